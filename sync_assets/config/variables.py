@@ -178,7 +178,10 @@ class VariableReader:
         if os.path.isdir(path):
             self.problems.append(f"{name} names a folder{path_text}. Write the path of a file.")
         elif not os.path.isfile(path):  # Path.is_file raises an error with the value, which may be a key, if it is long
-            self.problems.append(f"{name} names a file that does not exist{path_text}. Correct the path.")
+            ended = self.optional("SANDBOX_ADMIN_URL") and "sync-assets-sandbox-" in value
+            begin = "The sandbox has ended: start another one in a new folder, `sync-assets sandbox --env-file .env`."
+            remedy = begin if ended else "Correct the path."
+            self.problems.append(f"{name} names a file that does not exist{path_text}. {remedy}")
         return path
 
     def required_file(self, name: str) -> Path:

@@ -102,6 +102,10 @@ ENVIRONMENTS: dict[str, tuple[dict[str, str], str]] = {
     "a wrong tenant": ({"D365_TENANT_ID": "x"}, "Check D365_AUTHORITY and D365_TENANT_ID"),
     "a wrong secret of Campaign": ({"CAMPAIGN_CLIENT_SECRET": "wrong"}, "Campaign sign-in was refused"),
     "no such authorities": ({"SYNC_ASSETS_CA_BUNDLE": "no.pem"}, "names a file that does not exist (no.pem)"),
+    "a sandbox that has ended": (
+        {"SANDBOX_ADMIN_URL": "http://localhost:1", "SYNC_ASSETS_CA_BUNDLE": "/tmp/sync-assets-sandbox-x/ca.pem"},
+        "The sandbox has ended: start another one in a new folder, `sync-assets sandbox --env-file .env`",
+    ),
     "no authorities in it": ({"SYNC_ASSETS_CA_BUNDLE": "config.yaml"}, "cannot be read as PEM certificates"),
     "authorities left out": ({"SYNC_ASSETS_CA_BUNDLE": ""}, "the server's certificate is not trusted"),
     "a ledger of another kind": ({"SYNC_ASSETS_LEDGER_URL": "mysql://a/b"}, "Write sqlite:///<path> or postgresql"),
