@@ -34,6 +34,10 @@ from sync_assets.words import counted
 
 FOUND = ("records", "equal", "differing", "unknown")
 """The counts of a table that a rebuild reports, as in ledger.Rebuild; then those of the ledger's records."""
+LOST_HOLDS = (
+    "A rebuild finds no privacy holds: the next sync writes a contact whose hold the ledger lost. "
+    "`sync-assets hold list` shows the holds that it has. Add the others first."
+)
 
 
 def command(
@@ -80,6 +84,7 @@ def rebuild(runtime: Runtime, only: Sequence[str] = ()) -> Result:
     result_document = document(runtime, runtime.calls, {})
     for table, counts in results.items():
         counts |= {name: result_document["tables"][table][name] for name in COLUMNS}
+    notes.append(LOST_HOLDS)
     notes += held_back({"tables": {table: result_document["tables"][table] for table in results}})
     return Result({"tables": results, "engine_calls": result_document["engine_calls"]}, problems, notes)
 

@@ -195,6 +195,7 @@ def test_a_ledger_that_was_set_back_sends_nothing_until_it_is_rebuilt(program: P
     time.sleep(HORIZON_SECONDS)
     status, _, errors = program.run("rebuild")
     assert status == 0, errors
+    assert "a contact whose hold the ledger lost" in errors
     status, _, errors = program.run("sync")
     assert status == 0, errors
     program.assert_in_step()
