@@ -42,12 +42,7 @@ OPT_OUT_MODULES = ["sync_assets.defs.opt_out.assets", "sync_assets.defs.opt_out.
 
 
 @pytest.mark.parametrize(
-    ("direction", "read"),
-    [
-        ("disabled", []),
-        ("d365_to_campaign", []),
-        ("campaign_to_d365", ["paramiko", *OPT_OUT_MODULES]),
-    ],
+    ("direction", "read"), [("disabled", []), ("campaign_to_d365", ["paramiko", *OPT_OUT_MODULES])]
 )
 def test_who_has_no_opt_outs_reads_nothing_of_them(tmp_path: Path, direction: str, read: list[str]) -> None:
     """The definitions too, by then: nothing but the configuration is there, and nothing else is asked for."""
