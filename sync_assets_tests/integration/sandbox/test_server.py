@@ -205,7 +205,7 @@ def test_the_journal_tells_engine_and_key(process: SandboxProcess, d365: httpx.C
         ("campaign/delete", b'{"resource": "profile"}', '"keys", "pkeys" or "count" is missing'),
         ("faults", b'{"system": "d365", "kind": "slow", "delay": 5}', "it has: body, carry_out"),
         ("settings", b'{"d356": {"latency_ms": 5}}', "one of: campaign, d365"),
-        ("settings", b'{"d365": {"speed": 1}}', "only latency_ms here"),
+        ("settings", b'{"d365": {"speed": 1}}', "this request sets latency_ms only"),
         ("outage", b'{"seconds": -1}', "a number up to 60"),
     ],
 )
