@@ -65,6 +65,16 @@ CASES: dict[str, tuple[Spoil, int]] = {
     "Campaign is overloaded": (campaign("unavailable", "cusOrder", **TOO_LONG), 1),
 }
 
+AT_NIGHT = {
+    "a resource that Campaign does not have",
+    "a table that Dynamics 365 does not have",
+    "two mappings take turns",
+    "Dynamics 365 is overloaded",
+    "Campaign is overloaded",
+}
+"""Others of their kind are tried in each run."""
+night = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def one_sandbox(sandbox_factory: SandboxFactory) -> SandboxProcess:
@@ -78,7 +88,7 @@ def program(one_sandbox: SandboxProcess, tmp_path: Path) -> Iterator[Program]:
     one_sandbox.admin.post("/d365/tracking", {"table": "new_order", "enabled": True})
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", [pytest.param(case, marks=night if case in AT_NIGHT else ()) for case in CASES])
 def test_a_fault_of_one_table_among_others(program: Program, case: str) -> None:
     spoil, status = CASES[case]
     spoil(program)

@@ -111,12 +111,16 @@ CASES: dict[Callable[[Program, Path], None], str] = {
     lambda program, file: with_token(program, file, ""): "The file that D365_FEDERATED_TOKEN_FILE names is empty.",
 }
 
+AT_NIGHT = {wrong_password_of_a_pem, no_certificate, key_of_another_certificate}
+"""unit/dataverse/test_app_credential.py reads the same files in each run."""
+night = pytest.mark.slow
+
 
 def is_documented(errors: str) -> bool:
     return any(all(part in errors for part in sentence.split("…")) for sentence in DOCUMENTED)
 
 
-@pytest.mark.parametrize("spoil", CASES)
+@pytest.mark.parametrize("spoil", [pytest.param(one, marks=night if one in AT_NIGHT else ()) for one in CASES])
 def test_sync_and_doctor_say_what_is_wrong_with_the_credential(
     program: Program, file: Path, spoil: Callable[[Program, Path], None]
 ) -> None:
