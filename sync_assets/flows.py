@@ -19,6 +19,7 @@ from sync_assets.capture.context import CaptureResult
 from sync_assets.capture.table_capture import Capture
 from sync_assets.checks import known_types, rules
 from sync_assets.checks.preflight import (
+    EXAMINE_SECONDS,
     Ready,
     campaign_findings,
     findings_since_capture,
@@ -109,8 +110,9 @@ class MappingsTakeTurns(SyncAssetsError):
 async def is_unchanged(runtime: Runtime, config: TableConfig) -> bool:
     """Return True if the table was read to its end by this mapping, and its set-up passes all findings."""
     try:
-        ready = await set_up(runtime, config)
-    except SyncAssetsError:
+        async with asyncio.timeout(EXAMINE_SECONDS):
+            ready = await set_up(runtime, config)
+    except (SyncAssetsError, TimeoutError):
         return False
     feed = await asyncio.to_thread(runtime.ledger.feeds.feed, config.table)
     passed = not any(finding.stops for finding in ready.findings)

@@ -245,13 +245,13 @@ def target_finding(ledger: Ledger, config: TableConfig) -> Finding:
 # --- The whole set-up of a table --------------------------------------------------------------------------------------
 
 
-def readiness(runtime: Runtime, config: TableConfig) -> list[Finding]:
+def readiness(runtime: Runtime, config: TableConfig, seconds: float | None = None) -> list[Finding]:
     """Return the findings of both sides. A system that does not answer is a finding as well.
 
-    If one side does not answer, the other side lacks findings that need both. Raises LedgerError if the ledger cannot
-    be used.
+    If one side does not answer, the other side lacks findings that need both. seconds: a side that takes longer has no
+    findings; None: requests are repeated as usual. Raises LedgerError if the ledger cannot be used.
     """
-    findings, ready = interruptible.run(_check_both(runtime, config))
+    findings, ready = interruptible.run(_check_both(runtime, config, seconds))
     contacts = guardrails.contacts(runtime, config, reading=ready is not None)
     findings = [*findings, *guardrails.within_limits(runtime.config, config, contacts)]
     if not ready:
@@ -294,7 +294,7 @@ def causes(runtime: Runtime, config: TableConfig, error: SyncAssetsError, side: 
     missing = {"d365", "campaign"} - {one.side for one in findings}
     if missing:
         with suppress(Exception):  # the same error may occur again; the first one is reported below
-            findings = [*findings, *(one for one in readiness(runtime, config) if one.side in missing)]
+            findings = [*findings, *(one for one in readiness(runtime, config, EXAMINE_SECONDS) if one.side in missing)]
     failing = {one.side for one in findings if one.stops}
     return findings if failing and (side == "d365" or side in failing) else [*findings, failure(side, error)]
 
@@ -304,17 +304,22 @@ def failure(side: Side, error: SyncAssetsError) -> Finding:
     return rules.ANSWERS.finding(False, str(error), side=side)
 
 
-async def _check_both(runtime: Runtime, config: TableConfig) -> tuple[list[Finding], Ready | None]:
+async def _check_both(
+    runtime: Runtime, config: TableConfig, seconds: float | None
+) -> tuple[list[Finding], Ready | None]:
     """Return the findings, and the set-up if it is right. If a system fails, check each system by itself."""
     try:
-        ready = await set_up(runtime, config)
+        async with asyncio.timeout(seconds):
+            ready = await set_up(runtime, config)
         return ready.findings, ready
     except NotReady as error:
         return error.findings, None
-    except SyncAssetsError:
-        results = await run_together(
-            _or_failure("d365", _d365(runtime, config)), _or_failure("campaign", _campaign(runtime, config))
-        )
+    except (SyncAssetsError, TimeoutError):
+        sides: dict[Side, Awaitable[list[Finding]]] = {
+            "d365": _d365(runtime, config),
+            "campaign": _campaign(runtime, config),
+        }
+        results = await run_together(*(_or_failure(side, findings, seconds) for side, findings in sides.items()))
         return [finding for of_side in results for finding in of_side], None
 
 
@@ -348,11 +353,14 @@ async def _examine(runtime: Runtime, config: TableConfig, *, pushes: bool) -> li
         return findings_of(error) or [failure("campaign" if is_campaign else "d365", error)]
 
 
-async def _or_failure(side: Side, findings: Awaitable[list[Finding]]) -> list[Finding]:
+async def _or_failure(side: Side, findings: Awaitable[list[Finding]], seconds: float | None) -> list[Finding]:
     try:
-        return await findings
+        async with asyncio.timeout(seconds):
+            return await findings
     except SyncAssetsError as error:
         return findings_of(error) or [failure(side, error)]
+    except TimeoutError:
+        return []
 
 
 async def _d365(runtime: Runtime, config: TableConfig) -> list[Finding]:

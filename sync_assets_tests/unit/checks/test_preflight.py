@@ -1,14 +1,17 @@
 """The set-up of a table: both systems at once, links, types that changed."""
 
 import logging
+import time
 from collections.abc import Iterator
 from typing import Literal
 
 import pytest
 
 from sync_assets.campaign.metadata import Attribute, AttributeType, Resource
+from sync_assets.checks import preflight
 from sync_assets.checks.preflight import cardinalities, readiness, type_findings, types_in
 from sync_assets.config.models import TableConfig
+from sync_assets.http.transport import Unavailable
 from sync_assets.ledger.repositories.maintenance import Types
 from sync_assets_tests.support.program import CONTACT, Program
 
@@ -30,6 +33,20 @@ def test_the_log_does_not_blame_dynamics_365_for_a_resource_that_campaign_lacks(
     runtime.close()
     assert [(one.side, one.passed) for one in found][:2] == [("d365", True), ("campaign", False)]
     assert [record.getMessage() for record in caplog.records if "Dynamics 365" in str(record.__dict__)] == []
+
+
+def test_the_cause_of_a_failure_is_not_sought_as_long_again_in_a_system_that_does_not_answer(
+    program: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program.sandbox.admin.fault("d365", "unavailable")
+    monkeypatch.setattr(preflight, "EXAMINE_SECONDS", 0.5)
+    error, began = Unavailable("Dynamics 365 kept answering 503 for 120 s.", status=503), time.monotonic()
+    found = preflight.causes(runtime := program.runtime(), runtime.config.tables[0], error, "d365")
+    runtime.close()
+    program.sandbox.admin.clear_faults()
+    assert [one.message for one in found if not one.passed] == [str(error)]
+    assert "campaign" in {one.side for one in found if one.passed}
+    assert time.monotonic() - began < 20
 
 
 @pytest.mark.parametrize(
