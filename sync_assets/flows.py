@@ -3,14 +3,12 @@
 Both begin with the checks that they need, so that nothing is written while the table's set-up is wrong.
 """
 
-from __future__ import annotations
-
 import asyncio
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import Self
 
 from sync_assets.audit.existing_records import first_load
 from sync_assets.campaign.metadata import Resource
@@ -32,13 +30,11 @@ from sync_assets.checks.rules import Finding, require
 from sync_assets.config.models import TableConfig
 from sync_assets.config.values import CONTACT
 from sync_assets.errors import SyncAssetsError
+from sync_assets.ledger import Ledger
 from sync_assets.mapping.mapping_changes import configuration_text, differences, earlier_mapping
 from sync_assets.push.dispatcher import PushResult, Target, push
 from sync_assets.runtime.context import Runtime
 from sync_assets.words import counted
-
-if TYPE_CHECKING:
-    from sync_assets.ledger import Ledger
 
 CONFIRM = timedelta(hours=1)
 """Interval in which today's partition of a quiet table is confirmed, so that its freshness policy does not fail."""
@@ -88,7 +84,7 @@ class Outcome:
         """Add notes that are not among them yet."""
         self.notes = list(dict.fromkeys([*self.notes, *texts]))
 
-    def add(self, outcome: Outcome) -> None:
+    def add(self, outcome: Self) -> None:
         """Add the result of another run."""
         self.problems += outcome.problems
         self.stopped += outcome.stopped

@@ -5,14 +5,12 @@ the hash is the acknowledged one is it known what was sent, and the record is co
 lead to the acknowledged parent. Costs one engine call for each record compared, and one for each of their parents.
 """
 
-from __future__ import annotations
-
 import asyncio
 import secrets
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
@@ -30,12 +28,10 @@ from sync_assets.dataverse.client import DataverseClient
 from sync_assets.dataverse.page_parser import PageParser
 from sync_assets.errors import SyncAssetsError
 from sync_assets.http.redaction import redact
+from sync_assets.ledger import Ledger
 from sync_assets.mapping.transform import transform
 from sync_assets.runtime.context import Runtime
 from sync_assets.task_group import run_together
-
-if TYPE_CHECKING:
-    from sync_assets.ledger import Ledger
 
 SAMPLE = 200
 """Records that are read back at most."""

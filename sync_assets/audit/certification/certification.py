@@ -4,15 +4,12 @@ A mark in the ledger is stored before the first write and removed after the last
 what a killed run left. Children are created last and deleted first: Campaign hides a child without its parent for good.
 """
 
-from __future__ import annotations
-
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 
 from sync_assets.audit.certification import campaign_premises, dynamics_premises
 from sync_assets.audit.certification.report import BEGAN, NAME, PREFIX, PremiseResult, store
@@ -27,9 +24,7 @@ from sync_assets.ledger import Ledger
 from sync_assets.ledger.errors import SESSION_SECONDS
 from sync_assets.push.record_links import KEY_IN_LINK
 from sync_assets.push.target import Target
-
-if TYPE_CHECKING:
-    from sync_assets.runtime.context import Runtime
+from sync_assets.runtime.context import Runtime
 
 CALLS_PER_TABLE = 60
 """Engine calls that the probes of one table take at most."""
@@ -61,7 +56,7 @@ _NOT_TRIED = (
 """Premises that no probe can try without harm to the tenant, or that are tried elsewhere."""
 
 
-async def certify(runtime: Runtime) -> Certification:
+async def certify(runtime: Runtime) -> "Certification":
     """Try every premise on both systems.
 
     Raises:
