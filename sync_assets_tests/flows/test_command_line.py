@@ -228,7 +228,7 @@ def test_a_sync_that_leaves_something_says_what_and_the_command_that_leads_on(wa
     assert re.fullmatch(rf"Ended after [\d.]+ s: {no_call}", output.splitlines()[-1])
     status, _, errors = run("explain", contact)
     assert status == 2
-    assert errors.splitlines()[-1].endswith(f"See `sync-assets retry contact --id {contact}`.")
+    assert errors.splitlines()[-1].endswith(f"Correct the cause, then `sync-assets retry contact --id {contact}`.")
     chain.admin.fault("d365", "status", status=418)
     status, output, errors = run("sync", "--json")
     assert (status, len(json.loads(output)["problems"])) == (1, 3)
