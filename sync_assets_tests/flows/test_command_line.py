@@ -254,7 +254,7 @@ def test_a_record_is_explained_by_a_column_and_a_value(program: Program) -> None
         f"lastname={value}": "2 rows have this value of lastname. Explain one of them: `sync-assets explain ID`.",
         "lastname=Nobody-Here": "No row of Dynamics 365 has this value of lastname. Correct it. Then run",
         "lastnam=Nobody-Here": "No mapped table has a column `lastnam` in Dynamics 365. Did you mean lastname?",
-        "Nobody-Here": "`--where` needs a column and a value",
+        "Nobody-Here": "`--where` names no column with a value",
     }
     for condition, ending in endings.items():
         status, output, errors = program.run("explain", "--where", condition)
