@@ -227,15 +227,13 @@ def test_it_ends_when_the_configuration_changes(orchestra: Orchestra, monkeypatc
     assert time.monotonic() - began < 120
 
 
-def test_a_feed_that_is_refused_ends_it_and_the_next_run_says_why(orchestra: Orchestra) -> None:
+def test_a_feed_that_is_refused_ends_it_and_the_check_ready_says_why(orchestra: Orchestra) -> None:
     orchestra.program.runs = {"linger_seconds": 60}
     admin = orchestra.program.sandbox.admin
     run = stays(orchestra, lambda: admin.post("/d365/tracking", {"table": "contact", "enabled": False}))
     assert run.success
-    [request] = orchestra.asked("d365_changes")
-    run = orchestra.execute(request)
-    assert not run.success
-    assert run.checks["d365/contact ready"] is False
+    assert not orchestra.tick("d365_changes").run_requests
+    assert shown(orchestra.instance, dg.AssetCheckKey(CONTACT, "ready")) == "FAILED"
 
 
 def test_linked_tables_are_followed_together_and_arrive_in_link_order(chain: Chain) -> None:
