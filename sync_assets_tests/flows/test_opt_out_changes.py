@@ -147,7 +147,7 @@ def test_a_run_without_a_file_shows_its_numbers(orchestra: Orchestra) -> None:
     id_ = next(opted_in(orchestra.program))
     set_d365(orchestra.program, id_, donotemail=True)
     _, run = rest(orchestra)
-    nothing = ("held_already", "to_be_decided_again", "refused", "no_longer_there", "unanswered")
+    nothing = ("held_already", "to_be_decided_again", "rejected", "no_longer_there", "unanswered")
     assert values(run, CHANGES) == {
         "profiles_read": 0,
         **{f"stated_{kind}": 0 for kind in ("news", "echo", "known", "stale", "default")},

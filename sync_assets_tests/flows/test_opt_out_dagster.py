@@ -102,7 +102,7 @@ def test_a_run_shows_its_numbers(orchestra: Orchestra) -> None:
     [decided] = table(told, "last_decisions")
     assert set(decided) >= {news, "blackListEmail", "d365"}
 
-    nothing = {"held_already": 0, "to_be_decided_again": 0, "refused": 0, "no_longer_there": 0, "unanswered": 0}
+    nothing = {"held_already": 0, "to_be_decided_again": 0, "rejected": 0, "no_longer_there": 0, "unanswered": 0}
     assert values(run, CONTACT_OPT_OUT, partition) == {"written": 1, "engine_calls": 0, **nothing}
     assert values(run, PROFILE_OPT_OUT, partition) == {"written": 0, "engine_calls": 0, **nothing}
 
