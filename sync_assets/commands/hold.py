@@ -66,6 +66,9 @@ def verify_command(contact: Contact, as_json: Json = False) -> None:
     document = verify(open_runtime(), contact)
     print_document(document, as_json, show_whereabouts)
     errors = [*document["d365"]["errors"], *document["campaign"]["errors"]]
+    if not (document["known"] or errors):
+        unknown = f"{document['id']} is known neither to the ledger nor to a system."
+        end(1, f"{unknown} Check the id: `sync-assets hold list`.")
     if not document["gone"]:
         end(1, "\n".join([*errors, f"{document['id']} is not known to be gone from both systems."]))
 

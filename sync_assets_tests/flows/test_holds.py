@@ -275,8 +275,9 @@ def test_a_mistyped_id_is_neither_held_nor_certified_as_deleted(people: TwoPeopl
     assert "--force" in errors
     assert people.program.json("hold", "list") == (0, {"holds": []})
     assert people.status("held") == [0, 0, 0]
-    status, output, _ = people.program.run("hold", "verify", MISTYPED)
+    status, output, errors = people.program.run("hold", "verify", MISTYPED)
     assert status == 1
+    assert errors.endswith("Check the id: `sync-assets hold list`.\n")
     assert "Dynamics 365: not known\nCampaign: not known\n" in output
     assert "gone" not in output
 
