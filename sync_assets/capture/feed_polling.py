@@ -110,7 +110,7 @@ class FeedPoller:
     async def _poll(self, tables: Sequence[TableConfig]) -> FeedPoll:
         if self._client is None:
             self._client = await self._stack.enter_async_context(self._runtime.d365())
-        feeds = await asyncio.gather(*(asyncio.to_thread(self._feed, config) for config in tables))
+        feeds = await run_together(*(asyncio.to_thread(self._feed, config) for config in tables))
         bodies = await self._bodies(self._client, [feed.link for feed in feeds if feed and feed.link])
         answers = await asyncio.gather(
             *(self._has_news(self._client, *one, bodies) for one in zip(tables, feeds, strict=True)),

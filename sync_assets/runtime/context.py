@@ -163,10 +163,13 @@ class Runtime:
         ledger = self.ledger
         with self._lock:
             if self._session is None or (self._session.has_expired and self.run_id is None):
-                session = WorkerSession(ledger)
-                session.keep()
-                self._session = session
+                self._session = self._opened_session(ledger)
             return self._session
+
+    def _opened_session(self, ledger: Ledger) -> WorkerSession:
+        session = WorkerSession(ledger)
+        session.keep()
+        return session
 
     def end_session(self) -> None:
         """End the session, if one is open."""

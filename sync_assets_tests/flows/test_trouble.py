@@ -197,4 +197,4 @@ def test_a_campaign_that_stays_away_leaves_everything_pending(program: Program, 
 def test_the_sandbox_names_the_file_that_it_cannot_write(program: Program) -> None:
     status, _, errors = program.run("sandbox", "--contacts", "0", "--env-file", "/nonexistent/x")
     assert status == 1
-    assert "The sandbox could not start: [Errno 2] No such file or directory: '/nonexistent/x'. Then run" in errors
+    assert "The sandbox could not start: No such file or directory (/nonexistent/x). Then run" in errors
