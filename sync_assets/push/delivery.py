@@ -32,7 +32,8 @@ LONGEST_WAIT = 4 * 3600.0
 most. Each wait is three times as long as the one before.
 """
 SUSPECTED_AFTER = 3
-"""Failed attempts after which each attribute is suspected of being refused in updates."""
+"""Failed attempts after which each attribute is suspected of being refused in updates, and again after as many more: a
+search that finds none would find none at the next attempt, in another process, either."""
 LOOK_AGAIN_SECONDS = 10.0
 """Seconds before a record whose insert was lost, and which is not found, is looked up once more. Three times as long
 each time, until the insert can take effect no more.
@@ -327,7 +328,7 @@ class _Write:
             if response is None or taken != sent:
                 response = await self._send_patch(taken, known)
             if response.kind in ("refused", "transient"):
-                last = self.record.attempts >= SUSPECTED_AFTER
+                last = self.record.attempts > 0 and self.record.attempts % SUSPECTED_AFTER == 0
                 send = partial(self._send_patch, known=known)
                 return await search(self.record.id, self.records, taken, response, send, self.guard, last=last)
             for group in groups(taken) if response.kind == "done" else ():

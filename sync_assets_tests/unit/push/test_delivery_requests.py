@@ -630,3 +630,15 @@ async def test_before_a_record_is_rejected_without_a_reason_the_attributes_are_s
     assert delivered.result == ("later" if all_refused else "done")
     assert refused_in_updates(push.records.addressing.findings) == (() if all_refused else tuple(sorted(refuses)))
     assert len(push.bodies) < 20
+
+
+@pytest.mark.parametrize("attempts", range(7))
+async def test_the_attributes_are_searched_at_every_third_failed_attempt(attempts: int) -> None:
+    """Each `sync` is a process of its own, which does not know that an earlier one searched in vain."""
+    values = dict.fromkeys("ab", "x")
+    push = Push(exists=True)
+    push.campaign.by_key("profile", ADA)[0].update(values)
+    push.campaign.answers = lambda operation, path: BARE if operation == "update" else None
+    delivered = await push.deliver(contact("update", payload=json.dumps(values), attempts=attempts))
+    assert delivered.result == "later"
+    assert (len(push.bodies) > 1) == (attempts in (3, 6))
