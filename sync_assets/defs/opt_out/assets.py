@@ -82,12 +82,8 @@ def opt_out_assets(runtime: Runtime, outcome: Outcome | None = None) -> list[dg.
     if not runtime.config.opt_out.active:
         return []
     assets = [export_asset(runtime, outcome), _decisions(runtime, outcome), _changes(runtime, outcome)]
-    assets.append(_writes(runtime, outcome, key_of(CONTACT_OPT_OUT, runtime)))
-    return (
-        [*assets, _writes(runtime, outcome, key_of(PROFILE_OPT_OUT, runtime))]
-        if direction == "bidirectional"
-        else assets
-    )
+    sides: list[Side] = ["d365", "campaign"] if direction == "bidirectional" else ["d365"]
+    return [*assets, *(_writes(runtime, outcome, side) for side in sides)]
 
 
 def _decisions(runtime: Runtime, outcome: Outcome | None) -> dg.AssetsDefinition:
@@ -133,9 +129,8 @@ def _decide(context: dg.AssetExecutionContext, runtime: Runtime, outcome: Outcom
     with reported(outcome, context, f"decision of {partition}") as failed, heartbeat(runtime, context.run_id):
         deciding = interruptible.run(decided())
     if failed:
-        yield from selected(
-            context, key_of(DECISIONS, runtime), findings_of(failed[0])
-        )  # others are of the contact's table
+        # Other checks are of the contact's table.
+        yield from selected(context, key_of(DECISIONS, runtime), findings_of(failed[0]))
         raise dg.Failure(str(failed[0]), allow_retries=False)
     open_counts = runtime.ledger.opt_outs.left(runtime.config.opt_out.attributes)
     numbers = {
@@ -150,8 +145,8 @@ def _decide(context: dg.AssetExecutionContext, runtime: Runtime, outcome: Outcom
     yield _result(runtime, key_of(DECISIONS, runtime), numbers, [*columns, _note_undecided(outcome, deciding)])
 
 
-def _writes(runtime: Runtime, outcome: Outcome | None, key: dg.AssetKey) -> dg.AssetsDefinition:
-    config, side = runtime.config, "d365" if key.path[-1] == CONTACT_OPT_OUT.path[-1] else "campaign"
+def _writes(runtime: Runtime, outcome: Outcome | None, side: Side) -> dg.AssetsDefinition:
+    config, key = runtime.config, key_of(CONTACT_OPT_OUT if side == "d365" else PROFILE_OPT_OUT, runtime)
     function: Any
     if side == "d365":
         kind, objects, function, table = "dynamics365", "contacts in Dynamics 365", write_d365, d365_key

@@ -40,6 +40,11 @@ def aging_results(runtime: Runtime, config: TableConfig, now: datetime) -> list[
     ]
 
 
+def ready_key(config: TableConfig, side: Side, runtime: Runtime) -> dg.AssetCheckKey:
+    """Return the key of the check `ready` of one side."""
+    return dg.AssetCheckKey(side_key(config, side, runtime), rules.READY.name)
+
+
 def ready_results(
     runtime: Runtime,
     instance: dg.DagsterInstance,
@@ -67,7 +72,7 @@ def stopping_results(
     runtime: Runtime, instance: dg.DagsterInstance, tables: Sequence[TableConfig], sides: Sequence[Side]
 ) -> dict[dg.AssetCheckKey, dg.AssetCheckEvaluation]:
     """Return the last results of the checks `ready` of these sides by which a table was stopped."""
-    keys = [dg.AssetCheckKey(side_key(one, side, runtime), rules.READY.name) for one in tables for side in sides]
+    keys = [ready_key(one, side, runtime) for one in tables for side in sides]
     last = {key: answer.evaluation for key, answer in latest_answers(instance, keys).items()}
     return {key: one for key, one in last.items() if one and not one.passed and one.severity == ERROR}
 
@@ -90,7 +95,7 @@ def _of_table(
     now: datetime,
 ) -> Iterator[dg.AssetCheckResult]:
     """Yield the wanted check results of one table. In maintenance `ready` keeps its last result."""
-    ready = {dg.AssetCheckKey(side_key(config, side, runtime), rules.READY.name) for side in SIDES} & set(selected_keys)
+    ready = {ready_key(config, side, runtime) for side in SIDES} & set(selected_keys)
     since = runtime.ledger.maintenance.in_maintenance().get(config.table)
     set_up = readiness(runtime, config) if ready and not since else []
     for side in SIDES:

@@ -22,7 +22,7 @@ from sync_assets.defs.asset_keys import side_key
 from sync_assets.defs.dagster_internals import answered_since, evaluation, latest_answers
 from sync_assets.defs.partitions import today
 from sync_assets.defs.results import check_key, check_result, selected
-from sync_assets.defs.tables.checks import as_before
+from sync_assets.defs.tables.checks import as_before, ready_key
 from sync_assets.defs.tables.table_work import TableWork, data_version, day_numbers
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger.errors import InMaintenance
@@ -163,13 +163,10 @@ class RunReports:
 
     def _report_campaign(self, work: TableWork) -> None:
         """Report findings of Campaign's side that stop, if the run captures only and so has no check of that side."""
-        key, findings = (
-            side_key(work.config, "campaign", self._runtime),
-            [one for one in work.set_up if one.side == "campaign"],
-        )
-        is_selected = dg.AssetCheckKey(key, rules.READY.name) in self._context.selected_asset_check_keys
-        if not is_selected and any(one.stops for one in findings):
-            result = check_result(key, ready(findings))
+        key = ready_key(work.config, "campaign", self._runtime)
+        findings = [one for one in work.set_up if one.side == "campaign"]
+        if key not in self._context.selected_asset_check_keys and any(one.stops for one in findings):
+            result = check_result(key.asset_key, ready(findings))
             self._instance.report_runless_asset_event(evaluation(self._instance, result))
 
     def _repeat_hidden(self, results: Iterable[dg.AssetCheckResult]) -> None:
