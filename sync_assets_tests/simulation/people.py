@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from sync_assets.sandbox.campaign import export
 from sync_assets.sandbox.campaign.store import Record as StoredRecord
 from sync_assets.sandbox.campaign.store import Table
 from sync_assets_tests.simulation.observed import ExportFile, Moment, RecordChange
@@ -96,7 +95,7 @@ class People:
     def export(self, *, only_changed: bool, seconds: float) -> None:
         """Write an export file, half of it at first if that takes some time."""
         options = {"only_changed": only_changed, "attributes": list(OPT_OUTS.values())}
-        path = export.write(self._services.campaign, options)
+        path = self._services.campaign.export.write(options)
         if path is None:
             return
         content, extracted = path.read_bytes(), self._services.moment()

@@ -15,7 +15,6 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from sync_assets.sandbox.admin import BadRequest, body_of, json_response
-from sync_assets.sandbox.campaign import export
 from sync_assets.sandbox.campaign.engine import Campaign
 from sync_assets.sandbox.campaign.errors import CampaignError
 from sync_assets.sandbox.campaign.settings import BadSettings
@@ -100,7 +99,7 @@ def routes(campaign: Campaign) -> list[Route]:
         return {"keys": keys}
 
     def write_export(values: dict[str, Any]) -> Any:
-        file = export.write(campaign, values)
+        file = campaign.export.write(values)
         return {"file": file.name if file is not None else None}
 
     def workflows(body: Workflow) -> Any:

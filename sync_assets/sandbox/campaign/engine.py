@@ -1,4 +1,4 @@
-"""The state of a Campaign instance, and the operations on records: insert, update, delete, resolve, links.
+"""A Campaign instance: its settings and data model, and the operations on records: insert, update, delete, resolve.
 
 Source: docs/dev/references/campaign.md 4 and 5.
 """
@@ -9,17 +9,18 @@ import re
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sync_assets.sandbox.campaign import errors, export
+from sync_assets.sandbox.campaign import errors
+from sync_assets.sandbox.campaign.export import Export
 from sync_assets.sandbox.campaign.resources import OPT_OUTS, resources
-from sync_assets.sandbox.campaign.schema import Filter, Link, Resource
+from sync_assets.sandbox.campaign.schema import Filter, Resource
 from sync_assets.sandbox.campaign.settings import BadSettings, Settings, changed
-from sync_assets.sandbox.campaign.store import Record, Table
-from sync_assets.sandbox.campaign.tokens import COLLECTION, RECORD, Tokens
+from sync_assets.sandbox.campaign.store import Record, Store, Table
+from sync_assets.sandbox.campaign.tokens import COLLECTION, RECORD
 from sync_assets.sandbox.campaign.values import time_text
 from sync_assets.sandbox.campaign.view import View
 from sync_assets.sandbox.campaign.workflows import EXPORT, Workflows
@@ -32,8 +33,8 @@ _NAMES = frozenset({"name", "internalName"})
 _NO_NAME = re.compile(r"[^A-Za-z0-9_]")
 
 
-class Campaign:
-    """The state of one instance. Not thread-safe."""
+class Campaign(Store):
+    """One instance. Not thread-safe."""
 
     def __init__(
         self,
@@ -53,22 +54,17 @@ class Campaign:
             exports: Folder of the SFTP server for files that workflows write.
             clock: Unix time in seconds.
         """
+        super().__init__(clock)
         self.organization = organization
         self.ims = ims or Ims()
         self.faults = faults
-        self.exports = exports
-        self.clock = clock
-        self.settings = Settings()
-        self.tokens = Tokens()
-        self.tables = {name: Table(resource, n) for n, (name, resource) in enumerate(resources().items())}
+        self.export = Export(self, exports)
         self.workflows = Workflows(self)
         if exports is not None:
-            self.workflows.on_start[EXPORT] = lambda: export.write(self, {"only_changed": True})
-        self.exported_at: float | None = None
+            self.workflows.on_start[EXPORT] = lambda: self.export.write({"only_changed": True})
         self.admitted: deque[float] = deque()
         """Times of the requests of the last second."""
         self.views: dict[tuple[str, str], View] = {}
-        self._links_to: dict[str, list[tuple[Table, Link]]] = {}
         self.apply(self.settings)
 
     def configure(self, values: dict[str, Any]) -> None:
@@ -95,10 +91,6 @@ class Campaign:
         self.ims.organization = self.organization if settings.provisioned else ""
         self.views = {
             (api, name): View(self, table, api) for name, table in self.tables.items() for api in table.resource.apis
-        }
-        self._links_to = {
-            name: [(t, link) for t in self.tables.values() for link in t.resource.links.values() if link.target == name]
-            for name in self.tables
         }
 
     def now(self) -> str:
@@ -156,26 +148,6 @@ class Campaign:
                 self.delete(child, linked)
         table.remove(record)
 
-    def children(self, table: Table, record: Record) -> Iterator[tuple[Table, Link, int]]:
-        """Yield the records of other tables that link to this one: table, link, serial."""
-        for child, link in self._links_to[table.resource.name]:
-            reference = table.key_of(record) if link.join else record.serial
-            for serial in child.children[link.name].get(reference, ()):
-                yield child, link, serial
-
-    def target(self, link: Link, record: Record) -> Record | None:
-        """Return the record that a link leads to; None if it does not exist."""
-        target = self.tables[link.target]
-        reference = Table.reference(link, record)
-        return target.by_key.get(reference) if link.join else target.records.get(reference)
-
-    def visible(self, table: Table, record: Record) -> bool:
-        """Return False for a child whose link of cardinality 1 has no target: the API neither shows nor changes it."""
-        for link in table.resource.links.values():
-            if link.cardinality == "one" and self.settings.hide_orphans and self.target(link, record) is None:
-                return False
-        return True
-
     def resolve(self, view: View, segment: str, *, by_key: bool, part: bool = False) -> Record:
         """Return the visible record that a URL identifies. Raises CampaignError.
 
@@ -199,33 +171,6 @@ class Campaign:
         if record is None or not self.visible(table, record):
             raise errors.not_found(resource.label, resource.name, segment)
         return record
-
-    def resolve_link(self, link: Link, value: Any) -> int:
-        """Return the serial of the record that a link's `PKey` member identifies by PKey or by business key ("raw id").
-
-        0 if it is stored as an empty link, depending on the settings. Raises CampaignError.
-        """
-        table = self.tables[link.target]
-        resource = table.resource
-        if not isinstance(value, str):
-            raise errors.bad_value(value, "link", link.name)
-        record = None
-        if not value.startswith("@"):
-            if self.settings.links_by_key == "empty":
-                return 0
-            if self.settings.links_by_key == "resolved" and resource.unique:
-                record = table.by_key.get(value)
-        else:
-            reference = self.tokens.read(value)
-            if reference is None and not self.settings.unresolvable_links_as_zero:
-                raise errors.undecodable_pkey(value, resource.plural, resource.schema)
-            is_record = reference is not None and reference.kind == RECORD and reference.table == table.number
-            record = table.records.get(reference.number) if is_record and reference else None
-            if record is None and self.settings.unresolvable_links_as_zero:
-                return 0
-        if record is None or not self.visible(table, record):
-            raise errors.not_found(resource.label, resource.name, value, in_url=False)
-        return record.serial
 
 
 def _published(settings: Settings) -> dict[str, Resource]:

@@ -7,15 +7,13 @@ import gzip
 import io
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
 from sync_assets.sandbox.campaign.resources import OPT_OUTS
 from sync_assets.sandbox.campaign.settings import BadSettings
-
-if TYPE_CHECKING:
-    from sync_assets.sandbox.campaign.engine import Campaign
+from sync_assets.sandbox.campaign.store import Store
 
 
 class ExportOptions(msgspec.Struct, forbid_unknown_fields=True):
@@ -44,60 +42,64 @@ class ExportOptions(msgspec.Struct, forbid_unknown_fields=True):
     """Write a file even if there are no rows."""
 
 
-def write(campaign: Campaign, values: dict[str, Any] | None = None) -> Path | None:
-    """Write the file in place, without a temporary name, as an upload does. Return None if there are no rows.
+class Export:
+    """The workflow that writes the file. folder: of the SFTP server; None: there is none."""
 
-    Args:
-        campaign: The instance.
-        values: Values of ExportOptions.
+    def __init__(self, store: Store, folder: Path | None) -> None:
+        self._store = store
+        self.folder = folder
+        self._written_at: float | None = None
 
-    Raises:
-        BadSettings: The options are not valid, or the instance has no folder for exports.
-    """
-    try:
-        options = msgspec.convert(values or {}, ExportOptions)
-    except msgspec.ValidationError as error:
-        raise BadSettings(str(error)) from None
-    if campaign.exports is None:
-        raise BadSettings("this sandbox has no SFTP folder to export to")
-    moment = campaign.clock()
-    rows = _rows(campaign, options)
-    campaign.exported_at = moment
-    if not rows and not options.keep_empty:
-        return None
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, delimiter=options.separator, lineterminator="\n")
-    if options.header:
-        writer.writerow(options.headings.get(name, name) for name in _columns(campaign, options))
-    writer.writerows(rows)
-    content = text.getvalue().encode(options.encoding)
-    stamp = datetime.fromtimestamp(moment, UTC).strftime("%Y%m%d_%H%M%S")
-    name = options.name or f"optout_{stamp}.csv" + (".gz" if options.gz else "")
-    file = campaign.exports / Path(name).name
-    file.write_bytes(gzip.compress(content) if options.gz else content)
-    return file
+    def write(self, values: dict[str, Any] | None = None) -> Path | None:
+        """Write the file in place, without a temporary name, as an upload does. Return None if there are no rows.
 
+        Args:
+            values: Values of ExportOptions.
 
-def _columns(campaign: Campaign, options: ExportOptions) -> list[str]:
-    without = campaign.settings.opt_outs_without_time
-    columns = ["externalId"]
-    for name in options.attributes:
-        columns.append(name)
-        if options.times and name not in without and OPT_OUTS.get(name):
-            columns.append(f"{name}LastModified")
-    return columns
+        Raises:
+            BadSettings: The options are not valid, or the instance has no folder for exports.
+        """
+        try:
+            options = msgspec.convert(values or {}, ExportOptions)
+        except msgspec.ValidationError as error:
+            raise BadSettings(str(error)) from None
+        if self.folder is None:
+            raise BadSettings("this sandbox has no SFTP folder to export to")
+        moment, columns = self._store.clock(), self._columns(options)
+        rows = self._rows(options, columns)
+        self._written_at = moment
+        if not rows and not options.keep_empty:
+            return None
+        text = io.StringIO(newline="")
+        writer = csv.writer(text, delimiter=options.separator, lineterminator="\n")
+        if options.header:
+            writer.writerow(options.headings.get(name, name) for name in columns)
+        writer.writerows(rows)
+        content = text.getvalue().encode(options.encoding)
+        stamp = datetime.fromtimestamp(moment, UTC).strftime("%Y%m%d_%H%M%S")
+        name = options.name or f"optout_{stamp}.csv" + (".gz" if options.gz else "")
+        file = self.folder / Path(name).name
+        file.write_bytes(gzip.compress(content) if options.gz else content)
+        return file
 
+    def _columns(self, options: ExportOptions) -> list[str]:
+        without = self._store.settings.opt_outs_without_time
+        columns = ["externalId"]
+        for name in options.attributes:
+            columns.append(name)
+            if options.times and name not in without and OPT_OUTS.get(name):
+                columns.append(f"{name}LastModified")
+        return columns
 
-def _rows(campaign: Campaign, options: ExportOptions) -> list[list[str]]:
-    since = campaign.exported_at if options.only_changed else None
-    border = datetime.fromtimestamp(since, UTC).isoformat(" ", "milliseconds")[:23] if since is not None else ""
-    columns = _columns(campaign, options)
-    rows: list[list[str]] = []
-    for record in campaign.tables["profile"].records.values():
-        values = record.values
-        if (values.get("externalId") or options.foreign) and values["lastModified"] >= border:
-            rows.append([_text(name, values.get(name, ""), options) for name in columns])
-    return rows
+    def _rows(self, options: ExportOptions, columns: list[str]) -> list[list[str]]:
+        since = self._written_at if options.only_changed else None
+        border = datetime.fromtimestamp(since, UTC).isoformat(" ", "milliseconds")[:23] if since is not None else ""
+        rows: list[list[str]] = []
+        for record in self._store.tables["profile"].records.values():
+            values = record.values
+            if (values.get("externalId") or options.foreign) and values["lastModified"] >= border:
+                rows.append([_text(name, values.get(name, ""), options) for name in columns])
+        return rows
 
 
 def _text(name: str, value: Any, options: ExportOptions) -> str:

@@ -1,11 +1,16 @@
-"""Store records in memory: one table per resource, indexed by serial number, identification key and link."""
+"""Store records in memory: one table per resource, indexed by serial number, key and link; follow links."""
 
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Callable, Iterator
 from typing import Any
 
+from sync_assets.sandbox.campaign import errors
+from sync_assets.sandbox.campaign.resources import resources
 from sync_assets.sandbox.campaign.schema import Link, Resource
+from sync_assets.sandbox.campaign.settings import Settings
+from sync_assets.sandbox.campaign.tokens import RECORD, Tokens
 
 
 class Record:
@@ -117,3 +122,62 @@ class Table:
             del further[record.serial]
         if not further:
             del self._further[key]
+
+
+class Store:
+    """The tables of an instance, and how their records are linked. clock: Unix time in seconds."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self.clock = clock
+        self.settings = Settings()
+        self.tokens = Tokens()
+        self.tables = {name: Table(resource, n) for n, (name, resource) in enumerate(resources().items())}
+
+    def children(self, table: Table, record: Record) -> Iterator[tuple[Table, Link, int]]:
+        """Yield the records of other tables that link to this one: table, link, serial."""
+        for child in self.tables.values():
+            for link in child.resource.links.values():
+                if link.target == table.resource.name:
+                    reference = table.key_of(record) if link.join else record.serial
+                    for serial in child.children[link.name].get(reference, ()):
+                        yield child, link, serial
+
+    def target(self, link: Link, record: Record) -> Record | None:
+        """Return the record that a link leads to; None if it does not exist."""
+        target = self.tables[link.target]
+        reference = Table.reference(link, record)
+        return target.by_key.get(reference) if link.join else target.records.get(reference)
+
+    def visible(self, table: Table, record: Record) -> bool:
+        """Return False for a child whose link of cardinality 1 has no target: the API neither shows nor changes it."""
+        for link in table.resource.links.values():
+            if link.cardinality == "one" and self.settings.hide_orphans and self.target(link, record) is None:
+                return False
+        return True
+
+    def resolve_link(self, link: Link, value: Any) -> int:
+        """Return the serial of the record that a link's `PKey` member identifies by PKey or by business key ("raw id").
+
+        0 if it is stored as an empty link, depending on the settings. Raises CampaignError.
+        """
+        table = self.tables[link.target]
+        resource = table.resource
+        if not isinstance(value, str):
+            raise errors.bad_value(value, "link", link.name)
+        record = None
+        if not value.startswith("@"):
+            if self.settings.links_by_key == "empty":
+                return 0
+            if self.settings.links_by_key == "resolved" and resource.unique:
+                record = table.by_key.get(value)
+        else:
+            reference = self.tokens.read(value)
+            if reference is None and not self.settings.unresolvable_links_as_zero:
+                raise errors.undecodable_pkey(value, resource.plural, resource.schema)
+            is_record = reference is not None and reference.kind == RECORD and reference.table == table.number
+            record = table.records.get(reference.number) if is_record and reference else None
+            if record is None and self.settings.unresolvable_links_as_zero:
+                return 0
+        if record is None or not self.visible(table, record):
+            raise errors.not_found(resource.label, resource.name, value, in_url=False)
+        return record.serial

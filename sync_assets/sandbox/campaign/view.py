@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 from datetime import date
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sync_assets.sandbox.campaign import errors
 from sync_assets.sandbox.campaign.errors import CampaignError
 from sync_assets.sandbox.campaign.schema import Api, Link
-from sync_assets.sandbox.campaign.store import Record, Table
+from sync_assets.sandbox.campaign.store import Record, Store, Table
 from sync_assets.sandbox.campaign.tokens import COLLECTION
 from sync_assets.sandbox.campaign.values import Converter, converter
-
-if TYPE_CHECKING:
-    from sync_assets.sandbox.campaign.engine import Campaign
 
 
 class View:
     """A resource at one endpoint. `/profileAndServices` has built-in attributes only, the other endpoints have all."""
 
-    def __init__(self, campaign: Campaign, table: Table, api: Api) -> None:
-        self.campaign = campaign
+    def __init__(self, store: Store, table: Table, api: Api) -> None:
+        self.store = store
         self.table = table
         self.api: Api = api
-        resource, settings = table.resource, campaign.settings
+        resource, settings = table.resource, store.settings
         all_of_it = api != "profileAndServices"
         self.fields = {n: f for n, f in resource.fields.items() if all_of_it or not f.extension}
         if not all_of_it and settings.time_zone_in_ext_only:
@@ -89,7 +86,7 @@ class View:
         elif not isinstance(value, dict):
             raise errors.bad_value(value, "link", link.name)
         elif "PKey" in value and link.join is None:
-            links[link.name] = self.campaign.resolve_link(link, value["PKey"])
+            links[link.name] = self.store.resolve_link(link, value["PKey"])
         # A link given by other attributes than PKey is ignored without an error. A joined link follows its attribute.
 
     def show(self, record: Record, base: str, *, links: bool = True, href: bool = True) -> dict[str, Any]:
@@ -120,18 +117,18 @@ class View:
                 document[name] = self.show_link(link, record, base)
         if self.collections:
             # One token for all collections of the record, which differs from its PKey.
-            token = self.campaign.tokens.make(COLLECTION, self.table.number, record.serial)
+            token = self.store.tokens.make(COLLECTION, self.table.number, record.serial)
             for name in self.collections:
                 document[name] = {"href": f"{base}{self.path}/{token}/{name}/"}
         return document
 
     def show_link(self, link: Link, record: Record, base: str) -> dict[str, str] | None:
-        target = self.campaign.target(link, record)
+        target = self.store.target(link, record)
         if target is None:
             return None
-        table = self.campaign.tables[link.target]
-        view = self.campaign.views[table.resource.apis[-1], link.target]
-        return {"PKey": target.pkey, "href": view.href(target, base), "title": _title(table, target)}
+        table = self.store.tables[link.target]
+        href = f"{base}/{table.resource.apis[-1]}/{link.target}/{target.pkey}"
+        return {"PKey": target.pkey, "href": href, "title": _title(table, target)}
 
     def href(self, record: Record, base: str) -> str:
         return f"{base}{self.path}/{record.pkey}"

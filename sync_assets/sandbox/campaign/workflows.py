@@ -6,15 +6,13 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from sync_assets.sandbox.campaign import errors
 from sync_assets.sandbox.campaign.errors import CampaignError
+from sync_assets.sandbox.campaign.store import Store
 from sync_assets.sandbox.campaign.tokens import ACTIVITY
 from sync_assets.sandbox.campaign.values import time_text
-
-if TYPE_CHECKING:
-    from sync_assets.sandbox.campaign.engine import Campaign
 
 Status = Literal["edition", "started", "finished", "warning", "error"]
 STATUSES: tuple[Status, ...] = ("edition", "started", "finished", "warning", "error")
@@ -60,8 +58,8 @@ class Workflow:
 class Workflows:
     """All workflows of the instance."""
 
-    def __init__(self, campaign: Campaign) -> None:
-        self._campaign = campaign
+    def __init__(self, store: Store) -> None:
+        self._store = store
         self.on_start: dict[str, Callable[[], object]] = {}
         """Called when a workflow starts, by its id."""
         signal = Signal("signal1", 1, {"fileName": "string", "lines": "number", "full": "boolean"})
@@ -72,7 +70,7 @@ class Workflows:
 
     def find(self, name: str) -> Workflow:
         """Return a workflow by id or PKey, after its due commands. Raises CampaignError."""
-        reference = self._campaign.tokens.read(name) if name.startswith("@") else None
+        reference = self._store.tokens.read(name) if name.startswith("@") else None
         for workflow in self._all:
             is_activity = reference is not None and (reference.kind, reference.table) == (ACTIVITY, workflow.number)
             if workflow.id == name or is_activity:
@@ -94,7 +92,7 @@ class Workflows:
             }
             for signal in workflow.signals.values()
         }
-        tomorrow = datetime.fromtimestamp(self._campaign.clock() + 86400, UTC)
+        tomorrow = datetime.fromtimestamp(self._store.clock() + 86400, UTC)
         return {
             "PKey": pkey,
             "activities": {"activity": activities},
@@ -110,8 +108,8 @@ class Workflows:
         method = body.get("method") if isinstance(body, dict) else None
         if method not in _EFFECT:
             raise errors.bad_enumeration_value(method, "xtk:workflow", "method")
-        delay = self._campaign.settings.workflow_delay_ms / 1000
-        workflow.queued.append((self._campaign.clock() + delay, method))
+        delay = self._store.settings.workflow_delay_ms / 1000
+        workflow.queued.append((self._store.clock() + delay, method))
         self._run_due_commands(workflow)
         if workflow.queued:
             asyncio.get_running_loop().call_later(delay, self._run_due_commands, workflow)
@@ -119,7 +117,7 @@ class Workflows:
 
     def trigger(self, workflow: Workflow, activity: str, body: bytes, document: Any) -> dict[str, Any]:
         """Trigger a signal. Raises CampaignError, also within `signal_interval_s` of the last one (text inferred)."""
-        reference = self._campaign.tokens.read(activity)
+        reference = self._store.tokens.read(activity)
         number = (reference.number % 1000) if reference is not None else 0
         signal = next((s for s in workflow.signals.values() if number in (0, s.number)), None)
         if signal is None or (number == 0 and activity != signal.name):
@@ -135,8 +133,8 @@ class Workflows:
                 raise _bad_signal(f"'{name}' parameter isn't defined in signal activity.")
         if workflow.status != "started":
             raise _bad_signal(f"The workflow '{workflow.id}' is not running.")
-        now = self._campaign.clock()
-        if signal.triggered_at is not None and now - signal.triggered_at < self._campaign.settings.signal_interval_s:
+        now = self._store.clock()
+        if signal.triggered_at is not None and now - signal.triggered_at < self._store.settings.signal_interval_s:
             raise _bad_signal("The signal was triggered less than 10 minutes ago.")
         signal.triggered_at = now
         signal.received.append(document)
@@ -149,7 +147,7 @@ class Workflows:
 
     def _run_due_commands(self, workflow: Workflow) -> None:
         """Execute the queued commands that are due."""
-        now = self._campaign.clock()
+        now = self._store.clock()
         while workflow.queued and workflow.queued[0][0] <= now:
             _, method = workflow.queued.pop(0)
             workflow.status = _EFFECT[method]
@@ -157,7 +155,7 @@ class Workflows:
                 work()
 
     def _pkey(self, workflow: Workflow, activity: int = 0) -> str:
-        return self._campaign.tokens.make(ACTIVITY, workflow.number, activity)
+        return self._store.tokens.make(ACTIVITY, workflow.number, activity)
 
 
 def _bad_signal(reason: str) -> CampaignError:

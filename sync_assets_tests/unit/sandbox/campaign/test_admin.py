@@ -18,7 +18,7 @@ EXT = "/profileAndServicesExt/profile"
 
 @pytest.fixture
 async def admin(campaign: Campaign, tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
-    campaign.exports = tmp_path
+    campaign.export.folder = tmp_path
     transport = httpx.ASGITransport(Starlette(routes=routes(campaign)))
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
         yield client
