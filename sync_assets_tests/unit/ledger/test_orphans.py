@@ -3,9 +3,9 @@
 import pytest
 
 from sync_assets.ledger import Ledger
-from sync_assets.ledger.model import BlockReason, LinkSpec, Loss
+from sync_assets.ledger.model import BlockReason, LinkSpec, Loss, State
 from sync_assets_tests.support.ledgers import Clock, capture, claim, guid, record, row
-from sync_assets_tests.unit.ledger.linking import JOINED, KEPT, NEEDED, line, order, orphaned, sent, waits
+from sync_assets_tests.unit.ledger.linking import JOINED, KEPT, NEEDED, answer, line, order, orphaned, sent, waits
 
 
 def contacts_are_read(ledger: Ledger, *names: str) -> None:
@@ -138,3 +138,33 @@ def test_a_known_loss_needs_no_complete_read(ledger: Ledger) -> None:
     sent(ledger, "order")
     sent(ledger)
     assert [orphan.loss for orphan in ledger.blocked.orphans("order")] == [Loss.DELETED]
+
+
+@pytest.mark.parametrize(
+    ("outcome", "attempts", "reason", "retryable"),
+    [("later", 0, None, False), ("refused", 1, "why", True)],
+    ids=["postponed", "rejected"],
+)
+def test_an_invalid_child_that_is_orphaned_counts_as_rejected_by_campaign_only_if_it_was(
+    ledger: Ledger, outcome: str, attempts: int, reason: str | None, retryable: bool
+) -> None:
+    contacts_are_read(ledger, "anna", "bert")
+    order(ledger, "anna", link=KEPT)
+    sent(ledger, "order")
+    order(ledger, "bert", "b", link=KEPT, validation_error="too long")
+    answer(ledger, outcome, *claim(ledger, table="order"))
+    assert record(ledger, "order").attempts == 1
+    capture(ledger, deleted=["bert"], complete=True)
+    rejected = record(ledger, "order")
+    assert (rejected.state, rejected.attempts, rejected.reason) == (State.REJECTED, attempts, reason)
+    assert [reject.retryable for reject in ledger.reports.rejects("order")] == [retryable]
+
+
+def test_a_child_that_waits_again_keeps_its_attempts(ledger: Ledger) -> None:
+    contacts_are_read(ledger, "anna")
+    order(ledger, "anna")
+    answer(ledger, "later", *claim(ledger, table="order"))
+    capture(ledger, row("anna", "b"), complete=True)
+    answer(ledger, "unknown", *claim(ledger))
+    assert waits(ledger, "order", BlockReason.PARENT_PENDING)
+    assert (record(ledger, "order").attempts, record(ledger, "order").reason) == (1, "why")
