@@ -102,6 +102,9 @@ class Endpoint:
     transient: returns True for a response after which the request is retried. patience: total seconds for retries
     before `Unavailable` (or the last connection error) is raised. timeout: seconds between two pieces of a response.
     limits: of a whole response. observer: of all requests.
+
+    failing_since: by system, the first failure (monotonic clock) since its last answer, from which `patience` counts.
+    The endpoints of a process share it, so that an outage costs the patience once, not once for each table.
     """
 
     def __init__(
@@ -124,6 +127,7 @@ class Endpoint:
         self.pause = Throttle()
         self.patience = patience
         self.observer = observer
+        self.failing_since: dict[str, float] = {}
         self._tokens = tokens
         self._transient = transient
         self._origin = origin(self.base_url)
@@ -208,6 +212,7 @@ class Endpoint:
                     await self._tokens.renew(token)
                     continue
                 if not self._transient(answer):
+                    self.failing_since.pop(self.name, None)
                     return answer
                 if answer.status in LOST_BEHIND_GATEWAY and not repeat:
                     raise OutcomeUnknown(f"{self.name}'s gateway got no answer ({answer.status}).")
@@ -216,9 +221,12 @@ class Endpoint:
                     f"{self.name} kept answering {answer.status} for {patience:.0f} s.", status=answer.status
                 )
             attempt += 1
-            if time.monotonic() + wait > give_up_at:
+            since = self.failing_since.setdefault(self.name, time.monotonic())
+            repeat_until = min(give_up_at, since + patience)
+            if time.monotonic() + wait > repeat_until:
+                self.failing_since[self.name] = min(since, time.monotonic() - patience)
                 raise failure
-            self._tell_of_waiting(failure, give_up_at)
+            self._tell_of_waiting(failure, repeat_until)
             _log.debug(
                 "A request is repeated",
                 extra={"system": self.name, "operation": kind, "attempt": attempt, "seconds": wait},

@@ -235,6 +235,27 @@ async def test_503_without_a_time_is_repeated_with_growing_waits(start: Starter)
     assert third - second > second - first
 
 
+async def test_a_system_that_did_not_answer_for_the_patience_is_not_waited_for_again_until_it_answers(start: Starter):
+    answers = [answer(502)]
+    bench = await start(lambda request: answers[-1])
+    first, second = bench.endpoint, bench.open(patience=1)
+    first.patience, second.failing_since = 1, first.failing_since
+    with pytest.raises(Unavailable):
+        await first.send("GET", "x")
+    before = len(bench.arrived())
+    with pytest.raises(Unavailable, match="Campaign kept answering 502"):
+        await second.send("GET", "x")
+    assert len(bench.arrived()) == before + 1
+    answers.append(answer())
+    assert (await second.send("GET", "x")).status == 200
+    answers[:] = [answer(), answer(502)]
+    before = len(bench.arrived())
+    with pytest.raises(Unavailable):
+        await first.send("GET", "x")
+    assert len(bench.arrived()) == before + 2
+    await second.aclose()
+
+
 async def test_patience_ends_with_an_error_that_says_what_becomes_of_the_work(start: Starter):
     bench = await start(scripted(answer(503)))
     endpoint = bench.open(patience=1)
