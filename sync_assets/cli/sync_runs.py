@@ -7,12 +7,13 @@ stopped a flow.
 
 import os
 import time
-from collections.abc import Collection, Sequence
-from contextlib import nullcontext
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import closing, nullcontext, suppress
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 
+from sync_assets.capture.feed_polling import FeedPoller
 from sync_assets.config.models import TableConfig
 from sync_assets.config.values import CONTACT
 from sync_assets.defs.asset_keys import campaign_key, d365_key
@@ -61,6 +62,11 @@ def run_flows(
             _note(runtime, config, _capture_and_push(runtime, config, opened), outcome, failures)
             if any(isinstance(problem, EndsAllTables) for problem in outcome.problems):
                 return outcome, failures
+        for config in _parents_with_news(runtime, tables, parents, quiet, failures):
+            if config in parents:
+                run_flow(runtime, config, opened, [d365_key(config, runtime)])
+            else:
+                _note(runtime, config, _capture_and_push(runtime, config, opened), outcome, failures)
         _push_pending(runtime, tables, opened, outcome, failures)
         contacts = [config for config in tables if config.table == CONTACT and not _in_maintenance(runtime, config)]
         if runtime.config.opt_out.active and contacts:
@@ -80,6 +86,29 @@ def _prune(runtime: Runtime, instance: dg.DagsterInstance, outcome: Outcome) -> 
         prune_daily(runtime, instance)
     except Exception as error:  # noqa: BLE001  any of Dagster's storages
         outcome.note([f"Old runs were not deleted, which is tried again tomorrow: {public_message(error, 'history')}"])
+
+
+def _parents_with_news(
+    runtime: Runtime,
+    tables: Sequence[TableConfig],
+    beyond: Sequence[TableConfig],
+    quiet: Collection[str],
+    failures: Failures,
+) -> Iterator[TableConfig]:
+    """Yield the parents' tables that changed since they were captured, so that each is read after its children.
+
+    A child whose parent was created after the parent's table was captured counts as orphaned until then.
+    """
+    linked = {link.table for config in [*tables, *beyond] if config.table not in quiet for link in config.links}
+    with closing(FeedPoller(runtime)) as poller:
+        for config in reversed(runtime.config.in_link_order):
+            passed = config in [*tables, *beyond] and config.table not in failures
+            if config.table not in linked or not passed or _in_maintenance(runtime, config):
+                continue
+            with suppress(SyncAssetsError):  # its next capture reports the problem
+                if poller.poll([config]).news:
+                    linked |= {link.table for link in config.links}
+                    yield config
 
 
 def _note(runtime: Runtime, config: TableConfig, run_outcome: Outcome, outcome: Outcome, failures: Failures) -> None:

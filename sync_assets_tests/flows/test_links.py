@@ -1,11 +1,15 @@
 """Contacts, their orders and the lines of those, by whole runs: link order, waiting, moving, deleting."""
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import dagster as dg
 import pytest
 
+from sync_assets.cli import sync_runs
+from sync_assets.config.models import TableConfig
+from sync_assets.flows import Outcome
+from sync_assets.runtime.context import Runtime
 from sync_assets_tests.support.chain import Chain
 from sync_assets_tests.support.chain_configuration import KEY_OF_RESOURCE, RESOURCES
 from sync_assets_tests.support.orchestra import in_memory
@@ -111,6 +115,29 @@ def test_an_order_of_a_new_contact_waits_where_its_table_alone_is_synchronised(c
     assert chain.orphans() == []
     assert chain.sync()[0] == 0
     assert line in chain.held()["cusOrderLine"]
+
+
+@pytest.mark.parametrize("tables", [(), ("new_order", "new_orderline")])
+def test_a_contact_that_is_made_with_its_order_after_contacts_were_read_is_read_in_the_same_sync(
+    chain: Chain, monkeypatch: pytest.MonkeyPatch, tables: tuple[str, ...]
+) -> None:
+    chain.make()
+    assert chain.sync()[0] == 0
+    chain.make()
+    run_flow, late = sync_runs.run_flow, list[tuple[str, str, str]]()
+
+    def then_more(runtime: Runtime, config: TableConfig, *more: Any) -> Outcome:
+        outcome = run_flow(runtime, config, *more)
+        if not late:
+            late.append(chain.make())
+        return outcome
+
+    monkeypatch.setattr(sync_runs, "run_flow", then_more)
+    done = chain.program.sync(only=tables)
+    waiting = {table: counts["waiting"] for table, counts in done.document["tables"].items()}
+    assert (done.status, chain.orphans()) == (2 if tables else 0, [])
+    assert waiting == {"contact": 0, "new_order": len(tables), "new_orderline": len(tables)}
+    assert (late[0][2] in chain.held()["cusOrderLine"]) == (not tables)
 
 
 def keep(chain: Chain, orphans: str | None) -> None:

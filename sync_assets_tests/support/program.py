@@ -7,7 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -110,8 +110,8 @@ class Program:
             with closing(sqlite3.connect(ledger)) as connection, connection:
                 connection.execute("UPDATE sync_identity SET id = ?", (str(uuid.uuid4()),))
 
-    def sync(self, runtime: Runtime | None = None) -> SyncResult:
-        """Run `sync` in this process."""
+    def sync(self, runtime: Runtime | None = None, only: Sequence[str] = ()) -> SyncResult:
+        """Run `sync` in this process. only: these tables."""
         before = dict(os.environ)
         os.environ["DAGSTER_HOME"] = self.env["DAGSTER_HOME"]
         runtime = runtime or self.runtime()
@@ -122,7 +122,7 @@ class Program:
             with pytest.MonkeyPatch.context() as patch:
                 if not (self.dagster or self.on_disk):
                     patch.setattr(sync_runs, "execute", plain_runs.execute)
-                return sync(runtime, instance=self._instance)
+                return sync(runtime, only, instance=self._instance)
         finally:
             runtime.close()
             os.environ.clear()
