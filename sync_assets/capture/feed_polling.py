@@ -1,13 +1,15 @@
 """Poll the change feeds of Dynamics 365 for news, without reading the changes.
 
-One client and one event loop live as long as the poller, so that a poll costs no sign-in. A poll of few feeds is a
-request for each; of more, one for FEEDS_IN_A_BATCH of them (`$batch`), since Dynamics 365 limits requests, and each
-feed is to be polled every two seconds. A feed without an answer in a batch is polled by a request of its own; if none
-has one, the poller sends no further batch.
+One client and one event loop live as long as the poller, so that a poll costs no sign-in. With few mapped tables a poll
+is a request for each feed; with more, one for FEEDS_IN_A_BATCH of them (`$batch`), since Dynamics 365 limits requests,
+and each feed is to be polled every two seconds. All mapped tables count, since the runs of other groups poll theirs at
+the same time. A feed without an answer in a batch is polled by a request of its own; if none has one, the poller sends
+no further batch for a minute.
 """
 
 import asyncio
 import threading
+import time
 from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
@@ -31,12 +33,14 @@ T = TypeVar("T")
 LONGEST_POLL = 20.0
 """Seconds that a poll may take, including a sign-in, since Dagster ends a sensor's tick after a minute."""
 MOST_SINGLE = 10
-"""Most feeds that are polled by a request each: five requests a second, of 20 that Dynamics 365 allows."""
+"""Most tables whose feeds are polled by a request each: five requests a second, of 20 that Dynamics 365 allows."""
 FEEDS_IN_A_BATCH = 20
 BATCH_SECONDS = 1.5
 """Seconds between two polls by batches: the server's time for their parts is limited, too."""
+BATCH_AGAIN = 60.0
+"""Seconds until the next batch after one without an answer: it is refused, or all its delta links have expired."""
 POLL_SECONDS = 0.4
-"""Seconds between two polls of up to two feeds by requests of their own, and for each two more."""
+"""Seconds between two polls by requests of their own with up to two tables, and for each two more."""
 NOTE_POLL = timedelta(seconds=10)
 """Interval in which the time of a poll without news is stored."""
 KEEP_LINK = timedelta(minutes=1)
@@ -58,7 +62,7 @@ class FeedPoller:
         self._runtime = runtime
         self._loop = new_event_loop()
         self._client: DataverseClient | None = None
-        self._batches = True
+        self._unanswered_at = float("-inf")
         self._stack = AsyncExitStack()
         self._thread = threading.Thread(target=self._serve, name="feed-poll", daemon=True)
         self._thread.start()
@@ -75,11 +79,14 @@ class FeedPoller:
         """
         return self._call(self._poll(tables))
 
-    def pause(self, feeds: int) -> float:
-        """Return the seconds to wait before the next poll of this number of feeds."""
-        if feeds > MOST_SINGLE and self._batches:
-            return BATCH_SECONDS
-        return POLL_SECONDS * max(1, feeds / 2)
+    def pause(self) -> float:
+        """Return the seconds to wait before the next poll."""
+        return BATCH_SECONDS if self._batches else POLL_SECONDS * max(1, len(self._runtime.config.tables) / 2)
+
+    @property
+    def _batches(self) -> bool:
+        """Return True if several feeds are polled by batches."""
+        return len(self._runtime.config.tables) > MOST_SINGLE and time.monotonic() - self._unanswered_at > BATCH_AGAIN
 
     def close(self) -> None:
         """Close the client, end the thread, and close the event loop."""
@@ -143,7 +150,7 @@ class FeedPoller:
 
     async def _bodies(self, client: DataverseClient, links: Sequence[str]) -> dict[str, bytes]:
         """Return the answers of links that are read by batches. A link without one is to be read alone."""
-        if len(links) <= MOST_SINGLE or not self._batches:
+        if len(links) < 2 or not self._batches:
             return {}
         slices = [links[at : at + FEEDS_IN_A_BATCH] for at in range(0, len(links), FEEDS_IN_A_BATCH)]
         prefer = "odata.maxpagesize=1"
@@ -152,7 +159,8 @@ class FeedPoller:
             read = await run_together(*(read_links(client, some, prefer, POLL_PATIENCE) for some in slices))
         parts = zip(links, (part for some in read for part in some), strict=False)
         bodies = {link: part.body for link, part in parts if part and part.status == 200}
-        self._batches = bool(bodies)
+        if not bodies:
+            self._unanswered_at = time.monotonic()
         return bodies
 
     async def _has_news(

@@ -110,7 +110,7 @@ def changes_sensor(
                     table, refusal = config.table, polled.refused.get(config.table, "")
                     if exams.is_due(config, cursor.requested, versions[table], now, refusal):
                         due.add(table)
-                pause = poller.pause(len(tables))
+                pause = poller.pause()
                 if due or time.monotonic() + pause > until:
                     break  # another poll would end after the daemon's next round has begun
                 time.sleep(pause)

@@ -259,7 +259,7 @@ class TableRun:
                     worked = time.monotonic()
                 if time.monotonic() - self._reported > REPORT_SECONDS:
                     self._report()
-                time.sleep(poller.pause(len(tables)))
+                time.sleep(poller.pause())
         finally:
             poller.close()
 
