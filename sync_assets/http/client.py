@@ -41,6 +41,8 @@ from sync_assets.http.transport import (
 
 _log = logging.getLogger(__name__)
 
+ANOTHER_OUTAGE = 60.0
+"""Seconds after a failure's next attempt was due, from which on a further failure counts as the first of an outage."""
 LOG_SECONDS = 30.0
 """Seconds between two log lines that say that a system does not answer."""
 
@@ -103,8 +105,9 @@ class Endpoint:
     before `Unavailable` (or the last connection error) is raised. timeout: seconds between two pieces of a response.
     limits: of a whole response. observer: of all requests.
 
-    failing_since: by system, the first failure (monotonic clock) since its last answer, from which `patience` counts.
-    The endpoints of a process share it, so that an outage costs the patience once, not once for each table.
+    failures: by system, the first failure since its last answer, from which `patience` counts, and when the request of
+    the last one was due again (monotonic clock). The endpoints of a process share them, so that an outage costs the
+    patience once, not once for each table.
     """
 
     def __init__(
@@ -127,7 +130,7 @@ class Endpoint:
         self.pause = Throttle()
         self.patience = patience
         self.observer = observer
-        self.failing_since: dict[str, float] = {}
+        self.failures: dict[str, tuple[float, float]] = {}
         self._tokens = tokens
         self._transient = transient
         self._origin = origin(self.base_url)
@@ -212,7 +215,7 @@ class Endpoint:
                     await self._tokens.renew(token)
                     continue
                 if not self._transient(answer):
-                    self.failing_since.pop(self.name, None)
+                    self.failures.pop(self.name, None)
                     return answer
                 if answer.status in LOST_BEHIND_GATEWAY and not repeat:
                     raise OutcomeUnknown(f"{self.name}'s gateway got no answer ({answer.status}).")
@@ -221,10 +224,13 @@ class Endpoint:
                     f"{self.name} kept answering {answer.status} for {patience:.0f} s.", status=answer.status
                 )
             attempt += 1
-            since = self.failing_since.setdefault(self.name, time.monotonic())
-            repeat_until = min(give_up_at, since + patience)
-            if time.monotonic() + wait > repeat_until:
-                self.failing_since[self.name] = min(since, time.monotonic() - patience)
+            now = time.monotonic()
+            first, due = self.failures.get(self.name, (now, now))
+            first = first if now - due < ANOTHER_OUTAGE else now
+            repeat_until = min(give_up_at, first + patience)
+            is_over = now + wait > repeat_until
+            self.failures[self.name] = (min(first, now - patience), now) if is_over else (first, now + wait)
+            if is_over:
                 raise failure
             self._tell_of_waiting(failure, repeat_until)
             _log.debug(

@@ -78,7 +78,7 @@ class Runtime:
     _ledger_checked: bool = False
     _organisation_checked: bool = False
     _campaign_noted: bool = False
-    _failing_since: dict[str, float] = field(default_factory=dict[str, float])
+    _failures: dict[str, tuple[float, float]] = field(default_factory=dict[str, tuple[float, float]])
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @cached_property
@@ -273,7 +273,7 @@ class Runtime:
         from sync_assets.dataverse.client import DataverseClient  # noqa: PLC0415
 
         client = DataverseClient(self.settings.d365().url, self._d365_tokens, context=self._trusted)
-        client.endpoint.failing_since = self._failing_since
+        client.endpoint.failures = self._failures
         try:
             if not self.any_ledger and not self._organisation_checked:  # one request per process
                 ledger = await asyncio.to_thread(lambda: self.ledger)
@@ -301,7 +301,7 @@ class Runtime:
             connections=self.config.guardrails.concurrency,
             admission=limits.admitted,
         )
-        client.endpoint.failing_since = self._failing_since
+        client.endpoint.failures = self._failures
         try:
             yield client
         finally:
