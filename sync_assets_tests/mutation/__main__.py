@@ -53,9 +53,10 @@ class Group:
     sql_only: bool = False
 
 
+_RECORDS = ("captures", "claims", "deletions", "privacy_holds", "hold_records", "dependency_status")
 _ON_LEDGERS = [
     *(f"{_LEDGER}/test_{name}.py" for name in ("links", "stuck_children", "orphans", "settle")),
-    *(f"{_LEDGER}/records/test_{name}.py" for name in ("captures", "claims", "deletions", "privacy_holds")),
+    *(f"{_LEDGER}/records/test_{name}.py" for name in _RECORDS),
 ]
 _OF_RECORDS = ("record_state", "transitions", "dependencies", "rejection_reasons")
 _TESTS_OF_RECORDS = ("dependencies", "rejection_reasons", "desired_updates", "transitions")

@@ -36,7 +36,8 @@ LARGE_PAGE = 1000
 # Links of a table whose configuration changed, on records that no page of a full read returned.
 _OTHER_LINKS = """
     SELECT l.seq FROM sync_link l JOIN sync_record r ON r.seq = l.seq
-    WHERE r.table_name = ? AND l.attribute = ? AND (l.required <> ? OR l.keyed <> ? OR l.keep_orphans <> ?)
+    WHERE r.table_name = ? AND l.attribute = ?
+        AND (l.parent_table = '' OR l.required <> ? OR l.keyed <> ? OR l.keep_orphans <> ?)
 """
 _CHANGE_LINK = """
     UPDATE sync_link SET parent_table = coalesce(nullif(parent_table, ''), ?), required = ?, keyed = ?, keep_orphans = ?

@@ -60,7 +60,7 @@ _ACKNOWLEDGE = """
     FROM {pairs} WHERE sync_link.seq = n.seq AND attribute = ?
 """
 _UNLINK = "UPDATE sync_link SET acked_id = NULL, acked_incarnation = NULL"
-_NOT_MAPPED = "UPDATE sync_link SET parent_table = '', parent_id = acked_id, required = 0, keyed = 0"
+_NOT_MAPPED = "UPDATE sync_link SET parent_table = '', parent_id = acked_id"
 _PERHAPS_LINKED = "UPDATE sync_link SET acked_id = coalesce(acked_id, parent_id), acked_incarnation = NULL"
 _LEAVING = "SELECT seq FROM sync_record WHERE (desired_hash IS NULL OR orphaned = 2) AND table_name = ? AND id"
 

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+import sqlalchemy as sa
 
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.model import OTHER, BlockReason, LinkSpec, LinkTo, Outcome, State
@@ -12,6 +13,7 @@ from sync_assets_tests.unit.ledger.linking import (
     EVERY,
     JOINED,
     KEPT,
+    LOOSE,
     NAMES,
     NEEDED,
     ONCE,
@@ -292,6 +294,7 @@ def test_an_orphan_that_campaign_keeps_stays_as_it_is_until_it_has_a_parent_agai
     in_campaign(ledger, link)
     order(ledger, contact, "b", link=link)
     assert orphaned(ledger, "order")
+    assert record(ledger, "order").resend == 1
     assert claim(ledger, table="order") == []
     assert [orphan.kept for orphan in ledger.blocked.orphans()] == [True]
     capture(ledger, deleted=["anna"])
@@ -436,6 +439,20 @@ def test_a_link_that_is_configured_no_more_ties_no_more(ledger: Ledger, links: l
     read_in_full(ledger, *links)
     assert sent(ledger) == ["delete"]
     assert [one.operation for one in claim(ledger, table="order")] == ["update"]
+
+
+@pytest.mark.parametrize("link", [OPTIONAL, LOOSE], ids=["optional", "loose"])
+def test_a_link_that_is_mapped_again_is_that_of_records_out_of_scope_too(ledger: Ledger, link: LinkSpec) -> None:
+    in_campaign(ledger, link)
+    read_in_full(ledger)
+    sent(ledger, "order")
+    capture(ledger, out_of_scope=[guid("order")], table="order")
+    feed = ledger.feeds.feed("order")
+    assert feed is not None
+    ledger.feeds.reset_feed("order", feed.version)
+    capture(ledger, table="order", page=linked([], cusContact=[]), links=[link], complete=True)
+    with ledger.database.read() as connection:
+        assert connection.execute(sa.text("SELECT parent_table FROM sync_link")).scalars().all() == ["contact"]
 
 
 @pytest.mark.parametrize(

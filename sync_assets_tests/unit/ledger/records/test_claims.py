@@ -15,6 +15,7 @@ from sync_assets_tests.support.ledgers import (
     guid,
     many,
     push,
+    record,
     row,
     run_out,
     session_of,
@@ -51,6 +52,30 @@ def test_what_a_push_left_claimed_is_released_as_uncertain(ledger: Ledger) -> No
     assert ledger.claims.release("contact", session_of(ledger, "first")) == 2
     assert (ledger.reports.counts()["contact"].leased, ledger.reports.counts()["account"].leased) == (0, 1)
     assert [one.outcome_unknown for one in claim(ledger, "second")] == [True, True]
+
+
+def test_a_claim_counts_whether_an_earlier_request_is_unknown_too(ledger: Ledger) -> None:
+    capture(ledger, row("anna"))
+    for outcome_unknown in (1, 2, 2):
+        one = claim_one(ledger)
+        assert record(ledger, "anna").outcome_unknown == outcome_unknown
+        settle(ledger, "unknown", one)
+
+
+@pytest.mark.parametrize(("claimed", "outcome_unknown"), [(False, 1), (True, 2)], ids=["at rest", "under way"])
+def test_at_the_horizon_of_an_earlier_request_the_one_under_way_is_another_one(
+    ledger: Ledger, clock: Clock, claimed: bool, outcome_unknown: int
+) -> None:
+    """If it is given back unsent, the outcome of the earlier one is still unknown."""
+    capture(ledger, row("anna"))
+    unanswered(ledger, claim_one(ledger))
+    capture(ledger, row("anna", "b"))
+    if claimed:
+        claim_one(ledger)
+    ledger.holds.hold("contact", guid("anna"))
+    clock.advance(HORIZON)
+    assert claim(ledger, "other") == []
+    assert record(ledger, "anna").outcome_unknown == outcome_unknown
 
 
 def test_an_answer_after_the_session_expired_is_not_stored_and_its_calls_are_counted(

@@ -1,4 +1,5 @@
-"""Which children delay the delete of a parent: the statements agree with the rule, for each child and link."""
+"""Which children delay the delete of a parent: the statements agree with the rule, for each child and link. And whether
+there are links at all."""
 
 import itertools
 
@@ -12,7 +13,8 @@ from sync_assets.ledger.records.hold_records import HoldRecords
 from sync_assets.ledger.rules.record_state import RecordState
 from sync_assets.ledger.storage import schema
 from sync_assets.ledger.storage.session import LedgerSession
-from sync_assets_tests.support.ledgers import Clock
+from sync_assets_tests.support.ledgers import Clock, capture, guid, row
+from sync_assets_tests.unit.ledger.linking import order
 from sync_assets_tests.unit.ledger.rules.test_transitions import GONE, SENT, stand
 
 PARENTS = ["named", "acknowledged", "possible"]
@@ -63,5 +65,18 @@ def delayed(ledger: Ledger, clock: Clock) -> set[str]:
 
 
 def test_a_parent_waits_for_exactly_the_children_that_will_be_relinked_unlinked_or_deleted(delayed: set[str]) -> None:
-    for number, row in enumerate(ROWS):
-        assert (f"{row[-1]} {number}" in delayed) == delays(number), row
+    for number, case in enumerate(ROWS):
+        assert (f"{case[-1]} {number}" in delayed) == delays(number), case
+
+
+@pytest.mark.parametrize("kind", ["neither", "links", "held records"])
+def test_a_ledger_has_links_once_it_has_a_link_or_a_held_record(ledger: Ledger, clock: Clock, kind: str) -> None:
+    capture(ledger, row("anna"))
+    if kind == "links":
+        order(ledger, "anna")
+    if kind == "held records":
+        ledger.holds.hold("contact", guid("anna"))
+    session = LedgerSession(ledger.database, clock)
+    with ledger.database.read() as connection:
+        has_links = DependencyStatus(session, HoldRecords(session)).has_links(connection)
+    assert bool(has_links) == (kind != "neither")

@@ -177,12 +177,17 @@ def test_an_order_that_is_given_to_another_contact_follows_normally_after_the_re
     assert {ANNAS_ORDER, ANNAS_LINE} <= set(push_all(ledger))
 
 
-def test_an_excluded_order_that_is_given_to_another_contact_is_read_again_and_sent(ledger: Ledger) -> None:
+@pytest.mark.parametrize("replayed", [False, True])
+def test_an_excluded_order_that_is_given_to_another_contact_is_read_again_and_sent(
+    ledger: Ledger, replayed: bool
+) -> None:
     family(ledger, required=False)
     push_all(ledger)
     unlinked(ledger, required=False)
     ledger.holds.end_hold("contact", ANNA, deleted=True)
+    below(ledger, "line", "anna's line", "anna's order", required=False, resend=replayed)
     below(ledger, "order", "anna's order", "bert", "b", required=False)
+    assert record(ledger, "anna's line").resend == 1
     assert (ledger.blocked.ids_to_refetch("order"), ledger.blocked.ids_to_refetch("line")) == (
         [ANNAS_ORDER],
         [ANNAS_LINE],
