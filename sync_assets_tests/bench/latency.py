@@ -1,11 +1,14 @@
 """`latency`: the time from a change in Dynamics 365 to the answer of Campaign, under `dagster dev` with its sensors.
 
-One change after the other at odd moments, so that no clock of Dagster's is met by design; or
-each after a silence in which no run stays. The sandbox's journal has the time at which Campaign's engine took a record.
+One change after the other at odd moments, so that no clock of Dagster's is met by design; or each after a silence in
+which no run stays, or each second one just after `kill -9` of the run that stays. The sandbox's journal has the time at
+which Campaign's engine took a record.
 """
 
 import math
+import os
 import shutil
+import signal
 import sqlite3
 import statistics
 import tempfile
@@ -20,6 +23,7 @@ from typing import Any
 
 from sync_assets.defs.instance.command_line import PACKAGED
 from sync_assets.defs.partitions import TABLE_TAG, today
+from sync_assets.ledger import Ledger
 from sync_assets_tests.bench.measure import BenchError, Result, Run, checkout_environment, progress
 from sync_assets_tests.bench.stage import Report, Settings, Target
 from sync_assets_tests.support.dagster_dev import DagsterDev, dagster_dev
@@ -32,6 +36,7 @@ PAUSES = (0.5, 6.0)
 """Seconds between an arrival and the next change, at random."""
 SILENCE_LINGER, SILENCE_PAUSES = 3, (0.0, 10.0)
 """Seconds that a run stays in the bench of silences, and those after its end: the sensor's tick is 9.5 s long."""
+KILLED = ", after kill -9"
 _ENDED = ("SUCCESS", "FAILURE", "CANCELED")
 
 
@@ -72,6 +77,12 @@ class Live:
         for _ in range(5):
             self.wait(lambda: not self.runs(), REST_SECONDS, "the last run did not end")
             time.sleep(0.2)
+
+    def kill(self) -> None:
+        """Kill the process of the run that stays, and no other."""
+        with Ledger.open(f"sqlite:///{self.home / 'dagster' / 'ledger.db'}") as ledger:
+            [worker] = [beat.worker for beat in ledger.runs.heartbeats().values() if beat.worker]
+        os.kill(int(worker.split("|")[2]), signal.SIGKILL)
 
     def make(self) -> None:
         """Give the next contact a job title that none had before."""
@@ -124,15 +135,16 @@ def latency(settings: Settings) -> Report:
     parts = settings.repeat if settings.before else 1
     for _ in range(parts):
         for end, root in settings.versions:
-            _part(report, settings, f"change to Campaign, dagster dev{end}", root, max(1, settings.changes // parts))
+            _part(report, settings, f"change to Campaign, dagster dev{end}", root, max(2, settings.changes // parts))
     for result in report.results:
         seconds = sorted(run.seconds for run in result.runs)
         median, p95 = statistics.median(seconds), percentile(seconds, 0.95)
         figures = {"median_s": median, "p95_s": p95, "min_s": seconds[0], "max_s": seconds[-1]}
         result.details |= {name: round(value, 3) for name, value in figures.items()}
-        if not settings.silence:
+        is_cold = settings.silence or result.name.endswith(KILLED)
+        if not is_cold:
             report.targets.append(Target(f"{result.name}, median", median, 1.0, "s", most=True))
-        report.targets.append(Target(f"{result.name}, p95", p95, 6.0 if settings.silence else 1.5, "s", most=True))
+        report.targets.append(Target(f"{result.name}, p95", p95, 6.0 if is_cold else 1.5, "s", most=True))
     return report
 
 
@@ -143,15 +155,19 @@ def _part(report: Report, settings: Settings, name: str, root: Path, changes: in
             if settings.silence:
                 running.rest()
             time.sleep(chance.uniform(*(SILENCE_PAUSES if settings.silence else PAUSES)))
+            if settings.kill and number % 2 == 0:
+                running.kill()
             running.make()
             running.arrive()
             progress(f"{name}, change {number + 1}/{changes}: {running.seconds[-1]:.2f} s")
-        result = report.named(name)
-        if not result:
-            report.results.append(result := Result(name, details={"runs_meanwhile": 0, "rows_sent": 0}))
-        result.runs += [Run(1, seconds) for seconds in running.seconds]
-        result.details["runs_meanwhile"] += running.runs(began)
-        result.details["rows_sent"] += running.sent
+        kinds = {KILLED: running.seconds[::2], ", the next": running.seconds[1::2]}
+        for end, measured in kinds.items() if settings.kill else [("", running.seconds)]:
+            result = report.named(name + end)
+            if not result:
+                report.results.append(result := Result(name + end, details={"runs_meanwhile": 0, "rows_sent": 0}))
+            result.runs += [Run(1, seconds) for seconds in measured]
+            result.details["runs_meanwhile"] += running.runs(began)
+            result.details["rows_sent"] += running.sent
 
 
 def percentile(values: Sequence[float], share: float) -> float:

@@ -31,6 +31,7 @@ class Settings:
     seconds: float = 15.0
     changes: int = 50
     silence: bool = False
+    kill: bool = False
     peers: Peers = "all"
     labels: bool = False
     before: Path | None = None

@@ -116,10 +116,11 @@ def test_a_comparison_measures_each_contender_in_both_checkouts_beside_the_peers
 
 
 @pytest.mark.slow
-def test_changes_are_made_after_silences() -> None:
-    report = latency.latency(replace(QUICK, silence=True))
+@pytest.mark.parametrize(("way", "changes"), [("silence", [QUICK.changes]), ("kill", [1, 1])])
+def test_changes_are_made_after_silences_and_after_kills(way: str, changes: list[int]) -> None:
+    report = latency.latency(replace(QUICK, **{way: True}))
     assert all_finite(report)
-    assert [len(result.runs) for result in report.results] == [QUICK.changes]
+    assert [len(result.runs) for result in report.results] == changes
 
 
 def test_the_95th_of_a_hundred_is_the_value_that_95_do_not_exceed() -> None:
