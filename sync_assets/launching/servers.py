@@ -5,6 +5,7 @@ and fails with its name.
 """
 
 import errno
+import logging
 import os
 import socket
 import warnings
@@ -125,7 +126,7 @@ def run_dev(arguments: Sequence[str], webserver: Sequence[str], raise_taken: Cal
 
     name = "open_ipc_subprocess"
     start = getattr(dev, name)
-    modules = {"dagster_webserver": webserver, "dagster._daemon": ("-m", "dagster._daemon")}
+    modules = {"dagster_webserver": webserver, "dagster._daemon": DAEMON}
 
     failed: list[Any] = []
 
@@ -150,6 +151,30 @@ def run_dev(arguments: Sequence[str], webserver: Sequence[str], raise_taken: Cal
     finally:
         if failed:
             raise SystemExit(1)
+
+
+DAEMON = ("-c", f"from {__name__} import run_daemon; run_daemon()")
+"""Arguments of Python for the daemon, before those of `dagster-daemon`."""
+
+
+def run_daemon() -> None:
+    """Run `dagster-daemon` with the arguments of this process. After Ctrl-C it logs nothing of ticks under way.
+
+    They no longer find their code location, and each would print two tracebacks. The next start evaluates them again.
+
+    Reason: the daemon closes its workspace before it waits for ticks, and no option changes that.
+    """
+    from dagster._daemon import cli, controller  # noqa: PLC0415  for the daemon alone
+
+    close = controller.DagsterDaemonController.__exit__
+
+    def close_silently(self: Any, kind: Any, *raised: Any) -> None:
+        close(self, kind, *raised)
+        if kind is KeyboardInterrupt:
+            logging.disable()
+
+    setattr(controller.DagsterDaemonController, "__exit__", close_silently)  # noqa: B010
+    cli.main()
 
 
 def remote_calls() -> frozenset[str]:

@@ -1,14 +1,18 @@
 """Each private name of Dagster's by which our servers are started: a Dagster that moves one fails here."""
 
+import logging
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 from dagster._cli import dev
+from dagster._daemon import cli as daemon_cli
+from dagster._daemon import controller
 
-from sync_assets.launching.servers import run_dev, run_webserver
+from sync_assets.launching.servers import DAEMON, run_daemon, run_dev, run_webserver
 
 
 class Marked:
@@ -58,7 +62,30 @@ def test_dagster_dev_starts_the_other_web_server_and_its_own_daemon(
     assert taken == []
     web, daemon = started
     assert web[1:6] == ["-m", "ours", "web", "--port", "1"]
-    assert daemon[1:4] == ["-m", "dagster._daemon", "run"]
+    assert daemon[1:4] == [*DAEMON, "run"]
+
+
+def test_the_daemon_logs_nothing_of_ticks_after_ctrl_c(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Controller(controller.DagsterDaemonController):
+        def __init__(self) -> None:
+            self._logger = logging.getLogger("dagster.daemon")
+            self._daemon_threads, self._daemon_shutdown_event = {}, threading.Event()
+
+    def serve() -> None:
+        with pytest.raises(KeyboardInterrupt), Controller():
+            raise KeyboardInterrupt
+        logging.getLogger("dagster.daemon.SensorDaemon").error("Sensor tick caught an error")
+
+    monkeypatch.setattr(controller.DagsterDaemonController, "__exit__", controller.DagsterDaemonController.__exit__)
+    monkeypatch.setattr(daemon_cli, "main", serve)
+    caplog.set_level(logging.INFO, "dagster.daemon")
+    try:
+        run_daemon()
+    finally:
+        logging.disable(logging.NOTSET)
+    assert [record.name for record in caplog.records] == ["dagster.daemon", "dagster.daemon"]
 
 
 def test_a_process_of_dagster_dev_that_is_not_known_is_not_started(monkeypatch: pytest.MonkeyPatch) -> None:
