@@ -32,7 +32,7 @@ from sync_assets.task_group import run_together
 T = TypeVar("T")
 LONGEST_POLL = 20.0
 """Seconds that a poll may take, including a sign-in, since Dagster ends a sensor's tick after a minute."""
-MOST_SINGLE = 10
+MOST_SINGLE = 9
 """Most tables whose feeds are polled by a request each: five requests a second, of 20 that Dynamics 365 allows."""
 FEEDS_IN_A_BATCH = 20
 BATCH_SECONDS = 1.5

@@ -125,7 +125,8 @@ def who_is_gone_stays_gone(history: History) -> Found:
             record = (history.by_resource[of].table.table, id_)
             for call in (call for request in requests for call in request.calls):
                 later = call.took_effect and call.after and one.moment.n < call.handled.n < until
-                if later and _only_ever(history, record, ("contact", one.contact), call.handled.n):
+                made_anew = history.row(record, call.handled.n) and not history.row(record, one.moment.n)
+                if later and not made_anew and _only_ever(history, record, ("contact", one.contact), call.handled.n):
                     yield *record, f"event {call.handled.n} writes it after event {one.moment.n} said that it is gone"
 
 
