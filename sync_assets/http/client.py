@@ -41,8 +41,11 @@ from sync_assets.http.transport import (
 
 _log = logging.getLogger(__name__)
 
-ANOTHER_OUTAGE = 60.0
-"""Seconds after a failure's next attempt was due, from which on a further failure counts as the first of an outage."""
+ANOTHER_OUTAGE = 180.0
+"""Seconds after a failure's next attempt was due, from which on a further failure counts as the first of an outage.
+
+More than a table whose system is silent takes to fail: 60 s without an answer, after 30 s of looking for the cause.
+"""
 LOG_SECONDS = 30.0
 """Seconds between two log lines that say that a system does not answer."""
 

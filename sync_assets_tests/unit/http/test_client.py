@@ -253,6 +253,12 @@ async def test_a_system_that_did_not_answer_for_the_patience_is_not_waited_for_a
     with pytest.raises(Unavailable):
         await first.send("GET", "x")
     assert len(bench.arrived()) == before + 2
+    # The next table's request, of a system that is silent: it failed for another minute.
+    first.failures["Campaign"] = (time.monotonic() - 220, time.monotonic() - 95)
+    before = len(bench.arrived())
+    with pytest.raises(Unavailable):
+        await second.send("GET", "x")
+    assert len(bench.arrived()) == before + 1
     # An hour later: no answer has ended that outage, but this is another one.
     first.failures["Campaign"] = (time.monotonic() - 3601, time.monotonic() - 3600)
     before = len(bench.arrived())
