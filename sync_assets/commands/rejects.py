@@ -70,7 +70,8 @@ def rejects(runtime: Runtime, table: str | None) -> Records:
     rows = [fields(one, *COLUMNS["rejects"]) for one in [*runtime.ledger.reports.rejects(table), *opt_outs]]
     for row in rows:
         if parent := parents.get((row["table"], row["id"])):
-            row["reason"] += f" Its {parent} is rejected, too: correct that first, then retry this record."
+            reason = row["reason"].rstrip(".")
+            row["reason"] = f"{reason}. Its {parent} is rejected, too: correct that first, then retry this record."
     return rows
 
 

@@ -202,7 +202,7 @@ def test_the_orders_of_a_profile_that_was_removed_and_is_made_anew_do_not_count_
     rejected = {one["table"]: one["reason"] for one in chain.program.json("rejects")[1]["rejects"]}
     assert "already exists" in rejected["new_order"]
     assert "Campaign hides this record" in rejected["new_order"]
-    remedy = " Its new_order is rejected, too: correct that first, then retry this record."
+    remedy = "'). Its new_order is rejected, too: correct that first, then retry this record."
     assert rejected["new_orderline"].endswith(remedy)
     assert not rejected["new_order"].endswith(remedy)
     chain.admin.publish_link("cusOrder", "cusContactLink", "zero_or_one")  # as the reason says
