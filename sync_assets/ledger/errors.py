@@ -78,7 +78,7 @@ class TooManyDeletes(LedgerError):
 
 def with_them(orphans: OrphansOfDeletes) -> str:
     """Return the end of a sentence about deleted records: the children that these orphan; empty if there are none."""
-    deleted, kept = (" and ".join(f"{records:,} of {table}" for table, records in one.items()) for one in orphans)
+    deleted, kept = (" and ".join(f"{records:,} of {table}" for table, records in counts.items()) for counts in orphans)
     text = f", and with them {deleted} (`orphans: delete`)" if deleted else ""
     return f"{text}; {kept} stay in Campaign without a parent (`orphans: keep`)" if kept else text
 

@@ -93,7 +93,7 @@ class BlockedRecords(Repository):
             .group_by(_L.parent_table, _P.c.state)
         )
         parents = [(name, _in_words(state), number) for name, state, number in self._session.rows(by_state)]
-        return sorted(parents, key=lambda one: (-one[2], one[0], one[1]))
+        return sorted(parents, key=lambda parent: (-parent[2], parent[0], parent[1]))
 
     def waiting(self, table: str | None = None, limit: int = LISTED) -> list[Waiting]:
         """Return up to `limit` waiting records of a table, or of all tables, in the order of their first capture.

@@ -377,8 +377,8 @@ class Captures:
         # A link may no longer be configured.
         former_neighbours = self._dependencies.neighbours(connection, records) if everything else set[int]()
         in_doubt = [record.seq for record in records if record.outcome_unknown or record.unknown_until]
-        settled = [one for one in records if one.acked_hash is not None and not one.resend and not one.orphaned]
-        kept = [seqs.pop(one.id) for one in settled if once]
+        acked = [record for record in records if record.acked_hash is not None and not record.orphaned]
+        kept = [seqs.pop(record.id) for record in acked if once and not record.resend]
         parents = {seqs[id_]: ids for id_, ids in page.parents(seqs)}
         self._dependencies.put_links(connection, page.links, parents, in_doubt, kept)
         self._dependencies.reevaluate(connection, records, (), tally, also=former_neighbours)

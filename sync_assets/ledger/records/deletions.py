@@ -138,7 +138,7 @@ class Deletions:
         complete_tables, seqs = self._dependencies.read_to_their_end(connection), list(deleted)
         while seqs:
             level = self._dependencies.states(connection, seqs)
-            seqs = sorted(self._dependencies.children(connection, ((one.table_name, one.id) for one in level)))
+            seqs = sorted(self._dependencies.children(connection, ((record.table_name, record.id) for record in level)))
             links, _, known = self._dependencies.links_and_parents(connection, seqs, lock=False)
             parents = {
                 key: parent._replace(orphaned=becomes.get(parent.seq, parent.orphaned)) for key, parent in known.items()

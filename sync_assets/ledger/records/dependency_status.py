@@ -135,9 +135,9 @@ class DependencyStatus:
         """
         now = {(seq, spec.attribute): id_ for seq, ids in parents.items() for spec, id_ in zip(specs, ids, strict=True)}
         possible = [
-            (one.seq, one.attribute, one.parent_table, one.parent_id)
-            for one in self.links(connection, in_doubt)
-            if one.binds and one.parent_id not in (None, now.get((one.seq, one.attribute)))
+            (link.seq, link.attribute, link.parent_table, link.parent_id)
+            for link in self.links(connection, in_doubt)
+            if link.binds and link.parent_id not in (None, now.get((link.seq, link.attribute)))
         ]
         self._session.bulk.for_each(connection, _ADD_POSSIBLE, possible)
         for index, spec in enumerate(specs):
@@ -295,24 +295,26 @@ class DependencyStatus:
         moved: list[RecordState] = []
         forgotten: list[RecordState] = []
         for record in records:
-            key, one = (record.table_name, record.id), statuses[record.seq]
+            key = (record.table_name, record.id)
+            block_reason, relink, orphaned = statuses[record.seq]
             reasons = reasons_by_record.get(key, frozenset())
             dependencies = Dependencies(
-                is_held(reasons), one.block_reason, key in with_children, one.relink, one.orphaned, is_excluded(reasons)
+                is_held(reasons), block_reason, key in with_children, relink, orphaned, is_excluded(reasons)
             )
             where = reevaluate(record, dependencies)
             if where is None:
                 tally.remove(record)
                 forgotten.append(record)
-            elif (*where, one.orphaned) != (record.state, record.block_reason, record.orphaned):
+            elif (*where, orphaned) != (record.state, record.block_reason, record.orphaned):
                 tally.move(record, where.state)
-                moved.append(record._replace(state=where.state, block_reason=where.block_reason, orphaned=one.orphaned))
+                moved.append(record._replace(state=where.state, block_reason=where.block_reason, orphaned=orphaned))
         self._store_states(connection, moved)
         before = {record.seq: record.orphaned for record in records}
-        kept = [one.seq for one in moved if one.orphaned == Orphaned.KEPT != before[one.seq]]
+        kept = [record.seq for record in moved if record.orphaned == Orphaned.KEPT != before[record.seq]]
         self._forget_incarnations(connection, kept)
         done = {record.seq for record in (*moved, *forgotten)}
-        return [*moved, *(one for one in records if _key(one) in new_owner and one.seq not in done)], forgotten
+        changed = [*moved, *(record for record in records if _key(record) in new_owner and record.seq not in done)]
+        return changed, forgotten
 
     def links_and_parents(
         self, connection: Connection, seqs: Sequence[int], *, lock: bool = True
@@ -322,9 +324,9 @@ class DependencyStatus:
         for link in self.links(connection, seqs):
             links[link.seq].append(link)
         former: dict[int, list[FormerParent]] = defaultdict(list)
-        for one in self.former_parents(connection, seqs) if links else ():
-            former[one.seq].append(one)
-        named = (one for by_record in (links, former) for of_record in by_record.values() for one in of_record)
+        for parent in self.former_parents(connection, seqs) if links else ():
+            former[parent.seq].append(parent)
+        named = (link for by_record in (links, former) for of_record in by_record.values() for link in of_record)
         return links, former, self._parents(connection, named, lock=lock)
 
     def _forget_incarnations(self, connection: Connection, kept: Sequence[int]) -> None:
@@ -340,12 +342,12 @@ class DependencyStatus:
     ) -> list[RecordState]:
         """Mark records that are no longer excluded for a resend: Campaign may have deleted them with the person."""
         free = {
-            one.seq
-            for one in records
-            if one.state == State.EXCLUDED and not reasons_by_record.get(_key(one)) and one.desired_hash
+            record.seq
+            for record in records
+            if record.state == State.EXCLUDED and not reasons_by_record.get(_key(record)) and record.desired_hash
         }
         self._session.bulk.for_seqs(connection, "UPDATE sync_record SET resend = 1", sorted(free))
-        return [one._replace(resend=1) if one.seq in free else one for one in records]
+        return [record._replace(resend=1) if record.seq in free else record for record in records]
 
     def _store_states(self, connection: Connection, moved: Iterable[RecordState]) -> None:
         """Store the state and block reason of these records."""

@@ -68,17 +68,19 @@ def hold_reasons(
         of_parents: the stored reasons of the parents, by table and id.
     """
     linked = {link.attribute for link in links}
-    now = {one for one in known if one.attribute not in linked}
+    now = {reason for reason in known if reason.attribute not in linked}
     cleared = {link.attribute for link in links if link.parent_id is None}
-    for one in former:
-        through = of_parents.get((one.parent_table, one.parent_id), set[HoldReason]())
-        now |= {x._replace(attribute=one.attribute) for x in through if not x.excluded or one.attribute in cleared}
+    for parent in former:
+        through = of_parents.get((parent.parent_table, parent.parent_id), set[HoldReason]())
+        if parent.attribute not in cleared:
+            through = {reason for reason in through if not reason.excluded}
+        now |= {reason._replace(attribute=parent.attribute) for reason in through}
     for link in links:
         if link.parent_id is None:
-            now |= {one for one in known if one.attribute == link.attribute}
+            now |= {reason for reason in known if reason.attribute == link.attribute}
         else:
             through = of_parents.get((link.parent_table, link.parent_id), set[HoldReason]())
-            now |= {one._replace(attribute=link.attribute) for one in through}
+            now |= {reason._replace(attribute=link.attribute) for reason in through}
     return now
 
 
@@ -105,25 +107,25 @@ class HoldRecords(Repository):
             return {}, set()
         keys = {(record.table_name, record.id) for record in records}
         for named in (*links.values(), *former.values()):
-            keys |= {(one.parent_table, one.parent_id) for one in named if one.parent_id}
+            keys |= {(link.parent_table, link.parent_id) for link in named if link.parent_id}
         known = self._stored_reasons(connection, keys)
         now: dict[Key, Set[HoldReason]] = {}
         for record in records:
             key = (record.table_name, record.id)
-            now[key] = hold_reasons(known.get(key, set()), links.get(record.seq, ()), former.get(record.seq, ()), known)
-        changed = {key for key, reasons in now.items() if reasons != known.get(key, set())}
-        added = [(*_ids(key, one), one.excluded) for key in sorted(changed) for one in now[key] - known.get(key, set())]
-        removed = [_ids(key, one) for key in sorted(changed) for one in known.get(key, set()) - now[key]]
+            now[key] = hold_reasons(known[key], links.get(record.seq, ()), former.get(record.seq, ()), known)
+        changed = {key for key, reasons in now.items() if reasons != known[key]}
+        added = [(*_ids(key, reason), reason.excluded) for key in sorted(changed) for reason in now[key] - known[key]]
+        removed = [_ids(key, reason) for key in sorted(changed) for reason in known[key] - now[key]]
         self._session.bulk.for_each(connection, _ADD, added)
         self._session.bulk.for_each(connection, _REMOVE, removed)
         return now, changed
 
-    def _stored_reasons(self, connection: Connection, keys: Iterable[Key]) -> dict[Key, set[HoldReason]]:
+    def _stored_reasons(self, connection: Connection, keys: Iterable[Key]) -> defaultdict[Key, set[HoldReason]]:
         """Return the stored hold reasons of these records, by record."""
         by_table: dict[str, list[str]] = defaultdict(list)
         for table, id_ in sorted(keys):
             by_table[table].append(id_)
-        reasons: dict[Key, set[HoldReason]] = defaultdict(set)
+        reasons: defaultdict[Key, set[HoldReason]] = defaultdict(set)
         for table, ids in by_table.items():
             for id_, *reason in self._session.bulk.for_ids(connection, _OF_RECORDS, ids, table):
                 reasons[table, id_].add(HoldReason(*reason))
@@ -149,5 +151,5 @@ def is_excluded(reasons: Set[HoldReason]) -> bool:
     return bool(reasons) and not is_held(reasons)
 
 
-def _ids(key: Key, one: HoldReason) -> tuple[str, str, str, str, str]:
-    return (one.hold_table, one.hold_id, *key, one.attribute)
+def _ids(key: Key, reason: HoldReason) -> tuple[str, str, str, str, str]:
+    return (reason.hold_table, reason.hold_id, *key, reason.attribute)

@@ -233,8 +233,8 @@ class Holds:
             return (
                 any(record.attribute != UNKNOWN for record in of_hold)
                 or any(
-                    one.wanted or one.may_exist_in_campaign or one.state != State.HELD
-                    for one in self._related_records(connection, table, id)
+                    record.wanted or record.may_exist_in_campaign or record.state != State.HELD
+                    for record in self._related_records(connection, table, id)
                 )
                 or bool(connection.execute(entry).scalar_one())
             )
@@ -263,12 +263,13 @@ class Holds:
     def _described(self, connection: Connection, table: str, id: str, since: int, *, new: bool = False) -> Hold:
         """Build the Hold of a row, with its counts."""
         held = [record for record in self._related_records(connection, table, id) if record.state == State.HELD]
+        own = [record for record in held if (record.table, record.id) == (table, id)]
         leased = [record.leased_until for record in held if record.leased_until]
         return Hold(
             table=table,
             id=id,
             since=times.from_micros(since),
-            known=any((one.table, one.id) == (table, id) and (one.wanted or one.may_exist_in_campaign) for one in held),
+            known=any(record.wanted or record.may_exist_in_campaign for record in own),
             records=len(held),
             in_flight=len(leased),
             in_flight_until=max(leased, default=None),

@@ -138,7 +138,7 @@ class Replays:
         feed = sa.select(_F.table_name).where(_F.table_name == table, sa.or_(approved, _F.kept_due, orphans))
         asked = sa.select(_P.table_name).where(_P.table_name == table)
         with self._session.database.read() as connection:
-            return any(connection.execute(one).first() is not None for one in (feed, asked))
+            return any(connection.execute(query).first() is not None for query in (feed, asked))
 
 
 def _stored(connection: Connection, table: str) -> Replay | None:

@@ -46,7 +46,7 @@ class Systems(Repository):
 
     def is_empty(self) -> bool:
         """Return True if the ledger has neither records, nor cursors, nor privacy holds."""
-        stored = (sa.exists(sa.select(sa.literal(1)).select_from(one)) for one in _STATE)
+        stored = (sa.exists(sa.select(sa.literal(1)).select_from(table)) for table in _STATE)
         return not self._session.scalar(sa.select(sa.or_(*stored)))
 
     def stored(self) -> dict[Side, System]:

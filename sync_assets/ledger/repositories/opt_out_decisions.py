@@ -54,7 +54,7 @@ class OptOutDecisions(Repository):
 
     def add(self, connection: Connection, partition: str, decisions: Iterable[OptOutDecision]) -> None:
         """Store decisions within the transaction of the opt-outs that they change."""
-        rows = [{"partition": partition, **_stored(one)} for one in decisions]
+        rows = [{"partition": partition, **_stored(decision)} for decision in decisions]
         if rows:
             connection.execute(sa.insert(opt_out_tables.opt_out_decision), rows)
 

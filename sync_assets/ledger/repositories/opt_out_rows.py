@@ -46,8 +46,8 @@ class OptOutRows(Repository):
         lock = "ORDER BY id, attribute" + ("" if self._session.database.sqlite else " FOR UPDATE")
         for start in range(0, len(ids), _BATCH):
             for row in self._session.bulk.for_ids(connection, ROWS, ids[start : start + _BATCH], also=lock):
-                one = OptOutRow(*row)
-                rows[one.id, one.attribute] = one
+                opt_out = OptOutRow(*row)
+                rows[opt_out.id, opt_out.attribute] = opt_out
         return rows
 
     def put(
@@ -157,8 +157,8 @@ class OptOutRows(Repository):
         by_id: dict[str, dict[str, bool]] = {}
         for start in range(0, len(ids), _BATCH):
             for row in self._session.bulk.for_ids(connection, ROWS, ids[start : start + _BATCH]):
-                one = OptOutRow(*row)
-                by_id.setdefault(one.id, {})[one.attribute] = bool(one.d365)
+                opt_out = OptOutRow(*row)
+                by_id.setdefault(opt_out.id, {})[opt_out.attribute] = bool(opt_out.d365)
         return {id_: tuple((name, values.get(name, False)) for name in attributes) for id_, values in by_id.items()}
 
     def forget(self, connection: Connection, ids: Sequence[str]) -> None:

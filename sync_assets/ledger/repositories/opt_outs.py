@@ -281,7 +281,7 @@ class OptOuts:
 
         def work(connection: Connection) -> list[OptOutDecision]:
             stored = {(row.id, row.attribute) for row in self._put(connection, rows, self._load(connection, rows))}
-            valid = [one for one in decisions if (one.contact, one.attribute) in stored]
+            valid = [decision for decision in decisions if (decision.contact, decision.attribute) in stored]
             self._decisions.add(connection, partition, valid)
             return valid
 
