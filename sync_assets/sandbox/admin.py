@@ -57,8 +57,8 @@ def body_of(shape: type[T], document: object) -> T:
         bases = reversed(shape.__mro__)  # annotations are as they are written, like `list[str] | None`
         kinds = {name: kind for base in bases for name, kind in vars(base).get("__annotations__", {}).items()}
         fields = ", ".join(
-            f'"{one.name}": {kinds[one.name]}{"" if one.required else " (optional)"}'
-            for one in msgspec.structs.fields(shape)
+            f'"{field.name}": {kinds[field.name]}{"" if field.required else " (optional)"}'
+            for field in msgspec.structs.fields(shape)
         )
         raise BadRequest(f"{error}. Expected: {{{fields}}}") from None
 

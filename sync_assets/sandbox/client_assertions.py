@@ -71,7 +71,7 @@ class ClientAssertions:
     def _of_certificate(
         self, assertion: str, header: Mapping[str, Any], claims: Mapping[str, Any], client_id: str, audiences: set[str]
     ) -> Refusal | None:
-        certificate = next((one for one in self.certificates if _has_thumbprint(one, header)), None)
+        certificate = next((known for known in self.certificates if _has_thumbprint(known, header)), None)
         if certificate is None:
             return 700027, (
                 "The certificate with identifier used to sign the client assertion is not registered on application. "
@@ -104,15 +104,15 @@ class ClientAssertions:
         return None
 
     def _of_issuer(self, assertion: str, claims: Mapping[str, Any]) -> Refusal | None:
-        identities = [one for one in self.federated if one.issuer == claims.get("iss")]
+        identities = [identity for identity in self.federated if identity.issuer == claims.get("iss")]
         if not identities:
             return 700211, "No matching federated identity record found for presented assertion issuer."
-        matching = [one for one in identities if one.subject == claims.get("sub")]
+        matching = [identity for identity in identities if identity.subject == claims.get("sub")]
         if not matching:
             return 700213, "No matching federated identity record found for presented assertion subject."
         if claims.get("aud") not in (AUDIENCE, [AUDIENCE]):
             return 700212, "No matching federated identity record found for presented assertion audience."
-        if not any(_is_signed(assertion, one.public_key) for one in matching):
+        if not any(_is_signed(assertion, identity.public_key) for identity in matching):
             return 50013, "Assertion failed signature validation."
         return self._untimely(claims)
 

@@ -208,7 +208,7 @@ def routes(entra: Entra) -> list[Route]:
             raise BadRequest(f"unknown settings: {', '.join(sorted(unknown))}")
         try:
             certificates = [x509.load_pem_x509_certificate(pem.encode()) for pem in values.get("certificates", [])]
-            federated = [FederatedIdentity.of_document(one) for one in values.get("federated", [])]
+            federated = [FederatedIdentity.of_document(document) for document in values.get("federated", [])]
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise BadRequest("certificates or federated credentials that cannot be read") from error
         entra.token_seconds = int(values.get("token_seconds", entra.token_seconds))

@@ -221,7 +221,7 @@ class Observed:
         rule = msgspec.structs.replace(rule, parameters=kept) if (silent := len(kept) < len(rule.parameters)) else rule
         answer = (rule.kind != "status" and self._refuse(rule)) or plain_answer(rule)
         if silent and "retry_after" not in kept:
-            return answer._replace(headers=[h for h in answer.headers if h[0].lower() != b"retry-after"])
+            return answer._replace(headers=[header for header in answer.headers if header[0].lower() != b"retry-after"])
         return answer
 
     async def _note_key(self, scope: Scope, receive: Receive) -> None:

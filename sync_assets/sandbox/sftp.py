@@ -192,7 +192,7 @@ class _Files(paramiko.SFTPServerInterface):
     def list_folder(self, path: str) -> list[SFTPAttributes] | int:
         def entries() -> list[SFTPAttributes]:
             with os.scandir(self._inside(path)) as listing:
-                return [SFTPAttributes.from_stat(e.stat(follow_symlinks=False), e.name) for e in listing]
+                return [SFTPAttributes.from_stat(entry.stat(follow_symlinks=False), entry.name) for entry in listing]
 
         return self._do("list", path, entries)
 

@@ -52,7 +52,7 @@ class Listing:
         self._query = dict(parse_qsl(query, keep_blank_values=True))
         self._among = among
         self._filtered = bool(filters)
-        self._tests: list[Test] = [self._test(f) for f in filters]
+        self._tests: list[Test] = [self._test(given) for given in filters]
         if any(link.cardinality == "one" for link in view.table.resource.links.values()):
             self._tests.append(lambda record: campaign.visible(view.table, record))
 

@@ -56,7 +56,7 @@ def content(campaign: Campaign, view: View) -> dict[str, Any]:
     document: dict[str, Any] = {name: _field(campaign, view, field) for name, field in view.fields.items()}
     document["PKey"] = _field(campaign, view, Field("PKey", read_only=True))
     for name, group in resource.groups.items():
-        parts = {n: _field(campaign, view, f) for n, f in group.fields.items()}
+        parts = {field_name: _field(campaign, view, field) for field_name, field in group.fields.items()}
         read_only = {"readOnly": group.read_only, "content": parts}
         document[name] = (
             _members(campaign, view, name, "group", "") | {"metadata": "element", "sortable": False} | read_only

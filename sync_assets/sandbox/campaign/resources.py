@@ -166,7 +166,8 @@ def _custom_resource(
 ) -> Resource:
     """Return a custom resource with the identification key `<name>Id` and a published filter on it."""
     key = f"{name}Id"
-    fields = [Field(key, length=100), *(Field(n, t) for n, t in plain.items()), *more, _TITLE, *_TIMES]
+    plain_fields = (Field(field_name, type_) for field_name, type_ in plain.items())
+    fields = [Field(key, length=100), *plain_fields, *more, _TITLE, *_TIMES]
     published = Filter(f"by{key[0].upper()}{key[1:]}", f"{key}_parameter", key)
     return Resource(name, label, f"{label}s", f"cus:{name}", key, _by_name(fields), apis, filters=_by_name([published]))
 

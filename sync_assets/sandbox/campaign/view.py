@@ -22,11 +22,12 @@ class View:
         self.api: Api = api
         resource, settings = table.resource, store.settings
         all_of_it = api != "profileAndServices"
-        self.fields = {n: f for n, f in resource.fields.items() if all_of_it or not f.extension}
+        self.fields = {name: field for name, field in resource.fields.items() if all_of_it or not field.extension}
         if not all_of_it and settings.time_zone_in_ext_only:
             self.fields.pop("timeZone", None)
-        self.links = {n: link for n, link in resource.links.items() if all_of_it or not link.ext_only}
-        self.collections = {n: c for n, c in resource.collections.items() if all_of_it or not c.ext_only}
+        self.links = {name: link for name, link in resource.links.items() if all_of_it or not link.ext_only}
+        collections, groups = resource.collections.items(), resource.groups.items()
+        self.collections = {name: reverse for name, reverse in collections if all_of_it or not reverse.ext_only}
         self.path = f"/{api}/{resource.name}"
 
         def converters(fields: dict[str, Any]) -> dict[str, Converter]:
@@ -38,11 +39,11 @@ class View:
             }
 
         self._converters = converters(self.fields)
-        self._groups = {n: converters(g.fields) for n, g in resource.groups.items() if not g.read_only}
+        self._groups = {name: converters(group.fields) for name, group in groups if not group.read_only}
         self._sparse = not all_of_it
         self._is_profile = resource.name == "profile"
         empty: dict[str, Any] = {name: field.empty for name, field in self.fields.items()}
-        empty |= {name: group.empty for name, group in resource.groups.items()}
+        empty |= {name: group.empty for name, group in groups}
         empty |= dict.fromkeys((*self.links, *self.collections, "PKey", "href"))
         self.empty = {name: empty[name] for name in sorted(empty)}  # Campaign sorts the keys of objects
 

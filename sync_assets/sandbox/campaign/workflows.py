@@ -119,7 +119,7 @@ class Workflows:
         """Trigger a signal. Raises CampaignError, also within `signal_interval_s` of the last one (text inferred)."""
         reference = self._store.tokens.read(activity)
         number = (reference.number % 1000) if reference is not None else 0
-        signal = next((s for s in workflow.signals.values() if number in (0, s.number)), None)
+        signal = next((signal for signal in workflow.signals.values() if number in (0, signal.number)), None)
         if signal is None or (number == 0 and activity != signal.name):
             raise errors.not_found("Activity", "signal", activity)
         if len(body) > _SIGNAL_LIMIT:

@@ -34,6 +34,7 @@ def managed(value: object, name: str) -> Document:
 
 def table(store: Store) -> Document:
     described = store.table
+    images = (column.name for column in store.columns.values() if column.type == "Image")
     return {
         "MetadataId": metadata_id(described.name),
         "LogicalName": described.name,
@@ -49,7 +50,7 @@ def table(store: Store) -> Document:
         "ObjectTypeCode": 10_000 + sum(map(ord, described.name)),
         "OwnershipType": "UserOwned",
         "TableType": "Standard",
-        "PrimaryImageAttribute": next((c.name for c in store.columns.values() if c.type == "Image"), None),
+        "PrimaryImageAttribute": next(images, None),
         "HasActivities": described.name in ("account", "contact"),
         "IsKnowledgeManagementEnabled": False,
         "IsActivity": False,

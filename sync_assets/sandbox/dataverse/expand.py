@@ -76,7 +76,9 @@ def _related(
     if row_id is None or row_id in other.hidden or target_of(store, column, row) != target:
         return None
     target_row = other.rows.get(row_id)
-    return None if target_row is None else {n: v for n, v in projected.show(target_row).items() if n != "@odata.etag"}
+    if target_row is None:
+        return None
+    return {name: value for name, value in projected.show(target_row).items() if name != "@odata.etag"}
 
 
 def _split(text: str, separator: str) -> Iterator[str]:

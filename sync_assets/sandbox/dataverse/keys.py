@@ -23,7 +23,7 @@ def parse_key(key: str, store: Store) -> tuple[str | None, dict[str, Any]]:
         return named[store.table.key].lower(), {}
     values: dict[str, Any] = {}
     for name, text in named.items():
-        column = next((c for c in store.columns.values() if name in (c.name, c.json_name)), None)
+        column = next((column for column in store.columns.values() if name in (column.name, column.json_name)), None)
         if column is None:
             raise no_such_property(name, store.table.name)
         number = column.type in ("Integer", "BigInt", "Picklist", "State", "Status") and text.lstrip("-").isdecimal()

@@ -92,19 +92,19 @@ def _by_names(call: Call, arguments: str) -> Answer:
         for table, store in call.org.stores.items()
         for access in ACCESSES
     }
-    if unknown := [one for one in names if one not in depths]:
+    if unknown := [privilege for privilege in names if privilege not in depths]:
         raise bad_query(f"Privilege with name {unknown[0]} does not exist.")
     listed = [
         {
-            "Depth": depths[one],
-            "PrivilegeId": metadata_id("privilege", one),
+            "Depth": depths[privilege],
+            "PrivilegeId": metadata_id("privilege", privilege),
             "BusinessUnitId": BUSINESS_UNIT_ID,
-            "PrivilegeName": one,
+            "PrivilegeName": privilege,
             "RecordFilterId": "00000000-0000-0000-0000-000000000000",
             "RecordFilterUniqueName": None,
         }
-        for one in names
-        if depths[one] != "None"
+        for privilege in names
+        if depths[privilege] != "None"
     ]
     context = f"{call.api}/$metadata#Microsoft.Dynamics.CRM.RetrieveUserSetOfPrivilegesByNamesResponse"
     return json_answer({"@odata.context": context, "RolePrivileges": listed})

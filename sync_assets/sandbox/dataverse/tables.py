@@ -66,7 +66,10 @@ def _server_set() -> tuple[Column, ...]:
 
 def _money(*columns: Column) -> tuple[Column, ...]:
     """Return money columns with the columns that they require: values in base currency, the currency, the rate."""
-    bases = (Column(f"{c.name}_base", "Money", f"{c.label} (Base)", precision=4, read_only=True) for c in columns)
+    bases = (
+        Column(f"{column.name}_base", "Money", f"{column.label} (Base)", precision=4, read_only=True)
+        for column in columns
+    )
     return (
         *columns,
         *bases,
