@@ -129,7 +129,7 @@ async def capture_table(runtime: Runtime, config: TableConfig, *, limited: bool 
         findings, notes = await asyncio.to_thread(_check_and_store, runtime, ledger, config, ready)
         notes += await asyncio.to_thread(_store_mapping, runtime, ledger, config, ready.mapping.fingerprint)
         texts = await asyncio.to_thread(ledger.mappings.configurations, config.table, ready.mapping.fingerprint)
-        earlier = [earlier_mapping(one, ready.table, ready.resource, runtime.config.targets) for one in texts]
+        earlier = [earlier_mapping(text, ready.table, ready.resource, runtime.config.targets) for text in texts]
         session = await asyncio.to_thread(lambda: runtime.session)
         runtime.keep_history()
         result = await Capture(
@@ -142,7 +142,7 @@ async def capture_table(runtime: Runtime, config: TableConfig, *, limited: bool 
             max_delete_share=runtime.config.guardrails.max_delete_share,
             is_full=lambda: limited and backlog_is_full(ledger, config),
             progress=lambda so_far: runtime.progress(f"capturing {config.table}", so_far.rows),
-            earlier=[one for one in earlier if one],
+            earlier=[mapping for mapping in earlier if mapping],
         ).run()
         changes = differences(texts[0], config) if texts else []
         if changes:
@@ -167,10 +167,10 @@ def _check_and_store(
     notes: list[str] = []
     now = types_of(ready.mapping)
     findings = [*ready.findings, *findings_since_capture(ledger, config, now)]
-    for at, one in enumerate(findings):
-        if runtime.accept_mapping and one.check == rules.TARGET.name and not one.passed:
-            notes.append(f"{config.table}: {one.message}. Accepted.")
-            findings[at] = rules.TARGET.finding(True, one.message, one.numbers)
+    for at, finding in enumerate(findings):
+        if runtime.accept_mapping and finding.check == rules.TARGET.name and not finding.passed:
+            notes.append(f"{config.table}: {finding.message}. Accepted.")
+            findings[at] = rules.TARGET.finding(True, finding.message, finding.numbers)
     require(config.table, findings)
     if ledger.targets.target(config.table) != (config.resource, config.key):
         ledger.targets.change_target(config.table, config.resource, config.key)

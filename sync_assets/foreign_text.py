@@ -53,4 +53,4 @@ def cleaned(document: Any) -> Any:
         return printable(document)
     if isinstance(document, dict):
         return {cleaned(key): cleaned(value) for key, value in document.items()}
-    return [cleaned(one) for one in document] if isinstance(document, list | tuple) else document
+    return [cleaned(item) for item in document] if isinstance(document, list | tuple) else document

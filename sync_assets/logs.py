@@ -88,7 +88,7 @@ def configure(environment: Mapping[str, str]) -> None:
     if form not in ("text", "json"):
         raise LogSettingsError(f"SYNC_ASSETS_LOG_FORMAT is `{form}`.", "Set it to text or json.")
     logger = logging.getLogger(_ROOT)
-    for handler in [one for one in logger.handlers if isinstance(one.formatter, _Format)]:
+    for handler in [handler for handler in logger.handlers if isinstance(handler.formatter, _Format)]:
         logger.removeHandler(handler)
     handler = _StandardError()
     handler.setFormatter(_Format(as_json=form == "json"))

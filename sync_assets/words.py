@@ -34,7 +34,7 @@ def duration(age: timedelta) -> str:
 
 def did_you_mean(name: str, names: Iterable[str]) -> str | None:
     """Return the known name that `name` was probably meant to be; None if none is similar."""
-    lower = {one.lower(): one for one in names}
+    lower = {known.lower(): known for known in names}
     close = difflib.get_close_matches(name.lower(), lower, n=1, cutoff=0.6)
     return lower[close[0]] if close else None
 

@@ -42,12 +42,12 @@ class LinkedRecords:
     @classmethod
     async def opened(cls, runtime: Runtime, campaign: CampaignClient, config: TableConfig, resource: Resource) -> Self:
         """Return the reader of a table's records, addressed as the ledger's findings tell."""
-        target = Target.linked(runtime.config, config, resource)
+        own = Target.linked(runtime.config, config, resource)
         ledger, records = await asyncio.to_thread(lambda: runtime.ledger), dict[str, Records]()
-        for one in (target, *target.parents):
-            findings = await asyncio.to_thread(ledger.dialect.findings, one.resource)
-            records[one.resource] = one.records(campaign, findings)
-        return cls(target, records)
+        for target in (own, *own.parents):
+            findings = await asyncio.to_thread(ledger.dialect.findings, target.resource)
+            records[target.resource] = target.records(campaign, findings)
+        return cls(own, records)
 
     async def find(self, id_: str) -> dict[str, Any] | ResponseOutcome:
         """Return the record with our id, or why there is none."""

@@ -204,7 +204,7 @@ class CampaignClient:
                 metadata = await self._metadata(f"{api}/", api, "its resources")
             except NotPublished:
                 continue
-            apis |= {name: api for name, one in metadata.items() if isinstance(one, dict) and name not in apis}
+            apis |= {name: api for name, entry in metadata.items() if isinstance(entry, dict) and name not in apis}
         return apis
 
     async def _metadata(self, path: str, api: str, name: str) -> dict[str, Any]:

@@ -74,7 +74,8 @@ def read_resource(name: str, api: str, described: dict[str, Any], filters: dict[
     location = attributes.get("location")
     if location and location.type == "group" and not any(path.startswith("location.") for path in attributes):
         attributes |= {path: Attribute(path, "string") for path in (f"location.{part}" for part in _LOCATION)}
-    return Resource(name, api, attributes, filters=tuple(n for n, given in filters.items() if isinstance(given, dict)))
+    filter_names = tuple(filter_name for filter_name, given in filters.items() if isinstance(given, dict))
+    return Resource(name, api, attributes, filters=filter_names)
 
 
 def _attributes(content: dict[str, Any], under: str = "") -> Iterator[Attribute]:

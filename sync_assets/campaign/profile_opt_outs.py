@@ -65,7 +65,8 @@ async def changed_profiles(
         if border is not None:
             times = [moment(profile.get("lastModified")) for profile in profiles]
             # A profile without a time is kept; only ordered times show where to stop.
-            profiles = [p for p, time in zip(profiles, times, strict=True) if time is None or time >= border]
+            pairs = zip(profiles, times, strict=True)
+            profiles = [profile for profile, time in pairs if time is None or time >= border]
             if _oldest(times, border):
                 link = ""
         yield statements(profiles, key, attributes)

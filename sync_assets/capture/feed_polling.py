@@ -120,7 +120,7 @@ class FeedPoller:
         feeds = await run_together(*(asyncio.to_thread(self._feed, config) for config in tables))
         bodies = await self._bodies(self._client, [feed.link for feed in feeds if feed and feed.link])
         answers = await asyncio.gather(
-            *(self._has_news(self._client, *one, bodies) for one in zip(tables, feeds, strict=True)),
+            *(self._has_news(self._client, config, feed, bodies) for config, feed in zip(tables, feeds, strict=True)),
             return_exceptions=True,
         )
         result = FeedPoll()

@@ -116,7 +116,7 @@ def prepare_page(
         rows=LedgerPage(
             rows,
             mapping.link_specs,
-            [rows_under_earlier_mapping(passed, one, mapping) for one in earlier],
+            [rows_under_earlier_mapping(passed, earlier_mapping, mapping) for earlier_mapping in earlier],
             written_attributes(mapping).keys(),
         ),
         deleted=page.deleted,
@@ -134,8 +134,8 @@ def prepare_page(
 def selected(mapping: TableMapping, earlier: Sequence[TableMapping] = ()) -> dict[str, ColumnType]:
     """Return the columns of a read, with their types: those of the mapping, and of earlier ones."""
     types: dict[str, ColumnType] = {}
-    for one in (*earlier, mapping):
-        types.update(one.column_types)
+    for version in (*earlier, mapping):
+        types.update(version.column_types)
     return dict(sorted(types.items()))
 
 

@@ -149,7 +149,7 @@ class _Slice:
 
         updates = [self.updates[number] for number in numbers]
         # Setting the same values twice does no harm.
-        answer = await _post(self.client, [_patch(self.table, one) for one in updates], observer=observe)
+        answer = await _post(self.client, [_patch(self.table, update) for update in updates], observer=observe)
         self.status = answer.status
         if answer.status >= 500:
             return [None] * len(updates)

@@ -132,9 +132,9 @@ class DataverseClient:
                 error.code,
             ) from error
         with understood(f"the table {name}"):
-            by_name = {column.name: column for column in map(_column, attributes["value"])}
-            wanted = [c for c in by_name.values() if c.type in _CASTS and (columns is None or c.name in columns)]
-            kinds: set[ColumnType] = {column.type for column in wanted}
+            all_columns = list(map(_column, attributes["value"]))
+            labelled = [column for column in all_columns if columns is None or column.name in columns]
+            kinds: set[ColumnType] = {column.type for column in labelled if column.type in _CASTS}
             typed: dict[str, dict[str, Any]] = {}
             for part in await run_together(*(self._typed(path, kind) for kind in kinds)):
                 typed |= part
@@ -143,7 +143,7 @@ class DataverseClient:
                 set_name=str(head["EntitySetName"]),
                 key=str(head["PrimaryIdAttribute"]),
                 change_tracking=bool(head.get("ChangeTrackingEnabled")),
-                columns={n: _typed_column(c, typed.get(n)) for n, c in by_name.items()},
+                columns={column.name: _typed_column(column, typed.get(column.name)) for column in all_columns},
             )
 
     async def tables(self) -> list[ListedTable]:
@@ -175,7 +175,8 @@ class DataverseClient:
             for answer in answers:
                 for item in answer["value"]:
                     described.setdefault(item["LogicalName"], {}).update(item)
-            columns = {n: _described_column(column, described.get(n, {})) for n, column in table.columns.items()}
+            known = table.columns.values()
+            columns = {column.name: _described_column(column, described.get(column.name, {})) for column in known}
         return replace(table, columns=columns)
 
     async def _typed(self, path: str, column_type: ColumnType) -> dict[str, dict[str, Any]]:
@@ -313,7 +314,7 @@ def _typed_column(column: Column, typed: dict[str, Any] | None) -> Column:
         behavior = (typed.get("DateTimeBehavior") or {}).get("Value")
         return replace(column, type="date") if behavior == "DateOnly" else column
     options = typed.get("OptionSet") or typed.get("GlobalOptionSet") or {}
-    listed = options.get("Options") or [o for k in ("FalseOption", "TrueOption") if (o := options.get(k))]
+    listed = options.get("Options") or [options[key] for key in ("FalseOption", "TrueOption") if options.get(key)]
     return replace(column, labels={int(option["Value"]): _label(option) for option in listed})
 
 

@@ -92,7 +92,7 @@ def row_hashes(raws: Sequence[msgspec.Raw], fingerprint: str = "") -> list[int]:
     """
     (salt,) = unpack(">q", sha256(fingerprint.encode()).digest()[:8])
     hashes = unpack(f">{len(raws)}q", b"".join([sha256(raw).digest()[:8] for raw in raws]))
-    return [one ^ salt for one in hashes]
+    return [row_hash ^ salt for row_hash in hashes]
 
 
 def row_versions(etags: Sequence[str | None]) -> pl.Series:

@@ -33,7 +33,7 @@ async def privilege_names(client: DataverseClient, table: str) -> dict[str, str]
     path = f"EntityDefinitions(LogicalName='{quote(table)}')?$select=LogicalName,Privileges"
     answer = await client.read(path, table)
     with understood(_USER):
-        named = ((one.get("PrivilegeType"), one.get("Name")) for one in answer["Privileges"])
+        named = ((privilege.get("PrivilegeType"), privilege.get("Name")) for privilege in answer["Privileges"])
         return {str(kind): str(name) for kind, name in named if kind and name}
 
 
@@ -47,7 +47,7 @@ async def depths(client: DataverseClient, user: str, names: Collection[str]) -> 
     answer = await client.read(f"systemusers({user})/{function}?@p1={listed}")
     with understood(_USER):
         privileges = answer["RolePrivileges"]
-        return {str(one["PrivilegeName"]): str(one.get("Depth")) for one in privileges if one.get("PrivilegeName")}
+        return {str(held["PrivilegeName"]): str(held.get("Depth")) for held in privileges if held.get("PrivilegeName")}
 
 
 async def try_to_follow(client: DataverseClient, table: Table) -> None:

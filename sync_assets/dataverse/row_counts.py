@@ -58,7 +58,7 @@ async def count_rows(client: DataverseClient, table: Table, *conditions: str) ->
 
     Raises D365Refused, HttpError.
     """
-    where = " and ".join(f"({one})" for one in conditions if one)
+    where = " and ".join(f"({condition})" for condition in conditions if condition)
     path = f"{table.set_name}?$select={table.key}&$count=true" + (f"&$filter={quote(where)}" if where else "")
     prefer = f'odata.maxpagesize=1,odata.include-annotations="{_EXCEEDED[1:]}"'
     document = await client.read(path, table.name, {"Prefer": prefer})
@@ -91,14 +91,14 @@ async def count_interval(
     counted = [(interval, await count_rows(client, table, interval.condition(column), *conditions))]
     while counted:
         parts: list[Interval] = []
-        for one, count in counted:
-            halves = one.halves(now) if count.at_least and left >= len(parts) + 2 else None
+        for part, count in counted:
+            halves = part.halves(now) if count.at_least and left >= len(parts) + 2 else None
             if halves:
                 parts += halves
             else:
                 total += count.number
                 lower_bound = lower_bound or count.at_least
         left -= len(parts)
-        counts = await run_together(*(count_rows(client, table, p.condition(column), *conditions) for p in parts))
+        counts = await run_together(*(count_rows(client, table, part.condition(column), *conditions) for part in parts))
         counted = list(zip(parts, counts, strict=True))
     return RowCount(total, lower_bound)

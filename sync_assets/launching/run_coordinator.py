@@ -88,7 +88,7 @@ def _harmless(path: tuple[str, ...], value: Any) -> bool:
     if value in ("", None):
         return True
     match path:
-        case (_, name, "config", field) if kind := next((one for one in PREFIXES if name.endswith(one)), ""):
+        case (_, name, "config", field) if kind := next((known for known in PREFIXES if name.endswith(known)), ""):
             variable = value.get("env") if isinstance(value, Mapping) else ""
             # An installation with a name may have variables with a prefix.
             own = str(variable).endswith(f"_{PREFIXES[kind]}{field.upper()}") and name != kind

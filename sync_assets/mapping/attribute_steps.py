@@ -48,17 +48,17 @@ def map_row(row: pl.DataFrame, mapping: TableMapping) -> MappedRow:
     replaced = replace_values(row, mapping)
     mapped = convert(replaced, mapping).row(0, named=True)
     uncut = dataclasses.replace(
-        mapping, fields=tuple(dataclasses.replace(one, truncate=False) for one in mapping.fields)
+        mapping, fields=tuple(dataclasses.replace(field, truncate=False) for field in mapping.fields)
     )
     whole = msgspec.json.decode(convert(replaced, uncut).row(0, named=True)["payload"], type=dict[str, Any])
     payload = msgspec.json.decode(mapped["payload"], type=dict[str, Any])
     steps: list[AttributeStep] = []
-    for one in mapping.fields:
-        path, source = one.attribute.path, row[one.column.select_name].item()
+    for field in mapping.fields:
+        path, source = field.attribute.path, row[field.column.select_name].item()
         before, after = value_at(whole, path), value_at(payload, path)
-        cut = len(str(before)) if one.truncate and before != after else None
-        kept = one.keep_if_empty and after is None and mapped["validation_error"] is None
-        steps.append(AttributeStep(one, source, after, kept, _is_replaced(replaced, one), cut))
+        cut = len(str(before)) if field.truncate and before != after else None
+        kept = field.keep_if_empty and after is None and mapped["validation_error"] is None
+        steps.append(AttributeStep(field, source, after, kept, _is_replaced(replaced, field), cut))
     links = {link.attribute.path: mapped[link.attribute.path] for link in mapping.links}
     return MappedRow(mapped["hash"], payload, tuple(steps), links, mapped["validation_error"])
 
@@ -71,11 +71,11 @@ def value_at(members: Mapping[str, Any], path: str) -> Any:
     return member
 
 
-def _is_replaced(replaced: pl.DataFrame, one: Field) -> bool:
-    name = replaced_name(one.attribute.path)
+def _is_replaced(replaced: pl.DataFrame, field: Field) -> bool:
+    name = replaced_name(field.attribute.path)
     if name in replaced.columns and replaced[name].item() is not None:
         return True
-    if one.replacement is None or one.conversion != "choices":
+    if field.replacement is None or field.conversion != "choices":
         return False
-    chosen = str(replaced[one.column.select_name].item() or "").split(",")  # numbers, as "1,9"
-    return any(code.strip() == str(known) for code in chosen for known in one.replacement.codes)
+    chosen = str(replaced[field.column.select_name].item() or "").split(",")  # numbers, as "1,9"
+    return any(code.strip() == str(known) for code in chosen for known in field.replacement.codes)

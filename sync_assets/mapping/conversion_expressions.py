@@ -92,9 +92,9 @@ def _looked_up(values: pl.Expr, known: dict[str, str] | dict[int, str], unknown:
 
 def _choices(column: pl.Expr, field: Field) -> pl.Expr:
     """Join the texts of several choices, such as `1,9`. An unknown one stays its number; an empty text is left out."""
-    one = pl.element().str.strip_chars()
+    element = pl.element().str.strip_chars()
     known = {str(code): text for code, text in field.options}
-    texts = column.str.split(",").list.eval(_looked_up(one, known, one))
+    texts = column.str.split(",").list.eval(_looked_up(element, known, element))
     if "" in known.values():
         texts = texts.list.eval(pl.element().filter(pl.element() != ""))
     return texts.list.join(field.separator)

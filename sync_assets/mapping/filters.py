@@ -85,7 +85,7 @@ def compile_filters(filters: Filters, table: Table) -> tuple[RowFilter, list[str
         values = rule.value if isinstance(rule.value, list) else [] if rule.value is None else [rule.value]
         try:
             rules.append(
-                Rule(column, rule.operator, tuple(column_value(one, column) for one in cast(list[Scalar], values)))
+                Rule(column, rule.operator, tuple(column_value(value, column) for value in cast(list[Scalar], values)))
             )
         except WrongValue as error:
             problems.append(f"filter on `{rule.field}`: {error}")
@@ -97,9 +97,7 @@ def filter_rows(rows: pl.DataFrame, row_filter: RowFilter | None) -> tuple[pl.Da
     if row_filter is None or not row_filter.rules:
         return rows, rows.clear()
     met = [_met(rule) for rule in row_filter.rules]
-    passes = (
-        reduce(lambda one, other: one & other, met) if row_filter.match == "all" else reduce(lambda a, b: a | b, met)
-    )
+    passes = reduce(operator.and_ if row_filter.match == "all" else operator.or_, met)
     passed = rows.select(passes.alias("passes")).to_series()
     return rows.filter(passed), rows.filter(~passed)
 
@@ -198,10 +196,10 @@ def scope_query(filters: Filters | None, table: Table) -> str | None:
     if problems or len(compiled.rules) != len(filters.rules):
         return None
     conditions = [_condition(rule) for rule in compiled.rules]
-    known = [one for one in conditions if one is not None]
+    known = [condition for condition in conditions if condition is not None]
     if len(known) < len(conditions):
         return None
-    query = (" and " if compiled.match == "all" else " or ").join(f"({one})" for one in known)
+    query = (" and " if compiled.match == "all" else " or ").join(f"({condition})" for condition in known)
     return query if len(query) <= LONGEST else None
 
 

@@ -123,14 +123,14 @@ def differences(earlier: str, now: TableConfig) -> list[str]:
         elif old != field:
             lines.append(f"`{column}` -> {field.to} is changed")
     replaced = [
-        one
-        for one in {**before.replacements, **now.replacements}
-        if before.replacements.get(one) != now.replacements.get(one)
+        column
+        for column in {**before.replacements, **now.replacements}
+        if before.replacements.get(column) != now.replacements.get(column)
     ]
     lines += [f"the replacements of `{column}` are changed" for column in replaced]
     if before.filters != now.filters:
         lines.append("the filter is changed")
-    old_links, links = ({link.field: link for link in one.links} for one in (before, now))
+    old_links, links = ({link.field: link for link in config.links} for config in (before, now))
     lines += [
         f"link `{name}` is {_verb(old_links.get(name), links.get(name))}"
         for name in {**old_links, **links}

@@ -117,7 +117,7 @@ class TableMapping:
     @property
     def insert_only(self) -> bool:
         """Return True if updates leave out fields or links."""
-        return any(not one.apply_updates for one in self.fields) or (bool(self.links) and not self.apply_updates)
+        return any(not field.apply_updates for field in self.fields) or (bool(self.links) and not self.apply_updates)
 
     @property
     def link_specs(self) -> tuple[LinkSpec, ...]:
@@ -137,7 +137,7 @@ class TableMapping:
     @property
     def opt_outs_are_fields(self) -> bool:
         """Return True if the payload holds the opt-outs, too (direction d365_to_campaign)."""
-        return any(field.attribute.path == one.attribute for field in self.fields for one in self.opt_outs)
+        return any(field.attribute.path == opt_out.attribute for field in self.fields for opt_out in self.opt_outs)
 
 
 def compile_mapping(
@@ -201,7 +201,7 @@ class _Compiler:
         key = self._resource.attributes.get(self._config.key)
         table_key, modified = self._column(self._table.key), self._column(MODIFIED)
         fields = [
-            self._field(name, field) for name, field in sorted(self._config.fields.items(), key=lambda i: i[1].to)
+            self._field(name, field) for name, field in sorted(self._config.fields.items(), key=lambda item: item[1].to)
         ]
         links = [self._link(link) for link in self._config.links]
         row_filter, filtered = self._filter()
@@ -216,7 +216,7 @@ class _Compiler:
         linked = tuple(link for link in links if link)
         columns = [table_key, modified, *filtered, *(field.column for field in (*done, *linked, *opt_outs))]
         types: dict[str, ColumnType] = {
-            column.select_name: column.type for column in sorted(columns, key=lambda one: one.select_name)
+            column.select_name: column.type for column in sorted(columns, key=lambda column: column.select_name)
         }
         return TableMapping(
             table=self._table.name,
@@ -388,5 +388,5 @@ def _fingerprint(
     if row_filter:
         rules = [(rule.column.name, rule.operator, rule.values) for rule in row_filter.rules]
         parts.append((row_filter.match, rules, row_filter.delete_filtered_out))
-    parts += [(one.column.name, one.attribute, one.inverted) for one in opt_outs]
+    parts += [(opt_out.column.name, opt_out.attribute, opt_out.inverted) for opt_out in opt_outs]
     return hashlib.blake2b(json.dumps(parts).encode(), digest_size=8).hexdigest()

@@ -223,8 +223,8 @@ def _fitting(values: pl.DataFrame, rows: pl.DataFrame, mapping: TableMapping) ->
     Returns `values` so changed, and one column of error texts for each field that has any. Columns are tested as a
     whole first, since nearly all pages have no errors.
     """
-    limits = {f.attribute.path: f.attribute.length for f in mapping.fields if f.attribute.type == "string"}
-    limits = {path: limit for path, limit in limits.items() if limit is not None}
+    texts = [field.attribute for field in mapping.fields if field.attribute.type == "string"]
+    limits = {attribute.path: attribute.length for attribute in texts if attribute.length is not None}
     longest = values.select(pl.col(list(limits)).str.len_chars().max()).row(0) if limits else ()
     too_long = {path for (path, limit), most in zip(limits.items(), longest, strict=True) if (most or 0) > limit}
     refusals: list[pl.Series] = []
@@ -292,7 +292,7 @@ def optional_attributes(mapping: TableMapping) -> set[str]:
 def members_of(attributes: Collection[Attribute]) -> Tree:
     """Return attributes as a tree by the parts of their paths, sorted by path."""
     tree: Tree = {}
-    for attribute in sorted(attributes, key=lambda one: one.path):
+    for attribute in sorted(attributes, key=lambda attribute: attribute.path):
         *groups, name = attribute.path.split(".")
         place = tree
         for group in groups:

@@ -65,7 +65,7 @@ class DecisionRun:
             after = max(due)
             batch = await self._decide(due)
             stored = await asyncio.to_thread(ledger.opt_outs.decide, batch.rows, self.partition, batch.decisions)
-            self.decided.update((one.reason, one.write or "") for one in stored)
+            self.decided.update((decision.reason, decision.write or "") for decision in stored)
             self.session.runtime.progress("deciding opt-outs", self.decided.total())
             await self.session.count_calls()
             await self.session.keep_lease()

@@ -162,7 +162,7 @@ class _Push:
             known = await self._claims.dialect(target.resource, target.key)
             self._addressing[target.resource] = target.addressing(known)
         if self._target.links:
-            parents = {one.resource: self._records(one, self._observe) for one in self._target.parents}
+            parents = {parent.resource: self._records(parent, self._observe) for parent in self._target.parents}
             self._links = Links(self._target.links, parents, self._parent_keys, self._claims.send_links_again)
 
     def _records(self, target: Target, observe: Observer) -> Records:

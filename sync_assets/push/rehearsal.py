@@ -93,21 +93,21 @@ class Rehearsal:
             The number of records claimed.
         """
         session, calls, total = await asyncio.to_thread(ledger.sessions.open, worker_id()), CallCounter(), 0
-        target = self.target
-        known = await asyncio.to_thread(ledger.dialect.findings, target.resource)
-        keys = {one.resource: one.key for one in (target, *target.parents)}
+        own = self.target
+        known = await asyncio.to_thread(ledger.dialect.findings, own.resource)
+        keys = {target.resource: target.key for target in (own, *own.parents)}
         client = _AcceptingClient(keys, known)
         if not self._records:
-            for one in (target, *target.parents):
-                findings = await asyncio.to_thread(ledger.dialect.findings, one.resource)
-                self._records[one.resource] = one.records(client, findings)
-            parents = {one.resource: self._records[one.resource] for one in target.parents}
-            self._links = Links(target.links, parents, self.parent_keys, _nothing_to_send) if target.links else None
+            for target in (own, *own.parents):
+                findings = await asyncio.to_thread(ledger.dialect.findings, target.resource)
+                self._records[target.resource] = target.records(client, findings)
+            parents = {target.resource: self._records[target.resource] for target in own.parents}
+            self._links = Links(own.links, parents, self.parent_keys, _nothing_to_send) if own.links else None
         for records in self._records.values():
             records.client, records.observer = client, calls.observe
-        records = self._records[target.resource]
+        records = self._records[own.resource]
         while claimed := await asyncio.to_thread(
-            ledger.claims.claim, target.table, session, limit=BATCH, opt_outs=target.opt_outs
+            ledger.claims.claim, own.table, session, limit=BATCH, opt_outs=own.opt_outs
         ):
             outcomes: list[Outcome] = []
             for record in claimed:

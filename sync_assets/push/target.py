@@ -54,7 +54,7 @@ class Target:
             config.api,
             config.key,
             Filter(config.filter.name, config.filter.parameter) if config.filter else None,
-            tuple(one.to for one in opt_outs.values()),
+            tuple(opt_out.to for opt_out in opt_outs.values()),
             config.address,
             None if config.unique == "auto" else config.unique,
         )
@@ -77,7 +77,7 @@ class Target:
             needed = link.cardinality == "one" or (attribute is not None and attribute.mandatory)
             links.append(LinkTarget(link.to, parent.table, parent.resource, parent.api, parent.key, link.style, needed))
         parents = {link.table: cls.of(whole.table(link.table)) for link in links}
-        set_by_key = [link.table for one in whole.tables for link in one.links if link.style != "join"]
+        set_by_key = [link.table for table in whole.tables for link in table.links if link.style != "join"]
         target = cls.of(config, whole.opt_outs_of_new_records(config.table))
         return replace(
             target, links=tuple(links), parents=tuple(parents.values()), is_parent=config.table in set_by_key

@@ -53,7 +53,7 @@ class KnownLedger:
 
 def expected_ledger(config: Path, urls: Urls) -> KnownLedger | None:
     """Return the ledger that a configuration was last used with for these systems."""
-    return next((one for one in reversed(_read(config)) if _is_of(one, urls)), None)
+    return next((ledger for ledger in reversed(_read(config)) if _is_of(ledger, urls)), None)
 
 
 def check_and_remember(
@@ -68,12 +68,13 @@ def check_and_remember(
         raise AnotherLedger(config, expected, ledger.where)
     d365, campaign = urls
     if remember and d365 and campaign and (now := KnownLedger(d365, campaign, identity, ledger.where)) != expected:
-        ledgers = [*(one for one in _read(config) if not _is_of(one, urls)), now]
-        write_if_possible(_path(config), json.dumps([asdict(one) for one in ledgers], indent=1) + "\n")
+        ledgers = [*(known for known in _read(config) if not _is_of(known, urls)), now]
+        write_if_possible(_path(config), json.dumps([asdict(known) for known in ledgers], indent=1) + "\n")
 
 
-def _is_of(one: KnownLedger, urls: Urls) -> bool:
-    return all(not url or same_address(url, known) for url, known in zip(urls, (one.d365, one.campaign), strict=True))
+def _is_of(ledger: KnownLedger, urls: Urls) -> bool:
+    known_urls = (ledger.d365, ledger.campaign)
+    return all(not url or same_address(url, known) for url, known in zip(urls, known_urls, strict=True))
 
 
 def _path(config: Path) -> Path:
@@ -82,7 +83,7 @@ def _path(config: Path) -> Path:
 
 def _read(config: Path) -> list[KnownLedger]:
     with suppress(OSError, ValueError, TypeError):
-        return [KnownLedger(**one) for one in json.loads(_path(config).read_text("utf-8"))]
+        return [KnownLedger(**entry) for entry in json.loads(_path(config).read_text("utf-8"))]
     return []
 
 

@@ -90,23 +90,22 @@ def suggest_fields(table: Table, resource: Resource, taken: Collection[str]) -> 
     columns = [column for column in table.columns.values() if _is_offered(table, column)]
     pairs = name_similarity.KNOWN_PAIRS.get((table.name, resource.name), {})
     noun = name_similarity.of_table(table.name)
-    suggestions = [
-        one for column in columns for attribute in candidates if (one := _suggestion(column, attribute, noun, pairs))
-    ]
+    made = (_suggestion(column, attribute, noun, pairs) for column in columns for attribute in candidates)
+    suggestions = [suggestion for suggestion in made if suggestion]
     order = {column.name: number for number, column in enumerate(columns)}
-    return sorted(_each_once(suggestions), key=lambda one: order[one.column.name])
+    return sorted(_each_once(suggestions), key=lambda suggestion: order[suggestion.column.name])
 
 
 def best_picklists(suggestions: Iterable[Suggestion]) -> Picklists:
     """Return labels, or codes if a text attribute is too short for labels. For enumerations both are the same."""
-    texts = [one for one in suggestions if one.sure and one.column.labels and one.attribute.type == "string"]
-    return "codes" if any(_longest(one) > (one.attribute.length or sys.maxsize) for one in texts) else "labels"
+    texts = [field for field in suggestions if field.sure and field.column.labels and field.attribute.type == "string"]
+    return "codes" if any(_longest(text) > (text.attribute.length or sys.maxsize) for text in texts) else "labels"
 
 
-def _longest(one: Suggestion) -> int:
+def _longest(suggestion: Suggestion) -> int:
     """Return the characters of the longest text that the column's labels make."""
-    labels = [len(label) for label in one.column.labels.values()]
-    return sum(labels) + 2 * (len(labels) - 1) if one.column.type == "multiselect" else max(labels)
+    labels = [len(label) for label in suggestion.column.labels.values()]
+    return sum(labels) + 2 * (len(labels) - 1) if suggestion.column.type == "multiselect" else max(labels)
 
 
 def is_writable_value(attribute: Attribute) -> bool:
@@ -162,17 +161,17 @@ def suggest_links(
     """
     suggestions: list[LinkSuggestion] = []
     for parent, target in targets.items():
-        lookups = [one for one in table.columns.values() if parent in one.targets and one.readable]
+        lookups = [column for column in table.columns.values() if parent in column.targets and column.readable]
         if parent == table.name or not lookups or _leads_to(parent, table.name, parents):
             continue
-        keyed = [one for one in resource.attributes.values() if _is_link_to(one, target)]
+        keyed = [attribute for attribute in resource.attributes.values() if _is_link_to(attribute, target)]
         for column in lookups:
             suggestions += [_keyed(column, link, parent, only=len(lookups) == 1 and len(keyed) == 1) for link in keyed]
             if not keyed:
-                texts = [one for one in resource.attributes.values() if one.type == "string" and not one.read_only]
+                texts = [text for text in resource.attributes.values() if text.type == "string" and not text.read_only]
                 suggestions += [_joined(column, text, parent) for text in texts]
     order = {name: number for number, name in enumerate(table.columns)}
-    return sorted(_each_once(suggestions), key=lambda one: order[one.column.name])
+    return sorted(_each_once(suggestions), key=lambda suggestion: order[suggestion.column.name])
 
 
 def _is_link_to(attribute: Attribute, target: str) -> bool:
@@ -224,9 +223,11 @@ def _each_once(suggestions: Iterable[AnySuggestion]) -> list[AnySuggestion]:
     columns: set[str] = set()
     attributes: set[str] = set()
     kept: list[AnySuggestion] = []
-    for one in sorted(suggestions, key=lambda s: (-s.percent, len(s.column.name), s.column.name, s.attribute.path)):
-        if one.percent >= SHOWN_PERCENT and one.column.name not in columns and one.attribute.path not in attributes:
-            columns.add(one.column.name)
-            attributes.add(one.attribute.path)
-            kept.append(one)
+    ranked = sorted(suggestions, key=lambda s: (-s.percent, len(s.column.name), s.column.name, s.attribute.path))
+    for suggestion in ranked:
+        column, path = suggestion.column.name, suggestion.attribute.path
+        if suggestion.percent >= SHOWN_PERCENT and column not in columns and path not in attributes:
+            columns.add(column)
+            attributes.add(path)
+            kept.append(suggestion)
     return kept

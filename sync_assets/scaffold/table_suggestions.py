@@ -78,7 +78,8 @@ def key_for(table: Table, resource: Resource, named: str | None = None) -> Choic
             raise SyncAssetsError(f"{table.name}: {problem}.")
         return Choice(named, 100, "as you chose")
     fit = [path for path in resource.attributes if "." not in path and key_problem(resource, path) is None]
-    best = max((_as_key(table, resource, path) for path in sorted(fit)), key=lambda one: one.percent, default=None)
+    choices = (_as_key(table, resource, path) for path in sorted(fit))
+    best = max(choices, key=lambda choice: choice.percent, default=None)
     if best is None or not best.percent:
         texts = ", ".join(sorted(fit)) or "none, so add one in Campaign and publish"
         raise SyncAssetsError(
@@ -122,15 +123,16 @@ def suggest_table(
     fields = suggest_fields(table, resource, taken)
     if table.name != CONTACT:
         fields = _within(fields, most_columns - sum(link.sure for link in links))
-    links = [link for link in links if link.sure or all(link.attribute.path != one.attribute.path for one in fields)]
-    if not any(one.sure for one in (*fields, *links)):
+    mapped = {field.attribute.path for field in fields}
+    links = [link for link in links if link.sure or link.attribute.path not in mapped]
+    if not any(suggestion.sure for suggestion in (*fields, *links)):
         raise SyncAssetsError(
             f"No column of {table.name} is named like an attribute of {resource.name}.",
             f"Name another resource, as in `{table.name}=cusResource`, or write the mapping by hand.",
         )
-    sure = {chosen.name, *(one.attribute.path for one in (*fields, *links) if one.sure)}
-    spoken_for = taken | {one.attribute.path for one in fields}
-    free = [one for one in resource.attributes.values() if is_writable_value(one) and one.path not in spoken_for]
+    sure = {chosen.name, *(suggestion.attribute.path for suggestion in (*fields, *links) if suggestion.sure)}
+    used, attributes = taken | mapped, resource.attributes.items()
+    free = [path for path, attribute in attributes if is_writable_value(attribute) and path not in used]
     return Suggested(
         table=table,
         label=label,
@@ -139,22 +141,25 @@ def suggest_table(
         fields=tuple(fields),
         links=tuple(links),
         picklists=best_picklists(fields),
-        unmapped=tuple(one.path for one in free),
+        unmapped=tuple(free),
         mandatory=tuple(
-            one.path
-            for one in resource.attributes.values()
-            if one.mandatory and not one.read_only and one.type not in ("collection", "group") and one.path not in sure
+            path
+            for path, attribute in attributes
+            if attribute.mandatory
+            and not attribute.read_only
+            and attribute.type not in ("collection", "group")
+            and path not in sure
         ),
     )
 
 
 def _within(fields: list[Suggestion], most: int) -> list[Suggestion]:
-    sure = sorted((one for one in fields if one.sure), key=lambda one: -one.percent)
-    beyond = {one.column.name for one in sure[max(0, most) :]}
+    sure = sorted((field for field in fields if field.sure), key=lambda field: -field.percent)
+    beyond = {field.column.name for field in sure[max(0, most) :]}
     note = "guardrails.max_columns allows no more"
     return [
-        replace(one, percent=SURE - 1, note=f"{one.note}; {note}".removeprefix("; "))
-        if one.column.name in beyond
-        else one
-        for one in fields
+        replace(field, percent=SURE - 1, note=f"{field.note}; {note}".removeprefix("; "))
+        if field.column.name in beyond
+        else field
+        for field in fields
     ]

@@ -62,32 +62,33 @@ tables:
 
 def whole_file(tables: Sequence[Suggested], start: date) -> str:
     """Return a configuration file with these tables, whose first partition is `start`."""
-    blocks = "\n".join(table_block(one, 2) for one in tables)
-    contact = next((one.table for one in tables if (one.table.name, one.resource.name) == (CONTACT, PROFILE)), None)
+    blocks = "\n".join(table_block(suggested, 2) for suggested in tables)
+    by_names = {(suggested.table.name, suggested.resource.name): suggested.table for suggested in tables}
+    contact = by_names.get((CONTACT, PROFILE))
     runs = f"\n# The first partition in Dagster: the day on which this file was made.\nruns:\n  start_date: {start}\n"
     return f"{_HEAD}{blocks}" + (f"\n{_opt_outs(contact)}" if contact else "") + runs
 
 
-def table_block(one: Suggested, indent: int, defaults: TableOptions | None = None) -> str:
+def table_block(suggested: Suggested, indent: int, defaults: TableOptions | None = None) -> str:
     """Return the entry of one table under `tables`, its `-` indented by `indent` blanks; ends with a newline.
 
     defaults: the file's own, which the entry does not repeat.
     """
     blanks = " " * indent
-    return "".join(f"{blanks}{line}".rstrip() + "\n" for line in _lines(one, defaults or TableOptions()))
+    return "".join(f"{blanks}{line}".rstrip() + "\n" for line in _lines(suggested, defaults or TableOptions()))
 
 
-def _lines(one: Suggested, defaults: TableOptions) -> Iterator[str]:
-    table, resource, given = one.table, one.resource, defaults.model_fields_set
-    yield f"# {_plain(one.label) or table.name} -> {resource.name}"
+def _lines(suggested: Suggested, defaults: TableOptions) -> Iterator[str]:
+    table, resource, given = suggested.table, suggested.resource, defaults.model_fields_set
+    yield f"# {_plain(suggested.label) or table.name} -> {resource.name}"
     yield f"- table: {_name(table.name)}"
     yield f"  resource: {_name(resource.name)}"
-    key = f"{one.key.percent} %, {one.key.why}; it takes {table.key} and has to be an identification key"
-    yield _beside(f"  key: {_name(one.key.name)}", key)
+    key = f"{suggested.key.percent} %, {suggested.key.why}; it takes {table.key} and has to be an identification key"
+    yield _beside(f"  key: {_name(suggested.key.name)}", key)
     if resource.api != defaults.api:
         yield f"  api: {resource.api}"
-    yield from _section("fields", [(field.sure, *_field(field)) for field in one.fields])
-    yield from _replacements(one.fields)
+    yield from _section("fields", [(field.sure, *_field(field)) for field in suggested.fields])
+    yield from _replacements(suggested.fields)
     if "statecode" in table.columns and "filters" not in given:
         rule = "{field: statecode, is: eq, value: 0}"
         yield _beside(f"  # filters: {{rules: [{rule}]}}", "active rows only; without it, every row")
@@ -95,11 +96,11 @@ def _lines(one: Suggested, defaults: TableOptions) -> Iterator[str]:
         yield _beside("  apply_deletes: false", "true: records deleted in Dynamics 365 are deleted in Campaign, too")
     if "apply_updates" not in given:
         yield _beside("  apply_updates: true", "false: rows are sent on first load and replay only")
-    if "picklists" not in given or one.picklists != defaults.picklists:
-        yield _beside(f"  picklists: {one.picklists}", "choices in text attributes: labels or codes")
-    yield from _section("links", [(link.sure, *_link(link)) for link in one.links])
-    yield from _listed("Campaign requires these, and nothing is mapped to them", one.mandatory)
-    free = [path for path in one.unmapped if path not in OPT_OUT_ATTRIBUTES and path not in one.mandatory]
+    if "picklists" not in given or suggested.picklists != defaults.picklists:
+        yield _beside(f"  picklists: {suggested.picklists}", "choices in text attributes: labels or codes")
+    yield from _section("links", [(link.sure, *_link(link)) for link in suggested.links])
+    yield from _listed("Campaign requires these, and nothing is mapped to them", suggested.mandatory)
+    free = [path for path in suggested.unmapped if path not in OPT_OUT_ATTRIBUTES and path not in suggested.mandatory]
     yield from _listed(f"No column of {table.name} resembles", free)
 
 
@@ -115,31 +116,32 @@ def _section(name: str, entries: list[tuple[bool, str, str]]) -> Iterator[str]:
             yield _beside(f"    # {text}" if live else f"  #   {text}", why)
 
 
-def _field(one: Suggestion) -> tuple[str, str]:
-    types = f"{shown(one.column)} -> {shown(one.attribute)}"
-    parts = [f"{one.percent} %, {one.why}", types, *([one.note] if one.note else [])]
-    return f"{_name(one.column.name)}: {_name(one.attribute.path)}", "; ".join(parts)
+def _field(field: Suggestion) -> tuple[str, str]:
+    types = f"{shown(field.column)} -> {shown(field.attribute)}"
+    parts = [f"{field.percent} %, {field.why}", types, *([field.note] if field.note else [])]
+    return f"{_name(field.column.name)}: {_name(field.attribute.path)}", "; ".join(parts)
 
 
-def _link(one: LinkSuggestion) -> tuple[str, str]:
-    style = "" if one.style == "key" else ", style: join"
-    text = f"- {{field: {_name(one.column.name)}, to: {_name(one.attribute.path)}, table: {_name(one.parent)}{style}"
-    may_be_empty = one.style == "key" and one.cardinality == "zero_or_one"
+def _link(link: LinkSuggestion) -> tuple[str, str]:
+    style = "" if link.style == "key" else ", style: join"
+    text = f"- {{field: {_name(link.column.name)}, to: {_name(link.attribute.path)}, table: {_name(link.parent)}{style}"
+    may_be_empty = link.style == "key" and link.cardinality == "zero_or_one"
     other = "; write one if it was published as a `1 cardinality simple link`" if may_be_empty else ""
-    return f"{text}, cardinality: {one.cardinality}}}", f"{one.percent} %, {one.why}{other}"
+    return f"{text}, cardinality: {link.cardinality}}}", f"{link.percent} %, {link.why}{other}"
 
 
 def _replacements(fields: Sequence[Suggestion]) -> Iterator[str]:
     """Yield a commented-out section for options without a value of the enumeration, whose rows would be rejected."""
-    wanting = [one for one in fields if one.uncovered and one.attribute.values]
+    wanting = [field for field in fields if field.uncovered and field.attribute.values]
     if wanting:
         yield "  # Options without a value of their name. Rows with them are rejected until you map them:"
         yield "  # replacements:"
-    for one in wanting:
-        values = ", ".join(f"{code}: {_value(one.attribute.values[0])}" for code in one.uncovered)
-        called = ", ".join(f"{code} is {_plain(one.column.labels[code]) or 'unnamed'}" for code in one.uncovered[:8])
-        text = f"  #   {_name(one.column.name)}: {{{values}}}"
-        yield _beside(text, f"{called}; one of {', '.join(map(_plain, one.attribute.values[:12]))}")
+    for field in wanting:
+        labels, first = field.column.labels, _value(field.attribute.values[0])
+        values = ", ".join(f"{code}: {first}" for code in field.uncovered)
+        called = ", ".join(f"{code} is {_plain(labels[code]) or 'unnamed'}" for code in field.uncovered[:8])
+        text = f"  #   {_name(field.column.name)}: {{{values}}}"
+        yield _beside(text, f"{called}; one of {', '.join(map(_plain, field.attribute.values[:12]))}")
 
 
 def _opt_outs(contact: Table) -> str:

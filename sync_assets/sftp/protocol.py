@@ -37,7 +37,7 @@ class Refused(OSError):
 def printable(text: bytes) -> str:
     """Return the server's bytes as printable text, with escapes for all other characters."""
     decoded = text.decode("utf-8", "backslashreplace")
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in decoded)
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in decoded)
 
 
 class SftpProtocol(paramiko.SFTPClient):

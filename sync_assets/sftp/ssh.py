@@ -178,7 +178,7 @@ def _prove_host(transport: paramiko.Transport, settings: SftpSettings, known: Kn
     options = transport.get_security_options()
     types = {key.type for key in known.trusted}
     # An RSA key has several algorithms.
-    wanted = [one for one in options.key_types if ("ssh-rsa" if one.startswith("rsa-sha2-") else one) in types]
+    wanted = [name for name in options.key_types if ("ssh-rsa" if name.startswith("rsa-sha2-") else name) in types]
     if known.trusted and not wanted:
         raise HostKeyRefused(
             f"{settings.host_key} knows {known.name} by keys of a type only that cannot be used here "

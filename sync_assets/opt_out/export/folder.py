@@ -82,7 +82,7 @@ def measured(sftp: Sftp, export: Export) -> Storage | None:
     known = [sftp.storage(export.directory)]
     if export.capacity_mb:
         known.append(Storage(sftp.used(), export.capacity_mb * 1_000_000))
-    return max((one for one in known if one), key=lambda one: one.share, default=None)
+    return max((storage for storage in known if storage), key=lambda storage: storage.share, default=None)
 
 
 def has_settled(file: OptOutFile, settle_seconds: int) -> bool:

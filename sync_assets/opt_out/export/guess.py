@@ -92,7 +92,8 @@ def guess_layout(path: Path, layout: Layout) -> Guess:
     if unknown := [name for name, label in times.items() if not label]:
         pairs = ", ".join(f"{name}: <label>" for name in unknown)
         questions.append(f"If a column that is not used has times of change, add `{pairs}` to `columns`.")
-    wanted = [named.get(f"{one}{layout.changed_suffix}", f"{one}{layout.changed_suffix}") for one in layout.attributes]
+    times_of = [f"{attribute}{layout.changed_suffix}" for attribute in layout.attributes]
+    wanted = [named.get(name, name) for name in times_of]
     _guess_dates(layout, [cell for name in wanted for cell in columns.get(name, [])], lines, questions)
     return Guess(lines, questions)
 
@@ -171,10 +172,10 @@ def _are_times(cells: list[str]) -> bool:
 def _guess_dates(layout: Layout, cells: list[str], lines: list[str], questions: list[str]) -> None:
     """Add the line of the date layout, or the question that it leaves open. Cells that are no times do not count."""
     texts = pl.Series(cells, dtype=pl.String).unique()
-    read: dict[DateLayout, pl.Series] = {one: parse(texts, one) for one in DATE_LAYOUTS}
-    counts: dict[DateLayout, int] = {one: len(moments) - moments.null_count() for one, moments in read.items()}
+    read: dict[DateLayout, pl.Series] = {date_layout: parse(texts, date_layout) for date_layout in DATE_LAYOUTS}
+    counts = {date_layout: len(moments) - moments.null_count() for date_layout, moments in read.items()}
     times = int(pl.select(pl.any_horizontal(moments.is_not_null() for moments in read.values()).sum()).item())
-    fitting: list[DateLayout] = [one for one in read if counts[one] == times]
+    fitting: list[DateLayout] = [date_layout for date_layout in read if counts[date_layout] == times]
     if not texts.len() or (times and layout.date_format in fitting):
         return
     if not times:
@@ -183,9 +184,9 @@ def _guess_dates(layout: Layout, cells: list[str], lines: list[str], questions: 
             "XML in the Extract file activity; it is the only one that names the zone."
         )
     elif not fitting:
-        fits = ", ".join(f"{one} fits {count:,}" for one, count in counts.items() if count)
+        fits = ", ".join(f"{date_layout} fits {count:,}" for date_layout, count in counts.items() if count)
         questions.append(f"No `date_format` fits all times: of {texts.len():,} different ones {fits}.")
-    elif all(read[one].equals(read[fitting[0]]) for one in fitting):
+    elif all(read[date_layout].equals(read[fitting[0]]) for date_layout in fitting):
         lines.append(f"date_format: {fitting[0]}")
     else:
         questions.append(
