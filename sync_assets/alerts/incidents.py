@@ -58,23 +58,24 @@ def open_incidents(
         warnings: Include checks that only warn, and data that is only late.
         paused: Assets of tables in maintenance.
     """
-    chosen = [one for one in incidents if (warnings or not one.warns) and not (one.asset in paused and _may_wait(one))]
-    checks = [one for one in chosen if one.kind == "check"]
-    chosen = [one for one in chosen if not (one.kind == "run" and any(_caused_by(check, one) for check in checks))]
-    return sorted(chosen, key=lambda one: (one.since, one.id))
+    chosen = [incident for incident in incidents if warnings or not incident.warns]
+    chosen = [incident for incident in chosen if not (incident.asset in paused and _may_wait(incident))]
+    checks = [incident for incident in chosen if incident.kind == "check"]
+    chosen = [incident for incident in chosen if not any(_caused_by(check, incident) for check in checks)]
+    return sorted(chosen, key=lambda incident: (incident.since, incident.id))
 
 
-def _may_wait(one: Incident) -> bool:
-    return one.kind == "freshness" or one.check == BACKLOG
+def _may_wait(incident: Incident) -> bool:
+    return incident.kind == "freshness" or incident.check == BACKLOG
 
 
-def _caused_by(check: Incident, step: Incident) -> bool:
-    """Return True if the step failed because of the check.
+def _caused_by(check: Incident, incident: Incident) -> bool:
+    """Return True if the incident is a failed step, and it failed because of the check.
 
     The check may be of another asset: a capture checks Campaign's side as well.
     """
-    is_same = (check.run_id, check.asset) == (step.run_id, step.asset)
-    return is_same or bool(check.detail and check.detail in step.detail)
+    is_same = (check.run_id, check.asset) == (incident.run_id, incident.asset)
+    return incident.kind == "run" and (is_same or bool(check.detail and check.detail in incident.detail))
 
 
 def failed_check(asset: str, name: str, run_id: str, since: datetime, detail: str, *, warns: bool) -> Incident:

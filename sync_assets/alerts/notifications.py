@@ -107,9 +107,9 @@ def unanswered(memory: Memory, before: Mapping[str, Notified], now: datetime) ->
         before: the memory before them.
         now: when they were sent.
     """
-    sent = {id_: one for id_, one in memory.items() if one.at == now}
+    sent = {id_: notified for id_, notified in memory.items() if notified.at == now}
     times = {id_: before[id_].unanswered + 1 if id_ in before else 1 for id_ in sent}
-    return memory | {id_: structs.replace(one, unanswered=times[id_]) for id_, one in sent.items()}
+    return memory | {id_: structs.replace(notified, unanswered=times[id_]) for id_, notified in sent.items()}
 
 
 def _repeated_after(last: Notified, again_after: timedelta) -> timedelta:
@@ -137,7 +137,7 @@ def text(notices: Notifications, ui_url: str) -> str:
     lines = [*_wrong("New incidents", notices.new, ui_url), *_wrong("Lasting incidents", notices.lasting, ui_url)]
     if notices.resolved:
         lines.append("Resolved:")
-        lines += [f"• {one_line(one.title)} (since {_moment(one.since)})." for one in notices.resolved[:MOST_SHOWN]]
+        lines += [f"• {one_line(last.title)} (since {_moment(last.since)})." for last in notices.resolved[:MOST_SHOWN]]
         lines += _more(len(notices.resolved))
     return "\n".join(lines)
 

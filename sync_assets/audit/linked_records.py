@@ -66,7 +66,7 @@ class LinkedRecords:
 
     async def wrong_links(self, record: Mapping[str, Any], acknowledged: Mapping[str, str]) -> list[str]:
         """Return the links of a record that do not lead to the acknowledged parent, given by attribute."""
-        targets = {one.attribute: one for one in self.target.links}
+        targets = {link.attribute: link for link in self.target.links}
         wrong: list[str] = []
         for attribute, parent in acknowledged.items():
             pkey = linked_pkey(record, attribute)

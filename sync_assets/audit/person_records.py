@@ -66,7 +66,7 @@ class SystemAnswer:
     def ids(self) -> dict[str, list[str]]:
         """Return ids by table, sorted."""
         tables = sorted({record.table for record in self.records})
-        return {table: sorted({one.id for one in self.records if one.table == table}) for table in tables}
+        return {table: sorted({record.id for record in self.records if record.table == table}) for table in tables}
 
     @property
     def gone(self) -> bool:
@@ -94,12 +94,12 @@ class Whereabouts:
     @property
     def in_flight(self) -> list[RelatedRecord]:
         """Return the records that a worker may be sending right now, so that no answer about them is final."""
-        return [one for one in self.related if one.leased_until]
+        return [record for record in self.related if record.leased_until]
 
     @property
     def certain_at(self) -> datetime | None:
         """Return when no earlier request without an answer can change any of the records in Campaign; None: now."""
-        return max((one.unknown_until for one in self.related if one.unknown_until), default=None)
+        return max((record.unknown_until for record in self.related if record.unknown_until), default=None)
 
     @property
     def gone(self) -> bool:
@@ -124,8 +124,8 @@ async def whereabouts(runtime: Runtime, id: str) -> Whereabouts:
     in_ledger = await asyncio.to_thread(ledger.holds.is_known, CONTACT, id)
     related = await asyncio.to_thread(ledger.holds.related, CONTACT, id)
     known = {HeldRecord(CONTACT, id), *await asyncio.to_thread(ledger.holds.records_of_hold, CONTACT, id)}
-    noted = {(one.table, one.id) for one in known}
-    known |= {HeldRecord(one.table, one.id) for one in related if (one.table, one.id) not in noted}
+    noted = {(record.table, record.id) for record in known}
+    known |= {HeldRecord(record.table, record.id) for record in related if (record.table, record.id) not in noted}
     reassigned: set[tuple[str, str]] = set()
     d365 = await _answer(_ask_d365, runtime, id, known, reassigned)
     still = {record for record in known | d365.records if (record.table, record.id) not in reassigned}
@@ -177,7 +177,7 @@ async def _ask_d365(
             by_link = {record.id for record in answer.records if record.table == config.table}
             unseen = [record for record in ours if record.id not in by_link]
             others = await _known_rows(answer, client, table, lookups, persons, unseen)
-            reassigned |= {(config.table, one) for one in others}
+            reassigned |= {(config.table, id_) for id_ in others}
             persons[config.table] |= (by_link | {record.id for record in ours}) - others
 
 
@@ -214,7 +214,7 @@ async def _known_rows(
             if by and by <= elsewhere:
                 others.add(id_)
             else:
-                answer.records |= {HeldRecord(table.name, id_, one) for one in by - elsewhere or {PERSON}}
+                answer.records |= {HeldRecord(table.name, id_, attribute) for attribute in by - elsewhere or {PERSON}}
     return others
 
 
@@ -309,9 +309,9 @@ class _Person:
             return {}
         resource = await self._client.resource(config.api, config.resource)
         named = {
-            one.path: [(child, link) for child, link in below if child.resource == one.target]
-            for one in resource.attributes.values()
-            if one.type == "collection"
+            attribute.path: [(child, link) for child, link in below if child.resource == attribute.target]
+            for attribute in resource.attributes.values()
+            if attribute.type == "collection"
         }
         return {name: children for name, children in named.items() if children}
 

@@ -132,7 +132,7 @@ class Comparison:
                 "No further one is made, and Campaign chooses which of them is updated. Merge them there, or delete "
                 "what is too many."
             )
-        parents = {to.resource for one in self.runtime.config.tables for to in _parents(self.runtime, one)}
+        parents = {to.resource for config in self.runtime.config.tables for to in _parents(self.runtime, config)}
         if from_the_start and name in parents:
             self.keys.complete.add(name)
         else:
@@ -167,7 +167,9 @@ class Comparison:
             self.config.table, list(ours), self.session, remember=remember
         )
         if left_out := refused_in_updates(findings):
-            claimed = [one._replace(update_payload=without(one.update, *left_out), resend=False) for one in claimed]
+            claimed = [
+                record._replace(update_payload=without(record.update, *left_out), resend=False) for record in claimed
+            ]
         parents = {link.to: self.runtime.config.table(link.table).resource for link in self.config.links}
 
         def id_of(link: str, pkey: str) -> str | None:

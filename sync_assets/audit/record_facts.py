@@ -113,7 +113,7 @@ def _stored(ledger: Ledger, config: TableConfig, id_: str) -> RecordFacts:
     persons = [id_] if config.table == CONTACT else [] if stored is None else stored.persons
     held = [since for person in persons if (since := ledger.holds.held_since(CONTACT, person))]
     orphans = ledger.blocked.orphans(config.table, id_) if stored and stored.state == State.ORPHANED else []
-    return RecordFacts(config, id_, stored, min(held, default=None), next((one.reason for one in orphans), None))
+    return RecordFacts(config, id_, stored, min(held, default=None), next((orphan.reason for orphan in orphans), None))
 
 
 async def _read_row(
@@ -146,7 +146,7 @@ async def _read_record(runtime: Runtime, ledger: Ledger, campaign: CampaignClien
     if facts.ready is None:
         return
     findings = await asyncio.to_thread(ledger.dialect.findings, facts.config.resource)
-    facts.refused_in_updates = among((one.to for one in facts.config.fields.values()), findings)
+    facts.refused_in_updates = among((field.to for field in facts.config.fields.values()), findings)
     records = await LinkedRecords.opened(runtime, campaign, facts.config, facts.ready.resource)
     try:
         facts.campaign = await _answer(records, facts.id)
@@ -268,10 +268,10 @@ def _blocking(stored: StoredRecord) -> Iterator[Reason]:
             yield Reason(False, f"Its parent {described(link.parent)}.")
 
 
-def described(one: RelatedState) -> str:
+def described(record: RelatedState) -> str:
     """Return a parent or child in words: table, id, state, reason."""
-    reason = f" ({one.reason})" if one.reason and one.state in (State.REJECTED, State.PENDING) else ""
-    return f"{one.table} {one.id} is {one.state.word}{reason}"
+    reason = f" ({record.reason})" if record.reason and record.state in (State.REJECTED, State.PENDING) else ""
+    return f"{record.table} {record.id} is {record.state.word}{reason}"
 
 
 def _of_systems(facts: RecordFacts, differs: Sequence[str]) -> Iterator[Reason]:

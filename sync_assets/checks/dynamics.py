@@ -92,8 +92,8 @@ async def clock(client: DataverseClient) -> list[Finding]:
         return fail(title, error)
     now = datetime.now(UTC)
     differences = [round((time - now).total_seconds() / 60) for time in times]
-    off = [one for one in differences[:1] if abs(one) >= CLOCK_MINUTES]
-    off += [one for one in differences[1:] if one >= CLOCK_MINUTES]
+    off = [minutes for minutes in differences[:1] if abs(minutes) >= CLOCK_MINUTES]
+    off += [minutes for minutes in differences[1:] if minutes >= CLOCK_MINUTES]
     if not off:
         return [ok(title, "it agrees with the clock of this host")] if times else []
     text = (
@@ -185,7 +185,7 @@ async def privileges(config: Config, mapped: TableConfig, client: DataverseClien
     needed = accesses(config, mapped.table)
     try:
         granted = await run_together(*(privilege(client, user, mapped.table, access) for access in needed))
-        return [*await _reading(mapped.table, granted[0], client), *(_writing(one) for one in granted[1:])]
+        return [*await _reading(mapped.table, granted[0], client), *(_writing(held) for held in granted[1:])]
     except SyncAssetsError as error:
         return [] if getattr(error, "code", "") in NO_SUCH_TABLE else fail("privileges", error)
 

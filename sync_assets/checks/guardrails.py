@@ -40,7 +40,7 @@ def within_limits(config: Config, table: TableConfig, contacts: int | None) -> l
         remedy = "take fields or links out of its mapping, or raise max_columns"
         columns = len(table.fields) + len(table.links)
         own = _limit(rules.MOST_COLUMNS, columns, limits.max_columns, f"mapped columns of {table.table}", remedy)
-    custom = sum(one.table != CONTACT for one in config.tables)
+    custom = sum(table_config.table != CONTACT for table_config in config.tables)
     fewer = "take tables out of the configuration, or raise max_custom_entities"
     shorter = "take a link out of the configuration, or raise max_link_depth"
     return [
@@ -66,7 +66,7 @@ def check_configuration(config: Config, tables: Iterable[TableConfig]) -> None:
     Raises:
         BeyondLimits: one line with everything that is wrong.
     """
-    findings = [finding for one in tables for finding in within_limits(config, one, None) if finding.stops_all]
+    findings = [finding for table in tables for finding in within_limits(config, table, None) if finding.stops_all]
     problems = list(dict.fromkeys(map(str, findings)))  # the number of custom entities is the same for every table
     if problems:
         number = len(problems) - MOST_SHOWN
@@ -156,7 +156,8 @@ def personal_data(config: Config, table: TableConfig, resources: Iterable[Resour
     """
     by_name = {resource.name: resource for resource in resources}
     own = by_name[table.resource]
-    texts = {path for path, one in own.attributes.items() if one.type in ("string", "enumeration", "date", "datetime")}
+    types = ("string", "enumeration", "date", "datetime")
+    texts = {path for path, attribute in own.attributes.items() if attribute.type in types}
     personal = sorted(
         column
         for column, field in table.fields.items()
@@ -224,11 +225,12 @@ def links_between(config: Config, resources: Iterable[Resource], *, cascading: b
     resource_of = {table.table: table.resource for table in config.tables}
     links = {table.resource: {resource_of[link.table] for link in table.links} for table in config.tables}
     for resource in resources:
-        linked = [a for a in resource.attributes.values() if a.type == "link" and a.target]
-        targets = links.get(resource.name, set()) | {a.target for a in linked if a.target}
+        linked = [link for link in resource.attributes.values() if link.type == "link" and link.target]
+        targets = links.get(resource.name, set()) | {link.target for link in linked if link.target}
         if cascading:
             # Of several links to one target, one that cascades is enough; it is stored last.
-            states = {_one_name(a.target): a.cascades for a in sorted(linked, key=lambda a: a.cascades is not False)}
+            linked.sort(key=lambda link: link.cascades is not False)
+            states = {_one_name(link.target): link.cascades for link in linked}
             targets = {target for target in targets if states.get(_one_name(target)) is not False}
         links[resource.name] = targets
     return links
@@ -246,7 +248,7 @@ def way_to_profile(start: str, links: Mapping[str, Iterable[str]]) -> list[str] 
             return path
         further = sorted(set(links.get(path[-1], ())) - reached)
         reached.update(further)
-        paths += [[*path, one] for one in further]
+        paths += [[*path, name] for name in further]
     return None
 
 

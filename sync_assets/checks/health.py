@@ -53,13 +53,13 @@ def table_findings(
     Raises:
         LedgerError: The ledger cannot be read.
     """
-    first, reports = ready([one for one in set_up if one.side == side]), runtime.ledger.reports
+    first, reports = ready([finding for finding in set_up if finding.side == side]), runtime.ledger.reports
     aging = aging_findings(runtime, config, side, now)
     if side == "campaign":
         counts = reports.counts()[config.table]
         return [first, refused(config.table, counts, reports.reject_reasons(config.table)), *aging]
     feed = runtime.ledger.feeds.feed(config.table)
-    if feed is None and any(one.stops for one in set_up):  # a second failed check would only repeat the cause
+    if feed is None and any(finding.stops for finding in set_up):  # a second failed check would only repeat the cause
         text = f"{config.table} has never been captured; its check `{rules.READY.name}` shows the reason."
         aging = [rules.POLLED.finding(True, text)]
     return [first, deletion_guard(config.table, feed.deletes if feed else 0), *aging]
@@ -81,13 +81,16 @@ def aging_findings(runtime: Runtime, config: TableConfig, side: Side, now: datet
 
 def ready(set_up: Sequence[Finding]) -> Finding:
     """Return the findings about a table's set-up on one side as one: the cause first, an error if one of them stops."""
-    failing = [one for one in set_up if not one.passed]
-    causes = sorted(failing, key=lambda one: not one.stops)
-    parts = [(one.check.replace("_", " "), "yes" if one.passed else "no", one.message) for one in set_up]
-    plotted = {name: number for one in set_up for name, number in one.numbers.items() if name in PLOTTED_NUMBERS}
+    failing = [finding for finding in set_up if not finding.passed]
+    causes = sorted(failing, key=lambda finding: not finding.stops)
+    parts = [
+        (finding.check.replace("_", " "), "yes" if finding.passed else "no", finding.message) for finding in set_up
+    ]
+    of_findings = (item for finding in set_up for item in finding.numbers.items())
+    plotted = {name: number for name, number in of_findings if name in PLOTTED_NUMBERS}
     text = "\n".join(map(str, causes)) or "The set-up is correct."
     numbers = {"parts": Rows(("part", "holds", "in words"), parts), **plotted}
-    return rules.READY.finding(not failing, text, numbers, stops=any(one.stops for one in failing))
+    return rules.READY.finding(not failing, text, numbers, stops=any(finding.stops for finding in failing))
 
 
 def deletion_guard(table: str, deletes: int) -> Finding:

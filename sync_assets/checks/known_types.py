@@ -27,7 +27,7 @@ def read(config: Path) -> dict[str, KnownTypes]:
 def remember(config: Path, *mappings: TableMapping) -> None:
     """Store the types of tables if they differ from the known ones."""
     known = read(config)
-    now = {**known, **{one.table: _types(one) for one in mappings}}
+    now = {**known, **{mapping.table: _types(mapping) for mapping in mappings}}
     if now != known:
         write_if_possible(_path(config), json.dumps(now, indent=1) + "\n")
 
@@ -38,10 +38,10 @@ def _path(config: Path) -> Path:
 
 def _types(mapping: TableMapping) -> KnownTypes:
     mapped = [*mapping.fields, *mapping.links]
-    columns = [mapping.table_key, *(one.column for one in (*mapped, *mapping.opt_outs))]
-    attributes = [mapping.key, *(one.attribute for one in mapped)]
-    opt_outs: dict[str, str] = {one.attribute: "boolean" for one in mapping.opt_outs}
+    columns = [mapping.table_key, *(field.column for field in (*mapped, *mapping.opt_outs))]
+    attributes = [mapping.key, *(field.attribute for field in mapped)]
+    opt_outs: dict[str, str] = {opt_out.attribute: "boolean" for opt_out in mapping.opt_outs}
     return {
-        "d365": {one.name: one.type for one in columns},
-        "campaign": {one.path: one.type for one in attributes} | opt_outs,
+        "d365": {column.name: column.type for column in columns},
+        "campaign": {attribute.path: attribute.type for attribute in attributes} | opt_outs,
     }

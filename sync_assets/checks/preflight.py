@@ -291,11 +291,12 @@ def causes(runtime: Runtime, config: TableConfig, error: SyncAssetsError, side: 
     if isinstance(error, EndsAllTables):  # a second check would take as long
         return [failure("campaign", error)]
     findings = findings_of(error)
-    missing = {"d365", "campaign"} - {one.side for one in findings}
+    missing = {"d365", "campaign"} - {finding.side for finding in findings}
     if missing:
         with suppress(Exception):  # the same error may occur again; the first one is reported below
-            findings = [*findings, *(one for one in readiness(runtime, config, EXAMINE_SECONDS) if one.side in missing)]
-    failing = {one.side for one in findings if one.stops}
+            examined = readiness(runtime, config, EXAMINE_SECONDS)
+            findings = [*findings, *(finding for finding in examined if finding.side in missing)]
+    failing = {finding.side for finding in findings if finding.stops}
     return findings if failing and (side == "d365" or side in failing) else [*findings, failure(side, error)]
 
 

@@ -214,7 +214,7 @@ class Settings:
         """Raise one SettingsError with all missing and invalid variables of these systems."""
         known = {"d365": self._d365, "campaign": self._campaign, "sftp": self._sftp}
         errors = [known[system] for system in systems]
-        problems = [one for error in errors if isinstance(error, SettingsError) for one in error.problems]
+        problems = [problem for error in errors if isinstance(error, SettingsError) for problem in error.problems]
         if problems:
             raise SettingsError(problems)
 

@@ -299,7 +299,7 @@ class Config(Model):
         """
         if self.opt_out.direction == "d365_to_campaign":
             mappings = self.opt_out.mappings
-            tables = tuple(one.with_opt_outs(mappings) if one.table == CONTACT else one for one in self.tables)
+            tables = tuple(table.with_opt_outs(mappings) if table.table == CONTACT else table for table in self.tables)
             object.__setattr__(self, "tables", tables)  # frozen, but not in use yet
         return self
 

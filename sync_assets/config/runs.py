@@ -84,9 +84,11 @@ class Email(Model):
     @field_validator("sender", "to")
     @classmethod
     def _addresses(cls, value: str | tuple[str, ...]) -> str | tuple[str, ...]:
-        for one in (value,) if isinstance(value, str) else value:
-            if not re.fullmatch(r"[^@\s<>,;]+@[^@\s<>,;]+", one):
-                raise refused(f"`{one}` is not an e-mail address", "write the address alone, as in `ops@example.com`")
+        for address in (value,) if isinstance(value, str) else value:
+            if not re.fullmatch(r"[^@\s<>,;]+@[^@\s<>,;]+", address):
+                raise refused(
+                    f"`{address}` is not an e-mail address", "write the address alone, as in `ops@example.com`"
+                )
         return value
 
     @model_validator(mode="after")

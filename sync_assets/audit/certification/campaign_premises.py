@@ -289,9 +289,9 @@ async def _written(subject: Subject, new: dict[str, Any]) -> Any:
 async def _bad_value(subject: Subject) -> None:
     """Send a value that an enumeration, a date or a number does not have."""
     premise = "the reason for a value that is not valid"
-    attributes = (subject.writable(path) for path in subject.mapped())
+    attributes = filter(None, map(subject.writable, subject.mapped()))
     kinds = ("enumeration", "date", "datetime", "integer", "float")
-    typed = next((one for one in attributes if one and one.type in kinds and "." not in one.path), None)
+    typed = next((attribute for attribute in attributes if attribute.type in kinds and "." not in attribute.path), None)
     if typed is None:
         finding = "no enumeration, date or number is mapped"
         subject.report(premise, finding, "A rejected record is shown with Campaign's reason.", "not tried")
@@ -322,7 +322,7 @@ async def _sub_fields(subject: Subject) -> None:
         held = await _written(subject, {group: {part: value}})
         stored = isinstance(held, dict) and str(held.get(part) or "").casefold() == value.casefold()
         premise = f"{SUB_FIELD} {group}"
-        sent = sorted(one for one, updates in mapped.items() if updates and one.startswith(f"{group}."))
+        sent = sorted(path for path, updates in mapped.items() if updates and path.startswith(f"{group}."))
         if stored:
             subject.addressing.note(f"{IN_UPDATES}{group}", "yes")
             subject.report(premise, "stored", "Sub-fields are updated like other attributes.")

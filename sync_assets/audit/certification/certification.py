@@ -137,7 +137,7 @@ class Certification:
     async def _subject(self, config: TableConfig, now: datetime) -> Subject:
         resource = await self.campaign.resource(config.api, config.resource)
         target = Target.linked(self.runtime.config, config, resource)
-        by_table = {one.config.table: one for one in self.subjects}
+        by_table = {subject.config.table: subject for subject in self.subjects}
         parents = {link.to: by_table[link.table] for link in config.links}
         return Subject(self.campaign, config, resource, target, target.addressing({}), now, parents)
 

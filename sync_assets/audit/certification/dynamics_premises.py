@@ -85,7 +85,7 @@ async def _pages(client: DataverseClient, table: Table) -> list[PremiseResult]:
     way = "Pages are followed by their links, all of one size in a read."
     for premise, size in ((SMALL, 1), (SIZES, 3)):
         ids, heads = await _small(client, table, size)
-        repeated = repeated or any(len(changed_ids(one, table.key)) < len(one.value) for one in heads)
+        repeated = repeated or any(len(changed_ids(head, table.key)) < len(head.value) for head in heads)
         same = ids[: len(first)] == first[: len(ids)] or sorted(ids) == sorted(first)
         if any(number > 1 for number in Counter(ids).values()) or not same:
             wrong = "A full read would miss rows. Run it again when no row changes; if it stays so, report it."

@@ -71,7 +71,7 @@ class StoredReport:
     def document(self) -> dict[str, Any] | None:
         """Return what `status --json` prints of the last one; None if there was none."""
         names = ("system", "about", "premise", "found")
-        wrong = [{name: getattr(one, name) for name in names} for one in self.not_workable]
+        wrong = [{name: getattr(result, name) for name in names} for result in self.not_workable]
         return {"at": iso(self.at), "version": self.version, "not_workable": wrong} if self.at else None
 
 
@@ -82,7 +82,7 @@ def store(ledger: Ledger, results: Iterable[PremiseResult], at: datetime) -> Non
         premise = f"{CERTIFIED}{result.system}: {result.premise}"
         reports.setdefault(result.about or NAME, {})[premise] = f"{result.outcome}: {result.found}"
     for about, report in reports.items():
-        if former := [one for one in ledger.dialect.findings(about) if one.startswith(CERTIFIED)]:
+        if former := [finding for finding in ledger.dialect.findings(about) if finding.startswith(CERTIFIED)]:
             ledger.dialect.forget(about, *former)
         ledger.dialect.note(about, report)
     ledger.dialect.note(NAME, {CERTIFIED_AT: at.isoformat(timespec="seconds"), VERSION: version("sync-assets")})

@@ -113,7 +113,7 @@ class Subject:
 
     def mapped(self) -> dict[str, bool]:
         """Return the mapped attributes by their dotted paths: True if updates send them, too."""
-        return {one.to: one.apply_updates for one in self.config.fields.values()}
+        return {field.to: field.apply_updates for field in self.config.fields.values()}
 
     def writable(self, path: str) -> Attribute | None:
         attribute = self.resource.attributes.get(path)
@@ -134,8 +134,9 @@ class Subject:
 
     def body(self) -> dict[str, Any]:
         """Return the synthetic record: recognisable, with its links and a value in each mandatory attribute."""
-        mandatory = [one for path in self.resource.attributes if (one := self.writable(path)) and one.mandatory]
-        values = {one.path: _filler(one) for one in mandatory if "." not in one.path and one.type != "link"}
+        writable = filter(None, map(self.writable, self.resource.attributes))
+        mandatory = [attribute for attribute in writable if attribute.mandatory and attribute.type != "link"]
+        values = {attribute.path: _filler(attribute) for attribute in mandatory if "." not in attribute.path}
         if self.config.resource == PROFILE:
             values |= {name: value for name, value in NAMES.items() if self.writable(name)}
         elif text := self.text_attribute():
