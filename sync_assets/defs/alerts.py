@@ -89,15 +89,15 @@ class AlertScope:
         """Collect the objects from definitions of assets and asset checks, and from names of sensors and jobs."""
         steps: dict[str, Step] = {}
         with_freshness: list[dg.AssetKey] = []
-        for one in definitions:
-            keys, checks = tuple(sorted(one.keys)), tuple(sorted(one.check_keys))
+        for definition in definitions:
+            keys, checks = tuple(sorted(definition.keys)), tuple(sorted(definition.check_keys))
             if keys:
                 named = ", ".join(key.to_user_string() for key in keys)
             else:
                 about = sorted({key.asset_key.to_user_string() for key in checks})
                 named = f"the checks of {', '.join(about)}"
-            steps[one.node_def.name] = Step(named, keys, checks)
-            with_freshness += [spec.key for spec in one.specs if spec.freshness_policy]
+            steps[definition.node_def.name] = Step(named, keys, checks)
+            with_freshness += [spec.key for spec in definition.specs if spec.freshness_policy]
         return cls(steps, with_freshness, frozenset(sensors), frozenset(jobs))
 
     def steps_of(self, run: dg.DagsterRun) -> set[str]:
@@ -150,7 +150,7 @@ def find_incidents(
         identity = runtime.ledger.systems.identity()
         names = runtime.ledger.maintenance.in_maintenance()
         tables = [config for config in runtime.config.tables if config.table in names]
-        paused = frozenset(side_key(one, side, runtime).to_user_string() for one in tables for side in SIDES)
+        paused = frozenset(side_key(config, side, runtime).to_user_string() for config in tables for side in SIDES)
         killed = [killed_run(run) for run in killed_runs(runtime.ledger)]
     state = read_state(instance, watched, now, identity, location)
     alerts = runtime.config.alerts

@@ -56,8 +56,8 @@ def build_definitions(runtime: Runtime) -> dg.Definitions:
         other_work = (opt_out_sensors.due_request, jobs[1])
     sensors.append(backlog_sensor(tables, runtime, status, table_jobs[1], other_work))
     checked = [spec.key for table in tables for spec in table_checks(table, runtime)]
-    checked += [key for one in checks for key in one.check_keys]
-    scheduled = _scheduled_jobs(runtime, checked, [key for one in audits for key in one.keys])
+    checked += [key for check in checks for key in check.check_keys]
+    scheduled = _scheduled_jobs(runtime, checked, [key for audit in audits for key in audit.keys])
     if config.logs.export:
         scheduled.append((log_export(runtime), "*/15 * * * *"))
     names = [job.name for job in (*table_jobs, *(job for job, _ in scheduled))]

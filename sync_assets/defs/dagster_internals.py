@@ -60,7 +60,7 @@ def latest_answers(
                 key, limit=1, status=COMPLETED_ASSET_CHECK_EXECUTION_RECORD_STATUSES
             )
             del latest[key]
-            latest.update((key, one) for one in done)
+            latest.update((key, record) for record in done)
     return {key: _answer(record) for key, record in latest.items()}
 
 
@@ -99,9 +99,9 @@ def evaluation(instance: dg.DagsterInstance, result: dg.AssetCheckResult) -> dg.
     materializations = instance.fetch_materializations(result.asset_key, limit=1).records
     target = [
         AssetCheckEvaluationTargetMaterializationData(
-            storage_id=one.storage_id, run_id=one.run_id, timestamp=one.timestamp
+            storage_id=record.storage_id, run_id=record.run_id, timestamp=record.timestamp
         )
-        for one in materializations
+        for record in materializations
     ]
     return dg.AssetCheckEvaluation(
         asset_key=result.asset_key,

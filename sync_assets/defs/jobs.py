@@ -74,10 +74,10 @@ def _with_choices(settings: type[dg.Config], tables: Sequence[str]) -> type[dg.C
     choice: Any = StrEnum("_".join(["Table", *tables]), {name: name for name in tables})
     types: dict[str, Any] = {"table": choice, "tables": list[choice]}
     fields: dict[str, Any] = {
-        name: (types[name], one)
-        if one.is_required()
-        else (types[name] | None, Field(None, description=one.description))
-        for name, one in settings.model_fields.items()
+        name: (types[name], field)
+        if field.is_required()
+        else (types[name] | None, Field(None, description=field.description))
+        for name, field in settings.model_fields.items()
         if name in types
     }
     return create_model(settings.__name__, __base__=settings, __cls_kwargs__={"use_enum_values": True}, **fields)
@@ -85,7 +85,7 @@ def _with_choices(settings: type[dg.Config], tables: Sequence[str]) -> type[dg.C
 
 def operator_jobs(runtime: Runtime, other_jobs: Iterable[str]) -> list[dg.JobDefinition]:
     """Return the jobs of operators. Jobs that materialise assets are in `build.py`."""
-    tables, named = [one.table for one in runtime.config.tables], runtime.installation.named
+    tables, named = [config.table for config in runtime.config.tables], runtime.installation.named
 
     def op(name: str, description: str) -> Callable[[Callable[..., None]], dg.OpDefinition]:
         def decorate(work: Callable[..., None]) -> dg.OpDefinition:

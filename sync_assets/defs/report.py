@@ -41,11 +41,12 @@ def report_asset(runtime: Runtime) -> dg.AssetsDefinition:
     # It depends on no particular day, so on the last partition. It has no dependency on opt-out assets: as long as they
     # were never materialised, the UI would show a warning when the report is materialised.
     last = dg.LastPartitionMapping()
+    keys = [campaign_key(config, runtime) for config in runtime.config.in_link_order]
 
     @dg.asset(
         key=key_of(REPORT, runtime),
         group_name=runtime.installation.group("report"),
-        deps=[dg.AssetDep(campaign_key(one, runtime), partition_mapping=last) for one in runtime.config.in_link_order],
+        deps=[dg.AssetDep(key, partition_mapping=last) for key in keys],
         kinds={"markdown"},
         owners=list(runtime.config.owners.report),
         description=f"The last {DAYS} days: changes captured, pushed, waiting, rejected, opt-outs by direction, "
@@ -70,15 +71,15 @@ def make_report(runtime: Runtime, instance: dg.DagsterInstance, now: datetime) -
     counts = runtime.ledger.reports.counts()
     yesterday, today = days[now.date() - timedelta(days=1)], days[now.date()]
     kept = {
-        day.isoformat(): {name: one[name] for name in ("waiting", "pending") if name in one}
-        for day, one in days.items()
+        day.isoformat(): {name: numbers[name] for name in ("waiting", "pending") if name in numbers}
+        for day, numbers in days.items()
     }
     values = {
         "report": dg.MetadataValue.md(page(runtime.config, days, counts, now)),
         **{f"{name}_yesterday": number for name, number in yesterday.items()},
         "pending_now": today["pending"],
         "waiting_now": today["waiting"],
-        "rejected_now": sum(one.rejected for one in counts.values()),
+        "rejected_now": sum(count.rejected for count in counts.values()),
         "engine_calls_by_day": asset_metadata.calls_by_day(runtime, now),
         DAYS_KEY: kept,
     }
@@ -105,7 +106,8 @@ def collect(runtime: Runtime, now: datetime, stored: Mapping[str, Any]) -> Days:
     calls = runtime.ledger.reports.engine_calls_by_day(window(now)[0], now.date())
     days = {day: _of_ledger(runtime, day, calls.get(day, {})) | stored.get(str(day), {}) for day in window(now)}
     counts = runtime.ledger.reports.counts().values()
-    days[now.date()] |= {"waiting": sum(c.waiting for c in counts), "pending": sum(c.pending for c in counts)}
+    waiting = sum(count.waiting for count in counts)
+    days[now.date()] |= {"waiting": waiting, "pending": sum(count.pending for count in counts)}
     return days
 
 
@@ -168,12 +170,12 @@ def _summary(config: Config, day: Numbers) -> str:
 
 
 def _states(config: Config, counts: Mapping[str, Counts]) -> str:
+    states = ("synced", "pending", "waiting", "rejected", "held")
     rows = [
-        [one.table, one.resource, *map(_number, (c.synced, c.pending, c.waiting, c.rejected, c.held))]
-        for one in config.in_link_order
-        for c in (counts[one.table],)
+        [table.table, table.resource, *(_number(getattr(counts[table.table], state)) for state in states)]
+        for table in config.in_link_order
     ]
-    return _markdown(("table", "resource", "synced", "pending", "waiting", "rejected", "held"), rows, texts=2)
+    return _markdown(("table", "resource", *states), rows, texts=2)
 
 
 def _table(config: Config, days: Days) -> str:

@@ -105,8 +105,9 @@ OF_TABLES = {DYNAMICS_365, CAMPAIGN, LEDGER}
 
 def systems(environment: Mapping[str, str], installation: Installation | None = None) -> dict[str, System]:
     """Return all resources of an installation by name."""
-    one = installation or Installation()
-    return {one.named(name): system.of_environment(environment, one.variables) for name, system in _SYSTEMS.items()}
+    installation = installation or Installation()
+    named, variables = installation.named, installation.variables
+    return {named(name): system.of_environment(environment, variables) for name, system in _SYSTEMS.items()}
 
 
 def resource_names(runtime: Runtime, names: Iterable[str]) -> set[str]:
@@ -127,8 +128,8 @@ def bound(runtime: Runtime, resources: Any, names: Iterable[str]) -> Generator[R
     """
     values = {
         name: value
-        for one in resource_names(runtime, names)
-        for name, value in getattr(resources, one).environment().items()
+        for resource_name in resource_names(runtime, names)
+        for name, value in getattr(resources, resource_name).environment().items()
     }
     if any(runtime.environment.get(name) != value for name, value in values.items()):
         environment = {**runtime.environment, **values}

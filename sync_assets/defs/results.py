@@ -74,4 +74,4 @@ def selected(
 ) -> list[dg.AssetCheckResult]:
     """Return the results of the checks that the run selects."""
     selected_keys = context.selected_asset_check_keys
-    return [check_result(key, one) for one in findings if dg.AssetCheckKey(key, one.check) in selected_keys]
+    return [check_result(key, finding) for finding in findings if dg.AssetCheckKey(key, finding.check) in selected_keys]

@@ -151,12 +151,12 @@ def _writes(runtime: Runtime, outcome: Outcome | None, side: Side) -> dg.AssetsD
     if side == "d365":
         kind, objects, function, table = "dynamics365", "contacts in Dynamics 365", write_d365, d365_key
         texts = {
-            column: f"as decided of {one.to}" + ("; true means allow" if one.inverted else "")
-            for column, one in config.opt_out.mappings.items()
+            column: f"as decided of {mapping.to}" + ("; true means allow" if mapping.inverted else "")
+            for column, mapping in config.opt_out.mappings.items()
         }
     else:
         kind, objects, function, table = "adobecampaign", "profiles in Campaign", write_campaign, campaign_key
-        texts = {one.to: f"as decided of {column}" for column, one in config.opt_out.mappings.items()}
+        texts = {mapping.to: f"as decided of {column}" for column, mapping in config.opt_out.mappings.items()}
     columns = [dg.TableColumn(column, "boolean", description=text) for column, text in texts.items()]
     deps = {column: [dg.TableColumnDep(key_of(DECISIONS, runtime), "value")] for column in texts}
 
@@ -196,7 +196,7 @@ def _write(
         done = interruptible.run(written())
     if failed:
         raise dg.Failure(str(failed[0]), allow_retries=False)
-    refused = [one for one in runtime.ledger.opt_outs.refused() if _SYSTEMS[side] in one.reason]
+    refused = [reject for reject in runtime.ledger.opt_outs.refused() if _SYSTEMS[side] in reject.reason]
     numbers = {**_applied(done), "engine_calls": runtime.calls.total() - calls, **_by_reason(refused)}
     yield _result(runtime, key, numbers, [health.accepted(len(refused))])
     fail_if_stopped(outcome, done.problem)
@@ -260,7 +260,7 @@ def _run_changes(context: dg.AssetExecutionContext, runtime: Runtime, outcome: O
     yield _result(runtime, key_of(CHANGES, runtime), numbers, checks)
     if problems:
         raise dg.Failure(problems, allow_retries=False)
-    fail_if_stopped(outcome, *(one.problem for one in done.written.values()))
+    fail_if_stopped(outcome, *(applied.problem for applied in done.written.values()))
 
 
 def _result(
@@ -268,7 +268,7 @@ def _result(
 ) -> dg.MaterializeResult[Any]:
     links = asset_metadata.links(runtime, runtime.config.table(CONTACT))
     return dg.MaterializeResult(
-        metadata=metadata(numbers) | links, check_results=[check_result(key, one) for one in findings]
+        metadata=metadata(numbers) | links, check_results=[check_result(key, finding) for finding in findings]
     )
 
 
@@ -287,7 +287,10 @@ def _decided(runtime: Runtime, deciding: DecisionRun) -> dict[str, Any]:
     """
     by_reason = [(reason, side, number) for (reason, side), number in deciding.decided.most_common()]
     last = runtime.ledger.opt_out_decisions.of_partition(deciding.partition, SHOWN)
-    rows = [(one.contact, one.attribute, one.write or "", without_value(one.reason), one.source) for one in last]
+    rows = [
+        (decision.contact, decision.attribute, decision.write or "", without_value(decision.reason), decision.source)
+        for decision in last
+    ]
     return {
         "decisions": deciding.decided.total(),
         "by_reason": Rows(("reason", "side written", "records"), by_reason),
@@ -302,5 +305,5 @@ def _applied(done: Applied, prefix: str = "") -> dict[str, int]:
 
 def _by_reason(refused: Sequence[Reject]) -> dict[str, Rows]:
     """Return a table of rejected opt-outs by reason; empty if there are none."""
-    reasons = Counter(kind_of_reason(one.reason) for one in refused).most_common(SHOWN)
+    reasons = Counter(kind_of_reason(reject.reason) for reject in refused).most_common(SHOWN)
     return {"rejected_by_reason": Rows(("reason", "records"), reasons)} if reasons else {}

@@ -54,8 +54,8 @@ def export_asset(runtime: Runtime, outcome: Outcome | None) -> dg.AssetsDefiniti
     export = runtime.config.opt_out.export
     expected = timedelta(hours=export.expected_every_hours)
     texts = {"line": "of the file", "id": "the contact's id"}
-    for one in runtime.config.opt_out.mappings.values():
-        texts |= {one.to: "opted out, as the file states it", f"{one.to}{CHANGED_SUFFIX}": "when that changed"}
+    for mapping in runtime.config.opt_out.mappings.values():
+        texts |= {mapping.to: "opted out, as the file states it", f"{mapping.to}{CHANGED_SUFFIX}": "when that changed"}
     # Dagster's icons need the name of a type without unit and time zone.
     types = valid_schema(tuple(runtime.config.opt_out.attributes))
     columns = [

@@ -183,7 +183,7 @@ def _reports(
     runtime: Runtime, instance: dg.DagsterInstance, poll: folder.FolderPoll, now: datetime
 ) -> list[dg.AssetCheckEvaluation]:
     watched = folder.folder_findings(runtime.config.opt_out.export, poll, now)
-    return [evaluation(instance, check_result(key_of(EXPORT, runtime), one)) for one in watched]
+    return [evaluation(instance, check_result(key_of(EXPORT, runtime), finding)) for finding in watched]
 
 
 def _restart_stalled(runtime: Runtime, poll: folder.FolderPoll, now: datetime) -> dg.AssetObservation | None:

@@ -53,9 +53,9 @@ def _pairs(config: Config, table: TableConfig) -> Iterator[_ColumnPair]:
         parent = config.table(link.table)
         of_column = f", the {parent.resource} of this {table.table}"
         yield _ColumnPair(link.field, link.to, of_column, f": the {parent.resource} by its {parent.key}", parent)
-    for name, one in config.opt_outs_of_new_records(table.table).items():
+    for name, opt_out in config.opt_outs_of_new_records(table.table).items():
         of_column = " of new records; then by opt_out/changes"
-        yield _ColumnPair(name, one.to, of_column, " for new records; then by opt_out/changes")
+        yield _ColumnPair(name, opt_out.to, of_column, " for new records; then by opt_out/changes")
 
 
 def d365_schema(config: Config, table: TableConfig, types: KnownTypes) -> dg.TableSchema:
@@ -149,7 +149,7 @@ def code(config: Config, function: Callable[..., Any], *place: int | str) -> Map
 
 def table_code(config: Config, table: TableConfig, function: Callable[..., Any]) -> Mapping[str, Any]:
     """Return code references to a function and to a table in the configuration file."""
-    at = [one.table for one in config.tables].index(table.table)
+    at = [table_config.table for table_config in config.tables].index(table.table)
     return code(config, function, "tables", at)
 
 

@@ -57,10 +57,10 @@ def linked(tables: Sequence[TableConfig]) -> list[list[TableConfig]]:
         near = [
             group
             for group in groups
-            if any(one.table in parents or config.table in {link.table for link in one.links} for one in group)
+            if any(table.table in parents or config.table in {link.table for link in table.links} for table in group)
         ]
         groups = [group for group in groups if group not in near]
-        groups.append([*(one for group in near for one in group), config])
+        groups.append([*(table for group in near for table in group), config])
     return groups
 
 
@@ -85,9 +85,10 @@ def _group(
         required_resource_keys=resource_names(runtime, OF_TABLES),
     )
     def sync_tables(context: dg.AssetExecutionContext, config: TableRunConfig) -> Iterator[Any]:
-        keys = {*context.selected_asset_keys, *(one.asset_key for one in context.selected_asset_check_keys)}
+        keys = {*context.selected_asset_keys, *(check.asset_key for check in context.selected_asset_check_keys)}
         add_table_tag(
-            context, *(one.table for one in tables if keys & {d365_key(one, runtime), campaign_key(one, runtime)})
+            context,
+            *(table.table for table in tables if keys & {d365_key(table, runtime), campaign_key(table, runtime)}),
         )
         with bound(runtime, context.resources, OF_TABLES) as run_runtime:
             if context.selected_asset_keys:

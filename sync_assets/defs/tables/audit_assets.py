@@ -48,7 +48,8 @@ def audit_asset(config: TableConfig, runtime: Runtime) -> dg.AssetsDefinition:
     )
     def audit(context: dg.AssetExecutionContext) -> Iterator[Any]:
         add_table_tag(context, config.table)
-        names, differences, results = {one.name for one in context.selected_asset_check_keys}, Drift(), list[Finding]()
+        names = {check.name for check in context.selected_asset_check_keys}
+        differences, results = Drift(), list[Finding]()
         with bound(runtime, context.resources, OF_TABLES) as run_runtime, failing("comparison"):
             if context.selected_asset_keys or names & {rule.name for rule in AUDIT_CHECKS}:
                 differences = interruptible.run(drift(run_runtime, config))

@@ -34,9 +34,9 @@ def table_checks(config: TableConfig, runtime: Runtime) -> list[dg.AssetCheckSpe
 def aging_results(runtime: Runtime, config: TableConfig, now: datetime) -> list[dg.AssetCheckResult]:
     """Return the results that can change with time alone, so that they are reported even while no run is needed."""
     return [
-        check_result(side_key(config, side, runtime), one)
+        check_result(side_key(config, side, runtime), finding)
         for side in SIDES
-        for one in aging_findings(runtime, config, side, now)
+        for finding in aging_findings(runtime, config, side, now)
     ]
 
 
@@ -58,7 +58,7 @@ def ready_results(
     """
     stopped = stopping_results(runtime, instance, [config], sides)
     for side in sides:
-        of_side = [one for one in findings if one.side == side]
+        of_side = [finding for finding in findings if finding.side == side]
         if not of_side:
             continue
         set_up = health.ready(of_side)
@@ -72,9 +72,9 @@ def stopping_results(
     runtime: Runtime, instance: dg.DagsterInstance, tables: Sequence[TableConfig], sides: Sequence[Side]
 ) -> dict[dg.AssetCheckKey, dg.AssetCheckEvaluation]:
     """Return the last results of the checks `ready` of these sides by which a table was stopped."""
-    keys = [ready_key(one, side, runtime) for one in tables for side in sides]
+    keys = [ready_key(config, side, runtime) for config in tables for side in sides]
     last = {key: answer.evaluation for key, answer in latest_answers(instance, keys).items()}
-    return {key: one for key, one in last.items() if one and not one.passed and one.severity == ERROR}
+    return {key: result for key, result in last.items() if result and not result.passed and result.severity == ERROR}
 
 
 def check_alone(
@@ -99,12 +99,12 @@ def _of_table(
     since = runtime.ledger.maintenance.in_maintenance().get(config.table)
     set_up = readiness(runtime, config) if ready and not since else []
     for side in SIDES:
-        for one in table_findings(runtime, config, side, set_up, now):
-            key = dg.AssetCheckKey(side_key(config, side, runtime), one.check)
+        for finding in table_findings(runtime, config, side, set_up, now):
+            key = dg.AssetCheckKey(side_key(config, side, runtime), finding.check)
             if since and key in ready:
                 yield as_before(instance, key, InMaintenance(config.table, since))
             elif key in selected_keys:
-                yield check_result(key.asset_key, one)
+                yield check_result(key.asset_key, finding)
 
 
 def as_before(instance: dg.DagsterInstance, key: dg.AssetCheckKey, why: InMaintenance) -> dg.AssetCheckResult:

@@ -81,7 +81,7 @@ class RunReports:
 
     def _report_checks(self, results: Iterable[dg.AssetCheckResult]) -> None:
         """Report the results that differ from the last reported ones; equal ones would only let the history grow."""
-        changed = [one for one in results if self._last.get(check_key(one)) != _content(one)]
+        changed = [result for result in results if self._last.get(check_key(result)) != _content(result)]
         answered = self._answered_by_others(map(check_key, changed))
         for result in changed:
             self._last[check_key(result)] = _content(result)
@@ -104,15 +104,15 @@ class RunReports:
     def results(self, work: TableWork) -> Iterator[Any]:
         """Yield the results of a table's selected assets; of an asset whose work failed, only its checks."""
         for side in work.sides:
-            key, one = side_key(work.config, side, self._runtime), work.by_side[side]
-            if one.maintenance:
-                answers = self._answers_before(key, one.maintenance)
-                numbers = {"passed_over": str(one.maintenance)}
+            key, asset = side_key(work.config, side, self._runtime), work.by_side[side]
+            if asset.maintenance:
+                answers = self._answers_before(key, asset.maintenance)
+                numbers = {"passed_over": str(asset.maintenance)}
                 yield dg.MaterializeResult(asset_key=key, metadata=numbers, check_results=answers)
                 self._repeat_hidden(answers)
                 continue
             checks = self._checks(work, side)
-            if one.done and not one.error:
+            if asset.done and not asset.error:
                 self._add_numbers(work, side)
                 version = dg.DataVersion(data_version(work.config, self._runtime, side))
                 yield dg.MaterializeResult(asset_key=key, check_results=checks, data_version=version)
@@ -124,14 +124,17 @@ class RunReports:
 
     def _answers_before(self, key: dg.AssetKey, why: InMaintenance) -> list[dg.AssetCheckResult]:
         """Return the last results of the asset's checks again."""
-        keys = [one for one in self._context.selected_asset_check_keys if one.asset_key == key]
+        keys = [check for check in self._context.selected_asset_check_keys if check.asset_key == key]
         return [as_before(self._instance, check, why) for check in keys]
 
     def _checks(self, work: TableWork, side: Side) -> list[dg.AssetCheckResult]:
         """Return the results, as of now, of an asset's checks that the run selects."""
         findings = table_findings(self._runtime, work.config, side, work.set_up, datetime.now(UTC))
         results = selected(self._context, side_key(work.config, side, self._runtime), findings)
-        return [self._newest(one, work.found_at) if one.check_name == rules.READY.name else one for one in results]
+        return [
+            self._newest(result, work.found_at) if result.check_name == rules.READY.name else result
+            for result in results
+        ]
 
     def _newest(self, result: dg.AssetCheckResult, found_at: datetime | None) -> dg.AssetCheckResult:
         """Return another run's result of `ready` if it is newer than this run's findings, which would replace it."""
@@ -164,8 +167,8 @@ class RunReports:
     def _report_campaign(self, work: TableWork) -> None:
         """Report findings of Campaign's side that stop, if the run captures only and so has no check of that side."""
         key = ready_key(work.config, "campaign", self._runtime)
-        findings = [one for one in work.set_up if one.side == "campaign"]
-        if key not in self._context.selected_asset_check_keys and any(one.stops for one in findings):
+        findings = [finding for finding in work.set_up if finding.side == "campaign"]
+        if key not in self._context.selected_asset_check_keys and any(finding.stops for finding in findings):
             result = check_result(key.asset_key, ready(findings))
             self._instance.report_runless_asset_event(evaluation(self._instance, result))
 
@@ -174,7 +177,7 @@ class RunReports:
 
         Call it after the run's last materialisation of the asset is stored, which hides the results before it.
         """
-        by_key = {check_key(one): one for one in results}
+        by_key = {check_key(result): result for result in results}
         for key in self._answered_by_others(by_key):
             self._instance.report_runless_asset_event(evaluation(self._instance, by_key[key]))
 

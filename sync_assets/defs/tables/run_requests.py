@@ -147,7 +147,7 @@ class SetUpExams:
             findings = self._examine(config, refusal, pushes=self._pushes and not work)
             if findings is None:
                 return False
-            stops = not work and any(one.stops for one in findings)
+            stops = not work and any(finding.stops for finding in findings)
             if stops or (last and last.is_prevented):
                 self.findings[config.table] = findings
             if stops:
@@ -195,7 +195,7 @@ class SetUpExams:
             return None
         finally:
             self._examined[config.table] = time.monotonic()
-        if refusal and not any(one.stops for one in findings):
+        if refusal and not any(finding.stops for finding in findings):
             findings.append(failure("d365", SyncAssetsError(refusal)))
         if self._was_down or self.failure:  # the check passes before the run that is requested now has begun
             self.findings[config.table] = findings
@@ -221,7 +221,7 @@ def table_request(
         partition_key=today(),
         asset_selection=list(keys),
         asset_check_keys=[
-            one.key for config in tables for one in table_checks(config, runtime) if one.asset_key in keys
+            spec.key for config in tables for spec in table_checks(config, runtime) if spec.asset_key in keys
         ],
         tags={**run_tags(runtime, *(config.table for config in tables)), **tags},
     )
@@ -297,7 +297,7 @@ def is_to_make_room(instance: dg.DagsterInstance, run_id: str) -> bool:
     if not waiting or len(active) < slots:
         return False
     seconds = (datetime.now(UTC) - waiting[0].create_timestamp).total_seconds()
-    staying = [one.dagster_run.run_id for one in active if FOLLOWS_TAG in one.dagster_run.tags]
+    staying = [record.dagster_run.run_id for record in active if FOLLOWS_TAG in record.dagster_run.tags]
     return run_id in staying[: len(waiting) + int(seconds / MORE_ROOM_SECONDS)]
 
 

@@ -106,7 +106,7 @@ def changes_sensor(
                 failed = {table for table, last, version in requested if last and last.has_failed(version)}
                 failed |= polled.refused.keys()
                 changed, due = failed | polled.news | remapped, set[str]()
-                for config in sorted((one for one in idle if one.table in changed), key=exams.examined_at):
+                for config in sorted((config for config in idle if config.table in changed), key=exams.examined_at):
                     table, refusal = config.table, polled.refused.get(config.table, "")
                     if exams.is_due(config, cursor.requested, versions[table], now, refusal):
                         due.add(table)
@@ -157,7 +157,7 @@ def _requests(
         due: Tables that a run is to be requested for.
     """
     # A table that fails ends its run, so one that is expected to fail gets a run of its own.
-    alone = [c for c in ready if c.table in due and cursor.requested[c.table].is_repeated]
+    alone = [config for config in ready if config.table in due and cursor.requested[config.table].is_repeated]
     together = [config for config in ready if config not in alone]
     if not runtime.config.runs.linger:
         together = [config for config in together if config.table in due]
@@ -275,7 +275,7 @@ def _hidden_results(
     idle: Iterable[TableConfig], runtime: Runtime, instance: dg.DagsterInstance, materialized: Collection[dg.AssetKey]
 ) -> Iterator[dg.AssetCheckEvaluation]:
     """Yield again the last check results that runs stored of these assets, which the sensor's materialisations hide."""
-    checks = [one.key for config in idle for one in table_checks(config, runtime) if one.asset_key in materialized]
+    checks = [spec.key for config in idle for spec in table_checks(config, runtime) if spec.asset_key in materialized]
     for answer in latest_answers(instance, checks).values():
         if answer.run_id and answer.evaluation:
             yield answer.evaluation
@@ -345,7 +345,8 @@ def backlog_sensor(
         requests: list[dg.RunRequest] = []
         paused = runtime.ledger.maintenance.in_maintenance()
         for group in linked(tables):
-            due = [c for c in group if c.table not in paused and _is_due(c, runtime, context, requested, now, exams)]
+            active = [config for config in group if config.table not in paused]
+            due = [config for config in active if _is_due(config, runtime, context, requested, now, exams)]
             if due:
                 keys = [campaign_key(config, runtime) for config in due]
                 requests.append(table_request(runtime, due, keys, {BACKLOG_TAG: "yes"}, job.name))

@@ -110,9 +110,9 @@ class TableRun:
     @property
     def _reason(self) -> str:
         """Why the run failed: the first error, else the first reason for which work was stopped; empty if neither."""
-        assets = [one for work in self._works for one in work.by_side.values()]
-        return next((str(one.error) for one in assets if one.error), "") or next(
-            (one.stopped for one in assets if one.stopped), ""
+        assets = [asset for work in self._works for asset in work.by_side.values()]
+        return next((str(asset.error) for asset in assets if asset.error), "") or next(
+            (asset.stopped for asset in assets if asset.stopped), ""
         )
 
     def _work(self) -> None:
@@ -152,7 +152,7 @@ class TableRun:
 
     @property
     def _has_failed(self) -> bool:
-        return any(one.error for work in self._works for one in work.by_side.values())
+        return any(asset.error for work in self._works for asset in work.by_side.values())
 
     def _capture(self, work: TableWork) -> bool:
         """Follow the feed to its end, or until the backlog is full.
@@ -215,7 +215,7 @@ class TableRun:
         text = paused_text(ledger, config)
         work.by_side["d365"].stopped = text
         self._outcome.stopped.append(text)
-        d365_findings = [one for one in work.set_up if one.side == "d365"]
+        d365_findings = [finding for finding in work.set_up if finding.side == "d365"]
         work.merge_findings("d365", [*d365_findings, rules.CAPTURE.finding(False, text)])
 
     def _note(self, notes: Sequence[str]) -> None:
@@ -229,7 +229,7 @@ class TableRun:
 
     def _follow(self) -> None:
         """Poll the feeds, capture and push, until one of the conditions in the module's docstring ends the run."""
-        if any(one.maintenance for work in self._works for one in work.by_side.values()):
+        if any(asset.maintenance for work in self._works for asset in work.by_side.values()):
             return  # the sensors request a run without the tables in maintenance
         tables = [work.config for work in self._works if "d365" in work.sides]
         started = worked = time.monotonic()
@@ -237,7 +237,7 @@ class TableRun:
         poller = FeedPoller(self._runtime)
         try:
             self._report()
-            names, runs = ", ".join(one.table for one in tables), self._runtime.config.runs
+            names, runs = ", ".join(config.table for config in tables), self._runtime.config.runs
             until = "" if runs.linger_seconds == "always" else f"{runs.linger:g} s without work, or after "
             self._context.log.info(
                 f"Waiting for changes of {names}. The run ends after {until}{runs.longest_run_minutes:g} min."
@@ -247,7 +247,7 @@ class TableRun:
             while today() == day and ancestors() == started_by and self._runtime.session_is_valid():
                 if self._reason or self._has_ended(started, worked) or sources.changed():
                     return
-                if self._runtime.ledger.maintenance.in_maintenance().keys() & {one.table for one in tables}:
+                if self._runtime.ledger.maintenance.in_maintenance().keys() & {config.table for config in tables}:
                     return
                 if is_to_make_room(self._context.instance, self._context.run_id):
                     return

@@ -115,7 +115,7 @@ class TableWork:
     @property
     def is_over(self) -> bool:
         """Return True if the work of an asset failed, was stopped or is in maintenance."""
-        return any(one.reason for one in self.by_side.values())
+        return any(asset.reason for asset in self.by_side.values())
 
     def add_capture(self, done: Captured, findings: list[Finding]) -> None:
         """Add a capture's numbers to those of the run, and to those of the day in the ledger, and its findings."""
@@ -164,15 +164,16 @@ class TableWork:
     def merge_findings(self, side: Side, findings: list[Finding]) -> None:
         """Store the findings of a capture or a push. Earlier findings of the other side are kept."""
         self.found_at = datetime.now(UTC)
-        kept = [one for one in self.set_up if one.side != side] or [one for one in findings if one.side != side]
-        self.set_up = [*kept, *(one for one in findings if one.side == side)]
+        others = [finding for finding in findings if finding.side != side]
+        kept = [finding for finding in self.set_up if finding.side != side] or others
+        self.set_up = [*kept, *(finding for finding in findings if finding.side == side)]
 
     # --- Metadata ------------------------------------------------------------------------------------------------
 
     def numbers(self, side: Side) -> dict[str, Any]:
         """Return the metadata of the run's numbers up to now; latencies (ms) are those of the last push."""
-        one = self.by_side[side]
-        numbers: dict[str, Any] = {**one.numbers, "seconds": round(one.seconds, 3)}
+        asset = self.by_side[side]
+        numbers: dict[str, Any] = {**asset.numbers, "seconds": round(asset.seconds, 3)}
         if side == "d365":
             numbers |= {"full_read": self._full_read, "rows_per_second": self._rate(side, "rows_captured")}
         else:
@@ -182,12 +183,12 @@ class TableWork:
 
     def _latencies(self) -> dict[str, float]:
         """Return the latencies (ms) of the last push; empty if it had no answer."""
-        latencies = {name: getattr(self.pushed, one, None) for name, one in LATENCIES.items()}
+        latencies = {name: getattr(self.pushed, attribute, None) for name, attribute in LATENCIES.items()}
         return {name: round(value * 1000, 1) for name, value in latencies.items() if value is not None}
 
     def _rate(self, side: Side, *names: str) -> float:
-        one = self.by_side[side]
-        return round(sum(one.numbers[name] for name in names) / one.seconds, 1) if one.seconds else 0.0
+        asset = self.by_side[side]
+        return round(sum(asset.numbers[name] for name in names) / asset.seconds, 1) if asset.seconds else 0.0
 
     def result_metadata(self, side: Side) -> dict[str, Any]:
         """Return the metadata of an asset's result: numbers of the whole run, lineage of columns and links."""
