@@ -256,4 +256,4 @@ async def _write_opt_outs(runtime: Runtime, result: PushResult) -> None:
     if changes.failed:
         raise changes.failed[0]
     deciding = changes.deciding.problem if changes.deciding else None
-    result.stopped = result.stopped or deciding or next((one.problem for one in changes.written.values()), None)
+    result.stopped = result.stopped or deciding or next((applied.problem for applied in changes.written.values()), None)

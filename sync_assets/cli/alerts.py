@@ -8,11 +8,11 @@ import typer
 
 from sync_assets.alerts.channels import ChannelError, senders
 from sync_assets.commands.terminal import Json, Parts, end, open_runtime, print_document
+from sync_assets.commands.values import fields
 from sync_assets.defs.alerts import AlertScope, find_incidents
 from sync_assets.defs.build import build_definitions
 from sync_assets.defs.instance.command_line import dagster_instance, instance_folder
 from sync_assets.errors import SyncAssetsError
-from sync_assets.ledger.times import iso
 from sync_assets.runtime.context import Runtime
 
 TEST = (
@@ -32,7 +32,7 @@ def command(
         return
     document = test_notifications(open_runtime())
     print_document(document, as_json, show_test)
-    if failed := [name for name, one in document["channels"].items() if not one["delivered"]]:
+    if failed := [name for name, channel in document["channels"].items() if not channel["delivered"]]:
         end(1, f"The test notice was not delivered by {', '.join(failed)}. Correct `alerts` in the configuration.")
 
 
@@ -40,17 +40,12 @@ def open_incidents(runtime: Runtime) -> dict[str, Any]:
     """Return the open incidents, the longest first; needs no configured channel."""
     definitions = build_definitions(runtime)
     assets = [*(definitions.assets or ()), *(definitions.asset_checks or ())]
-    names = ([one.name for one in objects or ()] for objects in (definitions.sensors, definitions.jobs))
-    watched = AlertScope.of((one for one in assets if isinstance(one, dg.AssetsDefinition)), *names)
+    names = ([definition.name for definition in objects or ()] for objects in (definitions.sensors, definitions.jobs))
+    watched = AlertScope.of((asset for asset in assets if isinstance(asset, dg.AssetsDefinition)), *names)
     # Without a folder there were no runs; a command that only reads must not create it.
     with dagster_instance() if instance_folder().exists() else dg.DagsterInstance.ephemeral() as instance:
         incidents, _ = find_incidents(runtime, instance, watched, datetime.now(UTC))
-    return {
-        "incidents": [
-            {"kind": one.kind, "title": one.title, "since": iso(one.since), "detail": one.detail, "remedy": one.remedy}
-            for one in incidents
-        ]
-    }
+    return {"incidents": [fields(incident, "kind", "title", "since", "detail", "remedy") for incident in incidents]}
 
 
 def test_notifications(runtime: Runtime) -> dict[str, Any]:
@@ -73,11 +68,11 @@ def test_notifications(runtime: Runtime) -> dict[str, Any]:
 def show_incidents(document: dict[str, Any]) -> Parts:
     if not document["incidents"]:
         yield "No open incidents: runs, checks, sensors and freshness are fine."
-    for one in document["incidents"]:
-        yield f"{one['title']}, since {one['since']}. {one['detail']}"
+    for incident in document["incidents"]:
+        yield f"{incident['title']}, since {incident['since']}. {incident['detail']}"
 
 
 def show_test(document: dict[str, Any]) -> Parts:
-    for name, one in document["channels"].items():
-        outcome = "a test notice was handed over" if one["delivered"] else one["problem"]
+    for name, channel in document["channels"].items():
+        outcome = "a test notice was handed over" if channel["delivered"] else channel["problem"]
         yield f"{name}: {outcome}"

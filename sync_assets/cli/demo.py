@@ -244,7 +244,8 @@ def _opt_out(admin: httpx.Client, number: int = 3) -> tuple[int, int]:
     profiles: list[dict[str, Any]] = admin.get("/campaign/dump", params={"resource": "profile"}).json()
     free = [row["contactid"] for row in contacts if not row["donotphone"]][:number]
     admin.post("/d365/change", json={"table": "contact", "ids": free, "set": {"donotphone": True}})
-    keys = [one["PKey"] for one in profiles if one["externalId"] and not one["blackListEmail"]][-number:]
+    opted_in = [profile["PKey"] for profile in profiles if profile["externalId"] and not profile["blackListEmail"]]
+    keys = opted_in[-number:]
     admin.post("/campaign/change", json={"resource": "profile", "pkeys": keys, "set": {"blackListEmail": True}})
     admin.post("/campaign/export", json={})
     return len(free), len(keys)
@@ -262,7 +263,8 @@ def _differences(admin: httpx.Client) -> list[str]:
         rows: list[dict[str, Any]] = admin.get("/d365/dump", params={"table": table}).json()
         ids = [record[key] for record in records[resource] if record[key]]
         by_key = {record[key]: record for record in records[resource]}
-        differences += [f"{n} {resource} records carry the id {id_}" for id_, n in Counter(ids).items() if n > 1]
+        repeated = {id_: number for id_, number in Counter(ids).items() if number > 1}
+        differences += [f"{number} {resource} records carry the id {id_}" for id_, number in repeated.items()]
         differences += [f"{resource} {id_} has no row" for id_ in set(ids) - {row[f"{table}id"] for row in rows}]
         parents = {parent["PKey"]: parent[link[3]] for parent in records[link[2]]} if link else {}
         for row in rows:

@@ -51,7 +51,7 @@ def _end_with_rows(rows: list[tuple[str, str]], column: str, as_json: bool) -> N
     if not rows:
         end(1, f"No row of Dynamics 365 has this value of {column}. Correct it.")
     document = {"rows": [{"table": table, "id": id_} for table, id_ in rows]}
-    print_document(document, as_json, lambda shown: [f"{one['table']} {one['id']}" for one in shown["rows"]])
+    print_document(document, as_json, lambda shown: [f"{row['table']} {row['id']}" for row in shown["rows"]])
     number = f"{len(rows)} or more" if len(rows) >= MOST_ROWS else str(len(rows))
     end(1, f"{number} rows have this value of {column}. Explain one of them: `sync-assets explain ID`.")
 
@@ -62,10 +62,10 @@ _COMMANDS = {"held": "hold list", "orphaned": "rejects --orphaned"}
 
 def _not_in_step(document: dict[str, Any]) -> Iterator[str]:
     """Yield why the record is not in step, and the command that leads on, for the first such table."""
-    for one in document["tables"].values():
-        if one["in_step"] is False:
-            state = one["ledger"]["state"] if one["ledger"] else ""
-            reason = next((text for text in one["reasons"] if "`sync-assets " in text), one["reasons"][0])
+    for table in document["tables"].values():
+        if table["in_step"] is False:
+            state = table["ledger"]["state"] if table["ledger"] else ""
+            reason = next((text for text in table["reasons"] if "`sync-assets " in text), table["reasons"][0])
             yield reason if "`sync-assets " in reason else f"{reason} See `sync-assets {_COMMANDS.get(state, 'sync')}`."
             return
 

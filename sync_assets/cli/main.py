@@ -105,12 +105,12 @@ def load(name: str) -> Any:
         several.command()(module.command)
     loaded: Any = get_command(several)
     command = getattr(loaded, "commands", {}).get(name, loaded)
-    for one in getattr(command, "commands", {"": command}).values():
-        taken = {option for parameter in one.params for option in parameter.opts}
+    for subcommand in getattr(command, "commands", {"": command}).values():
+        taken = {option for parameter in subcommand.params for option in parameter.opts}
         for parameter in get_command(app).params:
             if parameter.opts[0] in FILES and parameter.opts[0] not in taken:
                 parameter.expose_value = False
-                one.params.append(parameter)
+                subcommand.params.append(parameter)
     return command
 
 

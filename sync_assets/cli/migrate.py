@@ -103,7 +103,8 @@ def migrate(
     ledger, configuration = runtime.ledger, hashlib.sha256(depends_on).hexdigest()[:32]
     if from_start:
         ledger.adobe_migration.forget_steps()
-    stored = {name: one for name, one in ledger.adobe_migration.steps().items() if one.configuration == configuration}
+    stored = ledger.adobe_migration.steps()
+    stored = {name: step for name, step in stored.items() if step.configuration == configuration}
     steps = _Steps(runtime, stored, configuration, go=go, show_values=show_values)
     step_documents: list[dict[str, Any]] = []
     for number, name in enumerate(STEPS, 1):
@@ -165,10 +166,10 @@ class _Steps:
         inventory = Inventory(runtime, self.show_values)
         planned = plan(runtime, inventory)
         # A plan counts nothing in the ledger, but this command writes there anyway.
-        runtime.ledger.claims.count_calls({(table, "read"): one.reads for table, one in inventory.tables.items()})
+        runtime.ledger.claims.count_calls({(table, "read"): counts.reads for table, counts in inventory.tables.items()})
         if planned.problems:
             raise SyncAssetsError("\n".join(map(str, planned.problems)))
-        if stopped := [table for table, one in inventory.tables.items() if one.listing == "stopped"]:
+        if stopped := [table for table, counts in inventory.tables.items() if counts.listing == "stopped"]:
             raise SyncAssetsError(
                 f"Campaign's records of {', '.join(stopped)} were not listed: that takes more engine calls than the "
                 "budgets of `guardrails` leave now.",

@@ -89,7 +89,7 @@ def run_dev(arguments: Sequence[str]) -> None:
 
 def _raise_taken(command: str, arguments: Sequence[str], port: int) -> None:
     pairs = zip(["", *arguments], arguments, strict=False)
-    others = [one for before, one in pairs if not {before, one, one.partition("=")[0]} & {"--port", "-p"}]
+    others = [word for before, word in pairs if not {before, word, word.partition("=")[0]} & {"--port", "-p"}]
     retry = shlex.join(["sync-assets", command, *others, "--port", str(port - 1 if port == 65535 else port + 1)])
     raise SyncAssetsError(f"Port {port} is taken.", f"Write e.g. `{retry}`.")
 

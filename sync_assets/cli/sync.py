@@ -170,8 +170,8 @@ def _run(
     from sync_assets.cli.sync_runs import run_flows  # Dagster is slow to import  # noqa: PLC0415
 
     keep_loaded_objects()
-    beyond = [one for one in runtime.config.parents_beyond(active) if one.table not in paused]
-    parents = [one for one in beyond if interruptible.run(is_unchanged(runtime, one))]
+    beyond = [config for config in runtime.config.parents_beyond(active) if config.table not in paused]
+    parents = [config for config in beyond if interruptible.run(is_unchanged(runtime, config))]
     return run_flows(runtime, tables, idle, instance, parents)
 
 
@@ -228,7 +228,7 @@ def _unfinished(outcome: dict[str, Any], tables: Sequence[str]) -> dict[tuple[st
     """Return the counts other than 0, in the order of `UNFINISHED`."""
     opt_outs = [outcome["opt_out"]] if CONTACT in tables else []
     counts = {"tables": [outcome["tables"][table] for table in tables], "opt_out": opt_outs}
-    sums = {(part, state): sum(one.get(state, 0) for one in counts[part]) for part, state in UNFINISHED}
+    sums = {(part, state): sum(numbers.get(state, 0) for numbers in counts[part]) for part, state in UNFINISHED}
     return {kind: number for kind, number in sums.items() if number}
 
 

@@ -127,7 +127,9 @@ def _push_pending(
     give_up_at = time.monotonic() + LEASE_WAIT_SECONDS
     pending_before: dict[str, int] | None = None
     refetched: dict[str, list[str]] = {}
-    while active := [one for one in tables if one.table not in failures and not _in_maintenance(runtime, one)]:
+    while active := [
+        config for config in tables if config.table not in failures and not _in_maintenance(runtime, config)
+    ]:
         for config in active:
             if _is_due(runtime, config):
                 run_outcome = run_flow(runtime, config, instance, [campaign_key(config, runtime)])

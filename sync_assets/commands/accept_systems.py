@@ -54,9 +54,9 @@ def show(document: dict[str, Any]) -> Parts:
     if not document["moved"]:
         yield f"The ledger {document['ledger']} belongs to these systems already."
         return
-    for side, one in document["moved"].items():
-        before = _shown(one["before"]) if one["before"] else "not known so far"
-        yield f"{NAMES[side]}: {before} -> {_shown(one['now'])}"
+    for side, moved in document["moved"].items():
+        before = _shown(moved["before"]) if moved["before"] else "not known so far"
+        yield f"{NAMES[side]}: {before} -> {_shown(moved['now'])}"
     if document["accepted"]:
         yield f"The ledger {document['ledger']} belongs to these systems now."
         return

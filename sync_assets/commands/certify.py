@@ -38,7 +38,7 @@ def command(
         document = certify(runtime)
     terminal.print_document(document, as_json, show)
     if not document["workable"]:
-        failed = [one["premise"] for one in document["premises"] if one["outcome"] == "not workable"]
+        failed = [result["premise"] for result in document["premises"] if result["outcome"] == "not workable"]
         why = f"Not workable: {', '.join(dict.fromkeys(failed))}" if failed else "A synthetic record is in Campaign"
         terminal.end(1, f"{why}. Correct that as the table says.")
 
@@ -91,14 +91,14 @@ _CERTIFIED = {"workable": "green", "not workable": "bold red", "not tried": "yel
 
 def show(document: dict[str, Any]) -> Parts:
     """Show one table for each system and resource, and the counts."""
-    for (system, about), rows in groupby(document["premises"], key=lambda one: (one["system"], one["about"])):
+    for (system, about), rows in groupby(document["premises"], key=lambda result: (result["system"], result["about"])):
         table = terminal.plain_table(f"{system}: {about}" if about else system, "found", "the program")
-        for one in rows:
-            finding = one["found"] if one["outcome"] == "workable" else f"{one['outcome']}: {one['found']}"
-            table.add_row(Text(one["premise"]), Text(finding, _CERTIFIED[one["outcome"]]), Text(one["program"]))
+        for row in rows:
+            finding = row["found"] if row["outcome"] == "workable" else f"{row['outcome']}: {row['found']}"
+            table.add_row(Text(row["premise"]), Text(finding, _CERTIFIED[row["outcome"]]), Text(row["program"]))
         yield table
         yield ""
-    outcomes = [one["outcome"] for one in document["premises"]]
+    outcomes = [result["outcome"] for result in document["premises"]]
     counts = ", ".join(f"{outcomes.count(outcome)} {outcome}" for outcome in _CERTIFIED)
     calls = sum(document["engine_calls"].values())
     yield f"{counts}; {calls:,} engine calls. The findings are stored in the ledger."

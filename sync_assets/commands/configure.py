@@ -67,7 +67,7 @@ class Landscape:
     def offered(self) -> list[tuple[ListedTable, Choice | None]]:
         """Return the tables, each with the resource that it probably goes to: likely ones first, then custom ones."""
         pairs = [(table, resource_for(table.name, table.label, self.resources)) for table in self.tables]
-        return sorted(pairs, key=lambda p: (-(p[1].percent if p[1] else 0), not p[0].custom, p[0].name))
+        return sorted(pairs, key=lambda pair: (-(pair[1].percent if pair[1] else 0), not pair[0].custom, pair[0].name))
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,32 +132,32 @@ def add(
 
     async def suggested() -> tuple[Suggested, list[str]]:
         async with opened(environment) as (d365, campaign, available):
-            (one,) = await suggest([argument], config, available, d365, campaign, ask_resource)
-            return one, await _children(one, config, d365, campaign)
+            (suggestion,) = await suggest([argument], config, available, d365, campaign, ask_resource)
+            return suggestion, await _children(suggestion, config, d365, campaign)
 
-    one, hints = interruptible.run(suggested())
+    suggestion, hints = interruptible.run(suggested())
     mark = "\ufeff" if before.startswith(b"\xef\xbb\xbf") else ""
     text = before.decode("utf-8-sig")
-    changed = insert_table(text, lambda indent: table_block(one, indent, config.defaults))
-    mappings = check_fit(parse_config(changed, str(path)), (one,))
+    changed = insert_table(text, lambda indent: table_block(suggestion, indent, config.defaults))
+    mappings = check_fit(parse_config(changed, str(path)), (suggestion,))
     if path.read_bytes() != before:
         raise SyncAssetsError(f"{path} was changed meanwhile, and was not written.", "Run the command again.")
     write(path, f"{mark}{changed}".encode())
     known_types.remember(path, *mappings)
-    return WrittenFile(path, (one,), tuple(hints))
+    return WrittenFile(path, (suggestion,), tuple(hints))
 
 
-async def _children(one: Suggested, config: Config, d365: DataverseClient, campaign: CampaignClient) -> list[str]:
+async def _children(added: Suggested, config: Config, d365: DataverseClient, campaign: CampaignClient) -> list[str]:
     """Return lines for links of mapped tables that point to the new one: for people to add, or not."""
     hints: list[str] = []
     parents = {table.table: {link.table for link in table.links} for table in config.tables}
-    parents[one.table.name] = {link.parent for link in one.links if link.sure}
+    parents[added.table.name] = {link.parent for link in added.links if link.sure}
     for table in config.tables:
         described = await d365.described(table.table)
-        if not any(one.table.name in column.targets for column in described.columns.values()):
+        if not any(added.table.name in column.targets for column in described.columns.values()):
             continue
         resource = await campaign.resource(table.api, table.resource)
-        for link in suggest_links(described, resource, {one.table.name: one.resource.name}, parents):
+        for link in suggest_links(described, resource, {added.table.name: added.resource.name}, parents):
             line = f"{{field: {link.column.name}, to: {link.attribute.path}, table: {link.parent}}}"
             if link.sure and link.attribute.path not in {known.to for known in table.links}:
                 hints.append(f"{table.table} points to {link.parent}. To link them, add to its `links`: - {line}")
@@ -190,42 +190,46 @@ async def suggest(
     ask_resource: ChooseResource | None,
 ) -> tuple[Suggested, ...]:
     """Return suggestions for the tables, besides those that `config` has."""
-    tables = await run_together(*(d365.described(one.table) for one in arguments))
+    tables = await run_together(*(d365.described(argument.table) for argument in arguments))
     for table in tables:  # before resources are blamed
         if (finding := tracking(table)).stops:
             raise SyncAssetsError(f"{table.name}: {finding}.", "Then run this again.")
     targets = dict(config.targets) if config else {}
-    for one in sorted(arguments, key=lambda w: w.resource is None):  # tables with a named resource come first
-        if one.table in targets:
-            raise SyncAssetsError(f"{one.table} is mapped already, to {targets[one.table]}.", "A table is mapped once.")
-        targets[one.table] = _resource(one, available, targets, ask_resource)
-    resources = await run_together(
-        *(campaign.resource(available.resources[targets[one.table]], targets[one.table]) for one in arguments)
-    )
+    # Tables with a named resource come first.
+    for argument in sorted(arguments, key=lambda argument: argument.resource is None):
+        table_name = argument.table
+        if table_name in targets:
+            mapped = f"{table_name} is mapped already, to {targets[table_name]}."
+            raise SyncAssetsError(mapped, "A table is mapped once.")
+        targets[table_name] = _resource(argument, available, targets, ask_resource)
+    names = [targets[argument.table] for argument in arguments]
+    resources = await run_together(*(campaign.resource(available.resources[name], name) for name in names))
     parents = {table.table: {link.table for link in table.links} for table in (config.tables if config else ())}
     labels = {table.name: table.label for table in available.tables}
     suggested: list[Suggested] = []
     columns = config.guardrails.max_columns if config else 50
-    for one, table, resource in zip(arguments, tables, resources, strict=True):
+    for argument, table, resource in zip(arguments, tables, resources, strict=True):
         label = labels.get(table.name, "")
-        suggestion = suggest_table(table, label, resource, targets, parents, key=one.key, most_columns=columns)
+        suggestion = suggest_table(table, label, resource, targets, parents, key=argument.key, most_columns=columns)
         parents[table.name] = {link.parent for link in suggestion.links if link.sure}
         suggested.append(suggestion)
     return tuple(suggested)
 
 
-def _resource(one: Argument, all_: Landscape, targets: Mapping[str, str], ask_resource: ChooseResource | None) -> str:
+def _resource(
+    argument: Argument, all_: Landscape, targets: Mapping[str, str], ask_resource: ChooseResource | None
+) -> str:
     free = sorted(set(all_.resources) - set(targets.values()))
-    name = one.resource
+    name = argument.resource
     if name is None:
-        label = next((table.label for table in all_.tables if table.name == one.table), "")
-        if matching := resource_for(one.table, label, free):
+        label = next((table.label for table in all_.tables if table.name == argument.table), "")
+        if matching := resource_for(argument.table, label, free):
             return matching.name
-        name = ask_resource(one.table, free) if ask_resource else None
+        name = ask_resource(argument.table, free) if ask_resource else None
     if name is None:
         raise SyncAssetsError(
-            f"No free resource of Campaign has a name like {one.table}. Free are {', '.join(free) or 'none'}.",
-            f"Name one, as in `{one.table}=cusResource`, or publish it for the API.",
+            f"No free resource of Campaign has a name like {argument.table}. Free are {', '.join(free) or 'none'}.",
+            f"Name one, as in `{argument.table}=cusResource`, or publish it for the API.",
         )
     if name not in all_.resources:
         closest = did_you_mean(name, free)
@@ -242,15 +246,15 @@ def _resource(one: Argument, all_: Landscape, targets: Mapping[str, str], ask_re
 def check_fit(config: Config, tables: Sequence[Suggested]) -> list[TableMapping]:
     """Check the new tables by their preflight and the guardrails. Return their mappings."""
     mappings: list[TableMapping] = []
-    for one in tables:
-        table = config.table(one.table.name)
+    for suggestion in tables:
+        table = config.table(suggestion.table.name)
         try:
-            ready = check_metadata(table, one.table, one.resource, config.targets)
+            ready = check_metadata(table, suggestion.table, suggestion.resource, config.targets)
             mappings.append(ready.mapping)
             findings = ready.findings
         except NotReady as error:
             findings = error.findings
-        if problems := [str(one) for one in (*findings, *within_limits(config, table, None)) if one.stops]:
+        if problems := [str(finding) for finding in (*findings, *within_limits(config, table, None)) if finding.stops]:
             raise SyncAssetsError(f"Nothing was written: {'; '.join(problems)}.")
     return mappings
 

@@ -78,8 +78,8 @@ def command(
             end(1, "No row of the sample would be taken. Correct the export, or `opt_out.export` in the configuration.")
         return
     findings = examine(open_runtime())
-    print_document({"checks": [one.document() for one in findings]}, as_json, partial(show, verbose=verbose))
-    if failed := [one.title for one in findings if one.stops]:
+    print_document({"checks": [finding.document() for finding in findings]}, as_json, partial(show, verbose=verbose))
+    if failed := [finding.title for finding in findings if finding.stops]:
         end(1, f"{counted(len(failed), 'check')} failed: {', '.join(dict.fromkeys(failed))}. Correct the set-up.")
 
 
@@ -109,7 +109,7 @@ def examine(runtime: Runtime) -> list[Finding]:
             findings += installation.variables(runtime, ["d365", "campaign"])
         return findings
     findings = installation.configuration(runtime)
-    can_sign_in = all(one.passed for one in findings)
+    can_sign_in = all(finding.passed for finding in findings)
     findings += [installation.sensor_threads(runtime.settings.instance)]
     findings += (ledger := installation.ledger(runtime))
     counted = ledger[0].passed
@@ -121,12 +121,13 @@ def examine(runtime: Runtime) -> list[Finding]:
     contacts = guardrails.known_contacts(runtime) if counted else None
     for number, table in enumerate(config.tables):
         limits = guardrails.within_limits(config, table, contacts)  # that of custom entities is the same for all tables
-        findings += [one.about(table.table) for one in limits if not number or one.check != rules.ENTITIES.name]
+        limits = [finding for finding in limits if not number or finding.check != rules.ENTITIES.name]
+        findings += [finding.about(table.table) for finding in limits]
     findings += alerts(runtime)
     if can_sign_in:
         findings += dynamics.certificate(runtime.settings.d365().credential)
         of_systems = run_together(_systems(runtime, counted=counted), asyncio.to_thread(sftp, runtime))
-        findings += [one for part in interruptible.run(of_systems) for one in part]
+        findings += [finding for part in interruptible.run(of_systems) for finding in part]
     return findings
 
 
@@ -165,15 +166,17 @@ async def _systems(runtime: Runtime, *, counted: bool) -> list[Finding]:
                 findings += (organisation := await installation.organisation(runtime, d365))
                 if organisation[0].stops:
                     return findings
-            tables = [_TableChecks(runtime, one, d365, campaign, user, days, counted=counted) for one in config.tables]
+            tables = [
+                _TableChecks(runtime, table, d365, campaign, user, days, counted=counted) for table in config.tables
+            ]
             of_tables, (clock, of_opt_outs) = await run_together(
-                run_together(*(one.findings() for one in tables)),
+                run_together(*(table.findings() for table in tables)),
                 run_together(dynamics.clock(d365), opt_outs(config, d365, campaign)),
             )
-            findings += [*clock, *(one for of_a_table in of_tables for one in of_a_table)]
-            broken = {str(one.ledger_error): one.ledger_error for one in tables if one.ledger_error}
-            findings += [one for error in broken.values() for one in fail("ledger in use", error)]
-            fit = [(one.config, one.ready.table, one.addressing) for one in tables if one.ready]
+            findings += [*clock, *(finding for of_a_table in of_tables for finding in of_a_table)]
+            broken = {str(table.ledger_error): table.ledger_error for table in tables if table.ledger_error}
+            findings += [finding for error in broken.values() for finding in fail("ledger in use", error)]
+            fit = [(table.config, table.ready.table, table.addressing) for table in tables if table.ready]
             counts = runtime.ledger.reports.counts() if counted else {}
             synced = {name: count.synced for name, count in counts.items()}
             findings += await volume(fit, d365, synced, config.guardrails.engine_calls_per_day)
@@ -216,7 +219,7 @@ class _TableChecks:
         findings = await run_together(
             self._set_up(), dynamics.privileges(self.runtime.config, self.config, self.d365, self.user)
         )
-        return [one.about(self.config.table) for part in findings for one in part]
+        return [finding.about(self.config.table) for part in findings for finding in part]
 
     async def _set_up(self) -> list[Finding]:
         runtime, config, findings = self.runtime, self.config, list[Finding]()
@@ -227,7 +230,7 @@ class _TableChecks:
                 findings += findings_since_capture(runtime.ledger, config, types_of(ready.mapping))
                 findings += mapping_changes(runtime.ledger, config, ready.mapping)
             parts = await run_together(self._identified(ready.resource), self._guardrails(ready))
-            findings += [one for part in parts for one in part]
+            findings += [finding for part in parts for finding in part]
             if self.counted:
                 findings += dynamics.position(runtime.ledger.feeds.feed(config.table), self.days)
                 findings.append(guardrails.engine_budget(runtime, config))
@@ -246,7 +249,8 @@ class _TableChecks:
             number = await guardrails.count_contacts(overall, self.d365)
             if number is not None:
                 limits = guardrails.within_limits(overall, config, number)
-                findings += [one.about("by Dynamics 365's count") for one in limits if one.check == rules.CONTACTS.name]
+                limits = [finding for finding in limits if finding.check == rules.CONTACTS.name]
+                findings += [finding.about("by Dynamics 365's count") for finding in limits]
         types = guardrails.supported_types(ready.mapping)
         findings += [types] if types.passed else []
         findings += [warn("mapping", text) for text in ready.mapping.warnings]  # includes unsupported types
@@ -346,11 +350,11 @@ async def opt_outs(config: Config, d365: DataverseClient, campaign: CampaignClie
     except SyncAssetsError as error:
         findings = fail("opt-outs", error)
     else:
-        missing = [one for one in config.opt_out.attributes if f"{one}{CHANGED_SUFFIX}" not in resource.attributes]
+        missing = [name for name in config.opt_out.attributes if f"{name}{CHANGED_SUFFIX}" not in resource.attributes]
         times = ok("times of change", f"{resource.name} has one for each of {', '.join(config.opt_out.attributes)}")
         if missing:
             times = warn("times of change", f"{resource.name} has none for {', '.join(missing)}: {NO_TIME}")
-        findings = [one.about("opt-outs") for one in (*opt_out_findings(config, table, resource), times)]
+        findings = [finding.about("opt-outs") for finding in (*opt_out_findings(config, table, resource), times)]
     if workflow_id := config.opt_out.export.workflow_id:
         findings += await _workflow(campaign, workflow_id)
     return findings

@@ -86,15 +86,16 @@ def report(
     """Return the document of `estimate --json`; its `notes` are for people. so_far: the calls of this month."""
     loads = estimate_calls.first_loads(volumes, limits)
     a_month = {volume.table: estimate_calls.month(volume, limits) for volume in volumes}
-    load = sum((one.calls for one in loads.values() if one.calls), Counter[str]())
-    month_calls = sum((one.calls for one in a_month.values()), Counter[str]())
+    load = sum((first_load.calls for first_load in loads.values() if first_load.calls), Counter[str]())
+    month_calls = sum((month.calls for month in a_month.values()), Counter[str]())
     with_others = month_calls.total() + other_calls
+    days = zip(*(month.days for month in a_month.values()), strict=True)
     short = estimate_calls.days_short(list(a_month.values()), limits)
     return {
         "asked_at": iso(now),
         "months": months,
         "other_calls": other_calls,
-        "tables": {one.table: _table(one, loads[one.table], a_month[one.table]) for one in volumes},
+        "tables": {volume.table: _table(volume, loads[volume.table], a_month[volume.table]) for volume in volumes},
         "first_load": {
             **_calls(load),
             "hours": round(estimate_calls.hours(load.total(), limits), 2),
@@ -104,7 +105,7 @@ def report(
         "month": {
             **_calls(month_calls),
             "with_other_calls": with_others,
-            "busiest_day": round(max(sum(day) for day in zip(*(one.days for one in a_month.values()), strict=True))),
+            "busiest_day": round(max(sum(day) for day in days)),
         },
         "sum": {
             "usual": months * month_calls.total(),
@@ -173,7 +174,7 @@ def _on_rows(volumes: Sequence[Volume]) -> Iterator[str]:
             yield f"{volume.table}: it has no `createdon`, so new rows count as updates."
     yield from _of_tables(
         volumes,
-        lambda one: bool(one.rows and one.rows.number > MOST_COUNTED),
+        lambda volume: bool(volume.rows and volume.rows.number > MOST_COUNTED),
         "the number of all rows is Dynamics 365's snapshot, up to a day old; queries count "
         f"{MOST_COUNTED:,} rows at most.",
     )
@@ -182,7 +183,7 @@ def _on_rows(volumes: Sequence[Volume]) -> Iterator[str]:
 def _on_the_first_load(volumes: Sequence[Volume], loads: Mapping[str, FirstLoad], limits: Limits) -> Iterator[str]:
     if unknown := [table for table, load in loads.items() if load.calls is None]:
         yield f"First load: the rows of {', '.join(unknown)} are not known and not in the sum."
-    if not any(loads[one.table].total for one in volumes):
+    if not any(loads[volume.table].total for volume in volumes):
         yield "First load: nothing is left to be sent."
         return
     yield (
@@ -214,18 +215,18 @@ def _on_a_month(volumes: Sequence[Volume], months: Mapping[str, Month]) -> Itera
     )
     yield from _of_tables(
         volumes,
-        lambda one: months[one.table].updates_from == "ledger",
+        lambda volume: months[volume.table].updates_from == "ledger",
         "updates are those of the ledger's engine calls, which are more.",
     )
     yield from _of_tables(
         volumes,
-        lambda one: months[one.table].deletes is None,
+        lambda volume: months[volume.table].deletes is None,
         "deletions are not known and count as none. Dynamics 365 does not count them, and "
         f"the ledger has engine calls of fewer than {LEAST_HISTORY} days.",
     )
     yield from _of_tables(
         volumes,
-        lambda one: months[one.table].at_least,
+        lambda volume: months[volume.table].at_least,
         "more rows changed than the queries counted; the month is a lower bound.",
     )
     for volume in volumes:
@@ -244,16 +245,16 @@ def _on_a_month(volumes: Sequence[Volume], months: Mapping[str, Month]) -> Itera
             yield f"{volume.table}: opt-outs are polled every {volume.poll_minutes} minutes, a read each."
     yield from _of_tables(
         volumes,
-        lambda one: not one.cost.found_out,
+        lambda volume: not volume.cost.found_out,
         "no request has shown yet whether Campaign takes the key in URLs. If it does not, an update costs 2 calls.",
     )
     yield from _of_tables(
         volumes,
-        lambda one: not one.cost.delete_found_out,
+        lambda volume: not volume.cost.delete_found_out,
         "no delete has shown yet whether Campaign deletes by the key. If it does, a delete "
         "costs 1 call. `sync-assets certify` finds out on stage.",
     )
-    if any(one.reads["daily audit"] for one in months.values()):
+    if any(month.reads["daily audit"] for month in months.values()):
         yield (
             "Reads of a month include the daily audit of Dagster's schedule, up to 200 records of each table (and 200 "
             "profiles for opt-outs). Without the schedule they do not occur."
@@ -292,11 +293,11 @@ def show(document: dict[str, Any]) -> Parts:
     yield from (load, "", month, "", *_sums(document), "", *document["notes"])
 
 
-def _load_cells(name: str, one: dict[str, Any]) -> list[str]:
-    load = one["first_load"]
+def _load_cells(name: str, table: dict[str, Any]) -> list[str]:
+    load = table["first_load"]
     rows = [
         "?" if count is None else f"{'≥ ' if count['at_least'] else ''}{count['number']:,}"
-        for count in (one["rows"], one["in_scope"])
+        for count in (table["rows"], table["in_scope"])
     ]
     if load["engine_calls"] is None:
         return [name, *rows, "?", "?", "?"]
@@ -304,8 +305,8 @@ def _load_cells(name: str, one: dict[str, Any]) -> list[str]:
     return [name, *rows, *(f"{sign}{number:,}" for number in (calls["insert"], calls["read"], load["total"]))]
 
 
-def _month_cells(name: str, one: dict[str, Any]) -> list[str]:
-    month = one["month"]
+def _month_cells(name: str, table: dict[str, Any]) -> list[str]:
+    month = table["month"]
     sign, deletes = "≥ " if month["at_least"] else "", month["deletes"]
     return [
         name,

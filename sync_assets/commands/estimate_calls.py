@@ -201,8 +201,8 @@ def _look_ups(children: int, parent: Volume | None, limits: Limits) -> int:
 def month(volume: Volume, limits: Limits) -> Month:
     """Return a month like the last WINDOW days. Unknown deletions count as none."""
     cost, usual = volume.cost, volume.a_month
-    created = [one.number for one in volume.created or [RowCount(0)] * WINDOW]
-    modified = [one.number for one in volume.modified]
+    created = [count.number for count in volume.created or [RowCount(0)] * WINDOW]
+    modified = [count.number for count in volume.modified]
     inserts, updates = sum(created), sum(modified)
     added = max(0, usual["update"] - updates) if usual else 0
     updates += added
@@ -222,7 +222,7 @@ def month(volume: Volume, limits: Limits) -> Month:
     an_insert = 1 + len(cost.looked_up)
     even = (calls.total() - an_insert * inserts - cost.update * (updates - added)) / WINDOW
     days = [an_insert * new + cost.update * old + even for new, old in zip(created, modified, strict=True)]
-    capped = any(one.at_least for one in (*(volume.created or ()), *volume.modified))
+    capped = any(count.at_least for count in (*(volume.created or ()), *volume.modified))
     return Month(inserts, updates, deletes, calls, reads, days, "ledger" if added else "d365", capped)
 
 
@@ -237,7 +237,7 @@ def days_short(months: Sequence[Month], limits: Limits) -> int:
     """Return on how many of the last WINDOW days more calls were due than the budgets allow."""
     if limits.a_day is None or not months:
         return 0
-    return sum(sum(day) > limits.a_day for day in zip(*(one.days for one in months), strict=True))
+    return sum(sum(day) > limits.a_day for day in zip(*(month.days for month in months), strict=True))
 
 
 # --- Reading ----------------------------------------------------------------------------------------------------------
@@ -319,8 +319,9 @@ def days_before(now: datetime) -> list[Interval]:
 def cost_of(config: Config, table: TableConfig, ledger: Ledger) -> Cost:
     """Return what a change of a table's records costs, by the configuration and the ledger's findings."""
     target = Target.linked(config, table)
-    addressing = target.addressing(ledger.dialect.findings(target.resource))
-    parents = {one.resource: one.addressing(ledger.dialect.findings(one.resource)).findings for one in target.parents}
+    findings = ledger.dialect.findings
+    addressing = target.addressing(findings(target.resource))
+    parents = {parent.resource: parent.addressing(findings(parent.resource)).findings for parent in target.parents}
     return Cost(
         update=addressing.update_calls,
         delete=addressing.delete_calls,

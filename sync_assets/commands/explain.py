@@ -70,7 +70,7 @@ def explain(runtime: Runtime, id_text: str, table: str | None = None, *, show_va
     all_facts = interruptible.run(record_facts(runtime, id_, tables, opt_outs))
     known = [facts for facts in all_facts if facts.known]
     explained = {facts.config.table: _of_table(runtime, facts, show_values) for facts in known}
-    calls, in_step = runtime.calls - before, [one["in_step"] for one in explained.values()]
+    calls, in_step = runtime.calls - before, [explanation["in_step"] for explanation in explained.values()]
     document: Document = {
         "id": id_,
         "in_step": None if not in_step or None in in_step else all(in_step),
@@ -145,7 +145,7 @@ def _of_table(runtime: Runtime, facts: RecordFacts, show_values: bool) -> Docume
     if facts.ready and mapped and facts.campaign.presence == "found":
         in_payload = differing(mapped.payload, facts.campaign.record, facts.ready.resource)
     steps = mapped.steps if mapped else ()
-    left_out = {one.target.attribute.path for one in steps if not one.target.apply_updates}
+    left_out = {step.target.attribute.path for step in steps if not step.target.apply_updates}
     left_out.update(facts.refused_in_updates)
     differs = [path for path in in_payload if path not in left_out] if facts.passes else []
     differs += [link["attribute"] for link in links if link["equal"] is False and link["attribute"] not in differs]
@@ -171,7 +171,7 @@ def _of_table(runtime: Runtime, facts: RecordFacts, show_values: bool) -> Docume
         "differs": differs,
         "next_sync": next_request(facts),
         "problem": facts.problem,
-        "opt_outs": [_opt_out(one, show) for one in opt_outs],
+        "opt_outs": [_opt_out(opt_out, show) for opt_out in opt_outs],
         "decisions": opt_out_decisions(runtime, facts.id, show_values=show_values) if opt_outs else [],
         "runs": [],
     }
@@ -185,8 +185,8 @@ def _filter(facts: RecordFacts, show: Show) -> Document | None:
     met = list(facts.rules_met) or [None] * len(row_filter.rules)
     # A filter's result reveals the row's value, so its operand is masked like the value.
     rules = [
-        {"field": rule.column.name, "operator": rule.operator, "values": list(map(show, rule.values)), "met": one}
-        for rule, one in zip(row_filter.rules, met, strict=True)
+        {"field": rule.column.name, "operator": rule.operator, "values": list(map(show, rule.values)), "met": is_met}
+        for rule, is_met in zip(row_filter.rules, met, strict=True)
     ]
     deletes = row_filter.delete_filtered_out
     return {"passes": facts.passes, "match": row_filter.match, "delete_filtered_out": deletes, "rules": rules}
@@ -200,15 +200,15 @@ def _attributes(facts: RecordFacts, show: Show, differing_paths: Sequence[str]) 
     if facts.ready is None:
         return []
     in_campaign = facts.campaign.presence == "found"
-    steps = {one.target.attribute.path: one for one in facts.mapped.steps} if facts.mapped else {}
+    steps = {step.target.attribute.path: step for step in facts.mapped.steps} if facts.mapped else {}
     columns: list[Document] = []
-    for one in facts.ready.mapping.fields:
-        path, step = one.attribute.path, steps.get(one.attribute.path)
+    for field in facts.ready.mapping.fields:
+        path, step = field.attribute.path, steps.get(field.attribute.path)
         columns.append(
             {
                 "attribute": path,
-                "column": one.column.name,
-                **fields(one, "conversion", "apply_updates"),
+                "column": field.column.name,
+                **fields(field, "conversion", "apply_updates"),
                 "kept": step.kept if step else None,
                 "replaced": step.replaced if step else None,
                 "cut_from": step.cut_from if step else None,
@@ -287,15 +287,16 @@ def _children(stored: StoredRecord | None) -> Document:
         return {"states": {}, "first": []}
     states = {state.word: number for state, number in sorted(stored.child_states.items())}
     first = [
-        {"table": one.table, "id": one.id, "state": one.state.word, "reason": _reason(one)} for one in stored.children
+        {"table": child.table, "id": child.id, "state": child.state.word, "reason": _reason(child)}
+        for child in stored.children
     ]
     return {"states": states, "first": first}
 
 
-def _reason(one: RelatedState) -> str | None:
-    if one.state == State.WAITING and one.block_reason != BlockReason.NONE:
-        return f"waiting for {WAITING_FOR[one.block_reason]}"
-    return one.reason
+def _reason(record: RelatedState) -> str | None:
+    if record.state == State.WAITING and record.block_reason != BlockReason.NONE:
+        return f"waiting for {WAITING_FOR[record.block_reason]}"
+    return record.reason
 
 
 def _opt_outs(runtime: Runtime, facts: RecordFacts) -> list[ContactOptOut]:
@@ -310,30 +311,30 @@ def _opt_outs(runtime: Runtime, facts: RecordFacts) -> list[ContactOptOut]:
 
 def _open_opt_outs(opt_outs: list[ContactOptOut]) -> Iterator[Reason]:
     """Yield the opt-outs in which the systems are not in step."""
-    for one in opt_outs:
-        if not one.settled:
-            why = f" ({one.stored.reason})" if one.stored and one.stored.reason else ""
-            yield Reason(False, f"The opt-out {one.attribute} is {one.state}{why}.")
-        elif one.now and one.now.write:
+    for opt_out in opt_outs:
+        if not opt_out.settled:
+            why = f" ({opt_out.stored.reason})" if opt_out.stored and opt_out.stored.reason else ""
+            yield Reason(False, f"The opt-out {opt_out.attribute} is {opt_out.state}{why}.")
+        elif opt_out.now and opt_out.now.write:
             yield Reason(
                 False,
-                f"The opt-out {one.attribute} differs, and the program has not read it: the next export file or "
+                f"The opt-out {opt_out.attribute} differs, and the program has not read it: the next export file or "
                 "poll brings Campaign's value.",
             )
 
 
-def _opt_out(one: ContactOptOut, show: Show) -> Document:
-    stored = one.stored
-    on_both_sides = one.d365 is not None and one.campaign is not None
+def _opt_out(opt_out: ContactOptOut, show: Show) -> Document:
+    stored = opt_out.stored
+    on_both_sides = opt_out.d365 is not None and opt_out.campaign is not None
     return {
-        **fields(one, "column", "attribute", "state"),
+        **fields(opt_out, "column", "attribute", "state"),
         "reason": stored.reason if stored else None,
         "attempts": stored.attempts if stored else 0,
         "source": (stored.source or None) if stored else None,
-        "d365": show(one.d365),
-        "campaign": show(one.campaign),
-        "campaign_changed_at": plain(one.changed_at),
+        "d365": show(opt_out.d365),
+        "campaign": show(opt_out.campaign),
+        "campaign_changed_at": plain(opt_out.changed_at),
         "last_stated_at": plain(times.from_micros(stored.stated_at)) if stored and stored.stated_at else None,
-        "equal": bool(one.d365) == one.campaign if on_both_sides else None,
-        "would_write": one.now.write if one.now else None,
+        "equal": bool(opt_out.d365) == opt_out.campaign if on_both_sides else None,
+        "would_write": opt_out.now.write if opt_out.now else None,
     }

@@ -26,21 +26,21 @@ CONCLUSIONS = {True: "in step", False: "not in step", None: "not known"}
 
 def sections(document: Document) -> Iterator[Section]:
     """Yield the sections of a document: for each table its conclusion first, then the way of the record."""
-    for name, one in document["tables"].items():
-        title = f"{name} {document['id']} -> {one['resource']}: {CONCLUSIONS[one['in_step']]}"
-        following = [f"The next sync needs: {one['next_sync']}."] if one["next_sync"] else []
-        yield Section(title, [*one["reasons"], *following])
-        yield Section("Dynamics 365", [text for text in (_row(one), one["d365"]["form"]) if text])
-        if one["filter"]:
-            yield _filter(one["filter"])
-        yield Section("Ledger", list(_ledger(one["ledger"])))
-        yield Section("Campaign", [_campaign(one)])
-        if one["attributes"]:
-            yield _attributes(one, masked=document["values"] == "masked")
-        yield from _relations(one)
-        yield from _opt_outs(one, masked=document["values"] == "masked")
-        if one["runs"]:
-            yield Section("Runs", [_run(run) for run in one["runs"]])
+    for name, table in document["tables"].items():
+        title = f"{name} {document['id']} -> {table['resource']}: {CONCLUSIONS[table['in_step']]}"
+        following = [f"The next sync needs: {table['next_sync']}."] if table["next_sync"] else []
+        yield Section(title, [*table["reasons"], *following])
+        yield Section("Dynamics 365", [text for text in (_row(table), table["d365"]["form"]) if text])
+        if table["filter"]:
+            yield _filter(table["filter"])
+        yield Section("Ledger", list(_ledger(table["ledger"])))
+        yield Section("Campaign", [_campaign(table)])
+        if table["attributes"]:
+            yield _attributes(table, masked=document["values"] == "masked")
+        yield from _relations(table)
+        yield from _opt_outs(table, masked=document["values"] == "masked")
+        if table["runs"]:
+            yield Section("Runs", [_run(run) for run in table["runs"]])
 
 
 def _run(run: Document) -> str:
@@ -48,8 +48,8 @@ def _run(run: Document) -> str:
     return f"{run['run_id']} (job {run['job']}, {run['status']}): the record changed at {changed}"
 
 
-def _row(one: Document) -> str:
-    row = one["d365"]
+def _row(table: Document) -> str:
+    row = table["d365"]
     if row["found"] is None:
         return "not read"
     return f"last modified {row['modified_at']}" if row["found"] else "no such row"
@@ -88,8 +88,8 @@ def _ledger(ledger: Document | None) -> Iterator[str]:
             yield f"{label}: {ledger[key]}"
 
 
-def _campaign(one: Document) -> str:
-    campaign = one["campaign"]
+def _campaign(table: Document) -> str:
+    campaign = table["campaign"]
     text = {
         "found": "found",
         "missing": "no such record",
@@ -100,7 +100,7 @@ def _campaign(one: Document) -> str:
     return text + (f", last modified {campaign['last_modified']}" if campaign["last_modified"] else "")
 
 
-def _attributes(one: Document, *, masked: bool) -> Section:
+def _attributes(table: Document, *, masked: bool) -> Section:
     rows = [
         [
             attribute["attribute"],
@@ -109,9 +109,9 @@ def _attributes(one: Document, *, masked: bool) -> Section:
             _compared(attribute["campaign"], attribute["equal"], masked=masked),
             ", ".join(_steps(attribute)),
         ]
-        for attribute in one["attributes"]
+        for attribute in table["attributes"]
     ]
-    error = [f"validation error: {one['validation_error']}"] if one["validation_error"] else []
+    error = [f"validation error: {table['validation_error']}"] if table["validation_error"] else []
     return Section("Attributes", error, ("attribute", "Dynamics 365", "mapped", "Campaign", "way"), rows)
 
 
@@ -133,10 +133,10 @@ def _steps(attribute: Document) -> Iterator[str]:
         yield "sent on first load and replay only"
 
 
-def _relations(one: Document) -> Iterator[Section]:
-    if one["links"]:
-        yield Section("Parents", list(map(_link, one["links"])))
-    children = one["children"]
+def _relations(table: Document) -> Iterator[Section]:
+    if table["links"]:
+        yield Section("Parents", list(map(_link, table["links"])))
+    children = table["children"]
     if children["states"]:
         numbers = ", ".join(f"{number:,} {state}" for state, number in children["states"].items())
         rows = [[child["table"], child["id"], child["state"], child["reason"] or ""] for child in children["first"]]
@@ -154,8 +154,8 @@ def _link(link: Document) -> str:
     )
 
 
-def _opt_outs(one: Document, *, masked: bool) -> Iterator[Section]:
-    if one["opt_outs"]:
+def _opt_outs(table: Document, *, masked: bool) -> Iterator[Section]:
+    if table["opt_outs"]:
         rows = [
             [
                 opt_out["attribute"],
@@ -164,8 +164,8 @@ def _opt_outs(one: Document, *, masked: bool) -> Iterator[Section]:
                 _compared(opt_out["campaign"], opt_out["equal"], masked=masked),
                 opt_out["reason"] or "",
             ]
-            for opt_out in one["opt_outs"]
+            for opt_out in table["opt_outs"]
         ]
         yield Section("Opt-outs", (), ("attribute", "state", "Dynamics 365", "Campaign", "reason"), rows)
-    if one["decisions"]:
-        yield Section("Decisions", list(map(decision_line, one["decisions"])))
+    if table["decisions"]:
+        yield Section("Decisions", list(map(decision_line, table["decisions"])))

@@ -101,7 +101,7 @@ class _Sample:
         if len(self.ids) < IDS:
             self.ids |= dict.fromkeys(taken["id"].unique(maintain_order=True).head(IDS - len(self.ids)))
         if len(self.lines) < LINES:
-            self.lines += sorted(self._shown(batch), key=lambda one: one["line"])[: LINES - len(self.lines)]
+            self.lines += sorted(self._shown(batch), key=lambda row: row["line"])[: LINES - len(self.lines)]
 
     def nothing_taken(self, key: str) -> str | None:
         """Return why no row would be taken, and what to do; None if one would. key: the name of the key's column."""
@@ -132,7 +132,7 @@ class _Sample:
             yield {"line": line, "id": _masked(id_), "taken": None, "rejected": reason}
         if batch.foreign:
             read = {*batch.valid["line"].to_list(), *batch.rejected["line"].to_list()}
-            for line in [one for one in batch.lines if one not in read][:LINES]:
+            for line in [line for line in batch.lines if line not in read][:LINES]:
                 yield {"line": line, "id": None, "taken": None, "rejected": None}
 
 
@@ -177,7 +177,7 @@ def show_sample(document: dict[str, Any]) -> Parts:
     if document["nothing_taken"]:
         yield f"fail No row would be taken. {document['nothing_taken']}"
     yield from show_guess(document["write"], document["questions"])
-    yield from (f"line {one['line']}  {one['id'] or '-'}  {_effect(one)}" for one in document["lines"])
+    yield from (f"line {line['line']}  {line['id'] or '-'}  {_effect(line)}" for line in document["lines"])
     if not document["problem"]:
         yield from _sums(document)
     yield from (f"warn {warning}" for warning in document["warnings"])
@@ -197,8 +197,8 @@ def _effect(line: dict[str, Any]) -> str:
     if line["taken"] is None:
         return "passed over: it has no id, so the profile is not from Dynamics 365"
     stated = [
-        f"{one['attribute']} {str(one['opted_out']).lower()} ({one['changed_at'] or 'time unknown'})"
-        for one in line["taken"]
+        f"{opt_out['attribute']} {str(opt_out['opted_out']).lower()} ({opt_out['changed_at'] or 'time unknown'})"
+        for opt_out in line["taken"]
     ]
     return f"taken: {', '.join(stated)}" if stated else "taken, but it states nothing: all its values are empty"
 

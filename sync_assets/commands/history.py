@@ -38,8 +38,8 @@ def history(runtime: Runtime, id_text: str | None, table: str | None, limit: int
     check_tables(runtime.config, [table])
     history_config = runtime.config.history
     entries = [
-        fields(one, "at", "table", "id", "operation", "outcome", "reason") | {"run": one.run_id}
-        for one in runtime.ledger.history.entries(id_, table, limit=limit)
+        fields(entry, "at", "table", "id", "operation", "outcome", "reason") | {"run": entry.run_id}
+        for entry in runtime.ledger.history.entries(id_, table, limit=limit)
     ]
     decisions: list[dict[str, Any]] = []
     if id_ is not None and table in (None, CONTACT):
@@ -51,14 +51,14 @@ def opt_out_decisions(runtime: Runtime, contact: str, *, show_values: bool = Fal
     """Return the decisions about a contact's opt-outs, the newest first."""
     return [
         {
-            "decided_at": iso(one.decided_at),
-            "attribute": one.attribute,
-            "value": one.value if show_values else value_shape(one.value),
-            "write": one.write,
-            "reason": one.reason if show_values else without_value(one.reason),
-            "source": one.source,
+            "decided_at": iso(decision.decided_at),
+            "attribute": decision.attribute,
+            "value": decision.value if show_values else value_shape(decision.value),
+            "write": decision.write,
+            "reason": decision.reason if show_values else without_value(decision.reason),
+            "source": decision.source,
         }
-        for one in runtime.ledger.opt_out_decisions.of_contact(contact)
+        for decision in runtime.ledger.opt_out_decisions.of_contact(contact)
     ]
 
 
@@ -74,12 +74,12 @@ def show(document: dict[str, Any]) -> Parts:
         yield "No history is kept: write `history: {days: 14}` in the configuration, and later syncs keep it."
     elif not document["history"]:
         yield f"There is no entry. Entries are kept for {counted(document['kept_days'], 'day')}."
-    for one in document["history"]:
-        run = f" (run {one['run'][:8]})" if one["run"] else ""
-        reason = f": {one['reason']}" if one["reason"] else ""
-        yield f"{one['at']} {one['table']} {one['id']} {one['operation']}: {one['outcome']}{run}{reason}"
-    for one in document["decisions"]:
-        yield f"opt-out decision: {decision_line(one)}"
+    for entry in document["history"]:
+        run = f" (run {entry['run'][:8]})" if entry["run"] else ""
+        reason = f": {entry['reason']}" if entry["reason"] else ""
+        yield f"{entry['at']} {entry['table']} {entry['id']} {entry['operation']}: {entry['outcome']}{run}{reason}"
+    for decision in document["decisions"]:
+        yield f"opt-out decision: {decision_line(decision)}"
 
 
 def decision_line(decision: dict[str, Any]) -> str:

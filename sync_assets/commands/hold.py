@@ -143,6 +143,7 @@ def verify(runtime: Runtime, id_text: str) -> dict[str, Any]:
     """
     id_ = record_id(id_text, NEEDS)
     trace = interruptible.run(whereabouts(runtime, id_))
+    leased = [record.leased_until for record in trace.in_flight if record.leased_until]
     return {
         "id": id_,
         "known": trace.known,
@@ -157,10 +158,10 @@ def verify(runtime: Runtime, id_text: str) -> dict[str, Any]:
         },
         "resources": {table.table: table.resource for table in runtime.config.tables},
         "ledger": {
-            "records": dict(Counter(one.table for one in trace.related)),
-            "with_content": sum(one.payload for one in trace.related),
+            "records": dict(Counter(record.table for record in trace.related)),
+            "with_content": sum(record.payload for record in trace.related),
             "in_flight": len(trace.in_flight),
-            "in_flight_until": plain(max(filter(None, (one.leased_until for one in trace.in_flight)), default=None)),
+            "in_flight_until": plain(max(leased, default=None)),
         },
     }
 
@@ -187,9 +188,10 @@ def _not_seen(trace: Whereabouts) -> dict[str, list[str]]:
     request distinguishes the two.
     """
     unseen: dict[str, list[str]] = {}
-    for one in trace.related:
-        if one.may_exist_in_campaign and one.table != CONTACT and one.id not in trace.campaign.ids.get(one.table, ()):
-            unseen.setdefault(one.table, []).append(one.id)
+    for record in trace.related:
+        seen = trace.campaign.ids.get(record.table, ())
+        if record.may_exist_in_campaign and record.table != CONTACT and record.id not in seen:
+            unseen.setdefault(record.table, []).append(record.id)
     return {table: sorted(ids) for table, ids in unseen.items()}
 
 

@@ -127,24 +127,25 @@ def _document(available: Landscape) -> dict[str, Any]:
 
 def show_landscape(document: dict[str, Any]) -> Parts:
     tables = document["tables"]
-    width = max((len(one["table"]) for one in tables), default=0)
+    width = max((len(table["table"]) for table in tables), default=0)
     yield "Tables with change tracking on, each with the resource that has the most similar name:"
-    for one in tables:
-        to = f"-> {one['resource']} ({one['confidence']} %, {one['why']})" if one["resource"] else ""
-        yield f"  {one['table'].ljust(width)}  {to}".rstrip()
+    for table in tables:
+        to = f"-> {table['resource']} ({table['confidence']} %, {table['why']})" if table["resource"] else ""
+        yield f"  {table['table'].ljust(width)}  {to}".rstrip()
 
 
 def show_written(written: WrittenFile) -> Parts:
     yield f"{written.path}:"
-    for one in written.tables:
-        certain = sum(field.sure for field in one.fields)
-        text = f"{one.table.name} -> {one.resource.name}, key {one.key.name}: {certain} columns mapped"
-        if less := len(one.fields) - certain:
+    for suggestion in written.tables:
+        certain = sum(field.sure for field in suggestion.fields)
+        table, resource, key = suggestion.table, suggestion.resource, suggestion.key
+        text = f"{table.name} -> {resource.name}, key {key.name}: {certain} columns mapped"
+        if less := len(suggestion.fields) - certain:
             text += f", {less} less sure ones commented out"
-        if links := [f"{link.column.name} -> {link.parent}" for link in one.links if link.sure]:
+        if links := [f"{link.column.name} -> {link.parent}" for link in suggestion.links if link.sure]:
             text += f", linked by {', '.join(links)}"
         yield f"  {text}"
-        if not one.key.sure:
-            yield f"  Please check the key: {one.key.name} is {one.key.why}."
+        if not key.sure:
+            yield f"  Please check the key: {key.name} is {key.why}."
     for hint in written.hints:
         yield f"  {hint}"

@@ -124,20 +124,20 @@ class Inventory:
                 counts.other_key += 1
             elif place == "first":
                 new[our_id] = record
-        by_id = {one.id: one for one in compared}
-        for one in compared:
-            if one.id in new:
-                self._count(counts, one)
+        compared_ids = {comparison.id for comparison in compared}
+        for comparison in compared:
+            if comparison.id in new:
+                self._count(counts, comparison)
         opt_outs = self.runtime.config.opt_out.mappings if config.table == CONTACT else {}
-        rows = await self._rows(config, list(opt_outs), [id_ for id_ in new if opt_outs or id_ not in by_id])
+        rows = await self._rows(config, list(opt_outs), [id_ for id_ in new if opt_outs or id_ not in compared_ids])
         for id_, record in new.items():
             row = rows.get(id_)
-            if id_ not in by_id:
+            if id_ not in compared_ids:
                 counts.not_in_scope += row is not None
                 counts.unknown += row is None
             if opt_outs and row is not None:
                 values = contact_opt_outs(self.runtime.config, {}, row.values, row.modified, record)
-                self._count_opt_outs(values, in_scope=id_ in by_id)
+                self._count_opt_outs(values, in_scope=id_ in compared_ids)
 
     def add_reads_of_opt_outs(self, ledger: Ledger) -> None:
         """Add the reads that opt-outs will cost: of contacts that Campaign is asked for before a decision, and of those
@@ -158,18 +158,19 @@ class Inventory:
         assert self._d365 is not None
         return await rows_now(self._d365, await self._d365.table(config.table, list(columns)), columns, ids)
 
-    def _count(self, counts: TableInventory, one: Compared) -> None:
-        if not one.differs:
+    def _count(self, counts: TableInventory, comparison: Compared) -> None:
+        id_, differs, sent, held = comparison
+        if not differs:
             counts.equal += 1
             return
         counts.differing += 1
-        counts.attributes.update(one.differs)
+        counts.attributes.update(differs)
         if len(counts.samples) < SAMPLES:
             changes = [
-                {"attribute": path, "campaign": self._shown(one.held, path), "mapped": self._shown(one.sent, path)}
-                for path in one.differs
+                {"attribute": path, "campaign": self._shown(held, path), "mapped": self._shown(sent, path)}
+                for path in differs
             ]
-            counts.samples.append({"id": one.id, "changes": changes})
+            counts.samples.append({"id": id_, "changes": changes})
 
     def _shown(self, members: Mapping[str, Any], path: str) -> Any:
         value: Any = members
@@ -181,14 +182,14 @@ class Inventory:
     def _count_opt_outs(self, values: Sequence[ContactOptOut], *, in_scope: bool) -> None:
         """Count the opt-outs of a contact. Of a row out of scope only those that Campaign ever changed are decided."""
         writes: set[str] = set()
-        for one in values:
-            if one.campaign is None:
+        for opt_out in values:
+            if opt_out.campaign is None:
                 continue
-            in_d365, counts = bool(one.d365), self.opt_outs[one.attribute]
-            counts["agree" if in_d365 == one.campaign else "only_d365" if in_d365 else "only_campaign"] += 1
-            if one.now and one.now.write and (in_scope or one.campaign or one.changed_at):
-                counts[f"to_{one.now.write}"] += 1
-                writes.add(one.now.write)
+            in_d365, counts = bool(opt_out.d365), self.opt_outs[opt_out.attribute]
+            counts["agree" if in_d365 == opt_out.campaign else "only_d365" if in_d365 else "only_campaign"] += 1
+            if opt_out.now and opt_out.now.write and (in_scope or opt_out.campaign or opt_out.changed_at):
+                counts[f"to_{opt_out.now.write}"] += 1
+                writes.add(opt_out.now.write)
         if "campaign" in writes and self.runtime.config.opt_out.active:  # else they are sent with the other attributes
             self.opt_out_calls["update"] += 1
 

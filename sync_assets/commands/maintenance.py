@@ -78,8 +78,8 @@ def show(document: dict[str, Any]) -> Parts:
         yield f"{table}: nothing is captured or sent from now on; what is under way ends with its batch."
     for table in document.get("ended", ()):
         yield f"{table}: goes on with the next sync or tick of the sensors, with the data model as it is."
-    for one in document["maintenance"]:
-        pending = counted(one["pending"], "record", "are")
-        yield f"{one['table']} is in maintenance since {one['since']}, {pending} pending."
+    for entry in document["maintenance"]:
+        pending = counted(entry["pending"], "record", "are")
+        yield f"{entry['table']} is in maintenance since {entry['since']}, {pending} pending."
     if not document["maintenance"]:
         yield "No table is in maintenance."

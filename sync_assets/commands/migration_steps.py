@@ -54,8 +54,8 @@ class StepResult:
 
 def doctor_step(findings: Sequence[Finding]) -> StepResult:
     """Return the result of `doctor`: everything but its failures may be left as it is."""
-    outcomes = Counter(one.outcome for one in findings)
-    problems = [one.document() for one in findings if one.outcome != "ok"]
+    outcomes = Counter(finding.outcome for finding in findings)
+    problems = [finding.document() for finding in findings if finding.outcome != "ok"]
     todo = ["Correct the failures, which `sync-assets doctor` shows."] if outcomes["fail"] else []
     return StepResult({name: outcomes[name] for name in ("ok", "warn", "fail")}, {"checks": problems}, todo=todo)
 
@@ -90,14 +90,14 @@ def inventory_step(config: Config, inventory: Inventory) -> StepResult:
     tables = {
         name: {
             "resource": config.table(name).resource,
-            "compared": one.listing == "whole",
-            **fields(one, "records", *_INVENTORY),
-            "without_id": one.without_id if one.listing == "whole" else None,
+            "compared": counts.listing == "whole",
+            **fields(counts, "records", *_INVENTORY),
+            "without_id": counts.without_id if counts.listing == "whole" else None,
         }
-        for name, one in inventory.tables.items()
+        for name, counts in inventory.tables.items()
     }
-    several = [one for one in tables.values() if one["twice"]]
-    twice = [f"{counted(one['twice'], 'id', 'are')} in several records of {one['resource']}" for one in several]
+    several = [table for table in tables.values() if table["twice"]]
+    twice = [f"{counted(table['twice'], 'id', 'are')} in several records of {table['resource']}" for table in several]
     question = (
         f"{'; '.join(twice)}. Merge them in Campaign, and run `migrate` again. If they stay, Campaign chooses which "
         "record is updated, or rejects the update. Go on with them as they are?"
@@ -110,14 +110,14 @@ def changes_step(inventory: Inventory, plan: Mapping[str, Any]) -> StepResult:
     tables = {
         name: {
             **{kind: plan["tables"][name][kind] for kind in PLANNED},
-            "attributes": dict(sorted(one.attributes.items())),
+            "attributes": dict(sorted(counts.attributes.items())),
         }
-        for name, one in inventory.tables.items()
+        for name, counts in inventory.tables.items()
     }
-    changed = sum(one["update"] + one["delete"] for one in tables.values())
+    changed = sum(table["update"] + table["delete"] for table in tables.values())
     question = f"{counted(changed, 'record')} of Campaign would change. Is that right?"
     details = {
-        "samples": {name: one.samples for name, one in inventory.tables.items() if one.samples},
+        "samples": {name: counts.samples for name, counts in inventory.tables.items() if counts.samples},
         "values": "shown" if inventory.show_values else "masked",
         "notes": held_back(plan),
     }
@@ -127,7 +127,7 @@ def changes_step(inventory: Inventory, plan: Mapping[str, Any]) -> StepResult:
 def opt_outs_step(config: Config, inventory: Inventory) -> StepResult:
     """Return the opt-outs of contacts that both systems have. Writes to either system need a decision."""
     attributes = {name: {kind: counts[kind] for kind in OPT_OUT_COUNTS} for name, counts in inventory.opt_outs.items()}
-    d365, campaign = (sum(one[kind] for one in attributes.values()) for kind in ("to_d365", "to_campaign"))
+    d365, campaign = (sum(counts[kind] for counts in attributes.values()) for kind in ("to_d365", "to_campaign"))
     question = (
         f"With direction {config.opt_out.direction} {counted(d365, 'opt-out')} would be written to Dynamics 365 and "
         f"{campaign:,} to Campaign. Is that right?"
@@ -191,19 +191,19 @@ _INVENTORY = {
 
 
 def _inventory(result: dict[str, Any], details: dict[str, Any]) -> Parts:
-    for name, one in result["tables"].items():
-        yield f"  {name}: {counted(one['records'], 'record')} of {one['resource']}"
-        if one["compared"]:
-            yield from (f"  {one[kind]:>9,} {text}" for kind, text in _INVENTORY.items())
+    for name, table in result["tables"].items():
+        yield f"  {name}: {counted(table['records'], 'record')} of {table['resource']}"
+        if table["compared"]:
+            yield from (f"  {table[kind]:>9,} {text}" for kind, text in _INVENTORY.items())
         else:
             yield "            not compared: the first load began before, or no row is in scope"
 
 
 def _changes(result: dict[str, Any], details: dict[str, Any]) -> Parts:
     yield _numbers("  table", PLANNED, result["tables"])
-    for name, one in result["tables"].items():
-        if one["attributes"]:
-            counts = ", ".join(f"{attribute} {number:,}" for attribute, number in one["attributes"].items())
+    for name, table in result["tables"].items():
+        if table["attributes"]:
+            counts = ", ".join(f"{attribute} {number:,}" for attribute, number in table["attributes"].items())
             yield f"  {name}, records that differ by attribute: {counts}"
     for name, samples in details.get("samples", {}).items():
         for sample in samples:
@@ -247,5 +247,5 @@ _BODIES: dict[str, Callable[[dict[str, Any], dict[str, Any]], Parts]] = {
 
 def _numbers(title: str, columns: tuple[str, ...], rows: dict[str, dict[str, Any]]) -> Table:
     titles = [column.replace("_", " ") for column in columns]
-    lines = ([f"  {name}", *(one[column] for column in columns)] for name, one in rows.items())
+    lines = ([f"  {name}", *(row[column] for column in columns)] for name, row in rows.items())
     return plain_table(title, *titles, rows=lines, numbers=titles)

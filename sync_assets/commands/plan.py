@@ -120,10 +120,10 @@ def plan(
                     planned_changes(rehearsed, rehearsal.changes, show_values=show_values)
                 )
                 document["notes"] += notes
-                for table, one in document["tables"].items():
-                    one["changes"] = [*changes.get(table, []), *rejections(ledger, table)][:listed]
-                    all_of_them = rehearsal.tables[table].done + one["rejected"]
-                    one["changes_not_listed"] = all_of_them - len(one["changes"])
+                for table, planned in document["tables"].items():
+                    planned["changes"] = [*changes.get(table, []), *rejections(ledger, table)][:listed]
+                    all_of_them = rehearsal.tables[table].done + planned["rejected"]
+                    planned["changes_not_listed"] = all_of_them - len(planned["changes"])
     document["notes"] += [
         f"{table} is in maintenance since {iso(since)}: what is planned of it goes after `sync-assets maintenance off "
         f"{table}`."
@@ -255,7 +255,7 @@ class SyncRehearsal:
 
 
 def _document(runtime: Runtime, ledger: Ledger, rehearsal: SyncRehearsal) -> dict[str, Any]:
-    total = {kind: sum(one.calls[kind] for one in rehearsal.tables.values()) for kind in CALL_KINDS}
+    total = {kind: sum(table.calls[kind] for table in rehearsal.tables.values()) for kind in CALL_KINDS}
     configs = [config for config in runtime.config.tables if config.table in rehearsal.tables]
     tables = {config.table: _table(runtime, ledger, rehearsal, config) for config in configs}
     limits = read_limits(runtime.config, ledger)
@@ -317,7 +317,7 @@ def _notes(runtime: Runtime, ledger: Ledger, rehearsed: SyncRehearsal, configs: 
                 f"{table.table}: no delete has shown yet whether Campaign deletes by the key. Its deletes are counted "
                 "as two calls each, and finding out as two more; they cost one each if it does."
             )
-    if uncertain := sum(one.outcomes_unknown for one in rehearsed.tables.values()):
+    if uncertain := sum(table.outcomes_unknown for table in rehearsed.tables.values()):
         yield (
             f"{counted(uncertain, 'record', 'were')} sent before without an answer: each may cost a call more or less, "
             "since only Campaign knows whether it took them."
@@ -339,18 +339,18 @@ def show(document: dict[str, Any]) -> Parts:
     yield from show_changes(tables)
     yield number_table("table", PLANNED, tables)
     yield ""
-    costs = {name: one["engine_calls"] for name, one in tables.items()}
+    costs = {name: table["engine_calls"] for name, table in tables.items()}
     costs = {name: {**calls, "in all": sum(calls.values())} for name, calls in costs.items()}
     yield number_table("engine calls", (*document["engine_calls"], "in all"), costs)
     if document["opt_out"]:
         yield ""
         yield number_table("", OPT_OUTS_DUE, {"opt-outs": document["opt_out"]})
-    for name, one in tables.items():
-        for reason, number in one["waiting_for"].items():
+    for name, table in tables.items():
+        for reason, number in table["waiting_for"].items():
             yield f"{name}: {counted(number, 'record', 'wait')} for {reason}."
-        if one["orphaned"]:
+        if table["orphaned"]:
             why = "a parent that they need is gone for good, or they name none."
-            yield f"{name}: {one['orphaned']:,} orphaned: {why}"
+            yield f"{name}: {table['orphaned']:,} orphaned: {why}"
     calls, budget = sum(document["engine_calls"].values()), document["budget"]
     if budget:
         later_calls, per_day = calls - budget["fits_today"], budget["engine_calls_per_day"]

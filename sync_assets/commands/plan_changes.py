@@ -69,7 +69,7 @@ async def _records(
     findings = await asyncio.to_thread(runtime.ledger.dialect.findings, config.resource)
     reading: Records = Target.of(config).records(campaign, findings)
     answers = await run_together(*map(reading.find, ids))
-    return {id_: one for id_, one in zip(ids, answers, strict=True) if not isinstance(one, ResponseOutcome)}
+    return {id_: answer for id_, answer in zip(ids, answers, strict=True) if not isinstance(answer, ResponseOutcome)}
 
 
 def _change(
@@ -97,14 +97,14 @@ def _change(
 
 def rejections(ledger: Ledger, table: str) -> list[dict[str, Any]]:
     """Return the records that are rejected when the rehearsal is at its end, with the reasons."""
-    return [{"operation": "reject", **fields(one, "id", "reason")} for one in ledger.reports.rejects(table)]
+    return [{"operation": "reject", **fields(reject, "id", "reason")} for reject in ledger.reports.rejects(table)]
 
 
 def show_changes(tables: Mapping[str, Any]) -> Parts:
     """Show a table of the listed records for each table that has some."""
-    for name, one in tables.items():
-        rows = [(change["operation"], change["id"], _attributes(change)) for change in one.get("changes", ())]
-        further = one.get("changes_not_listed", 0)
+    for name, table in tables.items():
+        rows = [(change["operation"], change["id"], _attributes(change)) for change in table.get("changes", ())]
+        further = table.get("changes_not_listed", 0)
         if rows:
             yield f"{name}:"
             yield plain_table("change", "id", "attributes, or the reason", rows=rows)
@@ -116,7 +116,7 @@ def show_changes(tables: Mapping[str, Any]) -> Parts:
 
 def _attributes(change: Mapping[str, Any]) -> str:
     if values := change.get("values"):
-        return "\n".join(change_text({"attribute": name, **one}) for name, one in values.items())
+        return "\n".join(change_text({"attribute": name, **sides}) for name, sides in values.items())
     return change.get("reason") or ", ".join(change.get("attributes", ()))
 
 

@@ -96,7 +96,7 @@ def rehearse(runtime: Runtime, only: Sequence[str] = ()) -> dict[str, Any]:
         records = interruptible.run(count_records(runtime, config))
         calls = {"read": pages_for(records)}
         tables[config.table] = {"resource": config.resource, "records": records, "engine_calls": calls}
-    reads = sum(one["engine_calls"]["read"] for one in tables.values())
+    reads = sum(table["engine_calls"]["read"] for table in tables.values())
     return {"tables": tables, "engine_calls": {"read": reads}, "left_today": runtime.calls_left_today}
 
 
@@ -148,14 +148,14 @@ def show(document: dict[str, Any]) -> Parts:
     """Show the counts of Campaign's records, then those of the ledger's."""
     tables = document["tables"]
     yield number_table("table", (*FOUND, *COLUMNS), tables)
-    if any(one["unknown"] for one in tables.values()):
+    if any(table["unknown"] for table in tables.values()):
         yield "unknown: records of Campaign that carry an id, of no row in scope. They are left alone."
-    if any(one["pending"] for one in tables.values()):
+    if any(table["pending"] for table in tables.values()):
         yield "`sync-assets plan` shows what the next sync sends."
 
 
 def show_rehearsal(document: dict[str, Any]) -> Parts:
-    tables = {name: [one["records"], one["engine_calls"]["read"]] for name, one in document["tables"].items()}
+    tables = {name: [table["records"], table["engine_calls"]["read"]] for name, table in document["tables"].items()}
     yield number_table("table", ("records", "reads"), tables)
     if document["left_today"] is not None:
         yield f"engine_calls_per_day leaves {counted(document['left_today'], 'call')} for today."

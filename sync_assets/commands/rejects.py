@@ -67,7 +67,7 @@ def rejects(runtime: Runtime, table: str | None) -> Records:
     """Return the rejected records and opt-outs: ids and reasons, never their content."""
     opt_outs = runtime.ledger.opt_outs.refused() if table in (None, CONTACT) else []
     parents = runtime.ledger.blocked.rejected_with_parent()
-    rows = [fields(one, *COLUMNS["rejects"]) for one in [*runtime.ledger.reports.rejects(table), *opt_outs]]
+    rows = [fields(reject, *COLUMNS["rejects"]) for reject in [*runtime.ledger.reports.rejects(table), *opt_outs]]
     for row in rows:
         if parent := parents.get((row["table"], row["id"])):
             reason = row["reason"].rstrip(".")
@@ -77,24 +77,24 @@ def rejects(runtime: Runtime, table: str | None) -> Records:
 
 def retried_records(runtime: Runtime, table: str | None) -> Records:
     """Return the pending records whose requests got no answer that names a cause: ids and reasons."""
-    rows = [fields(one, *COLUMNS["retried"]) for one in runtime.ledger.reports.retried_records(table)]
+    rows = [fields(record, *COLUMNS["retried"]) for record in runtime.ledger.reports.retried_records(table)]
     return [row | {"reason": row["reason"] or "no answer"} for row in rows]
 
 
 def orphans(runtime: Runtime, table: str | None) -> Records:
     """Return the orphaned records, which are not sent, with the reasons. kept: Campaign holds the record."""
-    return [fields(one, *COLUMNS["orphaned"], "kept") for one in runtime.ledger.blocked.orphans(table)]
+    return [fields(orphan, *COLUMNS["orphaned"], "kept") for orphan in runtime.ledger.blocked.orphans(table)]
 
 
 def waiting_records(runtime: Runtime, table: str | None) -> Records:
     """Return the waiting records, at most blocked_records.LISTED, with what they wait for."""
     return [
         {
-            **fields(one, "table", "id", "since"),
-            "reason": WAITING_FOR[one.block_reason],
-            "parents": [{"table": to.table, "id": to.id, "state": to.state_text} for to in one.parents],
+            **fields(record, "table", "id", "since"),
+            "reason": WAITING_FOR[record.block_reason],
+            "parents": [{"table": to.table, "id": to.id, "state": to.state_text} for to in record.parents],
         }
-        for one in runtime.ledger.blocked.waiting(table)
+        for record in runtime.ledger.blocked.waiting(table)
     ]
 
 
@@ -120,7 +120,8 @@ def show(document: dict[str, Records]) -> Parts:
         yield Text.assemble((f"{name}: ", "bold"), why, no_wrap=False)
         if kind == "waiting":
             parents = [f": {_parents(record)}" if record["parents"] else "" for record in alike]
-            yield from (f"  {one['id']} since {one['since']}{text}" for one, text in zip(alike, parents, strict=True))
+            pairs = zip(alike, parents, strict=True)
+            yield from (f"  {record['id']} since {record['since']}{text}" for record, text in pairs)
             continue
         rows = ([f"  {record['id']}", *(_cell(column, record[column]) for column in columns)] for record in alike)
         yield plain_table(*titles, rows=rows, numbers=("attempts",))

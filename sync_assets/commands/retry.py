@@ -32,7 +32,8 @@ def retry(runtime: Runtime, table: str | None, record: str | None = None) -> dic
     if table in (None, CONTACT):
         retried += ledger.opt_outs.retry(id_)
         retried += ledger.opt_out_files.retry_files() if id_ is None else 0
-    not_retryable = [one for one in ledger.reports.rejects(table) if not one.retryable and id_ in (None, one.id)]
+    rejects = ledger.reports.rejects(table)
+    not_retryable = [reject for reject in rejects if not reject.retryable and id_ in (None, reject.id)]
     return {"retried": retried, "not_retryable": len(not_retryable)}
 
 

@@ -218,10 +218,10 @@ def in_maintenance(document: Mapping[str, Any], tables: Sequence[str]) -> list[s
 def show(document: dict[str, Any]) -> Parts:
     """Print tables with their counts, their change feeds, then engine calls and opt-outs. Fits 80 columns."""
     tables, times = document["tables"], ("position saved", "last asked")
-    rows = ([name, one["resource"], *(one[column] for column in COLUMNS)] for name, one in tables.items())
+    rows = ([name, table["resource"], *(table[column] for column in COLUMNS)] for name, table in tables.items())
     yield plain_table("table", "resource", *COLUMNS, rows=rows, numbers=COLUMNS)
     yield ""
-    feeds = [(name, one["feed"]) for name, one in tables.items()]
+    feeds = [(name, table["feed"]) for name, table in tables.items()]
     rows = ([name, feed["position_saved_at"], feed["polled_at"], _feed_state(feed)] for name, feed in feeds)
     yield plain_table("change feed", *times, "", rows=rows)
     yield ""
@@ -258,7 +258,7 @@ def _lines(document: dict[str, Any]) -> Iterator[str]:
     yield from _opt_out_lines(document["opt_out"])
     yield from _certification_lines(document)
     if "seconds" in document:  # of a `sync`: at the end, what it did
-        waiting = counted(sum(one["waiting"] for one in tables.values()), "record")
+        waiting = counted(sum(table["waiting"] for table in tables.values()), "record")
         yield (
             f"Ended after {document['seconds']:,} s: {kinds(document['engine_calls'])} sent; "
             f"{counted(document['unchanged'], 'unchanged row')} skipped; {waiting} waiting."
@@ -276,7 +276,7 @@ def _certification_lines(document: dict[str, Any]) -> Iterator[str]:
         yield "never certified: `sync-assets certify` does that on a stage tenant"
         return
     version = f" by version {last['version']}" if last["version"] else ""
-    failed = [f"{one['about'] or one['system']}: {one['premise']} ({one['found']})" for one in last["not_workable"]]
+    failed = [f"{row['about'] or row['system']}: {row['premise']} ({row['found']})" for row in last["not_workable"]]
     conclusion = f"not workable: {'; '.join(failed)}" if failed else "all workable"
     yield f"certified {last['at']}{version}: {conclusion}"
 

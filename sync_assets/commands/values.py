@@ -50,6 +50,6 @@ def plain(value: Any) -> Any:
     return iso(value) if isinstance(value, datetime) else value
 
 
-def fields(one: object, *names: str) -> dict[str, Any]:
+def fields(instance: object, *names: str) -> dict[str, Any]:
     """Return these attributes of an object by their names."""
-    return {name: plain(getattr(one, name)) for name in names}
+    return {name: plain(getattr(instance, name)) for name in names}
