@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sync_assets.audit.person_records import whereabouts
+from sync_assets.sandbox.campaign.settings import BadSettings
 from sync_assets_tests.simulation.contract import Contract
 from sync_assets_tests.simulation.observed import Hold, Moment, Table, Verification
 from sync_assets_tests.simulation.program import SimulatedRuntime, hold, rebuild, release
@@ -129,7 +130,8 @@ class Commands:
     def change_target(self) -> None:
         """Name another key attribute of profiles in both systems; no sync may go on or write until it is accepted.
 
-        Does nothing if a sync is at work, a request is under way, or the attribute is mapped.
+        Does nothing if a sync is at work, a request is under way, or the attribute is mapped; or if it was, and several
+        profiles hold the same value: Campaign publishes no such key.
         """
         simulation = self._simulation
         busy = simulation.at_work or simulation.network.carries
@@ -141,9 +143,12 @@ class Commands:
         former, profiles = mapped_tables(), services.campaign.tables["profile"].by_key
         contract, rows = Contract(former[0], simulation.document), services.final_rows()["contact"]
         sent = [row for row in rows if contract.passes(row) and row["contactid"] in profiles]
+        try:
+            services.change_profile_key(NEW_KEY)
+        except BadSettings:
+            return
         self.retargeted = changed, _ = services.moment(), former
         simulation.replaced.append((changed, simulation.document))
-        services.change_profile_key(NEW_KEY)
         simulation.configure(NEW_KEY)
         simulation.accept_mapping = False
         problems = await simulation.sync_once()
