@@ -153,7 +153,8 @@ def test_a_failed_check_that_a_watch_answered_stays_failed_whatever_the_run_repo
 
     run = stays(orchestra, watch_then_change)
     assert shown(orchestra.instance, REFUSED) == "FAILED"
-    assert len(run.days(PROFILE)) == (2 if seconds else 5)
+    materialized = len(run.days(PROFILE))
+    assert materialized == 2 if seconds else materialized > 5
 
 
 def test_a_run_that_stays_without_changes_confirms_its_partitions_hourly_so_that_they_stay_fresh(

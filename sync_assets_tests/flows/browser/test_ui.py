@@ -1,4 +1,4 @@
-"""What a person finds in Dagster's UI after a first sync: one contact was refused, its orders and their lines wait.
+"""What a person finds in Dagster's UI after a first sync: one contact was rejected, its orders and their lines wait.
 
 The UI is that of `sync-assets dev`: all of it works through the guard.
 """
@@ -88,7 +88,7 @@ def test_the_report_is_made_by_a_click_and_shows_its_tables(ui: Ui, synchronised
     ui.text("Show Markdown", exact=False).click()
     calls = sum(synchronised.sandbox.admin.engine_calls().values())
     ui.reads(
-        f"1 refused, 0 opt-outs written to Dynamics 365 and 0 to Campaign, {calls} engine calls of {BUDGET:,}",
+        f"1 rejected, 0 opt-outs written to Dynamics 365 and 0 to Campaign, {calls} engine calls of {BUDGET:,}",
         exact=False,
     )
     assert ui.row("cusOrderLine", "new_orderline").is_visible()
