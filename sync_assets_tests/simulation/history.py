@@ -142,14 +142,19 @@ class History:
     def unknown_to_a_copy(self, record: Id) -> bool:
         """Return True if the row had left when an older copy of the ledger, from before the insert, took its place.
 
-        The id is not in the copy and of no row in scope: the rebuild counts the record as unknown and leaves it.
+        The id is not in the copy and of no row in scope, or of an orphan: the rebuild counts the record as unknown and
+        leaves it.
         """
         contract = self.contracts[record[0]]
+        lookups = [f"_{link.column}_value" for link in contract.links if link.required]
+
+        def has_left(row: Row | None) -> bool:
+            return row is None or not contract.passes(row) or any(row[lookup] is None for lookup in lookups)
+
         requests = self.writes.get((contract.table.resource, record[1]), ())
         inserted = min((one.sent.n for one in requests if one.method == "POST"), default=0)
         return any(
-            copied.n < inserted < moment.n
-            and any(row is None or not contract.passes(row) for row in self.rows(record, moment.at, moment.n))
+            copied.n < inserted < moment.n and any(map(has_left, self.rows(record, moment.at, moment.n)))
             for copied, moment in self.seen.restored
         )
 

@@ -114,17 +114,24 @@ class Rebuilds:
             table: logical name in Dataverse.
             ids: of the records that Campaign listed.
             session: its epoch.
-            remember: store ids that have no record in the ledger. If such a row comes into scope later, its record is
-                looked up before it is inserted (see `claim`).
+            remember: store ids that have no record in the ledger, and of orphans that were never sent. If such a row
+                comes into scope later, or gets a parent, its record is looked up before it is inserted (see `claim`).
 
         Returns:
-            The claimed records, and how many of the ids have no record in the ledger.
+            The claimed records, and how many of the ids have no record in the ledger, or that of such an orphan.
         """
 
         def work(connection: Connection) -> tuple[list[Claimed], int]:
             self._sessions.require(connection, session)
             known = self._session.bulk.find(connection, table, ids)
-            if remember and (unknown := [id_ for id_ in ids if id_ not in known]):
+            orphans = sa.select(_R.id).where(
+                _R.seq.in_(list(known.values())),
+                _R.state == State.ORPHANED.value,
+                _R.acked_hash.is_(None),
+                _R.outcome_unknown == 0,
+            )
+            unknown = [id_ for id_ in ids if id_ not in known] + list(connection.execute(orphans).scalars())
+            if remember and unknown:
                 noted = self._session.upsert(schema.existing_record).values(
                     [{"table_name": table, "id": id_} for id_ in unknown]
                 )
@@ -153,7 +160,7 @@ class Rebuilds:
             # records that the record exists in Campaign, even if this process is killed.
             known_to_hold = [row.seq for row in rows if row.acked_hash is not None and not row.outcome_unknown]
             self._session.bulk.for_seqs(connection, "UPDATE sync_record SET outcome_unknown = 0", known_to_hold)
-            return claimed, len(ids) - len(known)
+            return claimed, len(unknown)
 
         return self._session.database.write(work)
 

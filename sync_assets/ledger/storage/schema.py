@@ -266,8 +266,8 @@ rebuild = sa.Table(
     sa.Column("unknown", sa.BigInteger, nullable=False),  # with an id without a record in the ledger
 )
 
-# Ids of Campaign's records that had no record in the ledger when they were listed, since their rows were out of scope.
-# If such a record comes into scope later, it is looked up in Campaign before it is inserted.
+# Ids of Campaign's records that had no record in the ledger when they were listed, since their rows were out of scope;
+# and of orphans. If such a record comes into scope later, or gets a parent, it is looked up before it is inserted.
 existing_record = sa.Table(
     "sync_existing_record",
     metadata,

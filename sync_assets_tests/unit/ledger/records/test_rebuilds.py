@@ -28,7 +28,7 @@ TO_CONTACT = LinkSpec("cusContact", "contact")
 
 def find(ledger: Ledger, *names: str, table: str = "contact", owner: str = "rebuild") -> list[Claimed]:
     claimed, unknown = ledger.rebuilds.claim_found(table, [guid(name) for name in names], session_of(ledger, owner))
-    assert not unknown
+    assert unknown == sum(record(ledger, name).state == State.ORPHANED for name in names)
     return claimed
 
 
@@ -207,6 +207,20 @@ def test_a_child_whose_parent_was_not_captured_is_left_alone(ledger: Ledger, com
     holds_another(ledger, find(ledger, "o", table="order"))
     assert record(ledger, "o").state == (State.ORPHANED if complete else State.WAITING)
     assert claim(ledger, table="order") == []
+
+
+@pytest.mark.parametrize("remember", [False, True], ids=["the key is unique", "it is not"])
+def test_an_orphan_that_campaign_was_found_to_hold_counts_as_unknown_and_is_not_inserted_blindly(
+    ledger: Ledger, remember: bool
+) -> None:
+    capture(ledger, complete=True)
+    capture(ledger, page=linked([row("o")], cusContact=[None]), table="order", links=[TO_CONTACT])
+    session = session_of(ledger, "rebuild")
+    assert ledger.rebuilds.claim_found("order", [guid("o")], session, remember=remember) == ([], 1)
+    capture(ledger, row("anna"))
+    push(ledger)
+    capture(ledger, page=linked([row("o")], cusContact=["anna"]), table="order", links=[TO_CONTACT])
+    assert claim_one(ledger, table="order").outcome_unknown == remember
 
 
 def test_a_link_that_campaign_does_not_hold_is_sent_alone(ledger: Ledger) -> None:
