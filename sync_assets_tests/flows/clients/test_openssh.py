@@ -1,5 +1,6 @@
 """OpenSSH's `sftp` and `scp` against the sandbox's SFTP server: each operation ends with status 0 and takes effect."""
 
+import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -59,89 +60,43 @@ def sftp(server: SftpServer, folder: Path, run: Run) -> Callable[[str], str]:
     return lambda lines: run("sftp", f"{server.user}@localhost", batch=lines)
 
 
-Sftp = Callable[[str], str]
-
-
-def test_sftp_lists_names_and_details(sftp: Sftp) -> None:
-    assert "there.csv" in sftp("ls")
-    assert str(len(CONTENT)) in sftp("ls -l")
-
-
-def test_sftp_gets_a_file_with_its_time(sftp: Sftp, folder: Path, tmp_path: Path) -> None:
-    sftp("get -p there.csv")
-    assert (tmp_path / "there.csv").read_bytes() == CONTENT
-    assert int((tmp_path / "there.csv").stat().st_mtime) == int((folder / "there.csv").stat().st_mtime)
-
-
-def test_sftp_continues_a_get(sftp: Sftp, tmp_path: Path) -> None:
-    (tmp_path / "there.csv").write_bytes(CONTENT[:1000])
-    sftp("reget there.csv")
-    assert (tmp_path / "there.csv").read_bytes() == CONTENT
-
-
-def test_sftp_gets_files_by_a_pattern(sftp: Sftp, folder: Path, tmp_path: Path) -> None:
+def test_sftp_lists_gets_and_continues(sftp: Callable[[str], str], folder: Path, tmp_path: Path) -> None:
     (folder / "other.txt").write_bytes(b"x")
-    sftp("mget *.csv")
-    assert {path.name for path in tmp_path.iterdir() if path.is_file()} == {"here.csv", "there.csv"}
+    (tmp_path / "there.csv").write_bytes(CONTENT[:1000])
+    listed = sftp("ls -l\ndf -h\nreget there.csv\nmget *.txt\nget -p there.csv copy.csv")
+    assert ("there.csv" in listed, str(len(CONTENT)) in listed, "%" in listed) == (True, True, True)
+    assert {path.name for path in tmp_path.iterdir() if path.is_file()} == {
+        *("here.csv", "there.csv", "copy.csv", "other.txt")
+    }
+    assert (tmp_path / "there.csv").read_bytes() == (tmp_path / "copy.csv").read_bytes() == CONTENT
+    assert int((tmp_path / "copy.csv").stat().st_mtime) == int((folder / "there.csv").stat().st_mtime)
 
 
-def test_sftp_continues_a_put(sftp: Sftp, folder: Path) -> None:
-    (folder / "here.csv").write_bytes(CONTENT[:1000])
-    sftp("reput here.csv")
-    assert (folder / "here.csv").read_bytes() == CONTENT
-
-
-def test_sftp_puts_a_file_with_its_time(sftp: Sftp, folder: Path, tmp_path: Path) -> None:
-    sftp("put -p here.csv")
-    assert (folder / "here.csv").read_bytes() == CONTENT
-    assert int((folder / "here.csv").stat().st_mtime) == int((tmp_path / "here.csv").stat().st_mtime)
-
-
-def test_sftp_puts_a_folder(sftp: Sftp, folder: Path, tmp_path: Path) -> None:
+def test_sftp_puts_continues_renames_and_removes(sftp: Callable[[str], str], folder: Path, tmp_path: Path) -> None:
     (tmp_path / "more").mkdir()
     (tmp_path / "more" / "a.csv").write_bytes(b"a")
-    sftp("put -r more")
+    (folder / "here.csv").write_bytes(CONTENT[:1000])
+    os.utime(tmp_path / "here.csv", (1_700_000_000, 1_700_000_000))
+    sftp("reput here.csv\nput -p here.csv in_time.csv\nput -r more\nmkdir new")
+    assert (folder / "here.csv").read_bytes() == (folder / "in_time.csv").read_bytes() == CONTENT
+    assert int((folder / "in_time.csv").stat().st_mtime) == 1_700_000_000
     assert (folder / "more" / "a.csv").read_bytes() == b"a"
-
-
-def test_sftp_renames_over_a_file(sftp: Sftp, folder: Path) -> None:
-    sftp("put here.csv here.csv.part\nrename here.csv.part there.csv")
-    assert [path.name for path in folder.iterdir()] == ["there.csv"]
-
-
-def test_sftp_removes_a_file(sftp: Sftp, folder: Path) -> None:
-    sftp("rm there.csv")
-    assert list(folder.iterdir()) == []
-
-
-def test_sftp_makes_and_removes_a_folder(sftp: Sftp, folder: Path) -> None:
-    sftp("mkdir new")
     assert (folder / "new").is_dir()
-    sftp("rmdir new")
-    assert not (folder / "new").exists()
+    (folder / "there.csv").write_bytes(b"former")
+    sftp("rename here.csv there.csv\nrm in_time.csv\nrm more/a.csv\nrmdir more\nrmdir new")
+    assert [path.name for path in folder.iterdir()] == ["there.csv"]
+    assert (folder / "there.csv").read_bytes() == CONTENT
 
 
-def test_sftp_shows_the_free_space(sftp: Sftp) -> None:
-    assert "%" in sftp("df -h")
+def test_scp_gets_and_puts_files_and_folders(server: SftpServer, folder: Path, run: Run, tmp_path: Path) -> None:
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more" / "a.csv").write_bytes(b"a")
+    run("scp", f"{server.user}@localhost:{EXPORTS}/there.csv", "got.csv")
+    run("scp", "-r", "here.csv", "more", f"{server.user}@localhost:{EXPORTS}/")
+    assert (tmp_path / "got.csv").read_bytes() == (folder / "here.csv").read_bytes() == CONTENT
+    assert (folder / "more" / "a.csv").read_bytes() == b"a"
 
 
 def test_a_failed_command_ends_with_a_failure(server: SftpServer, run: Run) -> None:
     run("scp", f"{server.user}@localhost:nowhere.csv", ".", status=1)
     run("sftp", f"{server.user}@localhost", batch="rm nowhere.csv", status=1)
-
-
-def test_scp_gets_a_file(server: SftpServer, folder: Path, run: Run, tmp_path: Path) -> None:
-    run("scp", f"{server.user}@localhost:{EXPORTS}/there.csv", "got.csv")
-    assert (tmp_path / "got.csv").read_bytes() == CONTENT
-
-
-def test_scp_puts_a_file(server: SftpServer, folder: Path, run: Run) -> None:
-    run("scp", "here.csv", f"{server.user}@localhost:{EXPORTS}/")
-    assert (folder / "here.csv").read_bytes() == CONTENT
-
-
-def test_scp_puts_a_folder(server: SftpServer, folder: Path, run: Run, tmp_path: Path) -> None:
-    (tmp_path / "more").mkdir()
-    (tmp_path / "more" / "a.csv").write_bytes(b"a")
-    run("scp", "-r", "more", f"{server.user}@localhost:{EXPORTS}/")
-    assert (folder / "more" / "a.csv").read_bytes() == b"a"

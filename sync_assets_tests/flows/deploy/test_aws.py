@@ -72,13 +72,11 @@ def allowed(role: str) -> str:
 # The templates
 
 
-def test_there_are_four_tasks_and_each_has_a_role_of_its_own() -> None:
+def test_only_the_daemon_starts_runs_and_no_task_reads_secrets() -> None:
+    """Each task has a role of its own."""
     assert CONTAINERS.keys() == {"web", "daemon", "code", "run"}
     roles = [task["TaskRoleArn"]["GetAtt"] for task in TASKS.values()]
     assert sorted(roles) == ["CodeRole.Arn", "DaemonRole.Arn", "RunRole.Arn", "WebRole.Arn"]
-
-
-def test_only_the_daemon_starts_runs_and_no_task_reads_secrets() -> None:
     for role in ("WebRole", "DaemonRole", "CodeRole", "RunRole"):
         assert ("ecs:RunTask" in allowed(role)) == ("iam:PassRole" in allowed(role)) == (role == "DaemonRole")
         assert "secretsmanager" not in allowed(role)
@@ -97,18 +95,17 @@ def test_web_server_and_daemon_are_started_with_no_secret_but_that_of_dagsters_d
 
 
 @every_container
-def test_secrets_come_from_secrets_manager_each_by_its_key(container: dict[str, Any]) -> None:
+def test_each_variable_is_explained_and_given_once_and_each_secret_by_its_key(container: dict[str, Any]) -> None:
+    """Dagster's instance can be opened. The certificate of its database is verified: against the authorities of the
+    system, or those of PGSSLROOTCERT_TEXT instead.
+    """
+    names = [one["Name"] for one in (*container["Environment"], *container["Secrets"])]
+    assert len(names) == len(set(names))
+    assert variables(INSTANCE) | {"PGSSLROOTCERT_TEXT"} <= set(names) <= explained()
+    assert {"Name": "PGSSLROOTCERT", "Value": "system"} in container["Environment"]
     assert not [one["Name"] for one in container["Environment"] if SECRET.search(one["Name"])]
     for one in container["Secrets"]:
         assert one["ValueFrom"]["Sub"].endswith(f"}}:{one['Name']}::")
-
-
-@every_container
-def test_every_variable_is_explained_and_given_once_and_the_instance_can_be_opened(container: dict[str, Any]) -> None:
-    names = [one["Name"] for one in (*container["Environment"], *container["Secrets"])]
-    assert len(names) == len(set(names))
-    assert set(names) <= explained()
-    assert variables(INSTANCE) <= set(names)
 
 
 @every_container
@@ -121,13 +118,6 @@ def test_each_has_a_read_only_root_no_capabilities_limits_and_an_image_by_digest
     volumes = {mount["ContainerPath"] for mount in container["MountPoints"]}
     [declared] = re.findall(r"^VOLUME (.*)$", (DEPLOY / "Dockerfile").read_text(), re.MULTILINE)
     assert volumes == set(json.loads(declared))  # else they belong to root
-
-
-@every_container
-def test_the_certificate_of_dagsters_database_is_verified(container: dict[str, Any]) -> None:
-    """Against the authorities of the system, or those of PGSSLROOTCERT_TEXT instead."""
-    assert {"Name": "PGSSLROOTCERT", "Value": "system"} in container["Environment"]
-    assert "PGSSLROOTCERT_TEXT" in given(container)
 
 
 def test_a_run_has_what_the_code_location_has() -> None:

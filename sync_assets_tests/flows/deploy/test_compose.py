@@ -27,61 +27,59 @@ def filled(text: str) -> str:
     return WANTED.sub(lambda found: PASSWORDS[found[1]], text)
 
 
-def test_there_are_the_five_services() -> None:
+def test_there_are_the_five_services_and_every_variable_is_explained() -> None:
     assert SERVICES.keys() == {"postgres", "code", "web", "daemon", "egress"}
-
-
-@pytest.mark.parametrize("service", OURS)
-def test_each_service_runs_a_command_that_exists_with_options_that_it_knows(service: str) -> None:
-    command_exists(OURS[service]["command"])
-
-
-def test_every_variable_is_explained() -> None:
     named = {name for service in SERVICES.values() for name in service["environment"]}
     named |= set(WANTED.findall((DEPLOY / "docker-compose.yaml").read_text()))
     assert named <= explained()
 
 
-def test_only_the_code_location_knows_the_two_systems() -> None:
-    for name in ("web", "daemon", "egress"):
-        assert "env_file" not in SERVICES[name]
-        assert not [one for one in SERVICES[name]["environment"] if SECRETS.search(one)]
+@pytest.mark.parametrize("service", SERVICES)
+def test_each_command_exists_and_each_service_is_asked_for_its_health_starts_again_and_rotates_its_logs(
+    service: str,
+) -> None:
+    definition = SERVICES[service]
+    assert re.fullmatch(r"postgres:\d+\.\d+|sync-assets(-egress)?:\$\{SYNC_ASSETS_VERSION:\?.*\}", definition["image"])
+    kind, *health = definition["healthcheck"]["test"]
+    assert (kind, definition["restart"]) == ("CMD", "unless-stopped")
+    assert {"max-size", "max-file"} <= definition["logging"]["options"].keys()
+    if service in OURS:
+        command_exists(definition["command"])
+    if health[0].startswith("dagster"):
+        command_exists(health)
 
 
-def test_no_secret_is_written_in_it() -> None:
-    for service in SERVICES.values():
-        for name, value in service["environment"].items():
-            if "PASSWORD" in name:
-                assert re.fullmatch(r"\$\{\w+:\?set it in \.env\}", value)
-            elif SECRETS.search(name):
-                assert "$" in value or value.startswith("/etc/sync_assets/")
-
-
-@pytest.mark.parametrize("service", WITHOUT_RIGHTS)
-def test_they_run_without_rights_and_all_but_the_web_server_without_ports(service: str) -> None:
-    assert SERVICES[service]["cap_drop"] == ["ALL"]
-    assert SERVICES[service].get("ports", []) == (["127.0.0.1:3000:3000"] if service == "web" else [])
+def test_only_the_code_location_has_the_settings_of_the_two_systems_and_no_secret_is_written_in_the_file() -> None:
+    for name, service in SERVICES.items():
+        secrets = {key: value for key, value in service["environment"].items() if SECRETS.search(key)}
+        if name not in ("code", "postgres"):
+            assert ("env_file" in service, secrets) == (False, {})
+        assert all("$" in value or value.startswith("/etc/sync_assets/") for value in secrets.values())
+        passwords = {key: value for key, value in service["environment"].items() if "PASSWORD" in key}
+        assert all(re.fullmatch(r"\$\{\w+:\?set it in \.env\}", value) for value in passwords.values())
 
 
 @pytest.mark.parametrize("service", SERVICES)
 def test_no_service_gains_rights_or_takes_memory_and_processes_without_limit(service: str) -> None:
-    told = SERVICES[service]
-    assert told["security_opt"] == ["no-new-privileges:true"]
-    assert told["ulimits"] == {"core": 0}
-    assert re.fullmatch(r"[1-9]g", told["mem_limit"])
-    assert 0 < told["pids_limit"] <= 2048
-    assert told["cap_drop"] == ["ALL"]
-    assert set(told.get("cap_add", ())) <= {"CHOWN", "DAC_OVERRIDE", "FOWNER", "SETGID", "SETUID"}
+    definition = SERVICES[service]
+    assert definition["security_opt"] == ["no-new-privileges:true"]
+    assert definition["ulimits"] == {"core": 0}
+    assert re.fullmatch(r"[1-9]g", definition["mem_limit"])
+    assert 0 < definition["pids_limit"] <= 2048
+    assert definition["cap_drop"] == ["ALL"]
+    added = {"CHOWN", "DAC_OVERRIDE", "FOWNER", "SETGID", "SETUID"} if service == "postgres" else set[str]()
+    assert {*definition.get("cap_add", ())} <= added
+    assert definition.get("ports", []) == (["127.0.0.1:3000:3000"] if service == "web" else [])
 
 
 @pytest.mark.parametrize("service", WITHOUT_RIGHTS)
 def test_they_write_to_volumes_and_a_temporary_folder_only(service: str) -> None:
     """Which folders those are, `test_compose_processes.py` finds out."""
-    told = SERVICES[service]
-    writable = {mount.split(":")[1] for mount in told["volumes"] if not mount.endswith(":ro")} | {
-        *told.get("tmpfs", ())
+    definition = SERVICES[service]
+    writable = {mount.split(":")[1] for mount in definition["volumes"] if not mount.endswith(":ro")} | {
+        *definition.get("tmpfs", ())
     }
-    assert told["read_only"] is True
+    assert definition["read_only"] is True
     of_code = {"/var/lib/sync_assets", "/run/sync_assets"}
     assert writable == (of_code if service == "code" else set()) | {"/tmp"}
 
@@ -127,24 +125,6 @@ def test_the_proxys_image_is_slim_not_root_and_holds_no_more_than_the_script() -
     assert re.fullmatch(r"DEBIAN=debian:\w+-slim", instructions["ARG"][0])
     assert instructions["USER"] == ["13"]  # Debian's user of proxies
     assert instructions["COPY"][:-1] == yaml.safe_load(instructions["ENTRYPOINT"][0]) == ["egress.sh"]
-
-
-@pytest.mark.parametrize("service", SERVICES)
-def test_each_service_is_asked_for_its_health_starts_again_and_rotates_its_logs(service: str) -> None:
-    told = SERVICES[service]
-    assert told["restart"] == "unless-stopped"
-    assert {"max-size", "max-file"} <= told["logging"]["options"].keys()
-    kind, *command = told["healthcheck"]["test"]
-    assert kind == "CMD"
-    if command[0].startswith("dagster"):
-        command_exists(command)
-
-
-@pytest.mark.parametrize("service", SERVICES)
-def test_each_image_has_a_tag_that_does_not_move(service: str) -> None:
-    assert re.fullmatch(
-        r"postgres:\d+\.\d+|sync-assets(-egress)?:\$\{SYNC_ASSETS_VERSION:\?.*\}", SERVICES[service]["image"]
-    )
 
 
 def test_what_is_mounted_is_there_or_is_yours_to_make() -> None:
