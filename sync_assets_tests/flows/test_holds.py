@@ -16,6 +16,7 @@ from sync_assets_tests.support.premises import POSITIONS
 from sync_assets_tests.support.program import calls
 
 Operation = Callable[[Runtime, str], dict[str, Any]]
+MISTYPED = "ffffffff-1111-4222-8333-444444444444"
 
 
 class TwoPeople(Chain):
@@ -168,30 +169,9 @@ def test_verify_finds_what_is_left_on_either_side_and_counts_its_reads(people: T
     # Campaign finds records by the key.
     assert {kind: after[kind] - before[kind] for kind in after} == calls(read=7)
 
-
-def test_verify_finds_a_record_whose_id_is_written_in_capitals(people: TwoPeople) -> None:
-    people.sync()
-    people.do(hold.add)
     people.delete_in_campaign()
     people.admin.add_profiles({"lastName": "Ada", "externalId": people.ada.upper()})
-    assert people.do(hold.verify)["campaign"]["found"]["contact"] == [people.ada]
-
-
-def test_verify_finds_in_campaign_what_dynamics_has_unlinked(people: TwoPeople) -> None:
-    """There the order has no contact any more, but Campaign's hangs on the profile as ever."""
-    people.sync()
-    people.do(hold.add)
-    people.admin.on_parent_delete(new_order="remove_link", new_orderline="remove_link")
-    people.admin.delete("contact", [people.ada])
-    people.sync()
-    found = people.do(hold.verify)
-    assert found["d365"]["found"] == {"new_order": [people.adas_order], "new_orderline": [people.adas_line]}
-    assert found["campaign"]["found"].keys() == set(RESOURCES)
-    people.delete_in_campaign()
-    people.admin.delete("new_order", [people.adas_order])
-    assert people.do(hold.verify)["d365"]["found"] == {"new_orderline": [people.adas_line]}
-    people.admin.delete("new_orderline", [people.adas_line])
-    assert people.program.run("hold", "verify", people.ada)[0] == 0
+    assert people.do(hold.verify)["campaign"]["found"] == {"contact": [people.ada]}
 
 
 def test_a_system_that_cannot_be_asked_to_the_end_is_not_taken_for_empty(people: TwoPeople) -> None:
@@ -208,6 +188,8 @@ def test_a_system_that_cannot_be_asked_to_the_end_is_not_taken_for_empty(people:
     people.program.more["D365_CLIENT_SECRET"] = "wrong"
     status, _, errors = people.program.run("hold", "release", people.ada)
     assert (status, "The hold stays" in errors) == (1, True)
+    status, _, errors = people.program.run("hold", "add", MISTYPED)
+    assert (status, "not every system could be asked" in errors) == (1, True)
     assert [one["id"] for one in people.do(lambda runtime, _: hold.listed(runtime))["holds"]] == [people.ada]
 
     people.privacy_delete()
@@ -264,10 +246,8 @@ def test_the_command_line(people: TwoPeople) -> None:
     assert people.program.run("hold", "list")[1].strip() == "No contact is on hold."
 
 
-MISTYPED = "ffffffff-1111-4222-8333-444444444444"
-
-
-def test_a_mistyped_id_is_neither_held_nor_certified_as_deleted(people: TwoPeople) -> None:
+def test_an_unknown_id_is_held_by_force_alone_and_never_certified_as_deleted(people: TwoPeople) -> None:
+    """It may be mistyped, or that of a person who was deleted before."""
     assert people.sync()[0] == 0
     status, output, errors = people.program.run("hold", "add", MISTYPED)
     assert (status, output) == (1, "")
@@ -281,9 +261,6 @@ def test_a_mistyped_id_is_neither_held_nor_certified_as_deleted(people: TwoPeopl
     assert "Dynamics 365: not known\nCampaign: not known\n" in output
     assert "gone" not in output
 
-
-def test_a_person_who_was_deleted_before_is_held_by_force_and_still_not_certified(people: TwoPeople) -> None:
-    assert people.sync()[0] == 0
     assert people.program.json("hold", "add", MISTYPED, "--force")[1]["records"] == 1
     status, found = people.program.json("hold", "verify", MISTYPED)
     assert (status, found["known"], found["gone"]) == (1, False, False)
@@ -291,15 +268,6 @@ def test_a_person_who_was_deleted_before_is_held_by_force_and_still_not_certifie
     assert people.do(hold.add, MISTYPED)["new"] is False  # finds the contact now
     people.admin.delete("contact", [MISTYPED])
     assert people.program.run("hold", "verify", MISTYPED)[0] == 0
-
-
-def test_an_unknown_id_is_not_held_while_a_system_cannot_be_asked(people: TwoPeople) -> None:
-    assert people.sync()[0] == 0
-    people.program.more["D365_CLIENT_SECRET"] = "wrong"
-    status, _, errors = people.program.run("hold", "add", MISTYPED)
-    assert (status, "not every system could be asked" in errors) == (1, True)
-    status, output, errors = people.program.run("hold", "verify", MISTYPED)
-    assert (status, "Dynamics 365: " in output) == (1, False)
 
 
 @pytest.mark.parametrize("history", [True, False])
@@ -315,43 +283,27 @@ def test_a_contact_whose_deletion_the_ledger_carried_out_is_certified_if_its_his
 
 
 @pytest.mark.parametrize("operation", [hold.add, hold.release, hold.verify])
-@pytest.mark.parametrize("given", ["", "Ada Lovelace", "7b1e40aa", "7b1e40aa5b7d4e219a603c1d2e4f5a6c", "*"])
-def test_what_is_no_id_is_refused_and_not_repeated(operation: Operation, given: str) -> None:
+def test_what_is_no_id_is_refused_and_not_repeated(operation: Operation) -> None:
     """It may be a name or an address."""
     with pytest.raises(SyncAssetsError, match="a GUID such as") as refused:
-        operation(Runtime({}), given)
-    assert not given or given not in str(refused.value)
+        operation(Runtime({}), "Ada Lovelace")
+    assert "Ada" not in str(refused.value)
 
 
 # --- a person who is gone, whose orders Dynamics 365 keeps ------------------------------------------------------------
 
 
-def unlinked(sandboxes: SandboxFactory, home: Path, **of_links: Any) -> TwoPeople:
-    """In sync; then Ada is held and deleted in Dynamics 365, which clears the lookups of her orders and keeps them.
-    Her records are deleted in Campaign, and the change feed was followed."""
-    people = TwoPeople(sandboxes, home, **of_links)
+def test_orders_whose_lookup_the_deletion_cleared_are_named_never_made_again_and_anothers_once_they_are_given(
+    sandbox_factory: SandboxFactory, tmp_path: Path
+) -> None:
+    """Dynamics 365 deletes the held contact and keeps the orders. The customer deletes the records in Campaign."""
+    people = TwoPeople(sandbox_factory, tmp_path, cardinality="zero_or_one", apply_deletes=False)
     assert people.sync()[0] == 0
     people.do(hold.add)
     people.admin.on_parent_delete(new_order="remove_link", new_orderline="remove_link")
     people.admin.delete("contact", [people.ada])
     people.delete_in_campaign()
     assert people.sync()[0] == 2
-    return people
-
-
-@pytest.mark.parametrize(
-    ("apply_deletes", "cardinality"),
-    [
-        (False, "zero_or_one"),
-        pytest.param(True, "one", marks=pytest.mark.slow),
-        pytest.param(True, "zero_or_one", marks=pytest.mark.slow),
-        pytest.param(False, "one", marks=pytest.mark.slow),
-    ],
-)
-def test_orders_whose_lookup_the_deletion_cleared_are_named_never_made_again_and_anothers_once_they_are_given(
-    sandbox_factory: SandboxFactory, tmp_path: Path, cardinality: str, apply_deletes: bool
-) -> None:
-    people = unlinked(sandbox_factory, tmp_path, cardinality=cardinality, apply_deletes=apply_deletes)
     assert people.status("held") == [1, 1, 1]
     status, document = people.program.json("hold", "verify", people.ada)
     assert (status, document["gone"]) == (1, False)
@@ -380,17 +332,20 @@ def test_orders_whose_lookup_the_deletion_cleared_are_named_never_made_again_and
     held = people.held()
     assert held["cusOrder"][people.adas_order]["cusContactLink"]["PKey"] == held["profile"][people.bob]["PKey"]
     assert people.adas_line in held["cusOrderLine"]
-    assert people.status("excluded") == [0 if apply_deletes else 1, 0, 0]
+    assert people.status("excluded") == [1, 0, 0]
 
 
 def test_a_hold_finds_in_campaign_what_is_linked_to_the_profile_only_there(people: TwoPeople) -> None:
+    """Dynamics 365 answers with few rows at a time, for lack of memory."""
     people.sync()
     people.program.more["SYNC_ASSETS_LEDGER_URL"] = f"sqlite:///{people.program.home / 'new.db'}"
     forget_ledger(people.program)
     people.admin.on_parent_delete(new_order="remove_link")
     people.admin.change("new_order", [people.adas_order], new_contactid=None)
     before = people.program.json("status")[1]["engine_calls"]["read"]
-    assert people.do(hold.add)["noted"] == dict.fromkeys(RESOURCES, 1)
+    with POSITIONS["no memory for large pages"].on(people.admin):
+        added = people.do(hold.add)
+    assert (added["noted"], added["errors"]) == (dict.fromkeys(RESOURCES, 1), [])
     assert people.program.json("status")[1]["engine_calls"]["read"] - before == 3  # the profile, and two lists
     assert people.do(hold.verify)["d365"]["found"] == {
         "contact": [people.ada],
@@ -405,10 +360,3 @@ def test_a_hold_stands_though_no_system_can_be_asked_and_says_so(people: TwoPeop
     status, output, _ = people.program.run("hold", "add", people.ada)
     assert (status, output.count("Not all of this person's records could be asked for")) == (0, 2)
     assert people.status("held") == [1, 1, 1]
-
-
-def test_a_hold_finds_a_persons_rows_where_dynamics_has_no_memory_for_large_pages(people: TwoPeople) -> None:
-    with POSITIONS["no memory for large pages"].on(people.admin):
-        added = people.do(hold.add)
-    assert added["errors"] == []
-    assert added["noted"] == dict.fromkeys(RESOURCES, 1)
