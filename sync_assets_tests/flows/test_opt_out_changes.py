@@ -15,7 +15,6 @@ from sync_assets_tests.support.opt_out_runs import CONTACT_STEP, FILE, N, apart,
 from sync_assets_tests.support.opt_outs import (
     HEADER,
     audit,
-    exports,
     opted_in,
     set_campaign,
     set_d365,
@@ -30,7 +29,9 @@ def orchestra(opt_out_orchestra: Orchestra) -> Orchestra:
     return opt_out_orchestra
 
 
-def test_sensors_alone_carry_an_opt_out_from_d365_to_campaign(orchestra: Orchestra) -> None:
+def test_sensors_alone_carry_an_opt_out_from_d365_to_campaign_and_the_run_shows_its_numbers(
+    orchestra: Orchestra,
+) -> None:
     """Two ticks and two runs: the change feed's, and that of what is due without a file."""
     id_ = next(opted_in(orchestra.program))
     set_d365(orchestra.program, id_, donotemail=True)
@@ -39,6 +40,23 @@ def test_sensors_alone_carry_an_opt_out_from_d365_to_campaign(orchestra: Orchest
     assert carried.steps == {"opt_out__changes"}
     assert orchestra.instance.get_dynamic_partitions("opt_out_files") == []
     assert sides(orchestra.program, id_) == (True, True)
+    nothing = ("held_already", "to_be_decided_again", "rejected", "no_longer_there", "unanswered")
+    assert values(carried, CHANGES) == {
+        "profiles_read": 0,
+        **{f"stated_{kind}": 0 for kind in ("news", "echo", "known", "stale", "default")},
+        "decisions": 1,
+        "d365_written": 0,
+        "campaign_written": 1,
+        **{f"{side}_{name}": 0 for side in ("d365", "campaign") for name in nothing},
+        "still_due": 0,
+        "held": 0,
+        "engine_calls": 2,  # asked, then written
+    }
+    told = carried.metadata(CHANGES)
+    assert table(told, "by_reason") == [("an opt-out wins", 1, "campaign")]
+    [decided] = table(told, "last_decisions")
+    assert set(decided) >= {id_, "blackListEmail", "campaign"}
+    assert carried.checks == {"everything_due_is_decided": True, "no_opt_out_is_rejected": True}
 
 
 def test_a_change_of_contacts_that_is_about_no_opt_out_leaves_opt_outs_in_sync(orchestra: Orchestra) -> None:
@@ -53,25 +71,7 @@ def test_a_change_of_contacts_that_is_about_no_opt_out_leaves_opt_outs_in_sync(o
 # Polls of profiles
 
 
-def test_sensors_alone_carry_what_a_poll_finds_without_any_file(orchestra: Orchestra) -> None:
-    polling(orchestra, datetime.now(UTC) - timedelta(minutes=5))
-    id_ = next(opted_in(orchestra.program))
-    set_campaign(orchestra.program, id_, blackListEmail=True)
-    before = datetime.now(UTC)
-    [run], _ = apart(rest(orchestra))
-    assert run.steps == {"opt_out__changes"}
-    assert sides(orchestra.program, id_) == (True, True)
-    assert [row[1:] for row in table(run.metadata(CHANGES), "by_reason")] == [(1, "d365")]
-    last = orchestra.runtime.ledger.opt_out_files.last_noted(POLL)
-    assert last is not None
-    assert before <= last <= datetime.now(UTC)
-    [source] = [one.source for one in audit(orchestra.program)]
-    assert source == f"poll of profiles {last:%Y-%m-%dT%H:%M:%SZ}"
-    assert not list(exports(orchestra.program).iterdir())
-    assert orchestra.instance.get_dynamic_partitions("opt_out_files") == []
-
-
-def test_a_poll_reads_what_changed_since_the_last_one_began(orchestra: Orchestra) -> None:
+def test_sensors_alone_poll_what_changed_since_the_last_poll_began_without_any_file(orchestra: Orchestra) -> None:
     polling(orchestra, datetime.now(UTC) - timedelta(minutes=5))
     old, new, *_ = opted_in(orchestra.program)
     for id_, age in ((old, timedelta(minutes=30)), (new, timedelta(minutes=1))):
@@ -83,10 +83,17 @@ def test_a_poll_reads_what_changed_since_the_last_one_began(orchestra: Orchestra
     moment = f"{datetime.now(UTC) - timedelta(hours=1):%Y-%m-%d %H:%M:%S}.000Z"
     told = {"resource": "profile", "keys": others, "raw": {"lastModified": moment}}
     orchestra.program.sandbox.admin.post("/campaign/change", told)
+    before = datetime.now(UTC)
     [run], _ = apart(rest(orchestra))
+    assert run.steps == {"opt_out__changes"}
     assert values(run, CHANGES)["profiles_read"] == values(run, CHANGES)["stated_news"] == 1
     assert sides(orchestra.program, new) == (True, True)
     assert sides(orchestra.program, old) == (False, True)  # the file brings it
+    last = orchestra.runtime.ledger.opt_out_files.last_noted(POLL)
+    assert last is not None
+    assert before <= last <= datetime.now(UTC)
+    assert [one.source for one in audit(orchestra.program)] == [f"poll of profiles {last:%Y-%m-%dT%H:%M:%SZ}"]
+    assert orchestra.instance.get_dynamic_partitions("opt_out_files") == []
 
 
 def test_somebody_in_the_ui_polls_profiles_though_no_poll_is_configured(orchestra: Orchestra) -> None:
@@ -138,32 +145,6 @@ def test_a_side_that_cannot_be_written_keeps_the_other_from_nothing(orchestra: O
     orchestra.program.sandbox.admin.clear_faults()
     rest(orchestra)
     assert sides(orchestra.program, there) == (True, True)
-
-
-# What a run shows
-
-
-def test_a_run_without_a_file_shows_its_numbers(orchestra: Orchestra) -> None:
-    id_ = next(opted_in(orchestra.program))
-    set_d365(orchestra.program, id_, donotemail=True)
-    _, run = rest(orchestra)
-    nothing = ("held_already", "to_be_decided_again", "rejected", "no_longer_there", "unanswered")
-    assert values(run, CHANGES) == {
-        "profiles_read": 0,
-        **{f"stated_{kind}": 0 for kind in ("news", "echo", "known", "stale", "default")},
-        "decisions": 1,
-        "d365_written": 0,
-        "campaign_written": 1,
-        **{f"{side}_{name}": 0 for side in ("d365", "campaign") for name in nothing},
-        "still_due": 0,
-        "held": 0,
-        "engine_calls": 2,  # asked, then written
-    }
-    told = run.metadata(CHANGES)
-    assert table(told, "by_reason") == [("an opt-out wins", 1, "campaign")]
-    [decided] = table(told, "last_decisions")
-    assert set(decided) >= {id_, "blackListEmail", "campaign"}
-    assert run.checks == {"everything_due_is_decided": True, "no_opt_out_is_rejected": True}
 
 
 def test_a_poll_that_fails_while_nothing_is_due_makes_one_check_red_which_says_why(orchestra: Orchestra) -> None:

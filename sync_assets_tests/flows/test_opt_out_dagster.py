@@ -15,7 +15,7 @@ from sync_assets.cli import sync_opt_outs
 from sync_assets.defs.asset_keys import CONTACT_OPT_OUT, DECISIONS, EXPORT, PROFILE_OPT_OUT, file_chain
 from sync_assets.defs.instance.command_line import dagster_instance
 from sync_assets.ledger.repositories.opt_out_files import FileState
-from sync_assets_tests.support.opt_out_runs import CONTACT_STEP, FILE, N, apart, polling, rest, table, take, values
+from sync_assets_tests.support.opt_out_runs import CONTACT_STEP, FILE, N, apart, rest, table, take, values
 from sync_assets_tests.support.opt_outs import (
     EARLIER,
     HEADER,
@@ -126,33 +126,38 @@ def test_a_column_that_does_not_fit_stops_everything_before_the_first_write(orch
     assert sides(orchestra.program, id_) == (True, True)
 
 
-def test_one_asset_alone_can_be_materialised(orchestra: Orchestra) -> None:
+def test_one_asset_alone_can_be_materialised_and_a_file_that_was_not_read_is_not_done(orchestra: Orchestra) -> None:
     id_ = next(opted_in(orchestra.program))
+
+    def states() -> list[FileState]:
+        return [file.state for file in orchestra.runtime.ledger.opt_out_files.files()]
+
     write_file(orchestra.program, HEADER + says(id_, 1, LATER))
     orchestra.tick(FILE)
     [request] = orchestra.asked(FILE)
     partition = request.partition_key or ""
+    run = orchestra.materialize(DECISIONS, partition)
+    assert run.success
+    assert run.metadata(DECISIONS, partition)["decisions"] == 0
+    assert states() == [FileState.SEEN]
     for key, holds in ((EXPORT, False), (DECISIONS, False), (CONTACT_OPT_OUT, True)):
         run = orchestra.materialize(key, partition)
         assert run.success, run.errors
         assert run.days(key) == [partition]
         assert sides(orchestra.program, id_)[0] is holds
-    assert [file.state for file in orchestra.runtime.ledger.opt_out_files.files()] == [FileState.DONE]
+    assert states() == [FileState.DONE]
 
 
-@pytest.mark.parametrize(
-    ("asset", "name"),
-    [(AUDIT, "opt_outs_agree"), (EXPORT, "export_arrives_in_time"), (EXPORT, "sftp_has_room")],
-)
-def test_one_check_alone_can_be_executed(orchestra: Orchestra, asset: dg.AssetKey, name: str) -> None:
-    job = orchestra.definitions.resolve_implicit_global_asset_job_def().get_subset(
-        asset_selection=set(), asset_check_selection={dg.AssetCheckKey(asset, name)}
-    )
-    result = job.execute_in_process(instance=orchestra.instance, raise_on_error=False)
-    assert Run(orchestra.instance, result.run_id, result.success).checks.keys() == {name}
+def test_one_check_alone_can_be_executed(orchestra: Orchestra) -> None:
+    job = orchestra.definitions.resolve_implicit_global_asset_job_def()
+    for asset, name in ((AUDIT, "opt_outs_agree"), (EXPORT, "export_arrives_in_time"), (EXPORT, "sftp_has_room")):
+        check = job.get_subset(asset_selection=set(), asset_check_selection={dg.AssetCheckKey(asset, name)})
+        result = check.execute_in_process(instance=orchestra.instance, raise_on_error=False)
+        assert Run(orchestra.instance, result.run_id, result.success).checks.keys() == {name}
 
 
-def test_records_and_opt_outs_are_compared_by_the_same_job(orchestra: Orchestra) -> None:
+def test_records_and_opt_outs_are_compared_by_the_job_audit_and_by_no_run_of_profiles(orchestra: Orchestra) -> None:
+    """The comparison costs a sample of reads. The UI selects all checks of an asset with it."""
     before = orchestra.program.sandbox.admin.engine_calls()["read"]
     run = orchestra.job("audit")
     assert run.success
@@ -163,6 +168,12 @@ def test_records_and_opt_outs_are_compared_by_the_same_job(orchestra: Orchestra)
     }
     assert orchestra.program.sandbox.admin.engine_calls()["read"] - before == 2 * N
     assert run.check("opt_outs_agree").metadata["contacts"].value == N
+
+    before = orchestra.program.sandbox.admin.engine_calls()["read"]
+    run = orchestra.materialize(PROFILE)
+    assert run.success, run.errors
+    assert run.checks.keys().isdisjoint({"opt_outs_agree", "campaign_agrees_with_what_was_sent"})
+    assert orchestra.program.sandbox.admin.engine_calls()["read"] == before
 
 
 def test_the_folder_is_watched_by_a_job_that_fails_if_it_cannot_look(orchestra: Orchestra) -> None:
@@ -245,41 +256,24 @@ def backfill(orchestra: Orchestra) -> dict[str, Run]:
     return runs
 
 
-def sync(orchestra: Orchestra) -> None:
-    """Let all arrive, without the runs of the sensors: what is tested comes after it."""
-    orchestra.program._instance = orchestra.instance
-    assert orchestra.program.sync().status == 0
-
-
-def take_a_file(orchestra: Orchestra, id_: str, value: int = 1, changed: datetime = NOW) -> None:
+def take_a_file(orchestra: Orchestra, id_: str, value: int, changed: datetime) -> None:
     """Let a file of one row be read, and deleted on the SFTP."""
     orchestra.program.opt_out["export"]["after"] = "delete"
     orchestra.reload()
     set_campaign(orchestra.program, id_, changed, blackListEmail=bool(value))
     row = says(id_, value, f"{changed:%Y-%m-%dT%H:%M:%S}.000Z")
     write_file(orchestra.program, HEADER + row, "optout_first.csv" if value else "optout_second.csv")
-    sync(orchestra)
+    orchestra.program._instance = orchestra.instance
+    assert orchestra.program.sync().status == 0
     assert sides(orchestra.program, id_) == (bool(value), bool(value))
     assert not list(exports(orchestra.program).iterdir())
 
 
-def two_files_a_poll_and_a_change(orchestra: Orchestra) -> str:
-    """A contact opted out and in again in Campaign, each by a file of its own; both files are deleted on the SFTP.
-    Others' opt-outs came from Dynamics 365 and by a poll. Gives the contact."""
-    changes_mind, polled, here, *_ = opted_in(orchestra.program)
-    take_a_file(orchestra, changes_mind, 1, NOW - HOUR)
-    take_a_file(orchestra, changes_mind, 0, NOW + HOUR)
-    set_d365(orchestra.program, here, donotemail=True)
-    sync(orchestra)
-    set_campaign(orchestra.program, polled, blackListEmail=True)
-    sync(polling(orchestra))
-    assert [sides(orchestra.program, id_) for id_ in (polled, here)] == [(True, True)] * 2
-    return changes_mind
-
-
 def test_a_backfill_over_all_opt_out_partitions_ends_green_and_changes_nothing(orchestra: Orchestra) -> None:
     """Both files were taken and are gone: they state nothing again."""
-    id_ = two_files_a_poll_and_a_change(orchestra)
+    id_ = next(opted_in(orchestra.program))
+    take_a_file(orchestra, id_, 1, NOW - HOUR)
+    take_a_file(orchestra, id_, 0, NOW + HOUR)
     before, since = len(audit(orchestra.program)), orchestra.program.sandbox.admin.last()
     runs = backfill(orchestra)
     assert runs.keys() == {"optout_first.csv", "optout_second.csv"}
@@ -309,22 +303,3 @@ def test_a_file_that_was_removed_before_it_was_taken_is_no_error_of_a_backfill(o
     assert (told.passed, told.severity) == (False, dg.AssetCheckSeverity.WARN)
     assert "is known: it was removed from the SFTP unprocessed" in (told.description or "")
     assert sides(orchestra.program, id_) == (False, False)
-
-
-def test_a_file_that_nobody_has_read_is_not_done_with_by_deciding(orchestra: Orchestra) -> None:
-    write_file(orchestra.program, HEADER + says(next(opted_in(orchestra.program)), 1, LATER))
-    orchestra.tick(FILE)
-    [request] = orchestra.asked(FILE)
-    run = orchestra.materialize(DECISIONS, request.partition_key)
-    assert run.success
-    assert run.metadata(DECISIONS, request.partition_key or "")["decisions"] == 0
-    assert [file.state for file in orchestra.runtime.ledger.opt_out_files.files()] == [FileState.SEEN]
-
-
-def test_a_run_of_profiles_compares_nothing(orchestra: Orchestra) -> None:
-    """Each would cost a sample of reads. The UI selects all checks of an asset with it."""
-    before = orchestra.program.sandbox.admin.engine_calls()["read"]
-    run = orchestra.materialize(PROFILE)
-    assert run.success, run.errors
-    assert run.checks.keys().isdisjoint({"opt_outs_agree", "campaign_agrees_with_what_was_sent"})
-    assert orchestra.program.sandbox.admin.engine_calls()["read"] == before

@@ -18,14 +18,12 @@ from sync_assets.ledger.repositories.opt_out_files import FileState
 from sync_assets.opt_out.export import folder as files
 from sync_assets_tests.support.opt_outs import (
     HEADER,
-    assert_quiet,
     checks,
     exports,
     known_files,
     opted_out,
     rejected_rows,
     says,
-    set_campaign,
     switch_on,
     while_slow,
     write_file,
@@ -101,25 +99,6 @@ def test_sync_says_which_file_it_waits_for_and_for_how_long_before_it_waits(
     assert re.fullmatch(r"Waiting [1-4] s for optout_new\.csv to settle; longer if it is still being written\.", text)
     assert before == [False]
     assert opted_out(program, mine) == [True]
-
-
-# --- order, files that come again -----------------------------------------------------------------------------------
-
-
-def test_files_are_taken_in_the_order_of_the_times_in_their_names(program: Program, ids: Iterator[str]) -> None:
-    """The one that was uploaded later says what was true earlier; without times of change nothing else tells so."""
-    id_, now = next(ids), datetime.now(UTC)
-    header = "externalId,blackListEmail,blackListPhone\n"
-    set_campaign(program, id_, now - timedelta(days=9), blackListEmail=False)
-    write_file(program, f"{header}{id_},0,0\n", "optout_20261102_060000.csv", modified=now - timedelta(hours=2))
-    write_file(program, f"{header}{id_},1,0\n", "optout_20261101_060000.csv", modified=now - timedelta(hours=1))
-    write_file(program, f"{header}{id_},0,0\n", "optout_no_time.csv", modified=now - timedelta(hours=3))
-    assert taken(program) == 3
-    done = {name: file.done_at for name, file in known_files(program).items() if file.done_at}
-    order = sorted(done, key=lambda name: done[name])
-    assert order[-3:] == ["optout_20261101_060000.csv", "optout_20261102_060000.csv", "optout_no_time.csv"]
-    assert opted_out(program, id_) == [False]
-    assert_quiet(program)
 
 
 # --- names and kinds ------------------------------------------------------------------------------------------------
