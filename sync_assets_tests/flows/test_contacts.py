@@ -51,8 +51,12 @@ def test_a_first_load_costs_an_insert_each_and_afterwards_only_changes_cost(prog
 
     admin.change("contact", 1, birthdate="1990-01-02")  # apply_updates: false
     assert program.sync().document["engine_calls"] == calls()
-    assert admin.engine_calls() == calls(insert=N, update=1, read=2)
     program.assert_in_step()
+
+    admin.delete("contact", 2)  # apply_deletes is off
+    assert program.sync().document["engine_calls"] == calls()
+    assert len(program.profiles()) == N
+    assert admin.engine_calls() == calls(insert=N, update=1, read=2)
 
 
 def test_an_empty_value_leaves_campaigns_where_the_mapping_says_so(program: Program) -> None:
@@ -77,45 +81,6 @@ def test_an_empty_value_leaves_campaigns_where_the_mapping_says_so(program: Prog
     assert program.run("explain", ada)[1].count("(keep_if_empty)") == 2
 
 
-def test_a_refused_row_stands_in_rejects_with_the_reason_and_all_others_arrive(program: Program) -> None:
-    admin = program.sandbox.admin
-    admin.settings("campaign", bare_data_policy=False)
-    [wrong] = admin.change("contact", 1, emailaddress1="not-an-address")
-    done = program.sync()
-    assert done.status == 2
-    assert not done.problems
-    assert done.document["tables"]["contact"]["rejected"] == 1
-    assert done.document["tables"]["contact"]["synced"] == N - 1
-    status, found = program.json("rejects")
-    assert status == 0
-    [reject] = found["rejects"]
-    assert (reject["table"], reject["id"], reject["attempts"]) == ("contact", wrong, 1)
-    assert "email" in reject["reason"].lower()
-    assert "not-an-address" not in str(found)
-
-    assert program.sync().document["engine_calls"] == calls()  # a refused record is not sent again by itself
-    assert program.json("retry", "contact", "--id", wrong)[1] == {"retried": 1, "not_retryable": 0}
-    assert program.sync().document["engine_calls"] == calls(insert=1)
-
-    admin.change("contact", [wrong], emailaddress1="right@example.org")
-    assert program.sync().status == 0  # a change makes it pending by itself
-    program.assert_in_step()
-
-
-def test_foreign_profiles_stay_as_they_are_and_one_with_our_id_is_updated(program: Program) -> None:
-    admin = program.sandbox.admin
-    ours = admin.dump_d365()[0]
-    admin.add_profiles(
-        {"email": ours["emailaddress1"] or "same@example.org", "firstName": "Walk", "lastName": "In"},
-        {"email": "hand@example.org", "firstName": "Hand", "externalId": ours["contactid"]},
-    )
-    [foreign] = [profile for profile in admin.dump_campaign() if not profile["externalId"]]
-    assert program.sync().status == 0
-    assert [profile for profile in admin.dump_campaign() if not profile["externalId"]] == [foreign]
-    program.assert_in_step()
-    assert admin.engine_calls() == calls(insert=N - 1, update=1, read=2)  # the read has shown which one stands there
-
-
 @pytest.fixture
 def refusing(program: Program) -> Program:
     """One contact that Campaign refuses, one that the mapping refuses."""
@@ -136,9 +101,18 @@ def rejects(program: Program) -> dict[str, dict[str, Any]]:
     return {one["id"]: one for one in program.json("rejects")[1]["rejects"]}
 
 
-def test_retry_helps_what_campaign_refused_and_says_what_the_mapping_refuses(refusing: Program) -> None:
+def test_a_rejected_row_stops_no_other_and_retry_helps_what_campaign_refused_but_not_what_the_mapping_refuses(
+    refusing: Program,
+) -> None:
     by_campaign, by_mapping = keys(refusing)[:2]
-    assert {key: one["retryable"] for key, one in rejects(refusing).items()} == {by_campaign: True, by_mapping: False}
+    contact = refusing.json("status")[1]["tables"]["contact"]
+    assert (contact["rejected"], contact["synced"]) == (2, N - 2)
+    rejected = rejects(refusing)
+    assert {key: one["retryable"] for key, one in rejected.items()} == {by_campaign: True, by_mapping: False}
+    assert (rejected[by_campaign]["table"], rejected[by_campaign]["attempts"]) == ("contact", 1)
+    assert "email" in rejected[by_campaign]["reason"].lower()
+    assert "not-an-address" not in str(rejected)
+    assert refusing.sync().document["engine_calls"] == calls()  # a rejected record is not sent again by itself
 
     status, output, _ = refusing.run("retry", "contact", "--id", by_mapping)
     assert status == 0
@@ -148,6 +122,7 @@ def test_retry_helps_what_campaign_refused_and_says_what_the_mapping_refuses(ref
 
     assert refusing.json("retry", "contact") == (0, {"retried": 1, "not_retryable": 1})
     assert rejects(refusing).keys() == {by_mapping}
+    assert refusing.sync().document["engine_calls"] == calls(insert=1)
 
     refusing.sandbox.admin.change("contact", [by_mapping], jobtitle="Short")
     refusing.sandbox.admin.change("contact", [by_campaign], emailaddress1="right@example.org")
@@ -210,13 +185,6 @@ def test_plan_estimate_status_and_doctor_count_the_calls_of_deletes_that_are_sen
     deleting.assert_in_step()
 
 
-def test_without_apply_deletes_the_profile_stays(program: Program) -> None:
-    program.sync()
-    program.sandbox.admin.delete("contact", 2)
-    assert program.sync().document["engine_calls"] == calls()
-    assert len(program.profiles()) == 50
-
-
 def test_a_mass_deletion_stops_before_the_first_delete_until_it_is_approved(
     sandbox_factory: SandboxFactory, tmp_path: Path
 ) -> None:
@@ -227,6 +195,9 @@ def test_a_mass_deletion_stops_before_the_first_delete_until_it_is_approved(
     assert program.sync().document["engine_calls"] == calls(delete=7, read=7)
 
     admin.delete("contact", 20)
+    planned = program.json("plan")[1]
+    assert (planned["tables"]["contact"]["deletes_held_back"], planned["engine_calls"]) == (20, calls())
+    assert "approve-deletes contact" in planned["notes"][0]
     for _ in range(2):
         done = program.sync()
         assert (done.status, done.problems, done.document["engine_calls"]) == (2, [], calls())
@@ -237,6 +208,7 @@ def test_a_mass_deletion_stops_before_the_first_delete_until_it_is_approved(
     assert "".join((output, errors)).count("20 deletions are held back") == 1
 
     assert program.run("approve-deletes", "contact")[0] == 0
+    assert program.json("plan")[1]["engine_calls"] == calls(delete=20, read=20)
     assert program.sync().document["engine_calls"] == calls(delete=20, read=20)
     program.assert_in_step()
 
