@@ -75,14 +75,14 @@ def test_the_page_on_certification_shows_what_a_run_finds(program: Program, posi
             assert one["program"] in program_does, one
 
 
-def test_without_yes_and_without_a_terminal_nothing_is_asked_of_either_system(program: Program) -> None:
+def test_a_person_says_yes_on_a_terminal_or_by_an_option_before_anything_is_written(program: Program) -> None:
     status, output, errors = program.run("certify")
     assert (status, output) == (1, "")
     assert "--yes" in errors
     assert program.sandbox.admin.journal() == []
-
-
-def test_on_a_terminal_the_command_asks(program: Program) -> None:
+    status, shown = in_a_terminal(program, "certify", typed=CTRL_C, once=lambda shown: "[y/N]" in shown)
+    assert (status, "Interrupted. The next run removes its remaining records." in shown) == (130, True)
+    assert program.sandbox.admin.engine_calls() == calls()
     status, shown = in_a_terminal(program, "certify", typed="y\n")
     assert (status, "Go ahead on acme-mkt-stage?" in shown) == (0, True)
     assert program.sandbox.admin.engine_calls() != calls()
@@ -95,13 +95,6 @@ def test_a_tenant_that_is_not_named_like_a_stage_tenant_is_refused_despite_yes(p
     ended, shown = in_a_terminal(program, "certify", "--yes", typed="acme-mkt-stage\n")
     assert (ended, "Nothing was written" in shown) == (1, True)
     assert program.sandbox.admin.journal() == []
-
-
-def test_ctrl_c_ends_the_question_at_once(program: Program) -> None:
-    status, shown = in_a_terminal(program, "certify", typed=CTRL_C, once=lambda shown: "[y/N]" in shown)
-    assert status == 130
-    assert "Interrupted. The next run removes its remaining records." in shown
-    assert program.sandbox.admin.engine_calls()["insert"] == 0
 
 
 def test_status_tells_which_records_a_killed_certification_may_have_left_until_the_next_one_deletes_them(
