@@ -99,6 +99,7 @@ def test_an_opt_out_of_a_contact_that_the_filter_excludes_is_sent_by_the_run_tha
         time.sleep(2)
         admin.change("contact", [id_], donotemail=True)
         until(lambda: program.profiles()[id_]["blackListEmail"], 12)
+        on(program.runtime(), ["contact"])  # which ends the run
 
     stays(orchestra, opt_out)
 
@@ -258,17 +259,23 @@ def test_linked_tables_are_followed_together_and_arrive_in_link_order(chain: Cha
 
 
 def test_a_run_without_a_sign_of_life_is_ended_and_the_next_one_is_asked_for(orchestra: Orchestra) -> None:
-    """As after kill -9, on another machine or by another launcher: nothing but the ledger tells."""
+    """As after kill -9, on another machine or by another launcher: nothing but the ledger tells.
+
+    A run that a person started has no tags of ours: its heartbeats are enough.
+    """
     ledger, instance = orchestra.runtime.ledger, orchestra.instance
     dead, alive = (orchestra.under_way(table_tags("contact")) for _ in range(2))
+    persons, foreign = (orchestra.under_way({}) for _ in range(2))
     ledger.runs.begin(alive.run_id, session_of(ledger, f"{ELSEWHERE}alive"))
     earlier = datetime.now(UTC) - SILENT_AFTER - timedelta(seconds=1)
     with Ledger.open(orchestra.runtime.settings.ledger_url, clock=lambda: earlier) as then:
-        then.runs.begin(dead.run_id, session_of(then, ELSEWHERE))
+        for run in (dead, persons):
+            then.runs.begin(run.run_id, session_of(then, ELSEWHERE))
     assert [run.run_id for run in end_killed(instance, ledger, "contact")] == [alive.run_id]
-    ended = instance.get_run_by_id(dead.run_id)
-    assert ended
-    assert ended.status is dg.DagsterRunStatus.FAILURE
+    assert {run.run_id: run.status for run in instance.get_runs()} == {
+        **dict.fromkeys((dead.run_id, persons.run_id), dg.DagsterRunStatus.FAILURE),
+        **dict.fromkeys((alive.run_id, foreign.run_id), dg.DagsterRunStatus.STARTED),
+    }
     assert orchestra.tick("d365_changes").skip_message == "contact: a run is under way"
     instance.delete_run(alive.run_id)
     assert orchestra.asked("d365_changes")
@@ -382,15 +389,3 @@ def test_a_set_up_that_a_watch_found_wrong_stays_failed_until_the_run_has_read_i
 
     stays(orchestra, watch)
     assert shown(orchestra.instance, ready) == "FAILED"
-
-
-def test_a_killed_run_that_a_person_started_is_ended_too(orchestra: Orchestra) -> None:
-    """It has no tags of ours: its heartbeats are enough."""
-    ledger, instance = orchestra.runtime.ledger, orchestra.instance
-    dead, foreign = orchestra.under_way({}), orchestra.under_way({})
-    earlier = datetime.now(UTC) - SILENT_AFTER - timedelta(seconds=1)
-    with Ledger.open(orchestra.runtime.settings.ledger_url, clock=lambda: earlier) as then:
-        then.runs.begin(dead.run_id, session_of(then, ELSEWHERE))
-    assert end_killed(instance, ledger, "contact") == []
-    now = {run.run_id: run.status for run in instance.get_runs()}
-    assert now == {dead.run_id: dg.DagsterRunStatus.FAILURE, foreign.run_id: dg.DagsterRunStatus.STARTED}
