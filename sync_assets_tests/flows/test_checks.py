@@ -31,11 +31,6 @@ def tracking_off(orchestra: Orchestra) -> None:
     orchestra.program.sandbox.admin.post("/d365/tracking", {"table": "contact", "enabled": False})
 
 
-def no_such_attribute(orchestra: Orchestra) -> None:
-    orchestra.program.table = {**orchestra.program.table, "fields": {"lastname": "cusNotThere"}}
-    orchestra.reload()
-
-
 def wrong_secret_of_campaign(orchestra: Orchestra) -> None:
     orchestra.program.more["CAMPAIGN_CLIENT_SECRET"] = "wrong"
     orchestra.reload()
@@ -47,10 +42,8 @@ def too_many_contacts(orchestra: Orchestra) -> None:
 
 
 SET_UPS: list[tuple[Callable[[Orchestra], None], dg.AssetKey, str]] = [
-    (tracking_off, CONTACT, "change tracking is off: switch it on"),
-    (no_such_attribute, PROFILE, "profile has no attribute `cusNotThere`"),
-    (wrong_secret_of_campaign, PROFILE, "CAMPAIGN_CLIENT_SECRET"),
     (too_many_contacts, CONTACT, "contacts: 50 of at most 1"),
+    (wrong_secret_of_campaign, PROFILE, "CAMPAIGN_CLIENT_SECRET"),
 ]
 
 

@@ -80,26 +80,21 @@ def test_every_command_refuses_before_its_first_request(
     assert production.admin.dump_campaign() == []
 
 
-def test_the_sensors_refuse_as_well(synced: Program, production: SandboxProcess) -> None:
-    pointed_at(synced, production, *CAMPAIGN)
+def test_sensors_refuse_too_status_says_whose_the_ledger_is_and_another_ledger_is_the_way_out(
+    synced: Program, production: SandboxProcess
+) -> None:
+    pointed_at(synced, production, *CAMPAIGN, *D365)
     production.admin.clear_journal()
     orchestra = Orchestra(synced, dg.DagsterInstance.ephemeral())
     for sensor in ("d365_changes", "backlog"):
-        said = orchestra.failure(sensor)
-        assert "CAMPAIGN_URL" in said
-    assert production.admin.journal() == []
-
-
-def test_status_shows_the_ledger_and_says_whose_it_is(synced: Program, production: SandboxProcess) -> None:
-    pointed_at(synced, production, *CAMPAIGN)
+        assert "CAMPAIGN_URL" in orchestra.failure(sensor)
+    orchestra.runtime.close()
     status, output, errors = synced.run("status", "--json")
     assert status == 0
     assert '"synced": 50' in output
     assert "CAMPAIGN_URL" in errors
+    assert production.admin.journal() == []
 
-
-def test_another_ledger_is_the_way_out(synced: Program, production: SandboxProcess) -> None:
-    pointed_at(synced, production, *CAMPAIGN, *D365)
     synced.more["SYNC_ASSETS_LEDGER_URL"] = f"sqlite:///{synced.home}/production.db"
     assert synced.run("sync")[0] == 0
     assert len(production.admin.dump_campaign()) == 7
