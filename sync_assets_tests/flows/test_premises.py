@@ -86,7 +86,7 @@ def test_a_move_from_campaign_standard_to_v8_between_two_syncs_loses_nothing(cha
     synced(chain)
 
 
-@on_positions()
+@on_positions(quick=())  # the documented one: test_first_load.py
 def test_profiles_that_carry_our_ids_already_are_taken_as_ours(program: Program) -> None:
     admin = program.sandbox.admin
     carried = {row["contactid"]: row for row in admin.dump_d365("contact")[:10]}

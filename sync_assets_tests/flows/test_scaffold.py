@@ -1,6 +1,5 @@
 """From nothing to tables that synchronise: `init`, `add`, `schema`, against both systems."""
 
-import json
 import stat
 from pathlib import Path
 from typing import Any
@@ -178,17 +177,11 @@ class TestAFileThatIsThere:
         ([], "No table was named"),
         (["contact", "contact"], "contact is mapped already, to profile"),
         (["new_ordr=cusOrder"], "Dynamics 365 has no table `new_ordr`. Did you mean `new_order`?"),
-        (["contacts"], "Dynamics 365 has no table `contacts`. Did you mean `contact`?"),
         (["nothing_like_it"], "Dynamics 365 has no table `nothing_like_it`. Write its logical name"),
         (["systemuser=cusOrder"], "systemuser: change tracking is off: switch it on"),
         (["account"], "No free resource of Campaign has a name like account. Free are cusOrder, "),
-        (["new_order=cusOdrer"], "Campaign has no resource cusOdrer. Did you mean cusOrder?"),
         (["new_order=profile", "contact=profile"], "profile is taken by new_order"),
-        (["new_order=cusOrder:cusAmount"], "name a text attribute of at least 36 characters"),
-        (
-            ["account=orgUnitBase"],
-            "orgUnitBase has a key's name. Texts that could be it: desc, label",
-        ),
+        (["new_order=cusOdrer"], "Campaign has no resource cusOdrer. Did you mean cusOrder?"),
     ],
 )
 def test_what_cannot_be_is_said_and_nothing_is_written(
@@ -235,11 +228,6 @@ class TestCommands:
         status, output, errors = program.run("add", "new_order", "--file", str(tmp_path / "none.yaml"))
         assert (status, output) == (1, "")
         assert "none.yaml is missing. Write it first: `sync-assets init --table new_order`." in errors
-
-    def test_schema_prints_the_schema(self, program: Program) -> None:
-        status, output, errors = program.run("schema")
-        assert (status, errors) == (0, "")
-        assert json.loads(output) == json.loads(PACKAGED.read_bytes())
 
     def test_init_and_add_say_what_they_wrote_and_what_is_next(self, program: Program, path: Path) -> None:
         status, output, errors = program.run("init", "--table", "contact", "--file", str(path))
