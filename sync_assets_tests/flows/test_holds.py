@@ -354,6 +354,16 @@ def test_a_hold_finds_in_campaign_what_is_linked_to_the_profile_only_there(peopl
     }
 
 
+def test_verify_finds_what_the_ledger_alone_relates_to_a_person_without_a_hold(people: TwoPeople) -> None:
+    people.sync()
+    people.admin.on_parent_delete(new_order="remove_link")
+    people.admin.delete("contact", [people.ada])
+    assert people.do(hold.verify)["d365"]["found"] == {
+        "new_order": [people.adas_order],
+        "new_orderline": [people.adas_line],
+    }
+
+
 def test_a_hold_stands_though_no_system_can_be_asked_and_says_so(people: TwoPeople) -> None:
     people.sync()
     people.program.more |= {"D365_CLIENT_SECRET": "wrong", "CAMPAIGN_CLIENT_SECRET": "wrong"}
