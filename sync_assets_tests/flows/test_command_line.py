@@ -47,22 +47,6 @@ def test_waiting_records_name_the_parents_that_they_wait_for(waiting: tuple[Chai
     assert "no-address" not in lines
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ("rejects", "--waiting", "--orphaned"),
-        ("rejects", "--csv", "--json"),
-        ("status", "--watch", "--json"),
-        ("plan", "--show-values"),
-        ("sync", "--dry-run", "--new-ledger"),
-    ],
-)
-def test_options_that_exclude_each_other_are_refused(program: Program, arguments: tuple[str, ...]) -> None:
-    status, output, errors = program.run(*arguments)
-    assert (status, "problems" in output) == (1, "--json" in arguments)
-    assert "--" in errors
-
-
 def test_the_version_and_a_script_for_completion_are_shown(program: Program) -> None:
     status, output, _ = program.run("--version")
     assert status == 0

@@ -42,15 +42,12 @@ def too_many_contacts(program: Program) -> None:
 
 
 ROWS, METADATA = "/new_orders", "EntityDefinitions.*new_order"
-TOO_LONG = {"retry_after": 600}
-"""Longer than a request is repeated, so that the error comes at once."""
 
 CASES: dict[str, tuple[Spoil, int]] = {
     # The set-up of the table must be corrected
     "a column that the table does not have": (order(fields={"new_nothing": "cusName"}), 2),
     "an attribute that the resource does not have": (order(fields={"new_name": "cusNothing"}), 2),
     "a resource that Campaign does not have": (order(resource="cusNothing"), 2),
-    "a table that Dynamics 365 does not have": (order(table="new_nothing"), 2),
     "change tracking is off": (tracking_off, 2),
     "the role may not read the rows": (d365("forbidden", ROWS), 2),
     "two mappings take turns": (mappings_in_turns, 2),
@@ -58,20 +55,12 @@ CASES: dict[str, tuple[Spoil, int]] = {
     # A service failed
     "Dynamics 365 fails on the metadata": (d365("status", METADATA, status=500), 1),
     "Dynamics 365 refuses for a reason of its own": (d365("status", METADATA, status=418), 1),
-    "Dynamics 365 is overloaded": (d365("unavailable", ROWS, **TOO_LONG), 1),
     "Dynamics 365 ends the feed without a link": (d365("missing_delta_link", ROWS), 1),
     "Dynamics 365 names another host": (d365("wrong_host_link", ROWS), 1),
     "Campaign fails on the metadata": (campaign("status", "resourceType.*cusOrder", status=500), 1),
-    "Campaign is overloaded": (campaign("unavailable", "cusOrder", **TOO_LONG), 1),
 }
 
-AT_NIGHT = {
-    "a resource that Campaign does not have",
-    "a table that Dynamics 365 does not have",
-    "two mappings take turns",
-    "Dynamics 365 is overloaded",
-    "Campaign is overloaded",
-}
+AT_NIGHT = {"a resource that Campaign does not have", "two mappings take turns"}
 """Others of their kind are tried in each run."""
 night = pytest.mark.slow
 

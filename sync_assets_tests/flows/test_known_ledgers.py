@@ -21,37 +21,12 @@ def program(systems: SandboxProcess, tmp_path: Path) -> Program:
     return program
 
 
-def elsewhere(program: Program) -> Path:
-    """Let commands run in another folder, with the same configuration. Return that folder."""
-    folder = program.home / "elsewhere"
-    folder.mkdir()
-    program.folder = folder
-    return folder
-
-
 def ledgers(program: Program) -> list[Path]:
     return sorted(program.home.rglob("*.db"), key=str)
 
 
 def ledger_files(program: Program) -> list[str]:
     return [str(path.relative_to(program.home)) for path in ledgers(program) if path.name.startswith("ledger")]
-
-
-def test_another_folder_is_no_other_ledger(program: Program) -> None:
-    folder = elsewhere(program)
-    assert [hold["id"] for hold in program.json("hold", "list")[1]["holds"]] == [HELD]
-    assert program.run("sync")[0] == 2  # one is held
-    assert ledger_files(program) == [".dagster/ledger.db"]
-    assert not any(folder.iterdir())
-
-
-def test_a_folder_of_dagster_that_is_not_there_is_an_error(program: Program) -> None:
-    program.more["DAGSTER_HOME"] = str(program.home / "mistyped")
-    for command in ("sync", "status", "doctor"):
-        status, output, errors = program.run(command)
-        assert status == 1
-        assert f"DAGSTER_HOME names a folder that does not exist ({program.home / 'mistyped'})" in output + errors
-    assert ledger_files(program) == [".dagster/ledger.db"]
 
 
 COMMANDS = [

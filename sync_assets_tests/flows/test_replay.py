@@ -13,7 +13,6 @@ import pytest
 from sync_assets.cli.replay import replay
 from sync_assets.commands.values import Result
 from sync_assets.defs.partitions import today
-from sync_assets.ledger import Ledger
 from sync_assets.ledger.model import Replay
 from sync_assets_tests.support.chain import Chain
 from sync_assets_tests.support.orchestra import in_memory
@@ -168,24 +167,6 @@ class TestCommandLine:
         assert "sync-assets sync" in output
         status, document = synced.json("replay", "contact")
         assert (status, document["table"], document["pending"]) == (0, "contact", N)
-
-    def test_what_makes_no_sense_is_told_in_a_line(self, program: Program) -> None:
-        never = "contact has never been captured, so there is nothing to replay. Run `sync-assets sync`."
-        cases = {
-            ("contacts",): "contacts is not a mapped table. Did you mean contact?",
-            ("contact",): never,
-            ("contact", "--from", "24.11.2026"): "`--from 24.11.2026` is not a day. Write it as 2026-11-24.",
-            ("contact", "--to", "2026-02-30"): "`--to 2026-02-30` is not a day. Write it as 2026-11-24.",
-            ("contact", "--from", "2026-11-24", "--to", "2026-11-01"): "2026-11-24 is after 2026-11-01. --from is",
-        }
-        with Ledger.open(program.runtime().settings.ledger_url):
-            pass  # an empty one
-        for arguments, told in cases.items():
-            status, output, errors = program.run("replay", *arguments)
-            assert (status, output) == (1, "")
-            [line] = errors.splitlines()
-            assert line.startswith(f"sync-assets: {told}")
-        assert reads(program) == []
 
 
 @pytest.fixture

@@ -63,11 +63,6 @@ def test_sync_with_a_federated_token_that_the_platform_replaces(program: Program
     program.assert_in_step()
 
 
-def key_of_another_certificate(program: Program, file: Path) -> None:
-    file.write_bytes(APP.key_pem() + AppCertificate(key=rsa_key(2)).public_pem.encode())
-    with_certificate(program, file)
-
-
 def secret_and_certificate(program: Program, file: Path) -> None:
     APP.write_pem(file)
     program.more["D365_CLIENT_CERTIFICATE"] = str(file)
@@ -88,39 +83,22 @@ def unknown_certificate(program: Program, file: Path) -> None:
     with_certificate(program, file)
 
 
-def wrong_password_of_a_pem(program: Program, file: Path) -> None:
-    APP.write_pem(file, PASSWORD)
-    with_certificate(program, file, "hush-hush")
-
-
-def no_certificate(program: Program, file: Path) -> None:
-    file.write_text("hush-hush")
-    with_certificate(program, file)
-
-
 CASES: dict[Callable[[Program, Path], None], str] = {
     wrong_password: "The PFX file that D365_CLIENT_CERTIFICATE names does not open with its password. Check "
     "D365_CLIENT_CERTIFICATE_PASSWORD; a damaged file fails in the same way.",
-    wrong_password_of_a_pem: "does not open with its password. Check D365_CLIENT_CERTIFICATE_PASSWORD.",
     unknown_certificate: "Dynamics 365 sign-in was refused (AADSTS700027).",
     ended_certificate: "Make a new one, add it to the app registration, and replace the file.",
-    no_certificate: "The file that D365_CLIENT_CERTIFICATE names is neither PEM nor PFX.",
-    key_of_another_certificate: "the private key does not belong to the certificate",
     secret_and_certificate: "D365_CLIENT_SECRET and D365_CLIENT_CERTIFICATE are set, but only one of them is used.",
     lambda program, file: with_token(program, file, federated_token(-3600)): "D365_FEDERATED_TOKEN_FILE names ended on",
     lambda program, file: with_token(program, file, ""): "The file that D365_FEDERATED_TOKEN_FILE names is empty.",
 }
-
-AT_NIGHT = {wrong_password_of_a_pem, no_certificate, key_of_another_certificate}
-"""unit/dataverse/test_app_credential.py reads the same files in each run."""
-night = pytest.mark.slow
 
 
 def is_documented(errors: str) -> bool:
     return any(all(part in errors for part in sentence.split("…")) for sentence in DOCUMENTED)
 
 
-@pytest.mark.parametrize("spoil", [pytest.param(one, marks=night if one in AT_NIGHT else ()) for one in CASES])
+@pytest.mark.parametrize("spoil", CASES)
 def test_sync_and_doctor_say_what_is_wrong_with_the_credential(
     program: Program, file: Path, spoil: Callable[[Program, Path], None]
 ) -> None:

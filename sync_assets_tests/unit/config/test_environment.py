@@ -276,7 +276,7 @@ def test_the_passphrase_of_an_sftp_key_comes_from_a_variable_or_a_file(
         ("D365_URL", "org.crm.dynamics.com", "is not a URL"),
         ("D365_URL", "https://[::1", "is not a URL"),
         ("D365_URL", "https://org.crm.dynamics.com:port", "is not a URL"),
-        ("CAMPAIGN_URL", "https://user:hunter2@mc.adobe.io/acme", "Leave out user, password"),
+        ("CAMPAIGN_URL", "https://user:hunter2@mc.adobe.io/acme", "contains more than an address. Leave out user"),
         ("D365_URL", "https://org.crm.dynamics.com/api/data/v9.2", "Leave out /api/data and what follows"),
         ("CAMPAIGN_URL", "https://mc.adobe.io/acme/campaign", "Leave out /campaign and what follows"),
         ("CAMPAIGN_SFTP_PORT", "0", "is not a port"),
