@@ -1,6 +1,5 @@
 """Whatever comes from Dynamics 365 is understood or told to make no sense, and nobody's data is in what is told."""
 
-import asyncio
 import json
 from typing import Any
 
@@ -10,13 +9,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sync_assets.dataverse.batch import read_parts, row_id
-from sync_assets.dataverse.client import DataverseClient, refusal
+from sync_assets.dataverse.client import refusal
 from sync_assets.dataverse.metadata import Column, Table
 from sync_assets.dataverse.page_parser import BadPage, PageParser, has_news
 from sync_assets.dataverse.row_queries import _Decoder
-from sync_assets.errors import SyncAssetsError
 from sync_assets.http.transport import HttpError, Response
-from sync_assets_tests.property.foreign import DEEP, PEOPLE, assert_no_people, bodies, documents, objects, scalars
+from sync_assets_tests.property.foreign import DEEP, PEOPLE, assert_no_people, bodies, documents, scalars
 
 pytestmark = pytest.mark.usefixtures("no_collection")
 
@@ -121,45 +119,6 @@ def test_any_answer_to_a_batch_is_parts_or_told_to_be_none(body: bytes, content_
             assert 100 <= one.status <= 599
             row_id(one)
             assert_no_people(str(refusal(one, "contact")))
-
-
-class Told(DataverseClient):
-    """An organisation that answers with this whatever it is asked."""
-
-    def __init__(self, *answers: Any) -> None:
-        self._answers = answers
-        self._asked = 0
-
-    async def read(self, path: str, table: str = "", headers: Any = None) -> Any:
-        self._asked += 1
-        return self._answers[(self._asked - 1) % len(self._answers)]
-
-
-attribute = st.fixed_dictionaries(
-    {"LogicalName": scalars},
-    optional={
-        "AttributeType": st.sampled_from(["Boolean", "DateTime", "Picklist"]) | documents,
-        "AttributeTypeName": documents,
-        "OptionSet": documents,
-        "DateTimeBehavior": documents,
-    },
-)
-described = objects | documents | st.lists(attribute, max_size=3).map(lambda listed: {"value": listed})
-
-
-@given(st.lists(described, min_size=1, max_size=4))
-def test_any_metadata_is_understood_or_told_to_make_no_sense(answers: list[Any]) -> None:
-    questions = [
-        lambda client: client.table("contact"),
-        lambda client: client.record_count("contact"),
-        lambda client: client.who_am_i(),
-        lambda client: client.change_tracking_days(),
-    ]
-    for ask in questions:
-        try:
-            asyncio.run(ask(Told(*answers)))
-        except SyncAssetsError as error:
-            assert_no_people(str(error))
 
 
 @pytest.mark.parametrize("body", DEEP)
