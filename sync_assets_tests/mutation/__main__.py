@@ -60,7 +60,9 @@ _ON_LEDGERS = [
 ]
 _OF_RECORDS = ("record_state", "transitions", "dependencies", "rejection_reasons")
 _TESTS_OF_RECORDS = ("dependencies", "rejection_reasons", "desired_updates", "transitions")
-_TESTS_OF_DELIVERY = ("delivery", "delivery_requests", "stale_findings", "link_verification", "key_proof")
+_TESTS_OF_DELIVERY = (
+    *("delivery", "delivery_requests", "refused_attributes", "stale_findings", "link_verification", "key_proof"),
+)
 GROUPS = {
     "rules": Group([f"{_RULES}/{name}.py" for name in _OF_RECORDS],
                    [f"{_LEDGER}/rules/test_{name}.py" for name in _TESTS_OF_RECORDS]),

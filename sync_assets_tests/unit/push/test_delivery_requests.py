@@ -1,22 +1,18 @@
 """The delivery of one record as a decision table: which requests are sent, in which order, and the outcome."""
 
-import asyncio
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 
 from sync_assets.campaign.addressing import (
-    IN_UPDATES,
     KEY,
     KEY_FOUND,
     KEY_IN_URL,
     KEY_UNIQUE,
     Filter,
-    refused_in_updates,
-    taken_today,
 )
 from sync_assets.campaign.dialect import Operation
 from sync_assets.campaign.records import Records
@@ -24,9 +20,7 @@ from sync_assets.http.transport import OutcomeUnknown, Response, SignInRefused
 from sync_assets.ledger.model import Claimed, LinkTo
 from sync_assets.push import delivery
 from sync_assets.push.delivery import MAX_POSTS, Delivery, StillUnknown, deliver
-from sync_assets.push.record_links import Links, LinkTarget
-from sync_assets.runtime.parent_keys import ParentKeys
-from sync_assets_tests.unit.push.little_campaign import API, BARE, BY_KEY, LittleCampaign, absent
+from sync_assets_tests.unit.push.little_campaign import BARE, BY_KEY, LittleCampaign, absent
 
 BOILERPLATE = "RST-360011 An error has occurred - please contact your administrator."
 
@@ -425,220 +419,3 @@ async def test_the_content_of_a_request_follows_from_what_the_ledger_wants(
 ) -> None:
     await push.deliver(record)
     assert push.bodies == sent
-
-
-# --- links ---
-
-LINK = LinkTarget("cusContact", "contact", "profile", API, "externalId", required=False)
-KEYED = LinkTo("cusContact", ADA, keyed=True, parent=(1, 1))
-
-
-class LinkedPush:
-    """An order whose contact stands in Campaign under PKEY."""
-
-    def __init__(self, answers: Sequence[Answer] = (), *, links_by_key: str = "resolved") -> None:
-        self.campaign = LittleCampaign(profile="externalId", cusOrder="cusId")
-        self.campaign.links_by_key = links_by_key
-        self.pkey = self.campaign.holds("profile", ADA)
-        remaining = iter(answers)
-        self.campaign.answers = lambda operation, path: next(remaining, None)
-        self.parents = self.campaign.of("profile", KNOWN, filter=None)
-        if links_by_key == "empty":
-            self.parents.addressing.note("key_in_link", "empty")
-        self.orders = self.campaign.of("cusOrder", KNOWN, filter=None)
-        self.links = Links(
-            [LINK, replace(LINK, attribute="cusOther")], {"profile": self.parents}, ParentKeys(), self._send_again
-        )
-
-    async def _send_again(self, attribute: str) -> None: ...
-
-    async def deliver(self, operation: str = "insert", *links: LinkTo) -> Delivery:
-        payload, sent = f'{{"cusId":"{ORDER}","n":1}}', links or (KEYED,)
-        record = Claimed(1, ORDER, operation, payload, None, b"h", 0, False, sent)  # pyright: ignore[reportArgumentType]
-
-        async def key_works(*_: object) -> bool:
-            return True
-
-        return await deliver(record, self.orders, lambda: None, key_works, self.links)
-
-    def linked(self) -> dict[str, str] | None:
-        [order] = self.campaign.by_key("cusOrder", ORDER)
-        return order["cusContact"]
-
-    @property
-    def requests(self) -> str:
-        return " ".join(f"{operation} {path.split('/')[1]}" for operation, path in self.campaign.log)
-
-
-REFUSED_LINK = Response(404, {}, f"Unable to find document with path 'profile' from key '{ADA}'".encode())
-
-
-HELD_LINK = KEYED._replace(acknowledged=True)
-DEADLOCK = Response(500, {}, f"deadlock detected {ADA}".encode())
-ONCE, TWICE = "insert cusOrder", "insert cusOrder read profile insert cusOrder read cusOrder"
-
-
-@pytest.mark.parametrize(
-    ("push", "operation", "link", "result", "requests"),
-    [
-        # A record whose link by the parent's key is refused is sent once more by the PKey.
-        (LinkedPush([REFUSED_LINK]), "insert", KEYED, INSERTED, TWICE),
-        (LinkedPush([INVALID]), "insert", KEYED, ("refused", None), ONCE),
-        # One that Campaign may take later is neither sent once more nor read back.
-        (LinkedPush([DEADLOCK] * 2), "update", KEYED, ("later", None), "update cusOrder"),
-        (LinkedPush(), "update", HELD_LINK, UPDATED, "update cusOrder"),
-        # The PKey is looked up where Campaign does not resolve keys.
-        (LinkedPush(links_by_key="empty"), "update", KEYED, UPDATED, "read profile update cusOrder read cusOrder"),
-    ],
-)
-async def test_the_requests_of_a_delivery_with_a_link(
-    push: LinkedPush, operation: str, link: LinkTo, result: tuple[str, str | None], requests: str
-) -> None:
-    if operation == "update":
-        push.campaign.holds("cusOrder", ORDER)
-    delivered = await push.deliver(operation, link)
-    assert (delivered.result, delivered.operation_done) == result
-    assert push.requests == requests
-    assert "read" not in requests or push.linked() == {"PKey": push.pkey}
-
-
-@pytest.mark.parametrize(("operation", "exists"), [("insert", False), ("update", True), ("insert", True)])
-async def test_the_links_of_the_first_record_are_read_back_and_of_the_second_not(operation: str, exists: bool) -> None:
-    push = LinkedPush([TAKEN] if operation == "insert" and exists else [])
-    if exists:
-        push.campaign.holds("cusOrder", ORDER)
-    assert (await push.deliver(operation)).result == "done"
-    assert push.requests.endswith("read cusOrder read profile") or push.requests.endswith("read cusOrder")
-    push.campaign.log.clear()
-    assert (await push.deliver("update")).result == "done"
-    assert push.requests == "update cusOrder"
-
-
-async def test_a_record_that_is_made_again_is_read_back_only_if_its_links_were_not_verified() -> None:
-    push = LinkedPush()
-    await push.deliver()
-    push.campaign.records["cusOrder"].clear()
-    push.campaign.log.clear()
-    assert (await push.deliver("update", HELD_LINK)).operation_done == "inserted"
-    assert push.requests == "update cusOrder insert cusOrder"
-
-
-async def test_an_unverified_link_that_is_not_sent_is_not_read_back() -> None:
-    push = LinkedPush()
-    await push.deliver()
-    push.campaign.log.clear()
-    await push.deliver("update", KEYED, LinkTo("cusOther", ADA, keyed=True, acknowledged=True))
-    assert push.requests == "update cusOrder"
-
-
-async def test_a_link_whose_parent_campaign_lost_is_not_sent() -> None:
-    push = LinkedPush(links_by_key="empty")
-    push.campaign.records["profile"].clear()
-    delivered = await push.deliver()
-    assert delivered.result == "refused"
-    assert "no longer holds the record of profile that cusContact leads to" in (delivered.reason or "")
-    assert push.requests == "read profile"
-
-
-V8 = Response(500, {}, b"The 'zipCode' property is not valid for the 'profile' resource")
-DONE = Response(200, {}, b'{"PKey": "@ada"}')
-TODAY = taken_today()
-EMAIL, CITY = {"email": "ada@example.org"}, {"location": {"city": "Kyiv"}}
-IN_ROME = {"location": {"city": "Rome"}}
-HELD = Response(200, {}, json.dumps({"PKey": "@ada", "externalId": ADA, **IN_ROME}).encode())
-PROVEN = [V8, DONE, HELD, V8, V8]
-"""Refused with `location`, accepted without it, and refused twice with the location that Campaign holds."""
-WAYS = [EMAIL | CITY, EMAIL, None, IN_ROME, IN_ROME]
-
-
-@pytest.mark.parametrize(
-    ("answers", "operation", "known", "bodies", "result", "found"),
-    [
-        ([DONE], "update", None, [EMAIL | CITY], "done", "yes"),
-        ([DONE], "update", "no", [EMAIL], "done", "no"),
-        (PROVEN, "update", None, WAYS, "done", "no"),
-        (PROVEN, "update", "yes", WAYS, "done", "no"),
-        ([BARE, DONE, HELD, BARE, BARE], "update", None, WAYS, "done", "no"),
-        # Twice is not thrice, a value is not its attribute, and who refuses everything proves nothing.
-        ([BARE, DONE, HELD, BARE, DONE], "update", None, WAYS, "later", TODAY),
-        ([V8, DONE, HELD, DONE], "update", None, WAYS[:4], "refused", TODAY),
-        ([V8, V8], "update", None, WAYS[:2], "refused", None),
-        ([BARE, BARE], "update", None, WAYS[:2], "later", None),
-        ([V8], "update", TODAY, [EMAIL | CITY], "refused", TODAY),
-        ([BARE], "update", "yes", [EMAIL | CITY], "later", "yes"),
-        ([INVALID], "update", None, [EMAIL | CITY], "refused", None),
-        ([TAKEN, *PROVEN], "insert", None, [EMAIL | CITY, *WAYS], "done", "no"),
-        ([TAKEN, DONE], "insert", "no", [EMAIL | CITY, EMAIL], "done", "no"),
-        ([absent(ADA), DONE], "update", "no", [EMAIL, EMAIL | CITY], "done", "no"),
-    ],
-)
-async def test_an_attribute_that_campaign_refuses_in_updates_is_proven_and_left_out(
-    answers: list[Answer],
-    operation: str,
-    known: str | None,
-    bodies: list[dict[str, Any] | None],
-    result: str,
-    found: str | None,
-) -> None:
-    push = Push(answers, exists=True)
-    if known:
-        push.records.addressing.note(f"{IN_UPDATES}location", known)
-    delivered = await push.deliver(contact(operation, payload=json.dumps({"externalId": ADA} | EMAIL | CITY)))
-    assert delivered.result == result
-    sent = [body and {name: value for name, value in body.items() if name != "externalId"} for body in push.bodies]
-    assert sent == bodies
-    assert push.records.addressing.findings.get(f"{IN_UPDATES}location") == found
-
-
-@pytest.mark.parametrize("known", [True, False])
-async def test_only_an_update_whose_groups_are_not_known_to_be_taken_waits_for_a_search(known: bool) -> None:
-    push = Push([DONE], noted={f"{IN_UPDATES}location": "no"} | ({f"{IN_UPDATES}other": "yes"} if known else {}))
-    record = contact("update", payload=json.dumps(CITY | {"other": {}}))
-    async with push.records.addressing.first_update:
-        delivered = asyncio.create_task(push.deliver(record))
-        await asyncio.wait([delivered], timeout=0.2)
-        assert delivered.done() == known
-    await delivered
-    assert push.bodies == [{"other": {}}]
-
-
-async def test_an_update_that_was_refused_is_sent_again_without_an_attribute_that_was_found_meanwhile() -> None:
-    push = Push(exists=True, noted={f"{IN_UPDATES}location": "yes"})
-
-    def refused(operation: str, path: str) -> Response | None:
-        push.records.addressing.note(f"{IN_UPDATES}location", "no")
-        return V8 if "location" in push.bodies[-1] else None
-
-    push.campaign.answers = refused
-    assert (await push.deliver(contact("update", payload=json.dumps(EMAIL | CITY)))).operation_done == "updated"
-    assert push.bodies == [EMAIL | CITY, EMAIL]
-
-
-@pytest.mark.parametrize("refuses", [{"b"}, {"c", "f"}, {"a", "b", "c", "d", "e", "f", "g"}])
-async def test_before_a_record_is_rejected_without_a_reason_the_attributes_are_searched_by_halves(
-    refuses: set[str],
-) -> None:
-    """Campaign that refuses all updates is not one that refuses their attributes."""
-    values = dict.fromkeys("abcdefg", "x")
-    push = Push(exists=True)
-    push.campaign.by_key("profile", ADA)[0].update(values)
-    push.campaign.answers = lambda operation, path: (
-        BARE if operation == "update" and push.bodies[-1].keys() & refuses else None
-    )
-    delivered = await push.deliver(contact("update", payload=json.dumps(values), attempts=3))
-    all_refused = refuses == values.keys()
-    assert delivered.result == ("later" if all_refused else "done")
-    assert refused_in_updates(push.records.addressing.findings) == (() if all_refused else tuple(sorted(refuses)))
-    assert len(push.bodies) < 20
-
-
-@pytest.mark.parametrize("attempts", range(7))
-async def test_the_attributes_are_searched_at_every_third_failed_attempt(attempts: int) -> None:
-    """Each `sync` is a process of its own, which does not know that an earlier one searched in vain."""
-    values = dict.fromkeys("ab", "x")
-    push = Push(exists=True)
-    push.campaign.by_key("profile", ADA)[0].update(values)
-    push.campaign.answers = lambda operation, path: BARE if operation == "update" else None
-    delivered = await push.deliver(contact("update", payload=json.dumps(values), attempts=attempts))
-    assert delivered.result == "later"
-    assert (len(push.bodies) > 1) == (attempts in (3, 6))

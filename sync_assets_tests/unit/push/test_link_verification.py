@@ -1,29 +1,32 @@
-"""The read-back of a link that fails, or comes at another moment than usual: no conclusion, no record made twice."""
+"""The links of a delivery: how they are sent, and the read-back of the first one, which may fail or come late."""
 
 import sqlite3
 import uuid
+from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from sync_assets.campaign.addressing import KEY, KEY_FOUND, KEY_IN_URL
+from sync_assets.campaign.addressing import KEY, KEY_FOUND
 from sync_assets.campaign.client import BudgetSpent
 from sync_assets.http.transport import NotSent, OutcomeUnknown, Response
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.model import Claimed, LinkTo
-from sync_assets.push.delivery import deliver
+from sync_assets.push.delivery import Delivery, deliver
 from sync_assets.push.dispatcher import Target, push
 from sync_assets.push.record_links import KEY_IN_LINK, Links, LinkTarget
 from sync_assets.runtime.parent_keys import ParentKeys
 from sync_assets_tests.support.ledgers import capture, guid, record, row, session_of
 from sync_assets_tests.unit.ledger.linking import OPTIONAL, order, sent
 from sync_assets_tests.unit.push.little_campaign import API, BARE, LittleCampaign
+from sync_assets_tests.unit.push.test_delivery_requests import INSERTED, INVALID, KNOWN, ORDER, TAKEN, UPDATED
 
 ADA = "11111111-1111-1111-1111-111111111111"
-ORDER = "22222222-2222-2222-2222-222222222222"
 LINK = LinkTarget("cusContact", "contact", "profile", API, "externalId", required=False)
+KEYED = LinkTo("cusContact", ADA, keyed=True, parent=(1, 1))
 
 
 @pytest.fixture
@@ -31,59 +34,139 @@ def campaign() -> LittleCampaign:
     return LittleCampaign(profile="externalId", cusOrder="cusId")
 
 
-def no_guard() -> None: ...
-
-
 async def key_works(*_: object) -> bool:
     return True
 
 
-class Sent:
-    """The links of one push; `again`: links that were not kept, for which earlier records are sent again."""
+class LinkedPush:
+    """An order whose contact stands in Campaign under `pkey`.
 
-    def __init__(self, campaign: LittleCampaign, key_in_link: str | None = None) -> None:
+    again: links that were not kept, for which earlier records are sent again. fails: raised in place of that.
+    """
+
+    def __init__(self, answers: Sequence[Response] = (), *, links_by_key: str = "resolved") -> None:
+        self.campaign = LittleCampaign(profile="externalId", cusOrder="cusId")
+        self.campaign.links_by_key = links_by_key
+        self.pkey = self.campaign.holds("profile", ADA)
+        remaining = iter(answers)
+        self.campaign.answers = lambda operation, path: next(remaining, None)
+        self.parents = self.campaign.of("profile", KNOWN, filter=None)
+        self.orders = self.campaign.of("cusOrder", KNOWN, filter=None)
+        if links_by_key == "empty":
+            self.parents.addressing.note(KEY_IN_LINK, "empty")
         self.again: list[str] = []
-        found = {KEY_IN_URL: "yes"} | ({KEY_IN_LINK: key_in_link} if key_in_link else {})
-        self.parents, self.orders = campaign.of("profile", found), campaign.of("cusOrder", {KEY_IN_URL: "yes"})
         self.fails: Exception | None = None
-        self.links = Links([LINK], {"profile": self.parents}, ParentKeys(), self._send_again)
+        links = [LINK, replace(LINK, attribute="cusOther")]
+        self.links = Links(links, {"profile": self.parents}, ParentKeys(), self._send_again)
 
     async def _send_again(self, attribute: str) -> None:
         if self.fails:
             raise self.fails
         self.again.append(attribute)
 
-    async def deliver(self, operation: str = "insert", *, held: bool = False) -> Any:
-        link = LinkTo("cusContact", ADA, keyed=True, acknowledged=held, parent=(1, 1))
-        payload = f'{{"cusId":"{ORDER}"}}'
-        record = Claimed(1, ORDER, operation, payload, None, b"h", 0, False, (link,))  # pyright: ignore[reportArgumentType]
-        return await deliver(record, self.orders, no_guard, key_works, self.links)
+    async def deliver(self, operation: str = "insert", *links: LinkTo) -> Delivery:
+        payload, sent = f'{{"cusId":"{ORDER}","n":1}}', links or (KEYED,)
+        record = Claimed(1, ORDER, operation, payload, None, b"h", 0, False, sent)  # pyright: ignore[reportArgumentType]
+        return await deliver(record, self.orders, lambda: None, key_works, self.links)
 
     @property
     def finding(self) -> str | None:
         return self.parents.addressing.findings.get(KEY_IN_LINK)
 
+    def linked(self) -> dict[str, str] | None:
+        [order] = self.campaign.by_key("cusOrder", ORDER)
+        return order["cusContact"]
+
+    @property
+    def requests(self) -> str:
+        return " ".join(f"{operation} {path.split('/')[1]}" for operation, path in self.campaign.log)
+
+
+REFUSED_LINK = Response(404, {}, f"Unable to find document with path 'profile' from key '{ADA}'".encode())
+
+
+HELD_LINK = KEYED._replace(acknowledged=True)
+DEADLOCK = Response(500, {}, f"deadlock detected {ADA}".encode())
+ONCE, TWICE = "insert cusOrder", "insert cusOrder read profile insert cusOrder read cusOrder"
+
+
+@pytest.mark.parametrize(
+    ("push", "operation", "link", "result", "requests"),
+    [
+        # A record whose link by the parent's key is refused is sent once more by the PKey.
+        (LinkedPush([REFUSED_LINK]), "insert", KEYED, INSERTED, TWICE),
+        (LinkedPush([INVALID]), "insert", KEYED, ("refused", None), ONCE),
+        # One that Campaign may take later is neither sent once more nor read back.
+        (LinkedPush([DEADLOCK] * 2), "update", KEYED, ("later", None), "update cusOrder"),
+        (LinkedPush(), "update", HELD_LINK, UPDATED, "update cusOrder"),
+        # The PKey is looked up where Campaign does not resolve keys.
+        (LinkedPush(links_by_key="empty"), "update", KEYED, UPDATED, "read profile update cusOrder read cusOrder"),
+    ],
+)
+async def test_the_requests_of_a_delivery_with_a_link(
+    push: LinkedPush, operation: str, link: LinkTo, result: tuple[str, str | None], requests: str
+) -> None:
+    if operation == "update":
+        push.campaign.holds("cusOrder", ORDER)
+    delivered = await push.deliver(operation, link)
+    assert (delivered.result, delivered.operation_done) == result
+    assert push.requests == requests
+    assert "read" not in requests or push.linked() == {"PKey": push.pkey}
+
+
+@pytest.mark.parametrize(("operation", "exists"), [("insert", False), ("update", True), ("insert", True)])
+async def test_the_links_of_the_first_record_are_read_back_and_of_the_second_not(operation: str, exists: bool) -> None:
+    push = LinkedPush([TAKEN] if operation == "insert" and exists else [])
+    if exists:
+        push.campaign.holds("cusOrder", ORDER)
+    assert (await push.deliver(operation)).result == "done"
+    assert push.requests.endswith("read cusOrder read profile") or push.requests.endswith("read cusOrder")
+    push.campaign.log.clear()
+    assert (await push.deliver("update")).result == "done"
+    assert push.requests == "update cusOrder"
+
+
+async def test_a_record_that_is_made_again_is_read_back_only_if_its_links_were_not_verified() -> None:
+    push = LinkedPush()
+    await push.deliver()
+    push.campaign.records["cusOrder"].clear()
+    push.campaign.log.clear()
+    assert (await push.deliver("update", HELD_LINK)).operation_done == "inserted"
+    assert push.requests == "update cusOrder insert cusOrder"
+
+
+async def test_an_unverified_link_that_is_not_sent_is_not_read_back() -> None:
+    push = LinkedPush()
+    await push.deliver()
+    push.campaign.log.clear()
+    await push.deliver("update", KEYED, LinkTo("cusOther", ADA, keyed=True, acknowledged=True))
+    assert push.requests == "update cusOrder"
+
+
+async def test_a_link_whose_parent_campaign_lost_is_not_sent() -> None:
+    push = LinkedPush(links_by_key="empty")
+    push.campaign.records["profile"].clear()
+    delivered = await push.deliver()
+    assert delivered.result == "refused"
+    assert "no longer holds the record of profile that cusContact leads to" in (delivered.reason or "")
+    assert push.requests == "read profile"
+
 
 @pytest.mark.parametrize("resource", ["cusOrder", "profile"])
-async def test_a_read_back_that_fails_is_no_finding(campaign: LittleCampaign, resource: str) -> None:
+async def test_a_read_back_that_fails_is_no_finding(resource: str) -> None:
     """The record was taken, so its outcome is unknown: it must not count as never sent."""
-    campaign.holds("profile", ADA)
-    failing = f"{API}/{resource}/"
-    campaign.answers = lambda operation, path: BARE if operation == "read" and path.startswith(failing) else None
-    push = Sent(campaign)
+    push, failing = LinkedPush(), f"{API}/{resource}/"
+    push.campaign.answers = lambda operation, path: BARE if operation == "read" and path.startswith(failing) else None
     with pytest.raises(OutcomeUnknown):
         await push.deliver()
     assert (push.finding, push.again) == (None, [])
-    assert len(campaign.by_key("cusOrder", ORDER)) == 1
+    assert len(push.campaign.by_key("cusOrder", ORDER)) == 1
 
 
-async def test_a_link_that_is_empty_is_noted_after_the_earlier_ones_are_to_be_sent_again(
-    campaign: LittleCampaign,
-) -> None:
+async def test_a_link_that_is_empty_is_noted_after_the_earlier_ones_are_to_be_sent_again() -> None:
     """Else they stay empty for ever if the ledger fails in between."""
-    campaign.holds("profile", ADA)
-    campaign.links_by_key = "empty"
-    push = Sent(campaign)
+    push = LinkedPush()
+    push.campaign.links_by_key = "empty"
     push.fails = RuntimeError("the ledger is locked")
     with pytest.raises(RuntimeError):
         await push.deliver()
@@ -93,22 +176,20 @@ async def test_a_link_that_is_empty_is_noted_after_the_earlier_ones_are_to_be_se
     assert (push.finding, push.again) == ("empty", ["cusContact"])
 
 
-async def test_a_parent_that_campaign_lost_is_no_finding(campaign: LittleCampaign) -> None:
-    refused = Response(404, {}, f"Unable to find document with path 'profile' from key '{ADA}'".encode())
-    campaign.answers = lambda operation, path: refused if operation == "insert" else None
-    push = Sent(campaign, "resolved")
+async def test_a_parent_that_campaign_lost_is_no_finding() -> None:
+    push = LinkedPush([REFUSED_LINK])
+    push.campaign.records["profile"].clear()
+    push.parents.addressing.note(KEY_IN_LINK, "resolved")
     assert (await push.deliver()).result == "refused"
     assert push.finding == "resolved"
 
 
-async def test_a_record_that_is_made_again_is_read_back(campaign: LittleCampaign) -> None:
+async def test_a_record_that_is_made_again_is_read_back() -> None:
     """Its links count as held, as they were in the record that Campaign lost."""
-    pkey = campaign.holds("profile", ADA)
-    campaign.links_by_key = "empty"
-    push = Sent(campaign)
-    assert (await push.deliver("update", held=True)).operation_done == "inserted"
-    [made] = campaign.by_key("cusOrder", ORDER)
-    assert made["cusContact"] == {"PKey": pkey}
+    push = LinkedPush()
+    push.campaign.links_by_key = "empty"
+    assert (await push.deliver("update", HELD_LINK)).operation_done == "inserted"
+    assert push.linked() == {"PKey": push.pkey}
 
 
 ENDS = [BudgetSpent("day"), NotSent("no connection", "")]
