@@ -121,7 +121,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, help="play so many further seeds at most")
     parser.add_argument("--seed", type=int, help="play this seed only")
     parser.add_argument("--start", type=int, help="the first of the seeds, which follow each other; default: random")
-    parser.add_argument("--past", action="store_true", help="play the seeds of past failures first")
+    parser.add_argument("--past", type=int, nargs="?", const=0, help="play so many of the latest past failures first")
     parser.add_argument("--postgresql", action="store_true", help="keep the ledger in PostgreSQL instead of SQLite")
     parser.add_argument("--planted", action="store_true", help="find each planted bug, within --seconds")
     given = parser.parse_args(arguments)
@@ -130,8 +130,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         failed = 0
         if given.planted:
             return planted.find_bugs(start, given.seconds, lambda seed: not failures(scenario(seed), ledgers)[0])
-        if given.past:
-            failed += simulate(iter(past_seeds()), ledgers)
+        if given.past is not None:
+            failed += simulate(iter(past_seeds()[-given.past :]), ledgers)
         if given.seed is None:
             print(f"{'fresh ' if given.start is None else ''}seeds from {start}", flush=True)
         seeds = islice(count(start), given.seeds) if given.seed is None else iter([given.seed])
