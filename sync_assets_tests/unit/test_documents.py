@@ -223,26 +223,3 @@ def test_each_measure_of_the_security_page_names_the_tests_that_hold_it() -> Non
 )
 def test_a_citation_is_read_with_its_sections(text: str, expected: list[tuple[str, str]]) -> None:
     assert citations(text) == expected
-
-
-def test_a_bare_section_belongs_to_the_one_page_that_the_file_cites() -> None:
-    one = "Source: docs/dev/references/x.md 1.\n(section 2.4)"
-    assert bare_sections(one) == [("docs/dev/references/x.md", "2.4")]
-    assert bare_sections(f"{one} docs/dev/references/y.md 3") == [("", "2.4")]
-    assert bare_sections("(section 2.4)") == [("", "2.4")]
-    assert bare_sections(f"{OTHER_SOURCES[0]} (section 2.4)") == []
-
-
-def test_a_document_in_a_url_or_a_method_of_that_name_counts_as_no_document() -> None:
-    text = "see a/b.md, `c.md`; MetadataValue.md(text), https://example.com/d.md"
-    assert documents(text) == ["a/b.md", "c.md"]
-
-
-def test_a_module_is_named_by_a_docstring_not_by_other_texts() -> None:
-    code = '"""See a.py."""\nx = "b.py"\n"""See `c/d.py`."""\n'
-    assert modules(code) == {"a.py", "c/d.py"}
-
-
-def test_a_link_to_the_web_to_an_anchor_or_in_a_code_block_needs_no_file() -> None:
-    text = "[a](b.md#c) [d](#e) [f](https://example.com) [g]\n```\n[h](i.md)\n```\n[g]: ../j.md\n"
-    assert list(links(text)) == ["b.md", "../j.md"]
