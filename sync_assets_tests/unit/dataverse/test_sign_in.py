@@ -61,8 +61,7 @@ def sign_in_host(token: Callable[[Request], bytes], token_endpoint: str = "") ->
     return script
 
 
-@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-@pytest.mark.parametrize("scheme", ["https", "http"])
+@pytest.mark.parametrize(("status", "scheme"), [(301, "https"), (302, "http"), (307, "https"), (308, "http")])
 async def test_a_redirect_of_the_sign_in_host_does_not_get_the_secret(tmp_path: Path, status: int, scheme: str) -> None:
     for folder in ("here", "there"):
         (tmp_path / folder).mkdir()

@@ -1,12 +1,8 @@
 """Change tracking: docs/dev/references/dataverse.md 1, 7 (items 6 and 7) and the switches of 8."""
 
 from typing import Any
-from urllib.parse import urlparse
 
 import pytest
-from hypothesis import settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from sync_assets_tests.unit.sandbox.dataverse.web_api import WebApi
 
@@ -87,73 +83,3 @@ def test_switch_rows_hidden_from_the_role(api: WebApi, as_deleted: bool) -> None
     assert names(api.get(delta).rows) == (["-"] if as_deleted else [])
     assert api.get(f"contacts({contact})").status == 404
     assert api.get("contacts").rows == []
-
-
-# Injected faults
-
-
-def test_fault_wrong_host_link(api: WebApi) -> None:
-    api.faults.add({"system": "d365", "kind": "wrong_host_link", "times": 1})
-    assert urlparse(first_read(api)).netloc == "elsewhere.example"
-    assert urlparse(first_read(api)).netloc == "org.example"
-
-
-# Whatever happens, whenever it is read
-
-
-class Follower(RuleBasedStateMachine):
-    """A client that follows the feed page by page, while others write: at the end of a delta it has what D365 has."""
-
-    @initialize()
-    def start(self) -> None:
-        self.api = WebApi()
-        self.seen: dict[str, str] = {}
-        self.link: str = QUERY
-        self.complete = False
-
-    @rule(name=st.text("ab", min_size=1, max_size=3))
-    def create(self, name: str) -> None:
-        self.api.new(firstname=name)
-
-    @rule(data=st.data(), name=st.text("cd", min_size=1, max_size=3))
-    def change(self, data: st.DataObject, name: str) -> None:
-        if ids := self.api.org.stores["contact"].ids():
-            self.api.patch(f"contacts({data.draw(st.sampled_from(ids))})", {"firstname": name})
-
-    @rule(data=st.data())
-    def delete(self, data: st.DataObject) -> None:
-        if ids := self.api.org.stores["contact"].ids():
-            self.api.delete(f"contacts({data.draw(st.sampled_from(ids))})")
-
-    @rule(size=st.integers(1, 3))
-    def read_a_page(self, size: int) -> None:
-        document = self.api.get(self.link, f"{TRACK},odata.maxpagesize={size}").json
-        assert len(document["value"]) <= size
-        for item in document["value"]:
-            if item.get("reason") == "deleted":
-                self.seen.pop(item["id"], None)
-            else:
-                self.seen[item["contactid"]] = item["firstname"]
-        self.link = document.get("@odata.nextLink") or document["@odata.deltaLink"]
-
-    @invariant()
-    def nothing_is_missed(self) -> None:
-        """Checked on a copy of what is known, so that the machine's own reading goes on where it was."""
-        if not hasattr(self, "api"):
-            return
-        seen, link = dict(self.seen), self.link
-        for _ in range(2):  # the rest of the read under way, and the delta after it
-            pages, delta = self.api.pages(link, TRACK)
-            for item in (item for page in pages for item in page):
-                if item.get("reason") == "deleted":
-                    seen.pop(item["id"], None)
-                else:
-                    seen[item["contactid"]] = item["firstname"]
-            assert delta is not None
-            link = delta
-        rows = self.api.get(QUERY).rows
-        assert seen == {row["contactid"]: row["firstname"] for row in rows}
-
-
-TestFollower = Follower.TestCase
-TestFollower.settings = settings(max_examples=15, stateful_step_count=25, deadline=None)
