@@ -13,12 +13,10 @@ from sync_assets_tests.support.ledgers import (
     hash_of,
     many,
     payload_of,
-    push,
     record,
     row,
     session_of,
     settle,
-    stored,
 )
 
 
@@ -34,24 +32,6 @@ def test_done_settles_the_record_and_erases_the_payload(ledger: Ledger, clock: C
     assert (anna.payload, anna.update_payload, anna.session) == (None, None, None)
     assert ledger.reports.counts()["contact"].synced == 1
     assert claim(ledger) == []
-
-
-def test_done_for_an_older_state_leaves_the_newer_one_pending(ledger: Ledger) -> None:
-    capture(ledger, row("anna"))
-    one = claim_one(ledger)
-    capture(ledger, row("anna", "b"))
-    assert settle(ledger, "done", one) == result(pending=1)
-    assert record(ledger, "anna").acked_hash == hash_of("a")
-    one = claim_one(ledger)
-    assert (one.operation, one.payload, one.outcome_unknown) == ("update", '{"value":"b"}', False)
-
-
-def test_a_done_delete_removes_the_record(ledger: Ledger) -> None:
-    capture(ledger, row("anna"))
-    push(ledger)
-    capture(ledger, deleted=["anna"])
-    assert settle(ledger, "done", claim_one(ledger)) == result(removed=1)
-    assert stored(ledger) == {}
 
 
 def test_refused_fails_the_record_with_the_reason_and_keeps_what_to_send(ledger: Ledger, clock: Clock) -> None:
@@ -76,13 +56,6 @@ def test_later_waits_for_its_time(ledger: Ledger, clock: Clock) -> None:
     assert (one.attempts, one.outcome_unknown) == (1, False)
 
 
-def test_a_record_given_back_unsent_was_no_attempt(ledger: Ledger) -> None:
-    capture(ledger, row("anna"))
-    one = claim_one(ledger)
-    ledger.claims.acknowledge(session_of(ledger, "worker"), [Outcome(one.seq, "later", one.hash)], {})
-    assert claim_one(ledger).attempts == 0
-
-
 def test_an_outcome_of_a_record_that_the_owner_does_not_hold_is_lost(ledger: Ledger) -> None:
     capture(ledger, row("anna"))
     one = claim_one(ledger, "first")
@@ -93,14 +66,6 @@ def test_an_outcome_of_a_record_that_the_owner_does_not_hold_is_lost(ledger: Led
         claims_lost=1
     )
     assert ledger.reports.counts()["contact"].pending == 1
-
-
-def test_an_outcome_counts_once(ledger: Ledger) -> None:
-    capture(ledger, row("anna"))
-    one = claim_one(ledger)
-    settle(ledger, "done", one)
-    assert settle(ledger, "refused", one, reason="no") == result(claims_lost=1)
-    assert record(ledger, "anna").state == State.SYNCED
 
 
 def test_retry_makes_refused_records_pending_again(ledger: Ledger, clock: Clock) -> None:

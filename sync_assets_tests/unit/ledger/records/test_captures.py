@@ -44,15 +44,6 @@ def test_a_new_row_is_pending_with_its_payload(ledger: Ledger, clock: Clock) -> 
     assert ledger.reports.backlog("contact") == 1
 
 
-def test_an_unchanged_row_writes_nothing(ledger: Ledger, clock: Clock) -> None:
-    capture(ledger, row("anna"), row("bert"))
-    push(ledger)
-    before = stored(ledger)
-    clock.advance(60)
-    assert capture(ledger, row("anna"), row("bert")) == result(unchanged=2, version=2)
-    assert stored(ledger) == before
-
-
 def test_a_change_of_a_field_that_is_only_inserted_counts_until_the_insert(ledger: Ledger) -> None:
     capture(ledger, row("anna", insert_only="1990"))
     assert capture(ledger, row("anna", insert_only="1991")) == result(changed=1, version=2)
@@ -77,10 +68,6 @@ def test_a_row_that_the_transform_refuses_fails_with_its_reason(ledger: Ledger, 
     assert (reject.id, reject.reason, reject.since) == (guid("anna"), "email: 300 characters", clock.now)
     assert not reject.retryable
     assert claim(ledger) == []
-
-
-def test_deletes_of_rows_never_seen_are_ignored(ledger: Ledger) -> None:
-    assert capture(ledger, deleted=["nobody"]) == result(ignored_deletes=1, version=1)
 
 
 def test_a_row_deleted_before_it_was_sent_is_forgotten(ledger: Ledger) -> None:
