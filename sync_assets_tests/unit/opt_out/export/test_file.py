@@ -15,7 +15,7 @@ import pytest
 
 from sync_assets.opt_out.export.cells import valid_schema
 from sync_assets.opt_out.export.file import Layout, file_order, time_in_name
-from sync_assets_tests.support.export_files import EMAIL, HEADER, NOW, SECRET, TIME, Told, guid, row, text
+from sync_assets_tests.support.export_files import EMAIL, HEADER, NOW, TIME, Told, guid, row, text
 from sync_assets_tests.support.sandbox_process import SandboxProcess
 
 
@@ -72,34 +72,9 @@ def test_values_and_times_are_typed() -> None:
     assert told.reader.date_layout == "xml"
 
 
-@pytest.mark.parametrize(("value", "meant"), [(" YES ", True), ("True", True), ("1", True), ("0", False), ("nO", False),
-                                              ("FALSE", False), (" ", None)])  # fmt: skip
-def test_booleans_are_written_in_many_ways_and_an_empty_one_says_nothing(value: str, meant: bool | None) -> None:
-    assert [one[0] for one in Told(text(row(1, value))).values] == [meant]
-
-
-def test_a_header_alone_is_a_file_without_rows() -> None:
-    told = Told(text())
-    assert (told.rows, told.reader.date_layout, told.reader.warnings) == (0, None, [])
-
-
 def test_profiles_without_a_key_are_counted_and_are_not_bad_whatever_stands_in_them() -> None:
     told = Told(text(row(1), f",1,{TIME}", " ,?,?", row(2)))
     assert (told.ids, told.foreign, told.bad, told.rows) == ([1, 2], 2, {}, 4)
-
-
-def test_other_columns_are_ignored_even_if_they_stand_twice() -> None:
-    header = f"note,{HEADER},note,blackListPhone"
-    told = Told(text(f"{SECRET},{row(1)},{SECRET},?", header=header))
-    assert told.ids == [1]
-    assert told.good.columns == ["line", "id", "blackListEmail", "blackListEmailLastModified"]
-
-
-def test_the_other_spelling_of_attributes_is_understood() -> None:
-    header = "externalId, denyListEmail ,denyListEmailLastModified"
-    told = Told(text(row(1), header=header))
-    assert told.values == [(True, datetime(2026, 11, 23, 6, tzinfo=UTC))]
-    assert told.reader.warnings == []
 
 
 def test_times_that_are_missing_are_unknown_and_a_warning() -> None:
