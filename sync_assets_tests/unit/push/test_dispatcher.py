@@ -1,5 +1,6 @@
 """Push against the sandbox's Campaign: what it sends, what that costs, and that nothing is lost or doubled."""
 
+import json
 from collections import Counter
 from typing import Any
 
@@ -36,6 +37,33 @@ async def test_a_first_load_costs_one_insert_each_and_no_read_and_a_second_push_
     again = await bench.push()
     assert (again.done, dict(again.calls)) == (0, {})
     assert bench.admin.journal("campaign") == []
+
+
+async def test_foreign_profiles_stay_byte_for_byte_as_they_are(bench: Bench):
+    pkeys = bench.admin.add_profiles(
+        {"firstName": "Ada", "lastName": "Byron0", "email": "ada0@example.com"}, {"email": "x@example.com"}
+    )
+
+    def foreign() -> str:
+        return json.dumps([p for p in bench.admin.dump_campaign() if p["PKey"] in pkeys])
+
+    before = foreign()
+    payloads = await first_load(bench, 20)
+    bench.capture({id_: payload | {"phone": "1"} for id_, payload in payloads.items()}, deleted=tuple(payloads)[:5])
+    await bench.push()
+    assert foreign() == before
+
+
+async def test_a_hand_made_profile_that_carries_our_id_is_updated_not_doubled(bench: Bench):
+    payloads = people(2)
+    theirs, ours = payloads
+    bench.admin.add_profiles({"externalId": theirs, "firstName": "Someone", "phone": "kept"})
+    bench.capture(payloads)
+    result = await bench.push()
+    assert (result.inserted, result.updated, dict(result.calls)) == (1, 1, calls(insert=2, update=1))
+    (profile,) = bench.profiles([theirs])[theirs]
+    assert (profile["firstName"], profile["phone"]) == ("Ada", "kept")
+    assert len(bench.profiles([ours])[ours]) == 1
 
 
 @pytest.mark.parametrize(
