@@ -145,18 +145,21 @@ class History:
         The id is not in the copy and of no row in scope, or of an orphan: the rebuild counts the record as unknown and
         leaves it.
         """
-        contract = self.contracts[record[0]]
-        lookups = [f"_{link.column}_value" for link in contract.links if link.required]
-
-        def has_left(row: Row | None) -> bool:
-            return row is None or not contract.passes(row) or any(row[lookup] is None for lookup in lookups)
-
-        requests = self.writes.get((contract.table.resource, record[1]), ())
+        requests = self.writes.get((self.contracts[record[0]].table.resource, record[1]), ())
         inserted = min((one.sent.n for one in requests if one.method == "POST"), default=0)
         return any(
-            copied.n < inserted < moment.n and any(map(has_left, self.rows(record, moment.at, moment.n)))
+            copied.n < inserted < moment.n
+            and any(self._has_left(record[0], row, moment.n) for row in self.rows(record, moment.at, moment.n))
             for copied, moment in self.seen.restored
         )
+
+    def _has_left(self, table: str, row: Row | None, n: int) -> bool:
+        """Return True if the row is not in scope, or was an orphan before event `n`."""
+        contract = self.contracts[table]
+        if row is None or not contract.passes(row):
+            return True
+        required = [(link.parent, row[f"_{link.column}_value"]) for link in contract.links if link.required]
+        return any(id_ is None or self._has_left(parent, self.row((parent, id_), n), n) for parent, id_ in required)
 
     def parents_ever(self, record: Id, until: int | None = None) -> set[tuple[Link, Id]]:
         """Return all that the lookups of a row named, before event `until` if it is given."""
