@@ -1,0 +1,147 @@
+"""Links that do not apply updates, and links that are mapped no more, again, or otherwise, by example."""
+
+from dataclasses import replace
+
+import pytest
+import sqlalchemy as sa
+
+from sync_assets.ledger import Ledger
+from sync_assets.ledger.model import BlockReason, LinkSpec, LinkTo
+from sync_assets_tests.support.ledgers import capture, claim, claim_one, guid, linked, row
+from sync_assets_tests.unit.ledger.linking import (
+    KEPT,
+    LOOSE,
+    NEEDED,
+    ONCE,
+    OPTIONAL,
+    answer,
+    in_campaign,
+    links_of,
+    order,
+    orphaned,
+    sent,
+    waits,
+)
+
+# Links that do not apply updates
+
+
+@pytest.mark.parametrize("required", [True, False])
+def test_a_link_without_updates_follows_the_lookup_until_the_insert_and_on_a_replay(
+    ledger: Ledger, required: bool
+) -> None:
+    once = replace(ONCE, required=required)
+    capture(ledger, row("anna"), row("bert"))
+    sent(ledger)
+    order(ledger, "anna", link=once)
+    order(ledger, "bert", link=once)
+    child = claim_one(ledger, table="order")
+    assert (child.operation, links_of(child)) == ("insert", (LinkTo("cusContact", guid("bert"), True),))
+    answer(ledger, "done", child)
+    for complete in (False, True):  # a change, and the last page of a full read
+        order(ledger, "anna", link=once, complete=complete)
+        assert claim(ledger, table="order") == []
+    order(ledger, "anna", link=once, resend=True)
+    child = claim_one(ledger, table="order")
+    assert (child.operation, links_of(child)) == ("update", (LinkTo("cusContact", guid("anna"), True),))
+
+
+@pytest.mark.parametrize("moved", [False, True])
+@pytest.mark.parametrize(("kept", "operations"), [(True, []), (False, ["delete"])])
+def test_an_orphan_without_updates_is_kept_or_deleted_like_others_and_takes_another_parent(
+    ledger: Ledger, kept: bool, operations: list[str], moved: bool
+) -> None:
+    """Also one whose row got another parent before: Campaign has it linked to the first one."""
+    link = replace(ONCE, keep_orphans=kept)
+    capture(ledger, row("bert"))
+    in_campaign(ledger, link)
+    if moved:
+        order(ledger, "bert", link=link)
+    capture(ledger, deleted=["anna"])
+    assert sent(ledger, "order") == operations
+    assert sent(ledger) == ["delete"]
+    assert orphaned(ledger, "order")
+    order(ledger, "bert", link=link)
+    if kept:
+        assert waits(ledger, "order", BlockReason.REFETCH_REQUIRED)
+        order(ledger, "bert", link=link)
+    assert sent(ledger, "order") == (["update"] if kept else ["insert"])
+
+
+# Other configurations
+
+
+def read_in_full(ledger: Ledger, *links: LinkSpec, contact: str | None = None, value: str = "b") -> None:
+    """The orders under a changed mapping."""
+    feed = ledger.feeds.feed("order")
+    assert feed is not None
+    ledger.feeds.reset_feed("order", feed.version)
+    page = linked([row("order", value)], **{link.attribute: [contact] for link in links})
+    capture(ledger, page=page, table="order", links=links, complete=True)
+
+
+@pytest.mark.parametrize("links", [[], [replace(ONCE, attribute="cusOther", required=False)]], ids=["none", "another"])
+def test_a_link_that_is_configured_no_more_ties_no_more(ledger: Ledger, links: list[LinkSpec]) -> None:
+    in_campaign(ledger)
+    capture(ledger, deleted=["anna"])
+    assert waits(ledger, "anna", BlockReason.CHILDREN_PENDING)
+    read_in_full(ledger, *links)
+    assert sent(ledger) == ["delete"]
+    assert [one.operation for one in claim(ledger, table="order")] == ["update"]
+
+
+@pytest.mark.parametrize("link", [OPTIONAL, LOOSE], ids=["optional", "loose"])
+def test_a_link_that_is_mapped_again_is_that_of_records_out_of_scope_too(ledger: Ledger, link: LinkSpec) -> None:
+    in_campaign(ledger, link)
+    read_in_full(ledger)
+    sent(ledger, "order")
+    capture(ledger, out_of_scope=[guid("order")], table="order")
+    feed = ledger.feeds.feed("order")
+    assert feed is not None
+    ledger.feeds.reset_feed("order", feed.version)
+    capture(ledger, table="order", page=linked([], cusContact=[]), links=[link], complete=True)
+    with ledger.database.read() as connection:
+        assert connection.execute(sa.text("SELECT parent_table FROM sync_link")).scalars().all() == ["contact"]
+
+
+@pytest.mark.parametrize(
+    ("link", "result", "contact", "parents"),
+    [
+        (OPTIONAL, "done", None, [None]),
+        (OPTIONAL, "done", "anna", []),
+        (OPTIONAL, "done", "bert", ["bert"]),
+        (OPTIONAL, "unknown", "anna", ["anna"]),  # an earlier request may have linked it to another parent
+        (replace(ONCE, required=False), "done", None, []),
+        (replace(ONCE, required=False), "done", "bert", []),
+        (KEPT, "done", "bert", ["bert"]),
+    ],
+)
+def test_a_link_that_is_mapped_again_is_compared_with_the_one_that_campaign_holds(
+    ledger: Ledger, link: LinkSpec, result: str, contact: str | None, parents: list[str | None]
+) -> None:
+    capture(ledger, row("bert"))
+    in_campaign(ledger, link)
+    order(ledger, "anna", "b", link=link)
+    answer(ledger, result, claim_one(ledger, table="order"))
+    read_in_full(ledger, value="c")
+    stored = ledger.stored.stored_record("order", guid("order"))
+    assert stored is not None
+    assert stored.links == ()
+    assert sent(ledger, "order") == ["update"]
+    read_in_full(ledger, link, contact=contact, value="c")
+    to_send = [link.id for link in claim_one(ledger, table="order").links if not link.acknowledged]
+    assert to_send == [name and guid(name) for name in parents]
+
+
+@pytest.mark.parametrize("link", [NEEDED, KEPT])
+def test_a_required_link_that_is_mapped_again_and_leads_nowhere_orphans_the_record(
+    ledger: Ledger, link: LinkSpec
+) -> None:
+    in_campaign(ledger, link)
+    read_in_full(ledger)
+    assert sent(ledger, "order") == ["update"]
+    read_in_full(ledger, link)
+    assert orphaned(ledger, "order")
+    assert sent(ledger, "order") == []  # `anna`, to whom Campaign links it, stays
+    capture(ledger, deleted=["anna"])
+    assert sent(ledger, "order") == ([] if link.keep_orphans else ["delete"])
