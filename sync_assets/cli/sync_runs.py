@@ -99,11 +99,15 @@ def _parents_with_news(
 
     A child whose parent was created after the parent's table was captured counts as orphaned until then.
     """
-    linked = {link.table for config in [*tables, *beyond] if config.table not in quiet for link in config.links}
+    own = [*tables, *beyond]
+    linked = {link.table for config in own if config.table not in quiet for link in config.links}
+    if not linked:
+        return
     with closing(FeedPoller(runtime)) as poller:
         for config in reversed(runtime.config.in_link_order):
-            passed = config in [*tables, *beyond] and config.table not in failures
-            if config.table not in linked or not passed or _in_maintenance(runtime, config):
+            if config.table not in linked or config not in own:
+                continue
+            if config.table in failures or _in_maintenance(runtime, config):
                 continue
             with suppress(SyncAssetsError):  # its next capture reports the problem
                 if poller.poll([config]).news:

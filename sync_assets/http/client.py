@@ -21,6 +21,7 @@ from sync_assets.http.retry import (
     LOST_BEHIND_GATEWAY,
     PATIENCE,
     RETRY_STATUS,
+    Outage,
     Throttle,
     backoff,
     retry_after,
@@ -41,11 +42,6 @@ from sync_assets.http.transport import (
 
 _log = logging.getLogger(__name__)
 
-ANOTHER_OUTAGE = 180.0
-"""Seconds after a failure's next attempt was due, from which on a further failure counts as the first of an outage.
-
-More than a table whose system is silent takes to fail: 60 s without an answer, after 30 s of looking for the cause.
-"""
 LOG_SECONDS = 30.0
 """Seconds between two log lines that say that a system does not answer."""
 
@@ -108,9 +104,7 @@ class Endpoint:
     before `Unavailable` (or the last connection error) is raised. timeout: seconds between two pieces of a response.
     limits: of a whole response. observer: of all requests.
 
-    failures: by system, the first failure since its last answer, from which `patience` counts, and when the request of
-    the last one was due again (monotonic clock). The endpoints of a process share them, so that an outage costs the
-    patience once, not once for each table.
+    outage: of the system; a process sets that which its endpoints share.
     """
 
     def __init__(
@@ -133,7 +127,7 @@ class Endpoint:
         self.pause = Throttle()
         self.patience = patience
         self.observer = observer
-        self.failures: dict[str, tuple[float, float]] = {}
+        self.outage = Outage()
         self._tokens = tokens
         self._transient = transient
         self._origin = origin(self.base_url)
@@ -218,7 +212,7 @@ class Endpoint:
                     await self._tokens.renew(token)
                     continue
                 if not self._transient(answer):
-                    self.failures.pop(self.name, None)
+                    self.outage.end()
                     return answer
                 if answer.status in LOST_BEHIND_GATEWAY and not repeat:
                     raise OutcomeUnknown(f"{self.name}'s gateway got no answer ({answer.status}).")
@@ -228,13 +222,11 @@ class Endpoint:
                 )
             attempt += 1
             now = time.monotonic()
-            first, due = self.failures.get(self.name, (now, now))
-            first = first if now - due < ANOTHER_OUTAGE else now
-            repeat_until = min(give_up_at, first + patience)
-            is_over = now + wait > repeat_until
-            self.failures[self.name] = (min(first, now - patience), now) if is_over else (first, now + wait)
-            if is_over:
+            repeat_until = min(give_up_at, self.outage.begin(now) + patience)
+            if now + wait > repeat_until:
+                self.outage.give_up(now, patience)
                 raise failure
+            self.outage.due = now + wait
             self._tell_of_waiting(failure, repeat_until)
             _log.debug(
                 "A request is repeated",

@@ -27,6 +27,11 @@ POLL_PATIENCE = 8.0
 """The same of a poll of a change feed: the next poll is soon."""
 PAGE_PATIENCE = 90.0
 """The same of a page that gets no answer, or a gateway's answer: about two timeouts. Then a smaller one is tried."""
+ANOTHER_OUTAGE = 180.0
+"""Seconds after a failure's next attempt was due, from which on a further failure counts as the first of an outage.
+
+More than a table whose system is silent takes to fail: 60 s without an answer, after 30 s of looking for the cause.
+"""
 PAGE_TRIES = 3
 """Tries of a page that Dynamics 365 answers with status 500."""
 UPDATE_TRIES = 4
@@ -63,6 +68,31 @@ def backoff(attempt: int, asked: float | None = None) -> float:
     if asked is not None:
         return asked + random.uniform(0, 0.25)  # noqa: S311
     return min(30.0, 0.5 * 2 ** min(attempt, 10)) * random.uniform(0.7, 1.3)  # noqa: S311
+
+
+class Outage:
+    """Since when a system fails, shared by the endpoints of a process: an outage costs the patience once.
+
+    since: the first failure since the system's last answer. due: when the request that failed last is to be repeated.
+    Both by the monotonic clock.
+    """
+
+    def __init__(self) -> None:
+        self.end()
+
+    def end(self) -> None:
+        """Count an answer."""
+        self.since = self.due = float("-inf")
+
+    def begin(self, now: float) -> float:
+        """Count a failure; return when the outage that it belongs to began."""
+        if now - self.due >= ANOTHER_OUTAGE:
+            self.since = now
+        return self.since
+
+    def give_up(self, now: float, patience: float) -> None:
+        """Let no request with this patience be repeated until the system answers."""
+        self.since, self.due = min(self.since, now - patience), now
 
 
 class Throttle:

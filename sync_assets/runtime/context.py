@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from sync_assets.config.environment import Settings
 from sync_assets.config.installation import Installation
 from sync_assets.config.loader import load_config
+from sync_assets.http.retry import Outage
 from sync_assets.http.transport import ssl_context
 from sync_assets.runtime import systems
 from sync_assets.runtime.listed_keys import ListedKeys
@@ -78,7 +79,8 @@ class Runtime:
     _ledger_checked: bool = False
     _organisation_checked: bool = False
     _campaign_noted: bool = False
-    _failures: dict[str, tuple[float, float]] = field(default_factory=dict[str, tuple[float, float]])
+    _d365_outage: Outage = field(default_factory=Outage)
+    _campaign_outage: Outage = field(default_factory=Outage)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @cached_property
@@ -273,7 +275,7 @@ class Runtime:
         from sync_assets.dataverse.client import DataverseClient  # noqa: PLC0415
 
         client = DataverseClient(self.settings.d365().url, self._d365_tokens, context=self._trusted)
-        client.endpoint.failures = self._failures
+        client.endpoint.outage = self._d365_outage
         try:
             if not self.any_ledger and not self._organisation_checked:  # one request per process
                 ledger = await asyncio.to_thread(lambda: self.ledger)
@@ -301,7 +303,7 @@ class Runtime:
             connections=self.config.guardrails.concurrency,
             admission=limits.admitted,
         )
-        client.endpoint.failures = self._failures
+        client.endpoint.outage = self._campaign_outage
         try:
             yield client
         finally:

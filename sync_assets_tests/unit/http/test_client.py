@@ -239,7 +239,7 @@ async def test_a_system_that_did_not_answer_for_the_patience_is_not_waited_for_a
     answers = [answer(502)]
     bench = await start(lambda request: answers[-1])
     first, second = bench.endpoint, bench.open(patience=1)
-    first.patience, second.failures = 1, first.failures
+    first.patience, second.outage = 1, first.outage
     with pytest.raises(Unavailable):
         await first.send("GET", "x")
     before = len(bench.arrived())
@@ -254,13 +254,13 @@ async def test_a_system_that_did_not_answer_for_the_patience_is_not_waited_for_a
         await first.send("GET", "x")
     assert len(bench.arrived()) == before + 2
     # The next table's request, of a system that is silent: it failed for another minute.
-    first.failures["Campaign"] = (time.monotonic() - 220, time.monotonic() - 95)
+    first.outage.since, first.outage.due = time.monotonic() - 220, time.monotonic() - 95
     before = len(bench.arrived())
     with pytest.raises(Unavailable):
         await second.send("GET", "x")
     assert len(bench.arrived()) == before + 1
     # An hour later: no answer has ended that outage, but this is another one.
-    first.failures["Campaign"] = (time.monotonic() - 3601, time.monotonic() - 3600)
+    first.outage.since, first.outage.due = time.monotonic() - 3601, time.monotonic() - 3600
     before = len(bench.arrived())
     with pytest.raises(Unavailable):
         await second.send("GET", "x")
