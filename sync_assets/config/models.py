@@ -125,8 +125,8 @@ class Link(Model):
     cardinality: Literal["one", "zero_or_one"] = "one"
     """`one`: the child waits for its parent. `zero_or_one`: it is sent without a parent, and linked later."""
     orphans: Literal["keep", "delete"] | None = None
-    """Once the parent of a child with cardinality `one` is gone for good: `keep` leaves the child in Campaign, `delete`
-    deletes the child there. Default: `delete` if the table has `apply_deletes: true`, else `keep`."""
+    """An orphan is a child whose parent is gone for good, although cardinality is `one`. `keep` leaves orphans in
+    Campaign, `delete` deletes them there. Default: `delete` if the table has `apply_deletes: true`, else `keep`."""
 
 
 Replacements = dict[Any, Annotated[Any, AfterValidator(plain)]]
