@@ -2,8 +2,8 @@
 
 Campaign may name no attribute, another one, or refuse a value and not the attribute. So an attribute counts as refused
 only if an update with it was refused, one without it was accepted, and one with nothing but the value that Campaign
-holds already was refused twice. The finding is stored with the resource (`Addressing.note`), and later updates leave
-the attribute out; inserts send it.
+holds already (of a truth value: the one wanted) was refused twice. The finding is stored with the resource
+(`Addressing.note`), and later updates leave the attribute out; inserts send it.
 
 The number of calls is bounded: one search at a time, SEARCHES in a push, CALLS in a search, each attribute once a day.
 After an error without a reason only a group, such as `location`, is suspected at once, and once in a push; all others
@@ -118,7 +118,10 @@ class _NotFound(Exception):
 
 @dataclass(slots=True)
 class _Trial:
-    """Updates with values that Campaign's record holds already: they change nothing, and no value is to blame."""
+    """Updates with values that Campaign's record holds already: they change nothing, and no value is to blame.
+
+    A truth value is sent as wanted: the one that was read may be an opt-out that the person changed since then.
+    """
 
     id: str
     records: Records
@@ -157,6 +160,6 @@ class _Trial:
     def _value(self, name: str) -> Any:
         held, sent = self.held.get(name), msgspec.json.decode(self.form).get(name)
         if not isinstance(sent, dict):
-            return held
+            return sent if isinstance(sent, bool) else held
         parts: dict[str, Any] = held if isinstance(held, dict) else {}
         return {part: value for part in sent if (value := parts.get(part)) is not None} or sent

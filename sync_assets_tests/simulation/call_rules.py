@@ -304,7 +304,8 @@ def _is_trial(history: History, contract: Contract, record: Id, request: Request
     shown = [one for one in history.about(resource, record[1]) if one.method == "GET" and one.sent.n < request.sent.n]
     if request.method != "PATCH" or not (writes and shown) or writes[-1].acknowledged:
         return False
-    names = names_of(request.body, contract.table.attributes)
+    opt_outs = {pair.attribute for pair in contract.opt_outs}  # sent as wanted, and judged by opt_out_rules.py
+    names = set(names_of(request.body, contract.table.attributes)) - opt_outs
     return any(
         all(attribute_of(held, name) == attribute_of(request.body, name) for name in names)
         for held in history.with_key(resource, record[1], shown[-1].first.handled.n)

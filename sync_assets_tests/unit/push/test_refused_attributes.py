@@ -120,3 +120,14 @@ async def test_the_attributes_are_searched_at_every_third_failed_attempt(attempt
     delivered = await push.deliver(contact("update", payload=json.dumps(values), attempts=attempts))
     assert delivered.result == "later"
     assert (len(push.bodies) > 1) == (attempts in (3, 6))
+
+
+@pytest.mark.parametrize("opted_out", [True, False])
+async def test_a_search_writes_no_opt_out_that_campaign_held_a_moment_ago(opted_out: bool) -> None:
+    values = {"firstName": "Ada", "blackListEmail": opted_out}
+    push = Push(exists=True)
+    push.campaign.by_key("profile", ADA)[0].update(firstName="Eva", blackListEmail=not opted_out)
+    push.campaign.answers = lambda operation, path: BARE if operation == "update" else None
+    await push.deliver(contact("update", payload=json.dumps(values), attempts=3))
+    assert [body["blackListEmail"] for body in push.bodies if body and "blackListEmail" in body] == [opted_out] * 4
+    assert {"firstName": "Eva"} in push.bodies
