@@ -222,10 +222,11 @@ def settle(
     reason: str | None = None,
     retry_after: float | None = None,
 ) -> AcknowledgeResult:
-    """Acknowledge all claimed records with the same outcome."""
+    """Acknowledge all claimed records with the same outcome; an unknown one is that of a write without an answer."""
+    unanswered = result == "unknown"
     return ledger.claims.acknowledge(
         session_of(ledger, owner),
-        [Outcome(one.seq, result, one.hash, reason, retry_after, one.links) for one in claimed],
+        [Outcome(one.seq, result, one.hash, reason, retry_after, one.links, unanswered=unanswered) for one in claimed],
         {},
     )
 

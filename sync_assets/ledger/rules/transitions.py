@@ -252,8 +252,7 @@ def after_outcome(record: RecordState, outcome: Outcome, *, now: int, horizon: i
         acked, resend = record.acked_hash, min(record.resend, 1)
         # A request that was not processed had no effect, so the column gets the value it had before the claim.
         outcome_unknown = 1 if outcome.result == "unknown" or record.outcome_unknown == 2 else 0
-    unanswered = outcome.unanswered or (outcome.result == "unknown" and record.unknown_until is None)
-    unknown_until = now + horizon if unanswered else record.unknown_until
+    unknown_until = now + horizon if outcome.unanswered else record.unknown_until
     answered = record._replace(
         acked_hash=acked, outcome_unknown=outcome_unknown, unknown_until=unknown_until, resend=resend
     )

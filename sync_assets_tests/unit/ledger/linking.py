@@ -37,10 +37,11 @@ def line(ledger: Ledger, order: str | None) -> None:
     capture(ledger, page=page, table="line", links=[LinkSpec("cusOrder", "order")])
 
 
-def answer(ledger: Ledger, result: Any, *claimed: Claimed, **rest: Any) -> None:
+def answer(ledger: Ledger, result: Any, *claimed: Claimed, **more: Any) -> None:
+    more = {"unanswered": result == "unknown"} | more
     ledger.claims.acknowledge(
         session_of(ledger, "worker"),
-        [Outcome(one.seq, result, one.hash, "why", links=one.links, **rest) for one in claimed],
+        [Outcome(one.seq, result, one.hash, "why", links=one.links, **more) for one in claimed],
     )
 
 

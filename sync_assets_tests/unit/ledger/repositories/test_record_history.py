@@ -36,7 +36,8 @@ def told(ledger: Ledger, **which: Any) -> list[tuple[str, str, str, str | None]]
 
 def answer(ledger: Ledger, result: Any, operation: Any, reason: str | None = None) -> None:
     one = claim_one(ledger)
-    outcome = Outcome(one.seq, result, one.hash, reason, links=one.links, operation=operation)
+    unanswered = result == "unknown"
+    outcome = Outcome(one.seq, result, one.hash, reason, links=one.links, operation=operation, unanswered=unanswered)
     ledger.claims.acknowledge(session_of(ledger, "worker"), [outcome])
 
 

@@ -298,7 +298,12 @@ def stored(state: State, acked: bytes | None, outcome_unknown: int = 0, **more: 
         ),
         (
             stand(NEW, UNDER_WAY),
-            UNKNOWN,
+            UNKNOWN,  # each write was answered, and only a read was not: nothing can take effect later
+            stored(PENDING, None, 1, reason="cut", attempts=3, not_before=SOON),
+        ),
+        (
+            stand(NEW, UNDER_WAY),
+            UNKNOWN._replace(unanswered=True),
             stored(PENDING, None, 1, reason="cut", attempts=3, not_before=SOON, unknown_until=LATE),
         ),
         (stand(NEW, UNDER_WAY), NOT_SENT, stored(PENDING, None, reason="no reason given", attempts=2)),
