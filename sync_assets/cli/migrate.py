@@ -23,7 +23,7 @@ from sync_assets.cli.sync import sync, unfinished_text
 from sync_assets.commands import migration_steps, terminal
 from sync_assets.commands.doctor import examine
 from sync_assets.commands.estimate import estimate
-from sync_assets.commands.estimate_calls import read_limits
+from sync_assets.commands.estimate_calls import limits_of
 from sync_assets.commands.inventory import Inventory
 from sync_assets.commands.migration_steps import STEPS, StepResult
 from sync_assets.commands.plan import plan
@@ -152,7 +152,7 @@ class _Steps:
             case "opt_outs":
                 return migration_steps.opt_outs_step(config, self._survey[0])
             case "cost":
-                limits = read_limits(config, self.runtime.ledger)
+                limits = limits_of(config)
                 return migration_steps.cost_step(
                     *self._survey, limits, estimate(self.runtime, months=12, other_calls=0)
                 )

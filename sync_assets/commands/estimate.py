@@ -60,8 +60,8 @@ def estimate(runtime: Runtime, *, months: int, other_calls: int, only: Sequence[
         runtime.check_addresses(ledger)
         reading = replace(runtime, any_ledger=True)  # so that it stores no address in the ledger
         volumes = interruptible.run(_volumes(reading, ledger, now, only))
-        limits = estimate_calls.read_limits(runtime.config, ledger)
         so_far = estimate_calls.month_so_far(ledger, now)
+    limits = estimate_calls.limits_of(runtime.config)
     return report(volumes, limits, so_far, months=months, other_calls=other_calls, now=now)
 
 
@@ -85,12 +85,10 @@ def report(
 ) -> dict[str, Any]:
     """Return the document of `estimate --json`; its `notes` are for people. so_far: the calls of this month."""
     loads = estimate_calls.first_loads(volumes, limits)
-    a_month = {volume.table: estimate_calls.month(volume, limits) for volume in volumes}
+    a_month = {volume.table: estimate_calls.month(volume) for volume in volumes}
     load = sum((first_load.calls for first_load in loads.values() if first_load.calls), Counter[str]())
     month_calls = sum((month.calls for month in a_month.values()), Counter[str]())
     with_others = month_calls.total() + other_calls
-    days = zip(*(month.days for month in a_month.values()), strict=True)
-    short = estimate_calls.days_short(list(a_month.values()), limits)
     return {
         "asked_at": iso(now),
         "months": months,
@@ -100,13 +98,9 @@ def report(
             **_calls(load),
             "hours": round(estimate_calls.hours(load.total(), limits), 2),
             "days": -(-load.total() // limits.a_day) if limits.a_day else None,
-            "pace": pace(limits),
+            "calls_per_hour": limits.pace,
         },
-        "month": {
-            **_calls(month_calls),
-            "with_other_calls": with_others,
-            "busiest_day": round(max(sum(day) for day in days)),
-        },
+        "month": {**_calls(month_calls), "with_other_calls": with_others},
         "sum": {
             "usual": months * month_calls.total(),
             "other_calls": months * other_calls,
@@ -116,20 +110,15 @@ def report(
             "engine_calls_per_day": limits.per_day,
             "engine_calls_per_hour": limits.per_hour,
             "most_in_a_month": limits.a_day and WINDOW * limits.a_day,
-            "days_short": short if limits.a_day else None,
         },
         "month_so_far": _calls(so_far),
         "notes": [
             *_on_rows(volumes),
             *_on_the_first_load(volumes, loads, limits),
             *_on_a_month(volumes, a_month),
-            *_on_budgets(load.total(), month_calls.total(), short, limits),
+            *_on_budgets(load.total(), month_calls.total(), limits),
         ],
     }
-
-
-def pace(limits: Limits) -> dict[str, Any]:
-    return {"calls_per_hour": limits.pace, "source": "measured" if limits.measured else "assumed"}
 
 
 def _calls(calls: Mapping[str, int]) -> dict[str, Any]:
@@ -197,21 +186,18 @@ def _on_the_first_load(volumes: Sequence[Volume], loads: Mapping[str, FirstLoad]
             f"Adobe documents {INITIAL_RECORDS:,} records as the most of an initial sync: narrow the tables with "
             "`filters`, or ask Adobe first."
         )
-    if limits.measured:
-        yield f"Pace: {limits.pace:,} calls an hour, as in the busiest hour that the ledger has stored."
-    else:
-        yield (
-            f"Pace: {limits.pace:,} calls an hour is an assumption: {limits.concurrency} requests in flight "
-            f"(concurrency) and {LATENCY * 1000:.0f} ms for an answer, within the limits of `guardrails`. The ledger "
-            "has no hour with enough calls to measure it."
-        )
+    yield (
+        f"Pace: {limits.pace:,} calls an hour is an assumption: {limits.concurrency} requests in flight (concurrency) "
+        f"and {LATENCY * 1000:.0f} ms for an answer, within the limits of `guardrails`."
+    )
 
 
 def _on_a_month(volumes: Sequence[Volume], months: Mapping[str, Month]) -> Iterator[str]:
     yield (
         f"Month: {WINDOW} days like the last {WINDOW}. Inserts are rows in scope created in them, updates are rows "
         "modified after the day of their creation. A row that changes several times counts once, and one whose mapped "
-        "columns stay the same counts although it costs no call. Retries, `replay --force` and `doctor` come on top."
+        "columns stay the same counts although it costs no call. Retries, `replay --force`, `doctor`, and reads that "
+        "confirm links and deletes come on top."
     )
     yield from _of_tables(
         volumes,
@@ -261,7 +247,7 @@ def _on_a_month(volumes: Sequence[Volume], months: Mapping[str, Month]) -> Itera
         )
 
 
-def _on_budgets(load: int, usual: int, short: int, limits: Limits) -> Iterator[str]:
+def _on_budgets(load: int, usual: int, limits: Limits) -> Iterator[str]:
     yield (
         "Your contract with Adobe names the engine calls that Campaign is licensed for; Adobe publishes no figure. "
         "Adobe's notices say that Campaign slows down beyond it."
@@ -274,7 +260,7 @@ def _on_budgets(load: int, usual: int, short: int, limits: Limits) -> Iterator[s
         text += f" The first load takes {counted(-(-load // limits.a_day), 'day')}."
     if usual > WINDOW * limits.a_day:
         text += " A month needs more than that: the backlog grows. Raise the budget, or narrow the tables."
-    yield f"{text} On {short} of the last {WINDOW} days more calls were due; what does not fit is sent on the next day."
+    yield f"{text} Calls beyond the budget of a day are made on the next day."
 
 
 # --- For people -------------------------------------------------------------------------------------------------------
@@ -325,13 +311,13 @@ def duration(hours: float) -> str:
 def _sums(document: dict[str, Any]) -> Iterator[str]:
     load, month, total = document["first_load"], document["month"], document["sum"]
     if load["total"]:
-        at = f"{duration(load['hours'])} at {load['pace']['calls_per_hour']:,} an hour ({load['pace']['source']})"
+        at = f"{duration(load['hours'])} at {load['calls_per_hour']:,} an hour (assumed)"
         if (load["days"] or 0) > 1:
             at = f"{load['days']:,} days within the budgets"
         yield f"first load: {load['total']:,} engine calls, {at}"
     other = document["other_calls"]
     with_others = f", {month['with_other_calls']:,} with {other:,} of other sources" if other else ""
-    yield f"a month: {month['total']:,} engine calls{with_others}; busiest day {month['busiest_day']:,}"
+    yield f"a month: {month['total']:,} engine calls{with_others}"
     yield f"first load and {document['months']:,} months: {total['with_first_load']:,} engine calls"
     so_far = document["month_so_far"]
     yield f"this month so far: {so_far['total']:,} ({kinds(so_far['engine_calls'])})"

@@ -14,7 +14,6 @@ from typing import Literal
 
 from sync_assets.audit.drift import SAMPLE
 from sync_assets.audit.existing_records import begun
-from sync_assets.campaign.addressing import DELETES_TRUSTED
 from sync_assets.config.models import Config, TableConfig
 from sync_assets.config.values import CONTACT
 from sync_assets.dataverse.client import DataverseClient
@@ -37,8 +36,6 @@ LEAST_HISTORY = 7
 """Days of engine calls in the ledger from which a month is estimated; fewer show no week."""
 LATENCY = 0.1
 """Seconds that Campaign is assumed to take for an answer. No source names a figure."""
-LEAST_MEASURED = 3_600
-"""Engine calls of an hour from which it counts as a measurement of the pace: in others little was pending."""
 POLL_PAGE = 500
 """Profiles in a page of a poll for opt-outs (campaign/profile_opt_outs.py)."""
 
@@ -72,8 +69,8 @@ class Volume:
     Attributes:
         rows: rows in Dynamics 365; None: not known. in_scope: rows that pass the filter, `rows` if there is none; None:
             no query can count them.
-        created: rows in scope that were created on each of the last WINDOW days, oldest first; None: the table has no
-            such column. modified: rows that were last modified then, and created on an earlier day.
+        created: rows in scope that were created in the last WINDOW days; None: the table has no such column.
+            modified: rows that were last modified in them, on a later day than that of their creation.
         synced: records of the ledger that a first load does not send any more. missing: records that Campaign does not
             hold yet, once the ledger has read the whole table; None before.
         listed: True if the search for records that Campaign holds already was made.
@@ -85,8 +82,8 @@ class Volume:
     resource: str
     rows: RowCount | None
     in_scope: RowCount | None
-    created: Sequence[RowCount] | None
-    modified: Sequence[RowCount]
+    created: RowCount | None
+    modified: RowCount
     cost: Cost = field(default_factory=Cost)
     synced: int = 0
     missing: int | None = None
@@ -118,24 +115,18 @@ class Volume:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The guardrails that limit engine calls, pushes that begin on a day, and the ledger's busiest hour (0: none)."""
+    """The guardrails that limit engine calls."""
 
     per_day: int | None = None
     per_hour: int | None = None
     per_second: float | None = None
     concurrency: int = 64
-    runs_a_day: float = 24.0
-    busiest_hour: int = 0
-
-    @property
-    def measured(self) -> bool:
-        return self.busiest_hour >= LEAST_MEASURED
 
     @property
     def pace(self) -> int:
-        """Return the engine calls of an hour while enough is pending."""
+        """Return the engine calls that are assumed for an hour while enough is pending."""
         assumed = min(self.concurrency / LATENCY, self.per_second or math.inf) * 3600
-        return max(1, math.floor(min(self.busiest_hour if self.measured else assumed, self.per_hour or math.inf)))
+        return max(1, math.floor(min(assumed, self.per_hour or math.inf)))
 
     @property
     def a_day(self) -> int | None:
@@ -158,14 +149,13 @@ class FirstLoad:
 
 @dataclass(frozen=True, slots=True)
 class Month:
-    """A month of one table: among others, the reads by reason, the calls of each day, and if all rows were counted."""
+    """A month of one table. reads: by reason. at_least: True if not all rows were counted."""
 
     inserts: int
     updates: int
     deletes: int | None
     calls: Counter[str]
     reads: Mapping[str, int]
-    days: Sequence[float]
     updates_from: Literal["d365", "ledger"]
     at_least: bool
 
@@ -198,32 +188,23 @@ def _look_ups(children: int, parent: Volume | None, limits: Limits) -> int:
     return children if parents is None else min(children, max(0, parents - in_memory))
 
 
-def month(volume: Volume, limits: Limits) -> Month:
+def month(volume: Volume) -> Month:
     """Return a month like the last WINDOW days. Unknown deletions count as none."""
     cost, usual = volume.cost, volume.a_month
-    created = [count.number for count in volume.created or [RowCount(0)] * WINDOW]
-    modified = [count.number for count in volume.modified]
-    inserts, updates = sum(created), sum(modified)
-    added = max(0, usual["update"] - updates) if usual else 0
-    updates += added
+    created = volume.created or RowCount(0)
+    inserts, updates = created.number, max(volume.modified.number, usual["update"] if usual else 0)
     deletes = 0 if not volume.passes_deletes else usual["delete"] if usual else None
     deleted = deletes or 0
     polls = WINDOW * 24 * 60 // volume.poll_minutes + (inserts + updates) // POLL_PAGE if volume.poll_minutes else 0
     reads = {
         "look-ups of records": (cost.update - 1) * updates + (cost.delete - 1) * deleted,
-        # Of the first delete of a day, and of one after each DELETES_TRUSTED.
-        "verified deletes": min(deleted, WINDOW * math.ceil(deleted / WINDOW / (DELETES_TRUSTED + 1))),
         "look-ups of parents": inserts * len(cost.looked_up),
-        "links read back": min(inserts, math.ceil(limits.runs_a_day * WINDOW)) if cost.verified else 0,
         "daily audit": WINDOW * min(volume.audited, volume.size[0] or 0),
         "polls of profiles": polls,  # a further page for each POLL_PAGE profiles that we write
     }
     calls: Counter[str] = Counter(insert=inserts, update=updates, delete=deleted, read=sum(reads.values()))
-    an_insert = 1 + len(cost.looked_up)
-    even = (calls.total() - an_insert * inserts - cost.update * (updates - added)) / WINDOW
-    days = [an_insert * new + cost.update * old + even for new, old in zip(created, modified, strict=True)]
-    capped = any(count.at_least for count in (*(volume.created or ()), *volume.modified))
-    return Month(inserts, updates, deletes, calls, reads, days, "ledger" if added else "d365", capped)
+    source: Literal["d365", "ledger"] = "ledger" if updates > volume.modified.number else "d365"
+    return Month(inserts, updates, deletes, calls, reads, source, created.at_least or volume.modified.at_least)
 
 
 def hours(calls: int, limits: Limits) -> float:
@@ -231,13 +212,6 @@ def hours(calls: int, limits: Limits) -> float:
     a_day = limits.a_day
     full = max(0, math.ceil(calls / a_day) - 1) if a_day else 0
     return 24 * full + (calls - full * (a_day or 0)) / limits.pace
-
-
-def days_short(months: Sequence[Month], limits: Limits) -> int:
-    """Return on how many of the last WINDOW days more calls were due than the budgets allow."""
-    if limits.a_day is None or not months:
-        return 0
-    return sum(sum(day) > limits.a_day for day in zip(*(month.days for month in months), strict=True))
 
 
 # --- Reading ----------------------------------------------------------------------------------------------------------
@@ -252,8 +226,11 @@ async def read_volume(
     has_creation = CREATED in described.columns
     has_updates = table.apply_updates or any(field.apply_updates for field in table.fields.values())
 
-    async def created_on(day: Interval) -> RowCount:
-        return await count_interval(d365, described, CREATED, day, scope or "", now=now, queries=DAY_QUERIES)
+    days = days_before(now)
+
+    async def created_rows() -> RowCount | None:
+        window = Interval(days[0].begin)
+        return await count_interval(d365, described, CREATED, window, scope or "", now=now) if has_creation else None
 
     async def modified_on(day: Interval) -> RowCount:
         """Count the rows modified after the day of their creation; none if the table sends no updates."""
@@ -264,10 +241,7 @@ async def read_volume(
 
     (rows, in_scope), (created, modified) = await run_together(
         _sizes(d365, described, scope, now),
-        run_together(
-            run_together(*map(created_on, days_before(now) if has_creation else ())),
-            run_together(*map(modified_on, days_before(now))),
-        ),
+        run_together(created_rows(), run_together(*map(modified_on, days))),
     )
     counts, feed = ledger.reports.counts()[table.table], ledger.feeds.feed(table.table)
     captured = feed is not None and feed.complete
@@ -278,8 +252,8 @@ async def read_volume(
         resource=table.resource,
         rows=rows,
         in_scope=in_scope,
-        created=list(created) if has_creation else None,
-        modified=list(modified),
+        created=created,
+        modified=RowCount(sum(day.number for day in modified), any(day.at_least for day in modified)),
         cost=cost_of(config, table, ledger),
         synced=counts.records - counts.pending - counts.waiting,
         missing=inserts + counts.waiting if captured else None,
@@ -348,17 +322,13 @@ def at_this_rate(calls: Mapping[str, int], days: int) -> dict[str, int] | None:
     return {kind: round(calls.get(kind, 0) * WINDOW / days) for kind in ("update", "delete")}
 
 
-def read_limits(config: Config, ledger: Ledger) -> Limits:
-    """Return the limits of the configuration, and the pace in the ledger."""
-    guardrails, runs = config.guardrails, config.runs
-    seconds = min(runs.linger, runs.longest_run_minutes * 60)
+def limits_of(config: Config) -> Limits:
+    guardrails = config.guardrails
     return Limits(
         per_day=guardrails.engine_calls_per_day,
         per_hour=guardrails.engine_calls_per_hour,
         per_second=guardrails.calls_per_second,
         concurrency=guardrails.concurrency,
-        runs_a_day=DAY.total_seconds() / max(1.0, seconds),
-        busiest_hour=ledger.limits.busiest_hour(),
     )
 
 

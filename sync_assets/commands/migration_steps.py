@@ -12,7 +12,7 @@ from typing import Any
 from rich.text import Text
 
 from sync_assets.checks.rules import Finding
-from sync_assets.commands.estimate import duration, pace
+from sync_assets.commands.estimate import duration
 from sync_assets.commands.estimate_calls import Limits, hours
 from sync_assets.commands.inventory import Inventory
 from sync_assets.commands.plan_changes import change_text
@@ -142,7 +142,7 @@ def cost_step(inventory: Inventory, plan: Mapping[str, Any], limits: Limits, est
     """Return the engine calls of the first sync, by the plan and by the opt-outs that are due, and a usual month."""
     calls = {kind: plan["engine_calls"][kind] + inventory.opt_out_calls[kind] for kind in CALL_KINDS}
     total = sum(calls.values())
-    time_needed = {"hours": round(hours(total, limits), 2), "pace": pace(limits), "budget_a_day": limits.a_day}
+    time_needed = {"hours": round(hours(total, limits), 2), "calls_per_hour": limits.pace, "budget_a_day": limits.a_day}
     return StepResult({"engine_calls": calls, "total": total, **time_needed, "month": estimate["month"]["total"]})
 
 
@@ -220,8 +220,7 @@ def _opt_outs(result: dict[str, Any], details: dict[str, Any]) -> Parts:
 
 def _cost(result: dict[str, Any], details: dict[str, Any]) -> Parts:
     yield f"  engine calls: {kinds(result['engine_calls'])}; {result['total']:,} in all"
-    rate = result["pace"]
-    yield f"  {duration(result['hours'])} at {rate['calls_per_hour']:,} calls an hour ({rate['source']})"
+    yield f"  {duration(result['hours'])} at {result['calls_per_hour']:,} calls an hour (assumed)"
     if result["budget_a_day"]:
         yield f"  the budgets allow {result['budget_a_day']:,} calls a day"
     yield f"  a usual month afterwards: {result['month']:,} calls (`sync-assets estimate`)"

@@ -9,7 +9,7 @@ calls; they are not in the ledger's count of the day.
 import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
 from typing import Annotated, Any
@@ -24,8 +24,7 @@ from sync_assets.checks.guardrails import check_configuration, check_limits
 from sync_assets.checks.preflight import target_finding
 from sync_assets.checks.rules import NotReady
 from sync_assets.commands import terminal
-from sync_assets.commands.estimate import pace
-from sync_assets.commands.estimate_calls import hours, read_limits
+from sync_assets.commands.estimate_calls import hours, limits_of
 from sync_assets.commands.inventory import Inventory
 from sync_assets.commands.plan_changes import planned_changes, rejections, show_changes
 from sync_assets.commands.status import CALL_KINDS, held_back, refused_attributes, refused_updates, waiting_for
@@ -258,10 +257,7 @@ def _document(runtime: Runtime, ledger: Ledger, rehearsal: SyncRehearsal) -> dic
     total = {kind: sum(table.calls[kind] for table in rehearsal.tables.values()) for kind in CALL_KINDS}
     configs = [config for config in runtime.config.tables if config.table in rehearsal.tables]
     tables = {config.table: _table(runtime, ledger, rehearsal, config) for config in configs}
-    limits = read_limits(runtime.config, ledger)
-    if limits.per_second:
-        limits = replace(limits, busiest_hour=0)  # an earlier hour may have had another limit
-    rate = pace(limits) | ({"source": "calls_per_second"} if limits.per_second else {})
+    limits = limits_of(runtime.config)
     opt_out, limit = runtime.config.opt_out, runtime.config.guardrails.engine_calls_per_day
     budget = None
     if limit is not None:
@@ -272,7 +268,7 @@ def _document(runtime: Runtime, ledger: Ledger, rehearsal: SyncRehearsal) -> dic
         "tables": tables,
         "engine_calls": total,
         "seconds": round(3600 * hours(sum(total.values()), limits), 1),
-        "pace": rate,
+        "calls_per_hour": limits.pace,
         "budget": budget,
         "opt_out": fields(ledger.opt_outs.left(opt_out.attributes), *OPT_OUTS_DUE)
         if opt_out.active and CONTACT in tables
@@ -364,6 +360,6 @@ def show(document: dict[str, Any]) -> Parts:
     if not calls:
         yield "Nothing is to be sent: 0 engine calls."
         return
-    seconds, rate = document["seconds"], document["pace"]
+    seconds, pace = document["seconds"], document["calls_per_hour"]
     lasting = f"{max(1, round(seconds))} s" if seconds < 60 else duration(timedelta(seconds=seconds))
-    yield f"{counted(calls, 'engine call')}, about {lasting} at {rate['calls_per_hour']:,} an hour ({rate['source']})."
+    yield f"{counted(calls, 'engine call')}, about {lasting} at {pace:,} an hour (assumed)."

@@ -114,7 +114,7 @@ def test_budgets_and_other_sources_are_part_of_the_document_and_people_read_the_
     assert status == 0
     assert told["first_load"]["total"] == N + 2
     assert told["first_load"]["days"] == 3
-    assert told["first_load"]["pace"] == {"calls_per_hour": 10, "source": "assumed"}
+    assert told["first_load"]["calls_per_hour"] == 10
     assert told["month"]["with_other_calls"] == told["month"]["total"] + 1000
     assert told["sum"]["with_first_load"] == N + 2 + 6 * told["month"]["with_other_calls"]
     assert told["budget"]["most_in_a_month"] == 600

@@ -193,7 +193,7 @@ class TestOneTable:
         assert told["budget"] == {"engine_calls_per_day": 12, "used_today": 9, "left_today": 3, "fits_today": 3}
         _, output, _ = program.run("plan")
         assert "9 were made today: 3 of 9 fit today, the other 6 take 1 more day." in " ".join(output.split())
-        assert output.splitlines()[-1] == "9 engine calls, about 4 s at 7,200 an hour (calls_per_second)."
+        assert output.splitlines()[-1] == "9 engine calls, about 4 s at 7,200 an hour (assumed)."
         assert program.sync().document["engine_calls"] == calls(insert=3)
 
     def test_records_in_doubt_are_told(self, program: Program) -> None:

@@ -145,14 +145,6 @@ class CallLimits:
         with self._session.database.read() as connection:
             return self._taken(connection, self._hour())
 
-    def busiest_hour(self) -> int:
-        """Return the most engine calls of one UTC hour, of those hours that are stored; 0 without any.
-
-        Hours are stored for a day, and only under a budget. Reserved calls count as made.
-        """
-        most = sa.select(sa.func.max(_C.calls)).where(_C.period == _HOUR)
-        return int(self._session.scalar(most) or 0)
-
     def _taken(self, connection: Connection, hour: int) -> tuple[int, int]:
         """See `calls_taken`. Calls made before a budget was configured count, too: it may be set during a day."""
         day = hour // HOURS

@@ -70,7 +70,6 @@ from sync_assets_tests.unit.ledger.repositories.test_call_limits import (
     test_many_at_once_never_hold_more_than_all,
     test_many_at_once_never_reserve_more_than_the_budget,
     test_slots_come_free_with_their_worker_or_with_its_session,
-    test_the_busiest_hour_is_that_with_most_calls_under_a_budget,
 )
 from sync_assets_tests.unit.ledger.repositories.test_dialect_findings import (
     test_findings_are_forgotten_one_by_one_or_all_of_a_resource,

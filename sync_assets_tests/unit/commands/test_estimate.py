@@ -10,13 +10,10 @@ from sync_assets.checks.volume import INITIAL_RECORDS
 from sync_assets.commands.estimate import report, show
 from sync_assets.commands.estimate_calls import (
     LEAST_HISTORY,
-    LEAST_MEASURED,
-    WINDOW,
     Cost,
     Limits,
     Volume,
     at_this_rate,
-    days_short,
     first_loads,
     hours,
     month,
@@ -32,14 +29,15 @@ def rate(days: int, updates: int, deletes: int) -> dict[str, int] | None:
     return at_this_rate({"update": updates, "delete": deletes}, days)
 
 
-def days(*numbers: int, at_least: bool = False) -> list[RowCount]:
-    """Rows of the last days, the newest last; none before."""
-    return [RowCount(0)] * (WINDOW - len(numbers)) + [RowCount(number, at_least) for number in numbers]
-
-
 def volume(size: int | None = 0, **more: Any) -> Volume:
     rows = None if size is None else RowCount(size)
-    given: dict[str, Any] = {"rows": rows, "in_scope": rows, "created": days(), "modified": days(), "audited": 0}
+    given: dict[str, Any] = {
+        "rows": rows,
+        "in_scope": rows,
+        "created": RowCount(0),
+        "modified": RowCount(0),
+        "audited": 0,
+    }
     return Volume("contact", "profile", **(given | more))
 
 
@@ -109,26 +107,23 @@ def test_parents_that_are_not_in_memory_cost_a_read_each(
 @pytest.mark.parametrize(
     ("given", "calls"),
     [
-        (volume(created=days(3, 2), modified=days(7)), {"insert": 5, "update": 7}),
-        (volume(created=None, modified=days(7)), {"update": 7}),
-        (volume(modified=days(7), cost=Cost(update=2)), {"update": 7, "read": 7}),
-        (volume(created=days(4), cost=Cost(looked_up=("a", "b"))), {"insert": 4, "read": 8}),
-        (volume(created=days(4), cost=Cost(verified=True)), {"insert": 4, "read": 4}),
-        (volume(created=days(9_000), cost=Cost(verified=True)), {"insert": 9_000, "read": 720}),
+        (volume(created=RowCount(5), modified=RowCount(7)), {"insert": 5, "update": 7}),
+        (volume(created=None, modified=RowCount(7)), {"update": 7}),
+        (volume(modified=RowCount(7), cost=Cost(update=2)), {"update": 7, "read": 7}),
+        (volume(created=RowCount(4), cost=Cost(looked_up=("a", "b"))), {"insert": 4, "read": 8}),
+        (volume(created=RowCount(4), cost=Cost(verified=True)), {"insert": 4}),
         (volume(1000, audited=200), {"read": 6_000}),
         (volume(50, audited=400), {"read": 1_500}),
         (volume(poll_minutes=60), {"read": 720}),
-        (volume(poll_minutes=60, modified=days(1_000)), {"update": 1_000, "read": 722}),
-        (volume(passes_deletes=True, a_month=rate(10, 0, 10)), {"delete": 30, "read": 60}),
-        (volume(passes_deletes=True, a_month=rate(10, 0, 10), cost=Cost(delete=1)), {"delete": 30, "read": 30}),
-        (volume(passes_deletes=True, a_month=rate(30, 0, 5100), cost=Cost(delete=1)), {"delete": 5100, "read": 120}),
+        (volume(poll_minutes=60, modified=RowCount(1_000)), {"update": 1_000, "read": 722}),
+        (volume(passes_deletes=True, a_month=rate(10, 0, 10)), {"delete": 30, "read": 30}),
+        (volume(passes_deletes=True, a_month=rate(10, 0, 10), cost=Cost(delete=1)), {"delete": 30}),
         (volume(passes_deletes=False, a_month=rate(10, 0, 10)), {}),
     ],
 )
 def test_a_month_is_the_last_thirty_days_at_the_cost_of_each_change(given: Volume, calls: dict[str, int]) -> None:
-    usual = month(given, NO_LIMITS)
+    usual = month(given)
     assert +usual.calls == calls
-    assert sum(usual.days) == pytest.approx(usual.calls.total())
     assert usual.calls["read"] == sum(usual.reads.values())
 
 
@@ -144,20 +139,21 @@ def test_a_month_is_the_last_thirty_days_at_the_cost_of_each_change(given: Volum
 def test_updates_are_those_of_the_ledger_if_it_made_more(
     history: dict[str, int] | None, updates: int, source: str
 ) -> None:
-    usual = month(volume(modified=days(60, 40), a_month=history), NO_LIMITS)
+    usual = month(volume(modified=RowCount(100), a_month=history))
     assert (usual.updates, usual.updates_from) == (updates, source)
-    assert sum(usual.days) == pytest.approx(updates)
 
 
 @pytest.mark.parametrize("history", [None, rate(LEAST_HISTORY - 1, 0, 5)])
 def test_deletions_without_a_week_of_calls_are_unknown(history: dict[str, int] | None) -> None:
-    assert month(volume(passes_deletes=True, a_month=history), NO_LIMITS).deletes is None
-    assert month(volume(passes_deletes=False, a_month=history), NO_LIMITS).deletes == 0
+    assert month(volume(passes_deletes=True, a_month=history)).deletes is None
+    assert month(volume(passes_deletes=False, a_month=history)).deletes == 0
 
 
 def test_a_count_that_was_cut_makes_the_month_a_lower_bound() -> None:
-    assert month(volume(modified=days(5000, at_least=True)), NO_LIMITS).at_least
-    assert not month(volume(modified=days(5000)), NO_LIMITS).at_least
+    cut = RowCount(5000, at_least=True)
+    assert month(volume(modified=cut)).at_least
+    assert month(volume(created=cut)).at_least
+    assert not month(volume(modified=RowCount(5000))).at_least
 
 
 # --- Limits -----------------------------------------------------------------------------------------------------------
@@ -172,12 +168,9 @@ def test_a_count_that_was_cut_makes_the_month_a_lower_bound() -> None:
         (Limits(per_hour=1_000), 1_000, 24_000),
         (Limits(per_hour=1_000, per_day=5_000), 1_000, 5_000),
         (Limits(per_day=100_000), 2_304_000, 100_000),
-        (Limits(busiest_hour=LEAST_MEASURED), LEAST_MEASURED, None),
-        (Limits(busiest_hour=LEAST_MEASURED - 1), 2_304_000, None),
-        (Limits(busiest_hour=50_000, per_hour=9_000), 9_000, 216_000),
     ],
 )
-def test_the_pace_is_measured_or_assumed_and_never_beyond_a_limit(limits: Limits, pace: int, a_day: int | None) -> None:
+def test_the_assumed_pace_is_never_beyond_a_limit(limits: Limits, pace: int, a_day: int | None) -> None:
     assert (limits.pace, limits.a_day) == (pace, a_day)
 
 
@@ -197,19 +190,12 @@ def test_a_load_takes_the_days_of_the_budget_and_the_hours_of_the_last_one(
     assert hours(calls, limits) == pytest.approx(expected)
 
 
-def test_days_on_which_the_tables_together_exceed_the_budget_are_counted() -> None:
-    months = [month(volume(modified=days(*numbers)), NO_LIMITS) for numbers in ((100, 60, 0, 99), (0, 50, 101, 2))]
-    assert days_short(months, Limits(per_day=100)) == 3
-    assert days_short(months, Limits(per_day=1_000)) == 0
-    assert days_short(months, NO_LIMITS) == 0
-
-
 # --- Document ---------------------------------------------------------------------------------------------------------
 
 
 def test_the_sums_are_those_of_the_tables_and_the_other_sources() -> None:
-    contact = volume(100, created=days(3), modified=days(7))
-    order = replace(volume(50, created=days(1)), table="new_order", resource="cusOrder")
+    contact = volume(100, created=RowCount(3), modified=RowCount(7))
+    order = replace(volume(50, created=RowCount(1)), table="new_order", resource="cusOrder")
     told = report([contact, order], Limits(per_day=80), {"insert": 4, "read": 1}, months=6, other_calls=1_000, now=NOW)
     assert told["first_load"]["total"] == 152
     assert told["first_load"]["days"] == 2
@@ -228,14 +214,13 @@ def test_each_assumption_is_a_sentence_where_it_is_made() -> None:
     assert "nothing is left to be sent" in said(volume(0))
     assert "rows of contact are not known" in said(volume(None))
     assert "100 ms for an answer" in said(volume(1))
-    assert "as in the busiest hour" in said(volume(1), limits=Limits(busiest_hour=LEAST_MEASURED))
     assert "no query can express its filter" in said(volume(9, in_scope=None))
     assert "at least 3 rows pass the filter" in said(volume(9, in_scope=RowCount(3, at_least=True)))
     assert "has no `createdon`" in said(volume(9, created=None))
     assert "snapshot, up to a day old" in said(volume(5_001))
     assert "contact: deletions are not known" in said(volume(9, passes_deletes=True))
     assert "updates are those of the ledger" in said(volume(9, a_month=rate(30, 5, 0)))
-    assert "the month is a lower bound" in said(volume(9, modified=days(5000, at_least=True)))
+    assert "the month is a lower bound" in said(volume(9, modified=RowCount(5000, at_least=True)))
     assert "no request has shown yet" in said(volume(9, cost=Cost(found_out=False)))
     assert "its link to a is sent with the parent's PKey" in said(
         volume(9, cost=Cost(looked_up=("a",))), replace(volume(9), table="a")
@@ -244,13 +229,13 @@ def test_each_assumption_is_a_sentence_where_it_is_made() -> None:
     assert "daily audit of Dagster's schedule" in said(volume(9, audited=200))
     assert f"{INITIAL_RECORDS:,} records as the most" in said(volume(INITIAL_RECORDS))
     assert "No budget is set" in said(volume(9))
-    assert "the backlog grows" in said(volume(9, modified=days(99)), limits=Limits(per_day=3))
+    assert "the backlog grows" in said(volume(9, modified=RowCount(99)), limits=Limits(per_day=3))
 
 
 # --- For people -------------------------------------------------------------------------------------------------------
 
 MANY = RowCount(30_000_000)
-BUSY = [RowCount(100_000, at_least=True)] * WINDOW
+BUSY = RowCount(3_000_000, at_least=True)
 PEOPLE = Volume("contact", "profile", MANY, RowCount(5_000, at_least=True), BUSY, BUSY, passes_deletes=True)
 LINES = replace(PEOPLE, table="new_orderline", resource="cusOrderLine", in_scope=MANY, passes_deletes=False)
 
@@ -281,7 +266,7 @@ def test_bounds_and_unknown_numbers_have_signs(capsys: pytest.CaptureFixture[str
 def test_other_sources_and_budgets_are_named_only_if_there_are_any(capsys: pytest.CaptureFixture[str]) -> None:
     assert not [line for line in shown(capsys, PEOPLE, limits=Limits()) if "of other sources" in line]
     lines = shown(capsys, PEOPLE, other_calls=50, limits=Limits(per_day=10_000_000))
-    assert "a month: 6,006,000 engine calls, 6,006,050 with 50 of other sources; busiest day 200,200" in lines
+    assert "a month: 6,006,000 engine calls, 6,006,050 with 50 of other sources" in lines
     assert "first load: 30,000,001 engine calls, 4 days within the budgets" in lines
 
 

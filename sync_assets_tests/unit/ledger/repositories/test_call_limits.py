@@ -103,13 +103,3 @@ def test_many_at_once_never_reserve_more_than_the_budget(ledger: Ledger) -> None
     with ThreadPoolExecutor(8) as threads:
         got = list(threads.map(lambda _: reserve(ledger, 7, day=100)[0], range(60)))
     assert sum(got) == ledger.limits.calls_taken()[0] == 100
-
-
-def test_the_busiest_hour_is_that_with_most_calls_under_a_budget(ledger: Ledger, clock: Clock) -> None:
-    assert ledger.limits.busiest_hour() == 0
-    ledger.claims.count_calls({("contact", "insert"): 900})
-    assert ledger.limits.busiest_hour() == 0, "without a budget hours are not stored"
-    for calls in (30, 50, 20):
-        ledger.limits.reserve_calls(calls, per_day=None, per_hour=1000)
-        clock.advance(HOUR)
-    assert ledger.limits.busiest_hour() == 50
