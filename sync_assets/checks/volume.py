@@ -1,8 +1,7 @@
 """Findings about volume for `doctor`: engine calls of the first load and of a day, against the guardrails."""
 
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import TypeVar
 
 from sync_assets.campaign.addressing import Addressing
 from sync_assets.checks.guardrails import projected_calls
@@ -10,14 +9,12 @@ from sync_assets.checks.rules import Finding, ok, warn
 from sync_assets.config.models import TableConfig
 from sync_assets.dataverse.client import DataverseClient
 from sync_assets.dataverse.metadata import MODIFIED, Table
-from sync_assets.dataverse.row_counts import MOST_COUNTED, Interval, count_rows
+from sync_assets.dataverse.row_counts import Interval, count_rows
 from sync_assets.errors import SyncAssetsError
 from sync_assets.task_group import run_together
-from sync_assets.words import counted
 
 INITIAL_RECORDS = 15_000_000
 """Records of an initial sync, at most, by Adobe's documentation (docs/dev/references/campaign.md 14)."""
-Answer = TypeVar("Answer")
 
 
 async def volume(
@@ -26,7 +23,7 @@ async def volume(
     synced: Mapping[str, int],
     per_day: int | None,
 ) -> list[Finding]:
-    """Return the estimates.
+    """Return rough estimates, all tables together; `estimate` computes them by table.
 
     Args:
         tables: those that can be synchronised, and how Campaign's records are addressed.
@@ -37,33 +34,27 @@ async def volume(
     if not tables:
         return []
     last_day = Interval(datetime.now(UTC) - timedelta(days=1)).condition(MODIFIED)
-    rows, changed = await run_together(
-        run_together(*(_or_none(d365.record_count(config.table)) for config, _, _ in tables)),
-        run_together(*(_or_none(count_rows(d365, table, last_day)) for _, table, _ in tables)),
+    try:
+        rows, changed = await run_together(
+            run_together(*(d365.record_count(config.table) for config, _, _ in tables)),
+            run_together(*(count_rows(d365, table, last_day) for _, table, _ in tables)),
+        )
+    except SyncAssetsError as error:
+        return [ok("estimates", f"not known: {error}")]
+    load = sum(
+        max(0, (count or 0) - synced.get(config.table, 0)) for count, (config, _, _) in zip(rows, tables, strict=True)
     )
-    names = [config.table for config, _, _ in tables]
-    costs = {
-        config.table: None if count is None else projected_calls(addressing, {"update": count.number})
-        for (config, _, addressing), count in zip(tables, changed, strict=True)
-    }
-    capped = [name for name, count in zip(names, changed, strict=True) if count and count.at_least]
-    return [first_load(dict(zip(names, rows, strict=True)), synced, per_day), a_day(costs, capped, per_day)]
+    day = sum(
+        projected_calls(addressing, {"update": count.number})
+        for (_, _, addressing), count in zip(tables, changed, strict=True)
+    )
+    return [first_load(load), a_day(day, per_day, at_least=any(count.at_least for count in changed))]
 
 
-def first_load(rows: Mapping[str, int | None], synced: Mapping[str, int], per_day: int | None) -> Finding:
-    """Return the estimate of the first load; an insert is one call.
-
-    rows: by Dynamics 365's count, None if it gives none.
-    """
-    title, unknown = "estimate of the first load", _unknown(rows)
-    missing = {table: max(0, number - synced.get(table, 0)) for table, number in rows.items() if number is not None}
-    calls = sum(missing.values())
-    if not calls:
-        return ok(title, f"nothing is left to be sent{unknown}" if missing else f"not known{unknown}")
-    text = f"at most {calls:,} engine calls ({_listed(missing)}), one for each row that is not synced{unknown}"
-    if per_day:
-        days = -(-calls // per_day)
-        text += f"; at {per_day:,} calls a day (engine_calls_per_day) that takes {counted(days, 'day')}"
+def first_load(calls: int) -> Finding:
+    """Return the estimate of the first load."""
+    title = "estimate of the first load"
+    text = f"about {calls:,} engine calls, one for each row that Dynamics 365 counts and that is not synced"
     if calls <= INITIAL_RECORDS:
         return ok(title, text)
     text += (
@@ -73,47 +64,14 @@ def first_load(rows: Mapping[str, int | None], synced: Mapping[str, int], per_da
     return warn(title, text)
 
 
-def a_day(costs: Mapping[str, int | None], capped: Sequence[str], per_day: int | None) -> Finding:
-    """Return the estimate of a day.
-
-    Args:
-        costs: engine calls by table for the rows of the last 24 hours; None: unknown.
-        capped: tables with more rows than Dynamics 365 counts.
-        per_day: `engine_calls_per_day`; None: no limit.
-    """
-    title, unknown = "estimate of engine calls per day", _unknown(costs)
-    known = {table: number for table, number in costs.items() if number is not None}
-    calls = sum(known.values())
-    if not known:
-        return ok(title, f"not known{unknown}")
-    least = "at least" if capped else "about"
-    text = f"{least} {calls:,}, for rows that were modified in the last 24 hours ({_listed(known)}){unknown}"
-    if capped:
-        text += f"; Dynamics 365 counts {MOST_COUNTED:,} rows at most, more were modified of {', '.join(capped)}"
-    if per_day is None:
-        return ok(title, f"{text}; no limit is set (engine_calls_per_day)")
-    text += f"; engine_calls_per_day is {per_day:,}"
-    if calls <= per_day:
+def a_day(calls: int, per_day: int | None, *, at_least: bool) -> Finding:
+    """Return the estimate of a day like the last one. at_least: Dynamics 365 did not count all modified rows."""
+    title, number = "estimate of engine calls per day", f"{'at least ' if at_least else ''}{calls:,}"
+    text = f"{number}, for rows that were modified in the last 24 hours; engine_calls_per_day is {per_day or 'not set'}"
+    if per_day is None or calls <= per_day:
         return ok(title, text)
     text += (
         ": if every day is like this one, the backlog grows. Raise it as far as your Campaign package allows, or "
         "narrow the tables with `filters`"
     )
     return warn(title, text)
-
-
-async def _or_none(question: Awaitable[Answer]) -> Answer | None:
-    """Return the answer, or None if it fails: an estimate is not worth an error."""
-    try:
-        return await question
-    except SyncAssetsError:
-        return None
-
-
-def _listed(numbers: Mapping[str, int]) -> str:
-    return ", ".join(f"{table} {number:,}" for table, number in numbers.items())
-
-
-def _unknown(numbers: Mapping[str, int | None]) -> str:
-    missing = [table for table, number in numbers.items() if number is None]
-    return f"; Dynamics 365 gives no count for {', '.join(missing)}" if missing else ""

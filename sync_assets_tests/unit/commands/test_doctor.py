@@ -115,6 +115,7 @@ def test_a_good_set_up_is_told_question_by_question(program: Program, ask: Ask) 
             for what in ("change tracking is on", "privileges to read", "resource is published", "key is unique")
         ),
     }
+    assert told["estimate of the first load"][1].startswith("about 43 engine calls, one for each row")
     assert told["Campaign SFTP: private key"][1] == "ssh-rsa, 2048 bits"
     assert told["contact: privileges to read"][1] == "prvReadContact, for the whole organisation"
 
