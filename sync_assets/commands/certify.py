@@ -66,7 +66,7 @@ def confirm_writes(runtime: Runtime, *, yes: bool) -> None:
     _ = runtime.ledger  # raises OtherSystems
     if not is_stage:
         typer.echo(f"{about} This tenant is not named like a stage tenant (…{STAGE}).", err=True)
-        if terminal.ask("Type the tenant's name, the last part of CAMPAIGN_URL, to go ahead", err=True) != tenant:
+        if terminal.ask("Type the tenant's name, the last part of CAMPAIGN_URL, to go ahead") != tenant:
             raise SyncAssetsError("Nothing was written.", "The name is another one.")
     elif not yes:
         typer.echo(f"{about} Dynamics 365 is only read.", err=True)

@@ -6,7 +6,7 @@ the configuration, was compiled against both systems' metadata, and is within th
 
 import os
 import tempfile
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -34,9 +34,6 @@ from sync_assets.scaffold.table_suggestions import Choice, Suggested, resource_f
 from sync_assets.scaffold.yaml_text import SCHEMA_FILE, insert_table, table_block, whole_file
 from sync_assets.task_group import run_together
 from sync_assets.words import did_you_mean
-
-ChooseResource = Callable[[str, Sequence[str]], str]
-"""Asks a person for the resource of a table, of the free ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +82,13 @@ def init(
     arguments: Sequence[Argument],
     *,
     force: bool = False,
-    choose_tables: Callable[[Landscape], Sequence[str]] | None = None,
-    ask_resource: ChooseResource | None = None,
 ) -> WrittenFile:
-    """Write a new file. The two callbacks ask the user, if there is one to ask. Raises SyncAssetsError."""
+    """Write a new file. Raises SyncAssetsError."""
+    if not arguments:
+        raise SyncAssetsError(
+            "No table was named.",
+            "Write e.g. `sync-assets init --table contact --table new_order`; `--list` lists the tables.",
+        )
     not_our_own(path)
     if path.exists() and not force:
         raise SyncAssetsError(
@@ -100,13 +100,7 @@ def init(
 
     async def suggested() -> tuple[tuple[Suggested, ...], Config, str]:
         async with opened(environment) as (d365, campaign, available):
-            named = list(arguments) or list(map(Argument.of, choose_tables(available) if choose_tables else ()))
-            if not named:
-                raise SyncAssetsError(
-                    "No table was named.",
-                    "Write e.g. `sync-assets init --table contact --table new_order`; `--list` lists the tables.",
-                )
-            tables = await suggest(named, None, available, d365, campaign, ask_resource)
+            tables = await suggest(arguments, None, available, d365, campaign)
             text = whole_file(tables, datetime.now(UTC).date())
             return tables, parse_config(text, str(path)), text
 
@@ -120,9 +114,7 @@ def init(
     return WrittenFile(path, tables)
 
 
-def add(
-    environment: Mapping[str, str], path: Path, argument: Argument, *, ask_resource: ChooseResource | None = None
-) -> WrittenFile:
+def add(environment: Mapping[str, str], path: Path, argument: Argument) -> WrittenFile:
     """Add a table to the file at `path`; all its other bytes stay as they are. Raises SyncAssetsError."""
     if not path.exists():
         raise SyncAssetsError(f"{path} is missing.", f"Write it first: `sync-assets init --table {argument.table}`.")
@@ -132,7 +124,7 @@ def add(
 
     async def suggested() -> tuple[Suggested, list[str]]:
         async with opened(environment) as (d365, campaign, available):
-            (suggestion,) = await suggest([argument], config, available, d365, campaign, ask_resource)
+            (suggestion,) = await suggest([argument], config, available, d365, campaign)
             return suggestion, await _children(suggestion, config, d365, campaign)
 
     suggestion, hints = interruptible.run(suggested())
@@ -187,7 +179,6 @@ async def suggest(
     available: Landscape,
     d365: DataverseClient,
     campaign: CampaignClient,
-    ask_resource: ChooseResource | None,
 ) -> tuple[Suggested, ...]:
     """Return suggestions for the tables, besides those that `config` has."""
     tables = await run_together(*(d365.described(argument.table) for argument in arguments))
@@ -201,7 +192,7 @@ async def suggest(
         if table_name in targets:
             mapped = f"{table_name} is mapped already, to {targets[table_name]}."
             raise SyncAssetsError(mapped, "A table is mapped once.")
-        targets[table_name] = _resource(argument, available, targets, ask_resource)
+        targets[table_name] = _resource(argument, available, targets)
     names = [targets[argument.table] for argument in arguments]
     resources = await run_together(*(campaign.resource(available.resources[name], name) for name in names))
     parents = {table.table: {link.table for link in table.links} for table in (config.tables if config else ())}
@@ -216,17 +207,13 @@ async def suggest(
     return tuple(suggested)
 
 
-def _resource(
-    argument: Argument, all_: Landscape, targets: Mapping[str, str], ask_resource: ChooseResource | None
-) -> str:
+def _resource(argument: Argument, all_: Landscape, targets: Mapping[str, str]) -> str:
     free = sorted(set(all_.resources) - set(targets.values()))
     name = argument.resource
     if name is None:
         label = next((table.label for table in all_.tables if table.name == argument.table), "")
         if matching := resource_for(argument.table, label, free):
             return matching.name
-        name = ask_resource(argument.table, free) if ask_resource else None
-    if name is None:
         raise SyncAssetsError(
             f"No free resource of Campaign has a name like {argument.table}. Free are {', '.join(free) or 'none'}.",
             f"Name one, as in `{argument.table}=cusResource`, or publish it for the API.",

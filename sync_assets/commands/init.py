@@ -1,8 +1,7 @@
 """`init`, `add` and `schema`: write a first configuration, add a table to it, print its JSON Schema (configure.py)."""
 
 import os
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,7 +10,7 @@ import typer
 from sync_assets.commands import configure
 from sync_assets.commands.configure import Argument, Landscape, WrittenFile
 from sync_assets.commands.export_sample import show_guess
-from sync_assets.commands.terminal import Parts, ask, print_document, print_line, print_parts
+from sync_assets.commands.terminal import Parts, print_document, print_line, print_parts
 from sync_assets.config.files import CONFIG, DEFAULT_NAME, SANDBOX_CONFIG
 from sync_assets.config.json_schema import PACKAGED
 from sync_assets.config.values import CHANGED_SUFFIX
@@ -56,9 +55,8 @@ def init_command(
         print_document(_document(available), as_json, show_landscape)
         return
     arguments, path = [Argument.of(text) for text in table or []], default_file(environment, file)
-    asks = {"choose_tables": choose_tables, "ask_resource": choose_resource} if on_a_terminal() else {}
     guess = guess_layout(sample, EXPECTED) if sample else None
-    print_parts(show_written(configure.init(environment, path, arguments, force=force, **asks)))
+    print_parts(show_written(configure.init(environment, path, arguments, force=force)))
     if default_file(environment, None).absolute() != path.absolute():
         print_line(f"Next: export SYNC_ASSETS_CONFIG={path.resolve()}")
     if guess:
@@ -71,8 +69,8 @@ def init_command(
 def add_command(table: Annotated[str, typer.Argument(metavar="TABLE", help=f"{TABLE}.")], file: File = None) -> None:
     """Add one table to the configuration. All other bytes of the file stay as they are."""
     environment = dict(os.environ)
-    path, ask_resource = default_file(environment, file), choose_resource if on_a_terminal() else None
-    print_parts(show_written(configure.add(environment, path, Argument.of(table), ask_resource=ask_resource)))
+    path = default_file(environment, file)
+    print_parts(show_written(configure.add(environment, path, Argument.of(table))))
     print_line("Look at its lines, then `sync-assets doctor` and `sync-assets plan`.")
 
 
@@ -89,23 +87,6 @@ def default_file(environment: Mapping[str, str], named: str | None) -> Path:
     """
     configured = environment.get(CONFIG, "").strip()
     return expanded(named or (configured if configured != str(SANDBOX_CONFIG) else "") or DEFAULT_NAME)
-
-
-def on_a_terminal() -> bool:
-    return sys.stdin.isatty() and sys.stdout.isatty()
-
-
-def choose_tables(available: Landscape) -> Sequence[str]:
-    """Show on the terminal what can be mapped, and ask which tables shall be."""
-    print_parts(show_landscape(_document(available)))
-    likely = [table.name for table, choice in available.offered if choice and choice.sure]
-    answer = ask("Which tables (names, with blanks between them)", default=" ".join(likely[:6]))
-    return answer.replace(",", " ").split()
-
-
-def choose_resource(table: str, free: Sequence[str]) -> str:
-    """Ask on the terminal which resource takes a table."""
-    return ask(f"Which resource takes {table} ({', '.join(free)})")
 
 
 def _document(available: Landscape) -> dict[str, Any]:

@@ -176,10 +176,10 @@ def confirm(question: str) -> bool:
     return typer.confirm(question, err=True)
 
 
-def ask(question: str, default: str | None = None, *, err: bool = False) -> str:
-    """Ask for a text, without blanks around it. Raises typer.Abort on Ctrl-C and at the end of the input."""
+def ask(question: str) -> str:
+    """Ask for a text on standard error. Raises typer.Abort on Ctrl-C and at the end of the input."""
     _let_ctrl_c_end_reads()
-    return str(typer.prompt(question, default=default, err=err)).strip()
+    return str(typer.prompt(question, err=True)).strip()
 
 
 def _let_ctrl_c_end_reads() -> None:

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from sync_assets.commands import configure
 from sync_assets.commands.configure import Argument, WrittenFile
 from sync_assets.commands.configure import add as add_table
 from sync_assets.commands.configure import init as write_new
@@ -191,24 +190,6 @@ def test_what_cannot_be_is_said_and_nothing_is_written(
         init(program, path, *tables)
     assert message in str(caught.value)
     assert list(path.parent.glob("sync_assets*")) == []
-
-
-def test_a_person_is_asked_for_tables_and_for_the_resource_that_nothing_is_called_like(
-    program: Program, path: Path
-) -> None:
-    asked: list[str] = []
-
-    def resource(table: str, free: Any) -> str:
-        asked.append(table)
-        return "cusStore" if "cusStore" in free else ""
-
-    def tables(there: configure.Landscape) -> list[str]:
-        assert [table.name for table, _ in there.offered][:2] == ["contact", "new_order"]
-        return ["contact", "account"]
-
-    init(program, path, choose_tables=tables, ask_resource=resource)
-    assert asked == ["account"]
-    assert load_config(path).targets == {"contact": "profile", "account": "cusStore"}
 
 
 class TestCommands:
