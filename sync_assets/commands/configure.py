@@ -93,10 +93,10 @@ def init(
     if path.exists() and not force:
         raise SyncAssetsError(
             f"{path} exists already, and was not changed.",
-            "Name another with `--file`, add a table with `sync-assets add TABLE`, or write over it with `--force`.",
+            "Name another with `--config`, add a table with `sync-assets add TABLE`, or write over it with `--force`.",
         )
     if not path.parent.is_dir():
-        raise SyncAssetsError(f"{path.parent} is no folder.", "Make it, or name another file with `--file`.")
+        raise SyncAssetsError(f"{path.parent} is no folder.", "Make it, or name another file with `--config`.")
 
     async def suggested() -> tuple[tuple[Suggested, ...], Config, str]:
         async with opened(environment) as (d365, campaign, available):
@@ -248,7 +248,7 @@ def check_fit(config: Config, tables: Sequence[Suggested]) -> list[TableMapping]
 
 def not_our_own(path: Path) -> None:
     if path.resolve().is_relative_to(Path(sync_assets.__file__).parent.resolve()):
-        raise SyncAssetsError(f"{path} belongs to the program.", "Name a file of your own with `--file`.")
+        raise SyncAssetsError(f"{path} belongs to the program.", "Name a file of your own with `--config`.")
 
 
 def write(path: Path, content: bytes) -> None:
@@ -270,5 +270,5 @@ def write(path: Path, content: bytes) -> None:
             raise
     except OSError as error:
         raise SyncAssetsError(
-            f"{path} can't be written ({error.strerror or 'unknown reason'}).", "Name another file with `--file`."
+            f"{path} can't be written ({error.strerror or 'unknown reason'}).", "Name another file with `--config`."
         ) from None

@@ -22,9 +22,6 @@ from sync_assets.scaffold.yaml_text import OPT_OUT_PAIRS
 
 app = typer.Typer(add_completion=False)
 
-File = Annotated[
-    str | None, typer.Option("--file", help="The configuration file; default: SYNC_ASSETS_CONFIG, or sync_assets.yaml.")
-]
 TABLE = "TABLE, TABLE=RESOURCE or TABLE=RESOURCE:KEY"
 EXPECTED = Layout("externalId", tuple(OPT_OUT_PAIRS.values()), CHANGED_SUFFIX, ",", "utf-8")
 """The layout of the opt-out file that a new configuration has."""
@@ -35,7 +32,6 @@ def init_command(
     table: Annotated[
         list[str] | None, typer.Option("--table", metavar=TABLE, help="Map this table; may be repeated.")
     ] = None,
-    file: File = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the file if it exists.")] = False,
     listing: Annotated[bool, typer.Option("--list", help="List the tables that can be mapped.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="With --list: print one JSON document.")] = False,
@@ -54,11 +50,9 @@ def init_command(
         available = interruptible.run(configure.landscape(environment))
         print_document(_document(available), as_json, show_landscape)
         return
-    arguments, path = [Argument.of(text) for text in table or []], default_file(environment, file)
+    arguments, path = [Argument.of(text) for text in table or []], default_file(environment)
     guess = guess_layout(sample, EXPECTED) if sample else None
     print_parts(show_written(configure.init(environment, path, arguments, force=force)))
-    if default_file(environment, None).absolute() != path.absolute():
-        print_line(f"Next: export SYNC_ASSETS_CONFIG={path.resolve()}")
     if guess:
         print_parts(show_guess(guess.write, guess.questions))
     print_line("Then `sync-assets doctor`, `certify` (on a stage tenant), `plan`, `sync`.")
@@ -66,11 +60,10 @@ def init_command(
 
 
 @app.command("add")
-def add_command(table: Annotated[str, typer.Argument(metavar="TABLE", help=f"{TABLE}.")], file: File = None) -> None:
+def add_command(table: Annotated[str, typer.Argument(metavar="TABLE", help=f"{TABLE}.")]) -> None:
     """Add one table to the configuration. All other bytes of the file stay as they are."""
     environment = dict(os.environ)
-    path = default_file(environment, file)
-    print_parts(show_written(configure.add(environment, path, Argument.of(table))))
+    print_parts(show_written(configure.add(environment, default_file(environment), Argument.of(table))))
     print_line("Look at its lines, then `sync-assets doctor` and `sync-assets plan`.")
 
 
@@ -80,13 +73,13 @@ def schema_command() -> None:
     typer.echo(PACKAGED.read_text(encoding="utf-8"), nl=False)
 
 
-def default_file(environment: Mapping[str, str], named: str | None) -> Path:
-    """Return the configuration file: the one named, else that of SYNC_ASSETS_CONFIG, else one in this folder.
+def default_file(environment: Mapping[str, str]) -> Path:
+    """Return the configuration file: that of SYNC_ASSETS_CONFIG, which `--config` sets, else one in this folder.
 
     The sandbox's own, which its environment names, is never written.
     """
     configured = environment.get(CONFIG, "").strip()
-    return expanded(named or (configured if configured != str(SANDBOX_CONFIG) else "") or DEFAULT_NAME)
+    return expanded(configured if configured and configured != str(SANDBOX_CONFIG) else DEFAULT_NAME)
 
 
 def _document(available: Landscape) -> dict[str, Any]:

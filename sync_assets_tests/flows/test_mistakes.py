@@ -120,7 +120,7 @@ COMMANDS: dict[str, str] = {
     "history abc": "a GUID such as",
     "estimate --months 0": "'--months'",
     "init --json": "--json",
-    "init --table contcat --file own.yaml": "Did you mean `contact`?",
+    "init --table contcat --config own.yaml": "Did you mean `contact`?",
     "add contact": "is mapped already",
     "role solution": "Name a file that ends in .zip",
     "certify": "Add --yes",

@@ -378,12 +378,12 @@ def graphql(running: DagsterDev, query: str) -> str:
 
 def begin(story: Story) -> None:
     assert "new_order" in story.type("init --list")
-    story.type("init --table contact --file ours.yaml")
-    story.type("init --table contact --file ours.yaml", 1)
+    story.type("init --table contact --config ours.yaml")
+    story.type("init --table contact --config ours.yaml", 1)
     (story.program.home / "sample.csv").write_text("externalId;blackListEmail;blackListPhone\n")
-    written = story.type("init --table contact --file ours.yaml --force --sample sample.csv")
+    written = story.type("init --table contact --config ours.yaml --force --sample sample.csv")
     assert 'Write below `opt_out.export`:\n    separator: ";"\n' in written
-    story.type("add new_order --file ours.yaml")
+    story.type("add new_order --config ours.yaml")
     story.type("schema")
     assert "prvReadContact" in story.type("role least_rights.zip")
     story.type("doctor --json")

@@ -206,17 +206,15 @@ class TestCommands:
         assert document["resources"]["cusStore"] == "customResources"
 
     def test_what_goes_wrong_is_a_line_on_standard_error(self, program: Program, tmp_path: Path) -> None:
-        status, output, errors = program.run("add", "new_order", "--file", str(tmp_path / "none.yaml"))
+        status, output, errors = program.run("add", "new_order", "--config", str(tmp_path / "none.yaml"))
         assert (status, output) == (1, "")
         assert "none.yaml is missing. Write it first: `sync-assets init --table new_order`." in errors
 
     def test_init_and_add_say_what_they_wrote_and_what_is_next(self, program: Program, path: Path) -> None:
-        status, output, errors = program.run("init", "--table", "contact", "--file", str(path))
+        status, output, errors = program.run("init", "--table", "contact", "--config", str(path))
         assert (status, errors) == (0, "")
         assert "contact -> profile, key externalId: 22 columns mapped, 2 less sure ones commented out" in output
-        assert f"export SYNC_ASSETS_CONFIG={path}" in output
-        assert "export" not in program.run("init", "--table", "contact", "--file", "config.yaml", "--force")[1]
-        status, output, errors = program.run("add", "new_order", "--file", str(path))
+        status, output, errors = program.run("add", "new_order", "--config", str(path))
         assert (status, errors) == (0, "")
         assert "new_order -> cusOrder, key cusOrderId: 9 columns mapped, linked by new_contactid -> contact" in output
 
