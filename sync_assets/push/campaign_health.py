@@ -81,20 +81,23 @@ class CampaignHealth:
                 self._tested_at = time.monotonic()
             return self._works
 
-    async def key_works(self, records: Records, id: str) -> bool:
-        """Return True if Campaign finds one of a few other acknowledged records by the key.
+    async def key_works(self, records: Records, id: str) -> bool | None:
+        """Return True if Campaign finds one of a few other acknowledged records by the key; None: no answer shows that.
 
-        Tested once; True if there are no other records yet.
+        Tested until an answer shows it; True if there are no other records yet.
         """
         async with self._key_lock:
             if self._key_works is None:
                 if not (others := await self._claims.others(id)):
                     return True
-                works = False
+                works: bool | None = False
                 for other in others:
                     response = await records.find(other, self._guard)  # if that raises, the next call tests again
-                    if works := not isinstance(response, ResponseOutcome) or response.kind != "missing":
+                    if not isinstance(response, ResponseOutcome):
+                        works = True
                         break
+                    if response.kind != "missing":
+                        works = None
                 self._key_works = works
             return self._key_works
 

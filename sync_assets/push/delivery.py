@@ -43,7 +43,7 @@ LOOKS = 4
 MAX_POSTS = 2
 """POSTs of one delivery at most; the second one only if the answer to the first was lost."""
 
-KeyWorks = Callable[[Records, str], Awaitable[bool]]
+KeyWorks = Callable[[Records, str], Awaitable[bool | None]]
 
 _NO_KEY = (
     "Campaign finds neither this record of {0} nor others that it took before by {1}. Is it the identification key? "
@@ -215,7 +215,7 @@ async def _delete(record: Claimed, records: Records, guard: Guard, key_works: Ke
     response = await records.delete(record.id, guard)
     if response.kind != "missing":
         return response
-    if records.addressing.confirmed or await key_works(records, record.id):
+    if records.addressing.confirmed or await key_works(records, record.id) is not False:
         return ResponseOutcome("done")
     return ResponseOutcome("refused", _NO_KEY.format(records.resource, records.key))
 
@@ -300,7 +300,7 @@ class _Write:
         if record.payload is None:
             return response if record.outcome_unknown else ResponseOutcome("refused", _NOT_SHOWN)
         key_trusted = record.operation == "insert" or record.outcome_unknown or records.addressing.confirmed
-        if not key_trusted and not await self.key_works(records, record.id):
+        if not key_trusted and await self.key_works(records, record.id) is False:
             return ResponseOutcome("refused", _NO_KEY.format(records.resource, records.key))
         addressing = records.addressing
         if self.in_doubt and not addressing.is_unique:

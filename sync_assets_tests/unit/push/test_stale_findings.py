@@ -10,6 +10,8 @@ from sync_assets.campaign.addressing import (
     DELETE_ANSWER,
     DELETE_SEEN,
     DELETES_TRUSTED,
+    KEY,
+    KEY_FOUND,
     KEY_IN_DELETE,
     KEY_IN_URL,
     KEY_UNIQUE,
@@ -192,3 +194,18 @@ async def test_whether_the_key_works_is_asked_again_after_a_question_without_an_
         )
         assert (result.rejected, list(ledger.reports.rejects())) == (0, [])
         assert result.deleted == 2
+
+
+@pytest.mark.parametrize("answer", [BARE, Response(200, {}, b'{"PKey": "@9", "externalId": "of another"}')])
+async def test_no_further_record_proves_a_key_by_which_campaign_finds_none(
+    campaign: LittleCampaign, tmp_path: Path, answer: Response
+) -> None:
+    """The second answer is that of a key in place of which another attribute identifies records, with the same id."""
+    with Ledger.open(f"sqlite:///{tmp_path}/ledger.db") as ledger:
+        capture(ledger, row("anna"))
+        sent(ledger)
+        ledger.dialect.note("profile", {KEY: "externalId", KEY_FOUND: "no"})
+        capture(ledger, row("bert"))
+        campaign.answers = lambda operation, path: answer if operation == "read" else None
+        result = await push(ledger, campaign, Target("contact", "profile"), session=session_of(ledger, "one"))
+        assert (result.inserted, result.stopped is None) == (0, False)
