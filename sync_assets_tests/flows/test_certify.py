@@ -23,7 +23,7 @@ TAKEN, IN_BODY, REASON = (
     "the key in the body of a PATCH",
     "the reason for a value that is not valid",
 )
-LOCATION = "PATCH of a sub-field of location"
+LOCATION, EMPTY = "PATCH of a sub-field of location", "empty values"
 TIMES = "change times of opt-outs"
 TWICE = "a second record is made"
 REQUIRED = "the link is required; Campaign hides a record without it for good"
@@ -143,14 +143,16 @@ def test_a_style_that_does_not_work_is_not_workable(program: Program, position: 
     assert left(program) == {}
 
 
-def test_a_location_that_no_patch_changes_is_not_workable_until_inserts_alone_send_it(program: Program) -> None:
-    program.sandbox.admin.settings("campaign", location_in_patch="refused")
+def test_an_attribute_that_no_patch_changes_is_not_workable_until_inserts_alone_send_it(program: Program) -> None:
+    program.sandbox.admin.settings("campaign", location_in_patch="refused", refused_in_patch=["cusVip"])
     wrong = not_workable(certified(program))
-    assert wrong.keys() == {("profile", LOCATION)}
+    assert wrong.keys() == {("profile", LOCATION), ("profile", EMPTY)}
+    assert ": cusVip. Map" in wrong["profile", EMPTY]
     assert "location.city" in wrong["profile", LOCATION]
     assert "`apply_updates: false`" in wrong["profile", LOCATION]
     program.table["fields"] = program.table["fields"] | {
-        "address1_city": {"to": "location.city", "apply_updates": False}
+        "address1_city": {"to": "location.city", "apply_updates": False},
+        "donotfax": {"to": "cusVip", "apply_updates": False},
     }
     again = certified(program)
     assert (again["workable"], left(program)) == (True, {})

@@ -258,23 +258,32 @@ async def _texts(subject: Subject) -> None:
 
 
 async def _empty(subject: Subject) -> None:
-    """Send the empty values that a push sends for empty columns, all at once. The record's names are left."""
+    """Send the empty values that a push sends for empty columns, all at once; each alone if Campaign refuses that.
+
+    The record's names are left.
+    """
     empty: dict[str, Any] = {}
-    for path in sorted(subject.mapped()):
-        attribute = None if "." in path or path in NAMES else subject.writable(path)  # sub-fields: see _sub_fields
+    for path, updates in sorted(subject.mapped().items()):
+        tried = updates and "." not in path and path not in NAMES  # sub-fields: see _sub_fields
+        attribute = subject.writable(path) if tried else None
         if attribute and not attribute.mandatory and attribute.type not in ("link", "collection"):
             empty[path] = empty_value(attribute)
     if not empty:
         subject.report(EMPTY, "no attribute is mapped that may be empty", "Nothing is emptied.", "not tried")
         return
     response = await subject.patch(empty)
+    each = {} if response.kind == "done" else {name: await subject.patch({name: empty[name]}) for name in empty}
+    refused = [name for name, answer in each.items() if answer.kind != "done"]
     record = await subject.read()
     wrong = differing(empty, record, subject.resource) if isinstance(record, dict) else sorted(empty)
-    if response.kind == "done" and not wrong:
+    if not (wrong := sorted({*refused, *wrong})):
         subject.report(EMPTY, "stored as empty", "An empty column empties its attribute.")
         return
     text = "the former value is kept" if response.kind == "done" else f"refused: {subject.shown(response)}"
-    way = f"Rows with empty columns are rejected or keep their values: {', '.join(wrong)}. Map them otherwise."
+    way = (
+        f"Rows with empty columns are rejected or keep their values: {', '.join(wrong)}. Map them with "
+        "`keep_if_empty: true` or `apply_updates: false`."
+    )
     subject.report(EMPTY, text, way, "not workable")
 
 
