@@ -208,7 +208,8 @@ def _attributes(facts: RecordFacts, show: Show, differing_paths: Sequence[str]) 
             {
                 "attribute": path,
                 "column": field.column.name,
-                **fields(field, "conversion", "apply_updates"),
+                "conversion": field.conversion,
+                "apply_updates": field.apply_updates and path not in facts.refused_in_updates,
                 "kept": step.kept if step else None,
                 "replaced": step.replaced if step else None,
                 "cut_from": step.cut_from if step else None,

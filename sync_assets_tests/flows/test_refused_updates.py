@@ -47,6 +47,8 @@ def test_an_address_that_campaign_refuses_in_updates_never_holds_back_an_e_mail(
     assert spent["update"] == (10 if taken else 13)  # one refused, and two to prove it
 
     assert set(named(program, CITY).values()) == {not taken}
+    attributes = program.json("explain", moved[0])[1]["tables"]["contact"]["attributes"]
+    assert [one["apply_updates"] for one in attributes if one["attribute"] == CITY] == [taken]
     assert move(program, 10, "Further") == moved
     again = program.sync()
     assert again.document["engine_calls"] == {"insert": 0, "update": 10, "delete": 0, "read": 0}  # remembered
