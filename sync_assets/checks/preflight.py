@@ -99,11 +99,12 @@ def campaign_findings(config: TableConfig, resource: Resource) -> list[Finding]:
 
 
 def _of_campaign(config: TableConfig, resource: Resource, problems: list[str]) -> list[Finding]:
+    key = _key(config, resource)
     return [
         rules.PUBLISHED.finding(True),
-        rules.ATTRIBUTES.no_problems(problems),
+        rules.ATTRIBUTES.no_problems(problem for problem in problems if problem != key.message),
         cardinalities(config, resource),
-        _key(config, resource),
+        key,
     ]
 
 

@@ -49,6 +49,13 @@ def test_the_cause_of_a_failure_is_not_sought_as_long_again_in_a_system_that_doe
     assert time.monotonic() - began < 20
 
 
+def test_a_key_that_cannot_hold_an_id_is_one_finding(program: Program) -> None:
+    program.table = CONTACT | {"key": "cusScore"}
+    findings = readiness(runtime := program.runtime(), runtime.config.tables[0])
+    runtime.close()
+    assert [finding.check for finding in findings if not finding.passed] == ["key_is_unique"]
+
+
 @pytest.mark.parametrize(
     ("mandatory", "cardinality", "style", "said", "stops"),
     [
