@@ -28,6 +28,7 @@ app = typer.Typer(
 Contact = Annotated[str, typer.Argument(metavar="ID", help="The contact's id in Dynamics 365, a GUID.")]
 
 NEEDS = "A hold needs the contact's"
+_CHECK_ID = "Check the id: `sync-assets explain {}` finds it in other tables, too."
 WAIT_SECONDS = 120.0
 """How long `add` waits for requests that a worker was sending before."""
 
@@ -67,10 +68,11 @@ def verify_command(contact: Contact, as_json: Json = False) -> None:
     print_document(document, as_json, show_whereabouts)
     errors = [*document["d365"]["errors"], *document["campaign"]["errors"]]
     if not (document["known"] or errors):
-        unknown = f"{document['id']} is known neither to the ledger nor to a system."
-        end(1, f"{unknown} Check the id: `sync-assets hold list`.")
+        unknown = f"Neither the ledger nor a system has a contact {document['id']}."
+        end(1, f"{unknown} {_CHECK_ID.format(document['id'])}")
     if not document["gone"]:
-        end(1, "\n".join([*errors, f"{document['id']} is not known to be gone from both systems."]))
+        unproven = f"{document['id']} is not known to be gone from both systems."
+        end(1, "\n".join([*errors, unproven]), "When both have deleted all, run `sync-assets hold verify` again.")
 
 
 def add(runtime: Runtime, id_text: str, *, force: bool = False) -> dict[str, Any]:
@@ -170,11 +172,10 @@ def _unknown(id_: str, trace: Whereabouts) -> SyncAssetsError:
     cause = (
         f"The ledger does not have {id_}, and not every system could be asked: {' '.join(trace.errors)}"
         if trace.errors
-        else f"Neither the ledger nor Dynamics 365 nor Campaign has {id_}, so it is not put on hold."
+        else f"Neither the ledger nor Dynamics 365 nor Campaign has a contact {id_}, so it is not put on hold."
     )
-    return SyncAssetsError(
-        cause, "Check the id. For a person who was deleted before: `--force`, or `force` of the job privacy_hold."
-    )
+    deleted = "For a person who was deleted before: `--force`, or `force` of the job privacy_hold."
+    return SyncAssetsError(cause, f"{_CHECK_ID.format(id_)} {deleted}")
 
 
 def _document(hold: Hold) -> dict[str, Any]:
@@ -219,14 +220,15 @@ def _show_certain_at(document: dict[str, Any], remedy: str) -> Parts:
 
 
 def show_released(document: dict[str, Any]) -> Parts:
-    yield (
-        f"{document['id']} is no longer on hold: {counted(document['released'], 'record')} may be synchronised again. "
-        + ("" if document["gone"] else "Each is read again from Dynamics 365 before it is sent.")
-    )
     if document["gone"]:
         yield (
-            "Dynamics 365 no longer has this contact, so its records are not created again. Excluded, unless "
-            f"another contact is their parent: {counted(document['excluded'], 'record')}."
+            f"{document['id']} is no longer on hold. Dynamics 365 does not have this contact, so no record is created "
+            f"again. Excluded, unless another contact is its parent: {counted(document['excluded'], 'record')}."
+        )
+    else:
+        yield (
+            f"{document['id']} is no longer on hold: {counted(document['released'], 'record')} may be synchronised "
+            "again. Each is read again from Dynamics 365 before it is sent."
         )
 
 
@@ -250,8 +252,8 @@ def show_whereabouts(document: dict[str, Any]) -> Parts:
     for table, ids in document["campaign"]["not_seen"].items():
         resource = document["resources"].get(table, table)
         yield (
-            f"Campaign: {counted(len(ids), 'record')} of {resource} that it acknowledged are not shown: deleted, or "
-            "hidden because their parent was deleted. Check in Campaign."
+            f"Campaign does not show {counted(len(ids), 'acknowledged record')} of {resource}: deleted, or hidden "
+            "without a parent. Check in Campaign."
         )
     ledger = document["ledger"]
     records = ", ".join(f"{number:,} {table}" for table, number in ledger["records"].items())

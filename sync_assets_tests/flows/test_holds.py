@@ -251,13 +251,13 @@ def test_an_unknown_id_is_held_by_force_alone_and_never_certified_as_deleted(peo
     assert people.sync()[0] == 0
     status, output, errors = people.program.run("hold", "add", MISTYPED)
     assert (status, output) == (1, "")
-    assert f"Neither the ledger nor Dynamics 365 nor Campaign has {MISTYPED}" in errors
+    assert f"Neither the ledger nor Dynamics 365 nor Campaign has a contact {MISTYPED}" in errors
     assert "--force" in errors
     assert people.program.json("hold", "list") == (0, {"holds": []})
     assert people.status("held") == [0, 0, 0]
     status, output, errors = people.program.run("hold", "verify", MISTYPED)
     assert status == 1
-    assert errors.endswith("Check the id: `sync-assets hold list`.\n")
+    assert errors.endswith(f"Check the id: `sync-assets explain {MISTYPED}` finds it in other tables, too.\n")
     assert "Dynamics 365: not known\nCampaign: not known\n" in output
     assert "gone" not in output
 
