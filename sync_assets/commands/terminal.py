@@ -12,6 +12,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from operator import itemgetter
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
@@ -279,17 +280,26 @@ def print_table(table: Table) -> None:
     On a terminal, texts are wrapped between words. If the columns do not fit even then, each row becomes a block with
     a line for each column. Elsewhere, as in a pipe, the width has no limit.
     """
-    console, needed = _console(), 2 * len(table.columns)  # two blanks for each column
-    wide = console.options.update(max_width=UNLIMITED)
+    console, needed = _console(), 2 * (len(table.columns) - 1)  # two blanks between columns
+    available = console.width if console.is_terminal else UNLIMITED
+    console.width = UNLIMITED
+    flexible: list[tuple[int, Column]] = []  # characters of the longest text beyond the narrowest width
     for column in table.columns:
-        sizes = [console.measure(cell, options=wide) for cell in (column.header, *column.cells)]
-        longest, word = max(size.maximum for size in sizes), max(size.minimum for size in sizes)
-        column.min_width = longest if column.no_wrap else max(word, min(longest, WRAPPED))
-        needed += column.min_width
-    if console.is_terminal and console.width < needed and len(table.columns) > 2:
+        cells = (column.header, *column.cells)
+        sizes = [console.measure(cell) for cell in cells]
+        indent = max(len(text) - len(text.lstrip()) for text in map(str, cells))
+        longest, word = max(size.maximum for size in sizes), max(size.minimum for size in sizes) + indent
+        column.width = longest if column.no_wrap else max(word, min(longest, WRAPPED))
+        flexible.append((longest - column.width, column))
+        needed += column.width
+    if available < needed and len(table.columns) > 2:
         print_parts(_blocks(table))
         return
-    console.width = max(console.width, needed) if console.is_terminal else UNLIMITED
+    # Rich would also narrow columns that cannot be wrapped, and cut what is then too long.
+    for number, (more, column) in enumerate(sorted(flexible, key=itemgetter(0))):
+        added = min(more, max(available - needed, 0) // (len(flexible) - number))
+        column.width = (column.width or 0) + added
+        needed += added
     console.print(table)
 
 

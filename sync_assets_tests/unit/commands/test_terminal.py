@@ -76,10 +76,11 @@ def read(capsys: pytest.CaptureFixture[str]) -> list[str]:
     return lines
 
 
+@pytest.mark.parametrize("width", [None, 88])
 def test_status_has_a_line_for_each_table_and_one_for_its_feed(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    width: int | None, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    terminal_of(None, monkeypatch)
+    terminal_of(width, monkeypatch)
     print_parts(
         status_command.show(status(contact=table("profile"), new_orderline=table("cusOrderLine", complete=False)))
     )
@@ -288,20 +289,20 @@ def test_no_number_time_id_or_name_is_cut_on_a_terminal_of_any_width_or_in_a_pip
     show, document, times = TABLES[command]
     terminal_of(width, monkeypatch)
     parts = list(show(document))
-    print_parts(part for part in parts if isinstance(part, Table))
+    tables = [part for part in parts if isinstance(part, Table)]
+    print_parts(tables)
     text = capsys.readouterr().out
     print_parts(parts)
     whole = capsys.readouterr().out
     assert text.replace(",", "").count(str(NUMBER)) >= times, text
     assert "…" not in whole
     assert NAME in whole
-    for record in document.get("rejects", document.get("orphaned", ())):
-        assert record["id"] in text
-        assert text.count(AT) == len(IDS)
+    cells = [cell for part in tables for column in part.columns for cell in (column.header, *column.cells)]
+    assert {word for cell in cells for word in str(cell).split()} <= {*text.split()}
     if width in (60, 80):
         assert max(map(len, map(str.rstrip, text.splitlines()))) <= width, text
     if width is None:
-        rows = sum(len(part.rows) + 1 for part in parts if isinstance(part, Table))
+        rows = sum(len(part.rows) + 1 for part in tables)
         assert len(text.splitlines()) == rows, text
 
 
