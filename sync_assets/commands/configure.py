@@ -29,7 +29,6 @@ from sync_assets.errors import SyncAssetsError
 from sync_assets.mapping.table_mapping import TableMapping
 from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime
-from sync_assets.scaffold.suggestions import suggest_links
 from sync_assets.scaffold.table_suggestions import Choice, Suggested, resource_for, suggest_table
 from sync_assets.scaffold.yaml_text import SCHEMA_FILE, insert_table, table_block, whole_file
 from sync_assets.task_group import run_together
@@ -69,11 +68,10 @@ class Landscape:
 
 @dataclass(frozen=True, slots=True)
 class WrittenFile:
-    """What was written. `hints`: suggestions for other parts of the file, for people."""
+    """What was written."""
 
     path: Path
     tables: tuple[Suggested, ...]
-    hints: tuple[str, ...] = ()
 
 
 def init(
@@ -122,12 +120,11 @@ def add(environment: Mapping[str, str], path: Path, argument: Argument) -> Writt
     config = load_config(path)
     before = path.read_bytes()
 
-    async def suggested() -> tuple[Suggested, list[str]]:
+    async def suggested() -> tuple[Suggested, ...]:
         async with opened(environment) as (d365, campaign, available):
-            (suggestion,) = await suggest([argument], config, available, d365, campaign)
-            return suggestion, await _children(suggestion, config, d365, campaign)
+            return await suggest([argument], config, available, d365, campaign)
 
-    suggestion, hints = interruptible.run(suggested())
+    (suggestion,) = interruptible.run(suggested())
     mark = "\ufeff" if before.startswith(b"\xef\xbb\xbf") else ""
     text = before.decode("utf-8-sig")
     changed = insert_table(text, lambda indent: table_block(suggestion, indent, config.defaults))
@@ -136,24 +133,7 @@ def add(environment: Mapping[str, str], path: Path, argument: Argument) -> Writt
         raise SyncAssetsError(f"{path} was changed meanwhile, and was not written.", "Run the command again.")
     write(path, f"{mark}{changed}".encode())
     known_types.remember(path, *mappings)
-    return WrittenFile(path, (suggestion,), tuple(hints))
-
-
-async def _children(added: Suggested, config: Config, d365: DataverseClient, campaign: CampaignClient) -> list[str]:
-    """Return lines for links of mapped tables that point to the new one: for people to add, or not."""
-    hints: list[str] = []
-    parents = {table.table: {link.table for link in table.links} for table in config.tables}
-    parents[added.table.name] = {link.parent for link in added.links if link.sure}
-    for table in config.tables:
-        described = await d365.described(table.table)
-        if not any(added.table.name in column.targets for column in described.columns.values()):
-            continue
-        resource = await campaign.resource(table.api, table.resource)
-        for link in suggest_links(described, resource, {added.table.name: added.resource.name}, parents):
-            line = f"{{field: {link.column.name}, to: {link.attribute.path}, table: {link.parent}}}"
-            if link.sure and link.attribute.path not in {known.to for known in table.links}:
-                hints.append(f"{table.table} points to {link.parent}. To link them, add to its `links`: - {line}")
-    return hints
+    return WrittenFile(path, (suggestion,))
 
 
 async def landscape(environment: Mapping[str, str]) -> Landscape:

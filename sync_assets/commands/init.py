@@ -121,5 +121,3 @@ def show_written(written: WrittenFile) -> Parts:
         yield f"  {text}"
         if not key.sure:
             yield f"  Please check the key: {key.name} is {key.why}."
-    for hint in written.hints:
-        yield f"  {hint}"

@@ -163,12 +163,6 @@ class TestAFileThatIsThere:
             add(program, path, "new_order")
         assert path.read_bytes() == before
 
-    def test_is_told_which_of_its_tables_point_to_the_new_one(self, program: Program, path: Path) -> None:
-        init(program, path, "contact", "new_orderline")
-        (hint,) = add(program, path, "new_order").hints
-        assert "- {field: new_orderid, to: cusOrderLink, table: new_order}" in hint
-        assert add(program, path, "account=cusStore").hints == ()
-
 
 @pytest.mark.parametrize(
     ("tables", "message"),
