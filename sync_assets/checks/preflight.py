@@ -154,7 +154,7 @@ def cardinalities(config: TableConfig, resource: Resource) -> Finding:
         elif not attribute.mandatory and link.cardinality == "one":
             waiting.append(
                 f"link `{link.field}`: {link.to} is not mandatory in Campaign, but the configuration says "
-                f"`cardinality: one`: records without a {link.table} in scope are not sent, and are deleted with it. "
+                f"`cardinality: one`: records without a {link.table} in scope are not sent. "
                 "If the link was published as a `0 or 1 cardinality simple link`, write `cardinality: zero_or_one`"
             )
     joined = any(link.style == "join" for link in config.links)

@@ -71,8 +71,8 @@ class LinkSuggestion(Suggestion):
     def cardinality(self) -> Literal["one", "zero_or_one"]:
         """Return `one` if Campaign calls the link mandatory, else `zero_or_one`.
 
-        Campaign hides a record without the target of a mandatory link. With `one` a child waits for its parent, and is
-        deleted with it. If the link may be empty, neither is necessary.
+        Campaign hides a record without the target of a mandatory link. With `one` a child waits for its parent, which
+        is not necessary if the link may be empty.
         """
         return "one" if self.style == "key" and self.attribute.mandatory else "zero_or_one"
 
