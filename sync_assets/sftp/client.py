@@ -77,7 +77,7 @@ class Storage:
     @property
     def share(self) -> float:
         """Return the used share, 0 to 1."""
-        return self.used / self.size if self.size else 1.0
+        return self.used / self.size
 
 
 @contextmanager
@@ -229,7 +229,7 @@ class Sftp:
                 raise
 
     def storage(self, directory: str) -> Storage | None:
-        """Return the space of the folder's file system; None if the server does not report it. Raises NoSuchFolder."""
+        """Return the space of the folder's file system; None if the server does not report any. Raises NoSuchFolder."""
         path = _path(directory)
         with self._wire.request(f"measure {printable(path)}", self._no_folder(path)):
             try:
@@ -240,7 +240,8 @@ class Sftp:
                 return None
         _, fragment, blocks, free, free_for_us = numbers[:5]
         used = fragment * (blocks - free)
-        return Storage(used, used + fragment * free_for_us)
+        size = used + fragment * free_for_us
+        return Storage(used, size) if size else None
 
     def used(self) -> int:
         """Return the bytes of all regular files below the folder of the sign-in, of MOST_MEASURED entries at most.

@@ -11,7 +11,7 @@ from paramiko import SFTPAttributes
 
 from sync_assets.sandbox import sftp as sandbox
 from sync_assets.sftp import client
-from sync_assets.sftp.client import Listing, RemoteFile, Sftp, Storage, connect
+from sync_assets.sftp.client import Listing, RemoteFile, Sftp, connect
 from sync_assets.sftp.errors import FileChanged, FileGone, NoSuchFolder, SftpError, Unreachable
 from sync_assets_tests.support.openssh import OpenSsh
 from sync_assets_tests.unit.sftp.conftest import Served
@@ -308,6 +308,12 @@ def test_a_server_without_that_extension_tells_no_room(sandbox_sftp: Served, mon
         assert sftp.listing(sandbox_sftp.directory, "*") == Listing((), ())
 
 
+def test_a_size_of_zero_is_no_size(sandbox_sftp: Served, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(os, "statvfs", lambda path: os.statvfs_result([0] * 11))
+    with connect(sandbox_sftp.settings) as sftp:
+        assert sftp.storage(sandbox_sftp.directory) is None
+
+
 def test_the_files_of_all_folders_are_added_up_without_following_links(served: Served, sftp: Sftp):
     before = sftp.used()
     served.put("a.csv", b"x" * 1000)
@@ -323,11 +329,6 @@ def test_of_a_large_server_the_first_entries_are_added_up(served: Served, sftp: 
     for n in range(9):
         served.put(f"{n}.csv", b"x")
     assert sftp.used() <= 3
-
-
-def test_an_empty_file_system_is_full():
-    assert Storage(0, 0).share == 1.0
-    assert Storage(25, 100).share == 0.25
 
 
 # --- refusals and failures --------------------------------------------------------------------------------------------
