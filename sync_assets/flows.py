@@ -72,13 +72,11 @@ class Outcome:
         problems: Errors that prevented a flow.
         stopped: Reasons why a flow ended before its work was done.
         notes: Warnings and automatic actions, each of them once.
-        interrupted: True if a signal ended the run.
     """
 
     problems: list[SyncAssetsError] = field(default_factory=list[SyncAssetsError])
     stopped: list[str] = field(default_factory=list[str])
     notes: list[str] = field(default_factory=list[str])
-    interrupted: bool = False
 
     def note(self, texts: Iterable[str]) -> None:
         """Add notes that are not among them yet."""

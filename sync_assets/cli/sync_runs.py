@@ -34,6 +34,9 @@ LEASE_WAIT_SECONDS = 300.0
 JOB = "sync"
 """The name of its runs in the UI; that of `dg.materialize` would be meaningless there."""
 
+_INTERRUPTS = (KeyboardInterrupt.__name__, dg.DagsterExecutionInterruptedError.__name__)
+"""Errors by which Ctrl-C ends a run. Dagster stores them as the reason of a failed run and raises none."""
+
 Failures = dict[str, list[SyncAssetsError | str]]
 """Table -> why it could not go on. The others go on without it."""
 
@@ -218,8 +221,10 @@ def execute(
         named = ", ".join(key.to_user_string() for key in selection)
         outcome.problems.append(SyncAssetsError(public_message(error, f"run of {named}")))
         return
-    if outcome.interrupted:
-        raise KeyboardInterrupt
+    if not result.success:
+        error = result.get_run_failure_event().job_failure_data.error
+        if error and error.cls_name in _INTERRUPTS:
+            raise KeyboardInterrupt
     if not (result.success or outcome.problems or outcome.stopped):
         outcome.problems.append(
             SyncAssetsError(f"The Dagster run {result.run_id} failed.", "Look at its events in the UI, under Runs.")

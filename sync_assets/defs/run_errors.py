@@ -9,7 +9,6 @@ record.
 
 # No `from __future__ import annotations`, as in the modules whose annotations Dagster reads at run time.
 
-import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
@@ -36,9 +35,6 @@ def reported(outcome: Outcome, context: dg.AssetExecutionContext, activity: str)
 
     Yields:
         The caught errors: empty until the block ends, and after it if the block succeeded.
-
-    Raises:
-        KeyboardInterrupt, asyncio.CancelledError, DagsterExecutionInterruptedError: The run was interrupted.
     """
     failed: list[SyncAssetsError] = []
     try:
@@ -50,9 +46,6 @@ def reported(outcome: Outcome, context: dg.AssetExecutionContext, activity: str)
         return
     except SyncAssetsError as error:
         failed.append(error)
-    except (KeyboardInterrupt, asyncio.CancelledError, dg.DagsterExecutionInterruptedError):
-        outcome.interrupted = True
-        raise
     except Exception as error:  # noqa: BLE001
         failed.append(foreign(error, f"The {activity} stopped at"))
     for error in failed:

@@ -9,9 +9,13 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
+import dagster as dg
 import pytest
 
+from sync_assets.cli import sync_runs
+from sync_assets.flows import Outcome
 from sync_assets_tests.support.chain import Chain
+from sync_assets_tests.support.lazy_instance import lazy_instance
 from sync_assets_tests.support.program import Program
 from sync_assets_tests.support.terminal import CTRL_C, in_a_terminal
 from sync_assets_tests.support.waiting import until
@@ -156,6 +160,15 @@ def test_ctrl_c_in_a_sync_however_often_shows_one_sentence_and_no_traceback(prog
     assert text.strip().splitlines()[-1] == ending
     program.sandbox.admin.latency("campaign", 0)
     assert program.sync().status == 0
+
+
+def test_ctrl_c_between_the_flows_of_a_run_is_no_failure_of_the_run() -> None:
+    @dg.asset
+    def interrupted() -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    with lazy_instance() as instance, pytest.raises(KeyboardInterrupt):
+        sync_runs.execute(Outcome(), instance, [interrupted], [interrupted.key], None, {})
 
 
 @pytest.fixture
