@@ -13,7 +13,6 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
-from datetime import date
 from functools import cached_property
 from typing import Annotated, Any
 
@@ -22,7 +21,6 @@ import typer
 from sync_assets.cli.sync import sync, unfinished_text
 from sync_assets.commands import migration_steps, terminal
 from sync_assets.commands.doctor import examine
-from sync_assets.commands.estimate import estimate
 from sync_assets.commands.estimate_calls import limits_of
 from sync_assets.commands.inventory import Inventory
 from sync_assets.commands.migration_steps import STEPS, StepResult
@@ -32,12 +30,8 @@ from sync_assets.commands.status import document as status_document
 from sync_assets.commands.terminal import Json, Parts, kinds
 from sync_assets.errors import SyncAssetsError
 from sync_assets.foreign_text import cleaned
-from sync_assets.ledger.repositories.notes import MigrationStep
 from sync_assets.ledger.times import iso
 from sync_assets.runtime.context import Runtime
-
-_BEGUN = "sync_begun"
-"""Stored like a step when `--go` begins the first sync, with the engine calls counted until then."""
 
 
 def command(
@@ -105,7 +99,7 @@ def migrate(
         ledger.adobe_migration.forget_steps()
     stored = ledger.adobe_migration.steps()
     stored = {name: step for name, step in stored.items() if step.configuration == configuration}
-    steps = _Steps(runtime, stored, configuration, go=go, show_values=show_values)
+    steps = _Steps(runtime, go=go, show_values=show_values)
     step_documents: list[dict[str, Any]] = []
     for number, name in enumerate(STEPS, 1):
         done = stored.get(name)
@@ -128,11 +122,9 @@ def migrate(
 
 @dataclass
 class _Steps:
-    """The steps of one invocation: the results of those that are done, and the hash of the configuration."""
+    """The steps of one invocation."""
 
     runtime: Runtime
-    stored: dict[str, MigrationStep]
-    configuration: str
     go: bool = field(kw_only=True)
     show_values: bool = field(kw_only=True)
 
@@ -152,10 +144,7 @@ class _Steps:
             case "opt_outs":
                 return migration_steps.opt_outs_step(config, self._survey[0])
             case "cost":
-                limits = limits_of(config)
-                return migration_steps.cost_step(
-                    *self._survey, limits, estimate(self.runtime, months=12, other_calls=0)
-                )
+                return migration_steps.cost_step(*self._survey, limits_of(config))
             case _:
                 return self._sync()
 
@@ -178,13 +167,13 @@ class _Steps:
         return inventory, planned.document
 
     def _sync(self) -> StepResult:
-        foretold, afterwards = self.stored["cost"].result["engine_calls"], {"afterwards": migration_steps.NEXT_STEPS}
+        result: dict[str, Any] = {}
+        afterwards = {"afterwards": migration_steps.NEXT_STEPS}
         if not self.go:
-            result, status = self._made() | {"foretold": foretold}, status_document(self.runtime, {}, {})
+            status = status_document(self.runtime, {}, {})
             if _unfinished(status):
                 return StepResult(result, afterwards, todo=[migration_steps.LAST_COMMAND])
         else:
-            self._note_beginning()
             # What it would announce is part of the result, or of the error.
             # The sync closes the ledger that it opens.
             with self.runtime.copied(_ledger=None, calls=Counter[str](), announce=lambda _: None) as runtime:
@@ -192,31 +181,13 @@ class _Steps:
                 runtime.close()
             if done.status == 1:
                 raise SyncAssetsError("\n".join(map(str, done.problems)))
-            result, status = self._made() | {"foretold": foretold}, done.document
+            result, status = {"engine_calls": done.document["engine_calls"]}, done.document
             in_part = done.problems or done.ended_early or in_maintenance(status, list(status["tables"]))
             if in_part or _unfinished(status):
                 return StepResult(result, todo=[*map(str, done.problems), *done.stopped, done.ending])
         remainder = unfinished_text(status)
         question = f"The first sync left: {remainder} (`sync-assets rejects`). Is the migration done without that?"
         return StepResult(result, afterwards, question if remainder else None)
-
-    def _note_beginning(self) -> None:
-        """Store what the ledger has counted before the first sync: an invocation that is killed reports nothing."""
-        if _BEGUN not in self.stored:
-            self.runtime.ledger.adobe_migration.note_step(_BEGUN, self.configuration, {"engine_calls": self._counted()})
-            self.stored[_BEGUN] = self.runtime.ledger.adobe_migration.steps()[_BEGUN]
-
-    def _made(self) -> dict[str, Any]:
-        """Return the engine calls counted since `--go` began the first sync, and when that was; null if it did not."""
-        if (begun := self.stored.get(_BEGUN)) is None:
-            return {"engine_calls": None, "since": None}
-        calls = {kind: number - begun.result["engine_calls"][kind] for kind, number in self._counted().items()}
-        return {"engine_calls": calls, "since": iso(begun.done_at)}
-
-    def _counted(self) -> dict[str, int]:
-        """Return all engine calls that the ledger has counted, by kind."""
-        by_day = self.runtime.ledger.reports.engine_calls_by_day(date.min, date.max).values()
-        return {kind: sum(calls.get(kind, 0) for calls in by_day) for kind in CALL_KINDS}
 
 
 def _unfinished(status: dict[str, Any]) -> bool:

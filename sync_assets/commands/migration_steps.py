@@ -138,12 +138,12 @@ def opt_outs_step(config: Config, inventory: Inventory) -> StepResult:
     return StepResult(result, details, question if d365 or campaign else None)
 
 
-def cost_step(inventory: Inventory, plan: Mapping[str, Any], limits: Limits, estimate: Mapping[str, Any]) -> StepResult:
-    """Return the engine calls of the first sync, by the plan and by the opt-outs that are due, and a usual month."""
+def cost_step(inventory: Inventory, plan: Mapping[str, Any], limits: Limits) -> StepResult:
+    """Return the engine calls of the first sync, by the plan and by the opt-outs that are due."""
     calls = {kind: plan["engine_calls"][kind] + inventory.opt_out_calls[kind] for kind in CALL_KINDS}
     total = sum(calls.values())
     time_needed = {"hours": round(hours(total, limits), 2), "calls_per_hour": limits.pace, "budget_a_day": limits.a_day}
-    return StepResult({"engine_calls": calls, "total": total, **time_needed, "month": estimate["month"]["total"]})
+    return StepResult({"engine_calls": calls, "total": total, **time_needed})
 
 
 LAST_COMMAND = "Run `sync-assets migrate --go`, or `sync-assets sync`: both make the first sync."
@@ -223,14 +223,11 @@ def _cost(result: dict[str, Any], details: dict[str, Any]) -> Parts:
     yield f"  {duration(result['hours'])} at {result['calls_per_hour']:,} calls an hour (assumed)"
     if result["budget_a_day"]:
         yield f"  the budgets allow {result['budget_a_day']:,} calls a day"
-    yield f"  a usual month afterwards: {result['month']:,} calls (`sync-assets estimate`)"
 
 
 def _sync(result: dict[str, Any], details: dict[str, Any]) -> Parts:
-    yield f"  foretold: {kinds(result['foretold'])}"
-    if result["engine_calls"]:
-        yield f"  made:     {kinds(result['engine_calls'])}"
-        yield f"  made counts the calls of all runs since {result['since']}, when the first sync began"
+    if calls := result.get("engine_calls"):
+        yield f"  engine calls: {kinds(calls)}"
 
 
 _BODIES: dict[str, Callable[[dict[str, Any], dict[str, Any]], Parts]] = {
