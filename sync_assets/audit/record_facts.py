@@ -29,7 +29,7 @@ from sync_assets.dataverse.page_parser import PageParser
 from sync_assets.errors import SyncAssetsError
 from sync_assets.http.redaction import redact
 from sync_assets.ledger import Ledger
-from sync_assets.ledger.model import BlockReason, Operation, State
+from sync_assets.ledger.model import BlockReason, State
 from sync_assets.ledger.report_values import WAITING_FOR
 from sync_assets.ledger.repositories.stored_records import RelatedState, StoredRecord
 from sync_assets.ledger.times import clock, iso
@@ -291,8 +291,9 @@ def _of_systems(facts: RecordFacts, differs: Sequence[str]) -> Iterator[Reason]:
         yield Reason(False, f"The row or the mapping changed since the last capture. {_ON_ITS_WAY}")
     acknowledged = (State.SYNCED, State.UNCONFIRMED)
     synced = stored is not None and stored.state in acknowledged and not stored.out_of_scope
-    once = synced and facts.has_row and next_request(facts) is None  # the next sync sends others anyway
-    again = f" `{_replay(facts)}` sends it again." if once else ""
+    # The next sync sends changed rows anyway.
+    unchanged = stored and facts.passes and facts.mapped and facts.mapped.hash == stored.acked_hash
+    again = f" `{_replay(facts)}` sends it again." if synced and unchanged else ""
     if presence == "missing" and synced and facts.has_row:
         yield Reason(False, f"Campaign acknowledged the record and does not have it: it was deleted there.{again}")
     if differs:
@@ -346,35 +347,3 @@ def _filtered_out(facts: RecordFacts) -> Iterator[Reason]:
         yield Reason(False, f"{text}; Campaign's record is to be deleted.")
     else:
         yield Reason(False, f"{text}, and that was not captured yet. {_ON_ITS_WAY}")
-
-
-def next_request(facts: RecordFacts) -> Operation | None:
-    """Return the operation that the next sync needs for the record; None if none.
-
-    It may still have to wait for its parents. What the capture would find is foreseen from the row as it is now.
-    """
-    stored, ready = facts.stored, facts.ready
-    if facts.held_since or (stored and stored.state in (State.HELD, State.EXCLUDED, State.ORPHANED)):
-        return None
-    if ready is None or facts.row is None:
-        return stored.operation if stored and stored.state in (State.PENDING, State.WAITING) else None
-    sent = stored is not None and (stored.acked_hash is not None or stored.outcome_unknown)
-    if not facts.has_row or not facts.passes or facts.mapped is None:
-        row_filter = ready.mapping.row_filter
-        deletes = (
-            facts.config.apply_deletes if not facts.has_row else bool(row_filter and row_filter.delete_filtered_out)
-        )
-        # A record that is out of scope already stays in Campaign, also if deletions are applied since.
-        return "delete" if sent and deletes and stored and not stored.out_of_scope else None
-    if facts.mapped.error:
-        return None
-    if stored is None or stored.acked_hash is None:
-        return None if stored and _is_rejected(facts) else "insert"
-    changed = facts.mapped.hash != stored.acked_hash or stored.state in (State.PENDING, State.WAITING)
-    return "update" if changed and not _is_rejected(facts) else None
-
-
-def _is_rejected(facts: RecordFacts) -> bool:
-    """Return True if Campaign rejected the row as it is: it is sent again after a retry only."""
-    stored, mapped = facts.stored, facts.mapped
-    return bool(stored and mapped and stored.state == State.REJECTED and stored.desired_hash == mapped.hash)

@@ -15,7 +15,6 @@ from sync_assets.audit.record_facts import (
     Reason,
     RecordFacts,
     agreement,
-    next_request,
     record_facts,
     rejection,
 )
@@ -169,7 +168,6 @@ def _of_table(runtime: Runtime, facts: RecordFacts, show_values: bool) -> Docume
         "children": _children(facts.stored),
         "campaign": {"presence": facts.campaign.presence, "last_modified": changed, "reason": facts.campaign.reason},
         "differs": differs,
-        "next_sync": next_request(facts),
         "problem": facts.problem,
         "opt_outs": [_opt_out(opt_out, show) for opt_out in opt_outs],
         "decisions": opt_out_decisions(runtime, facts.id, show_values=show_values) if opt_outs else [],

@@ -28,8 +28,7 @@ def sections(document: Document) -> Iterator[Section]:
     """Yield the sections of a document: for each table its conclusion first, then the way of the record."""
     for name, table in document["tables"].items():
         title = f"{name} {document['id']} -> {table['resource']}: {CONCLUSIONS[table['in_step']]}"
-        following = [f"The next sync needs: {table['next_sync']}."] if table["next_sync"] else []
-        yield Section(title, [*table["reasons"], *following])
+        yield Section(title, table["reasons"])
         yield Section("Dynamics 365", [text for text in (_row(table), table["d365"]["form"]) if text])
         if table["filter"]:
             yield _filter(table["filter"])

@@ -236,7 +236,7 @@ class TestCommand:
         [one] = document["tables"].values()
         assert one.keys() == {
             "table", "resource", "in_step", "reasons", "d365", "filter", "validation_error", "attributes", "ledger",
-            "links", "children", "campaign", "differs", "next_sync", "problem", "opt_outs", "decisions", "runs",
+            "links", "children", "campaign", "differs", "problem", "opt_outs", "decisions", "runs",
         }  # fmt: skip
         assert not [value for value in [*VALUES, "Poet"] if value in str(document)]
 

@@ -71,7 +71,6 @@ ONE: dict[str, Any] = {
     },
     "campaign": {"presence": "found", "last_modified": AT, "reason": None},
     "differs": ["cusPreferredLanguage"],
-    "next_sync": "update",
     "problem": None,
     "opt_outs": [],
     "decisions": [],

@@ -204,7 +204,6 @@ RECORD = {
     "resource": "cusPreference",
     "in_step": True,
     "reasons": (),
-    "next_sync": None,
     "d365": {"found": None, "form": None},
     "filter": None,
     "ledger": None,
