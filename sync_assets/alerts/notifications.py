@@ -4,7 +4,7 @@ Also: a notification as text, with ids and names and no personal data.
 
 Each channel has its own memory, so that one that cannot be reached misses nothing, and no other sends anything twice.
 An incident that ends before a channel could be notified is not sent. A notification without an answer may have been
-delivered, so its incident is not repeated before FIRST_REPEAT, and each further time after twice as long.
+delivered, so its incident is repeated after UNANSWERED_AFTER only.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,8 +19,10 @@ from sync_assets.foreign_text import one_line
 
 DROPPED_AFTER = timedelta(days=7)
 """A failed run that was never repeated is dropped after this time."""
-FIRST_REPEAT = timedelta(hours=1)
-"""After this time an incident is sent again whose notification got no answer; then after 2, 4, ... hours."""
+AGAIN_AFTER = timedelta(days=1)
+"""After this time an incident that lasts is sent again."""
+UNANSWERED_AFTER = timedelta(hours=1)
+"""The same if the notification got no answer."""
 MOST_SHOWN = 20
 """Incidents that one message lists; of the others it gives the number."""
 _LONGEST = 600
@@ -29,15 +31,11 @@ _RUN = run_incident_id("")
 
 
 class Notified(msgspec.Struct, frozen=True):
-    """The last notification of an incident on a channel: title, begin of the incident, time sent (UTC).
-
-    unanswered: how many notifications in a row got no answer.
-    """
+    """The last notification of an incident on a channel: title, begin of the incident, time of the next one (UTC)."""
 
     title: str
     since: datetime
-    at: datetime
-    unanswered: int = 0
+    again_at: datetime
 
 
 Memory = dict[str, Notified]
@@ -60,11 +58,7 @@ class Notifications:
 
 
 def notifications(
-    now_wrong: Sequence[Incident],
-    good: Mapping[str, datetime],
-    notified: Mapping[str, Notified],
-    now: datetime,
-    again_after: timedelta,
+    now_wrong: Sequence[Incident], good: Mapping[str, datetime], notified: Mapping[str, Notified], now: datetime
 ) -> tuple[Notifications, Memory]:
     """Return the notifications for a channel, and its memory once they are delivered.
 
@@ -74,17 +68,16 @@ def notifications(
     Args:
         good: when each step last succeeded.
         notified: the channel's memory.
-        again_after: how long after a notification a lasting incident is sent again.
     """
     new, again, memory = list[Incident](), list[Incident](), Memory()
     for incident in now_wrong:
         last = notified.get(incident.id)
         if last is None:
             new.append(incident)
-            memory[incident.id] = Notified(incident.title, incident.since, now)
-        elif now - last.at >= _repeated_after(last, again_after):
+            memory[incident.id] = Notified(incident.title, incident.since, now + AGAIN_AFTER)
+        elif now >= last.again_at:
             again.append(replace(incident, since=last.since))
-            memory[incident.id] = Notified(incident.title, last.since, now)
+            memory[incident.id] = Notified(incident.title, last.since, now + AGAIN_AFTER)
         else:
             memory[incident.id] = last
     resolved: list[Notified] = []
@@ -99,23 +92,11 @@ def notifications(
     return Notifications(new, again, resolved), memory
 
 
-def unanswered(memory: Memory, before: Mapping[str, Notified], now: datetime) -> Memory:
-    """Return the memory if the notifications of `now` were sent and got no answer.
-
-    Args:
-        memory: as `notifications` returned it.
-        before: the memory before them.
-        now: when they were sent.
-    """
-    sent = {id_: notified for id_, notified in memory.items() if notified.at == now}
-    times = {id_: before[id_].unanswered + 1 if id_ in before else 1 for id_ in sent}
-    return memory | {id_: structs.replace(notified, unanswered=times[id_]) for id_, notified in sent.items()}
-
-
-def _repeated_after(last: Notified, again_after: timedelta) -> timedelta:
-    if not last.unanswered:
-        return again_after
-    return min(again_after, FIRST_REPEAT * 2 ** (min(last.unanswered, 10) - 1))
+def unanswered(memory: Memory, now: datetime) -> Memory:
+    """Return the memory, see `notifications`, if what was sent now got no answer."""
+    sent = {id_: notified for id_, notified in memory.items() if notified.again_at == now + AGAIN_AFTER}
+    again_at = now + UNANSWERED_AFTER
+    return memory | {id_: structs.replace(notified, again_at=again_at) for id_, notified in sent.items()}
 
 
 # --- Text ------------------------------------------------------------------------------------------------------------

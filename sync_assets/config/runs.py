@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from sync_assets.config.values import Days, Hours, Model, SftpFolder, Text, refused
+from sync_assets.config.values import Days, Model, SftpFolder, Text, refused
 
 DEFAULT_START = date(2026, 1, 1)
 """The default first partition. Earlier days have no partition; their rows are captured all the same, since a partition
@@ -111,8 +111,6 @@ class Alerts(Model):
     """Notifications by e-mail. Sign-in by SYNC_ASSETS_SMTP_USER and SYNC_ASSETS_SMTP_PASSWORD."""
     warnings: bool = True
     """false: notifications of errors only, not of checks that warn."""
-    again_after_hours: Hours = 24
-    """An incident that lasts is notified again after this time."""
 
     @model_validator(mode="after")
     def _somebody(self) -> Self:

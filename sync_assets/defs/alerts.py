@@ -5,7 +5,7 @@ notified is decided in `sync_assets.alerts.incidents`.
 
 The cursor holds the notifications that each channel got. If a channel cannot be reached, its part of the cursor is
 kept, so the next tick tries again; the other channels are not notified twice. A notification without an answer counts
-as sent, and is repeated ever more rarely (alerts/notifications.py).
+as sent, and is repeated after an hour.
 
 Invariant: the number of queries has a limit that does not depend on the number of runs, events and ticks.
 """
@@ -32,7 +32,6 @@ from sync_assets.alerts.incidents import (
     stale_asset,
 )
 from sync_assets.alerts.notifications import Memory, notifications, subject, text, unanswered
-from sync_assets.config.runs import Alerts
 from sync_assets.defs.asset_keys import side_key
 from sync_assets.defs.dagster_internals import (
     CheckAnswer,
@@ -112,8 +111,6 @@ class AlertScope:
 
 def alert_sensor(runtime: Runtime, watched: AlertScope, default_status: dg.DefaultSensorStatus) -> dg.SensorDefinition:
     """Define the sensor."""
-    alerts = runtime.config.alerts
-    assert alerts
 
     @dg.sensor(
         name=runtime.installation.named("alerts"),
@@ -129,7 +126,7 @@ def alert_sensor(runtime: Runtime, watched: AlertScope, default_status: dg.Defau
         location = origin.location_name if origin else None
         incidents, ends = find_incidents(runtime, context.instance, watched, now, location)
         url = runtime.settings.alerts().ui_url
-        memory, lines = tell_all(alerts, senders(runtime), incidents, ends, memory, now, url)
+        memory, lines = tell_all(senders(runtime), incidents, ends, memory, now, url)
         for line in lines:
             if not line.endswith(NO_NEWS):  # Dagster stores a file for each tick that logs a line
                 context.log.info(line)
@@ -159,7 +156,6 @@ def find_incidents(
 
 
 def tell_all(
-    alerts: Alerts,
     channels: Mapping[str, Send],
     incidents: Sequence[Incident],
     successes: Mapping[str, datetime],
@@ -172,17 +168,16 @@ def tell_all(
     Returns:
         The new memory of each channel, and a line about each, for the tick.
     """
-    again_after = timedelta(hours=alerts.again_after_hours)
     memories: dict[str, Memory] = {}
     lines: list[str] = []
     for name, send in channels.items():
         channel_memory = memory.get(name, {})
-        notices, new_memory = notifications(incidents, successes, channel_memory, now, again_after)
+        notices, new_memory = notifications(incidents, successes, channel_memory, now)
         try:
             if notices:
                 send(subject(notices), text(notices, ui_url))
         except NoAnswer as error:
-            memories[name] = unanswered(new_memory, channel_memory, now)
+            memories[name] = unanswered(new_memory, now)
             lines.append(f"{name}: sent, no answer. {error}")
         except ChannelError as error:
             memories[name] = channel_memory

@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from sync_assets.alerts.channels import ChannelError, NoAnswer, Send
 from sync_assets.alerts.incidents import Incident, failed_check, failed_step, killed_run, open_incidents, stale_asset
 from sync_assets.alerts.notifications import MOST_SHOWN, Memory, Notifications, notifications, subject, text
-from sync_assets.config.runs import Alerts
 from sync_assets.defs.alerts import tell_all
 from sync_assets.runtime.heartbeat import KilledRun
 
@@ -24,7 +23,7 @@ def wrong(*found: Incident, warnings: bool = True, paused: frozenset[str] = froz
 
 
 def tell(now_wrong: list[Incident], told: Memory, now: datetime, **good: datetime) -> tuple[Notifications, Memory]:
-    return notifications(now_wrong, good, told, now, DAY)
+    return notifications(now_wrong, good, told, now)
 
 
 def test_trouble_names_what_it_is_since_when_what_to_do_and_where_it_is_shown() -> None:
@@ -156,7 +155,7 @@ def test_whatever_channels_fail_each_knows_in_the_end_what_is_so_and_hears_nothi
         found = [Incident(f"check {one}", "check", f"<{one}>", now, "", "", "") for one in sorted(wrong_now)]
         before = {name: len(bodies) for name, bodies in heard.items()}
         known = {name: set(memory.get(name, {})) for name in heard}
-        memory, _ = tell_all(Alerts(webhook=True), channels, found, {}, memory, now, "")
+        memory, _ = tell_all(channels, found, {}, memory, now, "")
         for name, bodies in heard.items():
             said = "".join(bodies[before[name] :])
             for one in IDS:
@@ -170,8 +169,7 @@ def test_whatever_channels_fail_each_knows_in_the_end_what_is_so_and_hears_nothi
     }
 
 
-def test_a_notice_without_an_answer_is_sent_again_after_hours_that_grow_and_not_at_each_tick() -> None:
-    alerts = Alerts.model_validate({"webhook": True, "again_after_hours": 6})
+def test_a_notice_without_an_answer_is_sent_again_after_an_hour_and_not_at_each_tick() -> None:
     sent: list[datetime] = []
     silent = True
 
@@ -181,16 +179,16 @@ def test_a_notice_without_an_answer_is_sent_again_after_hours_that_grow_and_not_
             raise NoAnswer("silent")
 
     memory: dict[str, Memory] = {}
-    for tick in range(20 * 120):
+    for tick in range(3 * 120):
         now = NOW + tick * timedelta(seconds=30)
-        memory, _ = tell_all(alerts, {"webhook": send}, wrong(BROKEN), {}, memory, now, "")
-    assert [(at - NOW) / timedelta(hours=1) for at in sent] == [0, 1, 3, 7, 13, 19]
+        memory, _ = tell_all({"webhook": send}, wrong(BROKEN), {}, memory, now, "")
+    assert [(at - NOW) / timedelta(hours=1) for at in sent] == [0, 1, 2]
     silent = False
-    for hours in (25, 26, 30, 31):
+    for hours in (4, 5, 27, 28):
         now = NOW + timedelta(hours=hours)
-        memory, _ = tell_all(alerts, {"webhook": send}, wrong(BROKEN), {}, memory, now, "")
-    assert [(at - NOW) / timedelta(hours=1) for at in sent[6:]] == [25, 31], "the first answer makes it usual again"
+        memory, _ = tell_all({"webhook": send}, wrong(BROKEN), {}, memory, now, "")
+    assert [(at - NOW) / timedelta(hours=1) for at in sent[3:]] == [4, 28], "the first answer makes it usual again"
     silent = True
     now += timedelta(seconds=30)
-    memory, _ = tell_all(alerts, {"webhook": send}, [], {}, memory, now, "")
-    assert (len(sent), memory) == (9, {"webhook": {}}), "that it is over is sent once"
+    memory, _ = tell_all({"webhook": send}, [], {}, memory, now, "")
+    assert (len(sent), memory) == (6, {"webhook": {}}), "that it is over is sent once"

@@ -276,8 +276,8 @@ class TestEveryMistakeNamesItsLineAndItsRemedy:
                 "7: `expected_every_hours` cannot be `1000000000.0`; it must be less than or equal to 876000",
             ),
             (
-                HEAD + "alerts: {webhook: true, again_after_hours: 1e999}\n",
-                "7: `again_after_hours` cannot be `inf`; it must be less than or equal to 876000",
+                HEAD + "opt_out: {export: {expected_every_hours: 1e999}}\n",
+                "7: `expected_every_hours` cannot be `inf`; it must be less than or equal to 876000",
             ),
             (
                 HEAD + "<<: {a: b}\n",

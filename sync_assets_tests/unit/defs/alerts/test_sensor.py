@@ -188,11 +188,11 @@ def test_what_cannot_be_right_in_the_file_is_refused_with_what_to_write(
     assert told in str(error.value)
 
 
-def test_mail_goes_by_starttls_unless_told_otherwise_and_again_after_a_day(tmp_path: Path) -> None:
+def test_mail_goes_by_starttls_unless_told_otherwise(tmp_path: Path) -> None:
     alerts = load_config(written(tmp_path, {"email": EMAIL})).alerts
     assert alerts
     assert alerts.email
-    assert (alerts.email.port, alerts.email.security, alerts.again_after_hours) == (587, "starttls", 24)
+    assert (alerts.email.port, alerts.email.security) == (587, "starttls")
 
 
 def test_the_sensor_is_there_only_if_somebody_is_to_be_told(tmp_path: Path) -> None:
