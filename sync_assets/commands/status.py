@@ -11,7 +11,6 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from sync_assets.audit.certification.report import stored_report
 from sync_assets.campaign.addressing import among
 from sync_assets.commands.terminal import Json, Parts, kinds, open_runtime, plain_table, print_document, print_parts
 from sync_assets.commands.values import fields, plain
@@ -69,14 +68,11 @@ def status(runtime: Runtime) -> dict[str, Any]:
     except OtherSystems as error:
         runtime.announce(str(error))
     calls, opt_outs = runtime.ledger.reports.engine_calls(today), runtime.ledger.opt_outs.counts(today)
-    report = stored_report(runtime.ledger, runtime.config)
     return document(runtime, calls, opt_outs) | {
         "killed_runs": [  # until a sensor or `sync` has marked them failed
             {"run_id": run.run_id, "last_sign_of_life": iso(run.since), "message": f"{run} {REMEDY}"}
             for run in killed_runs(runtime.ledger)
         ],
-        "certification": report.document(),
-        "certification_unfinished": report.unfinished,
     }
 
 
@@ -256,29 +252,12 @@ def _lines(document: dict[str, Any]) -> Iterator[str]:
     if "seconds" not in document:
         yield f"engine calls: {kinds(document['engine_calls'])}"
     yield from _opt_out_lines(document["opt_out"])
-    yield from _certification_lines(document)
     if "seconds" in document:  # of a `sync`: at the end, what it did
         waiting = counted(sum(table["waiting"] for table in tables.values()), "record")
         yield (
             f"Ended after {document['seconds']:,} s: {kinds(document['engine_calls'])} sent; "
             f"{counted(document['unchanged'], 'unchanged row')} skipped; {waiting} waiting."
         )
-
-
-def _certification_lines(document: dict[str, Any]) -> Iterator[str]:
-    """Yield lines on the last certification; none for a document without it, as that of `sync`."""
-    if "certification" not in document:
-        return
-    if unfinished := document.get("certification_unfinished"):
-        yield unfinished
-    last = document["certification"]
-    if last is None:
-        yield "never certified: `sync-assets certify` does that on a stage tenant"
-        return
-    version = f" by version {last['version']}" if last["version"] else ""
-    failed = [f"{row['about'] or row['system']}: {row['premise']} ({row['found']})" for row in last["not_workable"]]
-    conclusion = f"not workable: {'; '.join(failed)}" if failed else "all workable"
-    yield f"certified {last['at']}{version}: {conclusion}"
 
 
 def _opt_out_lines(data: dict[str, Any]) -> Iterator[str]:

@@ -97,23 +97,19 @@ def test_a_tenant_that_is_not_named_like_a_stage_tenant_is_refused_despite_yes(p
     assert program.sandbox.admin.journal() == []
 
 
-def test_status_tells_which_records_a_killed_certification_may_have_left_until_the_next_one_deletes_them(
+def test_doctor_names_the_records_a_killed_certification_may_have_left_until_the_next_one_deletes_them(
     program: Program,
 ) -> None:
-    assert program.json("status")[1]["certification_unfinished"] is None
     assert killed_at(program, 1, method="PATCH")
     assert len(program.sandbox.admin.dump_campaign()) == 1
-    outcome, remedy = doctors_lines(program)["certification under way"]
-    assert (outcome, remedy.endswith("run `sync-assets certify` again: it deletes them.")) == ("warn", True)
-    _, status = program.json("status")
-    message = status["certification_unfinished"]
+    outcome, message = doctors_lines(program)["certification under way"]
+    assert (outcome, message.endswith("run `sync-assets certify` again: it deletes them.")) == ("warn", True)
     assert message.startswith("A certification began ")
     assert f"may still hold its records: profile (externalId). Their keys begin with {PREFIX};" in message
     assert "Dynamics 365 has no such rows" in message
-    assert message in program.run("status")[1].splitlines()
     certified(program)
     assert program.sandbox.admin.dump_campaign() == []
-    assert program.json("status")[1]["certification_unfinished"] is None
+    assert "certification under way" not in doctors_lines(program)
 
 
 UNFINDABLE = "no keys in URLs, and no filter"

@@ -7,11 +7,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from importlib.metadata import version
-from typing import Any, Literal
+from typing import Literal
 from urllib.parse import urlsplit
 
 from sync_assets.checks.rules import Finding, ok, warn
-from sync_assets.config.models import Config
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.times import iso
 from sync_assets.runtime.context import Runtime
@@ -52,29 +51,6 @@ class PremiseResult:
     outcome: Outcome = "workable"
 
 
-@dataclass(frozen=True, slots=True)
-class StoredReport:
-    """What the ledger has of certifications.
-
-    Attributes:
-        at: When the last one ended (UTC); None if none did.
-        version: Of the program that certified; None for one by a commit that did not store it.
-        not_workable: The premises that are not workable, by the tables and resources that are mapped now.
-        unfinished: The sentences on one that began and has not ended normally; None without one.
-    """
-
-    at: datetime | None
-    version: str | None
-    not_workable: list[PremiseResult]
-    unfinished: str | None
-
-    def document(self) -> dict[str, Any] | None:
-        """Return what `status --json` prints of the last one; None if there was none."""
-        names = ("system", "about", "premise", "found")
-        wrong = [{name: getattr(result, name) for name in names} for result in self.not_workable]
-        return {"at": iso(self.at), "version": self.version, "not_workable": wrong} if self.at else None
-
-
 def store(ledger: Ledger, results: Iterable[PremiseResult], at: datetime) -> None:
     """Store a report. It replaces the former ones of the same resources and tables."""
     reports: dict[str, dict[str, str]] = {}
@@ -88,48 +64,40 @@ def store(ledger: Ledger, results: Iterable[PremiseResult], at: datetime) -> Non
     ledger.dialect.note(NAME, {CERTIFIED_AT: at.isoformat(timespec="seconds"), VERSION: version("sync-assets")})
 
 
-def stored_report(ledger: Ledger, config: Config) -> StoredReport:
-    """Return what the ledger has of the last certification."""
+def certification_findings(runtime: Runtime) -> list[Finding]:
+    """Return a finding for the last certification of these systems, and one for each premise that is not workable."""
+    ledger, title, findings = runtime.ledger, "certification", list[Finding]()
     marks = ledger.dialect.findings(NAME)
-    names = dict.fromkeys(name for table in config.in_link_order for name in (table.table, table.resource))
-    wrong = [
-        PremiseResult(
-            system, "" if about == NAME else about, premise, finding.removeprefix(_NOT_WORKABLE), "", "not workable"
-        )
+    tables = runtime.config.in_link_order
+    names = dict.fromkeys(name for table in tables for name in (table.table, table.resource))
+    way = "`sync-assets certify` tries it again, and names what to change"
+    not_workable = [
+        warn(f"{title} of {system if about == NAME else about}: {premise}", f"{text}. {way}")
         for about in (NAME, *names)
         for known, finding in sorted(ledger.dialect.findings(about).items())
         if known.startswith(CERTIFIED) and finding.startswith(_NOT_WORKABLE)
         for system, _, premise in [known.removeprefix(CERTIFIED).partition(": ")]
+        for text in [finding.removeprefix(_NOT_WORKABLE)]
     ]
-    ended, unfinished = marks.get(CERTIFIED_AT), None
     if began := marks.get(BEGAN):
-        resources = ", ".join(f"{table.resource} ({table.key})" for table in config.in_link_order)
-        unfinished = (
+        resources = ", ".join(f"{table.resource} ({table.key})" for table in tables)
+        text = (
             f"A certification began at {iso(datetime.fromisoformat(began))} and has not ended normally: it is under "
             f"way, was killed, or failed. These resources may still hold its records: {resources}. Their keys begin "
             f"with {PREFIX}; Dynamics 365 has no such rows. Once no `certify` is under way, run `sync-assets certify` "
             "again: it deletes them."
         )
-    return StoredReport(datetime.fromisoformat(ended) if ended else None, marks.get(VERSION), wrong, unfinished)
-
-
-def certification_findings(runtime: Runtime) -> list[Finding]:
-    """Return a finding for the last certification of these systems, and one for each premise that is not workable."""
-    report, title = stored_report(runtime.ledger, runtime.config), "certification"
-    findings = [warn(f"{title} under way", report.unfinished)] if report.unfinished else []
-    if report.at:
-        by = f" by version {report.version}" if report.version else ""
-        workable = "" if report.not_workable else ", all workable"
-        findings.append(ok(title, f"the last one ended {iso(report.at)}{by}{workable}"))
+        findings.append(warn(f"{title} under way", text))
+    if at := marks.get(CERTIFIED_AT):
+        by = f" by version {marks[VERSION]}" if VERSION in marks else ""
+        workable = "" if not_workable else ", all workable"
+        findings.append(ok(title, f"the last one ended {iso(datetime.fromisoformat(at))}{by}{workable}"))
     elif tenant_of(runtime.settings.links()[1] or "").endswith(STAGE):
         text = "never. `sync-assets certify` finds out how both systems behave, with synthetic records"
         findings.append(warn(title, text))
     else:
         findings.append(ok(title, f"never: `sync-assets certify` is for a stage tenant (…{STAGE})"))
-    way = "`sync-assets certify` tries it again, and names what to change"
-    for wrong in report.not_workable:
-        findings.append(warn(f"{title} of {wrong.about or wrong.system}: {wrong.premise}", f"{wrong.found}. {way}"))
-    return findings
+    return [*findings, *not_workable]
 
 
 def tenant_of(campaign_url: str) -> str:

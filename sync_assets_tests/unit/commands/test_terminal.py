@@ -103,20 +103,6 @@ def test_status_names_a_killed_run_and_what_to_do(capsys: pytest.CaptureFixture[
     assert message in capsys.readouterr().out.splitlines()
 
 
-def test_status_tells_what_the_last_certification_found_not_workable(capsys: pytest.CaptureFixture[str]) -> None:
-    wrong = {"system": "Campaign", "about": "profile", "premise": "empty values", "found": "the former value is kept"}
-    for last, line in (
-        (None, "never certified: `sync-assets certify` does that on a stage tenant"),
-        ({"at": AT, "version": None, "not_workable": []}, f"certified {AT}: all workable"),
-        (
-            {"at": AT, "version": "1.2", "not_workable": [wrong]},
-            f"certified {AT} by version 1.2: not workable: profile: empty values (the former value is kept)",
-        ),
-    ):
-        print_parts(status_command.show(status(contact=table("profile")) | {"certification": last}))
-        assert line in capsys.readouterr().out.splitlines()
-
-
 def test_rejects_stand_below_the_reason_that_they_share(capsys: pytest.CaptureFixture[str]) -> None:
     records = [
         {"table": name, "id": id_, "since": AT, "attempts": 12, "reason": reason}
