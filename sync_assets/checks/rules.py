@@ -167,7 +167,7 @@ KEY = CampaignRule(
     "the key cannot hold the id",
     "The key attribute identifies one record: it can hold the id and is unique.",
 )
-ANSWERS = TableRule("system_answers", "the system does not answer", "The system answers.")
+ANSWERS = TableRule("system_answers", "not all could be done", "The system answers.")
 CAPTURE = TableRule("capture_goes_on", "the capture is paused", "The backlog is below its limit.")
 OPT_OUT_COLUMNS = TableRule(
     "opt_out_columns_fit",

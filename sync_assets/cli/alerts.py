@@ -33,7 +33,7 @@ def command(
     document = test_notifications(open_runtime())
     print_document(document, as_json, show_test)
     if failed := [name for name, channel in document["channels"].items() if not channel["delivered"]]:
-        end(1, f"The test notice was not delivered by {', '.join(failed)}. Correct `alerts` in the configuration.")
+        end(1, f"The test notice was not confirmed by {', '.join(failed)}. Correct `alerts` in the configuration.")
 
 
 def open_incidents(runtime: Runtime) -> dict[str, Any]:
