@@ -131,8 +131,10 @@ def run_code_server(arguments: Sequence[str]) -> None:
     a release that cannot work replaces none that works.
     """
     words = ["--module-name", "sync_assets.definitions", *arguments]
+    raise_taken = partial(_raise_taken, "code-server", arguments)
     if "--help" in arguments:
-        servers.run_code_server(words, lambda _: "Refused by sync_assets: this server only prints its help.")
+        refusal = "Refused by sync_assets: this server only prints its help."
+        servers.run_code_server(words, lambda _: refusal, raise_taken)
     if not os.environ.get("DAGSTER_HOME"):
         raise SyncAssetsError(
             "DAGSTER_HOME is not set.", "Name the folder with the dagster.yaml of web server and daemon."
@@ -144,4 +146,4 @@ def run_code_server(arguments: Sequence[str]) -> None:
     settings.campaign()
     settings.alerts()
     with dg.DagsterInstance.get() as instance:
-        servers.run_code_server(words, CodeServerGuard(instance).refusal)
+        servers.run_code_server(words, CodeServerGuard(instance).refusal, raise_taken)

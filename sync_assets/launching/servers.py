@@ -81,23 +81,28 @@ def _run(command: Any, words: Sequence[str], name: str, prefix: str) -> None:
 def _chosen(
     command: Any, arguments: Sequence[str], prefix: str, raise_taken: Callable[[int], None]
 ) -> tuple[list[str], dict[str, Any]]:
-    """Return the arguments and options of a command of Dagster's; wrong ones are left to the command.
+    """Return the arguments and options of a command of Dagster's that serves a UI.
 
-    The port must be free. Arguments that name no code, in a folder that names none, get that of this program.
+    Arguments that name no code, in a folder that names none, get that of this program.
     """
     from dagster._cli.utils import has_pyproject_dagster_block  # noqa: PLC0415
     from dagster_shared.cli import WorkspaceOpts  # noqa: PLC0415
 
-    words = [*arguments]
-    chosen = command.make_context("", [*words], auto_envvar_prefix=prefix, resilient_parsing=True).params
+    words, chosen = [*arguments], _options(command, arguments, prefix, raise_taken)
     code = WorkspaceOpts.extract_from_cli_options(dict(chosen))
     named = any(map(os.path.isfile, ("workspace.yaml", "workspace.yml")))
     if not (named or code.specifies_target() or code.empty_workspace or has_pyproject_dagster_block("pyproject.toml")):
         words += ["--module-name", "sync_assets.definitions"]
+    return words, chosen
+
+
+def _options(command: Any, arguments: Sequence[str], prefix: str, raise_taken: Callable[[int], None]) -> dict[str, Any]:
+    """Return the options of a command of Dagster's, whose port must be free; wrong ones are left to the command."""
+    chosen = command.make_context("", [*arguments], auto_envvar_prefix=prefix, resilient_parsing=True).params
     port = int(chosen.get("port") or 0)
     if free_port(port, chosen.get("host") or "127.0.0.1") is None:
         raise_taken(port)
-    return words, chosen
+    return chosen
 
 
 def free_port(port: int, host: str = "127.0.0.1") -> int | None:
@@ -187,18 +192,22 @@ def remote_calls() -> frozenset[str]:
     return frozenset(dagster_api_pb2.DESCRIPTOR.services_by_name["DagsterApi"].methods_by_name)
 
 
-def run_code_server(arguments: Sequence[str], refusal: Callable[[RemoteCall], str | None]) -> None:
+def run_code_server(
+    arguments: Sequence[str], refusal: Callable[[RemoteCall], str | None], raise_taken: Callable[[int], None]
+) -> None:
     """Run `dagster code-server start` with a check before each call. Does not return.
 
     Args:
         arguments: Those of `dagster code-server start`; its environment variables count, too.
         refusal: Return why a call is refused, None if it is answered.
+        raise_taken: As of `run_webserver`: Dagster serves another address of the host, or ends with a traceback.
 
     Reason: the server has no option for a check, and the class that answers is private.
     """
     from dagster._cli.code_server import start_command  # noqa: PLC0415  slow, and no run needs it
     from dagster._grpc import proxy_server  # noqa: PLC0415
 
+    _options(start_command, arguments, "DAGSTER_CODE_SERVER", raise_taken)
     servicer = proxy_server.DagsterProxyApiServicer
     checked = {name: _checked(getattr(servicer, name, None), name, refusal) for name in remote_calls()}
     proxy_server.DagsterProxyApiServicer = type(servicer.__name__, (servicer,), checked)

@@ -179,8 +179,10 @@ def taken() -> Iterator[str]:
         yield str(other.getsockname()[1])
 
 
-@pytest.mark.parametrize("command", ["web", *(pytest.param(one, marks=pytest.mark.slow) for one in ("dev", "demo"))])
-def test_a_ui_on_a_port_that_is_taken_is_not_started(program: Program, command: str, taken: str) -> None:
+@pytest.mark.parametrize(
+    "command", ["web", "code-server", *(pytest.param(one, marks=pytest.mark.slow) for one in ("dev", "demo"))]
+)
+def test_a_server_on_a_port_that_is_taken_is_not_started(program: Program, command: str, taken: str) -> None:
     module = () if command == "demo" else ("-m", "sync_assets.definitions")
     program.folder = instance = Path(program.env["DAGSTER_HOME"])  # without a dagster.yaml
     process = program.start(command, *module, "--port", taken, fresh=True)
@@ -191,7 +193,7 @@ def test_a_ui_on_a_port_that_is_taken_is_not_started(program: Program, command: 
     assert (process.returncode, output) == (1, "")
     *before, last = errors.splitlines()
     assert re.fullmatch(rf"sync-assets: Port {taken} is taken\. Write e\.g\. `sync-assets {command} .*`\.", last)
-    if command != "demo":
+    if command in ("web", "dev"):
         assert "use_threads: true" in (instance / "dagster.yaml").read_text()
         assert [line.partition(" It ")[0] for line in before] == [f"sync-assets: {instance}/dagster.yaml was missing."]
 
