@@ -183,6 +183,7 @@ def main() -> None:
 
     return_large_buffers()
     signal.signal(signal.SIGINT, interruptible.interrupt)
+    sys.unraisablehook = interruptible.repeat_ignored
     try:
         if "_SYNC_ASSETS_COMPLETE" in os.environ:
             with suppress(SyncAssetsError, typer.BadParameter):

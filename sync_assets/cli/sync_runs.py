@@ -26,6 +26,7 @@ from sync_assets.errors import EndsAllTables, SyncAssetsError, public_message
 from sync_assets.flows import Outcome
 from sync_assets.push.claimed_records import WAIT_FOR_RETRY_SECONDS
 from sync_assets.runtime.context import Runtime
+from sync_assets.runtime.interruptible import INTERRUPTS
 from sync_assets.runtime.workers import release_dead
 
 LEASE_WAIT_SECONDS = 300.0
@@ -33,9 +34,6 @@ LEASE_WAIT_SECONDS = 300.0
 
 JOB = "sync"
 """The name of its runs in the UI; that of `dg.materialize` would be meaningless there."""
-
-_INTERRUPTS = (KeyboardInterrupt.__name__, dg.DagsterExecutionInterruptedError.__name__)
-"""Errors by which Ctrl-C ends a run. Dagster stores them as the reason of a failed run and raises none."""
 
 Failures = dict[str, list[SyncAssetsError | str]]
 """Table -> why it could not go on. The others go on without it."""
@@ -223,7 +221,7 @@ def execute(
         return
     if not result.success:
         error = result.get_run_failure_event().job_failure_data.error
-        if error and error.cls_name in _INTERRUPTS:
+        if error and error.cls_name in INTERRUPTS:  # Dagster raises none of them
             raise KeyboardInterrupt
     if not (result.success or outcome.problems or outcome.stopped):
         outcome.problems.append(

@@ -10,6 +10,7 @@ import asyncio
 import atexit
 import os
 import signal
+import sys
 import termios
 import threading
 from collections.abc import Coroutine
@@ -21,6 +22,8 @@ from sync_assets.performance import new_event_loop
 T = TypeVar("T")
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+INTERRUPTS = ("KeyboardInterrupt", "DagsterExecutionInterruptedError")
+"""Types of the exceptions that handlers of SIGINT raise: ours, and Dagster's within a step."""
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:
@@ -67,6 +70,18 @@ def interrupt(number: int, frame: object) -> NoReturn:
     """Handle the first Ctrl-C of a command."""
     ignore_ctrl_c()
     raise KeyboardInterrupt
+
+
+def repeat_ignored(unraisable: Any) -> None:
+    """Interrupt again where Python ignores the exception, as in the callback of a weak reference. Prints others.
+
+    A `sys.unraisablehook`. An exception of the hook itself would be ignored, too, so that a timer sends the signal.
+    """
+    if unraisable.exc_type.__name__ in INTERRUPTS:
+        signal.signal(signal.SIGALRM, lambda *_: signal.raise_signal(signal.SIGINT))
+        signal.setitimer(signal.ITIMER_REAL, 0.01)
+    else:
+        sys.__unraisablehook__(unraisable)
 
 
 def ignore_ctrl_c() -> None:

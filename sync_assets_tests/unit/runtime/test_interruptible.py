@@ -3,12 +3,16 @@
 import asyncio
 import os
 import signal
+import sys
 import threading
+import time
+import weakref
 from collections.abc import Iterator
 
+import dagster as dg
 import pytest
 
-from sync_assets.runtime.interruptible import run
+from sync_assets.runtime.interruptible import repeat_ignored, run
 
 
 class Told(Exception):
@@ -84,6 +88,30 @@ def test_a_handler_that_only_notes_it_does_not_let_the_flow_pass_for_done() -> N
     with pytest.raises(KeyboardInterrupt):
         run(flow())
     assert noted == [signal.SIGINT]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, dg.DagsterExecutionInterruptedError])
+def test_an_interrupt_whose_exception_python_ignores_is_repeated(
+    error: type[BaseException], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    handler = signal.getsignal(signal.SIGALRM)
+
+    def interrupt(number: int, frame: object) -> None:
+        raise error
+
+    monkeypatch.setattr(sys, "unraisablehook", repeat_ignored)
+    signal.signal(signal.SIGINT, interrupt)
+
+    def collect() -> None:
+        referred = set[str]()
+        _ = weakref.ref(referred, lambda _: signal.raise_signal(signal.SIGINT))
+        del referred
+        time.sleep(10)
+
+    with pytest.raises(error):
+        collect()
+    signal.signal(signal.SIGALRM, handler)
+    assert capfd.readouterr().err == ""
 
 
 def test_in_another_thread_it_is_plain() -> None:
