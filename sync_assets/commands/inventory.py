@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from sync_assets.audit.record_comparison import Compared
+from sync_assets.audit.record_list import RecordList
 from sync_assets.audit.value_shape import value_shape
 from sync_assets.commands.estimate_calls import cost_of
-from sync_assets.commands.rebuild import count_records
 from sync_assets.config.models import TableConfig
 from sync_assets.config.values import CONTACT
 from sync_assets.dataverse.client import DataverseClient
@@ -88,8 +88,10 @@ class Inventory:
     async def opened(self) -> AsyncIterator[None]:
         """Open what the pages need, and count the records of each resource, by an engine call each."""
         config = self.runtime.config
-        for table in config.tables:
-            self.tables[table.table] = TableInventory(await count_records(self.runtime, table))
+        async with self.runtime.campaign() as campaign:
+            for table in config.tables:
+                records = await RecordList(self.runtime, campaign, table).count()
+                self.tables[table.table] = TableInventory(records)
         self.opt_outs = {attribute: Counter() for attribute in config.opt_out.attributes}
         with closing(_ListedRecords()) as self._listed:
             async with self.runtime.d365() as self._d365:

@@ -15,7 +15,7 @@ import typer
 
 from sync_assets.audit.existing_records import leased
 from sync_assets.audit.record_comparison import Comparison, may_sort
-from sync_assets.audit.record_list import RecordList, pages_for
+from sync_assets.audit.record_list import RecordList
 from sync_assets.checks.guardrails import check_limits
 from sync_assets.checks.preflight import campaign_findings, target_finding
 from sync_assets.checks.rules import require
@@ -30,7 +30,6 @@ from sync_assets.ledger.model import Rebuild
 from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.listed_keys import ListedKeys
-from sync_assets.words import counted
 
 FOUND = ("records", "equal", "differing", "unknown")
 """The counts of a table that a rebuild reports, as in ledger.Rebuild; then those of the ledger's records."""
@@ -45,27 +44,23 @@ def command(
         list[str] | None,
         typer.Argument(help="Mapped tables. Default: all.", show_default=False, autocompletion=terminal.mapped_tables),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show the engine calls.")] = False,
     new_ledger: NewLedger = False,
     as_json: Json = False,
 ) -> None:
     """Compare both systems after the ledger was lost or restored, so that the next sync sends only differences. Writes
     to neither system. May be killed and repeated; stop the sensors meanwhile.
     """
-    runtime = terminal.open_runtime(creates=not dry_run)
+    runtime = terminal.open_runtime(creates=True)
     runtime.new_ledger = new_ledger
-    with terminal.on_interrupt("Nothing is lost."):
-        if dry_run:
-            terminal.print_document(rehearse(runtime, table or []), as_json, show_rehearsal)
-            return
-        with terminal.progress(runtime):
-            done = rebuild(runtime, table or [])
+    with terminal.on_interrupt("Nothing is lost."), terminal.progress(runtime):
+        done = rebuild(runtime, table or [])
     terminal.finish(done, as_json, show)
 
 
 def rebuild(runtime: Runtime, only: Sequence[str] = ()) -> Result:
     """Rebuild all mapped tables, or `only`, parents first. May be killed and repeated."""
-    tables = _tables(runtime, only)
+    check_tables(runtime.config, only)
+    tables = [config for config in runtime.config.in_link_order if not only or config.table in only]
     runtime.settings.require("d365", "campaign")
     runtime.accept_older(lambda: begin_anew(runtime))
     results: dict[str, Any] = {}
@@ -87,22 +82,6 @@ def rebuild(runtime: Runtime, only: Sequence[str] = ()) -> Result:
     notes.append(LOST_HOLDS)
     notes += held_back({"tables": {table: result_document["tables"][table] for table in results}})
     return Result({"tables": results, "engine_calls": result_document["engine_calls"]}, problems, notes)
-
-
-def rehearse(runtime: Runtime, only: Sequence[str] = ()) -> dict[str, Any]:
-    """Return what a rebuild would cost. Reads the number of Campaign's records: one engine call for each table."""
-    tables: dict[str, Any] = {}
-    for config in _tables(runtime, only):
-        records = interruptible.run(count_records(runtime, config))
-        calls = {"read": pages_for(records)}
-        tables[config.table] = {"resource": config.resource, "records": records, "engine_calls": calls}
-    reads = sum(table["engine_calls"]["read"] for table in tables.values())
-    return {"tables": tables, "engine_calls": {"read": reads}, "left_today": runtime.calls_left_today}
-
-
-def _tables(runtime: Runtime, only: Sequence[str]) -> list[TableConfig]:
-    check_tables(runtime.config, only)
-    return [config for config in runtime.config.in_link_order if not only or config.table in only]
 
 
 def begin_anew(runtime: Runtime) -> None:
@@ -138,12 +117,6 @@ async def rebuild_table(runtime: Runtime, config: TableConfig, keys: ListedKeys)
         return counts, notes + comparison.warnings
 
 
-async def count_records(runtime: Runtime, config: TableConfig) -> int:
-    """Return the number of records of a table's resource. Costs one engine call."""
-    async with runtime.campaign() as campaign:
-        return await RecordList(runtime, campaign, config).count()
-
-
 def show(document: dict[str, Any]) -> Parts:
     """Show the counts of Campaign's records, then those of the ledger's."""
     tables = document["tables"]
@@ -152,10 +125,3 @@ def show(document: dict[str, Any]) -> Parts:
         yield "unknown: records of Campaign that carry an id, of no row in scope. They are left alone."
     if any(table["pending"] for table in tables.values()):
         yield "`sync-assets plan` shows what the next sync sends."
-
-
-def show_rehearsal(document: dict[str, Any]) -> Parts:
-    tables = {name: [table["records"], table["engine_calls"]["read"]] for name, table in document["tables"].items()}
-    yield number_table("table", ("records", "reads"), tables)
-    if document["left_today"] is not None:
-        yield f"engine_calls_per_day leaves {counted(document['left_today'], 'call')} for today."

@@ -435,8 +435,7 @@ def watching(story: Story) -> None:
 
 def look_after_the_ledger(story: Story) -> None:
     story.type("backup copy.db")
-    story.type("rebuild --dry-run --json")
-    story.type("rebuild contact --new-ledger")
+    story.type("rebuild contact --new-ledger --json")
     story.type("replay contact --from 2020-01-01 --to 2020-01-02 --force")
     story.type("accept-systems --yes")
     story.type("sync --accept-mapping --new-ledger")

@@ -49,7 +49,6 @@ COMMANDS: list[list[str]] = [
     ["replay", "contact"],
     ["replay", "contact", "--force"],
     ["rebuild"],
-    ["rebuild", "--dry-run"],
     ["doctor"],
     ["certify", "--yes"],
     ["retry"],

@@ -110,7 +110,7 @@ def test_what_both_systems_lack_is_told_at_once(program: Program) -> None:
 
 READS = [
     "status", "doctor -v", "rejects", "plan", "retry", "hold list", "hold verify 4e1c0000-0000-4000-8000-000000000001",
-    "maintenance list", "rebuild --dry-run", "alerts",
+    "maintenance list", "alerts",
 ]  # fmt: skip
 
 

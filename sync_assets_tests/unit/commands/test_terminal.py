@@ -248,11 +248,6 @@ TABLES: dict[str, tuple[Callable[[dict[str, Any]], Any], dict[str, Any], int]] =
         {"tables": {NAME: dict.fromkeys((*rebuild.FOUND, *COLUMNS), NUMBER)}},
         len(rebuild.FOUND) + len(COLUMNS),
     ),
-    "rebuild --dry-run": (
-        rebuild.show_rehearsal,
-        {"tables": {NAME: {"records": NUMBER, "engine_calls": {"read": NUMBER}}}, "left_today": None},
-        2,
-    ),
     "rejects": (rejects.show, {"rejects": RECORDS}, 3),
     "rejects --orphaned": (rejects.show, {"orphaned": RECORDS}, 0),
     "certify": (
