@@ -43,9 +43,6 @@ KNOWN_PAIRS: dict[tuple[str, str], dict[str, str]] = {
 (docs/dev/references/campaign.md 14); the others follow from the two vendors' data models.
 """
 
-ISO_CODES = {"location.countryCode": "address1_country", "location.stateCode": "address1_stateorprovince"}
-"""Attributes for codes such as `US` -> columns for the same as free text (docs/dev/references/campaign.md 2)."""
-
 LEAST_SIMILARITY = 0.75
 
 _COLUMNS = {

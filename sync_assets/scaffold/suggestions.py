@@ -9,7 +9,6 @@ tables that point to each other the first one named gets its link.
 """
 
 import re
-import sys
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeVar
@@ -17,7 +16,7 @@ from typing import Literal, TypeVar
 from sync_assets.campaign.metadata import Attribute, Resource
 from sync_assets.config.values import OPT_OUT_ATTRIBUTES
 from sync_assets.dataverse.metadata import Column, Table
-from sync_assets.mapping.conversions import Conversion, Picklists, conversion, option_values
+from sync_assets.mapping.conversions import Conversion, conversion, option_values
 from sync_assets.scaffold import name_similarity
 
 SURE = 80
@@ -46,14 +45,13 @@ ONE_OF_SEVERAL = 30
 
 @dataclass(frozen=True, slots=True)
 class Suggestion:
-    """One line of `fields`. uncovered: options of the column for which the enumeration has no value."""
+    """One line of `fields`."""
 
     column: Column
     attribute: Attribute
     percent: int
     why: str
     note: str = ""
-    uncovered: tuple[int, ...] = ()
 
     @property
     def sure(self) -> bool:
@@ -65,7 +63,6 @@ class LinkSuggestion(Suggestion):
     """One entry of `links`: the lookup `column` of the table, pointing to `parent`, becomes `attribute`."""
 
     parent: str
-    style: Literal["key", "join"]
 
     @property
     def cardinality(self) -> Literal["one", "zero_or_one"]:
@@ -74,7 +71,7 @@ class LinkSuggestion(Suggestion):
         Campaign hides a record without the target of a mandatory link. With `one` a child waits for its parent, which
         is not necessary if the link may be empty.
         """
-        return "one" if self.style == "key" and self.attribute.mandatory else "zero_or_one"
+        return "one" if self.attribute.mandatory else "zero_or_one"
 
 
 AnySuggestion = TypeVar("AnySuggestion", bound=Suggestion)
@@ -94,18 +91,6 @@ def suggest_fields(table: Table, resource: Resource, taken: Collection[str]) -> 
     suggestions = [suggestion for suggestion in made if suggestion]
     order = {column.name: number for number, column in enumerate(columns)}
     return sorted(_each_once(suggestions), key=lambda suggestion: order[suggestion.column.name])
-
-
-def best_picklists(suggestions: Iterable[Suggestion]) -> Picklists:
-    """Return labels, or codes if a text attribute is too short for labels. For enumerations both are the same."""
-    texts = [field for field in suggestions if field.sure and field.column.labels and field.attribute.type == "string"]
-    return "codes" if any(_longest(text) > (text.attribute.length or sys.maxsize) for text in texts) else "labels"
-
-
-def _longest(suggestion: Suggestion) -> int:
-    """Return the characters of the longest text that the column's labels make."""
-    labels = [len(label) for label in suggestion.column.labels.values()]
-    return sum(labels) + 2 * (len(labels) - 1) if suggestion.column.type == "multiselect" else max(labels)
 
 
 def is_writable_value(attribute: Attribute) -> bool:
@@ -130,25 +115,20 @@ def _suggestion(column: Column, attribute: Attribute, noun: str, pairs: dict[str
     result = conversion(column, attribute)
     if result is None:
         return None
-    if attribute.path in name_similarity.ISO_CODES:
-        is_same = name_similarity.ISO_CODES[attribute.path] == column.name
-        note = "Campaign holds codes such as US, Dynamics 365 free texts"
-        return Suggestion(column, attribute, 60, "the same thing", note) if is_same else None
     percent, why = 100, "a well-known pair"
     if pairs.get(column.name) != attribute.path:
         percent, why = name_similarity.likeness(column, attribute, noun)
     cost, note = _COSTS.get(result, (0, ""))
-    uncovered: tuple[int, ...] = ()
     if result == "option" and attribute.type == "enumeration":
-        # Options whose label and number are no value of the enumeration.
-        uncovered = tuple(sorted(set(column.labels) - set(option_values(column, attribute, "labels"))))
-        if uncovered:
-            cost, note = (10, "") if len(uncovered) < len(column.labels) else (40, "no option is named like a value")
+        without_value = column.labels.keys() - option_values(column, attribute, "labels").keys()
+        if without_value:
+            some = len(without_value) < len(column.labels)
+            cost, note = (10, "some options have no value") if some else (40, "no option is named like a value")
     elif result == "option" and column.type == "boolean":
         cost, note = 16, "sent as the label"
     elif column.max_length and attribute.length and column.max_length > attribute.length and result == "text":
         note = "longer ones are rejected"
-    return Suggestion(column, attribute, percent - cost, why, note, uncovered)
+    return Suggestion(column, attribute, percent - cost, why, note)
 
 
 def suggest_links(
@@ -167,9 +147,6 @@ def suggest_links(
         keyed = [attribute for attribute in resource.attributes.values() if _is_link_to(attribute, target)]
         for column in lookups:
             suggestions += [_keyed(column, link, parent, only=len(lookups) == 1 and len(keyed) == 1) for link in keyed]
-            if not keyed:
-                texts = [text for text in resource.attributes.values() if text.type == "string" and not text.read_only]
-                suggestions += [_joined(column, text, parent) for text in texts]
     order = {name: number for number, name in enumerate(table.columns)}
     return sorted(_each_once(suggestions), key=lambda suggestion: order[suggestion.column.name])
 
@@ -186,13 +163,7 @@ def _keyed(column: Column, link: Attribute, parent: str, *, only: bool) -> LinkS
         percent, why = _alike(column, link), "a similar name"
     if len(column.targets) > 1:
         percent, why = percent - ONE_OF_SEVERAL, f"{why}; it may also point to other tables, whose rows are no parents"
-    return LinkSuggestion(column, link, percent, why, parent=parent, style="key")
-
-
-def _joined(column: Column, text: Attribute, parent: str) -> LinkSuggestion:
-    """Return a suggestion that is never sure: the metadata does not show whether Campaign joins on this attribute."""
-    why = "a similar name, if the link is defined in Campaign by joining on this attribute"
-    return LinkSuggestion(column, text, min(_alike(column, text), SURE - 1), why, parent=parent, style="join")
+    return LinkSuggestion(column, link, percent, why, parent=parent)
 
 
 def _alike(column: Column, attribute: Attribute) -> int:

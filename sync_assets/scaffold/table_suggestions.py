@@ -7,15 +7,12 @@ from sync_assets.campaign.metadata import Resource
 from sync_assets.config.values import CONTACT
 from sync_assets.dataverse.metadata import Table
 from sync_assets.errors import SyncAssetsError
-from sync_assets.mapping.conversions import Picklists
 from sync_assets.mapping.table_mapping import key_problem
 from sync_assets.scaffold import name_similarity
 from sync_assets.scaffold.suggestions import (
     SURE,
     LinkSuggestion,
     Suggestion,
-    best_picklists,
-    is_writable_value,
     suggest_fields,
     suggest_links,
 )
@@ -47,8 +44,6 @@ class Suggested:
     key: Choice
     fields: tuple[Suggestion, ...]
     links: tuple[LinkSuggestion, ...]
-    picklists: Picklists
-    unmapped: tuple[str, ...] = ()
     mandatory: tuple[str, ...] = ()
 
 
@@ -131,8 +126,6 @@ def suggest_table(
             f"Name another resource, as in `{table.name}=cusResource`, or write the mapping by hand.",
         )
     sure = {chosen.name, *(suggestion.attribute.path for suggestion in (*fields, *links) if suggestion.sure)}
-    used, attributes = taken | mapped, resource.attributes.items()
-    free = [path for path, attribute in attributes if is_writable_value(attribute) and path not in used]
     return Suggested(
         table=table,
         label=label,
@@ -140,11 +133,9 @@ def suggest_table(
         key=chosen,
         fields=tuple(fields),
         links=tuple(links),
-        picklists=best_picklists(fields),
-        unmapped=tuple(free),
         mandatory=tuple(
             path
-            for path, attribute in attributes
+            for path, attribute in resource.attributes.items()
             if attribute.mandatory
             and not attribute.read_only
             and attribute.type not in ("collection", "group")

@@ -17,7 +17,7 @@ from datetime import date
 import yaml
 
 from sync_assets.config.models import TableOptions
-from sync_assets.config.values import CONTACT, OPT_OUT_ATTRIBUTES, PROFILE
+from sync_assets.config.values import CONTACT, PROFILE
 from sync_assets.config.yaml_lines import Document
 from sync_assets.dataverse.metadata import Table
 from sync_assets.errors import SyncAssetsError
@@ -88,7 +88,6 @@ def _lines(suggested: Suggested, defaults: TableOptions) -> Iterator[str]:
     if resource.api != defaults.api:
         yield f"  api: {resource.api}"
     yield from _section("fields", [(field.sure, *_field(field)) for field in suggested.fields])
-    yield from _replacements(suggested.fields)
     if "statecode" in table.columns and "filters" not in given:
         rule = "{field: statecode, is: eq, value: 0}"
         yield _beside(f"  # filters: {{rules: [{rule}]}}", "active rows only; without it, every row")
@@ -96,12 +95,10 @@ def _lines(suggested: Suggested, defaults: TableOptions) -> Iterator[str]:
         yield _beside("  apply_deletes: false", "true: records deleted in Dynamics 365 are deleted in Campaign, too")
     if "apply_updates" not in given:
         yield _beside("  apply_updates: true", "false: rows are sent on first load and replay only")
-    if "picklists" not in given or suggested.picklists != defaults.picklists:
-        yield _beside(f"  picklists: {suggested.picklists}", "choices in text attributes: labels or codes")
+    if "picklists" not in given:
+        yield _beside("  picklists: labels", "choices in text attributes: labels or codes")
     yield from _section("links", [(link.sure, *_link(link)) for link in suggested.links])
     yield from _listed("Campaign requires these, and nothing is mapped to them", suggested.mandatory)
-    free = [path for path in suggested.unmapped if path not in OPT_OUT_ATTRIBUTES and path not in suggested.mandatory]
-    yield from _listed(f"No column of {table.name} resembles", free)
 
 
 def _section(name: str, entries: list[tuple[bool, str, str]]) -> Iterator[str]:
@@ -123,25 +120,10 @@ def _field(field: Suggestion) -> tuple[str, str]:
 
 
 def _link(link: LinkSuggestion) -> tuple[str, str]:
-    style = "" if link.style == "key" else ", style: join"
-    text = f"- {{field: {_name(link.column.name)}, to: {_name(link.attribute.path)}, table: {_name(link.parent)}{style}"
-    may_be_empty = link.style == "key" and link.cardinality == "zero_or_one"
+    text = f"- {{field: {_name(link.column.name)}, to: {_name(link.attribute.path)}, table: {_name(link.parent)}"
+    may_be_empty = link.cardinality == "zero_or_one"
     other = "; write one if it was published as a `1 cardinality simple link`" if may_be_empty else ""
     return f"{text}, cardinality: {link.cardinality}}}", f"{link.percent} %, {link.why}{other}"
-
-
-def _replacements(fields: Sequence[Suggestion]) -> Iterator[str]:
-    """Yield a commented-out section for options without a value of the enumeration, whose rows would be rejected."""
-    wanting = [field for field in fields if field.uncovered and field.attribute.values]
-    if wanting:
-        yield "  # Options without a value of their name. Rows with them are rejected until you map them:"
-        yield "  # replacements:"
-    for field in wanting:
-        labels, first = field.column.labels, _value(field.attribute.values[0])
-        values = ", ".join(f"{code}: {first}" for code in field.uncovered)
-        called = ", ".join(f"{code} is {_plain(labels[code]) or 'unnamed'}" for code in field.uncovered[:8])
-        text = f"  #   {_name(field.column.name)}: {{{values}}}"
-        yield _beside(text, f"{called}; one of {', '.join(map(_plain, field.attribute.values[:12]))}")
 
 
 def _opt_outs(contact: Table) -> str:
@@ -174,10 +156,6 @@ def _plain(text: str) -> str:
 def _name(text: str) -> str:
     """Return a name for YAML, quoted only if YAML would read it as null or a boolean."""
     return json.dumps(text) if text.lower() in ("null", "true", "false") else text
-
-
-def _value(text: str) -> str:
-    return text if re.fullmatch(r"[A-Za-z][\w-]*", text) and _name(text) == text else json.dumps(text)
 
 
 def insert_table(text: str, block: Callable[[int], str]) -> str:

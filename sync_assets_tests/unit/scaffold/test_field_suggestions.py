@@ -4,7 +4,7 @@ import pytest
 
 from sync_assets.campaign.metadata import Attribute, AttributeType
 from sync_assets.dataverse.metadata import Column, ColumnType
-from sync_assets.scaffold.suggestions import Suggestion, best_picklists, suggest_fields
+from sync_assets.scaffold.suggestions import Suggestion, suggest_fields
 from sync_assets_tests.unit.scaffold.world import CONTACT, PROFILE, attribute, column, resource, table
 
 
@@ -67,18 +67,6 @@ def test_read_only_taken_and_unreadable_things_are_not_suggested() -> None:
     assert suggestions([column("new_a", readable=False)], [attribute("cusA")]) == []
 
 
-def test_free_texts_for_iso_codes_are_only_shown() -> None:
-    found = suggestions(
-        [column("address1_country"), column("address1_stateorprovince"), column("statecode")],
-        [attribute("location.countryCode", length=8), attribute("location.stateCode", length=8)],
-    )
-    assert pairs(found) == {}
-    assert pairs(found, sure=False) == {
-        "address1_country": "location.countryCode",
-        "address1_stateorprovince": "location.stateCode",
-    }
-
-
 def test_a_column_that_is_longer_is_told() -> None:
     (longer,) = suggestions([column("new_a", max_length=50)], [attribute("cusA", length=30)])
     (equal,) = suggestions([column("new_a", max_length=30)], [attribute("cusA", length=30)])
@@ -89,8 +77,7 @@ class TestChoices:
     def test_options_without_a_value_are_named(self) -> None:
         tier = column("new_tier", "picklist", labels={1: "Gold", 2: "Silver", 3: "Lead"})
         (one,) = suggestions([tier], [attribute("cusTier", "enumeration", values=("none", "gold", "silver"))])
-        assert one.sure
-        assert one.uncovered == (3,)
+        assert (one.sure, one.note) == (True, "some options have no value")
 
     def test_a_choice_none_of_whose_options_is_known_is_not_sure(self) -> None:
         tier = column("new_tier", "picklist", labels={1: "Or", 2: "Argent"})
@@ -100,10 +87,4 @@ class TestChoices:
     def test_an_enumeration_may_be_called_like_numbers(self) -> None:
         tier = column("new_tier", "picklist", labels={1: "Gold"})
         (one,) = suggestions([tier], [attribute("cusTier", "enumeration", values=("0", "1"))])
-        assert one.sure
-        assert one.uncovered == ()
-
-    @pytest.mark.parametrize(("length", "expected"), [(None, "labels"), (4, "labels"), (3, "codes")])
-    def test_labels_where_texts_have_room_for_them_else_codes(self, length: int | None, expected: str) -> None:
-        tier = column("new_tier", "picklist", labels={1: "Gold", 2: "Red"})
-        assert best_picklists(suggestions([tier], [attribute("cusTier", length=length)])) == expected
+        assert (one.sure, one.note) == (True, "")

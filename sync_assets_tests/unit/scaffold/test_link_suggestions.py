@@ -8,16 +8,16 @@ from sync_assets.scaffold.suggestions import LinkSuggestion, suggest_links
 from sync_assets_tests.unit.scaffold.world import ORDER, ORDER_RESOURCE, TARGETS, attribute, column, resource, table
 
 
-def told(found: list[LinkSuggestion]) -> list[tuple[str, str, str, bool]]:
-    return [(one.column.name, one.attribute.path, one.style, one.sure) for one in found]
+def told(found: list[LinkSuggestion]) -> list[tuple[str, str, bool]]:
+    return [(one.column.name, one.attribute.path, one.sure) for one in found]
 
 
-def links(of: Table, to: Resource, **parents: set[str]) -> list[tuple[str, str, str, bool]]:
+def links(of: Table, to: Resource, **parents: set[str]) -> list[tuple[str, str, bool]]:
     return told(suggest_links(of, to, TARGETS, parents))
 
 
 def test_the_only_lookup_to_a_table_becomes_the_only_link_to_its_resource() -> None:
-    assert links(ORDER, ORDER_RESOURCE) == [("new_contactid", "cusContactLink", "key", True)]
+    assert links(ORDER, ORDER_RESOURCE) == [("new_contactid", "cusContactLink", True)]
 
 
 @pytest.mark.parametrize(("mandatory", "cardinality"), [(True, "one"), (False, "zero_or_one")])
@@ -42,8 +42,8 @@ def test_of_several_the_names_decide() -> None:
         attribute("cusBillToLink", "link", target="profile"),
     )
     assert links(order, to) == [
-        ("new_billtoid", "cusBillToLink", "key", True),
-        ("new_shiptoid", "cusShipToLink", "key", True),
+        ("new_billtoid", "cusBillToLink", True),
+        ("new_shiptoid", "cusShipToLink", True),
     ]
 
 
@@ -53,13 +53,7 @@ def test_a_link_to_another_resource_is_not_taken() -> None:
 
 def test_a_lookup_to_several_tables_is_not_sure() -> None:
     order = table("new_order", column("new_customerid", "lookup", targets=("account", "contact")))
-    assert links(order, ORDER_RESOURCE) == [("new_customerid", "cusContactLink", "key", False)]
-
-
-def test_a_text_may_hold_the_parents_key_but_nobody_can_be_sure() -> None:
-    assert links(ORDER, resource("cusOrder", attribute("cusContactRef", length=100))) == [
-        ("new_contactid", "cusContactRef", "join", False)
-    ]
+    assert links(order, ORDER_RESOURCE) == [("new_customerid", "cusContactLink", False)]
 
 
 def test_no_link_closes_a_circle_or_leads_to_its_own_table() -> None:
