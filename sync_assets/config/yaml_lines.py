@@ -13,7 +13,6 @@ import yaml
 from sync_assets.config.cross_checks import Path as Place
 from sync_assets.config.cross_checks import Problem
 
-_MAX_NODES = 100_000
 _WHOLE = "tag:yaml.org,2002:int"
 
 
@@ -37,20 +36,17 @@ class Document:
     def __init__(self, text: str) -> None:
         self.findings: list[Problem] = []
         self._lines: dict[tuple[str, ...], int] = {(): 1}
-        self._nodes = 0
         self.data: Any = None
         try:
-            node = yaml.compose(text, Loader=_Loader)
+            if (node := yaml.compose(text, Loader=_Loader)) is not None:
+                self.data = self._plain(node, ())
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             self._report_syntax(mark.line + 1 if mark else 1, error.problem or "it cannot be read")
         except yaml.reader.ReaderError as error:
             self._report_syntax(text.count("\n", 0, error.position) + 1, "it contains a control character")
         except RecursionError:
-            self._report_syntax(1, "it is nested too deeply")
-        else:
-            if node is not None:
-                self.data = self._plain(node, (), ())
+            self._report_syntax(1, "it is nested too deeply, or aliases (`*name`) form a circle")
 
     def line(self, place: Place) -> int:
         """Return the line of a place, or of the innermost place around it that exists."""
@@ -78,28 +74,15 @@ class Document:
         self._lines.setdefault(tuple(map(str, place)), node.start_mark.line + 1)
         self.findings.append((place, problem, remedy))
 
-    def _plain(self, node: yaml.Node, place: Place, around: tuple[yaml.Node, ...]) -> Any:
+    def _plain(self, node: yaml.Node, place: Place) -> Any:
         self._lines.setdefault(tuple(map(str, place)), node.start_mark.line + 1)
-        if self._is_endless(node, place, around):
-            return None
-        inside = (*around, node)
         if isinstance(node, yaml.SequenceNode) and node.tag == "tag:yaml.org,2002:seq":
-            return [self._plain(item, (*place, n), inside) for n, item in enumerate(node.value)]
+            return [self._plain(item, (*place, n)) for n, item in enumerate(node.value)]
         if isinstance(node, yaml.MappingNode) and node.tag == "tag:yaml.org,2002:map":
-            return self._mapping(node, place, inside, {})
+            return self._mapping(node, place, {})
         return self._scalar(node, place)
 
-    def _is_endless(self, node: yaml.Node, place: Place, around: tuple[yaml.Node, ...]) -> bool:
-        self._nodes += 1
-        if node in around or self._nodes > _MAX_NODES:
-            if self._nodes <= _MAX_NODES + 1:
-                self._refuse(place, node, "aliases (`*name`) form a circle or occur too often", "write it out")
-            return True
-        return False
-
-    def _mapping(
-        self, node: yaml.MappingNode, place: Place, inside: tuple[yaml.Node, ...], data: dict[Any, Any]
-    ) -> dict[Any, Any]:
+    def _mapping(self, node: yaml.MappingNode, place: Place, data: dict[Any, Any]) -> dict[Any, Any]:
         """Add the values of `node`, and of those merged into it, to `data`. Values that are there already stay."""
         written: set[Any] = set()
         merged: list[yaml.Node] = []
@@ -122,12 +105,12 @@ class Document:
             written.add(key)
             if key not in data:
                 self._lines[tuple(map(str, key_place))] = key_node.start_mark.line + 1
-                data[key] = self._plain(value_node, key_place, inside)
+                data[key] = self._plain(value_node, key_place)
         for other in merged:
             if not isinstance(other, yaml.MappingNode):
                 self._refuse((*place, "<<"), other, "`<<` merges keys and values", "write e.g. `<<: *name`")
-            elif not self._is_endless(other, place, inside):
-                self._mapping(other, place, (*inside, other), data)
+            else:
+                self._mapping(other, place, data)
         return data
 
     def _scalar(self, node: yaml.Node, place: Place) -> Any:
@@ -135,7 +118,7 @@ class Document:
         try:
             match kind:
                 case "str":
-                    return self._text(str(node.value), place, node)
+                    return str(node.value)
                 case "null":
                     return None
                 case "bool":
@@ -149,12 +132,3 @@ class Document:
         except (KeyError, ValueError):
             self._refuse(place, node, f"this value is not of type {kind}", "remove the tag before it")
         return None
-
-    def _text(self, text: str, place: Place, node: yaml.Node) -> str | None:
-        """Return a text with escaped surrogate pairs, as JSON writes them, as characters."""
-        try:
-            return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le")
-        except UnicodeDecodeError:
-            shown = text.encode("ascii", "backslashreplace").decode()
-            self._refuse(place, node, f"`{shown}` is half a character", "write the character itself")
-            return None
