@@ -11,10 +11,12 @@ from sync_assets_tests.simulation.observed import (
     Column,
     EngineCall,
     ExportFile,
+    Hold,
     LedgerReport,
     Moment,
     Observed,
     RecordChange,
+    Refusal,
     RowChange,
     Table,
 )
@@ -177,3 +179,62 @@ class HandwrittenHistory:
             end=self.moment(),
             **others,
         )
+
+
+def correct(direction: str = "bidirectional") -> HandwrittenHistory:
+    """Return a history of three linked tables that breaks no rule: inserts, updates, deletions, opt-outs."""
+    history = HandwrittenHistory(document(direction))
+    history.other("profile", "@foreign", {"firstName": "Somebody"})
+    history.put("contact", "c1")
+    history.call("POST", "profile", "c1", firstName="ada")
+    history.put("new_order", "o1", new_status=2)
+    history.call("POST", "cusOrder", "o1", cusName="first", cusStatus="Placed", cusContactLink="c1")
+    history.put("new_orderline", "l1", new_count=3.0)
+    history.call("POST", "cusOrderLine", "l1", cusCount=3, cusOrderLink="o1")
+    history.put("contact", "c1", firstname="grace")
+    history.call("PATCH", "profile", "c1", firstName="grace")
+    history.put("contact", "c2", firstname="eve")
+    history.call("POST", "profile", "c2", firstName="eve")
+    history.remove("contact", "c2")
+    history.call("DELETE", "profile", "c2")
+    return history
+
+
+def rejected(history: HandwrittenHistory, id_: str = "c3") -> None:
+    """Let Campaign reject a new contact for ever."""
+    history.put("contact", id_, firstname="bad")
+    history.further["refusals"] = (Refusal("contact", id_, history.moment()),)
+    history.call("POST", "profile", id_, status=500, firstName="bad")
+    history.report["rejected"] = {"contact": {id_}}
+
+
+def opted_out_in_campaign(history: HandwrittenHistory) -> None:
+    history.other("profile", "@c1", {"blackListEmail": True})
+    history.export()
+    history.put("contact", "c1", "program", donotemail=True)
+
+
+def invalid_line(history: HandwrittenHistory, *, answered: bool) -> None:
+    """Update line l1, and give its row a validation error: an integer cannot hold it."""
+    history.put("new_orderline", "l1", new_count=4.0)
+    history.call("PATCH", "cusOrderLine", "l1", answered=answered, cusCount=4)
+    history.put("new_orderline", "l1", new_count=1.5)
+    history.report["rejected"] = {"new_orderline": {"l1"}}
+
+
+def keep_orphans(history: HandwrittenHistory) -> None:
+    history.configuration["tables"][1]["links"][0]["orphans"] = "keep"
+
+
+def released(history: HandwrittenHistory, contact: str) -> None:
+    """Hold and release a contact."""
+    history.further["holds"] = (Hold(contact, history.moment(), history.moment(), history.moment()),)
+
+
+def status_is_mapped(history: HandwrittenHistory) -> None:
+    """Insert order o6, and then map its column new_status, which was not mapped before."""
+    history.put("new_order", "o6", new_status=2)
+    history.call("POST", "cusOrder", "o6", cusName="first", cusContactLink="c1")
+    earlier = document()
+    del earlier["tables"][1]["fields"]["new_status"]
+    history.further["replaced"] = ((history.moment(), earlier),)

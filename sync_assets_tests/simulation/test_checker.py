@@ -6,71 +6,21 @@ from dataclasses import replace
 import pytest
 
 from sync_assets_tests.simulation.checker import RULES, check
-from sync_assets_tests.simulation.handwritten import HandwrittenHistory, document
-from sync_assets_tests.simulation.observed import Hold, Moment, Refusal, Replay, Verification
-
-
-def correct(direction: str = "bidirectional") -> HandwrittenHistory:
-    """Return a history of three linked tables that breaks no rule: inserts, updates, deletions, opt-outs."""
-    history = HandwrittenHistory(document(direction))
-    history.other("profile", "@foreign", {"firstName": "Somebody"})
-    history.put("contact", "c1")
-    history.call("POST", "profile", "c1", firstName="ada")
-    history.put("new_order", "o1", new_status=2)
-    history.call("POST", "cusOrder", "o1", cusName="first", cusStatus="Placed", cusContactLink="c1")
-    history.put("new_orderline", "l1", new_count=3.0)
-    history.call("POST", "cusOrderLine", "l1", cusCount=3, cusOrderLink="o1")
-    history.put("contact", "c1", firstname="grace")
-    history.call("PATCH", "profile", "c1", firstName="grace")
-    history.put("contact", "c2", firstname="eve")
-    history.call("POST", "profile", "c2", firstName="eve")
-    history.remove("contact", "c2")
-    history.call("DELETE", "profile", "c2")
-    return history
+from sync_assets_tests.simulation.handwritten import (
+    HandwrittenHistory,
+    correct,
+    invalid_line,
+    keep_orphans,
+    opted_out_in_campaign,
+    rejected,
+    released,
+    status_is_mapped,
+)
+from sync_assets_tests.simulation.observed import Hold, Moment, Replay, Verification
 
 
 def _codes(history: HandwrittenHistory) -> set[str]:
     return {violation.rule for violation in check(history.observed())}
-
-
-def _rejected(history: HandwrittenHistory, id_: str = "c3") -> None:
-    """Let Campaign reject a new contact for ever."""
-    history.put("contact", id_, firstname="bad")
-    history.further["refusals"] = (Refusal("contact", id_, history.moment()),)
-    history.call("POST", "profile", id_, status=500, firstName="bad")
-    history.report["rejected"] = {"contact": {id_}}
-
-
-def _opted_out_in_campaign(history: HandwrittenHistory) -> None:
-    history.other("profile", "@c1", {"blackListEmail": True})
-    history.export()
-    history.put("contact", "c1", "program", donotemail=True)
-
-
-def _invalid_line(history: HandwrittenHistory, *, answered: bool) -> None:
-    """Update line l1, and give its row a validation error: an integer cannot hold it."""
-    history.put("new_orderline", "l1", new_count=4.0)
-    history.call("PATCH", "cusOrderLine", "l1", answered=answered, cusCount=4)
-    history.put("new_orderline", "l1", new_count=1.5)
-    history.report["rejected"] = {"new_orderline": {"l1"}}
-
-
-def _keep_orphans(history: HandwrittenHistory) -> None:
-    history.configuration["tables"][1]["links"][0]["orphans"] = "keep"
-
-
-def _released(history: HandwrittenHistory, contact: str) -> None:
-    """Hold and release a contact."""
-    history.further["holds"] = (Hold(contact, history.moment(), history.moment(), history.moment()),)
-
-
-def _status_is_mapped(history: HandwrittenHistory) -> None:
-    """Insert order o6, and then map its column new_status, which was not mapped before."""
-    history.put("new_order", "o6", new_status=2)
-    history.call("POST", "cusOrder", "o6", cusName="first", cusContactLink="c1")
-    earlier = document()
-    del earlier["tables"][1]["fields"]["new_status"]
-    history.further["replaced"] = ((history.moment(), earlier),)
 
 
 # Histories, each with the rule that it breaks
@@ -90,7 +40,7 @@ def breaks(rule: str, direction: str = "bidirectional") -> Callable[[Change], Ch
 
 @breaks(NO_RULE)
 def an_opt_out_is_taken_back_in_campaign(history: HandwrittenHistory) -> None:
-    _opted_out_in_campaign(history)
+    opted_out_in_campaign(history)
     history.other("profile", "@c1", {"blackListEmail": False})
     history.export()
     history.put("contact", "c1", "program", donotemail=False)
@@ -98,7 +48,7 @@ def an_opt_out_is_taken_back_in_campaign(history: HandwrittenHistory) -> None:
 
 @breaks(NO_RULE)
 def a_child_of_a_rejected_parent_waits(history: HandwrittenHistory) -> None:
-    _rejected(history)
+    rejected(history)
     history.put("new_order", "o2", _new_contactid_value="c3")
     history.report["waiting"] = {"new_order": {"o2"}}
 
@@ -142,7 +92,7 @@ def a_child_that_is_unlinked_first_lets_its_parent_go(history: HandwrittenHistor
 
 @breaks(NO_RULE)
 def an_orphan_that_its_table_keeps_stays(history: HandwrittenHistory) -> None:
-    _keep_orphans(history)
+    keep_orphans(history)
     history.remove("contact", "c1")
     history.call("DELETE", "profile", "c1")
     history.report["orphaned"] = {"new_order": {"o1"}}
@@ -150,7 +100,7 @@ def an_orphan_that_its_table_keeps_stays(history: HandwrittenHistory) -> None:
 
 @breaks(NO_RULE)
 def an_invalid_child_with_a_lost_answer_is_unlinked_first(history: HandwrittenHistory) -> None:
-    _invalid_line(history, answered=False)
+    invalid_line(history, answered=False)
     history.remove("new_order", "o1")
     history.call("PATCH", "cusOrderLine", "l1", cusOrderLink=None)
     history.call("DELETE", "cusOrder", "o1")
@@ -158,14 +108,14 @@ def an_invalid_child_with_a_lost_answer_is_unlinked_first(history: HandwrittenHi
 
 @breaks(NO_RULE)
 def the_records_of_a_person_who_was_gone_are_excluded(history: HandwrittenHistory) -> None:
-    _released(history, "c5")
+    released(history, "c5")
     history.put("contact", "c5")
     history.put("new_order", "o5", _new_contactid_value="c5")
 
 
 @breaks(NO_RULE)
 def a_record_is_sent_again_once_a_further_column_is_mapped(history: HandwrittenHistory) -> None:
-    _status_is_mapped(history)
+    status_is_mapped(history)
     history.call("PATCH", "cusOrder", "o6", cusName="first", cusStatus="Placed")
 
 
@@ -206,7 +156,7 @@ def a_child_waits_though_its_parent_is_there(history: HandwrittenHistory) -> Non
 
 @breaks("exactly_the_children_without_a_parent_wait")
 def a_child_of_a_rejected_parent_is_forgotten(history: HandwrittenHistory) -> None:
-    _rejected(history)
+    rejected(history)
     history.put("new_order", "o2", _new_contactid_value="c3")
 
 
@@ -251,7 +201,7 @@ def a_lost_answer_makes_a_second_record(history: HandwrittenHistory) -> None:
 
 @breaks("calls_are_bounded")
 def a_rejected_record_is_tried_for_ever(history: HandwrittenHistory) -> None:
-    _rejected(history)
+    rejected(history)
     for _ in range(25):
         history.call("POST", "profile", "c3", status=500, firstName="bad")
 
@@ -296,7 +246,7 @@ def a_record_in_scope_is_deleted(history: HandwrittenHistory) -> None:
 
 @breaks("nothing_in_scope_is_deleted")
 def an_orphan_that_its_table_keeps_is_deleted(history: HandwrittenHistory) -> None:
-    _keep_orphans(history)
+    keep_orphans(history)
     history.put("new_order", "o2")
     history.call("POST", "cusOrder", "o2", cusName="first", cusStatus="", cusContactLink="c1")
     history.put("new_order", "o2", _new_contactid_value=None)
@@ -312,20 +262,20 @@ def an_orphan_waits(history: HandwrittenHistory) -> None:
 
 @breaks("nothing_in_scope_is_deleted")
 def an_invalid_child_with_a_lost_answer_is_deleted_though_its_parent_stays(history: HandwrittenHistory) -> None:
-    _invalid_line(history, answered=False)
+    invalid_line(history, answered=False)
     history.call("DELETE", "cusOrderLine", "l1")
 
 
 @breaks("excluded_records_are_not_sent")
 def an_excluded_contact_is_inserted(history: HandwrittenHistory) -> None:
-    _released(history, "c5")
+    released(history, "c5")
     history.put("contact", "c5")
     history.call("POST", "profile", "c5", firstName="ada")
 
 
 @breaks("both_sides_agree")
 def a_column_that_was_mapped_later_is_not_sent(history: HandwrittenHistory) -> None:
-    _status_is_mapped(history)
+    status_is_mapped(history)
 
 
 @breaks("held_contacts_are_left_alone")
@@ -379,7 +329,7 @@ def a_new_profile_gets_its_opt_out_later(history: HandwrittenHistory) -> None:
 
 @breaks("nothing_echoes")
 def the_program_writes_what_dynamics_holds(history: HandwrittenHistory) -> None:
-    _opted_out_in_campaign(history)
+    opted_out_in_campaign(history)
     history.put("contact", "c1", "program", donotemail=True)
 
 
@@ -404,7 +354,7 @@ def a_change_in_campaign_does_not_overwrite_dynamics(history: HandwrittenHistory
 
 @breaks("opt_outs_agree_in_the_end")
 def an_opt_in_of_campaign_loses_to_an_older_opt_out(history: HandwrittenHistory) -> None:
-    _opted_out_in_campaign(history)
+    opted_out_in_campaign(history)
     history.other("profile", "@c1", {"blackListEmail": False})
     history.export()
     history.call("PATCH", "profile", "c1", blackListEmail=True)

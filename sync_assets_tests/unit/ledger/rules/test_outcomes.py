@@ -1,0 +1,244 @@
+"""What is stored of a record after the outcome of a request, as tables."""
+
+from typing import Any
+
+import pytest
+
+from sync_assets.ledger.model import BlockReason, LinkTo, Orphaned, Outcome, State
+from sync_assets.ledger.rules.record_state import RecordState
+from sync_assets.ledger.rules.transitions import (
+    REASON_LENGTH,
+    Acknowledgement,
+    Row,
+    after_acknowledgement,
+    after_outcome,
+    unknown_at_claim,
+)
+from sync_assets_tests.unit.ledger.rules.test_transitions import (
+    CHANGED,
+    GONE,
+    INVALID_ROW,
+    NEW,
+    SENT,
+    A,
+    B,
+    stand,
+)
+
+NOW, THEN = 1_000_000_000, 5
+OPEN, COMING, ABSENT = BlockReason.NONE, BlockReason.PARENT_PENDING, BlockReason.PARENT_UNAVAILABLE
+PENDING, SYNCED, WAITING, REJECTED = State.PENDING, State.SYNCED, State.WAITING, State.REJECTED
+ROW = Row(hash=A, validation_error=None, payload="{}", update_payload='{"u":1}', insert_only_hash=8)
+INVALID = ROW._replace(validation_error="too long", payload=None, update_payload=None)
+ORPHAN = stand(NEW, state=State.ORPHANED, orphaned=Orphaned.DELETED, failed_since=THEN)
+
+LINKS = (LinkTo("cusContact", None, keyed=True),)
+DONE, LATER, NOT_SENT = Outcome(1, "done", A), Outcome(1, "later", A, "503", 30), Outcome(1, "later", A)
+REJECTION, UNKNOWN = Outcome(1, "refused", A, "no"), Outcome(1, "unknown", A, "cut", 30)
+HOUR = 3_600_000_000
+SOON, LATE = NOW + 30_000_000, NOW + HOUR
+UNDER_WAY = {"outcome_unknown": 1, "attempts": 2}
+OPEN_UNTIL = UNDER_WAY | {"unknown_until": THEN}
+UNANSWERED, UNCONFIRMED = DONE._replace(unanswered=True), State.UNCONFIRMED
+
+
+def stored(state: State, acked: bytes | None, outcome_unknown: int = 0, **more: Any) -> Acknowledgement:
+    """The columns after an outcome: by default without a reason, an attempt or a time."""
+    failed = more.get("reason") not in (None, "no reason given")
+    empty: dict[str, Any] = {"block_reason": OPEN, "resend": 0, "reason": None, "attempts": 0, "unknown_until": None}
+    empty["failed_since"] = NOW if failed else None
+    empty["incarnation"] = 0
+    return Acknowledgement(
+        **{
+            "state": state,
+            "acked_hash": acked,
+            "outcome_unknown": outcome_unknown,
+            "not_before": None,
+            "acked_at": None,
+            "seq": 1,
+        }
+        | empty
+        | more
+    )
+
+
+@pytest.mark.parametrize(
+    ("record", "outcome", "expected"),
+    [
+        # done: what was sent is acknowledged, whatever is desired by now
+        (stand(NEW, UNDER_WAY), DONE, stored(SYNCED, A, acked_at=NOW)),
+        (stand(NEW, UNDER_WAY, desired_hash=B), DONE, stored(PENDING, A, acked_at=NOW)),
+        (stand(CHANGED, UNDER_WAY, outcome_unknown=2), DONE, stored(SYNCED, A, acked_at=NOW)),
+        (stand(CHANGED, UNDER_WAY, resend=2), DONE, stored(SYNCED, A, acked_at=NOW)),
+        (stand(CHANGED, UNDER_WAY, resend=1), DONE, stored(PENDING, A, resend=1, acked_at=NOW)),
+        (stand(NEW, UNDER_WAY, state=State.HELD), DONE, stored(State.HELD, A, acked_at=NOW)),
+        (stand(GONE, UNDER_WAY), Outcome(1, "done", None), None),
+        (stand(CHANGED, UNDER_WAY, resend=1), Outcome(1, "done", None), stored(PENDING, None, acked_at=NOW)),
+        (stand(GONE, UNDER_WAY), DONE, stored(PENDING, A, acked_at=NOW)),
+        (
+            stand(INVALID_ROW, UNDER_WAY, acked_hash=B, state=REJECTED, failed_since=THEN),
+            DONE,
+            stored(REJECTED, A, failed_since=THEN, acked_at=NOW),
+        ),
+        # later, unknown: another attempt after a while
+        (stand(NEW, UNDER_WAY), LATER, stored(PENDING, None, reason="503", attempts=3, not_before=SOON)),
+        (
+            stand(NEW, UNDER_WAY, outcome_unknown=2),
+            LATER,
+            stored(PENDING, None, 1, reason="503", attempts=3, not_before=SOON),
+        ),
+        (
+            stand(NEW, UNDER_WAY),
+            UNKNOWN,  # each write was answered, and only a read was not: nothing can take effect later
+            stored(PENDING, None, 1, reason="cut", attempts=3, not_before=SOON),
+        ),
+        (
+            stand(NEW, UNDER_WAY),
+            UNKNOWN._replace(unanswered=True),
+            stored(PENDING, None, 1, reason="cut", attempts=3, not_before=SOON, unknown_until=LATE),
+        ),
+        (stand(NEW, UNDER_WAY), NOT_SENT, stored(PENDING, None, reason="no reason given", attempts=2)),
+        (
+            stand(CHANGED, UNDER_WAY, resend=2, failed_since=THEN),
+            LATER,
+            stored(PENDING, B, resend=1, reason="503", attempts=3, not_before=SOON, failed_since=THEN),
+        ),
+        (
+            stand(NEW, UNDER_WAY, block_reason=COMING, state=WAITING),
+            LATER,
+            stored(WAITING, None, block_reason=COMING, reason="503", attempts=3),
+        ),
+        (stand(CHANGED, UNDER_WAY, state=State.HELD), LATER, stored(State.HELD, B)),
+        (stand(SENT, UNDER_WAY), Outcome(1, "later", B, "503", 30), stored(SYNCED, A)),
+        (stand(SENT, UNDER_WAY), Outcome(1, "later", B, "503", 30, LINKS), stored(SYNCED, A)),
+        (stand(SENT, UNDER_WAY), LATER, stored(SYNCED, A)),
+        (stand(GONE, UNDER_WAY, acked_hash=None), Outcome(1, "later", None, "503", 30), None),
+        (
+            ORPHAN._replace(outcome_unknown=1, attempts=2),
+            LATER,
+            stored(State.ORPHANED, None, failed_since=THEN),
+        ),
+        # a request without an answer may take effect until its horizon: what is acknowledged before is provisional
+        (stand(NEW, UNDER_WAY), UNANSWERED, stored(UNCONFIRMED, A, acked_at=NOW, unknown_until=LATE)),
+        (stand(CHANGED, OPEN_UNTIL, outcome_unknown=2), DONE, stored(UNCONFIRMED, A, acked_at=NOW, unknown_until=THEN)),
+        (stand(CHANGED, OPEN_UNTIL, desired_hash=B), DONE, stored(PENDING, A, acked_at=NOW, unknown_until=THEN)),
+        (
+            stand(GONE, OPEN_UNTIL),
+            Outcome(1, "done", None),
+            stored(State.TOMBSTONE, None, acked_at=NOW, unknown_until=THEN),
+        ),
+        (
+            stand(GONE, UNDER_WAY),
+            Outcome(1, "done", None, unanswered=True),
+            stored(State.TOMBSTONE, None, acked_at=NOW, unknown_until=LATE),
+        ),
+        (
+            stand(NEW, OPEN_UNTIL, outcome_unknown=2),
+            UNKNOWN,
+            stored(PENDING, None, 1, reason="cut", attempts=3, not_before=SOON, unknown_until=THEN),
+        ),
+        (
+            stand(NEW, OPEN_UNTIL, outcome_unknown=2),
+            UNKNOWN._replace(unanswered=True),
+            stored(PENDING, None, 1, reason="cut", attempts=3, not_before=SOON, unknown_until=LATE),
+        ),
+        (stand(NEW, OPEN_UNTIL, state=State.HELD), DONE, stored(State.HELD, A, acked_at=NOW, unknown_until=THEN)),
+        # refused: rejected, if what was sent is still what is to be sent
+        (stand(NEW, UNDER_WAY), REJECTION, stored(REJECTED, None, reason="no", attempts=3, failed_since=NOW)),
+        (
+            stand(NEW, UNDER_WAY, failed_since=THEN, outcome_unknown=2),
+            REJECTION,
+            stored(REJECTED, None, 1, reason="no", attempts=3, failed_since=THEN),
+        ),
+        (stand(CHANGED, UNDER_WAY), REJECTION, stored(REJECTED, B, reason="no", attempts=3, failed_since=NOW)),
+        (stand(NEW, UNDER_WAY, desired_hash=B), REJECTION, stored(PENDING, None, reason="no", attempts=3)),
+        (
+            stand(GONE, UNDER_WAY, state=PENDING),
+            Outcome(1, "refused", None, "no"),
+            stored(REJECTED, A, reason="no", attempts=3, failed_since=NOW),
+        ),
+        (stand(GONE, UNDER_WAY), REJECTION, stored(PENDING, A, reason="no", attempts=3)),
+        (
+            stand(CHANGED, UNDER_WAY, orphaned=Orphaned.DELETED),
+            REJECTION,
+            stored(PENDING, B, reason="no", attempts=3),
+        ),
+        (
+            stand(CHANGED, UNDER_WAY, orphaned=Orphaned.DELETED),
+            Outcome(1, "refused", None, "no"),
+            stored(REJECTED, B, reason="no", attempts=3, failed_since=NOW),
+        ),
+        (stand(NEW, UNDER_WAY, state=State.HELD), REJECTION, stored(State.HELD, None)),
+        (stand(NEW, UNDER_WAY, state=State.EXCLUDED), REJECTION, stored(State.EXCLUDED, None)),
+        # ... of a row that has a validation error by now, only a delete or links
+        (stand(INVALID_ROW, UNDER_WAY), REJECTION, stored(REJECTED, None, failed_since=NOW)),
+        (stand(INVALID_ROW, UNDER_WAY, acked_hash=A), REJECTION, stored(REJECTED, A, failed_since=NOW)),
+        (
+            stand(INVALID_ROW, UNDER_WAY, acked_hash=B, orphaned=Orphaned.DELETED),
+            Outcome(1, "refused", None, "no"),
+            stored(REJECTED, B, reason="no", attempts=3, failed_since=NOW),
+        ),
+        (
+            stand(INVALID_ROW, UNDER_WAY, acked_hash=A),
+            Outcome(1, "refused", A, "no", links=LINKS),
+            stored(REJECTED, A, reason="no", attempts=3, failed_since=NOW),
+        ),
+    ],
+)  # fmt: skip
+def test_what_is_stored_of_an_outcome(record: RecordState, outcome: Outcome, expected: Acknowledgement | None) -> None:
+    found = after_outcome(record, outcome, now=NOW, horizon=HOUR)
+    assert (found and found._replace(incarnation=0)) == expected
+
+
+@pytest.mark.parametrize(
+    ("reason", "kept"),
+    [("", "no reason given"), (None, "no reason given"), ("a\x00b", "ab"), ("x" * 3_000, "x" * 2_000)],
+)
+def test_a_reason_is_stored_without_nul_and_not_too_long(reason: str | None, kept: str) -> None:
+    found = after_outcome(stand(NEW, UNDER_WAY), Outcome(1, "refused", A, reason), now=NOW, horizon=HOUR)
+    assert found is not None
+    assert found.reason == kept
+    assert REASON_LENGTH == 2_000
+
+
+def test_an_acknowledgement_is_applied_to_the_record() -> None:
+    acknowledgement = Acknowledgement(2, 3, B, 1, NOW, 1, "no", 4, THEN, None, 5, None, 1)
+    assert after_acknowledgement(stand(NEW), acknowledgement) == stand(
+        NEW,
+        state=2,
+        block_reason=3,
+        acked_hash=B,
+        outcome_unknown=1,
+        unknown_until=NOW,
+        resend=1,
+        incarnation=5,
+        attempts=4,
+        failed_since=THEN,
+    )
+
+
+@pytest.mark.parametrize(
+    ("stored_until", "outcome_unknown", "session_until", "expected"),
+    [
+        (None, False, None, None),
+        (None, True, None, None),
+        # What is sent after the horizon is the last to take effect.
+        (NOW - 1, True, None, None),
+        (NOW, True, None, None),
+        (NOW + 1, True, None, NOW + 1),
+        (NOW + 1, False, None, NOW + 1),
+        # An earlier worker stored no outcome: it may have sent a request until the end of its session, or until now.
+        (None, True, NOW - 1, NOW - 1 + HOUR),
+        (None, True, NOW + 1, NOW + HOUR),
+        (NOW + 1, True, NOW - 1, NOW - 1 + HOUR),
+        (None, True, NOW - HOUR, None),
+        (None, False, NOW - 1, None),
+    ],
+)
+def test_until_when_a_request_without_an_answer_may_take_effect_after_a_claim(
+    stored_until: int | None, outcome_unknown: bool, session_until: int | None, expected: int | None
+) -> None:
+    found = unknown_at_claim(
+        stored_until, outcome_unknown=outcome_unknown, session_until=session_until, now=NOW, horizon=HOUR
+    )
+    assert found == expected
