@@ -54,37 +54,43 @@ async def search(
         last: True if the update has failed so often that every attribute is suspected.
 
     Returns:
-        The answer to the update without the attributes that were found; `refused` if there are none.
+        The answer to the update without the attributes that were found; if there are none, `refused`, or the answer to
+        the update without those that Campaign named.
     """
     addressing = records.addressing
-    everything = last and refused.kind == "transient"
-    suspects = _suspects(records, form, refused, everything=everything)
-    if suspects and addressing.searches < SEARCHES:
-        if refused.kind == "refused" or everything:
-            addressing.searches += 1
-        else:
-            addressing.suspected.update(suspects)
-        with suppress(_NotFound):
-            accepted = None if everything else await _accepted(send, without(form, *suspects))
-            held = await records.find(id, guard)
-            if isinstance(held, ResponseOutcome):
+    suspects: list[str] = []
+    response, everything = refused, False
+    while response.kind != "done" and addressing.searches < SEARCHES:
+        everything = last and response.kind == "transient"
+        more = _suspects(records, without(form, *suspects), response, everything=everything)
+        everything = everything and bool(more)
+        suspects += more
+        if everything or not more:
+            break
+        if response.kind == "transient":
+            addressing.suspected.update(more)
+        response = await send(without(form, *suspects))  # Campaign may name one attribute at a time
+    if everything or (suspects and refused.kind == "refused" and response.kind != "transient"):
+        addressing.searches += 1
+    if everything:
+        refused = response
+    elif response.kind != "done":
+        return response
+    with suppress(_NotFound):
+        held = await records.find(id, guard)
+        if isinstance(held, ResponseOutcome):
+            return refused
+        trial = _Trial(id, records, form, held, guard)
+        names = [name for name in await trial.refused(suspects) if not await trial.takes([name])]
+        if names and (everything or names != suspects):
+            response = await send(without(form, *names))
+            if response.kind != "done":
                 return refused
-            trial = _Trial(id, records, form, held, guard)
-            names = [name for name in await trial.refused(suspects) if not await trial.takes([name])]
-            if names and (accepted is None or names != suspects):
-                accepted = await _accepted(send, without(form, *names))
-            if refused.kind == "transient" and members(form).keys() <= {*names, records.key}:
-                return refused  # nothing else was sent, so Campaign may refuse all updates
-            _note(records, suspects, names)
-            return accepted if names and accepted else refused
+        if refused.kind == "transient" and members(form).keys() <= {*names, records.key}:
+            return refused  # nothing else was sent, so Campaign may refuse all updates
+        _note(records, suspects, names)
+        return response if names else refused
     return refused
-
-
-async def _accepted(send: Send, form: str) -> ResponseOutcome:
-    response = await send(form)
-    if response.kind != "done":
-        raise _NotFound
-    return response
 
 
 def _note(records: Records, suspects: Sequence[str], names: Sequence[str]) -> None:

@@ -110,6 +110,39 @@ async def test_before_a_record_is_rejected_without_a_reason_the_attributes_are_s
     assert len(push.bodies) < 20
 
 
+SCORE = Response(500, {}, b"Cannot update the 'score' property that is read-only")
+
+
+@pytest.mark.parametrize(
+    ("answers", "attempts", "result"),
+    [
+        ({"location": V8, "score": SCORE}, 0, "done"),
+        ({"score": SCORE, "location": V8}, 0, "done"),
+        ({"location": V8, "score": BARE}, 0, "later"),
+        ({"location": V8, "score": BARE}, 3, "done"),
+        ({"score": BARE, "location": V8}, 3, "done"),
+        ({"score": BARE, "location": BARE}, 3, "done"),
+        ({"location": V8, "email": INVALID}, 0, "refused"),
+    ],
+)
+async def test_several_attributes_that_campaign_refuses_are_found_though_it_names_one_at_a_time(
+    answers: dict[str, Response], attempts: int, result: str
+) -> None:
+    push = Push(exists=True)
+    push.campaign.by_key("profile", ADA)[0].update(EMAIL | IN_ROME | {"score": 1})
+
+    def first_refused(operation: str, path: str) -> Response | None:
+        body = push.bodies[-1] or {}
+        return next((answer for name, answer in answers.items() if name in body), None)
+
+    push.campaign.answers = first_refused
+    payload = json.dumps(EMAIL | CITY | {"score": 2})
+    assert (await push.deliver(contact("update", payload=payload, attempts=attempts))).result == result
+    refused = refused_in_updates(push.records.addressing.findings)
+    assert refused == (("location", "score") if result == "done" else ())
+    assert len(push.bodies) < 16
+
+
 @pytest.mark.parametrize("attempts", range(7))
 async def test_the_attributes_are_searched_at_every_third_failed_attempt(attempts: int) -> None:
     """Each `sync` is a process of its own, which does not know that an earlier one searched in vain."""
