@@ -182,7 +182,8 @@ def main() -> None:
     from sync_assets.runtime import interruptible  # noqa: PLC0415
 
     return_large_buffers()
-    signal.signal(signal.SIGINT, interruptible.interrupt)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else `dev` or a script chose another end
+        signal.signal(signal.SIGINT, interruptible.interrupt)
     sys.unraisablehook = interruptible.repeat_ignored
     try:
         if "_SYNC_ASSETS_COMPLETE" in os.environ:

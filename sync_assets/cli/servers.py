@@ -27,8 +27,8 @@ app = typer.Typer(add_completion=False)
 
 PASS_ARGUMENTS = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
 """Settings of a command that hands all its arguments to one of Dagster's, `--help` included."""
-WEB = ("-m", "sync_assets.cli", "web")
-"""The guarded web server, as arguments of Python."""
+WEB = ("-c", f"{servers.ENDS_SILENTLY}from sync_assets.cli.main import main; main()", "web")
+"""The guarded web server of `dev`, as arguments of Python."""
 
 
 @app.command(context_settings=PASS_ARGUMENTS)

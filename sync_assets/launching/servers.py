@@ -7,6 +7,7 @@ and fails with its name.
 import errno
 import logging
 import os
+import signal
 import socket
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -141,8 +142,8 @@ def run_dev(arguments: Sequence[str], webserver: Sequence[str], raise_taken: Cal
         ended = process.poll
 
         def poll() -> None:  # of a process that has ended, `dagster dev` would print a traceback, and end with status 0
-            if ended() is not None:
-                failed.append(process)
+            if (status := ended()) is not None:
+                failed.extend([process] if status != -signal.SIGINT else [])
                 raise KeyboardInterrupt
 
         process.poll = poll
@@ -158,7 +159,9 @@ def run_dev(arguments: Sequence[str], webserver: Sequence[str], raise_taken: Cal
             raise SystemExit(1)
 
 
-DAEMON = ("-c", f"from {__name__} import run_daemon; run_daemon()")
+ENDS_SILENTLY = "import signal; signal.signal(signal.SIGINT, signal.SIG_DFL); "
+"""Python before a server of `dagster dev`: Ctrl-C reaches it as well, and would print a traceback while it starts."""
+DAEMON = ("-c", f"{ENDS_SILENTLY}from {__name__} import run_daemon; run_daemon()")
 """Arguments of Python for the daemon, before those of `dagster-daemon`."""
 
 

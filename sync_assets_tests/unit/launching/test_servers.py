@@ -1,6 +1,7 @@
 """Each private name of Dagster's by which our servers are started: a Dagster that moves one fails here."""
 
 import logging
+import signal
 import subprocess
 import sys
 import threading
@@ -12,6 +13,7 @@ from dagster._cli import dev
 from dagster._daemon import cli as daemon_cli
 from dagster._daemon import controller
 
+from sync_assets.cli.servers import WEB
 from sync_assets.launching.servers import DAEMON, run_daemon, run_dev, run_webserver
 
 
@@ -63,6 +65,17 @@ def test_dagster_dev_starts_the_other_web_server_and_its_own_daemon(
     web, daemon = started
     assert web[1:6] == ["-m", "ours", "web", "--port", "1"]
     assert daemon[1:4] == [*DAEMON, "run"]
+
+
+@pytest.mark.parametrize("server", [WEB, DAEMON])
+def test_a_server_of_dev_that_is_still_starting_ends_on_ctrl_c_without_a_traceback(
+    server: tuple[str, ...], tmp_path: Path
+) -> None:
+    interrupted = tmp_path / "sync_assets" / "__init__.py"
+    interrupted.parent.mkdir()
+    interrupted.write_text("import signal\nsignal.raise_signal(signal.SIGINT)")
+    ended = subprocess.run([sys.executable, *server], check=False, cwd=tmp_path, env={}, stderr=subprocess.PIPE)
+    assert (ended.returncode, ended.stderr) == (-signal.SIGINT, b"")
 
 
 def test_the_daemon_logs_nothing_of_ticks_after_ctrl_c(
