@@ -54,7 +54,7 @@ def examine_sample(runtime: Runtime, path: Path) -> dict[str, Any]:
     try:
         guess = guess_layout(path, layout(runtime.config))
         with path.open("rb") as stream:
-            reader = Reader(stream, layout(runtime.config), name=path.name)
+            reader = Reader(stream, layout(runtime.config))
             try:
                 for batch in reader:
                     sample.add(batch)

@@ -43,8 +43,6 @@ READ_AHEAD = 1 << 20
 """Bytes of a response that are buffered: with aiohttp's 64 KiB a page of 8 MB is paused a hundred times."""
 INFLATED_HERE = 65_536
 """Bytes of a compressed response above which a thread decompresses it: a page takes 20 ms, delaying other calls."""
-MOST_MEMBERS = 16
-"""Most gzip members of a response. All servers send one; each further one costs a copy of the remaining bytes."""
 
 
 class AiohttpClient:
@@ -257,20 +255,14 @@ async def _inflated(headers: Mapping[str, str], content: bytes, most: int) -> by
 
 
 def _unzipped(content: bytes, most: int) -> bytes:
-    pieces: list[bytes] = []
-    for _ in range(MOST_MEMBERS):
-        member = zlib.decompressobj(wbits=31)
-        piece = member.decompress(content, most + 1)
-        most -= len(piece)
-        if most < 0:
-            raise _TooLarge
-        if not member.eof:
-            raise EOFError
-        pieces.append(piece)
-        content = member.unused_data.lstrip(b"\0")
-        if not content:
-            return b"".join(pieces)
-    raise zlib.error("too many members")
+    """Decompress one gzip member: all servers send one."""
+    member = zlib.decompressobj(wbits=31)
+    inflated = member.decompress(content, most + 1)
+    if len(inflated) > most:
+        raise _TooLarge
+    if not member.eof or member.unused_data:
+        raise EOFError
+    return inflated
 
 
 def _place(method: str, url: URL) -> str:

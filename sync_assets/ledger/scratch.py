@@ -149,8 +149,8 @@ class _OneConnection(Database):
 class _Unnamed(_OneConnection):
     """A temporary SQLite database. Its error messages name the real ledger, whose URL it is given.
 
-    SQLite keeps it in memory while it is small, else in a file that it unlinks at creation (on Windows: deleted with
-    its last handle), https://sqlite.org/inmemorydb.html#temp_db. Its journal is kept in memory.
+    SQLite keeps it in memory while it is small, else in a file that it unlinks at creation,
+    https://sqlite.org/inmemorydb.html#temp_db. Its journal is kept in memory.
     """
 
     def _open(self) -> sa.Engine:

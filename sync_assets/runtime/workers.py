@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import socket
-import sys
 import threading
 import time
 import uuid
@@ -121,8 +120,6 @@ def _started(pid: int) -> str | None:
     Empty if it has ended, also if it is a zombie; None if that cannot be determined: it may be hidden from other users
     (`hidepid`), or this process has too many open files.
     """
-    if sys.platform == "win32":
-        return None  # os.kill(pid, 0) would be a Ctrl-C there
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,11 +11,6 @@ from pathlib import Path
 
 import dagster as dg
 import yaml
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None
 
 from sync_assets.config.environment import INSTANCE, Settings
 from sync_assets.errors import SyncAssetsError, is_disk_full
@@ -69,8 +65,8 @@ def instance_folder() -> Path:
 def _locked(folder: Path) -> Iterator[None]:
     """Lock the folder, since two processes that create Dagster's SQLite tables at once corrupt them for good.
 
-    Without effect on Windows, which has no `fcntl`, and in a read-only folder, where no table can be created: that of
-    an image whose instance is in PostgreSQL.
+    Without effect in a read-only folder, where no table can be created: that of an image whose instance is in
+    PostgreSQL.
     """
     try:
         lock = (folder / ".sync_assets.lock").open("w")
@@ -80,8 +76,7 @@ def _locked(folder: Path) -> Iterator[None]:
         yield
         return
     with lock:
-        if fcntl:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 

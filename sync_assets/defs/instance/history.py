@@ -231,7 +231,7 @@ class StoredEvents:
             return
         for run_id in set(self._storage.get_all_run_ids()) - set(existing):
             file = self._file(run_id)
-            with suppress(OSError):  # on Windows a file that is open cannot be removed; the next call removes it
+            with suppress(OSError):  # the next call removes it
                 if run_id in deleted or now - datetime.fromtimestamp(file.stat().st_mtime, UTC) > ORPHAN_AGE:
                     for end in ("-wal", "-shm", ""):
                         file.with_name(file.name + end).unlink(missing_ok=True)

@@ -79,12 +79,11 @@ class Reader(Iterator[Batch]):
         stream: BinaryIO,
         layout: Layout,
         *,
-        name: str = "",
         batch_rows: int = 50_000,
         now: datetime | None = None,
     ) -> None:
         self._layout = layout
-        self._lines = Lines(stream, layout.encoding, name)
+        self._lines = Lines(stream, layout.encoding)
         self._latest = (now or datetime.now(UTC)) + AHEAD
         self._missing_times: list[str] = []
         self._checker: CellChecker | None = None

@@ -58,7 +58,7 @@ def guess_layout(path: Path, layout: Layout) -> Guess:
     """Return what to write for the file of this path, beside `layout`. Raises OSError."""
     try:
         with path.open("rb") as stream:
-            start = b"".join(islice(Lines(stream, layout.encoding, path.name).unzipped(), _BLOCKS))
+            start = b"".join(islice(Lines(stream, layout.encoding).unzipped(), _BLOCKS))
     except BadExport:
         return Guess([], [])
     encoding = _encoding(start, layout.encoding)

@@ -43,14 +43,12 @@ class BadExport(SyncAssetsError):
 class Lines:
     """The lines of one file, to be iterated once.
 
-    stream: opened for reading bytes; the caller closes it. encoding: a Python codec name. name: of the file, to detect
-    a `.gz` that is not compressed.
+    stream: opened for reading bytes; the caller closes it. encoding: a Python codec name.
     """
 
-    def __init__(self, stream: BinaryIO, encoding: str, name: str = "") -> None:
+    def __init__(self, stream: BinaryIO, encoding: str) -> None:
         self._stream = stream
         self._encoding = encoding
-        self._name = name
         self.bytes_read = 0
         """bytes read from the file, compressed or not"""
         self.zipped = False
@@ -114,11 +112,6 @@ class Lines:
         """Yield the content of the file in blocks. Raises what `groups` raises."""
         start, blocks = _with_start(self._blocks(), len(_GZIP))
         self.zipped = start == _GZIP
-        if start and not self.zipped and self._name.lower().endswith(".gz"):
-            raise BadExport(
-                "The name of the file ends in .gz, but its content is not zipped.",
-                "Let the workflow zip it (Extract file, post-processing), or give it another name.",
-            )
         return self._bounded(_members(blocks) if self.zipped else blocks)
 
     def _bounded(self, blocks: Iterator[bytes]) -> Iterator[bytes]:

@@ -95,7 +95,7 @@ def spool_file(runtime: Runtime, file: OptOutFile, spool: StagedRows) -> Staged:
     export, taken, started = runtime.config.opt_out.export, Staged(), time.monotonic()
     expected = RemoteFile(file.name, file.size, file.modified)
     with connect(runtime.settings.sftp()) as sftp, sftp.open(export.directory, file.name, expected) as stream:
-        reader = Reader(stream, layout(runtime.config), name=file.name)
+        reader = Reader(stream, layout(runtime.config))
         for batch in reader:
             spool.put(VALID, batch.valid)
             spool.put(REJECTED, batch.rejected)

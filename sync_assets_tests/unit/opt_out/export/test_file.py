@@ -42,7 +42,7 @@ def test_a_file_that_campaign_wrote_is_read_from_the_sftp(sandbox: SandboxProces
     layout = Layout("externalId", attributes, "LastModified", "|", "utf-16")
     now = datetime.now(UTC)
     with sftp(sandbox) as client, client.open(f"d365_loads/exports/{name}") as file:
-        told = Told(file, layout, name=name, now=now)
+        told = Told(file, layout, now=now)
     assert (told.rows, told.foreign, told.bad, told.reader.warnings) == (6, 1, {}, [])
     assert told.ids == list(range(5))
     assert told.good["blackListEmail"].to_list() == [False, True, False, True, False]
