@@ -66,13 +66,8 @@ def verify_command(contact: Contact, as_json: Json = False) -> None:
     """
     document = verify(open_runtime(), contact)
     print_document(document, as_json, show_whereabouts)
-    errors = [*document["d365"]["errors"], *document["campaign"]["errors"]]
-    if not (document["known"] or errors):
-        unknown = f"Neither the ledger nor a system has a contact {document['id']}."
-        end(1, f"{unknown} {_CHECK_ID.format(document['id'])}")
-    if not document["gone"]:
-        unproven = f"{document['id']} is not known to be gone from both systems."
-        end(1, "\n".join([*errors, unproven]), "When both have deleted all, run `sync-assets hold verify` again.")
+    if why := unproven(document):
+        end(1, why, "When both have deleted all, run `sync-assets hold verify` again.")
 
 
 def add(runtime: Runtime, id_text: str, *, force: bool = False) -> dict[str, Any]:
@@ -166,6 +161,16 @@ def verify(runtime: Runtime, id_text: str) -> dict[str, Any]:
             "in_flight_until": plain(max(leased, default=None)),
         },
     }
+
+
+def unproven(document: dict[str, Any]) -> str | None:
+    """Return why a document of `verify` is no proof of the deletion; None if it is one."""
+    errors = [*document["d365"]["errors"], *document["campaign"]["errors"]]
+    if not (document["known"] or errors):
+        return f"Neither the ledger nor a system has a contact {document['id']}. {_CHECK_ID.format(document['id'])}"
+    if not document["gone"]:
+        return "\n".join([*errors, f"{document['id']} is not known to be gone from both systems."])
+    return None
 
 
 def _unknown(id_: str, trace: Whereabouts) -> SyncAssetsError:

@@ -10,6 +10,7 @@ op's output. Modules of commands are imported when a job runs: each run of an as
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from enum import StrEnum
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import dagster as dg
@@ -118,12 +119,16 @@ def operator_jobs(runtime: Runtime, other_jobs: Iterable[str]) -> list[dg.JobDef
     def hold(context: dg.OpExecutionContext, config: PrivacyHold) -> None:
         from sync_assets.commands import hold as privacy
 
-        def work() -> Any:
-            if config.action == "add":
-                return privacy.add(runtime, config.contact, force=config.force)
-            return {"release": privacy.release, "verify": privacy.verify}[config.action](runtime, config.contact)
+        def work() -> Numbers:
+            add = partial(privacy.add, force=config.force)
+            operation = {"add": add, "release": privacy.release, "verify": privacy.verify}[config.action]
+            document = operation(runtime, config.contact)
+            metadata = {"document": dg.MetadataValue.json(document)}
+            if config.action == "verify" and (why := privacy.unproven(document)):
+                raise dg.Failure(why, metadata=metadata, allow_retries=False)
+            return metadata
 
-        _do(context, runtime, lambda: {"document": dg.MetadataValue.json(work())})
+        _do(context, runtime, work)
 
     @op(name="switch_maintenance", description="Begins or ends maintenance of tables.")
     def switch_maintenance(context: dg.OpExecutionContext, config: Maintenance) -> None:

@@ -55,13 +55,15 @@ def reported(outcome: Outcome, context: dg.AssetExecutionContext, activity: str)
 
 @contextmanager
 def failing(activity: str) -> Iterator[None]:
-    """Turn any error of the block into a `dg.Failure` whose text quotes no record.
+    """Turn any error of the block into a `dg.Failure` whose text quotes no record, unless it is one.
 
     Raises:
         dg.Failure: For any error. Dagster does not retry it.
     """
     try:
         yield
+    except dg.Failure:
+        raise
     except Exception as error:  # noqa: BLE001
         raise dg.Failure(public_message(error, activity), allow_retries=False) from None
 

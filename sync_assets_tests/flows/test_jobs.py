@@ -141,3 +141,14 @@ def test_a_mistyped_contact_is_held_only_by_force(orchestra: Orchestra) -> None:
     assert orchestra.runtime.ledger.holds.all() == []
     assert does(orchestra, "privacy_hold", "hold", contact=mistyped, action="add", force=True).success
     assert len(orchestra.runtime.ledger.holds.all()) == 1
+
+
+def test_only_the_proof_of_a_deletion_lets_its_verification_succeed(orchestra: Orchestra) -> None:
+    admin = orchestra.program.sandbox.admin
+    contact = admin.dump_d365()[0]["contactid"]
+    for id_ in (contact, "ffffffff-1111-4222-8333-444444444444"):
+        [error] = does(orchestra, "privacy_hold", "hold", contact=id_, action="verify").errors
+        assert "'gone': False" in error
+    admin.delete("contact", [contact])
+    admin.post("/campaign/delete", {"resource": "profile", "keys": [contact]})
+    assert does(orchestra, "privacy_hold", "hold", contact=contact, action="verify").success
