@@ -167,7 +167,8 @@ def unproven(document: dict[str, Any]) -> str | None:
     """Return why a document of `verify` is no proof of the deletion; None if it is one."""
     errors = [*document["d365"]["errors"], *document["campaign"]["errors"]]
     if not (document["known"] or errors):
-        return f"Neither the ledger nor a system has a contact {document['id']}. {_CHECK_ID.format(document['id'])}"
+        unknown = f"Neither the ledger nor a system has a contact {document['id']}, so no deletion is proved."
+        return f"{unknown} {_CHECK_ID.format(document['id'])}"
     if not document["gone"]:
         return "\n".join([*errors, f"{document['id']} is not known to be gone from both systems."])
     return None
@@ -270,8 +271,6 @@ def show_whereabouts(document: dict[str, Any]) -> Parts:
             f"{counted(ledger['in_flight'], 'record')} leased by a worker until {ledger['in_flight_until']} at the "
             "latest: verify again after that."
         )
-    if not document["known"]:
-        yield "The deletion is not proved: neither the ledger nor a system has a trace of this contact. Check the id."
     yield from _show_certain_at(document, "Verify again after that.")
     if document["held_since"] is None:
         yield "The contact is not on hold, so it may be written again."
