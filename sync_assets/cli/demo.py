@@ -95,9 +95,13 @@ def _scene(contacts: int) -> Iterator[dict[str, str]]:
     home.mkdir()
     shutil.copy(PACKAGED, home / "dagster.yaml")
     command = [*PYTHON, "sync_assets.sandbox", "--contacts", str(contacts), "--env-file", str(env_file)]
-    # It ends when our end of the pipe closes, even if we are killed.
+    # It ends when our end of the pipe closes, even if we are killed; not by Ctrl-C, since ticks of sensors need it.
     process = subprocess.Popen(  # noqa: S603
-        [*command, "--until-stdin-closes"], env=_clean({}), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL
+        [*command, "--until-stdin-closes"],
+        env=_clean({}),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,
     )
     try:
         give_up_at = time.monotonic() + START_SECONDS

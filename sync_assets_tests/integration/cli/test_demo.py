@@ -26,15 +26,19 @@ def test_no_module_of_the_current_folder_is_run(tmp_path: Path, monkeypatch: pyt
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="the environment of a process is read from /proc")
-def test_the_sandbox_gets_none_of_our_secrets_and_leaves_private_files(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_sandbox_gets_neither_our_secrets_nor_the_terminals_ctrl_c_and_leaves_private_files(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("D365_CLIENT_SECRET", "hush")
     monkeypatch.setenv("SYNC_ASSETS_LEDGER_URL", "postgresql+psycopg://u:hush@h/d")
     with demo._scene(contacts=1) as environment:
         children = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()
         given = b"".join(Path(f"/proc/{child}/environ").read_bytes() for child in children)
+        groups = {os.getpgid(int(child)) for child in children}
         folder = Path(environment["DAGSTER_HOME"]).parent
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     assert children
+    assert os.getpgrp() not in groups
     assert b"hush" not in given
 
 
