@@ -140,7 +140,7 @@ class _OneConnection(Database):
             if self._one.invalidated:  # a new connection would see the real tables
                 raise LedgerError(
                     f"The connection to the ledger {self.location} was lost, and the copy with it.",
-                    "Nothing was written; try again.",
+                    "Nothing was written.",
                 )
             with self._one.begin():
                 yield self._one

@@ -295,7 +295,7 @@ def fault(error: BaseException | None, address: Address) -> LedgerError:
     if state in _COLLISIONS:
         return Collided(
             f"The ledger {address.location} kept colliding with other writers.",
-            "Run fewer workers at once, or try again.",
+            "Run fewer workers at once.",
         )
     # PostgreSQL's primary message names objects only; its detail and context quote values.
     primary = getattr(getattr(error, "diag", None), "message_primary", None)
@@ -306,9 +306,7 @@ def fault(error: BaseException | None, address: Address) -> LedgerError:
     if not address.sqlite:
         return _postgres_fault(address, cause, state)
     if is_disk_full(error):
-        return LedgerError(
-            f"The disk of the ledger file {address.location} is full.", "Make room there, then try again."
-        )
+        return LedgerError(f"The disk of the ledger file {address.location} is full.", "Make room there.")
     return _sqlite_fault(address.location, cause)
 
 
@@ -321,7 +319,7 @@ def _sqlite_fault(location: str, cause: str) -> LedgerError:
     if "locked" in cause or "busy" in cause:
         return Busy(
             f"Another process has been writing to the ledger file {location} for {BUSY_SECONDS} seconds.",
-            "Wait for it or stop it, then try again.",
+            "Wait for it or stop it.",
         )
     if "not a database" in cause or "malformed" in cause:
         return LedgerError(
