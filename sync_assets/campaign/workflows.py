@@ -5,36 +5,21 @@ https://experienceleague.adobe.com/docs/campaign-standard/using/working-with-api
 https://experienceleague.adobe.com/docs/campaign-standard/using/managing-processes-and-data/executing-a-workflow/workflow-life-cycle.html
 """
 
-from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, Literal, get_args
 from urllib.parse import quote
 
 from sync_assets.campaign.client import CampaignClient, CampaignRefused, decoded
-from sync_assets.campaign.dialect import moment, response_outcome
+from sync_assets.campaign.dialect import response_outcome
 from sync_assets.http.redaction import redact
 from sync_assets.http.retry import METADATA_PATIENCE
 from sync_assets.http.transport import Response, SignInRefused
 
 Status = Literal["edition", "started", "finished", "warning", "error", "unknown"]
+"""Being edited, in progress, finished, paused (`warning`), failed, or unknown."""
 
 
-@dataclass(frozen=True, slots=True)
-class Workflow:
-    """One workflow.
-
-    Attributes:
-        status: being edited, in progress, finished, paused (`warning`), failed, or unknown.
-        next: the next scheduled run, in UTC; None if there is none, or Campaign does not show it.
-    """
-
-    id: str
-    status: Status
-    next: datetime | None
-
-
-async def workflow(client: CampaignClient, id_: str) -> Workflow:
-    """Return the state of the workflow with this ID (`WKF12`).
+async def workflow_status(client: CampaignClient, id_: str) -> Status:
+    """Return the status of the workflow with this ID (`WKF12`).
 
     Raises CampaignRefused (among others if there is no such workflow), and what `Endpoint.send` raises.
     """
@@ -42,15 +27,14 @@ async def workflow(client: CampaignClient, id_: str) -> Workflow:
     _check(answer, id_, "show")
     described = decoded(answer, dict[str, Any], f"workflow {id_}")
     status: Any = described.get("logicalStatus")
-    known: Status = status if status in get_args(Status) else "unknown"
-    return Workflow(id_, known, moment(described.get("nextProcessingDate")))
+    return status if status in get_args(Status) else "unknown"
 
 
 async def start(client: CampaignClient, id_: str) -> None:
-    """Tell Campaign to start the workflow, whatever its state. Commands are queued: `workflow` shows when it runs.
+    """Tell Campaign to start the workflow, whatever its state. Campaign queues the command.
 
-    Not repeated if its answer is lost (OutcomeUnknown): that would start it a second time. Raises what `workflow`
-    raises.
+    Not repeated if its answer is lost (OutcomeUnknown): that would start it a second time. Raises what
+    `workflow_status` raises.
     """
     answer = await client.endpoint.send(
         "POST",

@@ -24,7 +24,7 @@ from sync_assets.campaign.addressing import Addressing
 from sync_assets.campaign.client import BudgetSpent, CallCounter, CampaignClient
 from sync_assets.campaign.dialect import ResponseOutcome
 from sync_assets.campaign.metadata import Resource
-from sync_assets.campaign.workflows import workflow
+from sync_assets.campaign.workflows import workflow_status
 from sync_assets.checks import dynamics, guardrails, installation, rules
 from sync_assets.checks.opt_out_columns import opt_out_findings
 from sync_assets.checks.preflight import (
@@ -363,12 +363,12 @@ async def opt_outs(config: Config, d365: DataverseClient, campaign: CampaignClie
 async def _workflow(campaign: CampaignClient, workflow_id: str) -> list[Finding]:
     title = f"opt-outs: workflow {workflow_id}"
     try:
-        export = await workflow(campaign, workflow_id)
+        status = await workflow_status(campaign, workflow_id)
     except SyncAssetsError as error:
         return fail(title, error)
-    if export.status == "started":
+    if status == "started":
         return [ok(title, "Campaign runs it")]
-    state = "" if export.status == "unknown" else f" (its state is {export.status})"
+    state = "" if status == "unknown" else f" (its state is {status})"
     return [warn(title, f"Campaign does not run it{state}: start it, or no opt-out file is written")]
 
 

@@ -237,9 +237,8 @@ class Rebuild:
 class PageResult:
     """The effect of a stored page, in rows and deleted ids.
 
-    new + changed + unchanged + invalid is the number of rows; deleted + ignored_deletes that of the deleted ids.
-    invalid: rows with a validation error that is new. deleted: records that will be deleted in Campaign when the read
-    is at its end, or were never sent and are purged. ignored_deletes: ids without a record, or deleted already.
+    new + changed + unchanged + invalid is the number of rows. invalid: rows with a validation error that is new.
+    deleted: records that will be deleted in Campaign when the read is at its end, or were never sent and are purged.
     version: of the feed after this page, which the next writer must name. feed: as this page left it.
     """
 
@@ -248,7 +247,6 @@ class PageResult:
     unchanged: int
     invalid: int
     deleted: int
-    ignored_deletes: int
     version: int
     feed: Feed = field(compare=False, repr=False)
 

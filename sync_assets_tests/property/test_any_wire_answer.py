@@ -100,7 +100,7 @@ CAMPAIGN: list[Callable[[CampaignClient], Any]] = [
     lambda client: of(client).find(KEY),
     lambda client: of(client).read(KEY),
     lambda client: of(client).answers(),
-    lambda client: workflows.workflow(client, "WKF1"),
+    lambda client: workflows.workflow_status(client, "WKF1"),
     lambda client: workflows.start(client, "WKF1"),
     lambda client: all_of(changed_profiles(client, "externalId", ["blackList"], datetime(2026, 1, 1, tzinfo=UTC))),
     lambda client: opt_outs_of(of(client), KEY, ["blackList"]),

@@ -14,7 +14,7 @@ from typing import Any
 import dagster as dg
 import msgspec
 
-from sync_assets.campaign.workflows import start, workflow
+from sync_assets.campaign.workflows import start, workflow_status
 from sync_assets.checks.health import is_overdue
 from sync_assets.config.values import CONTACT
 from sync_assets.defs.asset_keys import CHANGES, EXPORT, file_chain, key_of
@@ -213,6 +213,6 @@ def _restart_stalled(runtime: Runtime, poll: folder.FolderPoll, now: datetime) -
 async def _start(runtime: Runtime, workflow_id: str) -> str:
     """Start a workflow. Return its status before."""
     async with runtime.campaign() as campaign:
-        status = await workflow(campaign, workflow_id)
+        status = await workflow_status(campaign, workflow_id)
         await start(campaign, workflow_id)
-        return status.status
+        return status

@@ -161,7 +161,6 @@ class Captures:
                 unchanged=len(rows.ids) + len(unchanged) - new - changed - invalid,
                 invalid=invalid,
                 deleted=deletes,
-                ignored_deletes=len(deleted) - deletes,
                 version=feed.version,
                 feed=feed,
             )
