@@ -206,14 +206,7 @@ def _opt_out(opt_out: dict[Any, Any], tables: Tables, line: Line) -> Iterator[Pr
     if not mappings:
         remedy = "write e.g. `mappings: {donotemail: blackListEmail}` or `direction: disabled`"
         yield where, "opt-outs are on but none is mapped", remedy
-    # Like `profil`. Custom resources begin with cus, and may be called `cusProfile`.
-    others = [(path, table.get("resource")) for path, table in contact if table.get("resource") != PROFILE]
-    texts = [(path, name) for path, name in others if isinstance(name, str) and not name.startswith("cus")]
-    mistyped = [(path, name) for path, name in texts if did_you_mean(name, [PROFILE])]
-    for path, resource in mistyped:
-        text = f"opt-outs need contact to be mapped to `profile`, not to `{resource}`"
-        yield (*path, "resource"), text, "did you mean `profile`?"
-    if not mistyped and not any(table.get("resource") == PROFILE for _, table in contact):
+    if not any(table.get("resource") == PROFILE for _, table in contact):
         text = "opt-outs are synchronised between contact and profile, which are not mapped to each other"
         yield where, text, "map `table: contact` to `resource: profile`, or write `direction: disabled`"
     for at, to in (target for path, table in contact for target in _targets(path, table)):

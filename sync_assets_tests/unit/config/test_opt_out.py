@@ -195,19 +195,7 @@ class TestDirectionD365ToCampaign:
         assert "unknown key `_opt_outs`" in the_problem(table("_opt_outs: {donotemail: blackListEmail}"))
 
 
-@pytest.mark.parametrize("direction", DIRECTIONS)
-@pytest.mark.parametrize("mistyped", ["profil", "Profile", "profiles"])
-def test_a_mistyped_profile_is_reported_where_it_is_written(mistyped: str, direction: str) -> None:
-    text = mapped("donotemail: blackListEmail", direction).replace("resource: profile", f"resource: {mistyped}")
-    if direction == "disabled":
-        assert parse_config(text, "f.yaml")  # Campaign is asked for it
-    else:
-        assert the_problem(text) == (
-            f"f.yaml:4: opt-outs need contact to be mapped to `profile`, not to `{mistyped}`; did you mean `profile`?"
-        )
-
-
-def test_a_custom_resource_in_the_place_of_profile_is_no_typing_error() -> None:
+def test_opt_outs_need_contact_and_profile_mapped_to_each_other() -> None:
     text = mapped("donotemail: blackListEmail", "bidirectional").replace("resource: profile", "resource: cusProfile")
     assert "opt-outs are synchronised between contact and profile, which are not mapped to each other" in the_problem(
         text
