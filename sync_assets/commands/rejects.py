@@ -66,7 +66,13 @@ def command(
 def rejects(runtime: Runtime, table: str | None) -> Records:
     """Return the rejected records and opt-outs: ids and reasons, never their content."""
     opt_outs = runtime.ledger.opt_outs.refused() if table in (None, CONTACT) else []
-    return [fields(reject, *COLUMNS["rejects"]) for reject in [*runtime.ledger.reports.rejects(table), *opt_outs]]
+    parents = runtime.ledger.blocked.rejected_with_parent()
+    rows = [fields(reject, *COLUMNS["rejects"]) for reject in [*runtime.ledger.reports.rejects(table), *opt_outs]]
+    for row in rows:
+        if parent := parents.get((row["table"], row["id"])):
+            reason = row["reason"].rstrip(".")
+            row["reason"] = f"{reason}. Its {parent} is rejected, too: correct that first, then retry this record."
+    return rows
 
 
 def retried_records(runtime: Runtime, table: str | None) -> Records:

@@ -1,5 +1,6 @@
 """Contacts, their orders and the lines of those, by whole runs: link order, waiting, moving, deleting."""
 
+import uuid
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -189,11 +190,15 @@ def test_the_orders_of_a_profile_that_was_removed_and_is_made_anew_do_not_count_
     assert [(one["id"], "hidden" in one["reason"]) for one in chain.program.json("rejects")[1]["rejects"]] == [
         (order, True)
     ]
+    chain.admin.create("new_orderline", {"new_orderlineid": str(uuid.uuid4()), "new_orderid": order, "new_name": "L"})
     chain.program.run("replay", "new_order", "--force")
     assert chain.sync()[0] == 2
     rejected = {one["table"]: one["reason"] for one in chain.program.json("rejects")[1]["rejects"]}
     assert "already exists" in rejected["new_order"]
     assert "Campaign hides this record" in rejected["new_order"]
+    remedy = "'). Its new_order is rejected, too: correct that first, then retry this record."
+    assert rejected["new_orderline"].endswith(remedy)
+    assert not rejected["new_order"].endswith(remedy)
     chain.admin.publish_link("cusOrder", "cusContactLink", "zero_or_one")  # as the reason says
     chain.program.run("retry")
     assert chain.sync()[0] == 0

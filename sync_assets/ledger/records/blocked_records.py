@@ -31,6 +31,7 @@ _BLOCKS = sa.or_(
 )
 """SQL condition: a waiting child waits for this parent."""
 _ORPHANED = sa.text("sync_record.state > 1 AND sync_record.state = 5")  # served by the index of STUCK
+_REJECTED = sa.text("sync_record.state > 1 AND sync_record.state = 3")
 _BY_PARENT = (BlockReason.PARENT_PENDING, BlockReason.PARENT_UNAVAILABLE)
 LISTED = 10_000
 """Most waiting records that are listed."""
@@ -162,6 +163,19 @@ class BlockedRecords(Repository):
             )
             for _, row in sorted(rows.items())
         ]
+
+    def rejected_with_parent(self) -> dict[tuple[str, str], str]:
+        """Return, by table and id, the records that Campaign rejected and whose parent is rejected: the parent's table.
+
+        Campaign may refuse a child since it does not show the parent, which it acknowledged before.
+        """
+        refused = (
+            sa.select(_R.table_name, _R.id, _L.parent_table)
+            .join(schema.link, _L.seq == _R.seq)
+            .join(_P, _JOINED)
+            .where(_REJECTED, schema.REFUSED_BY_CAMPAIGN, _P.c.state == State.REJECTED.value)
+        )
+        return {(table, id_): parent for table, id_, parent in self._session.rows(refused)}
 
     def ids_to_refetch(self, table: str, limit: int = 1000) -> list[str]:
         """Return the ids of records whose row must be read again (BlockReason.REFETCH_REQUIRED), up to `limit`."""
