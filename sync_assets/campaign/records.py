@@ -162,8 +162,8 @@ class Records:
                 return record
             record = ResponseOutcome(
                 "refused",
-                f"Campaign found a record under this key whose {self.key} is another one: "
-                f"is {self.key} the identification key of {self.resource}?",
+                f"Campaign found a record under this key whose {self.key} is another one, "
+                f"so {self.key} is not the identification key of {self.resource}.",
             )
         if not (addressing.falls_back and record.kind in _NOT_BY_KEY):
             return record
@@ -251,7 +251,7 @@ class Records:
             raise _not_an_answer(answer)
         listed = [record for record in content if isinstance(record, dict)]
         ours = [record for record in listed if _same(record.get(self.key), key)]
-        if listed and not ours:
+        if len(ours) < len(listed):
             return ResponseOutcome(
                 "denied",
                 f"The filter {given.name} of {self.resource} finds records of other keys: check its parameter "

@@ -302,7 +302,7 @@ class _TableChecks:
             )
             return warn(title, f"{text} {config.key} {cost}")
         is_refused = isinstance(matches, ResponseOutcome)
-        text = redact(matches.reason, None) if is_refused else "it found a record that cannot be there"
+        text = redact(matches.reason, None).rstrip(".") if is_refused else "it found a record that cannot be there"
         remedy = f"Make {config.key} an identification key of {config.resource} and publish."
         return Finding("fail", title, f"{text}. {remedy} {cost}")
 

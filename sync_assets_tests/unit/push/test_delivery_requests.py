@@ -246,6 +246,10 @@ async def test_only_a_key_that_campaign_names_as_taken_shows_that_keys_are_uniqu
 UNPROVEN, NOT_FOUND = {KEY: "externalId"}, {KEY_FOUND: "no"}
 HIDDEN = [None, ABSENT, absent("@profile10")]
 """The record is inserted, and found neither by the key nor by its PKey."""
+WHOLE_LIST = Response(
+    200, {}, json.dumps({"content": [{"externalId": id_, "PKey": id_} for id_ in (ADA, ORDER)]}).encode()
+)
+"""Campaign ignores an unknown parameter of a filter, and answers with all records."""
 
 
 def not_found(cause: str, sent: str = ADA, others: str = "") -> str:
@@ -283,6 +287,16 @@ def not_found(cause: str, sent: str = ADA, others: str = "") -> str:
                 not_found("email '…' is not valid", others=others),
             )
             for rejected, others in ((2, ""), (3, ", and after rejected records up to 7 others"))
+        ),
+        (
+            *(Push([None, ABSENT, WHOLE_LIST], found=UNPROVEN, filter=BY_KEY), "insert", "insert read read", INSERTED),
+            *(
+                "no",
+                not_found(
+                    "The filter byKey of profile finds records of other keys: check its parameter "
+                    "key_parameter and that it compares externalId."
+                ),
+            ),
         ),
         # It did not before: another record is sent only if an earlier one is found now.
         (Push(found=NOT_FOUND), "insert", "insert read", INSERTED, "yes", None),
