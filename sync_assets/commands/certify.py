@@ -54,14 +54,21 @@ def confirm_writes(runtime: Runtime, *, yes: bool) -> None:
     tenant = tenant_of(runtime.settings.campaign().url)
     asks = sys.stdin.isatty() and sys.stderr.isatty()
     about = f"certify makes and deletes synthetic records of {resources} in Campaign, with ids that begin {PREFIX}."
-    if not tenant.endswith(STAGE):
-        text = f"CAMPAIGN_URL does not name a stage tenant: its name does not end in {STAGE}. Nothing was written."
-        raise SyncAssetsError(text, "Set CAMPAIGN_URL to the stage tenant, then run `sync-assets certify` again.")
+    is_stage = tenant.endswith(STAGE)
+    if not asks and not is_stage:
+        raise SyncAssetsError(
+            f"CAMPAIGN_URL does not name a stage tenant: its name does not end in {STAGE}.",
+            "Certify the stage tenant. If this is one, run certify on a terminal, which asks for the tenant's name.",
+        )
     if not asks and not yes:
         why = "certify writes to Campaign, and there is no terminal on which to confirm that."
         raise SyncAssetsError(why, "Add --yes to go ahead.")
     _ = runtime.ledger  # raises OtherSystems
-    if not yes:
+    if not is_stage:
+        typer.echo(f"{about} This tenant is not named like a stage tenant (…{STAGE}).", err=True)
+        if terminal.ask("Type the tenant's name, the last part of CAMPAIGN_URL, to go ahead") != tenant:
+            raise SyncAssetsError("Nothing was written.", "The name is another one.")
+    elif not yes:
         typer.echo(f"{about} Dynamics 365 is only read.", err=True)
         if not terminal.confirm(f"Go ahead on {tenant}?"):
             raise SyncAssetsError("Nothing was written.")

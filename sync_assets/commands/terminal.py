@@ -173,11 +173,23 @@ def on_interrupt(consequence: str) -> Iterator[None]:
 
 def confirm(question: str) -> bool:
     """Ask for yes or no on standard error. Raises typer.Abort on Ctrl-C and at the end of the input."""
-    # Polars installs a handler of its own for SIGINT, in front of Python's, that restarts interrupted system calls: the
-    # read of the terminal would go on as if nothing had happened.
+    _let_ctrl_c_end_reads()
+    return typer.confirm(question, err=True)
+
+
+def ask(question: str) -> str:
+    """Ask for a text on standard error. Raises typer.Abort on Ctrl-C and at the end of the input."""
+    _let_ctrl_c_end_reads()
+    return str(typer.prompt(question, err=True)).strip()
+
+
+def _let_ctrl_c_end_reads() -> None:
+    """Let signals end a read of the terminal, which would else go on as if nothing had happened.
+
+    Polars installs a handler of its own for SIGINT, in front of Python's, that restarts interrupted system calls.
+    """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.siginterrupt(number, True)
-    return typer.confirm(question, err=True)
 
 
 # --- Documents and tables ---------------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from sync_assets.defs.results import metadata
 from sync_assets.defs.run_errors import failing
 from sync_assets.defs.tables import asset_metadata
 from sync_assets.defs.tables.asset_metadata import DAYS, KINDS
-from sync_assets.defs.tables.table_work import ANSWER_MS
+from sync_assets.defs.tables.table_work import LATENCIES
 from sync_assets.ledger.report_values import Counts
 from sync_assets.runtime.context import Runtime
 from sync_assets.words import counted
@@ -31,7 +31,7 @@ DAYS_KEY = "days"
 """Metadata key under which a report stores its days for the next report."""
 
 Numbers = dict[str, float]
-"""The numbers of one UTC day, by name. Unknown numbers are missing: the latency of a day without engine calls,
+"""The numbers of one UTC day, by name. A number that is not known is missing: latencies of a day without engine calls,
 `waiting` and `pending` of a day without a report."""
 Days = dict[date, Numbers]
 
@@ -116,8 +116,7 @@ def _of_ledger(runtime: Runtime, day: date, calls: Mapping[str, int]) -> Numbers
     for table in runtime.config.tables:
         captured += runtime.ledger.runs.day_counts(table.table, "d365", day)
         pushed += runtime.ledger.runs.day_counts(table.table, "campaign", day)
-    latency = {"latency_ms": pushed[ANSWER_MS] / pushed["engine_calls"]} if pushed["engine_calls"] else {}
-    return {
+    numbers: Numbers = {
         "captured": captured["new"] + captured["changed"] + captured["deleted"],
         "pushed": pushed["inserted"] + pushed["updated"] + pushed["deleted"],
         "rejected": captured["validation_errors"] + pushed["rejected"],
@@ -125,8 +124,22 @@ def _of_ledger(runtime: Runtime, day: date, calls: Mapping[str, int]) -> Numbers
         "opt_outs_to_campaign": opt_outs.get("to_campaign", 0),
         **{f"engine_calls_{kind}": calls.get(kind, 0) for kind in KINDS},
         "engine_calls": sum(calls.values()),
-        **latency,
     }
+    medians = {name: _median(pushed, f"{name}/") for name in LATENCIES}
+    return numbers | {name: median for name, median in medians.items() if median is not None}
+
+
+def _median(counts: Mapping[str, int], prefix: str) -> float | None:
+    """Return the median of a latency that pushes had, each weighted by its engine calls; None if there were none."""
+    values = sorted(
+        (float(name.removeprefix(prefix)), calls) for name, calls in counts.items() if name.startswith(prefix)
+    )
+    half = sum(calls for _, calls in values) / 2
+    for value, calls in values:
+        half -= calls
+        if half <= 0:
+            return value
+    return None
 
 
 # --- Page -------------------------------------------------------------------------------------------------------------
@@ -169,7 +182,7 @@ def _table(config: Config, days: Days) -> str:
     columns = {"captured": "captured", "pushed": "pushed", "rejected": "rejected", "waiting": "waiting"}
     if config.opt_out.active:
         columns |= {"opt_outs_to_d365": "opt-outs to D365", "opt_outs_to_campaign": "to Campaign"}
-    columns |= {"latency_ms": "ms an answer"}
+    columns |= {"latency_p50_ms": "median ms", "latency_p95_ms": "95 % ms"}
     columns |= {f"engine_calls_{kind}": kind for kind in KINDS} | {"engine_calls": "all calls"}
     budget = config.guardrails.engine_calls_per_day
     rows = [

@@ -21,7 +21,7 @@ from sync_assets.errors import SyncAssetsError
 from sync_assets.http.client import Observer, is_lost
 from sync_assets.http.transport import HttpError, NotSent, NotTrusted, OutcomeUnknown, Unavailable
 from sync_assets.ledger.model import Claimed
-from sync_assets.push.campaign_health import CampaignHealth, Limiter, RequestSlots
+from sync_assets.push.campaign_health import CampaignHealth, Latencies, Limiter, RequestSlots
 from sync_assets.push.claimed_records import WAIT_FOR_RETRY_SECONDS, ClaimedRecords, RecordQueue
 from sync_assets.push.delivery import Delivery, StillUnknown, deliver, outcome, retry_wait
 from sync_assets.push.record_links import LinkNotKept, Links
@@ -119,6 +119,7 @@ class _Push:
         self._result = PushResult()
         self._limiter = Limiter(self._concurrency)
         self._slots = RequestSlots(self._limiter)
+        self._latencies = Latencies()
         self._in_flight = 0  # requests in flight
         self._peak = 0  # the highest number of them
         self._queue = RecordQueue(claims, self._concurrency)
@@ -151,6 +152,7 @@ class _Push:
         result = self._result
         result.calls = self._claims.stored_calls
         result.seconds = time.monotonic() - started
+        result.latency_p50, result.latency_p95 = self._latencies.quantile(0.5), self._latencies.quantile(0.95)
         result.peak, result.put_off = self._peak, self._queue.put_off
         return result
 
@@ -263,7 +265,7 @@ class _Push:
             self._limiter.overloaded(seconds, time.monotonic())
         else:
             self._limiter.answered(seconds, time.monotonic())
-            self._result.answer_seconds += seconds
+            self._latencies.add(seconds)
 
     # --- outcomes -----------------------------------------------------------------------------------------------------
 

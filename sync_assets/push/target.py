@@ -113,7 +113,7 @@ class PushResult:
         given_back: records claimed and not acknowledged; they stay pending.
         stopped: why the push ended before everything was sent; None if it did not.
         seconds: duration of the push.
-        answer_seconds: sum of the times of single answers.
+        latency_p50, latency_p95: seconds, of single answers.
         peak: the highest number of requests in flight.
     """
 
@@ -125,7 +125,8 @@ class PushResult:
     given_back: int = 0
     calls: Counter[str] = field(default_factory=Counter[str])
     seconds: float = 0.0
-    answer_seconds: float = 0.0
+    latency_p50: float | None = None
+    latency_p95: float | None = None
     peak: int = 0
     stopped: str | None = None
 

@@ -8,6 +8,7 @@ known_hosts file of the user's own, no password (docs/dev/references/campaign.md
 import logging
 import socket
 import threading
+import time
 from collections.abc import Generator
 from contextlib import contextmanager
 
@@ -21,6 +22,8 @@ from sync_assets.sftp.errors import HostKeyRefused, SftpError, SignInRefused, Un
 from sync_assets.sftp.known_hosts import HostKey, KnownKeys, known_keys
 from sync_assets.sftp.private_key import private_key
 
+SECOND_TRY_AFTER = 1.0
+"""Seconds to wait after a connection that was cut before the server sent anything."""
 KEEP_ALIVE = 30
 """Seconds of silence before we send a keep-alive: firewalls drop idle connections."""
 
@@ -55,6 +58,10 @@ _QUIET = "sync_assets.paramiko"
 logging.getLogger(_QUIET).setLevel(logging.CRITICAL + 1)
 
 
+class _Silent(Unreachable):
+    """Raised when the connection was cut before the server sent anything."""
+
+
 def place(settings: SftpSettings) -> str:
     """Return the server's name in errors."""
     return f"SFTP {settings.host}:{settings.port}"
@@ -73,10 +80,17 @@ def modern_algorithms_only(transport: paramiko.Transport) -> None:
 def sftp_channel(settings: SftpSettings, timeout: float) -> Generator[paramiko.Channel]:
     """Sign in and yield the channel to the SFTP subsystem; close the connection at the end.
 
-    `timeout`: seconds for connecting, for signing in, and for each later wait on the channel (TimeoutError). Raises
-    Unreachable, HostKeyRefused, SignInRefused, SftpError.
+    `timeout`: seconds for connecting, for signing in, and for each later wait on the channel (TimeoutError). A
+    connection that is cut before the server sent anything is tried once more. Raises Unreachable, HostKeyRefused,
+    SignInRefused, SftpError.
     """
-    sock, channel = _open(settings, private_key(settings), _known(settings), timeout)
+    key = private_key(settings)
+    known = _known(settings)
+    try:
+        sock, channel = _open(settings, key, known, timeout)
+    except _Silent:
+        time.sleep(SECOND_TRY_AFTER)
+        sock, channel = _open(settings, key, known, timeout)
     try:
         channel.settimeout(timeout)
         yield channel
@@ -189,7 +203,9 @@ def _prove_host(transport: paramiko.Transport, settings: SftpSettings, known: Kn
             f"{place(settings)} offers only old algorithms of SSH that are not safe ({text}).", OFFER_MODERN
         ) from error
     except Exception as error:  # paramiko passes on any exception that an invalid answer caused in its thread
-        if not transport.remote_version or isinstance(error, EOFError | OSError):
+        if not transport.remote_version:
+            raise _Silent(f"{place(settings)} cut the connection before it sent anything in SSH.", _REACH) from error
+        if isinstance(error, EOFError | OSError):
             raise Unreachable(f"{place(settings)} cut the connection before the sign-in.", _REACH) from error
         raise SftpError(f"{place(settings)} offers no SSH as we use it ({type(error).__name__}).", _ADDRESS) from error
     shown = transport.get_remote_server_key()

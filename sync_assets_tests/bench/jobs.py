@@ -80,7 +80,7 @@ async def send(ledger: Ledger, url: str, in_flight: int, limit: int | None) -> N
             meter.done(
                 result.done, calls=sum(result.calls.values()), peak_in_flight=result.peak, rejected=result.rejected,
                 stopped=None if enough.is_set() else result.stopped,
-                latency=result.answer_seconds / max(1, sum(result.calls.values())),
+                latency_p50=result.latency_p50, latency_p95=result.latency_p95,
             )  # fmt: skip
     finally:
         await client.aclose()

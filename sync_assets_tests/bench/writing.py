@@ -93,6 +93,7 @@ def _compare(report: Report, mine: Result, case: Case, adobe: Result | None) -> 
 
 
 def _details(mine: Result) -> dict[str, float]:
-    """Return the mean latency as push measured it, in milliseconds, of the last run."""
+    """Return latencies as push measured them, in milliseconds, of the last run."""
     last = mine.runs[-1].more
-    return {"latency": round(last["latency"] * 1000, 1), "peak_in_flight": last["peak_in_flight"]}
+    details = {name: round(last[name] * 1000, 1) for name in ("latency_p50", "latency_p95") if last.get(name)}
+    return details | {"peak_in_flight": last["peak_in_flight"]}

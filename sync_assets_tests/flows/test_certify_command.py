@@ -92,6 +92,8 @@ def test_a_tenant_that_is_not_named_like_a_stage_tenant_is_refused_despite_yes(p
     program.more["CAMPAIGN_URL"] = program.sandbox.env["CAMPAIGN_URL"].removesuffix("-mkt-stage")
     status, _, errors = program.run("certify", "--yes")
     assert (status, "does not name a stage tenant" in errors) == (1, True)
+    ended, shown = in_a_terminal(program, "certify", "--yes", typed="acme-mkt-stage\n")
+    assert (ended, "Nothing was written" in shown) == (1, True)
     assert program.sandbox.admin.journal() == []
 
 

@@ -51,8 +51,8 @@ NUMBERS: Mapping[Side, tuple[str, ...]] = {
     "campaign": (*_RESULTS["campaign"], *_CALLS),
 }
 """The metadata keys of an asset's numbers that are counted by day."""
-ANSWER_MS = "answer_ms"
-"""Name of the sum of the times of all answers, in milliseconds."""
+LATENCIES = {"latency_p50_ms": "latency_p50", "latency_p95_ms": "latency_p95"}
+"""Metadata key -> attribute of the result of a push. The ledger counts engine calls of a day by these latencies."""
 THIS_RUN = "this_run"
 """Metadata key of a run's own numbers. Dagster does not plot them: it plots the last value of each partition."""
 
@@ -95,6 +95,7 @@ class TableWork:
         config: The mapped table.
         sides: The sides whose assets the run materialises.
         by_side: The work by side.
+        pushed: The result of the last push; None if there was none.
         set_up: Findings about the table's set-up on both sides.
         found_at: When these were found last, UTC; None if there are none.
         changed: True if something was captured or sent since the last report.
@@ -105,6 +106,7 @@ class TableWork:
         self._runtime, self.config = runtime, config
         self.sides: list[Side] = [side for side in SIDES if side_key(config, side, runtime) in keys]
         self.by_side: dict[Side, AssetWork] = {side: AssetWork() for side in SIDES}
+        self.pushed: PushResult | None = None
         self.set_up: list[Finding] = []
         self.found_at: datetime | None = None
         self.changed = self.is_full = False
@@ -118,17 +120,18 @@ class TableWork:
     def add_capture(self, done: Captured, findings: list[Finding]) -> None:
         """Add a capture's numbers to those of the run, and to those of the day in the ledger, and its findings."""
         result = done.result
-        self._add("d365", result, findings, {})
+        self._add("d365", result, findings, {}, {})
         self._full_read |= result.full_read
         self.changed |= result.rows > 0 or result.deleted > 0
         self.is_full = result.paused
 
     def add_push(self, done: Pushed, findings: list[Finding]) -> None:
         """Add a push's numbers and findings in the same way."""
-        result = done.result
+        result = self.pushed = done.result
         calls = {f"engine_calls_{kind}": result.calls.get(kind, 0) for kind in KINDS}
-        total, answer_ms = sum(result.calls.values()), round(result.answer_seconds * 1000)
-        self._add("campaign", result, findings, {"engine_calls": total, **calls, ANSWER_MS: answer_ms})
+        total = sum(result.calls.values())
+        by_latency = {f"{name}/{value:.3g}": total for name, value in self._latencies().items()}
+        self._add("campaign", result, findings, {"engine_calls": total, **calls}, by_latency)
         self.changed |= result.done > 0 or result.rejected > 0
         self.by_side["campaign"].stopped = result.stopped or self.by_side["campaign"].stopped
 
@@ -138,9 +141,10 @@ class TableWork:
         result: CaptureResult | PushResult,
         findings: list[Finding],
         further: Mapping[str, int],
+        by_latency: Mapping[str, int],
     ) -> None:
         numbers = {name: getattr(result, attribute) for name, attribute in _RESULTS[side].items()} | dict(further)
-        self._runtime.ledger.runs.add_day_counts(self.config.table, side, numbers)
+        self._runtime.ledger.runs.add_day_counts(self.config.table, side, {**numbers, **by_latency})
         self.by_side[side].add(result, numbers)
         self.merge_findings(side, findings)
 
@@ -167,16 +171,20 @@ class TableWork:
     # --- Metadata ------------------------------------------------------------------------------------------------
 
     def numbers(self, side: Side) -> dict[str, Any]:
-        """Return the metadata of the run's numbers up to now; `latency_ms` is the mean time of an answer."""
+        """Return the metadata of the run's numbers up to now; latencies (ms) are those of the last push."""
         asset = self.by_side[side]
         numbers: dict[str, Any] = {**asset.numbers, "seconds": round(asset.seconds, 3)}
         if side == "d365":
             numbers |= {"full_read": self._full_read, "rows_per_second": self._rate(side, "rows_captured")}
         else:
             numbers["records_per_second"] = self._rate(side, "inserted", "updated", "deleted", "rejected")
-            answer_ms = numbers.pop(ANSWER_MS, 0)
-            numbers |= {"latency_ms": round(answer_ms / calls, 1)} if (calls := numbers.get("engine_calls")) else {}
+            numbers |= self._latencies()
         return metadata({THIS_RUN: numbers, "backlog": self._runtime.ledger.reports.backlog(self.config.table)})
+
+    def _latencies(self) -> dict[str, float]:
+        """Return the latencies (ms) of the last push; empty if it had no answer."""
+        latencies = {name: getattr(self.pushed, attribute, None) for name, attribute in LATENCIES.items()}
+        return {name: round(value * 1000, 1) for name, value in latencies.items() if value is not None}
 
     def _rate(self, side: Side, *names: str) -> float:
         asset = self.by_side[side]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sync_assets.push.campaign_health import START, Limiter, RequestSlots
+from sync_assets.push.campaign_health import START, Latencies, Limiter, RequestSlots
 
 
 def drive(limiter: Limiter, latency, answers: int, now: float = 0.0) -> float:
@@ -153,3 +153,18 @@ async def test_a_cancelled_worker_takes_nobodys_turn():
     await asyncio.sleep(0)
     assert gate.inside == 0
     await asyncio.wait_for(gate.__aenter__(), 1)
+
+
+@given(st.lists(st.floats(0.0005, 100), min_size=1, max_size=200), st.sampled_from([0.5, 0.95, 1.0]))
+def test_quantiles_are_right_to_five_per_cent(times: list[float], share: float):
+    latencies = Latencies()
+    for seconds in times:
+        latencies.add(seconds)
+    within = latencies.quantile(share)
+    assert within is not None
+    assert sum(t <= within * 1.03 for t in times) >= share * len(times) - 1e-6
+    assert any(t == pytest.approx(within, rel=0.03) for t in times)
+
+
+def test_no_answers_no_quantile():
+    assert Latencies().quantile(0.5) is None

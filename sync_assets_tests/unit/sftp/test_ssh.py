@@ -24,6 +24,7 @@ from sync_assets.config.variables import FileSecret
 from sync_assets.errors import SyncAssetsError
 from sync_assets.http.proxy import environment_proxy
 from sync_assets.sandbox import sftp as sandbox
+from sync_assets.sftp import ssh
 from sync_assets.sftp.client import connect
 from sync_assets.sftp.errors import HostKeyRefused, SftpError, SignInRefused, Unreachable
 from sync_assets.sftp.known_hosts import known_keys
@@ -32,6 +33,11 @@ from sync_assets_tests.support.openssh import KEY_TYPES, OpenSsh, make_key, publ
 from sync_assets_tests.support.proxy_server import ProxyServer
 from sync_assets_tests.unit.sftp.conftest import Served
 from sync_assets_tests.unit.sftp.relay import Relay
+
+
+@pytest.fixture(autouse=True)
+def _no_long_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ssh, "SECOND_TRY_AFTER", 0.05)
 
 
 def works(settings: SftpSettings) -> bool:
@@ -284,10 +290,17 @@ def instead(settings: SftpSettings, tmp_path: Path, **options: object) -> Iterat
         yield relay, replace(settings, port=relay.port, host_key=file)
 
 
-def test_a_connection_that_is_cut_before_a_word_was_said_names_the_allow_list(sandbox_sftp: Served, tmp_path: Path):
-    with instead(sandbox_sftp.settings, tmp_path, cut_first=1) as (_, settings):
+def test_a_connection_that_is_cut_before_a_word_was_said_is_tried_once_more(sandbox_sftp: Served, tmp_path: Path):
+    with instead(sandbox_sftp.settings, tmp_path, cut_first=1) as (relay, settings):
+        assert works(settings)
+        assert relay.connections == 2
+
+
+def test_but_only_once(sandbox_sftp: Served, tmp_path: Path):
+    with instead(sandbox_sftp.settings, tmp_path, cut_first=9) as (relay, settings):
         error = refused(settings, Unreachable)
-    assert "cut the connection before the sign-in" in error.cause
+        assert relay.connections == 2
+    assert "cut the connection before it sent anything" in error.cause
     assert "allow list" in error.remedy
 
 
