@@ -14,7 +14,7 @@ from urllib.parse import quote, urlsplit
 
 import msgspec
 
-from sync_assets.campaign.dialect import Operation, may_be_resent, response_outcome, words
+from sync_assets.campaign.dialect import Operation, ResponseOutcome, may_be_resent, response_outcome, words
 from sync_assets.campaign.metadata import Resource, read_resource
 from sync_assets.errors import EndsAllTables, SyncAssetsError
 from sync_assets.http.client import Admission, CachedTokens, Endpoint, Guard, Observer
@@ -233,16 +233,18 @@ _JSON = {"Content-Type": "application/json"}
 _T = TypeVar("_T")
 
 
-def access_denied(reason: str, to: str = "") -> SignInRefused:
-    """Return the error for an outcome `denied`: every further request would fail alike. reason: is redacted here."""
-    return SignInRefused(f"Campaign refuses access{to}: {redact(reason, None)}", _ACCESS)
+def access_denied(outcome: ResponseOutcome, to: str = "") -> SignInRefused:
+    """Return the error for an outcome `denied`: every further request would fail alike. Its reason is redacted here."""
+    if outcome.remedy:
+        return SignInRefused(outcome.reason, outcome.remedy)
+    return SignInRefused(f"Campaign refuses access{to}: {redact(outcome.reason, None)}", _ACCESS)
 
 
 def decoded(answer: Response, shape: type[_T], resource: str) -> _T:
     """Return the JSON of an answer to a GET. Raises SignInRefused, CampaignRefused, HttpError."""
     outcome = response_outcome(answer, "read")
     if outcome.kind == "denied":
-        raise access_denied(outcome.reason, f" to {resource}")
+        raise access_denied(outcome, f" to {resource}")
     if outcome.kind != "done":
         raise CampaignRefused(
             f"Campaign refused to read {resource}: {redact(words(answer), None)}",

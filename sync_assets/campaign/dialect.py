@@ -28,7 +28,8 @@ BOILERPLATE = frozenset({f"RST-360011 {_NO_CAUSE}", _NO_CAUSE})
 class ResponseOutcome:
     """What an answer means.
 
-    `reason`: Campaign's words in one line, not yet redacted. `pkey`: the PKey in the answer to a write.
+    `reason`: Campaign's words in one line, not yet redacted. `pkey`: the PKey in the answer to a write. `remedy`: of
+    `denied`, if it is not to check the credentials; the reason then is a sentence of ours.
 
     done            the record is as requested
     unproven        a 2xx that is not the engine's own answer to such a request: the outcome is unknown
@@ -42,6 +43,7 @@ class ResponseOutcome:
     kind: Kind
     reason: str = ""
     pkey: str = ""
+    remedy: str = ""
 
 
 def response_outcome(answer: Response, operation: Operation, key: str = "") -> ResponseOutcome:

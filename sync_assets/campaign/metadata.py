@@ -60,7 +60,8 @@ class Resource:
     name: str
     api: str
     attributes: dict[str, Attribute]
-    filters: tuple[str, ...] = ()
+    filters: dict[str, str] = field(default_factory=dict[str, str])
+    """A sample address by filter, such as `/profileAndServices/profile/byText?text=$value`; empty if none is given."""
 
 
 def read_resource(name: str, api: str, described: dict[str, Any], filters: dict[str, Any]) -> Resource:
@@ -74,8 +75,8 @@ def read_resource(name: str, api: str, described: dict[str, Any], filters: dict[
     location = attributes.get("location")
     if location and location.type == "group" and not any(path.startswith("location.") for path in attributes):
         attributes |= {path: Attribute(path, "string") for path in (f"location.{part}" for part in _LOCATION)}
-    filter_names = tuple(filter_name for filter_name, given in filters.items() if isinstance(given, dict))
-    return Resource(name, api, attributes, filters=filter_names)
+    samples = {key: str(given.get("data") or "") for key, given in filters.items() if isinstance(given, dict)}
+    return Resource(name, api, attributes, filters=samples)
 
 
 def _attributes(content: dict[str, Any], under: str = "") -> Iterator[Attribute]:

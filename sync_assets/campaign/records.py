@@ -242,7 +242,8 @@ class Records:
         path = f"{self._path}/{given.name}?{given.parameter}={quote(key, safe='')}&_lineCount=5"
         answer, read = await self._ask("read", path, given.name, None, guard)
         if read.kind == "missing":
-            return ResponseOutcome("denied", f"Campaign has no filter {given.name} on {self.resource}: publish it.")
+            reason = f"Campaign has no filter {given.name} of {self.resource}."
+            return ResponseOutcome("denied", reason, remedy="Publish it, or correct `filter` in the configuration.")
         if read.kind != "done":
             return read
         page = _decoded(answer.body)
@@ -254,8 +255,8 @@ class Records:
         if len(ours) < len(listed):
             return ResponseOutcome(
                 "denied",
-                f"The filter {given.name} of {self.resource} finds records of other keys: check its parameter "
-                f"{given.parameter} and that it compares {self.key}.",
+                f"The filter {given.name} of {self.resource} finds records of other keys.",
+                remedy=f"Check that {given.parameter} is its parameter and that it compares {self.key}.",
             )
         if len(ours) > 1:
             return ResponseOutcome("refused", f"More than one {self.resource} of Campaign carries this {self.key}.")

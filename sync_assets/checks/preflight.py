@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
+from urllib.parse import parse_qsl
 
 from sync_assets.campaign.client import CampaignClient, CampaignRefused, NotPublished
 from sync_assets.campaign.metadata import Resource
@@ -124,9 +125,23 @@ def _key(config: TableConfig, resource: Resource) -> Finding:
     """Return the finding on the key. The metadata has no member for uniqueness (docs/dev/references/campaign.md 3)."""
     if problem := key_problem(resource, config.key):
         return rules.KEY.finding(False, problem)
+    if problem := _filter_problem(config, resource):
+        return rules.KEY.finding(False, problem, stops=False)
     hint = "the first record that is sent is read back by it"
     text = f"{config.key} can hold the D365 id. Campaign's metadata does not state whether it is unique: {hint}"
     return rules.KEY.finding(True, text)
+
+
+def _filter_problem(config: TableConfig, resource: Resource) -> str | None:
+    """Return why the configured filter finds no record by its key: Campaign ignores an unknown parameter."""
+    if config.filter is None:
+        return None
+    sample = resource.filters.get(config.filter.name, "")
+    parameters = [parameter for parameter, _ in parse_qsl(sample.partition("?")[2])]
+    if not parameters or config.filter.parameter in parameters:
+        return None
+    wrong = f"the filter {config.filter.name} has no parameter {config.filter.parameter} by Campaign's metadata"
+    return f"{wrong}, so that it would return all records; write `parameter: {parameters[0]}`"
 
 
 def cardinalities(config: TableConfig, resource: Resource) -> Finding:

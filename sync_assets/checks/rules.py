@@ -164,7 +164,7 @@ CARDINALITIES = CampaignRule(
 )
 KEY = CampaignRule(
     "key_is_unique",
-    "the key cannot hold the id",
+    "no record can be found by the key",
     "The key attribute identifies one record: it can hold the id and is unique.",
 )
 ANSWERS = TableRule("system_answers", "not all could be done", "The system answers.")

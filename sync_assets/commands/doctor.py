@@ -304,6 +304,7 @@ class _TableChecks:
         is_refused = isinstance(matches, ResponseOutcome)
         text = redact(matches.reason, None).rstrip(".") if is_refused else "it found a record that cannot be there"
         remedy = f"Make {config.key} an identification key of {config.resource} and publish."
+        remedy = matches.remedy or remedy if isinstance(matches, ResponseOutcome) else remedy
         return Finding("fail", title, f"{text}. {remedy} {cost}")
 
     async def _existing(self, resource: Resource) -> list[Finding]:

@@ -255,7 +255,7 @@ class _Sending:
             done.gone += 1
         elif outcome.kind == "denied":
             change.rows += rows
-            self.denied = access_denied(outcome.reason)
+            self.denied = access_denied(outcome)
         elif outcome.kind == "transient":
             change.rows += rows
             done.unanswered += len(rows)

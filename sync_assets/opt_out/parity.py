@@ -133,7 +133,7 @@ async def _compare(session: Session, ids: Sequence[str], result: Parity) -> None
             campaign = await opt_outs_of(session.records, id_, session.attributes)
         if isinstance(campaign, ResponseOutcome):
             if campaign.kind == "denied":
-                raise access_denied(campaign.reason)
+                raise access_denied(campaign)
             result.unanswered += campaign.kind != "missing"
             return
         result.contacts += 1

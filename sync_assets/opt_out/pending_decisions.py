@@ -119,7 +119,7 @@ class DecisionRun:
                     self.problem = str(error)
                     return
                 if isinstance(answer, ResponseOutcome) and answer.kind == "denied":
-                    raise access_denied(answer.reason)
+                    raise access_denied(answer)
                 if not (isinstance(answer, ResponseOutcome) and answer.kind == "transient"):
                     answers[id_] = answer
 

@@ -168,7 +168,7 @@ async def _deliver_first(
             addressing.hidden += 1  # Campaign hides it, since it has no parent: that says nothing about the key
             return delivery
         addressing.note(KEY_FOUND, "no")
-        reason = redact(redact(response.reason, record.payload), record.update_payload)
+        reason = redact(redact(f"{response.reason} {response.remedy}".strip(), record.payload), record.update_payload)
         others = f", and after rejected records up to {PROOFS - 1} others" if addressing.rejected >= REJECTED else ""
         return replace(delivery, stop=_KEY_NOT_FOUND.format(records.resource, records.key, reason, record.id, others))
     addressing.note(KEY_FOUND, "yes")
@@ -375,7 +375,7 @@ def _delivery(record: Claimed, response: ResponseOutcome, done: OperationDone) -
         return Delivery("done", done, pkey=response.pkey)
     reason = redact(redact(response.reason, record.payload), record.update_payload)
     if response.kind == "denied":
-        raise access_denied(reason)
+        raise access_denied(replace(response, reason=reason))
     if response.kind != "transient":
         return Delivery("refused", reason=reason)
     if reason in BOILERPLATE:

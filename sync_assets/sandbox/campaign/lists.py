@@ -147,10 +147,12 @@ class Listing:
         return f"{start}{self._under}{slash}{quote(path, safe='/@')}" + (f"?{text}" if text else "")
 
     def _test(self, filter_: Filter) -> Test:
-        """Return the condition of a filter. A missing parameter counts as empty."""
-        value = self._query.get(filter_.parameter, "")
+        """Return the condition of a filter. Without its parameter, as with a misspelt one, it lets all records pass."""
         if filter_.operator == "not_built":
             raise errors.not_built(f"The filter '{filter_.name}'")
+        value = self._query.get(filter_.parameter)
+        if value is None:
+            return lambda record: True
         if filter_.operator == "text":
             return self._text(value)
         name = filter_.attribute

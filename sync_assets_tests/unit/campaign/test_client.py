@@ -120,7 +120,7 @@ async def test_a_filter_finds_only_the_record_that_carries_the_key(client: Campa
     admin.add_profiles({"firstName": "Foreign"})
     said = await profiles(client, Filter("byExternalId", "mistyped")).update(new_key(), b'{"firstName":"Ours"}')
     assert said.kind == "denied"
-    assert "parameter mistyped" in said.reason
+    assert "mistyped is its parameter" in said.remedy
     assert not any(profile["firstName"] == "Ours" for profile in admin.dump_campaign())
 
 

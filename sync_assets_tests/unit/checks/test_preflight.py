@@ -56,6 +56,18 @@ def test_a_key_that_cannot_hold_an_id_is_one_finding(program: Program) -> None:
     assert [finding.check for finding in findings if not finding.passed] == ["key_is_unique"]
 
 
+@pytest.mark.parametrize("parameter", ["externalId_parameter", "externalId"])
+def test_a_parameter_that_the_filter_does_not_have_is_a_warning(program: Program, parameter: str) -> None:
+    """Campaign returns all records then, so that the first insert into an empty resource would be found."""
+    program.table = CONTACT | {"address": "filter", "filter": {"name": "byExternalId", "parameter": parameter}}
+    findings = readiness(runtime := program.runtime(), runtime.config.tables[0])
+    runtime.close()
+    [key] = [finding for finding in findings if finding.check == "key_is_unique"]
+    wrong = parameter == "externalId"
+    remedy = "write `parameter: externalId_parameter`"
+    assert (key.outcome, remedy in key.message) == ("warn" if wrong else "ok", wrong)
+
+
 @pytest.mark.parametrize(
     ("mandatory", "cardinality", "style", "said", "stops"),
     [

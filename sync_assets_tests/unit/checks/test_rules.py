@@ -28,6 +28,6 @@ def test_a_table_stops_with_all_its_reasons_and_no_warning() -> None:
     with pytest.raises(NotReady) as caught:
         require("contact", [*broken, note])
     assert str(caught.value) == (
-        "contact was not synchronised, nothing was written: change tracking is off: switch it on; the key cannot hold "
-        "the id: map another"
+        "contact was not synchronised, nothing was written: change tracking is off: switch it on; no record "
+        "can be found by the key: map another"
     )

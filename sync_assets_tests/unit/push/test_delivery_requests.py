@@ -293,8 +293,8 @@ def not_found(cause: str, sent: str = ADA, others: str = "") -> str:
             *(
                 "no",
                 not_found(
-                    "The filter byKey of profile finds records of other keys: check its parameter "
-                    "key_parameter and that it compares externalId."
+                    "The filter byKey of profile finds records of other keys. Check that "
+                    "key_parameter is its parameter and that it compares externalId."
                 ),
             ),
         ),

@@ -68,7 +68,10 @@ async def test_a_hand_made_profile_that_carries_our_id_is_updated_not_doubled(be
 
 @pytest.mark.parametrize(
     ("given", "complaint"),
-    [(Filter("byExternalId", "mistyped"), "check its parameter"), (Filter("byNothing", "x"), "no filter byNothing")],
+    [
+        (Filter("byExternalId", "mistyped"), "Check that mistyped is its parameter"),
+        (Filter("byNothing", "x"), "no filter byNothing"),
+    ],
 )
 async def test_a_filter_that_does_not_filter_stops_the_push_before_anything_is_written(
     bench: Bench, given: Filter, complaint: str

@@ -56,3 +56,9 @@ def test_pages_of_any_size_give_every_record_once(number: int, size: int, order:
         seen += [record["externalId"] for record in page["content"]]
         query = page["next"]["href"].partition("?")[2] if "next" in page else None
     assert sorted(seen) == [f"id-{n:03d}" for n in range(number)]
+
+
+async def test_without_its_parameter_a_filter_returns_all_records(http: httpx.AsyncClient, campaign: Campaign) -> None:
+    fill(campaign, 3)
+    asked = [await follow(http, f"{EXT}/byExternalId?{name}=id-001") for name in ("externalId_parameter", "externalId")]
+    assert [len(ids(pages)) for pages in asked] == [1, 3]
