@@ -182,7 +182,7 @@ def main() -> None:
     from sync_assets.runtime import interruptible  # noqa: PLC0415
 
     return_large_buffers()
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else `dev` or a script chose another end
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_DFL:  # else `dev` started this process
         signal.signal(signal.SIGINT, interruptible.interrupt)
     sys.unraisablehook = interruptible.repeat_ignored
     try:

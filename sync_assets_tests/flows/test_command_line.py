@@ -6,6 +6,8 @@ import json
 import re
 import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -137,10 +139,19 @@ def test_a_plan_counts_the_opt_outs_that_are_due(opt_out_program: Program) -> No
     assert "opt-outs" in text
 
 
-def test_ctrl_c_in_the_first_steps_is_said(program: Program) -> None:
+def test_ctrl_c_in_the_first_steps_is_said_even_if_a_script_started_the_command_in_the_background(
+    program: Program,
+) -> None:
     admin = program.sandbox.admin
     admin.latency("d365", 5_000)
-    process = program.start("doctor")
+    process = subprocess.Popen(
+        ["/bin/sh", "-c", 'trap "" INT; exec "$@"', "sh", sys.executable, "-m", "sync_assets.cli", "doctor"],
+        env=program.env,
+        cwd=program.home,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     until(lambda: admin.journal("login") != [])
     process.send_signal(signal.SIGINT)
     output, errors = process.communicate(timeout=60)
