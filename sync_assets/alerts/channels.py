@@ -38,7 +38,7 @@ LARGEST_CARD = 24_000
 https://learn.microsoft.com/microsoftteams/platform/webhooks-and-connectors/how-to/add-incoming-webhook
 """
 
-NO_ANSWER = "It may have arrived. If its incident lasts it is sent again after an hour, then ever more rarely."
+NO_ANSWER = "It may have arrived. If its incident lasts it is sent again after an hour."
 
 Send = Callable[[str, str], None]
 """Deliver a notification, given its subject and its text. Raises ChannelError."""
@@ -174,15 +174,6 @@ def send_email(email: Email, settings: AlertSettings, context: ssl.SSLContext, s
         raise ChannelError(
             f"{where} refused the sign-in.", "Check SYNC_ASSETS_SMTP_USER and SYNC_ASSETS_SMTP_PASSWORD."
         ) from None
-    except smtplib.SMTPNotSupportedError:
-        raise ChannelError(
-            f"{where} does not offer what `security: {email.security}` and the sign-in need.",
-            "Choose the port and `security` that it documents: 587 with starttls, or 465 with tls.",
-        ) from None
-    except smtplib.SMTPResponseException as error:
-        raise ChannelError(f"{where} refused the notice (code {error.smtp_code}).", "Check `from` and `to`.") from None
-    except smtplib.SMTPRecipientsRefused:
-        raise ChannelError(f"{where} refused all recipients.", "Check `alerts.email.to`.") from None
     except ssl.SSLError as error:
         raise ChannelError(
             f"{where} has no certificate that is trusted ({reason(error)}).",
@@ -191,8 +182,10 @@ def send_email(email: Email, settings: AlertSettings, context: ssl.SSLContext, s
     except NotSent as error:
         raise ChannelError(f"{where} cannot be reached. {error.cause}", error.remedy) from None
     except (OSError, smtplib.SMTPException) as error:
+        why = type(error).__name__ if isinstance(error, smtplib.SMTPException) else reason(error)
         raise ChannelError(
-            f"{where} cannot be reached ({reason(error)}).", "Check host and port of `alerts.email`."
+            f"{where} did not take the notice ({why}).",
+            "Check host, port, `security`, `from` and `to` of `alerts.email`.",
         ) from None
 
 
