@@ -84,6 +84,8 @@ def status_of_parents(
             continue
         parent = parents.get((link.parent_table, link.parent_id)) if link.parent_id else None
         status = parent_status(link, parent, read_to_their_end)
+        if record.out_of_scope and link.parent_id is None and link.acked_id is None:
+            continue  # forgotten with the former target of its parents: Campaign keeps the record, its link included
         if link.required and status == ParentStatus.GONE:
             linked = parents.get((link.parent_table, link.acked_id)) if link.acked_id else None
             stays = linked is not None and linked.acked_hash is not None and not linked.must_not_exist_in_campaign

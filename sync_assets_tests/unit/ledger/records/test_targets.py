@@ -62,6 +62,19 @@ def test_a_child_is_linked_again_once_its_parent_was_sent_anew(sent: Ledger) -> 
     assert (order.operation, order.payload, [link.acknowledged for link in order.links]) == ("update", None, [False])
 
 
+@pytest.mark.parametrize("leaves", ["before", "after"])
+def test_a_child_out_of_scope_stays_in_campaign_though_its_parents_link_is_forgotten(sent: Ledger, leaves: str) -> None:
+    if leaves == "before":
+        capture(sent, out_of_scope=[guid("order")], table="order")
+    sent.targets.change_target("contact", "cusPerson", "cusPersonId")
+    if leaves == "after":
+        capture(sent, out_of_scope=[guid("order")], table="order")
+    capture(sent, row("anna"))
+    push(sent)
+    assert not claim(sent, table="order")
+    assert record(sent, "order").state == State.SYNCED
+
+
 def test_an_outcome_of_the_former_target_is_dropped(sent: Ledger) -> None:
     capture(sent, row("anna", "b"))
     [anna] = [one for one in claim(sent) if one.id == guid("anna")]

@@ -178,6 +178,13 @@ def test_one_link(kind: dict[str, Any], parent: str | None, acked: str | None, e
     assert status(CHILD, link(parent, acked, **kind)) == expected
 
 
+def test_a_record_out_of_scope_whose_link_was_forgotten_is_no_orphan() -> None:
+    """Its parents have another target since then. Campaign keeps the record, and the link to the former parent."""
+    kept = CHILD._replace(out_of_scope=1)
+    assert status(kept, link(None, None, **REQUIRED)) == StatusOfParents()
+    assert status(kept, link(None, "deleted", **REQUIRED)).orphaned == DELETED
+
+
 def test_a_plain_attribute_that_needs_no_parent_means_nothing() -> None:
     for parent, outcome_unknown in itertools.product(STATUS, (0, 1)):
         assert (
