@@ -293,8 +293,12 @@ class Runtime:
         from sync_assets.runtime.call_limits import CallLimits  # noqa: PLC0415
 
         access = self.settings.campaign()
-        await asyncio.to_thread(self._note_campaign, access.url)
-        limits = CallLimits(lambda: self.session, self.config.guardrails)
+
+        def session() -> WorkerSession:
+            self._note_campaign(access.url)  # a wrong tenant fails before the first engine call, at its metadata
+            return self.session
+
+        limits = CallLimits(session, self.config.guardrails)
         client = CampaignClient(
             access.url,
             self._campaign_tokens,

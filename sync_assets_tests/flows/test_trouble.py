@@ -61,6 +61,8 @@ def test_a_wrong_organisation_of_campaign_is_said_once_and_soon(program: Program
     status, output, errors = program.run(command)
     assert time.monotonic() - began < 10
     assert (status, (output + errors).count("Check the organisation in CAMPAIGN_URL")) == (1, 1)
+    env(CAMPAIGN_URL=program.sandbox.env["CAMPAIGN_URL"])(program)
+    assert program.sync().status == 0, "the new ledger does not belong to a Campaign that never answered"
 
 
 def test_doctor_finds_nothing_wrong_with_the_sandbox(program: Program) -> None:
