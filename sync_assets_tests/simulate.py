@@ -50,8 +50,8 @@ def report(played: Scenario, problems: Sequence[str], ledgers: Ledgers) -> None:
     rules = {rule_of(problem) for problem in problems}
 
     def fails(moves: tuple[object, ...]) -> bool:
-        found, _ = failures(played.only(moves), ledgers)  # type: ignore[arg-type]
-        return not rules.isdisjoint(map(rule_of, found))
+        result, _ = failures(played.only(moves), ledgers)  # type: ignore[arg-type]
+        return not rules.isdisjoint(map(rule_of, result))
 
     moves = shortened(played.moves, fails, SHORTEN_SECONDS)
     print(f"seed {played.seed} fails at {_commit()} ({', '.join(played.position_names)}); to replay it: ")

@@ -48,10 +48,10 @@ def commands(settings: Settings) -> Report:
             for name, words in WORDS.items():
                 runs[f"{name}{end}"] = lambda words=words, env=environment, home=home: _run(words, env, home)
         before = [sandbox.admin.engine_calls() for sandbox in sandboxes]
-        found = rounds(runs, settings.repeat, report.say)
+        results = rounds(runs, settings.repeat, report.say)
         if before != [sandbox.admin.engine_calls() for sandbox in sandboxes]:
             raise BenchError("a sync with nothing new has called Campaign's engine")
-    for name, result in found.items():
+    for name, result in results.items():
         result.details = {"seconds": round(1 / result.rate, 3), "cpu_seconds": round(result.cpu_micros / 1e6, 3)}
         report.results.append(result)
         if name in SECONDS:

@@ -52,14 +52,14 @@ class Organisation(Connection):
 
     def answered(self, method: bytes, target: bytes, head: bytes, body: bytes) -> None:
         parts = urlsplit(target.decode())
-        found = _PATH.match(parts.path)
-        if not found or method != b"GET":
+        match = _PATH.match(parts.path)
+        if not match or method != b"GET":
             self.transport.write(answer("404 Not Found", b'{"error":{"code":"404","message":"not in the benchmark"}}'))
-        elif found[2] == "EntityDefinitions":
+        elif match[2] == "EntityDefinitions":
             self.transport.write(answer("200 OK", json.dumps({"value": [entity_definition()]}).encode(), _ODATA))
         else:
             query = parse_qs(parts.query)
-            rows, feed = int(found[1]), self.feed
+            rows, feed = int(match[1]), self.feed
             asked = _SIZE.search(head)
             size = min(int(asked[1]), feed.page_rows) if asked else feed.page_rows
             number = int(query.get("$skiptoken", ["0"])[0])
@@ -72,8 +72,8 @@ class Organisation(Connection):
 
 
 def _host(head: bytes) -> str:
-    found = re.search(rb"\r\nhost: *([^\r\n]+)", head, re.IGNORECASE)
-    return found[1].decode() if found else "127.0.0.1"
+    match = re.search(rb"\r\nhost: *([^\r\n]+)", head, re.IGNORECASE)
+    return match[1].decode() if match else "127.0.0.1"
 
 
 def main() -> None:

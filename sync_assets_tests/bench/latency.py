@@ -66,10 +66,10 @@ class Live:
         """Count the runs that capture or send: those under way, or, with `since`, those that ended later, too."""
         query = "SELECT status, end_time FROM runs WHERE run_id IN (SELECT run_id FROM run_tags WHERE key = ?)"
         with closing(sqlite3.connect(self.home / "dagster" / "history" / "runs.db", timeout=30)) as database:
-            found = database.execute(query, (TABLE_TAG,)).fetchall()
+            result = database.execute(query, (TABLE_TAG,)).fetchall()
         return sum(
             status not in _ENDED or (since is not None and (ended or 0.0) >= since.timestamp())
-            for status, ended in found
+            for status, ended in result
         )
 
     def rest(self) -> None:

@@ -59,9 +59,9 @@ class Wheel:
         self._queues: dict[bytes, deque[tuple[float, asyncio.Transport, bytes]]] = {}
         self._turning = False
 
-    def add(self, milliseconds: bytes, transport: asyncio.Transport, said: bytes) -> None:
+    def add(self, milliseconds: bytes, transport: asyncio.Transport, content: bytes) -> None:
         queue = self._queues.setdefault(milliseconds, deque())
-        queue.append((time.monotonic() + int(milliseconds) / 1000, transport, said))
+        queue.append((time.monotonic() + int(milliseconds) / 1000, transport, content))
         if not self._turning:
             self._turning = True
             asyncio.get_running_loop().call_later(TICK, self._turn)
@@ -71,9 +71,9 @@ class Wheel:
         self._turning = False
         for queue in self._queues.values():
             while queue and queue[0][0] <= now:
-                _, transport, said = queue.popleft()
+                _, transport, result = queue.popleft()
                 if not transport.is_closing():
-                    transport.write(said)
+                    transport.write(result)
             self._turning |= bool(queue)
         if self._turning:
             asyncio.get_running_loop().call_later(TICK, self._turn)
@@ -93,21 +93,21 @@ class Campaign(Connection):
             at = body.find(KEY) + len(KEY)
             key = body[at : body.find(b'"', at)] if at >= len(KEY) else b""
             self.counts.add("post", key)
-            said = answer("201 Created", _record(key, target))
+            result = answer("201 Created", _record(key, target))
         elif hash(key := target.rpartition(b"/")[2]) not in self.counts.keys:
             self.counts.by_kind["absent"] += 1
-            said = answer("404 Not Found", b"Unable to find document with path '/profile' from key '%s'" % key)
+            result = answer("404 Not Found", b"Unable to find document with path '/profile' from key '%s'" % key)
         elif method == b"PATCH":
             self.counts.add("patch", key)
-            said = answer("200 OK", b'{"PKey":"@%s","href":"%s"}' % (key[-22:], target))
+            result = answer("200 OK", b'{"PKey":"@%s","href":"%s"}' % (key[-22:], target))
         else:
             self.counts.by_kind["get" if method == b"GET" else "other"] += 1
-            said = answer("200 OK", _record(key, target))
+            result = answer("200 OK", _record(key, target))
         milliseconds = target[1 : target.find(b"/", 1)]
         if milliseconds in (b"0", b"campaign"):
-            self.transport.write(said)
+            self.transport.write(result)
         else:
-            self.wheel.add(milliseconds, self.transport, said)
+            self.wheel.add(milliseconds, self.transport, result)
 
 
 if __name__ == "__main__":

@@ -45,10 +45,10 @@ def memory(stage: Stage) -> Report:
     for ledgers in stage.databases:
         for rows in sizes:
             runs[f"{ours(ledgers)}, {rows:,} rows"] = lambda one=ledgers, rows=rows: _first_load(stage, one, rows)
-    found = rounds(runs, 1, report.say)
-    report.results = list(found.values())
+    results = rounds(runs, 1, report.say)
+    report.results = list(results.values())
     for ledgers in stage.databases:
-        few, many = (found.get(f"{ours(ledgers)}, {rows:,} rows") for rows in sizes)
+        few, many = (results.get(f"{ours(ledgers)}, {rows:,} rows") for rows in sizes)
         if few and many:
             ratio = many.peak_mb / few.peak_mb
             report.targets.append(Target(f"peak memory: {many.name}", ratio, GROWTH, "times", most=True))
@@ -68,11 +68,11 @@ def noop(stage: Stage) -> Report:
         runs[f"sync_assets re-read, {ledgers.name}"] = lambda one=ledgers: stage.on_copy(
             one, done[one.name], lambda copied: _second_read(stage, one, copied)
         )
-    found = rounds(runs, stage.settings.repeat, report.say)
-    report.results = list(found.values())
+    results = rounds(runs, stage.settings.repeat, report.say)
+    report.results = list(results.values())
     for ledgers in stage.databases:
         ledgers.drop(done[ledgers.name])
-        first, second = found.get(ours(ledgers)), found.get(f"sync_assets re-read, {ledgers.name}")
+        first, second = results.get(ours(ledgers)), results.get(f"sync_assets re-read, {ledgers.name}")
         if first and second:
             second.details = {"calls": max(one.more["calls"] for one in second.runs)}
             report.targets += [

@@ -135,9 +135,9 @@ def test_a_contender_that_fails_is_left_out_and_reported() -> None:
     def broken() -> Run:
         return run([sys.executable, "-c", "raise SystemExit('it broke')"])
 
-    found = rounds({"good": lambda: Run(10, 2.0), "bad": broken}, 3, notes.append)
-    assert found.keys() == {"good"}
-    assert found["good"].document()["per_second"] == 5
+    results = rounds({"good": lambda: Run(10, 2.0), "bad": broken}, 3, notes.append)
+    assert results.keys() == {"good"}
+    assert results["good"].document()["per_second"] == 5
     assert len(notes) == 1
     assert "it broke" in notes[0]
 

@@ -59,13 +59,13 @@ def push(stage: Stage) -> Report:
                 url, seconds = stage.campaign.url(case.milliseconds), settings.seconds / 3
                 words = [*command, url, str(bodies), str(seconds), str(IN_FLIGHT[name])]
                 runs[f"{name}; {case.milliseconds} ms"] = lambda words=words: run(words)
-        found = rounds(runs, settings.repeat, report.say)
-    report.results = list(found.values())
+        results = rounds(runs, settings.repeat, report.say)
+    report.results = list(results.values())
     for case in CASES:
         for ledgers in stage.databases:
-            if mine := found.get(ours(ledgers, case)):
+            if mine := results.get(ours(ledgers, case)):
                 mine.details = _details(mine)
-                _compare(report, mine, case, found.get(f"{ADOBE}; {case.milliseconds} ms"))
+                _compare(report, mine, case, results.get(f"{ADOBE}; {case.milliseconds} ms"))
     return report
 
 

@@ -36,9 +36,9 @@ def certified(program: Program) -> dict[str, Any]:
 
 def rows(document: dict[str, Any]) -> Rows:
     """Return the rows of a report by (resource or table, premise)."""
-    found = {(one["about"], one["premise"]): one for one in document["premises"]}
-    assert len(found) == len(document["premises"]), "a premise is reported twice"
-    return found
+    result = {(one["about"], one["premise"]): one for one in document["premises"]}
+    assert len(result) == len(document["premises"]), "a premise is reported twice"
+    return result
 
 
 def not_workable(document: dict[str, Any]) -> dict[tuple[str, str], str]:
@@ -49,11 +49,11 @@ def not_workable(document: dict[str, Any]) -> dict[tuple[str, str], str]:
 def left(program: Program) -> dict[str, int]:
     """Return the synthetic records that Campaign holds, hidden ones included, by resource."""
     admin = program.sandbox.admin
-    found = {
+    result = {
         name: [one for one in admin.dump_campaign(name) if one[key].startswith(PREFIX)]
         for name, key in KEY_OF_RESOURCE.items()
     }
-    return {name: len(records) for name, records in found.items() if records}
+    return {name: len(records) for name, records in result.items() if records}
 
 
 def doctors_lines(program: Program) -> dict[str, tuple[str, str]]:

@@ -66,7 +66,7 @@ class TestSync:
 
 
 class TestACampaignThatTakesNothing:
-    def test_the_capture_waits_at_the_limit_and_says_so(self, program: Program) -> None:
+    def test_the_capture_waits_at_the_limit_and_reports_that(self, program: Program) -> None:
         refuse_inserts(program)
         for _ in range(3):
             done = program.sync()

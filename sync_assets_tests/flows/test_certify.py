@@ -90,10 +90,10 @@ def test_each_position_is_found_and_workable_and_nothing_is_left(
 ) -> None:
     admin = chain.sandbox.admin
     document = certified(chain)
-    found = rows(document)
+    result = rows(document)
     name = request.node.callspec.params["position"]
     for at, expected in FOUND.get(name, {}).items():
-        assert found[at]["found"] == expected, at
+        assert result[at]["found"] == expected, at
     assert (not_workable(document), document["workable"], document["left"]) == ({}, True, [])
     assert left(chain) == {}
     assert all(
@@ -105,7 +105,7 @@ def test_each_position_is_found_and_workable_and_nothing_is_left(
 
 
 @pytest.mark.parametrize(
-    ("links_by_key", "found", "way"),
+    ("links_by_key", "expected", "way"),
     [
         ("resolved", "stored", "The parent's key is sent: no look-up."),
         ("empty", "accepted, and nothing is stored", "The parent's PKey is looked up and sent."),
@@ -113,13 +113,13 @@ def test_each_position_is_found_and_workable_and_nothing_is_left(
     ],
 )
 def test_a_link_that_a_record_may_lack_is_tried_by_key_and_removed(
-    program: Program, position: Position, links_by_key: str, found: str, way: str
+    program: Program, position: Position, links_by_key: str, expected: str, way: str
 ) -> None:
     program.sandbox.admin.settings("campaign", links_by_key=links_by_key)
     chained_loosely(program, position)
     document = certified(program)
     by_key = rows(document)["cusOrder", "link cusContactLink by the parent's key"]
-    assert (by_key["found"], by_key["program"], by_key["outcome"]) == (found, way, "workable")
+    assert (by_key["found"], by_key["program"], by_key["outcome"]) == (expected, way, "workable")
     assert rows(document)["cusOrder", "link cusContactLink set to null"]["found"] == "removed"
     assert (document["workable"], left(program)) == (True, {})
 
@@ -218,17 +218,17 @@ def test_a_certification_replaces_the_findings_of_an_earlier_one(program: Progra
     admin = program.sandbox.admin
     program.table = NO_KEYS_IN_URLS.table(program.table)
 
-    def found() -> tuple[str | None, str | None]:
+    def result() -> tuple[str | None, str | None]:
         certified(program)
         with Ledger.open(program.runtime().settings.ledger_url) as ledger:
             known = ledger.dialect.findings("profile")
         return known.get("key_in_url"), known.get("key_unique")
 
-    assert found() == ("yes", "yes")
+    assert result() == ("yes", "yes")
     admin.settings("campaign", unique_keys={"profile": False})
-    assert found() == ("no", None)
+    assert result() == ("no", None)
     admin.settings("campaign", unique_keys={})
-    assert found() == ("yes", "yes")
+    assert result() == ("yes", "yes")
 
 
 def test_doctor_tells_when_the_systems_were_certified_and_what_is_not_workable(program: Program) -> None:

@@ -45,7 +45,7 @@ def assert_nothing_private(program: Program, text: str) -> None:
 
 
 @on_positions(DOCUMENTED, V8, quick=(DOCUMENTED, V8))
-def test_the_page_on_certification_shows_what_a_run_finds(program: Program, position: Position) -> None:
+def test_the_page_on_certification_shows_the_findings_of_a_run(program: Program, position: Position) -> None:
     program.sandbox.admin.publish_link("cusOrder", "cusContactLink", "zero_or_one")
     program.table["fields"] = program.table["fields"] | {"gendercode": "gender"}
     program.further = [
@@ -70,12 +70,12 @@ def test_the_page_on_certification_shows_what_a_run_finds(program: Program, posi
             assert len(cells) == 1, one
         else:
             standard, v8, program_does = cells
-            found = re.sub(r"^\d+ rows", "N rows", one["found"])
-            assert found == (v8 if position is POSITIONS[V8] and v8 != "the same" else standard), one
+            result = re.sub(r"^\d+ rows", "N rows", one["found"])
+            assert result == (v8 if position is POSITIONS[V8] and v8 != "the same" else standard), one
             assert one["program"] in program_does, one
 
 
-def test_a_person_says_yes_on_a_terminal_or_by_an_option_before_anything_is_written(program: Program) -> None:
+def test_a_user_confirms_on_a_terminal_or_by_an_option_before_the_first_write(program: Program) -> None:
     status, output, errors = program.run("certify")
     assert (status, output) == (1, "")
     assert "--yes" in errors
@@ -157,7 +157,7 @@ def test_interrupted_it_removes_its_records_before_it_ends(program: Program) -> 
     assert left(program) == {}
 
 
-def test_what_a_failing_campaign_does_not_let_it_remove_is_removed_by_the_next_run(program: Program) -> None:
+def test_records_that_a_failing_campaign_keeps_are_removed_by_the_next_run(program: Program) -> None:
     admin = program.sandbox.admin
     admin.fault("campaign", "unavailable", method="DELETE", retry_after=3600)
     status, _, errors = program.run("certify", "--yes")

@@ -47,9 +47,9 @@ SET_UPS: list[tuple[Callable[[Orchestra], None], dg.AssetKey, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("broken", "at", "says"), SET_UPS, ids=lambda one: getattr(one, "__name__", ""))
-def test_a_set_up_that_fails_makes_one_check_red_with_the_cause_in_its_first_line_and_the_watch_says_the_same(
-    orchestra: Orchestra, broken: Callable[[Orchestra], None], at: dg.AssetKey, says: str
+@pytest.mark.parametrize(("broken", "at", "expected"), SET_UPS, ids=lambda one: getattr(one, "__name__", ""))
+def test_a_set_up_that_fails_fails_one_check_with_the_cause_and_the_watch_agrees(
+    orchestra: Orchestra, broken: Callable[[Orchestra], None], at: dg.AssetKey, expected: str
 ) -> None:
     broken(orchestra)
     watch, run = orchestra.job("watch"), by_hand(orchestra)
@@ -57,9 +57,9 @@ def test_a_set_up_that_fails_makes_one_check_red_with_the_cause_in_its_first_lin
     assert not run.success, "and is stopped before anything is written"
     for one in (watch, run):
         assert one.checks == {**dict.fromkeys(ALL, True), READY[at]: False}
-        told = one.check("ready", at)
-        assert says in (told.description or "").splitlines()[0]
-        assert told.severity is dg.AssetCheckSeverity.ERROR
+        result = one.check("ready", at)
+        assert expected in (result.description or "").splitlines()[0]
+        assert result.severity is dg.AssetCheckSeverity.ERROR
     assert run.days(CONTACT) == run.days(PROFILE) == []
     assert orchestra.program.sandbox.admin.engine_calls() == calls()
     assert orchestra.program.sandbox.admin.dump_campaign() == []
@@ -75,7 +75,7 @@ def test_a_run_that_went_well_answers_every_check(orchestra: Orchestra) -> None:
     assert {str(row.data["part"]) for row in parts.records} >= {"change tracking is on", "mapped columns exist"}
 
 
-def test_executing_all_checks_of_an_asset_says_what_the_watch_says(orchestra: Orchestra) -> None:
+def test_executing_all_checks_of_an_asset_agrees_with_the_watch(orchestra: Orchestra) -> None:
     orchestra.settle()
     tracking_off(orchestra)
     job = orchestra.definitions.resolve_implicit_global_asset_job_def()
@@ -98,7 +98,7 @@ def test_one_check_alone_asks_neither_system_if_the_ledger_answers_it(orchestra:
     assert orchestra.program.sandbox.admin.journal(since=since) == []
 
 
-def test_of_a_table_in_maintenance_the_watch_says_that_it_was_not_asked(orchestra: Orchestra) -> None:
+def test_the_watch_reports_a_table_in_maintenance_as_not_examined(orchestra: Orchestra) -> None:
     orchestra.settle()
     on(orchestra.runtime, ["contact"])
     run = orchestra.job("watch")

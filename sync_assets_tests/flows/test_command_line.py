@@ -116,7 +116,7 @@ def test_backup_and_approve_deletes_report_in_json(program: Program, tmp_path: P
     )
 
 
-def test_a_forced_replay_is_recommended_only_for_what_the_next_sync_does_not_send(program: Program) -> None:
+def test_a_forced_replay_is_recommended_only_for_records_that_the_next_sync_does_not_send(program: Program) -> None:
     admin = program.sandbox.admin
     assert program.sync().status == 0
     id_ = next(iter(program.profiles()))
@@ -139,7 +139,7 @@ def test_a_plan_counts_the_opt_outs_that_are_due(opt_out_program: Program) -> No
     assert "opt-outs" in text
 
 
-def test_ctrl_c_in_the_first_steps_is_said_even_if_a_script_started_the_command_in_the_background(
+def test_ctrl_c_in_the_first_steps_is_reported_even_if_a_script_started_the_command_in_the_background(
     program: Program,
 ) -> None:
     admin = program.sandbox.admin
@@ -228,7 +228,7 @@ def test_a_reader_that_closes_the_pipe_ends_a_command_with_one_line(program: Pro
     assert process.wait(60) == 1
 
 
-def test_a_sync_that_leaves_something_says_what_and_the_command_that_leads_on(waiting: tuple[Chain, str, str]) -> None:
+def test_a_sync_that_leaves_records_names_them_and_the_next_command(waiting: tuple[Chain, str, str]) -> None:
     chain, contact, _ = waiting
     run = chain.program.run
     status, output, errors = run("sync")

@@ -59,7 +59,7 @@ def test_a_first_load_costs_an_insert_each_and_afterwards_only_changes_cost(prog
     assert admin.engine_calls() == calls(insert=N, update=1, read=2)
 
 
-def test_an_empty_value_leaves_campaigns_where_the_mapping_says_so(program: Program) -> None:
+def test_an_empty_value_leaves_campaigns_with_keep_if_empty(program: Program) -> None:
     admin = program.sandbox.admin
     kept = {column: {"to": to, "keep_if_empty": True} for column, to in KEPT.items()}
     program.table = {**CONTACT, "fields": {**CONTACT["fields"], **kept}}
@@ -101,7 +101,7 @@ def rejects(program: Program) -> dict[str, dict[str, Any]]:
     return {one["id"]: one for one in program.json("rejects")[1]["rejects"]}
 
 
-def test_a_rejected_row_stops_no_other_and_retry_helps_what_campaign_refused_but_not_what_the_mapping_refuses(
+def test_a_rejected_row_stops_no_other_and_retry_helps_only_records_that_campaign_refused(
     refusing: Program,
 ) -> None:
     by_campaign, by_mapping = keys(refusing)[:2]

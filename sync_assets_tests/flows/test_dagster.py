@@ -116,7 +116,7 @@ def test_a_change_is_asked_for_long_before_the_tick_would_end(
     in_step.program.assert_in_step()
 
 
-def test_while_a_run_is_under_way_nobody_asks_for_another(captured: Orchestra) -> None:
+def test_while_a_run_is_under_way_no_other_is_requested(captured: Orchestra) -> None:
     captured.program.sandbox.admin.change("contact", 1, jobtitle="Later")
     for status in (dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED):
         run = captured.under_way(table_tags("contact"), status)
@@ -138,14 +138,14 @@ def test_while_a_backlog_is_worked_off_changes_are_captured_and_sent(captured: O
     assert not captured.asked("backlog")
 
 
-def test_a_sensor_says_what_is_wrong_in_its_tick_and_keeps_its_cursor(
+def test_a_sensor_reports_a_defect_in_its_tick_and_keeps_its_cursor(
     in_step: Orchestra, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     in_step.program.sandbox.admin.fault("d365", "forbidden")
     cursor = in_step._cursors.get("d365_changes")
-    told = in_step.failure("d365_changes")
-    assert told.startswith("The application user lacks a privilege in Dynamics 365")
-    assert "example" not in told
+    message = in_step.failure("d365_changes")
+    assert message.startswith("The application user lacks a privilege in Dynamics 365")
+    assert "example" not in message
     assert in_step._cursors.get("d365_changes") == cursor
     in_step.program.sandbox.admin.clear_faults()
     assert in_step.tick("d365_changes").skip_message == "contact: no change"
@@ -169,8 +169,8 @@ def test_an_audit_is_out_of_date_once_rows_changed_and_by_nothing_else(
 def test_the_polling_is_reported_as_a_check_without_a_run(in_step: Orchestra) -> None:
     """Once in five minutes, and after a run: a check older than the last materialisation counts as not evaluated."""
     in_step._cursors.clear()
-    told = [one for one in in_step.tick("d365_changes").asset_events if isinstance(one, dg.AssetCheckEvaluation)]
-    assert [(one.check_name, one.passed) for one in told] == [
+    result = [one for one in in_step.tick("d365_changes").asset_events if isinstance(one, dg.AssetCheckEvaluation)]
+    assert [(one.check_name, one.passed) for one in result] == [
         ("change_feed_is_polled", True),
         ("no_record_waits_long", True),
         ("backlog_is_young", True),
@@ -186,7 +186,7 @@ def test_the_polling_is_reported_as_a_check_without_a_run(in_step: Orchestra) ->
 # Runs
 
 
-def test_past_days_are_one_run_that_reads_the_rows_modified_on_them_again_and_sends_what_differs(
+def test_past_days_are_one_run_that_reads_their_rows_again_and_sends_differences(
     in_step: Orchestra,
 ) -> None:
     in_step.program.runs["start_date"] = days_before(60)
@@ -200,15 +200,15 @@ def test_past_days_are_one_run_that_reads_the_rows_modified_on_them_again_and_se
     run = in_step.materialize_all(CONTACT, PROFILE, tags={RANGE_START: first, RANGE_END: last})
     assert run.success
     assert len(run.days(CONTACT)) == 40
-    told = run.metadata(CONTACT, last)
-    assert told["this_run"]["rows_captured"] == len(modified)
+    metadata = run.metadata(CONTACT, last)
+    assert metadata["this_run"]["rows_captured"] == len(modified)
     # none of them was captured on that day
-    assert (told["rows_captured"], told["dagster/partition_row_count"]) == (0, 0)
+    assert (metadata["rows_captured"], metadata["dagster/partition_row_count"]) == (0, 0)
     assert run.metadata(PROFILE, last)["this_run"]["updated"] == 0  # what the ledger knows Campaign to hold is not sent
     run = in_step.materialize_all(CONTACT, PROFILE, force=True, tags={RANGE_START: first, RANGE_END: last})
     assert run.metadata(PROFILE, last)["this_run"]["updated"] == len(modified)
-    told = run.metadata(PROFILE, first)
-    assert told == {**dict.fromkeys(NUMBERS["campaign"], 0), "counted_with": last}
+    metadata = run.metadata(PROFILE, first)
+    assert metadata == {**dict.fromkeys(NUMBERS["campaign"], 0), "counted_with": last}
     in_step.program.assert_in_step()
 
 
@@ -233,8 +233,8 @@ def test_plotted_numbers_of_a_partition_are_the_totals_of_its_day(
 ) -> None:
     admin, plotted = orchestra.program.sandbox.admin, ("rows_captured", "new", "inserted", "updated", "engine_calls")
 
-    def numbers(told: Mapping[str, Any]) -> dict[str, Any]:
-        return {name: told[name] for name in plotted if name in told}
+    def numbers(result: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: result[name] for name in plotted if name in result}
 
     orchestra.execute(orchestra.asked("d365_changes")[0])
     admin.change("contact", 2, jobtitle="Second run")
@@ -269,9 +269,9 @@ def test_a_quiet_table_is_confirmed_hourly_so_that_it_stays_fresh_which_hides_no
     quiet = orchestra.tick("d365_changes").asset_events
     assert not [one for one in quiet if isinstance(one, dg.AssetMaterialization)]
     monkeypatch.setattr(sensors, "CONFIRM", timedelta(0))
-    told = [one for one in orchestra.tick("d365_changes").asset_events if isinstance(one, dg.AssetMaterialization)]
-    assert [(one.asset_key, one.partition) for one in told] == [(CONTACT, today()), (PROFILE, today())]
-    assert LINEAGE in told[1].metadata  # the UI shows that of the last materialisation
+    result = [one for one in orchestra.tick("d365_changes").asset_events if isinstance(one, dg.AssetMaterialization)]
+    assert [(one.asset_key, one.partition) for one in result] == [(CONTACT, today()), (PROFILE, today())]
+    assert LINEAGE in result[1].metadata  # the UI shows that of the last materialisation
     assert {key: shown(orchestra.instance, key) for key in checks} == before
 
 
@@ -285,9 +285,9 @@ def test_a_run_shows_its_numbers(in_step: Orchestra) -> None:
     [request] = in_step.asked("d365_changes")
     run = in_step.execute(request)
 
-    told = run.metadata(CONTACT, today())
+    metadata = run.metadata(CONTACT, today())
     numbers = ("rows_captured", "new", "changed", "unchanged", "validation_errors", "deleted", "backlog")
-    assert {name: told[name] for name in numbers} == {
+    assert {name: metadata[name] for name in numbers} == {
         "rows_captured": 8,
         "new": 1,
         "changed": 5,
@@ -296,11 +296,11 @@ def test_a_run_shows_its_numbers(in_step: Orchestra) -> None:
         "deleted": 0,
         "backlog": 0,
     }
-    assert told["dagster/partition_row_count"] == N + 8
-    assert told["this_run"]["rows_per_second"] > 0
-    assert told["dynamics_365"].startswith(in_step.program.sandbox.env["D365_URL"])
+    assert metadata["dagster/partition_row_count"] == N + 8
+    assert metadata["this_run"]["rows_per_second"] > 0
+    assert metadata["dynamics_365"].startswith(in_step.program.sandbox.env["D365_URL"])
 
-    told = run.metadata(PROFILE, today())
+    metadata = run.metadata(PROFILE, today())
     numbers = (
         "inserted",
         "updated",
@@ -311,7 +311,7 @@ def test_a_run_shows_its_numbers(in_step: Orchestra) -> None:
         "engine_calls",
         "engine_calls_update",
     )
-    assert {name: told[name] for name in numbers} == {
+    assert {name: metadata[name] for name in numbers} == {
         "inserted": 1,
         "updated": 4,
         "deleted": 0,
@@ -321,17 +321,19 @@ def test_a_run_shows_its_numbers(in_step: Orchestra) -> None:
         "engine_calls": 6,
         "engine_calls_update": 5,
     }
-    own = told["this_run"]
+    own = metadata["this_run"]
     assert own["records_per_second"] > 0
     assert own["latency_p95_ms"] >= own["latency_p50_ms"] > 0
-    assert told["dagster/column_lineage"].deps_by_column["email"] == [dg.TableColumnDep(CONTACT, "emailaddress1")]
-    assert told["dynamics_365"].startswith(in_step.program.sandbox.env["D365_URL"])
-    [refused] = told["rejected_by_reason"].records
+    assert metadata["dagster/column_lineage"].deps_by_column["email"] == [dg.TableColumnDep(CONTACT, "emailaddress1")]
+    assert metadata["dynamics_365"].startswith(in_step.program.sandbox.env["D365_URL"])
+    [refused] = metadata["rejected_by_reason"].records
     assert refused.data["records"] == 1
     assert "not-an-address" not in refused.data["reason"]
-    [today_s] = told["engine_calls_by_day"].records
+    [today_s] = metadata["engine_calls_by_day"].records
     assert today_s.data == {"day": today(), "insert": N + 1, "update": 5, "delete": 0, "read": 2, "all": N + 8}
-    assert told["campaign"] == in_step.program.sandbox.env["CAMPAIGN_URL"] + "/campaign/profileAndServicesExt/profile"
+    assert (
+        metadata["campaign"] == in_step.program.sandbox.env["CAMPAIGN_URL"] + "/campaign/profileAndServicesExt/profile"
+    )
 
 
 def test_a_quiet_feed_keeps_its_place_by_its_newest_link(in_step: Orchestra, monkeypatch: pytest.MonkeyPatch) -> None:

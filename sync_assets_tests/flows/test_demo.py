@@ -70,10 +70,10 @@ def running() -> set[int]:
 
 
 def descendants(pid: int) -> set[int]:
-    parents, found = table(), {pid}
-    while more := {one for one, parent in parents.items() if parent in found} - found:
-        found |= more
-    return found - {pid}
+    parents, result = table(), {pid}
+    while more := {one for one, parent in parents.items() if parent in result} - result:
+        result |= more
+    return result - {pid}
 
 
 @pytest.fixture

@@ -36,12 +36,12 @@ def files(program: Program) -> dict[Path, bytes]:
 def test_the_first_load_makes_the_calls_that_were_estimated(chain: Chain) -> None:
     for _ in range(7):
         chain.make()
-    told = estimated(chain.program)
+    estimate_document = estimated(chain.program)
     done = chain.program.sync()
     assert done.status == 0
-    assert told["first_load"]["engine_calls"] == done.document["engine_calls"]
-    assert told["first_load"]["total"] == sum(done.document["engine_calls"].values())
-    assert {one["first_load"]["bound"] for one in told["tables"].values()} == {"exact"}
+    assert estimate_document["first_load"]["engine_calls"] == done.document["engine_calls"]
+    assert estimate_document["first_load"]["total"] == sum(done.document["engine_calls"].values())
+    assert {one["first_load"]["bound"] for one in estimate_document["tables"].values()} == {"exact"}
 
     after = estimated(chain.program)
     assert after["first_load"]["total"] == 0
@@ -51,10 +51,10 @@ def test_the_first_load_makes_the_calls_that_were_estimated(chain: Chain) -> Non
 def test_opt_outs_that_go_both_ways_cost_a_first_load_their_poll_alone(program: Program) -> None:
     switch_on(program, "bidirectional")
     program.opt_out["poll_profiles_minutes"] = 60
-    told = estimated(program)
+    estimate_document = estimated(program)
     done = program.sync()
-    assert told["first_load"]["engine_calls"] == done.document["engine_calls"]
-    assert told["tables"]["contact"]["month"]["reads"]["polls of profiles"] == 720
+    assert estimate_document["first_load"]["engine_calls"] == done.document["engine_calls"]
+    assert estimate_document["tables"]["contact"]["month"]["reads"]["polls of profiles"] == 720
 
 
 def test_an_estimate_makes_no_engine_call_and_writes_nothing(program: Program) -> None:
@@ -110,11 +110,11 @@ def test_budgets_and_other_sources_are_part_of_the_document_and_people_read_the_
     assert "Your contract with Adobe names the engine calls" in output
 
     program.guardrails = {"engine_calls_per_day": 20, "engine_calls_per_hour": 10}
-    status, told = program.json("estimate", "--months", "6", "--other-calls", "1000")
+    status, document = program.json("estimate", "--months", "6", "--other-calls", "1000")
     assert status == 0
-    assert told["first_load"]["total"] == N + 2
-    assert told["first_load"]["days"] == 3
-    assert told["first_load"]["calls_per_hour"] == 10
-    assert told["month"]["with_other_calls"] == told["month"]["total"] + 1000
-    assert told["sum"]["with_first_load"] == N + 2 + 6 * told["month"]["with_other_calls"]
-    assert told["budget"]["most_in_a_month"] == 600
+    assert document["first_load"]["total"] == N + 2
+    assert document["first_load"]["days"] == 3
+    assert document["first_load"]["calls_per_hour"] == 10
+    assert document["month"]["with_other_calls"] == document["month"]["total"] + 1000
+    assert document["sum"]["with_first_load"] == N + 2 + 6 * document["month"]["with_other_calls"]
+    assert document["budget"]["most_in_a_month"] == 600

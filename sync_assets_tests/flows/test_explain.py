@@ -61,57 +61,57 @@ def change_in_campaign(program: Program, id_: str, **values: Any) -> None:
 
 
 def attribute(explained: Explanation, name: str) -> dict[str, Any]:
-    [found] = [one for one in of(explained)["attributes"] if one["attribute"] == name]
-    return found
+    [result] = [one for one in of(explained)["attributes"] if one["attribute"] == name]
+    return result
 
 
 class TestInStep:
     def test_a_record_in_step_costs_one_read(self, program: Program, ada: str) -> None:
-        found = told(program, ada)
-        assert found.document["in_step"] is True
-        assert found.problems == []
-        assert of(found)["reasons"] == ["Both systems are in step."]
-        assert of(found)["ledger"]["state"] == "synced"
-        assert of(found)["ledger"]["last_outcome"] == "acknowledged"
-        assert of(found)["campaign"]["presence"] == "found"
-        assert {one["equal"] for one in of(found)["attributes"]} == {True}
-        assert found.document["engine_calls"] == calls(read=1)
+        result = told(program, ada)
+        assert result.document["in_step"] is True
+        assert result.problems == []
+        assert of(result)["reasons"] == ["Both systems are in step."]
+        assert of(result)["ledger"]["state"] == "synced"
+        assert of(result)["ledger"]["last_outcome"] == "acknowledged"
+        assert of(result)["campaign"]["presence"] == "found"
+        assert {one["equal"] for one in of(result)["attributes"]} == {True}
+        assert result.document["engine_calls"] == calls(read=1)
         with closing(program.runtime()) as runtime:
             assert runtime.calls_today == 4  # the list of a first load, the insert, its proof, this read
 
     def test_a_field_that_is_sent_once_may_differ(self, program: Program, ada: str) -> None:
         change_in_campaign(program, ada, birthDate="1900-01-01")
-        found = told(program, ada)
-        assert found.document["in_step"] is True
-        assert attribute(found, "birthDate")["equal"] is False
+        result = told(program, ada)
+        assert result.document["in_step"] is True
+        assert attribute(result, "birthDate")["equal"] is False
 
 
 class TestNotInStep:
     def test_a_row_that_was_never_captured(self, program: Program) -> None:
         [id_] = program.sandbox.admin.create("contact", dict(ADA))
-        found = told(program, id_)
-        assert found.document["in_step"] is False
-        assert "not captured yet" in of(found)["reasons"][0]
-        assert of(found)["ledger"] is None
+        result = told(program, id_)
+        assert result.document["in_step"] is False
+        assert "not captured yet" in of(result)["reasons"][0]
+        assert of(result)["ledger"] is None
 
     def test_a_row_that_changed_since_the_capture(self, program: Program, ada: str) -> None:
         program.sandbox.admin.change("contact", [ada], jobtitle="Countess")
-        found = told(program, ada)
-        assert found.document["in_step"] is False
-        assert "changed since the last capture" in of(found)["reasons"][0]
-        assert of(found)["differs"] == ["cusJobTitle"]
+        result = told(program, ada)
+        assert result.document["in_step"] is False
+        assert "changed since the last capture" in of(result)["reasons"][0]
+        assert of(result)["differs"] == ["cusJobTitle"]
 
     def test_a_record_that_campaign_rejected_names_the_reason(self, program: Program, ada: str) -> None:
         program.sandbox.admin.settings("campaign", bare_data_policy=False)
         program.sandbox.admin.change("contact", [ada], emailaddress1="no-address")
         program.sync()
-        found = told(program, ada)
-        assert found.document["in_step"] is False
-        assert of(found)["reasons"][0].startswith("Rejected: ")
-        assert of(found)["reasons"][0].endswith(f" Correct the cause, then `sync-assets retry contact --id {ada}`.")
-        assert of(found)["ledger"]["reason"] in of(found)["reasons"][0]
-        assert of(found)["ledger"]["last_outcome"] == "rejected"
-        assert "no-address" not in str(found.document)
+        result = told(program, ada)
+        assert result.document["in_step"] is False
+        assert of(result)["reasons"][0].startswith("Rejected: ")
+        assert of(result)["reasons"][0].endswith(f" Correct the cause, then `sync-assets retry contact --id {ada}`.")
+        assert of(result)["ledger"]["reason"] in of(result)["reasons"][0]
+        assert of(result)["ledger"]["last_outcome"] == "rejected"
+        assert "no-address" not in str(result.document)
 
     def test_a_record_with_a_validation_error_is_not_for_retry(self, program: Program, ada: str) -> None:
         program.table["fields"]["jobtitle"] = "cusJobTitle"
@@ -120,62 +120,62 @@ class TestNotInStep:
         reason = (
             "Rejected: cusJobTitle: 51 characters, at most 50. Correct the row or the mapping, then `sync-assets sync`."
         )
-        found = of(told(program, ada))
-        assert found["reasons"][0] == reason
-        assert found["validation_error"] == "cusJobTitle: 51 characters, at most 50"
+        result = of(told(program, ada))
+        assert result["reasons"][0] == reason
+        assert result["validation_error"] == "cusJobTitle: 51 characters, at most 50"
         assert program.run("explain", ada)[2].endswith(f"{reason}\n")
 
-    def test_what_was_changed_by_hand_in_campaign(self, program: Program, ada: str) -> None:
+    def test_a_record_that_was_changed_by_hand_in_campaign(self, program: Program, ada: str) -> None:
         change_in_campaign(program, ada, cusJobTitle="Poet")
-        found = told(program, ada)
-        assert found.document["in_step"] is False
-        assert of(found)["differs"] == ["cusJobTitle"]
-        assert "differs in cusJobTitle" in of(found)["reasons"][0]
-        assert "Poet" not in str(found.document)
+        result = told(program, ada)
+        assert result.document["in_step"] is False
+        assert of(result)["differs"] == ["cusJobTitle"]
+        assert "differs in cusJobTitle" in of(result)["reasons"][0]
+        assert "Poet" not in str(result.document)
 
-    def test_what_was_deleted_in_campaign(self, program: Program, ada: str) -> None:
+    def test_a_record_that_was_deleted_in_campaign(self, program: Program, ada: str) -> None:
         pkey = program.profiles()[ada]["PKey"]
         program.sandbox.admin.post("/campaign/delete", {"resource": "profile", "pkeys": [pkey]})
-        found = told(program, ada)
-        assert found.document["in_step"] is False
-        assert of(found)["campaign"]["presence"] == "missing"
-        assert "it was deleted there" in of(found)["reasons"][0]
+        result = told(program, ada)
+        assert result.document["in_step"] is False
+        assert of(result)["campaign"]["presence"] == "missing"
+        assert "it was deleted there" in of(result)["reasons"][0]
 
     def test_a_row_that_was_deleted_and_the_deletion_is_not_captured(self, program: Program, ada: str) -> None:
         program.sandbox.admin.delete("contact", [ada])
-        found = told(program, ada)
-        assert found.document["in_step"] is False
-        assert "deleted in Dynamics 365" in of(found)["reasons"][0]
-        assert of(found)["d365"] == {"found": False, "modified_at": None, "form": None}
+        result = told(program, ada)
+        assert result.document["in_step"] is False
+        assert "deleted in Dynamics 365" in of(result)["reasons"][0]
+        assert of(result)["d365"] == {"found": False, "modified_at": None, "form": None}
         program.sync()
         assert told(program, ada).document["in_step"] is None
 
     def test_a_record_that_only_campaign_has(self, program: Program, ada: str) -> None:
         id_ = str(uuid.uuid4())
         program.sandbox.admin.add_profiles({"externalId": id_, "lastName": "Byron"})
-        found = told(program, id_)
-        assert found.document["in_step"] is False
-        assert of(found)["reasons"][0].startswith("Only Campaign has it")
-        assert "Byron" not in str(found.document)
+        result = told(program, id_)
+        assert result.document["in_step"] is False
+        assert of(result)["reasons"][0].startswith("Only Campaign has it")
+        assert "Byron" not in str(result.document)
 
     def test_a_record_that_is_pending(self, program: Program, ada: str) -> None:
         program.sandbox.admin.change("contact", [ada], jobtitle="Countess")
         orchestra = Orchestra(program, dg.DagsterInstance.ephemeral())
         orchestra.capture()
         orchestra.runtime.close()
-        found = told(program, ada)
-        assert found.document["in_step"] is False
-        assert of(found)["reasons"][0] == "Pending: the update is to be sent."
-        assert of(found)["ledger"]["next_request"] == "update"
+        result = told(program, ada)
+        assert result.document["in_step"] is False
+        assert of(result)["reasons"][0] == "Pending: the update is to be sent."
+        assert of(result)["ledger"]["next_request"] == "update"
 
     def test_a_held_contact_shows_values_on_request_only(self, program: Program, ada: str) -> None:
         with closing(program.runtime()) as runtime:
             hold.add(runtime, ada)
-        found = told(program, ada)
-        assert found.document["in_step"] is False
-        assert of(found)["reasons"][0].startswith("Held: a privacy hold since 20")
-        assert of(found)["ledger"]["state"] == "held"
-        assert not [value for value in VALUES if value in str(found.document)]
+        result = told(program, ada)
+        assert result.document["in_step"] is False
+        assert of(result)["reasons"][0].startswith("Held: a privacy hold since 20")
+        assert of(result)["ledger"]["state"] == "held"
+        assert not [value for value in VALUES if value in str(result.document)]
 
 
 class TestScope:
@@ -184,11 +184,11 @@ class TestScope:
         [id_] = program.sandbox.admin.create("contact", dict(ADA))
         program.sandbox.admin.change("contact", [id_], statecode=1, statuscode=2)
         program.sync()
-        found = told(program, id_)
-        assert found.document["in_step"] is True
-        assert of(found)["filter"]["passes"] is False
-        assert "rule 1 (`statecode` eq)" in of(found)["reasons"][0]
-        assert of(found)["filter"]["rules"] == [
+        result = told(program, id_)
+        assert result.document["in_step"] is True
+        assert of(result)["filter"]["passes"] is False
+        assert "rule 1 (`statecode` eq)" in of(result)["reasons"][0]
+        assert of(result)["filter"]["rules"] == [
             {"field": "statecode", "operator": "eq", "values": ["number"], "met": False}
         ]
 
@@ -198,19 +198,19 @@ class TestScope:
         program.sandbox.admin.change("contact", [ada], statecode=1, statuscode=2)
         assert "that was not captured yet" in of(told(program, ada))["reasons"][0]
         program.sync()
-        found = told(program, ada)
-        assert found.document["in_step"] is True
-        assert of(found)["ledger"]["out_of_scope"] is True
-        assert "Campaign keeps its record" in of(found)["reasons"][0]
+        result = told(program, ada)
+        assert result.document["in_step"] is True
+        assert of(result)["ledger"]["out_of_scope"] is True
+        assert "Campaign keeps its record" in of(result)["reasons"][0]
 
-    def test_a_system_that_does_not_answer_leaves_what_the_ledger_has(self, program: Program, ada: str) -> None:
+    def test_without_an_answer_of_a_system_the_ledgers_part_is_shown(self, program: Program, ada: str) -> None:
         program.sandbox.admin.fault("d365", "forbidden")
-        found = told(program, ada)
+        result = told(program, ada)
         program.sandbox.admin.clear_faults()
-        assert found.document["in_step"] is None
-        assert found.problems
-        assert of(found)["ledger"]["state"] == "synced"
-        assert of(found)["in_step"] is None
+        assert result.document["in_step"] is None
+        assert result.problems
+        assert of(result)["ledger"]["state"] == "synced"
+        assert of(result)["in_step"] is None
 
 
 class TestValues:
@@ -240,7 +240,7 @@ class TestCommand:
         }  # fmt: skip
         assert not [value for value in [*VALUES, "Poet"] if value in str(document)]
 
-    def test_what_is_unknown_or_no_id_exits_1_with_a_sentence(self, program: Program, ada: str) -> None:
+    def test_an_unknown_or_invalid_id_exits_1_with_a_sentence(self, program: Program, ada: str) -> None:
         id_ = str(uuid.uuid4())
         status, output, errors = program.run("explain", id_)
         assert (status, output) == (1, "")
@@ -280,8 +280,8 @@ class TestJob:
         metadata: dict[str, Any] = {}
         for event in done.all_events:
             if event.event_type == dg.DagsterEventType.STEP_OUTPUT:
-                found = event.step_output_data.metadata
-                metadata = {name: value.value for name, value in found.items()}
+                result = event.step_output_data.metadata
+                metadata = {name: value.value for name, value in result.items()}
         return done.success, metadata, "\n".join(map(str, entries))
 
     def test_it_gives_a_page_without_values(self, program: Program, orchestra: Orchestra, ada: str) -> None:
@@ -303,28 +303,28 @@ class TestLinks:
     def test_a_child_names_its_parent_and_a_parent_its_children(self, chain: Chain) -> None:
         contact, order, line = chain.make()
         assert chain.sync()[0] == 0
-        found = told(chain.program, order)
-        assert found.document["in_step"] is True
-        assert list(found.document["tables"]) == ["new_order"]
-        [link] = of(found, "new_order")["links"]
+        result = told(chain.program, order)
+        assert result.document["in_step"] is True
+        assert list(result.document["tables"]) == ["new_order"]
+        [link] = of(result, "new_order")["links"]
         assert (link["table"], link["id"], link["campaign"], link["equal"]) == ("contact", contact, contact, True)
-        assert of(found, "new_order")["children"] == {
+        assert of(result, "new_order")["children"] == {
             "states": {"synced": 1},
             "first": [{"table": "new_orderline", "id": line, "state": "synced", "reason": None}],
         }
-        assert found.document["engine_calls"] == calls(read=2)  # the order, and the profile that it is linked to
+        assert result.document["engine_calls"] == calls(read=2)  # the order, and the profile that it is linked to
 
     def test_a_waiting_child_names_the_parents_reason(self, chain: Chain) -> None:
         chain.admin.settings("campaign", bare_data_policy=False)
         [contact] = chain.admin.create("contact", {"firstname": "Ada", "emailaddress1": "no-address"})
         order, line = chain.order(contact)
         chain.sync()
-        found = told(chain.program, order)
-        assert found.document["in_step"] is False
-        reasons = " ".join(of(found, "new_order")["reasons"])
+        result = told(chain.program, order)
+        assert result.document["in_step"] is False
+        reasons = " ".join(of(result, "new_order")["reasons"])
         assert "Waiting for a parent that is rejected" in reasons
         assert f"Its parent contact {contact} is rejected (" in reasons
-        assert of(found, "new_order")["links"][0]["state"] == "rejected"
+        assert of(result, "new_order")["links"][0]["state"] == "rejected"
         assert f"Its parent new_order {order} is waiting" in " ".join(
             of(told(chain.program, line), "new_orderline")["reasons"]
         )
@@ -338,18 +338,18 @@ class TestLinks:
         chain.admin.post(
             "/campaign/change", {"resource": "cusOrder", "pkeys": [held["cusOrder"][order]["PKey"]], "set": wrong}
         )
-        found = told(chain.program, order)
-        assert found.document["in_step"] is False
-        assert of(found, "new_order")["differs"] == ["cusContactLink"]
-        assert of(found, "new_order")["links"][0]["campaign"] == other
+        result = told(chain.program, order)
+        assert result.document["in_step"] is False
+        assert of(result, "new_order")["differs"] == ["cusContactLink"]
+        assert of(result, "new_order")["links"][0]["campaign"] == other
 
     def test_an_orphaned_child_names_the_reason(self, chain: Chain) -> None:
         chain.make()
         order, _ = chain.order(None)
         chain.sync()
-        found = told(chain.program, order)
-        assert found.document["in_step"] is False
-        assert of(found, "new_order")["reasons"] == ["Orphaned: it names no contact."]
+        result = told(chain.program, order)
+        assert result.document["in_step"] is False
+        assert of(result, "new_order")["reasons"] == ["Orphaned: it names no contact."]
 
 
 class TestOptOuts:
@@ -360,25 +360,25 @@ class TestOptOuts:
     def test_a_decision_and_its_reason_are_shown(self, both_ways: Program, ada: str) -> None:
         set_d365(both_ways, ada, donotemail=True)
         assert both_ways.sync().status == 0
-        found = told(both_ways, ada)
-        assert found.document["in_step"] is True
-        [email, phone] = of(found)["opt_outs"]
+        result = told(both_ways, ada)
+        assert result.document["in_step"] is True
+        [email, phone] = of(result)["opt_outs"]
         assert (email["attribute"], email["state"], email["equal"]) == ("blackListEmail", "synced", True)
         assert (email["d365"], phone["d365"]) == ("boolean", "boolean")
-        [decision] = of(found)["decisions"]
+        [decision] = of(result)["decisions"]
         assert (decision["attribute"], decision["value"], decision["write"]) == (
             "blackListEmail",
             "boolean",
             "campaign",
         )
-        assert "opt-out wins" not in str(found.document)
+        assert "opt-out wins" not in str(result.document)
         shown = told(both_ways, ada, show_values=True)
         assert of(shown)["opt_outs"][0]["d365"] is True
         assert of(shown)["decisions"][0]["value"] is True
 
     def test_a_change_in_campaign_that_the_program_has_not_heard_of(self, both_ways: Program, ada: str) -> None:
         set_campaign(both_ways, ada, blackListPhone=True)
-        found = told(both_ways, ada)
-        assert found.document["in_step"] is False
-        assert "blackListPhone differs" in of(found)["reasons"][0]
-        assert of(found)["opt_outs"][1]["would_write"] == "d365"
+        result = told(both_ways, ada)
+        assert result.document["in_step"] is False
+        assert "blackListPhone differs" in of(result)["reasons"][0]
+        assert of(result)["opt_outs"][1]["would_write"] == "d365"

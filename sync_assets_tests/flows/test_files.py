@@ -153,7 +153,7 @@ NEEDS = [
 
 
 @pytest.mark.parametrize("command", NEEDS)
-def test_a_command_without_a_configuration_says_so_in_two_lines(tmp_path: Path, command: str) -> None:
+def test_a_command_without_a_configuration_ends_with_two_lines(tmp_path: Path, command: str) -> None:
     process = start_command(command.split(), CLEAN, tmp_path, dagster=False, on_disk=False)
     output, errors = process.communicate(timeout=60)
     assert (process.returncode, output) == (1, "")

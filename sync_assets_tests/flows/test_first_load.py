@@ -28,9 +28,9 @@ def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def planned(program: Program) -> dict[str, Any]:
     with closing(program.runtime()) as runtime:
-        told = plan(runtime)
-    assert told.problems == []
-    return told.document
+        planned_sync = plan(runtime)
+    assert planned_sync.problems == []
+    return planned_sync.document
 
 
 def of_contact(document: dict[str, Any]) -> tuple[int, int, int]:
@@ -49,7 +49,7 @@ def first_load_line(program: Program) -> str | None:
 
 class TestWhereCampaignHoldsOurRecordsAlready:
     @pytest.mark.usefixtures("small_pages")
-    def test_doctor_and_plan_say_so_and_the_sync_sends_just_what_differs(self, program: Program) -> None:
+    def test_doctor_and_plan_report_it_and_the_sync_sends_the_difference_only(self, program: Program) -> None:
         assert first_load_line(program) == "no profile carries an id of Dynamics 365 (asked with 1 engine call)"
         load_by_adobes_tool(program)
         assert first_load_line(program) == (
@@ -60,16 +60,16 @@ class TestWhereCampaignHoldsOurRecordsAlready:
         admin.change("contact", 7, jobtitle="Changed since")
         admin.create("contact", {"lastname": "New"})
 
-        told = planned(program)
-        assert of_contact(told) == (1, 7, N - 7)
-        assert told["engine_calls"] == calls(insert=1, update=7, read=6)
+        planned_sync = planned(program)
+        assert of_contact(planned_sync) == (1, 7, N - 7)
+        assert planned_sync["engine_calls"] == calls(insert=1, update=7, read=6)
         done = program.sync()
-        assert (done.status, done.document["engine_calls"]) == (0, told["engine_calls"])
+        assert (done.status, done.document["engine_calls"]) == (0, planned_sync["engine_calls"])
         program.assert_in_step()
         assert program.sync().document["engine_calls"] == calls()
         assert first_load_line(program) is None
 
-    def test_what_was_found_is_told_and_records_that_are_not_in_scope_stay(self, program: Program) -> None:
+    def test_findings_are_reported_and_records_out_of_scope_stay(self, program: Program) -> None:
         load_by_adobes_tool(program)
         program.table["apply_deletes"] = True
         admin = program.sandbox.admin
@@ -97,8 +97,8 @@ class TestWhereAnIdIsWrittenInCapitals:
         admin.change("contact", [id_], lastname="Changed")
         assert program.sync().status == 0
         assert len(admin.dump_campaign()) == N
-        [found] = [one for one in admin.dump_campaign() if one["PKey"] == pkey]
-        assert (found["lastName"], found["externalId"]) == ("Changed", id_.upper())
+        [result] = [one for one in admin.dump_campaign() if one["PKey"] == pkey]
+        assert (result["lastName"], result["externalId"]) == ("Changed", id_.upper())
         assert program.sync().document["engine_calls"] == calls()
         admin.delete("contact", [id_])
         assert program.sync().status == 0
@@ -124,8 +124,8 @@ class TestWhereAnIdIsWrittenInCapitals:
         done = program.sync()
         assert (done.status, done.document["engine_calls"]["insert"]) == (0, 0)
         assert len(admin.dump_campaign()) == sent + 1
-        [found] = [one for one in admin.dump_campaign() if one["PKey"] == pkey]
-        assert found["lastName"] == "In"
+        [result] = [one for one in admin.dump_campaign() if one["PKey"] == pkey]
+        assert result["lastName"] == "In"
 
 
 class TestWhereTheKeyIdentifiesNothing:
@@ -139,7 +139,7 @@ class TestWhereTheKeyIdentifiesNothing:
         assert (done.status, done.document["engine_calls"]) == (0, calls(update=3, read=4))
         program.assert_in_step()
 
-    def test_records_that_stand_there_twice_are_told_and_do_not_become_three(self, program: Program) -> None:
+    def test_duplicate_records_are_reported_and_do_not_become_three(self, program: Program) -> None:
         admin = program.sandbox.admin
         load_by_adobes_tool(program)
         admin.settings("campaign", profile_key=None, key_in_url=False)
@@ -147,8 +147,8 @@ class TestWhereTheKeyIdentifiesNothing:
         twice = [one["externalId"] for one in admin.dump_campaign()[:2]]
         admin.add_profiles(*({"lastName": "Again", "externalId": id_} for id_ in twice))
         with closing(program.runtime()) as runtime:
-            told = program.sync(runtime).stopped
-            assert [text for text in told if text.startswith("2 records of profile in Campaign carry")]
+            result = program.sync(runtime).stopped
+            assert [text for text in result if text.startswith("2 records of profile in Campaign carry")]
         assert len(admin.dump_campaign()) == N + 2
 
     def test_a_row_that_comes_into_scope_later_finds_its_record(self, program: Program) -> None:
@@ -167,8 +167,8 @@ class TestWhereCampaignHoldsNoneOfOurs:
     @pytest.mark.usefixtures("small_pages")
     def test_many_records_of_others_are_not_listed(self, program: Program) -> None:
         program.sandbox.admin.add_profiles(*({"lastName": f"N{n}"} for n in range(100)))
-        told = planned(program)
-        assert told["engine_calls"] == calls(insert=N, read=3)
+        planned_sync = planned(program)
+        assert planned_sync["engine_calls"] == calls(insert=N, read=3)
         assert program.sync().document["engine_calls"] == calls(insert=N, read=3)
 
 
@@ -219,18 +219,16 @@ def test_nothing_is_sent_before_the_first_read_is_complete(program: Program) -> 
     program.assert_in_step()
 
 
-def test_a_second_process_that_sends_nothing_meanwhile_says_so_once(
-    program: Program, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_second_process_that_waits_reports_that_once(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(existing_records, "WAIT_SECONDS", 0.1)
     with closing(program.runtime()) as runtime:
         capture(runtime)
         assert runtime.ledger.rebuilds.lease_listing("contact", session_of(runtime.ledger, "another"))
-        found = Outcome()
+        result = Outcome()
         for _ in range(2):
             pushed = asyncio.run(push_table(runtime, runtime.config.tables[0]))
             assert pushed.result.done == 0
-            found.note(pushed.notes)
-        assert ["another process is finding out" in note for note in found.notes] == [True]
+            result.note(pushed.notes)
+        assert ["another process is finding out" in note for note in result.notes] == [True]
         runtime.ledger.rebuilds.release_listing("contact", session_of(runtime.ledger, "another"))
         assert asyncio.run(push_table(runtime, runtime.config.tables[0])).result.done == N

@@ -15,14 +15,14 @@ N = 50
 
 def test_sync_refuses_before_anything_is_written(program: Program) -> None:
     program.guardrails = {"max_contacts": N - 1}
-    says = f"contacts: {N} of at most {N - 1}; narrow them with `filters`"
+    entry = f"contacts: {N} of at most {N - 1}; narrow them with `filters`"
     done = program.sync()
     assert done.status == 1
-    assert says in str(done.problems[0])
+    assert entry in str(done.problems[0])
     assert program.sandbox.admin.engine_calls() == calls()
     assert done.document["tables"]["contact"]["pending"] == 0
     status, _, errors = program.run("plan")
-    assert (status, says in errors) == (1, True)
+    assert (status, entry in errors) == (1, True)
 
 
 def with_tables(program: Program, *tables: dict[str, Any]) -> None:
@@ -37,12 +37,12 @@ MANY = [CONTACT, *({**CONTACT, "table": f"new_t{n}", "resource": f"cusT{n}"} for
 
 def test_hundreds_of_tables_beyond_the_limit_are_refused_once_and_nothing_runs(program: Program) -> None:
     with_tables(program, *MANY)
-    says = "tables besides contact: 200 of at most 5"
+    entry = "tables besides contact: 200 of at most 5"
     for command in ("sync", "plan"):
         status, _, errors = program.run(command)
-        told = [line for line in errors.splitlines() if "A new, empty ledger" not in line]
-        assert (status, len(told)) == (1, 1)
-        assert says in told[0]
+        printed = [line for line in errors.splitlines() if "A new, empty ledger" not in line]
+        assert (status, len(printed)) == (1, 1)
+        assert entry in printed[0]
     assert program.sandbox.admin.journal("d365") == []
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DAGSTER_HOME", program.env["DAGSTER_HOME"])
@@ -50,8 +50,8 @@ def test_hundreds_of_tables_beyond_the_limit_are_refused_once_and_nothing_runs(p
             assert instance.get_runs_count() == 0
             orchestra = Orchestra(program, instance)
             for sensor in ("d365_changes", "backlog"):
-                told = orchestra.failure(sensor)
-                assert says in told
+                printed = orchestra.failure(sensor)
+                assert entry in printed
             orchestra.runtime.close()
     assert program.sandbox.admin.journal("d365") == []
 
@@ -106,7 +106,7 @@ def test_doctor_has_a_line_for_each_guardrail(program: Program) -> None:
     assert checks == {"contact, new_order: the order of a privacy delete": ("warn", guardrails.PRIVACY_ORDER)}
 
 
-def test_what_is_pending_is_projected_and_the_budget_that_is_spent_is_a_warning(program: Program) -> None:
+def test_pending_records_are_projected_and_a_spent_budget_is_a_warning(program: Program) -> None:
     program.guardrails = {"engine_calls_per_day": 22}  # the look, the proof of the key, and twenty inserts
     assert program.sync().status == 2
     outcome, message = lines(program)["contact: the budget of engine calls is spent"]

@@ -76,7 +76,7 @@ def people(sandbox_factory: SandboxFactory, tmp_path: Path) -> TwoPeople:
     return TwoPeople(sandbox_factory, tmp_path)
 
 
-def test_campaign_gets_no_write_about_held_ids_whatever_happens(people: TwoPeople) -> None:
+def test_campaign_gets_no_write_about_held_ids(people: TwoPeople) -> None:
     assert people.sync()[0] == 0
     before = {resource: dict(records) for resource, records in people.held().items()}
     since = people.admin.last()
@@ -124,16 +124,16 @@ def test_after_a_privacy_delete_nothing_is_made_again(people: TwoPeople) -> None
     people.admin.change("contact", [people.ada], firstname="Eve")  # a pending update must not bring her back
     people.admin.change("new_order", [people.adas_order], new_name="Changed")
     people.sync()
-    found = people.do(hold.verify)
-    assert found["gone"] is False
-    assert found["d365"]["found"] == {
+    whereabouts_of_person = people.do(hold.verify)
+    assert whereabouts_of_person["gone"] is False
+    assert whereabouts_of_person["d365"]["found"] == {
         "contact": [people.ada],
         "new_order": [people.adas_order],
         "new_orderline": [people.adas_line],
     }
-    assert found["campaign"]["found"] == found["d365"]["found"]
-    assert found["ledger"]["records"] == dict.fromkeys(RESOURCES, 1)
-    assert (found["ledger"]["with_content"], found["ledger"]["in_flight"]) == (0, 0)
+    assert whereabouts_of_person["campaign"]["found"] == whereabouts_of_person["d365"]["found"]
+    assert whereabouts_of_person["ledger"]["records"] == dict.fromkeys(RESOURCES, 1)
+    assert (whereabouts_of_person["ledger"]["with_content"], whereabouts_of_person["ledger"]["in_flight"]) == (0, 0)
 
     people.privacy_delete()
     assert people.do(hold.verify)["gone"]
@@ -154,16 +154,16 @@ def test_after_a_privacy_delete_nothing_is_made_again(people: TwoPeople) -> None
     assert people.sync() == (0, calls())
 
 
-def test_verify_finds_what_is_left_on_either_side_and_counts_its_reads(people: TwoPeople) -> None:
+def test_verify_shows_remaining_records_of_either_side_and_counts_its_reads(people: TwoPeople) -> None:
     people.sync()
     people.do(hold.add)
     before = people.program.json("status")[1]["engine_calls"]
     pkey = people.held()["profile"][people.ada]["PKey"]
     people.admin.post("/campaign/delete", {"resource": "profile", "pkeys": [pkey]})
-    found = people.do(hold.verify)
-    assert found["gone"] is False
-    assert "contact" not in found["campaign"]["found"]
-    assert found["d365"]["found"]["contact"] == [people.ada]
+    whereabouts_of_person = people.do(hold.verify)
+    assert whereabouts_of_person["gone"] is False
+    assert "contact" not in whereabouts_of_person["campaign"]["found"]
+    assert whereabouts_of_person["d365"]["found"]["contact"] == [people.ada]
     after = people.program.json("status")[1]["engine_calls"]
     # One for each of hers, and where none was found one with the id in capitals and one of Bob's, which shows that
     # Campaign finds records by the key.
@@ -262,8 +262,8 @@ def test_an_unknown_id_is_held_by_force_alone_and_never_certified_as_deleted(peo
     assert "gone" not in output
 
     assert people.program.json("hold", "add", MISTYPED, "--force")[1]["records"] == 1
-    status, found = people.program.json("hold", "verify", MISTYPED)
-    assert (status, found["known"], found["gone"]) == (1, False, False)
+    status, document = people.program.json("hold", "verify", MISTYPED)
+    assert (status, document["known"], document["gone"]) == (1, False, False)
     people.admin.create("contact", {"contactid": MISTYPED, "firstname": "Back"})
     assert people.do(hold.add, MISTYPED)["new"] is False  # finds the contact now
     people.admin.delete("contact", [MISTYPED])
@@ -283,7 +283,7 @@ def test_a_contact_whose_deletion_the_ledger_carried_out_is_certified_if_its_his
 
 
 @pytest.mark.parametrize("operation", [hold.add, hold.release, hold.verify])
-def test_what_is_no_id_is_refused_and_not_repeated(operation: Operation) -> None:
+def test_a_text_that_is_no_id_is_refused_and_not_quoted(operation: Operation) -> None:
     """It may be a name or an address."""
     with pytest.raises(SyncAssetsError, match="a GUID such as") as refused:
         operation(Runtime({}), "Ada Lovelace")
@@ -335,7 +335,7 @@ def test_orders_whose_lookup_the_deletion_cleared_are_named_never_made_again_and
     assert people.status("excluded") == [1, 0, 0]
 
 
-def test_a_hold_finds_in_campaign_what_is_linked_to_the_profile_only_there(people: TwoPeople) -> None:
+def test_a_hold_covers_records_that_only_campaign_links_to_the_profile(people: TwoPeople) -> None:
     """Dynamics 365 answers with few rows at a time, for lack of memory."""
     people.sync()
     people.program.more["SYNC_ASSETS_LEDGER_URL"] = f"sqlite:///{people.program.home / 'new.db'}"
@@ -354,7 +354,7 @@ def test_a_hold_finds_in_campaign_what_is_linked_to_the_profile_only_there(peopl
     }
 
 
-def test_verify_finds_what_the_ledger_alone_relates_to_a_person_without_a_hold(people: TwoPeople) -> None:
+def test_verify_shows_records_that_only_the_ledger_relates_to_a_person(people: TwoPeople) -> None:
     people.sync()
     people.admin.on_parent_delete(new_order="remove_link")
     people.admin.delete("contact", [people.ada])
@@ -364,7 +364,7 @@ def test_verify_finds_what_the_ledger_alone_relates_to_a_person_without_a_hold(p
     }
 
 
-def test_a_hold_stands_though_no_system_can_be_asked_and_says_so(people: TwoPeople) -> None:
+def test_a_hold_stands_though_no_system_can_be_reached_and_reports_that(people: TwoPeople) -> None:
     people.sync()
     people.program.more |= {"D365_CLIENT_SECRET": "wrong", "CAMPAIGN_CLIENT_SECRET": "wrong"}
     status, output, _ = people.program.run("hold", "add", people.ada)

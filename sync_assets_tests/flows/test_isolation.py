@@ -101,7 +101,7 @@ def test_many_feeds_are_polled_by_one_request_or_each_by_its_own_where_batches_a
 
 
 @pytest.mark.parametrize("table", ["contact", pytest.param("new_order", marks=pytest.mark.slow)])
-def test_plan_and_sync_carry_the_other_table_and_say_what_is_wrong_with_this_one(program: Program, table: str) -> None:
+def test_plan_and_sync_carry_the_other_table_and_report_this_one(program: Program, table: str) -> None:
     tracking(program, table, enabled=False)
     for one in TABLES:
         change(program, one, "later")
@@ -122,16 +122,16 @@ def test_plan_and_sync_carry_the_other_table_and_say_what_is_wrong_with_this_one
     assert arrived(program, table, "later") == 3
 
 
-def test_sync_says_so_as_soon_as_the_table_has_ended(program: Program) -> None:
+def test_sync_reports_it_as_soon_as_the_table_has_ended(program: Program) -> None:
     table = "contact"
     tracking(program, table, enabled=False)
     for one in TABLES:
         change(program, one, "later")
-    told: list[tuple[str, int]] = []
+    result: list[tuple[str, int]] = []
     runtime = program.runtime()
-    runtime.announce = lambda text: told.append((text, arrived(program, other(table), "later")))
+    runtime.announce = lambda text: result.append((text, arrived(program, other(table), "later")))
     program.sync(runtime)
-    [(text, arrived_before)] = told
+    [(text, arrived_before)] = result
     assert CAUSE.format(table) in text
     assert arrived_before == 0  # contacts come before their orders
 

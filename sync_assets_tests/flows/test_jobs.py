@@ -62,7 +62,7 @@ def test_a_forced_replay_of_a_large_table_pauses_and_later_runs_go_on_with_it(
     assert (admin.engine_calls()["update"], orchestra.feed.complete) == (50, True)
 
 
-def test_what_makes_no_sense_fails_with_a_sentence(orchestra: Orchestra) -> None:
+def test_contradictory_options_fail_with_a_sentence(orchestra: Orchestra) -> None:
     run = does(orchestra, "replay", "replay_table", table="contact", first_day="tomorrow")
     assert not run.success
     assert "`first_day tomorrow` is not a day" in run.errors[0]

@@ -39,8 +39,8 @@ def key_line(program: Program) -> tuple[str, str]:
 def test_a_key_that_identifies_nothing_costs_one_record_and_no_second_one(ordering: Program) -> None:
     admin = ordering.sandbox.admin
     ordering.table = orders("cusName")
-    outcome, told = key_line(ordering)
-    assert (outcome, "not verified" in told) == ("warn", True)
+    outcome, result = key_line(ordering)
+    assert (outcome, "not verified" in result) == ("warn", True)
     done = ordering.sync()
     assert done.status == 2
     [sent] = stored(admin)

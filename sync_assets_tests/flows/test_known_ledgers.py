@@ -88,7 +88,7 @@ def test_the_ledgers_of_two_pairs_of_systems_do_not_stand_in_each_others_way(
     assert stage.run("sync")[0] == 0
 
 
-def test_what_is_remembered_holds_no_secret(program: Program) -> None:
+def test_the_stored_certification_holds_no_secret(program: Program) -> None:
     [file] = program.home.glob(".*.ledgers")
     text = file.read_text("utf-8")
     assert str(program.home / ".dagster" / "ledger.db") in text

@@ -131,8 +131,8 @@ def test_records_without_a_cause_stay_pending_with_a_growing_wait_and_name_the_n
     assert line.startswith("contact: 3 records got no answer that names a cause since ")
     assert "; the next attempt is at " in line
     assert "RST-360011" in line
-    found = table(late)
-    assert (found["pending"], found["rejected"], found["retried"]["records"]) == (3, 0, 3)
+    result = table(late)
+    assert (result["pending"], result["rejected"], result["retried"]["records"]) == (3, 0, 3)
     listed = json.loads(late.run("rejects", "--retried", "--json")[1])["retried"]
     assert {one["id"] for one in listed} == set(changed)
     assert all(one["attempts"] >= 4 and one["since"] and one["next_attempt"] for one in listed)

@@ -82,8 +82,8 @@ def test_an_order_without_a_contact_is_orphaned_and_keeps_no_sync_from_its_end(c
     order, line = chain.order(None)
     assert chain.sync() == (0, calls())
     assert chain.sync() == (0, calls())
-    told = {orphan["id"]: orphan["reason"] for orphan in chain.orphans()}
-    assert told == {order: "it names no contact", line: "its new_order is orphaned itself"}
+    result = {orphan["id"]: orphan["reason"] for orphan in chain.orphans()}
+    assert result == {order: "it names no contact", line: "its new_order is orphaned itself"}
     assert all(orphan["since"] for orphan in chain.orphans())
     assert f"  {order}" in chain.program.run("rejects", "new_order", "--orphaned")[1]
     assert "1 orphaned" in chain.program.run("status")[1]
@@ -144,7 +144,7 @@ def keep(chain: Chain, orphans: str | None) -> None:
 
 
 @pytest.mark.parametrize("orphans", ["delete", pytest.param("keep", marks=pytest.mark.slow), None])
-def test_whether_the_orders_of_a_deleted_contact_stay_is_said_by_their_own_table(
+def test_the_orders_own_table_decides_whether_those_of_a_deleted_contact_stay(
     chain: Chain, orphans: str | None
 ) -> None:
     keep(chain, orphans)
@@ -153,7 +153,7 @@ def test_whether_the_orders_of_a_deleted_contact_stay_is_said_by_their_own_table
     chain.admin.delete("contact", [ada])
     planned = " ".join(chain.program.json("plan")[1]["notes"])
     kept = orphans != "delete"
-    told = {"new_order": order, "new_orderline": line}
+    result = {"new_order": order, "new_orderline": line}
     if kept:  # Campaign hides the order, whose contact is gone, and shows the line
         assert "1 of new_order and 1 of new_orderline stay in Campaign without a parent" in planned
         assert chain.sync() == (0, calls(delete=2, read=2))
@@ -163,7 +163,7 @@ def test_whether_the_orders_of_a_deleted_contact_stay_is_said_by_their_own_table
         assert "and with them 1 of new_order and 1 of new_orderline" in planned
         assert chain.sync() == (0, calls(delete=6, read=6))
         assert not any(chain.held().values())
-    assert {one["table"]: one["id"] for one in chain.orphans()} == told
+    assert {one["table"]: one["id"] for one in chain.orphans()} == result
     assert {one["kept"] for one in chain.orphans()} == {kept}
     assert chain.sync() == (0, calls())
 
@@ -212,13 +212,13 @@ ORDER_READY = ("ready", dg.AssetKey(["campaign", "cusOrder"]))
 def checked(chain: Chain) -> tuple[bool, dg.AssetCheckSeverity, str, str]:
     """Return the check `ready` of cusOrder, and doctor's outcome of the link's cardinality."""
     with in_memory(chain.program) as orchestra:
-        told = orchestra.job("watch").check(*ORDER_READY)
+        result = orchestra.job("watch").check(*ORDER_READY)
     [line] = [
         line
         for line in chain.program.json("doctor")[1]["checks"]
         if line["check"] == "link_cardinalities_agree" and line["title"].startswith("new_order: ")
     ]
-    return told.passed, told.severity, str(told.description), line["outcome"]
+    return result.passed, result.severity, str(result.description), line["outcome"]
 
 
 def test_a_link_that_campaign_requires_and_the_configuration_does_not_stops_its_table_before_the_first_write(

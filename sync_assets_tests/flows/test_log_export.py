@@ -44,20 +44,20 @@ def lines(program: Program) -> dict[str, list[dict[str, Any]]]:
     return by_kind
 
 
-def test_a_day_s_file_tells_counts_and_refusals_and_names_nobody(logging: Program) -> None:
+def test_a_file_of_a_day_has_counts_and_refusals_and_no_personal_data(logging: Program) -> None:
     admin = logging.sandbox.admin
     admin.settings("campaign", bare_data_policy=False)  # else it is tried several times
     [key] = admin.change("contact", 1, emailaddress1="no address of anybody")
     assert logging.sync().status == 2
-    told = lines(logging)
-    [table] = told["table"]
+    printed = lines(logging)
+    [table] = printed["table"]
     assert (table["table"], table["synced"], table["rejected"]) == ("contact", 49, 1)
     assert table["engine_calls"] == calls(insert=50, read=2)
-    [refused] = told["rejected"]
+    [refused] = printed["rejected"]
     assert (refused["table"], refused["id"], refused["attempts"]) == ("contact", key, 1)
-    [reason] = told["reason"]
+    [reason] = printed["reason"]
     assert reason["records"] == 1
-    assert [told["log"][0]["day"], told["opt_out"][0]["direction"]] == [str(datetime.now(UTC).date()), "disabled"]
+    assert [printed["log"][0]["day"], printed["opt_out"][0]["direction"]] == [str(datetime.now(UTC).date()), "disabled"]
 
     text = (folder(logging) / today()).read_text().casefold()
     for contact in admin.dump_d365():
@@ -70,13 +70,13 @@ def test_a_day_s_file_tells_counts_and_refusals_and_names_nobody(logging: Progra
         (folder(logging) / name).write_text("x")
     admin.change("contact", [key], emailaddress1="ada@example.com")
     assert logging.sync().status == 0
-    told = lines(logging)
-    assert "rejected" not in told
-    assert told["table"][0]["engine_calls"] == calls(insert=51, read=2)  # of the day, not of this sync
+    printed = lines(logging)
+    assert "rejected" not in printed
+    assert printed["table"][0]["engine_calls"] == calls(insert=51, read=2)  # of the day, not of this sync
     assert {path.name for path in folder(logging).iterdir()} == {today(), *others}
 
 
-def test_a_sync_goes_on_without_it_and_says_so(logging: Program) -> None:
+def test_a_sync_goes_on_without_it_and_reports_that(logging: Program) -> None:
     logging.sandbox.admin.fault("sftp", "status", method="write")
     done = logging.sync()
     assert done.status == 2
@@ -104,15 +104,15 @@ def test_dagster_writes_it_by_a_schedule_if_it_is_switched_on(logging: Program) 
 
 
 @pytest.mark.parametrize(
-    ("written", "said"),
+    ("written", "text"),
     [
         ({"folder": "../other"}, "leads out of its folder"),
         ({"keep_days": 0}, "keep_days"),
     ],
 )
-def test_a_wrong_setting_is_explained(written: dict[str, Any], said: str) -> None:
+def test_a_wrong_setting_is_explained(written: dict[str, Any], text: str) -> None:
     document = {"privacy_acknowledged": True, "tables": [CONTACT], "logs": written}
-    with pytest.raises(ConfigError, match=said):
+    with pytest.raises(ConfigError, match=text):
         parse_config(yaml.safe_dump(document), "f.yaml")
 
 

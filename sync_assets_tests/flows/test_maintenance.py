@@ -25,7 +25,7 @@ def numbers(chain: Chain) -> dict[str, int]:
     return {resource: len(records) for resource, records in chain.held().items()}
 
 
-def test_what_links_to_a_table_in_maintenance_goes_as_far_as_its_parents_are_there(chain: Chain) -> None:
+def test_children_of_a_table_in_maintenance_are_sent_if_their_parents_exist(chain: Chain) -> None:
     first, _, _ = chain.make("Ada")
     chain.sync()
     runtime = chain.program.runtime()
@@ -67,10 +67,10 @@ def test_sensors_ask_for_no_run_of_it_and_a_run_passes_it_over_in_green(chain: C
     assert "contact is in maintenance since" in run.metadata(CONTACT, today())["passed_over"]
     assert "contact is in maintenance since" in run.metadata(PROFILE, today())["passed_over"]
     assert run.metadata(CUS_ORDER, today())["this_run"]["inserted"] == 1
-    said = run.check("ready", CONTACT)
-    assert said.passed
-    assert said.description
-    assert said.description.startswith("Not evaluated: contact is in maintenance")
+    result = run.check("ready", CONTACT)
+    assert result.passed
+    assert result.description
+    assert result.description.startswith("Not evaluated: contact is in maintenance")
     assert [profile["firstName"] for profile in chain.admin.dump_campaign()] == ["Ada"]
 
     off(orchestra.runtime, ["contact"])
@@ -78,7 +78,7 @@ def test_sensors_ask_for_no_run_of_it_and_a_run_passes_it_over_in_green(chain: C
     assert [profile["firstName"] for profile in chain.admin.dump_campaign()] == ["Adele"]
 
 
-def test_a_column_of_another_type_stops_its_table_alone_until_somebody_has_looked(
+def test_a_column_of_another_type_stops_its_table_alone_until_it_is_accepted(
     chain: Chain, orchestra: Orchestra
 ) -> None:
     admin = chain.admin
@@ -99,8 +99,8 @@ def test_a_column_of_another_type_stops_its_table_alone_until_somebody_has_looke
     assert run.checks["d365/new_order ready"] is False
     mine = [*(orchestra.definitions.assets or ()), *(orchestra.definitions.asset_checks or ())]
     watched = AlertScope.of(one for one in mine if isinstance(one, dg.AssetsDefinition))
-    told = open_incidents(read_state(orchestra.instance, watched, datetime.now(UTC)).incidents, warnings=False)
-    assert [one.title for one in told] == ["Check ready of d365/new_order does not hold"]
+    result = open_incidents(read_state(orchestra.instance, watched, datetime.now(UTC)).incidents, warnings=False)
+    assert [one.title for one in result] == ["Check ready of d365/new_order does not hold"]
 
     off(orchestra.runtime, ["new_order"])
     assert orchestra.program.sync().status == 0
@@ -135,7 +135,7 @@ def test_an_attribute_that_is_gone_fails_the_check_of_its_own_asset_though_the_c
     run = orchestra.materialize(CONTACT)
     assert not run.success
     key = dg.AssetCheckKey(PROFILE, "ready")
-    found = orchestra.instance.event_log_storage.get_latest_asset_check_execution_by_key([key])[key]
-    assert found.evaluation
-    assert not found.evaluation.passed
-    assert "`fax`: profile has no attribute `cusNotThere`" in str(found.evaluation.description)
+    result = orchestra.instance.event_log_storage.get_latest_asset_check_execution_by_key([key])[key]
+    assert result.evaluation
+    assert not result.evaluation.passed
+    assert "`fax`: profile has no attribute `cusNotThere`" in str(result.evaluation.description)

@@ -116,16 +116,16 @@ def test_the_steps_report_what_was_planted_and_the_first_sync_costs_what_they_fo
     status, document = program.json("migrate", "--yes")
     assert (status, document["next"], [step["step"] for step in document["steps"]]) == (2, "sync", STEPS)
     assert writes(program) == {"d365": 0, "campaign": 0}, "nothing is written before the last step"
-    found = results(document)
-    assert found["inventory"]["tables"] == {"contact": adobes.inventory()}
-    contact = found["changes"]["tables"]["contact"]
+    result = results(document)
+    assert result["inventory"]["tables"] == {"contact": adobes.inventory()}
+    contact = result["changes"]["tables"]["contact"]
     assert (contact["insert"], contact["update"], contact["delete"]) == (2, 6, 0)
     assert contact["attributes"] == {"cusJobTitle": 4, "location.city": 3}
-    assert found["opt_outs"]["attributes"] == {
+    assert result["opt_outs"]["attributes"] == {
         "blackListEmail": {"agree": N - 3, "only_d365": 0, "only_campaign": 3, "to_d365": 3, "to_campaign": 0},
         "blackListPhone": {"agree": N - 2, "only_d365": 2, "only_campaign": 0, "to_d365": 0, "to_campaign": 2},
     }
-    foretold = found["cost"]["engine_calls"]
+    foretold = result["cost"]["engine_calls"]
     assert (foretold["insert"], foretold["update"], foretold["delete"]) == (2, 8, 0)
 
     adobes.admin.clear_journal()
@@ -177,12 +177,12 @@ def test_in_each_direction_opt_outs_are_compared_and_only_the_writes_of_that_dir
     switch_on(program, direction)
     status, document = program.json("migrate", "--yes", "--go")
     assert (status, document["next"]) == (0, None)
-    found = results(document)
-    email, phone = (found["opt_outs"]["attributes"][name] for name in ("blackListEmail", "blackListPhone"))
+    result = results(document)
+    email, phone = (result["opt_outs"]["attributes"][name] for name in ("blackListEmail", "blackListPhone"))
     assert (email["only_campaign"], phone["only_d365"]) == (3, 2)
     assert {side: (email[side], phone[side]) for side in opt_outs} == opt_outs
-    assert found["cost"]["engine_calls"]["update"] == updates
-    assert found["sync"]["engine_calls"] == found["cost"]["engine_calls"]
+    assert result["cost"]["engine_calls"]["update"] == updates
+    assert result["sync"]["engine_calls"] == result["cost"]["engine_calls"]
     rows = {row["contactid"]: row for row in adobes.admin.dump_d365()}
     written = [rows[id_]["donotemail"] for id_ in adobes.plain[:3]]
     assert written == [direction == "campaign_to_d365"] * 3
@@ -205,12 +205,12 @@ def test_ids_that_occur_twice_wait_for_a_decision_and_are_counted_again_once_the
     adobes.merge(copies)
     document = made(program, confirm)
     assert document["next"] == "sync"
-    found = results(document)
-    assert found["inventory"]["tables"] == {"contact": adobes.inventory()}
-    assert found["cost"]["engine_calls"] == calls(insert=2, update=8, read=found["cost"]["engine_calls"]["read"])
+    result = results(document)
+    assert result["inventory"]["tables"] == {"contact": adobes.inventory()}
+    assert result["cost"]["engine_calls"] == calls(insert=2, update=8, read=result["cost"]["engine_calls"]["read"])
 
     status, document = program.json("migrate", "--go")
-    assert (status, results(document)["sync"]["engine_calls"]) == (0, found["cost"]["engine_calls"])
+    assert (status, results(document)["sync"]["engine_calls"]) == (0, result["cost"]["engine_calls"])
 
 
 def test_a_terminal_asks_at_each_step_that_needs_a_person(program: Program) -> None:
@@ -229,8 +229,8 @@ def test_another_configuration_begins_anew(program: Program) -> None:
     assert made(program, lambda question: True)["next"] == "sync"
     program.table["fields"] = {name: to for name, to in program.table["fields"].items() if name != "jobtitle"}
     assert made(program, lambda question: False)["next"] == "switch_off"
-    found = results(made(program, lambda question: True))
-    assert found["changes"]["tables"]["contact"]["attributes"] == {"location.city": 3}
+    result = results(made(program, lambda question: True))
+    assert result["changes"]["tables"]["contact"]["attributes"] == {"location.city": 3}
 
 
 def test_values_are_shown_only_if_asked_for_and_never_stored(program: Program) -> None:
@@ -257,12 +257,12 @@ def test_linked_tables_are_counted_with_the_links_that_differ(chain: Chain) -> N
     lose(here.program)
     here.admin.change("new_order", [rows[0][1]], new_contactid=rows[1][0])
     here.admin.change("new_orderline", [rows[2][2]], new_name="Changed")
-    found = results(made(here.program, lambda question: True))
-    counts = {name: (one["equal"], one["differing"]) for name, one in found["inventory"]["tables"].items()}
+    result = results(made(here.program, lambda question: True))
+    counts = {name: (one["equal"], one["differing"]) for name, one in result["inventory"]["tables"].items()}
     assert counts == {"contact": (4, 0), "new_order": (3, 1), "new_orderline": (3, 1)}
-    changed = {name: one["attributes"] for name, one in found["changes"]["tables"].items()}
+    changed = {name: one["attributes"] for name, one in result["changes"]["tables"].items()}
     assert changed == {"contact": {}, "new_order": {"cusContactLink": 1}, "new_orderline": {"cusName": 1}}
-    assert found["cost"]["engine_calls"] == calls(update=2, read=5)
+    assert result["cost"]["engine_calls"] == calls(update=2, read=5)
     assert planned(here.program)["engine_calls"] == calls(update=2, read=5)
     assert here.sync() == (0, calls(update=2, read=5))
     assert here.sync() == (0, calls())
@@ -278,7 +278,7 @@ def test_a_list_that_the_budget_does_not_allow_is_not_counted_in_part(program: P
     assert made(program, lambda question: True)["next"] == "sync"
 
 
-def test_what_doctor_rejects_comes_first(program: Program) -> None:
+def test_failures_of_doctor_come_first(program: Program) -> None:
     program.more["CAMPAIGN_CLIENT_SECRET"] = "wrong"
     status, document = program.json("migrate", "--yes", "--go")
     assert (status, document["next"]) == (2, "doctor")
@@ -295,7 +295,7 @@ def test_a_list_of_several_pages_is_counted_whole_and_each_record_once_even_if_i
     assert made(program, lambda question: False)["next"] == "switch_off"
     if fails_after is not None:
         adobes.admin.fault("campaign", "status", status=400, path="_order=", skip=fails_after)
-    found = results(made(program, lambda question: True))
+    result = results(made(program, lambda question: True))
     assert fails_after is None or adobes.admin.fault_rules()[0]["fired"]
-    assert found["inventory"]["tables"] == {"contact": adobes.inventory()}
-    assert found["changes"]["tables"]["contact"]["attributes"] == {"cusJobTitle": 4, "location.city": 3}
+    assert result["inventory"]["tables"] == {"contact": adobes.inventory()}
+    assert result["changes"]["tables"]["contact"]["attributes"] == {"cusJobTitle": 4, "location.city": 3}

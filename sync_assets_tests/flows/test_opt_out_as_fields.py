@@ -40,8 +40,8 @@ def assert_opt_outs_agree(program: Program) -> None:
 
 def opted_out_in_campaign(program: Program, id_: str, *attributes: str) -> None:
     """Somebody sets them there."""
-    told = {"resource": "profile", "pkeys": [program.profiles()[id_]["PKey"]], "set": dict.fromkeys(attributes, True)}
-    program.sandbox.admin.post("/campaign/change", told)
+    result = {"resource": "profile", "pkeys": [program.profiles()[id_]["PKey"]], "set": dict.fromkeys(attributes, True)}
+    program.sandbox.admin.post("/campaign/change", result)
 
 
 def test_a_first_load_carries_opt_outs_in_the_insert_and_each_change_costs_one_update(program: Program) -> None:

@@ -52,9 +52,9 @@ def test_sensors_alone_carry_an_opt_out_from_d365_to_campaign_and_the_run_shows_
         "held": 0,
         "engine_calls": 2,  # asked, then written
     }
-    told = carried.metadata(CHANGES)
-    assert table(told, "by_reason") == [("an opt-out wins", 1, "campaign")]
-    [decided] = table(told, "last_decisions")
+    metadata = carried.metadata(CHANGES)
+    assert table(metadata, "by_reason") == [("an opt-out wins", 1, "campaign")]
+    [decided] = table(metadata, "last_decisions")
     assert set(decided) >= {id_, "blackListEmail", "campaign"}
     assert carried.checks == {"everything_due_is_decided": True, "no_opt_out_is_rejected": True}
 
@@ -77,12 +77,12 @@ def test_sensors_alone_poll_what_changed_since_the_last_poll_began_without_any_f
     for id_, age in ((old, timedelta(minutes=30)), (new, timedelta(minutes=1))):
         moment = f"{datetime.now(UTC) - age:%Y-%m-%d %H:%M:%S}.000Z"
         set_campaign(orchestra.program, id_, datetime.now(UTC) - age, blackListEmail=True)
-        told = {"resource": "profile", "keys": [id_], "raw": {"lastModified": moment}}
-        orchestra.program.sandbox.admin.post("/campaign/change", told)
+        result = {"resource": "profile", "keys": [id_], "raw": {"lastModified": moment}}
+        orchestra.program.sandbox.admin.post("/campaign/change", result)
     others = [id_ for id_ in orchestra.program.profiles() if id_ not in (old, new)]
     moment = f"{datetime.now(UTC) - timedelta(hours=1):%Y-%m-%d %H:%M:%S}.000Z"
-    told = {"resource": "profile", "keys": others, "raw": {"lastModified": moment}}
-    orchestra.program.sandbox.admin.post("/campaign/change", told)
+    result = {"resource": "profile", "keys": others, "raw": {"lastModified": moment}}
+    orchestra.program.sandbox.admin.post("/campaign/change", result)
     before = datetime.now(UTC)
     [run], _ = apart(rest(orchestra))
     assert run.steps == {"opt_out__changes"}
@@ -96,7 +96,7 @@ def test_sensors_alone_poll_what_changed_since_the_last_poll_began_without_any_f
     assert orchestra.instance.get_dynamic_partitions("opt_out_files") == []
 
 
-def test_somebody_in_the_ui_polls_profiles_though_no_poll_is_configured(orchestra: Orchestra) -> None:
+def test_a_user_of_the_ui_polls_profiles_though_no_poll_is_configured(orchestra: Orchestra) -> None:
     id_ = next(opted_in(orchestra.program))
     set_campaign(orchestra.program, id_, blackListEmail=True)
     run = orchestra.materialize_unpartitioned(CHANGES)
@@ -139,15 +139,15 @@ def test_a_side_that_cannot_be_written_keeps_the_other_from_nothing(orchestra: O
     run = orchestra.execute(request)
     assert not run.success
     assert [sides(orchestra.program, id_) for id_ in (here, there)] == [(True, True), (False, True)]
-    told = values(run, CHANGES)
-    assert (told["campaign_written"], told["still_due"]) == (1, 1)
-    assert "d365_written" not in told
+    result = values(run, CHANGES)
+    assert (result["campaign_written"], result["still_due"]) == (1, 1)
+    assert "d365_written" not in result
     orchestra.program.sandbox.admin.clear_faults()
     rest(orchestra)
     assert sides(orchestra.program, there) == (True, True)
 
 
-def test_a_poll_that_fails_while_nothing_is_due_makes_one_check_red_which_says_why(orchestra: Orchestra) -> None:
+def test_a_poll_that_fails_while_nothing_is_due_fails_one_check_with_the_cause(orchestra: Orchestra) -> None:
     polling(orchestra)
     lists = {"method": "GET", "path": "_order=lastModified", "status": 400}
     orchestra.program.sandbox.admin.fault("campaign", "status", **lists)
@@ -165,9 +165,9 @@ def test_an_opt_out_that_is_refused_leaves_the_run_green_and_its_check_red(orche
     body = "RST-360011 An error has occurred.\nThe value of attribute blackListEmail is not valid"
     orchestra.program.sandbox.admin.fault("campaign", "status", status=500, body=body, method="PATCH", path=id_)
     [run], _ = apart(rest(orchestra))
-    told = run.check("no_opt_out_is_rejected", CHANGES)
-    assert (told.passed, told.severity) == (False, dg.AssetCheckSeverity.WARN)
-    assert "sync-assets retry contact" in (told.description or "")
+    result = run.check("no_opt_out_is_rejected", CHANGES)
+    assert (result.passed, result.severity) == (False, dg.AssetCheckSeverity.WARN)
+    assert "sync-assets retry contact" in (result.description or "")
     assert [row[1:] for row in table(run.metadata(CHANGES), "rejected_by_reason")] == [(1,)]
     assert sides(orchestra.program, id_) == (True, False)
     write_file(orchestra.program, HEADER)

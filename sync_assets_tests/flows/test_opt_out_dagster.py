@@ -81,15 +81,15 @@ def test_a_run_shows_its_numbers(orchestra: Orchestra) -> None:
     run, partition = take(orchestra)
     assert run.success
 
-    told = run.metadata(EXPORT, partition)
+    metadata = run.metadata(EXPORT, partition)
     numbers = ("rows", "good_rows", "rejected_rows", "foreign_profiles", "dagster/partition_row_count")
-    assert [told[name] for name in numbers] == [5, 3, 1, 1, 3]
-    assert told["file_bytes"] == len(HEADER + "".join(rows))
-    assert told["rows_per_second"] > 0
-    assert told["dates"] == "xml"
-    assert [told[f"stated_{kind}"] for kind in ("news", "echo", "known", "stale", "default")] == [1, 0, 0, 1, 1]
+    assert [metadata[name] for name in numbers] == [5, 3, 1, 1, 3]
+    assert metadata["file_bytes"] == len(HEADER + "".join(rows))
+    assert metadata["rows_per_second"] > 0
+    assert metadata["dates"] == "xml"
+    assert [metadata[f"stated_{kind}"] for kind in ("news", "echo", "known", "stale", "default")] == [1, 0, 0, 1, 1]
 
-    told = run.metadata(DECISIONS, partition)
+    metadata = run.metadata(DECISIONS, partition)
     assert values(run, DECISIONS, partition) == {
         "dagster/partition_row_count": 1,
         "decisions": 1,
@@ -98,8 +98,8 @@ def test_a_run_shows_its_numbers(orchestra: Orchestra) -> None:
         "held": 0,
         "engine_calls": 0,
     }
-    assert table(told, "by_reason") == [("an opt-out wins", 1, "d365")]
-    [decided] = table(told, "last_decisions")
+    assert table(metadata, "by_reason") == [("an opt-out wins", 1, "d365")]
+    [decided] = table(metadata, "last_decisions")
     assert set(decided) >= {news, "blackListEmail", "d365"}
 
     nothing = {"held_already": 0, "to_be_decided_again": 0, "rejected": 0, "no_longer_there": 0, "unanswered": 0}
@@ -188,7 +188,7 @@ def test_the_folder_is_watched_by_a_job_that_fails_if_it_cannot_look(orchestra: 
     assert run.checks["change_feed_is_polled"]  # the others are asked all the same
 
 
-def test_no_contact_can_be_read_in_what_dagster_keeps(orchestra: Orchestra, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_contact_can_be_read_in_dagsters_storage(orchestra: Orchestra, monkeypatch: pytest.MonkeyPatch) -> None:
     """In events, logs, ticks, metadata, ledger and output: whatever a run did and whatever went wrong."""
     program, admin = orchestra.program, orchestra.program.sandbox.admin
     monkeypatch.setenv("DAGSTER_HOME", program.env["DAGSTER_HOME"])
@@ -279,9 +279,9 @@ def test_a_backfill_over_all_opt_out_partitions_ends_green_and_changes_nothing(o
     assert runs.keys() == {"optout_first.csv", "optout_second.csv"}
     for name, run in runs.items():
         assert False not in run.checks.values()
-        told = run.check("the_file_can_be_read").description or ""
-        assert told.startswith(f"{name} was processed on {datetime.now(UTC):%Y-%m-%d} and is no longer on the SFTP.")
-        assert told.endswith("Its statements are in the ledger and are not decided again.")
+        result = run.check("the_file_can_be_read").description or ""
+        assert result.startswith(f"{name} was processed on {datetime.now(UTC):%Y-%m-%d} and is no longer on the SFTP.")
+        assert result.endswith("Its statements are in the ledger and are not decided again.")
         [partition] = run.days(EXPORT)
         assert run.metadata(EXPORT, partition) == {"dagster/partition_row_count": 0}
         assert values(run, DECISIONS, partition)["decisions"] == 0
@@ -299,7 +299,7 @@ def test_a_file_that_was_removed_before_it_was_taken_is_no_error_of_a_backfill(o
     clear(orchestra.program)
     orchestra.tick(FILE)
     run = backfill(orchestra)["optout_lost.csv"]
-    told = run.check("the_file_can_be_read")
-    assert (told.passed, told.severity) == (False, dg.AssetCheckSeverity.WARN)
-    assert "is known: it was removed from the SFTP unprocessed" in (told.description or "")
+    result = run.check("the_file_can_be_read")
+    assert (result.passed, result.severity) == (False, dg.AssetCheckSeverity.WARN)
+    assert "is known: it was removed from the SFTP unprocessed" in (result.description or "")
     assert sides(orchestra.program, id_) == (False, False)

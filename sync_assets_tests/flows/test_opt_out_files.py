@@ -91,11 +91,11 @@ def test_sync_says_which_file_it_waits_for_and_for_how_long_before_it_waits(
     an_hour_ago = datetime.now(UTC) - timedelta(hours=1)
     write_file(program, HEADER + says(old), "optout_old.csv", modified=an_hour_ago)
     write_file(program, HEADER + says(mine), "optout_new.csv")
-    told: list[tuple[str, list[bool]]] = []
+    result: list[tuple[str, list[bool]]] = []
     runtime = program.runtime()
-    runtime.announce = lambda text: told.append((text, opted_out(program, mine)))
+    runtime.announce = lambda text: result.append((text, opted_out(program, mine)))
     assert program.sync(runtime).document["opt_out"]["files_processed"] == 2
-    [(text, before)] = told
+    [(text, before)] = result
     assert re.fullmatch(r"Waiting [1-4] s for optout_new\.csv to settle; longer if it is still being written\.", text)
     assert before == [False]
     assert opted_out(program, mine) == [True]
@@ -122,15 +122,17 @@ def test_odd_names_are_names_like_any_other(program: Program, ids: Iterator[str]
         text = (HEADER + says(id_) + says("not-an-id")).encode()
         write_file(program, gzip.compress(text) if name.endswith(".gz") else text, name)
     done = program.sync()
-    told = done.document["opt_out"]
-    assert (told["files_processed"], told["rejected_rows"], done.stopped) == (len(ODD_NAMES), len(ODD_NAMES), [])
+    counts = done.document["opt_out"]
+    assert (counts["files_processed"], counts["rejected_rows"], done.stopped) == (len(ODD_NAMES), len(ODD_NAMES), [])
     assert opted_out(program, *mine) == [True] * len(mine)
     for name in ODD_NAMES:
         assert [row["line"] for row in rejected_rows(program, name)] == [3]
     assert taken(program) == 0
 
 
-def test_what_is_no_plain_file_is_passed_over_and_told(program: Program, ids: Iterator[str], tmp_path: Path) -> None:
+def test_an_entry_that_is_no_plain_file_is_skipped_and_reported(
+    program: Program, ids: Iterator[str], tmp_path: Path
+) -> None:
     id_, outside = next(ids), tmp_path / "outside.csv"
     outside.write_text(HEADER + says(id_))
     folder = exports(program)
@@ -142,11 +144,11 @@ def test_what_is_no_plain_file_is_passed_over_and_told(program: Program, ids: It
     since = program.sandbox.admin.last()
     done = program.sync()
     assert (done.status, done.problems, done.document["opt_out"]["files_processed"]) == (0, [], 0)
-    said = "\n".join(done.stopped)
-    assert said.count("passed over") == 4
+    result = "\n".join(done.stopped)
+    assert result.count("passed over") == 4
     for what in ("a symbolic link", "a folder", "control characters"):
-        assert what in said
-    assert "\n2.csv" not in said
+        assert what in result
+    assert "\n2.csv" not in result
     assert [entry for entry in program.sandbox.admin.journal("sftp", since) if entry["method"] == "read"] == []
     assert opted_out(program, id_) == [False]
 
@@ -205,7 +207,7 @@ def test_a_file_that_changes_while_it_is_read_is_taken_when_it_has_settled(
 
 
 @pytest.mark.parametrize("after", ["delete", "archive"])
-def test_what_was_written_again_since_it_was_listed_is_not_removed_with_the_one_that_is_done(
+def test_a_file_that_was_written_again_is_not_removed_with_the_processed_one(
     program: Program, ids: Iterator[str], after: str
 ) -> None:
     first, second = next(ids), next(ids)

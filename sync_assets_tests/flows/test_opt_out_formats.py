@@ -44,7 +44,7 @@ OF_NO_USE: dict[str, tuple[bytes, str]] = {
 """Every reason: unit/opt_out/export/test_rows.py."""
 
 
-def test_a_file_of_no_use_is_told_keeps_no_other_back_and_is_taken_once_it_is_put_right(
+def test_a_rejected_file_is_reported_delays_no_other_and_is_read_once_corrected(
     program: Program, ids: Iterator[str]
 ) -> None:
     id_, other = next(ids), next(ids)
@@ -53,8 +53,8 @@ def test_a_file_of_no_use_is_told_keeps_no_other_back_and_is_taken_once_it_is_pu
     last = write_file(program, HEADER + says(id_), "optout_zz_last.csv")
     done = program.sync()
     assert (done.status, done.problems) == (2, [])
-    told = done.document["opt_out"]
-    assert (told["files_processed"], told["files_rejected"], told["files_waiting"]) == (1, len(OF_NO_USE), 0)
+    counts = done.document["opt_out"]
+    assert (counts["files_processed"], counts["files_rejected"], counts["files_waiting"]) == (1, len(OF_NO_USE), 0)
     assert opted_out(program, id_) == [True]
     assert known_files(program)[last].state is FileState.DONE
     for name, (_, says_) in OF_NO_USE.items():
@@ -115,9 +115,9 @@ def test_bad_rows_are_kept_with_line_and_reason_and_the_others_go_on(program: Pr
         strict=True,
     ):
         assert says_ in reason
-    found = checks()
-    assert found["the_file_can_be_read"].passed
-    every_row = found["every_row_is_valid"]
+    result = checks()
+    assert result["the_file_can_be_read"].passed
+    every_row = result["every_row_is_valid"]
     assert (every_row.passed, every_row.severity) == (False, dg.AssetCheckSeverity.WARN)
     assert (every_row.description or "").startswith("6 of 9 rows were rejected; the others are processed.")
     shown: Any = every_row.metadata["first_rows"].value
@@ -128,7 +128,7 @@ def test_bad_rows_are_kept_with_line_and_reason_and_the_others_go_on(program: Pr
 # --- a sample before the first file -----------------------------------------------------------------------------------
 
 
-def test_doctor_tells_what_would_be_taken_from_a_sample_and_takes_nothing(program: Program, ids: Iterator[str]) -> None:
+def test_doctor_shows_the_opt_outs_of_a_sample_and_stores_none(program: Program, ids: Iterator[str]) -> None:
     mine, unknown, since = next(ids), "11111111-2222-4333-8444-555555555555", program.sandbox.admin.last()
     path = program.home / "optout_sample.csv"
     path.write_text(f"{HEADER}{says(mine)}{says(unknown, 0)}somebody@example.org,1,,,\n", encoding="utf-8")

@@ -104,15 +104,15 @@ def test_a_hold_returns_when_no_opt_out_of_the_person_is_being_written_and_none_
 # --- Campaign -------------------------------------------------------------------------------------------------------
 
 
-def test_what_campaign_refuses_stands_in_rejects_and_the_others_arrive(program: Program, ids: Iterator[str]) -> None:
+def test_records_that_campaign_refuses_are_rejects_and_the_others_arrive(program: Program, ids: Iterator[str]) -> None:
     mine, admin = [next(ids) for _ in range(3)], program.sandbox.admin
     body = 'RST-360011 An error has occurred.\nThe value "quill@cage.example" of attribute blackListEmail is not valid'
     admin.fault("campaign", "status", status=500, body=body, method="PATCH", path=mine[1])
     for id_ in mine:
         set_d365(program, id_, donotemail=True)
     done = program.sync()
-    told = done.document["opt_out"]
-    assert (done.status, told["to_campaign"], told["rejected"]) == (2, 2, 1), (done.problems, done.stopped)
+    counts = done.document["opt_out"]
+    assert (done.status, counts["to_campaign"], counts["rejected"]) == (2, 2, 1), (done.problems, done.stopped)
     assert [sides(program, id_)[1] for id_ in mine] == [True, False, True]
     [(id_, (reason, attempts))] = refused(program).items()
     assert (id_, attempts) == (mine[1], 1)
@@ -133,7 +133,7 @@ def test_what_campaign_refuses_stands_in_rejects_and_the_others_arrive(program: 
     assert_quiet(program)
 
 
-def test_a_profile_that_campaign_does_not_tell_stays_due_and_the_others_arrive(
+def test_a_profile_that_campaign_does_not_show_stays_due_and_the_others_arrive(
     program: Program, ids: Iterator[str]
 ) -> None:
     silent, other, in_file = next(ids), next(ids), next(ids)
@@ -170,7 +170,7 @@ def test_denied_by_the_gateway_all_stays_due(program: Program, ids: Iterator[str
 
 
 @pytest.mark.parametrize("calls_left", [3, 9])
-def test_the_days_budget_is_never_exceeded_and_what_is_left_goes_on_later(
+def test_the_days_budget_is_never_exceeded_and_the_remaining_records_follow_later(
     program: Program, ids: Iterator[str], calls_left: int
 ) -> None:
     """Six opt-outs cost a read and an update each: the budget ends among the reads, or among the updates."""
@@ -199,7 +199,7 @@ def test_the_days_budget_is_never_exceeded_and_what_is_left_goes_on_later(
 # --- privacy holds --------------------------------------------------------------------------------------------------
 
 
-def test_a_hold_that_waits_too_long_says_what_is_under_way(
+def test_a_hold_that_waits_too_long_names_the_requests_under_way(
     program: Program, ids: Iterator[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(hold, "WAIT_SECONDS", 0.0)
@@ -240,8 +240,8 @@ CASES: dict[str, tuple[Spoil, str]] = {
 
 def assert_doctor_tells(program: Program, says_: str) -> None:
     with closing(program.runtime()) as runtime:
-        told = [line for line in examine(runtime) if line.outcome == "fail"]
-    assert any(says_ in line.message for line in told), told
+        lines = [line for line in examine(runtime) if line.outcome == "fail"]
+    assert any(says_ in line.message for line in lines), lines
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -269,7 +269,7 @@ def test_without_the_sftp_files_wait_and_everything_else_goes_on(
 # --- Dynamics 365 ---------------------------------------------------------------------------------------------------
 
 
-def test_what_dynamics_refuses_stands_in_rejects_and_the_others_arrive(program: Program, ids: Iterator[str]) -> None:
+def test_opt_outs_that_dynamics_refuses_are_rejects_and_the_others_arrive(program: Program, ids: Iterator[str]) -> None:
     _, inactive, also, _ = mine = [next(ids) for _ in range(4)]
     admin = program.sandbox.admin
     for id_ in mine:
@@ -278,8 +278,8 @@ def test_what_dynamics_refuses_stands_in_rejects_and_the_others_arrive(program: 
     admin.settings("d365", inactive_read_only=True)
     admin.export()
     done = program.sync()
-    told = done.document["opt_out"]
-    assert (done.status, done.problems, told["to_d365"], told["rejected"]) == (2, [], 2, 2)
+    counts = done.document["opt_out"]
+    assert (done.status, done.problems, counts["to_d365"], counts["rejected"]) == (2, [], 2, 2)
     assert [in_d365(program, id_)["donotemail"] for id_ in mine] == [True, False, False, True]
 
     assert refused(program).keys() == {inactive, also}

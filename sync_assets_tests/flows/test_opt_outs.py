@@ -70,7 +70,7 @@ def test_an_opt_out_in_d365_arrives_in_campaign_with_one_read_and_one_update(pro
     assert_quiet(program)
 
 
-def test_of_a_contact_and_of_a_profile_only_the_mapped_opt_out_is_written_and_the_audit_says_why(
+def test_only_mapped_opt_outs_of_contacts_and_profiles_are_written_and_audited(
     program: Program,
 ) -> None:
     switch_on(program, "bidirectional")
@@ -125,7 +125,7 @@ def test_a_profile_that_was_there_before_never_loses_its_opt_out(program: Progra
     assert_quiet(program)
 
 
-def test_sync_polls_profiles_when_that_is_due_and_carries_what_it_finds(program: Program) -> None:
+def test_sync_polls_profiles_when_due_and_carries_their_opt_outs(program: Program) -> None:
     switch_on(program, "bidirectional")
     program.sync()
     program.opt_out["poll_profiles_minutes"] = 5

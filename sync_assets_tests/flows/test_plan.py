@@ -49,38 +49,38 @@ def either(request: pytest.FixtureRequest, program: Program) -> Iterator[Program
 def everything(program: Program) -> dict[str, Any]:
     """Both systems, the engine calls so far, the ledger row by row, every file of the installation, temporary ones."""
     admin, url = program.sandbox.admin, program.more.get("SYNC_ASSETS_LEDGER_URL")
-    found: dict[str, Any] = {"calls": admin.engine_calls() | {"read": 0}}  # the list that a first load begins with
+    result: dict[str, Any] = {"calls": admin.engine_calls() | {"read": 0}}  # the list that a first load begins with
     for table, resource in RESOURCES.items():
-        found |= {table: admin.dump_d365(table), resource: admin.dump_campaign(resource)}
+        result |= {table: admin.dump_d365(table), resource: admin.dump_campaign(resource)}
     assert program.env  # writes the configuration file
     files = [*program.home.rglob("*"), *Path(program.more["TMPDIR"]).rglob("*")]
-    found["files"] = {path: path.read_bytes() if path.is_file() else b"" for path in files}
+    result["files"] = {path: path.read_bytes() if path.is_file() else b"" for path in files}
     if url:
         engine = sa.create_engine(url)
         with engine.connect() as connection:
             for name in sa.inspect(connection).get_table_names():
-                found[name] = sorted(map(repr, connection.exec_driver_sql(f"SELECT * FROM {name}")))
+                result[name] = sorted(map(repr, connection.exec_driver_sql(f"SELECT * FROM {name}")))
         engine.dispose()
-    return found
+    return result
 
 
 def planned(program: Program) -> dict[str, Any]:
     """What `plan` says, having changed nothing."""
     before, writes = everything(program), written(program)
-    told = _planned(program)
-    assert told.problems == []
+    planned_sync = _planned(program)
+    assert planned_sync.problems == []
     assert everything(program) == before
     assert written(program) == writes
-    return told.document
+    return planned_sync.document
 
 
 def _planned(program: Program) -> Result:
     runtime = program.runtime()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tempfile, "tempdir", program.more["TMPDIR"])
-        told = plan(runtime)
+        planned_sync = plan(runtime)
     runtime.close()
-    return told
+    return planned_sync
 
 
 def written(program: Program) -> int:
@@ -107,24 +107,24 @@ def flown(program: Program) -> dict[str, Any]:
             refetch = any(runtime.ledger.blocked.ids_to_refetch(config.table, 1) for config in tables)
 
     asyncio.run(fly())
-    found = document(runtime, runtime.calls, runtime.opt_outs)
+    result = document(runtime, runtime.calls, runtime.opt_outs)
     runtime.close()
-    return found
+    return result
 
 
 def foretold(program: Program, sync: Callable[[Program], dict[str, Any]] = flown) -> dict[str, int]:
     """Plans, syncs, compares them in everything that both tell; the engine calls that it cost."""
-    told = planned(program)
+    planned_sync = planned(program)
     done = sync(program)
-    assert told["engine_calls"] == done["engine_calls"]
-    for table, says in told["tables"].items():
-        found = done["tables"][table]
-        assert {name: says[name] for name in STATES} == {name: found[name] for name in STATES}, table
-        assert says["unchanged"] + says["insert"] + says["update"] == found["synced"], table
-    kinds = told["engine_calls"]
-    assert kinds == {kind: sum(says["engine_calls"][kind] for says in told["tables"].values()) for kind in kinds}, (
-        "the sum of the tables"
-    )
+    assert planned_sync["engine_calls"] == done["engine_calls"]
+    for table, entry in planned_sync["tables"].items():
+        result = done["tables"][table]
+        assert {name: entry[name] for name in STATES} == {name: result[name] for name in STATES}, table
+        assert entry["unchanged"] + entry["insert"] + entry["update"] == result["synced"], table
+    kinds = planned_sync["engine_calls"]
+    assert kinds == {
+        kind: sum(entry["engine_calls"][kind] for entry in planned_sync["tables"].values()) for kind in kinds
+    }, "the sum of the tables"
     assert planned(program)["engine_calls"] == calls(), "nothing is left to be done"
     return kinds
 
@@ -139,8 +139,8 @@ class TestOneTable:
     def test_from_the_first_load_on_through_all_that_may_happen(self, program: Program) -> None:
         admin = program.sandbox.admin
         ids = admin.create("contact", *({"lastname": f"N{n}", "jobtitle": "Nurse"} for n in range(20)))
-        told = planned(program)
-        assert told["tables"]["contact"] == {
+        planned_sync = planned(program)
+        assert planned_sync["tables"]["contact"] == {
             "resource": "profile",
             "insert": 20,
             "update": 0,
@@ -160,7 +160,7 @@ class TestOneTable:
             "problem": None,
             "engine_calls": calls(insert=20, read=2),
         }
-        assert (told["budget"], told["notes"]) == (None, [])
+        assert (planned_sync["budget"], planned_sync["notes"]) == (None, [])
         assert foretold(program, through_dagster) == calls(insert=20, read=2)
 
         admin.change("contact", ids[:3], jobtitle="Teacher")
@@ -182,21 +182,21 @@ class TestOneTable:
         admin.delete("contact", ids[10:11])
         assert foretold(program) == calls(insert=1, delete=1, read=1)  # a full read
 
-    def test_the_budget_of_the_day_says_how_much_fits(self, program: Program) -> None:
+    def test_the_budget_of_the_day_bounds_the_records_that_fit(self, program: Program) -> None:
         admin = program.sandbox.admin
         admin.create("contact", *({"lastname": f"N{n}"} for n in range(7)))
         flown(program)
         admin.create("contact", *({"lastname": f"M{n}"} for n in range(9)))
         program.guardrails = {"engine_calls_per_day": 12, "concurrency": 1, "calls_per_second": 2}
-        told = planned(program)
-        assert told["engine_calls"] == calls(insert=9)
-        assert told["budget"] == {"engine_calls_per_day": 12, "used_today": 9, "left_today": 3, "fits_today": 3}
+        planned_sync = planned(program)
+        assert planned_sync["engine_calls"] == calls(insert=9)
+        assert planned_sync["budget"] == {"engine_calls_per_day": 12, "used_today": 9, "left_today": 3, "fits_today": 3}
         _, output, _ = program.run("plan")
         assert "9 were made today: 3 of 9 fit today, the other 6 take 1 more day." in " ".join(output.split())
         assert output.splitlines()[-1] == "9 engine calls, about 4 s at 7,200 an hour (assumed)."
         assert program.sync().document["engine_calls"] == calls(insert=3)
 
-    def test_records_in_doubt_are_told(self, program: Program) -> None:
+    def test_records_in_doubt_are_reported(self, program: Program) -> None:
         """Claimed by a worker that is gone: nobody knows whether it had sent them."""
         program.sandbox.admin.create("contact", *({"lastname": f"N{n}"} for n in range(3)))
         runtime = program.runtime()
@@ -204,11 +204,11 @@ class TestOneTable:
         runtime.ledger.claims.claim("contact", session_of(runtime.ledger, "gone"), limit=2)
         runtime.ledger.sessions.end(session_of(runtime.ledger, "gone"))
         runtime.close()
-        told = planned(program)
-        assert told["tables"]["contact"]["uncertain"] == 2
-        assert "2 records were sent before without an answer" in told["notes"][0]
+        planned_sync = planned(program)
+        assert planned_sync["tables"]["contact"]["uncertain"] == 2
+        assert "2 records were sent before without an answer" in planned_sync["notes"][0]
         done = flown(program)["engine_calls"]
-        assert abs(sum(done.values()) - sum(told["engine_calls"].values())) <= 5
+        assert abs(sum(done.values()) - sum(planned_sync["engine_calls"].values())) <= 5
 
 
 class TestLinkedTables:
@@ -270,7 +270,7 @@ class TestLinkedTables:
         for resource, (link, attribute) in CHAIN_LINKS.items():
             program.sandbox.admin.publish_link(resource, link, cardinality, attribute if style == "join" else None)
 
-    def test_what_the_command_line_tells_comes_about(self, program: Program) -> None:
+    def test_the_options_of_the_command_line_take_effect(self, program: Program) -> None:
         admin = program.sandbox.admin
         self.configure(program)
         [contact] = admin.create("contact", {"lastname": "A"})
@@ -279,12 +279,12 @@ class TestLinkedTables:
         )
         admin.create("new_orderline", {"new_name": "L", "new_orderid": order}, {"new_name": "M", "new_orderid": orphan})
         before = everything(program)
-        status, told = program.json("plan")
+        status, result = program.json("plan")
         assert status == 0
         assert everything(program) == before
-        inserts = {table: says["insert"] for table, says in told["tables"].items()}
+        inserts = {table: entry["insert"] for table, entry in result["tables"].items()}
         assert inserts == {"contact": 1, "new_order": 1, "new_orderline": 1}
-        assert [says["orphaned"] for says in told["tables"].values()] == [0, 1, 1]
+        assert [entry["orphaned"] for entry in result["tables"].values()] == [0, 1, 1]
         status, output, _ = program.run("plan")
         assert status == 0
         [total] = [line.split() for line in output.splitlines() if line.split()[:2] == ["in", "all"]][:1]
@@ -292,7 +292,7 @@ class TestLinkedTables:
         assert "new_order: 1 orphaned: a parent that they need is gone for good" in output
         assert output.splitlines()[-1] == "11 engine calls, about 1 s at 2,304,000 an hour (assumed)."
         status, done = program.json("sync")
-        assert (status, done["engine_calls"]) == (0, told["engine_calls"])
+        assert (status, done["engine_calls"]) == (0, result["engine_calls"])
 
 
 class TestChanges:
@@ -312,7 +312,7 @@ class TestChanges:
         status, document = program.json("plan", "--changes")
         assert everything(program) == before
         assert status == 0
-        told = document["tables"]["contact"]
+        result = document["tables"]["contact"]
         expected = {
             inserted: {"operation": "insert"},
             deleted: {"operation": "delete"},
@@ -320,8 +320,8 @@ class TestChanges:
             by_hand: {"operation": "update", "attributes": []},
             rejected: {"operation": "reject", "reason": "cusJobTitle: 51 characters, at most 50"},
         }
-        assert {one.pop("id"): one for one in told["changes"]} == expected
-        assert told["changes_not_listed"] == 0
+        assert {one.pop("id"): one for one in result["changes"]} == expected
+        assert result["changes_not_listed"] == 0
         assert "contact: this plan made 2 reads to compare its updates." in document["notes"]
         assert "Countess" not in str(document)
 
@@ -367,9 +367,9 @@ class TestChanges:
         admin.create("new_order", {"new_name": "O", "new_contactid": contact})
         before = everything(program)
         for table, inserts in (("new_order", 0), ("contact", 1)):
-            told = program.json("plan", "--table", table)
-            assert program.json("sync", "--dry-run", "--table", table) == told
-            status, document = told
+            result = program.json("plan", "--table", table)
+            assert program.json("sync", "--dry-run", "--table", table) == result
+            status, document = result
             assert (status, list(document["tables"])) == (0, [table])
             assert document["tables"][table]["insert"] == inserts
             estimated = program.json("estimate", "--table", table)[1]
@@ -423,7 +423,7 @@ class TestAChangedMapping:
         assert [held[id_]["cusJobTitle"] for id_ in ids[:6]] == ["", "", "", "", "", "Nurse"]
         assert [held[id_]["firstName"] for id_ in ids[29:31]] == ["A29", "Short"]
 
-    def test_a_link_that_is_mapped_again_costs_what_differs_and_is_emptied_with_its_lookup(
+    def test_a_link_that_is_mapped_again_costs_its_differences_and_is_emptied_with_its_lookup(
         self, program: Program
     ) -> None:
         TestLinkedTables.configure(program, cardinality="zero_or_one")

@@ -89,7 +89,7 @@ def test_after_a_sync_nothing_of_a_contact_is_left_outside_the_two_systems(watch
     }
 
 
-def test_refusals_are_told_without_what_was_refused(watched: Program) -> None:
+def test_refusals_are_reported_without_the_refused_values(watched: Program) -> None:
     """The ledger keeps a refused record's payload until it is put right, and nothing else does."""
     admin = watched.sandbox.admin
     [wrong] = admin.change("contact", 1, emailaddress1=NO_ADDRESS)
@@ -97,9 +97,9 @@ def test_refusals_are_told_without_what_was_refused(watched: Program) -> None:
     admin.fault("campaign", "status", status=500, body=body, method="POST", times=3)
     status, output, errors = watched.run("sync")
     assert status == 2, errors
-    told = [*watched.run("rejects")[1:], *watched.run("doctor")[1:]]
-    assert wrong in told[0]
-    assert traces(watched, output, errors, *told, beside=("ledger.db",)) == set()
+    result = [*watched.run("rejects")[1:], *watched.run("doctor")[1:]]
+    assert wrong in result[0]
+    assert traces(watched, output, errors, *result, beside=("ledger.db",)) == set()
 
     admin.change("contact", [wrong], emailaddress1="right@example.org")
     with closing(watched.runtime()) as runtime:
@@ -164,21 +164,21 @@ Sync = Callable[[], tuple[int, list[str]]]
 
 def test_a_row_that_the_mapping_refuses_is_not_kept(watched: Program, synced: Sync) -> None:
     watched.table = {**CONTACT, "fields": {**CONTACT["fields"], "lastname": "gender"}}  # none of its values
-    status, told = synced()
-    assert status == 2, told
+    status, result = synced()
+    assert status == 2, result
     with closing(watched.runtime()) as runtime:
         reasons = [reject.reason for reject in runtime.ledger.reports.rejects("contact")]
     assert len(reasons) > 40
-    assert traces(watched, *told, *reasons) == set()
+    assert traces(watched, *result, *reasons) == set()
     assert ledger_payloads(watched) == 0
 
 
 def test_a_wrong_secret_is_not_repeated(watched: Program, synced: Sync) -> None:
     for variable in ("D365_CLIENT_SECRET", "CAMPAIGN_CLIENT_SECRET"):
         watched.more = {variable: "canary~secret.of.nobody"}
-        status, told = synced()
-        assert (status, variable in str(told)) == (1, True), told
-        assert traces(watched, *told) == set()
+        status, result = synced()
+        assert (status, variable in str(result)) == (1, True), result
+        assert traces(watched, *result) == set()
 
 
 class Spoilt(Exception):
@@ -188,7 +188,7 @@ class Spoilt(Exception):
         super().__init__(f"cannot handle {seen!r} of {CANARIES!r}")
 
 
-def test_an_error_of_the_program_is_told_by_its_place_not_by_its_words(
+def test_an_error_of_the_program_is_reported_by_its_place_without_its_text(
     watched: Program, synced: Sync, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def spoilt(rows: Any, mapping: Any) -> Any:
@@ -199,19 +199,19 @@ def test_an_error_of_the_program_is_told_by_its_place_not_by_its_words(
 
     with monkeypatch.context() as patch:
         patch.setattr(captured_module, "convert", spoilt)
-        status, told = synced()
+        status, result = synced()
     assert status == 1
-    assert "The capture of contact stopped at an error of the program: Spoilt at test_privacy.py" in str(told)
-    assert traces(watched, *told) == set()
+    assert "The capture of contact stopped at an error of the program: Spoilt at test_privacy.py" in str(result)
+    assert traces(watched, *result) == set()
 
     with monkeypatch.context() as patch:
         patch.setattr(push_module, "deliver", spoilt_delivery)
-        status, told = synced()
+        status, result = synced()
     assert status == 1
-    assert "The push of contact stopped at an error of the program" in str(told)
-    assert traces(watched, *told, beside=("ledger.db",)) == set()
+    assert "The push of contact stopped at an error of the program" in str(result)
+    assert traces(watched, *result, beside=("ledger.db",)) == set()
 
     watched.pass_horizon()  # of requests that the push may have sent
-    status, told = synced()
-    assert status == 0, told
-    assert traces(watched, *told) == set()
+    status, result = synced()
+    assert status == 0, result
+    assert traces(watched, *result) == set()

@@ -124,7 +124,7 @@ def failed(program: Program) -> None:
 WORK: list[Callable[[Program], None]] = [changed, made, deleted, mapped_otherwise, filtered, failed]
 
 
-def test_what_is_to_be_captured_or_failed_before_makes_a_run(synced: Program) -> None:
+def test_a_change_or_an_earlier_failure_makes_a_run(synced: Program) -> None:
     for work in WORK:
         work(synced)
         before = runs(synced)
@@ -133,7 +133,7 @@ def test_what_is_to_be_captured_or_failed_before_makes_a_run(synced: Program) ->
         synced.assert_in_step()
 
 
-def test_what_is_pending_makes_a_run(synced: Program) -> None:
+def test_a_pending_record_makes_a_run(synced: Program) -> None:
     admin = synced.sandbox.admin
     admin.settings("campaign", bare_data_policy=False)
     [wrong] = admin.change("contact", 1, emailaddress1="not-an-address")

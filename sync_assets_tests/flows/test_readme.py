@@ -81,7 +81,7 @@ def story(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Capture
         yield Story(Program(sandbox, tmp_path, {**CONTACT, "apply_deletes": True}), monkeypatch, capfd)
 
 
-def test_every_command_ends_as_told(story: Story) -> None:
+def test_every_command_ends_as_documented(story: Story) -> None:
     for chapter in (begin, first_sync, look_after_the_ledger, mass_deletion, maintenance, privacy_delete):
         chapter(story)
     for chapter in (watching, notices, migration, trouble, sandbox):

@@ -52,7 +52,7 @@ FOREIGN: list[dict[str, Any]] = [
 ]
 
 
-def test_after_a_lost_ledger_only_what_differs_is_sent_and_nothing_is_made_twice(
+def test_after_a_lost_ledger_only_differences_are_sent_and_no_record_is_made_twice(
     new_chain: Callable[..., Chain],
 ) -> None:
     here = new_chain(cardinality="zero_or_one")
@@ -109,7 +109,7 @@ def test_it_goes_on_where_the_day_s_engine_calls_were_spent(program: Program, mo
     assert program.sync().document["engine_calls"] == calls()
 
 
-def test_opt_outs_of_either_side_outlive_the_ledger_and_old_files_say_nothing_new(program: Program) -> None:
+def test_opt_outs_of_either_side_outlive_the_ledger_and_old_files_change_nothing(program: Program) -> None:
     switch_on(program, "bidirectional")
     assert program.sync().status == 0
     people = opted_in(program)
@@ -133,12 +133,12 @@ def test_opt_outs_of_either_side_outlive_the_ledger_and_old_files_say_nothing_ne
     assert_quiet(program)
 
 
-def test_the_command_tells_people_and_programs(program: Program) -> None:
+def test_the_command_answers_people_and_programs(program: Program) -> None:
     program.sync()
     lose(program)
-    status, told = program.json("rebuild", "contact")
+    status, document = program.json("rebuild", "contact")
     assert status == 0
-    assert told["tables"]["contact"] | {"synced": 50, "equal": 50, "pending": 0} == told["tables"]["contact"]
+    assert document["tables"]["contact"] | {"synced": 50, "equal": 50, "pending": 0} == document["tables"]["contact"]
     with closing(program.runtime()) as runtime, pytest.raises(SyncAssetsError, match="is not a mapped table"):
         rebuild(runtime, ["nothing"])
 

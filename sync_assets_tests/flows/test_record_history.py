@@ -36,7 +36,7 @@ def told(program: Program, *arguments: str) -> list[tuple[str, str, str | None]]
     return [(one["operation"], one["outcome"], one["reason"]) for one in document["history"]]
 
 
-def test_without_the_key_nothing_is_kept_and_the_command_says_how_to_keep_it_and_what_is_no_record(
+def test_without_the_key_no_history_is_kept_and_the_command_names_the_key(
     program: Program,
 ) -> None:
     assert program.sync().status == 0

@@ -18,15 +18,15 @@ def move(program: Program, number: int, name: str) -> list[str]:
 
 def held(program: Program, ids: list[str]) -> list[tuple[str, str, str]]:
     """Return the beginning of the e-mail address, the city and the job title of profiles."""
-    found = [program.profiles()[id_] for id_ in ids]
-    return [(one["email"].partition(".")[0].lower(), one["location"]["city"], one["cusJobTitle"]) for one in found]
+    result = [program.profiles()[id_] for id_ in ids]
+    return [(one["email"].partition(".")[0].lower(), one["location"]["city"], one["cusJobTitle"]) for one in result]
 
 
 def named(program: Program, attribute: str) -> dict[str, bool]:
     """Return which commands name an attribute that Campaign refuses in updates."""
     doctor, plan, status = program.run("doctor")[1], program.run("plan")[1], program.run("status")[1]
-    said = {"doctor": doctor, "plan": plan, "status": status}
-    return {command: f"no update of {attribute}" in " ".join(text.split()) for command, text in said.items()}
+    result = {"doctor": doctor, "plan": plan, "status": status}
+    return {command: f"no update of {attribute}" in " ".join(text.split()) for command, text in result.items()}
 
 
 @pytest.mark.parametrize(

@@ -52,9 +52,9 @@ def test_a_day_in_the_future_is_refused(synced: Program) -> None:
 def standing(program: Program) -> Replay | None:
     """The replay of days that is asked for and not done."""
     runtime = program.runtime()
-    found = runtime.ledger.replays.replay("contact")
+    result = runtime.ledger.replays.replay("contact")
     runtime.close()
-    return found
+    return result
 
 
 def reads(program: Program, since: int = 0) -> list[str]:
@@ -68,7 +68,7 @@ def by_day(program: Program) -> Counter[date]:
     return Counter(date.fromisoformat(row["modifiedon"][:10]) for row in program.sandbox.admin.dump_d365())
 
 
-def test_a_replayed_table_is_read_again_and_what_is_equal_is_not_sent(synced: Program) -> None:
+def test_a_replayed_table_is_read_again_and_equal_records_are_not_sent(synced: Program) -> None:
     since = synced.sandbox.admin.last()
     done = replayed(synced)
     assert done.document == {
@@ -160,7 +160,7 @@ def test_the_change_sensor_asks_for_a_run_that_goes_on_with_a_replay(synced: Pro
 
 
 class TestCommandLine:
-    def test_it_says_how_much_is_pending_and_what_sends_it(self, synced: Program) -> None:
+    def test_it_counts_the_pending_records_and_names_the_command_that_sends_them(self, synced: Program) -> None:
         status, output, errors = synced.run("replay", "contact", "--from", "2000-01-01", "--force")
         assert (status, errors) == (0, "")
         assert f"{N} records are pending" in output
@@ -186,7 +186,7 @@ def gap(program: Program) -> list[str]:
     return gone
 
 
-def test_what_happened_in_the_gap_of_an_expired_position_arrives(deleting: Program) -> None:
+def test_changes_in_the_gap_of_an_expired_position_arrive(deleting: Program) -> None:
     gap(deleting)
     assert deleting.sync().document["engine_calls"] == calls(insert=2, update=4, delete=4, read=4)
     deleting.assert_in_step()

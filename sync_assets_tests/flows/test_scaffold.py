@@ -177,7 +177,7 @@ class TestAFileThatIsThere:
         (["new_order=cusOdrer"], "Campaign has no resource cusOdrer. Did you mean cusOrder?"),
     ],
 )
-def test_what_cannot_be_is_said_and_nothing_is_written(
+def test_an_impossible_request_is_refused_and_nothing_is_written(
     program: Program, path: Path, tables: list[str], message: str
 ) -> None:
     with pytest.raises(SyncAssetsError) as caught:
@@ -187,7 +187,7 @@ def test_what_cannot_be_is_said_and_nothing_is_written(
 
 
 class TestCommands:
-    def test_init_lists_what_can_be_mapped(self, program: Program) -> None:
+    def test_init_lists_the_tables_that_can_be_mapped(self, program: Program) -> None:
         status, document = program.json("init", "--list")
         assert status == 0
         listed = {one["table"]: one["resource"] for one in document["tables"]}
@@ -199,12 +199,12 @@ class TestCommands:
         }
         assert document["resources"]["cusStore"] == "customResources"
 
-    def test_what_goes_wrong_is_a_line_on_standard_error(self, program: Program, tmp_path: Path) -> None:
+    def test_a_failure_is_a_line_on_standard_error(self, program: Program, tmp_path: Path) -> None:
         status, output, errors = program.run("add", "new_order", "--config", str(tmp_path / "none.yaml"))
         assert (status, output) == (1, "")
         assert "none.yaml is missing. Write it first: `sync-assets init --table new_order`." in errors
 
-    def test_init_and_add_say_what_they_wrote_and_what_is_next(self, program: Program, path: Path) -> None:
+    def test_init_and_add_name_the_written_file_and_the_next_command(self, program: Program, path: Path) -> None:
         status, output, errors = program.run("init", "--table", "contact", "--config", str(path))
         assert (status, errors) == (0, "")
         assert "contact -> profile, key externalId: 22 columns mapped, 2 less sure ones commented out" in output

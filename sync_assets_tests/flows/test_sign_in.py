@@ -99,7 +99,7 @@ def is_documented(errors: str) -> bool:
 
 
 @pytest.mark.parametrize("spoil", CASES)
-def test_sync_and_doctor_say_what_is_wrong_with_the_credential(
+def test_sync_and_doctor_name_the_defect_of_the_credential(
     program: Program, file: Path, spoil: Callable[[Program, Path], None]
 ) -> None:
     spoil(program, file)
@@ -132,11 +132,11 @@ def test_opt_outs_are_read_with_an_encrypted_sftp_key(program: Program) -> None:
     )
     passphrase = "CAMPAIGN_SFTP_PRIVATE_KEY_PASSPHRASE"
     program.more |= {"CAMPAIGN_SFTP_PRIVATE_KEY": str(encrypted)}
-    for given, says in (("", f"Set {passphrase}"), ("hush-hush", f"Check {passphrase}.")):
+    for given, entry in (("", f"Set {passphrase}"), ("hush-hush", f"Check {passphrase}.")):
         program.more[passphrase] = given
         status, _, errors = program.run("sync")
         assert status != 0
-        assert says in errors
+        assert entry in errors
         assert is_documented(errors)
         assert "hush" not in errors
     program.more[passphrase] = PASSWORD

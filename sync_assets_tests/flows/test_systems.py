@@ -68,18 +68,18 @@ def test_every_command_refuses_before_its_first_request(
         admin.clear_journal()
     for command in COMMANDS if side == CAMPAIGN else COMMANDS[:4]:
         status, output, errors = synced.run(*command)
-        told = output if command == ["doctor"] else errors
-        told = " ".join(told.split())  # doctor's lines are wrapped
+        result = output if command == ["doctor"] else errors
+        result = " ".join(result.split())  # doctor's lines are wrapped
         assert status == 1, (command, output, errors)
-        assert side[0] in told, command
-        assert "SYNC_ASSETS_LEDGER_URL" in told, command
-        assert "accept-systems" in told, command
+        assert side[0] in result, command
+        assert "SYNC_ASSETS_LEDGER_URL" in result, command
+        assert "accept-systems" in result, command
     for system in (production, synced.sandbox):
         assert system.admin.journal() == []
     assert production.admin.dump_campaign() == []
 
 
-def test_sensors_refuse_too_status_says_whose_the_ledger_is_and_another_ledger_is_the_way_out(
+def test_sensors_refuse_too_status_names_the_ledgers_systems_and_another_ledger_helps(
     synced: Program, production: SandboxProcess
 ) -> None:
     pointed_at(synced, production, *CAMPAIGN, *D365)
@@ -108,9 +108,9 @@ def test_another_organisation_behind_the_same_url_is_noticed_by_its_id(synced: P
     admin.clear_journal()
     for command in (["sync"], ["plan"], ["replay", "contact"], ["rebuild"], ["doctor"]):
         status, output, errors = synced.run(*command)
-        told = " ".join((output if command == ["doctor"] else errors).split())
+        result = " ".join((output if command == ["doctor"] else errors).split())
         assert status == 1, command
-        assert "organisation 0b1e0000-0000-4000-8000-00000000beef" in told, command
+        assert "organisation 0b1e0000-0000-4000-8000-00000000beef" in result, command
     assert all(entry["path"].endswith("/WhoAmI") for entry in admin.journal("d365") if "contacts" in entry["path"])
     assert admin.engine_calls() == calls()
     status, document = synced.json("sync")
@@ -144,5 +144,5 @@ def test_systems_that_moved_are_accepted_by_a_person(synced: Program, production
         ("http://localhost:8001", "http://localhost:8002", False),
     ],
 )
-def test_addresses_are_compared_by_what_they_name(one: str, other: str, same: bool) -> None:
+def test_addresses_are_compared_by_the_system_that_they_name(one: str, other: str, same: bool) -> None:
     assert same_address(one, other) is same

@@ -78,10 +78,10 @@ def test_changes_that_come_while_it_stays_are_sent_at_once_by_the_same_run(orche
 
     run = stays(orchestra, change)
     assert run.success
-    told = run.metadata(CONTACT, today())
-    assert (told["rows_captured"], told["dagster/partition_row_count"]) == (N + 3, N + 3)
-    told = run.metadata(PROFILE, today())
-    assert (told["inserted"], told["updated"], told["engine_calls"]) == (N, 3, N + 5)
+    metadata = run.metadata(CONTACT, today())
+    assert (metadata["rows_captured"], metadata["dagster/partition_row_count"]) == (N + 3, N + 3)
+    metadata = run.metadata(PROFILE, today())
+    assert (metadata["inserted"], metadata["updated"], metadata["engine_calls"]) == (N, 3, N + 5)
     lines = [entry.user_message for entry in orchestra.instance.all_logs(run.run_id)]
     assert lines.count("Waiting for changes of contact. The run ends after 3 s without work, or after 60 min.") == 1
     assert run.days(CONTACT) == [today()] * 2  # after the first load, and the totals at the end
@@ -229,7 +229,7 @@ def test_it_ends_when_the_configuration_changes(orchestra: Orchestra, monkeypatc
     assert time.monotonic() - began < 120
 
 
-def test_a_feed_that_is_refused_ends_it_and_the_check_ready_says_why(orchestra: Orchestra) -> None:
+def test_a_feed_that_is_refused_ends_it_and_the_check_ready_names_the_cause(orchestra: Orchestra) -> None:
     orchestra.program.runs = {"linger_seconds": 60}
     admin = orchestra.program.sandbox.admin
     run = stays(orchestra, lambda: admin.post("/d365/tracking", {"table": "contact", "enabled": False}))

@@ -38,21 +38,21 @@ MADE = "A new, empty ledger was made at "
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_sync_says_what_is_wrong_and_writes_nothing(program: Program, case: str) -> None:
-    spoil, says = CASES[case]
+def test_sync_names_the_defect_and_writes_nothing(program: Program, case: str) -> None:
+    spoil, entry = CASES[case]
     spoil(program)
     status, output, errors = program.run("sync")
     assert status == 1, (output, errors)
-    told = [line for line in errors.splitlines() if line.startswith("sync-assets: ") and MADE not in line]
-    assert any(says in line for line in told), errors
-    assert len(told) <= 2, told
+    lines = [line for line in errors.splitlines() if line.startswith("sync-assets: ") and MADE not in line]
+    assert any(entry in line for line in lines), errors
+    assert len(lines) <= 2, lines
     assert "Traceback" not in errors
     assert program.sandbox.admin.engine_calls() == calls()
     assert program.sandbox.admin.dump_campaign() == []
 
 
 @pytest.mark.parametrize("command", ["sync", "plan", "doctor"])
-def test_a_wrong_organisation_of_campaign_is_said_once_and_soon(program: Program, command: str) -> None:
+def test_a_wrong_organisation_of_campaign_is_reported_once_within_seconds(program: Program, command: str) -> None:
     program.dagster = True
     fields = {"fields": {"new_name": "cusName"}, "api": "profileAndServicesExt"}
     program.further = [{"table": "new_order", "resource": "cusOrder", "key": "cusOrderId", **fields}]
@@ -75,10 +75,10 @@ def test_doctor_finds_nothing_wrong_with_the_sandbox(program: Program) -> None:
         "contact: look-up by externalId": "not verified: no record was sent yet. The first sync sends one "
         "alone, and others once it is found by externalId (asked with 1 engine call)",
     }
-    told = {line["title"]: line["message"] for line in document["checks"]}
-    assert told["runs"] == "no run was killed"
-    assert told["systems of the ledger"] == "none yet: the first sync stores the addresses of both systems"
-    assert "the first record that is sent is read back by it" in told["contact: key is unique"]
+    result = {line["title"]: line["message"] for line in document["checks"]}
+    assert result["runs"] == "no run was killed"
+    assert result["systems of the ledger"] == "none yet: the first sync stores the addresses of both systems"
+    assert "the first record that is sent is read back by it" in result["contact: key is unique"]
     assert program.sandbox.admin.dump_campaign() == []
 
 
@@ -97,17 +97,17 @@ def test_doctor_notices_that_the_key_identifies_nothing_and_counts_its_question(
 NO_LEDGER = "There is no ledger at "
 
 
-def test_what_both_systems_lack_is_told_at_once(program: Program) -> None:
+def test_missing_items_of_both_systems_are_reported_at_once(program: Program) -> None:
     lacking = ("D365_CLIENT_ID", "CAMPAIGN_URL", "CAMPAIGN_CLIENT_SECRET", "CAMPAIGN_SCOPES")
     env(**dict.fromkeys(lacking, ""))(program)
-    told = [f"{name} is not set. Set it in the environment or in `.env`." for name in lacking]
+    result = [f"{name} is not set. Set it in the environment or in `.env`." for name in lacking]
     for command in ("sync", "plan", "rebuild", "replay contact", "init --list", "add new_order"):
         status, output, errors = program.run(*command.split())
         assert (status, output) == (1, ""), command
         lines = [line.removeprefix("sync-assets: ") for line in errors.splitlines() if NO_LEDGER not in line]
-        assert lines == [*told[:-1], f"{told[-1]} `sync-assets doctor` checks the set-up."], command
+        assert lines == [*result[:-1], f"{result[-1]} `sync-assets doctor` checks the set-up."], command
     _, document = program.json("doctor")
-    assert [line["message"] for line in document["checks"] if line["outcome"] == "fail"] == told
+    assert [line["message"] for line in document["checks"] if line["outcome"] == "fail"] == result
 
 
 READS = [
@@ -116,15 +116,15 @@ READS = [
 ]  # fmt: skip
 
 
-def test_a_command_that_only_reads_creates_no_ledger_and_says_that_there_is_none(program: Program) -> None:
+def test_a_command_that_only_reads_creates_no_ledger_and_reports_its_absence(program: Program) -> None:
     new = program.home / "new"
     new.mkdir()
     program.more["DAGSTER_HOME"] = str(new)
     for command in READS:
         status, output, errors = program.run(*command.split())
         assert status == command.startswith("hold verify"), errors  # not known
-        says = f"There is no ledger at {new / 'ledger.db'} yet; `sync-assets sync` creates it"
-        assert says in (output if command.startswith("doctor") else errors), command
+        entry = f"There is no ledger at {new / 'ledger.db'} yet; `sync-assets sync` creates it"
+        assert entry in (output if command.startswith("doctor") else errors), command
         assert not (new / "ledger.db").exists(), command
 
 
@@ -142,18 +142,18 @@ def test_sync_says_that_it_made_a_ledger_before_it_begins(program: Program) -> N
     assert MADE not in program.run("sync")[2]
 
 
-def test_sync_says_at_once_and_seldom_that_campaign_does_not_answer(program: Program) -> None:
+def test_sync_reports_at_once_and_seldom_that_campaign_does_not_answer(program: Program) -> None:
     """With standard error redirected, as in a script."""
     program.more["CAMPAIGN_URL"] = "https://localhost:9/acme"
     process = program.start("sync")
     try:
         assert process.stderr
-        found = next((line for line in iter(process.stderr.readline, "") if "system=Campaign" in line), "")
+        result = next((line for line in iter(process.stderr.readline, "") if "system=Campaign" in line), "")
     finally:
         process.kill()
         process.communicate()
     assert re.search(
-        r"The system does not answer, requests are repeated system=Campaign until=\d\d:\d\d:\d\d UTC", found
+        r"The system does not answer, requests are repeated system=Campaign until=\d\d:\d\d:\d\d UTC", result
     )
 
 

@@ -127,11 +127,11 @@ def _replace_code(mutant: Mutant, code: types.CodeType) -> bool:
     """Give a function of the imported module its changed code. Return False if the change is not within a function."""
     if not mutant.function or isinstance(mutant.owner, ast.arguments | ast.ClassDef | ast.AnnAssign):
         return False
-    found: object = sys.modules[_module_name(mutant.path)]
+    result: object = sys.modules[_module_name(mutant.path)]
     for name in mutant.function.split("."):
-        found = vars(found).get(name)
+        result = vars(result).get(name)
         code = next(one for one in code.co_consts if isinstance(one, types.CodeType) and one.co_name == name)
-        function = inspect.unwrap(found.fget if isinstance(found, property) else found)  # pyright: ignore[reportArgumentType]
+        function = inspect.unwrap(result.fget if isinstance(result, property) else result)  # pyright: ignore[reportArgumentType]
         if isinstance(function, types.FunctionType):
             with contextlib.suppress(ValueError):  # another number of free variables
                 function.__code__ = code

@@ -188,8 +188,8 @@ def _of_member(owner: ast.AST, field: str, node: ast.AST) -> Iterator[None]:
 def _changed_sql(text: str) -> Iterator[str]:
     first = _SQL_CONDITION.search(text)
     for pattern, others in _SQL_CHANGES:
-        for found in pattern.finditer(text, first.start() if first else 0):
-            yield from (f"{text[: found.start()]}{other}{text[found.end() :]}" for other in others)
+        for match in pattern.finditer(text, first.start() if first else 0):
+            yield from (f"{text[: match.start()]}{other}{text[match.end() :]}" for other in others)
 
 
 def _is_condition(owner: ast.AST, field: str) -> bool:

@@ -27,13 +27,13 @@ def answer(status: int, body: bytes) -> Response:
 
 
 @given(said, statuses)
-def test_any_answer_to_a_question_is_json_or_told_to_be_none(body: bytes, status: int) -> None:
-    told = ""
+def test_any_answer_is_json_or_an_error(body: bytes, status: int) -> None:
+    result = ""
     try:
         decoded(answer(status, body), dict[str, Any], "profile")
     except SyncAssetsError as error:
-        told = str(error)
-    assert told.isprintable()
-    assert not any(person in told for person in PEOPLE[1:])  # of a bare name nothing tells that it is one
+        result = str(error)
+    assert result.isprintable()
+    assert not any(person in result for person in PEOPLE[1:])  # of a bare name nothing tells that it is one
     _decoded(body)
     assert_no_people(str(_refusal(status, _json(body), "https://ims.example.com")))

@@ -52,7 +52,7 @@ pages = bodies | columns.map(rows_of)
 
 
 @given(pages)
-def test_any_bytes_are_a_page_or_told_to_be_none(body: bytes) -> None:
+def test_any_bytes_are_a_page_or_an_error(body: bytes) -> None:
     for parse in (PARSER.parse, has_news, ROWS.decode):
         try:
             parse(body)
@@ -61,21 +61,21 @@ def test_any_bytes_are_a_page_or_told_to_be_none(body: bytes) -> None:
 
 
 @pytest.mark.parametrize("number", [2**63, -(2**63) - 1, 10**25])
-def test_a_number_of_more_than_64_bits_is_told_without_it(number: int) -> None:
+def test_a_number_of_more_than_64_bits_is_reported_without_it(number: int) -> None:
     body = rows_of({**dict.fromkeys(("contactid", "value", "id", "reason", "code", "modifiedon")), "count": number})
     with pytest.raises(BadPage, match="number in count") as raised:
         PARSER.parse(body)
     assert str(number) not in str(raised.value)
 
 
-def test_a_time_that_is_none_in_utc_is_told() -> None:
+def test_a_time_that_is_none_in_utc_is_reported() -> None:
     row = {"contactid": "a", "modifiedon": "0001-01-01T00:00:00+14:00", "code": 1, "id": None}
     with pytest.raises(BadPage, match="modifiedon"):
         ROWS.decode(rows_of(row))
 
 
 @given(bodies, st.integers(400, 599))
-def test_any_refusal_is_told_in_our_words(body: bytes, status: int) -> None:
+def test_any_refusal_is_an_error_of_ours(body: bytes, status: int) -> None:
     assert_no_people(str(refusal(Response(status, httpx.Headers(), body), "contact")))
 
 
@@ -107,7 +107,7 @@ part = st.sampled_from(
     ),
 )
 @example(b"", "multipart/mixed; boundary=\xff")
-def test_any_answer_to_a_batch_is_parts_or_told_to_be_none(body: bytes, content_type: str) -> None:
+def test_any_answer_to_a_batch_is_parts_or_an_error(body: bytes, content_type: str) -> None:
     headers = httpx.Headers([(b"content-type", content_type.encode("latin-1"))])
     try:
         parts = read_parts(Response(200, headers, body))

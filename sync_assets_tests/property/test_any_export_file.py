@@ -94,7 +94,7 @@ def told(content: bytes, layout: Layout, batch_rows: int) -> list[Batch]:
 
 
 @given(files())
-def test_what_is_valid_is_read_back_as_it_was_written(file: File) -> None:
+def test_a_valid_file_is_read_back_as_written(file: File) -> None:
     batches = told(file.content, file.layout, file.batch_rows)
     assert [row for batch in batches for row in batch.valid.to_dicts()] == file.rows
     assert [batch.rejected.to_dicts() for batch in batches if len(batch.rejected)] == []
@@ -117,7 +117,7 @@ def spoiled(draw: st.DrawFn) -> File:
 
 def check(content: bytes, layout: Layout, batch_rows: int) -> None:
     reader = Reader(io.BytesIO(content), layout, batch_rows=batch_rows, now=NOW)
-    said: list[str] = []
+    result: list[str] = []
     last = 1
     try:
         for batch in reader:
@@ -128,16 +128,16 @@ def check(content: bytes, layout: Layout, batch_rows: int) -> None:
             last = max(numbers, default=last)
             assert batch.valid["id"].str.contains("^[0-9a-f-]{36}$").all()
             assert batch.rejected["id"].drop_nulls().str.contains("^[0-9a-f-]{36}$").all()
-            said += batch.rejected["reason"].to_list()
+            result += batch.rejected["reason"].to_list()
     except BadExport as error:
-        said.append(str(error))
-    for text in [*said, *reader.warnings]:
+        result.append(str(error))
+    for text in [*result, *reader.warnings]:
         assert not any(secret in text for secret in SECRETS), text
         assert text.isprintable()
 
 
 @given(spoiled())
-def test_whatever_goes_wrong_it_is_told_and_nobodys_data_is(file: File) -> None:
+def test_any_failure_is_reported_without_personal_data(file: File) -> None:
     check(file.content, file.layout, file.batch_rows)
 
 

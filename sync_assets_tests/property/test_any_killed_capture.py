@@ -94,6 +94,6 @@ class Story:
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(seed=st.integers(0, 2**32))
-def test_nothing_is_lost_whatever_happens_whenever_it_is_killed(shared: Reading, seed: int) -> None:
+def test_nothing_is_lost_whenever_it_is_killed(shared: Reading, seed: int) -> None:
     with shared.begin(N):
         Story(shared, Random(seed)).run()

@@ -190,8 +190,8 @@ def test_a_link_of_any_form_is_followed_on_the_own_host_or_refused(link: str) ->
     try:
         address = endpoint.checked(link)
     except ForeignLink as error:
-        told = str(error)
+        result = str(error)
     else:
-        told = ""
+        result = ""
         assert leads_home(address)
-    assert "secret" not in told
+    assert "secret" not in result

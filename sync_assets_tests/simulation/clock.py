@@ -190,9 +190,9 @@ def _modules_with_clocks() -> list[ModuleType]:
     """Import the program's modules, and return those that ask `datetime` for the time."""
     for package in _PACKAGES:
         module = importlib.import_module(f"sync_assets.{package}")
-        for found in pkgutil.walk_packages(getattr(module, "__path__", []), f"{module.__name__}."):
-            if not found.name.endswith("__main__") and ".migrations." not in found.name:
-                importlib.import_module(found.name)
+        for result in pkgutil.walk_packages(getattr(module, "__path__", []), f"{module.__name__}."):
+            if not result.name.endswith("__main__") and ".migrations." not in result.name:
+                importlib.import_module(result.name)
     ours = [module for name, module in sys.modules.items() if name.startswith(f"{sync_assets.__name__}.")]
     return [one for one in ours if vars(one).get("datetime") is datetime and "datetime.now(" in inspect.getsource(one)]
 

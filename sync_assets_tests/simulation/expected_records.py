@@ -131,11 +131,11 @@ class ExpectedRecords:
         return self._with_children(gone, parents)
 
     def _with_children(self, records: set[Id], parents: Callable[[Id], set[Id]]) -> set[Id]:
-        found = set(records)
+        result = set(records)
         for table in self.history.contracts:  # parents before their children
             own = [record for record in self.history.changes if record[0] == table]
-            found |= {record for record in own if not found.isdisjoint(parents(record))}
-        return found
+            result |= {record for record in own if not result.isdisjoint(parents(record))}
+        return result
 
     def rejected_once(self, record: Id) -> bool:
         """Return True if Campaign refused the record, and nothing made it pending again since."""

@@ -196,13 +196,13 @@ class History:
 
     def records_at(self, resource: str, n: int) -> list[Record]:
         """Return the records of a resource before event `n`."""
-        found: list[Record] = []
+        result: list[Record] = []
         for times in self._times[resource].values():
             at = bisect_left(times, n, key=lambda one: one[0])
             record = times[at - 1][1] if at else None
             if record is not None:
-                found.append(record)
-        return found
+                result.append(record)
+        return result
 
     def with_key(self, resource: str, key: str, n: int) -> list[Record]:
         """Return the records with our id before event `n`."""
@@ -267,11 +267,11 @@ class History:
     @cached_property
     def writes(self) -> dict[Id, list[Request]]:
         """Writes by resource and our id, in the order in which they were sent."""
-        found: defaultdict[Id, list[Request]] = defaultdict(list)
+        result: defaultdict[Id, list[Request]] = defaultdict(list)
         for request in self.requests:
             if request.method != "GET" and request.first.key and request.first.resource in self.by_resource:
-                found[request.first.resource, request.first.key].append(request)
-        return found
+                result[request.first.resource, request.first.key].append(request)
+        return result
 
     def crashed(self, process: int, since: int, until: int) -> bool:
         """Return True if the process crashed between two events."""
@@ -300,9 +300,9 @@ class History:
 
     @cached_property
     def _about(self) -> dict[Id, list[Request]]:
-        found: defaultdict[Id, list[Request]] = defaultdict(list)
+        result: defaultdict[Id, list[Request]] = defaultdict(list)
         for request in self.requests:
             keys = {request.first.key, *(key for call in request.calls for key in call.shown)}
             for key in keys - {None}:
-                found[request.first.resource, str(key)].append(request)
-        return found
+                result[request.first.resource, str(key)].append(request)
+        return result

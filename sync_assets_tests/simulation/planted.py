@@ -159,9 +159,9 @@ def find_bugs(start: int, seconds: float, passes: Callable[[int], bool]) -> int:
     """
     missed = 0
     for bug in BUGS:
-        found = next((how for seed, how in _found(bug, start, seconds) if passes(seed)), None)
-        missed += found is None
-        print(f"{bug.name:9} {found or 'NOT FOUND'}: {bug.meaning}", flush=True)
+        result = next((how for seed, how in _found(bug, start, seconds) if passes(seed)), None)
+        missed += result is None
+        print(f"{bug.name:9} {result or 'NOT FOUND'}: {bug.meaning}", flush=True)
     return missed
 
 

@@ -233,9 +233,9 @@ async def hold(runtime: Runtime, contact: str) -> None:
     runtime.ledger.holds.hold(CONTACT, contact)
     for attempt in itertools.count():
         release_dead(runtime.ledger)
-        found = await whereabouts(runtime, contact)
-        held = runtime.ledger.holds.add_to_hold(CONTACT, contact, found.records)
-        errors = found.d365.errors or found.campaign.errors
+        whereabouts_of_person = await whereabouts(runtime, contact)
+        held = runtime.ledger.holds.add_to_hold(CONTACT, contact, whereabouts_of_person.records)
+        errors = whereabouts_of_person.d365.errors or whereabouts_of_person.campaign.errors
         if held and not held.in_flight and (not errors or attempt >= ROUNDS):
             return
         await asyncio.sleep(AGAIN_SECONDS)

@@ -36,14 +36,14 @@ _COLUMNS = {
 @cache
 def mapped_tables(profile_key: str | None = None) -> tuple[Table, ...]:
     """Return the mapped tables, as both systems describe them. profile_key: the key attribute if it was changed."""
-    found: list[Table] = []
+    result: list[Table] = []
     described = {table.name: {column.name: column for column in table.columns} for table in DATAVERSE_TABLES}
     for table, resource in RESOURCES.items():
         mapped = FIELDS[table] | MORE[table] | (OPT_OUTS if table == "contact" else {})
         fields = resources()[resource].fields
         columns = {name: described[table][name] for name in (*mapped, FILTERS[table]["field"])}
         attributes = {name: fields[name] for name in (*mapped.values(), *filter(None, (JOINS.get(table),)))}
-        found.append(
+        result.append(
             Table(
                 table,
                 resource,
@@ -63,4 +63,4 @@ def mapped_tables(profile_key: str | None = None) -> tuple[Table, ...]:
                 },
             )
         )
-    return tuple(found)
+    return tuple(result)

@@ -25,7 +25,7 @@ SEEDS, PAST = 8, 12
 
 
 @pytest.mark.timeout(900)
-def test_past_and_other_seeds_end_as_the_contract_says(request: pytest.FixtureRequest) -> None:
+def test_past_and_other_seeds_keep_the_contract(request: pytest.FixtureRequest) -> None:
     """A failure prints its seed, with which the command replays it."""
     command, fresh = [sys.executable, "-m", "sync_assets_tests.simulate", "--past"], request.config.getoption("fresh")
     command += ["--seconds", "300"] if fresh else [str(PAST), "--start", "42", "--seeds", str(SEEDS)]
@@ -34,7 +34,7 @@ def test_past_and_other_seeds_end_as_the_contract_says(request: pytest.FixtureRe
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_a_seed_gives_the_same_run_whatever_was_played_before() -> None:
+def test_a_seed_gives_the_same_run_after_any_other() -> None:
     """Seed 2 ends with crashed processes, whose clean-up must not reach into the next run."""
     with sqlite_ledgers() as ledgers:
         one, _, other = play(scenario(70), ledgers), play(scenario(2), ledgers), play(scenario(70), ledgers)
@@ -97,7 +97,7 @@ def test_simulated_hours_go_by_at_once_and_in_order() -> None:
     assert 32_400 <= clock.elapsed < 32_401
 
 
-def test_a_loop_on_which_nothing_can_go_on_says_so() -> None:
+def test_an_exhausted_event_loop_is_reported() -> None:
     loop = SimulatedLoop(Clock(), Random(1))
     waiting = loop.create_future()
     with pytest.raises(NothingToRun):

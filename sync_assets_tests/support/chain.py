@@ -50,17 +50,17 @@ class Chain:
 
     def held(self) -> dict[str, dict[str, dict[str, Any]]]:
         """What Campaign holds of ours: resource -> id -> record."""
-        found: dict[str, dict[str, dict[str, Any]]] = {}
+        result: dict[str, dict[str, dict[str, Any]]] = {}
         for resource, key in KEY_OF_RESOURCE.items():
             records = [record for record in self.admin.dump_campaign(resource) if record[key]]
-            found[resource] = {record[key]: record for record in records}
-            assert len(found[resource]) == len(records), "an id stands in two records"
-        return found
+            result[resource] = {record[key]: record for record in records}
+            assert len(result[resource]) == len(records), "an id stands in two records"
+        return result
 
     def orphans(self, *table: str) -> list[dict[str, Any]]:
-        status, told = self.program.json("rejects", *table, "--orphaned")
+        status, document = self.program.json("rejects", *table, "--orphaned")
         assert status == 0
-        return told["orphaned"]
+        return document["orphaned"]
 
     def assert_no_hidden_child(self) -> None:
         for resource in KEY_OF_RESOURCE:

@@ -111,17 +111,17 @@ class Growth:
 def growth() -> Iterator[Growth]:
     """Measure the memory growth of the block; read `most` after it."""
     process = psutil.Process()
-    before, found, done = process.memory_info().rss, Growth(), threading.Event()
+    before, result, done = process.memory_info().rss, Growth(), threading.Event()
 
     def sample() -> None:
         while not done.wait(0.005):
-            found.most = max(found.most, process.memory_info().rss - before)
+            result.most = max(result.most, process.memory_info().rss - before)
 
     sampler = threading.Thread(target=sample, daemon=True)
     sampler.start()
     try:
-        yield found
+        yield result
     finally:
         done.set()
         sampler.join()
-        found.most = max(found.most, process.memory_info().rss - before)
+        result.most = max(result.most, process.memory_info().rss - before)

@@ -32,7 +32,7 @@ def text(*lines: str, header: str = HEADER, end: str = "\n") -> bytes:
 QUOTED = f"{HEADER},name"
 
 
-class Told:
+class ReadFile:
     """All that a file tells."""
 
     def __init__(self, content: bytes | Any, layout: Layout = EMAIL, **options: Any) -> None:
@@ -60,7 +60,7 @@ class Told:
 
 def refused(content: bytes, layout: Layout = EMAIL, **options: Any) -> str:
     with pytest.raises(BadExport) as caught:
-        Told(content, layout, **options)
+        ReadFile(content, layout, **options)
     assert caught.value.remedy
     assert SECRET not in str(caught.value)
     return str(caught.value)

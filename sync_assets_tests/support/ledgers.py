@@ -181,8 +181,8 @@ def capture(
 
 def session_of(ledger: Ledger, worker: str = "worker") -> int:
     """Return the epoch of a worker's live session, opened if there is none."""
-    found = [session.epoch for session in ledger.sessions.all() if session.worker == worker]
-    return found[0] if found else ledger.sessions.open(worker)
+    result = [session.epoch for session in ledger.sessions.all() if session.worker == worker]
+    return result[0] if result else ledger.sessions.open(worker)
 
 
 def workers(ledger: Ledger) -> list[str]:

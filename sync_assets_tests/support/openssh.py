@@ -23,10 +23,10 @@ EXPORTS = "d365_loads/exports"
 
 def sshd() -> str:
     """Return the path of sshd. Skips the test if it is not installed."""
-    found = shutil.which("sshd", path=os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"]))
-    if found is None or shutil.which("ssh-keygen") is None:
+    result = shutil.which("sshd", path=os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"]))
+    if result is None or shutil.which("ssh-keygen") is None:
         pytest.skip("no sshd here: install OpenSSH's server (Debian: openssh-server) to run this test")
-    return found
+    return result
 
 
 def make_key(file: Path, type_: str = "rsa", *, passphrase: str = "") -> Path:

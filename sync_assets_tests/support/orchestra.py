@@ -54,8 +54,8 @@ class Run:
     @property
     def checks(self) -> dict[str, bool]:
         """Return, by check name, True if it passed. `ready`, which each asset has, is prefixed by the asset's key."""
-        found = self._events(dg.DagsterEventType.ASSET_CHECK_EVALUATION)
-        evaluations = [event.asset_check_evaluation_data for event in found]
+        result = self._events(dg.DagsterEventType.ASSET_CHECK_EVALUATION)
+        evaluations = [event.asset_check_evaluation_data for event in result]
         return {
             f"{one.asset_key.to_user_string()} ready" if one.check_name == "ready" else one.check_name: one.passed
             for one in evaluations
@@ -63,15 +63,15 @@ class Run:
 
     def check(self, name: str, key: dg.AssetKey | None = None) -> dg.AssetCheckEvaluation:
         """Return the last evaluation of a check. key: the asset, if several assets have a check of this name."""
-        found = self._events(dg.DagsterEventType.ASSET_CHECK_EVALUATION)
-        evaluations = [event.asset_check_evaluation_data for event in found]
+        result = self._events(dg.DagsterEventType.ASSET_CHECK_EVALUATION)
+        evaluations = [event.asset_check_evaluation_data for event in result]
         return [one for one in evaluations if one.check_name == name and key in (None, one.asset_key)][-1]
 
     @property
     def checked(self) -> set[str]:
         """Return the runs whose materialisations the checks refer to."""
-        found = self._events(dg.DagsterEventType.ASSET_CHECK_EVALUATION)
-        targets = [event.asset_check_evaluation_data.target_materialization_data for event in found]
+        result = self._events(dg.DagsterEventType.ASSET_CHECK_EVALUATION)
+        targets = [event.asset_check_evaluation_data.target_materialization_data for event in result]
         return {target.run_id for target in targets if target}
 
     @property
@@ -85,15 +85,15 @@ class Run:
 
     def days(self, key: dg.AssetKey) -> list[str]:
         """Return the materialised partitions of an asset, in order."""
-        found = self._events(dg.DagsterEventType.ASSET_MATERIALIZATION)
-        return [event.partition or "" for event in found if event.asset_key == key]
+        result = self._events(dg.DagsterEventType.ASSET_MATERIALIZATION)
+        return [event.partition or "" for event in result if event.asset_key == key]
 
     def metadata(self, key: dg.AssetKey, partition: str | None = None) -> dict[str, Any]:
         """Return the metadata values of the last materialisation. partition: None for assets without partitions."""
         for event in reversed(self._events(dg.DagsterEventType.ASSET_MATERIALIZATION)):
             if event.asset_key == key and event.partition == partition:
-                found = event.step_materialization_data.materialization.metadata
-                return {name: value.value for name, value in found.items()}
+                result = event.step_materialization_data.materialization.metadata
+                return {name: value.value for name, value in result.items()}
         raise AssertionError(f"{partition} of {key} was not materialised")
 
 
@@ -228,8 +228,8 @@ class Orchestra:
         """Simulate that this time has passed since the sensor's last tick, by moving all times in its cursor back."""
         back = timedelta(**time)
 
-        def moved(found: re.Match[str]) -> str:
-            return (datetime.fromisoformat(found[0]) - back).isoformat()
+        def moved(result: re.Match[str]) -> str:
+            return (datetime.fromisoformat(result[0]) - back).isoformat()
 
         moment = r'(?<=")\d{4}-\d\d-\d\dT[\d:.]+(Z|[+]00:00)(?=")'
         self._cursors[sensor] = re.sub(moment, moved, self._cursors[sensor] or "")

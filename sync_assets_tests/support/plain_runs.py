@@ -40,7 +40,7 @@ def plain_runs() -> Iterator[None]:
 
 
 def execute(
-    found: Outcome,
+    outcome: Outcome,
     instance: dg.DagsterInstance,
     assets: Sequence[dg.AssetsDefinition],
     selection: Sequence[dg.AssetKey],
@@ -71,5 +71,5 @@ def execute(
                 for one in checked:
                     CHECKS[one.asset_key or next(iter(keys))][str(one.check_name)] = one
     except dg.Failure:
-        if not (found.problems or found.stopped):
-            found.problems.append(SyncAssetsError(f"The Dagster run {run_id} failed."))  # without the cause, as there
+        if not (outcome.problems or outcome.stopped):
+            outcome.problems.append(SyncAssetsError(f"The Dagster run {run_id} failed."))  # without the cause, as there

@@ -163,11 +163,11 @@ class Bench:
 
     def profiles(self, ids: Any) -> dict[str, list[Payload]]:
         """Return all profiles with these ids: a list for each id, so that duplicates show."""
-        found: dict[str, list[Payload]] = {id_: [] for id_ in ids}
+        result: dict[str, list[Payload]] = {id_: [] for id_ in ids}
         for profile in self.admin.dump_campaign("profile"):
-            if profile["externalId"] in found:
-                found[profile["externalId"]].append(profile)
-        return found
+            if profile["externalId"] in result:
+                result[profile["externalId"]].append(profile)
+        return result
 
     def engine(self, since: int = 0) -> list[tuple[str, str | None]]:
         """Return (kind of engine call, key) of all engine calls, in order."""

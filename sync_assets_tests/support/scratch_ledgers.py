@@ -37,13 +37,13 @@ class Real:
         engine = sa.create_engine(self.url)
         with engine.connect() as connection:
             there = sa.inspect(connection).get_table_names()
-            found: dict[str, Any] = {
+            result: dict[str, Any] = {
                 name: sorted(map(repr, connection.exec_driver_sql(f"SELECT * FROM {name}"))) for name in there
             }
             if there:
-                found["seq"] = connection.exec_driver_sql("SELECT * FROM sync_record_seq_seq").one()
+                result["seq"] = connection.exec_driver_sql("SELECT * FROM sync_record_seq_seq").one()
         engine.dispose()
-        return found
+        return result
 
 
 @pytest.fixture

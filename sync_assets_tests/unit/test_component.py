@@ -54,7 +54,7 @@ def test_installations_stand_side_by_side_in_one_code_location_each_with_its_own
         for kind, ours in objects(defs).items():
             starts = (f"{name}/",) if kind == "assets" else (f"{name}_", f"{name}__")  # __ in steps that are assets
             assert {one.removeprefix(starts[-1]).removeprefix(starts[0]) for one in ours} == names[kind]
-    assert {kind: len(found) for kind, found in together.items()} == {kind: 3 * len(one) for kind, one in names.items()}
+    assert {kind: len(entry) for kind, entry in together.items()} == {kind: 3 * len(one) for kind, one in names.items()}
     jobs = {job.name: job.tags.get(INSTALLATION_TAG) for job in merged.get_repository_def().get_all_jobs()}
     assert all(tag == next((one for one in others if name.startswith(f"{one}_")), None) for name, tag in jobs.items())
     assert names["jobs"] >= {"sync", "send_backlog", "replay", "watch", "prune_history"}

@@ -59,10 +59,10 @@ def test_the_page_has_the_six_walks() -> None:
     assert len(NAMED) > sum(map(len, WALKS.values()))
 
 
-def test_each_recipe_names_files_and_what_they_define() -> None:
+def test_each_recipe_names_files_and_their_definitions() -> None:
     tests = Path(__file__).parents[1]
     text = (tests.parent / ".github/CONTRIBUTING.md").read_text(encoding="utf-8")
-    found: list[tuple[str, str]] = []
+    result: list[tuple[str, str]] = []
     table = "\n".join(re.findall(r"^\|.*", text.partition("\n## Recipes\n")[2].partition("\n## ")[0], re.MULTILINE))
     for cell in re.split(r" \| |\n", table):
         file = Path()
@@ -71,6 +71,6 @@ def test_each_recipe_names_files_and_what_they_define() -> None:
                 file = next((folder / name for folder in (PACKAGE, tests) if (folder / name).exists()), Path())
                 assert file.name, name
             elif name.isidentifier() and file.suffix == ".py":
-                found.append((file.name, name))
-                assert name in names_of(file), found[-1]
-    assert len(found) > 20
+                result.append((file.name, name))
+                assert name in names_of(file), result[-1]
+    assert len(result) > 20

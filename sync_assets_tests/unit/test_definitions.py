@@ -31,14 +31,14 @@ def specs(defs: dg.Definitions) -> dict[dg.AssetKey, dg.AssetSpec]:
 
 
 def test_a_mapped_table_is_two_assets_in_their_groups_one_behind_the_other() -> None:
-    found = specs(definitions())
-    assert {key: spec.group_name for key, spec in found.items()} == {
+    result = specs(definitions())
+    assert {key: spec.group_name for key, spec in result.items()} == {
         CONTACT: "d365",
         PROFILE: "campaign",
         AUDIT: "audit",
         REPORT: "report",
     }
-    assert [dep.asset_key for dep in found[PROFILE].deps] == [CONTACT]
+    assert [dep.asset_key for dep in result[PROFILE].deps] == [CONTACT]
 
 
 def test_each_table_of_the_file_has_its_own(tmp_path: Path) -> None:
@@ -88,8 +88,8 @@ def test_each_asset_has_few_checks_and_none_of_them_blocks() -> None:
 
 
 def test_each_resource_has_the_variables_of_its_system() -> None:
-    found = {name: set(resource.variables().values()) for name, resource in systems({}).items()}
-    assert found == {
+    result = {name: set(resource.variables().values()) for name, resource in systems({}).items()}
+    assert result == {
         "dynamics_365": {
             "D365_URL",
             "D365_AUTHORITY",
@@ -161,7 +161,7 @@ def test_a_capture_that_does_not_happen_goes_stale() -> None:
 
 
 @pytest.mark.parametrize(("autostart", "running"), [("", False), ("0", False), ("1", True)])
-def test_sensors_and_the_schedule_start_by_themselves_only_if_told_so(autostart: str, running: bool) -> None:
+def test_sensors_and_the_schedule_start_by_themselves_with_autostart_only(autostart: str, running: bool) -> None:
     defs = definitions(SYNC_ASSETS_AUTOSTART=autostart)
     sensors = {sensor.name: sensor.default_status for sensor in defs.sensors or ()}
     status = dg.DefaultSensorStatus.RUNNING if running else dg.DefaultSensorStatus.STOPPED
@@ -177,7 +177,7 @@ def test_sensors_and_the_schedule_start_by_themselves_only_if_told_so(autostart:
     assert {s.default_status is dg.DefaultScheduleStatus.RUNNING for s in schedules.values()} == {running}
 
 
-def test_a_broken_file_is_told_with_its_line_and_what_to_write_instead(tmp_path: Path) -> None:
+def test_a_broken_file_is_reported_with_its_line_and_what_to_write_instead(tmp_path: Path) -> None:
     file = tmp_path / "broken.yaml"
     file.write_text(
         "privacy_acknowledged: true\n"
@@ -187,10 +187,10 @@ def test_a_broken_file_is_told_with_its_line_and_what_to_write_instead(tmp_path:
         "    key: externalId\n"
         "    field: {lastname: lastName}\n"
     )
-    with pytest.raises(ConfigError) as told:
+    with pytest.raises(ConfigError) as raised:
         definitions(SYNC_ASSETS_CONFIG=str(file))
-    assert f"{file}:6" in str(told.value)
-    assert "did you mean `fields`?" in str(told.value)
+    assert f"{file}:6" in str(raised.value)
+    assert "did you mean `fields`?" in str(raised.value)
 
 
 def test_dagster_ends_a_job_that_was_killed_if_it_writes_no_heartbeats() -> None:

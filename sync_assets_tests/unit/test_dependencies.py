@@ -98,13 +98,13 @@ def test_a_reason_counts_by_each_name_until_its_last_day(name: str, until: datet
     assert len(dependencies.to_do(found("1.1"), {name: {"reason": "r", "until": until}}, TODAY)) == lines
 
 
-def test_a_reason_for_what_is_not_found_any_more_is_to_be_taken_out() -> None:
+def test_an_exception_without_a_vulnerability_is_to_be_removed() -> None:
     [line] = dependencies.to_do(found(), {"CVE-2025-9": {"reason": "r", "until": TODAY}}, TODAY)
     assert line.startswith("CVE-2025-9 in .ci/vulnerabilities.toml is not found any more")
 
 
 @pytest.mark.parametrize(
-    ("document", "status", "told"),
+    ("document", "status", "message"),
     [
         (None, 0, "NOT CHECKED"),
         ({"dependencies": [{"name": "x", "skip_reason": "not found"}]}, 0, "NOT CHECKED"),
@@ -112,15 +112,15 @@ def test_a_reason_for_what_is_not_found_any_more_is_to_be_taken_out() -> None:
         (found(), 0, "1 packages looked up, 0 that the service does not have; 0 to do"),
     ],
 )
-def test_the_check_fails_for_what_can_be_mended_and_says_if_nothing_was_checked(
-    tmp_path: Path, document: dict[str, Any] | None, status: int, told: str
+def test_the_check_fails_for_defects_that_can_be_corrected_and_reports_an_empty_check(
+    tmp_path: Path, document: dict[str, Any] | None, status: int, message: str
 ) -> None:
     if document is not None:
         (tmp_path / "found.json").write_text(json.dumps(document))
     asked = [sys.executable, SCRIPT, "audit", tmp_path / "found.json"]
     done = subprocess.run(asked, capture_output=True, text=True, check=False)
     assert done.returncode == status
-    assert told in done.stdout + done.stderr
+    assert message in done.stdout + done.stderr
 
 
 def test_workflows_have_actions_by_commit_and_may_read_only_except_that_the_nightly_one_files_issues() -> None:

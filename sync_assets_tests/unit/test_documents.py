@@ -52,11 +52,11 @@ class Citation(NamedTuple):
 
 def citations(text: str) -> list[Citation]:
     """Return the citations of a text. Of a range, its first and last section."""
-    found: list[Citation] = []
+    result: list[Citation] = []
     for match in CITATION.finditer(text):
         sections = re.findall(_NUMBER, match["sections"])
-        found += [Citation(match["page"], section) for section in sections or [""]]
-    return found
+        result += [Citation(match["page"], section) for section in sections or [""]]
+    return result
 
 
 def bare_sections(text: str) -> list[Citation]:
@@ -170,14 +170,14 @@ def words(text: str) -> int:
 
 def test_each_page_is_read_in_five_minutes_or_is_a_table() -> None:
     pages_to_read = [ROOT / "README.md", *DOCS.glob("*.md"), *DOCS.glob("dev/*.md"), *DOCS.glob("dev/decisions/*.md")]
-    found = {named(page): words(page.read_text("utf-8")) for page in pages_to_read}
-    assert {page: count for page, count in found.items() if count > MOST_WORDS and page not in LOOKED_UP} == {}
+    result = {named(page): words(page.read_text("utf-8")) for page in pages_to_read}
+    assert {page: count for page, count in result.items() if count > MOST_WORDS and page not in LOOKED_UP} == {}
 
 
 def test_the_architecture_names_each_package() -> None:
     table = rows(DOCS / "dev" / "architecture.md", "| package | holds |")
-    told = {name for first, *_ in table for name in re.findall(r"`(\w+)`", first)}
-    assert told == {path.name for path in PACKAGE.iterdir() if path.is_dir() and not path.name.startswith("__")}
+    result = {name for first, *_ in table for name in re.findall(r"`(\w+)`", first)}
+    assert result == {path.name for path in PACKAGE.iterdir() if path.is_dir() and not path.name.startswith("__")}
 
 
 def rows(page: Path, heading: str) -> list[list[str]]:

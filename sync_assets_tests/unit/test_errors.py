@@ -23,8 +23,8 @@ def test_the_place_itself_and_then_our_own_lines_without_those_of_libraries_betw
         storage.write_bytes(b"Ada Lovelace" * 500)
         with pytest.raises(exc.DatabaseError) as caught:
             add_partition(instance, "Ada Lovelace")
-    said = code_places(caught.value)
-    assert re.fullmatch(r"DatabaseError at default\.py:\d+ < partitions\.py:\d+", said), said
+    result = code_places(caught.value)
+    assert re.fullmatch(r"DatabaseError at default\.py:\d+ < partitions\.py:\d+", result), result
 
 
 def test_why_there_is_no_connection_in_the_words_of_the_system() -> None:
@@ -63,15 +63,15 @@ def a_full_disk_below_another_error() -> None:
 def test_a_full_disk_is_named_and_is_not_to_be_reported(work: Callable[[], None]) -> None:
     with pytest.raises(Exception) as caught:  # noqa: PT011
         work()
-    told = public_message(caught.value, "poll of contact")
-    assert told.startswith("The poll of contact stopped at a full disk. Make room in DAGSTER_HOME")
-    assert "ada" not in told
+    message = public_message(caught.value, "poll of contact")
+    assert message.startswith("The poll of contact stopped at a full disk. Make room in DAGSTER_HOME")
+    assert "ada" not in message
 
 
 def test_another_error_of_a_database_is_to_be_reported() -> None:
     engine = sa.create_engine("sqlite://")
     with pytest.raises(exc.OperationalError) as caught, engine.begin() as connection:
         connection.exec_driver_sql("SELECT * FROM none")
-    told = foreign(caught.value, "The command stopped at")
-    assert isinstance(told, SyncAssetsError)
-    assert told.cause.startswith("The command stopped at an error of the program: OperationalError at ")
+    result = foreign(caught.value, "The command stopped at")
+    assert isinstance(result, SyncAssetsError)
+    assert result.cause.startswith("The command stopped at an error of the program: OperationalError at ")

@@ -75,7 +75,7 @@ def test_the_level_is_that_of_the_environment(level: str, shown: int, capsys: py
 
 
 @pytest.mark.parametrize("name", ["SYNC_ASSETS_LOG_LEVEL", "SYNC_ASSETS_LOG_FORMAT"])
-def test_an_unknown_value_is_refused_with_what_it_may_be(name: str) -> None:
+def test_an_unknown_value_is_refused_with_the_known_ones(name: str) -> None:
     with pytest.raises(LogSettingsError, match=f"{name} is `loud`") as refused:
         configure({name: "loud"})
     assert "Set it to" in str(refused.value)
@@ -156,9 +156,9 @@ def calls() -> Iterator[tuple[str, ast.Call]]:
 
 def test_each_message_of_the_program_is_constant_text_with_listed_fields() -> None:
     """What varies goes into fields, whose names are listed: so no value of a record gets into a line by chance."""
-    found = list(calls())
-    assert len(found) > 10
-    for at, call in found:
+    result = list(calls())
+    assert len(result) > 10
+    for at, call in result:
         assert isinstance(call.args[0], ast.Constant), at
         for fields in [one.value for one in call.keywords if one.arg == "extra"]:
             assert isinstance(fields, ast.Dict), at

@@ -74,12 +74,12 @@ GROUPS = {path.split()[0] for path in COMMANDS if " " in path}
 def table_of_commands(text: str = TABLE_OF_COMMANDS) -> list[Named]:
     """The rows of the section Commands: the commands of the first cell, the exit statuses of the third (else 0)."""
     section = text.partition("\n## Commands\n")[2].partition("\n## ")[0]
-    found: list[Named] = []
+    result: list[Named] = []
     for row in re.findall(r"^\|(.+)\|$", section, re.MULTILINE):
         cells = re.split(r"(?<!\\)\|", row)
         statuses = frozenset(map(int, re.findall(r"\b\d\b", cells[2]))) if len(cells) > 2 else frozenset[int]()
-        found += [named(written, statuses or frozenset({0})) for written in re.findall(r"`([^`]+)`", cells[0])]
-    return found
+        result += [named(written, statuses or frozenset({0})) for written in re.findall(r"`([^`]+)`", cells[0])]
+    return result
 
 
 def mentions(text: str) -> list[Named]:
@@ -92,12 +92,12 @@ def mentions(text: str) -> list[Named]:
     return [named(one) for one in (*blocks, *spans) if " " in one.strip() and one.split()[0] in begins]
 
 
-def wrong(told: list[Named]) -> list[str]:
+def wrong(mentioned: list[Named]) -> list[str]:
     """What of it the program does not know."""
     known = {**COMMANDS, "": set[str]()}  # without a command it has its help
     return [
         one.written
-        for one in told
+        for one in mentioned
         if not (set(one.paths) <= (known.keys() if one.options else COMMANDS.keys()))
         or (one.options if not set(one.paths) <= DAGSTERS else set())
         - {"--json", "--help", "--version", "--install-completion", *main.FILES}
@@ -106,17 +106,17 @@ def wrong(told: list[Named]) -> list[str]:
 
 
 def test_the_table_of_commands_is_complete_with_every_option() -> None:
-    told: dict[str, set[str]] = {}
+    result: dict[str, set[str]] = {}
     for one in table_of_commands():
         for path in one.paths:
-            told.setdefault(path, set()).update(one.options - {"--json", *main.FILES})
-    assert told == COMMANDS
+            result.setdefault(path, set()).update(one.options - {"--json", *main.FILES})
+    assert result == COMMANDS
 
 
 def test_the_short_table_of_the_read_me_names_every_command() -> None:
-    told = table_of_commands(README)
-    assert {path for one in told for path in one.paths} == COMMANDS.keys()
-    assert wrong(told) == []
+    result = table_of_commands(README)
+    assert {path for one in result for path in one.paths} == COMMANDS.keys()
+    assert wrong(result) == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=page_name)
@@ -201,17 +201,17 @@ def keys() -> dict[str, str]:
 def told_keys(text: str = CONFIGURATION) -> dict[str, str]:
     """The same from the tables of the section Keys; the first cell of a head says what its keys are below."""
     section = text.partition("\n## Keys\n")[2].partition("\n## ")[0]
-    found: dict[str, str] = {}
+    result: dict[str, str] = {}
     for table in re.findall(r"(?:^\|.+\|\n)+", section, re.MULTILINE):
         head, _, *rows = ([cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines())
         if head[1:2] != ["default"]:
             continue
         for name, preset, *_ in rows:
-            found |= {f"{head[0]}.{one}".replace("`", "").removeprefix("key."): preset for one in name.split(", ")}
-    return found
+            result |= {f"{head[0]}.{one}".replace("`", "").removeprefix("key."): preset for one in name.split(", ")}
+    return result
 
 
-def test_every_key_of_the_configuration_is_told_with_its_default() -> None:
+def test_every_key_of_the_configuration_is_documented_with_its_default() -> None:
     assert told_keys() == keys()
 
 

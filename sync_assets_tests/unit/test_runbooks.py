@@ -49,5 +49,5 @@ def test_each_other_kind_of_incident_has_one() -> None:
 
 
 @pytest.mark.parametrize("alarm", PARTS)
-def test_each_says_what_it_means_where_to_look_and_what_to_do(alarm: str) -> None:
+def test_each_runbook_has_meaning_place_and_remedy(alarm: str) -> None:
     assert re.findall(r"^- \*\*(\w+)\*\*: \S", PARTS[alarm], re.MULTILINE) == ["Means", "Look", "Do"]

@@ -51,10 +51,10 @@ def tracked() -> list[str]:
     """Files that are in the repository or about to be."""
     asked = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
     try:
-        told = subprocess.run(asked, cwd=ROOT, capture_output=True, check=True, timeout=30).stdout
+        completed = subprocess.run(asked, cwd=ROOT, capture_output=True, check=True, timeout=30).stdout
     except (OSError, subprocess.CalledProcessError):
         pytest.skip("this is no working copy of the repository")
-    return [name for name in told.decode().split("\0") if name and (ROOT / name).is_file()]
+    return [name for name in completed.decode().split("\0") if name and (ROOT / name).is_file()]
 
 
 def suspicious() -> list[str]:
@@ -64,19 +64,19 @@ def suspicious() -> list[str]:
         "the address of a package registry": PATTERNS["the address of a package registry"].replace(r"\S", r"(?:\S|$)"),
     }
     asked = ["git", "grep", "--untracked", "-lzP", *(word for pattern in lines.values() for word in ("-e", pattern))]
-    told = subprocess.run(asked, cwd=ROOT, capture_output=True, check=False, timeout=60)
-    assert told.returncode in (0, 1), told.stderr
-    return [name for name in told.stdout.decode().split("\0") if name]
+    completed = subprocess.run(asked, cwd=ROOT, capture_output=True, check=False, timeout=60)
+    assert completed.returncode in (0, 1), completed.stderr
+    return [name for name in completed.stdout.decode().split("\0") if name]
 
 
 def found_in(text: str) -> list[str]:
     return [what for what, pattern in PATTERNS.items() if re.search(pattern, text)]
 
 
-def test_no_file_holds_what_is_secret_or_one_machine_s_own() -> None:
+def test_no_file_holds_a_secret_or_a_path_of_a_machine() -> None:
     assert "README.md" in tracked()
-    found = {name: what for name in suspicious() if (what := found_in((ROOT / name).read_text("utf-8", "replace")))}
-    assert found == {}
+    result = {name: what for name in suspicious() if (what := found_in((ROOT / name).read_text("utf-8", "replace")))}
+    assert result == {}
 
 
 def test_no_file_is_one_that_does_not_belong_here() -> None:
@@ -84,7 +84,7 @@ def test_no_file_is_one_that_does_not_belong_here() -> None:
 
 
 @pytest.mark.parametrize("what", PATTERNS)
-def test_what_is_looked_for_would_be_found(what: str) -> None:
+def test_each_forbidden_text_would_be_noticed(what: str) -> None:
     assert what in found_in(f"x = '{''.join(EXAMPLES[what])}'")
     assert found_in(" ".join(EXAMPLES[what])) == []
 

@@ -30,9 +30,9 @@ def main(url: str, bodies: str, seconds: str, threads: str) -> None:
                     body = next(records, None)
                 if body is None:
                     break
-                said = session.post(address, data=body, headers=headers, timeout=60)
-                said.raise_for_status()
-                assert said.json()["PKey"]
+                result = session.post(address, data=body, headers=headers, timeout=60)
+                result.raise_for_status()
+                assert result.json()["PKey"]
                 sent += 1
         return sent
 

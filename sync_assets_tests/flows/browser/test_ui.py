@@ -52,7 +52,7 @@ def test_an_asset_page_leads_to_the_records_in_both_systems(ui: Ui, synchronised
         ui.page.locator(f'a[href="{url}"]').first.wait_for()
 
 
-def test_a_check_that_fails_says_how_many_why_and_what_to_do_and_nothing_of_the_record(ui: Ui) -> None:
+def test_a_failed_check_gives_number_cause_and_remedy_and_no_value_of_a_record(ui: Ui) -> None:
     ui.open("/assets/campaign/profile?view=checks&checkDetail=no_record_is_rejected")
     ui.reads("Failed")
     ui.reads("Records that are rejected: 1 of 20", "sync-assets rejects contact", "put them right in", exact=False)
@@ -61,7 +61,7 @@ def test_a_check_that_fails_says_how_many_why_and_what_to_do_and_nothing_of_the_
 
 
 @night
-def test_the_runs_page_tells_which_tables_and_which_day_a_run_was_about(ui: Ui) -> None:
+def test_the_runs_page_shows_tables_and_day_of_a_run(ui: Ui) -> None:
     ui.open("/runs")
     for table in ("contact", "new_order", "new_orderline"):
         ui.reads(f"sync/table: {table}")

@@ -48,18 +48,18 @@ def command_exists(command: Sequence[str]) -> None:
     words = [
         word for at, word in enumerate(command) if not word.startswith("-") and not command[at - 1].startswith("-")
     ]
-    told = _help(*words)
+    result = _help(*words)
     for option in (word for word in command if word.startswith("--")):
-        assert re.search(rf"{option}\b", told), f"{' '.join(words)} knows no {option}"
+        assert re.search(rf"{option}\b", result), f"{' '.join(words)} knows no {option}"
 
 
 def _help(program: str, *words: str) -> str:
     """Return the help of a command, by its entry point in this process: an interpreter imports Dagster for seconds."""
     assert Path(sys.executable).with_name(program).is_file()
     [script] = entry_points(group="console_scripts", name=program)
-    with pytest.MonkeyPatch.context() as patch, redirect_stdout(StringIO()) as told:
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(StringIO()) as result:
         patch.setattr(sys, "argv", [program, *words, "--help"])
         with pytest.raises(SystemExit) as ended:
             sys.exit(script.load()())
     assert not ended.value.code
-    return told.getvalue()
+    return result.getvalue()

@@ -71,13 +71,13 @@ class Services:
 
     def environment(self, service: str) -> dict[str, str]:
         """Of a service, as Compose makes it, with this machine's addresses and folders."""
-        told = {name: self._filled(value) for name, value in SERVICES[service]["environment"].items()}
-        told |= self._given if "env_file" in SERVICES[service] else {}
-        if url := told.get("SYNC_ASSETS_LEDGER_URL"):
-            told["SYNC_ASSETS_LEDGER_URL"] = url.replace("@postgres/", "@/")
+        result = {name: self._filled(value) for name, value in SERVICES[service]["environment"].items()}
+        result |= self._given if "env_file" in SERVICES[service] else {}
+        if url := result.get("SYNC_ASSETS_LEDGER_URL"):
+            result["SYNC_ASSETS_LEDGER_URL"] = url.replace("@postgres/", "@/")
         here = {"DAGSTER_PG_HOST": "", "PGHOST": self._postgres, "NO_PROXY": "*"}
         other = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
-        return {**other, **told, **here, "DAGSTER_HOME": str(self.home), "PYTHONWARNINGS": "ignore"}
+        return {**other, **result, **here, "DAGSTER_HOME": str(self.home), "PYTHONWARNINGS": "ignore"}
 
     def _filled(self, value: str) -> str:
         for name, password in self._passwords.items():

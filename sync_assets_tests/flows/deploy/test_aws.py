@@ -104,7 +104,7 @@ def test_each_has_a_read_only_root_no_capabilities_limits_and_an_image_by_digest
     assert volumes == set(json.loads(declared))  # else they belong to root
 
 
-def test_a_run_has_what_the_code_location_has() -> None:
+def test_a_run_has_the_settings_of_the_code_location() -> None:
     assert given(CONTAINERS["run"]) == given(CONTAINERS["code"]) - {"SYNC_ASSETS_AUTOSTART"}
 
 
@@ -220,7 +220,7 @@ def test_the_firewall_drops_all_but_tls_to_listed_names_and_ssh_to_the_sftps_net
     assert (ssh["Header"]["Destination"], ssh["Header"]["DestinationPort"]) == ({"Ref": "SftpNetwork"}, "22")
 
 
-def test_the_firewall_lets_the_tasks_reach_what_their_roles_let_them_ask() -> None:
+def test_the_firewall_lets_the_tasks_reach_the_services_of_their_roles() -> None:
     roles = "".join(allowed(name) for name, one in RESOURCES.items() if one["Type"] == "AWS::IAM::Role")
     asked = set(re.findall(r'"(\w+):[A-Z]\w+"', roles)) - {"iam", "kms"}  # AWS itself asks these two
     assert asked == {"ecs", "ec2", "logs", "secretsmanager", "s3"}

@@ -96,11 +96,11 @@ def release(aws: Any, tmp_path: Path) -> Release:
 
 def tasks(ecs: Any) -> dict[str, str]:
     """The newest task definition of each service and of runs, with its revision. Services refer to them."""
-    found = {
+    result = {
         name: ecs.describe_task_definition(taskDefinition=f"sync-assets-{name}")
         for name in ("web", "daemon", "code", "run")
     }
-    return {name: one["taskDefinition"]["taskDefinitionArn"] for name, one in found.items()}
+    return {name: one["taskDefinition"]["taskDefinitionArn"] for name, one in result.items()}
 
 
 @pytest.mark.slow  # moto makes each resource of the stacks
@@ -146,10 +146,10 @@ class Metadata(BaseHTTPRequestHandler):
     task = ""
 
     def do_GET(self) -> None:
-        told = {"Cluster": "sync-assets", "TaskARN": self.task} if self.path.endswith("/task") else {"Name": "daemon"}
+        result = {"Cluster": "sync-assets", "TaskARN": self.task} if self.path.endswith("/task") else {"Name": "daemon"}
         self.send_response(200)
         self.end_headers()
-        self.wfile.write(json.dumps(told).encode())
+        self.wfile.write(json.dumps(result).encode())
 
     def log_message(self, format: str, *_: object) -> None: ...
 

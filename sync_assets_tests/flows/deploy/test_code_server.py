@@ -199,9 +199,9 @@ def test_a_run_that_the_queue_would_refuse_is_not_started_past_it(ours: CodeServ
 def test_a_caller_cannot_stop_the_server_or_read_its_files(ours: CodeServer) -> None:
     (ours.home / "secret.ipynb").write_text("{}")
     for call in (ours.client.shutdown_server, lambda: ours.client.external_notebook_data("secret.ipynb")):
-        with pytest.raises(Exception, match="PERMISSION_DENIED") as told:
+        with pytest.raises(Exception, match="PERMISSION_DENIED") as raised:
             call()
-        assert "neither web server nor daemon" in f"{told.value} {told.value.__cause__}"
+        assert "neither web server nor daemon" in f"{raised.value} {raised.value.__cause__}"
     cancelled = ours.client.cancel_execution(CancelExecutionRequest(run_id="another"))
     assert "CancelExecutionResult" in cancelled
     assert ours.serves()

@@ -24,7 +24,7 @@ WANTED = re.compile(r"\$\{(\w+)(?::\?[^}]*)?\}")
 
 def filled(text: str) -> str:
     """As compose fills it in."""
-    return WANTED.sub(lambda found: PASSWORDS[found[1]], text)
+    return WANTED.sub(lambda result: PASSWORDS[result[1]], text)
 
 
 def test_there_are_the_five_services_and_every_variable_is_explained() -> None:
@@ -89,17 +89,17 @@ def test_the_code_location_has_no_port_and_the_socket_is_in_a_volume_of_web_serv
     assert "--port" not in command
     [server] = read(DEPLOY / "compose" / "workspace.yaml")["load_from"]
     assert server["grpc_server"]["socket"] == command[command.index("--socket") + 1]
-    having = {name for name, told in SERVICES.items() if any(one.startswith("socket:") for one in told["volumes"])}
+    having = {name for name, entry in SERVICES.items() if any(one.startswith("socket:") for one in entry["volumes"])}
     assert having == {"code", "web", "daemon"}
 
 
 def test_only_the_proxy_has_a_way_out_and_the_code_location_reaches_nothing_but_it_and_the_database() -> None:
-    networks: dict[str, dict[str, Any]] = {name: told or {} for name, told in COMPOSE["networks"].items()}
+    networks: dict[str, dict[str, Any]] = {name: entry or {} for name, entry in COMPOSE["networks"].items()}
     masquerade = "com.docker.network.bridge.enable_ip_masquerade"
     open_ = {
         name
-        for name, told in networks.items()
-        if not told.get("internal") and told.get("driver_opts", {}).get(masquerade) != "false"
+        for name, entry in networks.items()
+        if not entry.get("internal") and entry.get("driver_opts", {}).get(masquerade) != "false"
     }
     assert {name for name, service in SERVICES.items() if open_ & {*service["networks"]}} == {"egress"}
     isolated = {"com.docker.network.bridge.gateway_mode_ipv4": "isolated"}  # else services of the host are reached
@@ -127,7 +127,7 @@ def test_the_proxys_image_is_slim_not_root_and_holds_no_more_than_the_script() -
     assert instructions["COPY"][:-1] == yaml.safe_load(instructions["ENTRYPOINT"][0]) == ["egress.sh"]
 
 
-def test_what_is_mounted_is_there_or_is_yours_to_make() -> None:
+def test_each_mounted_file_exists_or_is_documented_as_the_users() -> None:
     for service in SERVICES.values():
         for mount in service["volumes"]:
             source = mount.partition(":")[0]
@@ -136,15 +136,15 @@ def test_what_is_mounted_is_there_or_is_yours_to_make() -> None:
     assert (DEPLOY / OURS["code"]["build"]["context"]).resolve() == ROOT
 
 
-def test_all_that_the_code_location_needs_is_said_or_explained() -> None:
+def test_each_variable_of_the_code_location_is_set_or_explained() -> None:
     """What the program itself reads: nothing is missing but what `sync_assets.env` brings."""
     given = OURS["code"]["environment"]
     settings = Settings.from_environment({"SYNC_ASSETS_LEDGER_URL": filled(given["SYNC_ASSETS_LEDGER_URL"])})
     assert not settings.ledger_in_sqlite
     for system in (settings.d365, settings.campaign, settings.sftp):
-        with pytest.raises(Exception, match="is not set") as told:
+        with pytest.raises(Exception, match="is not set") as raised:
             system()
-        assert set(re.findall(r"([A-Z][A-Z0-9_]+) is not set", str(told.value))) <= explained()
+        assert set(re.findall(r"([A-Z][A-Z0-9_]+) is not set", str(raised.value))) <= explained()
 
 
 # Against a real PostgreSQL, whose databases its script has made

@@ -50,11 +50,11 @@ def services(
 ) -> Iterator[Services]:
     """All of them, with the sensors on. Without namespaces the processes share this machine's."""
     given = program.env | {"SYNC_ASSETS_AUTOSTART": "1"}
-    with made_databases(postgres) as found:
-        made = Services(program.home / "dagster_home", PASSWORDS, found["PGHOST"], given, namespaces=request.param)
+    with made_databases(postgres) as result:
+        made = Services(program.home / "dagster_home", PASSWORDS, result["PGHOST"], given, namespaces=request.param)
         for name in ("DAGSTER_PG_HOST", "DAGSTER_PG_PORT", "DAGSTER_PG_DB", "DAGSTER_PG_USER", "DAGSTER_PG_PASSWORD"):
             monkeypatch.setenv(name, made.environment("daemon")[name])
-        monkeypatch.setenv("PGHOST", found["PGHOST"])
+        monkeypatch.setenv("PGHOST", result["PGHOST"])
         with running(made):
             yield made
 

@@ -124,7 +124,7 @@ def test_sftp_passes_if_host_and_port_are_on_the_list(egress: Egress, tmp_path: 
 @pytest.mark.parametrize(
     "hosts", ["https://org.example", "org.example/x", "org.example:", "a:b:c", "x\nhttp_access", "*"]
 )
-def test_what_is_no_host_is_named_and_nothing_starts(hosts: str) -> None:
+def test_a_value_that_is_no_host_is_named_and_nothing_starts(hosts: str) -> None:
     done = subprocess.run([SCRIPT], env=environment(hosts, 1), capture_output=True, text=True, check=False, timeout=20)
     assert done.returncode == 1
     assert "EGRESS_HOSTS" in done.stderr

@@ -55,7 +55,7 @@ def last(instruction: str) -> list[str]:
     return [arguments for name, *arguments in INSTRUCTIONS if name == instruction][-1]
 
 
-def test_what_is_copied_is_there_and_nothing_else_gets_near_the_image() -> None:
+def test_copied_files_exist_and_no_other_file_gets_into_the_build() -> None:
     assert [source for source in COPIED if not (ROOT / source).exists()] == []
     assert IGNORED[0] == "*"
     assert sorted(LET_THROUGH) == sorted(COPIED)
@@ -91,7 +91,7 @@ def test_the_versions_in_it_are_those_that_were_tested_and_no_source_package_is_
             assert wanted.specifier.contains(versions[canonicalize_name(wanted.name)]), text
 
 
-def test_its_build_asks_a_registry_for_nothing_but_what_has_a_hash() -> None:
+def test_its_build_downloads_hashed_packages_only() -> None:
     installs = [
         set(words) for name, *words in INSTRUCTIONS if name == "RUN" and "install" in words and "pip" in str(words)
     ]
@@ -158,16 +158,16 @@ def test_a_secret_beside_its_file_is_left_for_the_program_to_refuse() -> None:
     assert {"D365_CLIENT_SECRET=hunter2", "D365_CLIENT_SECRET_FILE=/etc/secret"} <= set(done.stdout.splitlines())
 
 
-def test_nobody_else_reads_what_the_program_creates_and_it_leaves_no_core_dump() -> None:
+def test_created_files_are_private_and_no_core_dump_is_written() -> None:
     assert start("sh", "-c", "umask; ulimit -c; ulimit -Hc").stdout.split() == ["0077", "0", "0"]
 
 
-def test_without_a_text_nothing_is_written_and_what_is_named_stays() -> None:
+def test_without_a_text_nothing_is_written_and_named_files_stay() -> None:
     names = dict.fromkeys(FILES, "/etc/sync_assets/mine")
     done = start("env", **names, CAMPAIGN_SFTP_PRIVATE_KEY_TEXT="")
-    found = dict(line.split("=", 1) for line in done.stdout.splitlines())
-    assert {name: found[name] for name in FILES} == names
-    assert "folder" not in found
+    result = dict(line.split("=", 1) for line in done.stdout.splitlines())
+    assert {name: result[name] for name in FILES} == names
+    assert "folder" not in result
 
 
 def test_the_command_takes_its_place_and_gives_the_exit_status() -> None:

@@ -41,10 +41,11 @@ def test_postgresql_is_asked_by_the_driver_that_dagster_brings(file: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("mode", "told"), [("verify-full", "certificate verify failed"), ("require", "EOF detected|closed the connection")]
+    ("mode", "message"),
+    [("verify-full", "certificate verify failed"), ("require", "EOF detected|closed the connection")],
 )
 def test_on_aws_a_server_that_is_not_dagsters_database_gets_no_password(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str, told: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str, message: str
 ) -> None:
     """`require` encrypts without verification: it shows that the impostor would hear a password."""
     import psycopg2
@@ -62,7 +63,7 @@ def test_on_aws_a_server_that_is_not_dagsters_database_gets_no_password(
     config = read(ECS)["storage"]["postgres"]["postgres_db"]
     values = {key: os.environ[value["env"]] if "env" in value else value for key, value in config.items()}
     values |= {"port": impostor.port, "params": config["params"] | ({} if mode == "verify-full" else {"sslmode": mode})}
-    with pytest.raises(psycopg2.OperationalError, match=told):
+    with pytest.raises(psycopg2.OperationalError, match=message):
         psycopg2.connect(pg_url_from_config({"postgres_db": values}).replace("+psycopg2", ""))
     impostor.close()
     assert (b"hunter2" in impostor.heard) == (mode == "require")
@@ -115,7 +116,7 @@ def test_every_variable_is_explained(file: Path) -> None:
 
 
 @every_instance
-def test_it_tells_nobody_asks_for_no_address_and_keeps_watch(file: Path) -> None:
+def test_it_sends_no_usage_data_asks_for_no_address_and_runs_the_sensors(file: Path) -> None:
     document = read(file)
     off = {name: document[name]["enabled"] for name in ("telemetry", "nux")}
     on = {name: document[name]["enabled"] for name in ("freshness", "run_monitoring")}
@@ -157,6 +158,6 @@ def test_the_workspace_names_the_code_location_of_the_contract(monkeypatch: pyte
     file = DEPLOY / "workspace.yaml"
     monkeypatch.setenv("DAGSTER_CODE_LOCATION_HOST", "code")
     [origin] = WorkspaceFileTarget([str(file)]).create_origins()
-    told: Any = origin
-    assert (told.location_name, told.host, told.port) == ("sync_assets.definitions", "code", 4000)
+    result: Any = origin
+    assert (result.location_name, result.host, result.port) == ("sync_assets.definitions", "code", 4000)
     assert variables(read(file)) <= explained()

@@ -62,41 +62,41 @@ def change(program: Program, ids: list[str], **values: Any) -> None:
     program.sandbox.admin.post("/campaign/change", {"resource": "profile", "keys": ids, "set": values})
 
 
-def test_what_campaign_rewrote_by_itself_is_no_drift(only_read: Program) -> None:
+def test_a_value_that_campaign_rewrote_by_itself_is_no_drift(only_read: Program) -> None:
     sent = {row["contactid"]: row["lastname"] for row in only_read.sandbox.admin.dump_d365()}
     held = {id_: profile["lastName"] for id_, profile in only_read.profiles().items()}
     assert any(name != held[id_] for id_, name in sent.items())  # smartCase was at work
-    found = look(only_read)
-    assert found == Drift(sampled=N, compared=N)
+    result = look(only_read)
+    assert result == Drift(sampled=N, compared=N)
 
 
-def test_what_somebody_changed_is_named_by_attribute_and_id(program: Program) -> None:
+def test_a_changed_record_is_named_by_attribute_and_id(program: Program) -> None:
     one, other, third, gone, *_ = sorted(program.profiles())
     change(program, [one, other], email="somebody@else.example")
     change(program, [other], location={"city": "Elsewhere"})
     change(program, [third], phone="", birthDate="1900-01-01")  # the date is sent on first load only
     program.sandbox.admin.post("/campaign/delete", {"resource": "profile", "keys": [gone]})
-    found = look(program)
+    result = look(program)
     had_phone = [row["contactid"] for row in program.sandbox.admin.dump_d365() if row["telephone1"]]
     expected = {"email": [one, other], "location.city": [other]} | ({"phone": [third]} if third in had_phone else {})
-    assert found.differing == expected
-    assert found.missing == [gone]
-    assert (found.sampled, found.compared) == (N, N)
+    assert result.differing == expected
+    assert result.missing == [gone]
+    assert (result.sampled, result.compared) == (N, N)
 
 
-def test_what_has_not_been_sent_yet_is_not_compared(program: Program) -> None:
+def test_records_that_were_not_sent_yet_are_not_compared(program: Program) -> None:
     changed = program.sandbox.admin.change("contact", 3, jobtitle="Not sent yet")
     removed = next(id_ for id_ in sorted(program.profiles()) if id_ not in changed)
     program.sandbox.admin.delete("contact", [removed])
-    found = look(program)
-    assert found == Drift(sampled=N, compared=N - 4, moved=4)
+    result = look(program)
+    assert result == Drift(sampled=N, compared=N - 4, moved=4)
 
 
 def test_each_read_is_counted_and_the_sample_has_its_size(only_read: Program, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sync_assets.audit.drift.SAMPLE", 20)
     before, since = calls_today(only_read), only_read.sandbox.admin.last()
-    found = look(only_read)
-    assert (found.sampled, found.compared) == (20, 20)
+    result = look(only_read)
+    assert (result.sampled, result.compared) == (20, 20)
     assert calls_today(only_read) - before == {"read": 20}
     requests = [
         entry["path"] for entry in only_read.sandbox.admin.journal("campaign", since) if entry["method"] == "GET"
@@ -106,8 +106,8 @@ def test_each_read_is_counted_and_the_sample_has_its_size(only_read: Program, mo
 
 def test_the_days_budget_of_engine_calls_holds_for_the_sample_too(only_read: Program) -> None:
     only_read.guardrails = {"engine_calls_per_day": calls_today(only_read).total() + 7}
-    found = look(only_read)
-    assert (found.compared, found.kept_back) == (7, N - 7)
+    result = look(only_read)
+    assert (result.compared, result.kept_back) == (7, N - 7)
     assert look(only_read) == Drift(sampled=N, kept_back=N)
 
 
@@ -122,7 +122,7 @@ def test_nothing_is_asked_for_an_empty_ledger(sandbox_factory: SandboxFactory, t
     assert program.sandbox.admin.journal("d365") == []
 
 
-def test_a_campaign_that_lets_nobody_in_is_an_error_and_no_drift(only_read: Program) -> None:
+def test_a_campaign_that_refuses_the_sign_in_is_an_error_and_no_drift(only_read: Program) -> None:
     only_read.more["CAMPAIGN_CLIENT_SECRET"] = "wrong"
     with pytest.raises(SignInRefused):
         look(only_read)

@@ -18,10 +18,10 @@ def test_no_module_of_the_current_folder_is_run(tmp_path: Path, monkeypatch: pyt
     monkeypatch.chdir(tmp_path)
     with demo._scene(contacts=1) as environment:
         assert environment["D365_URL"].startswith("https://localhost:")
-        found = subprocess.run(
+        completed = subprocess.run(
             [*demo.PYTHON, "dagster", "--version"], capture_output=True, check=False, timeout=60, text=True
         )
-    assert found.returncode == 0, found.stderr
+    assert completed.returncode == 0, completed.stderr
     assert not (tmp_path / "ran").exists()
 
 
@@ -42,7 +42,7 @@ def test_the_sandbox_gets_neither_our_secrets_nor_the_terminals_ctrl_c_and_leave
     assert b"hush" not in given
 
 
-def test_what_a_sync_creates_can_be_read_by_its_owner_only(sandbox: SandboxProcess, tmp_path: Path) -> None:
+def test_files_of_a_sync_can_be_read_by_their_owner_only(sandbox: SandboxProcess, tmp_path: Path) -> None:
     """Also by a shell whose umask lets everybody read."""
     home = tmp_path / ".dagster"
     others = {name: value for name, value in sandbox.environment.items() if name != "DAGSTER_HOME"}

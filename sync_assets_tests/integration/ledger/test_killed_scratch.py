@@ -45,14 +45,14 @@ def test_one_that_is_killed_leaves_nothing_anywhere(real: Real, temporary: Path)
 def temporary_tables(url: str) -> list[str]:
     """Of all connections to the PostgreSQL server. It drops those of one that is gone a moment later."""
     find = "SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname ~ '^pg_temp'"
-    engine, found = sa.create_engine(url), list[str]()
+    engine, result = sa.create_engine(url), list[str]()
     try:
         for _ in range(50):
             with engine.connect() as connection:
-                if not (found := list(connection.exec_driver_sql(find).scalars())):
+                if not (result := list(connection.exec_driver_sql(find).scalars())):
                     return []
             time.sleep(0.1)
-        return found
+        return result
     finally:
         engine.dispose()
 

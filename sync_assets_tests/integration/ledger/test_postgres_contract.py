@@ -11,7 +11,7 @@ import pytest
 
 from sync_assets_tests.unit.ledger.records.test_acknowledged_links import (
     test_an_update_under_way_that_left_the_link_out_does_not_acknowledge_it,
-    test_the_links_that_campaigns_records_hold_are_told_by_id,
+    test_the_links_of_campaigns_records_are_listed_by_id,
 )
 from sync_assets_tests.unit.ledger.records.test_blocked_records import (
     test_a_child_is_listed_with_its_parent_until_that_is_acknowledged,
@@ -24,14 +24,14 @@ from sync_assets_tests.unit.ledger.records.test_captures import (
     test_columns_may_come_in_any_order_and_wholly_null_ones_without_a_type,
 )
 from sync_assets_tests.unit.ledger.records.test_claims import (
+    test_a_record_acknowledged_after_a_lost_answer_is_sent_once_more_at_its_horizon,
     test_records_whose_requests_failed_come_behind_all_others,
     test_the_last_request_of_a_dead_worker_may_take_effect_until_its_horizon,
-    test_what_is_acknowledged_after_a_lost_answer_is_sent_once_more_at_its_horizon,
 )
 from sync_assets_tests.unit.ledger.records.test_deletions import (
     test_an_approval_holds_for_children_that_came_since_as_far_as_the_guard_lets_them,
     test_changes_after_a_full_read_compare_with_nothing,
-    test_orphans_that_campaign_keeps_are_told_and_stop_no_deletion,
+    test_orphans_that_campaign_keeps_are_reported_and_stop_no_deletion,
 )
 from sync_assets_tests.unit.ledger.records.test_dependency_status import (
     delayed,
@@ -43,25 +43,25 @@ from sync_assets_tests.unit.ledger.records.test_hold_records import (
     test_records_that_the_ledger_does_not_know_are_held_when_they_come,
 )
 from sync_assets_tests.unit.ledger.records.test_privacy_holds import (
+    test_a_rejected_record_is_held_and_cannot_be_retried,
     test_a_withdrawn_row_is_not_sent_after_its_release,
     test_holds_and_captures_in_threads_end_with_all_children_held,
-    test_what_campaign_refused_is_held_and_cannot_be_retried,
 )
 from sync_assets_tests.unit.ledger.records.test_rebuilds import (
+    test_a_killed_rebuild_leaves_known_records_known,
     test_a_list_before_a_first_load_goes_on_once_all_rows_were_captured,
-    test_a_rebuild_that_was_killed_brings_no_doubt_where_it_is_known_what_campaign_holds,
     test_ids_that_the_ledger_does_not_know_are_counted_and_left_alone,
 )
 from sync_assets_tests.unit.ledger.records.test_replays import (
     TestFieldsThatAreNotUpdated,
-    test_a_capture_is_wanted_for_a_replay_and_for_deletions_that_somebody_approved,
+    test_a_capture_is_due_for_a_replay_and_for_approved_deletions,
     test_a_page_that_another_capture_has_read_meanwhile_does_not_count,
     test_a_replay_stands_until_its_last_page_is_in,
 )
 from sync_assets_tests.unit.ledger.records.test_targets import (
     sent,
     test_another_target_fails_exactly_if_a_record_was_sent_to_the_former_one,
-    test_what_was_found_about_the_new_resource_is_found_out_again,
+    test_findings_about_the_new_resource_are_made_again,
 )
 from sync_assets_tests.unit.ledger.repositories.test_adobe_migration import test_nothing_is_done_once_it_begins_anew
 from sync_assets_tests.unit.ledger.repositories.test_call_limits import (
@@ -75,28 +75,28 @@ from sync_assets_tests.unit.ledger.repositories.test_dialect_findings import (
     test_findings_are_forgotten_one_by_one_or_all_of_a_resource,
 )
 from sync_assets_tests.unit.ledger.repositories.test_maintenance import (
-    test_it_begins_once_and_says_since_when,
+    test_a_reader_that_lost_the_feed_ends_at_the_next_page,
+    test_it_begins_once_and_shows_its_beginning,
     test_types_are_remembered_by_table_until_others_are_noted_or_its_maintenance_ends,
-    test_who_holds_the_feed_when_it_begins_is_told_at_the_next_page,
 )
 from sync_assets_tests.unit.ledger.repositories.test_mapping_changes import (
     test_two_that_take_turns_are_noticed_before_the_third_round,
 )
 from sync_assets_tests.unit.ledger.repositories.test_opt_out_decisions import (
+    test_a_claim_is_in_flight_for_a_hold_until_its_outcome_is_stored,
     test_a_decision_is_stored_with_the_opt_out_that_it_changes_and_not_without,
+    test_a_refused_opt_out_is_a_reject_until_its_retry,
     test_an_opt_out_is_captured_if_its_profile_may_exist_and_no_record_carries_it,
     test_decisions_are_found_by_contact_and_by_partition_the_last_one_first,
+    test_due_opt_outs_are_read_by_an_index,
     test_rejected_rows_of_a_file_replace_the_earlier_ones_and_are_pruned_by_age,
-    test_what_is_claimed_is_in_flight_for_a_hold_until_its_outcome_is_stored,
-    test_what_is_due_is_found_by_its_index,
-    test_what_was_refused_stands_as_a_reject_until_it_is_retried,
 )
 from sync_assets_tests.unit.ledger.repositories.test_opt_out_files import (
     test_a_file_that_is_done_stays_done,
     test_a_file_that_is_still_written_is_another_one_at_each_look,
     test_notes_are_no_files,
 )
-from sync_assets_tests.unit.ledger.repositories.test_opt_outs import test_what_is_left_is_counted_by_what_is_to_be_done
+from sync_assets_tests.unit.ledger.repositories.test_opt_outs import test_open_opt_outs_are_counted_by_their_next_step
 from sync_assets_tests.unit.ledger.repositories.test_opt_outs_of_new_profiles import (
     test_a_new_profile_is_made_with_opt_outs_and_with_nothing_that_is_none,
 )
@@ -111,9 +111,9 @@ from sync_assets_tests.unit.ledger.repositories.test_reports import (
     test_acknowledged_hashes_are_those_of_settled_records,
     test_engine_calls_of_several_days_are_by_day_and_kind,
     test_engine_calls_of_several_days_are_summed_by_table_and_kind,
+    test_pending_records_are_counted_by_operation,
     test_rejects_are_listed_by_table_in_the_order_in_which_they_came,
     test_the_oldest_pending_change,
-    test_what_is_pending_is_told_by_what_it_takes,
 )
 from sync_assets_tests.unit.ledger.repositories.test_runs import (
     test_a_run_that_never_gave_a_sign_of_life_is_given_up_before_it_can,
@@ -122,7 +122,7 @@ from sync_assets_tests.unit.ledger.repositories.test_runs import (
     test_the_first_day_of_a_table_is_that_of_its_first_capture_even_without_rows,
 )
 from sync_assets_tests.unit.ledger.repositories.test_sessions import (
-    test_a_session_that_is_storing_something_does_not_expire,
+    test_a_session_that_is_storing_does_not_expire,
     test_the_number_of_the_ledger_rises_with_sessions_renewals_and_claims,
 )
 from sync_assets_tests.unit.ledger.repositories.test_stored_records import (
@@ -143,21 +143,21 @@ from sync_assets_tests.unit.ledger.test_opening import (
 )
 from sync_assets_tests.unit.ledger.test_orphans import (
     test_a_record_is_orphaned_since_it_first_was,
-    test_what_is_orphaned_is_counted_apart_and_waits_for_nothing,
+    test_orphaned_records_are_counted_apart_and_do_not_wait,
 )
 from sync_assets_tests.unit.ledger.test_scratch import (
     test_a_current_ledger_that_is_only_read_is_not_copied_and_stays_as_it_is,
 )
 from sync_assets_tests.unit.ledger.test_settle import (
+    test_a_rejection_keeps_reason_and_payload,
     test_later_waits_for_its_time,
-    test_refused_fails_the_record_with_the_reason_and_keeps_what_to_send,
 )
 from sync_assets_tests.unit.ledger.test_stuck_children import (
-    test_what_a_child_in_doubt_waits_for_is_its_new_parent_alone,
-    test_what_campaign_refuses_of_a_row_that_the_transform_refuses_is_not_sent_again_by_itself,
+    test_a_child_in_doubt_waits_for_its_new_parent_alone,
+    test_a_request_that_campaign_refused_for_an_invalid_row_is_not_sent_again_by_itself,
 )
 from sync_assets_tests.unit.ledger.test_unread import (
-    test_a_row_from_which_something_would_follow_is_not_known,
+    test_a_row_that_needs_a_write_does_not_count_as_unchanged,
     test_the_hash_is_that_of_the_row_as_it_came_last,
 )
 

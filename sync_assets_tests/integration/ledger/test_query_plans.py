@@ -169,7 +169,7 @@ def statements(ledger: Ledger, operation: Callable[[], object], table: str = "sy
 def reads_all_records(kind: str, plan: list[str]) -> bool:
     if kind == "sqlite":
         return any(line.split(" USING")[0] in ("SCAN sync_record", "SCAN r", "SCAN parent") for line in plan)
-    return any(found for found in _postgres_full_reads(plan))
+    return any(result for result in _postgres_full_reads(plan))
 
 
 def _postgres_full_reads(plan: list[str]) -> Iterator[str]:

@@ -50,8 +50,8 @@ def compare(program: Program) -> Parity:
 def test_after_a_sync_all_agree_and_it_costs_a_read_each(synced: Synced, direction: ActiveDirection) -> None:
     program = synced(direction)
     before, since = program.sandbox.admin.engine_calls()["read"], program.sandbox.admin.last()
-    found = compare(program)
-    assert found == Parity(contacts=N, compared=2 * N)
+    result = compare(program)
+    assert result == Parity(contacts=N, compared=2 * N)
     assert program.sandbox.admin.engine_calls()["read"] - before == N
     with closing(program.runtime()) as runtime:
         assert runtime.ledger.reports.engine_calls(datetime.now(UTC).date())["read"] >= N
@@ -65,9 +65,9 @@ def test_an_opt_out_in_campaign_that_no_file_brought_is_found_once_it_is_too_old
     now = datetime.now(UTC)
     set_campaign(program, young, now - HOUR, blackListPhone=True)
     set_campaign(program, old, now - 26 * HOUR, blackListEmail=True)
-    found = compare(program)
-    assert found.differing == {"blackListEmail": [old]}
-    assert (found.wrong, found.on_the_way) == (1, 1)
+    result = compare(program)
+    assert result.differing == {"blackListEmail": [old]}
+    assert (result.wrong, result.on_the_way) == (1, 1)
     set_campaign(program, young, blackListPhone=False)
     set_campaign(program, old, blackListEmail=False)
 
@@ -82,8 +82,8 @@ def test_from_d365_an_opt_out_that_campaign_lost_is_found_and_one_that_it_got_is
     assert compare(program).wrong == 0
     set_campaign(program, lost, blackListEmail=False)
     set_campaign(program, got, blackListEmail=True)
-    found = compare(program)
-    assert (found.wrong, found.on_the_way) == (0, 1)  # the change of Dynamics 365 is too young
+    result = compare(program)
+    assert (result.wrong, result.on_the_way) == (0, 1)  # the change of Dynamics 365 is too young
     monkeypatch.setattr("sync_assets.opt_out.parity.PUSHED_WITHIN", timedelta(0))
     assert compare(program).differing == {"blackListEmail": [lost]}
     set_d365(program, lost, donotemail=False)
@@ -91,7 +91,7 @@ def test_from_d365_an_opt_out_that_campaign_lost_is_found_and_one_that_it_got_is
     assert program.sync().status == 0
 
 
-def test_what_d365_refused_to_take_is_found_although_the_file_brought_it(synced: Synced) -> None:
+def test_an_opt_out_that_d365_refused_is_a_difference_although_the_file_brought_it(synced: Synced) -> None:
     """From Campaign alone, a change that Dynamics 365 took back itself is in order; one that it never took is not."""
     program = synced("campaign_to_d365")
     never, back, *_ = opted_in(program)
@@ -131,8 +131,8 @@ def test_the_days_budget_is_kept(synced: Synced) -> None:
         spent = runtime.calls_today
     program.guardrails = {"engine_calls_per_day": spent + 3}
     before = program.sandbox.admin.engine_calls()["read"]
-    found = compare(program)
-    assert (found.contacts, found.kept_back) == (3, N - 3)
+    result = compare(program)
+    assert (result.contacts, result.kept_back) == (3, N - 3)
     assert compare(program) == Parity(kept_back=N)
     assert program.sandbox.admin.engine_calls()["read"] - before == 3
     program.guardrails = {}

@@ -31,4 +31,4 @@ async def test_kill_9_at_any_moment_loses_nothing_and_doubles_nothing(bench: Ben
             break
         await asyncio.sleep(1)
     assert bench.counts().synced == 3000
-    assert all(len(found) == 1 for found in bench.profiles(payloads).values())
+    assert all(len(records) == 1 for records in bench.profiles(payloads).values())

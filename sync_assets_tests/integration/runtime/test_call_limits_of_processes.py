@@ -31,9 +31,9 @@ async def test_two_processes_together_keep_to_the_requests_in_flight(bench: Benc
     bench.capture(people(600))
     bench.admin.latency("campaign", 50)
     both = start_pushers(bench, ("one", "two"), concurrency=12)
-    told = ended(*both)
-    assert bench.counts().synced == 600, told
-    assert all(int(line.split()[0]) > 50 for line in told), told
+    result = ended(*both)
+    assert bench.counts().synced == 600, result
+    assert all(int(line.split()[0]) > 50 for line in result), result
     assert 10 <= most_in_flight(bench) <= 12
     assert bench.ledger.limits.workers() == []
 
@@ -56,9 +56,9 @@ async def test_a_killed_process_leaves_its_part_to_the_others_at_once(bench: Ben
 @pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
 async def test_two_processes_together_never_exceed_the_days_budget(bench: Bench) -> None:
     bench.capture(people(600))
-    told = ended(*start_pushers(bench, ("one", "two"), engine_calls_per_day=250))
+    result = ended(*start_pushers(bench, ("one", "two"), engine_calls_per_day=250))
     # A process that starts late may find every record claimed by the other one, and end without a reason.
-    assert any("engine_calls_per_day" in line for line in told), told
+    assert any("engine_calls_per_day" in line for line in result), result
     assert sent(bench) == 250
     assert bench.counts().synced == 250
     assert bench.ledger.limits.calls_taken()[0] == 250

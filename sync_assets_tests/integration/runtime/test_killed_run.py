@@ -8,7 +8,7 @@ from sync_assets_tests.unit.runtime.test_heartbeat import ELSEWHERE
 
 
 @on_both_databases
-def test_what_the_process_of_a_killed_run_held_is_free_and_what_others_hold_is_not(bench: Bench) -> None:
+def test_claims_of_a_killed_runs_process_are_released_and_those_of_others_are_not(bench: Bench) -> None:
     bench.capture(people(30))
     killed, other = f"{ELSEWHERE}push", f"{ELSEWHERE.replace('17', '18')}push"
     for worker, table in ((killed, "contact"), (other, "new_order")):

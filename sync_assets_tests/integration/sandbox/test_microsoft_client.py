@@ -72,16 +72,16 @@ def test_create_read_update_delete(client: DataverseClient) -> None:
     row_id = client.records.create("contact", {"FirstName": "Zoë", "lastname": "O'Neill", "donotemail": True})
     assert retrieve(client, row_id, "fullname", "donotemail")["fullname"] == "Zoë O'Neill"
     client.records.update("contact", row_id, {"lastname": "佐藤", "birthdate": "1990-02-28"})
-    found = retrieve(client, row_id)
-    assert (found["fullname"], found["birthdate"]) == ("Zoë 佐藤", "1990-02-28")
+    result = retrieve(client, row_id)
+    assert (result["fullname"], result["birthdate"]) == ("Zoë 佐藤", "1990-02-28")
     client.records.delete("contact", row_id)
     assert client.records.retrieve("contact", row_id) is None
 
 
 def test_labels_of_choices_are_turned_into_values_by_our_metadata(client: DataverseClient) -> None:
     row_id = client.records.create("contact", {"gendercode": "female", "new_tier": "Gold", "firstname": "x"})
-    found = retrieve(client, row_id, "gendercode", "new_tier")
-    assert (found["gendercode"], found["new_tier"]) == (2, 100000003)
+    result = retrieve(client, row_id, "gendercode", "new_tier")
+    assert (result["gendercode"], result["new_tier"]) == (2, 100000003)
 
 
 def test_money_and_lookups_of_a_custom_table(client: DataverseClient) -> None:
@@ -106,8 +106,8 @@ def test_several_rows_at_once(client: DataverseClient) -> None:
     assert len(ids) == 5
     client.records.update("contact", ids, {"department": "same"})
     client.records.update("contact", ids, [{"suffix": str(n)} for n in range(5)])
-    found = client.records.list("contact", filter="jobtitle eq 'many'", select=["department", "suffix", "lastname"])
-    assert {(row["department"], row["suffix"]) for row in found} == {("same", str(n)) for n in range(5)}
+    result = client.records.list("contact", filter="jobtitle eq 'many'", select=["department", "suffix", "lastname"])
+    assert {(row["department"], row["suffix"]) for row in result} == {("same", str(n)) for n in range(5)}
     assert client.records.delete("contact", ids[:3]), "a job id"
     client.records.delete("contact", ids[3:], use_bulk_delete=False)
     assert len(client.records.list("contact", filter="jobtitle eq 'many'")) == 0
@@ -121,10 +121,10 @@ def test_upsert_one_and_several_by_alternate_key(client: DataverseClient) -> Non
 
     client.records.upsert("contact", [item("u'1", "one")])
     client.records.upsert("contact", [item("u'1", "uno"), item("u2", "two")])
-    found = client.records.list(
+    result = client.records.list(
         "contact", filter="startswith(externaluseridentifier,'u')", orderby=["externaluseridentifier"]
     )
-    assert [(row["externaluseridentifier"], row["lastname"]) for row in found] == [("u'1", "uno"), ("u2", "two")]
+    assert [(row["externaluseridentifier"], row["lastname"]) for row in result] == [("u'1", "uno"), ("u2", "two")]
 
 
 # Queries
@@ -218,11 +218,11 @@ def test_tables_columns_and_keys(client: DataverseClient) -> None:
 
 
 def test_relationships(client: DataverseClient) -> None:
-    names = {told["SchemaName"] for told in client.tables.list_table_relationships("contact")}
+    names = {result["SchemaName"] for result in client.tables.list_table_relationships("contact")}
     assert {"new_contact_new_order", "contact_customer_accounts"} <= names
     assert client.tables.get_relationship("new_order_new_orderline") is not None
     assert client.tables.get_relationship("nosuch") is None
-    expands = {told["nav_property"]: told for told in client.query.odata_expands("new_order")}
+    expands = {result["nav_property"]: result for result in client.query.odata_expands("new_order")}
     assert (expands["new_ContactId"]["target_table"], expands["new_ContactId"]["lookup_attribute"]) == (
         "contact", "new_contactid",
     )  # fmt: skip
@@ -276,7 +276,7 @@ def test_a_change_set_with_references(client: DataverseClient) -> None:
 # When things go wrong
 
 
-def test_a_bad_column_is_told_with_its_code(client: DataverseClient) -> None:
+def test_a_bad_column_is_reported_with_its_code(client: DataverseClient) -> None:
     from PowerPlatform.Dataverse.core.errors import HttpError
 
     with pytest.raises(HttpError, match="Could not find a property named 'nosuch'") as caught:

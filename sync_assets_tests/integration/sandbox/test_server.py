@@ -60,7 +60,7 @@ def d365(process: SandboxProcess) -> Iterator[httpx.Client]:
 # Start and stop
 
 
-def test_it_starts_fast_and_tells_all_that_the_contract_names(sandbox: SandboxProcess) -> None:
+def test_it_starts_fast_and_writes_all_variables_of_the_contract(sandbox: SandboxProcess) -> None:
     with SandboxProcess(fresh=True) as started:
         used = psutil.Process(started.process.pid).cpu_times()
     assert used.user + used.system < 3  # seconds of a processor, however many others want it
@@ -71,9 +71,9 @@ def test_it_starts_fast_and_tells_all_that_the_contract_names(sandbox: SandboxPr
 
 
 def test_the_admin_interface_lists_its_endpoints_at_its_root(sandbox: SandboxProcess) -> None:
-    found = httpx.get(f"{sandbox.env['SANDBOX_ADMIN_URL']}/", trust_env=False).json()["endpoints"]
-    assert found["/faults"] == ["DELETE", "GET", "POST"]
-    assert {"/totals", "/d365/change", "/campaign/dump"} <= found.keys()
+    result = httpx.get(f"{sandbox.env['SANDBOX_ADMIN_URL']}/", trust_env=False).json()["endpoints"]
+    assert result["/faults"] == ["DELETE", "GET", "POST"]
+    assert {"/totals", "/d365/change", "/campaign/dump"} <= result.keys()
 
 
 def test_the_environment_file_is_private_and_stop_leaves_nothing(tmp_path: Path) -> None:
@@ -92,8 +92,8 @@ def test_the_environment_file_is_private_and_stop_leaves_nothing(tmp_path: Path)
         process.send_signal(signal.SIGTERM)
         _, errors = process.communicate(timeout=10)
     assert process.returncode == 0
-    *said, how = errors.decode().splitlines()  # where it is, for whoever started it by hand; no secret, no traceback
-    assert [line.partition("=")[0] for line in said] == [
+    *result, how = errors.decode().splitlines()  # where it is, for whoever started it by hand; no secret, no traceback
+    assert [line.partition("=")[0] for line in result] == [
         "D365_URL",
         "CAMPAIGN_URL",
         "CAMPAIGN_IMS_URL",
@@ -115,7 +115,7 @@ def test_it_stops_at_once_and_silently_with_a_request_under_way() -> None:
     assert (process.process.returncode, process.errors) == (0, "")
 
 
-def test_it_stops_with_whoever_started_it() -> None:
+def test_it_stops_with_its_parent_process() -> None:
     process = SandboxProcess(contacts=0)
     assert process.process.stdin is not None
     process.process.stdin.close()
@@ -172,18 +172,18 @@ def test_without_a_good_token_it_is_401_and_where_to_get_one(process: SandboxPro
 # Journal
 
 
-def test_the_journal_tells_engine_and_key(process: SandboxProcess, d365: httpx.Client) -> None:
+def test_the_journal_has_engine_and_key(process: SandboxProcess, d365: httpx.Client) -> None:
     since = process.admin.last()
     row_id = d365.post("/contacts", json={"lastname": "x"}).headers["odata-entityid"][-37:-1]
     d365.patch(f"/contacts({row_id})", json={"lastname": "y"})
     d365.get(f"/contacts({row_id})?$select=lastname")
     d365.delete(f"/contacts({row_id})")
-    found = process.admin.journal("d365", since)
-    assert [(entry["engine"], entry["key"]) for entry in found] == [
+    result = process.admin.journal("d365", since)
+    assert [(entry["engine"], entry["key"]) for entry in result] == [
         (engine, row_id) for engine in ("insert", "update", "read", "delete")
     ]
-    assert found[2]["path"] == f"/api/data/v9.2/contacts({row_id})?$select=lastname"
-    assert [entry["n"] for entry in found] == list(range(since + 1, since + 5))
+    assert result[2]["path"] == f"/api/data/v9.2/contacts({row_id})?$select=lastname"
+    assert [entry["n"] for entry in result] == list(range(since + 1, since + 5))
 
 
 # Admin

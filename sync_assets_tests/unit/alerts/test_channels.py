@@ -56,7 +56,7 @@ def card_lines(body: bytes) -> list[str]:
     return [block["inlines"][0]["text"] for block in card["body"]]
 
 
-async def test_foreign_text_in_a_notice_mentions_nobody_and_links_nowhere(tmp_path: Path) -> None:
+async def test_foreign_text_in_a_notice_has_no_mention_and_no_link(tmp_path: Path) -> None:
     async with LittleServer(tmp_path, lambda _: answer()) as server:
         await posted(server, "<!channel> optout_<https://evil.example|x>\x1b[2J.csv & more")
     text = json.loads(server.requests[0].body)["text"]
@@ -85,20 +85,20 @@ async def test_a_webhook_gets_the_text_as_json(tmp_path: Path, status: int) -> N
 
 
 @pytest.mark.parametrize(
-    ("said", "told"),
+    ("content", "message"),
     [
         (answer(404, b"no_service"), "status 404"),
         (answer(307, Location="https://elsewhere.example.com/"), "status 307"),
     ],
 )
-async def test_a_webhook_that_does_not_take_it_is_told_without_its_address(
-    tmp_path: Path, said: bytes, told: str
+async def test_a_webhook_that_refuses_is_reported_without_its_address(
+    tmp_path: Path, content: bytes, message: str
 ) -> None:
-    async with LittleServer(tmp_path, lambda _: said) as server:
+    async with LittleServer(tmp_path, lambda _: content) as server:
         with pytest.raises(ChannelError) as error:
             await posted(server)
     assert len(server.requests) == 1
-    assert told in str(error.value)
+    assert message in str(error.value)
     assert "SYNC_ASSETS_ALERT_WEBHOOK" in error.value.remedy
     assert "hush" not in str(error.value)
     assert error.value.__cause__ is None
@@ -142,9 +142,9 @@ async def test_a_long_notice_is_cut_to_what_teams_takes(tmp_path: Path) -> None:
     assert card_lines(request.body)[-1] == "… and more: `sync-assets alerts` lists all."
 
 
-@pytest.mark.parametrize("said", [CUT, answer(504)])
-async def test_a_webhook_without_an_answer_may_have_taken_it(tmp_path: Path, said: bytes) -> None:
-    async with LittleServer(tmp_path, lambda _: said) as server:
+@pytest.mark.parametrize("content", [CUT, answer(504)])
+async def test_a_webhook_without_an_answer_may_have_taken_it(tmp_path: Path, content: bytes) -> None:
+    async with LittleServer(tmp_path, lambda _: content) as server:
         with pytest.raises(NoAnswer) as error:
             await posted(server)
     assert len(server.requests) == 1
@@ -167,7 +167,7 @@ async def test_a_webhook_that_answers_late_may_have_taken_it(tmp_path: Path, mon
     assert len(server.requests) == 1
 
 
-async def test_a_webhook_with_a_certificate_that_nobody_vouches_for_gets_nothing(tmp_path: Path) -> None:
+async def test_a_webhook_with_a_certificate_of_an_unknown_authority_gets_nothing(tmp_path: Path) -> None:
     async with LittleServer(tmp_path, lambda _: answer()) as server:
         with pytest.raises(ChannelError):
             await asyncio.to_thread(send_webhook, settings(server.url), ssl.create_default_context(), "x")
@@ -233,7 +233,7 @@ def test_a_mail_server_that_acknowledges_late_may_have_taken_it(
     assert len(box.messages) == 1
 
 
-def test_a_wrong_password_is_told_and_not_shown(tmp_path: Path) -> None:
+def test_a_wrong_password_is_reported_and_not_shown(tmp_path: Path) -> None:
     with mail_server(tmp_path) as box, pytest.raises(ChannelError) as error:
         send_email(email(box, "starttls"), settings(password="guessed"), ssl_context(box.ca_file), "s", "t")
     assert "refused the sign-in" in str(error.value)
@@ -255,7 +255,7 @@ def test_no_password_is_sent_without_encryption(tmp_path: Path) -> None:
     assert box.users == []
 
 
-def test_a_mail_server_that_is_not_there_is_told(tmp_path: Path) -> None:
+def test_a_mail_server_that_is_not_there_is_reported(tmp_path: Path) -> None:
     with mail_server(tmp_path) as box:
         pass
     with pytest.raises(ChannelError, match=r"did not take the notice \(Connection refused\)"):

@@ -18,17 +18,17 @@ FAILED = failed_step("d365__contact", "d365/contact", "0123456789", NOW, "Dynami
 OLD = stale_asset("d365/contact", NOW, warns=False)
 
 
-def wrong(*found: Incident, warnings: bool = True, paused: frozenset[str] = frozenset()) -> list[Incident]:
-    return open_incidents(found, warnings=warnings, paused=paused)
+def wrong(*incidents: Incident, warnings: bool = True, paused: frozenset[str] = frozenset()) -> list[Incident]:
+    return open_incidents(incidents, warnings=warnings, paused=paused)
 
 
 def tell(now_wrong: list[Incident], told: Memory, now: datetime, **good: datetime) -> tuple[Notifications, Memory]:
     return notifications(now_wrong, good, told, now)
 
 
-def test_trouble_names_what_it_is_since_when_what_to_do_and_where_it_is_shown() -> None:
-    found, _ = tell(wrong(FAILED, BROKEN, OLD), {}, NOW)
-    told = text(found, "https://dagster.example.com")
+def test_a_notification_names_incident_beginning_remedy_and_link() -> None:
+    result, _ = tell(wrong(FAILED, BROKEN, OLD), {}, NOW)
+    reported = text(result, "https://dagster.example.com")
     for part in (
         "mapped_attributes_exist of campaign/profile",
         "cusVip is gone.",
@@ -38,25 +38,25 @@ def test_trouble_names_what_it_is_since_when_what_to_do_and_where_it_is_shown() 
         "d365/contact is stale, since 2026-11-25 10:00 UTC",
         "Start its sensor",
     ):
-        assert part in told
-    assert told.count("Remedy:") == 3
-    assert "http" not in text(found, "")
-    assert subject(found).startswith("sync_assets: 3 new: Check mapped_attributes_exist of campaign/profile")
+        assert part in reported
+    assert reported.count("Remedy:") == 3
+    assert "http" not in text(result, "")
+    assert subject(result).startswith("sync_assets: 3 new: Check mapped_attributes_exist of campaign/profile")
 
 
-def test_a_killed_run_is_told_with_what_to_do_until_something_is_made_of_it() -> None:
+def test_a_killed_run_is_reported_with_the_remedy_until_a_run_succeeds() -> None:
     run = killed_run(KilledRun("0123456789", NOW))
-    found, told = tell(wrong(run), {}, NOW)
-    said = text(found, "https://dagster.example.com")
-    assert "• The process of run 01234567 was killed, since 2026-11-25 10:00 UTC. The run still counts as" in said
-    assert "Remedy: Nothing is lost. The sensor `d365_changes` marks the run failed" in said
-    assert "https://dagster.example.com/runs/0123456789" in said
-    found, told = tell([], told, NOW + timedelta(seconds=30))
-    assert [one.title for one in found.resolved] == ["The process of run 01234567 was killed"]
-    assert told == {}
+    result, reported = tell(wrong(run), {}, NOW)
+    stated = text(result, "https://dagster.example.com")
+    assert "• The process of run 01234567 was killed, since 2026-11-25 10:00 UTC. The run still counts as" in stated
+    assert "Remedy: Nothing is lost. The sensor `d365_changes` marks the run failed" in stated
+    assert "https://dagster.example.com/runs/0123456789" in stated
+    result, reported = tell([], reported, NOW + timedelta(seconds=30))
+    assert [one.title for one in result.resolved] == ["The process of run 01234567 was killed"]
+    assert reported == {}
 
 
-def test_a_run_that_failed_because_of_a_check_is_told_as_that_check() -> None:
+def test_a_run_that_failed_because_of_a_check_is_reported_as_that_check() -> None:
     step = failed_step("campaign__profile", "campaign/profile", "r1", NOW, "the same words")
     assert [trouble.kind for trouble in wrong(step, BROKEN)] == ["check"]
     other = failed_step("campaign__profile", "campaign/profile", "r2", NOW, "")
@@ -65,7 +65,7 @@ def test_a_run_that_failed_because_of_a_check_is_told_as_that_check() -> None:
     assert [trouble.kind for trouble in wrong(capture, BROKEN)] == ["check"]
 
 
-def test_warnings_are_told_unless_nobody_wants_them() -> None:
+def test_warnings_are_notified_unless_switched_off() -> None:
     warns = failed_check("campaign/profile", "backlog_is_young", "r1", NOW, "old", warns=True)
     late = stale_asset("d365/contact", NOW, warns=True)
     assert len(wrong(warns, late)) == 2
@@ -76,50 +76,50 @@ def test_data_of_a_table_in_maintenance_may_be_old() -> None:
     assert wrong(OLD, paused=frozenset({"d365/contact"})) == []
 
 
-def test_the_same_trouble_is_told_once_and_again_after_a_day_with_its_beginning() -> None:
-    found, told = tell(wrong(BROKEN), {}, NOW)
-    assert len(found.new) == 1
+def test_an_incident_is_notified_once_and_again_after_a_day_with_its_beginning() -> None:
+    result, reported = tell(wrong(BROKEN), {}, NOW)
+    assert len(result.new) == 1
     later = failed_check(BROKEN.asset, BROKEN.check, "r2", NOW + timedelta(hours=5), "the same", warns=False)
-    found, told = tell(wrong(later), told, NOW + timedelta(hours=23, minutes=59))
-    assert not found
-    found, told = tell(wrong(later), told, NOW + DAY)
-    assert [(one.since, found.new) for one in found.lasting] == [(NOW, [])]
-    found, told = tell(wrong(later), told, NOW + DAY * 1.5)
-    assert not found
+    result, reported = tell(wrong(later), reported, NOW + timedelta(hours=23, minutes=59))
+    assert not result
+    result, reported = tell(wrong(later), reported, NOW + DAY)
+    assert [(one.since, result.new) for one in result.lasting] == [(NOW, [])]
+    result, reported = tell(wrong(later), reported, NOW + DAY * 1.5)
+    assert not result
 
 
-def test_what_is_over_is_told_once() -> None:
-    _, told = tell(wrong(BROKEN, OLD), {}, NOW)
-    found, told = tell([], told, NOW + timedelta(hours=1))
-    assert {one.title for one in found.resolved} == {
+def test_the_end_of_an_incident_is_notified_once() -> None:
+    _, reported = tell(wrong(BROKEN, OLD), {}, NOW)
+    result, reported = tell([], reported, NOW + timedelta(hours=1))
+    assert {one.title for one in result.resolved} == {
         "Check mapped_attributes_exist of campaign/profile does not hold",
         "d365/contact is stale",
     }
-    assert text(found, "").startswith("Resolved:")
-    assert subject(found).startswith("sync_assets: 2 resolved: ")
-    assert not tell([], told, NOW + timedelta(hours=2))[0]
+    assert text(result, "").startswith("Resolved:")
+    assert subject(result).startswith("sync_assets: 2 resolved: ")
+    assert not tell([], reported, NOW + timedelta(hours=2))[0]
 
 
 def test_a_failed_run_is_over_when_its_step_did_its_work_and_not_when_it_is_out_of_sight() -> None:
-    _, told = tell(wrong(FAILED), {}, NOW)
-    found, kept = tell([], told, NOW + DAY * 2)
-    assert not found
-    assert kept == told
-    found, _ = tell([], told, NOW + DAY * 2, d365__contact=NOW + timedelta(minutes=1))
-    assert [one.title for one in found.resolved] == ["The run 01234567 of d365/contact failed"]
-    found, kept = tell([], told, NOW + DAY * 8)
-    assert not found
+    _, reported = tell(wrong(FAILED), {}, NOW)
+    result, kept = tell([], reported, NOW + DAY * 2)
+    assert not result
+    assert kept == reported
+    result, _ = tell([], reported, NOW + DAY * 2, d365__contact=NOW + timedelta(minutes=1))
+    assert [one.title for one in result.resolved] == ["The run 01234567 of d365/contact failed"]
+    result, kept = tell([], reported, NOW + DAY * 8)
+    assert not result
     assert kept == {}
 
 
-def test_a_long_list_is_cut_and_says_how_much_is_missing() -> None:
+def test_a_long_list_is_cut_and_counts_the_missing_entries() -> None:
     many = [
         failed_check(f"campaign/r{n}", "no_record_is_rejected", "r", NOW, "x" * 5000, warns=False) for n in range(30)
     ]
-    told = text(tell(wrong(*many), {}, NOW)[0], "")
-    assert told.count("\n• ") == MOST_SHOWN
-    assert "and 10 more" in told
-    assert len(told) < 20_000
+    result = text(tell(wrong(*many), {}, NOW)[0], "")
+    assert result.count("\n• ") == MOST_SHOWN
+    assert "and 10 more" in result
+    assert len(result) < 20_000
 
 
 IDS = ("a", "b", "c")
@@ -130,7 +130,7 @@ IDS = ("a", "b", "c")
         st.tuples(st.sets(st.sampled_from(IDS)), st.booleans(), st.booleans(), st.integers(1, 30)), max_size=25
     )
 )
-def test_whatever_channels_fail_each_knows_in_the_end_what_is_so_and_hears_nothing_twice(
+def test_each_channel_gets_each_notification_once_whichever_channels_fail(
     ticks: list[tuple[set[str], bool, bool, int]],
 ) -> None:
     """At each tick: what is wrong, which channels are down, hours until then. In the end both are up."""
@@ -152,17 +152,17 @@ def test_whatever_channels_fail_each_knows_in_the_end_what_is_so_and_hears_nothi
         now += timedelta(hours=hours)
         down.clear()
         down |= ({"webhook"} if no_webhook else set()) | ({"email"} if no_email else set())
-        found = [Incident(f"check {one}", "check", f"<{one}>", now, "", "", "") for one in sorted(wrong_now)]
+        result = [Incident(f"check {one}", "check", f"<{one}>", now, "", "", "") for one in sorted(wrong_now)]
         before = {name: len(bodies) for name, bodies in heard.items()}
         known = {name: set(memory.get(name, {})) for name in heard}
-        memory, _ = tell_all(channels, found, {}, memory, now, "")
+        memory, _ = tell_all(channels, result, {}, memory, now, "")
         for name, bodies in heard.items():
-            said = "".join(bodies[before[name] :])
+            stated = "".join(bodies[before[name] :])
             for one in IDS:
                 news = (f"check {one}" in known[name]) != (one in wrong_now) and name not in down
-                assert (f"<{one}>" in said) or not news
-                if f"check {one}" in known[name] and one in wrong_now and f"<{one}>" in said:
-                    assert said.startswith(("Lasting incidents", "New incidents"))
+                assert (f"<{one}>" in stated) or not news
+                if f"check {one}" in known[name] and one in wrong_now and f"<{one}>" in stated:
+                    assert stated.startswith(("Lasting incidents", "New incidents"))
     last = ticks[-1][0] if ticks else set()
     assert {name: set(known) for name, known in memory.items()} == {
         name: {f"check {one}" for one in last} for name in heard

@@ -61,7 +61,7 @@ def by_key(id_: str | None) -> LinkTo:
         ),
     ],
 )
-def test_a_record_is_acknowledged_if_it_holds_what_would_be_sent(
+def test_a_record_is_acknowledged_if_it_holds_the_payload(
     record: Claimed, held: dict[str, Any], hash_: bytes, links: tuple[str | None, ...]
 ) -> None:
     outcome = found_to_hold(record, held, ORDER, lambda link, pkey: PKEYS.get(pkey))

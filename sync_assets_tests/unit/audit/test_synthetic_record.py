@@ -49,7 +49,7 @@ def test_a_profile_has_the_names_by_which_people_know_it_and_no_address() -> Non
     assert one.body() == {**NAMES, "cusKey": one.id}
 
 
-def test_another_record_says_in_its_first_text_that_it_may_be_deleted() -> None:
+def test_a_synthetic_record_names_itself_as_one_that_may_be_deleted() -> None:
     one = subject("cusThing", text("cusName", 10), fields={"new_name": "cusName"})
     assert one.body() == {"cusName": NOTICE[:10], "cusKey": one.id}
 
@@ -83,10 +83,12 @@ def test_mandatory_attributes_have_a_value_of_their_type() -> None:
         ((), None),
     ],
 )
-def test_odd_texts_go_into_an_attribute_that_reaches_nobody(attributes: tuple[str, ...], expected: str | None) -> None:
+def test_odd_texts_go_into_an_attribute_that_no_delivery_uses(
+    attributes: tuple[str, ...], expected: str | None
+) -> None:
     fields = {f"column_{n}": path for n, path in enumerate(attributes)}
-    found = subject("profile", *map(text, attributes), fields=fields).text_attribute()
-    assert (found.path if found else None) == expected
+    result = subject("profile", *map(text, attributes), fields=fields).text_attribute()
+    assert (result.path if result else None) == expected
 
 
 def test_a_link_is_sent_with_the_parents_pkey_and_a_join_with_its_id() -> None:

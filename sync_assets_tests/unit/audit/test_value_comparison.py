@@ -94,20 +94,20 @@ DIFFERENT: list[tuple[str, Any, Any]] = [
 ]
 
 
-@pytest.mark.parametrize(("name", "sent", "found"), SAME)
-def test_the_same(name: str, sent: Any, found: Any) -> None:
-    assert differing({name: sent}, {name: found}, PROFILE) == []
+@pytest.mark.parametrize(("name", "sent", "held"), SAME)
+def test_the_same(name: str, sent: Any, held: Any) -> None:
+    assert differing({name: sent}, {name: held}, PROFILE) == []
 
 
-@pytest.mark.parametrize(("name", "sent", "found"), DIFFERENT)
-def test_different(name: str, sent: Any, found: Any) -> None:
-    assert differing({name: sent}, {name: found}, PROFILE) == [name]
+@pytest.mark.parametrize(("name", "sent", "held"), DIFFERENT)
+def test_different(name: str, sent: Any, held: Any) -> None:
+    assert differing({name: sent}, {name: held}, PROFILE) == [name]
 
 
 def test_attributes_are_named_by_their_path_and_others_of_the_record_do_not_matter() -> None:
     sent = {"location": {"city": "Leeds"}, "firstName": "Ada", "cusScore": 1}
-    found = {"location": {"city": "York", "zipCode": "1"}, "firstName": "ADA", "cusScore": 2, "age": 40}
-    assert differing(sent, found, PROFILE) == ["cusScore", "location.city"]
+    held = {"location": {"city": "York", "zipCode": "1"}, "firstName": "ADA", "cusScore": 2, "age": 40}
+    assert differing(sent, held, PROFILE) == ["cusScore", "location.city"]
     assert differing(sent, {}, PROFILE) == ["cusScore", "firstName", "location.city"]
 
 
@@ -117,7 +117,7 @@ def test_an_attribute_that_the_metadata_lost_is_compared_as_text() -> None:
 
 
 @given(st.text())
-def test_what_smart_case_makes_of_a_text_is_the_same(text: str) -> None:
+def test_a_text_in_smart_case_is_the_same(text: str) -> None:
     assert differing({"firstName": text}, {"firstName": smart_case(text).strip()}, PROFILE) == []
 
 
@@ -138,7 +138,7 @@ _VALUES = st.dictionaries(
 
 @given(_VALUES, _VALUES)
 def test_whatever_is_sent_is_the_same_as_itself_and_comparing_never_fails(
-    sent: dict[str, Any], found: dict[str, Any]
+    sent: dict[str, Any], held: dict[str, Any]
 ) -> None:
     assert differing(sent, sent, PROFILE) == []
-    assert set(differing(sent, found, PROFILE)) <= sent.keys()
+    assert set(differing(sent, held, PROFILE)) <= sent.keys()

@@ -7,12 +7,12 @@ from sync_assets.campaign.addressing import KEY, KEY_IN_DELETE, KEY_IN_URL, Addr
 BY_ID = Filter("byExternalId", "externalId_parameter")
 
 
-def known(found: dict[str, str], mode: Mode = "auto", filter: Filter | None = BY_ID) -> Addressing:
-    return Addressing.of(mode, filter, None, "externalId", {KEY: "externalId", **found})
+def known(findings: dict[str, str], mode: Mode = "auto", filter: Filter | None = BY_ID) -> Addressing:
+    return Addressing.of(mode, filter, None, "externalId", {KEY: "externalId", **findings})
 
 
 @pytest.mark.parametrize(
-    ("mode", "found", "by_key", "by_key_in_delete"),
+    ("mode", "expected", "by_key", "by_key_in_delete"),
     [
         ("url", None, True, None),
         ("url", "no", True, None),
@@ -23,10 +23,10 @@ def known(found: dict[str, str], mode: Mode = "auto", filter: Filter | None = BY
         ("auto", "no", False, False),
     ],
 )
-def test_the_configuration_decides_else_what_was_found(
-    mode: Mode, found: str | None, by_key: bool | None, by_key_in_delete: bool | None
+def test_the_configuration_decides_else_the_findings(
+    mode: Mode, expected: str | None, by_key: bool | None, by_key_in_delete: bool | None
 ) -> None:
-    addressing = known({} if found is None else {KEY_IN_URL: found}, mode)
+    addressing = known({} if expected is None else {KEY_IN_URL: expected}, mode)
     assert (addressing.key_in_url, addressing.key_in_delete) == (by_key, by_key_in_delete)
 
 
@@ -50,7 +50,7 @@ def test_only_news_is_to_be_stored() -> None:
     assert addressing.news == {KEY_IN_URL: "no"}
 
 
-def test_a_key_that_urls_resolve_is_unique_unless_the_configuration_says_otherwise() -> None:
+def test_a_key_that_urls_resolve_is_unique_unless_configured_otherwise() -> None:
     assert not known({}).is_unique
     assert known({KEY_IN_URL: "yes"}).is_unique
     assert not Addressing("auto", None, False, {KEY_IN_URL: "yes"}).is_unique

@@ -44,23 +44,23 @@ async def test_resources_are_listed_with_the_api_that_serves_them(client: Campai
 
 async def test_the_attributes_of_profile(client: CampaignClient):
     resource = await client.resource(EXT, "profile")
-    found = resource.attributes
-    assert found["externalId"] == Attribute("externalId", "string", 100)
-    assert found["gender"].values == ("unknown", "male", "female")
-    assert found["location.city"] == Attribute("location.city", "string", 255)
-    assert (found["age"].type, found["age"].read_only) == ("integer", True)
-    assert (found["birthDate"].type, found["cusVip"].type, found["cusLastVisit"].type) == (
+    result = resource.attributes
+    assert result["externalId"] == Attribute("externalId", "string", 100)
+    assert result["gender"].values == ("unknown", "male", "female")
+    assert result["location.city"] == Attribute("location.city", "string", 255)
+    assert (result["age"].type, result["age"].read_only) == ("integer", True)
+    assert (result["birthDate"].type, result["cusVip"].type, result["cusLastVisit"].type) == (
         "date",
         "boolean",
         "datetime",
     )
-    assert (found["orgUnit"].type, found["orgUnit"].target) == ("link", "orgUnitBase")
-    assert found["subscriptions"].type == "collection"
+    assert (result["orgUnit"].type, result["orgUnit"].target) == ("link", "orgUnitBase")
+    assert result["subscriptions"].type == "collection"
     assert {"byEmail", "byExternalId"} <= set(resource.filters)
 
 
 @pytest.mark.parametrize(("api", "name"), [(EXT, "cusNothing"), (EXT, "a/../b?x#")])
-async def test_a_resource_that_is_not_published_is_told_by_name(client: CampaignClient, api: str, name: str):
+async def test_a_resource_that_is_not_published_is_reported_by_name(client: CampaignClient, api: str, name: str):
     with pytest.raises(NotPublished, match="published for the API") as caught:
         await client.resource(api, name)
     assert name in str(caught.value)
@@ -82,7 +82,7 @@ async def test_for_a_mistyped_resource_the_one_that_was_meant_is_named(
     assert str(caught.value).startswith(f"Campaign has no resource {name} under /{api}. {remedy}")
 
 
-async def test_a_wrong_url_or_key_is_told_soon_and_by_its_variable(campaign: SandboxProcess):
+async def test_a_wrong_url_or_key_is_reported_within_seconds_by_its_variable(campaign: SandboxProcess):
     async with campaign_client(campaign.env, api_key="wrong") as client:
         with pytest.raises(SignInRefused, match="CAMPAIGN_CLIENT_ID"):
             await client.resource(EXT, "profile")
@@ -100,9 +100,9 @@ async def test_insert_find_update_and_delete_by_our_key(client: CampaignClient, 
     records, key = profiles(client, given), new_key()
     assert (await records.insert(body(key))).kind == "done"
     assert (await records.update(key, body(key, "Augusta"))).kind == "done"
-    found = await records.find(key)
-    assert isinstance(found, dict)
-    assert (found["externalId"], found["firstName"]) == (key, "Augusta")
+    result = await records.find(key)
+    assert isinstance(result, dict)
+    assert (result["externalId"], result["firstName"]) == (key, "Augusta")
     assert (await records.delete(key)).kind == "done"
     missing = await records.find(key)
     assert isinstance(missing, ResponseOutcome)
@@ -118,9 +118,9 @@ async def test_insert_find_update_and_delete_by_our_key(client: CampaignClient, 
 async def test_a_filter_finds_only_the_record_that_carries_the_key(client: CampaignClient, admin: Admin):
     """An unknown parameter is ignored, so the filter compares with nothing and finds those without an id."""
     admin.add_profiles({"firstName": "Foreign"})
-    said = await profiles(client, Filter("byExternalId", "mistyped")).update(new_key(), b'{"firstName":"Ours"}')
-    assert said.kind == "denied"
-    assert "mistyped is its parameter" in said.remedy
+    result = await profiles(client, Filter("byExternalId", "mistyped")).update(new_key(), b'{"firstName":"Ours"}')
+    assert result.kind == "denied"
+    assert "mistyped is its parameter" in result.remedy
     assert not any(profile["firstName"] == "Ours" for profile in admin.dump_campaign())
 
 
@@ -130,8 +130,8 @@ async def test_a_record_found_under_our_key_whose_key_attribute_is_another_is_ne
     """The resource's identification key is not the attribute that the configuration names."""
     store = new_key()
     admin.post("/campaign/records", {"resource": "cusStore", "records": [{"cusStoreId": store, "cusName": "other"}]})
-    said = await Records(client, "customResources", "cusStore", "cusName", Addressing("url")).delete(store)
-    assert (said.kind, "identification key" in said.reason) == ("refused", True)
+    result = await Records(client, "customResources", "cusStore", "cusName", Addressing("url")).delete(store)
+    assert (result.kind, "identification key" in result.reason) == ("refused", True)
     assert any(record["cusStoreId"] == store for record in admin.dump_campaign("cusStore"))
 
 
@@ -188,8 +188,8 @@ async def test_bodies_travel_as_they_are_stored_and_keys_percent_encoded(tmp_pat
 
 async def test_an_href_to_another_host_is_not_followed(tmp_path: Path):
     key = new_key()
-    found = f'{{"PKey":"@x","href":"https://elsewhere.example/x","externalId":"{key}"}}'.encode()
-    async with LittleServer(tmp_path, lambda _: answer(200, found)) as server:
+    result = f'{{"PKey":"@x","href":"https://elsewhere.example/x","externalId":"{key}"}}'.encode()
+    async with LittleServer(tmp_path, lambda _: answer(200, result)) as server:
         client = CampaignClient(
             f"{server.url}/acme", CachedTokens(fixed_token), api_key="k", context=ssl_context(server.ca_file)
         )

@@ -130,7 +130,7 @@ def test_an_unpublished_resource_is_not_taken_for_a_missing_record():
         "PGS-220000 PostgreSQL error: ERROR:  value too long for type character varying(30)",
     ],
 )
-def test_what_will_never_work_is_refused(body: str):
+def test_a_lasting_error_is_a_rejection(body: str):
     assert response_outcome(answer(500, body), "insert", KEY).kind == "refused"
     assert response_outcome(answer(400, body), "update", KEY).kind == "refused"
 
@@ -139,7 +139,7 @@ def test_what_will_never_work_is_refused(body: str):
     "body",
     [RST, V8, "PGS-220000 PostgreSQL error: ERROR:  deadlock detected", "words that nobody has seen before", ""],
 )
-def test_what_may_pass_or_is_unknown_is_worth_another_try(body: str):
+def test_a_passing_or_unknown_error_is_tried_again(body: str):
     assert response_outcome(answer(500, body), "insert").kind == "transient"
 
 
@@ -155,10 +155,10 @@ def test_what_may_pass_or_is_unknown_is_worth_another_try(body: str):
 )
 def test_a_refusal_of_the_gateway_is_about_us_not_about_the_record(status: int, code: str, message: str):
     """'Profile is not valid' reads like a refused record, but it is the product profile of the credential."""
-    said = response_outcome(
+    result = response_outcome(
         answer(status, json.dumps({"error_code": code, "message": message}), "application/json"), "insert"
     )
-    assert (said.kind, said.reason) == ("denied", f"{code} {message}")
+    assert (result.kind, result.reason) == ("denied", f"{code} {message}")
 
 
 @pytest.mark.parametrize(
@@ -175,11 +175,11 @@ def test_a_refusal_of_the_gateway_is_about_us_not_about_the_record(status: int, 
         (403, '{"error_code":"403000","message":"Api Key is required"}', False),
     ],
 )
-def test_what_is_repeated_on_the_way(status: int, body: str, resent: bool):
+def test_requests_that_the_client_repeats(status: int, body: str, resent: bool):
     assert may_be_resent(answer(status, body)) is resent
 
 
-def test_words_are_one_line_without_the_opening_that_says_nothing():
+def test_a_quoted_error_is_one_line_without_its_empty_opening():
     assert words(answer(500, f"{RST}\n'x' property is not valid for the 'profile' resource.\n")) == (
         "'x' property is not valid for the 'profile' resource."
     )
@@ -209,7 +209,7 @@ def payload(**attributes: object) -> str:
     return json.dumps({"externalId": KEY, **attributes}, ensure_ascii=False)
 
 
-def test_the_attribute_and_what_is_wrong_stay_the_value_goes():
+def test_attribute_and_cause_stay_and_the_value_goes():
     reason = "The value 'Ms' is not valid for the 'nms:recipient:gender' enumeration of the '@gender' field"
     assert redact(reason, payload(gender="Ms")) == (
         "The value '…' is not valid for the 'nms:recipient:gender' enumeration of the '@gender' field"
@@ -283,7 +283,7 @@ def test_redaction_copes_with_anything(reason: str, text: str | None):
 
 
 @given(st.datetimes(timezones=st.sampled_from([UTC, timezone(timedelta(hours=5, minutes=30))])))
-def test_what_campaign_writes_is_read_to_the_millisecond_in_utc(at: datetime) -> None:
+def test_times_of_campaign_are_read_to_the_millisecond_in_utc(at: datetime) -> None:
     if not datetime(2, 1, 1, tzinfo=UTC) <= at <= datetime(9998, 1, 1, tzinfo=UTC):
         return
     read = moment(time_text(at))
@@ -293,7 +293,7 @@ def test_what_campaign_writes_is_read_to_the_millisecond_in_utc(at: datetime) ->
 
 
 @pytest.mark.parametrize("value", ["", None, "soon", "2026-13-01 00:00:00.000Z", 0, True, {"href": "x"}])
-def test_what_is_no_moment_is_none(value: object) -> None:
+def test_a_text_that_is_no_time_is_none(value: object) -> None:
     assert moment(value) is None
 
 

@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 from sync_assets.campaign.metadata import Attribute, read_resource
 
 
-def attribute(name: str = "x", **told: Any) -> Attribute:
-    return read_resource("profile", "profileAndServicesExt", {"content": {name: told}}, {}).attributes[name]
+def attribute(name: str = "x", **metadata: Any) -> Attribute:
+    return read_resource("profile", "profileAndServicesExt", {"content": {name: metadata}}, {}).attributes[name]
 
 
 @pytest.mark.parametrize(
-    ("told", "type_"),
+    ("metadata", "type_"),
     [
         ({"type": "string", "resType": "string"}, "string"),
         ({"type": "string", "resType": "memo"}, "string"),
@@ -33,8 +33,8 @@ def attribute(name: str = "x", **told: Any) -> Attribute:
         ({}, "string"),
     ],
 )
-def test_types(told: dict[str, Any], type_: str):
-    assert attribute(**told).type == type_
+def test_types(metadata: dict[str, Any], type_: str):
+    assert attribute(**metadata).type == type_
 
 
 @pytest.mark.parametrize(("length", "expected"), [("127", 127), (64, 64), ("0", None), ("", None), (None, None)])
@@ -60,14 +60,14 @@ def test_sub_fields_have_dotted_paths_and_inherit_read_only():
         "location": {"type": "group", "content": {"city": {"resType": "string", "length": "255"}}},
         "postalAddress": {"type": "group", "readOnly": True, "content": {"line1": {"resType": "string"}}},
     }
-    found = read_resource("profile", "profileAndServicesExt", {"content": content}, {}).attributes
-    assert found["location.city"] == Attribute("location.city", "string", 255)
-    assert found["postalAddress.line1"].read_only
+    result = read_resource("profile", "profileAndServicesExt", {"content": content}, {}).attributes
+    assert result["location.city"] == Attribute("location.city", "string", 255)
+    assert result["postalAddress.line1"].read_only
 
 
 def test_a_location_without_its_parts_has_the_documented_ones():
-    found = read_resource("profile", "profileAndServicesExt", {"content": {"location": {"type": "element"}}}, {})
-    assert {"location.city", "location.zipCode"} <= set(found.attributes)
+    result = read_resource("profile", "profileAndServicesExt", {"content": {"location": {"type": "element"}}}, {})
+    assert {"location.city", "location.zipCode"} <= set(result.attributes)
 
 
 def test_the_target_of_a_link():
@@ -91,6 +91,6 @@ _members = st.fixed_dictionaries(
 @given(
     st.dictionaries(st.text(max_size=8), _members | _json, max_size=4), st.dictionaries(st.text(), _json, max_size=3)
 )
-def test_whatever_a_build_answers_is_read(content: dict[str, Any], filters: dict[str, Any]):
+def test_the_answer_of_any_build_is_read(content: dict[str, Any], filters: dict[str, Any]):
     resource = read_resource("profile", "profileAndServicesExt", {"content": content}, filters)
-    assert all(path == found.path for path, found in resource.attributes.items())
+    assert all(path == entry.path for path, entry in resource.attributes.items())

@@ -75,12 +75,12 @@ def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("small_pages")
 async def test_only_pages_up_to_the_margin_before_since_are_read(client: CampaignClient, admin: Admin) -> None:
     ids = profiles(admin, 43)
-    found = await pages(client, at(33))
+    result = await pages(client, at(33))
     wanted = ids[33 - 5 :]
     assert MARGIN.total_seconds() == 300
-    assert [id_ for page in found for id_ in page] == wanted[::-1]
+    assert [id_ for page in result for id_ in page] == wanted[::-1]
     # The third page ends right at the border, 12:28, so only the fourth tells that no more is to come.
-    assert [len(page) for page in found] == [5, 5, 5, 0]
+    assert [len(page) for page in result] == [5, 5, 5, 0]
     assert client.calls.take() == {"read": 4} == {k: v for k, v in admin.engine_calls().items() if v}
 
 
@@ -89,16 +89,16 @@ async def test_only_pages_up_to_the_margin_before_since_are_read(client: Campaig
 async def test_a_large_instance_is_paged_through(client: CampaignClient, admin: Admin, links: dict[str, bool]) -> None:
     admin.settings("campaign", big_table_threshold=10, **links)
     ids = profiles(admin, 25)
-    found = await pages(client, at(0))
-    assert [id_ for page in found for id_ in page] == ids[::-1]
+    result = await pages(client, at(0))
+    assert [id_ for page in result for id_ in page] == ids[::-1]
 
 
 async def test_profiles_without_a_guid_as_key_are_foreign(client: CampaignClient, admin: Admin) -> None:
     [ours] = profiles(admin, 1)
     shouted = str(uuid.uuid4()).upper()
     admin.add_profiles({"email": "foreign@example.com"}, {"externalId": "CRM-17"}, {"externalId": shouted})
-    found = await pages(client, None)
-    assert sorted(found[0]) == sorted([ours, shouted.lower()])
+    result = await pages(client, None)
+    assert sorted(result[0]) == sorted([ours, shouted.lower()])
 
 
 # --- live data ---
@@ -118,8 +118,8 @@ async def test_a_profile_that_changes_while_we_read_is_found_by_the_next_poll(
     assert set(seen) == set(ids) - {ids[2]}
     assert len(seen) > len(set(seen))
     again = [frame async for frame in changed_profiles(client, KEY, ATTRIBUTES, began)]
-    told = pl.concat(again).filter(pl.col("id") == ids[2])
-    assert told["blackListEmail"].to_list() == [True]
+    result = pl.concat(again).filter(pl.col("id") == ids[2])
+    assert result["blackListEmail"].to_list() == [True]
 
 
 # --- what is told of them ---
@@ -198,12 +198,12 @@ async def other_server(directory: Path, listed: list[dict[str, Any]], since: dat
             f"{server.url}/acme", CachedTokens(fixed_token), api_key="k", context=ssl_context(server.ca_file)
         )
         try:
-            found = await pages(client, since)
+            result = await pages(client, since)
         finally:
             await client.aclose()
     first = server.requests[0].target
     assert first == f"/acme/campaign/{EXT}/profile?_order=lastModified%20desc&_lineCount=500&_forcePagination=true"
-    return found
+    return result
 
 
 def listed(*minutes: float | None) -> list[dict[str, Any]]:
@@ -217,9 +217,9 @@ async def test_a_list_in_another_order_is_not_trusted(tmp_path: Path) -> None:
     assert len(await other_server(tmp_path, listed(1, 9, 3), None)) == 2, "who reads all needs no order"
 
 
-async def test_profiles_whose_time_is_not_told_are_read_along(tmp_path: Path) -> None:
-    found = await other_server(tmp_path, listed(None, None, 9, None, 8, -6, -7), at(0))
-    assert [len(page) for page in found] == [2, 2, 1]
+async def test_profiles_without_a_time_of_change_are_read_as_well(tmp_path: Path) -> None:
+    result = await other_server(tmp_path, listed(None, None, 9, None, 8, -6, -7), at(0))
+    assert [len(page) for page in result] == [2, 2, 1]
 
 
 # --- a single profile ---
@@ -244,6 +244,6 @@ async def test_the_opt_outs_of_one_profile(client: CampaignClient, admin: Admin,
 
 async def test_an_attribute_that_a_profile_does_not_have_is_no_false(client: CampaignClient, admin: Admin) -> None:
     [id_] = profiles(admin, 1)
-    said = await opt_outs_of(Records(client, EXT, "profile", KEY, Addressing("url")), id_, ["denyListEmail"])
-    assert isinstance(said, ResponseOutcome)
-    assert (said.kind, "denyListEmail" in said.reason) == ("refused", True)
+    result = await opt_outs_of(Records(client, EXT, "profile", KEY, Addressing("url")), id_, ["denyListEmail"])
+    assert isinstance(result, ResponseOutcome)
+    assert (result.kind, "denyListEmail" in result.reason) == ("refused", True)

@@ -55,10 +55,10 @@ def of_little_server(server: LittleServer) -> CachedTokens:
 
 async def test_a_token_is_fetched_once_for_all_and_kept(tokens: Callable[..., CachedTokens], ims: SandboxProcess):
     source = tokens()
-    found = await asyncio.gather(*(source.token() for _ in range(20)))
-    assert len(set(found)) == 1
+    result = await asyncio.gather(*(source.token() for _ in range(20)))
+    assert len(set(result)) == 1
     assert len(ims.admin.journal("ims")) == 1
-    assert await source.renew(found[0]) != found[0]
+    assert await source.renew(result[0]) != result[0]
 
 
 async def test_the_credentials_travel_in_the_body_not_in_the_address(tmp_path: Path):
@@ -82,7 +82,7 @@ async def test_the_credentials_travel_in_the_body_not_in_the_address(tmp_path: P
         ({"scopes": "made_up"}, "CAMPAIGN_SCOPES"),
     ],
 )
-async def test_refused_credentials_are_told_by_their_variables_and_not_shown(
+async def test_refused_credentials_are_reported_by_their_variables_and_not_shown(
     ims: SandboxProcess, tokens: Callable[..., CachedTokens], changed: dict[str, str], named: str
 ):
     with pytest.raises(SignInRefused) as caught:
@@ -92,7 +92,7 @@ async def test_refused_credentials_are_told_by_their_variables_and_not_shown(
     assert len(ims.admin.journal("ims")) == 1, "tried again"
 
 
-async def test_a_host_that_is_not_ims_is_told(tmp_path: Path):
+async def test_a_host_that_is_not_ims_is_reported(tmp_path: Path):
     async with LittleServer(tmp_path, lambda _: answer(404, b"<html>not here</html>")) as server:
         with pytest.raises(SignInRefused, match="CAMPAIGN_IMS_URL"):
             await of_little_server(server).token()
@@ -124,10 +124,10 @@ async def test_a_redirect_does_not_get_the_secret(tmp_path: Path, status: int, s
 )
 async def test_a_senseless_answer_gives_a_usable_token_or_one_of_our_errors(tmp_path: Path, body: bytes):
     async with LittleServer(tmp_path, lambda _: answer(200, body)) as server:
-        (found,) = await asyncio.gather(of_little_server(server).token(), return_exceptions=True)
-    assert isinstance(found, str | HttpError)
-    assert str(found).isprintable()
-    assert str(found).isascii()
+        (result,) = await asyncio.gather(of_little_server(server).token(), return_exceptions=True)
+    assert isinstance(result, str | HttpError)
+    assert str(result).isprintable()
+    assert str(result).isascii()
 
 
 async def test_passing_trouble_is_survived(tokens: Callable[..., CachedTokens], ims: SandboxProcess):
@@ -138,8 +138,10 @@ async def test_passing_trouble_is_survived(tokens: Callable[..., CachedTokens], 
 
 
 async def test_a_short_retry_after_is_waited_for_and_a_long_one_ends_the_sign_in(tmp_path: Path):
-    said = iter([answer(429, Retry_After="1"), answer(200, b'{"access_token":"t"}'), answer(503, Retry_After="86400")])
-    async with LittleServer(tmp_path, lambda _: next(said)) as server:
+    result = iter(
+        [answer(429, Retry_After="1"), answer(200, b'{"access_token":"t"}'), answer(503, Retry_After="86400")]
+    )
+    async with LittleServer(tmp_path, lambda _: next(result)) as server:
         source = of_little_server(server)
         assert await source.token() == "t"
         assert 1 <= server.requests[1].at - server.requests[0].at < 2

@@ -31,14 +31,14 @@ def set_status(admin: Admin, status: str) -> None:
 
 
 @pytest.mark.parametrize("status", ["started", "edition", "finished", "warning", "error"])
-async def test_a_workflow_tells_its_state(client: CampaignClient, admin: Admin, status: str) -> None:
+async def test_a_workflow_has_a_state(client: CampaignClient, admin: Admin, status: str) -> None:
     set_status(admin, status)
     assert await workflow_status(client, EXPORT) == status
 
 
 @pytest.mark.parametrize("id_", ["WKF99", "a/../b?x#", "@nothing"])
 @pytest.mark.parametrize("ask", [workflow_status, start])
-async def test_a_workflow_that_is_not_there_is_told_by_its_id(client: CampaignClient, ask: Any, id_: str) -> None:
+async def test_a_workflow_that_is_not_there_is_reported_by_its_id(client: CampaignClient, ask: Any, id_: str) -> None:
     with pytest.raises(CampaignRefused, match=r"workflow_id") as raised:
         await ask(client, id_)
     assert f"Campaign has no workflow {id_}." in str(raised.value)
@@ -53,7 +53,7 @@ async def test_a_start_whose_answer_is_lost_is_not_repeated(client: CampaignClie
     assert await workflow_status(client, EXPORT) == "started"
 
 
-async def test_a_credential_that_may_not_is_told_so(client: CampaignClient, admin: Admin) -> None:
+async def test_a_credential_without_permission_is_reported(client: CampaignClient, admin: Admin) -> None:
     admin.settings("campaign", provisioned=False)
     for ask in (workflow_status, start):
         with pytest.raises(SignInRefused, match=r"Profile is not valid.*product profile"):
@@ -64,11 +64,11 @@ async def test_a_credential_that_may_not_is_told_so(client: CampaignClient, admi
 
 
 @asynccontextmanager
-async def served(directory: Path, said: bytes) -> AsyncIterator[tuple[CampaignClient, LittleServer]]:
+async def served(directory: Path, content: bytes) -> AsyncIterator[tuple[CampaignClient, LittleServer]]:
     async def fixed_token() -> tuple[str, float]:
         return "t", 3600
 
-    async with LittleServer(directory, lambda _: said) as server:
+    async with LittleServer(directory, lambda _: content) as server:
         client = CampaignClient(
             f"{server.url}/acme", CachedTokens(fixed_token), api_key="k", context=ssl_context(server.ca_file)
         )
@@ -86,11 +86,11 @@ async def test_the_command_is_as_documented(tmp_path: Path) -> None:
     assert (request.body, request.headers["content-type"]) == (b'{"method":"start"}', "application/json")
 
 
-async def test_a_refusal_of_the_engine_is_told_in_its_words(tmp_path: Path) -> None:
-    said = (
+async def test_a_refusal_of_the_engine_is_quoted(tmp_path: Path) -> None:
+    result = (
         b"RST-360011 An error has occurred - please contact your administrator.\nThe workflow is locked by 'Ada Byron'."
     )
-    async with served(tmp_path, answer(500, said)) as (client, server):
+    async with served(tmp_path, answer(500, result)) as (client, server):
         with pytest.raises(CampaignRefused, match="refused to start workflow WKF12: The workflow is locked") as raised:
             await start(client, EXPORT)
     assert "Ada" not in str(raised.value)

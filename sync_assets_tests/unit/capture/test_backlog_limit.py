@@ -58,7 +58,7 @@ def test_a_capture_that_begins_with_a_full_backlog_asks_for_nothing(reading: Rea
 
 
 @pytest.mark.parametrize("mapping", ["few", "more"])
-def test_a_full_read_in_turns_deletes_what_it_did_not_return_only_at_its_end(reading: Reading, mapping: str) -> None:
+def test_a_full_read_in_turns_deletes_missing_rows_only_at_its_end(reading: Reading, mapping: str) -> None:
     reading.read()
     reading.acknowledge()
     ids = [row["contactid"] for row in reading.admin.dump_d365()]
@@ -75,7 +75,7 @@ def test_a_full_read_in_turns_deletes_what_it_did_not_return_only_at_its_end(rea
 
 
 @pytest.mark.parametrize("taken", ["start", "end"])
-def test_what_changes_during_a_read_in_turns_arrives(reading: Reading, taken: str) -> None:
+def test_changes_during_a_read_in_turns_arrive(reading: Reading, taken: str) -> None:
     reading.admin.settings("d365", delta_link_taken=taken)
     ids = [row["contactid"] for row in reading.admin.dump_d365()]
     for rows in (ids[::2], ids[1::2]):

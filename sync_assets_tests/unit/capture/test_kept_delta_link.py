@@ -36,7 +36,7 @@ def everything_happens(reading: Reading, at: str) -> None:
 
 @EITHER
 @pytest.mark.parametrize("at", ["ids", "next ids", "rows", "next", "changes"])
-def test_what_happens_during_a_first_load_arrives(reading: Reading, taken: str, at: str) -> None:
+def test_changes_during_a_first_load_arrive(reading: Reading, taken: str, at: str) -> None:
     reading.admin.settings("d365", delta_link_taken=taken)
     everything_happens(reading, at)
     reading.read()
@@ -45,7 +45,7 @@ def test_what_happens_during_a_first_load_arrives(reading: Reading, taken: str, 
 
 @pytest.mark.parametrize("at", ["rows", "next", "changes"])
 @pytest.mark.parametrize(("taken", "mapping"), [("start", "more"), ("end", "few")])
-def test_what_happens_while_a_table_is_read_again_arrives(reading: Reading, taken: str, at: str, mapping: str) -> None:
+def test_changes_while_a_table_is_read_again_arrive(reading: Reading, taken: str, at: str, mapping: str) -> None:
     reading.read()
     reading.acknowledge()
     reading.admin.settings("d365", delta_link_taken=taken)
@@ -131,7 +131,7 @@ def test_a_link_that_was_kept_and_names_a_column_that_is_gone_is_not_waited_for(
         reading.admin.settings("d365", removed_column_error="expired", metadata_change_expires=True)
 
 
-def test_change_tracking_that_is_switched_off_meanwhile_is_said(reading: Reading) -> None:
+def test_change_tracking_that_is_switched_off_meanwhile_is_reported(reading: Reading) -> None:
     reading.read()
     reading.read_whole_table_next()
 
@@ -156,13 +156,13 @@ class TestIdsThatAreARowAndDeleted:
         reading.admin.change("contact", list(ids), lastname="Anew")
         page = reading.d365.page
 
-        async def told(link: str, **how: Any) -> bytes:
+        async def result(link: str, **how: Any) -> bytes:
             body = json.loads(await page(link, **how))
             if not how["tracked"] and "@odata.deltaLink" in body and body["value"]:
                 body["value"] += [{"id": id_, "reason": "deleted"} for id_ in ids]
             return json.dumps(body).encode()
 
-        patch.setitem(vars(reading.d365), "page", told)
+        patch.setitem(vars(reading.d365), "page", result)
 
     def test_a_row_that_was_made_anew_stays(self, reading: Reading, monkeypatch: pytest.MonkeyPatch) -> None:
         reading.read()

@@ -23,14 +23,14 @@ def page(rules: TableMapping, *rows: dict[str, Any]) -> PreparedPage:
     return prepare_page(parser(rules).parse(json.dumps(body).encode()), rules)
 
 
-def said(found: PreparedPage) -> tuple[list[str], list[str]]:
+def said(result: PreparedPage) -> tuple[list[str], list[str]]:
     """(names of the rows that are in scope, ids of those that left it)"""
-    payloads = found.rows.records(range(len(found.rows.ids)), "contact", 0)["payload"]
-    return [json.loads(payload)["cusText"] for payload in payloads], [*found.left]
+    payloads = result.rows.records(range(len(result.rows.ids)), "contact", 0)["payload"]
+    return [json.loads(payload)["cusText"] for payload in payloads], [*result.left]
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.sampled_from([None, 1, 9]), st.booleans()), max_size=8))
-def test_a_page_means_what_its_last_row_of_each_id_means(rows: list[tuple[int, int | None, bool]]) -> None:
+def test_of_each_id_the_last_row_of_a_page_counts(rows: list[tuple[int, int | None, bool]]) -> None:
     sent = [
         {"contactid": (f"{ID[:-1]}{id_}").upper() if upper else f"{ID[:-1]}{id_}", "score": score, "lastname": str(n)}
         for n, (id_, score, upper) in enumerate(rows)
@@ -43,9 +43,9 @@ def test_a_page_means_what_its_last_row_of_each_id_means(rows: list[tuple[int, i
 @pytest.mark.parametrize("versions", [(1, 2), (2, 1), (9, 10), (10, 9)])
 def test_of_rows_with_versions_the_newest_one_decides_wherever_it_stands(versions: tuple[int, int]) -> None:
     rows = [{"score": 9, "lastname": str(one), "@odata.etag": f'W/"{one}"'} for one in versions]
-    found = page(HIGH, *rows)
-    assert said(found) == ([str(max(versions))], [])
-    assert found.rows.row_versions == [max(versions)]
+    result = page(HIGH, *rows)
+    assert said(result) == ([str(max(versions))], [])
+    assert result.rows.row_versions == [max(versions)]
     assert page(HIGH, {**rows[0], "score": 1}).left == {ID: versions[0]}
 
 
@@ -69,6 +69,6 @@ class TestIdsOfChanges:
     @pytest.mark.parametrize(
         "item", [{}, {"contactid": None}, {"contactid": 7}, {"contactid": "", "reason": "deleted"}]
     )
-    def test_what_has_no_id_is_no_change(self, item: dict[str, Any]) -> None:
+    def test_an_entry_without_an_id_is_no_change(self, item: dict[str, Any]) -> None:
         with pytest.raises(Exception, match="Dynamics 365 sent"):
             self.ids({"contactid": "1a"}, item)

@@ -122,7 +122,7 @@ def test_one_row_of_too_many_bytes_names_its_table(reading: Reading, monkeypatch
         (Unavailable("throttled", status=429), False),
     ],
 )
-def test_what_is_no_matter_of_size_halves_nothing(reading: Reading, error: Exception, halved: bool) -> None:
+def test_a_refusal_for_another_cause_than_size_halves_nothing(reading: Reading, error: Exception, halved: bool) -> None:
     def before(number: int) -> None:
         if number == 1:
             raise error

@@ -73,7 +73,7 @@ async def test_a_replay_goes_on_when_another_worker_moved_the_feed_meanwhile(run
     assert runtime.ledger.reports.counts()["contact"].pending == 50
 
 
-async def test_a_table_that_is_captured_by_somebody_else_is_waited_for(runtime: Runtime) -> None:
+async def test_a_table_that_another_process_captures_is_waited_for(runtime: Runtime) -> None:
     assert runtime.ledger.feeds.lease_feed("contact", session_of(runtime.ledger, "somebody else"))
     async with capturing(runtime, wait_seconds=0.3) as capture:
         with pytest.raises(CaptureBusy, match="Another run has been capturing contact"):

@@ -25,9 +25,9 @@ def sent(name: str, modified: str | None = "2026-11-24T23:59:59Z", **more: Any) 
 
 
 def head(*rows: dict[str, Any], link: str = "next") -> Head:
-    found = peek(json.dumps({"value": rows, "@odata.nextLink": link}).encode())
-    assert found
-    return found
+    result = peek(json.dumps({"value": rows, "@odata.nextLink": link}).encode())
+    assert result
+    return result
 
 
 def knows(*names: str) -> Any:
@@ -46,7 +46,7 @@ class TestAPage:
         assert (to_read.next_link, to_read.delta_link) == (page.next_link, page.delta_link)
         return [json.loads(bytes(raw))["contactid"] for raw in to_read.value], unchanged
 
-    def test_what_the_ledger_knows_is_left_unread(self) -> None:
+    def test_rows_that_the_ledger_knows_are_left_unread(self) -> None:
         page = head(sent("A"), sent("b"), sent("c"))
         read, unchanged = self.part(page, "a", "c")
         assert read == ["b"]
@@ -88,9 +88,9 @@ class Reader:
         save_page = self.runtime.ledger.captures.save_page
 
         def saved(*arguments: Any, **options: Any) -> Any:
-            told = save_page(*arguments, **options)
+            result = save_page(*arguments, **options)
             left.append(len(arguments[1].unchanged))
-            return told
+            return result
 
         self.runtime.ledger.captures.save_page = saved  # type: ignore[method-assign]
         try:
@@ -127,7 +127,7 @@ async def test_a_table_is_read_once_more_without_reading_what_did_not_change(rea
     assert stored(reader.runtime.ledger) == before
 
 
-async def test_what_changed_came_and_went_is_found_among_the_unread(reader: Reader) -> None:
+async def test_changes_inserts_and_deletes_are_seen_among_unread_rows(reader: Reader) -> None:
     admin = reader.program.sandbox.admin
     await reader.first()
     ids = [row["contactid"] for row in admin.dump_d365()]
@@ -208,7 +208,7 @@ async def test_rows_that_a_filter_has_dropped_are_deleted_though_the_run_was_sto
 
 
 @pytest.mark.parametrize("apply_updates", [True, False])
-async def test_options_that_nobody_has_named_are_told_each_time(reader: Reader, apply_updates: bool) -> None:
+async def test_options_without_a_label_are_reported_each_time(reader: Reader, apply_updates: bool) -> None:
     fields = {"lastname": "lastName", "gendercode": {"to": "cusJobTitle", "apply_updates": apply_updates}}
     reader.configure(**fields)
     await reader.first()

@@ -80,7 +80,7 @@ def region(url: str | None) -> list[str]:
 
 
 @pytest.mark.parametrize("part", REGIONS)
-def test_customers_of_emea_and_apac_are_told_where_their_data_is_processed(part: str) -> None:
+def test_customers_of_emea_and_apac_read_where_their_data_is_processed(part: str) -> None:
     for url in (f"https://acme.{part}.dynamics.com", f"https://acme.api.{part}.dynamics.com"):
         [notice] = region(url)
         assert notice.startswith(
@@ -105,7 +105,7 @@ def feed(age: timedelta) -> Feed:
 
 
 @pytest.mark.parametrize(
-    ("days", "outcome", "says"),
+    ("days", "outcome", "expected"),
     [
         (-0.1, "ok", "last polled 0.0 days ago"),  # by a machine whose clock is ahead
         (3.4, "ok", "last polled 3.4 days ago, valid for 7 days"),
@@ -113,9 +113,9 @@ def feed(age: timedelta) -> Feed:
         (7.1, "warn", "it has expired, so the next sync reads the table in full"),
     ],
 )
-def test_a_position_older_than_half_the_window_is_a_warning(days: float, outcome: str, says: str) -> None:
+def test_a_position_older_than_half_the_window_is_a_warning(days: float, outcome: str, expected: str) -> None:
     [line] = position(feed(timedelta(days=days)), 7, NOW)
-    assert (line.outcome, says in line.message) == (outcome, True), line
+    assert (line.outcome, expected in line.message) == (outcome, True), line
 
 
 def test_no_position_or_no_window_is_no_question() -> None:

@@ -105,12 +105,12 @@ def test_limits_can_be_set() -> None:
     }, "the limit of columns is for custom entities"
     with pytest.raises(BeyondLimits) as caught:
         check_configuration(whole, whole.tables)
-    for says in (
+    for entry in (
         "columns of new_order: 2 of at most 1",
         "besides contact: 1 of at most 0",
         "-> contact: 1 of at most 0",
     ):
-        assert says in str(caught.value)
+        assert entry in str(caught.value)
 
 
 # Personal data
@@ -126,7 +126,7 @@ def personal(*resources: Resource, tables: tuple[dict[str, Any], ...] = (CONTACT
     return personal_data(whole, whole.tables[-1], resources)
 
 
-def test_personal_data_that_is_linked_to_nobody_is_told_with_the_reason() -> None:
+def test_personal_data_without_a_linked_contact_is_reported_with_the_reason() -> None:
     finding = personal(STORED)
     assert finding.outcome == "warn"
     assert "new_city, new_email look like personal data" in finding.message
@@ -210,7 +210,7 @@ def test_types_that_campaign_has_not_are_named() -> None:
     assert supported_types(mapping({"firstname": "firstName", "birthdate": "cusDate"})).passed
 
 
-def test_what_pending_records_will_cost() -> None:
+def test_the_cost_of_pending_records() -> None:
     pending: dict[Operation, int] = {"insert": 5, "update": 3, "delete": 2}
     by_key, by_pkey = {KEY_IN_URL: "yes", KEY_IN_DELETE: "yes"}, {KEY_IN_URL: "yes", KEY_IN_DELETE: "no"}
     assert projected_calls(Addressing(findings=by_key), pending) == 5 + 3 + 2

@@ -24,13 +24,13 @@ BY_FILTER = CONTACT.model_copy(update={"address": "filter"})
 HOUR = timedelta(hours=1)
 
 
-def rows(found: Finding, name: str) -> list[dict[str, Any]]:
-    table = found.numbers[name]
+def rows(finding: Finding, name: str) -> list[dict[str, Any]]:
+    table = finding.numbers[name]
     return [dict(zip(table.names, row, strict=True)) for row in table.rows]
 
 
-def severity(found: Finding) -> dg.AssetCheckSeverity:
-    return check_result(dg.AssetKey(["campaign", "profile"]), found).severity
+def severity(finding: Finding) -> dg.AssetCheckSeverity:
+    return check_result(dg.AssetKey(["campaign", "profile"]), finding).severity
 
 
 def test_a_column_of_a_table_that_holds_numbers_is_one_of_numbers() -> None:
@@ -40,7 +40,7 @@ def test_a_column_of_a_table_that_holds_numbers_is_one_of_numbers() -> None:
 
 
 def test_every_check_of_the_campaign_asset_and_its_audit_passes_without_a_record() -> None:
-    found = [
+    result = [
         health.ready([]),
         health.refused("contact", Counts(), []),
         health.waiting({}, None, NOW),
@@ -48,8 +48,8 @@ def test_every_check_of_the_campaign_asset_and_its_audit_passes_without_a_record
         agreement("contact", Drift()),
         one_record_each(CONTACT, Drift(), []),
     ]
-    assert [one.check for one in found] == [rule.name for rule in (*TABLE_CHECKS["campaign"], *AUDIT_CHECKS)]
-    assert all(one.passed for one in found)
+    assert [one.check for one in result] == [rule.name for rule in (*TABLE_CHECKS["campaign"], *AUDIT_CHECKS)]
+    assert all(one.passed for one in result)
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_the_reject_rate(failed: int, known: int, passed: bool, worst: dg.AssetC
 
 
 @pytest.mark.parametrize(
-    ("by_reason", "age", "passed", "says"),
+    ("by_reason", "age", "passed", "expected"),
     [
         ({}, None, True, "No record is waiting."),
         ({"parent not there yet": 2}, 59 * HOUR / 60, True, "2, the oldest for 59 min."),
@@ -76,11 +76,11 @@ def test_the_reject_rate(failed: int, known: int, passed: bool, worst: dg.AssetC
         ({"parent filtered out": 1}, 73 * HOUR, False, "3 d 1 h"),
     ],
 )  # fmt: skip
-def test_records_that_wait(by_reason: dict[str, int], age: timedelta | None, passed: bool, says: str) -> None:
+def test_records_that_wait(by_reason: dict[str, int], age: timedelta | None, passed: bool, expected: str) -> None:
     result = health.waiting(by_reason, NOW - age if age else None, NOW)
     assert result.passed is passed
     assert passed or severity(result) is WARN
-    assert says in result.message
+    assert expected in result.message
     assert {row["waiting for"]: row["records"] for row in rows(result, "waiting_for")} == by_reason
 
 
@@ -103,8 +103,8 @@ def test_a_clock_that_is_behind_makes_nothing_old() -> None:
 
 def test_agreement_names_the_attributes_and_some_ids() -> None:
     ids = [f"id{n}" for n in range(7)]
-    found = Drift(sampled=200, moved=2, compared=198, missing=["gone"], differing={"email": ids, "firstName": ids[:1]})
-    result = agreement("contact", found)
+    actual = Drift(sampled=200, moved=2, compared=198, missing=["gone"], differing={"email": ids, "firstName": ids[:1]})
+    result = agreement("contact", actual)
     assert (result.passed, severity(result)) == (False, WARN)
     assert (
         "Of 198 records that were read back, 1 are not in Campaign; 7 differ: email (7), firstName (1)."
@@ -119,16 +119,16 @@ def test_agreement_names_the_attributes_and_some_ids() -> None:
 
 
 def test_many_that_differ_are_an_error() -> None:
-    found = Drift(sampled=20, compared=20, differing={"email": ["id1"]})
-    assert severity(agreement("contact", found)) is ERROR
+    result = Drift(sampled=20, compared=20, differing={"email": ["id1"]})
+    assert severity(agreement("contact", result)) is ERROR
 
 
-def test_a_sample_that_could_not_be_read_says_why() -> None:
+def test_a_sample_that_could_not_be_read_names_the_cause() -> None:
     assert "budget" in agreement("contact", Drift(sampled=200, kept_back=200)).message
     assert "none is known" in agreement("contact", Drift(sampled=3, moved=3)).message
 
 
-def test_a_key_that_stands_twice_is_told_from_the_sample_and_from_refusals() -> None:
+def test_a_duplicate_key_is_seen_in_the_sample_and_in_refusals() -> None:
     reasons = [
         ("A 'Profile' with the same key '<id>' already exists.", 2),
         ("More than one profile of Campaign carries this externalId.", 1),
@@ -150,7 +150,7 @@ def feed(since_poll: timedelta, saved: timedelta = timedelta(days=3), complete: 
 
 
 @pytest.mark.parametrize(
-    ("found", "passed", "says"),
+    ("actual", "passed", "expected"),
     [
         (None, False, "never been captured"),
         (feed(timedelta(seconds=3)), True, "Polled at 2026-11-24 11:59:57 UTC, nothing new is waiting; complete"),
@@ -160,13 +160,13 @@ def feed(since_poll: timedelta, saved: timedelta = timedelta(days=3), complete: 
         (feed(timedelta(0), complete=False), True, "first read is not finished"),
     ],
 )
-def test_what_the_check_says(found: Feed | None, passed: bool, says: str) -> None:
-    result = polled("contact", found, NOW)
+def test_the_result_of_the_check(actual: Feed | None, passed: bool, expected: str) -> None:
+    result = polled("contact", actual, NOW)
     assert result.passed is passed
-    assert says in result.message
+    assert expected in result.message
     assert result.numbers.get("seconds_since_poll", 0) >= 0
 
 
-def test_a_failing_check_says_what_to_do() -> None:
+def test_a_failed_check_names_the_remedy() -> None:
     result = polled("contact", feed(timedelta(hours=2)), NOW)
     assert "Start the sensor d365_changes" in result.message

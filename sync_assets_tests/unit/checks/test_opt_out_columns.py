@@ -78,17 +78,17 @@ class TestValues:
         assert [whole.understands(value) for value in (1, 0, 2, -1, None)] == [True, True, False, False, True]
 
     @pytest.mark.parametrize("type_", ["boolean", "integer", "picklist"])
-    @given(inverted=st.booleans(), said=st.booleans())
-    def test_what_is_written_says_what_was_meant_in_the_columns_own_type(
-        self, type_: ColumnType, inverted: bool, said: bool
+    @given(inverted=st.booleans(), stated=st.booleans())
+    def test_a_written_value_keeps_its_meaning_in_the_columns_type(
+        self, type_: ColumnType, inverted: bool, stated: bool
     ) -> None:
         column = OptOutColumn("a", "b", inverted, type_)
-        written = column.value(said)
+        written = column.value(stated)
         assert type(written) is (bool if type_ == "boolean" else int)
-        assert column.opted_out(written) is said
+        assert column.opted_out(written) is stated
 
     @given(inverted=st.booleans(), value=st.none() | st.booleans() | st.integers(-3, 3))
-    def test_campaign_is_told_the_same_where_opt_outs_are_mapped_as_fields(
+    def test_campaign_gets_the_same_where_opt_outs_are_mapped_as_fields(
         self, inverted: bool, value: bool | int | None
     ) -> None:
         mapping = config({"new_x": {"to": "blackList", "inverted": inverted}}).opt_out.mappings["new_x"]
@@ -141,13 +141,13 @@ class TestColumnsThatDoNot:
             (Column("new_x", "picklist"), "a choice without options"),
         ],
     )  # fmt: skip
-    def test_what_is_no_boolean_is_refused_with_its_type(self, column: Column, named: str) -> None:
+    def test_a_column_that_is_no_boolean_is_refused_with_its_type(self, column: Column, named: str) -> None:
         assert problems({"new_x": "blackList"}, having(column)) == (
             f"`new_x`: {named} cannot become true or false without loss; name a column with two options, or a whole "
             "number or choice of 0 and 1",
         )
 
-    def test_what_is_not_there_or_cannot_be_read(self) -> None:
+    def test_columns_that_are_missing_or_cannot_be_read(self) -> None:
         assert problems({"donotemai": "blackListEmail", "zzz": "ccpaOptOut", "hidden": "blackList"}) == (
             "`donotemai`: contact has no such column; did you mean `donotemail`?",
             "`zzz`: contact has no such column; name a column of the table",
@@ -155,7 +155,7 @@ class TestColumnsThatDoNot:
         )
 
     @pytest.mark.parametrize("direction", ["campaign_to_d365", "bidirectional"])
-    def test_what_cannot_be_written_where_opt_outs_are_written_to_d365(self, direction: str) -> None:
+    def test_columns_that_cannot_be_written_where_opt_outs_go_to_d365(self, direction: str) -> None:
         assert problems({"merged": "blackList"}, direction=direction) == (
             "`merged`: the column is read-only in Dynamics 365; name another one",
         )
@@ -198,7 +198,7 @@ def found(mappings: dict[str, Any], resource: Resource = PROFILE, direction: str
 
 
 class TestFindings:
-    def test_one_for_each_side_saying_what_holds(self) -> None:
+    def test_one_finding_for_each_side(self) -> None:
         columns, attributes = found({"donotemail": "blackListEmail"})
         assert (columns.side, attributes.side) == ("d365", "campaign")
         assert [columns, attributes] == [rules.OPT_OUT_COLUMNS.finding(True), rules.OPT_OUT_ATTRIBUTES.finding(True)]
@@ -211,7 +211,7 @@ class TestFindings:
         assert found({"merged": "blackList"}, direction="d365_to_campaign")[0].passed
 
     @pytest.mark.parametrize(
-        ("attribute", "told"),
+        ("attribute", "message"),
         [
             (None, "`donotemail`: profile has no attribute `blackListEmail`; did you mean `blackListMobile`?"),
             (
@@ -224,15 +224,17 @@ class TestFindings:
             ),
         ],
     )
-    def test_attributes_that_are_missing_read_only_or_no_boolean(self, attribute: Attribute | None, told: str) -> None:
+    def test_attributes_that_are_missing_read_only_or_no_boolean(
+        self, attribute: Attribute | None, message: str
+    ) -> None:
         others = {name: one for name, one in PROFILE.attributes.items() if name != "blackListEmail"}
         resource = dataclasses.replace(PROFILE, attributes=others | ({attribute.path: attribute} if attribute else {}))
         columns, attributes = found({"donotemail": "blackListEmail"}, resource)
         assert columns.passed
-        assert (attributes.passed, attributes.message) == (False, told)
+        assert (attributes.passed, attributes.message) == (False, message)
 
 
-def test_the_two_systems_own_metadata_says_all_that_is_needed(sandbox: SandboxProcess) -> None:
+def test_the_metadata_of_both_systems_suffices(sandbox: SandboxProcess) -> None:
     sandbox.admin.post("/d365/metadata", {"table": "contact", "column": "new_whole", "set": {"type": "Integer"}})
     options = {"type": "Picklist", "options": {"0": "No", "1": "Yes"}}
     sandbox.admin.post("/d365/metadata", {"table": "contact", "column": "new_choice", "set": options})
@@ -249,10 +251,10 @@ def test_the_two_systems_own_metadata_says_all_that_is_needed(sandbox: SandboxPr
     assert types == ["boolean"] * 6 + ["integer", "picklist"]
     assert [finding.passed for finding in opt_out_findings(config(mappings), table, resource)] == [True, True]
 
-    told = " ".join(problems({"followemail": "blackList", "merged": "blackListFax", "fullname": "ccpaOptOut"}, table))
-    assert "`followemail`: true is labelled `Allow`" in told
-    assert "`merged`: the column is read-only in Dynamics 365" in told
-    assert "`fullname`: a column of type string" in told
+    result = " ".join(problems({"followemail": "blackList", "merged": "blackListFax", "fullname": "ccpaOptOut"}, table))
+    assert "`followemail`: true is labelled `Allow`" in result
+    assert "`merged`: the column is read-only in Dynamics 365" in result
+    assert "`fullname`: a column of type string" in result
     read_only = {name for name in ("fullname", "modifiedon", "firstname", "donotemail", "gendercode", "birthdate",
                                    "statecode", "contactid") if not table.columns[name].updatable}  # fmt: skip
     assert read_only == {"fullname", "modifiedon", "contactid"}

@@ -20,12 +20,12 @@ WARN, ERROR = dg.AssetCheckSeverity.WARN, dg.AssetCheckSeverity.ERROR
 GB = 1_000_000_000
 
 
-def severity(found: Finding) -> dg.AssetCheckSeverity:
-    return check_result(EXPORT, found).severity
+def severity(finding: Finding) -> dg.AssetCheckSeverity:
+    return check_result(EXPORT, finding).severity
 
 
-def numbers(found: Finding) -> dict[str, Any]:
-    return {name: getattr(value, "value", value) for name, value in metadata(found.numbers).items()}
+def numbers(finding: Finding) -> dict[str, Any]:
+    return {name: getattr(value, "value", value) for name, value in metadata(finding.numbers).items()}
 
 
 # export_arrives_in_time
@@ -47,7 +47,7 @@ def test_a_file_is_overdue_once_it_is_older_than_one_is_expected(age: timedelta 
     assert arrives(Export(), newest, NOW).passed is not overdue
 
 
-def test_a_file_that_came_in_time_is_told_with_its_age() -> None:
+def test_a_file_that_came_in_time_is_reported_with_its_age() -> None:
     result = arrives(Export(), NOW - timedelta(hours=3, minutes=30), NOW)
     assert result.message == "The newest file is 3 h 30 min old, one is expected every 24 h."
     assert numbers(result) == {
@@ -57,14 +57,14 @@ def test_a_file_that_came_in_time_is_told_with_its_age() -> None:
     }
 
 
-def test_an_export_that_stopped_is_an_error_that_says_what_to_do() -> None:
+def test_an_export_that_stopped_is_an_error_with_the_remedy() -> None:
     result = arrives(Export(workflow_id="WKF12"), NOW - timedelta(days=3), NOW)
     assert (result.passed, severity(result)) == (False, ERROR)
-    said = result.message
-    assert said.startswith("The newest file is 3 d 0 h old")
-    assert "Look at workflow WKF12 in Campaign and start it again at once" in said
-    assert "opt-outs made in Campaign do not reach Dynamics 365 meanwhile" in said
-    assert "raise `expected_every_hours`" in said
+    stated = result.message
+    assert stated.startswith("The newest file is 3 d 0 h old")
+    assert "Look at workflow WKF12 in Campaign and start it again at once" in stated
+    assert "opt-outs made in Campaign do not reach Dynamics 365 meanwhile" in stated
+    assert "raise `expected_every_hours`" in stated
 
 
 def test_which_workflow_is_meant_need_not_be_configured() -> None:
@@ -78,7 +78,7 @@ def test_an_export_that_has_yet_to_begin_is_a_warning() -> None:
     assert "No file `optout_*.csv*` has been seen in d365_loads/exports yet." in result.message
 
 
-def test_names_that_cannot_be_taken_are_told_with_the_reason() -> None:
+def test_names_that_cannot_be_read_are_reported_with_the_reason() -> None:
     result = arrives(Export(), NOW, NOW, (("optout_link.csv", "a symbolic link"),))
     assert result.passed
     assert "Passed over in d365_loads/exports: 1." in result.message
@@ -90,7 +90,7 @@ def test_names_that_cannot_be_taken_are_told_with_the_reason() -> None:
 
 
 @pytest.mark.parametrize(
-    ("used", "passed", "worst", "says"),
+    ("used", "passed", "worst", "expected"),
     [
         (0, True, None, "0% full"),
         (79, True, None, "The SFTP is 79% full (79.0 of 100.0 GB)."),
@@ -100,13 +100,13 @@ def test_names_that_cannot_be_taken_are_told_with_the_reason() -> None:
         (100, False, ERROR, "100% full"),
     ],
 )
-def test_room_is_told_as_campaigns_own_alerts_tell_it(
-    used: int, passed: bool, worst: dg.AssetCheckSeverity | None, says: str
+def test_room_is_reported_by_the_limits_of_campaigns_own_alerts(
+    used: int, passed: bool, worst: dg.AssetCheckSeverity | None, expected: str
 ) -> None:
     result = room(Export(), Storage(used * GB, 100 * GB))
     assert result.passed is passed
     assert worst in (None, severity(result))
-    assert says in result.message
+    assert expected in result.message
     assert numbers(result) == {
         "share_used": used / 100,
         "used_bytes": used * GB,
@@ -147,7 +147,7 @@ def test_one_look_answers_both() -> None:
 
 
 @pytest.mark.parametrize(
-    ("found", "passed", "says"),
+    ("actual", "passed", "expected"),
     [
         (Parity(contacts=200, compared=400), True, "Of 200 contacts that were read on both sides, all opt-outs agree."),
         (Parity(contacts=200, compared=400, on_the_way=3), True, "3 opt-outs are on their way"),
@@ -162,22 +162,22 @@ def test_one_look_answers_both() -> None:
         (Parity(unanswered=200), False, "Campaign did not answer for 200 contacts."),
     ],
 )
-def test_what_the_comparison_says(found: Parity, passed: bool, says: str) -> None:
-    result = opt_outs_agree(found)
+def test_the_result_of_the_comparison(actual: Parity, passed: bool, expected: str) -> None:
+    result = opt_outs_agree(actual)
     assert result.passed is passed
-    assert passed or severity(result) is (ERROR if found.wrong else WARN)
-    assert says in result.message
+    assert passed or severity(result) is (ERROR if actual.wrong else WARN)
+    assert expected in result.message
 
 
-def test_a_comparison_that_fails_names_attributes_and_ids_and_what_to_do() -> None:
+def test_a_comparison_that_fails_names_attributes_ids_and_the_remedy() -> None:
     ids = [f"id-{n}" for n in range(7)]
     result = opt_outs_agree(Parity(contacts=9, compared=18, differing={"ccpaOptOut": ["x"], "blackListEmail": ids}))
-    told = numbers(result)
-    assert [record.data for record in told.pop("attributes").records] == [
+    reported = numbers(result)
+    assert [record.data for record in reported.pop("attributes").records] == [
         {"attribute": "blackListEmail", "records": 7, "ids": "id-0, id-1, id-2, id-3, id-4"},
         {"attribute": "ccpaOptOut", "records": 1, "ids": "x"},
     ]
-    assert told == {
+    assert reported == {
         "contacts": 9,
         "compared": 18,
         "differing": 8,

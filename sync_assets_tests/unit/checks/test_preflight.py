@@ -69,7 +69,7 @@ def test_a_parameter_that_the_filter_does_not_have_is_a_warning(program: Program
 
 
 @pytest.mark.parametrize(
-    ("mandatory", "cardinality", "style", "said", "stops"),
+    ("mandatory", "cardinality", "style", "text", "stops"),
     [
         (True, "one", "key", None, False),
         (False, "zero_or_one", "key", None, False),
@@ -79,11 +79,11 @@ def test_a_parameter_that_the_filter_does_not_have_is_a_warning(program: Program
         (True, "one", "join", None, False),
     ],
 )
-def test_what_is_said_of_a_link(
+def test_the_finding_about_a_link(
     mandatory: bool,
     cardinality: Literal["one", "zero_or_one"],
     style: Literal["key", "join"],
-    said: str | None,
+    text: str | None,
     stops: bool,
 ) -> None:
     to = "cusContactLink" if style == "key" else "cusContactId"
@@ -102,8 +102,8 @@ def test_what_is_said_of_a_link(
         }
     )
     found = cardinalities(config, Resource("cusOrder", "profileAndServicesExt", attributes))
-    assert (found.passed, found.stops, found.side) == (said is None, stops, "campaign")
-    assert said is None or (said in found.message and "link `new_contactid`" in found.message)
+    assert (found.passed, found.stops, found.side) == (text is None, stops, "campaign")
+    assert text is None or (text in found.message and "link `new_contactid`" in found.message)
     assert stops is ("Nothing of new_order is sent" in found.message)
 
 
@@ -145,25 +145,25 @@ def test_as_before_or_never_seen_before_is_no_change() -> None:
         }
 
 
-def test_each_side_names_what_changed_with_both_types_and_what_to_do() -> None:
-    told = found(TYPES, {**TYPES, ("d365", "new_amount"): "decimal", ("campaign", "cusName"): "integer"})
-    assert told["column_types_are_as_before"] == (
+def test_each_side_names_the_change_with_both_types_and_the_remedy() -> None:
+    result = found(TYPES, {**TYPES, ("d365", "new_amount"): "decimal", ("campaign", "cusName"): "integer"})
+    assert result["column_types_are_as_before"] == (
         False,
         "`new_amount` of new_order was money and is decimal. Check that the mapping is still right, then "
         "`sync-assets maintenance off new_order` takes the new types",
     )
-    passed, message = told["attribute_types_are_as_before"]
+    passed, message = result["attribute_types_are_as_before"]
     assert not passed
     assert message.startswith("`cusName` of cusOrder was string and is integer.")
 
 
-def test_what_is_no_longer_mapped_or_newly_mapped_is_no_change() -> None:
+def test_a_field_that_is_newly_or_no_longer_mapped_is_no_change() -> None:
     known = {**TYPES, ("d365", "new_old"): "string"}
     now = {**TYPES, ("d365", "new_new"): "memo"}
     assert all(passed for passed, _ in found(known, now).values())
 
 
-def test_a_push_asks_for_campaigns_side_of_what_is_mapped_alone() -> None:
+def test_a_push_examines_the_mapped_attributes_of_campaign_alone() -> None:
     kinds: dict[str, AttributeType] = {
         "cusOrderId": "string",
         "cusName": "string",

@@ -49,7 +49,7 @@ def test_a_name_that_sqlite_could_take_for_a_uri_is_a_private_file_of_that_name(
 
 
 @pytest.mark.parametrize(
-    ("url", "file", "said"),
+    ("url", "file", "text"),
     [
         ("sqlite:///{}/nothing.db", "copy.db", "There is no ledger at .*nothing.db"),
         ("sqlite:///{}/taken.db", "taken.db", "exists already.* nothing is overwritten"),
@@ -58,11 +58,9 @@ def test_a_name_that_sqlite_could_take_for_a_uri_is_a_private_file_of_that_name(
         ("postgresql+psycopg://me:secret@host/db", "copy.db", "host/db is in PostgreSQL.*pg_dump"),
     ],
 )
-def test_what_cannot_be_copied_is_told_and_nothing_is_left_of_it(
-    tmp_path: Path, url: str, file: str, said: str
-) -> None:
+def test_a_failed_copy_is_reported_and_leaves_no_file(tmp_path: Path, url: str, file: str, text: str) -> None:
     (tmp_path / "taken.db").write_text("somebody's notes" * 100)
-    with closing(runtime(url.format(tmp_path))) as one, pytest.raises(SyncAssetsError, match=said) as raised:
+    with closing(runtime(url.format(tmp_path))) as one, pytest.raises(SyncAssetsError, match=text) as raised:
         backup(one, tmp_path / file)
     assert "secret" not in str(raised.value)
     assert [path.name for path in tmp_path.iterdir()] == ["taken.db"]

@@ -39,8 +39,8 @@ GOOD: dict[str, dict[str, Any]] = {
     "campaign": {"profile_extension": True, "filters": {}},
 }  # fmt: skip
 
-Told = dict[str, tuple[str, str]]
-Ask = Callable[[], Told]
+Findings = dict[str, tuple[str, str]]
+Ask = Callable[[], Findings]
 
 
 @pytest.fixture(scope="module")
@@ -61,42 +61,42 @@ def program(shared: SandboxProcess, tmp_path: Path) -> Iterator[Program]:
 def ask(program: Program) -> Ask:
     """What doctor says: question -> outcome and message. Fails if a question is answered twice."""
 
-    def told() -> Told:
+    def result() -> Findings:
         with closing(program.runtime()) as runtime:
             lines = examine(runtime)
         return by_question(lines)
 
-    return told
+    return result
 
 
-def by_question(lines: list[Finding]) -> Told:
-    told = {line.title: (line.outcome, line.message) for line in lines}
-    assert len(told) == len(lines), [line.title for line in lines]
-    return told
+def by_question(lines: list[Finding]) -> Findings:
+    result = {line.title: (line.outcome, line.message) for line in lines}
+    assert len(result) == len(lines), [line.title for line in lines]
+    return result
 
 
 USUAL = (("alerts", "warn"), ("certification", "warn"))
 
 
-def wrong(told: Told) -> Told:
+def wrong(findings: Findings) -> Findings:
     """Return the lines that are not ok, without warnings of no `alerts`, no certification and no record sent so far."""
     usual = {
         *USUAL,
-        *((what, "warn") for what, (_, text) in told.items() if text.startswith("not verified: no record")),
+        *((what, "warn") for what, (_, text) in findings.items() if text.startswith("not verified: no record")),
     }
-    return {what: answer for what, answer in told.items() if answer[0] != "ok" and (what, answer[0]) not in usual}
+    return {what: answer for what, answer in findings.items() if answer[0] != "ok" and (what, answer[0]) not in usual}
 
 
 # --- All is well ----------------------------------------------------------------------------------------------------
 
 
-def test_a_good_set_up_is_told_question_by_question(program: Program, ask: Ask) -> None:
+def test_a_good_set_up_is_reported_finding_by_finding(program: Program, ask: Ask) -> None:
     switch_on(program, "bidirectional")
     program.opt_out["export"]["workflow_id"] = "WKF12"
     write_file(program, HEADER)
-    told = ask()
-    assert wrong(told) == {}
-    assert told.keys() >= {
+    result = ask()
+    assert wrong(result) == {}
+    assert result.keys() >= {
         "privacy",
         "roles of the application user",
         "change tracking window",
@@ -115,13 +115,13 @@ def test_a_good_set_up_is_told_question_by_question(program: Program, ask: Ask) 
             for what in ("change tracking is on", "privileges to read", "resource is published", "key is unique")
         ),
     }
-    assert told["estimate of the first load"][1].startswith("about 43 engine calls, one for each row")
-    assert told["Campaign SFTP: private key"][1] == "ssh-rsa, 2048 bits"
-    assert told["contact: privileges to read"][1] == "prvReadContact, for the whole organisation"
+    assert result["estimate of the first load"][1].startswith("about 43 engine calls, one for each row")
+    assert result["Campaign SFTP: private key"][1] == "ssh-rsa, 2048 bits"
+    assert result["contact: privileges to read"][1] == "prvReadContact, for the whole organisation"
 
 
 @pytest.mark.parametrize(
-    ("days", "outcome", "says"),
+    ("days", "outcome", "expected"),
     [
         (29.5, "warn", "in 29 days: make a new one, add it to the app registration, and replace the file of"),
         (1.5, "warn", "in 1 day: make a new one"),
@@ -130,25 +130,25 @@ def test_a_good_set_up_is_told_question_by_question(program: Program, ask: Ask) 
     ],
 )
 def test_the_end_of_the_certificate_that_signs_in(
-    program: Program, ask: Ask, tmp_path: Path, days: float, outcome: str, says: str
+    program: Program, ask: Ask, tmp_path: Path, days: float, outcome: str, expected: str
 ) -> None:
     file = tmp_path / "app.pem"
     program.sandbox.admin.settings("login", certificates=[AppCertificate(days).write_pem(file)])
     program.more |= {"D365_CLIENT_SECRET": "", "D365_CLIENT_CERTIFICATE": str(file)}
-    told = ask()
-    assert told["Dynamics 365: client certificate"][0] == outcome
-    assert says in told["Dynamics 365: client certificate"][1]
-    assert told["Dynamics 365"][0] == ("fail" if outcome == "fail" else "ok")
+    result = ask()
+    assert result["Dynamics 365: client certificate"][0] == outcome
+    assert expected in result["Dynamics 365: client certificate"][1]
+    assert result["Dynamics 365"][0] == ("fail" if outcome == "fail" else "ok")
 
 
-def test_each_table_costs_the_engine_calls_that_are_told(program: Program, ask: Ask) -> None:
+def test_each_table_costs_the_estimated_engine_calls(program: Program, ask: Ask) -> None:
     program.sandbox.admin.clear_journal()
-    told = ask()
+    result = ask()
     assert program.sandbox.admin.engine_calls() == calls(read=4)
     for question in ("contact: look-up by externalId", "new_order: look-up by cusOrderId"):
-        assert told[question][1].endswith("(asked with 1 engine call)")
+        assert result[question][1].endswith("(asked with 1 engine call)")
     for table in ("contact", "new_order"):
-        assert told[f"{table}: records in Campaign before the first load"][1].endswith("(asked with 1 engine call)")
+        assert result[f"{table}: records in Campaign before the first load"][1].endswith("(asked with 1 engine call)")
     with closing(program.runtime()) as runtime:
         assert runtime.calls_today == 4
 
@@ -201,7 +201,7 @@ def test_reading_less_than_the_organisation_is_too_little_for_the_change_feed(pr
 
 
 @pytest.mark.parametrize(
-    ("depth", "outcome", "says"),
+    ("depth", "outcome", "expected"),
     [
         ("None", "fail", "lacks prvWriteContact"),
         ("Local", "warn", "prvWriteContact has depth Local only"),
@@ -209,23 +209,23 @@ def test_reading_less_than_the_organisation_is_too_little_for_the_change_feed(pr
     ],
 )
 def test_writing_contacts_matters_where_opt_outs_are_written_back(
-    program: Program, ask: Ask, depth: str, outcome: str, says: str
+    program: Program, ask: Ask, depth: str, outcome: str, expected: str
 ) -> None:
     program.sandbox.admin.settings("d365", privileges={"contact": {"Write": depth}})
     question = "contact: privileges to write opt-outs"
     assert question not in ask()
     switch_on(program, "campaign_to_d365")
-    told = ask()[question]
-    assert (told[0], says in told[1]) == (outcome, True), told
+    result = ask()[question]
+    assert (result[0], expected in result[1]) == (outcome, True), result
 
 
-def test_a_user_that_may_not_read_its_own_privileges_tries_what_can_be_tried(program: Program, ask: Ask) -> None:
+def test_a_user_that_may_not_read_its_own_privileges_is_examined_by_attempts(program: Program, ask: Ask) -> None:
     switch_on(program, "campaign_to_d365")
     program.sandbox.admin.settings("d365", privileges_told=False)
-    told = ask()
-    assert told["roles of the application user"][0] == "ok"
-    assert told["contact: privileges to read"] == ("ok", "one row was read as the change feed is")
-    outcome, message = told["contact: privileges to write opt-outs"]
+    result = ask()
+    assert result["roles of the application user"][0] == "ok"
+    assert result["contact: privileges to read"] == ("ok", "one row was read as the change feed is")
+    outcome, message = result["contact: privileges to write opt-outs"]
     assert (outcome, "a role of the application user has prvWriteContact" in message) == ("warn", True)
 
     program.sandbox.admin.settings("d365", privileges={"contact": {"Read": "Deep"}})
@@ -306,14 +306,14 @@ def test_a_short_window_of_change_tracking_is_a_warning_with_the_setting_to_rais
     assert message.endswith("Raise expirechangetrackingindays of the organisation to 7 or more")
 
 
-def test_an_application_user_that_was_never_made_is_told_once(program: Program, ask: Ask) -> None:
+def test_an_application_user_that_was_never_made_is_reported_once(program: Program, ask: Ask) -> None:
     program.sandbox.admin.settings("d365", application_user=False)
     try:
-        told = wrong(ask())
+        result = wrong(ask())
     finally:
         program.sandbox.admin.settings("d365", application_user=True)
-    assert told.keys() == {"Dynamics 365"}
-    assert "Make an application user for D365_CLIENT_ID" in told["Dynamics 365"][1]
+    assert result.keys() == {"Dynamics 365"}
+    assert "Make an application user for D365_CLIENT_ID" in result["Dynamics 365"][1]
 
 
 def test_the_title_of_a_line_is_the_result_and_not_the_condition(program: Program, ask: Ask) -> None:
@@ -321,7 +321,7 @@ def test_the_title_of_a_line_is_the_result_and_not_the_condition(program: Progra
     try:
         status, output, errors = program.run("doctor")
         _, every_check, _ = program.run("doctor", "-v")
-        told = ask()
+        result = ask()
     finally:
         program.sandbox.admin.post("/d365/tracking", {"table": "new_order", "enabled": True})
     text = " ".join(output.split())
@@ -333,8 +333,8 @@ def test_the_title_of_a_line_is_the_result_and_not_the_condition(program: Progra
     assert f"ok {number} checks; `sync-assets doctor -v` shows each" in text
     assert status == 1
     assert "1 check failed: new_order: change tracking is off. Correct the set-up." in errors
-    assert wrong(told).keys() == {"new_order: change tracking is off"}
-    assert "new_order: change tracking is on" not in told
+    assert wrong(result).keys() == {"new_order: change tracking is off"}
+    assert "new_order: change tracking is on" not in result
 
 
 def test_the_last_line_names_a_title_once_however_often_it_fails(
@@ -350,7 +350,7 @@ def test_the_last_line_names_a_title_once_however_often_it_fails(
 # --- Campaign -------------------------------------------------------------------------------------------------------
 
 
-def test_an_extension_api_that_was_never_published_is_told_with_the_box_to_tick(program: Program, ask: Ask) -> None:
+def test_an_extension_api_that_was_never_published_is_reported_with_the_box_to_tick(program: Program, ask: Ask) -> None:
     program.sandbox.admin.settings("campaign", profile_extension=False)
     outcome, message = ask()["Campaign: Profiles & Services Extension API"]
     assert outcome == "fail"
@@ -370,9 +370,9 @@ def test_the_filter_that_finds_records_must_be_published(program: Program, ask: 
 
     published = {"profile": {"byOurId": {"attribute": "externalId", "parameter": "ourId_parameter"}}}
     program.sandbox.admin.settings("campaign", filters=published)
-    told = ask()
-    assert told["contact: filter byOurId"] == ("ok", "published")
-    assert told["contact: look-up by externalId"][1].startswith("not verified: no record was sent yet.")
+    result = ask()
+    assert result["contact: filter byOurId"] == ("ok", "published")
+    assert result["contact: look-up by externalId"][1].startswith("not verified: no record was sent yet.")
 
 
 def test_an_opt_out_whose_time_of_change_campaign_does_not_keep_is_named(program: Program, ask: Ask) -> None:
@@ -402,9 +402,11 @@ def test_a_folder_that_cannot_be_read_is_a_failure(program: Program, ask: Ask) -
     assert (outcome, "no/such/folder" in message) == ("fail", True)
 
 
-@pytest.mark.parametrize(("kind", "bits", "told"), [("ed25519", 256, "ssh-ed25519"), ("rsa", 1024, "ssh-rsa, 1024")])
+@pytest.mark.parametrize(
+    ("kind", "bits", "expected"), [("ed25519", 256, "ssh-ed25519"), ("rsa", 1024, "ssh-rsa, 1024")]
+)
 def test_a_key_that_the_control_panel_does_not_take_is_a_warning(
-    program: Program, ask: Ask, tmp_path: Path, kind: str, bits: int, told: str
+    program: Program, ask: Ask, tmp_path: Path, kind: str, bits: int, expected: str
 ) -> None:
     switch_on(program, "bidirectional")
     file = tmp_path / "key"
@@ -412,11 +414,11 @@ def test_a_key_that_the_control_panel_does_not_take_is_a_warning(
     program.more["CAMPAIGN_SFTP_PRIVATE_KEY"] = str(file)
     outcome, message = ask()["Campaign SFTP: private key"]
     assert outcome == "warn"
-    assert message.startswith(told)
+    assert message.startswith(expected)
     assert "ssh-keygen -t rsa -b 2048" in message
 
 
-def test_a_key_that_is_none_is_told_once(program: Program, ask: Ask, tmp_path: Path) -> None:
+def test_a_file_that_is_no_key_is_reported_once(program: Program, ask: Ask, tmp_path: Path) -> None:
     switch_on(program, "bidirectional")
     (tmp_path / "key").write_text("no key")
     program.more["CAMPAIGN_SFTP_PRIVATE_KEY"] = str(tmp_path / "key")
@@ -426,19 +428,17 @@ def test_a_key_that_is_none_is_told_once(program: Program, ask: Ask, tmp_path: P
 # --- The ledger -----------------------------------------------------------------------------------------------------
 
 
-def test_a_ledger_that_cannot_be_used_is_told_once_and_everything_else_is_told_all_the_same(
-    program: Program, ask: Ask
-) -> None:
+def test_a_ledger_that_cannot_be_used_is_reported_once_and_all_other_findings_too(program: Program, ask: Ask) -> None:
     (program.home / "file").write_text("")
     program.more["SYNC_ASSETS_LEDGER_URL"] = f"sqlite:///{program.home / 'file' / 'ledger.db'}"
     program.sandbox.admin.clear_journal()
-    told = ask()
-    assert wrong(told).keys() == {"ledger"}
-    assert told["new_order: privileges to read"][0] == "ok"
+    result = ask()
+    assert wrong(result).keys() == {"ledger"}
+    assert result["new_order: privileges to read"][0] == "ok"
     assert program.sandbox.admin.engine_calls() == calls(), "a call that cannot be counted is not made"
 
 
-def test_a_ledger_that_can_be_read_only_is_told_once_for_all_tables(program: Program, ask: Ask) -> None:
+def test_a_ledger_that_can_be_read_only_is_reported_once_for_all_tables(program: Program, ask: Ask) -> None:
     ask()
     file = program.home / "dagster" / "ledger.db"
     with closing(sqlite3.connect(file)) as database:
@@ -449,6 +449,6 @@ def test_a_ledger_that_can_be_read_only_is_told_once_for_all_tables(program: Pro
             "CREATE TRIGGER closed_too BEFORE UPDATE ON sync_engine_call BEGIN SELECT RAISE(ABORT, 'read only'); END"
         )
         database.commit()
-    told = ask()
-    assert wrong(told).keys() == {"ledger in use"}
-    assert told["new_order: privileges to read"][0] == "ok"
+    result = ask()
+    assert wrong(result).keys() == {"ledger in use"}
+    assert result["new_order: privileges to read"][0] == "ok"

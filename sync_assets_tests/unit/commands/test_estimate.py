@@ -196,14 +196,16 @@ def test_a_load_takes_the_days_of_the_budget_and_the_hours_of_the_last_one(
 def test_the_sums_are_those_of_the_tables_and_the_other_sources() -> None:
     contact = volume(100, created=RowCount(3), modified=RowCount(7))
     order = replace(volume(50, created=RowCount(1)), table="new_order", resource="cusOrder")
-    told = report([contact, order], Limits(per_day=80), {"insert": 4, "read": 1}, months=6, other_calls=1_000, now=NOW)
-    assert told["first_load"]["total"] == 152
-    assert told["first_load"]["days"] == 2
-    assert told["month"]["total"] == 11
-    assert told["month"]["with_other_calls"] == 1_011
-    assert told["sum"] == {"usual": 66, "other_calls": 6_000, "with_first_load": 152 + 6 * 1_011}
-    assert told["month_so_far"]["total"] == 5
-    assert told["budget"]["most_in_a_month"] == 2_400
+    estimate_document = report(
+        [contact, order], Limits(per_day=80), {"insert": 4, "read": 1}, months=6, other_calls=1_000, now=NOW
+    )
+    assert estimate_document["first_load"]["total"] == 152
+    assert estimate_document["first_load"]["days"] == 2
+    assert estimate_document["month"]["total"] == 11
+    assert estimate_document["month"]["with_other_calls"] == 1_011
+    assert estimate_document["sum"] == {"usual": 66, "other_calls": 6_000, "with_first_load": 152 + 6 * 1_011}
+    assert estimate_document["month_so_far"]["total"] == 5
+    assert estimate_document["budget"]["most_in_a_month"] == 2_400
 
 
 def said(*volumes: Volume, limits: Limits = NO_LIMITS) -> str:

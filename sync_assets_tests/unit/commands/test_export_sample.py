@@ -51,20 +51,20 @@ def examined(
 ) -> dict[str, Any]:
     path = folder / name
     path.write_bytes(content.encode() if isinstance(content, str) else content)
-    found = examine_sample(runtime(folder, export=export or {}, **more), path)
-    assert SECRET not in json.dumps(found)
-    return found
+    result = examine_sample(runtime(folder, export=export or {}, **more), path)
+    assert SECRET not in json.dumps(result)
+    return result
 
 
 def text(*rows: str, header: str = HEADER) -> str:
     return "".join(f"{line}\n" for line in (header, *rows))
 
 
-def test_each_of_the_first_rows_is_told_with_what_is_taken_or_why_it_is_rejected(tmp_path: Path) -> None:
-    found = examined(tmp_path, text(*ROWS))
+def test_each_of_the_first_rows_is_shown_with_its_values_or_its_rejection(tmp_path: Path) -> None:
+    result = examined(tmp_path, text(*ROWS))
     email = {"attribute": "blackListEmail", "changed_at": "2026-11-23T06:00:00Z"}
     phone = {"attribute": "blackListPhone", "opted_out": True, "changed_at": None}
-    assert found["lines"] == [
+    assert result["lines"] == [
         {"line": 2, "id": "00000001…", "taken": [email | {"opted_out": True}], "rejected": None},
         {"line": 3, "id": "00000002…", "taken": [email | {"opted_out": False}, phone], "rejected": None},
         {"line": 4, "id": None, "taken": None, "rejected": None},
@@ -80,19 +80,19 @@ def test_each_of_the_first_rows_is_told_with_what_is_taken_or_why_it_is_rejected
 
 
 def test_the_sums_count_all_rows_reasons_values_and_columns(tmp_path: Path) -> None:
-    found = examined(tmp_path, text(*ROWS, *(row(number) for number in range(10, 500))))
-    assert len(found["lines"]) == 10
-    assert [one["line"] for one in found["lines"]] == list(range(2, 12))
-    sums = {name: found[name] for name in ("rows", "taken", "without_id", "rejected", "date_layout")}
+    result = examined(tmp_path, text(*ROWS, *(row(number) for number in range(10, 500))))
+    assert len(result["lines"]) == 10
+    assert [one["line"] for one in result["lines"]] == list(range(2, 12))
+    sums = {name: result[name] for name in ("rows", "taken", "without_id", "rejected", "date_layout")}
     assert sums == {"rows": 496, "taken": 493, "without_id": 1, "rejected": 2, "date_layout": "xml"}
-    assert found["reasons"] == {
+    assert result["reasons"] == {
         "`blackListEmail` is none of 0, 1, false, true, no, yes": 1,
         "`externalId` is no GUID": 1,
     }
-    assert found["values"]["blackListEmail"] == {"true": 491, "false": 1, "empty": 1}
-    assert (found["unused_columns"], found["problem"]) == (["First name"], None)
-    assert (found["ids"], found["unknown_ids"]) == (493, None)
-    [missing_time, not_asked] = found["warnings"]
+    assert result["values"]["blackListEmail"] == {"true": 491, "false": 1, "empty": 1}
+    assert (result["unused_columns"], result["problem"]) == (["First name"], None)
+    assert (result["ids"], result["unknown_ids"]) == (493, None)
+    [missing_time, not_asked] = result["warnings"]
     assert "The file has no column `blackListPhoneLastModified`" in missing_time
     assert "Dynamics 365 was not asked for the ids: " in not_asked
     assert "D365_URL" in not_asked
@@ -114,12 +114,12 @@ def test_the_sums_count_all_rows_reasons_values_and_columns(tmp_path: Path) -> N
         (text(*ROWS).partition("\n")[2], {}, "the file must have a header", []),
     ],
 )
-def test_a_file_that_is_rejected_as_a_whole_is_told_with_what_to_write(
+def test_a_file_that_is_rejected_as_a_whole_is_reported_with_the_remedy(
     tmp_path: Path, content: bytes | str, export: dict[str, Any], problem: str, write: list[str]
 ) -> None:
-    found = examined(tmp_path, content, "optout_1.csv", export)
-    assert problem in found["problem"]
-    assert (found["lines"], found["rows"], found["taken"], found["write"]) == ([], 0, 0, write)
+    result = examined(tmp_path, content, "optout_1.csv", export)
+    assert problem in result["problem"]
+    assert (result["lines"], result["rows"], result["taken"], result["write"]) == ([], 0, 0, write)
 
 
 def test_a_file_that_no_run_would_read_is_a_warning(tmp_path: Path) -> None:
@@ -137,9 +137,9 @@ def test_a_missing_file_and_a_configuration_without_opt_outs_are_refused(tmp_pat
 
 def test_lines_for_missing_times_are_shown_before_the_sums(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     content = text(f"{guid(1)},1,{TIME}", header="externalId,blackListEmail,Changed")
-    found = examined(tmp_path, content, mappings={"donotemail": "blackListEmail"})
-    assert "The file has no column `blackListEmailLastModified`" in found["warnings"][0]
-    print_parts(show_sample(found))
+    result = examined(tmp_path, content, mappings={"donotemail": "blackListEmail"})
+    assert "The file has no column `blackListEmailLastModified`" in result["warnings"][0]
+    print_parts(show_sample(result))
     output = capsys.readouterr().out
     assert output.startswith('Write below `opt_out.export`:\n    columns: {blackListEmailLastModified: "Changed"}\n')
 
@@ -153,21 +153,21 @@ def test_lines_for_missing_times_are_shown_before_the_sums(tmp_path: Path, capsy
         ([row(1, SECRET), f",1,{TIME},,x"], "Each row is rejected or has no id"),
     ],
 )
-def test_a_file_of_which_no_row_is_taken_fails_with_what_to_do(
+def test_a_file_without_a_usable_row_fails_with_the_remedy(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], rows: list[str], cause: str
 ) -> None:
-    found = examined(tmp_path, text(*rows))
-    assert (found["problem"], found["taken"]) == (None, 0)
-    print_parts(show_sample(found))
+    result = examined(tmp_path, text(*rows))
+    assert (result["problem"], result["taken"]) == (None, 0)
+    print_parts(show_sample(result))
     assert capsys.readouterr().out.startswith(f"fail No row would be taken. {cause}")
 
 
-def test_rows_of_the_same_id_are_told_apart_from_different_ids(
+def test_rows_of_the_same_id_differ_from_rows_of_different_ids(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    found = examined(tmp_path, text(*[row(1)] * 5, row(2)))
-    assert found["nothing_taken"] is None
-    print_parts(show_sample(found))
+    result = examined(tmp_path, text(*[row(1)] * 5, row(2)))
+    assert result["nothing_taken"] is None
+    print_parts(show_sample(result))
     output = capsys.readouterr().out
     assert "6 rows: 6 taken (of 2 different ids), 0 without an id" in output
     assert "fail" not in output

@@ -43,7 +43,7 @@ def planned(**counts: int) -> dict[str, Any]:
     }
 
 
-def test_only_what_fails_has_to_be_mended_and_is_shown_with_the_warnings() -> None:
+def test_failures_and_warnings_are_shown_and_only_failures_count() -> None:
     lines = [ok("a", "fine"), warn("b", "look"), *fail("c", "mend")]
     assert doctor_step(lines[:2]).todo == []
     step = doctor_step(lines)
@@ -63,9 +63,9 @@ def test_the_export_of_opt_outs_goes_on_where_its_file_is_read(direction: Direct
 
 
 def test_an_id_in_several_records_waits_for_a_decision_and_nothing_else_in_the_inventory_does() -> None:
-    found = inventory_step(config(), inventory(equal=1, unknown=2, other_key=3, keyed=6, differing=1))
-    assert found.question is None
-    assert found.result["tables"]["contact"]["without_id"] == 4
+    result = inventory_step(config(), inventory(equal=1, unknown=2, other_key=3, keyed=6, differing=1))
+    assert result.question is None
+    assert result.result["tables"]["contact"]["without_id"] == 4
     assert "1 id is in several records" in (inventory_step(config(), inventory(twice=1)).question or "")
 
 
@@ -83,10 +83,10 @@ def test_samples_are_shown_and_not_stored() -> None:
 
 
 def test_opt_outs_that_differ_wait_for_a_decision_only_if_one_is_written() -> None:
-    found = inventory()
-    found.opt_outs = {"blackListEmail": Counter(agree=3, only_d365=1)}
-    assert opt_outs_step(config("disabled"), found).question is None
-    found.opt_outs["blackListEmail"]["to_campaign"] = 1
+    result = inventory()
+    result.opt_outs = {"blackListEmail": Counter(agree=3, only_d365=1)}
+    assert opt_outs_step(config("disabled"), result).question is None
+    result.opt_outs["blackListEmail"]["to_campaign"] = 1
     assert "0 opt-outs would be written to Dynamics 365 and 1 to Campaign" in (
-        opt_outs_step(config(), found).question or ""
+        opt_outs_step(config(), result).question or ""
     )

@@ -91,12 +91,12 @@ def test_status_has_a_line_for_each_table_and_one_for_its_feed(
     assert [line.split("  ")[-1] for line in lines if line.startswith("new_orderline")][-1] == "first read goes on"
 
 
-def test_status_says_what_was_never_captured(capsys: pytest.CaptureFixture[str]) -> None:
+def test_status_names_tables_that_were_never_captured(capsys: pytest.CaptureFixture[str]) -> None:
     print_parts(status_command.show(status(contact=table("profile", complete=False, at=None))))
     assert "never captured" in "\n".join(read(capsys))
 
 
-def test_status_names_a_killed_run_and_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
+def test_status_names_a_killed_run_and_the_remedy(capsys: pytest.CaptureFixture[str]) -> None:
     message = f"The process of run 0123abcd was killed. {REMEDY}"
     killed = {"run_id": "0123abcd", "last_sign_of_life": AT, "message": message}
     print_parts(status_command.show(status(contact=table("profile")) | {"killed_runs": [killed]}))
@@ -117,9 +117,9 @@ def test_rejects_stand_below_the_reason_that_they_share(capsys: pytest.CaptureFi
     assert [line.split() for line in lines if "5c0a1f00" in line] == [
         [id_, AT, "12"] for id_ in (IDS[0], IDS[2], IDS[1])
     ]
-    told = " ".join(line.strip() for line in lines)
-    assert told.count(f"contact: {LONG}") == 1
-    assert "new_orderline: no" in told
+    result = " ".join(line.strip() for line in lines)
+    assert result.count(f"contact: {LONG}") == 1
+    assert "new_orderline: no" in result
 
 
 def test_brackets_in_a_reason_are_text(capsys: pytest.CaptureFixture[str]) -> None:

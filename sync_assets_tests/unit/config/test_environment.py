@@ -88,7 +88,7 @@ VERIFIED = "sslmode=verify-full&sslrootcert=system"
         ("sqlite:///ledger.db", "", "file"),
     ],
 )
-def test_a_ledgers_server_on_another_host_is_verified_unless_the_url_says_otherwise(
+def test_a_ledgers_server_on_another_host_is_verified_unless_the_url_decides_otherwise(
     url: str, more: str, connected: str
 ) -> None:
     settings = Settings.from_environment({"SYNC_ASSETS_LEDGER_URL": url})
@@ -169,8 +169,8 @@ def test_a_known_variable_is_named_on_the_page_of_the_environment_or_by_an_image
 
 
 def test_every_missing_variable_is_named_at_once() -> None:
-    told = problems({})
-    assert [one.split()[0] for one in told] == [
+    result = problems({})
+    assert [one.split()[0] for one in result] == [
         "D365_URL",
         "D365_TENANT_ID",
         "D365_CLIENT_ID",
@@ -184,7 +184,7 @@ def test_every_missing_variable_is_named_at_once() -> None:
         "CAMPAIGN_SFTP_PRIVATE_KEY",
         "CAMPAIGN_SFTP_HOST_KEY",
     ]
-    others = [one for one in told if not one.startswith("D365_CLIENT_SECRET")]
+    others = [one for one in result if not one.startswith("D365_CLIENT_SECRET")]
     assert all(one.endswith("is not set. Set it in the environment or in `.env`.") for one in others)
 
 
@@ -267,7 +267,7 @@ def test_the_passphrase_of_an_sftp_key_comes_from_a_variable_or_a_file(
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "told"),
+    ("name", "value", "message"),
     [
         ("D365_URL", "http://org.crm.dynamics.com", "plain http"),
         ("CAMPAIGN_URL", "http://10.0.0.1/acme", "plain http"),
@@ -292,10 +292,10 @@ def test_the_passphrase_of_an_sftp_key_comes_from_a_variable_or_a_file(
         ("SYNC_ASSETS_LEDGER_URL", "postgresql://u:hunter2@h/db", "Write sqlite:///<path> or postgresql+psycopg://"),
     ],
 )
-def test_what_is_wrong_is_told_by_name(environment: dict[str, str], name: str, value: str, told: str) -> None:
+def test_a_defect_is_reported_by_name(environment: dict[str, str], name: str, value: str, message: str) -> None:
     [problem] = problems(environment, **{name: value})
     assert problem.removeprefix("`--config` or ").startswith(name)
-    assert told in problem
+    assert message in problem
     assert "hunter2" not in problem
 
 

@@ -33,7 +33,7 @@ def refused(data: Any) -> list[str]:
     return [error.message for error in SCHEMA.iter_errors(data)]
 
 
-def test_what_is_packaged_is_what_the_models_say() -> None:
+def test_the_packaged_schema_agrees_with_the_models() -> None:
     assert PACKAGED.read_text(encoding="utf-8") == text(), "run: python -m sync_assets.config.json_schema"
 
 
@@ -54,7 +54,9 @@ def test_the_examples_of_the_pages_are_accepted() -> None:
     blocks = {page.name: fence.findall(page.read_text(encoding="utf-8")) for page in PAGES}
     assert blocks["README.md"]
     assert len(blocks["configuration.md"]) == 2
-    configurations = (one for found in blocks.values() for one in found if not one.startswith("type: "))  # a component
+    configurations = (
+        one for result in blocks.values() for one in result if not one.startswith("type: ")
+    )  # a component
     for block in configurations:
         data = as_json(Document(block).data)
         whole = {"privacy_acknowledged": True, "tables": example("demo.yaml")["tables"]} | data
@@ -76,7 +78,7 @@ def test_the_examples_of_the_pages_are_accepted() -> None:
         ("separator: \",\"", "separator: []"),
     ],
 )  # fmt: skip
-def test_what_the_program_refuses_of_a_single_value_the_editor_underlines(where: str, value: str) -> None:
+def test_the_editor_underlines_each_single_value_that_the_program_refuses(where: str, value: str) -> None:
     text = (PACKAGE / "sandbox" / "sync_assets.yaml").read_text(encoding="utf-8")
     assert where in text
     wrong = text.replace(where, value, 1)

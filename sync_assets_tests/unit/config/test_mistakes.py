@@ -160,7 +160,7 @@ class TestEveryMistakeNamesItsLineAndItsRemedy:
         )
 
     @pytest.mark.parametrize(
-        ("rule", "told"),
+        ("rule", "message"),
         [
             ("{field: a, is: is, value: 1}", "`is` cannot be `is`"),
             ("{field: a, is: eq}", "`is: eq` needs a `value`"),
@@ -181,13 +181,13 @@ class TestEveryMistakeNamesItsLineAndItsRemedy:
             ("statecode", "cannot be `statecode`; write keys and values"),
         ],
     )
-    def test_filter_rules_have_values_that_fit_their_operator(self, rule: str, told: str) -> None:
+    def test_filter_rules_have_values_that_fit_their_operator(self, rule: str, message: str) -> None:
         text = table(f"filters:\n  rules:\n    - {rule}\n    - {{field: b, is: not_null}}")
         problem = the_problem(text)
         assert problem.startswith("f.yaml:9: ")
-        assert told in problem
+        assert message in problem
 
-    def test_link_circles_are_told_once(self) -> None:
+    def test_link_circles_are_reported_once(self) -> None:
         text = (
             HEAD
             + ORDER
@@ -201,7 +201,7 @@ class TestEveryMistakeNamesItsLineAndItsRemedy:
         )
 
     @pytest.mark.parametrize(
-        ("written", "told"),
+        ("written", "message"),
         [
             ("{day: 14}", "unknown key `day`; did you mean `days`?"),
             ("{days: 0}", "`days` cannot be `0`; it must be greater than or equal to 1"),
@@ -210,8 +210,8 @@ class TestEveryMistakeNamesItsLineAndItsRemedy:
             ("true", "`history` "),
         ],
     )
-    def test_the_history_of_records_is_kept_for_a_number_of_days(self, written: str, told: str) -> None:
-        assert the_problem(HEAD + f"history: {written}\n").startswith(f"f.yaml:7: {told}")
+    def test_the_history_of_records_is_kept_for_a_number_of_days(self, written: str, message: str) -> None:
+        assert the_problem(HEAD + f"history: {written}\n").startswith(f"f.yaml:7: {message}")
 
     def test_all_problems_are_reported_at_once_in_the_order_of_lines(self) -> None:
         text = (
@@ -256,7 +256,7 @@ LINES: Sequence[str] = EXAMPLE.splitlines()
         max_size=4,
     )
 )
-def test_a_damaged_file_is_either_valid_or_told_line_by_line(damages: list[tuple[int, str]]) -> None:
+def test_a_damaged_file_is_either_valid_or_reported_line_by_line(damages: list[tuple[int, str]]) -> None:
     lines = list(LINES)
     for at, damage in damages:
         line = lines[at]
@@ -271,8 +271,8 @@ def test_a_damaged_file_is_either_valid_or_told_line_by_line(damages: list[tuple
         assert isinstance(parse_config("\n".join(lines), "f.yaml"), Config)
     except ConfigError as error:
         for problem in error.problems:
-            name, line, told = problem.split(":", 2)
+            name, line, result = problem.split(":", 2)
             assert name == "f.yaml"
             assert 1 <= int(line) <= 2 * len(lines) + 1
-            assert "; " in told
-            assert "\n" not in told
+            assert "; " in result
+            assert "\n" not in result

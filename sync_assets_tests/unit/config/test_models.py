@@ -74,9 +74,9 @@ def problems(text: str) -> list[str]:
 
 
 def the_problem(text: str) -> str:
-    found = problems(text)
-    assert len(found) == 1, found
-    return found[0]
+    result = problems(text)
+    assert len(result) == 1, result
+    return result[0]
 
 
 def table(more: str, fields: str = "{firstname: firstName}") -> str:
@@ -153,14 +153,14 @@ class TestWhatTheFileSays:
         assert (order.key, order.apply_deletes, order.picklists) == ("cusOrderId", False, "labels")
         assert (contact.api, order.api) == ("profileAndServicesExt", "customResources")
 
-    def test_a_table_without_updates_is_one_of_fields_without_them_but_for_those_that_say_otherwise(self) -> None:
+    def test_apply_updates_of_a_table_is_the_default_of_its_fields(self) -> None:
         fields = "{a: email, b: {to: phone, apply_updates: true}, c: {to: fax, apply_updates: false}}"
         opt_outs = "opt_out: {direction: d365_to_campaign, mappings: {donotemail: blackListEmail}}\n"
         [contact] = parse_config(table("apply_updates: false", fields) + opt_outs, "f.yaml").tables
         updated = {column for column, field in contact.fields.items() if field.apply_updates}
         assert updated == {"b", "donotemail"}  # an opt-out is never an old one
 
-    def test_values_are_what_they_look_like(self) -> None:
+    def test_values_have_the_type_of_their_spelling(self) -> None:
         text = table("replacements:\n  code: {no: off, 01234: 1_000, 2024-01-01: 1.50, true: false}", "{code: cusCode}")
         assert parse_config(text, "f.yaml").tables[0].replacements["code"] == {
             "no": "off",

@@ -35,7 +35,7 @@ class TestPolarity:
         ["donotemail", "donotphone", "donotfax", "donotpostalmail", "donotbulkemail", "donotbulkpostalmail",
          "donotsendmm"],
     )  # fmt: skip
-    def test_what_means_do_not_must_not_be_inverted(self, column: str, direction: str) -> None:
+    def test_a_column_that_means_do_not_must_not_be_inverted(self, column: str, direction: str) -> None:
         assert parse_config(mapped(f"{column}: blackListEmail", direction), "f.yaml")
         assert the_problem(mapped(f"{column}:\n  to: blackListEmail\n  inverted: true", direction)) == (
             f"f.yaml:12: `{column}`: true means do not in Dynamics 365, as it does in `blackListEmail`; remove "
@@ -43,7 +43,7 @@ class TestPolarity:
         )
 
     @pytest.mark.parametrize("inverted", ["true", "false"])
-    def test_of_a_column_of_ones_own_only_its_labels_tell_and_they_are_not_in_the_file(self, inverted: str) -> None:
+    def test_a_custom_column_is_judged_by_labels_which_the_file_does_not_repeat(self, inverted: str) -> None:
         text = mapped(f"new_newsletter: {{to: blackListEmail, inverted: {inverted}}}")
         assert parse_config(text, "f.yaml").opt_out.mappings["new_newsletter"].inverted is (inverted == "true")
 
@@ -60,7 +60,7 @@ class TestPolarity:
 
 class TestTheExportFile:
     @pytest.mark.parametrize(
-        ("written", "told"),
+        ("written", "message"),
         [
             (
                 "directory: ../exports",
@@ -90,8 +90,8 @@ class TestTheExportFile:
             ),
         ],
     )
-    def test_what_is_refused(self, written: str, told: str) -> None:
-        assert the_problem(f"{HEAD}opt_out:\n  export:\n    {written}\n") == f"f.yaml:9: {told}"
+    def test_what_is_refused(self, written: str, message: str) -> None:
+        assert the_problem(f"{HEAD}opt_out:\n  export:\n    {written}\n") == f"f.yaml:9: {message}"
 
     def test_columns_of_other_names_are_paired_with_attributes_and_their_times(self) -> None:
         pairs = "{denyListEmail: No mail, blackListEmail_at: Since}"
@@ -100,7 +100,7 @@ class TestTheExportFile:
         assert parse_config(text, "f.yaml").opt_out.export.columns == paired
 
     @pytest.mark.parametrize(
-        ("written", "told"),
+        ("written", "message"),
         [
             ("{email: E-mail}", "`email` is not an opt-out attribute, with or without `LastModified` behind it"),
             (
@@ -111,9 +111,9 @@ class TestTheExportFile:
             ("{blackListEmail: a, blackListFax: a}", "two attributes are paired with one column, or one attribute"),
         ],
     )
-    def test_columns_that_cannot_be_paired(self, written: str, told: str) -> None:
+    def test_columns_that_cannot_be_paired(self, written: str, message: str) -> None:
         problem = the_problem(f"{HEAD}opt_out:\n  export:\n    columns: {written}\n")
-        assert problem.startswith(f"f.yaml:9: {told}")
+        assert problem.startswith(f"f.yaml:9: {message}")
         assert problem.endswith("; write e.g. `columns: {blackListEmail: No longer contact by email}`")
 
     def test_a_suffix_must_not_make_one_attribute_the_time_of_another(self) -> None:
@@ -190,7 +190,7 @@ class TestDirectionD365ToCampaign:
             "their own for the value that wins"
         )
 
-    def test_nobody_can_write_them_into_a_table(self) -> None:
+    def test_no_configuration_can_map_them(self) -> None:
         assert "unknown key `opt_outs`" in the_problem(table("opt_outs: {donotemail: blackListEmail}"))
         assert "unknown key `_opt_outs`" in the_problem(table("_opt_outs: {donotemail: blackListEmail}"))
 

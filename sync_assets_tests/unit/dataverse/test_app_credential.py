@@ -84,7 +84,7 @@ async def test_a_replaced_certificate_counts_from_the_next_sign_in_on(process: S
 
 
 @pytest.mark.parametrize(
-    ("write", "given", "says"),
+    ("write", "given", "expected"),
     [
         (lambda file: GOOD.write_pem(file, PASSWORD), "wrong", "does not open with its password. Check {}_PASSWORD"),
         (lambda file: GOOD.write_pem(file, PASSWORD), "", "is encrypted, and no password is set. Set {}_PASSWORD"),
@@ -106,12 +106,12 @@ async def test_a_replaced_certificate_counts_from_the_next_sign_in_on(process: S
     ],
 )
 async def test_a_certificate_that_cannot_be_used_is_refused_before_anything_is_sent(
-    process: SandboxProcess, file: Path, write: Callable[[Path], object], given: str, says: str
+    process: SandboxProcess, file: Path, write: Callable[[Path], object], given: str, expected: str
 ) -> None:
     write(file)
     since = process.admin.last()
     message = await refused(process, ClientCertificate(file, password(given)))
-    assert says.format(CERTIFICATE) in message
+    assert expected.format(CERTIFICATE) in message
     assert CERTIFICATE in message
     assert process.admin.journal("login", since) == []
 
@@ -162,7 +162,7 @@ async def test_a_federated_token_is_read_at_each_sign_in(process: SandboxProcess
 
 
 @pytest.mark.parametrize(
-    ("content", "says"),
+    ("content", "expected"),
     [
         (lambda: "", "is empty"),
         (lambda: " \n", "is empty"),
@@ -174,13 +174,13 @@ async def test_a_federated_token_is_read_at_each_sign_in(process: SandboxProcess
     ],
 )
 async def test_a_federated_token_that_cannot_be_used_is_refused_before_anything_is_sent(
-    process: SandboxProcess, file: Path, content: Callable[[], str | None], says: str
+    process: SandboxProcess, file: Path, content: Callable[[], str | None], expected: str
 ) -> None:
     if (text := content()) is not None:
         put(file, text)
     since = process.admin.last()
     message = await refused(process, FederatedToken(file))
-    assert says in message
+    assert expected in message
     assert "D365_FEDERATED_TOKEN_FILE" in message
     assert "hush" not in message
     assert process.admin.journal("login", since) == []

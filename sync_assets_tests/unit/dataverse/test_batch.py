@@ -135,7 +135,7 @@ async def test_a_server_that_fails_again_ends_it(client: DataverseClient, shared
     assert raised.value.status == 500
 
 
-async def test_a_role_that_may_not_write_is_told_once_and_what_it_needs(
+async def test_a_role_that_may_not_write_is_reported_once_with_the_missing_privilege(
     client: DataverseClient, shared: SandboxProcess
 ) -> None:
     shared.admin.fault("d365", "forbidden", path="batch")
@@ -209,7 +209,7 @@ IDS = st.one_of(
         ("am 2026-11-26T10:00:00Z gesperrt", "am … gesperrt"),
     ],
 )
-def test_a_refusal_shows_what_the_server_says_with_ids_addresses_and_numbers_masked(message: str, shown: str) -> None:
+def test_a_refusal_quotes_the_server_with_ids_addresses_and_numbers_masked(message: str, shown: str) -> None:
     assert masked(message) == shown
     body = msgspec.json.encode({"error": {"code": "0x80040265", "message": message}})
     result = outcome(RowUpdate(str(uuid.uuid4()), {"a": 1}), Response(400, httpx.Headers(), body), CONTACT)
@@ -238,7 +238,7 @@ def test_a_reason_names_the_columns_that_dataverse_names_and_is_cut() -> None:
         (304, "", "refused"),
     ],
 )
-def test_what_a_part_means(status: int, code: str, kind: str) -> None:
+def test_the_meaning_of_a_part(status: int, code: str, kind: str) -> None:
     body = msgspec.json.encode({"error": {"code": code, "message": ""}})
     assert (
         outcome(RowUpdate(str(uuid.uuid4()), {"a": 1}), Response(status, httpx.Headers(), body), CONTACT).kind == kind
@@ -266,10 +266,10 @@ async def served(directory: Path, script: Served) -> AsyncIterator[tuple[Dataver
     async def fixed_token() -> tuple[str, float]:
         return "t", 3600
 
-    def told(request: Request) -> bytes | Awaitable[bytes]:
+    def result(request: Request) -> bytes | Awaitable[bytes]:
         return script(request, re.findall(r"contacts\((.{36})\)", request.body.decode()))
 
-    async with LittleServer(directory, told) as server:
+    async with LittleServer(directory, result) as server:
         client = DataverseClient(server.url, CachedTokens(fixed_token), context=ssl_context(server.ca_file))
         try:
             yield client, server
@@ -294,8 +294,8 @@ async def test_the_request_is_as_documented(tmp_path: Path) -> None:
     [request] = server.requests
     assert (request.method, request.target) == ("POST", "/api/data/v9.2/$batch")
     assert request.headers["prefer"] == "odata.continue-on-error"
-    found = re.fullmatch(r'multipart/mixed; boundary="(batch_[0-9a-f-]{36})"', request.headers["content-type"])
-    assert found
+    match = re.fullmatch(r'multipart/mixed; boundary="(batch_[0-9a-f-]{36})"', request.headers["content-type"])
+    assert match
     lines = [
         "--B",
         "Content-Type: application/http",
@@ -318,7 +318,7 @@ async def test_the_request_is_as_documented(tmp_path: Path) -> None:
         "--B--",
         "",
     ]
-    assert request.body.decode().replace(found[1], "B") == "\r\n".join(lines)
+    assert request.body.decode().replace(match[1], "B") == "\r\n".join(lines)
 
 
 async def test_parts_that_are_throttled_are_sent_again_and_hold_up_every_worker(
@@ -380,7 +380,7 @@ async def test_a_server_that_stops_at_the_first_error_is_asked_for_the_rest(tmp_
 
 
 @pytest.mark.parametrize(
-    ("said", "words"),
+    ("content", "words"),
     [
         (multipart("204", "204", "204"), "3 answers to the 2 updates"),
         (multipart("204", f"204\r\nOData-EntityId: https://x/contacts({uuid.UUID(int=1)})"), "another order"),
@@ -388,7 +388,7 @@ async def test_a_server_that_stops_at_the_first_error_is_asked_for_the_rest(tmp_
         (answer(200, b"--x", Content_Type="multipart/mixed"), "multipart/mixed"),
     ],
 )
-async def test_answers_that_cannot_be_matched_are_an_error(tmp_path: Path, said: bytes, words: str) -> None:
-    async with served(tmp_path, lambda *_: said) as (client, _):
+async def test_answers_that_cannot_be_matched_are_an_error(tmp_path: Path, content: bytes, words: str) -> None:
+    async with served(tmp_path, lambda *_: content) as (client, _):
         with pytest.raises(HttpError, match=words):
             await update_rows(client, CONTACT, some(2))

@@ -59,9 +59,9 @@ def test_a_last_part_that_nothing_ends_does_not_count() -> None:
     assert statuses(read_parts(answer(text.encode()))) == [204]
 
 
-def test_a_part_says_which_row_it_is_about() -> None:
-    told = read_parts(answer(whole(part(204, "", f"OData-EntityId: https://x/contacts({ID.upper()})")).encode()))
-    assert [part and row_id(part) for part in told] == [ID]
+def test_a_part_names_its_row() -> None:
+    result = read_parts(answer(whole(part(204, "", f"OData-EntityId: https://x/contacts({ID.upper()})")).encode()))
+    assert [part and row_id(part) for part in result] == [ID]
     [silent] = read_parts(answer(whole(part(204, "", "OData-EntityId: https://x/contacts(email='a')")).encode()))
     assert silent
     assert row_id(silent) is None

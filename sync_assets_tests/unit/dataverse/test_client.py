@@ -101,7 +101,7 @@ def test_single_rows_are_read_by_their_ids_as_they_are_now(shared: SandboxProces
     assert ids_and_values(bodies) == dict.fromkeys(wanted, "Reader")
 
 
-def test_an_expired_position_is_told_from_other_refusals(shared: SandboxProcess) -> None:
+def test_an_expired_position_differs_from_other_refusals(shared: SandboxProcess) -> None:
     async def work(client: DataverseClient) -> None:
         _, delta = await first_read(client)
         await asyncio.to_thread(shared.admin.expire, "contact")
@@ -138,13 +138,13 @@ def test_a_wrong_secret_is_explained_and_not_shown(shared: SandboxProcess) -> No
     assert "hush-hush" not in str(raised.value)
 
 
-def test_a_certificate_that_nobody_vouches_for_is_refused(shared: SandboxProcess) -> None:
+def test_a_certificate_of_an_unknown_authority_is_refused(shared: SandboxProcess) -> None:
     with pytest.raises(HttpError, match="SYNC_ASSETS_CA_BUNDLE"):
         use(shared, lambda client: client.who_am_i(), SYNC_ASSETS_CA_BUNDLE="")
 
 
 @pytest.mark.parametrize(
-    ("status", "code", "message", "kind", "says"),
+    ("status", "code", "message", "kind", "expected"),
     [
         (400, "0x80044352", "", FeedExpired, "The next sync reads the table in full."),
         (410, "0x80044352", "", FeedExpired, "The next sync reads the table in full."),
@@ -163,11 +163,11 @@ def test_a_certificate_that_nobody_vouches_for_is_refused(shared: SandboxProcess
         (500, "0x80040216", "boom", ServerFailed, "answered 500 0x80040216"),
     ],
 )
-def test_what_a_refusal_means(status: int, code: str, message: str, kind: type, says: str) -> None:
+def test_the_meaning_of_a_refusal(status: int, code: str, message: str, kind: type, expected: str) -> None:
     body = msgspec.json.encode({"error": {"code": code, "message": message}})
     error = refusal(Response(status, httpx.Headers(), body), "contact")
     assert type(error) is kind
-    assert says in str(error)
+    assert expected in str(error)
 
 
 def test_tables_with_change_tracking_are_listed_with_their_labels(shared: SandboxProcess) -> None:
@@ -181,13 +181,13 @@ def test_a_table_is_described_with_labels_lengths_and_targets(shared: SandboxPro
     plain = use(shared, lambda client: client.table("contact"))
     contact = use(shared, lambda client: client.described("contact"))
     assert contact.columns.keys() == plain.columns.keys()
-    told = {name: contact.columns[name] for name in ("firstname", "description", "parentcustomerid", "gendercode")}
-    assert {name: column.label for name, column in told.items()} == {
+    result = {name: contact.columns[name] for name in ("firstname", "description", "parentcustomerid", "gendercode")}
+    assert {name: column.label for name, column in result.items()} == {
         "firstname": "First Name",
         "description": "Description",
         "parentcustomerid": "Company Name",
         "gendercode": "Gender",
     }
-    assert [column.max_length for column in told.values()] == [50, 2000, None, None]
-    assert told["parentcustomerid"].targets == ("account", "contact")
-    assert told["gendercode"].labels == {1: "Male", 2: "Female"}
+    assert [column.max_length for column in result.values()] == [50, 2000, None, None]
+    assert result["parentcustomerid"].targets == ("account", "contact")
+    assert result["gendercode"].labels == {1: "Male", 2: "Female"}

@@ -35,15 +35,15 @@ def page(*rows: object, **links: str) -> bytes:
 
 
 def parse(body: bytes) -> tuple[list[dict[str, object]], list[str]]:
-    found = PageParser(COLUMNS).parse(body)
-    return found.rows.drop(ROW_VERSION, ROW_HASH).to_dicts(), found.deleted
+    result = PageParser(COLUMNS).parse(body)
+    return result.rows.drop(ROW_VERSION, ROW_HASH).to_dicts(), result.deleted
 
 
 def test_rows_and_links() -> None:
-    found = PageParser(COLUMNS).parse(page(ROW, nextLink="n"))
-    assert found.next_link == "n"
-    assert found.delta_link is None
-    assert found.rows.schema == pl.Schema(
+    result = PageParser(COLUMNS).parse(page(ROW, nextLink="n"))
+    assert result.next_link == "n"
+    assert result.delta_link is None
+    assert result.rows.schema == pl.Schema(
         {
             "contactid": pl.String,
             "firstname": pl.String,
@@ -55,7 +55,7 @@ def test_rows_and_links() -> None:
             ROW_HASH: pl.Int64,
         }
     )
-    assert found.rows.row(0)[:-2] == ("6f", "Ada", True, 2, "1.5", "2026-11-24T10:00:00Z")
+    assert result.rows.row(0)[:-2] == ("6f", "Ada", True, 2, "1.5", "2026-11-24T10:00:00Z")
 
 
 def test_the_version_of_a_row_is_the_number_in_its_etag_if_it_has_that_form() -> None:
@@ -64,8 +64,8 @@ def test_the_version_of_a_row_is_the_number_in_its_etag_if_it_has_that_form() ->
         "1048576": None, '"7"': None, 'W/"7': None, 'W/"-7"': None, 'W/"7a"': None, "": None, None: None,
     }  # fmt: skip
     rows = [{**ROW, "@odata.etag": etag} for etag in forms] + [{n: v for n, v in ROW.items() if n != "@odata.etag"}]
-    found = PageParser(COLUMNS).parse(page(TOMBSTONE, *rows)).rows
-    assert found[ROW_VERSION].to_list() == [*forms.values(), None]
+    result = PageParser(COLUMNS).parse(page(TOMBSTONE, *rows)).rows
+    assert result[ROW_VERSION].to_list() == [*forms.values(), None]
 
 
 @pytest.mark.parametrize("number", ["20000.0000", "9007199254740993.0000000001", "0.10", "-1e3", "12"])
@@ -75,13 +75,13 @@ def test_money_stays_the_text_that_was_sent(number: str) -> None:
     assert rows[0]["annualincome"] == number
 
 
-def test_rows_are_told_apart_by_each_byte_that_was_sent() -> None:
+def test_rows_differ_by_each_byte_that_was_sent() -> None:
     rows = [ROW, {**ROW, "@odata.etag": 'W/"2"'}, {**ROW, "firstname": "ada"}, dict(reversed(ROW.items())), ROW]
     body = page(*rows, nextLink="n")
-    found = PageParser(COLUMNS).parse(body)
+    result = PageParser(COLUMNS).parse(body)
     head = peek(body)
     assert head
-    hashes = found.rows[ROW_HASH].to_list()
+    hashes = result.rows[ROW_HASH].to_list()
     assert hashes == row_hashes(head.value)
     assert hashes[0] == hashes[4]
     assert len(set(hashes)) == 4
@@ -103,8 +103,8 @@ def test_a_page_of_any_size_keeps_its_order_wherever_deletions_stand(size: int) 
     rows = [{**ROW, "contactid": str(n)} for n in range(size)]
     deleted = [{**TOMBSTONE, "id": f"D{n}"} for n in range(3)]
     mixed = [deleted[0], *rows[: AT_ONCE // 2], deleted[1], *rows[AT_ONCE // 2 :], deleted[2]]
-    found, gone = parse(page(*mixed))
-    assert [row["contactid"] for row in found] == [row["contactid"] for row in rows]
+    result, gone = parse(page(*mixed))
+    assert [row["contactid"] for row in result] == [row["contactid"] for row in rows]
     assert gone == ["d0", "d1", "d2"]
 
 
@@ -128,7 +128,7 @@ def test_a_row_without_an_id_is_an_error_that_names_its_table() -> None:
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b'{"value":', b'{"error":{}}', b'{"value":{}}'])
-def test_what_is_no_page_is_an_error(body: bytes) -> None:
+def test_a_body_that_is_no_page_is_an_error(body: bytes) -> None:
     with pytest.raises(BadPage):
         parse(body)
 

@@ -27,21 +27,21 @@ async def test_a_thousand_rows_among_ids_that_are_gone(client: DataverseClient, 
     there = rows(shared)
     ids = [*there, *(str(uuid.uuid4()) for _ in range(100))]
     since = shared.admin.last()
-    found = await rows_now(client, CONTACT, COLUMNS, ids)
+    result = await rows_now(client, CONTACT, COLUMNS, ids)
     assert len(shared.admin.journal("d365", since)) == -(-len(ids) // 250)
-    assert found.keys() == there.keys()
+    assert result.keys() == there.keys()
     for id_, row in there.items():
-        assert found[id_].id == id_
-        assert found[id_].etag == row["@odata.etag"]
-        assert found[id_].modified == datetime.fromisoformat(row["modifiedon"])
-        assert found[id_].values == {name: row[name] for name in COLUMNS}
+        assert result[id_].id == id_
+        assert result[id_].etag == row["@odata.etag"]
+        assert result[id_].modified == datetime.fromisoformat(row["modifiedon"])
+        assert result[id_].values == {name: row[name] for name in COLUMNS}
 
 
 async def test_ids_in_any_case_once_or_twice_are_the_same_row(client: DataverseClient, shared: SandboxProcess) -> None:
     [id_] = shared.admin.change("contact", 1, donotemail=True, preferredcontactmethodcode=None)
-    found = await rows_now(client, CONTACT, COLUMNS, [id_.upper(), id_])
-    assert found.keys() == {id_}
-    assert found[id_].values == {"donotemail": True, "preferredcontactmethodcode": None}
+    result = await rows_now(client, CONTACT, COLUMNS, [id_.upper(), id_])
+    assert result.keys() == {id_}
+    assert result[id_].values == {"donotemail": True, "preferredcontactmethodcode": None}
 
 
 async def test_an_answer_in_several_pages_is_followed(client: DataverseClient, shared: SandboxProcess) -> None:
@@ -75,7 +75,7 @@ async def test_the_etag_is_good_for_an_update_until_the_row_changes(
     assert (await rows_now(client, CONTACT, COLUMNS, [id_]))[id_].values["donotemail"] is True
 
 
-async def test_a_column_of_another_type_is_told_without_its_values(
+async def test_a_column_of_another_type_is_reported_without_its_values(
     client: DataverseClient, shared: SandboxProcess
 ) -> None:
     [id_] = shared.admin.create("contact", {"lastname": "Byron", "firstname": "Augusta"})

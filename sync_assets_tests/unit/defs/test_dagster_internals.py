@@ -82,16 +82,16 @@ def test_a_result_without_a_run_is_about_the_last_materialisation(instance: dg.D
     assert shown(instance, CHECK) == "FAILED"
 
 
-def test_assets_that_are_late_are_told_with_the_moment(instance: dg.DagsterInstance) -> None:
+def test_late_assets_are_reported_with_the_moment(instance: dg.DagsterInstance) -> None:
     now = datetime.now(UTC)
     assert freshness(instance, [ASSET]) == {}
-    for state, told in ((FreshnessState.WARN, "warning"), (FreshnessState.FAIL, "late")):
+    for state, result in ((FreshnessState.WARN, "warning"), (FreshnessState.FAIL, "late")):
         change = FreshnessStateChange(
             key=ASSET, new_state=state, previous_state=FreshnessState.PASS, state_change_timestamp=now.timestamp()
         )
         instance._report_runless_asset_event(change)
         state_now, since = freshness(instance, [ASSET])[ASSET]
-        assert state_now == told
+        assert state_now == result
         assert abs(since - now) < timedelta(minutes=1)
 
 
@@ -99,7 +99,7 @@ def test_an_instance_without_sensors_has_no_ticks(instance: dg.DagsterInstance) 
     assert failed_ticks(instance, ["d365_changes"]) == {}
 
 
-def test_no_other_module_imports_what_dagster_keeps_for_itself() -> None:
+def test_no_other_module_imports_private_names_of_dagster() -> None:
     private = re.compile(r"^\s*(?:from|import) dagster\._", re.MULTILINE)
     modules = {path.name for path in PACKAGE.rglob("*.py") if private.search(path.read_text(encoding="utf-8"))}
     assert modules == {"dagster_internals.py", "history.py", "servers.py", "processes.py"}

@@ -56,7 +56,7 @@ def test_each_step_of_a_run_without_a_tag_adds_its_tables_once(before: dict[str,
         assert run.tags[TABLE_TAG] == after
 
 
-def test_a_partition_that_somebody_else_adds_at_the_same_moment_is_there_once(tmp_path: Path) -> None:
+def test_a_partition_that_another_process_adds_at_the_same_moment_exists_once(tmp_path: Path) -> None:
     """Dagster has looked whether it is there, and then another process is faster."""
     came_between: list[str] = []
 
@@ -80,7 +80,7 @@ def test_a_partition_that_somebody_else_adds_at_the_same_moment_is_there_once(tm
     assert came_between
 
 
-def test_another_trouble_of_the_storage_is_told(tmp_path: Path) -> None:
+def test_another_trouble_of_the_storage_is_reported(tmp_path: Path) -> None:
     def refuse(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
         if statement.startswith("INSERT INTO dynamic_partitions"):
             raise exc.IntegrityError(statement, None, Exception("another constraint"))

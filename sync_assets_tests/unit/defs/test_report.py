@@ -66,7 +66,7 @@ def test_it_is_of_fourteen_days_the_last_of_which_is_today(now: datetime) -> Non
     assert days[-1] == now.date()
 
 
-def test_it_adds_up_what_the_runs_of_a_day_did(runtime: Runtime, now: datetime) -> None:
+def test_it_adds_up_the_numbers_of_a_days_runs(runtime: Runtime, now: datetime) -> None:
     counted = runtime.ledger.runs.add_day_counts
     counted("contact", "d365", {"new": 5, "changed": 2, "unchanged": 100, "deleted": 1, "validation_errors": 1})
     counted("contact", "d365", {"new": 1})
@@ -91,23 +91,23 @@ def test_it_adds_up_what_the_runs_of_a_day_did(runtime: Runtime, now: datetime) 
 def test_states_at_the_end_of_a_day_are_taken_from_the_last_report(runtime: Runtime, now: datetime) -> None:
     days = window(now)
     before = {str(days[-3]): {"waiting": 4}, str(days[-1]): {"waiting": 9}, str(days[0] - timedelta(days=1)): {}}
-    found = collect(runtime, now, before)
-    assert [found[day].get("waiting") for day in days[-3:]] == [4, None, 0]
-    assert list(found) == days
+    result = collect(runtime, now, before)
+    assert [result[day].get("waiting") for day in days[-3:]] == [4, None, 0]
+    assert list(result) == days
 
 
 def test_materialised_twice_it_goes_on_from_the_first(runtime: Runtime, instance: dg.DagsterInstance) -> None:
     asset = next(one for one in build_definitions(runtime).assets or () if REPORT in one.keys)  # pyright: ignore
     assert isinstance(asset, dg.AssetsDefinition)
     runtime.ledger.runs.add_day_counts("contact", "d365", {"new": 7})
-    found: list[Any] = []
+    result: list[Any] = []
     for _ in range(2):
         done = dg.materialize([asset], instance=instance, resources={**systems({})})
         assert done.success
         [event] = done.asset_materializations_for_node("report__daily_sync")
-        found.append(event.metadata[DAYS_KEY].value)
-    assert found[0] == found[1]
-    assert next(reversed(found[0].values())) == {"waiting": 0, "pending": 0}
+        result.append(event.metadata[DAYS_KEY].value)
+    assert result[0] == result[1]
+    assert next(reversed(result[0].values())) == {"waiting": 0, "pending": 0}
 
 
 def test_its_numbers_are_plotted_and_none_is_missing_without_a_single_run(
@@ -125,7 +125,7 @@ def test_its_numbers_are_plotted_and_none_is_missing_without_a_single_run(
     )  # fmt: skip
 
 
-def test_the_page_says_it_in_sentences_and_tables(tmp_path: Path, now: datetime) -> None:
+def test_the_page_has_sentences_and_tables(tmp_path: Path, now: datetime) -> None:
     opt_out = {"direction": "bidirectional", "mappings": {"donotemail": "blackListEmail"}}
     runtime = runtime_of(tmp_path, guardrails={"engine_calls_per_day": 2000}, opt_out=opt_out)
     days = dict.fromkeys(window(now), NOTHING)
@@ -144,7 +144,7 @@ def test_the_page_says_it_in_sentences_and_tables(tmp_path: Path, now: datetime)
     assert "| contact | profile | 5,000 | 0 | 0 | 3 | 0 |" in text
 
 
-def test_without_opt_outs_and_budget_the_page_says_nothing_of_them(runtime: Runtime, now: datetime) -> None:
+def test_without_opt_outs_and_budget_the_page_has_no_such_lines(runtime: Runtime, now: datetime) -> None:
     text = page(runtime.config, dict.fromkeys(window(now), NOTHING), defaultdict(Counts), now)
     assert "opt-out" not in text.casefold()
     assert "budget" not in text

@@ -210,8 +210,8 @@ async def test_retry_after_stops_every_worker(start: Starter):
     st.text(max_size=30) | st.sampled_from(["1e999", "nan", "-inf", "Fri, 31 Dec 9999 23:59:59 -2359", "0 1 2", "²"])
 )
 def test_any_retry_after_is_a_time_or_none(value: str):
-    told = retry_after({"retry-after": value})
-    assert told is None or 0 <= told < float("inf")
+    result = retry_after({"retry-after": value})
+    assert result is None or 0 <= result < float("inf")
 
 
 async def test_a_retry_after_beyond_our_patience_ends_all_at_once(start: Starter):
@@ -268,7 +268,7 @@ async def test_a_system_that_did_not_answer_for_the_patience_is_not_waited_for_a
     await second.aclose()
 
 
-async def test_patience_ends_with_an_error_that_says_what_becomes_of_the_work(start: Starter):
+async def test_patience_ends_with_an_error_that_names_the_next_attempt(start: Starter):
     bench = await start(scripted(answer(503)))
     endpoint = bench.open(patience=1)
     with pytest.raises(Unavailable, match="stays pending"):
@@ -318,7 +318,7 @@ async def test_a_gateway_that_lost_the_answer_leaves_a_write_unknown_and_a_read_
     assert bench.arrived() == ["POST /base/x", "GET /base/x", "GET /base/x"]
 
 
-async def test_an_unreachable_server_is_not_sent_and_says_so(start: Starter):
+async def test_an_unreachable_server_is_not_sent_and_that_is_reported(start: Starter):
     bench = await start(scripted(answer()))
     endpoint = bench.open(url="https://localhost:1/base", patience=1)
     with pytest.raises(NotSent, match="localhost:1/base/x cannot be reached"):
@@ -328,7 +328,7 @@ async def test_an_unreachable_server_is_not_sent_and_says_so(start: Starter):
     await endpoint.aclose()
 
 
-async def test_an_untrusted_certificate_is_told_at_once_with_the_remedy(start: Starter):
+async def test_an_untrusted_certificate_is_reported_at_once_with_the_remedy(start: Starter):
     bench = await start(scripted(answer()))
     endpoint = bench.open(trusted=False, patience=60)
     started = time.monotonic()
@@ -375,13 +375,13 @@ async def test_a_guard_is_asked_before_each_single_request_and_can_keep_it_back(
     assert len(bench.server.requests) == 2
 
 
-async def test_an_observer_of_one_call_is_told_besides_the_endpoints_own(start: Starter):
+async def test_an_observer_of_one_call_is_called_besides_the_endpoints_own(start: Starter):
     bench = await start(scripted(CUT, answer()))
-    told: list[tuple[str, int | None]] = []
+    result: list[tuple[str, int | None]] = []
     await bench.endpoint.send(
-        "GET", "x", kind="read", observer=lambda kind, status, seconds: told.append((kind, status))
+        "GET", "x", kind="read", observer=lambda kind, status, seconds: result.append((kind, status))
     )
-    assert told == bench.seen == [("read", None), ("read", 200)]
+    assert result == bench.seen == [("read", None), ("read", 200)]
 
 
 # --- small parts ------------------------------------------------------------------------------------------------------
@@ -402,20 +402,20 @@ def test_a_retry_after_that_is_neither_seconds_nor_a_date_is_none(value: str):
 
 def test_a_retry_after_may_be_a_date():
     at = format_datetime(datetime.now(UTC) + timedelta(seconds=30), usegmt=True)
-    told = retry_after({"retry-after": at})
-    assert told is not None
-    assert 28 < told <= 30
+    result = retry_after({"retry-after": at})
+    assert result is not None
+    assert 28 < result <= 30
     assert retry_after({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}) == 0
     assert retry_after({}) is None
 
 
-def test_a_bad_ca_bundle_is_told_by_its_variable(tmp_path: Path):
+def test_a_bad_ca_bundle_is_reported_by_its_variable(tmp_path: Path):
     file = tmp_path / "not.pem"
     file.write_text("no certificate")
     with pytest.raises(SyncAssetsError, match="SYNC_ASSETS_CA_BUNDLE"):
         ssl_context(file)
 
 
-def test_a_ca_bundle_that_is_gone_is_told_as_missing(tmp_path: Path):
+def test_a_ca_bundle_that_is_gone_is_reported_as_missing(tmp_path: Path):
     with pytest.raises(SyncAssetsError, match=r"names .*gone\.pem, which is missing"):
         ssl_context(tmp_path / "gone.pem")

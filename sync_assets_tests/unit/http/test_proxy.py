@@ -95,20 +95,20 @@ async def test_a_host_of_no_proxy_is_reached_without_it(tmp_path: Path, monkeypa
 
 
 @pytest.mark.parametrize("send", ALL)
-@pytest.mark.parametrize("said", [407, 502, 307, "cut", "garbage"])
+@pytest.mark.parametrize("result", [407, 502, 307, "cut", "garbage"])
 async def test_a_proxy_that_refuses_is_named_without_its_password(
-    send: Send, said: int | str, monkeypatch: pytest.MonkeyPatch
+    send: Send, result: int | str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sync_assets.campaign.sign_in.SIGN_IN_TRIES", 1)
     words = {"cut": b"", "garbage": f"{PASSWORD}\r\n\r\n".encode()}
-    async with ProxyServer(words[said] if isinstance(said, str) else answer(said)) as proxy:
+    async with ProxyServer(words[result] if isinstance(result, str) else answer(result)) as proxy:
         monkeypatch.setenv("HTTPS_PROXY", f"http://{GIVEN}@127.0.0.1:{proxy.port}")
         with pytest.raises(SyncAssetsError) as refused:
             await send("https://unknown.example", None)
     whole = "".join(traceback.format_exception(refused.value))
     assert not any(secret in whole for secret in SHOWN)
     assert PERSON not in whole
-    if said == 407 and send is by_endpoint:
+    if result == 407 and send is by_endpoint:
         assert f"127.0.0.1:{proxy.port}" in str(refused.value)
         assert "HTTPS_PROXY" in str(refused.value)
         assert isinstance(refused.value, NotSent)

@@ -182,7 +182,7 @@ async def test_an_answer_of_just_the_limit_is_one(start: Start, wrap: Callable[[
         await endpoint.send("GET", "1")
 
 
-async def test_the_limit_counts_both_what_is_received_and_what_it_inflates_to(start: Start):
+async def test_the_limit_counts_received_and_inflated_bytes(start: Start):
     noise = bytes(range(256)) * 4
     _, endpoint = await start(lambda _: packed(noise), Limits(len(noise), 5.0))
     assert (await endpoint.send("GET", "x")).body == noise
@@ -208,8 +208,8 @@ async def test_only_the_slow_ones_of_many_are_given_up(start: Start):
         except LimitExceeded:
             return False
 
-    found = await asyncio.wait_for(asyncio.gather(*map(ask, range(30))), IN_TIME)
-    assert found == [number % 3 != 0 for number in range(30)]
+    result = await asyncio.wait_for(asyncio.gather(*map(ask, range(30))), IN_TIME)
+    assert result == [number % 3 != 0 for number in range(30)]
 
 
 async def test_time_counts_for_a_request_not_for_the_worker_that_sends_one_after_the_other(start: Start):
@@ -243,7 +243,7 @@ async def test_a_cancelled_worker_is_cancelled_whether_its_time_is_up_or_not(sta
 
 
 @given(st.binary(max_size=1000), st.integers(0, 1200))
-def test_unzipping_gives_the_whole_or_says_that_it_is_too_large(whole: bytes, most: int):
+def test_unzipping_gives_the_whole_or_an_error_of_size(whole: bytes, most: int):
     content = gzip.compress(whole)
     if len(whole) > most:
         with pytest.raises(_TooLarge):

@@ -40,7 +40,7 @@ async def server() -> asyncio.Server:
     return await asyncio.start_server(greet, "127.0.0.1", 0)
 
 
-async def test_it_passes_the_proxy_signed_in_and_loses_nothing_that_the_server_says_first(
+async def test_it_passes_the_proxy_signed_in_and_keeps_the_servers_first_bytes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async with await server() as running, ProxyServer() as proxy:
@@ -66,7 +66,7 @@ async def test_without_its_variable_or_for_a_host_of_no_proxy_it_connects_by_its
 
 
 @pytest.mark.parametrize(
-    ("said", "told"),
+    ("content", "message"),
     [
         (answer(403), "does not connect"),
         (answer(407), "wants a user"),
@@ -75,11 +75,11 @@ async def test_without_its_variable_or_for_a_host_of_no_proxy_it_connects_by_its
     ],
 )
 async def test_a_proxy_that_refuses_is_named_with_the_variable_and_without_its_password(
-    said: bytes, told: str, monkeypatch: pytest.MonkeyPatch
+    content: bytes, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with ProxyServer(said) as proxy:
+    async with ProxyServer(content) as proxy:
         monkeypatch.setenv("SFTP_PROXY", f"http://svc:hush@127.0.0.1:{proxy.port}")
-        with pytest.raises(NotSent, match=told) as refused:
+        with pytest.raises(NotSent, match=message) as refused:
             await greeted(22)
     assert f"127.0.0.1:{proxy.port}" in refused.value.cause
     assert "SFTP_PROXY" in refused.value.remedy

@@ -128,7 +128,7 @@ def test_a_configuration_that_replaces_a_system_or_reads_the_environment_is_refu
     assert refused_settings(config) == refused
 
 
-def test_what_the_launchpad_fills_in_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_defaults_of_the_launchpad_are_valid(monkeypatch: pytest.MonkeyPatch) -> None:
     """The UI shows the defaults of a job's configuration, and launches the run with them."""
     assert {name: system.PREFIX for name, system in systems({}).items()} == PREFIXES
     for system in systems({}).values():

@@ -17,29 +17,29 @@ THEN = datetime(2026, 11, 20, 8, 30, 15, 123_000, tzinfo=UTC)
 SAID = datetime(2026, 11, 24, 6, 0, tzinfo=UTC)
 SETTLED, DECIDE, TO_D365, TO_CAMPAIGN, REJECTED = OptOutState
 
-Told = tuple[str, bool | None, datetime | None]
+Statement = tuple[str, bool | None, datetime | None]
 """Name of the contact, the opt-out from email and its time."""
 
 
-def statements(*told: Told, push: bool | None = None) -> pl.DataFrame:
+def statements(*values: Statement, push: bool | None = None) -> pl.DataFrame:
     time = pl.Datetime("us", "UTC")
     schema = {"id": pl.String, EMAIL: pl.Boolean, f"{EMAIL}LastModified": time}
-    rows = pl.DataFrame([(guid(name), value, at) for name, value, at in told], schema=schema, orient="row")
+    rows = pl.DataFrame([(guid(name), value, at) for name, value, at in values], schema=schema, orient="row")
     return rows.with_columns(pl.lit(push, pl.Boolean).alias(PUSH), pl.lit(None, time).alias(f"{PUSH}LastModified"))
 
 
-def state(ledger: Ledger, *told: Told, said: datetime = SAID, push: bool | None = None) -> Counter[Stated]:
-    return +ledger.opt_outs.store_stated(statements(*told, push=push), ATTRIBUTES, "file", said)
+def state(ledger: Ledger, *values: Statement, said: datetime = SAID, push: bool | None = None) -> Counter[Stated]:
+    return +ledger.opt_outs.store_stated(statements(*values, push=push), ATTRIBUTES, "file", said)
 
 
-def opt_outs_page(**told: bool | None) -> pl.DataFrame:
+def opt_outs_page(**values: bool | None) -> pl.DataFrame:
     """What rows of Dynamics 365 say of email, by name; of push they say nothing."""
-    said = [{"id": guid(name), EMAIL: value, PUSH: None} for name, value in told.items()]
+    said = [{"id": guid(name), EMAIL: value, PUSH: None} for name, value in values.items()]
     return pl.DataFrame(said, schema={"id": pl.String, EMAIL: pl.Boolean, PUSH: pl.Boolean})
 
 
-def contacts(ledger: Ledger, **told: bool | None) -> None:
-    capture(ledger, *[row(name) for name in told], opt_outs=opt_outs_page(**told))
+def contacts(ledger: Ledger, **values: bool | None) -> None:
+    capture(ledger, *[row(name) for name in values], opt_outs=opt_outs_page(**values))
 
 
 def in_campaign(ledger: Ledger, *names: str) -> None:
@@ -52,9 +52,9 @@ def stored(ledger: Ledger, name: str, attribute: str = EMAIL) -> OptOutRow | Non
 
 
 def there(ledger: Ledger, name: str, attribute: str = EMAIL) -> OptOutRow:
-    found = stored(ledger, name, attribute)
-    assert found is not None
-    return found
+    stored_row = stored(ledger, name, attribute)
+    assert stored_row is not None
+    return stored_row
 
 
 def due(ledger: Ledger, state: OptOutState = DECIDE, **how: Any) -> list[OptOutRow]:

@@ -27,8 +27,8 @@ def encrypted(url: str, clock: Clock) -> Iterator[Ledger]:
 
 
 def payloads(ledger: Ledger) -> set[bytes]:
-    found = [payload for one in stored(ledger).values() for payload in (one.payload, one.update_payload)]
-    return {payload for payload in found if payload is not None}
+    result = [payload for one in stored(ledger).values() for payload in (one.payload, one.update_payload)]
+    return {payload for payload in result if payload is not None}
 
 
 def test_new_and_changed_rows_are_stored_encrypted_and_claimed_as_they_were(encrypted: Ledger) -> None:
@@ -93,9 +93,9 @@ def readable_in_files(server: PostgresServer, cipher: PayloadCipher | None) -> b
         with psycopg.connect(plain, autocommit=True) as connection:
             connection.execute("VACUUM sync_record")
             connection.execute("CHECKPOINT")
-            found = connection.execute("SHOW data_directory").fetchone()
-        assert found
-        files = [file for file in Path(found[0]).rglob("*") if file.is_file()]
+            result = connection.execute("SHOW data_directory").fetchone()
+        assert result
+        files = [file for file in Path(result[0]).rglob("*") if file.is_file()]
         assert len(files) > 100
         return any(PERSON.encode() in file.read_bytes() for file in files)
 

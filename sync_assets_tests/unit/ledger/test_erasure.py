@@ -49,7 +49,7 @@ def test_nothing_stays_between_the_rows_of_a_larger_ledger(tmp_path: Path) -> No
     assert PERSON.encode() not in path.read_bytes()
 
 
-def test_what_is_still_to_be_sent_survives_that(tmp_path: Path) -> None:
+def test_payloads_that_are_still_to_be_sent_survive(tmp_path: Path) -> None:
     with Ledger.open(f"sqlite:///{tmp_path}/ledger.db") as ledger:
         capture(ledger, page=frame(people(20, 300)))
         settle(ledger, "refused", *claim(ledger, limit=5), reason="no")

@@ -27,10 +27,10 @@ def file_of(ledger_url: str) -> Path:
     return Path(make_url(ledger_url).database or "")
 
 
-def test_new_known_and_refused_rows_are_stored_as_what_they_are(ledger: Ledger) -> None:
+def test_new_known_and_invalid_rows_are_stored(ledger: Ledger) -> None:
     capture(ledger, row("anna"))
-    told = capture(ledger, row("anna", "b"), row("bert"), row("carl", validation_error="too long"))
-    assert (told.new, told.changed, told.invalid) == (1, 1, 1)
+    captured = capture(ledger, row("anna", "b"), row("bert"), row("carl", validation_error="too long"))
+    assert (captured.new, captured.changed, captured.invalid) == (1, 1, 1)
     assert {one.id: one.state for one in stored(ledger).values()} == {
         guid("anna"): State.PENDING,
         guid("bert"): State.PENDING,
@@ -52,9 +52,9 @@ ROW = st.fixed_dictionaries(
 def test_new_rows_are_stored_with_any_values(ledger: Ledger, rows: list[dict[str, Any]]) -> None:
     page = frame([{"id": str(uuid.uuid4()), **one} for one in rows])
     assert capture(ledger, page=page).version
-    found = stored(ledger)
+    result = stored(ledger)
     for one in page.iter_rows(named=True):
-        record = found[one["id"]]
+        record = result[one["id"]]
         assert record.payload is None if one["validation_error"] is not None else payload_of(record) == one["payload"]
         assert (record.desired_hash, record.validation_error) == (one["hash"], one["validation_error"])
         assert (record.row_hash, record.row_version) == (one["row_hash"], one["row_version"])

@@ -62,9 +62,7 @@ def test_a_chain_arrives_from_above_though_it_was_captured_from_below_and_leaves
 
 @pytest.mark.parametrize("link", [NEEDED, JOINED], ids=["needed", "joined"])
 @pytest.mark.parametrize("contact", ["nobody", "refused", "rejected"])
-def test_a_child_without_a_parent_that_it_needs_waits_and_says_why(
-    ledger: Ledger, link: LinkSpec, contact: str
-) -> None:
+def test_a_child_without_its_required_parent_waits_with_a_reason(ledger: Ledger, link: LinkSpec, contact: str) -> None:
     """The first of them is not captured yet: the contacts are still being read."""
     capture(ledger, row("refused", validation_error="too long"), row("rejected"))
     answer(ledger, "refused", *claim(ledger))
@@ -106,7 +104,7 @@ def test_links_that_are_turned_away_are_tried_again_with_a_pause_and_then_refuse
     assert sent(ledger, "order") == ["update"]
 
 
-def test_what_waits_is_told_by_its_parents_and_how_these_stand(ledger: Ledger) -> None:
+def test_waiting_records_are_counted_by_parent_and_its_state(ledger: Ledger) -> None:
     capture(ledger, row("anna"), row("bert", validation_error="no"))
     for name, contact in (("o1", "anna"), ("o2", "anna"), ("o3", "bert"), ("o4", "carl"), ("o5", None)):
         order(ledger, contact, name=name)

@@ -113,7 +113,7 @@ def test_a_ledger_of_a_newer_version_is_left_alone_and_no_try_to_open_it_leaves_
 
 
 @pytest.mark.parametrize(
-    ("url", "said"),
+    ("url", "text"),
     [
         ("ledger.db", "is not a database URL"),
         ("", "is not a database URL"),
@@ -127,8 +127,8 @@ def test_a_ledger_of_a_newer_version_is_left_alone_and_no_try_to_open_it_leaves_
         (f"postgresql+psycopg://me:{SECRET}@host:port/db", "is not a database URL"),
     ],
 )
-def test_a_wrong_url_is_explained_in_one_line_without_the_password(url: str, said: str) -> None:
-    with pytest.raises(LedgerError, match=said) as raised:
+def test_a_wrong_url_is_explained_in_one_line_without_the_password(url: str, text: str) -> None:
+    with pytest.raises(LedgerError, match=text) as raised:
         Ledger.open(url)
     assert raised.value.remedy
     assert "\n" not in str(raised.value)

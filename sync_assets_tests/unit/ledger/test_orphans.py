@@ -65,7 +65,7 @@ def test_a_parent_whose_table_is_in_maintenance_may_still_come(ledger: Ledger) -
     ids=["deleted", "filtered out"],
 )
 @pytest.mark.parametrize("was_sent", [True, False])
-def test_it_is_said_what_became_of_the_parent(ledger: Ledger, filtered_out: bool, why: str, was_sent: bool) -> None:
+def test_the_reason_names_the_state_of_the_parent(ledger: Ledger, filtered_out: bool, why: str, was_sent: bool) -> None:
     contacts_are_read(ledger)
     capture(ledger, row("anna"), complete=True)
     if was_sent:
@@ -82,7 +82,7 @@ def test_it_is_said_what_became_of_the_parent(ledger: Ledger, filtered_out: bool
     assert told(ledger) == {guid("order"): why}
 
 
-def test_what_became_of_a_former_parent_is_no_reason(ledger: Ledger) -> None:
+def test_the_state_of_a_former_parent_is_no_reason(ledger: Ledger) -> None:
     contacts_are_read(ledger, "anna")
     order(ledger, "anna")
     capture(ledger, deleted=["anna"], complete=True)
@@ -104,7 +104,7 @@ def test_a_record_is_orphaned_since_it_first_was(ledger: Ledger, clock: Clock) -
     assert record(ledger, "order").failed_since is None
 
 
-def test_an_orphan_that_leaves_the_scope_stays_one_and_is_told_since_when(ledger: Ledger, clock: Clock) -> None:
+def test_an_orphan_that_leaves_the_scope_stays_one_and_is_reported_since_when(ledger: Ledger, clock: Clock) -> None:
     """Campaign keeps it, as it keeps each record whose row left the scope."""
     contacts_are_read(ledger, "anna")
     order(ledger, "anna", link=KEPT)
@@ -117,7 +117,7 @@ def test_an_orphan_that_leaves_the_scope_stays_one_and_is_told_since_when(ledger
     assert [(one.id, one.since) for one in ledger.blocked.orphans()] == [(guid("order"), before.since)]
 
 
-def test_what_is_orphaned_is_counted_apart_and_waits_for_nothing(ledger: Ledger) -> None:
+def test_orphaned_records_are_counted_apart_and_do_not_wait(ledger: Ledger) -> None:
     contacts_are_read(ledger)
     order(ledger, None)
     counts = ledger.reports.counts()["order"]

@@ -52,7 +52,7 @@ def test_a_copy_holds_what_the_real_one_holds(real: Real) -> None:
         }
 
 
-def test_whatever_is_done_to_the_copy_leaves_the_real_one_as_it_was(real: Real) -> None:
+def test_writes_to_the_copy_leave_the_real_ledger_as_it_was(real: Real) -> None:
     before = real.everything()
     with scratch_ledger(real.url) as copy:
         trample(copy)
@@ -72,14 +72,14 @@ def test_where_there_is_no_ledger_the_copy_is_empty_and_none_is_made(
     assert real.folder or real.everything() == {}
 
 
-def test_a_newer_ledger_is_told_under_its_own_name(url: str, temporary: Path) -> None:
+def test_a_newer_ledger_is_reported_under_its_own_name(url: str, temporary: Path) -> None:
     engine = sa.create_engine(url)
     with engine.begin() as connection:
         connection.exec_driver_sql(f"UPDATE {VERSION_TABLE} SET version_num = '9999'")
     try:
-        with pytest.raises(LedgerError, match="written by a newer sync_assets") as told, scratch_ledger(url):
+        with pytest.raises(LedgerError, match="written by a newer sync_assets") as raised, scratch_ledger(url):
             pass
-        assert str(make_url(url).database) in str(told.value)
+        assert str(make_url(url).database) in str(raised.value)
     finally:
         with engine.begin() as connection:
             connection.exec_driver_sql(f"UPDATE {VERSION_TABLE} SET version_num = '{HEAD}'")
@@ -105,7 +105,7 @@ def test_nothing_is_left_however_it_ends(real: Real, end: type[BaseException]) -
     assert real.everything() == before
 
 
-def test_a_file_that_is_no_ledger_is_told(tmp_path: Path, temporary: Path) -> None:
+def test_a_file_that_is_no_ledger_is_reported(tmp_path: Path, temporary: Path) -> None:
     path = tmp_path / "notes.txt"
     path.write_text("not a database, but somebody's notes" * 100)
     with pytest.raises(LedgerError, match=r"notes\.txt is no ledger"), scratch_ledger(f"sqlite:///{path}"):
@@ -113,7 +113,7 @@ def test_a_file_that_is_no_ledger_is_told(tmp_path: Path, temporary: Path) -> No
     assert path.read_text().startswith("not a database")
 
 
-def test_a_full_disk_is_told_with_the_way_out(temporary: Path, tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_with_the_remedy(temporary: Path, tmp_path: Path) -> None:
     large = tmp_path / "large.db"
     with closing(sqlite3.connect(large)) as connection:
         connection.execute("CREATE TABLE notes (text)")
@@ -126,15 +126,15 @@ def test_a_full_disk_is_told_with_the_way_out(temporary: Path, tmp_path: Path) -
         f"try:\n    with scratch_ledger('sqlite:///{large}'): pass\nexcept LedgerError as error: print(error)"
     )
     environment = {**os.environ, "TMPDIR": str(temporary)}
-    told = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=60, check=True
     )
-    assert "TMPDIR" in told.stdout, told.stdout + told.stderr
+    assert "TMPDIR" in completed.stdout, completed.stdout + completed.stderr
 
 
 @pytest.mark.parametrize("ledgers", ["postgresql"], indirect=True)
 class TestPostgres:
-    def test_a_lost_connection_is_told_and_never_leads_to_the_real_tables(self, real: Real) -> None:
+    def test_a_lost_connection_is_reported_and_never_leads_to_the_real_tables(self, real: Real) -> None:
         before = real.everything()
         with suppress(LedgerError), scratch_ledger(real.url) as copy:
             engine = sa.create_engine(real.url)

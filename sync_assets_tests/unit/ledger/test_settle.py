@@ -34,7 +34,7 @@ def test_done_settles_the_record_and_erases_the_payload(ledger: Ledger, clock: C
     assert claim(ledger) == []
 
 
-def test_refused_fails_the_record_with_the_reason_and_keeps_what_to_send(ledger: Ledger, clock: Clock) -> None:
+def test_a_rejection_keeps_reason_and_payload(ledger: Ledger, clock: Clock) -> None:
     capture(ledger, row("anna"), row("bert"))
     anna, bert = claim(ledger)
     assert settle(ledger, "refused", anna, reason="RST-360000: bad date") == result(rejected=1)

@@ -96,7 +96,7 @@ def test_the_link_of_a_refused_child_is_sent_alone_also_if_it_is_a_plain_attribu
 
 
 @pytest.mark.parametrize("link", [NEEDED, OPTIONAL], ids=["delete", "links alone"])
-def test_what_campaign_refuses_of_a_row_that_the_transform_refuses_is_not_sent_again_by_itself(
+def test_a_request_that_campaign_refused_for_an_invalid_row_is_not_sent_again_by_itself(
     ledger: Ledger, link: LinkSpec
 ) -> None:
     in_campaign(ledger, link)
@@ -114,7 +114,7 @@ def test_what_campaign_refuses_of_a_row_that_the_transform_refuses_is_not_sent_a
     assert [(one.reason, one.attempts, one.retryable) for one in ledger.reports.rejects()] == [("too long", 0, False)]
 
 
-def test_what_a_child_in_doubt_waits_for_is_its_new_parent_alone(ledger: Ledger) -> None:
+def test_a_child_in_doubt_waits_for_its_new_parent_alone(ledger: Ledger) -> None:
     capture(ledger, row("anna"))
     sent(ledger)
     order(ledger, "anna")

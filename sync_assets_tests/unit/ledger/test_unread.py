@@ -77,7 +77,7 @@ def thought_to_be_gone(ledger: Ledger) -> None:
 
 
 @pytest.mark.parametrize("event", [changed, refused, deleted, out_of_scope, forgotten, thought_to_be_gone])
-def test_a_row_from_which_something_would_follow_is_not_known(ledger: Ledger, event: Callable[[Ledger], Any]) -> None:
+def test_a_row_that_needs_a_write_does_not_count_as_unchanged(ledger: Ledger, event: Callable[[Ledger], Any]) -> None:
     acknowledged(ledger)
     event(ledger)
     assert same(ledger, ("anna", 7)) == []
@@ -87,8 +87,8 @@ def test_a_row_from_which_something_would_follow_is_not_known(ledger: Ledger, ev
 def test_the_hash_is_that_of_the_row_as_it_came_last(ledger: Ledger, before: int | None) -> None:
     capture(ledger, row("anna", row_hash=before), row("bert", row_hash=3))
     push(ledger)
-    told = capture(ledger, ANNA)
-    assert (told.changed, told.unchanged) == (0, 1)
+    captured = capture(ledger, ANNA)
+    assert (captured.changed, captured.unchanged) == (0, 1)
     assert same(ledger, ("anna", 7), ("bert", 3)) == ["anna", "bert"]
     assert same(ledger, ("anna", 5)) == []
     capture(ledger, row("anna"))  # a warning goes with it
@@ -102,13 +102,13 @@ def test_an_unread_row_is_unchanged_and_still_there(ledger: Ledger) -> None:
     assert feed
     ledger.feeds.reset_feed("contact", feed.version)
     before = stored(ledger)
-    told = capture(ledger, row("bert", "b"), unchanged=[(guid("anna"), 7)], complete=True, missing_are_deleted=True)
-    assert (told.new, told.changed, told.unchanged, told.invalid) == (0, 1, 1, 0)
+    captured = capture(ledger, row("bert", "b"), unchanged=[(guid("anna"), 7)], complete=True, missing_are_deleted=True)
+    assert (captured.new, captured.changed, captured.unchanged, captured.invalid) == (0, 1, 1, 0)
     assert record(ledger, "anna") == before[guid("anna")]
     assert record(ledger, "carl").desired_hash is None  # the read did not come across it
 
 
-def test_an_unread_row_ends_what_an_earlier_tombstone_said(ledger: Ledger) -> None:
+def test_an_unread_row_ends_an_earlier_tombstone(ledger: Ledger) -> None:
     """It has to be read: what took it for gone may have been a rule for just these bytes."""
     acknowledged(ledger)
     thought_to_be_gone(ledger)
@@ -137,8 +137,8 @@ def test_an_opt_out_that_a_restored_row_takes_back_is_read(ledger: Ledger) -> No
 
 
 def save_opt_out(ledger: Ledger, *, row_hash: int, opted_out: bool) -> None:
-    said = pl.DataFrame({"id": [guid("anna")], "blackListEmail": [opted_out]})
-    capture(ledger, row("anna", row_hash=row_hash), opt_outs=said)
+    result = pl.DataFrame({"id": [guid("anna")], "blackListEmail": [opted_out]})
+    capture(ledger, row("anna", row_hash=row_hash), opt_outs=result)
 
 
 @pytest.mark.parametrize("event", [changed, refused, forgotten])
@@ -158,8 +158,8 @@ class TestVersions:
 
     def versions(self, ledger: Ledger, above: int = 0) -> dict[str, int]:
         names = {guid(name): name for name in ("anna", "bert", "carl")}
-        found = ledger.captures.row_versions("contact", [*names], above=above)
-        return {names[id_]: version for id_, version in found.items()}
+        result = ledger.captures.row_versions("contact", [*names], above=above)
+        return {names[id_]: version for id_, version in result.items()}
 
     def to_read(self, ledger: Ledger, *deleted: str, **versions: int | None) -> list[str]:
         names = {guid(name): name for name in ("anna", "bert", "carl")}

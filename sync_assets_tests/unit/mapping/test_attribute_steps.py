@@ -14,23 +14,23 @@ INTERESTS = {"interests": {9: "Something else"}}
 
 def step(fields: dict[str, Any], row: dict[str, Any], **more: Any) -> AttributeStep:
     of = mapping(fields, **more)
-    [found] = map_row(frame(of, row), of).steps
-    return found
+    [result] = map_row(frame(of, row), of).steps
+    return result
 
 
 def test_a_row_is_mapped_as_the_transform_maps_it() -> None:
     of = mapping({"lastname": {"to": "cusShort", "truncate": True}, "gendercode": "gender"}, replacements=GENDERS)
     rows = frame(of, {"lastname": "Lovelace", "gendercode": 3})
     [expected] = transform(rows, of).to_dicts()
-    found = map_row(rows, of)
-    assert (found.hash, found.error) == (expected["hash"], expected["validation_error"])
-    assert found.payload["cusShort"] == "Lovel"
+    result = map_row(rows, of)
+    assert (result.hash, result.error) == (expected["hash"], expected["validation_error"])
+    assert result.payload["cusShort"] == "Lovel"
 
 
 def test_a_text_that_is_truncated_names_its_length_before() -> None:
     fields = {"lastname": {"to": "cusShort", "truncate": True}}
-    found = step(fields, {"lastname": "Lovelace"})
-    assert (found.source, found.mapped, found.cut_from) == ("Lovelace", "Lovel", 8)
+    result = step(fields, {"lastname": "Lovelace"})
+    assert (result.source, result.mapped, result.cut_from) == ("Lovelace", "Lovel", 8)
     assert step(fields, {"lastname": "Ada"}).cut_from is None
 
 
@@ -38,8 +38,8 @@ def test_a_text_that_is_truncated_names_its_length_before() -> None:
     ("code", "replaced", "mapped"), [(2, True, "female"), (None, True, "unknown"), (1, False, "male")]
 )
 def test_a_value_is_replaced_or_converted(code: int | None, replaced: bool, mapped: str) -> None:
-    found = step({"gendercode": "gender"}, {"gendercode": code}, replacements=GENDERS)
-    assert (found.replaced, found.mapped) == (replaced, mapped)
+    result = step({"gendercode": "gender"}, {"gendercode": code}, replacements=GENDERS)
+    assert (result.replaced, result.mapped) == (replaced, mapped)
 
 
 @pytest.mark.parametrize(("codes", "replaced"), [("1,9", True), ("1", False), (None, False), ("19", False)])

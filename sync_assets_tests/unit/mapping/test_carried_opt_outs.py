@@ -26,10 +26,10 @@ def carrying(column: str, *, inverted: bool = False) -> TableMapping:
 
 
 def said(of: TableMapping, *rows: dict[str, Any]) -> list[dict[str, Any]]:
-    found = opted_out(frame(of, *rows), of)
-    assert found is not None
-    assert found.schema == {"id": pl.String, "blackListEmail": pl.Boolean}
-    return found.to_dicts()
+    result = opted_out(frame(of, *rows), of)
+    assert result is not None
+    assert result.schema == {"id": pl.String, "blackListEmail": pl.Boolean}
+    return result.to_dicts()
 
 
 class TestOptedOut:
@@ -59,11 +59,11 @@ class TestOptedOut:
     def test_ids_are_in_lower_case_as_the_ledger_has_them(self) -> None:
         assert said(carrying("vip"), {"contactid": ID.upper(), "vip": True}) == [{"id": ID, "blackListEmail": True}]
 
-    def test_a_mapping_without_opt_outs_has_nothing_to_say(self) -> None:
+    def test_a_mapping_without_opt_outs_has_no_findings(self) -> None:
         done = mapping({"vip": "cusBoolean"})
         assert opted_out(frame(done, {"vip": True}), done) is None
 
-    def test_an_opt_out_is_no_part_of_what_is_sent_or_hashed(self) -> None:
+    def test_an_opt_out_is_no_part_of_payload_or_hash(self) -> None:
         """Otherwise each one would be an update of the profile, whoever decides upon it."""
         done = carrying("vip")
         rows = [transform(frame(done, {"vip": value}), done).to_dicts() for value in (True, False, None)]

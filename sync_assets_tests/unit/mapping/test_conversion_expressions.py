@@ -13,11 +13,11 @@ AS_CAMPAIGN_WRITES = "%Y-%m-%d %H:%M:%S%.3fZ"
 def both_ways(times: list[str | None]) -> tuple[list[str | None], list[str | None]]:
     frame = pl.DataFrame({"at": times}, schema={"at": pl.String})
     all_plain = frame["at"].str.contains(_PLAIN_TIME).all()
-    found = frame.select(
+    result = frame.select(
         _time_text(pl.col("at"), plain=all_plain).alias("cut"),
         _time(pl.col("at")).dt.strftime(AS_CAMPAIGN_WRITES).alias("written"),
     )
-    return found["cut"].to_list(), found["written"].to_list()
+    return result["cut"].to_list(), result["written"].to_list()
 
 
 @pytest.mark.parametrize(
@@ -43,6 +43,6 @@ odd = st.from_regex(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0
 
 
 @given(st.lists(st.none() | plain, max_size=5), st.lists(odd, max_size=1))
-def test_it_does_not_matter_to_a_time_what_else_is_in_its_column(times: list[str | None], others: list[str]) -> None:
+def test_a_time_does_not_depend_on_the_other_values_of_its_column(times: list[str | None], others: list[str]) -> None:
     cut, written = both_ways([*times, *others])
     assert cut == written

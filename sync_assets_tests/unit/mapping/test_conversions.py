@@ -39,12 +39,12 @@ def test_the_pairs() -> None:
         assert targets == set(to.split()), kind
 
 
-def test_what_campaign_has_no_type_for_travels_as_text() -> None:
+def test_a_type_that_campaign_lacks_is_sent_as_text() -> None:
     assert {kind for kind, to in CONVERSIONS.items() if set(to) == {"string"}} == set(AS_TEXT)
 
 
 @pytest.mark.parametrize(
-    ("fields", "told"),
+    ("fields", "message"),
     [
         ({"image": "cusInteger"}, "`image` (other) cannot become `cusInteger` (integer); map it to one of type string"),
         ({"interests": "gender"}, "`interests` (multiselect) cannot become `gender` (enumeration); map it to one of"),
@@ -56,9 +56,9 @@ def test_what_campaign_has_no_type_for_travels_as_text() -> None:
         ({"birthdate": "cusFloat"}, "`birthdate` (date) cannot become `cusFloat` (float); map it to one of type date"),
     ],
 )
-def test_what_does_not_fit_is_told_before_anything_is_sent(fields: dict[str, Any], told: str) -> None:
+def test_a_field_that_does_not_fit_is_reported_before_the_first_request(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(MappingError) as caught:
         mapping(fields)
     [problem] = caught.value.problems
-    assert problem.startswith(told)
+    assert problem.startswith(message)
     assert problem.endswith("or write `replacements` for its values")

@@ -48,7 +48,7 @@ def test_a_column_is_spelt_as_single_values_are_and_keeps_its_values(numbers: li
 
 
 @given(st.integers() | st.floats(allow_nan=False, allow_infinity=False))
-def test_configured_numbers_keep_what_was_written(number: float) -> None:
+def test_configured_numbers_keep_their_digits(number: float) -> None:
     text = canonical_text(number)
     assert text is not None
     assert "e" not in text

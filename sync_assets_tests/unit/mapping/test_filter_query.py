@@ -97,7 +97,7 @@ ALIKE = [
 ]
 
 
-def test_a_query_counts_what_the_filter_lets_pass(sandbox_factory: SandboxFactory) -> None:
+def test_a_query_counts_the_rows_that_pass_the_filter(sandbox_factory: SandboxFactory) -> None:
     sandbox = sandbox_factory(contacts=200)
 
     async def both(client: DataverseClient, table: Table, one: Filters) -> tuple[int, int]:
@@ -115,6 +115,6 @@ def test_a_query_counts_what_the_filter_lets_pass(sandbox_factory: SandboxFactor
             table = await client.table("contact", COLUMNS)
             return [await both(client, table, one) for one in ALIKE]
 
-    found = asyncio.run(run())
-    assert [queried for queried, _ in found] == [passed for _, passed in found]
-    assert all(0 < passed < 200 for _, passed in found)
+    result = asyncio.run(run())
+    assert [queried for queried, _ in result] == [passed for _, passed in result]
+    assert all(0 < passed < 200 for _, passed in result)

@@ -114,9 +114,7 @@ class TestOperators:
 
     @pytest.mark.parametrize("operator", get_args(Operator))
     @pytest.mark.parametrize("kind", get_args(ColumnType))
-    def test_a_comparison_is_refused_or_tells_for_every_row_whether_it_passes(
-        self, kind: ColumnType, operator: Operator
-    ) -> None:
+    def test_a_comparison_is_refused_or_decides_about_every_row(self, kind: ColumnType, operator: Operator) -> None:
         """What passes the preflight must be able to compare: each type with each operator."""
         column = Column("c", kind, labels={0: "No", 1: "Yes"} if kind in OPTION_TYPES else {})
         value = VALUES.get(kind, 1)
@@ -135,7 +133,7 @@ class TestOperators:
             assert passed.height == (operator not in ("ne", "not_in", "lt", "gt"))
 
     @pytest.mark.parametrize(
-        ("given_rule", "told"),
+        ("given_rule", "message"),
         [
             (rule("score", "contains", "a"), "`contains` is for texts, not for type integer; use eq, in or is_null"),
             (rule("visit", "starts_with", "2024"), "`starts_with` is for texts, not for type datetime"),
@@ -166,12 +164,12 @@ class TestOperators:
             (rule("total", "ge", -(2**63) - 1), "`-9223372036854775809` is beyond what a column holds"),
         ],
     )
-    def test_rules_that_do_not_fit_the_column(self, given_rule: dict[str, Any], told: str) -> None:
+    def test_rules_that_do_not_fit_the_column(self, given_rule: dict[str, Any], message: str) -> None:
         with pytest.raises(MappingError) as caught:
             filtered(given_rule)
         [problem] = caught.value.problems
         assert problem.startswith(f"filter on `{given_rule['field']}`: ")
-        assert told in problem
+        assert message in problem
 
 
 class TestTogether:
@@ -197,7 +195,7 @@ OPERATORS = {
     st.lists(st.tuples(st.sampled_from(sorted(OPERATORS)), st.integers(-3, 3)), min_size=1, max_size=3),
     st.sampled_from(["all", "any"]),
 )
-def test_filters_are_what_python_says(scores: list[int | None], rules: list[tuple[str, int]], match: str) -> None:
+def test_filters_agree_with_python(scores: list[int | None], rules: list[tuple[str, int]], match: str) -> None:
     together = {"all": all, "any": any}[match]
     expected = [
         n

@@ -24,6 +24,6 @@ def test_people_are_not_seen_in(name: str) -> None:
     assert not looks_personal(name)
 
 
-def test_telephone_numbers_are_told_from_other_personal_data() -> None:
+def test_telephone_numbers_differ_from_other_personal_data() -> None:
     assert all(map(is_telephone, ("phone", "mobilePhone", "fax", "cusTel", "telephone1")))
     assert not any(map(is_telephone, ("email", "location.zipCode", "cusTelemetry", "cusFaxed")))

@@ -58,7 +58,7 @@ class TestValues:
     def test_an_empty_text_leaves_a_choice_out(self) -> None:
         assert written("interests", "cusText", {2: None, 9: ""}, "1,2,9", "2", "2,1") == ["Music", "", "Music"]
 
-    def test_one_of_several_choices_becomes_what_no_text_is(self) -> None:
+    def test_an_empty_choice_of_several_becomes_the_empty_value(self) -> None:
         several = "gender: a value without replacement; add one"
         replaced = {"Music": "male", 2: "female"}
         assert written("interests", "gender", replaced, "1", "2", None, "1,2") == ["male", "female", "unknown", several]
@@ -66,14 +66,14 @@ class TestValues:
 
     def test_they_make_types_fit_that_do_not(self) -> None:
         replaced = {"y": True, "n": False}
-        told = "cusBoolean: a value without replacement; add one"
-        assert written("lastname", "cusBoolean", replaced, "y", "N", None, "x") == [True, False, False, told]
-        assert written("gendercode", "cusBoolean", {3: True}, 3, None, 1) == [True, False, told]
+        result = "cusBoolean: a value without replacement; add one"
+        assert written("lastname", "cusBoolean", replaced, "y", "N", None, "x") == [True, False, False, result]
+        assert written("gendercode", "cusBoolean", {3: True}, 3, None, 1) == [True, False, result]
 
 
 class TestWhatIsRefused:
     @pytest.mark.parametrize(
-        ("column", "to", "replacements", "told"),
+        ("column", "to", "replacements", "message"),
         [
             ("gendercode", "gender", {"Man": "male"}, "`Man` is no option of `gendercode`; write one of 1 (Male)"),
             ("gendercode", "gender", {2**63: "male"}, "`9223372036854775808` is no option of `gendercode`"),
@@ -98,9 +98,9 @@ class TestWhatIsRefused:
             ("birthdate", "cusDate", {"2000-01-01": "never"}, "`never` is no time; write it as YYYY-MM-DD"),
         ],
     )
-    def test_message(self, column: str, to: str, replacements: dict[Any, Any], told: str) -> None:
+    def test_message(self, column: str, to: str, replacements: dict[Any, Any], message: str) -> None:
         with pytest.raises(MappingError) as caught:
             mapping({column: to}, replacements={column: replacements})
         [problem] = caught.value.problems
         assert problem.startswith(f"replacements of `{column}`: ")
-        assert told in problem
+        assert message in problem

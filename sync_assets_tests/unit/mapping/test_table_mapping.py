@@ -60,18 +60,18 @@ class TestWhatIsRead:
 
 class TestWhatStandsAgainstIt:
     @pytest.mark.parametrize(
-        ("fields", "told"),
+        ("fields", "message"),
         [
             ({"firstnam": "cusText"}, "`firstnam`: contact has no such column; did you mean `firstname`?"),
             ({"zzzzzzz": "cusText"}, "`zzzzzzz`: contact has no such column; name a column of the table"),
             ({"secret": "cusText"}, "`secret`: Dynamics 365 does not let anybody read this column; leave it out"),
         ],
     )
-    def test_columns(self, fields: dict[str, Any], told: str) -> None:
+    def test_columns(self, fields: dict[str, Any], message: str) -> None:
         error = refused(fields)
-        assert error.d365 == (told,)
+        assert error.d365 == (message,)
         assert error.campaign == ()
-        assert str(error) == f"contact: {told}"
+        assert str(error) == f"contact: {message}"
 
     def test_columns_of_opt_outs(self) -> None:
         with pytest.raises(MappingError) as caught:
@@ -82,7 +82,7 @@ class TestWhatStandsAgainstIt:
         )
 
     @pytest.mark.parametrize(
-        ("fields", "told"),
+        ("fields", "message"),
         [
             (
                 {"firstname": "firstname"},
@@ -118,15 +118,15 @@ class TestWhatStandsAgainstIt:
             ),
         ],
     )
-    def test_attributes(self, fields: dict[str, Any], told: str) -> None:
+    def test_attributes(self, fields: dict[str, Any], message: str) -> None:
         error = refused(fields)
-        assert error.campaign == (told,)
+        assert error.campaign == (message,)
         assert error.d365 == ()
 
     def test_the_key(self) -> None:
-        told = "cannot hold an id; name a text attribute of at least 36 characters"
-        assert told in str(refused({"lastname": "cusText"}, key="firstName"))
-        assert told in str(refused({"lastname": "cusText"}, key="cusInteger"))
+        result = "cannot hold an id; name a text attribute of at least 36 characters"
+        assert result in str(refused({"lastname": "cusText"}, key="firstName"))
+        assert result in str(refused({"lastname": "cusText"}, key="cusInteger"))
         assert "did you mean `externalId`?" in str(refused({"lastname": "cusText"}, key="externlId"))
         assert "read-only" in str(refused({"lastname": "cusText"}, key="age"))
 
@@ -139,8 +139,8 @@ class TestWhatStandsAgainstIt:
             ({"field": "lastname"}, "the column is of type string; name a lookup column"),
             ({"field": "compnyid"}, "did you mean `companyid`?"),
         ]
-        for change, told in wrong:
-            assert told in str(refused({"lastname": "cusText"}, links=[link | change]))
+        for change, result in wrong:
+            assert result in str(refused({"lastname": "cusText"}, links=[link | change]))
 
     def test_a_table_without_the_time_of_its_last_change(self) -> None:
         table = dataclasses.replace(CONTACT, columns={k: v for k, v in CONTACT.columns.items() if k != "modifiedon"})
@@ -188,7 +188,7 @@ class TestFingerprint:
     def test_the_order_of_the_file_does_not_matter(self) -> None:
         assert mapping(self.FIELDS).fingerprint == mapping(dict(reversed(self.FIELDS.items()))).fingerprint
 
-    def test_what_changes_no_payload_does_not_matter(self) -> None:
+    def test_a_setting_that_changes_no_payload_keeps_the_fingerprint(self) -> None:
         assert mapping(self.FIELDS).fingerprint == mapping(self.FIELDS, apply_deletes=True).fingerprint
 
     @pytest.mark.parametrize(
@@ -207,14 +207,14 @@ class TestFingerprint:
             {"links": [{"field": "companyid", "to": "cusContactLink", "table": "account"}]},
         ],
     )
-    def test_what_changes_payloads_matters(self, change: dict[str, Any]) -> None:
+    def test_a_setting_that_changes_payloads_changes_the_fingerprint(self, change: dict[str, Any]) -> None:
         given = {"fields": self.FIELDS, **change}
         assert mapping(**given).fingerprint != mapping(self.FIELDS).fingerprint
 
     def test_opt_outs_matter_as_rows_have_to_be_read_again_for_them(self) -> None:
         """A contact that has not changed since would else never say that it is opted out."""
         fields = {"vip": "cusBoolean", "statecode": "cusText"}  # columns that are read in any case
-        told = {
+        result = {
             carrying(fields).fingerprint,
             carrying(fields, vip=opt_out("blackListEmail")).fingerprint,
             carrying(fields, vip=opt_out("blackListPhone")).fingerprint,
@@ -222,7 +222,7 @@ class TestFingerprint:
             carrying(fields, statecode=opt_out("blackListEmail")).fingerprint,
             carrying(fields, vip=opt_out("blackListEmail"), statecode=opt_out("blackListPhone")).fingerprint,
         }
-        assert len(told) == 6
+        assert len(result) == 6
         assert carrying(fields).fingerprint == mapping(fields).fingerprint
 
     def test_metadata_matters_as_far_as_payloads_depend_on_it(self) -> None:

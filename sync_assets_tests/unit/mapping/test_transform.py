@@ -139,7 +139,7 @@ class TestLength:
         assert one["validation_error"] == "firstName: 20 characters, at most 10"
         assert both["validation_error"] == "cusShort: 6 characters, at most 5; firstName: 20 characters, at most 10"
 
-    def test_or_cut_if_the_field_says_so(self) -> None:
+    def test_or_cut_if_the_field_is_configured_so(self) -> None:
         done = mapping({"lastname": {"to": "cusShort", "truncate": True}})
         rows = transformed(done, {"lastname": "Müllerin"}, {"lastname": "ab\u200d"}, {"lastname": "abc👩\u200d👧x"}, {})
         assert [payload(row)["cusShort"] for row in rows] == ["Mülle", "ab\u200d", "abc👩", ""]
@@ -284,12 +284,12 @@ def sent(row: dict[str, Any]) -> dict[str, Any]:
 
 class TestProperties:
     @given(MANY)
-    def test_payloads_are_json_and_say_exactly_what_the_rows_say(self, rows: list[dict[str, Any]]) -> None:
+    def test_payloads_are_json_with_exactly_the_values_of_the_rows(self, rows: list[dict[str, Any]]) -> None:
         for row, done in zip(rows, transformed(DONE, *rows), strict=True):
-            found = json.loads(done["update_payload"], parse_float=Decimal)
-            assert found.pop("externalId") == done["id"]
+            document = json.loads(done["update_payload"], parse_float=Decimal)
+            assert document.pop("externalId") == done["id"]
             if done["validation_error"] is None:
-                assert found == sent(row)
+                assert document == sent(row)
                 assert json.loads(done["payload"], parse_float=Decimal) | {"externalId": 0} == {
                     **sent(row),
                     "externalId": 0,
@@ -311,7 +311,7 @@ class TestProperties:
         assert _hashes(transform(mixed, mapping(dict(reversed(FIELDS.items()))))) == whole
 
     @given(ROWS, ROWS)
-    def test_hashes_differ_exactly_where_what_is_sent_differs(self, one: dict[str, Any], other: dict[str, Any]) -> None:
+    def test_hashes_differ_exactly_where_payloads_differ(self, one: dict[str, Any], other: dict[str, Any]) -> None:
         rows = [row | {"contactid": ID} for row in (one, other)]
         [first], [second] = transformed(DONE, rows[0]), transformed(DONE, rows[1])
         if first["validation_error"] is None and second["validation_error"] is None:

@@ -33,7 +33,7 @@ class TestCodesOfAPage:
         rows = frame(done, *({column: value} for value in values))
         assert unknown_codes(rows, done) == ({column: expected} if expected else {})
 
-    def test_with_codes_nobody_wants_a_label_unless_an_enumeration_does(self) -> None:
+    def test_with_codes_no_label_is_read_unless_an_enumeration_needs_it(self) -> None:
         row = {"gendercode": 77, "interests": "77"}
         texts = mapping({"gendercode": "cusText", "interests": "cusNote"}, picklists="codes")
         assert unknown_codes(frame(texts, row), texts) == {}
@@ -56,7 +56,7 @@ class TestAnOptionWithoutALabel:
         given = {"table": "contact", "resource": "profile", "key": "externalId", "fields": fields, **more}
         return compile_mapping(TableConfig.model_validate(given), self.TABLE, PROFILE)
 
-    def test_is_sent_as_its_number_and_told(self) -> None:
+    def test_is_sent_as_its_number_and_reported(self) -> None:
         done = self.mapping()
         row = {"gendercode": 5, "interests": "1,5"}
         [sent] = transformed(done, row)
@@ -107,9 +107,9 @@ class TestWarning:
         )
 
     def test_does_not_grow_without_end(self) -> None:
-        told = unknown_codes_warning("contact", {"new_tier": range(1, 1001)})
-        assert told is not None
-        assert "11, 12 and 988 more." in told
+        message = unknown_codes_warning("contact", {"new_tier": range(1, 1001)})
+        assert message is not None
+        assert "11, 12 and 988 more." in message
 
     def test_is_nothing_if_there_is_nothing(self) -> None:
         assert unknown_codes_warning("contact", {}) is None

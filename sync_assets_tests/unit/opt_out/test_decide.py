@@ -63,9 +63,9 @@ def test_the_table_is_whole() -> None:
 
 def test_truth_table() -> None:
     for direction, when, d365, campaign, expected in _rows():
-        found = decide(direction, d365, TIMES[when][0], campaign, TIMES[when][1])
+        decision = decide(direction, d365, TIMES[when][0], campaign, TIMES[when][1])
         case = (direction, when, d365, campaign)
-        assert (found.value, found.write) == (expected[0] == "T", SIDES[expected[1]]), case
+        assert (decision.value, decision.write) == (expected[0] == "T", SIDES[expected[1]]), case
 
 
 def test_no_value_in_d365_counts_as_not_opted_out() -> None:
@@ -75,7 +75,7 @@ def test_no_value_in_d365_counts_as_not_opted_out() -> None:
         assert decide(direction, None, modified, campaign, changed) == not_opted_out, (direction, when, campaign)
 
 
-def test_what_campaign_does_not_say_changes_nothing_in_d365() -> None:
+def test_a_missing_answer_of_campaign_changes_nothing_in_d365() -> None:
     for when, d365 in itertools.product(TIMES, (True, False)):
         modified, changed = TIMES[when]
         for direction in ("bidirectional", "campaign_to_d365"):
@@ -108,7 +108,7 @@ def test_a_time_counts_whatever_its_zone() -> None:
     assert decide("bidirectional", True, THEN, False, elsewhere) == Decision(False, "d365", "Campaign is newer")
 
 
-def test_the_reason_tells_why() -> None:
+def test_the_reason_names_the_cause() -> None:
     assert decide("bidirectional", True, LATER, False, THEN).reason == "an opt-out wins"
     assert decide("bidirectional", True, THEN, False, LATER).reason == "Campaign is newer"
     assert decide("campaign_to_d365", True, LATER, False, THEN).reason == "Campaign decides"
@@ -116,6 +116,6 @@ def test_the_reason_tells_why() -> None:
     assert decide("d365_to_campaign", True, None, False, None).reason == "Dynamics 365 decides"
 
 
-def test_a_reason_that_tells_the_value_is_replaced() -> None:
+def test_a_reason_that_quotes_the_value_is_replaced() -> None:
     assert without_value("an opt-out wins") == "Dynamics 365 is newer, or as old"
     assert without_value("Campaign is newer") == "Campaign is newer"

@@ -82,27 +82,27 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(("direction", "d365", "d365_age", "campaign", "campaign_age", "applied_age", "said"), CASES)
-def test_what_is_said_of_two_values_that_differ(
+@pytest.mark.parametrize(("direction", "d365", "d365_age", "campaign", "campaign_age", "applied_age", "text"), CASES)
+def test_the_finding_about_two_values_that_differ(
     direction: ActiveDirection,
     d365: bool,
     d365_age: timedelta | None,
     campaign: bool,
     campaign_age: timedelta | None,
     applied_age: timedelta | None,
-    said: str,
+    text: str,
 ) -> None:
     d365_at, campaign_at, applied = (
         None if age is None else NOW - age for age in (d365_age, campaign_age, applied_age)
     )
-    assert judge(opt_out(direction), direction, (d365, d365_at), (campaign, campaign_at), applied, NOW) == said
+    assert judge(opt_out(direction), direction, (d365, d365_at), (campaign, campaign_at), applied, NOW) == text
 
 
 AGES = (None, timedelta(0), 10 * MINUTE, 20 * MINUTE, HOUR, 25 * HOUR, 26 * HOUR, 30 * DAY)
 
 
 @pytest.mark.parametrize("direction", DIRECTIONS)
-def test_what_the_decision_would_leave_alone_agrees_and_time_only_makes_it_worse(direction: ActiveDirection) -> None:
+def test_values_that_need_no_decision_agree(direction: ActiveDirection) -> None:
     """For each pair of values and times: nothing that needs no write is found wrong, and what was wrong once is so an
     hour later."""
     wrong = 0
@@ -110,10 +110,10 @@ def test_what_the_decision_would_leave_alone_agrees_and_time_only_makes_it_worse
         (True, False, None), (True, False, None), AGES, AGES, AGES
     ):
         d365_at, campaign_at, applied = (None if one is None else NOW - one for one in (d365_age, campaign_age, age))
-        said = judge(opt_out(direction), direction, (d365, d365_at), (campaign, campaign_at), applied, NOW)
+        result = judge(opt_out(direction), direction, (d365, d365_at), (campaign, campaign_at), applied, NOW)
         later = judge(opt_out(direction), direction, (d365, d365_at), (campaign, campaign_at), applied, NOW + HOUR)
         if decide(direction, d365, d365_at, campaign, campaign_at).write is None:
-            assert said == "agree"
-        assert (said, later) in {(said, said), ("on the way", "differ")}
-        wrong += said == "differ"
+            assert result == "agree"
+        assert (result, later) in {(result, result), ("on the way", "differ")}
+        wrong += result == "differ"
     assert wrong

@@ -87,8 +87,8 @@ class LittleCampaign(CampaignClient):
             pkey = self.holds(resource, str(members.get(self.keys[resource], "")))
             return self._write(self.records[resource][pkey], members, 201)
         if query:
-            found = self.by_key(resource, unquote(query.partition("=")[2].partition("&")[0]))
-            return Response(200, {}, msgspec.json.encode({"content": found}))
+            records = self.by_key(resource, unquote(query.partition("=")[2].partition("&")[0]))
+            return Response(200, {}, msgspec.json.encode({"content": records}))
         name = unquote(named[0])
         taken = self.by_key(resource, name) if operation in self.keys_in_urls else []
         record = self.records[resource].get(name) or (taken[0] if taken else None)
@@ -112,10 +112,10 @@ class LittleCampaign(CampaignClient):
         parents = [one for resource in self.records for one in self.by_key(resource, pkey)]
         return {"PKey": parents[0]["PKey"]} if parents and self.links_by_key == "resolved" else None
 
-    def of(self, resource: str, found: dict[str, str] | None = None, filter: Filter | None = BY_KEY) -> Records:
+    def of(self, resource: str, findings: dict[str, str] | None = None, filter: Filter | None = BY_KEY) -> Records:
         """Return the records of a resource, with the findings about its addressing that are known already."""
         key = self.keys[resource]
-        known = Addressing.of("auto", filter, None, key, {KEY: key, **found} if found else {})
+        known = Addressing.of("auto", filter, None, key, {KEY: key, **findings} if findings else {})
         return Records(self, API, resource, key, known)
 
 

@@ -120,7 +120,7 @@ async def test_the_gate_never_lets_more_in_than_the_limit(monkeypatch: pytest.Mo
     assert 2 <= max(inside) <= 5
 
 
-async def test_a_lowered_limit_lets_nobody_in_until_enough_have_left():
+async def test_a_lowered_limit_admits_no_request_until_enough_have_ended():
     limiter = Limiter(4)
     gate = RequestSlots(limiter)
     for _ in range(4):

@@ -58,8 +58,8 @@ class Push:
             self.campaign.holds("profile", ADA)
         answers = iter(self.answers)
         self.campaign.answers = lambda operation, path: next(answers, None)
-        found = {KEY: "externalId", KEY_FOUND: "yes"} if self.found is None else self.found
-        self.records = self.campaign.of("profile", found, self.filter)
+        result = {KEY: "externalId", KEY_FOUND: "yes"} if self.found is None else self.found
+        self.records = self.campaign.of("profile", result, self.filter)
         addressing = self.records.addressing
         addressing.confirmed, addressing.unique, addressing.rejected = self.confirmed, self.unique, self.rejected
         for premise, finding in self.noted.items():
@@ -428,8 +428,6 @@ async def test_a_record_that_is_found_without_a_pkey_has_none() -> None:
         ),
     ],
 )
-async def test_the_content_of_a_request_follows_from_what_the_ledger_wants(
-    push: Push, record: Claimed, sent: list[Any]
-) -> None:
+async def test_the_content_of_a_request_follows_from_the_claim(push: Push, record: Claimed, sent: list[Any]) -> None:
     await push.deliver(record)
     assert push.bodies == sent

@@ -24,15 +24,15 @@ async def first_load(bench: Bench, count: int = 3, **more: Any) -> dict[str, Pay
 async def test_a_first_load_costs_one_insert_each_and_no_read_and_a_second_push_nothing(bench: Bench):
     payloads = people(300)
     bench.capture(payloads)
-    told: list[int] = []
-    result = await bench.push(progress=told.append)
+    reported: list[int] = []
+    result = await bench.push(progress=reported.append)
     assert (result.inserted, result.stopped, dict(result.calls)) == (300, None, calls(insert=300))
     assert bench.admin.engine_calls() == calls(insert=300, update=0, delete=0, read=0)
     assert bench.calls_today() == calls(insert=300)
-    assert told == sorted(told)
-    assert told[-1] == 300
+    assert reported == sorted(reported)
+    assert reported[-1] == 300
     assert bench.counts().synced == 300
-    assert all(len(found) == 1 for found in bench.profiles(payloads).values())
+    assert all(len(records) == 1 for records in bench.profiles(payloads).values())
     bench.admin.clear_journal()
     again = await bench.push()
     assert (again.done, dict(again.calls)) == (0, {})
@@ -93,7 +93,7 @@ async def test_a_connection_cut_after_the_insert_was_committed_makes_no_duplicat
     bench.admin.fault("campaign", "cut_after", method="POST", every=3, times=15)
     result = await bench.push()
     assert (result.done, result.rejected, result.put_off) == (60, 0, 0)
-    assert all(len(found) == 1 for found in bench.profiles(payloads).values())
+    assert all(len(records) == 1 for records in bench.profiles(payloads).values())
     assert result.calls == Counter(insert=60, update=15)
     assert (bench.counts().synced, bench.counts().unconfirmed) == (60, 15)
     past = "UPDATE sync_record SET unknown_until = 1 WHERE unknown_until IS NOT NULL"
@@ -105,7 +105,7 @@ async def test_a_connection_cut_after_the_insert_was_committed_makes_no_duplicat
     assert bench.calls_today() == dict(result.calls) == {k: v for k, v in bench.admin.engine_calls().items() if v}
 
 
-async def test_what_is_found_no_more_is_made_again_only_while_the_key_finds_others(bench: Bench):
+async def test_a_missing_record_is_made_again_only_while_the_key_finds_others(bench: Bench):
     payloads = people(5)
     bench.capture(payloads)
     await bench.push()
@@ -124,4 +124,4 @@ async def test_what_is_found_no_more_is_made_again_only_while_the_key_finds_othe
         bench.admin.settings("campaign", profile_key="externalId")
     assert (refused.inserted, refused.rejected) == (0, 4)
     assert "Is it the identification key?" in bench.rejects()[others[0]].reason
-    assert all(len(found) == 1 for found in bench.profiles(payloads).values())
+    assert all(len(records) == 1 for records in bench.profiles(payloads).values())

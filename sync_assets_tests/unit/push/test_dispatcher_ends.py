@@ -129,7 +129,7 @@ async def test_a_record_that_hangs_holds_none_of_the_others_back(bench: Bench):
 
 
 @on_both_databases
-async def test_a_cancelled_push_stores_what_is_known(bench: Bench):
+async def test_a_cancelled_push_stores_the_known_outcomes(bench: Bench):
     payloads = people(400)
     bench.capture(payloads)
     bench.admin.latency("campaign", 150)
@@ -139,14 +139,14 @@ async def test_a_cancelled_push_stores_what_is_known(bench: Bench):
     pushing.cancel()
     with pytest.raises(asyncio.CancelledError):
         await pushing
-    arrived = sum(len(found) for found in bench.profiles(payloads).values())
+    arrived = sum(len(records) for records in bench.profiles(payloads).values())
     counts = bench.counts()
     assert 0 < counts.synced == arrived < 400
     assert (counts.pending, counts.leased) == (400 - arrived, 0)
     bench.admin.latency("campaign", 0)
     again = await bench.push()
     assert again.done == 400 - arrived
-    assert all(len(found) == 1 for found in bench.profiles(payloads).values())
+    assert all(len(records) == 1 for records in bench.profiles(payloads).values())
 
 
 async def test_a_push_that_is_cancelled_while_campaign_is_silent_leaves_those_records_in_doubt(
@@ -168,7 +168,7 @@ async def test_a_push_that_is_cancelled_while_campaign_is_silent_leaves_those_re
     bench.ledger.claims.retry()
     last = await bench.push()
     assert (last.done, last.calls["insert"], last.calls["update"]) == (8, 8, 8)  # asks by the key first
-    assert all(len(found) == 1 for found in bench.profiles(payloads).values())
+    assert all(len(records) == 1 for records in bench.profiles(payloads).values())
 
 
 async def test_a_push_whose_time_is_up_ends_in_order_and_leaves_the_rest(bench: Bench, monkeypatch: pytest.MonkeyPatch):
@@ -184,7 +184,7 @@ async def test_a_push_whose_time_is_up_ends_in_order_and_leaves_the_rest(bench: 
     rest = await bench.push(seconds=600)
     assert result.inserted + rest.inserted == 400
     assert dict(result.calls + rest.calls) == calls(insert=400)
-    assert all(len(found) == 1 for found in bench.profiles(payloads).values())
+    assert all(len(records) == 1 for records in bench.profiles(payloads).values())
 
 
 # --- several at once, and kills ---

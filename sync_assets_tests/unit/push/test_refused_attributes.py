@@ -30,7 +30,7 @@ WAYS = [EMAIL | CITY, EMAIL, None, IN_ROME, IN_ROME]
 
 
 @pytest.mark.parametrize(
-    ("answers", "operation", "known", "bodies", "result", "found"),
+    ("answers", "operation", "known", "bodies", "result", "expected"),
     [
         ([DONE], "update", None, [EMAIL | CITY], "done", "yes"),
         ([DONE], "update", "no", [EMAIL], "done", "no"),
@@ -56,7 +56,7 @@ async def test_an_attribute_that_campaign_refuses_in_updates_is_proven_and_left_
     known: str | None,
     bodies: list[dict[str, Any] | None],
     result: str,
-    found: str | None,
+    expected: str | None,
 ) -> None:
     push = Push(answers, exists=True)
     if known:
@@ -65,7 +65,7 @@ async def test_an_attribute_that_campaign_refuses_in_updates_is_proven_and_left_
     assert delivered.result == result
     sent = [body and {name: value for name, value in body.items() if name != "externalId"} for body in push.bodies]
     assert sent == bodies
-    assert push.records.addressing.findings.get(f"{IN_UPDATES}location") == found
+    assert push.records.addressing.findings.get(f"{IN_UPDATES}location") == expected
 
 
 @pytest.mark.parametrize("known", [True, False])

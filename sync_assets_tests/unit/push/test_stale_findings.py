@@ -111,19 +111,19 @@ async def test_a_delete_by_key_that_fails_twice_without_a_reason_is_not_tried_ag
     campaign.answers = lambda operation, path: (
         BARE if operation == "delete" and path.rpartition("/")[2] in (ADA, BERT) else None
     )
-    found = {KEY_IN_URL: "yes"}
+    result = {KEY_IN_URL: "yes"}
     calls: list[int] = []
     for _ in range(4):
         campaign.holds("profile", ADA)
-        records = campaign.of("profile", found)
+        records = campaign.of("profile", result)
         before = len(campaign.log)
         assert (await records.delete(ADA)).kind == "done"
         calls.append(sum(operation == "delete" for operation, _ in campaign.log[before:]))
-        found = dict(records.addressing.findings)
+        result = dict(records.addressing.findings)
     assert calls == [2, 2, 1, 1]
 
 
-async def test_a_record_that_campaign_refuses_to_delete_says_nothing_of_keys(campaign: LittleCampaign) -> None:
+async def test_a_record_that_campaign_refuses_to_delete_proves_nothing_about_keys(campaign: LittleCampaign) -> None:
     campaign.holds("profile", ADA)
     violated = Response(500, {}, b"RST-360011\nviolates foreign key constraint")
     campaign.answers = lambda operation, path: violated if operation == "delete" else None

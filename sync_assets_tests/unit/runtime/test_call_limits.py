@@ -47,7 +47,7 @@ def test_each_worker_has_its_turn_where_there_are_too_few_slots() -> None:
         ({"push": 16, "poll": 2}, {"push": 39, "poll": 25}),
     ],
 )
-def test_what_no_one_wants_is_shared_out_as_well(wanted: dict[str, int], shares: dict[str, int]) -> None:
+def test_unused_calls_are_shared_out_as_well(wanted: dict[str, int], shares: dict[str, int]) -> None:
     assert fair_shares(64, wanted) == shares
 
 

@@ -127,7 +127,7 @@ def test_a_killed_process_on_this_machine_is_noticed_by_the_sessions_of_others(
     session.end()
 
 
-def test_what_a_process_claimed_stays_its_own_while_its_session_lives(ledger: Ledger, tmp_path: Path) -> None:
+def test_claims_stay_with_their_process_while_its_session_lives(ledger: Ledger, tmp_path: Path) -> None:
     """The end of an earlier run is not stored if the ledger fails at that moment."""
     url, worker = f"sqlite:///{tmp_path}/ledger.db", f"{ELSEWHERE}a"
     beat(url, "ended", worker, timedelta())

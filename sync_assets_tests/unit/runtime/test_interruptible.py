@@ -15,14 +15,14 @@ import pytest
 from sync_assets.runtime.interruptible import repeat_ignored, run
 
 
-class Told(Exception):
+class Signalled(Exception):
     """What the handler that was there before raises, as Dagster's does."""
 
 
 @pytest.fixture(autouse=True)
 def handlers() -> Iterator[None]:
     def tell(number: int, frame: object) -> None:
-        raise Told(number)
+        raise Signalled(number)
 
     former = {number: signal.signal(number, tell) for number in (signal.SIGINT, signal.SIGTERM)}
     yield
@@ -46,7 +46,7 @@ def test_a_signal_cancels_at_an_await_and_is_raised_again_afterwards(number: sig
             steps.append("cleaned up")
 
     before = signal.getsignal(number)
-    with pytest.raises(Told):
+    with pytest.raises(Signalled):
         run(flow())
     assert steps == ["went on", "cleaned up"]
     assert signal.getsignal(number) is before
@@ -61,7 +61,7 @@ def test_a_flow_that_ends_all_the_same_is_interrupted_too() -> None:
             return 1
         return 2
 
-    with pytest.raises(Told):
+    with pytest.raises(Signalled):
         run(stubborn())
 
 

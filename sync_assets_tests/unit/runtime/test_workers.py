@@ -22,7 +22,7 @@ def test_a_process_that_lives_is_not_dead() -> None:
     assert not is_dead(worker_id())
 
 
-def test_a_process_that_has_ended_is_dead_even_if_nobody_asked_for_its_end() -> None:
+def test_a_process_that_has_ended_is_dead_even_if_its_end_was_not_collected() -> None:
     child = subprocess.Popen([sys.executable, "-c", NAMED], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert child.stdin
     assert child.stdout
@@ -47,7 +47,7 @@ def test_of_other_names_nothing_is_known(name: str) -> None:
 
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENOENT], ids=["too many files", "hidden from us"])
-def test_of_one_that_cannot_be_looked_at_nothing_is_said(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+def test_a_record_that_cannot_be_read_is_not_reported(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     name, opened = worker_id(), builtins.open
 
     def refused(path: Any, *arguments: Any, **options: Any) -> Any:

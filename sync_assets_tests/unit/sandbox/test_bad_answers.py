@@ -144,7 +144,7 @@ async def test_empty_pages_lead_on_and_differ_until_the_page_comes(system: Syste
 
 
 @pytest.mark.parametrize("kind", ["circular", "empty_pages"])
-async def test_what_is_no_list_stays_as_it_is(system: System, kind: str) -> None:
+async def test_a_value_that_is_no_list_stays(system: System, kind: str) -> None:
     system.fault(kind)
     assert (await system.client.get("/record")).json() == PAGES["/record"]
 

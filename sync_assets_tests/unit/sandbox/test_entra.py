@@ -44,10 +44,10 @@ def sign_in(entra: Entra, tenant: str = "", **changes: str) -> httpx.Response:
 )
 def test_refusals(entra: Entra, changes: dict[str, str], status: int, error: str, code: int) -> None:
     answer = sign_in(entra, **changes)
-    told = answer.json()
-    assert (answer.status_code, told["error"], told["error_codes"]) == (status, error, [code])
-    assert told["error_description"].startswith(f"AADSTS{code}: ")
-    assert {"timestamp", "trace_id", "correlation_id", "error_uri"} <= set(told)
+    document = answer.json()
+    assert (answer.status_code, document["error"], document["error_codes"]) == (status, error, [code])
+    assert document["error_description"].startswith(f"AADSTS{code}: ")
+    assert {"timestamp", "trace_id", "correlation_id", "error_uri"} <= set(document)
     assert entra.client_secret not in answer.text
 
 

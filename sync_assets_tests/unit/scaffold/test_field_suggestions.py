@@ -12,14 +12,14 @@ def suggestions(columns: list[Column], attributes: list[Attribute], taken: tuple
     return suggest_fields(table("new_thing", *columns), resource("cusThing", *attributes), taken)
 
 
-def pairs(found: list[Suggestion], *, sure: bool = True) -> dict[str, str]:
-    return {one.column.name: one.attribute.path for one in found if one.sure is sure}
+def pairs(result: list[Suggestion], *, sure: bool = True) -> dict[str, str]:
+    return {one.column.name: one.attribute.path for one in result if one.sure is sure}
 
 
 def test_contact_and_profile_are_known() -> None:
-    found = suggest_fields(CONTACT, PROFILE, ("externalId",))
-    assert pairs(found) == {"firstname": "firstName", "emailaddress1": "email"}
-    assert {one.percent for one in found} == {100}
+    result = suggest_fields(CONTACT, PROFILE, ("externalId",))
+    assert pairs(result) == {"firstname": "firstName", "emailaddress1": "email"}
+    assert {one.percent for one in result} == {100}
 
 
 def test_opt_outs_have_a_place_of_their_own_and_are_no_fields() -> None:
@@ -27,9 +27,9 @@ def test_opt_outs_have_a_place_of_their_own_and_are_no_fields() -> None:
 
 
 def test_the_best_pair_takes_the_attribute_and_each_stands_once() -> None:
-    found = suggestions([column("new_amounts"), column("new_amount"), column("new_amount2")], [attribute("cusAmount")])
-    assert pairs(found) == {"new_amount": "cusAmount"}
-    assert len(found) == 1
+    result = suggestions([column("new_amounts"), column("new_amount"), column("new_amount2")], [attribute("cusAmount")])
+    assert pairs(result) == {"new_amount": "cusAmount"}
+    assert len(result) == 1
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,9 @@ def test_the_best_pair_takes_the_attribute_and_each_stands_once() -> None:
         ("string", "enumeration", False),
     ],
 )
-def test_what_loses_something_is_commented_out(from_type: ColumnType, to_type: AttributeType, sure: bool) -> None:
+def test_a_mapping_that_loses_values_is_commented_out(
+    from_type: ColumnType, to_type: AttributeType, sure: bool
+) -> None:
     values = ("none", "a") if to_type == "enumeration" else ()
     (one,) = suggestions([column("new_value", from_type)], [attribute("cusValue", to_type, values=values)])
     assert one.sure is sure
@@ -57,7 +59,7 @@ def test_what_loses_something_is_commented_out(from_type: ColumnType, to_type: A
     ("from_type", "to_type"),
     [("string", "integer"), ("boolean", "date"), ("datetime", "boolean"), ("lookup", "string"), ("string", "link")],
 )
-def test_what_cannot_travel_is_not_suggested(from_type: ColumnType, to_type: AttributeType) -> None:
+def test_a_column_that_cannot_be_sent_is_not_suggested(from_type: ColumnType, to_type: AttributeType) -> None:
     assert suggestions([column("new_value", from_type)], [attribute("cusValue", to_type)]) == []
 
 
@@ -67,7 +69,7 @@ def test_read_only_taken_and_unreadable_things_are_not_suggested() -> None:
     assert suggestions([column("new_a", readable=False)], [attribute("cusA")]) == []
 
 
-def test_a_column_that_is_longer_is_told() -> None:
+def test_a_column_that_is_longer_is_reported() -> None:
     (longer,) = suggestions([column("new_a", max_length=50)], [attribute("cusA", length=30)])
     (equal,) = suggestions([column("new_a", max_length=30)], [attribute("cusA", length=30)])
     assert (longer.note, equal.note) == ("longer ones are rejected", "")

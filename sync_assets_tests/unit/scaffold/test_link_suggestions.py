@@ -8,8 +8,8 @@ from sync_assets.scaffold.suggestions import LinkSuggestion, suggest_links
 from sync_assets_tests.unit.scaffold.world import ORDER, ORDER_RESOURCE, TARGETS, attribute, column, resource, table
 
 
-def told(found: list[LinkSuggestion]) -> list[tuple[str, str, bool]]:
-    return [(one.column.name, one.attribute.path, one.sure) for one in found]
+def told(suggestions: list[LinkSuggestion]) -> list[tuple[str, str, bool]]:
+    return [(one.column.name, one.attribute.path, one.sure) for one in suggestions]
 
 
 def links(of: Table, to: Resource, **parents: set[str]) -> list[tuple[str, str, bool]]:

@@ -81,7 +81,7 @@ def test_names_that_are_only_alike_are_not(name: str, path: str) -> None:
     assert likeness(column(name), attribute(path))[0] < SURE
 
 
-def test_a_label_tells_what_a_name_does_not() -> None:
+def test_a_label_decides_where_a_name_does_not() -> None:
     cryptic = column("new_f017", label="Favourite Colour")
     assert likeness(cryptic, attribute("cusFavouriteColour"))[0] >= SURE
     assert likeness(column("new_f017"), attribute("cusFavouriteColour"))[0] < SURE

@@ -48,7 +48,7 @@ FIRST = st.sampled_from(["", "# ä 😀\n", "guardrails: {max_columns: 9}\n"])
 
 
 @given(BODIES, AFTER, FIRST, st.integers(0, 4), st.booleans(), st.booleans())
-def test_what_was_there_stays_byte_for_byte(
+def test_existing_text_stays_byte_for_byte(
     body: str, after: str, first: str, indent: int, windows: bool, bare: bool
 ) -> None:
     indented = "".join(" " * indent + line if line.strip() else line for line in body.splitlines(keepends=True))

@@ -81,7 +81,7 @@ def switched_on(text: str) -> str:
 
 @settings(suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(columns(), max_size=8), st.lists(attributes(), max_size=8), LABELS)
-def test_what_is_written_is_accepted_whatever_the_systems_say(
+def test_the_written_configuration_is_valid_for_any_metadata(
     some: list[Column], others: list[Attribute], label: str
 ) -> None:
     of, to = table("new_thing", column("new_sure"), *some), resource("cusThing", attribute("cusSure"), *others)
@@ -145,7 +145,7 @@ def test_each_line_that_is_commented_out_counts_once_its_mark_is_taken_away() ->
     assert set(after.opt_out.mappings) == {"donotemail"}
 
 
-def test_names_that_yaml_takes_for_something_else_are_quoted() -> None:
+def test_names_that_yaml_reads_as_another_type_are_quoted() -> None:
     odd = table("new_order", column("null"), column("true", "boolean"))
     to = resource("cusOrder", attribute("Null"), attribute("True", "boolean"))
     fields = checked(whole_file([contact(), suggested(odd, to)], START), (odd, to)).table("new_order").fields

@@ -143,12 +143,12 @@ def test_a_server_that_lies_about_names_leads_nowhere(sandbox_sftp: Served, monk
     names = [b".", b"..", b"../../etc/passwd.csv", b"/etc/passwd.csv", b"a\0b.csv", b"M\xfcller.csv", b"good.csv"]
 
     def entries(self: object, path: str) -> list[SFTPAttributes]:
-        found: list[SFTPAttributes] = []
+        result: list[SFTPAttributes] = []
         for name in names:
-            told = SFTPAttributes.from_stat(cast("Any", file))
-            told.filename = name  # pyright: ignore[reportAttributeAccessIssue]
-            found.append(told)
-        return found
+            reported = SFTPAttributes.from_stat(cast("Any", file))
+            reported.filename = name  # pyright: ignore[reportAttributeAccessIssue]
+            result.append(reported)
+        return result
 
     monkeypatch.setattr(sandbox._Files, "list_folder", entries)
     with connect(sandbox_sftp.settings) as sftp:
@@ -162,12 +162,12 @@ def test_a_server_that_lies_about_names_leads_nowhere(sandbox_sftp: Served, monk
     }
 
 
-def test_a_server_that_does_not_tell_kinds_is_not_trusted(sandbox_sftp: Served, monkeypatch: pytest.MonkeyPatch):
+def test_a_server_that_does_not_name_types_is_not_trusted(sandbox_sftp: Served, monkeypatch: pytest.MonkeyPatch):
     sandbox_sftp.put("a.csv", b"x")
-    told = SFTPAttributes()
-    told.st_size, told.filename = 1, "a.csv"  # pyright: ignore[reportAttributeAccessIssue]
-    monkeypatch.setattr(sandbox._Files, "list_folder", lambda self, path: [told])
-    monkeypatch.setattr(sandbox._Files, "lstat", lambda self, path: told)
+    result = SFTPAttributes()
+    result.st_size, result.filename = 1, "a.csv"  # pyright: ignore[reportAttributeAccessIssue]
+    monkeypatch.setattr(sandbox._Files, "list_folder", lambda self, path: [result])
+    monkeypatch.setattr(sandbox._Files, "lstat", lambda self, path: result)
     with connect(sandbox_sftp.settings) as sftp:
         listing = sftp.listing(sandbox_sftp.directory, "*")
         assert listing.passed_over == (("a.csv", "the server does not report its kind, size and time"),)
@@ -176,7 +176,7 @@ def test_a_server_that_does_not_tell_kinds_is_not_trusted(sandbox_sftp: Served, 
 
 
 @pytest.mark.parametrize("directory", ["nowhere", "d365_loads/exports/file", "nowhere/at/all"])
-def test_a_missing_folder_is_told(served: Served, sftp: Sftp, directory: str):
+def test_a_missing_folder_is_reported(served: Served, sftp: Sftp, directory: str):
     served.put("file")
     with fails(NoSuchFolder) as caught:
         sftp.listing(directory, "*")
@@ -189,7 +189,7 @@ def test_a_missing_folder_is_told(served: Served, sftp: Sftp, directory: str):
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "../exports/a.csv", "/etc/passwd", "a\0b", "a\udcffb"])
-def test_what_is_no_name_is_refused_by_all(served: Served, sftp: Sftp, name: str):
+def test_an_invalid_name_is_refused_by_all_operations(served: Served, sftp: Sftp, name: str):
     served.put("a.csv")
     with fails(SftpError):
         sftp.remove(served.directory, name)
@@ -287,21 +287,21 @@ def test_links_and_folders_are_not_archived(served: Served, sftp: Sftp):
 
 
 def test_room_is_that_of_the_file_system(served: Served, sftp: Sftp):
-    told, real = sftp.storage(served.directory), os.statvfs(served.exports)
-    assert told is not None
+    result, real = sftp.storage(served.directory), os.statvfs(served.exports)
+    assert result is not None
     used = (real.f_blocks - real.f_bfree) * real.f_frsize
-    assert abs(told.used - used) < 2**30  # others write there, too
-    assert abs(told.size - used - real.f_bavail * real.f_frsize) < 2**30
-    assert 0 < told.share < 1
-    assert told.share == told.used / told.size
+    assert abs(result.used - used) < 2**30  # others write there, too
+    assert abs(result.size - used - real.f_bavail * real.f_frsize) < 2**30
+    assert 0 < result.share < 1
+    assert result.share == result.used / result.size
 
 
-def test_room_of_a_missing_folder_is_told_as_such(sftp: Sftp):
+def test_room_of_a_missing_folder_is_reported_as_missing(sftp: Sftp):
     with fails(NoSuchFolder):
         sftp.storage("nowhere")
 
 
-def test_a_server_without_that_extension_tells_no_room(sandbox_sftp: Served, monkeypatch: pytest.MonkeyPatch):
+def test_a_server_without_that_extension_reports_no_room(sandbox_sftp: Served, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delattr(sandbox.OpenSshSftp, "_process")  # what is left is paramiko's own
     with connect(sandbox_sftp.settings) as sftp:
         assert sftp.storage(sandbox_sftp.directory) is None
@@ -334,7 +334,7 @@ def test_of_a_large_server_the_first_entries_are_added_up(served: Served, sftp: 
 # --- refusals and failures --------------------------------------------------------------------------------------------
 
 
-def test_what_is_not_permitted_is_told(tmp_path: Path):
+def test_a_forbidden_operation_is_reported(tmp_path: Path):
     denied = "remove,rename,mkdir,open,opendir"
     with OpenSsh(tmp_path, subsystem=f"internal-sftp -P {denied}") as server:
         (server.exports / "a.csv").touch()
@@ -357,7 +357,7 @@ def test_what_is_not_permitted_is_told(tmp_path: Path):
     assert (server.exports / "a.csv").exists()
 
 
-def test_a_refusal_without_a_reason_is_told_in_the_words_of_the_server(sandbox_sftp: Served):
+def test_a_refusal_without_a_reason_is_quoted(sandbox_sftp: Served):
     assert sandbox_sftp.faults is not None
     sandbox_sftp.faults.add({"system": "sftp", "kind": "status", "times": 1})
     with connect(sandbox_sftp.settings) as sftp:
@@ -367,7 +367,7 @@ def test_a_refusal_without_a_reason_is_told_in_the_words_of_the_server(sandbox_s
         assert sftp.listing(sandbox_sftp.directory, "*") == Listing((), ())
 
 
-def test_a_connection_that_is_cut_is_told_and_stays_cut(sandbox_sftp: Served):
+def test_a_connection_that_is_cut_is_reported_and_stays_cut(sandbox_sftp: Served):
     assert sandbox_sftp.faults is not None
     sandbox_sftp.put("a.csv")
     sandbox_sftp.faults.add({"system": "sftp", "kind": "cut_before", "times": 1})

@@ -105,13 +105,13 @@ def test_lines_that_are_no_key_of_a_server_are_passed_over(line: str):
 def test_fingerprints_are_those_of_ssh_keygen(tmp_path: Path, type_: str):
     sshd()
     file = make_key(tmp_path / "key", type_)
-    told = subprocess.run(["ssh-keygen", "-l", "-f", file], check=True, capture_output=True, text=True).stdout
+    completed = subprocess.run(["ssh-keygen", "-l", "-f", file], check=True, capture_output=True, text=True).stdout
     (key,) = trusted(f"sftp.example {public(file)}\n")
-    assert key.fingerprint in told.split()
+    assert key.fingerprint in completed.split()
 
 
 @given(st.text(alphabet=st.sampled_from("|1@!*?[]:# \t\n=,ab\u00e4\0"), max_size=60), st.text(max_size=20))
-def test_whatever_stands_in_the_file_the_good_line_counts(rubbish: str, host: str):
+def test_other_lines_of_the_file_do_not_hide_the_good_one(rubbish: str, host: str):
     host = "".join(host.split()).replace(",", "").replace("!", "").replace("|", "").replace("@", "") or "h"
     text = f"{rubbish}\n[{host}]:2222 {ONE}\n"
     if host.startswith("#") or "*" in host or "?" in host:

@@ -82,7 +82,7 @@ def test_a_broken_answer_ends_the_connection(answer: bytes, line: type[Line]):
 
 
 @pytest.mark.parametrize("comes", [b"", GREETING[:-1], packet(CMD_STATUS, number(3)), b"Welcome!\r\n" * 9])
-def test_what_does_not_greet_is_no_sftp(comes: bytes):
+def test_a_server_without_a_greeting_is_no_sftp(comes: bytes):
     with pytest.raises(SftpError):
         SftpProtocol(cast("Any", Line(comes)), "SFTP test:22")
 
@@ -105,11 +105,11 @@ def test_a_status_without_words_is_one_too():
 
 
 @given(st.binary(max_size=60))
-def test_what_is_shown_of_a_server_can_be_shown(said: bytes):
-    assert printable(said).isprintable()
+def test_text_of_a_server_is_shown_without_control_characters(content: bytes):
+    assert printable(content).isprintable()
 
 
-def test_what_can_be_shown_is_shown_as_it_is():
+def test_printable_text_is_shown_unchanged():
     assert printable("Zürich 日本 'a' \"b\"".encode()) == "Zürich 日本 'a' \"b\""
 
 
@@ -169,7 +169,7 @@ class Folder(Line):
         (10**9, 0.3, r"did not list exports within 0\.3 seconds"),
     ],
 )
-def test_a_folder_without_end_is_told(monkeypatch: pytest.MonkeyPatch, entries: int, seconds: float, cause: str):
+def test_a_folder_without_end_is_reported(monkeypatch: pytest.MonkeyPatch, entries: int, seconds: float, cause: str):
     monkeypatch.setattr(sftp_client, "MOST_ENTRIES", entries)
     monkeypatch.setattr(sftp_client, "LISTING_SECONDS", seconds)
     folder = Folder()

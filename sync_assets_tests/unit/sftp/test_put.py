@@ -29,7 +29,7 @@ def test_folders_are_made_where_they_are_missing(served: Served, sftp: Sftp):
     assert (served.exports / "a" / "b" / "day.jsonl").read_bytes() == b"y"
 
 
-def test_what_stands_in_the_way_is_told_and_left(served: Served, sftp: Sftp):
+def test_a_file_in_the_way_is_reported_and_kept(served: Served, sftp: Sftp):
     served.put("a", b"somebody's")
     with pytest.raises(SftpError, match="is no folder, so nothing can be put there"):
         sftp.put(f"{served.directory}/a", "day.jsonl", b"x")

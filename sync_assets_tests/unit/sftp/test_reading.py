@@ -72,7 +72,7 @@ def test_a_server_may_give_less_than_it_was_asked_for(sandbox_sftp: Served, monk
 
 
 @pytest.mark.parametrize("way", ["link", "link out", "folder", "pipe"])
-def test_what_is_no_regular_file_is_not_opened(served: Served, sftp: Sftp, tmp_path: Path, way: str):
+def test_an_entry_that_is_no_regular_file_is_not_opened(served: Served, sftp: Sftp, tmp_path: Path, way: str):
     served.put("real.csv", b"x")
     (tmp_path / "secret").write_text("secret")
     entry = served.exports / "a.csv"
@@ -88,7 +88,7 @@ def test_what_is_no_regular_file_is_not_opened(served: Served, sftp: Sftp, tmp_p
     assert not isinstance(caught.value, FileGone)
 
 
-def test_what_is_not_there_is_gone(served: Served, sftp: Sftp):
+def test_a_missing_file_is_gone(served: Served, sftp: Sftp):
     with pytest.raises(FileGone) as caught, sftp.open(served.directory, "a.csv"):
         pass
     assert not isinstance(caught.value, FileChanged)
@@ -241,7 +241,7 @@ def test_a_file_that_grows_as_it_is_listed_and_read_is_never_taken_for_complete(
 # --- connections that fail --------------------------------------------------------------------------------------------
 
 
-def test_a_connection_that_is_cut_while_reading_is_told(served: Served, tmp_path: Path):
+def test_a_connection_that_is_cut_while_reading_is_reported(served: Served, tmp_path: Path):
     served.put("a.csv", os.urandom(4 * MIDDLE))
     keys = [line.split(" ", 1)[1] for line in served.settings.host_key.read_text().splitlines()]
     known = tmp_path / "known_hosts"
@@ -316,6 +316,6 @@ def test_a_big_file_is_read_in_flat_memory(served: Served, sftp: Sftp):
 def test_times_are_whole_seconds_in_utc(served: Served, sftp: Sftp):
     file = served.put("a.csv")
     os.utime(file, ns=(0, 1_700_000_000_987_654_321))
-    (found,) = sftp.listing(served.directory, "*").files
-    assert found.modified == datetime(2023, 11, 14, 22, 13, 20, tzinfo=UTC)
-    assert read_all(sftp, served.directory, "a.csv", found) == b""
+    (result,) = sftp.listing(served.directory, "*").files
+    assert result.modified == datetime(2023, 11, 14, 22, 13, 20, tzinfo=UTC)
+    assert read_all(sftp, served.directory, "a.csv", result) == b""

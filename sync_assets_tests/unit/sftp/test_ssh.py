@@ -202,7 +202,7 @@ def test_a_server_that_wants_more_than_a_key_is_refused(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         (b"", "holds no private key"),
         (b"PuTTY-User-Key-File-3: ssh-rsa\n", "holds no private key"),
@@ -210,11 +210,11 @@ def test_a_server_that_wants_more_than_a_key_is_refused(tmp_path: Path):
         (bytes(range(256)), "holds no private key"),
     ],
 )
-def test_a_file_that_is_no_key_is_refused_before_anybody_is_called(tmp_path: Path, content: bytes, told: str):
+def test_a_file_that_is_no_key_is_refused_before_a_connection(tmp_path: Path, content: bytes, message: str):
     file = tmp_path / "key"
     file.write_bytes(content)
     error = refused(SftpSettings("127.0.0.1", 1, "acme", file, known_hosts(tmp_path, "")), SignInRefused)
-    assert told in error.cause
+    assert message in error.cause
     assert str(file) in error.cause
 
 
@@ -290,7 +290,7 @@ def instead(settings: SftpSettings, tmp_path: Path, **options: object) -> Iterat
         yield relay, replace(settings, port=relay.port, host_key=file)
 
 
-def test_a_connection_that_is_cut_before_a_word_was_said_is_tried_once_more(sandbox_sftp: Served, tmp_path: Path):
+def test_a_connection_that_is_cut_before_the_first_byte_is_tried_once_more(sandbox_sftp: Served, tmp_path: Path):
     with instead(sandbox_sftp.settings, tmp_path, cut_first=1) as (relay, settings):
         assert works(settings)
         assert relay.connections == 2
@@ -324,7 +324,9 @@ def says(text: bytes) -> Callable[[socket.socket], None]:
         (b"SSH-2.0-x\r\n", Unreachable),
     ],
 )
-def test_what_speaks_no_ssh_is_told(sandbox_sftp: Served, tmp_path: Path, text: bytes, kind: type[SftpError]):
+def test_a_server_that_is_no_ssh_server_is_reported(
+    sandbox_sftp: Served, tmp_path: Path, text: bytes, kind: type[SftpError]
+):
     with instead(sandbox_sftp.settings, tmp_path, answer=says(text)) as (_, settings):
         error = refused(settings, kind)
     assert "CAMPAIGN_SFTP_HOST" in error.remedy
@@ -339,7 +341,7 @@ def test_a_server_that_never_answers_is_given_up_in_time(sandbox_sftp: Served, t
     assert "within 0.4 seconds" in error.cause
 
 
-def test_a_port_where_nobody_listens_is_told(sandbox_sftp: Served):
+def test_a_port_without_a_server_is_reported(sandbox_sftp: Served):
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     error = refused(replace(sandbox_sftp.settings, port=port), Unreachable)
@@ -347,14 +349,14 @@ def test_a_port_where_nobody_listens_is_told(sandbox_sftp: Served):
 
 
 @pytest.mark.parametrize("host", ["nowhere.invalid", "x" * 64, "no host"])
-def test_a_name_that_cannot_be_resolved_is_told(sandbox_sftp: Served, host: str):
+def test_a_name_that_cannot_be_resolved_is_reported(sandbox_sftp: Served, host: str):
     error = refused(replace(sandbox_sftp.settings, host=host), Unreachable)
     assert host in error.cause
     assert "CAMPAIGN_SFTP_HOST" in error.remedy
 
 
 @pytest.mark.parametrize(
-    ("step", "told"),
+    ("step", "message"),
     [
         ("check_auth_publickey", "cut the connection during the sign-in"),
         ("check_channel_request", "cut the connection after the sign-in"),
@@ -362,7 +364,7 @@ def test_a_name_that_cannot_be_resolved_is_told(sandbox_sftp: Served, host: str)
     ],
 )
 def test_a_connection_that_is_cut_on_the_way_in_is_not_taken_for_a_refusal(
-    sandbox_sftp: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, told: str
+    sandbox_sftp: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, message: str
 ):
     with instead(sandbox_sftp.settings, tmp_path) as (relay, settings):
 
@@ -373,17 +375,17 @@ def test_a_connection_that_is_cut_on_the_way_in_is_not_taken_for_a_refusal(
         monkeypatch.setattr(sandbox._SignIn, step, cut)
         error = refused(settings, Unreachable)
         assert relay.connections == 1
-    assert told in error.cause
+    assert message in error.cause
 
 
-def test_a_server_that_opens_no_channel_is_told(sandbox_sftp: Served, monkeypatch: pytest.MonkeyPatch):
+def test_a_server_that_opens_no_channel_is_reported(sandbox_sftp: Served, monkeypatch: pytest.MonkeyPatch):
     prohibited = OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED
     monkeypatch.setattr(sandbox._SignIn, "check_channel_request", lambda self, kind, number: prohibited)
     assert "offers no SFTP" in refused(sandbox_sftp.settings, SftpError).cause
 
 
 @pytest.mark.parametrize(
-    ("subsystem", "told"),
+    ("subsystem", "message"),
     [
         (None, "offers no SFTP"),
         ("/bin/true", "cut the connection"),
@@ -391,10 +393,10 @@ def test_a_server_that_opens_no_channel_is_told(sandbox_sftp: Served, monkeypatc
         ("/bin/cat /dev/zero", "is no SFTP"),
     ],
 )
-def test_a_server_without_sftp_is_told(tmp_path: Path, subsystem: str | None, told: str):
+def test_a_server_without_sftp_is_reported(tmp_path: Path, subsystem: str | None, message: str):
     with OpenSsh(tmp_path, subsystem=subsystem) as server:
-        kind = Unreachable if told == "cut the connection" else SftpError
-        assert told in refused(server.settings, kind).cause
+        kind = Unreachable if message == "cut the connection" else SftpError
+        assert message in refused(server.settings, kind).cause
 
 
 def test_a_subsystem_that_never_answers_is_given_up_in_time(tmp_path: Path):
@@ -428,7 +430,7 @@ def test_failures_leave_no_noise_and_no_open_connection(
         "KexAlgorithms diffie-hellman-group14-sha1",
     ],
 )
-def test_a_server_that_offers_old_algorithms_only_is_refused_and_told_what_to_offer(tmp_path: Path, only: str):
+def test_a_server_with_old_algorithms_only_is_refused_with_those_to_offer(tmp_path: Path, only: str):
     more = [only, *(["Ciphers aes128-ctr"] if only.startswith("MACs") else [])]  # GCM needs no MAC
     with OpenSsh(tmp_path, more=more) as server:
         error = refused(server.settings, SftpError)

@@ -99,7 +99,7 @@ ORIGINS: list[tuple[Values, bool]] = [
 ]  # fmt: skip
 
 
-def test_what_may_change_something_comes_from_a_page_of_this_server_or_from_a_program() -> None:
+def test_a_mutation_comes_from_a_page_of_this_server_or_from_a_program() -> None:
     for kind in ("POST", "PUT", "PATCH", "DELETE", "WEBSOCKET"):
         for headers, passes in ORIGINS:
             assert asked(kind, {"content_type": JSON, **headers}) == (None if passes else 403), (kind, headers)
@@ -178,7 +178,7 @@ def test_hosts_are_listed_with_commas(listed: str, hosts: int) -> None:
 @pytest.mark.parametrize(
     "entry", ["https://sync.example", "sync.example/path", "*.example", "a b", "sync.example:https"]
 )
-def test_what_is_no_host_is_refused_with_the_place_and_what_to_write(entry: str) -> None:
+def test_a_value_that_is_no_host_is_refused_with_place_and_remedy(entry: str) -> None:
     with pytest.raises(SyncAssetsError, match=r"SYNC_ASSETS_UI_HOSTS: entry 2 is no host name\. Write"):
         allowed_hosts(f"sync.example,{entry}")
 

@@ -225,7 +225,7 @@ def test_a_refused_file_is_left_alone_until_it_is_retried_or_written_again(orche
     assert (asked_partition(orchestra) or "").startswith(f"{name}@")
 
 
-def test_what_cannot_be_taken_is_told_by_the_tick_and_by_its_check(
+def test_a_rejected_file_is_reported_by_the_tick_and_by_its_check(
     orchestra: Orchestra, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (exports(orchestra.program) / "optout_link.csv").symlink_to("/etc/hostname")
@@ -239,7 +239,7 @@ def test_what_cannot_be_taken_is_told_by_the_tick_and_by_its_check(
 # When the SFTP is not there
 
 
-def test_an_sftp_that_fails_is_said_by_the_tick_which_keeps_its_cursor(
+def test_an_sftp_that_fails_is_reported_by_the_tick_which_keeps_its_cursor(
     orchestra: Orchestra, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is never taken for an empty folder."""
@@ -255,7 +255,7 @@ def test_an_sftp_that_fails_is_said_by_the_tick_which_keeps_its_cursor(
 # Checks
 
 
-def test_the_checks_of_the_folder_are_told_again_after_a_run_that_hides_them(orchestra: Orchestra) -> None:
+def test_the_checks_of_the_folder_are_repeated_after_a_run_that_hides_them(orchestra: Orchestra) -> None:
     orchestra.tick(FILE)
     assert not events(orchestra.tick(FILE), dg.AssetCheckEvaluation)
     write_file(orchestra.program, HEADER)
@@ -266,9 +266,9 @@ def test_the_checks_of_the_folder_are_told_again_after_a_run_that_hides_them(orc
     assert not events(orchestra.tick(FILE), dg.AssetCheckEvaluation)
 
 
-def test_the_checks_of_the_folder_are_told_without_a_run_every_quarter_of_an_hour(orchestra: Orchestra) -> None:
-    told = events(orchestra.tick(FILE), dg.AssetCheckEvaluation)
-    assert [(one.asset_key, one.check_name) for one in told] == [
+def test_the_checks_of_the_folder_are_repeated_without_a_run_every_quarter_of_an_hour(orchestra: Orchestra) -> None:
+    result = events(orchestra.tick(FILE), dg.AssetCheckEvaluation)
+    assert [(one.asset_key, one.check_name) for one in result] == [
         (EXPORT, "export_arrives_in_time"),
         (EXPORT, "sftp_has_room"),
     ]
@@ -346,10 +346,10 @@ def overdue(orchestra: Orchestra, **export: Any) -> int:
 def test_an_export_that_stopped_is_started_and_that_is_noted(in_step: Orchestra) -> None:
     orchestra = in_step
     since = overdue(orchestra)
-    [told] = events(orchestra.tick(FILE), dg.AssetObservation)
-    assert told.asset_key == EXPORT
-    assert told.description == "The export was overdue; workflow WKF12 was started (it was error)."
-    metadata = {name: value.value for name, value in told.metadata.items()}
+    [result] = events(orchestra.tick(FILE), dg.AssetObservation)
+    assert result.asset_key == EXPORT
+    assert result.description == "The export was overdue; workflow WKF12 was started (it was error)."
+    metadata = {name: value.value for name, value in result.metadata.items()}
     assert metadata == {"workflow": "WKF12", "status_before": "error", "started": True}
     assert started(orchestra, since) == 1
     assert orchestra.runtime.ledger.opt_out_files.last_noted(RESTART)
@@ -389,9 +389,9 @@ def _last_started(orchestra: Orchestra, moment: datetime) -> None:
 def test_a_workflow_that_cannot_be_started_is_noted_as_well_and_the_files_go_on(orchestra: Orchestra) -> None:
     overdue(orchestra, workflow_id="WKF99")
     data = orchestra.tick(FILE)
-    [told] = events(data, dg.AssetObservation)
-    assert "workflow WKF99 could not be started: Campaign has no workflow WKF99." in (told.description or "")
-    metadata = {name: value.value for name, value in told.metadata.items()}
+    [result] = events(data, dg.AssetObservation)
+    assert "workflow WKF99 could not be started: Campaign has no workflow WKF99." in (result.description or "")
+    metadata = {name: value.value for name, value in result.metadata.items()}
     assert metadata == {"workflow": "WKF99", "status_before": "unknown", "started": False}
     assert not events(orchestra.tick(FILE), dg.AssetObservation)  # nor is that tried more than once an hour
 

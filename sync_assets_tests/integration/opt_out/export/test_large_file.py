@@ -13,7 +13,7 @@ from sync_assets_tests.support.endless_answers import growth, zeros
 from sync_assets_tests.support.export_files import EMAIL, NOW, QUOTED, refused, row, text
 
 
-def test_what_an_open_quote_takes_in_is_bounded_however_long_csv_lets_a_field_be() -> None:
+def test_the_text_after_an_open_quote_is_bounded() -> None:
     rows = [f"{row(number)},Bob" for number in range(2, 30_000)]
     limit = csv.field_size_limit(10**9)
     try:
@@ -38,6 +38,6 @@ class Bomb(io.RawIOBase):
 def test_a_zipped_file_that_unpacks_without_measure_is_refused_in_flat_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(export_lines, "ZIPPED_BEYOND", 256 << 20)
     with growth() as grown:
-        said = refused(cast("Any", Bomb()), name="optout.csv.gz")
-    assert said.startswith("The zipped file unpacks to more than 200 times its size")
+        message = refused(cast("Any", Bomb()), name="optout.csv.gz")
+    assert message.startswith("The zipped file unpacks to more than 200 times its size")
     assert grown.most < 32 << 20

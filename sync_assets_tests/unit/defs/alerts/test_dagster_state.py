@@ -113,7 +113,7 @@ def test_nothing_is_wrong_before_anything_ran_and_after_all_went_well(world: Wor
     assert world.wrong == []
 
 
-def test_a_failed_run_is_told_by_its_step_in_our_words_and_is_over_with_the_next_good_one(world: World) -> None:
+def test_a_failed_run_is_reported_by_its_step_until_the_next_success(world: World) -> None:
     world.run(source=dg.Failure("D365 cannot be reached. Check D365_URL.", allow_retries=False))
     [failed] = of_kind(world.look(), "run")
     assert (failed.id, failed.asset, failed.detail) == (
@@ -127,25 +127,25 @@ def test_a_failed_run_is_told_by_its_step_in_our_words_and_is_over_with_the_next
     assert world.wrong == []
 
 
-def test_the_words_of_an_error_that_is_not_ours_are_not_told(world: World) -> None:
+def test_the_text_of_a_foreign_error_is_not_shown(world: World) -> None:
     world.run(target=ValueError("jane.doe@example.com"))
     [failed] = of_kind(world.look(), "run")
     assert failed.detail == "It stopped at an error of the program: ValueError."
     assert "jane" not in repr(world.look())
 
 
-def test_of_many_failures_the_last_one_is_told(world: World) -> None:
+def test_of_many_failures_the_last_one_is_reported(world: World) -> None:
     world.run(target=dg.Failure("first", allow_retries=False))
     world.run(TARGET, target=dg.Failure("second", allow_retries=False))
     world.run(source=dg.Failure("third", allow_retries=False))
     assert {failed.detail for failed in of_kind(world.look(), "run")} == {"second", "third"}
 
 
-def test_a_check_that_says_no_is_told_instead_of_the_run_that_it_stopped(world: World) -> None:
+def test_a_failed_check_is_reported_in_place_of_the_run_that_it_stopped(world: World) -> None:
     world.run(column=True)
-    [told] = open_incidents(world.look().incidents, warnings=True)
-    assert told.title == "Check mapped_columns_exist of d365/contact does not hold"
-    assert told.detail == "nickname is gone"
+    [result] = open_incidents(world.look().incidents, warnings=True)
+    assert result.title == "Check mapped_columns_exist of d365/contact does not hold"
+    assert result.detail == "nickname is gone"
     world.run()
     assert world.wrong == []
 
@@ -162,7 +162,7 @@ def test_a_check_that_could_not_be_asked_keeps_its_last_answer(world: World) -> 
     assert world.wrong == []
 
 
-def test_stale_data_is_told_as_the_freshness_daemon_says(world: World) -> None:
+def test_stale_data_is_reported_as_the_freshness_daemon_does(world: World) -> None:
     moment = datetime.now(UTC)
 
     def becomes(state: FreshnessState, before: FreshnessState) -> None:
@@ -179,7 +179,7 @@ def test_stale_data_is_told_as_the_freshness_daemon_says(world: World) -> None:
     assert of_kind(world.look(), "freshness") == []
 
 
-def test_a_run_whose_process_died_is_told_for_what_it_did_not_do(world: World) -> None:
+def test_a_run_whose_process_died_is_reported_for_the_steps_that_it_left(world: World) -> None:
     run = dg.DagsterRun("job", step_keys_to_execute=None, asset_selection=frozenset({TARGET}))
     world.instance.add_run(run)
     world.instance.report_run_failed(run, "killed")
@@ -243,15 +243,15 @@ class Sensors:
 
     def tick(self, status: TickStatus, error: BaseException | None = None, *, skips: str | None = None) -> None:
         self.at += timedelta(seconds=1)
-        told = None
+        result = None
         if error:
             try:
                 raise error
             except dg.DagsterError:
-                told = serializable_error_info_from_exc_info(sys.exc_info())
+                result = serializable_error_info_from_exc_info(sys.exc_info())
         tick = TickData(
             self.origin.get_id(), self.name, InstigatorType.SENSOR, status, self.at.timestamp(),
-            run_ids=[], error=told, selector_id=self.selector, skip_reason=skips,
+            run_ids=[], error=result, selector_id=self.selector, skip_reason=skips,
         )  # fmt: skip
         self.instance.create_tick(tick)
 
@@ -273,10 +273,10 @@ def sensors(tmp_path: Path) -> Iterator[Sensors]:
         yield Sensors(instance)
 
 
-def failed_tick(said: Exception) -> Exception:
+def failed_tick(stated_error: Exception) -> Exception:
     """As Dagster wraps what a sensor raises."""
     error = dg.DagsterError("Error occurred during the execution of evaluation_fn for sensor d365_changes")
-    error.__cause__ = said
+    error.__cause__ = stated_error
     return error
 
 
@@ -298,7 +298,7 @@ def test_a_sensor_that_fails_is_an_incident_since_its_last_good_tick_and_is_over
     assert sensors.wrong == []
 
 
-def test_a_tick_that_dagster_itself_ends_is_told_by_its_type(sensors: Sensors) -> None:
+def test_a_tick_that_dagster_itself_ends_is_reported_by_its_type(sensors: Sensors) -> None:
     sensors.tick(TickStatus.FAILURE, failed_tick(ValueError("jane.doe@example.com")))
     [failed] = sensors.look().incidents
     assert failed.detail == "It stopped at an error of the program: ValueError."

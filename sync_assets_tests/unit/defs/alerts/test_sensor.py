@@ -75,16 +75,18 @@ class Ticks:
         )
 
 
-async def test_both_are_told_once_a_dead_channel_later_and_both_that_it_is_over(tmp_path: Path) -> None:
+async def test_both_channels_are_notified_once_a_dead_one_later_and_both_of_the_end(tmp_path: Path) -> None:
     status = 503
     async with LittleServer(tmp_path, lambda _: answer(status, b"")) as server:
         with mail_server(tmp_path) as box, dg.DagsterInstance.ephemeral() as instance:
             tick = Ticks(runtime(tmp_path, box, server.url), instance)
             assert await tick() == "webhook: no news; email: no news"
             instance.report_runless_asset_event(check(passed=False))
-            said = await tick()
-            assert "webhook: not sent, it is tried again. The webhook has no time for the notice (status 503)." in said
-            assert said.endswith("email: sent 1 new, 0 lasting, 0 resolved")
+            result = await tick()
+            assert (
+                "webhook: not sent, it is tried again. The webhook has no time for the notice (status 503)." in result
+            )
+            assert result.endswith("email: sent 1 new, 0 lasting, 0 resolved")
             status = 200
             assert await tick() == "webhook: sent 1 new, 0 lasting, 0 resolved; email: no news"
             assert await tick() == "webhook: no news; email: no news"
@@ -93,13 +95,13 @@ async def test_both_are_told_once_a_dead_channel_later_and_both_that_it_is_over(
                 await tick() == "webhook: sent 0 new, 0 lasting, 1 resolved; email: sent 0 new, 0 lasting, 1 resolved"
             )
             assert await tick() == "webhook: no news; email: no news"
-    refused, told, over = (json.loads(request.body)["text"] for request in server.requests)
-    assert refused == told
-    assert "`new_vip` goes to cusVip, which is not in profile" in told
-    assert "http://dagster.intranet:3000/assets/campaign/profile?view=checks" in told
+    refused, reported, over = (json.loads(request.body)["text"] for request in server.requests)
+    assert refused == reported
+    assert "`new_vip` goes to cusVip, which is not in profile" in reported
+    assert "http://dagster.intranet:3000/assets/campaign/profile?view=checks" in reported
     assert over.startswith("Resolved:")
     assert [message["Subject"].split(": ")[1] for message in box.messages] == ["1 new", "1 resolved"]
-    assert box.messages[0].get_content().splitlines() == told.splitlines()
+    assert box.messages[0].get_content().splitlines() == reported.splitlines()
 
 
 async def test_a_teams_workflow_that_answers_late_gets_one_card_and_no_more(
@@ -126,19 +128,17 @@ async def test_a_teams_workflow_that_answers_late_gets_one_card_and_no_more(
     assert any("`new_vip` goes to cusVip, which is not in profile" in line for line in lines)
 
 
-async def test_a_test_notice_goes_to_everybody_and_says_what_did_not_work(tmp_path: Path) -> None:
+async def test_a_test_notice_goes_to_all_channels_and_names_those_that_failed(tmp_path: Path) -> None:
     async with LittleServer(tmp_path, lambda _: answer(410, b"")) as server:
         with mail_server(tmp_path) as box:
-            told = await asyncio.to_thread(send_test, runtime(tmp_path, box, server.url))
-    assert told["channels"]["email"] == {"delivered": True, "problem": None}
-    assert not told["channels"]["webhook"]["delivered"]
-    assert "status 410" in told["channels"]["webhook"]["problem"]
+            result = await asyncio.to_thread(send_test, runtime(tmp_path, box, server.url))
+    assert result["channels"]["email"] == {"delivered": True, "problem": None}
+    assert not result["channels"]["webhook"]["delivered"]
+    assert "status 410" in result["channels"]["webhook"]["problem"]
     assert "No action is needed" in box.messages[0].get_content()
 
 
-def test_what_is_wrong_can_be_asked_for_without_anybody_to_be_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_incidents_are_listed_without_a_channel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
     plain = Runtime({CONFIG: str(SANDBOX_CONFIG), "DAGSTER_HOME": str(tmp_path)})
     assert open_incidents(plain) == {"incidents": []}
@@ -155,8 +155,8 @@ def test_what_is_wrong_can_be_asked_for_without_anybody_to_be_told(
 def test_doctor_misses_a_webhook_without_address_and_half_a_sign_in(tmp_path: Path) -> None:
     def line(**environment: str) -> tuple[str, str]:
         file = written(tmp_path, {"webhook": True})
-        [found] = alerts(Runtime({"SYNC_ASSETS_CONFIG": str(file), **environment}))
-        return found.outcome, found.message
+        [result] = alerts(Runtime({"SYNC_ASSETS_CONFIG": str(file), **environment}))
+        return result.outcome, result.message
 
     assert line() == ("fail", "SYNC_ASSETS_ALERT_WEBHOOK is not set. Set it in the environment.")
     assert line(SYNC_ASSETS_ALERT_WEBHOOK="http://hooks.example.com/x")[0] == "fail"
@@ -170,7 +170,7 @@ EMAIL = {"host": "smtp.example.com", "from": "sync@example.com", "to": ["ops@exa
 
 
 @pytest.mark.parametrize(
-    ("alerts", "told"),
+    ("alerts", "message"),
     [
         ({}, "`alerts` names no channel; write `webhook: true`, or `email:`"),
         ({"email": {**EMAIL, "security": "none"}}, "write `security: starttls`"),
@@ -180,12 +180,10 @@ EMAIL = {"host": "smtp.example.com", "from": "sync@example.com", "to": ["ops@exa
         ({"webhook": "https://hooks.example.com/x"}, "write true or false"),
     ],
 )
-def test_what_cannot_be_right_in_the_file_is_refused_with_what_to_write(
-    tmp_path: Path, alerts: object, told: str
-) -> None:
+def test_an_invalid_setting_is_refused_with_the_remedy(tmp_path: Path, alerts: object, message: str) -> None:
     with pytest.raises(ConfigError) as error:
         load_config(written(tmp_path, alerts))
-    assert told in str(error.value)
+    assert message in str(error.value)
 
 
 def test_mail_goes_by_starttls_unless_told_otherwise(tmp_path: Path) -> None:
@@ -195,10 +193,10 @@ def test_mail_goes_by_starttls_unless_told_otherwise(tmp_path: Path) -> None:
     assert (alerts.email.port, alerts.email.security) == (587, "starttls")
 
 
-def test_the_sensor_is_there_only_if_somebody_is_to_be_told(tmp_path: Path) -> None:
+def test_the_sensor_exists_only_with_a_channel(tmp_path: Path) -> None:
     def sensors(alerts: object) -> set[str]:
-        found = build_definitions(Runtime({"SYNC_ASSETS_CONFIG": str(written(tmp_path, alerts))})).sensors
-        return {sensor.name for sensor in found or ()}
+        result = build_definitions(Runtime({"SYNC_ASSETS_CONFIG": str(written(tmp_path, alerts))})).sensors
+        return {sensor.name for sensor in result or ()}
 
     assert "alerts" in sensors({"webhook": True})
     assert "alerts" not in sensors(None)

@@ -51,7 +51,7 @@ def test_the_last_event_of_a_partition_stays_without_its_run_as_it_was(past: Pas
     assert not prune_history(past.instance, OWNED, KEEP, moment(KEEP + 2))["events"]
 
 
-def test_what_is_young_or_belongs_to_a_run_that_stays_is_left_alone(past: Past) -> None:
+def test_young_events_and_those_of_a_staying_run_are_kept(past: Past) -> None:
     failed = past.run(moment(0, 1), dg.DagsterRunStatus.FAILURE)
     past.run(moment(0, 2))
     young = past.run(moment(KEEP, 1))

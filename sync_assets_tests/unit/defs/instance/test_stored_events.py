@@ -49,9 +49,9 @@ COMPLETED_STATUSES_AT = {"evaluation_event_timestamp", "evaluation_event_storage
     ],
 )
 def test_tables_have_their_columns_and_every_time_is_utc_without_a_zone(table: str, columns: set[str]) -> None:
-    found: sa.Table = getattr(history, table)
-    assert columns <= set(found.columns.keys())
-    assert not any(getattr(column.type, "timezone", False) for column in found.columns)
+    result: sa.Table = getattr(history, table)
+    assert columns <= set(result.columns.keys())
+    assert not any(getattr(column.type, "timezone", False) for column in result.columns)
 
 
 def test_a_stored_event_is_one_of_no_run_once_its_run_is_taken_out() -> None:
@@ -96,8 +96,8 @@ def test_planned_checks_of_a_run_of_a_day_are_forgotten_and_their_results_kept()
     with dg.DagsterInstance.ephemeral() as instance:
 
         def statuses() -> list[str]:
-            found = instance.event_log_storage.get_asset_check_execution_history(key, limit=9)
-            return sorted(one.status.value for one in found)
+            result = instance.event_log_storage.get_asset_check_execution_history(key, limit=9)
+            return sorted(one.status.value for one in result)
 
         first, second = (dg.materialize([rows], instance=instance, partition_key="2026-11-24").run_id for _ in range(2))
         assert statuses() == ["PLANNED"] * 2 + ["SUCCEEDED"] * 2  # Dagster stores both

@@ -51,8 +51,8 @@ def specs(definitions: dg.Definitions) -> dict[str, dg.AssetSpec]:
 def checks(definitions: dg.Definitions, asset: str) -> dict[str, bool]:
     """Check -> does it block?"""
     graph = definitions.resolve_asset_graph()
-    found = [key for key in graph.asset_check_keys if key.asset_key.to_user_string() == asset]
-    return {key.name: graph.get_check_spec(key).blocking for key in found}
+    result = [key for key in graph.asset_check_keys if key.asset_key.to_user_string() == asset]
+    return {key.name: graph.get_check_spec(key).blocking for key in result}
 
 
 @pytest.mark.parametrize(
@@ -80,19 +80,19 @@ def test_every_job_behind_a_sensor_or_schedule_can_be_made(configured: Any, dire
 
 def test_groups_follow_each_other_in_one_direction(configured: Any) -> None:
     """With a circle of groups, the lineage page shows `campaign` before `d365`."""
-    found = specs(configured("bidirectional"))
-    groups = {name: str(spec.group_name) for name, spec in found.items()}
+    result = specs(configured("bidirectional"))
+    groups = {name: str(spec.group_name) for name, spec in result.items()}
     assert {name for name, group in groups.items() if group == "opt_out"} == BACK | {TO_CAMPAIGN}
     assert {group for name, group in groups.items() if name.endswith("_audit")} == {"audit"}
     before: dict[str, set[str]] = {group: set() for group in groups.values()}
-    for name, spec in found.items():
+    for name, spec in result.items():
         before[groups[name]] |= {groups[dep.asset_key.to_user_string()] for dep in spec.deps} - {groups[name]}
     assert set(TopologicalSorter(before).static_order()) == {"d365", "campaign", "opt_out", "audit", "report"}
 
 
 def test_a_file_leads_to_decisions_and_these_to_both_sides_and_a_change_of_d365_needs_no_file(configured: Any) -> None:
-    found = specs(configured("bidirectional"))
-    follows = {name: {dep.asset_key.to_user_string() for dep in spec.deps} for name, spec in found.items()}
+    result = specs(configured("bidirectional"))
+    follows = {name: {dep.asset_key.to_user_string() for dep in spec.deps} for name, spec in result.items()}
     assert {name: follows[name] for name in BACK | {TO_CAMPAIGN}} == {
         EXPORT: set(),
         DECISIONS: {EXPORT, "d365/contact"},
@@ -106,18 +106,18 @@ def test_from_campaign_alone_no_change_of_d365_is_decided(configured: Any) -> No
     assert list(specs(configured("campaign_to_d365"))[CHANGES].deps) == []
 
 
-def test_each_file_is_a_partition_that_comes_by_itself_and_what_needs_no_file_has_none(configured: Any) -> None:
-    found = specs(configured("bidirectional"))
-    assert found[CHANGES].partitions_def is None
+def test_each_file_is_a_partition_and_assets_without_files_have_none(configured: Any) -> None:
+    result = specs(configured("bidirectional"))
+    assert result[CHANGES].partitions_def is None
     for name in {EXPORT, DECISIONS, TO_D365, TO_CAMPAIGN}:
-        partitions = found[name].partitions_def
+        partitions = result[name].partitions_def
         assert isinstance(partitions, dg.DynamicPartitionsDefinition)
         assert partitions.name == opt_out_files().name == "opt_out_files"
 
 
-def test_each_says_what_it_is(configured: Any) -> None:
-    found = specs(configured("bidirectional", directory="a/folder", pattern="out_*.csv"))
-    kinds = {name: found[name].kinds for name in BACK | {TO_CAMPAIGN}}
+def test_each_resource_has_a_description(configured: Any) -> None:
+    result = specs(configured("bidirectional", directory="a/folder", pattern="out_*.csv"))
+    kinds = {name: result[name].kinds for name in BACK | {TO_CAMPAIGN}}
     assert kinds == {
         EXPORT: {"adobecampaign", "sftp", "polars"},
         DECISIONS: {"python"},
@@ -125,10 +125,10 @@ def test_each_says_what_it_is(configured: Any) -> None:
         TO_CAMPAIGN: {"adobecampaign"},
         CHANGES: {"dynamics365", "adobecampaign"},
     }
-    assert "(a/folder/out_*.csv)" in (found[EXPORT].description or "")
-    assert "direction bidirectional" in (found[DECISIONS].description or "")
-    assert "direction bidirectional" in (found[CHANGES].description or "")
-    assert "running it again retries the failed ones" in (found[TO_D365].description or "")
+    assert "(a/folder/out_*.csv)" in (result[EXPORT].description or "")
+    assert "direction bidirectional" in (result[DECISIONS].description or "")
+    assert "direction bidirectional" in (result[CHANGES].description or "")
+    assert "running it again retries the failed ones" in (result[TO_D365].description or "")
 
 
 @pytest.mark.parametrize(
@@ -144,7 +144,7 @@ def test_an_export_that_stopped_goes_stale(configured: Any, hours: float, warn: 
     assert policy == dg.FreshnessPolicy.time_window(fail_window=fail, warn_window=warn)
 
 
-def test_what_cannot_be_read_or_does_not_fit_blocks_what_follows(configured: Any) -> None:
+def test_a_failed_check_of_columns_blocks_downstream_assets(configured: Any) -> None:
     definitions = configured("bidirectional")
     assert checks(definitions, EXPORT) == {
         "the_file_can_be_read": True,
@@ -180,8 +180,8 @@ def test_both_sides_are_compared_daily_in_every_direction_but_none(
 def test_the_export_is_watched_half_hourly_where_files_are_read(
     configured: Any, direction: ActiveDirection, watched: bool
 ) -> None:
-    found = _checks_of_job(configured(direction), "watch")
-    assert (ARRIVES in found, ROOM in found) == (watched, watched)
+    result = _checks_of_job(configured(direction), "watch")
+    assert (ARRIVES in result, ROOM in result) == (watched, watched)
 
 
 def _checks_of_job(definitions: dg.Definitions, job: str) -> set[str]:

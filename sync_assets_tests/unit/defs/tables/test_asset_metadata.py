@@ -58,21 +58,21 @@ def steps(file: Path) -> set[str]:
 
 
 def test_before_the_first_run_each_mapped_column_says_where_it_goes(pages: dict[str, dg.AssetSpec]) -> None:
-    told = columns(pages["d365/contact"])
-    assert told["emailaddress1"] == "to profile.email"
-    assert told["birthdate"] == "to profile.birthDate; on first load and replay only"
-    assert told["jobtitle"] == "to profile.cusJobTitle; cut to its length"
-    assert told["donotemail"] == "to profile.blackListEmail of new records; then by opt_out/changes"
+    result = columns(pages["d365/contact"])
+    assert result["emailaddress1"] == "to profile.email"
+    assert result["birthdate"] == "to profile.birthDate; on first load and replay only"
+    assert result["jobtitle"] == "to profile.cusJobTitle; cut to its length"
+    assert result["donotemail"] == "to profile.blackListEmail of new records; then by opt_out/changes"
     assert (
         columns(pages["d365/new_order"])["new_contactid"] == "to cusOrder.cusContactLink, the profile of this new_order"
     )
 
 
 def test_each_attribute_says_where_it_comes_from(pages: dict[str, dg.AssetSpec]) -> None:
-    told = columns(pages["campaign/profile"])
-    assert told["externalId"] == "the id of the contact in Dynamics 365"
-    assert told["location.city"] == "from contact.address1_city"
-    assert told["birthDate"] == "from contact.birthdate; on first load and replay only"
+    result = columns(pages["campaign/profile"])
+    assert result["externalId"] == "the id of the contact in Dynamics 365"
+    assert result["location.city"] == "from contact.address1_city"
+    assert result["birthDate"] == "from contact.birthdate; on first load and replay only"
 
 
 def test_each_attribute_has_its_column_and_a_link_its_parents_key_as_lineage(pages: dict[str, dg.AssetSpec]) -> None:
@@ -113,21 +113,21 @@ def test_links_lead_to_the_record_lists_of_both_systems_as_far_as_they_are_known
     assert asset_metadata.links(runtime, table) == {}
     urls = {"D365_URL": "https://org.crm.dynamics.com", "CAMPAIGN_URL": "https://mc.adobe.io/acme-mkt-stage"}
     secrets = {f"{system}_{name}": "x" for system in ("D365", "CAMPAIGN") for name in ("CLIENT_ID", "CLIENT_SECRET")}
-    told = asset_metadata.links(Runtime({**urls, **secrets, "D365_TENANT_ID": "x", "CAMPAIGN_SCOPES": "x"}), table)
-    assert {name: value.value for name, value in told.items()} == {
+    result = asset_metadata.links(Runtime({**urls, **secrets, "D365_TENANT_ID": "x", "CAMPAIGN_SCOPES": "x"}), table)
+    assert {name: value.value for name, value in result.items()} == {
         "dynamics_365": "https://org.crm.dynamics.com/main.aspx?pagetype=entitylist&etn=new_order",
         "campaign": "https://mc.adobe.io/acme-mkt-stage/campaign/profileAndServicesExt/cusOrder",
     }
 
 
-def test_calls_are_told_by_day_and_against_the_budget(tmp_path: Path) -> None:
+def test_calls_are_counted_by_day_and_against_the_budget(tmp_path: Path) -> None:
     file = tmp_path / "config.yaml"
     file.write_text(DEMO.read_text() + "\nguardrails: {engine_calls_per_day: 200}\n")
     runtime = Runtime({"SYNC_ASSETS_CONFIG": str(file), "DAGSTER_HOME": str(tmp_path)})
     runtime.ledger.claims.count_calls({("contact", "insert"): 40, ("contact", "read"): 10})
-    told = asset_metadata.calls_by_day(runtime)
+    result = asset_metadata.calls_by_day(runtime)
     runtime.close()
-    [row] = told.rows
-    assert dict(zip(told.names[1:], row[1:], strict=True)) == {
+    [row] = result.rows
+    assert dict(zip(result.names[1:], row[1:], strict=True)) == {
         "insert": 40, "update": 0, "delete": 0, "read": 10, "all": 50, "of budget": "25%",
     }  # fmt: skip

@@ -11,7 +11,7 @@ from sync_assets_tests.support.ledgers import capture, row
 from sync_assets_tests.unit.ledger.linking import order
 
 
-def test_the_backlog_is_what_is_pending_without_what_waits(tmp_path: Path) -> None:
+def test_the_backlog_is_pending_records_without_waiting_ones(tmp_path: Path) -> None:
     mapping = {"table": "order", "resource": "cusOrder", "key": "cusId", "fields": {"new_name": "cusName"}}
     config = TableConfig.model_validate(mapping)
     with Ledger.open(f"sqlite:///{tmp_path}/ledger.db") as ledger:

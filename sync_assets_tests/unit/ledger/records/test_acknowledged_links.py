@@ -37,7 +37,7 @@ def test_an_update_under_way_that_left_the_link_out_does_not_acknowledge_it(ledg
     assert (again.payload, links_of(again)) == (None, (LinkTo(LINK, guid("anna"), keyed=True),))
 
 
-def test_the_links_that_campaigns_records_hold_are_told_by_id(ledger: Ledger) -> None:
+def test_the_links_of_campaigns_records_are_listed_by_id(ledger: Ledger) -> None:
     in_campaign(ledger)
     assert ledger.links.acknowledged_links("order", [guid("order"), guid("nothing")]) == {
         guid("order"): {LINK: guid("anna")}

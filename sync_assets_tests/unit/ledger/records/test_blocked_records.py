@@ -11,12 +11,12 @@ def test_a_child_is_listed_with_its_parent_until_that_is_acknowledged(ledger: Le
     capture(ledger, row("anna"))
     order(ledger, "anna")
     line(ledger, "order")
-    found = ledger.blocked.waiting()
-    assert [(one.table, one.id, one.block_reason) for one in found] == [
+    result = ledger.blocked.waiting()
+    assert [(one.table, one.id, one.block_reason) for one in result] == [
         ("order", guid("order"), BlockReason.PARENT_PENDING),
         ("line", guid("line"), BlockReason.PARENT_PENDING),
     ]
-    assert [one.parents for one in found] == [
+    assert [one.parents for one in result] == [
         (BlockingParent("contact", guid("anna"), "pending"),),
         (BlockingParent("order", guid("order"), "waiting"),),
     ]

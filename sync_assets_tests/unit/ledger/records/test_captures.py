@@ -124,7 +124,7 @@ def test_columns_may_come_in_any_order_and_wholly_null_ones_without_a_type(ledge
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "text"),
     [
         (lambda page: page.drop("hash"), "hash is missing"),
         (lambda page: page.with_columns(pl.col("hash").bin.encode("hex")), "hash is String, must be Binary"),
@@ -134,9 +134,9 @@ def test_columns_may_come_in_any_order_and_wholly_null_ones_without_a_type(ledge
     ],
 )
 def test_rows_of_the_wrong_form_are_refused_as_a_whole(
-    ledger: Ledger, change: Callable[[pl.DataFrame], pl.DataFrame], said: str
+    ledger: Ledger, change: Callable[[pl.DataFrame], pl.DataFrame], text: str
 ) -> None:
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=text):
         save_page(ledger, "contact", change(frame([row("anna")])), [], Position("link", "page", "f"), None)
     assert ledger.feeds.feed("contact") is None
 
@@ -147,8 +147,8 @@ def test_records_are_apart_whose_ids_begin_and_end_alike(ledger: Ledger) -> None
     anna, bert, carl = ({**row("a"), "id": id_} for id_ in ids)
     capture(ledger, anna, bert)
     push(ledger)
-    told = capture(ledger, anna, {**row("b", "b"), "id": ids[1]}, carl)
-    assert told == result(new=1, changed=1, unchanged=1, version=2)
+    captured = capture(ledger, anna, {**row("b", "b"), "id": ids[1]}, carl)
+    assert captured == result(new=1, changed=1, unchanged=1, version=2)
     assert {(one.id, one.operation) for one in push(ledger)} == {(ids[1], "update"), (ids[2], "insert")}
     assert ledger.reports.acked_hashes("contact", ids[:2]) == {ids[0]: hash_of("a"), ids[1]: hash_of("b")}
     capture(ledger, out_of_scope=[ids[1]])
@@ -169,12 +169,12 @@ def test_a_large_page_of_new_changed_unchanged_and_deleted_rows(ledger: Ledger) 
     assert ledger.reports.counts()["contact"].synced == 3500
 
 
-def test_a_full_read_deletes_what_campaign_kept_out_of_scope_and_no_longer_has_a_row(ledger: Ledger) -> None:
+def test_a_full_read_deletes_kept_records_whose_rows_are_gone(ledger: Ledger) -> None:
     """Whether a row's end stands in the feed, or is seen by its absence after the token expired, must not matter."""
     capture(ledger, row("anna"), row("bert"), complete=True)
     push(ledger)
-    told = capture(ledger, out_of_scope=[guid("anna"), guid("bert")])
-    ledger.feeds.reset_feed("contact", told.version)
+    captured = capture(ledger, out_of_scope=[guid("anna"), guid("bert")])
+    ledger.feeds.reset_feed("contact", captured.version)
     capture(ledger, complete=True, out_of_scope=[guid("bert")], missing_are_deleted=True)
     assert [(one.id, one.operation) for one in claim(ledger)] == [(guid("anna"), "delete")]
 
@@ -186,8 +186,8 @@ def test_a_child_kept_out_of_scope_follows_a_stricter_cardinality(ledger: Ledger
     push(ledger)
     capture(ledger, page=linked([row("order")], cusContact=["anna"]), table="order", links=[lax], complete=True)
     push(ledger, table="order")
-    told = capture(ledger, page=linked([], cusContact=[]), table="order", links=[lax], out_of_scope=[guid("order")])
-    ledger.feeds.reset_feed("order", told.version)
+    captured = capture(ledger, page=linked([], cusContact=[]), table="order", links=[lax], out_of_scope=[guid("order")])
+    ledger.feeds.reset_feed("order", captured.version)
     capture(ledger, page=linked([], cusContact=[]), table="order", links=[strict], complete=True)
     assert claim(ledger, table="order") == []
 
@@ -228,7 +228,7 @@ class TestAChangedMapping:
         assert self.left(ledger) == "cusJob"
         assert claim(ledger) == []
 
-    def test_an_update_holds_what_differs_and_an_insert_everything(self, ledger: Ledger) -> None:
+    def test_an_update_holds_the_differences_and_an_insert_all_fields(self, ledger: Ledger) -> None:
         self.capture_under(ledger, "a", '{"email":"x"}')
         sent = claim_one(ledger)
         assert (sent.operation, sent.update, sent.payload) == (

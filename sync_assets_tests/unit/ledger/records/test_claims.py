@@ -24,7 +24,7 @@ from sync_assets_tests.support.ledgers import (
 )
 
 
-def test_what_one_worker_holds_no_other_gets(ledger: Ledger) -> None:
+def test_a_record_that_one_worker_claimed_no_other_gets(ledger: Ledger) -> None:
     capture(ledger, page=many(10))
     first = claim(ledger, "first", limit=6)
     second = claim(ledger, "second", limit=6)
@@ -43,7 +43,7 @@ def test_the_oldest_change_is_claimed_first(ledger: Ledger, clock: Clock) -> Non
     assert [one.id for one in claim(ledger)] == [guid("bert"), guid("carl"), guid("anna")]
 
 
-def test_what_a_push_left_claimed_is_released_as_uncertain(ledger: Ledger) -> None:
+def test_a_claim_that_a_push_left_is_released_as_unknown(ledger: Ledger) -> None:
     capture(ledger, row("anna"), row("bert"))
     capture(ledger, row("carl"), table="account")
     claim(ledger, "first")
@@ -84,8 +84,8 @@ def test_an_answer_after_the_session_expired_is_not_stored_and_its_calls_are_cou
     capture(ledger, row("anna"))
     one, session = claim_one(ledger, "slow"), session_of(ledger, "slow")
     run_out(ledger, "slow")
-    told = ledger.claims.acknowledge(session, [Outcome(one.seq, "done", one.hash)], {("contact", "insert"): 1})
-    assert (told.synced, told.claims_lost) == (0, 1)
+    result = ledger.claims.acknowledge(session, [Outcome(one.seq, "done", one.hash)], {("contact", "insert"): 1})
+    assert (result.synced, result.claims_lost) == (0, 1)
     assert ledger.reports.engine_calls(clock.now.date()) == {"insert": 1}
     assert claim_one(ledger, "next").outcome_unknown
 
@@ -111,7 +111,7 @@ def unanswered(ledger: Ledger, one: Claimed) -> None:
     )
 
 
-def test_what_is_acknowledged_after_a_lost_answer_is_sent_once_more_at_its_horizon(
+def test_a_record_acknowledged_after_a_lost_answer_is_sent_once_more_at_its_horizon(
     ledger: Ledger, clock: Clock
 ) -> None:
     capture(ledger, row("anna"), row("bert"))
@@ -181,8 +181,8 @@ def test_records_whose_requests_failed_come_behind_all_others(ledger: Ledger, cl
     since = clock.now
     clock.advance(5)
     capture(ledger, row("bert"), row("carl"))
-    found = ledger.reports.retried("contact")
-    assert found == Retried(1, since, since + timedelta(seconds=1), "no answer")
+    result = ledger.reports.retried("contact")
+    assert result == Retried(1, since, since + timedelta(seconds=1), "no answer")
     assert ledger.reports.retried_records() == ledger.reports.retried_records("contact")
     assert [(one.id, one.attempts, one.since) for one in ledger.reports.retried_records()] == [(guid("anna"), 1, since)]
     assert ledger.reports.retried("account") is None

@@ -193,7 +193,7 @@ def test_the_guard_counts_the_children_that_would_go_too(ledger: Ledger) -> None
     assert [claim(ledger, table=table) for table in ("contact", "order", "line")] == [[], [], []]
 
 
-def test_an_approval_covers_what_it_was_asked_for_and_no_more(ledger: Ledger) -> None:
+def test_an_approval_covers_the_deletions_of_its_time_and_no_more(ledger: Ledger) -> None:
     names = in_campaign_with_orders(ledger, 200)
     page(ledger, deleted=names[:20])
     with pytest.raises(TooManyDeletes, match="20 of order"):
@@ -240,7 +240,7 @@ def test_children_that_have_another_parent_by_now_or_are_held_are_not_counted(le
     assert ledger.deletions.count_orphans_of_deletes("contact") == ({}, {})
 
 
-def test_orphans_that_campaign_keeps_are_told_and_stop_no_deletion(ledger: Ledger) -> None:
+def test_orphans_that_campaign_keeps_are_reported_and_stop_no_deletion(ledger: Ledger) -> None:
     """Their lines stay with them, though their table says to delete orphans: they are still linked to an order."""
     keep = replace(NEEDED, keep_orphans=True)
     names = in_campaign_with_orders(ledger, 200, keep, lines=20)
@@ -257,7 +257,7 @@ def test_orphans_that_campaign_keeps_are_told_and_stop_no_deletion(ledger: Ledge
 # Full reads
 
 
-def test_a_repeated_full_read_lets_go_of_what_it_did_not_bring(ledger: Ledger) -> None:
+def test_a_repeated_full_read_releases_the_rows_that_it_did_not_return(ledger: Ledger) -> None:
     names = in_campaign(ledger, 6)
     read_again(ledger)
     page(ledger, names[:2], missing_are_deleted=True)
@@ -272,7 +272,7 @@ def test_a_repeated_full_read_lets_go_of_what_it_did_not_bring(ledger: Ledger) -
     }
 
 
-def test_a_full_read_that_starts_over_forgets_what_it_had_seen(ledger: Ledger) -> None:
+def test_a_full_read_that_starts_over_forgets_its_rows(ledger: Ledger) -> None:
     names = in_campaign(ledger, 2)
     read_again(ledger)
     page(ledger, names[:1], missing_are_deleted=True)
@@ -295,7 +295,7 @@ def test_changes_after_a_full_read_compare_with_nothing(ledger: Ledger) -> None:
     assert ledger.deletions.carry_out_deletes("contact") == 0
 
 
-def test_what_a_full_read_did_not_bring_is_withdrawn_if_it_is_not_to_be_deleted(ledger: Ledger) -> None:
+def test_a_row_missing_from_a_full_read_is_withdrawn_if_deletes_are_off(ledger: Ledger) -> None:
     in_campaign(ledger, 1)
     capture(ledger, row("never sent"))
     read_again(ledger)

@@ -161,7 +161,7 @@ def test_children_are_held_though_the_row_was_never_captured(ledger: Ledger, req
         assert states(ledger, "early", "late") == [(State.WAITING, BlockReason.REFETCH_REQUIRED)] * 2
 
 
-def test_what_campaign_refused_is_held_and_cannot_be_retried(ledger: Ledger) -> None:
+def test_a_rejected_record_is_held_and_cannot_be_retried(ledger: Ledger) -> None:
     capture(ledger, row("anna"))
     settle(ledger, "refused", claim_one(ledger), reason="no")
     ledger.holds.hold("contact", ANNA)
@@ -172,7 +172,7 @@ def test_what_campaign_refused_is_held_and_cannot_be_retried(ledger: Ledger) -> 
 
 
 @pytest.mark.parametrize("result", ["done", "refused", "later", "unknown"])
-def test_a_request_under_way_is_told_of_and_its_answer_changes_nothing_about_the_hold(
+def test_a_request_under_way_is_reported_and_its_answer_does_not_change_the_hold(
     ledger: Ledger, clock: Clock, result: Any
 ) -> None:
     capture(ledger, row("anna"))
@@ -219,7 +219,7 @@ def test_a_withdrawn_row_is_not_sent_after_its_release(ledger: Ledger, sent: str
     assert ledger.reports.counts()["contact"].waiting == 0
 
 
-def test_what_two_holds_keep_back_is_free_after_the_second(ledger: Ledger) -> None:
+def test_a_record_of_two_holds_is_free_after_the_second_release(ledger: Ledger) -> None:
     family(ledger)
     push_all(ledger)
     ledger.holds.hold("contact", ANNA)
@@ -236,7 +236,7 @@ def test_ending_a_hold_that_there_is_not(ledger: Ledger) -> None:
     assert len(push(ledger)) == 1
 
 
-def test_kin_tells_ids_and_marks(ledger: Ledger) -> None:
+def test_kin_is_known_by_ids_and_marks(ledger: Ledger) -> None:
     family(ledger)
     settle(ledger, "done", *claim(ledger))
     kin = ledger.holds.related("contact", ANNA)

@@ -38,7 +38,7 @@ def holds_another(ledger: Ledger, claimed: Sequence[Claimed]) -> None:
     )
 
 
-def test_a_record_that_waits_is_compared_by_what_an_update_would_send(ledger: Ledger) -> None:
+def test_a_record_that_waits_is_compared_by_its_update_payload(ledger: Ledger) -> None:
     """It exists in Campaign, so a field that only inserts send may have another value there."""
     capture(ledger, row("anna"))
     page = linked([row("order", insert_only="once")], cusContact=["anna"])
@@ -78,7 +78,7 @@ def test_all_rows_are_read_again_and_each_is_to_be_sent_once(ledger: Ledger) -> 
     assert claim(ledger) == []
 
 
-def test_a_record_that_holds_something_else_is_updated_without_what_is_sent_once(ledger: Ledger) -> None:
+def test_a_record_that_differs_is_updated_without_the_fields_that_are_sent_once(ledger: Ledger) -> None:
     capture(ledger, row("anna", insert_only="x"))
     [anna] = find(ledger, "anna")
     assert (anna.operation, anna.hash) == ("insert", hash_of("a"))
@@ -137,7 +137,7 @@ def test_one_worker_lists_the_records_of_a_table_beside_another_one_that_capture
     assert ledger.rebuilds.lease_listing("contact", session_of(ledger, "one"))
 
 
-def test_what_another_worker_is_sending_is_left_to_it_until_its_session_is_over(ledger: Ledger) -> None:
+def test_claims_of_another_worker_are_left_to_it_until_its_session_is_over(ledger: Ledger) -> None:
     capture(ledger, row("anna"))
     claim_one(ledger, "push")
     assert find(ledger, "anna") == []
@@ -153,7 +153,7 @@ def test_of_a_rebuild_that_was_killed_the_records_are_in_doubt_and_stay_pending(
     assert claim_one(ledger).outcome_unknown  # so that it is not inserted blindly
 
 
-def test_a_rebuild_that_was_killed_brings_no_doubt_where_it_is_known_what_campaign_holds(ledger: Ledger) -> None:
+def test_a_killed_rebuild_leaves_known_records_known(ledger: Ledger) -> None:
     """The order waits for a new parent, so nothing is sent that would end the doubt, and its lines would wait."""
     capture(ledger, row("anna"))
     push(ledger)
@@ -182,7 +182,7 @@ def test_a_child_whose_parent_is_still_to_be_sent_waits_and_is_known_to_be_there
     assert (sent.operation, sent.links[0].id) == ("update", guid("anna"))
 
 
-def test_what_an_older_copy_says_of_a_link_is_put_right(ledger: Ledger) -> None:
+def test_a_link_of_an_older_copy_is_corrected(ledger: Ledger) -> None:
     """The child seems to hang on its former parent, and waits for a new one; Campaign's has left the former one."""
     capture(ledger, row("anna"))
     push(ledger)

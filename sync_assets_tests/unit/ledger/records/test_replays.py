@@ -35,7 +35,7 @@ def test_a_replay_stands_until_its_last_page_is_in(ledger: Ledger) -> None:
     assert ledger.replays.replay("contact") is None
 
 
-def test_asking_again_goes_on_with_what_is_under_way(ledger: Ledger) -> None:
+def test_a_second_request_goes_on_with_the_first(ledger: Ledger) -> None:
     ledger.replays.advance_replay(asked(ledger), "columns", "https://d365/page2")
     assert asked(ledger).link == "https://d365/page2"
     other = ledger.replays.ask_for_replay("contact", LAST, LAST, resend=True)
@@ -109,7 +109,7 @@ def test_equal_rows_of_a_full_read_are_sent_again_if_it_is_forced(ledger: Ledger
     assert push(ledger) == []  # forced once, not for ever
 
 
-def test_a_capture_is_wanted_for_a_replay_and_for_deletions_that_somebody_approved(ledger: Ledger) -> None:
+def test_a_capture_is_due_for_a_replay_and_for_approved_deletions(ledger: Ledger) -> None:
     assert not ledger.replays.capture_wanted("contact")
     asked(ledger)
     assert ledger.replays.capture_wanted("contact")
@@ -151,7 +151,7 @@ class TestFieldsThatAreNotUpdated:
         self.row_with(ledger, 2, replay=True)
         assert self.pending(ledger) == 0
 
-    def test_a_replay_does_not_send_what_an_update_sent(self, ledger: Ledger) -> None:
+    def test_a_replay_does_not_send_again_after_an_update(self, ledger: Ledger) -> None:
         self.row_with(ledger, 1)
         push(ledger)
         self.row_with(ledger, 1, value="b")
@@ -178,7 +178,7 @@ class TestFieldsThatAreNotUpdated:
         self.row_with(ledger, 1, replay=True)
         assert self.pending(ledger) == 1
 
-    def test_what_was_captured_while_an_insert_was_under_way_is_not_taken_for_sent(self, ledger: Ledger) -> None:
+    def test_a_change_captured_during_an_insert_does_not_count_as_sent(self, ledger: Ledger) -> None:
         self.row_with(ledger, 1)
         under_way = claim_one(ledger)
         self.row_with(ledger, 2)
@@ -187,7 +187,7 @@ class TestFieldsThatAreNotUpdated:
         self.row_with(ledger, 2, replay=True)
         assert self.pending(ledger) == 1
 
-    def test_what_is_not_known_to_be_sent_is_sent_once(self, ledger: Ledger) -> None:
+    def test_an_opt_out_that_may_not_have_been_sent_is_sent_once(self, ledger: Ledger) -> None:
         """Records from before the ledger had such hashes."""
         capture(ledger, row("ada", insert_only="1"))
         push(ledger)

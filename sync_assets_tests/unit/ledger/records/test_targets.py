@@ -36,7 +36,7 @@ def test_the_target_is_stored_and_replaced_by_the_same_one_for_nothing(ledger: L
     assert ledger.targets.count_sent("contact") == (0, 0)
 
 
-def test_another_target_forgets_what_was_acknowledged(sent: Ledger) -> None:
+def test_another_target_forgets_acknowledgements(sent: Ledger) -> None:
     assert sent.targets.count_sent("contact") == (3, 1)
     sent.targets.change_target("contact", "cusPerson", "cusPersonId")
     assert sent.targets.target("contact") == ("cusPerson", "cusPersonId")
@@ -104,7 +104,7 @@ def test_a_worker_with_the_former_target_claims_nothing_more(sent: Ledger) -> No
     assert len(sent.claims.claim("contact", session, limit=9, target=("cusPerson", "cusPersonId"))) == 1
 
 
-def test_what_was_found_about_the_new_resource_is_found_out_again(sent: Ledger) -> None:
+def test_findings_about_the_new_resource_are_made_again(sent: Ledger) -> None:
     sent.targets.change_target("contact", "profile", "cusPersonId")
     assert sent.dialect.findings("profile") == {}
 
@@ -132,8 +132,8 @@ def test_types_of_another_resource_are_no_change(ledger: Ledger) -> None:
     ledger.targets.change_target("new_order", "cusLine", "cusOrderId")
     ledger.maintenance.note_types("new_order", {("campaign", "cusName"): "string", ("d365", "new_name"): "string"})
     now = {("campaign", "cusName"): "integer", ("d365", "new_name"): "memo"}
-    found = {one.check: one.passed for one in findings_since_capture(ledger, ORDERS, now)}
-    assert found == {
+    result = {one.check: one.passed for one in findings_since_capture(ledger, ORDERS, now)}
+    assert result == {
         "column_types_are_as_before": False,
         "attribute_types_are_as_before": True,
         "target_is_as_before": True,

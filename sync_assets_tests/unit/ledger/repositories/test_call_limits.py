@@ -14,7 +14,7 @@ def lease(ledger: Ledger, owner: str, slots: int) -> int:
     return ledger.limits.lease_slots(owner, session_of(ledger, owner), wanted=slots, slots=slots, total=64)
 
 
-def test_workers_get_what_the_others_leave(ledger: Ledger) -> None:
+def test_workers_get_the_calls_that_others_leave(ledger: Ledger) -> None:
     assert lease(ledger, "a", 40) == 40
     assert lease(ledger, "b", 40) == 24
     assert lease(ledger, "c", 1) == 0
@@ -68,7 +68,7 @@ def test_calls_are_reserved_until_the_budget_is_spent(ledger: Ledger) -> None:
     assert (got, spent) == (1000, "day")
 
 
-def test_no_worker_gets_more_than_a_quarter_of_what_is_left(ledger: Ledger) -> None:
+def test_no_worker_gets_more_than_a_quarter_of_the_remaining_calls(ledger: Ledger) -> None:
     assert reserve(ledger, 500, day=100) == (25, None)
     assert reserve(ledger, 500, day=1000, hour=41) == (4, None)
 

@@ -33,7 +33,7 @@ def test_other_tables_go_on(ledger: Ledger) -> None:
     assert ledger.feeds.lease_feed("new_order", session_of(ledger, "ada"))
 
 
-def test_who_holds_the_feed_when_it_begins_is_told_at_the_next_page(ledger: Ledger) -> None:
+def test_a_reader_that_lost_the_feed_ends_at_the_next_page(ledger: Ledger) -> None:
     assert ledger.feeds.lease_feed("contact", session_of(ledger, "ada"))
     ledger.maintenance.begin("contact")
     with pytest.raises(InMaintenance):
@@ -42,7 +42,7 @@ def test_who_holds_the_feed_when_it_begins_is_told_at_the_next_page(ledger: Ledg
     assert leases(ledger) == []
 
 
-def test_it_begins_once_and_says_since_when(ledger: Ledger) -> None:
+def test_it_begins_once_and_shows_its_beginning(ledger: Ledger) -> None:
     ledger.maintenance.begin("contact")
     before = ledger.maintenance.in_maintenance()
     assert not ledger.maintenance.begin("contact")

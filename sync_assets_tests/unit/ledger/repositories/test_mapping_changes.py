@@ -10,11 +10,11 @@ HOUR = 3600.0
 
 def turns(ledger: Ledger, clock: Clock, *mappings: str, accepted: bool = False) -> list[bool]:
     """One mapping after the other, an hour apart: whether each change meets two that take turns."""
-    found: list[bool] = []
+    result: list[bool] = []
     for before, now in pairwise(mappings):
         clock.advance(HOUR)
-        found.append(ledger.mappings.change_mapping("contact", before, now, now, accepted=accepted) is not None)
-    return found
+        result.append(ledger.mappings.change_mapping("contact", before, now, now, accepted=accepted) is not None)
+    return result
 
 
 def test_changes_forward_and_one_back_are_nobodys_mistake(ledger: Ledger, clock: Clock) -> None:

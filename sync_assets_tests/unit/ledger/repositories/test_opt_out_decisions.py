@@ -107,7 +107,7 @@ def test_a_contact_that_returns_is_decided_again_though_its_rows_bring_no_opt_ou
     assert [(one.id, one.ask) for one in due(ledger)] == [(guid("ada"), 1)]
 
 
-def test_what_is_claimed_is_in_flight_for_a_hold_until_its_outcome_is_stored(ledger: Ledger) -> None:
+def test_a_claim_is_in_flight_for_a_hold_until_its_outcome_is_stored(ledger: Ledger) -> None:
     contacts(ledger, ada=False)
     state(ledger, ("ada", True, THEN))
     decide(ledger, TO_D365)
@@ -123,7 +123,7 @@ def test_what_is_claimed_is_in_flight_for_a_hold_until_its_outcome_is_stored(led
     assert ledger.opt_outs.claim(TO_D365, ATTRIBUTES, session, limit=9) == {}
 
 
-def test_what_is_due_comes_contact_by_contact(ledger: Ledger) -> None:
+def test_due_opt_outs_come_contact_by_contact(ledger: Ledger) -> None:
     names = sorted((f"n{number}" for number in range(5)), key=guid)
     state(ledger, *[(name, True, THEN) for name in names], push=True)
     first = ledger.opt_outs.due(DECIDE, ATTRIBUTES, limit=2)
@@ -134,7 +134,7 @@ def test_what_is_due_comes_contact_by_contact(ledger: Ledger) -> None:
     assert ledger.opt_outs.due(TO_D365, ATTRIBUTES) == {}
 
 
-def test_what_is_due_is_found_by_its_index(ledger: Ledger) -> None:
+def test_due_opt_outs_are_read_by_an_index(ledger: Ledger) -> None:
     """Nearly all rows of a large ledger are settled."""
     for given in DECIDE, TO_D365, TO_CAMPAIGN:
         query = opt_outs._DUE.format(state=int(given)).replace(":after", "''").replace(":limit", "500")
@@ -169,7 +169,7 @@ def refuse(ledger: Ledger, clock: Clock, reason: str = "no") -> None:
     ledger.opt_outs.put(refused)
 
 
-def test_what_was_refused_stands_as_a_reject_until_it_is_retried(ledger: Ledger, clock: Clock) -> None:
+def test_a_refused_opt_out_is_a_reject_until_its_retry(ledger: Ledger, clock: Clock) -> None:
     state(ledger, ("ada", True, THEN), ("bob", True, THEN))
     decide(ledger, TO_D365)
     since = clock.now
@@ -178,8 +178,8 @@ def test_what_was_refused_stands_as_a_reject_until_it_is_retried(ledger: Ledger,
     assert ledger.opt_outs.retry(guid("ada")) == 1
     assert [one.id for one in due(ledger)] == [guid("ada")]
     [reject] = ledger.opt_outs.refused()
-    told = (reject.table, reject.id, reject.reason, reject.since, reject.attempts, reject.retryable)
-    assert told == ("contact", guid("bob"), f"{EMAIL}: no", since, 1, True)
+    result = (reject.table, reject.id, reject.reason, reject.since, reject.attempts, reject.retryable)
+    assert result == ("contact", guid("bob"), f"{EMAIL}: no", since, 1, True)
     assert ledger.opt_outs.retry() == 1
     assert ledger.opt_outs.retry() == 0
     clock.advance(60)

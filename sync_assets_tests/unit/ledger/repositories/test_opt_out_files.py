@@ -17,9 +17,9 @@ Listed = tuple[str, datetime, int]
 
 
 def look(ledger: Ledger, *listed: Listed) -> dict[str, OptOutFile]:
-    found = ledger.opt_out_files.note_files(listed)
-    assert len({file.name for file in found}) == len(found) == len(listed)
-    return {file.name: file for file in found}
+    result = ledger.opt_out_files.note_files(listed)
+    assert len({file.name for file in result}) == len(result) == len(listed)
+    return {file.name: file for file in result}
 
 
 def look_at(ledger: Ledger, listed: Listed) -> OptOutFile:
@@ -73,8 +73,8 @@ def test_a_file_that_is_done_stays_done(ledger: Ledger, clock: Clock) -> None:
     ledger.opt_out_files.file_done(file, {"files_processed": 1, "rejected_rows": 3})
     done_at = clock.now
     clock.advance(60)
-    for found in (look_at(ledger, TUESDAY), ledger.opt_out_files.files()[0]):
-        assert (found.state, found.done_at, found.reason) == (FileState.DONE, done_at, None)
+    for result in (look_at(ledger, TUESDAY), ledger.opt_out_files.files()[0]):
+        assert (result.state, result.done_at, result.reason) == (FileState.DONE, done_at, None)
     assert ledger.opt_outs.counts(clock.now.date()) == {"files_processed": 1, "rejected_rows": 3}
 
 

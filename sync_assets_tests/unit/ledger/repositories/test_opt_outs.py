@@ -24,7 +24,7 @@ from sync_assets_tests.unit.ledger.opt_out_rows import (
     THEN,
     TO_CAMPAIGN,
     TO_D365,
-    Told,
+    Statement,
     contacts,
     decided,
     due,
@@ -39,7 +39,7 @@ from sync_assets_tests.unit.ledger.opt_out_rows import (
 # Statements of Campaign
 
 
-def test_what_holds_of_everybody_costs_no_row(ledger: Ledger) -> None:
+def test_a_default_of_all_contacts_costs_no_row(ledger: Ledger) -> None:
     counts = state(ledger, ("ada", False, None), ("bob", True, THEN), ("cid", False, THEN), ("dot", None, None))
     assert counts == {"default": 1, "news": 2}
     assert [stored(ledger, name) is None for name in ("ada", "bob", "cid", "dot")] == [True, False, False, True]
@@ -50,8 +50,8 @@ def test_a_file_is_older_only_if_it_was_written_before_the_last_statement(ledger
     an_hour = timedelta(hours=1)
     state(ledger, ("ada", True, None), ("bob", True, None))
     for name, written, kind in (("ada", SAID - an_hour, "stale"), ("bob", SAID + an_hour, "news")):
-        told = statements((name, False, None))
-        assert +ledger.opt_outs.store_stated(told, ATTRIBUTES, "file", SAID - 5 * an_hour, written) == {kind: 1}
+        result = statements((name, False, None))
+        assert +ledger.opt_outs.store_stated(result, ATTRIBUTES, "file", SAID - 5 * an_hour, written) == {kind: 1}
     assert (there(ledger, "ada").ask, there(ledger, "bob").ask) == (0, 1)
     assert there(ledger, "bob").stated_at == times.to_micros(SAID)
 
@@ -78,10 +78,10 @@ def test_of_an_id_that_stands_twice_with_one_time_campaign_is_asked(ledger: Ledg
 
 def test_statements_come_by_the_thousand(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(opt_out_rows, "_BATCH", 700)
-    told: list[Told] = [(f"n{number}", number % 10 == 0, None) for number in range(3_000)]
-    assert state(ledger, *told) == {"news": 300, "default": 2_700}
-    assert state(ledger, *told, said=SAID + timedelta(days=1)) == {"known": 300, "default": 2_700}
-    turned: list[Told] = [(name, not value, THEN) for name, value, _ in told]
+    result: list[Statement] = [(f"n{number}", number % 10 == 0, None) for number in range(3_000)]
+    assert state(ledger, *result) == {"news": 300, "default": 2_700}
+    assert state(ledger, *result, said=SAID + timedelta(days=1)) == {"known": 300, "default": 2_700}
+    turned: list[Statement] = [(name, not value, THEN) for name, value, _ in result]
     assert state(ledger, *turned) == {"news": 3_000}
     assert ledger.opt_outs.left(ATTRIBUTES) == OptOutsLeft(decide=3_000)
 
@@ -110,7 +110,7 @@ def test_contacts_that_are_not_opted_out_cost_no_row(ledger: Ledger) -> None:
     assert stored(ledger, "cid", PUSH) is None
 
 
-def test_a_contact_that_says_the_same_again_is_not_written(ledger: Ledger) -> None:
+def test_a_contact_that_states_the_same_again_is_not_written(ledger: Ledger) -> None:
     in_campaign(ledger, "ada")
     contacts(ledger, ada=True)
     before = there(ledger, "ada")
@@ -135,9 +135,9 @@ def test_a_page_that_brings_a_contact_and_its_tombstone_forgets(ledger: Ledger) 
 # What is told of it
 
 
-def test_what_is_left_is_counted_by_what_is_to_be_done(ledger: Ledger, clock: Clock) -> None:
-    told: list[Told] = [(f"n{number}", True, THEN) for number in range(6)]
-    state(ledger, *told, push=True)
+def test_open_opt_outs_are_counted_by_their_next_step(ledger: Ledger, clock: Clock) -> None:
+    result: list[Statement] = [(f"n{number}", True, THEN) for number in range(6)]
+    state(ledger, *result, push=True)
     rows = [one for one in due(ledger) if one.attribute == EMAIL]
     moved = [decided(one, side) for one, side in zip(rows, [TO_D365, TO_D365, TO_CAMPAIGN, SETTLED], strict=False)]
     ledger.opt_outs.put([*moved, rules.after_rejection(rows[4], "no", times.to_micros(clock.now))])
@@ -150,7 +150,7 @@ def test_what_is_left_is_counted_by_what_is_to_be_done(ledger: Ledger, clock: Cl
     assert ledger.opt_outs.left([]) == OptOutsLeft()
 
 
-def test_what_was_done_is_counted_by_utc_day(ledger: Ledger, clock: Clock) -> None:
+def test_written_opt_outs_are_counted_by_utc_day(ledger: Ledger, clock: Clock) -> None:
     today = clock.now.date()
     ledger.opt_outs.put([], counts={"to_d365": 2, "to_campaign": 0})
     ledger.opt_outs.put([], counts={"to_d365": 1, "to_campaign": 4})

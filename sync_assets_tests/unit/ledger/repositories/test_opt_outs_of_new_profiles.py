@@ -23,9 +23,9 @@ from sync_assets_tests.unit.ledger.opt_out_rows import (
 
 
 def claimed(ledger: Ledger, *names: str) -> list[Claimed]:
-    found = ledger.claims.claim("contact", session_of(ledger, "worker"), limit=100, opt_outs=ATTRIBUTES)
-    assert {one.id for one in found} == {guid(name) for name in names}
-    return found
+    result = ledger.claims.claim("contact", session_of(ledger, "worker"), limit=100, opt_outs=ATTRIBUTES)
+    assert {one.id for one in result} == {guid(name) for name in names}
+    return result
 
 
 def settle(
@@ -39,13 +39,13 @@ def test_a_new_profile_is_made_with_opt_outs_and_with_nothing_that_is_none(ledge
     sent = {one.id: one for one in claimed(ledger, "ada", "bob")}
     assert sent[guid("ada")].opt_outs == ((EMAIL, True), (PUSH, False))
     assert sent[guid("bob")].opt_outs == ((EMAIL, False), (PUSH, False))
-    for name, told in (("ada", {EMAIL: True}), ("bob", {})):
+    for name, result in (("ada", {EMAIL: True}), ("bob", {})):
         one = sent[guid(name)]
-        assert json.loads(body(one.payload, one, "externalId", patch=False)) == {"value": "a", **told}
+        assert json.loads(body(one.payload, one, "externalId", patch=False)) == {"value": "a", **result}
         assert json.loads(body(one.payload, one, "externalId", patch=True)) == {"value": "a"}
 
 
-def test_a_profile_that_was_made_holds_what_was_sent(ledger: Ledger, clock: Clock) -> None:
+def test_a_new_profile_holds_the_opt_outs_that_were_sent(ledger: Ledger, clock: Clock) -> None:
     contacts(ledger, ada=True)
     [one] = claimed(ledger, "ada")
     made_at = clock.now
@@ -59,7 +59,7 @@ def test_a_profile_that_was_made_holds_what_was_sent(ledger: Ledger, clock: Cloc
 
 
 @pytest.mark.parametrize("first", [True, False])
-def test_what_changed_while_the_profile_was_made_is_due(ledger: Ledger, first: bool) -> None:
+def test_a_change_during_the_insert_of_a_profile_is_due(ledger: Ledger, first: bool) -> None:
     contacts(ledger, ada=first)
     [one] = claimed(ledger, "ada")
     contacts(ledger, ada=not first)

@@ -59,7 +59,7 @@ def test_the_oldest_pending_change(ledger: Ledger, clock: Clock) -> None:
     assert ledger.reports.oldest_pending("contact") == clock.now
 
 
-def test_next_due_is_now_while_something_can_be_claimed(ledger: Ledger, clock: Clock) -> None:
+def test_next_due_is_now_while_a_record_can_be_claimed(ledger: Ledger, clock: Clock) -> None:
     assert ledger.reports.next_due() is None
     capture(ledger, row("anna"), row("bert"))
     assert ledger.reports.next_due() == clock.now
@@ -137,7 +137,7 @@ def test_acknowledged_hashes_are_those_of_settled_records(ledger: Ledger) -> Non
 
 
 @pytest.mark.parametrize("judged", [100_000, 4])
-def test_what_is_pending_is_told_by_what_it_takes(
+def test_pending_records_are_counted_by_operation(
     ledger: Ledger, clock: Clock, monkeypatch: pytest.MonkeyPatch, judged: int
 ) -> None:
     monkeypatch.setattr(reports, "_MOST_COUNTED", judged)
@@ -149,8 +149,8 @@ def test_what_is_pending_is_told_by_what_it_takes(
     clock.advance(1)
     capture(ledger, page=many(6, prefix="new"))
     capture(ledger, row("carl", validation_error="no"))
-    told = ledger.reports.pending_operations("contact")
+    result = ledger.reports.pending_operations("contact")
     if judged > 9:
-        assert told == {"insert": 6, "update": 2, "delete": 1}
+        assert result == {"insert": 6, "update": 2, "delete": 1}
     else:  # the oldest four of nine tell for all
-        assert told == {"insert": 2, "update": 4, "delete": 2}
+        assert result == {"insert": 2, "update": 4, "delete": 2}

@@ -48,7 +48,7 @@ def test_the_next_step_of_a_run_whose_step_has_ended_begins_it_again(ledger: Led
     assert sessions(ledger) == {"run": session}
 
 
-def test_what_earlier_runs_left_is_removed_and_a_run_at_work_is_not(ledger: Ledger, clock: Clock) -> None:
+def test_leftovers_of_earlier_runs_are_removed_and_those_of_a_live_run_are_not(ledger: Ledger, clock: Clock) -> None:
     for run_id in ("killed", "ended", "long"):
         ledger.runs.begin(run_id, session_of(ledger, f"of {run_id}"))
     ledger.runs.end("ended")

@@ -46,9 +46,7 @@ def may(work: Callable[[], Any]) -> bool:
     [(untouched, True), (renewed, True), (ended, False), (expired, False), (killed, False)],
     ids=lambda value: getattr(value, "__name__", ""),
 )
-def test_what_a_session_may_do_by_what_became_of_it(
-    ledger: Ledger, fate: Callable[[Ledger], None], lives: bool
-) -> None:
+def test_the_rights_of_a_session_by_its_state(ledger: Ledger, fate: Callable[[Ledger], None], lives: bool) -> None:
     capture(ledger, page=many(4))
     capture(ledger, page=many(1), table="account")
     first = session_of(ledger, "first")
@@ -86,7 +84,7 @@ def test_a_session_is_overdue_by_the_clock_of_the_database(ledger: Ledger, clock
     assert ledger.sessions.expire() == (1 if ledger.database.sqlite else 0)
 
 
-def test_a_session_that_is_storing_something_does_not_expire(ledger: Ledger) -> None:
+def test_a_session_that_is_storing_does_not_expire(ledger: Ledger) -> None:
     """On SQLite nobody can write meanwhile."""
     if ledger.database.sqlite:
         return

@@ -8,9 +8,9 @@ from sync_assets_tests.unit.ledger.linking import in_campaign, order, sent
 
 
 def stored(ledger: Ledger, name: str, table: str = "contact") -> StoredRecord:
-    found = ledger.stored.stored_record(table, guid(name))
-    assert found is not None
-    return found
+    stored_row = ledger.stored.stored_record(table, guid(name))
+    assert stored_row is not None
+    return stored_row
 
 
 def test_an_id_without_a_record_has_none(ledger: Ledger) -> None:
@@ -21,16 +21,21 @@ def test_an_id_without_a_record_has_none(ledger: Ledger) -> None:
 
 def test_a_captured_record_is_to_be_inserted_then_synced_then_updated(ledger: Ledger) -> None:
     capture(ledger, row("anna"))
-    found = stored(ledger, "anna")
-    assert (found.state, found.operation, found.acked_hash, found.acked_at) == (State.PENDING, "insert", None, None)
+    stored_row = stored(ledger, "anna")
+    assert (stored_row.state, stored_row.operation, stored_row.acked_hash, stored_row.acked_at) == (
+        State.PENDING,
+        "insert",
+        None,
+        None,
+    )
     sent(ledger)
-    found = stored(ledger, "anna")
-    assert (found.state, found.desired_hash == found.acked_hash) == (State.SYNCED, True)
-    assert found.acked_at is not None
+    stored_row = stored(ledger, "anna")
+    assert (stored_row.state, stored_row.desired_hash == stored_row.acked_hash) == (State.SYNCED, True)
+    assert stored_row.acked_at is not None
     capture(ledger, row("anna", "b"))
-    found = stored(ledger, "anna")
-    assert (found.state, found.operation) == (State.PENDING, "update")
-    assert found.desired_hash != found.acked_hash
+    stored_row = stored(ledger, "anna")
+    assert (stored_row.state, stored_row.operation) == (State.PENDING, "update")
+    assert stored_row.desired_hash != stored_row.acked_hash
 
 
 def test_a_rejected_record_has_its_reason_and_a_row_its_validation_error(ledger: Ledger) -> None:
@@ -70,9 +75,9 @@ def test_of_many_children_all_are_counted_and_the_first_are_named(ledger: Ledger
     capture(ledger, row("anna"))
     for number in range(SHOWN + 5):
         order(ledger, "anna", name=f"order{number}")
-    found = stored(ledger, "anna")
-    assert len(found.children) == SHOWN
-    assert found.child_states == {State.WAITING: SHOWN + 5}
+    stored_row = stored(ledger, "anna")
+    assert len(stored_row.children) == SHOWN
+    assert stored_row.child_states == {State.WAITING: SHOWN + 5}
 
 
 def test_a_record_of_a_held_person_names_the_person(ledger: Ledger) -> None:

@@ -89,7 +89,7 @@ def test_a_parent_by_its_record_alone(parent: str | None) -> None:
 
 
 @pytest.mark.parametrize(
-    ("parent_loss", "read", "found"),
+    ("parent_loss", "read", "result"),
     [
         (0, (), ParentStatus.UNAVAILABLE),
         (0, ("order",), ParentStatus.UNAVAILABLE),
@@ -98,12 +98,12 @@ def test_a_parent_by_its_record_alone(parent: str | None) -> None:
     ],
 )
 def test_a_parent_without_a_record_may_come_until_its_table_is_read_or_its_loss_is_known(
-    parent_loss: int, read: tuple[str, ...], found: ParentStatus
+    parent_loss: int, read: tuple[str, ...], result: ParentStatus
 ) -> None:
-    assert parent_status(link("not captured", parent_loss=parent_loss), None, read) == found
+    assert parent_status(link("not captured", parent_loss=parent_loss), None, read) == result
 
 
-def test_what_is_known_of_a_loss_does_not_outlive_the_loss() -> None:
+def test_a_parents_loss_is_forgotten_once_it_comes_back() -> None:
     assert parent_status(link("synced", parent_loss=1), ROWS["synced"], ("contact",)) == ParentStatus.AVAILABLE
     assert parent_status(link("rejected", parent_loss=1), ROWS["rejected"], ("contact",)) == ParentStatus.UNAVAILABLE
 
@@ -118,7 +118,7 @@ def test_a_linked_child_goes_on_while_a_request_for_its_parent_is_unknown(name: 
 
 
 @pytest.mark.parametrize(
-    ("kind", "acked", "incarnation", "wanted", "found"),
+    ("kind", "acked", "incarnation", "wanted", "result"),
     [
         (REQUIRED, "synced", 2, True, True),
         (REQUIRED, "synced", 1, True, False),
@@ -135,10 +135,10 @@ def test_a_linked_child_goes_on_while_a_request_for_its_parent_is_unknown(name: 
     ],
 )
 def test_an_acknowledged_link_names_parent_and_incarnation(
-    kind: dict[str, Any], acked: str | None, incarnation: int | None, wanted: bool, found: bool
+    kind: dict[str, Any], acked: str | None, incarnation: int | None, wanted: bool, result: bool
 ) -> None:
     one = link("synced", acked, incarnation, **kind)
-    assert is_acknowledged(one, ROWS["synced"], wanted=wanted) is found
+    assert is_acknowledged(one, ROWS["synced"], wanted=wanted) is result
 
 
 @pytest.mark.parametrize(
@@ -203,7 +203,7 @@ def test_the_worst_parent_decides_and_no_other_link_takes_it_back() -> None:
     kinds: list[dict[str, Any]] = [REQUIRED, REQUIRED | {"keep_orphans": 1}, OPTIONAL]
     every = [link(parent, **kind) for parent in STATUS for kind in kinds]
     for links in itertools.permutations(every[::3] + every[1::7], 2):
-        found, alone = status(CHILD, *links), [status(CHILD, one) for one in links]
-        assert found.block_reason == max(one.block_reason for one in alone)
-        assert found.relink == any(one.relink for one in alone)
-        assert found.orphaned == max(one.orphaned for one in alone)
+        result, alone = status(CHILD, *links), [status(CHILD, one) for one in links]
+        assert result.block_reason == max(one.block_reason for one in alone)
+        assert result.relink == any(one.relink for one in alone)
+        assert result.orphaned == max(one.orphaned for one in alone)

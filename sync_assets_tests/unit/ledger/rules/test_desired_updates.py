@@ -247,7 +247,7 @@ def test_a_record_is_purged_unless_campaign_may_hold_it_or_it_is_held(record: Re
         (stand(SENT, resend=1), ROW, False),
     ],
 )
-def test_a_part_is_sent_where_campaign_certainly_holds_what_it_acknowledged(
+def test_a_part_is_sent_where_campaign_certainly_holds_the_acknowledged_content(
     record: RecordState, row: Row, certain: bool
 ) -> None:
     assert holds_acknowledged(record, row) == certain

@@ -113,14 +113,14 @@ class TestStatement:
     """Campaign says that it holds true or false since some time."""
 
     def cases(self) -> list[tuple[str, int, str, int, str]]:
-        found: list[tuple[str, int, str, int, str]] = []
+        result: list[tuple[str, int, str, int, str]] = []
         for line in TABLE.strip().splitlines()[1:]:
             name, value, cells = (part.strip() for part in line.split("|"))
             for (when, _), cell in zip(TIMES.items(), cells.split(), strict=True):
-                found += [
+                result += [
                     (name, int(value == "true"), when, made, sign) for made, sign in zip((0, 1, 2), cell, strict=True)
                 ]
-        return found
+        return result
 
     def test_the_table_is_whole(self) -> None:
         wanted = set(itertools.product(ROWS, (0, 1), TIMES, (0, 1, 2)))
@@ -134,14 +134,14 @@ class TestStatement:
             if which != name:
                 continue
             before, at, stated_at = ROWS[name]._replace(**TRIED), TIMES[when], MADE[made]
-            found = rules.after_statement(before, value, at, stated_at, "why", known=name != "nobody")
+            result = rules.after_statement(before, value, at, stated_at, "why", known=name != "nobody")
             after = {
                 "t": due(before, campaign=value, campaign_at=at, stated_at=stated_at, ours=0),
                 "a": due(before, ask=1),
                 "e": before._replace(campaign_at=at, stated_at=stated_at, ours=0),
             }.get(sign)
-            if found != (KINDS[sign], after):
-                wrong.append(f"{value} {when}, made {made}: {sign} expected, not {found}")
+            if result != (KINDS[sign], after):
+                wrong.append(f"{value} {when}, made {made}: {sign} expected, not {result}")
         assert not wrong, "\n".join(wrong)
 
     def test_who_was_to_be_asked_already_still_is(self) -> None:
@@ -161,7 +161,7 @@ class TestSince:
     """Campaign was asked: since when does it hold what it told?"""
 
     @pytest.mark.parametrize(
-        ("before", "value", "told", "created", "expected"),
+        ("before", "value", "stated_at", "created", "expected"),
         [
             (row(1, THEN), True, NOW, THEN, NOW),  # as it says
             (row(1, THEN), True, None, THEN, THEN),  # what it said before
@@ -178,9 +178,9 @@ class TestSince:
         ],
     )
     def test_since(
-        self, before: OptOutRow, value: bool, told: int | None, created: int | None, expected: int | None
+        self, before: OptOutRow, value: bool, stated_at: int | None, created: int | None, expected: int | None
     ) -> None:
-        assert rules.since(before, value, told, created) == expected
+        assert rules.since(before, value, stated_at, created) == expected
 
 
 @pytest.mark.parametrize(
@@ -220,7 +220,7 @@ class TestCapture:
     @pytest.mark.parametrize("there", [True, False])
     @pytest.mark.parametrize("state", OptOutState)
     @pytest.mark.parametrize("value", [0, 1])
-    def test_what_is_known_already_is_no_news(self, value: int, state: OptOutState, there: bool) -> None:
+    def test_a_known_reason_is_no_news(self, value: int, state: OptOutState, there: bool) -> None:
         before = row(1, d365=value, state=state)
         assert rules.after_capture(before, value, "why", known=True, may_exist_in_campaign=there) is None
 
@@ -233,7 +233,7 @@ class TestCapture:
         assert after == settled(NOBODY, d365=1, campaign=None)
 
     @pytest.mark.parametrize("value", [0, 1])
-    def test_what_was_unsettled_is_forgotten_if_campaign_has_no_profile(self, value: int) -> None:
+    def test_open_opt_outs_are_forgotten_if_campaign_has_no_profile(self, value: int) -> None:
         before = row(None, d365=1 - value, ask=1, **TRIED)
         assert rules.after_capture(before, value, "why", known=True, may_exist_in_campaign=False) == settled(
             before, d365=value
@@ -277,14 +277,14 @@ class TestInsert:
         assert after == settled(before, campaign=sent, campaign_at=None, stated_at=NOW, ours=1)
 
     @pytest.mark.parametrize(("d365", "sent"), [(0, 1), (1, 0), (None, 1)])
-    def test_what_changed_since_it_was_sent_is_to_be_decided(self, d365: int | None, sent: int) -> None:
+    def test_an_opt_out_that_changed_since_it_was_sent_is_to_be_decided(self, d365: int | None, sent: int) -> None:
         before = row(None, THEN, d365=d365)._replace(**TRIED)
         after = rules.after_insert(before, sent, "why", NOW)
         assert after == due(before, campaign=sent, campaign_at=None, stated_at=NOW, ours=1, ask=1)
 
     @pytest.mark.parametrize("sent", [0, 1])
     @pytest.mark.parametrize("state", OptOutState)
-    def test_what_campaign_said_is_not_undone(self, state: OptOutState, sent: int) -> None:
+    def test_an_opt_out_of_campaign_is_not_undone(self, state: OptOutState, sent: int) -> None:
         """A person may have changed the profile, and a file told of it, before we hear that it was made."""
         before = row(1, THEN, d365=sent)._replace(**{**TRIED, "state": state})
         assert rules.after_insert(before, sent, "why", NOW) == due(before, ask=1)
@@ -316,7 +316,7 @@ class TestDecided:
         assert self.decided(before, SETTLED) == settled(before, **held)
 
     @pytest.mark.parametrize("state", [SETTLED, TO_D365, TO_CAMPAIGN])
-    def test_what_campaign_was_asked_for_holds_as_of_now_and_is_its_own_word(self, state: OptOutState) -> None:
+    def test_an_answer_of_campaign_is_a_statement_of_campaign_as_of_now(self, state: OptOutState) -> None:
         asked, not_asked = (self.decided(row(1, THEN, ours=1, ask=ask), state) for ask in (1, 0))
         assert (asked.stated_at, asked.ours, asked.ask) == (NOW, 0, 0)
         assert (not_asked.stated_at, not_asked.ours, not_asked.ask) == (SAID, 1, 0)
@@ -363,7 +363,7 @@ class TestWritten:
         assert after == settled(before, campaign=1, stated_at=NOW, ours=1)
         assert after.campaign_at == THEN
 
-    def test_to_campaign_what_dynamics_365_does_not_hold_either(self) -> None:
+    def test_to_campaign_without_a_value_in_dynamics_365(self) -> None:
         """An opt-out of an earlier profile: Dynamics 365 is next."""
         before = row(1, THEN, d365=0)._replace(**{**TRIED, "state": TO_CAMPAIGN}, source="why")
         assert rules.after_write(before, NOW) == due(before, campaign=1, stated_at=NOW, ours=1)
@@ -386,10 +386,10 @@ def test_a_default_without_an_earlier_statement_has_nothing_to_keep() -> None:
 
 
 class TestRefused:
-    def test_it_stands_with_its_reason_until_something_changes(self) -> None:
+    def test_it_stands_with_its_reason_until_the_row_changes(self) -> None:
         before = row(0, THEN, d365=1, state=TO_CAMPAIGN, value=1)
-        told = {"state": REJECTED, "attempts": 1, "reason": "no", "failed_since": NOW}
-        assert rules.after_rejection(before, "no", NOW) == before._replace(**told)
+        result = {"state": REJECTED, "attempts": 1, "reason": "no", "failed_since": NOW}
+        assert rules.after_rejection(before, "no", NOW) == before._replace(**result)
 
     def test_tries_are_counted_from_the_first_one_on(self) -> None:
         first = rules.after_rejection(row(0, THEN, state=TO_CAMPAIGN, value=1), "no", NOW)
@@ -415,6 +415,6 @@ class TestRefused:
 
 @pytest.mark.parametrize("asked", [0, 1])
 @pytest.mark.parametrize("ask", [False, True])
-def test_what_is_decided_anew_asks_campaign_if_it_is_told_to_or_was_to_before(ask: bool, asked: int) -> None:
+def test_a_new_decision_asks_campaign_if_requested_now_or_before(ask: bool, asked: int) -> None:
     before = row(0, THEN, d365=1, state=TO_CAMPAIGN, value=1, ask=asked)._replace(source="why")
     assert rules.due_again(before, ask=ask) == due(before, ask=int(ask or asked))

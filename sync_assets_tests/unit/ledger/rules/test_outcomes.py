@@ -186,8 +186,8 @@ def stored(state: State, acked: bytes | None, outcome_unknown: int = 0, **more: 
     ],
 )  # fmt: skip
 def test_what_is_stored_of_an_outcome(record: RecordState, outcome: Outcome, expected: Acknowledgement | None) -> None:
-    found = after_outcome(record, outcome, now=NOW, horizon=HOUR)
-    assert (found and found._replace(incarnation=0)) == expected
+    acknowledgement = after_outcome(record, outcome, now=NOW, horizon=HOUR)
+    assert (acknowledgement and acknowledgement._replace(incarnation=0)) == expected
 
 
 @pytest.mark.parametrize(
@@ -195,9 +195,9 @@ def test_what_is_stored_of_an_outcome(record: RecordState, outcome: Outcome, exp
     [("", "no reason given"), (None, "no reason given"), ("a\x00b", "ab"), ("x" * 3_000, "x" * 2_000)],
 )
 def test_a_reason_is_stored_without_nul_and_not_too_long(reason: str | None, kept: str) -> None:
-    found = after_outcome(stand(NEW, UNDER_WAY), Outcome(1, "refused", A, reason), now=NOW, horizon=HOUR)
-    assert found is not None
-    assert found.reason == kept
+    acknowledgement = after_outcome(stand(NEW, UNDER_WAY), Outcome(1, "refused", A, reason), now=NOW, horizon=HOUR)
+    assert acknowledgement is not None
+    assert acknowledgement.reason == kept
     assert REASON_LENGTH == 2_000
 
 
@@ -238,7 +238,7 @@ def test_an_acknowledgement_is_applied_to_the_record() -> None:
 def test_until_when_a_request_without_an_answer_may_take_effect_after_a_claim(
     stored_until: int | None, outcome_unknown: bool, session_until: int | None, expected: int | None
 ) -> None:
-    found = unknown_at_claim(
+    result = unknown_at_claim(
         stored_until, outcome_unknown=outcome_unknown, session_until=session_until, now=NOW, horizon=HOUR
     )
-    assert found == expected
+    assert result == expected

@@ -17,5 +17,5 @@ from sync_assets.ledger.rules.rejection_reasons import kind_of_reason
         ("'age' property of 'profile' is not valid", "'age' property of 'profile' is not valid"),
     ],
 )
-def test_what_is_particular_to_a_record_is_left_out(reason: str, kind: str) -> None:
+def test_a_reason_is_stored_without_the_parts_of_one_record(reason: str, kind: str) -> None:
     assert kind_of_reason(reason) == kind

@@ -218,7 +218,7 @@ EVERY_TIES = [
 ]
 
 
-def test_whatever_is_claimable_may_be_sent() -> None:
+def test_each_claimable_record_may_be_sent() -> None:
     """PENDING is what a worker may take: never while held, never past a parent or a child, never without content."""
     for record, dependencies in itertools.product(every_stand(), EVERY_TIES):
         where = placement(record, dependencies)
@@ -243,7 +243,7 @@ def test_whatever_is_claimable_may_be_sent() -> None:
             assert record.validation_error is None or record.out_of_scope or links_alone
 
 
-def test_what_is_settled_has_nothing_to_send() -> None:
+def test_a_synced_record_has_nothing_to_send() -> None:
     for record, dependencies in itertools.product(every_stand(), EVERY_TIES):
         if placement(record, dependencies) == Placement(State.SYNCED, BlockReason.NONE) and not record.out_of_scope:
             assert record.desired_hash == record.acked_hash
@@ -319,7 +319,7 @@ def test_to_find_the_same_ties_again_moves_nothing() -> None:
         (stand(NEW, state=State.REJECTED, out_of_scope=1), OPEN, None),
     ],
 )
-def test_what_campaign_refused_once_its_ties_are_others(
+def test_a_rejected_record_once_its_links_changed(
     record: RecordState, dependencies: Dependencies, where: tuple[State, BlockReason] | None
 ) -> None:
     assert reevaluate(record, dependencies) == where

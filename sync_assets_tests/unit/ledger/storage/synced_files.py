@@ -51,7 +51,7 @@ def synced_files() -> Iterator[SyncedFiles]:
     """Yield the content of files as of their last sync, for those that are opened in the block."""
     library = ctypes.CDLL(_sqlite3.__file__)
     library.sqlite3_vfs_find.restype = ctypes.POINTER(_Vfs)
-    vfs, found = library.sqlite3_vfs_find(None).contents, SyncedFiles()
+    vfs, result = library.sqlite3_vfs_find(None).contents, SyncedFiles()
     real_open = _OPEN(ctypes.cast(vfs.open, ctypes.c_void_p).value or 0)  # a copy, not the field of the table
     kept: list[object] = []
 
@@ -65,7 +65,7 @@ def synced_files() -> Iterator[SyncedFiles]:
         def sync(file: int, flags: int) -> int:
             code = real_sync(file, flags)
             if path := paths.get(file):
-                found.content[path] = path.read_bytes()
+                result.content[path] = path.read_bytes()
             return code
 
         callback = _SYNC(sync)
@@ -80,14 +80,14 @@ def synced_files() -> Iterator[SyncedFiles]:
         if code == 0 and name:
             methods = ctypes.c_void_p.from_address(file)
             paths[file] = Path(ctypes.string_at(name).decode())
-            found.content.setdefault(paths[file], b"")
+            result.content.setdefault(paths[file], b"")
             methods.value = ctypes.addressof(wrapped(methods.value or 0))
         return code
 
     vfs.open = callback = _OPEN(open_file)
     kept.append(callback)
     try:
-        yield found
+        yield result
     finally:
         vfs.open = real_open
         _KEPT.extend(kept)  # connections that are still open call them

@@ -51,7 +51,7 @@ def test_a_power_cut_after_a_capture_or_an_acknowledgement_loses_neither(
             assert (states.count(State.SYNCED), len(states)) == (5, 1500 * pages + 1)
 
 
-def test_a_server_whose_default_is_not_to_wait_for_the_disk_is_told_to(postgres: PostgresServer) -> None:
+def test_a_server_that_does_not_wait_for_the_disk_by_default_waits_for_ours(postgres: PostgresServer) -> None:
     with postgres.database() as url:
         engine = sa.create_engine(url, isolation_level="AUTOCOMMIT")
         with engine.connect() as connection:

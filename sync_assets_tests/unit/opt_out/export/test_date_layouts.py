@@ -67,7 +67,7 @@ def test_xml_is_read_with_t_or_blank_and_with_z_or_nothing_both_of_which_are_utc
         ("2026-11-24T10:00:00.007+00:00", utc(2026, 11, 24, 10, 0, 0, 7_000)),
     ],
 )
-def test_xml_with_an_offset_means_the_moment_it_says(text: str, moment: datetime) -> None:
+def test_an_xml_time_with_an_offset_keeps_its_moment(text: str, moment: datetime) -> None:
     assert read(text, "xml") == moment
 
 
@@ -114,7 +114,7 @@ NO_TIMES: list[tuple[str | None, DateLayout]] = [
 
 
 @pytest.mark.parametrize(("text", "layout"), NO_TIMES)
-def test_what_is_not_a_time_in_the_layout_is_null(text: str | None, layout: DateLayout) -> None:
+def test_a_text_that_is_no_time_in_the_layout_is_null(text: str | None, layout: DateLayout) -> None:
     assert read(text, layout) is None
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from sync_assets.opt_out.export.cells import valid_schema
 from sync_assets.opt_out.export.file import Layout, file_order, time_in_name
-from sync_assets_tests.support.export_files import EMAIL, HEADER, NOW, TIME, Told, guid, row, text
+from sync_assets_tests.support.export_files import EMAIL, HEADER, NOW, TIME, ReadFile, guid, row, text
 from sync_assets_tests.support.sandbox_process import SandboxProcess
 
 
@@ -42,23 +42,26 @@ def test_a_file_that_campaign_wrote_is_read_from_the_sftp(sandbox: SandboxProces
     layout = Layout("externalId", attributes, "LastModified", "|", "utf-16")
     now = datetime.now(UTC)
     with sftp(sandbox) as client, client.open(f"d365_loads/exports/{name}") as file:
-        told = Told(file, layout, now=now)
-    assert (told.rows, told.foreign, told.bad, told.reader.warnings) == (6, 1, {}, [])
-    assert told.ids == list(range(5))
-    assert told.good["blackListEmail"].to_list() == [False, True, False, True, False]
+        result = ReadFile(file, layout, now=now)
+    assert (result.rows, result.foreign, result.bad, result.reader.warnings) == (6, 1, {}, [])
+    assert result.ids == list(range(5))
+    assert result.good["blackListEmail"].to_list() == [False, True, False, True, False]
     changed = [
-        time is not None and abs((now - time).total_seconds()) < 60 for time in told.good["blackListEmailLastModified"]
+        time is not None and abs((now - time).total_seconds()) < 60
+        for time in result.good["blackListEmailLastModified"]
     ]
-    assert changed == told.good["blackListEmail"].to_list()
-    assert told.good["blackListPushnotificationLastModified"].null_count() == 5
-    assert told.reader.zipped is gz
+    assert changed == result.good["blackListEmail"].to_list()
+    assert result.good["blackListPushnotificationLastModified"].null_count() == 5
+    assert result.reader.zipped is gz
 
 
 def test_values_and_times_are_typed() -> None:
     layout = replace(EMAIL, attributes=("blackListEmail", "ccpaOptOut"))
     header = "ccpaOptOutLastModified,ccpaOptOut,externalId,blackListEmailLastModified,blackListEmail"
-    told = Told(text(f"2026-11-23T06:00:00.250Z,1,{guid(0xA).upper()},,0", f",,{guid(11)},,", header=header), layout)
-    assert told.good.to_dicts() == [
+    result = ReadFile(
+        text(f"2026-11-23T06:00:00.250Z,1,{guid(0xA).upper()},,0", f",,{guid(11)},,", header=header), layout
+    )
+    assert result.good.to_dicts() == [
         {
             "line": 2,
             "id": guid(0xA),
@@ -69,36 +72,36 @@ def test_values_and_times_are_typed() -> None:
         },
         {"line": 3, "id": guid(11)} | dict.fromkeys(valid_schema(layout.attributes).names()[2:]),
     ]
-    assert told.reader.date_layout == "xml"
+    assert result.reader.date_layout == "xml"
 
 
 def test_profiles_without_a_key_are_counted_and_are_not_bad_whatever_stands_in_them() -> None:
-    told = Told(text(row(1), f",1,{TIME}", " ,?,?", row(2)))
-    assert (told.ids, told.foreign, told.bad, told.rows) == ([1, 2], 2, {}, 4)
+    result = ReadFile(text(row(1), f",1,{TIME}", " ,?,?", row(2)))
+    assert (result.ids, result.foreign, result.bad, result.rows) == ([1, 2], 2, {}, 4)
 
 
 def test_times_that_are_missing_are_unknown_and_a_warning() -> None:
     layout = replace(EMAIL, attributes=("blackListEmail", "blackListFax", "blackListPushnotification"))
     header = "externalId,blackListEmail,blackListEmailLastModified,blackListFax,blackListPushnotification"
-    told = Told(text(f"{row(1)},0,1", header=header), layout)
-    [warning] = told.reader.warnings  # Campaign has none for push notifications
+    result = ReadFile(text(f"{row(1)},0,1", header=header), layout)
+    [warning] = result.reader.warnings  # Campaign has none for push notifications
     assert "no column `blackListFaxLastModified`:" in warning
-    assert told.good["blackListFaxLastModified"].to_list() == [None]
-    assert told.good["blackListPushnotification"].to_list() == [True]
+    assert result.good["blackListFaxLastModified"].to_list() == [None]
+    assert result.good["blackListPushnotification"].to_list() == [True]
 
 
 def test_the_change_column_has_the_suffix_that_is_configured() -> None:
-    told = Told(
+    result = ReadFile(
         text(row(1), header="externalId,blackListEmail,blackListEmail_at"), replace(EMAIL, changed_suffix="_at")
     )
-    assert told.values == [(True, datetime(2026, 11, 23, 6, tzinfo=UTC))]
+    assert result.values == [(True, datetime(2026, 11, 23, 6, tzinfo=UTC))]
 
 
 @pytest.mark.parametrize("end", ["\n", "\r", "\r\n", "\r\r\n"])
 def test_line_ends_of_any_kind_and_blank_lines(end: str) -> None:
-    told = Told(text(row(1), "", row(2), "", "", end=end))
-    assert (told.ids, told.rows) == ([1, 2], 2)
-    assert told.good["line"].to_list() == ([2, 4] if end != "\r\r\n" else [3, 7])
+    result = ReadFile(text(row(1), "", row(2), "", "", end=end))
+    assert (result.ids, result.rows) == ([1, 2], 2)
+    assert result.good["line"].to_list() == ([2, 4] if end != "\r\r\n" else [3, 7])
 
 
 @pytest.mark.parametrize(
@@ -107,27 +110,29 @@ def test_line_ends_of_any_kind_and_blank_lines(end: str) -> None:
 )
 def test_encodings_with_and_without_a_mark(encoding: str, mark: str) -> None:
     content = (mark + text(f"{row(1)},Müller", header=f"{HEADER},name").decode()).encode(encoding)
-    told = Told(content, replace(EMAIL, encoding=encoding))
-    assert (told.ids, told.reader.warnings) == ([1], [])
+    result = ReadFile(content, replace(EMAIL, encoding=encoding))
+    assert (result.ids, result.reader.warnings) == ([1], [])
 
 
 def test_the_mark_of_utf_8_is_no_part_of_the_header_even_if_another_encoding_is_configured() -> None:
-    assert Told(b"\xef\xbb\xbf" + text(row(1)), replace(EMAIL, encoding="cp1252")).ids == [1]
+    assert ReadFile(b"\xef\xbb\xbf" + text(row(1)), replace(EMAIL, encoding="cp1252")).ids == [1]
 
 
 def test_quoted_cells_may_hold_separators_quotes_and_line_ends() -> None:
     quoted = f'"a,""b""\n\nc","{guid(1)}","1","{TIME}"'
-    told = Told(text(quoted, f",{row(2)}", header='"note",' + ",".join(f'"{name}"' for name in HEADER.split(","))))
-    assert (told.ids, told.good["line"].to_list(), told.bad) == ([1, 2], [2, 5], {})
+    result = ReadFile(
+        text(quoted, f",{row(2)}", header='"note",' + ",".join(f'"{name}"' for name in HEADER.split(",")))
+    )
+    assert (result.ids, result.good["line"].to_list(), result.bad) == ([1, 2], [2, 5], {})
 
 
 @pytest.mark.parametrize("batch_rows", [1, 2, 3, 100])
 def test_batches_have_so_many_rows_and_together_they_are_the_file(batch_rows: int) -> None:
-    told = Told(text(*map(row, range(7)), "x"), batch_rows=batch_rows)
-    assert told.ids == list(range(7))
-    assert told.good["line"].to_list() == list(range(2, 9))
-    assert list(told.bad) == [9]
-    assert max(batch.rows for batch in told.batches) <= batch_rows
+    result = ReadFile(text(*map(row, range(7)), "x"), batch_rows=batch_rows)
+    assert result.ids == list(range(7))
+    assert result.good["line"].to_list() == list(range(2, 9))
+    assert list(result.bad) == [9]
+    assert max(batch.rows for batch in result.batches) <= batch_rows
 
 
 @pytest.mark.parametrize(

@@ -126,7 +126,7 @@ def test_times_are_paired_with_their_columns_in_the_order_of_the_header(tmp_path
 
 
 @pytest.mark.parametrize("first", [f"{guid(1)},1,{SECRET}", SECRET, f"externalId,name0,{SECRET},,1"])
-def test_what_may_be_data_is_not_shown(tmp_path: Path, first: str) -> None:
+def test_text_that_may_be_data_is_not_shown(tmp_path: Path, first: str) -> None:
     assert guess(tmp_path, text(header=first)) == Guess(
         [], ["The first line is no header: no column of it is recognised."]
     )

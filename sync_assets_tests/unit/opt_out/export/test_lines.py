@@ -10,21 +10,21 @@ import pytest
 
 from sync_assets.opt_out.export import lines as export_lines
 from sync_assets.opt_out.export.file import BadExport, Reader
-from sync_assets_tests.support.export_files import EMAIL, HEADER, NOW, QUOTED, Told, refused, row, text
+from sync_assets_tests.support.export_files import EMAIL, HEADER, NOW, QUOTED, ReadFile, refused, row, text
 
 
 def test_zipped_content_is_known_by_its_first_bytes_whatever_the_name() -> None:
     content = gzip.compress(text(row(1)))
-    told = Told(content)
-    assert (told.ids, told.reader.zipped, told.reader.bytes_read) == ([1], True, len(content))
-    plain = Told(text(row(1))).reader
+    result = ReadFile(content)
+    assert (result.ids, result.reader.zipped, result.reader.bytes_read) == ([1], True, len(content))
+    plain = ReadFile(text(row(1))).reader
     assert (plain.zipped, plain.bytes_read) == (False, len(text(row(1))))
 
 
 def test_several_zipped_parts_and_zeros_behind_them_are_one_file() -> None:
     content = text(*map(row, range(5)))
     parts = b"".join(gzip.compress(content[at : at + 50]) for at in range(0, len(content), 50))
-    assert Told(parts + b"\0" * 512).ids == list(range(5))
+    assert ReadFile(parts + b"\0" * 512).ids == list(range(5))
 
 
 class Trickle(io.RawIOBase):
@@ -64,7 +64,7 @@ def test_a_zipped_file_that_is_damaged_is_refused(at: int) -> None:
     assert "The zipped file is" in refused(bytes(content))
 
 
-def test_what_stands_behind_the_zipped_part_is_damage() -> None:
+def test_bytes_after_the_zipped_part_are_damage() -> None:
     assert refused(gzip.compress(text(row(1))) + b"more").startswith("The zipped file is damaged.")
 
 
@@ -77,17 +77,17 @@ def test_damage_far_behind_is_found_after_the_first_batches() -> None:
 
 
 @pytest.mark.parametrize("encoding", ["base64", "rot13", "idna", "undefined", "no such"])
-def test_what_is_no_encoding_of_text_is_told(encoding: str) -> None:
+def test_a_name_that_is_no_encoding_is_reported(encoding: str) -> None:
     assert refused(text(), replace(EMAIL, encoding=encoding)).startswith(f"The file cannot be read as `{encoding}`.")
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "gbk", "shift_jis", "big5", "euc_kr"])
 def test_bytes_of_another_encoding_do_not_take_separators_along(encoding: str) -> None:
     lines = [b"M\xe9\xff," + row(1).encode(), b"\x81," + row(2).encode(), b"x\xe9\n"]
-    told = Told(text(header=f"name,{HEADER}") + b"\n".join(lines), replace(EMAIL, encoding=encoding))
-    assert told.ids == [1, 2]
-    assert told.bad == {4: "1 fields instead of 4"}
-    [warning] = told.reader.warnings
+    result = ReadFile(text(header=f"name,{HEADER}") + b"\n".join(lines), replace(EMAIL, encoding=encoding))
+    assert result.ids == [1, 2]
+    assert result.bad == {4: "1 fields instead of 4"}
+    [warning] = result.reader.warnings
     assert warning == f"Some bytes of the file are no {encoding}: is `export.encoding` right?"
 
 
@@ -95,54 +95,54 @@ def test_bytes_of_another_encoding_do_not_take_separators_along(encoding: str) -
 def test_bytes_of_another_encoding_in_a_needed_cell_make_a_bad_row(column: int) -> None:
     cells = row(1).encode().split(b",")
     cells[column] += b"\xe9"
-    told = Told(text(row(2)) + b",".join(cells) + b"\n")
-    assert told.ids == [2]
-    assert told.bad == {3: f"`{HEADER.split(',')[column]}` has bytes that are no utf-8: is the encoding right?"}
+    result = ReadFile(text(row(2)) + b",".join(cells) + b"\n")
+    assert result.ids == [2]
+    assert result.bad == {3: f"`{HEADER.split(',')[column]}` has bytes that are no utf-8: is the encoding right?"}
 
 
 def test_halves_of_characters_are_no_characters() -> None:
     content = text(f"x+2AA-,{row(1)}", f"x,{row(2)}+2AA-", header=f"note,{HEADER}")
-    told = Told(content, replace(EMAIL, encoding="utf-7"))
-    assert told.ids == [1]
-    assert told.bad == {3: "`blackListEmailLastModified` has bytes that are no utf-7: is the encoding right?"}
+    result = ReadFile(content, replace(EMAIL, encoding="utf-7"))
+    assert result.ids == [1]
+    assert result.bad == {3: "`blackListEmailLastModified` has bytes that are no utf-7: is the encoding right?"}
 
 
 def test_zero_bytes_spoil_only_the_cells_that_are_needed() -> None:
-    told = Told(text(f"a\0b,{row(1)}", f"a,{row(2, chr(0))}", header=f"note,{HEADER}"))
-    assert (told.ids, told.bad) == ([1], {3: "`blackListEmail` has a zero byte"})
+    result = ReadFile(text(f"a\0b,{row(1)}", f"a,{row(2, chr(0))}", header=f"note,{HEADER}"))
+    assert (result.ids, result.bad) == ([1], {3: "`blackListEmail` has a zero byte"})
 
 
 def test_a_file_without_line_ends_is_not_held() -> None:
     content = text(header=f"{HEADER},note") + b"x" * 20_000_000
     tracemalloc.start()
     try:
-        told = Told(content)
+        result = ReadFile(content)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert list(told.bad) == [2]
+    assert list(result.bad) == [2]
     assert peak < 10_000_000
 
 
 @pytest.mark.parametrize("filler", ["x" * 140_000, "," * 140_000, "x" * 3_000_000, '"' + "x" * 140_000 + '"'])
 def test_a_line_has_a_bounded_length(filler: str) -> None:
-    told = Told(text(f"{row(1)},", f"{row(2)},{filler}", f"{row(3)},", header=QUOTED))
-    assert told.ids == [1, 3]
-    assert told.bad[3].startswith("longer than 131,072 characters")
+    result = ReadFile(text(f"{row(1)},", f"{row(2)},{filler}", f"{row(3)},", header=QUOTED))
+    assert result.ids == [1, 3]
+    assert result.bad[3].startswith("longer than 131,072 characters")
 
 
 def test_a_row_over_many_lines_has_a_bounded_length() -> None:
     cells = ",".join('"' + "x\n" * 40_000 + '"' for _ in range(2))
-    told = Told(text(f"{row(1)},{cells}", f"{row(2)},a,b", header=f"{QUOTED},more"))
-    assert told.ids == [2]
-    assert told.bad == {2: "longer than 131,072 characters: does a line end, or a quote close, too late?"}
+    result = ReadFile(text(f"{row(1)},{cells}", f"{row(2)},a,b", header=f"{QUOTED},more"))
+    assert result.ids == [2]
+    assert result.bad == {2: "longer than 131,072 characters: does a line end, or a quote close, too late?"}
 
 
 def test_equal_lines_of_profiles_that_are_not_ours_may_be_zipped_well(monkeypatch: pytest.MonkeyPatch) -> None:
     """Up to a size that they can have at all, see ZIPPED_BEYOND."""
     content = gzip.compress(text(*([",false,"] * 200_000)))
     assert len(content) * 200 < 200_000 * 8
-    assert Told(content).foreign == 200_000
+    assert ReadFile(content).foreign == 200_000
     monkeypatch.setattr(export_lines, "ZIPPED_BEYOND", 1 << 20)
     assert "200 times" in refused(content)
 
@@ -151,6 +151,6 @@ def test_equal_lines_of_profiles_that_are_not_ours_may_be_zipped_well(monkeypatc
 def test_a_file_that_is_larger_than_any_export_is_refused(monkeypatch: pytest.MonkeyPatch, pack: Any) -> None:
     content = text(*map(row, range(99)))
     monkeypatch.setattr(export_lines, "MOST_BYTES", len(content))
-    assert Told(pack(content)).rows == 99
+    assert ReadFile(pack(content)).rows == 99
     monkeypatch.setattr(export_lines, "MOST_BYTES", len(content) - 1)
     assert "is no export of opt-outs" in refused(pack(content))

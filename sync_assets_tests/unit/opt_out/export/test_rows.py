@@ -15,7 +15,7 @@ from sync_assets_tests.support.export_files import (
     QUOTED,
     SECRET,
     TIME,
-    Told,
+    ReadFile,
     guid,
     refused,
     row,
@@ -33,10 +33,10 @@ def test_an_empty_file_is_refused(content: bytes) -> None:
     ["external_id,blackListFax", "externalId,blacklistemail", f"{guid(1)},1,{SECRET}", SECRET, f"externalId,{guid(1)}"],
 )
 def test_missing_columns_are_named_and_the_header_is_not_shown(first: str) -> None:
-    told = refused(text(header=first))
-    assert told.startswith("The column")
-    assert "`blackListEmail`" in told
-    assert "missing in the header. `sync-assets doctor --file FILE` prints the lines to write" in told
+    message = refused(text(header=first))
+    assert message.startswith("The column")
+    assert "`blackListEmail`" in message
+    assert "missing in the header. `sync-assets doctor --file FILE` prints the lines to write" in message
 
 
 def test_a_label_of_a_time_of_change_is_read_too() -> None:
@@ -93,33 +93,35 @@ BAD_ROWS: list[tuple[str, str, int | None]] = [
 
 
 @pytest.mark.parametrize(("line", "reason", "id_"), BAD_ROWS)
-def test_a_bad_row_is_told_with_line_id_and_reason_and_stops_no_other(line: str, reason: str, id_: int | None) -> None:
-    told = Told(text(row(1), line, row(2)))
-    assert told.ids == [1, 2]
-    [batch] = told.batches
+def test_a_bad_row_is_reported_with_line_id_and_reason_and_stops_no_other(
+    line: str, reason: str, id_: int | None
+) -> None:
+    result = ReadFile(text(row(1), line, row(2)))
+    assert result.ids == [1, 2]
+    [batch] = result.batches
     assert batch.rejected.rows() == [(3, guid(id_) if id_ else None, reason)]
 
 
 def test_a_time_may_lie_a_day_ahead_and_reach_back_to_2000() -> None:
-    told = Told(text(row(1, time="2026-11-25T10:00:00Z"), row(2, time="2000-01-01T00:00:00Z")))
-    assert told.ids == [1, 2]
+    result = ReadFile(text(row(1, time="2026-11-25T10:00:00Z"), row(2, time="2000-01-01T00:00:00Z")))
+    assert result.ids == [1, 2]
 
 
 def test_bad_rows_of_both_kinds_stand_in_the_order_of_the_file() -> None:
-    told = Told(text("x", row(1, "x"), "y", row(2, "y")))
-    assert [batch.rejected["line"].to_list() for batch in told.batches] == [[2, 3, 4, 5]]
+    result = ReadFile(text("x", row(1, "x"), "y", row(2, "y")))
+    assert [batch.rejected["line"].to_list() for batch in result.batches] == [[2, 3, 4, 5]]
 
 
 def test_a_last_line_that_does_not_end_is_bad_for_it_may_be_cut() -> None:
-    told = Told(text(row(1)) + row(2).encode())
-    assert (told.ids, told.bad) == ([1], {3: "the last line does not end: the file may be cut off"})
-    assert told.batches[-1].rejected["id"].to_list() == [guid(2)]
+    result = ReadFile(text(row(1)) + row(2).encode())
+    assert (result.ids, result.bad) == ([1], {3: "the last line does not end: the file may be cut off"})
+    assert result.batches[-1].rejected["id"].to_list() == [guid(2)]
 
 
 @pytest.mark.parametrize("end", [f'"{TIME}', f'"{TIME}\n', f'"{TIME}"x\n'])
 def test_a_quote_that_does_not_close_makes_one_bad_row(end: str) -> None:
-    told = Told(text(row(1)) + f"{guid(2)},1,{end}".encode())
-    assert (told.ids, list(told.bad)) == ([1], [3])
+    result = ReadFile(text(row(1)) + f"{guid(2)},1,{end}".encode())
+    assert (result.ids, list(result.bad)) == ([1], [3])
 
 
 OPEN = "a quote does not close as it should: is the string delimiter of the Extract file activity set?"
@@ -129,29 +131,29 @@ OPEN = "a quote does not close as it should: is the string delimiter of the Extr
 @pytest.mark.parametrize("name", ['"Ada', '"Ada" Byron', '"Ada ""B', '"'])
 def test_an_open_quote_takes_no_row_along(name: str, batch_rows: int) -> None:
     others = [f"{row(number)},Bob" for number in range(3, 3000)]
-    told = Told(text(f"{row(1)},Eve", f"{row(2)},{name}", *others, header=QUOTED), batch_rows=batch_rows)
-    assert told.ids == [1, *range(3, 3000)]
-    assert told.bad == {3: OPEN}
+    result = ReadFile(text(f"{row(1)},Eve", f"{row(2)},{name}", *others, header=QUOTED), batch_rows=batch_rows)
+    assert result.ids == [1, *range(3, 3000)]
+    assert result.bad == {3: OPEN}
 
 
-def test_two_open_quotes_that_make_one_row_of_many_are_told_and_nothing_between_them_is_believed() -> None:
-    told = Told(text(f'{row(1)},"Ada', f"{row(2)},Bob", f'{row(3)},Eve"', f"{row(4)},Joe", header=QUOTED))
-    assert told.ids == [4]
-    assert told.bad == {2: f"a quoted field takes in 2 more lines, which look like rows; {OPEN}"}
+def test_two_open_quotes_that_join_rows_are_reported_and_no_row_between_them_is_read() -> None:
+    result = ReadFile(text(f'{row(1)},"Ada', f"{row(2)},Bob", f'{row(3)},Eve"', f"{row(4)},Joe", header=QUOTED))
+    assert result.ids == [4]
+    assert result.bad == {2: f"a quoted field takes in 2 more lines, which look like rows; {OPEN}"}
 
 
-def test_rows_that_somebody_wrote_into_a_text_are_not_read_as_rows() -> None:
-    told = Told(text(f'{row(1)},"Ada\n{row(9)},x\n"', f"{row(2)},Bob", header=QUOTED))
-    assert 9 not in told.ids
+def test_rows_inside_a_quoted_text_are_not_read_as_rows() -> None:
+    result = ReadFile(text(f'{row(1)},"Ada\n{row(9)},x\n"', f"{row(2)},Bob", header=QUOTED))
+    assert 9 not in result.ids
 
 
 def test_two_open_quotes_in_different_columns_spoil_only_their_rows() -> None:
-    told = Told(
+    result = ReadFile(
         text(f'{row(1)},"Ada,x', f"{row(2)},Bob,x", f'{row(3)},Eve,"x', f"{row(4)},Joe,x", header=f"{QUOTED},x")
     )
-    assert (told.ids, list(told.bad)) == ([2, 4], [2, 4])
+    assert (result.ids, list(result.bad)) == ([2, 4], [2, 4])
 
 
 def test_an_open_quote_that_closes_in_another_column_spoils_only_its_row() -> None:
-    told = Told(text(f'{row(1)},"Ada,x', f"{row(2)},Bob,x", f'{row(3)},Eve,5"', header=f"{QUOTED},x"))
-    assert (told.ids, told.bad) == ([2, 3], {2: "4 fields instead of 5"})
+    result = ReadFile(text(f'{row(1)},"Ada,x', f"{row(2)},Bob,x", f'{row(3)},Eve,5"', header=f"{QUOTED},x"))
+    assert (result.ids, result.bad) == ([2, 3], {2: "4 fields instead of 5"})

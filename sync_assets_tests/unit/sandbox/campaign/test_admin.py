@@ -24,8 +24,8 @@ async def admin(campaign: Campaign, tmp_path: Path) -> AsyncIterator[httpx.Async
         yield client
 
 
-async def export(admin: httpx.AsyncClient, **told: Any) -> str | None:
-    answer = await admin.post("/campaign/export", json=told)
+async def export(admin: httpx.AsyncClient, **expected: Any) -> str | None:
+    answer = await admin.post("/campaign/export", json=expected)
     assert answer.status_code == 200, answer.text
     return answer.json()["file"]
 

@@ -12,7 +12,7 @@ from sync_assets_tests.unit.sandbox.campaign.conftest import BASE, sign_in
 PROFILES = "/profileAndServicesExt/profile"
 
 
-async def test_only_what_reaches_the_engine_is_an_engine_call(campaign: Campaign) -> None:
+async def test_only_requests_that_reach_the_engine_are_engine_calls(campaign: Campaign) -> None:
     journal = Journal()
     faults = campaign.faults or Faults()
     observed = Observed(app(campaign), "campaign", journal, faults, refuse=refuse, answered_kinds=KINDS)

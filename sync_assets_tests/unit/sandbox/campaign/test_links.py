@@ -62,8 +62,8 @@ async def test_a_child_is_hidden_until_its_parent_arrives(http: httpx.AsyncClien
             assert (await http.request(method, url, json={})).status_code == 404
     assert (await http.get(f"{EXT}/cusOrder")).json()["content"] == []
     assert (await http.get(f"{EXT}/cusOrder/_count")).json() == {"count": 0}
-    found = await http.get(f"{EXT}/cusOrder/byCusOrderId?cusOrderId_parameter=o1")
-    assert found.json()["content"] == []
+    result = await http.get(f"{EXT}/cusOrder/byCusOrderId?cusOrderId_parameter=o1")
+    assert result.json()["content"] == []
     again = await http.post(f"{EXT}/cusOrder", json={"cusOrderId": "o1"})
     assert again.status_code == 500, "but it holds its key"
     assert "already exists" in again.text

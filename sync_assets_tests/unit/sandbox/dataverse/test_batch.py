@@ -20,7 +20,7 @@ def send(api: WebApi, *parts: str) -> Reply:
     return api.call("POST", "$batch", body.encode(), "", {"content-type": 'multipart/mixed; boundary="batch_1"'})
 
 
-def test_the_first_error_ends_the_batch_and_what_was_done_stays(api: WebApi) -> None:
+def test_the_first_error_ends_the_batch_and_keeps_the_parts_before(api: WebApi) -> None:
     reply = send(
         api,
         part("POST", f"{PATH}/contacts", {"firstname": "first"}),

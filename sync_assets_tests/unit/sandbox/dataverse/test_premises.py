@@ -20,7 +20,7 @@ def ids_of(items: list[dict[str, Any]]) -> list[str]:
 
 @pytest.mark.parametrize("select", ["firstname", "contactid", "contactid,modifiedon"])
 @pytest.mark.parametrize("taken", ["start", "end"])
-def test_what_happens_to_rows_already_read_during_a_first_read(api: WebApi, taken: Taken, select: str) -> None:
+def test_changes_of_rows_already_read_during_a_first_read(api: WebApi, taken: Taken, select: str) -> None:
     api.org.switches.delta_link_taken = taken
     first, second, *_ = sorted(api.new(firstname="old") for _ in range(4))
     page = api.get(f"contacts?$select={select}", f"{TRACK},odata.maxpagesize=2").json
@@ -37,7 +37,7 @@ def test_what_happens_to_rows_already_read_during_a_first_read(api: WebApi, take
 
 
 @pytest.mark.parametrize("taken", ["start", "end"])
-def test_what_happens_during_a_delta_of_several_pages(api: WebApi, taken: Taken) -> None:
+def test_changes_during_a_delta_of_several_pages(api: WebApi, taken: Taken) -> None:
     api.org.switches.delta_link_taken = taken
     delta = api.get("contacts?$select=firstname", TRACK).json["@odata.deltaLink"]
     contacts = [api.new(firstname="new") for _ in range(3)]

@@ -98,7 +98,7 @@ def test_which_rows_a_filter_keeps(people: WebApi, expression: str, names: str) 
         ("contacts?$orderby=nosuch", "Could not find a property named 'nosuch'"),
     ],
 )
-def test_bad_queries_are_told_in_dataverses_words(people: WebApi, address: str, message: str) -> None:
+def test_bad_queries_are_refused_as_dataverse_does(people: WebApi, address: str, message: str) -> None:
     reply = people.get(address)
     assert (reply.status, reply.error) == (400, "0x80060888")
     assert reply.message.startswith(message)

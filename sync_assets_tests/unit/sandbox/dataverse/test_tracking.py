@@ -40,7 +40,7 @@ def test_a_token_expires_with_the_window_which_is_a_column_of_the_organization(a
     assert api.get(delta).status == 200
 
 
-def test_a_delta_that_expires_between_its_pages_is_told(api: WebApi) -> None:
+def test_a_delta_that_expires_between_its_pages_is_reported(api: WebApi) -> None:
     delta = first_read(api)
     for _ in range(3):
         api.new()
@@ -63,7 +63,7 @@ def test_a_metadata_change_expires_the_tokens_of_its_table(api: WebApi) -> None:
 # What no public source settles
 
 
-def test_switch_a_delta_repeats_rows_and_tells_updates_of_deleted_ones(api: WebApi) -> None:
+def test_switch_a_delta_repeats_rows_and_has_updates_of_deleted_ones(api: WebApi) -> None:
     api.org.switches.delta_repeats = True
     kept, gone = api.new(firstname="a"), api.new(firstname="g")
     delta = first_read(api)

@@ -89,14 +89,14 @@ class WebApi:
 
     def pages(self, address: str, prefer: str = "") -> tuple[list[list[dict[str, Any]]], str | None]:
         """All pages from here on, and the delta link that the last one carries."""
-        found: list[list[dict[str, Any]]] = []
+        result: list[list[dict[str, Any]]] = []
         following: str | None = address
         delta: str | None = None
         while following:
             document = self.get(following, prefer).json
             assert "value" in document, document
-            found.append(document["value"])
+            result.append(document["value"])
             following = document.get("@odata.nextLink")
             delta = document.get("@odata.deltaLink")
             assert following is None or delta is None, "a delta link stands on the last page only"
-        return found, delta
+        return result, delta
