@@ -9,14 +9,13 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-import dagster as dg
 import typer
 
 from sync_assets.commands.terminal import end, invoked, say
 from sync_assets.config.environment import INSTANCE, Settings
 from sync_assets.config.files import keep_over_dagster
 from sync_assets.config.loader import load_config
-from sync_assets.defs.instance.command_line import instance_folder, prepare
+from sync_assets.defs.instance.command_line import dagster_instance, instance_folder
 from sync_assets.errors import SyncAssetsError
 from sync_assets.launching import servers
 from sync_assets.launching.code_server import CodeServerGuard
@@ -105,8 +104,10 @@ def _name_home(arguments: Sequence[str]) -> None:
     if not os.environ.get("DAGSTER_HOME"):
         Settings.from_environment(os.environ).configuration()
     folder = instance_folder()
-    if prepare(folder):
-        say(f"{folder / INSTANCE} was missing. It was written, with the settings that the sensors and runs need.")
+    missing = not (folder / INSTANCE).is_file()
+    with dagster_instance():  # creates Dagster's tables: two processes that do so at once would corrupt them
+        if missing:
+            say(f"{folder / INSTANCE} was missing. It was written, with the settings that the sensors and runs need.")
     if folder != Path.cwd():
         os.environ["DAGSTER_HOME"] = str(folder)
     keep_over_dagster(os.environ)
@@ -145,5 +146,5 @@ def run_code_server(arguments: Sequence[str]) -> None:
     settings.d365()
     settings.campaign()
     settings.alerts()
-    with dg.DagsterInstance.get() as instance:
+    with dagster_instance() as instance:
         servers.run_code_server(words, CodeServerGuard(instance).refusal, raise_taken)

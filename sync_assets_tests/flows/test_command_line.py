@@ -1,6 +1,7 @@
 """What the commands print for people and for scripts: lists of waiting records, CSV, a watched status, one plan."""
 
 import csv
+import fcntl
 import io
 import json
 import re
@@ -207,6 +208,18 @@ def test_a_server_on_a_port_that_is_taken_is_not_started(program: Program, comma
     if command in ("web", "dev"):
         assert "use_threads: true" in (instance / "dagster.yaml").read_text()
         assert [line.partition(" It ")[0] for line in before] == [f"sync-assets: {instance}/dagster.yaml was missing."]
+
+
+@pytest.mark.skipif(not Path("/proc/locks").exists(), reason="the process that waits for a lock is read from /proc")
+@pytest.mark.parametrize("command", ["web", "code-server"])
+def test_a_server_waits_while_another_command_creates_dagsters_tables(
+    program: Program, command: str, taken: str
+) -> None:
+    with (Path(program.env["DAGSTER_HOME"]) / ".sync_assets.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        process = program.start(command, "-m", "sync_assets.definitions", "--port", taken, fresh=True)
+        until(lambda: f" {process.pid} " in "".join(re.findall("-> FLOCK.*", Path("/proc/locks").read_text())))
+    assert f"Port {taken} is taken." in process.communicate(timeout=60)[1]
 
 
 @pytest.mark.slow  # a `dagster dev` of its own

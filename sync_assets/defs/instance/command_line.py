@@ -31,7 +31,7 @@ def dagster_instance() -> Iterator[dg.DagsterInstance]:
     """
     folder = instance_folder()
     try:
-        prepare(folder)
+        _prepare(folder)
         with _locked(folder):
             opened = dg.DagsterInstance.from_config(str(folder))
     except OSError as error:
@@ -80,15 +80,10 @@ def _locked(folder: Path) -> Iterator[None]:
         yield
 
 
-def prepare(folder: Path) -> bool:
-    """Create the folder and its `dagster.yaml` if missing. Written aside and renamed: another `sync` may do it too.
-
-    Return True if `dagster.yaml` was missing.
-    """
+def _prepare(folder: Path) -> None:
+    """Create the folder and its `dagster.yaml` if missing. Written aside and renamed: another `sync` may do it too."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    missing = not (folder / INSTANCE).is_file()
-    if missing:
+    if not (folder / INSTANCE).is_file():
         temporary = folder / f".{INSTANCE}.{os.getpid()}"
         temporary.write_text(PACKAGED.read_text(encoding="utf-8"), encoding="utf-8")
         temporary.replace(folder / INSTANCE)
-    return missing
