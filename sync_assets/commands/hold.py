@@ -170,7 +170,8 @@ def unproven(document: dict[str, Any]) -> str | None:
         unknown = f"Neither the ledger nor a system has a contact {document['id']}, so no deletion is proved."
         return f"{unknown} {_CHECK_ID.format(document['id'])}"
     if not document["gone"]:
-        return "\n".join([*errors, f"{document['id']} is not known to be gone from both systems."])
+        remedy = f"Delete the listed records, or correct the errors, then `sync-assets hold verify {document['id']}`."
+        return "\n".join([*errors, f"{document['id']} is not known to be gone from both systems. {remedy}"])
     return None
 
 

@@ -211,8 +211,9 @@ def test_a_campaign_that_finds_no_record_by_the_key_is_not_taken_for_empty(peopl
         assert status == 1
         assert "Campaign: gone" not in output
         assert "none of the others that it acknowledged" in output + errors
-    status, output, _ = people.program.run("hold", "verify", people.ada)
+    status, output, errors = people.program.run("hold", "verify", people.ada)
     assert f"Campaign: still there: profile {people.ada}" in output
+    assert errors.splitlines()[-1].endswith(f"then `sync-assets hold verify {people.ada}`.")
 
 
 def test_the_command_line(people: TwoPeople) -> None:
