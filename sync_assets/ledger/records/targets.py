@@ -71,7 +71,8 @@ class Targets:
         """Forget what Campaign acknowledged of a table's records, and the payloads made for the former target.
 
         A record out of scope, which nothing sends again, keeps its links and those of its children. Records that are
-        synced wait for the row that the next capture reads; all others are re-evaluated.
+        synced wait for the row that the next capture reads; all others are re-evaluated. A request without an answer
+        stays unknown until its horizon: the table may get its former target back before that.
         """
         self._dependencies.lock_linked_records(connection)
         tally = TotalsChange()
@@ -90,10 +91,12 @@ class Targets:
         connection.execute(unlinked.where(_L.parent_table == table, _L.keyed == 1, _L.acked_id.not_in(kept)))
         nothing = ("acked_hash", "acked_at", "payload", "update_payload", "row_hash", "insert_only_hash", "reason")
         waits = {"state": State.WAITING.value, "block_reason": BlockReason.REFETCH_REQUIRED.value}
-        columns = dict.fromkeys((*nothing, "not_before", "session", "unknown_until"))
+        columns = dict.fromkeys((*nothing, "not_before", "session"))
+        horizon = self._session.now() + self._session.horizon
+        unknown = sa.case((_R.session.is_not(None), horizon), else_=_R.unknown_until)
         changes = {name: sa.case((_IN_STEP, value), else_=_R[name]) for name, value in waits.items()}
         zero = dict.fromkeys(("outcome_unknown", "resend", "attempts"), 0)
-        connection.execute(sa.update(schema.record).where(ours, _SENT).values({**columns, **changes, **zero}))
+        connection.execute(sa.update(schema.record).where(ours, _SENT).values({**columns, **changes, **zero, "unknown_until": unknown}))
         pending = sa.select(_L.seq).join(schema.record, _R.seq == _L.seq)
         children_pending = pending.where(_L.parent_table == table, schema.PENDING).distinct()
         also = connection.execute(children_pending).scalars().all()
