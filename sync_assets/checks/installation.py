@@ -126,6 +126,7 @@ def sensor_threads(instance: Path) -> Finding:
 def ledger(runtime: Runtime) -> list[Finding]:
     """Return the findings on the ledger; the first one fails if it cannot be used."""
     try:
+        runtime.check_not_older()
         records = sum(counts.records for counts in runtime.ledger.reports.counts().values())
     except SyncAssetsError as error:
         return fail("ledger", error)

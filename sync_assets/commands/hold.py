@@ -136,9 +136,10 @@ def verify(runtime: Runtime, id_text: str) -> dict[str, Any]:
 
     `known` is False if neither the ledger nor a system has any trace of the contact: then nothing is proved. `gone` is
     True if the contact is known, neither system has any of the records, none is in flight, and no request without an
-    answer can take effect any more: that is so from `certain_at` on.
+    answer can take effect any more: that is so from `certain_at` on. Raises OlderLedger: its lost requests are unknown.
     """
     id_ = record_id(id_text, NEEDS)
+    runtime.check_not_older()
     trace = interruptible.run(whereabouts(runtime, id_))
     leased = [record.leased_until for record in trace.in_flight if record.leased_until]
     return {

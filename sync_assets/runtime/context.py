@@ -133,8 +133,8 @@ class Runtime:
         try:
             if not self.any_ledger:
                 self.check_addresses(opened)
-                if not self.settings.of_sandbox:
-                    self._number = known_ledgers.LedgerNumber(opened, config.absolute())
+            if not self.settings.of_sandbox:
+                self._number = known_ledgers.LedgerNumber(opened, config.absolute())
             if not checked:
                 known_ledgers.check_and_remember(opened, config, urls, expected, remember=not self.any_ledger)
         except BaseException:

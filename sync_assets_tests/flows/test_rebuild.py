@@ -183,11 +183,11 @@ def test_a_ledger_that_was_set_back_sends_nothing_until_it_is_rebuilt(program: P
     admin.delete("contact", [first])
     set_back(program, tmp_path / "copy.db")
     before = admin.engine_calls()
-    for _ in range(2):
-        status, output, errors = program.run("sync")
-        assert (status, output) == (1, "")
-        assert "is an older copy" in errors
-        assert "`sync-assets rebuild`" in errors
+    for command in (["sync"], ["sync"], ["hold", "verify", first], ["doctor"]):
+        status, output, errors = program.run(*command)
+        assert (status, command == ["doctor"] or not output) == (1, True)
+        assert "is an older copy" in output + errors
+        assert "`sync-assets rebuild`" in output + errors
     assert admin.engine_calls() == before
     program.guardrails["horizon_minutes"] = 15
     status, _, errors = program.run("rebuild")

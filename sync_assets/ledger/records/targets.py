@@ -96,7 +96,9 @@ class Targets:
         unknown = sa.case((_R.session.is_not(None), horizon), else_=_R.unknown_until)
         changes = {name: sa.case((_IN_STEP, value), else_=_R[name]) for name, value in waits.items()}
         zero = dict.fromkeys(("outcome_unknown", "resend", "attempts"), 0)
-        connection.execute(sa.update(schema.record).where(ours, _SENT).values({**columns, **changes, **zero, "unknown_until": unknown}))
+        connection.execute(
+            sa.update(schema.record).where(ours, _SENT).values({**columns, **changes, **zero, "unknown_until": unknown})
+        )
         pending = sa.select(_L.seq).join(schema.record, _R.seq == _L.seq)
         children_pending = pending.where(_L.parent_table == table, schema.PENDING).distinct()
         also = connection.execute(children_pending).scalars().all()
