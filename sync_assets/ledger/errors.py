@@ -70,7 +70,7 @@ class TooManyDeletes(LedgerError):
             for name in [table, *orphans.deleted]
         )
         super().__init__(
-            f"Dynamics 365 reports {counted(deletes, 'record')} of {table} as gone{with_them(orphans)}; "
+            f"Campaign would lose {counted(deletes, 'record')} of {table}{with_them(orphans)}; "
             f"max_delete_share allows {parts}.",
             f"They are held back. If that is right, `sync-assets approve-deletes {table}`, else look at Dynamics 365.",
         )

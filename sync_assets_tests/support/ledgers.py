@@ -151,9 +151,10 @@ def capture(
     table: str = "contact",
     complete: bool = False,
     page: pl.DataFrame | LedgerPage | None = None,
+    carry_out: bool = True,
     **rest: Any,
 ) -> PageResult:
-    """Store a page with the feed's present version, and carry out its deletions.
+    """Store a page with the feed's present version, and carry out its deletions, unless `carry_out` is False.
 
     Args:
         ledger: The ledger.
@@ -175,7 +176,8 @@ def capture(
     deleted_ids = [guid(name) for name in deleted]
     rows_ = frame(rows) if page is None else page
     result = save_page(ledger, table, rows_, deleted_ids, position, feed and feed.version, **rest)
-    ledger.deletions.carry_out_deletes(table)
+    if carry_out:
+        ledger.deletions.carry_out_deletes(table)
     return result
 
 

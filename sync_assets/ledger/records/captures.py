@@ -14,7 +14,7 @@ from sqlalchemy.engine import Connection
 from sync_assets.config.values import CONTACT
 from sync_assets.ledger.errors import RowsMoved
 from sync_assets.ledger.model import ANY_ATTRIBUTE, LinkSpec, Loss, PageResult, Position, State
-from sync_assets.ledger.records.deletions import MOVE, Deletions
+from sync_assets.ledger.records.deletions import MOVE, NOT_COLLECTED, Deletions
 from sync_assets.ledger.records.dependency_status import DependencyStatus
 from sync_assets.ledger.records.feeds import Feeds, ReadMode
 from sync_assets.ledger.repositories.opt_out_rows import OptOutRows
@@ -44,7 +44,7 @@ _CHANGE_LINK = """
     WHERE seq = ? AND attribute = ?
 """
 _VERSIONS = "SELECT id, row_version FROM sync_record WHERE table_name = ? AND id"
-_EXISTING = "AND desired_hash IS NOT NULL AND seq NOT IN (SELECT seq FROM sync_collected WHERE table_name = ?)"
+_EXISTING = f"AND desired_hash IS NOT NULL AND {NOT_COLLECTED}"
 
 
 class Captures:
@@ -379,8 +379,12 @@ class Captures:
         acked = [record for record in records if record.acked_hash is not None and not record.orphaned]
         kept = [seqs.pop(record.id) for record in acked if once and not record.resend]
         parents = {seqs[id_]: ids for id_, ids in page.parents(seqs)}
+        if everything:
+            self._deletions.discard_collected_orphans(connection, [*parents])
         self._dependencies.put_links(connection, page.links, parents, in_doubt, kept)
-        self._dependencies.reevaluate(connection, records, (), tally, also=former_neighbours)
+        self._dependencies.reevaluate(
+            connection, records, (), tally, also=former_neighbours, collect_orphans=everything
+        )
 
     def _apply_link_configuration(
         self, connection: Connection, table: str, links: Sequence[LinkSpec], tally: TotalsChange
@@ -392,6 +396,5 @@ class Captures:
             other = others.scalars().all()
             changes = [(link.parent_table, *values, seq, link.attribute) for seq in other]
             self._session.bulk.for_each(connection, _CHANGE_LINK, changes)
-            self._dependencies.reevaluate(
-                connection, self._session.bulk.states_of(connection, sorted(other)), (), tally
-            )
+            states = self._session.bulk.states_of(connection, sorted(other))
+            self._dependencies.reevaluate(connection, states, (), tally, collect_orphans=True)

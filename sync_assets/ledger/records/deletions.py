@@ -40,6 +40,7 @@ _R = schema.record.c
 _L = schema.link.c
 # An orphan that is deleted in Campaign counted when its parent was deleted.
 _UNCOUNTED = _R.orphaned != Orphaned.DELETED.value
+_IS_DELETED = sa.and_(_C.out_of_scope == 0, sa.or_(_C.orphan == 0, _R.orphaned == Orphaned.KEPT.value))
 _NEVER_SENT = sa.and_(_R.acked_hash.is_(None), _R.outcome_unknown == 0)
 MOVED = ", ".join(f"{name} = ?" for name in transitions.DesiredUpdate._fields[:-1])
 MOVE = f"UPDATE sync_record SET {MOVED}, reason = NULL, attempts = 0, not_before = NULL WHERE seq = ?"  # noqa: S608
@@ -50,17 +51,21 @@ _PUT_OUT_OF_SCOPE = """
         reason = CASE WHEN ? THEN NULL ELSE reason END, attempts = CASE WHEN ? THEN 0 ELSE attempts END
     WHERE seq = ?
 """  # a record that is rejected now has a validation error: RecordState.refused_by_campaign
+_NO_LONGER_KEPT = "UPDATE sync_link SET keep_orphans = 0"
 _LOST = "UPDATE sync_link SET parent_loss = ? WHERE parent_table = ? AND parent_id"
 _IN_CAMPAIGN = "SELECT seq, table_name FROM sync_record"
 _COUNTS = "AND (acked_hash IS NOT NULL OR outcome_unknown > 0) AND state <> 4 ORDER BY table_name"
-_DELETE_COLLECTED = "DELETE FROM sync_collected WHERE seq IN (SELECT seq FROM sync_record WHERE table_name = ? AND id"
+NOT_COLLECTED = "seq NOT IN (SELECT seq FROM sync_collected WHERE table_name = ? AND orphan = 0)"
+_DELETE_COLLECTED = (
+    "DELETE FROM sync_collected WHERE orphan = 0 AND seq IN (SELECT seq FROM sync_record WHERE table_name = ? AND id"
+)
 _INSERT_SEEN = "INSERT INTO sync_seen (seq, table_name) SELECT seq, table_name FROM sync_record"
 _MISSING = """
     INSERT INTO sync_collected (seq, table_name, out_of_scope)
     SELECT r.seq, r.table_name, ? FROM sync_record r
     WHERE {table} = ? AND r.seq <= ? AND r.desired_hash IS NOT NULL AND r.out_of_scope <= ?
         AND NOT EXISTS (SELECT 1 FROM sync_seen s WHERE s.seq = r.seq)
-    ON CONFLICT (seq) DO NOTHING
+    ON CONFLICT (seq) DO UPDATE SET orphan = 0, out_of_scope = excluded.out_of_scope WHERE sync_collected.orphan = 1
 """
 # In an organization that was restored from a backup such a row may be created again with a lower version.
 _NO_VERSION = """
@@ -117,8 +122,10 @@ class Deletions:
         with self._session.database.read() as connection:
             if not self.has_collected(connection, table) or not self._dependencies.has_links(connection):
                 return NO_ORPHANS
-            collected = sa.select(_C.seq).where(_C.table_name == table, _C.out_of_scope == 0).order_by(_C.seq)
-            seqs = list(connection.execute(collected).scalars())
+            collected = (
+                sa.select(_C.seq).join(schema.record, _R.seq == _C.seq).where(_C.table_name == table, _IS_DELETED)
+            )
+            seqs = list(connection.execute(collected.order_by(_C.seq)).scalars())
             for start in range(0, len(seqs), BATCH):
                 self._find_orphans_of(connection, seqs[start : start + BATCH], becomes)
             seqs = sorted(becomes.keys() - set(seqs))
@@ -169,7 +176,7 @@ class Deletions:
         deletes = (
             sa.select(sa.func.count(), sa.func.count().filter(_UNCOUNTED))
             .join(schema.record, _R.seq == _C.seq)
-            .where(_C.table_name == table, _C.out_of_scope == 0)
+            .where(_C.table_name == table, _IS_DELETED)
         )
         collected, uncounted = connection.execute(deletes).one()
         numbers = {**orphans.deleted, table: uncounted}
@@ -225,14 +232,23 @@ class Deletions:
     def _carry_out(self, connection: Connection, table: str, *only: sa.ColumnElement[bool]) -> bool:
         """Carry out one batch of collected deletions that meet the conditions `only`; False if none is left."""
         self._dependencies.lock_linked_records(connection)
-        batch = sa.select(_C.seq, _C.out_of_scope).where(_C.table_name == table, *only).order_by(_C.seq).limit(BATCH)
+        batch = (
+            sa.select(_C.seq, _C.out_of_scope, _C.orphan)
+            .where(_C.table_name == table, *only)
+            .order_by(_C.seq)
+            .limit(BATCH)
+        )
         if only:
             batch = batch.join(schema.record, _R.seq == _C.seq)
         rows = connection.execute(batch).all()
-        seqs = {out_of_scope: [row.seq for row in rows if row.out_of_scope == out_of_scope] for out_of_scope in (0, 1)}
+        orphans = [row.seq for row in rows if row.orphan]
+        gone = [row for row in rows if not row.orphan]
+        seqs = {out_of_scope: [row.seq for row in gone if row.out_of_scope == out_of_scope] for out_of_scope in (0, 1)}
         tally = TotalsChange()
         self.mark_deleted_or_out_of_scope(connection, seqs[0], tally, out_of_scope=False)
         self.mark_deleted_or_out_of_scope(connection, seqs[1], tally, out_of_scope=True)
+        self._session.bulk.for_seqs(connection, _NO_LONGER_KEPT, orphans, also="AND keep_orphans = 2")
+        self._dependencies.reevaluate(connection, self._session.bulk.states_of(connection, orphans), (), tally)
         self._session.bulk.for_seqs(connection, "DELETE FROM sync_collected", [row.seq for row in rows])
         self._session.count(connection, tally)
         return bool(rows)
@@ -315,11 +331,12 @@ class Deletions:
     def collect(self, connection: Connection, table: str, seqs: Sequence[int]) -> int:
         """Collect the deletes of records whose rows were not deleted so far; return how many are new."""
         select_seq = "SELECT seq FROM sync_record"
-        open_ = "AND desired_hash IS NOT NULL AND seq NOT IN (SELECT seq FROM sync_collected WHERE table_name = ?)"
+        open_ = f"AND desired_hash IS NOT NULL AND {NOT_COLLECTED}"
         collected = [row[0] for row in self._session.bulk.for_seqs(connection, select_seq, seqs, table, also=open_)]
         if collected:
-            noted = [{"seq": seq, "table_name": table, "out_of_scope": 0} for seq in collected]
-            connection.execute(sa.insert(schema.collected), noted)
+            noted = [{"seq": seq, "table_name": table, "out_of_scope": 0, "orphan": 0} for seq in collected]
+            new = self._session.upsert(schema.collected)
+            connection.execute(new.on_conflict_do_update(index_elements=["seq"], set_={"orphan": 0}), noted)
         return len(collected)
 
     def has_collected(self, connection: Connection, table: str) -> bool:
@@ -328,6 +345,11 @@ class Deletions:
     def discard_collected_deletes(self, connection: Connection, table: str, ids: Sequence[str]) -> None:
         """Remove these rows from the collected deletions: a later page returned them."""
         self._session.bulk.for_record_ids(connection, _DELETE_COLLECTED, ids, table, also=")")
+
+    def discard_collected_orphans(self, connection: Connection, seqs: Sequence[int]) -> None:
+        """Remove these records from the collected orphans: a full read decides about them anew."""
+        self._session.bulk.for_seqs(connection, "DELETE FROM sync_collected", seqs, also="AND orphan = 1")
+        self._session.bulk.for_seqs(connection, _NO_LONGER_KEPT, seqs, also="AND keep_orphans = 2")
 
     def note_seen(self, connection: Connection, table: str, seqs: Sequence[int], ids: Sequence[str]) -> None:
         """Store that the full read under way has returned these records, by seq and by id."""

@@ -24,6 +24,7 @@ from sync_assets.ledger.rules.dependencies import (
     FormerParent,
     Key,
     Link,
+    StatusOfParents,
     is_acknowledged,
     stands,
     status_of_parents,
@@ -53,7 +54,8 @@ _PUT = """
     ON CONFLICT (seq, attribute) DO UPDATE SET
         parent_loss = CASE WHEN sync_link.parent_id = excluded.parent_id THEN sync_link.parent_loss ELSE 0 END,
         parent_table = excluded.parent_table, parent_id = excluded.parent_id, required = excluded.required,
-        keyed = excluded.keyed, keep_orphans = excluded.keep_orphans
+        keyed = excluded.keyed,
+        keep_orphans = CASE WHEN sync_link.keep_orphans = 2 THEN 2 ELSE excluded.keep_orphans END
 """
 _ACKNOWLEDGE = """
     UPDATE sync_link SET acked_id = n.id, acked_incarnation = CASE WHEN n.id IS NOT NULL THEN CAST(? AS integer) END
@@ -88,6 +90,10 @@ _LINKED_PARENTS = (
     _of_parents("SELECT l.parent_id", _CHILD, _WAITED_FOR)[2],
 )
 _ADD_POSSIBLE = "INSERT INTO sync_possible_link VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING"
+_KEEP_UNTIL_GUARDED = "UPDATE sync_link SET keep_orphans = 2"
+_COLLECT = (
+    "INSERT INTO sync_collected (seq, table_name, out_of_scope, orphan) SELECT seq, table_name, 0, 1 FROM sync_record"
+)
 _AS_IN_CAMPAIGN = "UPDATE sync_link SET parent_id = acked_id"
 _DIFFERS = "AND coalesce(parent_id, '') <> coalesce(acked_id, '')"
 
@@ -195,6 +201,8 @@ class DependencyStatus:
         removed: Iterable[RecordState],
         tally: TotalsChange,
         also: Iterable[int] = (),
+        *,
+        collect_orphans: bool = False,
     ) -> None:
         """Re-evaluate changed records and, along the links, every record whose state depends on them.
 
@@ -204,13 +212,15 @@ class DependencyStatus:
             removed: records that it purged; their links are deleted here.
             tally: receives the changes of the totals.
             also: seqs of further records whose dependencies changed.
+            collect_orphans: True if no deletion that the guard let pass is the cause. Orphans that would be deleted by
+                it are collected like deleted rows, and kept until then (`carry_out_deletes`).
         """
         removed = list(removed)
         changed = [*changed, *removed]
         seqs = self.neighbours(connection, changed) | {record.seq for record in changed} | set(also)
         self._delete_links(connection, removed)
         while seqs:
-            moved, forgotten = self._reevaluate_once(connection, sorted(seqs), tally)
+            moved, forgotten = self._reevaluate_once(connection, sorted(seqs), tally, collect_orphans=collect_orphans)
             seqs = self.neighbours(connection, [*moved, *forgotten])
             self._session.bulk.for_seqs(connection, "DELETE FROM sync_record", [record.seq for record in forgotten])
             self._delete_links(connection, forgotten)
@@ -267,7 +277,7 @@ class DependencyStatus:
         return [RecordState(*row) for row in self._session.bulk.for_seqs(connection, SELECT_STATE, seqs)]
 
     def _reevaluate_once(
-        self, connection: Connection, seqs: Sequence[int], tally: TotalsChange
+        self, connection: Connection, seqs: Sequence[int], tally: TotalsChange, *, collect_orphans: bool
     ) -> tuple[list[RecordState], list[RecordState]]:
         """Re-evaluate these records once, without following the links.
 
@@ -284,6 +294,8 @@ class DependencyStatus:
         statuses = {
             record.seq: status_of_parents(record, links[record.seq], parents, complete_tables) for record in records
         }
+        if collect_orphans:
+            self._collect_orphans(connection, records, statuses)
         leaving = [
             record
             for record in records
@@ -315,6 +327,21 @@ class DependencyStatus:
         done = {record.seq for record in (*moved, *forgotten)}
         changed = [*moved, *(record for record in records if _key(record) in new_owner and record.seq not in done)]
         return changed, forgotten
+
+    def _collect_orphans(
+        self, connection: Connection, records: Sequence[RecordState], statuses: dict[int, StatusOfParents]
+    ) -> None:
+        """Collect those of the records that Campaign holds and that became orphans to be deleted, and keep them."""
+        new = [
+            record.seq
+            for record in records
+            if statuses[record.seq].orphaned == Orphaned.DELETED
+            and not record.must_not_exist_in_campaign
+            and record.may_exist_in_campaign
+        ]
+        self._session.bulk.for_seqs(connection, _KEEP_UNTIL_GUARDED, new, also="AND required = 1 AND keep_orphans = 0")
+        self._session.bulk.for_seqs(connection, _COLLECT, new, also="ON CONFLICT (seq) DO NOTHING")
+        statuses |= {seq: statuses[seq]._replace(orphaned=Orphaned.KEPT) for seq in new}
 
     def links_and_parents(
         self, connection: Connection, seqs: Sequence[int], *, lock: bool = True

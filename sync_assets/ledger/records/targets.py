@@ -102,7 +102,8 @@ class Targets:
         pending = sa.select(_L.seq).join(schema.record, _R.seq == _L.seq)
         children_pending = pending.where(_L.parent_table == table, schema.PENDING).distinct()
         also = connection.execute(children_pending).scalars().all()
-        self._dependencies.reevaluate(connection, self._session.bulk.states_of(connection, changed), (), tally, also)
+        states = self._session.bulk.states_of(connection, changed)
+        self._dependencies.reevaluate(connection, states, (), tally, also, collect_orphans=True)
         self._session.count(connection, tally)
 
 

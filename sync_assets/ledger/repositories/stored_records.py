@@ -106,7 +106,9 @@ class StoredRecords(Repository):
             return None if row is None else self._record(connection, row)
 
     def _record(self, connection: Connection, row: Any) -> StoredRecord:
-        collected = sa.select(schema.collected.c.seq).where(schema.collected.c.seq == row.seq)
+        collected = sa.select(schema.collected.c.seq).where(
+            schema.collected.c.seq == row.seq, schema.collected.c.orphan == 0
+        )
         persons = sa.select(_H.hold_id).distinct().where(_H.table_name == row.table_name, _H.id == row.id)
         children, child_states = self._children(connection, row.table_name, row.id)
         unwanted = row.desired_hash is None or row.orphaned == Orphaned.DELETED  # as in claims.claimed

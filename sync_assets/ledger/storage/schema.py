@@ -163,7 +163,8 @@ link = sa.Table(
     sa.Column("required", sa.SmallInteger, nullable=False),  # 1: no child without its parent (cardinality one)
     # 1: sent as a link (style auto, key or pkey); 0: a plain attribute (style join).
     sa.Column("keyed", sa.SmallInteger, nullable=False),
-    # 1: Campaign keeps a child whose required parent is gone for good; 0: the child is deleted.
+    # 1: Campaign keeps a child whose required parent is gone for good; 0: the child is deleted; 2: it is kept until
+    # the guard against mass deletions has counted its deletion.
     sa.Column("keep_orphans", sa.SmallInteger, nullable=False, server_default="0"),
     sa.Column("acked_id", NAME),  # of the parent that Campaign's record was acknowledged to be linked to; NULL: none
     sa.Column("acked_incarnation", sa.Integer),  # of that parent; NULL: not known, Campaign may have removed the link
@@ -197,6 +198,8 @@ collected = sa.Table(
     sa.Column("seq", SEQUENCE, primary_key=True, autoincrement=False),
     sa.Column("table_name", NAME, nullable=False),
     sa.Column("out_of_scope", sa.SmallInteger, nullable=False),  # 1: Campaign keeps the record as it is
+    # 1: the row exists, but other settings of its link make it an orphan that is to be deleted.
+    sa.Column("orphan", sa.SmallInteger, nullable=False, server_default="0"),
 )
 sa.Index("sync_collected_table", collected.c.table_name)
 

@@ -1,5 +1,6 @@
 """Rows that are gone: collected while a read goes on, carried out at its end, guarded as a whole."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -23,7 +24,7 @@ from sync_assets_tests.support.ledgers import (
     save_page,
     stored,
 )
-from sync_assets_tests.unit.ledger.linking import NEEDED, OPTIONAL
+from sync_assets_tests.unit.ledger.linking import KEPT, NEEDED, OPTIONAL
 
 
 def page(ledger: Ledger, names: Sequence[str] = (), deleted: Sequence[str] = (), **rest: Any) -> None:
@@ -252,6 +253,64 @@ def test_orphans_that_campaign_keeps_are_reported_and_stop_no_deletion(ledger: L
     assert push(ledger, table="line") == []
     assert ledger.reports.counts()["order"].orphaned == ledger.reports.counts()["line"].orphaned == 10
     assert all(orphan.kept for orphan in ledger.blocked.orphans("order"))
+
+
+@pytest.mark.parametrize("before", [KEPT, OPTIONAL, None], ids=["kept", "optional", "no link"])
+@pytest.mark.parametrize("then", ["approve", "back", "changed", "deleted", "parent"])
+def test_the_guard_counts_orphans_that_a_change_of_their_link_deletes(
+    ledger: Ledger, before: LinkSpec | None, then: str
+) -> None:
+    """Orders without a contact, in Campaign since no link needed one or orphans were kept."""
+    names = [f"order{n}" for n in range(120)]
+
+    def read(link: LinkSpec | None, value: str = "a", contact: str | None = None, *, again: bool = True) -> None:
+        feed = ledger.feeds.feed("order")
+        if again and feed:
+            ledger.feeds.reset_feed("order", feed.version)
+        orders = linked([row(name, value) for name in names], cusContact=[contact] * 120)
+        capture(ledger, page=orders, table="order", links=[link] if link else [], complete=True, carry_out=False)
+
+    def carry_out() -> int:
+        return ledger.deletions.carry_out_deletes("order", max_share=0.05)
+
+    capture(ledger, row("anna"), complete=True)
+    push(ledger)
+    read(before, contact="anna")
+    push(ledger, table="order")
+    if before == KEPT:
+        capture(ledger, deleted=["anna"])
+        push(ledger)
+    read(before)
+    push(ledger, table="order")
+    read(NEEDED)
+    with pytest.raises(TooManyDeletes, match="120 records of order"):
+        carry_out()
+    assert claim(ledger, table="order") == []
+    if then == "back":
+        read(before)
+        assert carry_out() == 0
+    elif then == "changed":
+        read(NEEDED, "b", again=False)
+        with pytest.raises(TooManyDeletes, match="120 records of order"):
+            carry_out()
+    elif then == "parent":
+        capture(ledger, row("bert"), complete=True)
+        push(ledger)
+        read(NEEDED, contact="bert", again=False)
+        assert carry_out() == 0
+    elif then == "deleted":
+        feed = ledger.feeds.feed("order")
+        save_page(ledger, "order", frame([]), [guid(names[0])], None, feed and feed.version)
+        with pytest.raises(TooManyDeletes, match="120 records of order"):
+            carry_out()
+    if then in ("approve", "deleted"):
+        ledger.feeds.approve_deletes("order")
+        assert carry_out() == 120
+    operations = Counter(one.operation for one in push(ledger, table="order"))
+    assert operations == Counter(
+        {"delete": 120} if then in ("approve", "deleted") else {"update": 120} if then == "parent" else {}
+    )
+    assert (ledger.stored.stored_record("order", guid(names[0])) is None) == (then == "deleted")
 
 
 # Full reads
