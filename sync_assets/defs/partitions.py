@@ -7,6 +7,7 @@ first day. Each export file has a partition; `opt_out/changes` has none.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, date, datetime
 from functools import lru_cache
 
@@ -14,10 +15,11 @@ import dagster as dg
 from sqlalchemy import exc
 
 from sync_assets.config.installation import Installation
+from sync_assets.errors import SyncAssetsError
 from sync_assets.runtime.context import Runtime
 
 TABLE_TAG = "sync/table"
-"""Tag of every run of this project: its tables, comma-separated, for display."""
+"""Tag of every run of assets of this project: their tables, comma-separated, for display."""
 INSTALLATION_TAG = "sync/installation"
 """Tag with the name of the installation, for display."""
 LEDGER_TAG = ".dagster/sync_ledger"
@@ -94,11 +96,19 @@ def is_foreign(run: dg.DagsterRun, ledger: str | None, location: str | None) -> 
     return elsewhere or (ledger is not None and run.tags.get(LEDGER_TAG, ledger) != ledger)
 
 
-def add_table_tag(context: dg.AssetExecutionContext, *tables: str) -> None:
-    """Add tables to TABLE_TAG of a run that Dagster's UI started, thus without tags; each step of it adds its own."""
-    if TABLE_TAG not in context.run.tags and (run := context.instance.get_run_by_id(context.run_id)):
-        before = run.tags[TABLE_TAG].split(", ") if TABLE_TAG in run.tags else []
-        context.instance.add_run_tags(context.run_id, {TABLE_TAG: ", ".join(dict.fromkeys([*before, *tables]))})
+def add_tags(context: dg.AssetExecutionContext, runtime: Runtime, *tables: str) -> None:
+    """Add the tags for display and of the ledger to a run that Dagster's UI started, thus without tags.
+
+    Each step of the run adds its own.
+    """
+    if TABLE_TAG in context.run.tags or not (run := context.instance.get_run_by_id(context.run_id)):
+        return
+    tags = {TABLE_TAG: ", ".join(tables), **installation_tags(runtime)}
+    for name, value in tags.items():
+        tags[name] = ", ".join(dict.fromkeys([*run.tags.get(name, value).split(", "), *value.split(", ")]))
+    with suppress(SyncAssetsError):  # the run reports it
+        tags[LEDGER_TAG] = runtime.ledger.systems.identity()
+    context.instance.add_run_tags(context.run_id, tags)
 
 
 def under_way_tag(table: str) -> str:

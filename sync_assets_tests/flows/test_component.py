@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import dagster as dg
@@ -18,6 +19,7 @@ import sync_assets
 from sync_assets.component import SyncComponent
 from sync_assets.config.files import DEFAULT_NAME
 from sync_assets.defs.partitions import INSTALLATION_TAG, LEDGER_TAG, TABLE_TAG, today
+from sync_assets.defs.tables.run_requests import record_runs
 from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.support.dagster_dev import dagster_daemon
 from sync_assets_tests.support.orchestra import QUIET
@@ -43,12 +45,23 @@ def test_stage_and_production_stand_side_by_side_and_each_sends_to_its_own_campa
         built.append(SyncComponent(name=name, environment_prefix=prefix).definitions(str(home / "config.yaml")))
     location = dg.Definitions.merge(*built)
     with dg.DagsterInstance.ephemeral() as instance:
-        for name in installations:
-            ran = location.resolve_job_def(f"{name}_sync").execute_in_process(
+        ledgers = set[str]()
+        for name in installations:  # as a user of the UI starts them: a job, and assets without one
+            selected = {dg.AssetKey([name, "d365", "contact"]), dg.AssetKey([name, "campaign", "profile"])}
+            assets = location.resolve_implicit_global_asset_job_def().get_subset(asset_selection=selected)
+            job = location.resolve_job_def("stage_sync") if name == "stage" else assets
+            ran = job.execute_in_process(
                 instance=instance, partition_key=today(), run_config=QUIET, raise_on_error=False
             )
             assert ran.success
             assert {key.path[0] for key in instance.get_asset_keys()} >= {name}
+            [record] = instance.get_run_records(limit=1)
+            tags, during = record.dagster_run.tags, datetime.fromtimestamp(record.start_time or 0, UTC)
+            assert (tags[INSTALLATION_TAG], tags[TABLE_TAG]) == (name, "contact")
+            ledgers.add(tags[LEDGER_TAG])
+            [explained] = record_runs(instance, tags[LEDGER_TAG], "contact", [during])
+            assert explained["run_id"] == ran.run_id
+        assert len(ledgers) == 2
         sensor = location.resolve_sensor_def("stage_d365_changes")
         installations["stage"].admin.change("contact", 1, jobtitle="Later")
         with dg.build_sensor_context(instance=instance, repository_def=location.get_repository_def()) as context:

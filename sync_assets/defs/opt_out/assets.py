@@ -27,7 +27,7 @@ from sync_assets.defs.asset_keys import (
     key_of,
 )
 from sync_assets.defs.opt_out.export_asset import SHOWN, export_asset, stated_numbers
-from sync_assets.defs.partitions import WORK, add_table_tag, opt_out_files
+from sync_assets.defs.partitions import WORK, add_tags, opt_out_files
 from sync_assets.defs.resources import OF_TABLES, bound, resource_names
 from sync_assets.defs.results import check_result, check_specs, metadata, selected
 from sync_assets.defs.run_errors import fail_if_stopped, reported
@@ -112,8 +112,8 @@ def _decisions(runtime: Runtime, outcome: Outcome | None) -> dg.AssetsDefinition
         required_resource_keys=resource_names(runtime, OF_TABLES),
     )
     def decisions(context: dg.AssetExecutionContext) -> Iterator[Any]:
-        add_table_tag(context, WORK)
         with bound(runtime, context.resources, OF_TABLES) as run_runtime:
+            add_tags(context, run_runtime, WORK)
             yield from _decide(context, run_runtime, outcome or Outcome())
 
     return decisions
@@ -176,8 +176,8 @@ def _writes(runtime: Runtime, outcome: Outcome | None, side: Side) -> dg.AssetsD
         required_resource_keys=resource_names(runtime, OF_TABLES),
     )
     def written(context: dg.AssetExecutionContext) -> Iterator[Any]:
-        add_table_tag(context, WORK)
         with bound(runtime, context.resources, OF_TABLES) as run_runtime:
+            add_tags(context, run_runtime, WORK)
             yield from _write(context, run_runtime, outcome or Outcome(), key, side)
 
     return written
@@ -231,8 +231,8 @@ def _changes(runtime: Runtime, outcome: Outcome | None) -> dg.AssetsDefinition:
         required_resource_keys=resource_names(runtime, OF_TABLES),
     )
     def changes(context: dg.AssetExecutionContext, config: ChangesConfig) -> Iterator[Any]:
-        add_table_tag(context, WORK)
         with bound(runtime, context.resources, OF_TABLES) as run_runtime:
+            add_tags(context, run_runtime, WORK)
             yield from _run_changes(context, run_runtime, outcome or Outcome(), poll=config.poll)
 
     return changes

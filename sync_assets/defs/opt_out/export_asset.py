@@ -19,7 +19,7 @@ import dagster as dg
 from sync_assets.checks.rules import FILE_ARRIVES, READABLE, SFTP_SPACE, VALID, Finding, Rows
 from sync_assets.config.values import CHANGED_SUFFIX
 from sync_assets.defs.asset_keys import EXPORT, key_of
-from sync_assets.defs.partitions import WORK, add_table_tag, opt_out_files
+from sync_assets.defs.partitions import WORK, add_tags, opt_out_files
 from sync_assets.defs.resources import LEDGER, SFTP, bound, resource_names
 from sync_assets.defs.results import check_result, check_specs, metadata, selected
 from sync_assets.defs.run_errors import fail_if_stopped, failing, reported
@@ -79,11 +79,11 @@ def export_asset(runtime: Runtime, outcome: Outcome | None) -> dg.AssetsDefiniti
         required_resource_keys=resource_names(runtime, USED),
     )
     def export_rows(context: dg.AssetExecutionContext) -> Iterator[Any]:
-        add_table_tag(context, WORK)
         with (
             bound(runtime, context.resources, USED) as run_runtime,
             tempfile.TemporaryDirectory(prefix="sync_assets_") as folder,
         ):
+            add_tags(context, run_runtime, WORK)
             yield from _export_file(context, run_runtime, outcome or Outcome(), staging.StagedRows(Path(folder)))
 
     return export_rows

@@ -20,7 +20,7 @@ from sync_assets.checks import known_types
 from sync_assets.checks.known_types import KnownTypes
 from sync_assets.config.models import TableConfig
 from sync_assets.defs.asset_keys import campaign_key, d365_key
-from sync_assets.defs.partitions import add_table_tag, daily
+from sync_assets.defs.partitions import add_tags, daily
 from sync_assets.defs.resources import OF_TABLES, bound, resource_names
 from sync_assets.defs.tables import asset_metadata
 from sync_assets.defs.tables.checks import check_alone, table_checks
@@ -86,11 +86,11 @@ def _group(
     )
     def sync_tables(context: dg.AssetExecutionContext, config: TableRunConfig) -> Iterator[Any]:
         keys = {*context.selected_asset_keys, *(check.asset_key for check in context.selected_asset_check_keys)}
-        add_table_tag(
-            context,
-            *(table.table for table in tables if keys & {d365_key(table, runtime), campaign_key(table, runtime)}),
-        )
+        selected_tables = [
+            table.table for table in tables if keys & {d365_key(table, runtime), campaign_key(table, runtime)}
+        ]
         with bound(runtime, context.resources, OF_TABLES) as run_runtime:
+            add_tags(context, run_runtime, *selected_tables)
             if context.selected_asset_keys:
                 yield from TableRun(context, run_runtime, tables, outcome or Outcome(), force=config.force).results()
             else:

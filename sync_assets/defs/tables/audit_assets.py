@@ -19,7 +19,7 @@ from sync_assets.checks.rules import AUDIT_CHECKS, OPT_OUTS_AGREE, Finding
 from sync_assets.config.models import TableConfig
 from sync_assets.config.values import CONTACT
 from sync_assets.defs.asset_keys import audit_key, campaign_key
-from sync_assets.defs.partitions import add_table_tag
+from sync_assets.defs.partitions import add_tags
 from sync_assets.defs.resources import OF_TABLES, bound, resource_names
 from sync_assets.defs.results import check_specs, selected
 from sync_assets.defs.run_errors import failing
@@ -47,10 +47,10 @@ def audit_asset(config: TableConfig, runtime: Runtime) -> dg.AssetsDefinition:
         required_resource_keys=resource_names(runtime, OF_TABLES),
     )
     def audit(context: dg.AssetExecutionContext) -> Iterator[Any]:
-        add_table_tag(context, config.table)
         names = {check.name for check in context.selected_asset_check_keys}
         differences, results = Drift(), list[Finding]()
         with bound(runtime, context.resources, OF_TABLES) as run_runtime, failing("comparison"):
+            add_tags(context, run_runtime, config.table)
             if context.selected_asset_keys or names & {rule.name for rule in AUDIT_CHECKS}:
                 differences = interruptible.run(drift(run_runtime, config))
                 reasons = run_runtime.ledger.reports.reject_reasons(config.table)

@@ -19,7 +19,15 @@ from sync_assets.checks.rules import SIDES, Finding
 from sync_assets.config.models import TableConfig
 from sync_assets.defs.asset_keys import side_key
 from sync_assets.defs.dagster_internals import most_runs
-from sync_assets.defs.partitions import FOLLOWS_TAG, LEDGER_TAG, is_foreign, run_tags, today, under_way_tag
+from sync_assets.defs.partitions import (
+    FOLLOWS_TAG,
+    LEDGER_TAG,
+    TABLE_TAG,
+    is_foreign,
+    run_tags,
+    today,
+    under_way_tag,
+)
 from sync_assets.defs.tables.checks import ready_results, stopping_results, table_checks
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger import Ledger
@@ -41,8 +49,8 @@ MOST_WAITING = 50
 """Most runs in the queue that are read."""
 SHOWN_RUNS = 5
 """Most runs of a record that are named."""
-SEARCHED_RUNS = 500
-"""Most runs of a table that are searched, the newest first."""
+SEARCHED_RUNS = 2000
+"""Most runs that are searched for those of a record, the newest first."""
 KILLED = "The process of this run was killed. No change is lost: the next run goes on."
 
 _UNDER_WAY = [
@@ -330,10 +338,11 @@ def record_runs(
     """
     if not moments:
         return []
-    filters = dg.RunsFilter(tags={under_way_tag(table): "yes", LEDGER_TAG: ledger}, updated_after=min(moments))
+    filters = dg.RunsFilter(tags={LEDGER_TAG: ledger}, updated_after=min(moments))
     documents: list[dict[str, Any]] = []
     for record in instance.get_run_records(filters, limit=SEARCHED_RUNS):
-        active = [at for at in moments if _is_active(record, at.timestamp())]
+        tables = record.dagster_run.tags.get(TABLE_TAG, "").split(", ")
+        active = [at for at in moments if table in tables and _is_active(record, at.timestamp())]
         if active:
             documents.append(
                 {

@@ -12,7 +12,19 @@ import dagster as dg
 import pytest
 from sqlalchemy import Connection, Engine, event, exc
 
-from sync_assets.defs.partitions import TABLE_TAG, add_partition, add_table_tag, daily, opt_out_files, past_days, today
+from sync_assets.config.files import SANDBOX_CONFIG
+from sync_assets.config.installation import Installation
+from sync_assets.defs.partitions import (
+    INSTALLATION_TAG,
+    TABLE_TAG,
+    add_partition,
+    add_tags,
+    daily,
+    opt_out_files,
+    past_days,
+    today,
+)
+from sync_assets.runtime.context import Runtime
 
 NAME = str(opt_out_files().name)
 YESTERDAY, BEFORE = (datetime.now(UTC).date() - timedelta(days=n) for n in (1, 2))
@@ -38,13 +50,24 @@ def test_days_that_are_over_are_read_again(keys: list[str], days: tuple[date, da
 
 
 @pytest.mark.parametrize(
-    ("before", "after"), [({}, "contact, account"), ({TABLE_TAG: "of the sensor"}, "of the sensor")]
+    ("before", "after"),
+    [
+        ({}, ("contact, account", "stage, production")),
+        ({TABLE_TAG: "of the sensor"}, ("of the sensor", None)),
+    ],
 )
-def test_each_step_of_a_run_without_a_tag_adds_its_tables_once(before: dict[str, str], after: str) -> None:
+def test_each_step_of_a_run_without_tags_adds_its_tables_and_its_installation_once(
+    before: dict[str, str], after: tuple[str, str | None], tmp_path: Path
+) -> None:
     def step(name: str, *tables: str) -> dg.AssetsDefinition:
+        runtime = Runtime(
+            {"SYNC_ASSETS_CONFIG": str(SANDBOX_CONFIG), "DAGSTER_HOME": str(tmp_path)},
+            installation=Installation("stage" if name == "one" else "production"),
+        )
+
         @dg.asset(name=name, deps=["one"] if name != "one" else [])
         def add(context: dg.AssetExecutionContext) -> None:
-            add_table_tag(context, *tables)
+            add_tags(context, runtime, *tables)
 
         return add
 
@@ -53,7 +76,7 @@ def test_each_step_of_a_run_without_a_tag_adds_its_tables_once(before: dict[str,
         run_id = dg.materialize(steps, instance=instance, tags=before).run_id
         run = instance.get_run_by_id(run_id)
         assert run
-        assert run.tags[TABLE_TAG] == after
+        assert (run.tags[TABLE_TAG], run.tags.get(INSTALLATION_TAG)) == after
 
 
 def test_a_partition_that_another_process_adds_at_the_same_moment_exists_once(tmp_path: Path) -> None:
