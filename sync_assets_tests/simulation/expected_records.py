@@ -93,10 +93,19 @@ class ExpectedRecords:
         if record in self.held or self.rejected_once(record):
             return "open"
         if row is not None and contract.passes(row):
+            if any(link.required and self._is_rejected(link, row) for link in contract.links):
+                return "open"  # it waits for its new parent, and stays linked to the former one until then
             return (
                 "present"  # moved, unlinked, or deleted, even if it has a validation error (how it works, link order)
             )
         return "absent" if contract.leaves(row) else "kept"
+
+    def _is_rejected(self, link: Link, row: Row) -> bool:
+        """Return True if the parent that a row names has a validation error and is not in Campaign."""
+        contract, parent = self.history.contracts[link.parent], row[f"_{link.column}_value"]
+        named = self.history.final_row((link.parent, parent)) if parent else None
+        invalid = named is not None and contract.passes(named) and contract.mapped(named).invalid
+        return bool(invalid) and not self.history.final_records(contract.table, parent)
 
     @cached_property
     def held(self) -> set[Id]:
