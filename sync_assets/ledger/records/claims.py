@@ -56,14 +56,11 @@ _EXISTS = sa.and_(
 """SQL condition: Campaign was found to hold a record of this id, and nothing of it was acknowledged since."""
 
 
-_ANSWERED = "UPDATE sync_record SET session = NULL"
-
-
 def _store(acked_hash: str = "?") -> str:
     """Return the UPDATE that stores an Acknowledgement, with its columns in order as parameters, but for the key."""
     expressions = {"acked_at": "coalesce(?, acked_at)", "acked_hash": acked_hash}
     columns = ", ".join(f"{name} = {expressions.get(name, '?')}" for name in transitions.Acknowledgement._fields[:-1])
-    return f"{_ANSWERED}, {columns}"
+    return f"UPDATE sync_record SET session = NULL, {columns}"
 
 
 _ERASED = ", payload = NULL, update_payload = NULL"
