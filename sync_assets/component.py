@@ -3,6 +3,7 @@
 # No `from __future__ import annotations`: Dagster reads the annotations of the fields at run time.
 
 import os
+import re
 from datetime import UTC, datetime
 from typing import Annotated, Literal
 
@@ -28,10 +29,11 @@ Prefix = Annotated[str, Field(pattern=r"^([A-Za-z][A-Za-z0-9_]*)?$")]
 
 
 class SyncScaffolder(dg.Scaffolder):
-    """Writes `defs.yaml`, whose installation has the name of its folder, and a first configuration beside it."""
+    """Writes `defs.yaml`, whose installation is named after its folder, and a first configuration beside it."""
 
     def scaffold(self, request: dg.ScaffoldRequest) -> None:
-        name = request.target_path.name
+        name = re.sub("[^A-Za-z0-9]", "_", request.target_path.name)
+        name = name if name[0].isalpha() else f"sync_{name}"
         scaffold_component(request, {"name": name, "environment_prefix": f"{name.upper()}_"})
         configuration = request.target_path / DEFAULT_NAME
         if not configuration.exists():
@@ -59,8 +61,8 @@ class SyncComponent(dg.Component, dg.Model, dg.Resolvable):
         Prefix, Field(description="Prefix of the names of jobs, sensors, resources, groups; and of asset keys.")
     ] = ""
     key_prefix: Annotated[str | list[str] | None, Field(description="Prefix of asset keys in place of `name`.")] = None
-    groups: dict[str, str] = Field(
-        default={}, description="Names for the groups `d365`, `campaign`, `opt_out`, `audit`, `report`."
+    groups: dict[Literal["d365", "campaign", "opt_out", "audit", "report"], str] = Field(
+        default={}, description="Other names for the groups of the documentation."
     )
     owners: list[str] = Field(default=[], description="Owners of all assets, as in `team:crm`.")
     tags: dict[str, str] = Field(default={}, description="Tags of all assets.")
@@ -98,7 +100,7 @@ class SyncComponent(dg.Component, dg.Model, dg.Resolvable):
             name=self.name,
             key_prefix=tuple(prefix.split("/") if isinstance(prefix, str) else prefix),
             variables=self.environment_prefix,
-            groups=self.groups,
+            groups={**self.groups},
             schedules={job: cron or "" for job, cron in self.schedules.items()},
             translate=self._translated,
         )

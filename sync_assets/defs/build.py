@@ -81,15 +81,15 @@ def _schedules(
     installation: Installation, scheduled: Iterable[tuple[Any, str]], *, running: bool
 ) -> list[dg.ScheduleDefinition]:
     """Return the schedule of each job, at the installation's times if it has some. Raises ConfigError."""
-    defaults = {job.name: (job, cron) for job, cron in scheduled}
-    times = {installation.named(name): cron for name, cron in installation.schedules.items()}
-    if unknown := sorted(times.keys() - defaults.keys()):
+    prefix = installation.named("")
+    defaults = {job.name.removeprefix(prefix): (job, cron) for job, cron in scheduled}
+    if unknown := sorted(installation.schedules.keys() - defaults.keys()):
         raise ConfigError([f"schedules: {unknown[0]} has no schedule; only {', '.join(defaults)} have one"])
     status = dg.DefaultScheduleStatus.RUNNING if running else dg.DefaultScheduleStatus.STOPPED
     return [
         dg.ScheduleDefinition(job=job, cron_schedule=cron, default_status=status, description=job.description)
         for name, (job, default) in defaults.items()
-        if (cron := times.get(name, default))
+        if (cron := installation.schedules.get(name, default))
     ]
 
 

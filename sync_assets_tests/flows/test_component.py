@@ -146,8 +146,8 @@ def package(tmp_path: Path) -> Path:
 
 
 def test_a_project_of_dagsters_adds_two_installations_with_its_own_commands(package: Path, tmp_path: Path) -> None:
-    for name in ("crm", "stage"):
-        dg_command(tmp_path, "scaffold", "defs", "sync_assets.SyncComponent", name)
+    for folder in ("crm", "eu/2-stage"):
+        dg_command(tmp_path, "scaffold", "defs", "sync_assets.SyncComponent", folder)
     written = yaml.safe_load((package / "defs" / "crm" / "defs.yaml").read_text())
     [documented] = re.findall(r"^```yaml\n(type: .*?)^```$", README.read_text("utf-8"), re.MULTILINE | re.DOTALL)
     assert written == yaml.safe_load(documented)
@@ -155,9 +155,8 @@ def test_a_project_of_dagsters_adds_two_installations_with_its_own_commands(pack
     assert str(configuration["runs"]["start_date"]) == today()  # days before are partitions that no run materialises
     dg_command(tmp_path, "check", "yaml")
     listed = dg_command(tmp_path, "list", "defs", "--json")
-    assert all(
-        name in listed for name in ("crm/campaign/profile", "stage/campaign/profile", "segments", "crm_d365_changes")
-    )
+    names = ("crm/campaign/profile", "sync_2_stage/campaign/profile", "segments", "crm_d365_changes")
+    assert all(name in listed for name in names)
 
 
 @pytest.mark.slow

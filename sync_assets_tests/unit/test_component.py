@@ -123,7 +123,7 @@ def test_schedules_run_at_the_times_of_the_instance_or_not_at_all(file: Path) ->
         "crm_watch_schedule": "*/30 * * * *",
         "crm_prune_history_schedule": "0 3 * * *",
     }
-    with pytest.raises(ConfigError, match="crm_audits has no schedule; only crm_watch, crm_audit, "):
+    with pytest.raises(ConfigError, match="schedules: audits has no schedule; only watch, audit, "):
         of_yaml("name: crm\nschedules: {audits: off}").definitions(str(file))
 
 
@@ -149,7 +149,9 @@ def test_a_translation_sets_attributes_of_assets_but_not_their_keys_or_partition
             of_yaml(f"translation: {{{refused}}}").definitions(str(file))
 
 
-@pytest.mark.parametrize("attributes", [{"name": "a b"}, {"environment_prefix": "STAGE-"}, {"nmae": "x"}])
-def test_a_wrong_attribute_is_refused(attributes: dict[str, str]) -> None:
+@pytest.mark.parametrize(
+    "attributes", [{"name": "a b"}, {"environment_prefix": "STAGE-"}, {"nmae": "x"}, {"groups": {"d356": "x"}}]
+)
+def test_a_wrong_attribute_is_refused(attributes: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=next(iter(attributes))):
         SyncComponent.model_validate(attributes)
