@@ -95,7 +95,10 @@ class Comparison:
         if result is not None:
             listed = {EXISTING: LISTED, KEY: self.config.key}
             await asyncio.to_thread(self.ledger.dialect.note, self.config.resource, listed)
-            await asyncio.to_thread(self.ledger.rebuilds.end_rebuild, self.config.table)
+            # Rows that the filter excludes bring opt-outs only for profiles that were listed before.
+            opt_outs = self.config.filters and self.runtime.config.captured_opt_outs(self.config.table)
+            again = bool(result.unknown and opt_outs)
+            await asyncio.to_thread(self.ledger.rebuilds.end_rebuild, self.config.table, read_again=again)
         return result
 
     async def reads_left(self, state: Rebuild | None, records: int) -> int:
@@ -162,7 +165,9 @@ class Comparison:
             stated = statements(list(ours.values()), self.config.key, names)
             self.ledger.opt_outs.store_stated(stated, names, SOURCE, page.asked_at)
         findings = self.ledger.dialect.findings(self.config.resource)
-        remember = capitals or not Addressing.configured(self.config, findings).is_unique  # a second record may come
+        unique = Addressing.configured(self.config, findings).is_unique
+        excluded = self.config.table == CONTACT and self.config.filters  # their opt-outs may be sent, see `run`
+        remember = bool(capitals or not unique or excluded)  # a second record may come
         claimed, unknown = self.ledger.rebuilds.claim_found(
             self.config.table, list(ours), self.session, remember=remember
         )

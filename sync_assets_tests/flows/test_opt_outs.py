@@ -4,8 +4,11 @@ import itertools
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from sync_assets.opt_out.decide import decide
 from sync_assets_tests.conftest import SandboxFactory
+from sync_assets_tests.support.chain import lose
 from sync_assets_tests.support.opt_outs import (
     HOUR,
     assert_quiet,
@@ -165,6 +168,24 @@ def test_the_kept_profile_of_a_contact_that_is_deactivated_and_opts_out_is_opted
     set_d365(program, bob, donotemail=True)  # long after it left the filter
     assert program.sync().status == 0
     assert sides(program, bob) == (True, True)
+    assert program.sync().document["engine_calls"] == calls()
+    assert_quiet(program)
+
+
+@pytest.mark.parametrize("direction", ["d365_to_campaign", "bidirectional"])
+@pytest.mark.parametrize("first", ["rebuild", "sync"])
+def test_an_excluded_contact_who_opted_out_while_the_ledger_was_lost_is_opted_out(
+    sandbox_factory: SandboxFactory, tmp_path: Path, direction: str, first: str
+) -> None:
+    """With `sync` as at a first load into a Campaign that has the profiles of another program."""
+    program = installed(sandbox_factory, tmp_path, direction)
+    ada, bob, *_ = opted_in(program)
+    program.sandbox.admin.change("contact", [ada], statecode=1, donotemail=True)
+    program.sandbox.admin.change("contact", [bob], statecode=1)
+    lose(program)
+    assert program.run(first, "--new-ledger")[0] == 0
+    assert program.sync().status == 0
+    assert [sides(program, id_) for id_ in (ada, bob)] == [(True, True), (False, False)]
     assert program.sync().document["engine_calls"] == calls()
     assert_quiet(program)
 

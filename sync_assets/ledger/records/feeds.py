@@ -194,6 +194,12 @@ class Feeds:
         lease = sa.delete(schema.lease).where(_L.name == table, _L.session == session)
         self._session.run(lease)
 
+    def read_again(self, connection: Connection, table: str, *, resend: bool) -> None:
+        """Begin a full read of a table; one that was never captured has yet to be read. resend: see `reset_feed`."""
+        version = sa.select(_F.version).where(_F.table_name == table).with_for_update()
+        if (known := connection.execute(version).scalar()) is not None:
+            self.reset(connection, table, known, resend=resend)
+
     def reset(
         self,
         connection: Connection,

@@ -50,9 +50,7 @@ class Rebuilds:
                 return under_way
             new = Rebuild(table)
             _begin(connection, table, captured=False)
-            version = sa.select(schema.feed.c.version).where(schema.feed.c.table_name == table).with_for_update()
-            if (known := connection.execute(version).scalar()) is not None:
-                self._feeds.reset(connection, table, known, resend=True)
+            self._feeds.read_again(connection, table, resend=True)
             connection.execute(sa.delete(schema.replay).where(schema.replay.c.table_name == table))
             return new
 
@@ -93,10 +91,15 @@ class Rebuilds:
         moved = sa.update(schema.rebuild).where(_B.table_name == rebuild.table)
         self._session.run(moved.values(**changes, unknown=rebuild.unknown))
 
-    def end_rebuild(self, table: str) -> None:
-        """Delete the progress of the table's rebuild, which has ended."""
-        rebuild = sa.delete(schema.rebuild).where(_B.table_name == table)
-        self._session.run(rebuild)
+    def end_rebuild(self, table: str, *, read_again: bool = False) -> None:
+        """Delete the progress of the table's rebuild, which has ended. read_again: begin a full read of the table."""
+
+        def work(connection: Connection) -> None:
+            connection.execute(sa.delete(schema.rebuild).where(_B.table_name == table))
+            if read_again:
+                self._feeds.read_again(connection, table, resend=False)
+
+        self._session.database.write(work)
 
     def claim_found(
         self, table: str, ids: list[str], session: int, *, remember: bool = True

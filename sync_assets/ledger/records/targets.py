@@ -61,9 +61,7 @@ class Targets:
                 connection.execute(
                     sa.delete(operation_tables.dialect).where(operation_tables.dialect.c.resource == resource)
                 )
-                version = sa.select(schema.feed.c.version).where(schema.feed.c.table_name == table).with_for_update()
-                if (known := connection.execute(version).scalar()) is not None:
-                    self._feeds.reset(connection, table, known, resend=False)
+                self._feeds.read_again(connection, table, resend=False)
 
         self._session.database.write(work, large=True)
 
