@@ -25,16 +25,23 @@ tables:
     key: externalId
     fields: {firstname: firstName, lastname: lastName, emailaddress1: email}
 """
+LOCAL_FILES = """\
+# The ledger has personal data while records are pending; the other files are of this machine.
+/.dagster/
+/.sync_assets.yaml.*
+!/.sync_assets.yaml.types
+"""
 Prefix = Annotated[str, Field(pattern=r"^([A-Za-z][A-Za-z0-9_]*)?$")]
 
 
 class SyncScaffolder(dg.Scaffolder):
-    """Writes `defs.yaml`, whose installation is named after its folder, and a first configuration beside it."""
+    """Writes `defs.yaml`, whose installation is named after its folder, a first configuration and `.gitignore`."""
 
     def scaffold(self, request: dg.ScaffoldRequest) -> None:
         name = re.sub("[^A-Za-z0-9]", "_", request.target_path.name)
         name = name if name[0].isalpha() else f"sync_{name}"
         scaffold_component(request, {"name": name, "environment_prefix": f"{name.upper()}_"})
+        (request.target_path / ".gitignore").write_text(LOCAL_FILES, "utf-8")
         configuration = request.target_path / DEFAULT_NAME
         if not configuration.exists():
             runs = f"runs: {{start_date: {datetime.now(UTC).date()}}} # the first partition\n"

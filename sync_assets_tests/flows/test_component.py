@@ -153,6 +153,14 @@ def test_a_project_of_dagsters_adds_two_installations_with_its_own_commands(pack
     assert written == yaml.safe_load(documented)
     configuration = yaml.safe_load((package / "defs" / "crm" / DEFAULT_NAME).read_text())
     assert str(configuration["runs"]["start_date"]) == today()  # days before are partitions that no run materialises
+    subprocess.run(["git", "init", "--quiet"], cwd=tmp_path, check=True)
+    for local, status in {
+        ".dagster/ledger_crm.db": 0,
+        f".{DEFAULT_NAME}.ledgers": 0,
+        f".{DEFAULT_NAME}.types": 1,
+    }.items():
+        ignored = ["git", "check-ignore", "--quiet", str(package / "defs" / "crm" / local)]
+        assert subprocess.run(ignored, cwd=tmp_path, check=False).returncode == status
     dg_command(tmp_path, "check", "yaml")
     listed = dg_command(tmp_path, "list", "defs", "--json")
     names = ("crm/campaign/profile", "sync_2_stage/campaign/profile", "segments", "crm_d365_changes")
