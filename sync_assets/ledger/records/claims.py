@@ -60,7 +60,7 @@ def _store(acked_hash: str = "?") -> str:
     """Return the UPDATE that stores an Acknowledgement, with its columns in order as parameters, but for the key."""
     expressions = {"acked_at": "coalesce(?, acked_at)", "acked_hash": acked_hash}
     columns = ", ".join(f"{name} = {expressions.get(name, '?')}" for name in transitions.Acknowledgement._fields[:-1])
-    return f"UPDATE sync_record SET session = NULL, {columns}"
+    return f"UPDATE sync_record SET session = NULL, {columns}"  # noqa: S608 - constants
 
 
 _ERASED = ", payload = NULL, update_payload = NULL"
