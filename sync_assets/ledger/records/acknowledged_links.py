@@ -1,15 +1,18 @@
-"""Read the links that Campaign acknowledged, and mark a link that Campaign did not store to be sent again."""
+"""Read the links that Campaign acknowledged, and mark links to be sent again that lead to no record in Campaign."""
 
 from collections.abc import Sequence
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from sync_assets.ledger.model import Outcome, State
 from sync_assets.ledger.records.dependency_status import DependencyStatus
+from sync_assets.ledger.rules.record_state import RecordState
 from sync_assets.ledger.storage import schema
 from sync_assets.ledger.storage.session import LedgerSession, TotalsChange
 
 BATCH = 5_000
+RETRY = "UPDATE sync_record SET state = 1, not_before = NULL"
 
 _R = schema.record.c
 _L = schema.link.c
@@ -69,3 +72,32 @@ class AcknowledgedLinks:
             self._dependencies.reevaluate(connection, self._session.bulk.states_of(connection, seqs), (), tally)
             self._session.count(connection, tally)
         return len(seqs)
+
+
+def retry_children(
+    session: LedgerSession,
+    dependencies: DependencyStatus,
+    connection: Connection,
+    answered: Sequence[tuple[RecordState, Outcome]],
+    tally: TotalsChange,
+) -> None:
+    """Make children pending that Campaign rejected with a link to a former incarnation of their parent.
+
+    answered: records as they are now, with the outcomes of their requests.
+    """
+    again = [
+        (record.table_name, record.id)
+        for record, outcome in answered
+        if record.incarnation > 1 and (outcome.result, outcome.operation) == ("done", "insert")
+    ]
+    refused = [(record.seq, outcome.links) for record, outcome in answered if outcome.result == "refused"]
+    named = [(seq, *link.parent) for seq, links in refused for link in links if link.parent]
+    parents = dependencies.states(connection, sorted({parent for _, parent, _ in named}))
+    now = {parent.seq: parent.incarnation for parent in parents}
+    seqs = {seq for seq, parent, incarnation in named if now.get(parent, incarnation) > incarnation}
+    seqs |= dependencies.children(connection, again)
+    children = session.bulk.states_of(connection, sorted(seqs))
+    rejected = [child for child in children if child.state == State.REJECTED and child.refused_by_campaign]
+    session.bulk.for_seqs(connection, RETRY, [child.seq for child in rejected])
+    for child in rejected:
+        tally.move(child, State.PENDING)

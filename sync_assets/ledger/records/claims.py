@@ -17,6 +17,7 @@ from sqlalchemy.engine import Connection
 from sync_assets.config.values import CONTACT
 from sync_assets.ledger import times
 from sync_assets.ledger.model import OTHER, AcknowledgeResult, Claimed, LinkTo, Operation, Orphaned, Outcome, State
+from sync_assets.ledger.records.acknowledged_links import RETRY, retry_children
 from sync_assets.ledger.records.dependency_status import DependencyStatus
 from sync_assets.ledger.records.targets import stored_target
 from sync_assets.ledger.repositories.maintenance import Maintenance
@@ -225,6 +226,7 @@ class Claims:
                 also = self._dependencies.leaving_parents(connection, [*moved, *removed])
                 answered = [(record, by_seq[record.seq]) for record in (*moved, *removed)]
                 self._dependencies.store_sent_links(connection, answered)
+                retry_children(self._session, self._dependencies, connection, answered, tally)
                 self._dependencies.reevaluate(connection, moved, removed, tally, also=also)
             self._session.count(connection, tally)
             self._session.count_calls(connection, calls or {}, now)
@@ -279,10 +281,9 @@ class Claims:
             for row in rows:
                 tally.add(row.table_name, State.REJECTED, -1)
                 tally.add(row.table_name, State.PENDING)
-            again = "UPDATE sync_record SET state = 1, not_before = NULL"
             seqs = [row.seq for row in rows]
             also = list(connection.execute(delayed.order_by(_R.seq).with_for_update()).scalars())
-            self._session.bulk.for_seqs(connection, again, [*seqs, *also])
+            self._session.bulk.for_seqs(connection, RETRY, [*seqs, *also])
             if self._dependencies.has_links(connection) or any(row.validation_error is not None for row in rows):
                 self._dependencies.reevaluate(connection, self._session.bulk.states_of(connection, seqs), (), tally)
             self._session.count(connection, tally)

@@ -351,6 +351,27 @@ def test_a_child_that_was_sent_with_the_parents_former_pkey_is_sent_again(ledger
     assert (again.payload, again.links[0].parent) == (None, (one.seq, 2))
 
 
+@pytest.mark.parametrize("rejected", ["before", "after"])
+def test_a_child_that_campaign_rejected_without_its_parent_is_pending_once_that_is_made_anew(
+    ledger: Ledger, rejected: str
+) -> None:
+    capture(ledger, row("anna"))
+    sent(ledger)
+    order(ledger, "anna")
+    child = claim_one(ledger, table="order")
+    capture(ledger, row("anna", "b"))
+    one = claim_one(ledger)
+    if rejected == "before":
+        answer(ledger, "refused", child)
+        assert record(ledger, "order").state == State.REJECTED
+    ledger.claims.acknowledge(session_of(ledger, "worker"), [Outcome(one.seq, "done", one.hash, operation="insert")])
+    if rejected == "after":
+        answer(ledger, "refused", child)
+    assert record(ledger, "order").state == State.PENDING
+    answer(ledger, "refused", claim_one(ledger, table="order"))
+    assert record(ledger, "order").state == State.REJECTED
+
+
 # Out of scope
 
 
