@@ -3,6 +3,7 @@
 feeds, captures, replays, rebuilds      change feeds and captured rows
 claims, acknowledged_links              requests to Campaign and their outcomes
 deletions                               deletes, collected and counted before they are carried out
-dependency_status, blocked_records      links, parents and children; reports of what waits or is orphaned
+stored_links, dependency_status         links, parents and children
+blocked_records                         reports of records that wait or are orphaned
 privacy_holds, hold_records             privacy holds
 """

@@ -32,7 +32,8 @@ class AcknowledgedLinks:
             for start in range(0, len(ids), BATCH):
                 seqs = self._session.bulk.find(connection, table, list(ids[start : start + BATCH]))
                 id_of = {seq: id_ for id_, seq in seqs.items()}
-                for link in self._dependencies.links(connection, list(id_of), "AND keyed = 1 AND acked_id = parent_id"):
+                keyed = "AND keyed = 1 AND acked_id = parent_id"
+                for link in self._dependencies.stored_links.links(connection, list(id_of), keyed):
                     links.setdefault(id_of[link.seq], {})[link.attribute] = str(link.parent_id)
         return links
 

@@ -381,7 +381,7 @@ class Captures:
         parents = {seqs[id_]: ids for id_, ids in page.parents(seqs)}
         if everything:
             self._deletions.discard_collected_orphans(connection, [*parents])
-        self._dependencies.put_links(connection, page.links, parents, in_doubt, kept)
+        self._dependencies.stored_links.put_links(connection, page.links, parents, in_doubt, kept)
         self._dependencies.reevaluate(
             connection, records, (), tally, also=former_neighbours, collect_orphans=everything
         )

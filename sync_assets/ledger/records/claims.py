@@ -189,8 +189,7 @@ class Claims:
             open_: list[transitions.Acknowledgement] = []
             settled: list[transitions.Acknowledgement] = []
             as_desired: defaultdict[tuple[Any, ...], list[int]] = defaultdict(list)  # the other columns -> seqs
-            removed: list[RecordState] = []
-            moved: list[RecordState] = []
+            removed, moved = list[RecordState](), list[RecordState]()
             self._dependencies.lock_linked_records(connection)
             has_links = self._dependencies.has_links(connection)
             seqs = list(by_seq) if self._sessions.is_live(connection, session) else []
@@ -225,7 +224,7 @@ class Claims:
                 # Parents that Campaign's records may be linked to until now: their deletes may wait for these outcomes.
                 also = self._dependencies.leaving_parents(connection, [*moved, *removed])
                 answered = [(record, by_seq[record.seq]) for record in (*moved, *removed)]
-                self._dependencies.store_sent_links(connection, answered)
+                self._dependencies.stored_links.store_sent_links(connection, answered)
                 retry_children(self._session, self._dependencies, connection, answered, tally)
                 self._dependencies.reevaluate(connection, moved, removed, tally, also=also)
             self._session.count(connection, tally)

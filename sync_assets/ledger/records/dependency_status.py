@@ -1,4 +1,4 @@
-"""Store links, and re-evaluate records by their parents, children and privacy holds, many records per statement.
+"""Re-evaluate records by their parents, children and privacy holds, many records per statement.
 
 Every transaction that changes records, by a capture or an acknowledgement, calls `reevaluate`: it evaluates the records
 with their children and parents, and goes on along the links until no state changes. So a child becomes pending once its
@@ -13,13 +13,14 @@ moment in which the first links are stored.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from sync_assets.ledger.model import LinkSpec, LinkTo, Orphaned, Outcome, State
+from sync_assets.ledger.model import LinkTo, Orphaned, State
 from sync_assets.ledger.records.hold_records import HoldRecords, ReasonsByRecord, is_excluded, is_held
+from sync_assets.ledger.records.stored_links import StoredLinks
 from sync_assets.ledger.rules.dependencies import (
     FormerParent,
     Key,
@@ -36,7 +37,6 @@ from sync_assets.ledger.storage.session import LedgerSession, TotalsChange
 
 _LOCK = 6_090_275_134_511_382_749  # of an advisory lock; any number that no other lock uses
 
-_LINK = f"SELECT {', '.join(Link._fields)} FROM sync_link"  # noqa: S608 - constants
 _FORMER = {
     "SELECT seq, attribute, parent_table, acked_id FROM sync_link": f"AND {schema.MOVED}",
     "SELECT seq, attribute, parent_table, parent_id FROM sync_possible_link": "",
@@ -48,22 +48,6 @@ _STORE_STATE = """
         reason = CASE WHEN ? AND state <> 3 THEN NULL ELSE reason END,
         attempts = CASE WHEN ? AND state <> 3 THEN 0 ELSE attempts END
 """  # a record rejected by re-evaluation has a validation error: RecordState.refused_by_campaign
-_PUT = """
-    INSERT INTO sync_link (seq, attribute, parent_table, parent_id, required, keyed, keep_orphans)
-    SELECT n.seq, ?, ?, n.id, ?, ?, ? FROM {pairs} WHERE true
-    ON CONFLICT (seq, attribute) DO UPDATE SET
-        parent_loss = CASE WHEN sync_link.parent_id = excluded.parent_id THEN sync_link.parent_loss ELSE 0 END,
-        parent_table = excluded.parent_table, parent_id = excluded.parent_id, required = excluded.required,
-        keyed = excluded.keyed,
-        keep_orphans = CASE WHEN sync_link.keep_orphans = 2 THEN 2 ELSE excluded.keep_orphans END
-"""
-_ACKNOWLEDGE = """
-    UPDATE sync_link SET acked_id = n.id, acked_incarnation = CASE WHEN n.id IS NOT NULL THEN CAST(? AS integer) END
-    FROM {pairs} WHERE sync_link.seq = n.seq AND attribute = ?
-"""
-_UNLINK = "UPDATE sync_link SET acked_id = NULL, acked_incarnation = NULL"
-_NOT_MAPPED = "UPDATE sync_link SET parent_table = '', parent_id = acked_id"
-_PERHAPS_LINKED = "UPDATE sync_link SET acked_id = coalesce(acked_id, parent_id), acked_incarnation = NULL"
 _LEAVING = "SELECT seq FROM sync_record WHERE (desired_hash IS NULL OR orphaned = 2) AND table_name = ? AND id"
 
 
@@ -89,7 +73,6 @@ _LINKED_PARENTS = (
     _of_parents("SELECT l.parent_id", _CHILD, _BINDS)[1],
     _of_parents("SELECT l.parent_id", _CHILD, _WAITED_FOR)[2],
 )
-_ADD_POSSIBLE = "INSERT INTO sync_possible_link VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING"
 _KEEP_UNTIL_GUARDED = "UPDATE sync_link SET keep_orphans = 2"
 _COLLECT = (
     "INSERT INTO sync_collected (seq, table_name, out_of_scope, orphan) SELECT seq, table_name, 0, 1 FROM sync_record"
@@ -104,6 +87,7 @@ class DependencyStatus:
     def __init__(self, session: LedgerSession, hold_records: HoldRecords) -> None:
         self._session = session
         self._hold_records = hold_records
+        self.stored_links = StoredLinks(session)
 
     def has_links(self, connection: Connection) -> bool:
         """Return True if there are links or held records: most ledgers of contacts alone have none."""
@@ -121,44 +105,9 @@ class DependencyStatus:
         if first_links or self.has_links(connection):
             connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
 
-    def put_links(
-        self,
-        connection: Connection,
-        specs: Sequence[LinkSpec],
-        parents: Mapping[int, Sequence[str | None]],
-        in_doubt: Sequence[int],
-        kept: Sequence[int] = (),
-    ) -> None:
-        """Store the links of records as captured.
-
-        Args:
-            connection: of the transaction.
-            specs: the table's links. Stored links of other attributes are marked as not mapped: see storage/schema.py.
-            parents: by seq, the parents' ids in the order of `specs`.
-            in_doubt: records with a request without an answer. It may link them to the parents that they had until now,
-                so these are stored as possible links.
-            kept: further records, whose links stay as they are stored.
-        """
-        now = {(seq, spec.attribute): id_ for seq, ids in parents.items() for spec, id_ in zip(specs, ids, strict=True)}
-        possible = [
-            (link.seq, link.attribute, link.parent_table, link.parent_id)
-            for link in self.links(connection, in_doubt)
-            if link.binds and link.parent_id not in (None, now.get((link.seq, link.attribute)))
-        ]
-        self._session.bulk.for_each(connection, _ADD_POSSIBLE, possible)
-        for index, spec in enumerate(specs):
-            pairs = [(seq, ids[index]) for seq, ids in sorted(parents.items())]
-            values = (spec.attribute, spec.parent_table, int(spec.required), int(spec.keyed), int(spec.keep_orphans))
-            self._session.bulk.for_pairs(connection, _PUT, pairs, *values)
-        known = ", ".join("?" * len(specs))
-        others = f"AND parent_table <> ''{f' AND attribute NOT IN ({known})' if specs else ''}"
-        names = [spec.attribute for spec in specs]
-        self._session.bulk.for_seqs(connection, _PERHAPS_LINKED, in_doubt, *names, also=others)
-        self._session.bulk.for_seqs(connection, _NOT_MAPPED, [*parents, *kept], *names, also=others)
-
     def links_to_send(self, connection: Connection, seqs: Sequence[int]) -> dict[int, tuple[LinkTo, ...]]:
         """Return by seq the links to be sent with these records: those to parents that stand in Campaign."""
-        links = self.links(connection, seqs)
+        links = self.stored_links.links(connection, seqs)
         parents = self._parents(connection, links, lock=False)
         links_by_seq: dict[int, list[LinkTo]] = defaultdict(list)
         for link in links:
@@ -169,28 +118,6 @@ class DependencyStatus:
             to = link.parent_id if wanted else None
             links_by_seq[link.seq].append(LinkTo(link.attribute, to, bool(link.keyed), done, incarnation))
         return {seq: tuple(sent) for seq, sent in links_by_seq.items()}
-
-    def store_sent_links(self, connection: Connection, outcomes: Sequence[tuple[RecordState, Outcome]]) -> None:
-        """Store the links that Campaign acknowledged, and remove those of deleted records.
-
-        outcomes: each with its record as it is now.
-        """
-        done = [(record, outcome) for record, outcome in outcomes if outcome.result == "done"]
-        deleted = [record.seq for record, outcome in done if outcome.hash is None]
-        self._session.bulk.for_seqs(connection, _UNLINK, deleted)
-        sent: dict[tuple[str, int | None], list[tuple[int, str | None]]] = defaultdict(list)
-        for record, outcome in done:
-            for link in outcome.links if outcome.hash else ():
-                incarnation = link.parent[1] if link.parent else 0
-                sent[link.attribute, None if record.orphaned else incarnation].append((record.seq, link.id))
-        for (attribute, incarnation), pairs in sent.items():
-            self._session.bulk.for_pairs(connection, _ACKNOWLEDGE, pairs, incarnation, attribute)
-        certain = [record.seq for record, _ in outcomes if not record.outcome_unknown and record.unknown_until is None]
-        self._session.bulk.for_seqs(connection, "DELETE FROM sync_possible_link", certain)
-
-    def links(self, connection: Connection, seqs: Sequence[int], also: str = "") -> list[Link]:
-        ordered = f"AND parent_table <> '' {also} ORDER BY seq, attribute"
-        return [Link(*row) for row in self._session.bulk.for_seqs(connection, _LINK, seqs, also=ordered)]
 
     # --- re-evaluation ------------------------------------------------------------------------------------------------
 
@@ -239,7 +166,7 @@ class DependencyStatus:
     def leaving_parents(self, connection: Connection, records: Sequence[RecordState]) -> set[int]:
         """Return the seqs of those parents of these records, now or formerly, that must not exist in Campaign."""
         seqs = [record.seq for record in records]
-        named = [*self.links(connection, seqs), *self.former_parents(connection, seqs)]
+        named = [*self.stored_links.links(connection, seqs), *self.former_parents(connection, seqs)]
         return {
             row[0]
             for table, ids in _parent_ids(named)
@@ -348,7 +275,7 @@ class DependencyStatus:
     ) -> tuple[dict[int, list[Link]], dict[int, list[FormerParent]], dict[Key, RecordState]]:
         """Return the links of these records, their former parents, and the records of all parents."""
         links: dict[int, list[Link]] = defaultdict(list)
-        for link in self.links(connection, seqs):
+        for link in self.stored_links.links(connection, seqs):
             links[link.seq].append(link)
         former: dict[int, list[FormerParent]] = defaultdict(list)
         for parent in self.former_parents(connection, seqs) if links else ():
