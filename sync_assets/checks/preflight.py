@@ -134,13 +134,11 @@ def _key(config: TableConfig, resource: Resource) -> Finding:
 
 def _filter_problem(config: TableConfig, resource: Resource) -> str | None:
     """Return why the configured filter finds no record by its key: Campaign ignores an unknown parameter."""
-    if config.filter is None:
-        return None
-    sample = resource.filters.get(config.filter.name, "")
+    used, sample = config.filter, resource.filters.get(config.filter.name, "") if config.filter else ""
     parameters = [parameter for parameter, _ in parse_qsl(sample.partition("?")[2])]
-    if not parameters or config.filter.parameter in parameters:
+    if used is None or not parameters or used.parameter in parameters:
         return None
-    wrong = f"the filter {config.filter.name} has no parameter {config.filter.parameter} by Campaign's metadata"
+    wrong = f"the filter {used.name} has no parameter {used.parameter} by Campaign's metadata"
     return f"{wrong}, so that it would return all records; write `parameter: {parameters[0]}`"
 
 
