@@ -145,8 +145,15 @@ class History:
         The id is not in the copy and of no row in scope, or of an orphan: the rebuild counts the record as unknown and
         leaves it.
         """
-        requests = self.writes.get((self.contracts[record[0]].table.resource, record[1]), ())
-        inserted = min((one.sent.n for one in requests if one.method == "POST"), default=0)
+        table = self.contracts[record[0]].table
+        requests = self.writes.get((table.resource, record[1]), ())
+        before = [  # a change of the target
+            change.moment.n
+            for change in self.seen.others
+            if (change.by, change.resource, change.before) == ("program", table.resource, None)
+            if change.after and change.after.get(table.key) == record[1]
+        ]
+        inserted = min((*before, *(one.sent.n for one in requests if one.method == "POST")), default=0)
         return any(
             copied.n < inserted < moment.n
             and any(self._has_left(record[0], row, moment.n) for row in self.rows(record, moment.at, moment.n))
