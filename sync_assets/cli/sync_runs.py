@@ -61,6 +61,9 @@ def run_flows(
             if _in_maintenance(runtime, config) or config.table in quiet:
                 continue
             _note(runtime, config, _capture_and_push(runtime, config, opened), outcome, failures)
+            feed = runtime.ledger.feeds.feed(config.table)
+            if config.table not in failures and feed and not feed.complete:  # its push listed profiles out of scope
+                _note(runtime, config, _capture_and_push(runtime, config, opened), outcome, failures)
             if any(isinstance(problem, EndsAllTables) for problem in outcome.problems):
                 return outcome, failures
         for config in _parents_with_news(runtime, tables, parents, quiet, failures):

@@ -67,7 +67,7 @@ BUGS = (
     PlantedBug(
         "horizon",
         "sync_assets.ledger.rules.transitions",
-        "unknown_until = now + horizon if unanswered else record.unknown_until",
+        "unknown_until = now + horizon if outcome.unanswered else record.unknown_until",
         "unknown_until = None",
         "a late request undoes a newer one, and it stays so",
     ),
