@@ -4,15 +4,25 @@ from typing import Any
 
 import pytest
 
-from sync_assets.ledger.model import BlockReason, LinkTo, Orphaned, Outcome, State
+from sync_assets.ledger.model import LinkTo, Orphaned, Outcome, State
 from sync_assets.ledger.rules.record_state import RecordState
 from sync_assets.ledger.rules.transitions import (
     REASON_LENGTH,
     Acknowledgement,
-    Row,
     after_acknowledgement,
     after_outcome,
     unknown_at_claim,
+)
+from sync_assets_tests.unit.ledger.rules.test_desired_updates import (
+    COMING,
+    NOW,
+    OPEN,
+    ORPHAN,
+    PENDING,
+    REJECTED,
+    SYNCED,
+    THEN,
+    WAITING,
 )
 from sync_assets_tests.unit.ledger.rules.test_transitions import (
     CHANGED,
@@ -24,13 +34,6 @@ from sync_assets_tests.unit.ledger.rules.test_transitions import (
     B,
     stand,
 )
-
-NOW, THEN = 1_000_000_000, 5
-OPEN, COMING, ABSENT = BlockReason.NONE, BlockReason.PARENT_PENDING, BlockReason.PARENT_UNAVAILABLE
-PENDING, SYNCED, WAITING, REJECTED = State.PENDING, State.SYNCED, State.WAITING, State.REJECTED
-ROW = Row(hash=A, validation_error=None, payload="{}", update_payload='{"u":1}', insert_only_hash=8)
-INVALID = ROW._replace(validation_error="too long", payload=None, update_payload=None)
-ORPHAN = stand(NEW, state=State.ORPHANED, orphaned=Orphaned.DELETED, failed_since=THEN)
 
 LINKS = (LinkTo("cusContact", None, keyed=True),)
 DONE, LATER, NOT_SENT = Outcome(1, "done", A), Outcome(1, "later", A, "503", 30), Outcome(1, "later", A)
