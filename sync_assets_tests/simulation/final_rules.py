@@ -160,7 +160,10 @@ def exactly_the_children_without_a_parent_wait(history: History) -> Found:
         )
         if expected.lost(record, row) and id_ in ledger.waiting.get(table, ()) and not children_go_first:
             yield *record, "it waits for a parent that is gone for good, instead of being orphaned"
-        if _has_no_parent(history, contract, row) and not (waits or history.final_records(contract.table, id_)):
+        refused = id_ in ledger.rejected.get(table, ()) and history.orphaned_by_others(record)  # it stood until then
+        if _has_no_parent(history, contract, row) and not (
+            waits or refused or history.final_records(contract.table, id_)
+        ):
             yield *record, "a parent that it needs is not in Campaign; it neither waits nor is orphaned"
 
 
