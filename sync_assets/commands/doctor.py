@@ -301,10 +301,10 @@ class _TableChecks:
                 "not verified: no record was sent yet. The first sync sends one alone, and others once it is found by"
             )
             return warn(title, f"{text} {config.key} {cost}")
-        is_refused = isinstance(matches, ResponseOutcome)
-        text = redact(matches.reason, None).rstrip(".") if is_refused else "it found a record that cannot be there"
-        remedy = f"Make {config.key} an identification key of {config.resource} and publish."
-        remedy = matches.remedy or remedy if isinstance(matches, ResponseOutcome) else remedy
+        text, remedy = "it found a record that cannot be there", ""
+        if isinstance(matches, ResponseOutcome):
+            text, remedy = redact(matches.reason, None).rstrip("."), matches.remedy
+        remedy = remedy or f"Make {config.key} an identification key of {config.resource} and publish."
         return Finding("fail", title, f"{text}. {remedy} {cost}")
 
     async def _existing(self, resource: Resource) -> list[Finding]:

@@ -120,19 +120,19 @@ def alert_sensor(runtime: Runtime, watched: AlertScope, default_status: dg.Defau
         "resolved.",
     )
     @one_sentence("alerts")
-    def tell(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+    def notify(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         memory = msgspec.json.decode(context.cursor, type=dict[str, Memory]) if context.cursor else {}
         now, origin = datetime.now(UTC), context.code_location_origin
         location = origin.location_name if origin else None
         incidents, ends = find_incidents(runtime, context.instance, watched, now, location)
         url = runtime.settings.alerts().ui_url
-        memory, lines = tell_all(senders(runtime), incidents, ends, memory, now, url)
+        memory, lines = notify_all(senders(runtime), incidents, ends, memory, now, url)
         for line in lines:
             if not line.endswith(NO_NEWS):  # Dagster stores a file for each tick that logs a line
                 context.log.info(line)
         return dg.SensorResult(skip_reason="; ".join(lines), cursor=msgspec.json.encode(memory).decode())
 
-    return tell
+    return notify
 
 
 def find_incidents(
@@ -155,7 +155,7 @@ def find_incidents(
     return open_incidents([*state.incidents, *killed], warnings=warnings, paused=paused), state.successes
 
 
-def tell_all(
+def notify_all(
     channels: Mapping[str, Send],
     incidents: Sequence[Incident],
     successes: Mapping[str, datetime],

@@ -92,7 +92,7 @@ def test_the_environment_file_is_private_and_stop_leaves_nothing(tmp_path: Path)
         process.send_signal(signal.SIGTERM)
         _, errors = process.communicate(timeout=10)
     assert process.returncode == 0
-    *result, how = errors.decode().splitlines()  # where it is, for whoever started it by hand; no secret, no traceback
+    *result, how = errors.decode().splitlines()  # the address, for a user; no secret, no traceback
     assert [line.partition("=")[0] for line in result] == [
         "D365_URL",
         "CAMPAIGN_URL",

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from sync_assets.alerts.channels import ChannelError, NoAnswer, Send
 from sync_assets.alerts.incidents import Incident, failed_check, failed_step, killed_run, open_incidents, stale_asset
 from sync_assets.alerts.notifications import MOST_SHOWN, Memory, Notifications, notifications, subject, text
-from sync_assets.defs.alerts import tell_all
+from sync_assets.defs.alerts import notify_all
 from sync_assets.runtime.heartbeat import KilledRun
 
 NOW = datetime(2026, 11, 25, 10, tzinfo=UTC)
@@ -155,7 +155,7 @@ def test_each_channel_gets_each_notification_once_whichever_channels_fail(
         result = [Incident(f"check {one}", "check", f"<{one}>", now, "", "", "") for one in sorted(wrong_now)]
         before = {name: len(bodies) for name, bodies in heard.items()}
         known = {name: set(memory.get(name, {})) for name in heard}
-        memory, _ = tell_all(channels, result, {}, memory, now, "")
+        memory, _ = notify_all(channels, result, {}, memory, now, "")
         for name, bodies in heard.items():
             stated = "".join(bodies[before[name] :])
             for one in IDS:
@@ -181,14 +181,14 @@ def test_a_notice_without_an_answer_is_sent_again_after_an_hour_and_not_at_each_
     memory: dict[str, Memory] = {}
     for tick in range(3 * 120):
         now = NOW + tick * timedelta(seconds=30)
-        memory, _ = tell_all({"webhook": send}, wrong(BROKEN), {}, memory, now, "")
+        memory, _ = notify_all({"webhook": send}, wrong(BROKEN), {}, memory, now, "")
     assert [(at - NOW) / timedelta(hours=1) for at in sent] == [0, 1, 2]
     silent = False
     for hours in (4, 5, 27, 28):
         now = NOW + timedelta(hours=hours)
-        memory, _ = tell_all({"webhook": send}, wrong(BROKEN), {}, memory, now, "")
+        memory, _ = notify_all({"webhook": send}, wrong(BROKEN), {}, memory, now, "")
     assert [(at - NOW) / timedelta(hours=1) for at in sent[3:]] == [4, 28], "the first answer makes it usual again"
     silent = True
     now += timedelta(seconds=30)
-    memory, _ = tell_all({"webhook": send}, [], {}, memory, now, "")
+    memory, _ = notify_all({"webhook": send}, [], {}, memory, now, "")
     assert (len(sent), memory) == (6, {"webhook": {}}), "that it is over is sent once"

@@ -64,7 +64,7 @@ class TestOptedOut:
         assert opted_out(frame(done, {"vip": True}), done) is None
 
     def test_an_opt_out_is_no_part_of_payload_or_hash(self) -> None:
-        """Otherwise each one would be an update of the profile, whoever decides upon it."""
+        """In the payload or its hash each change of an opt-out would be an update of the profile."""
         done = carrying("vip")
         rows = [transform(frame(done, {"vip": value}), done).to_dicts() for value in (True, False, None)]
         assert rows[0] == rows[1] == rows[2]
