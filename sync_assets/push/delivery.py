@@ -11,20 +11,21 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 from sync_assets.campaign.addressing import IN_UPDATES, KEY_FOUND, KEY_UNIQUE, PROOFS, REJECTED, refused_in_updates
-from sync_assets.campaign.client import access_denied
+from sync_assets.campaign.client import BudgetSpent, access_denied
 from sync_assets.campaign.dialect import BOILERPLATE, ResponseOutcome
 from sync_assets.campaign.records import Records
 from sync_assets.http.client import Guard
 from sync_assets.http.redaction import redact
 from sync_assets.http.retry import backoff
-from sync_assets.http.transport import OutcomeUnknown
+from sync_assets.http.transport import HttpError, NotSent, OutcomeUnknown, Unavailable
 from sync_assets.ledger.model import Claimed, Operation, Outcome, Result
 from sync_assets.push.record_links import Links, Values
 from sync_assets.push.refused_updates import groups, search
 from sync_assets.push.request_body import body, without
+from sync_assets.push.target import PushStopped
 
 FIRST_WAIT = 1.0
 LONGEST_WAIT = 4 * 3600.0
@@ -159,20 +160,33 @@ async def _deliver_first(
         addressing.insert_rejected()
     if delivery.operation_done != "inserted" or addressing.findings.get(KEY_FOUND) == "yes":
         return delivery
-    response, reads = await records.find(record.id, guard), 1
-    while isinstance(response, ResponseOutcome) and response.kind == "transient" and reads < READS:
-        await asyncio.sleep(backoff(reads - 1))
-        response, reads = await records.find(record.id, guard), reads + 1
-    if isinstance(response, ResponseOutcome):
-        if response.kind == "missing" and isinstance(await records.read(delivery.pkey, guard), ResponseOutcome):
-            addressing.hidden += 1  # Campaign hides it, since it has no parent: that says nothing about the key
-            return delivery
+    try:
+        response = await _read_back(record, records, guard)
+        missing = isinstance(response, ResponseOutcome) and response.kind == "missing"
+        hidden = missing and isinstance(await records.read(delivery.pkey, guard), ResponseOutcome)
+    except (NotSent, OutcomeUnknown, Unavailable, PushStopped):
+        return delivery  # Campaign has answered the insert; the next one is read back
+    except (HttpError, BudgetSpent) as error:
+        return replace(delivery, stop=str(error))
+    if isinstance(response, ResponseOutcome) and not hidden:
         addressing.note(KEY_FOUND, "no")
         reason = redact(redact(f"{response.reason} {response.remedy}".strip(), record.payload), record.update_payload)
         others = f", and after rejected records up to {PROOFS - 1} others" if addressing.rejected >= REJECTED else ""
         return replace(delivery, stop=_KEY_NOT_FOUND.format(records.resource, records.key, reason, record.id, others))
-    addressing.note(KEY_FOUND, "yes")
+    if hidden:
+        addressing.hidden += 1  # Campaign hides it, since it has no parent: that says nothing about the key
+    else:
+        addressing.note(KEY_FOUND, "yes")
     return delivery
+
+
+async def _read_back(record: Claimed, records: Records, guard: Guard) -> dict[str, Any] | ResponseOutcome:
+    """Return the record that Campaign finds by the key, or why it finds none."""
+    response, reads = await records.find(record.id, guard), 1
+    while isinstance(response, ResponseOutcome) and response.kind == "transient" and reads < READS:
+        await asyncio.sleep(backoff(reads - 1))
+        response, reads = await records.find(record.id, guard), reads + 1
+    return response
 
 
 async def _deliver(

@@ -7,7 +7,7 @@ from typing import Any
 
 from sync_assets_tests.simulation.contract import Contract, attribute_of, has_attribute, names_of
 from sync_assets_tests.simulation.history import History, Id, Request, content
-from sync_assets_tests.simulation.observed import Moment, Row
+from sync_assets_tests.simulation.observed import Row
 from sync_assets_tests.simulation.violation import Found, rule
 
 SLACK = timedelta(minutes=15)
@@ -127,29 +127,15 @@ def _link_not_verified(history: History, contract: Contract, record: Id, before:
 
 
 def _confirms(history: History, record: Id, resource: str, before: Request, now: Request) -> bool:
-    """Return True if a request is sent once more, since one without an answer could overtake the last one.
-
-    The outcome of a write that is read back is unknown until then, too.
-    """
+    """Return True if a request is sent once more, since one without an answer could overtake the last one."""
     lost = [
         one.sent
         for one in history.about(resource, record[1])
         if one.delivered is None or history.crashed(one.first.process, one.sent.n, now.sent.n)
     ]
     lost += [sent for sent, _ in history.seen.unanswered]
-    lost += _not_read_back(history.about(resource, record[1]))
     lost += [moment for moment, _ in history.seen.crashes]
     return any(sent.n < now.sent.n and before.sent.at < sent.at + HORIZON + SLACK for sent in lost)
-
-
-def _not_read_back(requests: list[Request]) -> list[Moment]:
-    """Return when inserts were sent whose read-back found no record: its next read may have had no connection."""
-    return [
-        post.sent
-        for post, read in pairwise(requests)
-        if (post.method, read.method) == ("POST", "GET") and read.first.process == post.first.process
-        if read.delivered and not read.acknowledged
-    ]
 
 
 def _needed(history: History, contract: Contract, record: Id, before: Request, now: Request) -> bool:

@@ -14,12 +14,14 @@ from sync_assets.campaign.addressing import (
     KEY_UNIQUE,
     Filter,
 )
+from sync_assets.campaign.client import BudgetSpent
 from sync_assets.campaign.dialect import Operation
 from sync_assets.campaign.records import Records
-from sync_assets.http.transport import OutcomeUnknown, Response, SignInRefused
+from sync_assets.http.transport import NotSent, OutcomeUnknown, Response, SignInRefused, Unavailable
 from sync_assets.ledger.model import Claimed, LinkTo
 from sync_assets.push import delivery
 from sync_assets.push.delivery import MAX_POSTS, Delivery, StillUnknown, deliver
+from sync_assets.push.target import PushStopped
 from sync_assets_tests.unit.push.little_campaign import BARE, BY_KEY, LittleCampaign, absent
 
 BOILERPLATE = "RST-360011 An error has occurred - please contact your administrator."
@@ -267,6 +269,15 @@ def not_found(cause: str, sent: str = ADA, others: str = "") -> str:
         (Push(found=UNPROVEN), "insert", "insert read", INSERTED, "yes", None),
         (Push(found={KEY_IN_URL: "yes"}), "insert", "insert read", INSERTED, "yes", None),
         (Push([None, BARE, BARE], found=UNPROVEN), "insert", "insert read read read", INSERTED, "yes", None),
+        # Campaign has answered the insert, whatever comes of reading it back; without access to read, no other is sent.
+        *(
+            (Push([None, failure], found=UNPROVEN), "insert", "insert read", INSERTED, None, None)
+            for failure in (LOST, NotSent("no connection", ""), Unavailable("503", "", 503), PushStopped())
+        ),
+        *(
+            (Push([None, failure], found=UNPROVEN), "insert", "insert read", INSERTED, None, str(failure))
+            for failure in (BudgetSpent("day"), SignInRefused("Campaign refuses access: 403", "Check CAMPAIGN_URL"))
+        ),
         # No proof is needed, or there is nothing to be found.
         (Push([TAKEN], exists=True, found=UNPROVEN), "insert", "insert update", UPDATED, "yes", None),
         (Push(found=UNPROVEN), "update", "update insert", INSERTED, None, None),
