@@ -3,7 +3,7 @@
 table_capture      the capture of one table; start reading here
 context            what all parts of a capture share: ledger, client, mapping, lease, page size
 page_pipeline      fetch, parse and prepare the pages of a read ahead of the ledger
-page_preparation   leave unchanged rows unread; deduplicate, filter and transform one page
+page_preparation   deduplicate, filter and transform one page
 kept_delta_link    the delta link by which a read of several pages loses no change
 queries            rows of some days (replay), and rows by id, read beside the feed
 backlog_limit      pause while too many records are pending

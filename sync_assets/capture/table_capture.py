@@ -27,7 +27,7 @@ from sync_assets.capture.page_pipeline import PagePipeline
 from sync_assets.capture.page_preparation import PreparedPage, selected
 from sync_assets.capture.queries import refetch_rows, replay_days
 from sync_assets.dataverse.client import FeedExpired
-from sync_assets.ledger.errors import FeedMoved, RowsMoved, TooManyDeletes
+from sync_assets.ledger.errors import FeedMoved, TooManyDeletes
 from sync_assets.ledger.model import Feed, Position
 from sync_assets.performance import threads_switched_often
 
@@ -51,7 +51,6 @@ class Capture(CaptureContext):
         started = time.monotonic()
         await self.keep_lease(self.wait_seconds)
         resets = quiet = 0
-        skip_unchanged = True
         try:
             if await asyncio.to_thread(self.is_full):
                 raise BacklogFull  # before any request
@@ -60,7 +59,7 @@ class Capture(CaptureContext):
                     await begin(self)
                     await replay_days(self, result)
                     await catch_up(self, result)
-                    in_pages, brought = await self._follow(result, skip_unchanged=skip_unchanged)
+                    in_pages, brought = await self._follow(result)
                     quiet = 0 if brought else quiet + 1
                     # Another round for changes made during the read. Dynamics 365 may send several empty pages in each
                     # round: then the kept link was followed once, and stays for the next capture.
@@ -69,10 +68,6 @@ class Capture(CaptureContext):
                     await refetch_rows(self, result)
                     await self._carry_out_deletes(result)
                     return result
-                except RowsMoved:
-                    # A record of an unchanged row changed, for example by an acknowledged delete: continue at this
-                    # page, and read all its rows.
-                    skip_unchanged = False
                 except FeedMoved:
                     _log.info(
                         "Another worker moved the cursor, the capture goes on there", extra={"table": self.table.name}
@@ -105,10 +100,8 @@ class Capture(CaptureContext):
             return link, True, feed, body
         return feed.link, feed.kind == "page", feed, None
 
-    async def _follow(self, result: CaptureResult, *, skip_unchanged: bool) -> tuple[bool, bool]:
+    async def _follow(self, result: CaptureResult) -> tuple[bool, bool]:
         """Follow the feed to its delta link, and store its pages.
-
-        skip_unchanged: True to leave rows unread, in a repeated full read, whose hash the ledger has.
 
         Returns:
             True if rows may have changed during the read, so that the kept delta link is to be followed; and True if it
@@ -116,15 +109,9 @@ class Capture(CaptureContext):
         """
         link, full, feed, body = await self._start()
         result.full_read |= full
-        # In a first load all rows are new, under another mapping all are read.
-        again = full and feed is not None and feed.read_id > 1 and feed.fingerprint == self.mapping.fingerprint
-        skip = skip_unchanged and again and not (feed and feed.resend)  # else all rows are to be sent again
-        skip &= not (feed and feed.replay and self.mapping.insert_only)
         brought = full
         earlier = self.earlier if full else ()
-        pipeline = PagePipeline(
-            self, link, tracked=full, skip_unchanged=skip, newer=not full, body=body, earlier=earlier
-        )
+        pipeline = PagePipeline(self, link, tracked=full, newer=not full, body=body, earlier=earlier)
         async with aclosing(pipeline.pages()) as pages:
             async for page in pages:
                 self.next_link(page)

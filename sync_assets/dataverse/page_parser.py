@@ -9,8 +9,6 @@ https://learn.microsoft.com/power-apps/developer/data-platform/webapi/query/sele
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from hashlib import sha256
-from struct import unpack
 from typing import Any
 
 import msgspec
@@ -36,8 +34,7 @@ _JSON_TYPES: dict[ColumnType, Any] = {
 
 
 ROW_VERSION = "row version"
-ROW_HASH = "row hash"
-"""Columns of a page beside the selected ones. Names of Dataverse's columns have no spaces."""
+"""The column of a page beside the selected ones. Names of Dataverse's columns have no spaces."""
 AT_ONCE = 128
 """Rows decoded in one step, which holds the interpreter lock for about half a millisecond: threads that fetch and store
 other pages wait no longer than that.
@@ -60,7 +57,7 @@ class Page:
     """One parsed page.
 
     Attributes:
-        rows: one column per selected column, ROW_VERSION and ROW_HASH.
+        rows: one column per selected column, and ROW_VERSION.
         deleted: ids, in lower case.
         next_link, delta_link: exactly one of them is set in a complete answer.
         older: number of rows left out, since the ledger has newer ones.
@@ -84,17 +81,6 @@ class Head(msgspec.Struct):
 _HEAD = msgspec.json.Decoder(Head)
 
 
-def row_hashes(raws: Sequence[msgspec.Raw], fingerprint: str = "") -> list[int]:
-    """Return a signed 64-bit hash of each row as it was sent, its version and the order of its members included.
-
-    Rows with equal hashes are the same row, read by the same mapping. The hash covers computed columns, whose changes
-    do not change the version. fingerprint: of the mapping.
-    """
-    (salt,) = unpack(">q", sha256(fingerprint.encode()).digest()[:8])
-    hashes = unpack(f">{len(raws)}q", b"".join([sha256(raw).digest()[:8] for raw in raws]))
-    return [row_hash ^ salt for row_hash in hashes]
-
-
 def row_versions(etags: Sequence[str | None]) -> pl.Series:
     """Return the `versionnumber` in each etag, `W/"<versionnumber>"`; null for an etag of another form.
 
@@ -113,14 +99,12 @@ class PageParser:
     """Parse pages of one selection.
 
     columns: the names in `$select` with their types. table, key: the table and its primary key, which no row may lack;
-    empty for rows that may. fingerprint: of the mapping, see `row_hashes`.
+    empty for rows that may.
     """
 
-    def __init__(
-        self, columns: Mapping[str, ColumnType], *, table: str = "", key: str = "", fingerprint: str = ""
-    ) -> None:
+    def __init__(self, columns: Mapping[str, ColumnType], *, table: str = "", key: str = "") -> None:
         self._columns = dict(columns)
-        self._table, self._key, self._fingerprint = table, key, fingerprint
+        self._table, self._key = table, key
         fields = {f"c{n}": name for n, name in enumerate(self._columns)}
         types = [(f"c{n}", _JSON_TYPES.get(type_, str | None)) for n, type_ in enumerate(self._columns.values())]
         row = msgspec.defstruct(
@@ -149,37 +133,32 @@ class PageParser:
     def _parse(self, head: Head) -> Page:
         raws = head.value
         deleted: list[str] = []
-        hashes: list[int] = []
         etags: list[str | None] = []
         columns: list[list[Any]] = [[] for _ in self._columns]
         for at in range(0, len(raws), AT_ONCE):
-            rows, items = self._decode(raws[at : at + AT_ONCE], deleted)
+            items = self._decode(raws[at : at + AT_ONCE], deleted)
             for column, values in zip((*columns, etags), zip(*map(astuple, items), strict=True), strict=False):
                 column.extend(values)
-            hashes += row_hashes(rows, self._fingerprint)
         if self._key and None in columns[list(self._columns).index(self._key)]:
             raise BadPage(
                 f"Dynamics 365 sent a row of {self._table} whose id ({self._key}) is null. Its page was not stored.",
                 "Find the row in Dynamics 365, or a proxy that changes answers; the capture goes on at this page.",
             )
-        frame = self._frame(columns).with_columns(row_versions(etags), pl.Series(ROW_HASH, hashes, pl.Int64))
-        return Page(frame, deleted, head.next_link, head.delta_link)
+        return Page(self._frame(columns).with_columns(row_versions(etags)), deleted, head.next_link, head.delta_link)
 
-    def _decode(self, raws: Sequence[msgspec.Raw], deleted: list[str]) -> tuple[Sequence[msgspec.Raw], list[Any]]:
-        """Return the rows, raw and decoded, and append the ids of tombstones to `deleted`."""
+    def _decode(self, raws: Sequence[msgspec.Raw], deleted: list[str]) -> list[Any]:
+        """Return the decoded rows, and append the ids of tombstones to `deleted`."""
         try:
-            return raws, self._item.decode_lines(b"\n".join(raws))
+            return self._item.decode_lines(b"\n".join(raws))
         except msgspec.ValidationError:  # a tombstone lacks a row's columns; any other item raises again below
-            rows: list[msgspec.Raw] = []
             items: list[Any] = []
             for raw in raws:
                 tombstone = _tombstone(raw)
                 if tombstone:
                     deleted.append(tombstone.id.lower())
                 else:
-                    rows.append(raw)
                     items.append(self._item.decode(raw))
-            return rows, items
+            return items
 
     def _frame(self, columns: Sequence[list[Any]]) -> pl.DataFrame:
         series: list[pl.Series] = []

@@ -35,16 +35,6 @@ class SessionExpired(LedgerError):
         )
 
 
-class RowsMoved(LedgerError):
-    """Rows skipped by the unchanged-row filter must be read after all. Nothing was written: read the page again."""
-
-    def __init__(self, table: str) -> None:
-        super().__init__(
-            f"Records of {table} changed while a page with their rows was read.",
-            "Nothing was written; the page is to be read again.",
-        )
-
-
 class PayloadKeyMissing(LedgerError):
     """A stored payload cannot be decrypted: its key is not configured, or the stored bytes were changed."""
 

@@ -31,7 +31,6 @@ INSERTED = (
     "state",
     "failed_since",
     "changed_at",
-    "row_hash",
     "row_version",
     "insert_only_hash",
 )

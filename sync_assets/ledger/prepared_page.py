@@ -19,8 +19,6 @@ COLUMNS: dict[str, pl.DataType] = {
     "hash": pl.Binary(),
     "validation_error": pl.String(),
 }
-ROW_HASH = "row_hash"
-"""An optional column, Int64: hash of the row as D365 sent it. Without the column it is unknown for all rows."""
 ROW_VERSION = "row_version"
 """An optional column, Int64: Dataverse's version of the row. Without the column it is unknown for all rows."""
 INSERT_ONLY_HASH = "insert_only_hash"
@@ -54,7 +52,7 @@ class LedgerPage:
         """Check and convert the rows.
 
         Args:
-            rows: the columns COLUMNS, one for each link, and optionally ROW_HASH, ROW_VERSION and INSERT_ONLY_HASH.
+            rows: the columns COLUMNS, one for each link, and optionally ROW_VERSION and INSERT_ONLY_HASH.
             links: the table's links.
             earlier: the same rows under each earlier mapping under which records may have been acknowledged; columns
                 hash, DIFFERENCE, FULL_DIFFERENCE and LEFT_ATTRIBUTES.
@@ -67,7 +65,7 @@ class LedgerPage:
         if rows.is_empty():
             rows = pl.DataFrame(schema=columns)
         _check(rows, columns)
-        left_out = [name for name in (ROW_HASH, ROW_VERSION, INSERT_ONLY_HASH) if name not in rows.columns]
+        left_out = [name for name in (ROW_VERSION, INSERT_ONLY_HASH) if name not in rows.columns]
         self.insert_only = INSERT_ONLY_HASH not in left_out
         """True if the table has insert-only fields."""
         rows = rows.with_columns(pl.lit(None, pl.Int64).alias(name) for name in left_out)
@@ -81,14 +79,12 @@ class LedgerPage:
             pl.when(accepted).then(pl.col("payload")).cast(pl.String),
             pl.when(accepted).then(pl.col("update_payload")).cast(pl.String),
             pl.col(INSERT_ONLY_HASH),
-            pl.col(ROW_HASH),
             pl.col(ROW_VERSION),
         )
         self.ids: list[str] = self._rows["id"].to_list()
         # Hexadecimal; None for a row with a validation error, which the hash alone cannot show to be unchanged.
         known = pl.when(accepted).then(pl.col("hash").bin.encode("hex"))
         self.hashes: list[str | None] = rows.select(known).to_series().to_list()
-        self.row_hashes: list[int | None] = rows[ROW_HASH].to_list()
         self.row_versions: list[int | None] = rows[ROW_VERSION].to_list()
         self.insert_only_hashes: list[int | None] = rows[INSERT_ONLY_HASH].to_list()
 
@@ -116,7 +112,7 @@ class LedgerPage:
 
     def row(self, index: int) -> Row:
         """Return the row at an index of `ids`."""
-        return Row(*self._rows.row(index)[1:-2])
+        return Row(*self._rows.row(index)[1:-1])
 
     def parents(self, ids: Container[str]) -> Iterator[tuple[str, tuple[str | None, ...]]]:
         """Yield (id, parents' ids in the order of `links`) for the rows with these ids."""
@@ -143,12 +139,11 @@ class CapturedPage:
     rows: a data frame with the columns id (String, each id once), payload (String: JSON of an insert),
     update_payload (String or null: JSON of an update where it differs), hash (Binary, 16 bytes, of the update payload),
     validation_error (String or null: of the row, whose payload is not stored); for each of `links` a column
-    named after its attribute (String or null: the parent's id); and optionally row_hash, row_version and
-    insert_only_hash (Int64). Or a LedgerPage, prepared with the same links.
+    named after its attribute (String or null: the parent's id); and optionally row_version and insert_only_hash
+    (Int64). Or a LedgerPage, prepared with the same links.
     deleted: ids of rows whose records are to be deleted in Campaign, applied after the rows.
     out_of_scope: ids of rows whose records Campaign keeps; records never sent are purged.
     filtered_out: those of the ids of both whose rows exist in Dynamics 365 outside the filter, with their versions.
-    unchanged: (id, row hash) of unchanged rows of the page, none of them in `rows`, as returned by `same_rows`.
     links: the table's links.
     opt_outs: opt-out columns of the rows and of those filtered out, see OptOutRows.apply_captured; None if none are
     mapped. opt_outs_are_fields: the payloads hold them, too.
@@ -158,7 +153,6 @@ class CapturedPage:
     deleted: Sequence[str] = ()
     out_of_scope: Sequence[str] = ()
     filtered_out: Mapping[str, int | None] = field(default_factory=dict[str, int | None])
-    unchanged: Sequence[tuple[str, int]] = ()
     links: Sequence[LinkSpec] = ()
     opt_outs: pl.DataFrame | None = None
     opt_outs_are_fields: bool = False

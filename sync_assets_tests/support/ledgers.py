@@ -27,7 +27,6 @@ SCHEMA = {
     "update_payload": pl.String,
     "hash": pl.Binary,
     "validation_error": pl.String,
-    "row_hash": pl.Int64,
     "row_version": pl.Int64,
 }
 
@@ -86,7 +85,6 @@ def row(
     *,
     insert_only: str = "",
     validation_error: str | None = None,
-    row_hash: int | None = None,
     row_version: int | None = None,
 ) -> dict[str, Any]:
     """Return a captured row.
@@ -96,7 +94,6 @@ def row(
         value: Determines payload and hash.
         insert_only: Value of a field that is not sent on update, and so not part of the hash.
         refusal: A validation error; None if the row is valid.
-        row_hash: Of the row's bytes; None if unknown.
         row_version: Of the row in Dataverse; None if unknown.
     """
     update = f'{{"value":"{value}"}}'
@@ -107,7 +104,6 @@ def row(
         "update_payload": update if insert_only else None,
         "hash": hash_of(value),
         "validation_error": validation_error,
-        "row_hash": row_hash,
         "row_version": row_version,
     }
 

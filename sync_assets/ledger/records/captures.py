@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy.engine import Connection
 
 from sync_assets.config.values import CONTACT
-from sync_assets.ledger.errors import RowsMoved
 from sync_assets.ledger.model import ANY_ATTRIBUTE, LinkSpec, Loss, PageResult, Position, State
 from sync_assets.ledger.records.deletions import MOVE, NOT_COLLECTED, Deletions
 from sync_assets.ledger.records.dependency_status import DependencyStatus
@@ -82,7 +81,7 @@ class Captures:
     ) -> PageResult:
         """Store a page and the cursor after it in one transaction.
 
-        Of an unchanged row only the hash of its bytes is written.
+        Of an unchanged row only its version is written, if that is another one.
 
         Args:
             table: logical name in Dataverse.
@@ -97,7 +96,6 @@ class Captures:
 
         Raises:
             FeedMoved: the feed's version is another, or belongs to another full read.
-            RowsMoved: one of the unchanged rows must be read after all.
             SessionExpired: of the session.
             ValueError: the columns of the rows are not those of CapturedPage, or an id occurs twice.
         """
@@ -120,7 +118,6 @@ class Captures:
             bound = reading.bound
             last_page = position is not None and position.complete
             self._dependencies.lock_linked_records(connection, first_links=bool(page.links))
-            unchanged = self._seqs_of_unchanged(connection, table, page.unchanged)
             stored = self._session.bulk.stored_rows(connection, table, rows, everything=again or whole)
             resent = {row.seq for row in stored} if again else set[int]()
             if whole:
@@ -133,10 +130,7 @@ class Captures:
             self._put_out_of_scope(connection, table, page.out_of_scope, tally)
             self._store_versions(connection, table, page.filtered_out)
             if bound is not None:
-                self._deletions.note_seen(
-                    connection, table, [*(row.seq for row in stored), *unchanged], page.out_of_scope
-                )
-            # Unchanged rows are not among the collected deletions: `same_rows` excludes those.
+                self._deletions.note_seen(connection, table, [row.seq for row in stored], page.out_of_scope)
             self._drop_collected(connection, table, [*rows.ids, *page.out_of_scope], deleted)
             if bound is not None and last_page:
                 self._deletions.note_missing(connection, table, bound, out_of_scope=not missing_are_deleted)
@@ -158,7 +152,7 @@ class Captures:
             return PageResult(
                 new=new,
                 changed=changed,
-                unchanged=len(rows.ids) + len(unchanged) - new - changed - invalid,
+                unchanged=len(rows.ids) - new - changed - invalid,
                 invalid=invalid,
                 deleted=deletes,
                 version=feed.version,
@@ -166,26 +160,6 @@ class Captures:
             )
 
         return self._session.database.write(work, large=len(rows.ids) >= LARGE_PAGE)
-
-    def _seqs_of_unchanged(self, connection: Connection, table: str, rows: Sequence[tuple[str, int]]) -> list[int]:
-        """Return the seqs of unchanged rows. Raises RowsMoved if one of them must be read after all."""
-        if not rows:
-            return []
-        unchanged = self._session.bulk.same_rows(connection, table, *zip(*rows, strict=True))
-        if len(unchanged) < len(rows):
-            raise RowsMoved(table)
-        return [seq for _, seq in unchanged]
-
-    def same_rows(self, table: str, ids: Sequence[str], row_hashes: Sequence[int]) -> list[int]:
-        """Return the indexes of rows whose bytes are those captured last, so that `save_page` would find no change.
-
-        Args:
-            table: logical name in Dataverse.
-            ids: of the rows.
-            row_hashes: of the rows' bytes and their mapping, 64 bits, signed, in the order of `ids`.
-        """
-        with self._session.database.read() as connection:
-            return [index for index, _ in self._session.bulk.same_rows(connection, table, ids, row_hashes)]
 
     def row_versions(self, table: str, ids: Sequence[str], *, above: int) -> dict[str, int]:
         """Return by id the versions captured last, of those of the ids for which it is higher than `above`."""
@@ -274,10 +248,8 @@ class Captures:
         self._session.bulk.for_each(connection, MOVE, encrypted)
         self._session.bulk.for_each(connection, "UPDATE sync_record SET acked_hash = ? WHERE seq = ?", acknowledged)
         self._session.bulk.for_each(connection, "UPDATE sync_record SET insert_only_hash = ? WHERE seq = ?", to_insert)
-        sent = [(page.row_hashes[row.at], page.row_versions[row.at], row.seq) for row in stored if row.resent]
-        self._session.bulk.for_each(
-            connection, "UPDATE sync_record SET row_hash = ?, row_version = ? WHERE seq = ?", sent
-        )
+        versions = [(page.row_versions[row.at], row.seq) for row in stored if row.other_version]
+        self._session.bulk.for_each(connection, "UPDATE sync_record SET row_version = ? WHERE seq = ?", versions)
         # Records left in `known` were purged between the two queries, when their delete was acknowledged: insert them.
         existing = {row.at for row in stored}.difference(known.values())
         fresh = [index for index in range(len(page.ids)) if index not in existing]

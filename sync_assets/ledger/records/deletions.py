@@ -69,7 +69,7 @@ _MISSING = """
 """
 # In an organization that was restored from a backup such a row may be created again with a lower version.
 _NO_VERSION = """
-    UPDATE sync_record SET row_version = NULL, row_hash = NULL
+    UPDATE sync_record SET row_version = NULL
     WHERE seq IN (SELECT seq FROM sync_collected WHERE table_name = ?)
         AND NOT EXISTS (SELECT 1 FROM sync_seen s WHERE s.seq = sync_record.seq)
 """

@@ -87,7 +87,7 @@ class Targets:
         connection.execute(unlinked.where(_L.seq.in_(in_scope)))
         kept = sa.select(_R.id).where(ours, _R.out_of_scope == 1)
         connection.execute(unlinked.where(_L.parent_table == table, _L.keyed == 1, _L.acked_id.not_in(kept)))
-        nothing = ("acked_hash", "acked_at", "payload", "update_payload", "row_hash", "insert_only_hash", "reason")
+        nothing = ("acked_hash", "acked_at", "payload", "update_payload", "insert_only_hash", "reason")
         waits = {"state": State.WAITING.value, "block_reason": BlockReason.REFETCH_REQUIRED.value}
         columns = dict.fromkeys((*nothing, "not_before", "session"))
         horizon = self._session.now() + self._session.horizon

@@ -26,12 +26,11 @@ _EXPRESSIONS = {
 }
 _STATE_COLUMNS = ", ".join(_EXPRESSIONS.get(name, name) for name in RecordState._fields)
 SELECT_STATE = f"SELECT {_STATE_COLUMNS} FROM sync_record"  # noqa: S608 - made of constants
-# SQL on a record `r`: its next row may be a change even if the hash is equal; it is not among the collected deletions.
+# SQL on a record `r`: its next row may be a change even if the hash is equal.
 _MAY_DIFFER = """
     r.desired_hash IS NULL OR r.acked_hash IS NULL OR r.out_of_scope <> 0 OR r.validation_error IS NOT NULL
     OR r.block_reason = 3
 """
-_NOT_COLLECTED = "NOT EXISTS (SELECT 1 FROM sync_collected c WHERE c.seq = r.seq)"
 _ADD_TOTAL = """
     INSERT INTO sync_tally (table_name, state, records) VALUES (?, ?, ?)
     ON CONFLICT (table_name, state) DO UPDATE SET records = sync_tally.records + excluded.records
@@ -45,7 +44,6 @@ _BINARY_TYPES = {
     "state": "int2",
     "failed_since": "int8",
     "changed_at": "int8",
-    "row_hash": "int8",
     "row_version": "int8",
     "insert_only_hash": "int8",
 }
@@ -55,14 +53,14 @@ _BINARY_TYPES = {
 class StoredRow(NamedTuple):
     """A row of a page whose record is stored.
 
-    at: index of the page's ids. differs: 1 if the row may change the record; the rules decide. resent: 1 if the row
-    came in other bytes, or has no hash.
+    at: index of the page's ids. differs: 1 if the row may change the record; the rules decide. other_version: 1 if the
+    row has another version than the one stored, or none.
     """
 
     at: int
     seq: int
     differs: int
-    resent: int
+    other_version: int
 
 
 class Bulk:
@@ -179,26 +177,9 @@ class Bulk:
         """Compare the page's rows with their records by their hashes. everything: all rows count as differing."""
         shown = "lower(hex(r.desired_hash))" if self._sqlite else "encode(r.desired_hash, 'hex')"
         differs = f"? OR {_MAY_DIFFER} OR ({shown} = p.hash) IS NOT TRUE"
-        flags = f"CASE WHEN {differs} THEN 1 ELSE 0 END, CASE WHEN r.row_hash = p.row_hash THEN 0 ELSE 1 END"
-        rows = zip(page.ids, page.hashes, page.row_hashes, strict=True)
-        return [StoredRow(*row) for row in self._of_page(connection, table, rows, flags, "", everything)]
+        flags = f"CASE WHEN {differs} THEN 1 ELSE 0 END, CASE WHEN r.row_version = p.row_version THEN 0 ELSE 1 END"
+        rows = enumerate(zip(page.ids, page.hashes, page.row_versions, strict=True))
 
-    def same_rows(
-        self, connection: Connection, table: str, ids: Sequence[str], row_hashes: Sequence[int]
-    ) -> list[tuple[int, int]]:
-        """Return (index, seq) of those ids whose row has the bytes captured last: it does not differ.
-
-        So these rows need not be parsed. Records among the collected deletions are left out: a filter on the same bytes
-        may have led to the deletion.
-        """
-        rows = ((id_, None, row_hash) for id_, row_hash in zip(ids, row_hashes, strict=True))
-        where = f"WHERE r.row_hash = p.row_hash AND NOT ({_MAY_DIFFER}) AND {_NOT_COLLECTED}"
-        return [(index, seq) for index, seq in self._of_page(connection, table, rows, "", where)]
-
-    def _of_page(
-        self, connection: Connection, table: str, rows: Any, columns: str, where: str, *values: Any
-    ) -> list[list[int]]:
-        """Return [index, seq, columns...] of the rows, (id, hash, row hash) each, that have a record `r`."""
         # PostgreSQL: one index lookup per row of the page. With old statistics it would scan all records instead.
         record = (
             f"JOIN sync_record r ON {short_id('r.id')} = {short_id('p.id')} AND r.table_name = ? AND r.id = p.id"
@@ -206,20 +187,19 @@ class Bulk:
             else "JOIN LATERAL (SELECT * FROM sync_record WHERE table_name = ? AND id = p.id LIMIT 1) r ON true"
         )
         array, gather = ("json_array", "json_group_array") if self._sqlite else ("json_build_array", "json_agg")
-        packed = json.dumps([(index, *row) for index, row in enumerate(rows)])
         rows_of_json = self.run(
             connection,
             f"""
-            SELECT CAST({gather}({array}({", ".join(filter(None, ("p.n", "r.seq", columns)))})) AS TEXT)
+            SELECT CAST({gather}({array}(p.n, r.seq, {flags})) AS TEXT)
             FROM (
                 SELECT CAST(value ->> 0 AS BIGINT) AS n, value ->> 1 AS id, value ->> 2 AS hash,
-                    CAST(value ->> 3 AS BIGINT) AS row_hash
+                    CAST(value ->> 3 AS BIGINT) AS row_version
                 FROM {self.json_elements}
-            ) p {record} {where}
+            ) p {record}
             """,  # noqa: S608 - constants
-            (*values, packed, table),
+            (everything, json.dumps([(index, *row) for index, row in rows]), table),
         )
-        return json.loads(rows_of_json[0][0] or "[]")
+        return [StoredRow(*row) for row in json.loads(rows_of_json[0][0] or "[]")]
 
     def insert(self, connection: Connection, records: "pl.DataFrame") -> None:
         """Insert new records (columns INSERTED)."""

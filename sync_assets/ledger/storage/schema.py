@@ -57,8 +57,6 @@ record = sa.Table(
     sa.Column("reason", sa.Text),  # of the last rejection, or why a request failed
     sa.Column("payload", PAYLOAD),  # stored only while it is to be sent
     sa.Column("update_payload", PAYLOAD),
-    # Of the row as D365 sent it last, and of the mapping; NULL: not known, or the row causes a warning: bulk.same_rows.
-    sa.Column("row_hash", sa.BigInteger),
     # Of the row as D365 sent it last; NULL: not known, or the last full read did not return the row.
     sa.Column("row_version", sa.BigInteger),
     # Of the insert-only fields as they were last to be sent; NULL: not known, or there are none.

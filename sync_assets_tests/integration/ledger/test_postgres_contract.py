@@ -145,6 +145,10 @@ from sync_assets_tests.unit.ledger.test_orphans import (
     test_a_record_is_orphaned_since_it_first_was,
     test_orphaned_records_are_counted_apart_and_do_not_wait,
 )
+from sync_assets_tests.unit.ledger.test_row_versions import (
+    test_a_row_that_a_full_read_did_not_return_may_come_in_any_version,
+    test_a_row_that_comes_again_has_its_new_version,
+)
 from sync_assets_tests.unit.ledger.test_scratch import (
     test_a_current_ledger_that_is_only_read_is_not_copied_and_stays_as_it_is,
 )
@@ -155,10 +159,6 @@ from sync_assets_tests.unit.ledger.test_settle import (
 from sync_assets_tests.unit.ledger.test_stuck_children import (
     test_a_child_in_doubt_waits_for_its_new_parent_alone,
     test_a_request_that_campaign_refused_for_an_invalid_row_is_not_sent_again_by_itself,
-)
-from sync_assets_tests.unit.ledger.test_unread import (
-    test_a_row_that_needs_a_write_does_not_count_as_unchanged,
-    test_the_hash_is_that_of_the_row_as_it_came_last,
 )
 
 pytestmark = pytest.mark.parametrize("ledgers", ["postgresql"], indirect=True)

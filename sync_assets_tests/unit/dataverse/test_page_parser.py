@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sync_assets.dataverse.metadata import ColumnType
-from sync_assets.dataverse.page_parser import AT_ONCE, ROW_HASH, ROW_VERSION, BadPage, PageParser, peek, row_hashes
+from sync_assets.dataverse.page_parser import AT_ONCE, ROW_VERSION, BadPage, PageParser
 
 COLUMNS: dict[str, ColumnType] = {
     "contactid": "guid",
@@ -36,7 +36,7 @@ def page(*rows: object, **links: str) -> bytes:
 
 def parse(body: bytes) -> tuple[list[dict[str, object]], list[str]]:
     result = PageParser(COLUMNS).parse(body)
-    return result.rows.drop(ROW_VERSION, ROW_HASH).to_dicts(), result.deleted
+    return result.rows.drop(ROW_VERSION).to_dicts(), result.deleted
 
 
 def test_rows_and_links() -> None:
@@ -52,10 +52,9 @@ def test_rows_and_links() -> None:
             "annualincome": pl.String,
             "modifiedon": pl.String,
             ROW_VERSION: pl.Int64,
-            ROW_HASH: pl.Int64,
         }
     )
-    assert result.rows.row(0)[:-2] == ("6f", "Ada", True, 2, "1.5", "2026-11-24T10:00:00Z")
+    assert result.rows.row(0)[:-1] == ("6f", "Ada", True, 2, "1.5", "2026-11-24T10:00:00Z")
 
 
 def test_the_version_of_a_row_is_the_number_in_its_etag_if_it_has_that_form() -> None:
@@ -75,24 +74,8 @@ def test_money_stays_the_text_that_was_sent(number: str) -> None:
     assert rows[0]["annualincome"] == number
 
 
-def test_rows_differ_by_each_byte_that_was_sent() -> None:
-    rows = [ROW, {**ROW, "@odata.etag": 'W/"2"'}, {**ROW, "firstname": "ada"}, dict(reversed(ROW.items())), ROW]
-    body = page(*rows, nextLink="n")
-    result = PageParser(COLUMNS).parse(body)
-    head = peek(body)
-    assert head
-    hashes = result.rows[ROW_HASH].to_list()
-    assert hashes == row_hashes(head.value)
-    assert hashes[0] == hashes[4]
-    assert len(set(hashes)) == 4
-    assert row_hashes([]) == []
-    other = PageParser(COLUMNS, fingerprint="other rules").parse(body).rows[ROW_HASH].to_list()
-    assert other == row_hashes(head.value, "other rules")
-    assert not set(other) & set(hashes)
-
-
 @pytest.mark.parametrize("at", [0, 1, AT_ONCE, AT_ONCE + 1])
-def test_rows_beside_a_deletion_have_the_hashes_of_their_own_bytes(at: int) -> None:
+def test_rows_beside_a_deletion_are_parsed_as_without_it(at: int) -> None:
     rows: list[object] = [{**ROW, "contactid": str(n)} for n in range(AT_ONCE + 1)]
     alone = PageParser(COLUMNS).parse(page(*rows))
     assert PageParser(COLUMNS).parse(page(*rows[:at], TOMBSTONE, *rows[at:])).rows.equals(alone.rows)
