@@ -12,8 +12,9 @@ from dagster.components.component_scaffolding import scaffold_component
 from dagster.components.utils.translation import ResolvedTranslationFn
 from pydantic import Field
 
-from sync_assets.config.files import DEFAULT_NAME, complete
-from sync_assets.config.installation import Installation
+from sync_assets.config.files import DEFAULT_NAME, DEFS, complete, components_in
+from sync_assets.config.installation import Installation, prefix_of_keys
+from sync_assets.errors import SyncAssetsError
 
 FIRST_CONFIGURATION = """\
 # `sync-assets init` writes a whole file; sync_assets/docs/configuration.md has all options.
@@ -82,30 +83,42 @@ class SyncComponent(dg.Component, dg.Model, dg.Resolvable):
     ] = None
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
-        """Build the definitions. Raises ConfigError if the configuration is not valid."""
-        file = context.path / self.environment_file if self.environment_file else ""
-        return self.definitions(str(context.path / self.configuration), str(file))
+        """Build the definitions.
+
+        Raises SyncAssetsError if `defs.yaml` names a file that does not exist, or has the name of another one.
+        """
+        here = context.path if context.path.is_dir() else context.path.parent
+        configuration, variables = here / self.configuration, here / (self.environment_file or "")
+        for attribute, path in {"configuration": configuration, "environment_file": variables}.items():
+            if not path.exists():
+                raise SyncAssetsError(
+                    f"{here / DEFS}: `{attribute}` names {path}, which does not exist.", "Correct the path."
+                )
+        files = sorted(context.defs_module_path.rglob(DEFS))
+        others = [(file, Installation.of(attributes)) for file in files for attributes in components_in(file)]
+        for attribute in ("name", "key_prefix"):
+            own = getattr(self._installation, attribute)
+            same = [str(file) for file, other in others if getattr(other, attribute) == own]
+            if len(same) > 1:
+                raise SyncAssetsError(
+                    f"{' and '.join(same)} have installations with the same `{attribute}`.", "Give each its own."
+                )
+        return self.definitions(str(configuration), str(variables) if self.environment_file else "")
 
     def definitions(self, configuration: str = "", environment_file: str = "") -> dg.Definitions:
         """Build the definitions of a configuration. Both paths: as of `config.files.complete`."""
-        from sync_assets.config.environment import Settings  # noqa: PLC0415 - Dagster lists components without these
-        from sync_assets.defs.build import build_definitions  # noqa: PLC0415
+        from sync_assets.defs.build import build_definitions  # noqa: PLC0415 - Dagster lists components without these
         from sync_assets.runtime.context import Runtime  # noqa: PLC0415
 
         environment = dict(os.environ)
         complete(environment, config=configuration, env_file=environment_file, prefix=self.environment_prefix)
-        ledger = "SYNC_ASSETS_LEDGER_URL"
-        if self.name and not (environment.get(ledger) or environment.get(f"{ledger}_FILE")):
-            home = Settings.from_environment(environment).home
-            environment[ledger] = f"sqlite:///{home / f'ledger_{self.name}.db'}"
         return build_definitions(Runtime(environment, installation=self._installation))
 
     @property
     def _installation(self) -> Installation:
-        prefix = [self.name] if self.key_prefix is None and self.name else self.key_prefix or []
         return Installation(
             name=self.name,
-            key_prefix=tuple(prefix.split("/") if isinstance(prefix, str) else prefix),
+            key_prefix=prefix_of_keys(self.name, self.key_prefix),
             variables=self.environment_prefix,
             groups={**self.groups},
             schedules={job: cron or "" for job, cron in self.schedules.items()},
@@ -113,13 +126,13 @@ class SyncComponent(dg.Component, dg.Model, dg.Resolvable):
         )
 
     def _translated(self, spec: dg.AssetSpec) -> dg.AssetSpec:
-        """Return an asset with the owners, the tags and the translation. Raises ConfigError if its runs would fail."""
+        """Return an asset with owners, tags and translation. Raises SyncAssetsError if its runs would fail."""
         owners = list(dict.fromkeys([*spec.owners, *self.owners]))
         ours = spec.replace_attributes(owners=owners, tags={**spec.tags, **self.tags})
         translated = self.translation(ours, ours) if self.translation else ours
         if (translated.key, translated.partitions_def) != (spec.key, spec.partitions_def):
-            from sync_assets.config.loader import ConfigError  # noqa: PLC0415
-
             name = spec.key.to_user_string()
-            raise ConfigError([f"translation: changes the key or the partitions of {name}; set `key_prefix` instead"])
+            raise SyncAssetsError(
+                f"translation: changes the key or the partitions of {name}.", "Set `key_prefix` instead."
+            )
         return translated

@@ -188,10 +188,10 @@ def main() -> None:
     try:
         if "_SYNC_ASSETS_COMPLETE" in os.environ:
             with suppress(SyncAssetsError, typer.BadParameter):
-                complete(os.environ, **_named_files(_words_to_complete())[0])
+                complete(os.environ, **_named_files(_words_to_complete())[0], of_component=True)
         else:
             named, sys.argv[1:] = _named_files(sys.argv[1:])
-            complete(os.environ, **named)
+            complete(os.environ, **named, of_component=True)
         configure(os.environ)
         # Every other exit status than 0 is that of `terminal.end`, except Typer's on Ctrl-C and for a closed pipe.
         if app(prog_name="sync-assets", standalone_mode=False) == INTERRUPTED:

@@ -38,7 +38,7 @@ def sync_opt_outs(runtime: Runtime, instance: dg.DagsterInstance, execute: Execu
     def run(keys: list[dg.AssetKey], partition: str | None = None) -> Outcome:
         outcome = Outcome()
         assets = [*table_assets(runtime), *opt_out_assets(runtime, outcome)]
-        execute(outcome, instance, assets, keys, partition, run_tags(runtime, WORK))
+        execute(runtime, outcome, instance, assets, keys, partition, run_tags(runtime, WORK))
         return outcome
 
     def take(partition: str) -> Outcome:

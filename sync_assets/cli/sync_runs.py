@@ -5,7 +5,6 @@ worker) are sent by the next pass. The loop ends when nothing is pending, when a
 stopped a flow.
 """
 
-import os
 import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing, nullcontext, suppress
@@ -195,11 +194,12 @@ def run_flow(
         {BACKLOG_TAG: "yes"} if selection == [campaign_key(config, runtime)] else {}
     )
     outcome = Outcome()
-    execute(outcome, instance, table_assets(runtime, outcome), selection, today(), tags)
+    execute(runtime, outcome, instance, table_assets(runtime, outcome), selection, today(), tags)
     return outcome
 
 
 def execute(
+    runtime: Runtime,
     outcome: Outcome,
     instance: dg.DagsterInstance,
     assets: list[dg.AssetsDefinition],
@@ -209,9 +209,11 @@ def execute(
 ) -> None:
     """Run one Dagster run of assets that add to `outcome`. partition: None if the assets have none."""
     try:
-        job = dg.define_asset_job(JOB, selection=dg.AssetSelection.assets(*selection))
-        named = dg.Definitions(assets=assets, jobs=[job], resources={**systems(os.environ)})
-        result = named.resolve_job_def(JOB).execute_in_process(
+        name, installation = runtime.installation.named(JOB), runtime.installation
+        job = dg.define_asset_job(name, selection=dg.AssetSelection.assets(*selection))
+        resources = systems(runtime.environment, installation)
+        defs = dg.Definitions(assets=assets, jobs=[job], resources={**resources})
+        result = defs.resolve_job_def(name).execute_in_process(
             instance=instance,
             raise_on_error=False,
             run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},

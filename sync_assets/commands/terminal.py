@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from operator import itemgetter
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
@@ -21,7 +22,7 @@ from rich.progress import Progress, ProgressColumn, SpinnerColumn, Task, TaskID,
 from rich.table import Column, Table
 from rich.text import Text
 
-from sync_assets.config.files import CONFIG, SANDBOX_CONFIG, find_configuration
+from sync_assets.config.files import CONFIG, SANDBOX_CONFIG, component_of, find_configuration
 from sync_assets.errors import SyncAssetsError
 from sync_assets.foreign_text import cleaned, json_text, printable
 
@@ -88,14 +89,16 @@ def open_runtime(*, creates: bool = False) -> Runtime:
     Raises NoConfiguration. Announces that the sandbox's configuration stands before one that is found.
     """
     from sync_assets.config.environment import NoConfiguration  # not for `--help`  # noqa: PLC0415
+    from sync_assets.config.installation import Installation  # noqa: PLC0415
     from sync_assets.runtime.context import Runtime  # noqa: PLC0415
 
     private_files()
-    runtime = Runtime(may_create_ledger=creates, announce=say)
-    _RUNTIMES.append(runtime)
-    named = runtime.environment.get(CONFIG, "").strip()
+    named = os.environ.get(CONFIG, "").strip()
     if not named:
         raise NoConfiguration
+    installation = Installation.of(component_of(Path(named)))
+    runtime = Runtime(may_create_ledger=creates, announce=say, installation=installation)
+    _RUNTIMES.append(runtime)
     if named == str(SANDBOX_CONFIG) and (own := find_configuration()):
         say(f"{CONFIG} names the sandbox's configuration. To use {own}, write `--config {own}`.")
     return runtime

@@ -133,8 +133,11 @@ class Settings:
     _alerts: AlertSettings | SettingsError = field(repr=False)
 
     @classmethod
-    def from_environment(cls, environment: Mapping[str, str]) -> Self:
-        """Read the variables. Raises SettingsError for invalid variables that belong to no system."""
+    def from_environment(cls, environment: Mapping[str, str], installation: str = "") -> Self:
+        """Read the variables. Raises SettingsError for invalid variables that belong to no system.
+
+        installation: Its name, which the default file of the ledger has, too.
+        """
         general = VariableReader(environment)
         general.problems += unknown_variables(environment)
         config = general.file(CONFIG, shown=True) or Path(DEFAULT_NAME).absolute()
@@ -146,7 +149,7 @@ class Settings:
             of_sandbox=of_sandbox,
             home=home,
             instance=Path.cwd() if Path(INSTANCE).is_file() and not general.optional("DAGSTER_HOME") else home,
-            ledger_url=general.ledger_url(home),
+            ledger_url=general.ledger_url(home / (f"ledger_{installation}.db" if installation else "ledger.db")),
             ledger_keys=general.keys("SYNC_ASSETS_LEDGER_KEY_FILE"),
             autostart=general.flag("SYNC_ASSETS_AUTOSTART"),
             ca_bundle=general.file("SYNC_ASSETS_CA_BUNDLE", shown=True),

@@ -6,8 +6,9 @@ Processes that are started later inherit the result. Imports no library, so that
 import io
 import json
 import os
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from pathlib import Path
+from typing import Any
 
 import sync_assets
 from sync_assets.errors import SyncAssetsError
@@ -18,6 +19,11 @@ CONFIG = "SYNC_ASSETS_CONFIG"
 DEFAULT_NAME = "sync_assets.yaml"
 SANDBOX_CONFIG = Path(sync_assets.__file__).parent / "sandbox" / DEFAULT_NAME
 """The sandbox's own configuration, which only the environment that the sandbox writes names."""
+DEFS = "defs.yaml"
+COMPONENT_TYPES = ("sync_assets.SyncComponent", "sync_assets.component.SyncComponent")
+"""Of our component in a `defs.yaml` of Dagster's."""
+COMMAND_LINE_ATTRIBUTES = ("configuration", "environment_file", "environment_prefix", "name", "key_prefix")
+"""Attributes of the component that the command line reads."""
 PATHS = (
     CONFIG,
     "SYNC_ASSETS_CA_BUNDLE",
@@ -32,7 +38,14 @@ OVER_DAGSTER = "SYNC_ASSETS_OVER_DAGSTER"
 """Variables, as a JSON object, that Dagster's own reader of `.env` would replace, see `keep_over_dagster`."""
 
 
-def complete(environment: MutableMapping[str, str], *, config: str = "", env_file: str = "", prefix: str = "") -> None:
+def complete(
+    environment: MutableMapping[str, str],
+    *,
+    config: str = "",
+    env_file: str = "",
+    prefix: str = "",
+    of_component: bool = False,
+) -> None:
     """Add the variables of `.env` beside the configuration file, and the file's path.
 
     Args:
@@ -40,25 +53,34 @@ def complete(environment: MutableMapping[str, str], *, config: str = "", env_fil
         config, env_file: paths of the command line; they win over variables that are set.
         prefix: Of the variables, in the environment and in `.env`: each is taken without it. Without the prefix none of
             the program's is taken then, since it is of another installation. Names in `env_file` have no prefix.
+        of_component: True for the command line: prefix and file of variables are those of the component that names the
+            configuration. The prefix is ignored if no variable has it.
 
     Raises:
-        SyncAssetsError: A file of variables cannot be read.
+        SyncAssetsError: A file of variables, or that of the component, cannot be read.
     """
     environment.update(json.loads(environment.get(OVER_DAGSTER, "{}")))
+    given = read_env_file(_absolute(env_file)) if env_file else {}
+    named = config or given.get(CONFIG, "").strip() or environment.get(prefix + CONFIG, "").strip()
+    path = _absolute(named) if named else find_configuration()
+    if of_component and path:
+        component = component_of(path)
+        prefix, file = component.get("environment_prefix") or "", component.get("environment_file")
+        given = (read_env_file(component["folder"] / file) if file else {}) | given
+    variables = path.with_name(".env") if path else Path.cwd() / ".env"
+    beside = read_env_file(variables) if os.path.exists(variables) else {}
+    if of_component and not _without(prefix, {**environment, **beside}):
+        prefix = ""
     if prefix:
         ours = _without(prefix, environment)
         for name in [name for name in environment if name.startswith(PREFIXES)]:
             del environment[name]
         environment.update(ours)
-    if env_file:
-        environment.update(read_env_file(_absolute(env_file)))
-    named = config or environment.get(CONFIG, "").strip()
-    path = _absolute(named) if named else find_configuration()
-    variables = path.with_name(".env") if path else Path.cwd() / ".env"
-    if os.path.exists(variables):
-        for name, value in read_env_file(variables, prefix).items():
-            if not environment.get(name, "").strip():
-                environment[name] = value
+        beside = read_env_file(variables, prefix) if beside else {}
+    environment.update(given)
+    for name, value in beside.items():
+        if not environment.get(name, "").strip():
+            environment[name] = value
     if path:
         environment[CONFIG] = str(path)
 
@@ -70,17 +92,50 @@ def _without(prefix: str, variables: Mapping[str, str]) -> dict[str, str]:
 
 
 def find_configuration() -> Path | None:
-    """Return the `sync_assets.yaml` of the current folder or of the next folder above that has one.
+    """Return the `sync_assets.yaml` of the current folder or of the next folder above that has one."""
+    return next((file for folder in _upwards(Path.cwd()) if os.path.exists(file := folder / DEFAULT_NAME)), None)
 
-    The search ends below a folder in which every user may write, such as `/tmp`.
+
+def _upwards(folder: Path) -> Iterator[Path]:
+    """Yield a folder and those above it, up to the first one in which every user may write, such as `/tmp`."""
+    yield folder
+    for above in folder.parents:
+        if above.stat().st_mode & 0o002:
+            return
+        yield above
+
+
+def component_of(configuration: Path) -> dict[str, Any]:
+    """Return the attributes, and the `folder`, of the component that names a configuration file; empty if none does.
+
+    Its `defs.yaml` is in the folder of the configuration or above it. Raises SyncAssetsError.
     """
-    current = Path.cwd()
-    for folder in (current, *current.parents):
-        if folder != current and folder.stat().st_mode & 0o002:
-            return None
-        if os.path.exists(folder / DEFAULT_NAME):
-            return folder / DEFAULT_NAME
-    return None
+    for folder in _upwards(configuration.parent):
+        for attributes in components_in(folder / DEFS):
+            for name in COMMAND_LINE_ATTRIBUTES:
+                if "{{" in str(attributes.get(name)):
+                    text = f"{folder / DEFS}: `{name}` is an expression, which only Dagster can evaluate."
+                    raise SyncAssetsError(text, "Write its value.")
+            if Path(os.path.abspath(folder / str(attributes["configuration"]))) == configuration:
+                return {**attributes, "folder": folder}
+    return {}
+
+
+def components_in(file: Path) -> list[dict[str, Any]]:
+    """Return the attributes, as written, of our components in a `defs.yaml` of Dagster's. Raises SyncAssetsError."""
+    if not os.path.exists(file):
+        return []
+    import yaml  # noqa: PLC0415  only where such a file is
+
+    try:
+        text = file.read_text("utf-8")
+        if "SyncComponent" not in text:
+            return []
+        documents: list[Any] = [one for one in yaml.safe_load_all(text) if isinstance(one, dict)]
+        ours = [one.get("attributes") or {} for one in documents if one.get("type") in COMPONENT_TYPES]
+        return [{"configuration": DEFAULT_NAME, **attributes} for attributes in ours]
+    except (OSError, ValueError, TypeError, yaml.YAMLError) as error:
+        raise SyncAssetsError(f"{file} cannot be read ({type(error).__name__}).", "Correct the file.") from None
 
 
 def read_env_file(path: Path, prefix: str = "") -> dict[str, str]:

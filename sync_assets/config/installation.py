@@ -1,8 +1,8 @@
 """How the objects of one installation are named in Dagster, since a code location may hold several."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +25,13 @@ class Installation:
     schedules: Mapping[str, str] = field(default_factory=dict[str, str])
     translate: Callable[[Any], Any] = lambda spec: spec
 
+    @classmethod
+    def of(cls, attributes: Mapping[str, Any]) -> Self:
+        """Return the installation of a component, by the attributes of its `defs.yaml` that the command line reads."""
+        name = attributes.get("name") or ""
+        prefix = prefix_of_keys(name, attributes.get("key_prefix"))
+        return cls(name, prefix, attributes.get("environment_prefix") or "")
+
     def named(self, name: str) -> str:
         """Return the name of an object of this installation."""
         return f"{self.name}_{name}" if self.name else name
@@ -32,3 +39,9 @@ class Installation:
     def group(self, name: str) -> str:
         """Return the name of a group of assets."""
         return self.groups.get(name) or self.named(name)
+
+
+def prefix_of_keys(name: str, key_prefix: str | Sequence[str] | None) -> tuple[str, ...]:
+    """Return the prefix of asset keys of an installation with this name, which `key_prefix` may replace."""
+    prefix = name if key_prefix is None else key_prefix
+    return tuple((prefix.split("/") if prefix else []) if isinstance(prefix, str) else prefix)

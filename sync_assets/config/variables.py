@@ -231,12 +231,12 @@ class VariableReader:
             return ()
         return keys
 
-    def ledger_url(self, home: Path) -> str:
-        """Read the ledger's URL; default: SQLite in the folder `home`."""
+    def ledger_url(self, default: Path) -> str:
+        """Read the ledger's URL; default: this SQLite file."""
         problems = len(self.problems)
         secret = self.optional_secret("SYNC_ASSETS_LEDGER_URL")
         if secret is None or len(self.problems) > problems:
-            return f"sqlite:///{home / 'ledger.db'}"
+            return f"sqlite:///{default}"
         value = secret.get_secret_value()
         if not value.startswith(("sqlite:///", "postgresql+psycopg://")):
             self.problems.append(

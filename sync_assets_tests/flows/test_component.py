@@ -167,6 +167,35 @@ def test_a_project_of_dagsters_adds_two_installations_with_its_own_commands(pack
     assert all(name in listed for name in names)
 
 
+def test_sync_on_the_command_line_uses_the_names_and_variables_of_the_component_that_names_its_configuration(
+    package: Path, sandbox_factory: SandboxFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sandbox, defs = sandbox_factory(contacts=5), package / "defs" / "crm"
+    dg_command(tmp_path, "scaffold", "defs", "sync_assets.SyncComponent", "crm")
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    variables = {name: one for name, one in sandbox.env.items() if one and name != "SYNC_ASSETS_CONFIG"}
+    others = {name: value for name, value in os.environ.items() if not name.startswith((*OURS, "SANDBOX"))}
+    others |= {"DAGSTER_HOME": str(tmp_path), "PYTHONPATH": python_path(tmp_path)}
+    of_another = {"D365_URL": "https://other.example.com"}
+
+    def sync(environment: dict[str, str], *options: str) -> None:
+        command = [sys.executable, "-m", "sync_assets.cli", "sync", "--config", str(defs / DEFAULT_NAME), *options]
+        done = subprocess.run(command, env=others | environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+
+    sync(of_another | {f"CRM_{name}": value for name, value in variables.items()})
+    sandbox.admin.change("contact", 1, lastname="Later")
+    (tmp_path / "sandbox.env").write_text("".join(f"{name}={value}\n" for name, value in variables.items()))
+    sync(of_another, "--env-file", str(tmp_path / "sandbox.env"))
+    assert "Later" in [one["lastName"] for one in sandbox.admin.dump_campaign()]
+    assert [path.name for path in tmp_path.glob("ledger*.db")] == ["ledger_crm.db"]
+    with dg.DagsterInstance.get() as instance:
+        assert {key.path[0] for key in instance.get_asset_keys()} == {"crm"}
+        runs = instance.get_runs()
+        assert {run.tags[INSTALLATION_TAG] for run in runs} == {"crm"}
+        assert {run.job_name for run in runs} == {"crm_sync"}
+
+
 @pytest.mark.slow
 def test_two_installations_and_an_asset_of_the_project_run_at_once_each_in_its_way(
     package: Path, sandbox_factory: SandboxFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -18,6 +18,7 @@ import pytest
 from sync_assets.cli import replay, sync_runs
 from sync_assets.errors import SyncAssetsError
 from sync_assets.flows import Outcome
+from sync_assets.runtime.context import Runtime
 from sync_assets_tests.support.lazy_instance import lazy_instance
 
 _LOG = logging.getLogger(__name__)
@@ -40,6 +41,7 @@ def plain_runs() -> Iterator[None]:
 
 
 def execute(
+    runtime: Runtime,
     outcome: Outcome,
     instance: dg.DagsterInstance,
     assets: Sequence[dg.AssetsDefinition],

@@ -1,18 +1,23 @@
 """`SyncComponent`: the attributes of an instance, and several installations in one code location."""
 
 import os
-from collections.abc import Mapping
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 
 import dagster as dg
 import pytest
 
 from sync_assets.component import FIRST_CONFIGURATION, SyncComponent
-from sync_assets.config.files import DEFAULT_NAME
+from sync_assets.config.files import CONFIG, DEFAULT_NAME, DEFS, complete, component_of
+from sync_assets.config.installation import Installation
 from sync_assets.config.loader import ConfigError
 from sync_assets.defs.partitions import INSTALLATION_TAG
 from sync_assets.defs.resources import Dynamics365
 from sync_assets.defs.tables.asset_metadata import TABLE_NAME
+from sync_assets.errors import SyncAssetsError
 from sync_assets.runtime.context import Runtime
 
 OPT_OUT = "opt_out: {direction: bidirectional, mappings: {donotemail: blackListEmail}}\n"
@@ -145,7 +150,7 @@ def test_a_translation_sets_attributes_of_assets_but_not_their_keys_or_partition
     assert profile.tags.items() >= {"domain": "sales", "sync/pii": "true"}.items()
     assert profile.automation_condition
     for refused in ("key_prefix: europe", "partitions_def: {type: daily, start_date: '2026-01-01'}"):
-        with pytest.raises(ConfigError, match="changes the key or the partitions of d365/contact; set `key_prefix`"):
+        with pytest.raises(SyncAssetsError, match=r"the key or the partitions of d365/contact\. Set `key_prefix`"):
             of_yaml(f"translation: {{{refused}}}").definitions(str(file))
 
 
@@ -155,3 +160,82 @@ def test_a_translation_sets_attributes_of_assets_but_not_their_keys_or_partition
 def test_a_wrong_attribute_is_refused(attributes: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=next(iter(attributes))):
         SyncComponent.model_validate(attributes)
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The folder of the components `crm` and `eu` of a project of Dagster's."""
+    package = tmp_path / "src" / "shop"
+    (tmp_path / "pyproject.toml").write_text(
+        "[tool.dg]\ndirectory_type = 'project'\n[tool.dg.project]\nroot_module = 'shop'"
+    )
+    for name in ("crm", "eu"):
+        (folder := package / "defs" / name).mkdir(parents=True)
+        (folder / DEFS).write_text(
+            f"type: sync_assets.SyncComponent\nattributes: {{name: {name}, environment_prefix: A_}}"
+        )
+        (folder / DEFAULT_NAME).write_text(FIRST_CONFIGURATION)
+    for path in ("__init__.py", "defs/__init__.py"):
+        (package / path).touch()
+    monkeypatch.syspath_prepend(str(package.parent))
+    yield package / "defs"
+    for name in [name for name in sys.modules if name.partition(".")[0] == "shop"]:
+        del sys.modules[name]
+
+
+@pytest.mark.parametrize(
+    ("attributes", "message"),
+    [
+        ("{name: crm}", r"crm/defs\.yaml and \S+/eu/defs\.yaml have installations with the same `name`\. Give each"),
+        ("{name: eu, key_prefix: crm}", r"eu/defs\.yaml have installations with the same `key_prefix`\. Give each"),
+        (
+            "{configuration: x.yaml}",
+            r"eu/defs\.yaml: `configuration` names \S+/eu/x\.yaml, which does not exist\. Correct",
+        ),
+        ("{environment_file: x.env}", r"eu/defs\.yaml: `environment_file` names \S+/eu/x\.env, which does not exist"),
+        ("{name: eu}", ""),
+    ],
+)
+def test_an_error_of_a_component_names_the_file_that_must_be_corrected(
+    project: Path, attributes: str, message: str
+) -> None:
+    (project / "eu" / DEFS).write_text(f"type: sync_assets.SyncComponent\nattributes: {attributes}\n")
+    with pytest.raises(Exception) if message else nullcontext() as raised:  # noqa: PT011  one of Dagster's
+        dg.load_from_defs_folder(path_within_project=project.parent)
+    assert raised is None or (raised.value.__cause__ and re.search(message, str(raised.value.__cause__)))
+
+
+@pytest.mark.parametrize(
+    ("at", "attributes", "variables", "expected"),
+    [
+        ("", "{name: eu, environment_prefix: A_}", {"A_D365_URL": "a"}, ("a", "eu", ("eu",))),
+        ("", "{name: eu, environment_prefix: B_, key_prefix: x/y}", {}, ("unprefixed", "eu", ("x", "y"))),
+        ("", "{name: eu, environment_file: own.env}", {"A_D365_URL": "a"}, ("of the file", "eu", ("eu",))),
+        ("conf", "{name: eu, configuration: conf/sync_assets.yaml}", {}, ("unprefixed", "eu", ("eu",))),
+        ("", "{name: eu, configuration: other.yaml}", {}, ("unprefixed", "", ())),
+        ("", "", {}, ("unprefixed", "", ())),
+    ],
+)
+def test_the_command_line_is_of_the_component_that_names_its_configuration(
+    project: Path, at: str, attributes: str, variables: dict[str, str], expected: tuple[str, str, tuple[str, ...]]
+) -> None:
+    folder = project / "eu"
+    (folder / at).mkdir(exist_ok=True)
+    (folder / "own.env").write_text("D365_URL='of the file'")
+    (folder / at / ".env").write_text("CAMPAIGN_URL=unprefixed\nA_CAMPAIGN_SFTP_HOST_KEY=hosts\nA_x=\n")
+    ours = f"type: sync_assets.SyncComponent\nattributes: {attributes}\n---\n" if attributes else ""
+    (folder / DEFS).write_text(f"{ours}type: shop.Other\nattributes: {{name: SyncComponent}}\n")
+    environment = {"D365_URL": "unprefixed", **variables}
+    complete(environment, config=str(folder / at / DEFAULT_NAME), of_component=True)
+    installation = Installation.of(component_of(Path(environment[CONFIG])))
+    assert (environment["D365_URL"], installation.name, installation.key_prefix) == expected
+    if expected[0] == "a":
+        assert environment["CAMPAIGN_SFTP_HOST_KEY"] == str(folder / "hosts")
+        assert "CAMPAIGN_URL" not in environment
+
+
+@pytest.mark.parametrize("attributes", ['{name: "{{ env.NAME }}"}', "[name"])
+def test_a_component_that_the_command_line_cannot_read_is_an_error(project: Path, attributes: str) -> None:
+    (project / "eu" / DEFS).write_text(f"type: sync_assets.SyncComponent\nattributes: {attributes}\n")
+    with pytest.raises(SyncAssetsError, match=r"/eu/defs\.yaml"):
+        component_of(project / "eu" / DEFAULT_NAME)
