@@ -9,6 +9,7 @@ record.
 
 # No `from __future__ import annotations`, as in the modules whose annotations Dagster reads at run time.
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
@@ -80,6 +81,14 @@ def fail_if_stopped(outcome: Outcome, *reasons: str | None) -> None:
         raise dg.Failure(" ".join(dict.fromkeys(problems)), allow_retries=False)
 
 
+_AGAIN = re.compile(r"(?i)\b(run it again( later)?|try again later)\b")
+"""A remedy for commands. A sensor needs no person for it."""
+
+
+def _by_itself(remedy: re.Match[str]) -> str:
+    return f"{'The' if remedy[0][0].isupper() else 'the'} sensor tries again by itself"
+
+
 Tick = Callable[[dg.SensorEvaluationContext], dg.SensorResult]
 
 
@@ -96,7 +105,8 @@ def one_sentence(sensor: str) -> Callable[[Tick], Tick]:
             try:
                 return tick(context)
             except Exception as error:  # noqa: BLE001  the text of a foreign error may quote a record
-                raise SensorFailed(public_message(error, f"sensor {sensor}")) from None
+                text = public_message(error, f"sensor {sensor}")
+                raise SensorFailed(_AGAIN.sub(_by_itself, text)) from None
 
         return tried
 

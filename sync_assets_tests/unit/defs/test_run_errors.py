@@ -38,6 +38,7 @@ def stored(folder: Path, error: Exception) -> SerializableErrorInfo:
     ("error", "text"),
     [
         (SyncAssetsError("Dynamics 365 is down.", "Check D365_URL."), "Dynamics 365 is down. Check D365_URL."),
+        (SyncAssetsError("It is down.", "Run it again later."), "It is down. The sensor tries again by itself."),
         (ValueError("jane.doe@example.com"), "The sensor a_sensor stopped at an error of the program: ValueError at "),
     ],
 )
