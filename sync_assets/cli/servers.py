@@ -18,7 +18,7 @@ from sync_assets.config.loader import load_config
 from sync_assets.defs.instance.command_line import dagster_instance, instance_folder
 from sync_assets.errors import SyncAssetsError
 from sync_assets.launching import servers
-from sync_assets.launching.code_server import CodeServerGuard
+from sync_assets.launching.code_server import refusal_of_call
 from sync_assets.launching.processes import mark_as_own
 from sync_assets.webserver.guard import HOSTS_VARIABLE, UiGuard, allowed_hosts
 
@@ -135,7 +135,7 @@ def run_code_server(arguments: Sequence[str]) -> None:
     raise_taken = partial(_raise_taken, "code-server", arguments)
     if "--help" in arguments:
         refusal = "Refused by sync_assets: this server only prints its help."
-        servers.run_code_server(words, lambda _: refusal, raise_taken)
+        servers.run_code_server(words, lambda *_: refusal, raise_taken)
     if not os.environ.get("DAGSTER_HOME"):
         raise SyncAssetsError(
             "DAGSTER_HOME is not set.", "Name the folder with the dagster.yaml of web server and daemon."
@@ -147,4 +147,4 @@ def run_code_server(arguments: Sequence[str]) -> None:
     settings.campaign()
     settings.alerts()
     with dagster_instance() as instance:
-        servers.run_code_server(words, CodeServerGuard(instance).refusal, raise_taken)
+        servers.run_code_server(words, partial(refusal_of_call, instance), raise_taken)

@@ -86,36 +86,37 @@ def _with_choices(settings: type[dg.Config], tables: Sequence[str]) -> type[dg.C
 
 def operator_jobs(runtime: Runtime, other_jobs: Iterable[str]) -> list[dg.JobDefinition]:
     """Return the jobs of operators. Jobs that materialise assets are in `build.py`."""
-    tables, named = [config.table for config in runtime.config.tables], runtime.installation.named
+    tables = [config.table for config in runtime.config.tables]
 
-    def op(name: str, description: str) -> Callable[[Callable[..., None]], dg.OpDefinition]:
-        def decorate(work: Callable[..., None]) -> dg.OpDefinition:
+    jobs: list[dg.JobDefinition] = []
+
+    def job(name: str, description: str, tags: Mapping[str, str] = SHORT_TAGS) -> Callable[[Callable[..., None]], None]:
+        """Decorate the work of the only op of a job."""
+
+        def decorate(work: Callable[..., None]) -> None:
             if settings := work.__annotations__.get("config"):
                 work.__annotations__["config"] = _with_choices(settings, tables)
-            return dg.op(name=named(name), description=description)(work)
+            jobs.append(_job(runtime, name, work, description, tags))
 
         return decorate
 
-    @op(name="replay_table", description="Reads rows of Dynamics 365 again into the ledger.")
+    @job("replay", "Reads all rows of a table again, or those modified on some days.", tags={})
     def replay_table(context: dg.OpExecutionContext, config: Replay) -> None:
         _do(context, runtime, lambda: _replay(context, runtime, config))
 
-    @op(name="retry_records", description="Makes rejected records pending again.")
+    @job("retry_rejected", "Makes rejected records pending again; the next run sends them.")
     def retry_records(context: dg.OpExecutionContext, config: RetryRejected) -> None:
         from sync_assets.commands.retry import retry
 
         _do(context, runtime, lambda: retry(runtime, config.table or None, config.id or None))
 
-    @op(
-        name="approve",
-        description="Approves, once, a mass deletion that is held back; the next capture lets it go ahead.",
-    )
+    @job("approve_deletes", "Approves, once, a mass deletion that is held back; the next capture lets it go ahead.")
     def approve(context: dg.OpExecutionContext, config: ApproveDeletes) -> None:
         from sync_assets.commands.approve_deletes import approve_deletes
 
         _do(context, runtime, lambda: {"approved": approve_deletes(runtime, config.table)["approved"]})
 
-    @op(name="hold", description="Begins or ends a privacy hold, or lists the person's remaining records.")
+    @job("privacy_hold", "Begins or ends a privacy hold, or lists the person's remaining records.")
     def hold(context: dg.OpExecutionContext, config: PrivacyHold) -> None:
         from sync_assets.commands import hold as privacy
 
@@ -130,22 +131,19 @@ def operator_jobs(runtime: Runtime, other_jobs: Iterable[str]) -> list[dg.JobDef
 
         _do(context, runtime, work)
 
-    @op(name="switch_maintenance", description="Begins or ends maintenance of tables.")
+    @job("maintenance", "Stops capture and push of tables, or lets them go on.")
     def switch_maintenance(context: dg.OpExecutionContext, config: Maintenance) -> None:
         from sync_assets.commands.maintenance import off, on
 
         switch = on if config.on else off
         _do(context, runtime, lambda: {"document": dg.MetadataValue.json(switch(runtime, config.tables))})
 
-    @op(name="explain_record", description="Explains one record from end to end; values are masked.")
+    @job("explain", "Explains one record from end to end; values are masked.")
     def explain_record(context: dg.OpExecutionContext, config: Explain) -> None:
         with closing(runtime), failing("job"):
             _explain(context, runtime, config)
 
-    @op(
-        name="prune",
-        description="Deletes our runs and events older than runs.keep_days, and old history of records.",
-    )
+    @job("prune_history", "Deletes old runs, events and history of records; the partitions stay materialised.")
     def prune(context: dg.OpExecutionContext) -> None:
         def work() -> Numbers:
             from sync_assets.defs.instance.history import prune_project
@@ -156,27 +154,12 @@ def operator_jobs(runtime: Runtime, other_jobs: Iterable[str]) -> list[dg.JobDef
 
         _do(context, runtime, work)
 
-    jobs = [
-        _job(
-            runtime, "replay", replay_table, "Reads all rows of a table again, or those modified on some days.", tags={}
-        ),
-        _job(
-            runtime, "retry_rejected", retry_records, "Makes rejected records pending again; the next run sends them."
-        ),
-        _job(runtime, "approve_deletes", approve, "Approves, once, a mass deletion that is held back."),
-        _job(runtime, "privacy_hold", hold, "Begins or ends a privacy hold, or lists the person's remaining records."),
-        _job(runtime, "explain", explain_record, "Explains one record from end to end; values are masked."),
-        _job(runtime, "maintenance", switch_maintenance, "Stops capture and push of tables, or lets them go on."),
-        _job(runtime, "prune_history", prune, "Deletes old runs and events; the partitions stay materialised."),
-    ]
     return jobs
 
 
 def log_export(runtime: Runtime) -> dg.JobDefinition:
     """Return the job of the log export, which exists only if the export is configured."""
-    named = runtime.installation.named
 
-    @dg.op(name=named("write_log"), description="Writes today's file to the Campaign SFTP.")
     def write_log(context: dg.OpExecutionContext) -> None:
         from sync_assets.commands.log_export import export_log
 
@@ -190,11 +173,13 @@ def log_export(runtime: Runtime) -> dg.JobDefinition:
 
 
 def _job(
-    runtime: Runtime, name: str, op: dg.OpDefinition, description: str, tags: Mapping[str, str] = SHORT_TAGS
+    runtime: Runtime, name: str, work: Callable[..., None], description: str, tags: Mapping[str, str] = SHORT_TAGS
 ) -> dg.JobDefinition:
-    named, tags = runtime.installation.named(name), {**tags, **installation_tags(runtime)}
-    graph = dg.GraphDefinition(name=named, node_defs=[op])
-    return graph.to_job(name=named, description=description, executor_def=dg.in_process_executor, tags=tags)
+    """Return a job of one op, which has the name of its function."""
+    named, tags = runtime.installation.named, {**tags, **installation_tags(runtime)}
+    op = dg.op(name=named(work.__name__), description=description)(work)
+    graph = dg.GraphDefinition(name=named(name), node_defs=[op])
+    return graph.to_job(name=named(name), description=description, executor_def=dg.in_process_executor, tags=tags)
 
 
 def _do(context: dg.OpExecutionContext, runtime: Runtime, work: Callable[[], Numbers]) -> None:

@@ -7,8 +7,6 @@ module of its choice executed. Here the instance is the code server's own, whate
 Invariant: a call that Dagster adds in a later version is refused until it is listed here.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import dagster as dg
@@ -30,50 +28,31 @@ WITH_INSTANCE = frozenset({
 """Calls that take the caller's instance; None stands for that of the code server."""
 
 
-@dataclass(frozen=True, slots=True)
-class RemoteCall:
-    """A call of the code server, before it is answered.
+def refusal_of_call(instance: dg.DagsterInstance, call: str, arguments: Any) -> str | None:
+    """Return why a call is refused, None if it is answered. The text quotes nothing of the call.
 
-    Attributes:
-        name: Of the method in Dagster's gRPC service.
-        instance_ref: The caller's description of the Dagster instance; None if the call has none.
-        run_config: The configuration that the call resolves.
-        run_id: The run that the call starts; None if it has none.
+    Args:
+        instance: Of the code server.
+        call: Name of the method in Dagster's gRPC service.
+        arguments: Dagster's object with the caller's description of the instance, the configuration that the call
+            resolves, and the id of the run that it starts; it may lack each. None for a call of WITHOUT_INSTANCE.
     """
-
-    name: str
-    instance_ref: Any = None
-    run_config: Mapping[str, Any] | None = None
-    run_id: str | None = None
-
-
-class CodeServerGuard:
-    """Decides which calls are answered."""
-
-    def __init__(self, instance: dg.DagsterInstance) -> None:
-        self._instance = instance
-
-    def refusal(self, call: RemoteCall) -> str | None:
-        """Return why a call is refused, None if it is answered. The text quotes nothing of the call."""
-        if call.name in WITHOUT_INSTANCE:
-            return None
-        if call.name not in WITH_INSTANCE:
-            return f"Refused by sync_assets: neither web server nor daemon need the call {call.name}."
-        if call.instance_ref is not None and call.instance_ref != self._instance.get_ref():
-            return (
-                "Refused by sync_assets: the caller's Dagster instance is not that of the code server. Give web "
-                "server, daemon and code server the same DAGSTER_HOME path and the same dagster.yaml."
-            )
-        if refused_settings(call.run_config or {}):
-            return (
-                "Refused by sync_assets: the configuration replaces a resource or names an environment variable. "
-                "Addresses and secrets come from the environment of the code location."
-            )
-        return self._refusal_to_start(call.run_id) if call.name == "StartRun" else None
-
-    def _refusal_to_start(self, run_id: str | None) -> str | None:
-        """Runs that the queue would refuse: who can write to Dagster's database need not pass it."""
-        run = self._instance.get_run_by_id(run_id or "")
-        if run and (refused_tags(run.tags) or refused_settings(run.run_config)):
-            return "Refused by sync_assets: the run has tags or settings with which no run may start."
+    if call in WITHOUT_INSTANCE:
         return None
+    if call not in WITH_INSTANCE:
+        return f"Refused by sync_assets: neither web server nor daemon need the call {call}."
+    if getattr(arguments, "instance_ref", None) not in (None, instance.get_ref()):
+        return (
+            "Refused by sync_assets: the caller's Dagster instance is not that of the code server. Give web "
+            "server, daemon and code server the same DAGSTER_HOME path and the same dagster.yaml."
+        )
+    if refused_settings(getattr(arguments, "run_config", None) or {}):
+        return (
+            "Refused by sync_assets: the configuration replaces a resource or names an environment variable. "
+            "Addresses and secrets come from the environment of the code location."
+        )
+    # Runs that the queue would refuse: who can write to Dagster's database need not pass it.
+    run = instance.get_run_by_id(getattr(arguments, "run_id", None) or "") if call == "StartRun" else None
+    if run and (refused_tags(run.tags) or refused_settings(run.run_config)):
+        return "Refused by sync_assets: the run has tags or settings with which no run may start."
+    return None

@@ -10,11 +10,11 @@ import os
 import signal
 import socket
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any
 
-from sync_assets.launching.code_server import RemoteCall
+from sync_assets.launching.code_server import WITH_INSTANCE
 from sync_assets.runtime.interruptible import ignore_ctrl_c
 
 
@@ -185,75 +185,43 @@ def run_daemon() -> None:
     cli.main()
 
 
-def remote_calls() -> frozenset[str]:
-    """Return the names of all calls of Dagster's gRPC service.
-
-    Reason: the service's description is private.
-    """
-    from dagster._grpc.__generated__ import dagster_api_pb2  # noqa: PLC0415
-
-    return frozenset(dagster_api_pb2.DESCRIPTOR.services_by_name["DagsterApi"].methods_by_name)
-
-
 def run_code_server(
-    arguments: Sequence[str], refusal: Callable[[RemoteCall], str | None], raise_taken: Callable[[int], None]
+    arguments: Sequence[str], refusal: Callable[[str, Any], str | None], raise_taken: Callable[[int], None]
 ) -> None:
     """Run `dagster code-server start` with a check before each call. Does not return.
 
     Args:
         arguments: Those of `dagster code-server start`; its environment variables count, too.
-        refusal: Return why a call is refused, None if it is answered.
+        refusal: Return why a call is refused, None if it is answered, by its name and its arguments (code_server.py).
         raise_taken: As of `run_webserver`: Dagster serves another address of the host, or ends with a traceback.
 
-    Reason: the server has no option for a check, and the class that answers is private.
+    Reason: the server has no option for a check; the class that answers and the service's description are private.
     """
     from dagster._cli.code_server import start_command  # noqa: PLC0415  slow, and no run needs it
     from dagster._grpc import proxy_server  # noqa: PLC0415
+    from dagster._grpc.__generated__ import dagster_api_pb2  # noqa: PLC0415
 
     _options(start_command, arguments, "DAGSTER_CODE_SERVER", raise_taken)
     servicer = proxy_server.DagsterProxyApiServicer
-    checked = {name: _checked(getattr(servicer, name, None), name, refusal) for name in remote_calls()}
+    calls = dagster_api_pb2.DESCRIPTOR.services_by_name["DagsterApi"].methods_by_name
+    checked = {name: _checked(getattr(servicer, name, None), name, refusal) for name in calls}
     proxy_server.DagsterProxyApiServicer = type(servicer.__name__, (servicer,), checked)
     _run(start_command, arguments, "sync-assets code-server", "DAGSTER_CODE_SERVER")
 
 
-def _checked(answer: Callable[..., Any] | None, name: str, refusal: Callable[[RemoteCall], str | None]) -> Any:
+def _checked(answer: Callable[..., Any] | None, name: str, refusal: Callable[[str, Any], str | None]) -> Any:
+    from dagster._serdes import deserialize_value  # noqa: PLC0415
     from grpc import StatusCode  # noqa: PLC0415
 
     def answered(self: Any, request: Any, context: Any) -> Any:
-        if why := refusal(_remote_call(name, request)):
+        given = None
+        if name in WITH_INSTANCE:  # Dagster itself refuses arguments of another type
+            [field] = [field.name for field in request.DESCRIPTOR.fields if field.name.startswith("serialized_")]
+            given = deserialize_value(getattr(request, field))
+        if why := refusal(name, given):
             context.abort(StatusCode.PERMISSION_DENIED, why)  # raises
         if answer is None:
             return context.abort(StatusCode.UNIMPLEMENTED, name)
         return answer(self, request, context)
 
     return answered
-
-
-def _remote_call(name: str, request: Any) -> RemoteCall:
-    """Read the arguments of a call, which are text in one field of the request, if its type has such a field."""
-    from dagster._grpc import types  # noqa: PLC0415
-    from dagster._serdes import deserialize_value  # noqa: PLC0415
-
-    arguments: Mapping[str, tuple[str, Any]] = {
-        "ExecutionPlanSnapshot": ("serialized_execution_plan_snapshot_args", types.ExecutionPlanSnapshotArgs),
-        "ExternalPartitionNames": ("serialized_partition_names_args", types.PartitionNamesArgs),
-        "ExternalPartitionConfig": ("serialized_partition_args", types.PartitionArgs),
-        "ExternalPartitionTags": ("serialized_partition_args", types.PartitionArgs),
-        "ExternalPartitionSetExecutionParams": (
-            "serialized_partition_set_execution_param_args",
-            types.PartitionSetExecutionParamArgs,
-        ),
-        "ExternalScheduleExecution": (
-            "serialized_external_schedule_execution_args",
-            types.ExternalScheduleExecutionArgs,
-        ),
-        "ExternalSensorExecution": ("serialized_external_sensor_execution_args", types.SensorExecutionArgs),
-        "StartRun": ("serialized_execute_run_args", types.ExecuteExternalJobArgs),
-    }
-    given = arguments.get(name.removeprefix("Sync"))
-    if given is None:
-        return RemoteCall(name)
-    field, kind = given
-    decoded = deserialize_value(getattr(request, field), kind)
-    return RemoteCall(name, *(getattr(decoded, part, None) for part in ("instance_ref", "run_config", "run_id")))
