@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple, cast
 
@@ -33,14 +33,7 @@ from sync_assets.alerts.incidents import (
 )
 from sync_assets.alerts.notifications import Memory, notifications, subject, text, unanswered
 from sync_assets.defs.asset_keys import side_key
-from sync_assets.defs.dagster_internals import (
-    CheckAnswer,
-    FailedTick,
-    SensorFailed,
-    failed_ticks,
-    freshness,
-    latest_answers,
-)
+from sync_assets.defs.dagster_internals import CheckRecord, SensorFailed, failed_ticks, freshness, latest_answers
 from sync_assets.defs.partitions import is_foreign
 from sync_assets.defs.run_errors import one_sentence
 from sync_assets.defs.tables.checks import SIDES
@@ -57,27 +50,13 @@ MOST_RUNS, MOST_RUN_EVENTS = 2_000, 40
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
-    """The work of one step of a run: assets, or checks alone. `work`: its name, for messages."""
-
-    work: str
-    assets: tuple[dg.AssetKey, ...] = ()
-    checks: tuple[dg.AssetCheckKey, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
 class AlertScope:
     """The objects of this project on the instance, which may have others: only these are read.
 
-    Attributes:
-        steps: By name of the step.
-        with_freshness: Assets with a freshness policy.
-        sensors: Names of sensors.
-        jobs: Names of jobs.
+    steps: definitions of assets, or of checks alone, by name of the step. sensors, jobs: their names.
     """
 
-    steps: Mapping[str, Step]
-    with_freshness: Sequence[dg.AssetKey] = field(default_factory=list[dg.AssetKey])
+    steps: Mapping[str, dg.AssetsDefinition]
     sensors: frozenset[str] = frozenset()
     jobs: frozenset[str] = frozenset()
 
@@ -85,19 +64,8 @@ class AlertScope:
     def of(
         cls, definitions: Iterable[dg.AssetsDefinition], sensors: Iterable[str] = (), jobs: Iterable[str] = ()
     ) -> AlertScope:
-        """Collect the objects from definitions of assets and asset checks, and from names of sensors and jobs."""
-        steps: dict[str, Step] = {}
-        with_freshness: list[dg.AssetKey] = []
-        for definition in definitions:
-            keys, checks = tuple(sorted(definition.keys)), tuple(sorted(definition.check_keys))
-            if keys:
-                named = ", ".join(key.to_user_string() for key in keys)
-            else:
-                about = sorted({key.asset_key.to_user_string() for key in checks})
-                named = f"the checks of {', '.join(about)}"
-            steps[definition.node_def.name] = Step(named, keys, checks)
-            with_freshness += [spec.key for spec in definition.specs if spec.freshness_policy]
-        return cls(steps, with_freshness, frozenset(sensors), frozenset(jobs))
+        steps = {definition.node_def.name: definition for definition in definitions}
+        return cls(steps, frozenset(sensors), frozenset(jobs))
 
     def steps_of(self, run: dg.DagsterRun) -> set[str]:
         """Return the steps that a run was to execute, by its step keys, its selected assets and checks, or its job."""
@@ -106,7 +74,7 @@ class AlertScope:
             return self.steps.keys() & set(run.step_keys_to_execute)
         if not chosen:
             return set(self.steps) if run.job_name in self.jobs else set()
-        return {name for name, step in self.steps.items() if chosen & {*step.assets, *step.checks}}
+        return {name for name, step in self.steps.items() if chosen & {*step.keys, *step.check_keys}}
 
 
 def alert_sensor(runtime: Runtime, watched: AlertScope, default_status: dg.DefaultSensorStatus) -> dg.SensorDefinition:
@@ -208,16 +176,21 @@ def read_state(
     location: str | None = None,
 ) -> InstanceState:
     """Read the present state of the watched objects. now: UTC. ledger, location: ours; runs of others are ignored."""
-    assets = [key for step in watched.steps.values() for key in step.assets]
-    answers = latest_answers(instance, [key for step in watched.steps.values() for key in step.checks])
+    steps = watched.steps.values()
+    answers = latest_answers(instance, [key for step in steps for key in step.check_keys])
     made_at = {
         record.asset_entry.asset_key: record.asset_entry.last_materialization.timestamp
-        for record in instance.get_asset_records(assets)
+        for record in instance.get_asset_records([key for step in steps for key in step.keys])
         if record.asset_entry.last_materialization
     }
-    done = {key: answer.at.timestamp() for key, answer in answers.items() if answer.at}
-    last_good = {name: at for name, step in watched.steps.items() if (at := _last_good(step, made_at, done))}
-    stale = freshness(instance, watched.with_freshness).items()
+    done = made_at | {key: answer.event.timestamp for key, answer in answers.items() if answer.event}
+    # A step has succeeded once one of its assets was materialised, or a check was evaluated, though it failed.
+    last_good = {
+        name: datetime.fromtimestamp(max(times), UTC)
+        for name, step in watched.steps.items()
+        if (times := [done[key] for key in step.keys or step.check_keys if key in done])
+    }
+    stale = freshness(instance, [spec.key for step in steps for spec in step.specs if spec.freshness_policy]).items()
     incidents = [
         *_failed(instance, watched, last_good, made_at, now, lambda run: is_foreign(run, ledger, location)),
         *_failed_checks(answers.values()),
@@ -227,40 +200,26 @@ def read_state(
     return InstanceState(incidents, last_good)
 
 
-def _last_good(
-    step: Step, materialized: Mapping[dg.AssetKey, float], done: Mapping[dg.AssetCheckKey, float]
-) -> datetime | None:
-    """Return when the step last succeeded: one of its assets was materialised, or a check was evaluated.
-
-    A check that failed was evaluated as well.
-    """
-    times = [materialized[key] for key in step.assets if key in materialized]
-    if not step.assets:
-        times = [done[key] for key in step.checks if key in done]
-    return datetime.fromtimestamp(max(times), UTC) if times else None
-
-
-def _failed_checks(answers: Iterable[CheckAnswer]) -> Iterator[Incident]:
+def _failed_checks(answers: Iterable[CheckRecord]) -> Iterator[Incident]:
     for answer in answers:
         result = answer.evaluation
-        if answer.failed and result and answer.at:
+        if result and not result.passed and answer.event:
             asset, warns = answer.key.asset_key.to_user_string(), result.severity == dg.AssetCheckSeverity.WARN
-            yield failed_check(asset, answer.key.name, answer.run_id, answer.at, result.description or "", warns=warns)
+            at, text = datetime.fromtimestamp(answer.event.timestamp, UTC), result.description or ""
+            yield failed_check(asset, answer.key.name, answer.run_id, at, text, warns=warns)
 
 
 def _failed_sensors(
     instance: dg.DagsterInstance, names: frozenset[str], now: datetime, location: str | None
 ) -> Iterator[Incident]:
-    """Yield the sensors whose last finished tick failed."""
-    for name, tick in sorted(failed_ticks(instance, names, location).items()):
-        if tick.at > now - LOOK_BACK:
-            yield failed_sensor(name, tick.since, _cause(tick))
+    """Yield the sensors whose last finished tick failed, with the line of a `SensorFailed`.
 
-
-def _cause(tick: FailedTick) -> str:
-    """Return the line of a `SensorFailed`; of any other error only the type, since its text may quote a record."""
-    error = tick.error
-    return error.message if error and error.cls_name == SensorFailed.__name__ else _type_of(error)
+    Of any other error only with its type, since its text may quote a record.
+    """
+    for name, (tick, since) in sorted(failed_ticks(instance, names, location).items()):
+        if tick.timestamp > (now - LOOK_BACK).timestamp():
+            of_ours = tick.error and tick.error.cls_name == SensorFailed.__name__
+            yield failed_sensor(name, since, tick.error.message if of_ours else _type_of(tick.error))
 
 
 def _failed(
@@ -276,11 +235,10 @@ def _failed(
     A step of several assets has succeeded once all assets of the failed run were materialised: it may have failed for
     one of them, and later runs materialise the others without that one.
     """
-
     steps = watched.steps
 
     def is_over(name: str, run: dg.DagsterRun, at: datetime) -> bool:
-        assets = set(steps[name].assets) & (run.asset_selection or set())
+        assets = set(steps[name].keys) & (run.asset_selection or set())
         if len(assets) < 2:
             return name in last_good and last_good[name] > at
         return all(materialized.get(key, 0.0) > at.timestamp() for key in assets)
@@ -300,8 +258,15 @@ def _failed(
             reasons = dict.fromkeys(undecided, "Its process ended before it was done.")
         for name, why in reasons.items():
             if name not in handled and not is_over(name, run, at):
-                yield failed_step(name, steps[name].work, run.run_id, at, why)
+                yield failed_step(name, _work(steps[name]), run.run_id, at, why)
             handled.add(name)
+
+
+def _work(step: dg.AssetsDefinition) -> str:
+    """Return the name of a step's work, for messages."""
+    checked = {key.asset_key.to_user_string() for key in step.check_keys}
+    assets = ", ".join(sorted(key.to_user_string() for key in step.keys))
+    return assets or f"the checks of {', '.join(sorted(checked))}"
 
 
 def _step_failures(instance: dg.DagsterInstance, run_id: str) -> Iterator[tuple[str, str]]:

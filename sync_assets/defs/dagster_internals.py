@@ -7,9 +7,8 @@ Elsewhere only `instance/history.py` and `launching/` import private names of Da
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import dagster as dg
 from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluationTargetMaterializationData
@@ -23,29 +22,13 @@ from dagster._core.storage.asset_check_execution_record import (
 )
 from dagster_shared.error import SerializableErrorInfo
 
-
-@dataclass(frozen=True, slots=True)
-class CheckAnswer:
-    """The latest result of an asset check.
-
-    Attributes:
-        key: The key of the check.
-        run_id: The run that evaluated it.
-        failed: True if the check did not pass.
-        at: When it was evaluated, UTC.
-        evaluation: None if the run ended before it evaluated the check.
-    """
-
-    key: dg.AssetCheckKey
-    run_id: str
-    failed: bool
-    at: datetime | None
-    evaluation: dg.AssetCheckEvaluation | None
+CheckRecord = AssetCheckExecutionRecord
+"""A result of an asset check. evaluation, event: None if the run ended before it evaluated the check."""
 
 
 def latest_answers(
     instance: dg.DagsterInstance, keys: Sequence[dg.AssetCheckKey]
-) -> dict[dg.AssetCheckKey, CheckAnswer]:
+) -> dict[dg.AssetCheckKey, CheckRecord]:
     """Return the latest completed result of each check; checks without one are missing.
 
     If a check is planned in a run that goes on, or that died before evaluating it, the result before that is returned.
@@ -61,17 +44,7 @@ def latest_answers(
             )
             del latest[key]
             latest.update((key, record) for record in done)
-    return {key: _answer(record) for key, record in latest.items()}
-
-
-def _answer(record: AssetCheckExecutionRecord) -> CheckAnswer:
-    return CheckAnswer(
-        key=record.key,
-        run_id=record.run_id,
-        failed=record.status == AssetCheckExecutionRecordStatus.FAILED,
-        at=datetime.fromtimestamp(record.event.timestamp, UTC) if record.event else None,
-        evaluation=record.evaluation,
-    )
+    return latest
 
 
 def answered_since(
@@ -152,28 +125,15 @@ def most_runs(instance: dg.DagsterInstance) -> int | None:
     return queue.max_concurrent_runs if queue and queue.max_concurrent_runs >= 0 else None
 
 
-@dataclass(frozen=True, slots=True)
-class FailedTick:
-    """The last finished tick of a sensor, which failed.
-
-    Attributes:
-        at: When it began, UTC.
-        since: When the last tick that did not fail began, UTC; `at` if none is stored.
-        error: Dagster's record of the exception.
-    """
-
-    at: datetime
-    since: datetime
-    error: Any
-
-
 _FINISHED = (TickStatus.SKIPPED, TickStatus.SUCCESS, TickStatus.FAILURE)
 
 
 def failed_ticks(
     instance: dg.DagsterInstance, names: Iterable[str], location: str | None = None
-) -> dict[str, FailedTick]:
-    """Return the running sensors whose last finished tick failed, by name.
+) -> dict[str, tuple[Any, datetime]]:
+    """Return the last finished ticks that failed, by the names of the running sensors.
+
+    Each with the begin (UTC) of the last tick that did not fail; of the failed one itself, if none is stored.
 
     location: the code location of the sensors; None: any, and of several the one whose sensor ticked last.
 
@@ -181,7 +141,7 @@ def failed_ticks(
     """
     if instance.schedule_storage is None:  # an instance without this storage cannot run sensors
         return {}
-    watched, newest = frozenset(names), dict[str, tuple[datetime, FailedTick | None]]()
+    watched, newest = frozenset(names), dict[str, tuple[float, tuple[Any, datetime] | None]]()
     for state in instance.all_instigator_state():
         name, place = state.instigator_name, state.origin.repository_origin.code_location_origin.location_name
         if state.instigator_type.value != "SENSOR" or name not in watched or location not in (None, place):
@@ -192,14 +152,11 @@ def failed_ticks(
             return ticks[0] if ticks else None
 
         tick = last(state, *_FINISHED)
-        if tick is None or (name in newest and _at(tick) < newest[name][0]):
+        if tick is None or (name in newest and tick.timestamp < newest[name][0]):
             continue
         failed = None
         if tick.status == TickStatus.FAILURE and state.status.value != "STOPPED":
-            failed = FailedTick(_at(tick), _at(last(state, *_FINISHED[:2]) or tick), tick.error)
-        newest[name] = _at(tick), failed
+            good = last(state, *_FINISHED[:2]) or tick
+            failed = tick, datetime.fromtimestamp(good.timestamp, UTC)
+        newest[name] = tick.timestamp, failed
     return {name: failed for name, (_, failed) in newest.items() if failed}
-
-
-def _at(tick: Any) -> datetime:
-    return datetime.fromtimestamp(cast("float", tick.timestamp), UTC)

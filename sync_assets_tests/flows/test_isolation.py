@@ -164,7 +164,7 @@ def test_the_sensor_reports_a_table_that_must_be_corrected_once_without_a_run_an
 
     tracking(program, table, enabled=True)
     tick = orchestra.tick("d365_changes")
-    assert not latest_answers(orchestra.instance, [READY])[READY].failed
+    assert latest_answers(orchestra.instance, [READY])[READY].status.value == "SUCCEEDED"
     [request] = list(tick.run_requests or ())
     assert orchestra.execute(request).success
     assert shown(orchestra.instance, READY) == "SUCCEEDED"
@@ -257,7 +257,7 @@ def test_a_table_that_campaign_refuses_to_take_is_reported_instead_of_sent(orche
 def test_a_quiet_table_that_the_job_watch_found_wrong_passes_soon_after_it_is_right(orchestra: Orchestra) -> None:
     tracking(orchestra.program, "contact", enabled=False)
     assert orchestra.job("watch").success
-    assert latest_answers(orchestra.instance, [READY])[READY].failed
+    assert latest_answers(orchestra.instance, [READY])[READY].status.value == "FAILED"
     tracking(orchestra.program, "contact", enabled=True)
     assert results(orchestra) == [("d365/contact", True)]
     assert results(orchestra) == []

@@ -140,9 +140,9 @@ class RunReports:
         """Return another run's result of `ready` if it is newer than this run's findings, which would replace it."""
         key = check_key(result)
         latest = latest_answers(self._instance, [key]).get(key)
-        if not (latest and latest.at and latest.evaluation and found_at):
+        if not (latest and latest.event and latest.evaluation and found_at):
             return result
-        if latest.run_id == self._context.run_id or latest.at <= found_at:
+        if latest.run_id == self._context.run_id or latest.event.timestamp <= found_at.timestamp():
             return result
         return dg.AssetCheckResult(
             passed=latest.evaluation.passed,

@@ -44,10 +44,10 @@ def test_the_latest_answer_of_a_check_is_read_with_its_run(instance: dg.DagsterI
     run(instance, passed=True)
     run(instance, passed=False)
     answer = latest_answers(instance, [CHECK])[CHECK]
-    assert (answer.key, answer.failed) == (CHECK, True)
+    assert (answer.key, answer.status.value) == (CHECK, "FAILED")
     assert answer.run_id in {one.run_id for one in instance.get_runs()}
-    assert answer.at
-    assert datetime.now(UTC) - answer.at < timedelta(minutes=1)
+    assert answer.event
+    assert datetime.now(UTC).timestamp() - answer.event.timestamp < 60
     assert answer.evaluation
     assert not answer.evaluation.passed
 
@@ -55,7 +55,7 @@ def test_the_latest_answer_of_a_check_is_read_with_its_run(instance: dg.DagsterI
 def test_of_a_run_that_died_over_a_check_the_answer_before_it_counts(instance: dg.DagsterInstance) -> None:
     run(instance, passed=False)
     run(instance, passed=True, dies=True)
-    assert latest_answers(instance, [CHECK])[CHECK].failed
+    assert latest_answers(instance, [CHECK])[CHECK].status.value == "FAILED"
 
 
 def test_a_check_is_answered_since_a_run_if_a_later_one_or_a_report_without_a_run_did(
