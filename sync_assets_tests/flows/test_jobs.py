@@ -11,21 +11,20 @@ import pytest
 from sync_assets.capture import backlog_limit
 from sync_assets.defs.instance.history import FAILED_FACTOR, ProjectScope, prune_history
 from sync_assets.defs.partitions import today
-from sync_assets_tests.support.orchestra import CONTACT, PROFILE, Orchestra, Run
+from sync_assets_tests.support.orchestra import CONTACT, PROFILE, Orchestra, Run, in_memory
 from sync_assets_tests.support.program import CONTACT as TABLE
 from sync_assets_tests.support.program import Program, calls
+
+MISTYPED = "ffffffff-1111-4222-8333-444444444444"
+OWNED = ProjectScope(frozenset({CONTACT, PROFILE}))
 
 
 @pytest.fixture
 def orchestra(program: Program) -> Iterator[Orchestra]:
-    started = Orchestra(program, dg.DagsterInstance.ephemeral())
-    started.capture()
-    started.push()
-    yield started
-    started.runtime.close()
-
-
-OWNED = ProjectScope(frozenset({CONTACT, PROFILE}))
+    with in_memory(program) as started:
+        started.capture()
+        started.push()
+        yield started
 
 
 def does(orchestra: Orchestra, job: str, op: str, **config: Any) -> Run:
@@ -36,33 +35,13 @@ def does(orchestra: Orchestra, job: str, op: str, **config: Any) -> Run:
     return Run(orchestra.instance, done.run_id, done.success)
 
 
-def test_the_jobs_of_the_contract_are_there_and_none_without_a_name(orchestra: Orchestra) -> None:
+def test_the_jobs_of_the_contract_are_there_and_contradictory_options_fail_with_a_sentence(
+    orchestra: Orchestra,
+) -> None:
     names = set(orchestra.definitions.get_repository_def().job_names)
     wanted = {"sync", "send_backlog", "replay", "retry_rejected", "approve_deletes", "privacy_hold", "maintenance"}
     assert wanted | {"explain", "audit", "watch", "prune_history"} <= names
     assert not [name for name in names if "anonymous" in name]
-
-
-def test_a_table_is_replayed_and_sent_again_if_forced(orchestra: Orchestra) -> None:
-    assert does(orchestra, "replay", "replay_table", table="contact").success
-    assert orchestra.pending == 0
-    assert does(orchestra, "replay", "replay_table", table="contact", force=True).success
-    assert orchestra.pending == 50
-
-
-def test_a_forced_replay_of_a_large_table_pauses_and_later_runs_go_on_with_it(
-    orchestra: Orchestra, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(backlog_limit, "MOST_PENDING", 12)
-    admin = orchestra.program.sandbox.admin
-    admin.settings("d365", page_limit=5)
-    assert does(orchestra, "replay", "replay_table", table="contact", force=True).success
-    assert orchestra.pending == 15
-    orchestra.settle()
-    assert (admin.engine_calls()["update"], orchestra.feed.complete) == (50, True)
-
-
-def test_contradictory_options_fail_with_a_sentence(orchestra: Orchestra) -> None:
     run = does(orchestra, "replay", "replay_table", table="contact", first_day="tomorrow")
     assert not run.success
     assert "`first_day tomorrow` is not a day" in run.errors[0]
@@ -70,7 +49,24 @@ def test_contradictory_options_fail_with_a_sentence(orchestra: Orchestra) -> Non
         does(orchestra, "retry_rejected", "retry_records", table="account")
 
 
-def test_refused_records_are_tried_again(orchestra: Orchestra) -> None:
+def test_a_table_is_replayed_sent_again_if_forced_and_in_turns_if_it_is_large(
+    orchestra: Orchestra, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert does(orchestra, "replay", "replay_table", table="contact").success
+    assert orchestra.pending == 0
+    assert does(orchestra, "replay", "replay_table", table="contact", force=True).success
+    assert orchestra.pending == 50
+    orchestra.push()
+    monkeypatch.setattr(backlog_limit, "MOST_PENDING", 12)
+    admin = orchestra.program.sandbox.admin
+    admin.settings("d365", page_limit=5)
+    assert does(orchestra, "replay", "replay_table", table="contact", force=True).success
+    assert orchestra.pending == 15
+    orchestra.settle()
+    assert (admin.engine_calls()["update"], orchestra.feed.complete) == (2 * 50, True)
+
+
+def test_rejected_records_are_tried_again_and_a_mass_deletion_is_approved(orchestra: Orchestra) -> None:
     admin = orchestra.program.sandbox.admin
     admin.settings("campaign", bare_data_policy=False)
     admin.change("contact", 1, emailaddress1="not-an-address")
@@ -80,15 +76,13 @@ def test_refused_records_are_tried_again(orchestra: Orchestra) -> None:
     assert does(orchestra, "retry_rejected", "retry_records", table="contact").success
     assert orchestra.pending == 1
 
-
-def test_a_mass_deletion_is_approved(orchestra: Orchestra) -> None:
     orchestra.program.table = {**TABLE, "apply_deletes": True}
     orchestra.program.guardrails = {"max_delete_share": 0.01}
     orchestra.reload()
-    orchestra.program.sandbox.admin.load(100)
+    admin.load(100)
     orchestra.capture()
     orchestra.push()
-    orchestra.program.sandbox.admin.delete("contact", 20)
+    admin.delete("contact", 20)
     orchestra.capture()
     assert orchestra.feed.deletes == 20
     assert does(orchestra, "approve_deletes", "approve", table="contact").success
@@ -96,22 +90,34 @@ def test_a_mass_deletion_is_approved(orchestra: Orchestra) -> None:
     assert orchestra.pending == 20
 
 
-def test_a_table_goes_into_maintenance_and_on(orchestra: Orchestra) -> None:
+def test_a_table_goes_into_maintenance_and_a_contact_on_hold_until_its_deletion_is_verified(
+    orchestra: Orchestra,
+) -> None:
+    admin = orchestra.program.sandbox.admin
     assert does(orchestra, "maintenance", "switch_maintenance", tables=["contact"]).success
     assert orchestra.runtime.ledger.maintenance.in_maintenance()
     assert does(orchestra, "maintenance", "switch_maintenance", tables=["contact"], on=False).success
     assert not orchestra.runtime.ledger.maintenance.in_maintenance()
 
-
-def test_a_contact_is_held_and_released(orchestra: Orchestra) -> None:
-    contact = orchestra.program.sandbox.admin.dump_d365()[0]["contactid"]
+    contact = admin.dump_d365()[0]["contactid"]
     assert does(orchestra, "privacy_hold", "hold", contact=contact, action="add").success
-    orchestra.program.sandbox.admin.change("contact", [contact], jobtitle="Held")
+    admin.change("contact", [contact], jobtitle="Held")
     orchestra.capture()
-    before = orchestra.program.sandbox.admin.engine_calls()
+    before = admin.engine_calls()
     orchestra.push()
-    assert orchestra.program.sandbox.admin.engine_calls() == before
+    assert admin.engine_calls() == before
     assert does(orchestra, "privacy_hold", "hold", contact=contact, action="release").success
+
+    assert not does(orchestra, "privacy_hold", "hold", contact=MISTYPED, action="add").success
+    assert orchestra.runtime.ledger.holds.all() == []
+    for id_ in (contact, MISTYPED):
+        [error] = does(orchestra, "privacy_hold", "hold", contact=id_, action="verify").errors
+        assert "'gone': False" in error
+    assert does(orchestra, "privacy_hold", "hold", contact=MISTYPED, action="add", force=True).success
+    assert len(orchestra.runtime.ledger.holds.all()) == 1
+    admin.delete("contact", [contact])
+    admin.post("/campaign/delete", {"resource": "profile", "keys": [contact]})
+    assert does(orchestra, "privacy_hold", "hold", contact=contact, action="verify").success
 
 
 def test_old_runs_are_deleted_failed_ones_later_and_their_days_stay_filled(orchestra: Orchestra) -> None:
@@ -133,22 +139,3 @@ def test_old_runs_are_deleted_failed_ones_later_and_their_days_stay_filled(orche
     assert orchestra.instance.get_materialized_partitions(CONTACT) == {today()}
     assert does(orchestra, "prune_history", "prune").success
     assert orchestra.program.sandbox.admin.engine_calls() == calls(insert=50, read=2)
-
-
-def test_a_mistyped_contact_is_held_only_by_force(orchestra: Orchestra) -> None:
-    mistyped = "ffffffff-1111-4222-8333-444444444444"
-    assert not does(orchestra, "privacy_hold", "hold", contact=mistyped, action="add").success
-    assert orchestra.runtime.ledger.holds.all() == []
-    assert does(orchestra, "privacy_hold", "hold", contact=mistyped, action="add", force=True).success
-    assert len(orchestra.runtime.ledger.holds.all()) == 1
-
-
-def test_only_the_proof_of_a_deletion_lets_its_verification_succeed(orchestra: Orchestra) -> None:
-    admin = orchestra.program.sandbox.admin
-    contact = admin.dump_d365()[0]["contactid"]
-    for id_ in (contact, "ffffffff-1111-4222-8333-444444444444"):
-        [error] = does(orchestra, "privacy_hold", "hold", contact=id_, action="verify").errors
-        assert "'gone': False" in error
-    admin.delete("contact", [contact])
-    admin.post("/campaign/delete", {"resource": "profile", "keys": [contact]})
-    assert does(orchestra, "privacy_hold", "hold", contact=contact, action="verify").success

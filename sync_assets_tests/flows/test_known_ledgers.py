@@ -50,13 +50,21 @@ def test_every_command_that_meets_an_empty_ledger_names_the_expected_one(program
             assert program.sandbox.admin.journal(since=before) == [], command
 
 
-def test_a_ledger_that_is_lost_or_whose_volume_is_not_mounted_is_not_made_again(program: Program) -> None:
+def test_a_ledger_that_is_lost_is_not_made_again_and_its_copy_is_the_ledger_wherever_it_is(program: Program) -> None:
+    copy = program.home / "ledger_copy.db"
+    assert program.run("backup", str(copy))[0] == 0
+    text = next(program.home.glob(".*.ledgers")).read_text("utf-8")
+    assert str(program.home / ".dagster" / "ledger.db") in text
+    assert not [name for name, value in program.env.items() if "SECRET" in name and value in text]
     for path in ledgers(program):
-        path.unlink()
+        if path != copy:
+            path.unlink()
     status, _, errors = program.run("sync")
     assert status == 1
     assert f"{program.home / '.dagster' / 'ledger.db'}, but it is missing or empty" in errors
-    assert ledger_files(program) == []
+    assert ledger_files(program) == ["ledger_copy.db"]
+    program.more["SYNC_ASSETS_LEDGER_URL"] = f"sqlite:///{copy}"
+    assert [hold["id"] for hold in program.json("hold", "list")[1]["holds"]] == [HELD]
 
 
 def test_a_new_ledger_is_begun_if_asked_for_and_is_the_expected_one_then(program: Program) -> None:
@@ -71,13 +79,7 @@ def test_a_new_ledger_is_begun_if_asked_for_and_is_the_expected_one_then(program
     assert status == 0, errors
 
 
-def test_a_copy_of_the_ledger_is_the_ledger_wherever_it_is(program: Program) -> None:
-    assert program.run("backup", str(program.home / "ledger_copy.db"))[0] == 0
-    program.more["SYNC_ASSETS_LEDGER_URL"] = f"sqlite:///{program.home / 'ledger_copy.db'}"
-    assert [hold["id"] for hold in program.json("hold", "list")[1]["holds"]] == [HELD]
-
-
-def test_the_ledgers_of_two_pairs_of_systems_do_not_stand_in_each_others_way(
+def test_the_ledgers_of_two_pairs_of_systems_are_apart_and_a_folder_that_cannot_be_written_remembers_nothing(
     program: Program, sandbox_factory: SandboxFactory
 ) -> None:
     stage = Program(sandbox_factory(contacts=2), program.home)
@@ -87,20 +89,9 @@ def test_the_ledgers_of_two_pairs_of_systems_do_not_stand_in_each_others_way(
     assert program.run("sync")[0] == 2
     assert stage.run("sync")[0] == 0
 
-
-def test_the_stored_certification_holds_no_secret(program: Program) -> None:
-    [file] = program.home.glob(".*.ledgers")
-    text = file.read_text("utf-8")
-    assert str(program.home / ".dagster" / "ledger.db") in text
-    for name, value in program.env.items():
-        if "SECRET" in name:
-            assert value not in text
-
-
-def test_a_folder_that_cannot_be_written_remembers_nothing(program: Program) -> None:
     [file] = program.home.glob(".*.ledgers")
     file.unlink()
-    (program.home / file.name).mkdir()  # also for root, who may write everywhere
+    file.mkdir()  # also for root, who may write everywhere
     assert program.run("sync")[0] == 2
     assert file.is_dir()
     assert [path.name for path in program.home.glob(f"{file.name}*")] == [file.name]

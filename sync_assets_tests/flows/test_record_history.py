@@ -8,7 +8,7 @@ from typing import Any
 import dagster as dg
 
 from sync_assets_tests.support.opt_outs import HEADER, LATER, says, switch_on, write_file
-from sync_assets_tests.support.orchestra import Orchestra
+from sync_assets_tests.support.orchestra import in_memory
 from sync_assets_tests.support.program import CONTACT, Program
 
 N = 50
@@ -21,13 +21,8 @@ def keys(program: Program) -> list[str]:
 def rows(program: Program, query: str) -> list[tuple[Any, ...]]:
     """Query the ledger as it is on disk, without opening it as a ledger."""
     path = Path(program.env["DAGSTER_HOME"]) / "ledger.db"
-    if not path.exists():
-        return []
     with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as connection:
-        try:
-            return connection.execute(query).fetchall()
-        except sqlite3.OperationalError:  # being created
-            return []
+        return connection.execute(query).fetchall()
 
 
 def told(program: Program, *arguments: str) -> list[tuple[str, str, str | None]]:
@@ -117,22 +112,19 @@ def test_the_opt_out_decisions_of_a_contact_stand_beside_its_history(program: Pr
     assert program.json("history", keys(program)[3])[1]["decisions"] == []
 
 
-def pruned(program: Program, older_by_days: int = 0) -> int:
-    """Let all entries be older, run the job `prune_history`, and return the number of entries left."""
-    with closing(sqlite3.connect(program.home / "dagster" / "ledger.db")) as connection, connection:
-        connection.execute("UPDATE sync_history SET at = at - ?", (older_by_days * 86_400_000_000,))
-    orchestra = Orchestra(program, dg.DagsterInstance.ephemeral())
-    assert orchestra.definitions.get_job_def("prune_history").execute_in_process(instance=orchestra.instance).success
-    orchestra.runtime.close()
-    return len(rows(program, "SELECT 1 FROM sync_history"))
-
-
 def test_the_job_prune_history_removes_old_entries_and_all_once_no_history_is_configured(program: Program) -> None:
+    def pruned(older_by_days: int = 0) -> int:
+        with closing(sqlite3.connect(program.home / "dagster" / "ledger.db")) as connection, connection:
+            connection.execute("UPDATE sync_history SET at = at - ?", (older_by_days * 86_400_000_000,))
+        with in_memory(program) as orchestra:
+            assert orchestra.job("prune_history").success
+        return rows(program, "SELECT count(*) FROM sync_history")[0][0]
+
     program.history = {"days": 14}
     program.sync()
-    assert [pruned(program, 13), pruned(program, 2)] == [N, 0]
+    assert [pruned(13), pruned(2)] == [N, 0]
     program.sandbox.admin.change("contact", 3, jobtitle="Changed")
     program.sync()
-    assert pruned(program) == 3
+    assert pruned() == 3
     program.history = {}
-    assert pruned(program) == 0
+    assert pruned() == 0

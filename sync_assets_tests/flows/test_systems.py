@@ -3,12 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-import dagster as dg
 import pytest
 
 from sync_assets.runtime.systems import same_address
 from sync_assets_tests.conftest import SandboxFactory
-from sync_assets_tests.support.orchestra import Orchestra
+from sync_assets_tests.support.orchestra import in_memory
 from sync_assets_tests.support.program import Program, calls
 from sync_assets_tests.support.sandbox_process import SandboxProcess
 
@@ -79,24 +78,37 @@ def test_every_command_refuses_before_its_first_request(
     assert production.admin.dump_campaign() == []
 
 
-def test_sensors_refuse_too_status_names_the_ledgers_systems_and_another_ledger_helps(
+def test_sensors_refuse_too_until_another_ledger_is_named_or_a_person_says_that_the_systems_moved(
     synced: Program, production: SandboxProcess
 ) -> None:
     pointed_at(synced, production, *CAMPAIGN, *D365)
     production.admin.clear_journal()
-    orchestra = Orchestra(synced, dg.DagsterInstance.ephemeral())
-    for sensor in ("d365_changes", "backlog"):
-        assert "CAMPAIGN_URL" in orchestra.failure(sensor)
-    orchestra.runtime.close()
+    with in_memory(synced) as orchestra:
+        for sensor in ("d365_changes", "backlog"):
+            assert "CAMPAIGN_URL" in orchestra.failure(sensor)
     status, output, errors = synced.run("status", "--json")
     assert status == 0
     assert '"synced": 50' in output
     assert "CAMPAIGN_URL" in errors
     assert production.admin.journal() == []
+    status, output, _ = synced.run("accept-systems")
+    assert status == 0
+    assert production.env["D365_URL"] in output
+    assert "accept-systems --yes" in output
+    assert synced.run("sync")[0] == 1
 
+    url = synced.more.pop("SYNC_ASSETS_LEDGER_URL", "")
     synced.more["SYNC_ASSETS_LEDGER_URL"] = f"sqlite:///{synced.home}/production.db"
     assert synced.run("sync")[0] == 0
     assert len(production.admin.dump_campaign()) == 7
+
+    synced.more["SYNC_ASSETS_LEDGER_URL"] = url
+    assert synced.run("accept-systems", "--yes")[0] == 0
+    assert synced.run("status")[2] == ""
+    assert synced.json("doctor")[1]["checks"]
+    assert synced.run("retry")[0] == 0
+    status, document = synced.json("accept-systems")
+    assert (document["moved"], document["accepted"]) == ({}, False)
 
 
 def test_another_organisation_behind_the_same_url_is_noticed_by_its_id(synced: Program) -> None:
@@ -116,21 +128,6 @@ def test_another_organisation_behind_the_same_url_is_noticed_by_its_id(synced: P
     status, document = synced.json("sync")
     assert (status, document["tables"]["contact"]["synced"]) == (1, 50)
     assert "another organisation" in document["tables"]["contact"]["problem"]
-
-
-def test_systems_that_moved_are_accepted_by_a_person(synced: Program, production: SandboxProcess) -> None:
-    pointed_at(synced, production, *CAMPAIGN, *D365)
-    status, output, _ = synced.run("accept-systems")
-    assert status == 0
-    assert production.env["D365_URL"] in output
-    assert "accept-systems --yes" in output
-    assert synced.run("sync")[0] == 1
-    assert synced.run("accept-systems", "--yes")[0] == 0
-    assert synced.run("status")[2] == ""
-    assert synced.json("doctor")[1]["checks"]
-    assert synced.run("retry")[0] == 0
-    status, document = synced.json("accept-systems")
-    assert (document["moved"], document["accepted"]) == ({}, False)
 
 
 @pytest.mark.parametrize(
