@@ -129,15 +129,6 @@ def test_names_that_cannot_be_shown_are_passed_over(served: Served, sftp: Sftp):
     )
 
 
-def test_names_that_are_not_utf8_are_passed_over(openssh_sftp: Served):
-    openssh_sftp.put("good.csv")
-    Path(os.fsdecode(os.fsencode(openssh_sftp.exports) + b"/M\xfcller.csv")).touch()
-    with connect(openssh_sftp.settings) as sftp:
-        listing = sftp.listing(openssh_sftp.directory, "*.csv")
-    assert [file.name for file in listing.files] == ["good.csv"]
-    assert listing.passed_over == (("M\\xfcller.csv", "its name is not UTF-8"),)
-
-
 def test_a_server_that_lies_about_names_leads_nowhere(sandbox_sftp: Served, monkeypatch: pytest.MonkeyPatch):
     file = SFTPAttributes.from_stat(sandbox_sftp.put("good.csv").stat())
     names = [b".", b"..", b"../../etc/passwd.csv", b"/etc/passwd.csv", b"a\0b.csv", b"M\xfcller.csv", b"good.csv"]
@@ -258,29 +249,6 @@ def test_a_link_in_the_archive_counts_as_a_name_that_is_taken(served: Served, sf
     (served.exports / "archive" / "a.csv").symlink_to(tmp_path / "nowhere")
     assert sftp.archive(served.directory, "a.csv", "archive") == "a.csv.20261121T101530Z"
     assert not (tmp_path / "nowhere").exists()
-
-
-@pytest.mark.parametrize("way", ["file", "link"])
-def test_an_archive_that_is_no_folder_is_not_used(served: Served, sftp: Sftp, tmp_path: Path, way: str):
-    served.put("a.csv")
-    if way == "file":
-        served.put("archive")
-    else:
-        (served.exports / "archive").symlink_to(tmp_path)
-    with fails(SftpError) as caught:
-        sftp.archive(served.directory, "a.csv", "archive")
-    assert "is no folder" in caught.value.cause
-    assert (served.exports / "a.csv").exists()
-
-
-def test_links_and_folders_are_not_archived(served: Served, sftp: Sftp):
-    served.put("a.csv")
-    (served.exports / "link.csv").symlink_to("a.csv")
-    (served.exports / "folder.csv").mkdir()
-    for name in ("link.csv", "folder.csv"):
-        with fails(SftpError):
-            sftp.archive(served.directory, name, "archive")
-    assert not (served.exports / "archive").exists()
 
 
 # --- room -------------------------------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """The sign-in to the Campaign SFTP by a private key, and each key that is refused."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -53,48 +54,35 @@ def test_a_server_that_wants_more_than_a_key_is_refused(tmp_path: Path):
     assert "requires more" in error.cause
 
 
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (b"", "holds no private key"),
-        (b"PuTTY-User-Key-File-3: ssh-rsa\n", "holds no private key"),
-        (b"-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n-----END OPENSSH PRIVATE KEY-----\n", "holds no private key"),
-        (bytes(range(256)), "holds no private key"),
-    ],
-)
-def test_a_file_that_is_no_key_is_refused_before_a_connection(tmp_path: Path, content: bytes, message: str):
-    file = tmp_path / "key"
-    file.write_bytes(content)
+def write_ed448(file: Path) -> None:
+    pem, pkcs8 = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+    file.write_bytes(ed448.Ed448PrivateKey.generate().private_bytes(pem, pkcs8, serialization.NoEncryption()))
+
+
+KEY = paramiko.ECDSAKey.generate()
+EMPTY = b"-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n-----END OPENSSH PRIVATE KEY-----\n"
+UNUSABLE: list[tuple[Callable[[Path], object], str]] = [
+    (lambda file: file.write_bytes(b""), "holds no private key"),
+    (lambda file: file.write_bytes(b"PuTTY-User-Key-File-3: ssh-rsa\n"), "holds no private key"),
+    (lambda file: file.write_bytes(EMPTY), "holds no private key"),
+    (lambda file: file.write_bytes(bytes(range(256))), "holds no private key"),
+    (lambda file: KEY.write_private_key_file(str(file), password="sesame", file_format=OPENSSH), "passphrase"),
+    (lambda file: KEY.write_private_key_file(str(file), password="sesame"), "passphrase"),
+    (lambda file: file.write_text(f"{KEY.get_name()} {KEY.get_base64()}\n"), "public half"),
+    (lambda file: None, "No such file"),
+    (Path.mkdir, "Is a directory"),
+    (write_ed448, "neither RSA nor ECDSA nor Ed25519"),
+]
+
+
+@pytest.mark.parametrize(("write", "message"), UNUSABLE)
+def test_a_file_that_is_no_usable_key_is_refused_before_a_connection(
+    tmp_path: Path, write: Callable[[Path], object], message: str
+):
+    write(file := tmp_path / "key")
     error = refused(SftpSettings("127.0.0.1", 1, "acme", file, known_hosts(tmp_path, "")), SignInRefused)
     assert message in error.cause
     assert str(file) in error.cause
-
-
-@pytest.mark.parametrize("way", ["encrypted", "encrypted pem", "public half", "missing", "a folder", "ed448"])
-def test_a_key_that_cannot_be_used_is_refused_with_the_reason(tmp_path: Path, way: str):
-    file = tmp_path / "key"
-    key = paramiko.ECDSAKey.generate()
-    if way == "encrypted":
-        key.write_private_key_file(str(file), password="sesame", file_format=OPENSSH)
-    elif way == "encrypted pem":
-        key.write_private_key_file(str(file), password="sesame")
-    elif way == "public half":
-        file.write_text(f"{key.get_name()} {key.get_base64()}\n")
-    elif way == "a folder":
-        file.mkdir()
-    elif way == "ed448":
-        pem, pkcs8 = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
-        file.write_bytes(ed448.Ed448PrivateKey.generate().private_bytes(pem, pkcs8, serialization.NoEncryption()))
-    error = refused(SftpSettings("127.0.0.1", 1, "acme", file, known_hosts(tmp_path, "")), SignInRefused)
-    expected = {
-        "encrypted": "passphrase",
-        "encrypted pem": "passphrase",
-        "public half": "public half",
-        "missing": "No such file",
-        "a folder": "Is a directory",
-        "ed448": "neither RSA nor ECDSA nor Ed25519",
-    }
-    assert expected[way] in error.cause
 
 
 FORMATS = {"openssh": serialization.PrivateFormat.OpenSSH, "pem": serialization.PrivateFormat.TraditionalOpenSSL}

@@ -170,13 +170,12 @@ def instead(settings: SftpSettings, tmp_path: Path, **options: object) -> Iterat
         yield relay, replace(settings, port=relay.port, host_key=file)
 
 
-def test_a_connection_that_is_cut_before_the_first_byte_is_tried_once_more(sandbox_sftp: Served, tmp_path: Path):
+def test_a_connection_that_is_cut_before_the_first_byte_is_tried_once_more_and_only_once(
+    sandbox_sftp: Served, tmp_path: Path
+):
     with instead(sandbox_sftp.settings, tmp_path, cut_first=1) as (relay, settings):
         assert works(settings)
         assert relay.connections == 2
-
-
-def test_but_only_once(sandbox_sftp: Served, tmp_path: Path):
     with instead(sandbox_sftp.settings, tmp_path, cut_first=9) as (relay, settings):
         error = refused(settings, Unreachable)
         assert relay.connections == 2
@@ -277,12 +276,6 @@ def test_a_server_without_sftp_is_reported(tmp_path: Path, subsystem: str | None
     with OpenSsh(tmp_path, subsystem=subsystem) as server:
         kind = Unreachable if message == "cut the connection" else SftpError
         assert message in refused(server.settings, kind).cause
-
-
-def test_a_subsystem_that_never_answers_is_given_up_in_time(tmp_path: Path):
-    with OpenSsh(tmp_path, subsystem="/bin/sleep 60") as server:
-        error = refused(server.settings, Unreachable, timeout=1)
-    assert "within 1 seconds" in error.cause
 
 
 def test_failures_leave_no_noise_and_no_open_connection(
