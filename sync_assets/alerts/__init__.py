@@ -1,8 +1,7 @@
 """Alerts: find incidents, and notify the configured channels of them.
 
-incidents      the state of the Dagster instance to a list of incidents: pure
-notifications  the incidents and what a channel was notified of before to new notifications, and their text: pure
-channels       webhook and e-mail
+incidents   incidents of the Dagster instance, and the notifications that a channel gets of them, as text: pure
+channels    webhook and e-mail; pings of a monitoring service
 
 The sensor and the reader of the instance's state are in defs/alerts.
 """

@@ -1,14 +1,20 @@
-"""The channels of notifications: a webhook (Teams, Slack and any that accept `{"text": ...}`) and e-mail by SMTP.
+"""The channels of notifications: a webhook (Teams, Slack and any that accept `{"text": ...}`) and e-mail by SMTP; and
+the pings of a monitoring service while the synchronisation works, which raises the alarm once they stop.
 
 A sender either delivers the notification or raises ChannelError; NoAnswer if it may have been delivered. The error's
 text never contains the webhook's address, which is a secret, a password, or the other side's answer.
+
+A host or a daemon that is down sends no alerts, which only another system can notice. A ping is a GET of
+SYNC_ASSETS_HEARTBEAT_URL without any data, and a failed one never stops the caller.
 """
 
 import asyncio
 import json
+import logging
 import smtplib
 import socket
 import ssl
+import time
 from collections.abc import Callable
 from email.message import EmailMessage
 from email.utils import formatdate, make_msgid
@@ -211,3 +217,44 @@ def _connected(email: Email, context: ssl.SSLContext) -> smtplib.SMTP:
             server.close()
             raise
     return server
+
+
+INTERVAL_SECONDS = 60.0
+ANSWER_SECONDS = 5.0
+"""How long the service may take to answer: a tick of a sensor waits for it."""
+
+_log = logging.getLogger(__name__)
+
+
+class DeadManSwitch:
+    """Pings at most once in INTERVAL_SECONDS, failed tries included; without an address it does nothing."""
+
+    def __init__(self, runtime: Runtime, clock: Callable[[], float] = time.monotonic) -> None:
+        self._runtime, self._clock = runtime, clock
+        self._tried_at: float | None = None
+
+    def ping(self) -> bool:
+        """Return True if the service accepted a ping now. Raises nothing."""
+        if self._tried_at is not None and self._clock() - self._tried_at < INTERVAL_SECONDS:
+            return False
+        self._tried_at = self._clock()
+        try:
+            return self._ping()
+        except SyncAssetsError:  # the text of HttpError holds the address
+            _log.warning("the monitoring service was not reached, which SYNC_ASSETS_HEARTBEAT_URL names")
+        except Exception:  # noqa: BLE001  the invariant
+            _log.warning("a ping of the monitoring service failed by an error of the program")
+        return False
+
+    def _ping(self) -> bool:
+        from sync_assets.http.transport import ssl_context  # noqa: PLC0415
+
+        address = self._runtime.settings.alerts().heartbeat
+        if address is None:
+            return False
+        context = ssl_context(self._runtime.settings.ca_bundle)
+        answer = request(context, "GET", address.get_secret_value(), b"", ANSWER_SECONDS)
+        if not 200 <= answer.status < 300:
+            _log.warning("the monitoring service refused a ping", extra={"status": answer.status})
+            return False
+        return True

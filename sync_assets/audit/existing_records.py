@@ -22,7 +22,7 @@ from sync_assets.http.transport import HttpError
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.model import Rebuild
 from sync_assets.runtime.context import Runtime
-from sync_assets.runtime.listed_keys import ListedKeys
+from sync_assets.runtime.pkeys import ListedKeys
 from sync_assets.words import counted
 
 WAIT_SECONDS = 5.0

@@ -28,7 +28,7 @@ from sync_assets.ledger import Ledger
 from sync_assets.ledger.model import OTHER, Claimed, LinkTo, Outcome, Rebuild
 from sync_assets.push.request_body import without
 from sync_assets.runtime.context import Runtime
-from sync_assets.runtime.listed_keys import ListedKeys
+from sync_assets.runtime.pkeys import ListedKeys
 
 SOURCE = "what Campaign held when its records were listed"
 

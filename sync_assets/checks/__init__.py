@@ -2,10 +2,9 @@
 
 rules            the registry: each rule with its titles, and what it stops: start reading here
 preflight        a table's set-up, by both systems' metadata and its last capture
-guardrails       limits that stop a run before its first write
+guardrails       limits that stop a run before its first write; estimates of engine calls
 opt_out_columns  which columns can carry an opt-out
 health           the state of a table, of the export file and of opt-outs, by the ledger
 dynamics         the application user in Dynamics 365: certificate, privileges, change tracking window
 installation     environment, ledger, Campaign's API, SFTP
-volume           engine calls of the first load and of a day
 """

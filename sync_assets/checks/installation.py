@@ -15,8 +15,8 @@ from sync_assets.config.variables import SettingsError
 from sync_assets.dataverse.client import DataverseClient
 from sync_assets.errors import EndsAllTables, SyncAssetsError
 from sync_assets.runtime.context import Runtime
-from sync_assets.runtime.heartbeat import REMEDY, killed_runs
 from sync_assets.runtime.systems import OtherSystems, check_organisation
+from sync_assets.runtime.workers import REMEDY, killed_runs
 from sync_assets.words import counted
 
 EXTENSION = "profileAndServicesExt"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sync_assets.alerts.dead_man_switch import DeadManSwitch
+from sync_assets.alerts.channels import DeadManSwitch
 from sync_assets.campaign.client import NotPublished
 from sync_assets.capture.feed_polling import FeedPoller
 from sync_assets.checks.guardrails import BeyondLimits, check_configuration, known_contacts, within_limits
@@ -32,8 +32,7 @@ from sync_assets.foreign_text import one_line
 from sync_assets.performance import keep_loaded_objects
 from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime
-from sync_assets.runtime.heartbeat import killed_runs
-from sync_assets.runtime.workers import release_dead
+from sync_assets.runtime.workers import killed_runs, release_dead
 from sync_assets.task_group import run_together
 
 if TYPE_CHECKING:

@@ -5,7 +5,6 @@ options; `show` yields the document's lines and tables; cli/main.py lists all co
 
 terminal        options, questions, progress, lines and tables
 values          ids and names of tables as users write them; parts of documents
-configure       what `init` and `add` do
 inventory       counts Campaign's records for `plan` and `migrate`
 estimate_calls  the arithmetic of `estimate`, and what it reads
 migration_steps, explanation    the texts of `migrate` and `explain`

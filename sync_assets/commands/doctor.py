@@ -26,6 +26,7 @@ from sync_assets.campaign.dialect import ResponseOutcome
 from sync_assets.campaign.metadata import Resource
 from sync_assets.campaign.workflows import workflow_status
 from sync_assets.checks import dynamics, guardrails, installation, rules
+from sync_assets.checks.guardrails import volume
 from sync_assets.checks.opt_out_columns import opt_out_findings
 from sync_assets.checks.preflight import (
     Ready,
@@ -36,7 +37,6 @@ from sync_assets.checks.preflight import (
     types_of,
 )
 from sync_assets.checks.rules import Finding, fail, ok, warn
-from sync_assets.checks.volume import volume
 from sync_assets.commands.export_sample import examine_sample, show_sample
 from sync_assets.commands.log_export import examine_log_folder
 from sync_assets.commands.status import refused_attributes, refused_updates

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from sync_assets.checks.volume import INITIAL_RECORDS
+from sync_assets.checks.guardrails import INITIAL_RECORDS
 from sync_assets.commands import estimate_calls, terminal
 from sync_assets.commands.estimate_calls import LATENCY, LEAST_HISTORY, WINDOW, FirstLoad, Limits, Month, Volume
 from sync_assets.commands.status import CALL_KINDS

@@ -24,7 +24,7 @@ from sync_assets.mapping.filters import scope_query
 from sync_assets.opt_out.parity import SAMPLE as OPT_OUT_SAMPLE
 from sync_assets.push.record_links import sent_by_key
 from sync_assets.push.target import Target
-from sync_assets.runtime.parent_keys import CAPACITY, SECONDS
+from sync_assets.runtime.pkeys import CAPACITY, SECONDS
 from sync_assets.task_group import run_together
 
 DAY = timedelta(days=1)

@@ -19,11 +19,10 @@ from sync_assets.audit.record_facts import (
     rejection,
 )
 from sync_assets.audit.value_comparison import differing
-from sync_assets.audit.value_shape import value_shape
 from sync_assets.campaign.dialect import moment
 from sync_assets.commands.history import opt_out_decisions
 from sync_assets.commands.status import CALL_KINDS
-from sync_assets.commands.values import check_tables, fields, plain, record_id
+from sync_assets.commands.values import check_tables, fields, plain, record_id, value_shape
 from sync_assets.config.values import CONTACT
 from sync_assets.dataverse.metadata import MODIFIED
 from sync_assets.dataverse.page_parser import PageParser

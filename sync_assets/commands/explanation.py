@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sync_assets.audit.value_shape import value_text
 from sync_assets.commands.history import decision_line
+from sync_assets.commands.values import value_text
 from sync_assets.words import counted
 
 Document = Mapping[str, Any]

@@ -5,9 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
-from sync_assets.audit.value_shape import value_shape, value_text
 from sync_assets.commands.terminal import Json, Parts, TableOption, open_runtime, print_document
-from sync_assets.commands.values import check_tables, fields, record_id
+from sync_assets.commands.values import check_tables, fields, record_id, value_shape, value_text
 from sync_assets.config.values import CONTACT
 from sync_assets.ledger.times import iso
 from sync_assets.opt_out.decide import without_value

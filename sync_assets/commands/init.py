@@ -1,30 +1,274 @@
-"""`init`, `add` and `schema`: write a first configuration, add a table to it, print its JSON Schema (configure.py)."""
+"""`init`, `add` and `schema`: write a first configuration, add a table to it, print its JSON Schema.
+
+Nothing is written to either system, and no engine call is made. What is written has passed the program's own checks of
+the configuration, was compiled against both systems' metadata, and is within the guardrails.
+"""
 
 import os
-from collections.abc import Mapping
+import tempfile
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 import typer
 
-from sync_assets.commands import configure
-from sync_assets.commands.configure import Argument, Landscape, WrittenFile
+import sync_assets
+from sync_assets.campaign.client import CampaignClient
+from sync_assets.checks import known_types
+from sync_assets.checks.guardrails import within_limits
+from sync_assets.checks.preflight import check_metadata, tracking
+from sync_assets.checks.rules import NotReady
 from sync_assets.commands.export_sample import show_guess
 from sync_assets.commands.terminal import Parts, print_document, print_line, print_parts
 from sync_assets.config.files import CONFIG, DEFAULT_NAME, SANDBOX_CONFIG
 from sync_assets.config.json_schema import PACKAGED
+from sync_assets.config.loader import load_config, parse_config
+from sync_assets.config.models import Config
 from sync_assets.config.values import CHANGED_SUFFIX
 from sync_assets.config.variables import expanded
+from sync_assets.dataverse.client import DataverseClient
+from sync_assets.dataverse.metadata import ListedTable
+from sync_assets.errors import SyncAssetsError
+from sync_assets.mapping.table_mapping import TableMapping
 from sync_assets.opt_out.export.file import Layout
 from sync_assets.opt_out.export.guess import guess_layout
 from sync_assets.runtime import interruptible
-from sync_assets.scaffold.yaml_text import OPT_OUT_PAIRS
+from sync_assets.runtime.context import Runtime
+from sync_assets.scaffold.suggestions import Choice, Suggested, resource_for, suggest_table
+from sync_assets.scaffold.yaml_text import OPT_OUT_PAIRS, SCHEMA_FILE, insert_table, table_block, whole_file
+from sync_assets.task_group import run_together
+from sync_assets.words import did_you_mean
 
 app = typer.Typer(add_completion=False)
 
 TABLE = "TABLE, TABLE=RESOURCE or TABLE=RESOURCE:KEY"
 EXPECTED = Layout("externalId", tuple(OPT_OUT_PAIRS.values()), CHANGED_SUFFIX, ",", "utf-8")
 """The layout of the opt-out file that a new configuration has."""
+
+
+@dataclass(frozen=True, slots=True)
+class Argument:
+    """One table as the user named it: `new_order`, `new_order=cusOrder` or `new_order=cusOrder:cusOrderId`."""
+
+    table: str
+    resource: str | None = None
+    key: str | None = None
+
+    @classmethod
+    def of(cls, text: str) -> Self:
+        table, _, target = text.strip().partition("=")
+        resource, _, key = target.partition(":")
+        if not table:
+            raise SyncAssetsError("A table has no name.", "Write e.g. `--table contact --table new_order=cusOrder`.")
+        return cls(table, resource or None, key or None)
+
+
+@dataclass(frozen=True, slots=True)
+class Landscape:
+    """The tables with change tracking enabled, and the resources with the API that serves them."""
+
+    tables: tuple[ListedTable, ...]
+    resources: Mapping[str, str]
+
+    @property
+    def offered(self) -> list[tuple[ListedTable, Choice | None]]:
+        """Return the tables, each with the resource that it probably goes to: likely ones first, then custom ones."""
+        pairs = [(table, resource_for(table.name, table.label, self.resources)) for table in self.tables]
+        return sorted(pairs, key=lambda pair: (-(pair[1].percent if pair[1] else 0), not pair[0].custom, pair[0].name))
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenFile:
+    """What was written."""
+
+    path: Path
+    tables: tuple[Suggested, ...]
+
+
+def init(
+    environment: Mapping[str, str],
+    path: Path,
+    arguments: Sequence[Argument],
+    *,
+    force: bool = False,
+) -> WrittenFile:
+    """Write a new file. Raises SyncAssetsError."""
+    if not arguments:
+        raise SyncAssetsError(
+            "No table was named.",
+            "Write e.g. `sync-assets init --table contact --table new_order`; `--list` lists the tables.",
+        )
+    not_our_own(path)
+    if path.exists() and not force:
+        raise SyncAssetsError(
+            f"{path} exists already, and was not changed.",
+            "Name another with `--config`, add a table with `sync-assets add TABLE`, or write over it with `--force`.",
+        )
+    if not path.parent.is_dir():
+        raise SyncAssetsError(f"{path.parent} is no folder.", "Make it, or name another file with `--config`.")
+
+    async def suggested() -> tuple[tuple[Suggested, ...], Config, str]:
+        async with opened(environment) as (d365, campaign, available):
+            tables = await suggest(arguments, None, available, d365, campaign)
+            text = whole_file(tables, datetime.now(UTC).date())
+            return tables, parse_config(text, str(path)), text
+
+    tables, config, text = interruptible.run(suggested())
+    mappings = check_fit(config, tables)
+    write(path, text.encode())
+    known_types.remember(path, *mappings)
+    schema = path.with_name(SCHEMA_FILE)
+    if force or not schema.exists():
+        write(schema, PACKAGED.read_bytes())
+    return WrittenFile(path, tables)
+
+
+def add(environment: Mapping[str, str], path: Path, argument: Argument) -> WrittenFile:
+    """Add a table to the file at `path`; all its other bytes stay as they are. Raises SyncAssetsError."""
+    if not path.exists():
+        raise SyncAssetsError(f"{path} is missing.", f"Write it first: `sync-assets init --table {argument.table}`.")
+    not_our_own(path)
+    config = load_config(path)
+    before = path.read_bytes()
+
+    async def suggested() -> tuple[Suggested, ...]:
+        async with opened(environment) as (d365, campaign, available):
+            return await suggest([argument], config, available, d365, campaign)
+
+    (suggestion,) = interruptible.run(suggested())
+    mark = "\ufeff" if before.startswith(b"\xef\xbb\xbf") else ""
+    text = before.decode("utf-8-sig")
+    changed = insert_table(text, lambda indent: table_block(suggestion, indent, config.defaults))
+    mappings = check_fit(parse_config(changed, str(path)), (suggestion,))
+    if path.read_bytes() != before:
+        raise SyncAssetsError(f"{path} was changed meanwhile, and was not written.", "Run the command again.")
+    write(path, f"{mark}{changed}".encode())
+    known_types.remember(path, *mappings)
+    return WrittenFile(path, (suggestion,))
+
+
+async def landscape(environment: Mapping[str, str]) -> Landscape:
+    """Return both systems' tables and resources."""
+    async with opened(environment) as (_, _, available):
+        return available
+
+
+@asynccontextmanager
+async def opened(environment: Mapping[str, str]) -> AsyncIterator[tuple[DataverseClient, CampaignClient, Landscape]]:
+    """Open both clients, and read what can be mapped. The file that SYNC_ASSETS_CONFIG names may not exist yet."""
+    runtime = Runtime({name: value for name, value in environment.items() if name != CONFIG}, any_ledger=True)
+    runtime.config = load_config(SANDBOX_CONFIG)  # has the default guardrails; its tables are not used
+    runtime.settings.require("d365", "campaign")
+    async with runtime.d365() as d365, runtime.campaign() as campaign:
+        tables, resources = await run_together(d365.tables(), campaign.resources())
+        yield d365, campaign, Landscape(tuple(tables), resources)
+
+
+async def suggest(
+    arguments: Sequence[Argument],
+    config: Config | None,
+    available: Landscape,
+    d365: DataverseClient,
+    campaign: CampaignClient,
+) -> tuple[Suggested, ...]:
+    """Return suggestions for the tables, besides those that `config` has."""
+    tables = await run_together(*(d365.described(argument.table) for argument in arguments))
+    for table in tables:  # before resources are blamed
+        if (finding := tracking(table)).stops:
+            raise SyncAssetsError(f"{table.name}: {finding}.", "Then run this again.")
+    targets = dict(config.targets) if config else {}
+    # Tables with a named resource come first.
+    for argument in sorted(arguments, key=lambda argument: argument.resource is None):
+        table_name = argument.table
+        if table_name in targets:
+            mapped = f"{table_name} is mapped already, to {targets[table_name]}."
+            raise SyncAssetsError(mapped, "A table is mapped once.")
+        targets[table_name] = _resource(argument, available, targets)
+    names = [targets[argument.table] for argument in arguments]
+    resources = await run_together(*(campaign.resource(available.resources[name], name) for name in names))
+    parents = {table.table: {link.table for link in table.links} for table in (config.tables if config else ())}
+    labels = {table.name: table.label for table in available.tables}
+    suggested: list[Suggested] = []
+    columns = config.guardrails.max_columns if config else 50
+    for argument, table, resource in zip(arguments, tables, resources, strict=True):
+        label = labels.get(table.name, "")
+        suggestion = suggest_table(table, label, resource, targets, parents, key=argument.key, most_columns=columns)
+        parents[table.name] = {link.parent for link in suggestion.links if link.sure}
+        suggested.append(suggestion)
+    return tuple(suggested)
+
+
+def _resource(argument: Argument, all_: Landscape, targets: Mapping[str, str]) -> str:
+    free = sorted(set(all_.resources) - set(targets.values()))
+    name = argument.resource
+    if name is None:
+        label = next((table.label for table in all_.tables if table.name == argument.table), "")
+        if matching := resource_for(argument.table, label, free):
+            return matching.name
+        raise SyncAssetsError(
+            f"No free resource of Campaign has a name like {argument.table}. Free are {', '.join(free) or 'none'}.",
+            f"Name one, as in `{argument.table}=cusResource`, or publish it for the API.",
+        )
+    if name not in all_.resources:
+        closest = did_you_mean(name, free)
+        raise SyncAssetsError(
+            f"Campaign has no resource {name}.",
+            f"Did you mean {closest}?" if closest else f"Free are {', '.join(free) or 'none'}.",
+        )
+    if name not in free:
+        owner = next(table for table, resource in targets.items() if resource == name)
+        raise SyncAssetsError(f"{name} is taken by {owner}.", "One table goes to one resource: name another.")
+    return name
+
+
+def check_fit(config: Config, tables: Sequence[Suggested]) -> list[TableMapping]:
+    """Check the new tables by their preflight and the guardrails. Return their mappings."""
+    mappings: list[TableMapping] = []
+    for suggestion in tables:
+        table = config.table(suggestion.table.name)
+        try:
+            ready = check_metadata(table, suggestion.table, suggestion.resource, config.targets)
+            mappings.append(ready.mapping)
+            findings = ready.findings
+        except NotReady as error:
+            findings = error.findings
+        if problems := [str(finding) for finding in (*findings, *within_limits(config, table, None)) if finding.stops]:
+            raise SyncAssetsError(f"Nothing was written: {'; '.join(problems)}.")
+    return mappings
+
+
+def not_our_own(path: Path) -> None:
+    if path.resolve().is_relative_to(Path(sync_assets.__file__).parent.resolve()):
+        raise SyncAssetsError(f"{path} belongs to the program.", "Name a file of your own with `--config`.")
+
+
+def write(path: Path, content: bytes) -> None:
+    """Write the file completely or not at all, through symbolic links.
+
+    A new file is its owner's (0600): it names the tables and columns of the systems. An old one keeps its permissions.
+    """
+    path = path.resolve()
+    try:
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(content)
+            if path.exists():
+                os.chmod(name, path.stat().st_mode & 0o7777)
+            os.replace(name, path)
+        except BaseException:
+            os.unlink(name)
+            raise
+    except OSError as error:
+        raise SyncAssetsError(
+            f"{path} can't be written ({error.strerror or 'unknown reason'}).", "Name another file with `--config`."
+        ) from None
+
+
+# --- The commands ----------------------------------------------------------------------------------------------------
 
 
 @app.command("init")
@@ -47,12 +291,12 @@ def init_command(
         raise typer.BadParameter("--json prints the list of tables: add --list.")
     environment = dict(os.environ)
     if listing:
-        available = interruptible.run(configure.landscape(environment))
+        available = interruptible.run(landscape(environment))
         print_document(_document(available), as_json, show_landscape)
         return
     arguments, path = [Argument.of(text) for text in table or []], default_file(environment)
     guess = guess_layout(sample, EXPECTED) if sample else None
-    print_parts(show_written(configure.init(environment, path, arguments, force=force)))
+    print_parts(show_written(init(environment, path, arguments, force=force)))
     if guess:
         print_parts(show_guess(guess.write, guess.questions))
     print_line("Then `sync-assets doctor`, `certify` (on a stage tenant), `plan`, `sync`.")
@@ -63,7 +307,7 @@ def init_command(
 def add_command(table: Annotated[str, typer.Argument(metavar="TABLE", help=f"{TABLE}.")]) -> None:
     """Add one table to the configuration. All other bytes of the file stay as they are."""
     environment = dict(os.environ)
-    print_parts(show_written(configure.add(environment, default_file(environment), Argument.of(table))))
+    print_parts(show_written(add(environment, default_file(environment), Argument.of(table))))
     print_line("Look at its lines, then `sync-assets doctor` and `sync-assets plan`.")
 
 

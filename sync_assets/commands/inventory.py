@@ -16,8 +16,8 @@ from typing import Any, Literal
 
 from sync_assets.audit.record_comparison import Compared
 from sync_assets.audit.record_list import RecordList
-from sync_assets.audit.value_shape import value_shape
 from sync_assets.commands.estimate_calls import cost_of
+from sync_assets.commands.values import value_shape
 from sync_assets.config.models import TableConfig
 from sync_assets.config.values import CONTACT
 from sync_assets.dataverse.client import DataverseClient
@@ -26,7 +26,7 @@ from sync_assets.ledger import Ledger
 from sync_assets.ledger.rules.opt_outs import OptOutState
 from sync_assets.opt_out.contact_opt_outs import ContactOptOut, contact_opt_outs
 from sync_assets.runtime.context import Runtime
-from sync_assets.runtime.listed_keys import ListedKeys
+from sync_assets.runtime.pkeys import ListedKeys
 
 SAMPLES = 5
 """Most records of a table whose differences are shown."""

@@ -46,7 +46,7 @@ from sync_assets.push.rehearsal import Change, Rehearsal
 from sync_assets.push.target import Target
 from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime
-from sync_assets.runtime.parent_keys import ParentKeys
+from sync_assets.runtime.pkeys import ParentKeys
 from sync_assets.words import counted, duration
 
 MOST_READS = 2_000

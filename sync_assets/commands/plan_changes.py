@@ -11,13 +11,12 @@ from typing import Any
 import msgspec
 
 from sync_assets.audit.value_comparison import differing, leaves
-from sync_assets.audit.value_shape import value_text
 from sync_assets.campaign.client import CampaignClient
 from sync_assets.campaign.dialect import ResponseOutcome
 from sync_assets.campaign.metadata import Resource
 from sync_assets.campaign.records import Records
 from sync_assets.commands.terminal import Parts, plain_table
-from sync_assets.commands.values import fields
+from sync_assets.commands.values import fields, value_text
 from sync_assets.config.models import TableConfig
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger import Ledger

@@ -29,7 +29,7 @@ from sync_assets.flows import capture_table
 from sync_assets.ledger.model import Rebuild
 from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime
-from sync_assets.runtime.listed_keys import ListedKeys
+from sync_assets.runtime.pkeys import ListedKeys
 
 FOUND = ("records", "equal", "differing", "unknown")
 """The counts of a table that a rebuild reports, as in ledger.Rebuild; then those of the ledger's records."""

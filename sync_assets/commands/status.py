@@ -21,8 +21,8 @@ from sync_assets.ledger.report_values import WAITING_FOR
 from sync_assets.ledger.repositories.opt_out_files import FileState
 from sync_assets.ledger.times import clock, iso
 from sync_assets.runtime.context import Runtime
-from sync_assets.runtime.heartbeat import REMEDY, killed_runs
 from sync_assets.runtime.systems import OtherSystems
+from sync_assets.runtime.workers import REMEDY, killed_runs
 from sync_assets.words import counted
 
 COLUMNS = ("pending", "waiting", "rejected", "held", "orphaned", "synced")

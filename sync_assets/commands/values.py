@@ -1,5 +1,7 @@
 """Read ids and names of tables as users write them, and turn objects into parts of documents."""
 
+import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -9,7 +11,7 @@ from sync_assets.config.models import Config
 from sync_assets.config.values import GUID
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger.times import iso
-from sync_assets.words import did_you_mean
+from sync_assets.words import counted, did_you_mean
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,3 +55,28 @@ def plain(value: Any) -> Any:
 def fields(instance: object, *names: str) -> dict[str, Any]:
     """Return these attributes of an object by their names."""
     return {name: plain(getattr(instance, name)) for name in names}
+
+
+_FORMS = {
+    "e-mail": re.compile(r"[^\s@]+@[^\s@]+\.[^\s@]+"),
+    "number": re.compile(r"[+-]?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?"),
+    "date": re.compile(r"\d{4}-\d\d-\d\d"),
+    "time": re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?::\d\d(?:\.\d+)?)?(?:Z|[+-]\d\d:\d\d)?"),
+}
+
+
+def value_shape(value: Any) -> str:
+    """Return the shape of a value, such as `text, 12 characters`. It contains no part of the value."""
+    if value is None or value == "":
+        return "empty"
+    if isinstance(value, str):
+        kind = next((kind for kind, form in _FORMS.items() if form.fullmatch(value)), "text")
+        return f"{kind}, {counted(len(value), 'character')}" if kind in ("e-mail", "text") else kind
+    return "boolean" if isinstance(value, bool) else "number" if isinstance(value, int | float) else "other"
+
+
+def value_text(value: Any) -> str:
+    """Return a value, or its shape, on one line."""
+    if value is None:
+        return "-"
+    return value if isinstance(value, str) and value.isprintable() else json.dumps(value, ensure_ascii=False)

@@ -2,9 +2,8 @@
 
 models         the whole file as `Config`: start reading here
 opt_out, runs, values   models of its parts
-loader         parse YAML to `Config`, or report every problem with its line
+loader         parse YAML with line numbers to `Config`, or report every problem with its line
 cross_checks   rules that involve several places of the file
-yaml_lines     parse YAML to plain data with line numbers
 json_schema    the models as a JSON Schema, for editors
 files          find the configuration file, read `.env`
 environment, variables   the settings from environment variables; how one variable is read

@@ -24,14 +24,18 @@ import msgspec
 from sync_assets.alerts.channels import ChannelError, NoAnswer, Send, senders
 from sync_assets.alerts.incidents import (
     Incident,
+    Memory,
     failed_check,
     failed_sensor,
     failed_step,
     killed_run,
+    notifications,
     open_incidents,
     stale_asset,
+    subject,
+    text,
+    unanswered,
 )
-from sync_assets.alerts.notifications import Memory, notifications, subject, text, unanswered
 from sync_assets.defs.asset_keys import side_key
 from sync_assets.defs.dagster_internals import CheckRecord, SensorFailed, failed_ticks, freshness, latest_answers
 from sync_assets.defs.partitions import is_foreign
@@ -39,7 +43,7 @@ from sync_assets.defs.run_errors import one_sentence
 from sync_assets.defs.tables.checks import SIDES
 from sync_assets.errors import SyncAssetsError
 from sync_assets.runtime.context import Runtime
-from sync_assets.runtime.heartbeat import killed_runs
+from sync_assets.runtime.workers import killed_runs
 
 LOOK_SECONDS = 29
 """Seconds between two ticks; rounded up to 30 by the daemon's interval of 5 s."""

@@ -23,7 +23,6 @@ from sync_assets.errors import SyncAssetsError
 from sync_assets.flows import capture_table
 from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime
-from sync_assets.runtime.heartbeat import heartbeat
 
 if TYPE_CHECKING:
     from sync_assets.commands.explanation import Section
@@ -204,7 +203,7 @@ def _replay(context: dg.OpExecutionContext, runtime: Runtime, config: Replay) ->
         if result.paused:  # the sensors' runs push, and continue it
             context.log.warning(paused_text(runtime.ledger, table))
 
-    with heartbeat(runtime, context.run_id):
+    with runtime.heartbeat(context.run_id):
         capture_again(runtime, table, (first, last), config.force, capture)
     return {"rows": rows, "pending": runtime.ledger.reports.counts()[config.table].pending}
 

@@ -26,7 +26,7 @@ from sync_assets.push.claimed_records import WAIT_FOR_RETRY_SECONDS, ClaimedReco
 from sync_assets.push.delivery import Delivery, StillUnknown, deliver, outcome, retry_wait
 from sync_assets.push.record_links import LinkNotKept, Links
 from sync_assets.push.target import PushResult, PushStopped, Target
-from sync_assets.runtime.parent_keys import ParentKeys
+from sync_assets.runtime.pkeys import ParentKeys
 
 if TYPE_CHECKING:
     from sync_assets.ledger import Ledger

@@ -21,7 +21,7 @@ from sync_assets.campaign.records import Records
 from sync_assets.http.client import Guard
 from sync_assets.http.transport import OutcomeUnknown
 from sync_assets.ledger.model import Claimed, LinkTo
-from sync_assets.runtime.parent_keys import ParentKeys
+from sync_assets.runtime.pkeys import ParentKeys
 
 KEY_IN_LINK = "key_in_link"
 """Premise: a link that names the parent's own key leads to the parent. Findings: resolved, empty, refused."""

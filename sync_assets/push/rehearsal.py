@@ -25,7 +25,7 @@ from sync_assets.ledger.model import Claimed, Outcome
 from sync_assets.push.delivery import OPERATIONS, Delivery, deliver, outcome
 from sync_assets.push.record_links import Links
 from sync_assets.push.target import Target
-from sync_assets.runtime.parent_keys import ParentKeys
+from sync_assets.runtime.pkeys import ParentKeys
 from sync_assets.runtime.workers import worker_id
 
 BATCH = 1000

@@ -3,11 +3,9 @@
 context           `Runtime`, opened lazily: start reading here
 systems           check that the environment names the systems that the ledger belongs to
 call_limits       keep to Campaign's limits, shared by all processes of a ledger
-parent_keys       cache of the PKeys of parents, in memory only
-listed_keys       PKeys of listed records, in a temporary file
+pkeys             PKeys of parents, in memory only, and of listed records, in a temporary file
 known_ledgers     the files that remember a configuration's ledger, and how far it has come
-workers           names of workers, their sessions, and whether their process is alive
-heartbeat         which session works on a Dagster run; killed runs
+workers           workers, their sessions, and whether their process is alive; the runs they work on; killed runs
 program_sources   detect changed files, which end a run
 interruptible     run a coroutine that a signal cancels at an `await` only
 """

@@ -1,4 +1,4 @@
-"""Provide a flow with what it needs at run time: the configuration, the ledger, and clients of both systems.
+"""Provide a flow with what it needs at run time: the configuration, the ledger, clients of both systems, and names.
 
 Everything is opened on first use, so that definitions load without environment variables, and a missing variable is
 reported by the run that needs it.
@@ -11,7 +11,7 @@ import os
 import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Generator, Mapping
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -22,9 +22,9 @@ from sync_assets.config.installation import Installation
 from sync_assets.config.loader import load_config
 from sync_assets.http.retry import Outage
 from sync_assets.http.transport import ssl_context
+from sync_assets.ledger.errors import LedgerError, SessionExpired
 from sync_assets.runtime import systems
-from sync_assets.runtime.listed_keys import ListedKeys
-from sync_assets.runtime.parent_keys import ParentKeys
+from sync_assets.runtime.pkeys import ListedKeys, ParentKeys
 from sync_assets.runtime.workers import WorkerSession
 
 if TYPE_CHECKING:
@@ -183,6 +183,23 @@ class Runtime:
     def session_is_valid(self) -> bool:
         """Return False if this process may send no further request, since others may have its claims."""
         return self._session is None or self._session.is_valid()
+
+    @contextmanager
+    def heartbeat(self, run_id: str) -> Generator[None]:
+        """Store that this process's session works on a Dagster run, or on one of its steps, during the block.
+
+        Raises SessionExpired if the run was given up before.
+        """
+        session, before = self.session, self.run_id
+        if not session.ledger.runs.begin(run_id, session.epoch):
+            raise SessionExpired
+        self.run_id = run_id
+        try:
+            yield
+        finally:
+            self.run_id = before
+            with suppress(LedgerError):
+                session.ledger.runs.end(run_id)
 
     @contextmanager
     def copied(self, **changes: Any) -> Generator[Runtime]:

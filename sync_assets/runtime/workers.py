@@ -1,22 +1,32 @@
-"""Name workers, open their sessions in the ledger, and let the sessions of killed ones expire.
+"""Name workers, open their sessions in the ledger, let those of killed ones expire, and detect killed runs.
 
 A session protects the records that it has claimed from being sent twice. If its process was killed on this machine, it
 expires at once: the process certainly does not exist (same host and process namespace, and no process, or another one,
 under its id). Nothing is known of processes on other machines: their sessions expire once they are not renewed.
+
+The ledger also stores which session works on a Dagster run, with any run launcher. A run was killed if its session has
+ended or expired before its work ended. Marking the run as failed in Dagster is in `defs/tables/run_requests.py`.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import threading
 import time
 import uuid
+from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from sync_assets.ledger.errors import LedgerError
+from sync_assets.ledger.errors import SESSION_SECONDS, LedgerError
+from sync_assets.ledger.repositories.runs import ENDED, GIVEN_UP, Heartbeat
 
+if TYPE_CHECKING:
+    from sync_assets.ledger import Ledger
 if TYPE_CHECKING:
     from sync_assets.ledger import Ledger
 
@@ -132,3 +142,49 @@ def _started(pid: int) -> str | None:
             return "" if state in "ZX" else fields[18]
     except (OSError, IndexError):
         return None
+
+
+_log = logging.getLogger(__name__)
+
+SILENT_AFTER = timedelta(seconds=SESSION_SECONDS)
+"""A run without a heartbeat for this long counts as killed."""
+
+
+@dataclass(frozen=True, slots=True)
+class KilledRun:
+    """A run whose process was killed, and that was not given up yet. since: its last heartbeat."""
+
+    run_id: str
+    since: datetime
+
+    def __str__(self) -> str:
+        when = f"{self.since:%Y-%m-%d %H:%M:%S} UTC"
+        return f"The process of run {self.run_id[:8]} was killed: its last heartbeat was at {when}."
+
+
+REMEDY = (
+    "Nothing is lost. The sensor `d365_changes` marks the run failed within seconds, and the next run goes on; where "
+    "the sensors do not run, `sync-assets sync` does both."
+)
+"""The remedy shown with a killed run."""
+
+
+def killed_runs(ledger: Ledger) -> list[KilledRun]:
+    """Return the runs whose process was killed and that were not given up yet, the oldest heartbeat first."""
+    runs = [KilledRun(run_id, beat.at) for run_id, beat in ledger.runs.heartbeats().items() if _is_killed(beat)]
+    return sorted(runs, key=lambda run: (run.since, run.run_id))
+
+
+def give_up_killed(ledger: Ledger) -> Mapping[str, Heartbeat]:
+    """Give up each run whose process was killed, and let its session expire; return the heartbeats by run id."""
+    release_dead(ledger)
+    beats = dict(ledger.runs.heartbeats())
+    for run_id, beat in beats.items():
+        if _is_killed(beat) and ledger.runs.give_up(run_id, beat):
+            _log.warning("A run was killed, its claims are released", extra={"run_id": run_id})
+            beats[run_id] = Heartbeat(GIVEN_UP, datetime.now(UTC))
+    return beats
+
+
+def _is_killed(beat: Heartbeat) -> bool:
+    return beat.session not in (ENDED, GIVEN_UP) and (beat.worker is None or is_dead(beat.worker))

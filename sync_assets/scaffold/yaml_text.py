@@ -16,13 +16,12 @@ from datetime import date
 
 import yaml
 
+from sync_assets.config.loader import Document
 from sync_assets.config.models import TableOptions
 from sync_assets.config.values import CONTACT, PROFILE
-from sync_assets.config.yaml_lines import Document
 from sync_assets.dataverse.metadata import Table
 from sync_assets.errors import SyncAssetsError
-from sync_assets.scaffold.suggestions import SURE, LinkSuggestion, Suggestion, shown
-from sync_assets.scaffold.table_suggestions import Suggested
+from sync_assets.scaffold.suggestions import SURE, LinkSuggestion, Suggested, Suggestion, shown
 
 SCHEMA_FILE = "sync_assets.schema.json"
 """In the same folder as the configuration, so that the line that refers to it is right on every machine."""

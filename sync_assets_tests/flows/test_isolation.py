@@ -166,7 +166,7 @@ def test_the_sensor_reports_a_table_that_must_be_corrected_once_without_a_run_an
 
     tracking(program, table, enabled=False)
     assert orchestra.job("watch").success
-    assert latest_answers(orchestra.instance, [READY])[READY].failed
+    assert latest_answers(orchestra.instance, [READY])[READY].status.value == "FAILED"
     tracking(program, table, enabled=True)
     assert results(orchestra) == [(f"d365/{table}", True)]  # soon, though the table is quiet
     assert results(orchestra) == []

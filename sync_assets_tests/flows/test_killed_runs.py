@@ -13,7 +13,7 @@ from sync_assets.defs.dagster_internals import latest_answers
 from sync_assets.defs.partitions import BACKLOG_TAG, TABLE_TAG
 from sync_assets.defs.tables.run_requests import end_killed
 from sync_assets.ledger import Ledger
-from sync_assets.runtime.heartbeat import killed_runs
+from sync_assets.runtime.workers import killed_runs
 from sync_assets_tests.support.dagster_dev import dagster_daemon
 from sync_assets_tests.support.orchestra import CONTACT as SOURCE
 from sync_assets_tests.support.orchestra import Run

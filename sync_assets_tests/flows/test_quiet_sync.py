@@ -14,7 +14,7 @@ from sync_assets.cli import sync as quiet
 from sync_assets.commands.maintenance import on
 from sync_assets.defs.instance.command_line import dagster_instance
 from sync_assets.ledger import Ledger
-from sync_assets.runtime.heartbeat import killed_runs
+from sync_assets.runtime.workers import killed_runs
 from sync_assets_tests.support.ledgers import session_of
 from sync_assets_tests.support.past_history import Past, moment
 from sync_assets_tests.support.program import Program, calls

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from sync_assets.commands.configure import Argument, WrittenFile
-from sync_assets.commands.configure import add as add_table
-from sync_assets.commands.configure import init as write_new
 from sync_assets.commands.doctor import examine
+from sync_assets.commands.init import Argument, WrittenFile
+from sync_assets.commands.init import add as add_table
+from sync_assets.commands.init import init as write_new
 from sync_assets.config.files import SANDBOX_CONFIG
 from sync_assets.config.json_schema import PACKAGED
 from sync_assets.config.loader import load_config

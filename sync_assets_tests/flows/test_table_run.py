@@ -21,7 +21,7 @@ from sync_assets.defs.tables.asset_metadata import LINEAGE
 from sync_assets.defs.tables.run_requests import end_killed
 from sync_assets.ledger import Ledger
 from sync_assets.runtime import program_sources
-from sync_assets.runtime.heartbeat import SILENT_AFTER
+from sync_assets.runtime.workers import SILENT_AFTER
 from sync_assets_tests.support.chain import Chain
 from sync_assets_tests.support.dagster_dev import dagster_daemon
 from sync_assets_tests.support.ledgers import session_of

@@ -38,8 +38,7 @@ from sync_assets.opt_out.session import open_session
 from sync_assets.push.claimed_records import WAIT_FOR_RETRY_SECONDS
 from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.known_ledgers import RequestsUnderWay
-from sync_assets.runtime.listed_keys import ListedKeys
-from sync_assets.runtime.parent_keys import ParentKeys
+from sync_assets.runtime.pkeys import ListedKeys, ParentKeys
 from sync_assets.runtime.workers import RENEW_SECONDS, WorkerSession, release_dead
 from sync_assets.sftp.errors import FileGone
 from sync_assets_tests.simulation.clock import PROCESS

@@ -43,7 +43,6 @@ from sync_assets.opt_out.profile_polling import ProfilePoll
 from sync_assets.opt_out.session import open_session
 from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime
-from sync_assets.runtime.heartbeat import heartbeat
 
 _SYSTEMS: dict[Side, str] = {"d365": "Dynamics 365: ", "campaign": "Campaign: "}
 """Text in the reason of a rejected opt-out that names the rejecting system, by side."""
@@ -126,7 +125,7 @@ def _decide(context: dg.AssetExecutionContext, runtime: Runtime, outcome: Outcom
         async with open_session(runtime) as session:
             return await decide_due(session, partition)
 
-    with reported(outcome, context, f"decision of {partition}") as failed, heartbeat(runtime, context.run_id):
+    with reported(outcome, context, f"decision of {partition}") as failed, runtime.heartbeat(context.run_id):
         deciding = interruptible.run(decided())
     if failed:
         # Other checks are of the contact's table.
@@ -192,7 +191,7 @@ def _write(
         async with open_session(runtime) as session:
             return await write_due(session, side)
 
-    with reported(outcome, context, f"writing of {key.to_user_string()}") as failed, heartbeat(runtime, context.run_id):
+    with reported(outcome, context, f"writing of {key.to_user_string()}") as failed, runtime.heartbeat(context.run_id):
         done = interruptible.run(written())
     if failed:
         raise dg.Failure(str(failed[0]), allow_retries=False)
@@ -240,7 +239,7 @@ def _changes(runtime: Runtime, outcome: Outcome | None) -> dg.AssetsDefinition:
 
 def _run_changes(context: dg.AssetExecutionContext, runtime: Runtime, outcome: Outcome, *, poll: bool) -> Iterator[Any]:
     calls, done = runtime.calls.total(), Changes(runtime)
-    with reported(outcome, context, "run of opt-outs") as failed, heartbeat(runtime, context.run_id):
+    with reported(outcome, context, "run of opt-outs") as failed, runtime.heartbeat(context.run_id):
         done.failed = failed
         interruptible.run(done.settle(poll=poll))
     problems = " ".join(dict.fromkeys(map(str, failed)))

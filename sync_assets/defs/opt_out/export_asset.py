@@ -32,7 +32,6 @@ from sync_assets.opt_out.export import staging
 from sync_assets.opt_out.export.cells import valid_schema
 from sync_assets.opt_out.export.file import BadExport
 from sync_assets.runtime.context import Runtime
-from sync_assets.runtime.heartbeat import heartbeat
 from sync_assets.sftp.errors import FileGone
 
 SHOWN = 20
@@ -93,7 +92,7 @@ def _export_file(
     context: dg.AssetExecutionContext, runtime: Runtime, outcome: Outcome, spool: staging.StagedRows
 ) -> Iterator[Any]:
     partition = context.partition_key
-    with reported(outcome, context, f"reading of {partition}") as failed, heartbeat(runtime, context.run_id):
+    with reported(outcome, context, f"reading of {partition}") as failed, runtime.heartbeat(context.run_id):
         result = _take(runtime, partition, spool)
     if failed:
         raise dg.Failure(str(failed[0]), allow_retries=False)

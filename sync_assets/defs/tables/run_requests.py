@@ -1,7 +1,7 @@
 """Requests for runs of tables, with a backoff while runs make no progress; which runs of a table are active; and which
 changed a record.
 
-Runs whose process was killed are marked as failed in Dagster; heartbeats in the ledger (`runtime/heartbeat.py`) decide.
+Runs whose process was killed are marked as failed in Dagster; heartbeats in the ledger (`runtime/workers.py`) decide.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from sync_assets.ledger import Ledger
 from sync_assets.ledger.repositories.runs import ENDED, GIVEN_UP, Heartbeat
 from sync_assets.ledger.times import iso
 from sync_assets.runtime.context import Runtime
-from sync_assets.runtime.heartbeat import SILENT_AFTER, give_up_killed
+from sync_assets.runtime.workers import SILENT_AFTER, give_up_killed
 
 if TYPE_CHECKING:
     from sync_assets.commands.explain import Explanation

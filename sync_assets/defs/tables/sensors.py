@@ -17,7 +17,7 @@ import dagster as dg
 import msgspec
 from msgspec import structs
 
-from sync_assets.alerts.dead_man_switch import DeadManSwitch
+from sync_assets.alerts.channels import DeadManSwitch
 from sync_assets.capture.feed_polling import FeedPoller
 from sync_assets.checks.guardrails import check_configuration
 from sync_assets.checks.rules import Side

@@ -45,7 +45,6 @@ from sync_assets.ledger.errors import InMaintenance
 from sync_assets.mapping.unlabelled_options import unknown_codes_warning
 from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime
-from sync_assets.runtime.heartbeat import heartbeat
 from sync_assets.runtime.program_sources import ProgramSources, ancestors
 
 SEND_SECONDS = 30.0
@@ -92,7 +91,7 @@ class TableRun:
         """
         with ExitStack() as stack:
             with reported(self._outcome, self._context, "run") as failed:
-                stack.enter_context(heartbeat(self._runtime, self._context.run_id))
+                stack.enter_context(self._runtime.heartbeat(self._context.run_id))
             if failed:
                 first = self._works[0]
                 first.by_side[first.sides[0]].error = failed[0]

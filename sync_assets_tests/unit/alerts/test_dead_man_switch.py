@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sync_assets.alerts.dead_man_switch import DeadManSwitch
+from sync_assets.alerts.channels import DeadManSwitch
 from sync_assets.runtime.context import Runtime
 from sync_assets_tests.support.little_server import CUT, LittleServer, answer
 

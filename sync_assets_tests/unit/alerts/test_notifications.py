@@ -6,10 +6,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sync_assets.alerts.channels import ChannelError, NoAnswer, Send
-from sync_assets.alerts.incidents import Incident, failed_check, failed_step, killed_run, open_incidents, stale_asset
-from sync_assets.alerts.notifications import MOST_SHOWN, Memory, Notifications, notifications, subject, text
+from sync_assets.alerts.incidents import (
+    MOST_SHOWN,
+    Incident,
+    Memory,
+    Notifications,
+    failed_check,
+    failed_step,
+    killed_run,
+    notifications,
+    open_incidents,
+    stale_asset,
+    subject,
+    text,
+)
 from sync_assets.defs.alerts import notify_all
-from sync_assets.runtime.heartbeat import KilledRun
+from sync_assets.runtime.workers import KilledRun
 
 NOW = datetime(2026, 11, 25, 10, tzinfo=UTC)
 DAY = timedelta(days=1)

@@ -7,7 +7,7 @@ import pytest
 from sync_assets.audit.record_comparison import found_to_hold
 from sync_assets.campaign.metadata import Resource
 from sync_assets.ledger.model import OTHER, Claimed, LinkTo
-from sync_assets.runtime.listed_keys import ListedKeys
+from sync_assets.runtime.pkeys import ListedKeys
 from sync_assets_tests.support.sample_tables import attributes
 
 ORDER = Resource(

@@ -8,8 +8,8 @@ import pytest
 
 from sync_assets.checks import installation
 from sync_assets.checks.dynamics import position
+from sync_assets.checks.guardrails import INITIAL_RECORDS, a_day, first_load
 from sync_assets.checks.installation import REGIONS, ledger_security
-from sync_assets.checks.volume import INITIAL_RECORDS, a_day, first_load
 from sync_assets.ledger.model import Feed
 from sync_assets.runtime.context import Runtime
 

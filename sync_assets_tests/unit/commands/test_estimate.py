@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from sync_assets.checks.volume import INITIAL_RECORDS
+from sync_assets.checks.guardrails import INITIAL_RECORDS
 from sync_assets.commands.estimate import report, show
 from sync_assets.commands.estimate_calls import (
     LEAST_HISTORY,

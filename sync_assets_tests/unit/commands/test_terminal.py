@@ -20,7 +20,7 @@ from sync_assets.commands.plan import OPT_OUTS_DUE, PLANNED
 from sync_assets.commands.status import COLUMNS
 from sync_assets.commands.terminal import print_document, print_parts, progress_on_terminal, progress_text
 from sync_assets.runtime.context import Runtime
-from sync_assets.runtime.heartbeat import REMEDY
+from sync_assets.runtime.workers import REMEDY
 
 PACKAGE = Path(sync_assets.__file__).parent
 WIDTH = 80

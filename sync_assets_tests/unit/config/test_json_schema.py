@@ -10,8 +10,7 @@ import pytest
 
 import sync_assets
 from sync_assets.config.json_schema import PACKAGED, json_schema, text
-from sync_assets.config.loader import ConfigError, parse_config
-from sync_assets.config.yaml_lines import Document
+from sync_assets.config.loader import ConfigError, Document, parse_config
 
 PACKAGE = Path(sync_assets.__file__).parent
 PAGES = (PACKAGE.parent / "README.md", *sorted((PACKAGE / "docs").glob("*.md")))

@@ -18,7 +18,7 @@ from sync_assets.ledger.model import Claimed, LinkTo
 from sync_assets.push.delivery import Delivery, deliver
 from sync_assets.push.dispatcher import Target, push
 from sync_assets.push.record_links import KEY_IN_LINK, Links, LinkTarget
-from sync_assets.runtime.parent_keys import ParentKeys
+from sync_assets.runtime.pkeys import ParentKeys
 from sync_assets_tests.support.ledgers import capture, guid, record, row, session_of
 from sync_assets_tests.unit.ledger.linking import OPTIONAL, order, sent
 from sync_assets_tests.unit.push.little_campaign import API, BARE, LittleCampaign

@@ -14,8 +14,14 @@ from sync_assets.ledger.errors import SESSION_SECONDS, SessionExpired
 from sync_assets.ledger.repositories.runs import ENDED, GIVEN_UP
 from sync_assets.runtime import workers as module
 from sync_assets.runtime.context import Runtime
-from sync_assets.runtime.heartbeat import SILENT_AFTER, give_up_killed, heartbeat, killed_runs
-from sync_assets.runtime.workers import VALID_SECONDS, WorkerSession, worker_id
+from sync_assets.runtime.workers import (
+    SILENT_AFTER,
+    VALID_SECONDS,
+    WorkerSession,
+    give_up_killed,
+    killed_runs,
+    worker_id,
+)
 from sync_assets_tests.support.ledgers import capture, claim_one, row, run_out, session_of, workers
 from sync_assets_tests.support.pushing import Bench, calls, people
 from sync_assets_tests.support.waiting import until
@@ -143,7 +149,7 @@ def test_claims_stay_with_their_process_while_its_session_lives(ledger: Ledger, 
 
 def test_a_run_notes_its_beginning_and_its_end(tmp_path: Path) -> None:
     runtime = Runtime({CONFIG: str(SANDBOX_CONFIG), "SYNC_ASSETS_LEDGER_URL": f"sqlite:///{tmp_path}/ledger.db"})
-    with heartbeat(runtime, "run"):
+    with runtime.heartbeat("run"):
         begun = runtime.ledger.runs.heartbeats()["run"]
         assert (begun.worker or "").split("|")[2] == str(os.getpid())
         assert runtime.session_is_valid()
@@ -153,17 +159,17 @@ def test_a_run_notes_its_beginning_and_its_end(tmp_path: Path) -> None:
 
 def test_the_session_of_a_run_that_has_expired_is_replaced_when_the_run_has_ended(tmp_path: Path) -> None:
     runtime = Runtime({CONFIG: str(SANDBOX_CONFIG), "SYNC_ASSETS_LEDGER_URL": f"sqlite:///{tmp_path}/ledger.db"})
-    with heartbeat(runtime, "run"):
+    with runtime.heartbeat("run"):
         first = runtime.session
         runtime.ledger.sessions.expire(lambda worker: True)
         assert {one.session for one in give_up_killed(runtime.ledger).values()} == {GIVEN_UP}
         assert not first.renew()
         assert runtime.session is first
         assert not runtime.session_is_valid()
-    with pytest.raises(SessionExpired), heartbeat(runtime, "run"):
+    with pytest.raises(SessionExpired), runtime.heartbeat("run"):
         pass
     assert runtime.session.epoch > first.epoch
-    with heartbeat(runtime, "next"):
+    with runtime.heartbeat("next"):
         assert runtime.session_is_valid()
     runtime.close()
 

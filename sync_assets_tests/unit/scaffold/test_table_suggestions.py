@@ -3,7 +3,7 @@
 import pytest
 
 from sync_assets.errors import SyncAssetsError
-from sync_assets.scaffold.table_suggestions import key_for, resource_for
+from sync_assets.scaffold.suggestions import key_for, resource_for
 from sync_assets_tests.unit.scaffold.world import (
     CONTACT,
     ORDER,

@@ -10,12 +10,11 @@ from hypothesis import strategies as st
 
 from sync_assets.campaign.metadata import Attribute, AttributeType, Resource
 from sync_assets.config.json_schema import json_schema
-from sync_assets.config.loader import parse_config
+from sync_assets.config.loader import Document, parse_config
 from sync_assets.config.models import Config, TableOptions
-from sync_assets.config.yaml_lines import Document
 from sync_assets.dataverse.metadata import Column, ColumnType, Table
 from sync_assets.mapping.table_mapping import compile_mapping
-from sync_assets.scaffold.table_suggestions import Suggested, suggest_table
+from sync_assets.scaffold.suggestions import Suggested, suggest_table
 from sync_assets.scaffold.yaml_text import table_block, whole_file
 from sync_assets_tests.unit.scaffold.world import CONTACT, PROFILE, attribute, column, resource, suggested, table
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from sync_assets.campaign.metadata import Attribute, AttributeType, Resource
 from sync_assets.dataverse.metadata import Column, ColumnType, Table
-from sync_assets.scaffold.table_suggestions import Suggested, suggest_table
+from sync_assets.scaffold.suggestions import Suggested, suggest_table
 
 STATUS = {1: "Placed", 2: "Shipped"}
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sync_assets.runtime.parent_keys import SECONDS, ParentKeys
+from sync_assets.runtime.pkeys import SECONDS, ParentKeys
 
 ADA, BERT, CARL = (1, 1), (2, 1), (3, 1)
 
@@ -18,7 +18,7 @@ def test_a_pkey_is_that_of_one_record_and_incarnation() -> None:
 
 
 def test_the_oldest_one_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sync_assets.runtime.parent_keys.CAPACITY", 2)
+    monkeypatch.setattr("sync_assets.runtime.pkeys.CAPACITY", 2)
     keys = ParentKeys()
     for id_ in (ADA, BERT, ADA, CARL):
         keys.remember(id_, f"@{id_}")

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sync_assets.audit.value_shape import value_shape
+from sync_assets.commands.values import value_shape
 
 
 @pytest.mark.parametrize(
