@@ -67,8 +67,7 @@ MOST_SHOWN = 3
 def check_configuration(config: Config, tables: Iterable[TableConfig]) -> None:
     """Check the limits that depend on the configuration alone, once for all tables, before anything runs.
 
-    Raises:
-        BeyondLimits: one line with everything that is wrong.
+    Raises BeyondLimits with one line.
     """
     findings = [finding for table in tables for finding in within_limits(config, table, None) if finding.stops_all]
     problems = list(dict.fromkeys(map(str, findings)))  # the number of custom entities is the same for every table
@@ -95,8 +94,12 @@ def contacts(runtime: Runtime, table: TableConfig, *, reading: bool) -> int:
     """
     counted, feed = known_contacts(runtime), runtime.ledger.feeds.feed(CONTACT)
     if reading and table.table == CONTACT and not (feed and feed.complete):
-        reported = interruptible.run(_reported_contacts(runtime)) or 0
-        if reported:
+
+        async def asked() -> int | None:
+            async with runtime.d365() as client:
+                return await count_contacts(runtime.config, client)
+
+        if reported := interruptible.run(asked()) or 0:
             runtime.totals[f"capturing {CONTACT}"] = reported  # for the progress of the first load
         return max(counted, reported)
     return counted
@@ -105,11 +108,6 @@ def contacts(runtime: Runtime, table: TableConfig, *, reading: bool) -> int:
 def known_contacts(runtime: Runtime) -> int:
     """Return the number of contacts in the ledger: those that passed the filter."""
     return runtime.ledger.reports.counts()[CONTACT].records
-
-
-async def _reported_contacts(runtime: Runtime) -> int | None:
-    async with runtime.d365() as client:
-        return await count_contacts(runtime.config, client)
 
 
 async def count_contacts(config: Config, client: DataverseClient) -> int | None:
@@ -198,12 +196,12 @@ def check_personal_data(runtime: Runtime, table: TableConfig, own: Resource) -> 
     direct = any(attribute.target in PROFILE_NAMES for attribute in own.attributes.values() if attribute.type == "link")
     if not finding.numbers["personal_columns"] or own.name in PROFILE_NAMES or (direct and finding.passed):
         return finding
-    return personal_data(runtime.config, table, interruptible.run(_on_the_way(runtime, own)))
 
+    async def on_the_way() -> list[Resource]:
+        async with runtime.campaign() as campaign:
+            return await resources_on_the_way(runtime.config, campaign, own)
 
-async def _on_the_way(runtime: Runtime, own: Resource) -> list[Resource]:
-    async with runtime.campaign() as campaign:
-        return await resources_on_the_way(runtime.config, campaign, own)
+    return personal_data(runtime.config, table, interruptible.run(on_the_way()))
 
 
 async def resources_on_the_way(config: Config, campaign: CampaignClient, own: Resource) -> list[Resource]:
@@ -304,11 +302,8 @@ async def volume(
 ) -> list[Finding]:
     """Return rough estimates, all tables together; `estimate` computes them by table.
 
-    Args:
-        tables: those that can be synchronised, and how Campaign's records are addressed.
-        d365: the client.
-        synced: records that Campaign holds, by table; empty if the ledger is not usable.
-        per_day: `engine_calls_per_day`; None: no limit.
+    tables: those that can be synchronised, and how Campaign's records are addressed. synced: records that Campaign
+    holds, by table; empty if the ledger is not usable. per_day: `engine_calls_per_day`.
     """
     if not tables:
         return []

@@ -41,17 +41,9 @@ WARN_SHARE, ERROR_SHARE = 0.8, 0.9
 def table_findings(
     runtime: Runtime, config: TableConfig, side: Side, set_up: Sequence[Finding], now: datetime
 ) -> list[Finding]:
-    """Return the findings of all checks of one asset, by the ledger.
+    """Return the findings of all checks of one asset, by the ledger. Raises LedgerError.
 
-    Args:
-        runtime: Provides the ledger.
-        config: The mapped table.
-        side: Of the asset.
-        set_up: Findings about the table's set-up on both sides, for the check `ready`.
-        now: UTC.
-
-    Raises:
-        LedgerError: The ledger cannot be read.
+    set_up: findings about the table's set-up on both sides, for the check `ready`.
     """
     first, reports = ready([finding for finding in set_up if finding.side == side]), runtime.ledger.reports
     aging = aging_findings(runtime, config, side, now)
@@ -62,7 +54,15 @@ def table_findings(
     if feed is None and any(finding.stops for finding in set_up):  # a second failed check would only repeat the cause
         text = f"{config.table} has never been captured; its check `{rules.READY.name}` shows the reason."
         aging = [rules.POLLED.finding(True, text)]
-    return [first, deletion_guard(config.table, feed.deletes if feed else 0), *aging]
+    deletes = feed.deletes if feed else 0
+    text = "No deletion is held back."
+    if deletes:
+        text = (
+            f"Dynamics 365 reports {counted(deletes, 'record')} of {config.table} as deleted, more than "
+            f"max_delete_share allows. They are held back. If that is right, `sync-assets approve-deletes "
+            f"{config.table}` or the job approve_deletes, else check Dynamics 365."
+        )
+    return [first, rules.GUARD.finding(not deletes, text, {"deletes_held_back": deletes}), *aging]
 
 
 def aging_findings(runtime: Runtime, config: TableConfig, side: Side, now: datetime) -> list[Finding]:
@@ -91,18 +91,6 @@ def ready(set_up: Sequence[Finding]) -> Finding:
     text = "\n".join(map(str, causes)) or "The set-up is correct."
     numbers = {"parts": Rows(("part", "holds", "in words"), parts), **plotted}
     return rules.READY.finding(not failing, text, numbers, stops=any(finding.stops for finding in failing))
-
-
-def deletion_guard(table: str, deletes: int) -> Finding:
-    """Return the finding that fails while the deletion guard holds deletions back. Other changes go on."""
-    text = "No deletion is held back."
-    if deletes:
-        text = (
-            f"Dynamics 365 reports {counted(deletes, 'record')} of {table} as deleted, more than max_delete_share "
-            f"allows. They are held back. If that is right, `sync-assets approve-deletes {table}` or the job "
-            "approve_deletes, else check Dynamics 365."
-        )
-    return rules.GUARD.finding(not deletes, text, {"deletes_held_back": deletes})
 
 
 def polled(table: str, feed: Feed | None, now: datetime, maintenance: datetime | None = None) -> Finding:
@@ -155,11 +143,8 @@ def waiting(
 ) -> Finding:
     """Return the finding that fails if a record has been waiting for more than LONG_WAIT.
 
-    Args:
-        by_reason: Number of waiting records by block reason, as text.
-        oldest: Since when the oldest of them has been waiting; None if there is none.
-        now: UTC.
-        parents: (table of the parents, their state, number of records that wait for them).
+    by_reason: number of waiting records by block reason, as text. oldest: since when the oldest of them has been
+    waiting. parents: (table of the parents, their state, number of records that wait for them).
     """
     number, age = sum(by_reason.values()), _age(oldest, now)
     text = f"Records that wait: {number:,}, the oldest for {duration(age)}." if number else "No record is waiting."
@@ -181,11 +166,7 @@ def waiting(
 def backlog(pending: int, oldest: datetime | None, now: datetime, retried: Retried | None = None) -> Finding:
     """Return the finding that fails if a record has been pending for more than LONG_WAIT.
 
-    Args:
-        pending: Number of pending records.
-        oldest: When the oldest of them last changed; None if there is none.
-        now: UTC.
-        retried: The records that got no answer that names a cause.
+    oldest: when the oldest of them last changed. retried: the records that got no answer that names a cause.
     """
     age = _age(oldest, now)
     text = (
@@ -232,11 +213,7 @@ def arrives(
     A late file is an error, since opt-outs made in Campaign do not reach Dynamics 365 meanwhile. No file at all is a
     warning: the export may not have begun yet.
 
-    Args:
-        export: Configuration of the export file.
-        newest: When the newest file was written, UTC; None if there never was one.
-        now: UTC.
-        passed_over: (name, reason) of matching names that cannot be processed.
+    newest: when the newest file was written. passed_over: (name, reason) of matching names that cannot be processed.
     """
     late, age = is_overdue(export, newest, now), _age(newest, now) if newest else None
     if age is None:
@@ -264,12 +241,8 @@ def arrives(
 def room(export: Export, storage: Storage | None, troubles: Sequence[str] = ()) -> Finding:
     """Return the finding that the SFTP server has space.
 
-    A full server breaks Campaign's workflows (docs/dev/references/campaign.md 8).
-
-    Args:
-        export: Configuration of the export file.
-        storage: Used and total space; None if unknown.
-        troubles: Errors of moving or removing processed files, which will fill the server.
+    A full server breaks Campaign's workflows (docs/dev/references/campaign.md 8). storage: None if unknown. troubles:
+    errors of moving or removing processed files, which will fill the server.
     """
     share, numbers = 0.0, dict[str, Any]()
     if storage is None:

@@ -21,7 +21,6 @@ import typer
 from sync_assets.cli.sync import sync, unfinished_text
 from sync_assets.commands import migration_steps, terminal
 from sync_assets.commands.doctor import examine
-from sync_assets.commands.estimate_calls import limits_of
 from sync_assets.commands.inventory import Inventory
 from sync_assets.commands.migration_steps import STEPS, StepResult
 from sync_assets.commands.plan import plan
@@ -144,7 +143,7 @@ class _Steps:
             case "opt_outs":
                 return migration_steps.opt_outs_step(config, self._survey[0])
             case "cost":
-                return migration_steps.cost_step(*self._survey, limits_of(config))
+                return migration_steps.cost_step(*self._survey, config.guardrails)
             case _:
                 return self._sync()
 

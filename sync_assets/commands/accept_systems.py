@@ -26,8 +26,13 @@ def accept_systems(runtime: Runtime, *, yes: bool) -> dict[str, Any]:
     runtime.any_ledger = True
     runtime.settings.require("d365", "campaign")
     ledger, stored = runtime.ledger, runtime.ledger.systems.stored()
+
+    async def organisation() -> str:
+        async with runtime.d365() as d365:
+            return await d365.organization_id()
+
     named: dict[Side, tuple[str, str | None]] = {
-        "d365": (runtime.settings.d365().url, interruptible.run(_organisation(runtime))),
+        "d365": (runtime.settings.d365().url, interruptible.run(organisation())),
         "campaign": (runtime.settings.campaign().url, None),
     }
     moved: dict[str, Any] = {}
@@ -43,11 +48,6 @@ def accept_systems(runtime: Runtime, *, yes: bool) -> dict[str, Any]:
                 for table in runtime.config.tables:
                     ledger.dialect.forget(table.resource)
     return {"ledger": ledger.where, "moved": moved, "accepted": bool(moved) and yes}
-
-
-async def _organisation(runtime: Runtime) -> str:
-    async with runtime.d365() as d365:
-        return await d365.organization_id()
 
 
 def show(document: dict[str, Any]) -> Parts:

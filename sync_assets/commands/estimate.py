@@ -13,12 +13,11 @@ import typer
 
 from sync_assets.checks.guardrails import INITIAL_RECORDS
 from sync_assets.commands import estimate_calls, terminal
-from sync_assets.commands.estimate_calls import LATENCY, LEAST_HISTORY, WINDOW, FirstLoad, Limits, Month, Volume
-from sync_assets.commands.status import CALL_KINDS
+from sync_assets.commands.estimate_calls import LATENCY, LEAST_HISTORY, WINDOW, Volume, by_kind
 from sync_assets.commands.terminal import Json, Parts, TablesOption, kinds, plain_table
-from sync_assets.commands.values import check_tables, fields
+from sync_assets.commands.values import check_tables
+from sync_assets.config.models import Guardrails
 from sync_assets.dataverse.row_counts import MOST_COUNTED
-from sync_assets.ledger import Ledger
 from sync_assets.ledger.scratch import ledger_to_read
 from sync_assets.ledger.times import iso
 from sync_assets.runtime import interruptible
@@ -53,30 +52,29 @@ def estimate(runtime: Runtime, *, months: int, other_calls: int, only: Sequence[
 
     other_calls: engine calls that other sources make in a month.
     """
-    check_tables(runtime.config, only)
+    config, now = runtime.config, datetime.now(UTC)
+    check_tables(config, only)
     runtime.settings.require("d365")
-    now = datetime.now(UTC)
     with ledger_to_read(runtime.settings.ledger_url, runtime.cipher) as ledger:
         runtime.check_addresses(ledger)
         reading = replace(runtime, any_ledger=True)  # so that it stores no address in the ledger
-        volumes = interruptible.run(_volumes(reading, ledger, now, only))
+
+        async def volumes() -> list[Volume]:
+            async with reading.d365() as d365:
+                check_organisation(ledger, d365.url, await d365.organization_id(), store=False)
+                tables = [table for table in config.tables if not only or table.table in only]
+                read = (estimate_calls.read_volume(config, table, ledger, d365, now) for table in tables)
+                return list(await run_together(*read))
+
         so_far = estimate_calls.month_so_far(ledger, now)
-    limits = estimate_calls.limits_of(runtime.config)
-    return report(volumes, limits, so_far, months=months, other_calls=other_calls, now=now)
-
-
-async def _volumes(runtime: Runtime, ledger: Ledger, now: datetime, only: Sequence[str]) -> list[Volume]:
-    async with runtime.d365() as d365:
-        check_organisation(ledger, d365.url, await d365.organization_id(), store=False)
-        config = runtime.config
-        tables = [table for table in config.tables if not only or table.table in only]
-        volumes = (estimate_calls.read_volume(config, table, ledger, d365, now) for table in tables)
-        return list(await run_together(*volumes))
+        return report(
+            interruptible.run(volumes()), config.guardrails, so_far, months=months, other_calls=other_calls, now=now
+        )
 
 
 def report(
     volumes: Sequence[Volume],
-    limits: Limits,
+    guardrails: Guardrails,
     so_far: Mapping[str, int],
     *,
     months: int,
@@ -84,59 +82,52 @@ def report(
     now: datetime,
 ) -> dict[str, Any]:
     """Return the document of `estimate --json`; its `notes` are for people. so_far: the calls of this month."""
-    loads = estimate_calls.first_loads(volumes, limits)
-    a_month = {volume.table: estimate_calls.month(volume) for volume in volumes}
-    load = sum((first_load.calls for first_load in loads.values() if first_load.calls), Counter[str]())
-    month_calls = sum((month.calls for month in a_month.values()), Counter[str]())
-    with_others = month_calls.total() + other_calls
+    by_table, a_day = {volume.table: volume for volume in volumes}, estimate_calls.calls_a_day(guardrails)
+    tables = {volume.table: _table(volume, by_table, guardrails) for volume in volumes}
+    load, month = (
+        sum((Counter(table[part]["engine_calls"]) for table in tables.values()), Counter[str]())
+        for part in ("first_load", "month")
+    )
+    with_others = month.total() + other_calls
     return {
         "asked_at": iso(now),
         "months": months,
         "other_calls": other_calls,
-        "tables": {volume.table: _table(volume, loads[volume.table], a_month[volume.table]) for volume in volumes},
+        "tables": tables,
         "first_load": {
-            **_calls(load),
-            "hours": round(estimate_calls.hours(load.total(), limits), 2),
-            "days": -(-load.total() // limits.a_day) if limits.a_day else None,
-            "calls_per_hour": limits.pace,
+            **by_kind(load),
+            "hours": round(estimate_calls.hours(load.total(), guardrails), 2),
+            "days": -(-load.total() // a_day) if a_day else None,
+            "calls_per_hour": estimate_calls.pace(guardrails),
         },
-        "month": {**_calls(month_calls), "with_other_calls": with_others},
+        "month": {**by_kind(month), "with_other_calls": with_others},
         "sum": {
-            "usual": months * month_calls.total(),
+            "usual": months * month.total(),
             "other_calls": months * other_calls,
             "with_first_load": load.total() + months * with_others,
         },
         "budget": {
-            "engine_calls_per_day": limits.per_day,
-            "engine_calls_per_hour": limits.per_hour,
-            "most_in_a_month": limits.a_day and WINDOW * limits.a_day,
+            "engine_calls_per_day": guardrails.engine_calls_per_day,
+            "engine_calls_per_hour": guardrails.engine_calls_per_hour,
+            "most_in_a_month": a_day and WINDOW * a_day,
         },
-        "month_so_far": _calls(so_far),
+        "month_so_far": by_kind(so_far),
         "notes": [
             *_on_rows(volumes),
-            *_on_the_first_load(volumes, loads, limits),
-            *_on_a_month(volumes, a_month),
-            *_on_budgets(load.total(), month_calls.total(), limits),
+            *_on_the_first_load(tables, guardrails),
+            *_on_a_month(volumes, tables),
+            *_on_budgets(load.total(), month.total(), a_day),
         ],
     }
 
 
-def _calls(calls: Mapping[str, int]) -> dict[str, Any]:
-    return {"engine_calls": {kind: calls.get(kind, 0) for kind in CALL_KINDS}, "total": sum(calls.values())}
-
-
-def _table(volume: Volume, load: FirstLoad, usual: Month) -> dict[str, Any]:
-    unknown = {"engine_calls": None, "total": None}
+def _table(volume: Volume, volumes: Mapping[str, Volume], guardrails: Guardrails) -> dict[str, Any]:
     return {
         "resource": volume.resource,
         "rows": volume.rows and asdict(volume.rows),
         "in_scope": volume.in_scope and asdict(volume.in_scope),
-        "first_load": {**(unknown if load.calls is None else _calls(load.calls)), "bound": load.bound},
-        "month": {
-            **fields(usual, "inserts", "updates", "deletes", "updates_from", "at_least"),
-            **_calls(usual.calls),
-            "reads": {reason: number for reason, number in usual.reads.items() if number},
-        },
+        "first_load": estimate_calls.first_load(volume, volumes, guardrails),
+        "month": estimate_calls.month(volume),
         "cost": {"insert": 1, "update": volume.cost.update, "delete": volume.cost.delete},
     }
 
@@ -169,10 +160,11 @@ def _on_rows(volumes: Sequence[Volume]) -> Iterator[str]:
     )
 
 
-def _on_the_first_load(volumes: Sequence[Volume], loads: Mapping[str, FirstLoad], limits: Limits) -> Iterator[str]:
-    if unknown := [table for table, load in loads.items() if load.calls is None]:
+def _on_the_first_load(tables: Mapping[str, Any], guardrails: Guardrails) -> Iterator[str]:
+    totals = {name: table["first_load"]["total"] for name, table in tables.items()}
+    if unknown := [table for table, total in totals.items() if total is None]:
         yield f"First load: the rows of {', '.join(unknown)} are not known and not in the sum."
-    if not any(loads[volume.table].total for volume in volumes):
+    if not any(totals.values()):
         yield "First load: nothing is left to be sent."
         return
     yield (
@@ -181,18 +173,19 @@ def _on_the_first_load(volumes: Sequence[Volume], loads: Mapping[str, FirstLoad]
         "holds many records without an id) shows whether Campaign holds records with our ids. If it does, they are "
         "listed, 500 a call, and those that have the mapped values are not sent: `sync-assets plan` reads that list."
     )
-    if sum(load.total for load in loads.values()) > INITIAL_RECORDS:
+    if sum(filter(None, totals.values())) > INITIAL_RECORDS:
         yield (
             f"Adobe documents {INITIAL_RECORDS:,} records as the most of an initial sync: narrow the tables with "
             "`filters`, or ask Adobe first."
         )
     yield (
-        f"Pace: {limits.pace:,} calls an hour is an assumption: {limits.concurrency} requests in flight (concurrency) "
-        f"and {LATENCY * 1000:.0f} ms for an answer, within the limits of `guardrails`."
+        f"Pace: {estimate_calls.pace(guardrails):,} calls an hour is an assumption: {guardrails.concurrency} requests "
+        f"in flight (concurrency) and {LATENCY * 1000:.0f} ms for an answer, within the limits of `guardrails`."
     )
 
 
-def _on_a_month(volumes: Sequence[Volume], months: Mapping[str, Month]) -> Iterator[str]:
+def _on_a_month(volumes: Sequence[Volume], tables: Mapping[str, Any]) -> Iterator[str]:
+    months = {name: table["month"] for name, table in tables.items()}
     yield (
         f"Month: {WINDOW} days like the last {WINDOW}. Inserts are rows in scope created in them, updates are rows "
         "modified after the day of their creation. A row that changes several times counts once, and one whose mapped "
@@ -201,18 +194,18 @@ def _on_a_month(volumes: Sequence[Volume], months: Mapping[str, Month]) -> Itera
     )
     yield from _of_tables(
         volumes,
-        lambda volume: months[volume.table].updates_from == "ledger",
+        lambda volume: months[volume.table]["updates_from"] == "ledger",
         "updates are those of the ledger's engine calls, which are more.",
     )
     yield from _of_tables(
         volumes,
-        lambda volume: months[volume.table].deletes is None,
+        lambda volume: months[volume.table]["deletes"] is None,
         "deletions are not known and count as none. Dynamics 365 does not count them, and "
         f"the ledger has engine calls of fewer than {LEAST_HISTORY} days.",
     )
     yield from _of_tables(
         volumes,
-        lambda volume: months[volume.table].at_least,
+        lambda volume: months[volume.table]["at_least"],
         "more rows changed than the queries counted; the month is a lower bound.",
     )
     for volume in volumes:
@@ -240,25 +233,25 @@ def _on_a_month(volumes: Sequence[Volume], months: Mapping[str, Month]) -> Itera
         "no delete has shown yet whether Campaign deletes by the key. If it does, a delete "
         "costs 1 call. `sync-assets certify` finds out on stage.",
     )
-    if any(month.reads["daily audit"] for month in months.values()):
+    if any("daily audit" in month["reads"] for month in months.values()):
         yield (
             "Reads of a month include the daily audit of Dagster's schedule, up to 200 records of each table (and 200 "
             "profiles for opt-outs). Without the schedule they do not occur."
         )
 
 
-def _on_budgets(load: int, usual: int, limits: Limits) -> Iterator[str]:
+def _on_budgets(load: int, usual: int, a_day: int | None) -> Iterator[str]:
     yield (
         "Your contract with Adobe names the engine calls that Campaign is licensed for; Adobe publishes no figure. "
         "Adobe's notices say that Campaign slows down beyond it."
     )
-    if limits.a_day is None:
+    if a_day is None:
         yield "No budget is set (engine_calls_per_day, engine_calls_per_hour in `guardrails`)."
         return
-    text = f"The budgets allow {limits.a_day:,} calls a day, {WINDOW * limits.a_day:,} a month."
+    text = f"The budgets allow {a_day:,} calls a day, {WINDOW * a_day:,} a month."
     if load:
-        text += f" The first load takes {counted(-(-load // limits.a_day), 'day')}."
-    if usual > WINDOW * limits.a_day:
+        text += f" The first load takes {counted(-(-load // a_day), 'day')}."
+    if usual > WINDOW * a_day:
         text += " A month needs more than that: the backlog grows. Raise the budget, or narrow the tables."
     yield f"{text} Calls beyond the budget of a day are made on the next day."
 
@@ -272,8 +265,8 @@ def show(document: dict[str, Any]) -> Parts:
     load = plain_table("first load", *_LOAD, rows=map(_load_cells, tables, tables.values()), numbers=_LOAD)
     month = plain_table("a month", *_MONTH, rows=map(_month_cells, tables, tables.values()), numbers=_MONTH)
     if len(tables) > 1:
-        inserts, reads = calls["engine_calls"]["insert"], calls["engine_calls"]["read"]
-        load.add_row("in all", "", "", *(f"{number:,}" for number in (inserts, reads, calls["total"])), style="bold")
+        sums = (calls["engine_calls"]["insert"], calls["engine_calls"]["read"], calls["total"])
+        load.add_row("in all", "", "", *(f"{number:,}" for number in sums), style="bold")
         sums = (*usual["engine_calls"].values(), usual["total"])
         month.add_row("in all", *(f"{number:,}" for number in sums), style="bold")
     yield from (load, "", month, "", *_sums(document), "", *document["notes"])

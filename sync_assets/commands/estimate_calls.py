@@ -7,14 +7,15 @@ Invariant: a number that is not exact says so, as a bound, or as None if it is u
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Literal
+from typing import Any, Literal
 
 from sync_assets.audit.drift import SAMPLE
 from sync_assets.audit.existing_records import begun
-from sync_assets.config.models import Config, TableConfig
+from sync_assets.commands.status import CALL_KINDS
+from sync_assets.config.models import Config, Guardrails, TableConfig
 from sync_assets.config.values import CONTACT
 from sync_assets.dataverse.client import DataverseClient
 from sync_assets.dataverse.metadata import CREATED, MODIFIED, Table
@@ -46,11 +47,9 @@ Bound = Literal["exact", "at most", "at least"]
 class Cost:
     """The engine calls of a change of one table, which follow from how its records and parents are addressed.
 
-    Attributes:
-        update, delete: calls of one; 1, or 2 with a look-up. Assumed unless `found_out` and `delete_found_out`.
-        looked_up: the parent tables whose records are linked by their PKey, which costs a read unless it is in memory.
-        proven: False if the first record that is inserted is read back by the key.
-        verified: True if the table has links of which each push reads the first record back.
+    update, delete: calls of one; 1, or 2 with a look-up. Assumed unless `found_out` and `delete_found_out`. looked_up:
+    the parent tables whose records are linked by their PKey, which costs a read unless it is in memory. proven: False
+    if the first inserted record is read back by the key. verified: True if each push reads the first links back.
     """
 
     update: int = 1
@@ -66,16 +65,14 @@ class Cost:
 class Volume:
     """What is known of one table before anything is sent.
 
-    Attributes:
-        rows: rows in Dynamics 365; None: not known. in_scope: rows that pass the filter, `rows` if there is none; None:
-            no query can count them.
-        created: rows in scope that were created in the last WINDOW days; None: the table has no such column.
-            modified: rows that were last modified in them, on a later day than that of their creation.
-        synced: records of the ledger that a first load does not send any more. missing: records that Campaign does not
-            hold yet, once the ledger has read the whole table; None before.
-        listed: True if the search for records that Campaign holds already was made.
-        a_month: engine calls by kind at the rate of the ledger's last days; None if these are fewer than LEAST_HISTORY.
-        audited: records that a daily audit reads back at most.
+    rows: rows in Dynamics 365; None: not known. in_scope: rows that pass the filter; None: no query can count them.
+    created: rows in scope that were created in the last WINDOW days; None: the table has no such column. modified: rows
+    that were last modified in them, on a later day than that of their creation.
+    synced: records of the ledger that a first load does not send any more. missing: records that Campaign does not hold
+    yet, once the ledger has read the whole table; None before. listed: True if the search for records that Campaign
+    holds already was made.
+    a_month: engine calls by kind at the rate of the ledger's last days; None if these are fewer than LEAST_HISTORY.
+    audited: records that a daily audit reads back at most.
     """
 
     table: str
@@ -113,86 +110,57 @@ class Volume:
         return (None if size is None else max(0, size - self.synced)), bound
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """The guardrails that limit engine calls."""
-
-    per_day: int | None = None
-    per_hour: int | None = None
-    per_second: float | None = None
-    concurrency: int = 64
-
-    @property
-    def pace(self) -> int:
-        """Return the engine calls that are assumed for an hour while enough is pending."""
-        assumed = min(self.concurrency / LATENCY, self.per_second or math.inf) * 3600
-        return max(1, math.floor(min(assumed, self.per_hour or math.inf)))
-
-    @property
-    def a_day(self) -> int | None:
-        """Return the engine calls that the budgets allow on a day; None without a budget."""
-        budgets = [limit for limit in (self.per_day, self.per_hour and 24 * self.per_hour) if limit]
-        return min(budgets, default=None)
+def pace(guardrails: Guardrails) -> int:
+    """Return the engine calls that are assumed for an hour while enough is pending."""
+    assumed = min(guardrails.concurrency / LATENCY, guardrails.calls_per_second or math.inf) * 3600
+    return max(1, math.floor(min(assumed, guardrails.engine_calls_per_hour or math.inf)))
 
 
-@dataclass(frozen=True, slots=True)
-class FirstLoad:
-    """The engine calls of the first load of one table. calls: None if the number of rows is not known."""
-
-    calls: Counter[str] | None
-    bound: Bound = "exact"
-
-    @property
-    def total(self) -> int:
-        return self.calls.total() if self.calls else 0
+def calls_a_day(guardrails: Guardrails) -> int | None:
+    """Return the engine calls that the budgets allow on a day; None without a budget."""
+    a_day, an_hour = guardrails.engine_calls_per_day, guardrails.engine_calls_per_hour
+    return min((limit for limit in (a_day, an_hour and 24 * an_hour) if limit), default=None)
 
 
-@dataclass(frozen=True, slots=True)
-class Month:
-    """A month of one table. reads: by reason. at_least: True if not all rows were counted."""
-
-    inserts: int
-    updates: int
-    deletes: int | None
-    calls: Counter[str]
-    reads: Mapping[str, int]
-    updates_from: Literal["d365", "ledger"]
-    at_least: bool
+def hours(calls: int, guardrails: Guardrails) -> float:
+    """Return the hours in which so many calls are made, with nights between the days of a budget."""
+    a_day = calls_a_day(guardrails)
+    full = max(0, math.ceil(calls / a_day) - 1) if a_day else 0
+    return 24 * full + (calls - full * (a_day or 0)) / pace(guardrails)
 
 
-def first_loads(volumes: Sequence[Volume], limits: Limits) -> dict[str, FirstLoad]:
-    """Return the first load of each table, as far as it is still to be done."""
-    by_table = {volume.table: volume for volume in volumes}
-    return {table: _first_load(volume, by_table, limits) for table, volume in by_table.items()}
+def by_kind(calls: Mapping[str, int]) -> dict[str, Any]:
+    """Return engine calls as a part of a document."""
+    return {"engine_calls": {kind: calls.get(kind, 0) for kind in CALL_KINDS}, "total": sum(calls.values())}
 
 
-def _first_load(volume: Volume, volumes: Mapping[str, Volume], limits: Limits) -> FirstLoad:
+def first_load(volume: Volume, volumes: Mapping[str, Volume], guardrails: Guardrails) -> dict[str, Any]:
+    """Return the calls of a table's first load, as far as it is still to be done. volumes: of all tables, by table.
+
+    `bound`: how exact they are. The calls are None if the number of rows is not known.
+    """
     records, bound = volume.to_load
+    if records is None:
+        return {"engine_calls": None, "total": None, "bound": bound}
     if not records:
-        return FirstLoad(None if records is None else Counter(), bound)
-    look_ups = sum(_look_ups(records, volumes.get(parent), limits) for parent in volume.cost.looked_up)
+        return {**by_kind({}), "bound": bound}
+    look_ups = 0
+    for name in volume.cost.looked_up:  # each parent is read once, unless it is in memory
+        parent = volumes.get(name)
+        parents, sent = (parent.size[0], parent.to_load[0] or 0) if parent else (None, 0)
+        in_memory = sent if sent <= CAPACITY and sent / (pace(guardrails) / 3600) <= SECONDS else 0
+        look_ups += records if parents is None else min(records, max(0, parents - in_memory))
     polled = 1 + records // POLL_PAGE if volume.poll_minutes else 0
     reads = look_ups + (not volume.listed) + (not volume.cost.proven) + volume.cost.verified + polled
-    return FirstLoad(Counter(insert=records, read=reads), "at most" if look_ups and bound == "exact" else bound)
+    bound = "at most" if look_ups and bound == "exact" else bound
+    return {**by_kind({"insert": records, "read": reads}), "bound": bound}
 
 
-def _look_ups(children: int, parent: Volume | None, limits: Limits) -> int:
-    """Return the reads at most that find the parents of so many children: each parent once, unless it is in memory.
-
-    parent: None if it is not estimated, so that only the children are known.
-    """
-    if parent is None:
-        return children
-    parents, sent = parent.size[0], parent.to_load[0] or 0
-    in_memory = sent if sent <= CAPACITY and sent / (limits.pace / 3600) <= SECONDS else 0
-    return children if parents is None else min(children, max(0, parents - in_memory))
-
-
-def month(volume: Volume) -> Month:
-    """Return a month like the last WINDOW days. Unknown deletions count as none."""
-    cost, usual = volume.cost, volume.a_month
+def month(volume: Volume) -> dict[str, Any]:
+    """Return a month like the last WINDOW days. Unknown deletions count as none. reads: by reason."""
+    cost, usual, modified = volume.cost, volume.a_month, volume.modified
     created = volume.created or RowCount(0)
-    inserts, updates = created.number, max(volume.modified.number, usual["update"] if usual else 0)
+    inserts, updates = created.number, max(modified.number, usual["update"] if usual else 0)
     deletes = 0 if not volume.passes_deletes else usual["delete"] if usual else None
     deleted = deletes or 0
     polls = WINDOW * 24 * 60 // volume.poll_minutes + (inserts + updates) // POLL_PAGE if volume.poll_minutes else 0
@@ -202,16 +170,15 @@ def month(volume: Volume) -> Month:
         "daily audit": WINDOW * min(volume.audited, volume.size[0] or 0),
         "polls of profiles": polls,  # a further page for each POLL_PAGE profiles that we write
     }
-    calls: Counter[str] = Counter(insert=inserts, update=updates, delete=deleted, read=sum(reads.values()))
-    source: Literal["d365", "ledger"] = "ledger" if updates > volume.modified.number else "d365"
-    return Month(inserts, updates, deletes, calls, reads, source, created.at_least or volume.modified.at_least)
-
-
-def hours(calls: int, limits: Limits) -> float:
-    """Return the hours in which so many calls are made, with nights between the days of a budget."""
-    a_day = limits.a_day
-    full = max(0, math.ceil(calls / a_day) - 1) if a_day else 0
-    return 24 * full + (calls - full * (a_day or 0)) / limits.pace
+    return {
+        "inserts": inserts,
+        "updates": updates,
+        "deletes": deletes,
+        "updates_from": "ledger" if updates > modified.number else "d365",
+        "at_least": created.at_least or modified.at_least,
+        **by_kind({"insert": inserts, "update": updates, "delete": deleted, "read": sum(reads.values())}),
+        "reads": {reason: number for reason, number in reads.items() if number},
+    }
 
 
 # --- Reading ----------------------------------------------------------------------------------------------------------
@@ -225,7 +192,6 @@ async def read_volume(
     scope = scope_query(table.filters, described)
     has_creation = CREATED in described.columns
     has_updates = table.apply_updates or any(field.apply_updates for field in table.fields.values())
-
     days = days_before(now)
 
     async def created_rows() -> RowCount | None:
@@ -260,7 +226,7 @@ async def read_volume(
         opt_outs=opt_outs is not None,
         listed=begun(ledger, table),
         passes_deletes=table.apply_deletes or bool(table.filters and table.filters.delete_filtered_out),
-        a_month=_a_month(ledger, table.table, now),
+        a_month=usual_calls(ledger, table.table, now),
         audited=SAMPLE + (OPT_OUT_SAMPLE if opt_outs else 0),
         poll_minutes=opt_outs.poll_profiles_minutes if opt_outs else None,
     )
@@ -307,29 +273,14 @@ def cost_of(config: Config, table: TableConfig, ledger: Ledger) -> Cost:
     )
 
 
-def _a_month(ledger: Ledger, table: str, now: datetime) -> dict[str, int] | None:
+def usual_calls(ledger: Ledger, table: str, now: datetime) -> dict[str, int] | None:
     """Return `Volume.a_month`, from at most WINDOW whole UTC days before today."""
     today = now.astimezone(UTC).date()
     begin = max(ledger.reports.first_engine_calls().get(table, today), today - WINDOW * DAY)
-    calls = ledger.reports.engine_calls_by_table(begin, today - DAY).get(table, {})
-    return at_this_rate(calls, (today - begin).days)
-
-
-def at_this_rate(calls: Mapping[str, int], days: int) -> dict[str, int] | None:
-    """Return the updates and deletes of a month at the rate of so many days; None if these show no week."""
+    calls, days = ledger.reports.engine_calls_by_table(begin, today - DAY).get(table, {}), (today - begin).days
     if days < LEAST_HISTORY:
         return None
     return {kind: round(calls.get(kind, 0) * WINDOW / days) for kind in ("update", "delete")}
-
-
-def limits_of(config: Config) -> Limits:
-    guardrails = config.guardrails
-    return Limits(
-        per_day=guardrails.engine_calls_per_day,
-        per_hour=guardrails.engine_calls_per_hour,
-        per_second=guardrails.calls_per_second,
-        concurrency=guardrails.concurrency,
-    )
 
 
 def month_so_far(ledger: Ledger, now: datetime) -> Counter[str]:

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from sync_assets.commands.terminal import Json, Parts, mapped_tables, named_table, open_runtime, print_document
+from sync_assets.commands.terminal import NAMED, Json, Parts, open_runtime, print_document
 from sync_assets.commands.values import check_tables
 from sync_assets.ledger.times import iso
 from sync_assets.runtime.context import Runtime
@@ -17,16 +17,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
 )
-Tables = Annotated[
-    list[str],
-    typer.Argument(
-        metavar="TABLE...",
-        help="Mapped tables.",
-        show_default=False,
-        autocompletion=mapped_tables,
-        callback=named_table,
-    ),
-]
+Tables = Annotated[list[str], typer.Argument(metavar="TABLE...", help="Mapped tables.", show_default=False, **NAMED)]
 
 
 @app.command("on")
@@ -64,13 +55,9 @@ def off(runtime: Runtime, tables: Sequence[str]) -> dict[str, Any]:
 
 def listed(runtime: Runtime) -> dict[str, Any]:
     """Return all tables in maintenance, with the time of its beginning and their pending records."""
-    counts = runtime.ledger.reports.counts()
-    return {
-        "maintenance": [
-            {"table": table, "since": iso(since), "pending": counts[table].pending}
-            for table, since in runtime.ledger.maintenance.in_maintenance().items()
-        ]
-    }
+    counts, paused = runtime.ledger.reports.counts(), runtime.ledger.maintenance.in_maintenance()
+    tables = [{"table": table, "since": iso(at), "pending": counts[table].pending} for table, at in paused.items()]
+    return {"maintenance": tables}
 
 
 def show(document: dict[str, Any]) -> Parts:

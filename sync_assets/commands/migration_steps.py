@@ -13,13 +13,13 @@ from rich.text import Text
 
 from sync_assets.checks.rules import Finding
 from sync_assets.commands.estimate import duration
-from sync_assets.commands.estimate_calls import Limits, hours
+from sync_assets.commands.estimate_calls import calls_a_day, hours, pace
 from sync_assets.commands.inventory import Inventory
 from sync_assets.commands.plan_changes import change_text
 from sync_assets.commands.status import CALL_KINDS, held_back
 from sync_assets.commands.terminal import Parts, Table, kinds, plain_table
 from sync_assets.commands.values import fields
-from sync_assets.config.models import Config, OptOutConfig
+from sync_assets.config.models import Config, Guardrails, OptOutConfig
 from sync_assets.words import counted
 
 STEPS = {
@@ -138,12 +138,12 @@ def opt_outs_step(config: Config, inventory: Inventory) -> StepResult:
     return StepResult(result, details, question if d365 or campaign else None)
 
 
-def cost_step(inventory: Inventory, plan: Mapping[str, Any], limits: Limits) -> StepResult:
+def cost_step(inventory: Inventory, plan: Mapping[str, Any], guardrails: Guardrails) -> StepResult:
     """Return the engine calls of the first sync, by the plan and by the opt-outs that are due."""
     calls = {kind: plan["engine_calls"][kind] + inventory.opt_out_calls[kind] for kind in CALL_KINDS}
     total = sum(calls.values())
-    time_needed = {"hours": round(hours(total, limits), 2), "calls_per_hour": limits.pace, "budget_a_day": limits.a_day}
-    return StepResult({"engine_calls": calls, "total": total, **time_needed})
+    needed = {"hours": round(hours(total, guardrails), 2), "calls_per_hour": pace(guardrails)}
+    return StepResult({"engine_calls": calls, "total": total, **needed, "budget_a_day": calls_a_day(guardrails)})
 
 
 LAST_COMMAND = "Run `sync-assets migrate --go`, or `sync-assets sync`: both make the first sync."

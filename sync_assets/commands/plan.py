@@ -24,7 +24,7 @@ from sync_assets.checks.guardrails import check_configuration, check_limits
 from sync_assets.checks.preflight import target_finding
 from sync_assets.checks.rules import NotReady
 from sync_assets.commands import terminal
-from sync_assets.commands.estimate_calls import hours, limits_of
+from sync_assets.commands.estimate_calls import hours, pace
 from sync_assets.commands.inventory import Inventory
 from sync_assets.commands.plan_changes import planned_changes, rejections, show_changes
 from sync_assets.commands.status import CALL_KINDS, held_back, refused_attributes, refused_updates, waiting_for
@@ -257,7 +257,6 @@ def _document(runtime: Runtime, ledger: Ledger, rehearsal: SyncRehearsal) -> dic
     total = {kind: sum(table.calls[kind] for table in rehearsal.tables.values()) for kind in CALL_KINDS}
     configs = [config for config in runtime.config.tables if config.table in rehearsal.tables]
     tables = {config.table: _table(runtime, ledger, rehearsal, config) for config in configs}
-    limits = limits_of(runtime.config)
     opt_out, limit = runtime.config.opt_out, runtime.config.guardrails.engine_calls_per_day
     budget = None
     if limit is not None:
@@ -267,8 +266,8 @@ def _document(runtime: Runtime, ledger: Ledger, rehearsal: SyncRehearsal) -> dic
     return {
         "tables": tables,
         "engine_calls": total,
-        "seconds": round(3600 * hours(sum(total.values()), limits), 1),
-        "calls_per_hour": limits.pace,
+        "seconds": round(3600 * hours(sum(total.values()), runtime.config.guardrails), 1),
+        "calls_per_hour": pace(runtime.config.guardrails),
         "budget": budget,
         "opt_out": fields(ledger.opt_outs.left(opt_out.attributes), *OPT_OUTS_DUE)
         if opt_out.active and CONTACT in tables

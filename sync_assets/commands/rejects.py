@@ -123,9 +123,11 @@ def show(document: dict[str, Records]) -> Parts:
             pairs = zip(alike, parents, strict=True)
             yield from (f"  {record['id']} since {record['since']}{text}" for record, text in pairs)
             continue
-        rows = ([f"  {record['id']}", *(_cell(column, record[column]) for column in columns)] for record in alike)
+        rows = (
+            [
+                f"  {record['id']}",
+                *("now" if name == "next_attempt" and not record[name] else record[name] for name in columns),
+            ]
+            for record in alike
+        )
         yield plain_table(*titles, rows=rows, numbers=("attempts",))
-
-
-def _cell(column: str, value: Any) -> str:
-    return str(value) if value is not None else "now" if column == "next_attempt" else "-"

@@ -97,9 +97,13 @@ def write_role(runtime: Runtime, file: Path) -> dict[str, Any]:
     if file.suffix != ".zip":
         raise SyncAssetsError(f"{file} is no name of a solution file.", "Name a file that ends in .zip.")
     runtime.any_ledger = True  # nothing is read from the ledger or stored there
-    names = interruptible.run(_privileges(runtime))
-    element = '        <RolePrivilege name="{}" level="{}" />'
-    elements = "\n".join(element.format(escape(name), ORGANISATION) for name in names)
+
+    async def privileges() -> list[str]:
+        async with runtime.d365() as client:
+            return await role_privileges(runtime.config, client)
+
+    names = interruptible.run(privileges())
+    elements = "\n".join(f'        <RolePrivilege name="{escape(name)}" level="{ORGANISATION}" />' for name in names)
     try:
         with ZipFile(file, "w", ZIP_DEFLATED) as solution:
             for name, text in _FILES.items():
@@ -107,11 +111,6 @@ def write_role(runtime: Runtime, file: Path) -> dict[str, Any]:
     except OSError as error:
         raise SyncAssetsError(f"{file} can't be written ({error.strerror}).", "Name a folder that can.") from None
     return {"file": str(file), "role": NAME, "depth": ORGANISATION, "privileges": names}
-
-
-async def _privileges(runtime: Runtime) -> list[str]:
-    async with runtime.d365() as client:
-        return await role_privileges(runtime.config, client)
 
 
 def show(document: dict[str, Any]) -> Parts:

@@ -11,7 +11,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -51,23 +51,15 @@ def named_table(table: Any) -> Any:
 
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
-OneTable = Annotated[
-    str, typer.Argument(metavar="TABLE", help="A mapped table.", autocompletion=mapped_tables, callback=named_table)
-]
-_ALL = "A mapped table; all if left out."
+NAMED: dict[str, Any] = {"autocompletion": mapped_tables, "callback": named_table}
+"""Of each argument and option with names of tables."""
+OneTable = Annotated[str, typer.Argument(metavar="TABLE", help="A mapped table.", **NAMED)]
 OptionalTable = Annotated[
-    str | None,
-    typer.Argument(metavar="TABLE", help=_ALL, show_default=False, autocompletion=mapped_tables, callback=named_table),
+    str | None, typer.Argument(metavar="TABLE", help="A mapped table; all if left out.", show_default=False, **NAMED)
 ]
-TableOption = Annotated[
-    str | None,
-    typer.Option("--table", help="Only this mapped table.", autocompletion=mapped_tables, callback=named_table),
-]
+TableOption = Annotated[str | None, typer.Option("--table", help="Only this mapped table.", **NAMED)]
 TablesOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--table", help="Only this mapped table; may be repeated.", autocompletion=mapped_tables, callback=named_table
-    ),
+    list[str] | None, typer.Option("--table", help="Only this mapped table; may be repeated.", **NAMED)
 ]
 NewLedger = Annotated[
     bool, typer.Option("--new-ledger", help="Accept an empty ledger in place of the configuration's.")
@@ -321,14 +313,12 @@ def _blocks(table: Table) -> Parts:
 # --- Progress ---------------------------------------------------------------------------------------------------------
 
 
-def progress(runtime: Runtime) -> AbstractContextManager[None]:
-    """Show progress on standard error, if that is a terminal."""
-    return progress_on_terminal(runtime) if sys.stderr.isatty() else nullcontext()
-
-
 @contextmanager
-def progress_on_terminal(runtime: Runtime, console: Console | None = None) -> Iterator[None]:
-    """Show the runtime's activities while the block runs. console: default is standard error."""
+def progress(runtime: Runtime, console: Console | None = None) -> Iterator[None]:
+    """Show the runtime's activities while the block runs. console: default is standard error, if it is a terminal."""
+    if console is None and not sys.stderr.isatty():
+        yield
+        return
     words = TextColumn("{task.description}", table_column=Column(overflow="fold"))
     columns = (SpinnerColumn(), words, _Records(Column(overflow="fold")), TimeElapsedColumn())
     with Progress(*columns, console=console or Console(stderr=True)) as bar:
@@ -360,11 +350,7 @@ def progress_text(done: float, total: float | None, rate: float | None) -> str:
     if rate:
         text += f", {rate:,.0f}/s"
         if total and total > done:
-            text += f", {_duration((total - done) / rate)} left"
+            minutes, seconds = divmod(round((total - done) / rate), 60)
+            hours, minutes = divmod(minutes, 60)
+            text += f", {hours}:{minutes:02}:{seconds:02} left" if hours else f", {minutes}:{seconds:02} left"
     return text
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -1,8 +1,9 @@
 """The arithmetic of an estimate: what counts, costs and limits add up to."""
 
+from collections import Counter
 from dataclasses import replace
-from datetime import UTC, datetime
-from typing import Any
+from datetime import UTC, date, datetime, timedelta
+from typing import Any, cast
 
 import pytest
 
@@ -10,23 +11,49 @@ from sync_assets.checks.guardrails import INITIAL_RECORDS
 from sync_assets.commands.estimate import report, show
 from sync_assets.commands.estimate_calls import (
     LEAST_HISTORY,
+    WINDOW,
     Cost,
-    Limits,
     Volume,
-    at_this_rate,
-    first_loads,
+    calls_a_day,
+    first_load,
     hours,
     month,
+    pace,
+    usual_calls,
 )
 from sync_assets.commands.terminal import print_parts
+from sync_assets.config.models import Guardrails
 from sync_assets.dataverse.row_counts import RowCount
+from sync_assets.ledger import Ledger
 
 NOW = datetime(2026, 11, 27, 12, tzinfo=UTC)
-NO_LIMITS = Limits()
+NO_LIMITS = Guardrails()
 
 
-def rate(days: int, updates: int, deletes: int) -> dict[str, int] | None:
-    return at_this_rate({"update": updates, "delete": deletes}, days)
+def a_month(updates: int, deletes: int) -> dict[str, int]:
+    return {"update": updates, "delete": deletes}
+
+
+class _Reports:
+    """The engine calls of so many days before NOW."""
+
+    def __init__(self, days: int) -> None:
+        self.days, self.reports = days, self
+
+    def first_engine_calls(self) -> dict[str, Any]:
+        return {"contact": NOW.date() - timedelta(days=self.days)}
+
+    def engine_calls_by_table(self, first: date, last: date) -> dict[str, dict[str, int]]:
+        assert (last - first).days + 1 == min(self.days, WINDOW)
+        return {"contact": {"update": 20, "delete": 1, "read": 7}}
+
+
+@pytest.mark.parametrize(
+    ("days", "rate"),
+    [(LEAST_HISTORY - 1, None), (10, a_month(60, 3)), (LEAST_HISTORY, a_month(86, 4)), (90, a_month(20, 1))],
+)
+def test_the_rate_of_a_month_needs_a_week_of_calls(days: int, rate: dict[str, int] | None) -> None:
+    assert usual_calls(cast(Ledger, _Reports(days)), "contact", NOW) == rate
 
 
 def volume(size: int | None = 0, **more: Any) -> Volume:
@@ -69,15 +96,14 @@ def volume(size: int | None = 0, **more: Any) -> Volume:
 def test_a_first_load_is_an_insert_for_each_record_and_the_reads_that_it_needs(
     given: Volume, calls: dict[str, int], bound: str
 ) -> None:
-    load = first_loads([given], NO_LIMITS)["contact"]
-    assert load.calls is not None
-    assert (+load.calls, load.bound) == (calls, bound)
-    assert load.total == sum(calls.values())
+    load = first_load(given, {}, NO_LIMITS)
+    assert (+Counter(load["engine_calls"]), load["bound"]) == (calls, bound)
+    assert load["total"] == sum(calls.values())
 
 
 def test_a_first_load_of_unknown_size_has_no_number() -> None:
-    load = first_loads([volume(None)], NO_LIMITS)["contact"]
-    assert (load.calls, load.total) == (None, 0)
+    load = first_load(volume(None), {}, NO_LIMITS)
+    assert (load["engine_calls"], load["total"]) == (None, None)
 
 
 @pytest.mark.parametrize(
@@ -88,17 +114,17 @@ def test_a_first_load_of_unknown_size_has_no_number() -> None:
         (9_000, 9_000, 5_000, NO_LIMITS, 5_000),  # never more than children
         (1_000, 400, 5_000, NO_LIMITS, 400),
         (300_000, 0, 500_000, NO_LIMITS, 300_000),  # more than the memory takes
-        (1_000, 0, 5_000, Limits(per_second=1), 1_000),  # sent more than a quarter of an hour ago
+        (1_000, 0, 5_000, Guardrails(calls_per_second=1), 1_000),  # sent more than a quarter of an hour ago
     ],
 )
 def test_parents_that_are_not_in_memory_cost_a_read_each(
-    parents: int, synced: int, children: int, limits: Limits, look_ups: int
+    parents: int, synced: int, children: int, limits: Guardrails, look_ups: int
 ) -> None:
     contact = volume(parents, synced=synced)
     order = replace(volume(children, cost=Cost(looked_up=("contact",), verified=True)), table="new_order")
-    load = first_loads([contact, order], limits)["new_order"]
-    assert load.calls == {"insert": children, "read": look_ups + 2}
-    assert load.bound == ("at most" if look_ups else "exact")
+    load = first_load(order, {"contact": contact}, limits)
+    assert +Counter(load["engine_calls"]) == {"insert": children, "read": look_ups + 2}
+    assert load["bound"] == ("at most" if look_ups else "exact")
 
 
 # --- Month ------------------------------------------------------------------------------------------------------------
@@ -116,76 +142,74 @@ def test_parents_that_are_not_in_memory_cost_a_read_each(
         (volume(50, audited=400), {"read": 1_500}),
         (volume(poll_minutes=60), {"read": 720}),
         (volume(poll_minutes=60, modified=RowCount(1_000)), {"update": 1_000, "read": 722}),
-        (volume(passes_deletes=True, a_month=rate(10, 0, 10)), {"delete": 30, "read": 30}),
-        (volume(passes_deletes=True, a_month=rate(10, 0, 10), cost=Cost(delete=1)), {"delete": 30}),
-        (volume(passes_deletes=False, a_month=rate(10, 0, 10)), {}),
+        (volume(passes_deletes=True, a_month=a_month(0, 30)), {"delete": 30, "read": 30}),
+        (volume(passes_deletes=True, a_month=a_month(0, 30), cost=Cost(delete=1)), {"delete": 30}),
+        (volume(passes_deletes=False, a_month=a_month(0, 30)), {}),
     ],
 )
 def test_a_month_is_the_last_thirty_days_at_the_cost_of_each_change(given: Volume, calls: dict[str, int]) -> None:
     usual = month(given)
-    assert +usual.calls == calls
-    assert usual.calls["read"] == sum(usual.reads.values())
+    assert +Counter(usual["engine_calls"]) == calls
+    assert usual["engine_calls"]["read"] == sum(usual["reads"].values())
 
 
 @pytest.mark.parametrize(
     ("history", "updates", "source"),
     [
         (None, 100, "d365"),
-        (rate(LEAST_HISTORY - 1, 900, 0), 100, "d365"),
-        (rate(10, 20, 0), 100, "d365"),
-        (rate(10, 50, 0), 150, "ledger"),
+        (a_month(60, 0), 100, "d365"),
+        (a_month(150, 0), 150, "ledger"),
     ],
 )
 def test_updates_are_those_of_the_ledger_if_it_made_more(
     history: dict[str, int] | None, updates: int, source: str
 ) -> None:
     usual = month(volume(modified=RowCount(100), a_month=history))
-    assert (usual.updates, usual.updates_from) == (updates, source)
+    assert (usual["updates"], usual["updates_from"]) == (updates, source)
 
 
-@pytest.mark.parametrize("history", [None, rate(LEAST_HISTORY - 1, 0, 5)])
-def test_deletions_without_a_week_of_calls_are_unknown(history: dict[str, int] | None) -> None:
-    assert month(volume(passes_deletes=True, a_month=history)).deletes is None
-    assert month(volume(passes_deletes=False, a_month=history)).deletes == 0
+def test_deletions_without_a_week_of_calls_are_unknown() -> None:
+    assert month(volume(passes_deletes=True))["deletes"] is None
+    assert month(volume(passes_deletes=False))["deletes"] == 0
 
 
 def test_a_count_that_was_cut_makes_the_month_a_lower_bound() -> None:
     cut = RowCount(5000, at_least=True)
-    assert month(volume(modified=cut)).at_least
-    assert month(volume(created=cut)).at_least
-    assert not month(volume(modified=RowCount(5000))).at_least
+    assert month(volume(modified=cut))["at_least"]
+    assert month(volume(created=cut))["at_least"]
+    assert not month(volume(modified=RowCount(5000)))["at_least"]
 
 
 # --- Limits -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("limits", "pace", "a_day"),
+    ("limits", "an_hour", "a_day"),
     [
-        (Limits(), 2_304_000, None),
-        (Limits(concurrency=1), 36_000, None),
-        (Limits(per_second=10), 36_000, None),
-        (Limits(per_hour=1_000), 1_000, 24_000),
-        (Limits(per_hour=1_000, per_day=5_000), 1_000, 5_000),
-        (Limits(per_day=100_000), 2_304_000, 100_000),
+        (Guardrails(), 2_304_000, None),
+        (Guardrails(concurrency=1), 36_000, None),
+        (Guardrails(calls_per_second=10), 36_000, None),
+        (Guardrails(engine_calls_per_hour=1_000), 1_000, 24_000),
+        (Guardrails(engine_calls_per_hour=1_000, engine_calls_per_day=5_000), 1_000, 5_000),
+        (Guardrails(engine_calls_per_day=100_000), 2_304_000, 100_000),
     ],
 )
-def test_the_assumed_pace_is_never_beyond_a_limit(limits: Limits, pace: int, a_day: int | None) -> None:
-    assert (limits.pace, limits.a_day) == (pace, a_day)
+def test_the_assumed_pace_is_never_beyond_a_limit(limits: Guardrails, an_hour: int, a_day: int | None) -> None:
+    assert (pace(limits), calls_a_day(limits)) == (an_hour, a_day)
 
 
 @pytest.mark.parametrize(
     ("calls", "limits", "expected"),
     [
-        (0, Limits(per_hour=100), 0),
-        (250, Limits(per_hour=100), 2.5),
-        (500, Limits(per_hour=100, per_day=500), 5),
-        (700, Limits(per_hour=100, per_day=500), 26),
-        (1_000, Limits(per_hour=100, per_day=500), 29),
+        (0, Guardrails(engine_calls_per_hour=100), 0),
+        (250, Guardrails(engine_calls_per_hour=100), 2.5),
+        (500, Guardrails(engine_calls_per_hour=100, engine_calls_per_day=500), 5),
+        (700, Guardrails(engine_calls_per_hour=100, engine_calls_per_day=500), 26),
+        (1_000, Guardrails(engine_calls_per_hour=100, engine_calls_per_day=500), 29),
     ],
 )
 def test_a_load_takes_the_days_of_the_budget_and_the_hours_of_the_last_one(
-    calls: int, limits: Limits, expected: float
+    calls: int, limits: Guardrails, expected: float
 ) -> None:
     assert hours(calls, limits) == pytest.approx(expected)
 
@@ -197,7 +221,12 @@ def test_the_sums_are_those_of_the_tables_and_the_other_sources() -> None:
     contact = volume(100, created=RowCount(3), modified=RowCount(7))
     order = replace(volume(50, created=RowCount(1)), table="new_order", resource="cusOrder")
     estimate_document = report(
-        [contact, order], Limits(per_day=80), {"insert": 4, "read": 1}, months=6, other_calls=1_000, now=NOW
+        [contact, order],
+        Guardrails(engine_calls_per_day=80),
+        {"insert": 4, "read": 1},
+        months=6,
+        other_calls=1_000,
+        now=NOW,
     )
     assert estimate_document["first_load"]["total"] == 152
     assert estimate_document["first_load"]["days"] == 2
@@ -208,7 +237,7 @@ def test_the_sums_are_those_of_the_tables_and_the_other_sources() -> None:
     assert estimate_document["budget"]["most_in_a_month"] == 2_400
 
 
-def said(*volumes: Volume, limits: Limits = NO_LIMITS) -> str:
+def said(*volumes: Volume, limits: Guardrails = NO_LIMITS) -> str:
     return "\n".join(report(volumes, limits, {}, months=1, other_calls=0, now=NOW)["notes"])
 
 
@@ -221,7 +250,7 @@ def test_each_assumption_is_a_sentence_where_it_is_made() -> None:
     assert "has no `createdon`" in said(volume(9, created=None))
     assert "snapshot, up to a day old" in said(volume(5_001))
     assert "contact: deletions are not known" in said(volume(9, passes_deletes=True))
-    assert "updates are those of the ledger" in said(volume(9, a_month=rate(30, 5, 0)))
+    assert "updates are those of the ledger" in said(volume(9, a_month=a_month(5, 0)))
     assert "the month is a lower bound" in said(volume(9, modified=RowCount(5000, at_least=True)))
     assert "no request has shown yet" in said(volume(9, cost=Cost(found_out=False)))
     assert "its link to a is sent with the parent's PKey" in said(
@@ -231,7 +260,7 @@ def test_each_assumption_is_a_sentence_where_it_is_made() -> None:
     assert "daily audit of Dagster's schedule" in said(volume(9, audited=200))
     assert f"{INITIAL_RECORDS:,} records as the most" in said(volume(INITIAL_RECORDS))
     assert "No budget is set" in said(volume(9))
-    assert "the backlog grows" in said(volume(9, modified=RowCount(99)), limits=Limits(per_day=3))
+    assert "the backlog grows" in said(volume(9, modified=RowCount(99)), limits=Guardrails(engine_calls_per_day=3))
 
 
 # --- For people -------------------------------------------------------------------------------------------------------
@@ -248,13 +277,13 @@ def _narrow(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
 
 
-def shown(capsys: pytest.CaptureFixture[str], *volumes: Volume, other_calls: int = 0, limits: Limits) -> list[str]:
+def shown(capsys: pytest.CaptureFixture[str], *volumes: Volume, other_calls: int = 0, limits: Guardrails) -> list[str]:
     print_parts(show(report(volumes, limits, {"insert": 7}, months=12, other_calls=other_calls, now=NOW)))
     return capsys.readouterr().out.splitlines()
 
 
 def test_bounds_and_unknown_numbers_have_signs(capsys: pytest.CaptureFixture[str]) -> None:
-    lines = shown(capsys, PEOPLE, LINES, limits=Limits())
+    lines = shown(capsys, PEOPLE, LINES, limits=Guardrails())
     load, month = (line for line in lines if line.startswith("contact  "))
     assert " ".join(load.split()) == "contact 30,000,000 ≥ 5,000 ≤ 30,000,000 ≤ 1 ≤ 30,000,001"
     assert " ".join(month.split()) == "contact ≥ 3,000,000 ≥ 3,000,000 ? 6,000 ≥ 6,006,000"
@@ -266,17 +295,17 @@ def test_bounds_and_unknown_numbers_have_signs(capsys: pytest.CaptureFixture[str
 
 
 def test_other_sources_and_budgets_are_named_only_if_there_are_any(capsys: pytest.CaptureFixture[str]) -> None:
-    assert not [line for line in shown(capsys, PEOPLE, limits=Limits()) if "of other sources" in line]
-    lines = shown(capsys, PEOPLE, other_calls=50, limits=Limits(per_day=10_000_000))
+    assert not [line for line in shown(capsys, PEOPLE, limits=Guardrails()) if "of other sources" in line]
+    lines = shown(capsys, PEOPLE, other_calls=50, limits=Guardrails(engine_calls_per_day=10_000_000))
     assert "a month: 6,006,000 engine calls, 6,006,050 with 50 of other sources" in lines
     assert "first load: 30,000,001 engine calls, 4 days within the budgets" in lines
 
 
 def test_no_number_is_cut_at_any_width(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = shown(capsys, PEOPLE, LINES, limits=Limits())
+    whole = shown(capsys, PEOPLE, LINES, limits=Guardrails())
     for width in (*range(40, 101), 120, 160, 200):
         monkeypatch.setenv("COLUMNS", str(width))
-        lines = shown(capsys, PEOPLE, LINES, limits=Limits())
+        lines = shown(capsys, PEOPLE, LINES, limits=Guardrails())
         for name in ("contact ", "in all "):
             assert [line.split() for line in lines if line.startswith(name)] == [
                 line.split() for line in whole if line.startswith(name)

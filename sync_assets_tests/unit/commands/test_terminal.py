@@ -18,7 +18,7 @@ from sync_assets.commands import status as status_command
 from sync_assets.commands.migration_steps import OPT_OUT_COUNTS, show_step
 from sync_assets.commands.plan import OPT_OUTS_DUE, PLANNED
 from sync_assets.commands.status import COLUMNS
-from sync_assets.commands.terminal import print_document, print_parts, progress_on_terminal, progress_text
+from sync_assets.commands.terminal import print_document, print_parts, progress, progress_text
 from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.workers import REMEDY
 
@@ -326,7 +326,7 @@ def test_progress_names_total_rate_and_remaining_time_as_far_as_they_are_known(
 def test_an_activity_shows_its_total_and_more_records_than_that_raise_it() -> None:
     runtime, shown = Runtime({}), io.StringIO()
     runtime.totals["sending contact"] = 10
-    with progress_on_terminal(runtime, Console(file=shown, force_terminal=True, width=100)):
+    with progress(runtime, Console(file=shown, force_terminal=True, width=100)):
         runtime.progress("sending contact", 4)
         runtime.progress("capturing contact", 9)
         runtime.progress("sending contact", 12)
