@@ -63,8 +63,13 @@ def senders(runtime: Runtime) -> dict[str, Send]:
     from sync_assets.http.transport import ssl_context  # noqa: PLC0415
 
     alerts, settings = runtime.config.alerts, runtime.settings.alerts()
-    context = ssl_context(runtime.settings.ca_bundle)
-    return {name: _sender(name, alerts, settings, context) for name in channels(alerts)}
+    context, by_name = ssl_context(runtime.settings.ca_bundle), dict[str, Send]()
+    if alerts and alerts.webhook:
+        teams = alerts.webhook == "teams"
+        by_name["webhook"] = lambda subject, text: send_webhook(settings, context, text, teams=teams)
+    if alerts and (email := alerts.email):
+        by_name["email"] = lambda subject, text: send_email(email, settings, context, subject, text)
+    return by_name
 
 
 def channels(alerts: Alerts | None) -> list[str]:
@@ -72,13 +77,6 @@ def channels(alerts: Alerts | None) -> list[str]:
     if alerts is None:
         return []
     return [*(["webhook"] if alerts.webhook else []), *(["email"] if alerts.email else [])]
-
-
-def _sender(name: str, alerts: Alerts | None, settings: AlertSettings, context: ssl.SSLContext) -> Send:
-    if name == "email" and alerts and (email := alerts.email):
-        return lambda subject, text: send_email(email, settings, context, subject, text)
-    teams = alerts is not None and alerts.webhook == "teams"
-    return lambda subject, text: send_webhook(settings, context, text, teams=teams)
 
 
 def send_webhook(settings: AlertSettings, context: ssl.SSLContext, text: str, *, teams: bool = False) -> None:
@@ -239,22 +237,18 @@ class DeadManSwitch:
             return False
         self._tried_at = self._clock()
         try:
-            return self._ping()
+            from sync_assets.http.transport import ssl_context  # noqa: PLC0415
+
+            address = self._runtime.settings.alerts().heartbeat
+            if address is None:
+                return False
+            context = ssl_context(self._runtime.settings.ca_bundle)
+            answer = request(context, "GET", address.get_secret_value(), b"", ANSWER_SECONDS)
+            if 200 <= answer.status < 300:
+                return True
+            _log.warning("the monitoring service refused a ping", extra={"status": answer.status})
         except SyncAssetsError:  # the text of HttpError holds the address
             _log.warning("the monitoring service was not reached, which SYNC_ASSETS_HEARTBEAT_URL names")
         except Exception:  # noqa: BLE001  the invariant
             _log.warning("a ping of the monitoring service failed by an error of the program")
         return False
-
-    def _ping(self) -> bool:
-        from sync_assets.http.transport import ssl_context  # noqa: PLC0415
-
-        address = self._runtime.settings.alerts().heartbeat
-        if address is None:
-            return False
-        context = ssl_context(self._runtime.settings.ca_bundle)
-        answer = request(context, "GET", address.get_secret_value(), b"", ANSWER_SECONDS)
-        if not 200 <= answer.status < 300:
-            _log.warning("the monitoring service refused a ping", extra={"status": answer.status})
-            return False
-        return True

@@ -43,15 +43,10 @@ AT_ONCE = 8
 class Drift:
     """The result of a sample. Ids only, never values.
 
-    Attributes:
-        sampled: records drawn.
-        moved: of these, records not compared, because their row or the mapping has changed since they were sent.
-        unanswered: of these, records for which Campaign gave no answer.
-        compared: the others.
-        missing: compared records that Campaign does not have.
-        twice: compared records of which Campaign has several.
-        differing: attribute -> ids of compared records that differ in it.
-        kept_back: records left out because the day's budget of engine calls does not allow more reads.
+    sampled: records drawn. moved: of these, records not compared, because their row or the mapping has changed since
+    they were sent. unanswered: of these, records for which Campaign gave no answer. compared: the others. kept_back:
+    records left out because the day's budget of engine calls does not allow more reads. missing: compared records that
+    Campaign does not have. twice: those of which it has several. differing: attribute -> ids that differ in it.
     """
 
     sampled: int = 0
@@ -126,33 +121,23 @@ async def _compare(
     async def look(id_: str, members: dict[str, Any]) -> None:
         async with free:
             record = await reading.find(id_)
-            if isinstance(record, ResponseOutcome):
-                _not_found(id_, record, reading.target.resource, result)
-                return
-            wrong = await reading.wrong_links(record, links.get(id_, {}))
-        result.compared += 1
-        for attribute in [*differing(members, record, resource), *wrong]:
-            different[attribute].append(id_)
+            wrong = [] if isinstance(record, ResponseOutcome) else await reading.wrong_links(record, links.get(id_, {}))
+        shown = presence(record)
+        result.unanswered += shown == "unanswered"
+        result.compared += shown != "unanswered"
+        if not isinstance(record, ResponseOutcome):
+            for attribute in [*differing(members, record, resource), *wrong]:
+                different[attribute].append(id_)
+        elif record.kind == "denied":
+            raise SyncAssetsError(
+                f"Campaign refuses to show records of {resource.name}: {redact(record.reason, None)}",
+                "Check the credentials, their product profile, and the filter of the configuration.",
+            )
+        elif shown != "unanswered":
+            (result.missing if shown == "missing" else result.twice).append(id_)
 
     await run_together(*(look(id_, members) for id_, (_, members) in sent.items()))
     result.differing = {attribute: sorted(ids) for attribute, ids in sorted(different.items())}
-
-
-def _not_found(id_: str, response: ResponseOutcome, resource: str, result: Drift) -> None:
-    if response.kind == "denied":
-        raise SyncAssetsError(
-            f"Campaign refuses to show records of {resource}: {redact(response.reason, None)}",
-            "Check the credentials, their product profile, and the filter of the configuration.",
-        )
-    match presence(response):
-        case "missing":
-            result.missing.append(id_)
-        case "several":
-            result.twice.append(id_)
-        case _:
-            result.unanswered += 1
-            return
-    result.compared += 1
 
 
 def _forget_moved(ledger: Ledger, table: str, sent: Sent, result: Drift) -> None:
@@ -203,12 +188,7 @@ def one_record_each(config: TableConfig, sample: Drift, reasons: Sequence[tuple[
     """Return the finding that a key identifies one record, from the sample and from reasons of rejection.
 
     With `address: url` Campaign looks a record up by an identification key, which is unique in its database. So the
-    sample can find several records only with `address: filter`.
-
-    Args:
-        config: The mapped table.
-        sample: The compared one.
-        reasons: (kind of reason, number of records) of rejected records.
+    sample can find several records only with `address: filter`. reasons: (kind of reason, number of rejected records).
     """
     colliding = sum(number for reason, number in reasons if TWICE.search(reason))
     lookup = "looked up by the filter" if config.address == "filter" else f"{config.key} is its identification key"

@@ -12,6 +12,7 @@ without our key cannot be named. Source: Adobe Campaign Standard, "Working with 
 """
 
 import asyncio
+import itertools
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -169,7 +170,10 @@ async def _ask_d365(
             if not ours and not any(persons[link.table] for link in config.links):
                 continue
             table = await client.table(config.table, ())
-            lookups = {link: _lookup(table, link) for link in config.links}
+            if missing := [link.field for link in config.links if link.field not in table.columns]:
+                text = f"{table.name} has no column `{missing[0]}` in Dynamics 365."
+                raise SyncAssetsError(text, "Correct the mapping.")
+            lookups = {link: table.columns[link.field].select_name for link in config.links}
             for link, lookup in lookups.items():
                 if persons[link.table]:
                     children = await _children(client, table, lookup, persons[link.table])
@@ -179,13 +183,6 @@ async def _ask_d365(
             others = await _known_rows(answer, client, table, lookups, persons, unseen)
             reassigned |= {(config.table, id_) for id_ in others}
             persons[config.table] |= (by_link | {record.id for record in ours}) - others
-
-
-def _lookup(table: Table, link: Link) -> str:
-    column = table.columns.get(link.field)
-    if column is None:
-        raise SyncAssetsError(f"{table.name} has no column `{link.field}` in Dynamics 365.", "Correct the mapping.")
-    return column.select_name
 
 
 async def _known_rows(
@@ -285,7 +282,13 @@ class _Person:
         known = self._known[config.table]
         if not listed and not known:
             return
-        lists = await self._lists(config, below)
+        lists: dict[str, Children] = {}  # attribute of the list -> the tables that its records may belong to
+        if below:
+            resource = await self._client.resource(config.api, config.resource)
+            for attribute in resource.attributes.values():
+                children = [(child, link) for child, link in below if child.resource == attribute.target]
+                if children and attribute.type == "collection":
+                    lists[attribute.path] = children
         target = Target.of(config)
         addressing = Addressing("filter" if target.filter else "url", target.filter)
         records = Records(self._client, target.api, target.resource, target.key, addressing)
@@ -302,18 +305,6 @@ class _Person:
             self._errors.append(
                 SyncAssetsError(f"Campaign did not tell whether it holds {number:,} of {config.resource}: {reason}")
             )
-
-    async def _lists(self, config: TableConfig, below: Children) -> dict[str, Children]:
-        """Return attribute of the list -> the tables that its records may belong to. No engine call."""
-        if not below:
-            return {}
-        resource = await self._client.resource(config.api, config.resource)
-        named = {
-            attribute.path: [(child, link) for child, link in below if child.resource == attribute.target]
-            for attribute in resource.attributes.values()
-            if attribute.type == "collection"
-        }
-        return {name: children for name, children in named.items() if children}
 
     async def _check_key(self, config: TableConfig, records: Records, missing: Sequence[str]) -> None:
         """Add an error unless Campaign finds other records by the key: else those that it did not find may exist.
@@ -362,15 +353,10 @@ class _Person:
                 async with self._free:
                     answer = await self._client.call("read", following)
                 page, more = listed(answer, children[0][0].resource)
-                self._take(page, children)
+                for shown, (child, link) in itertools.product(page, children):  # those that carry our key
+                    id_ = str(shown.get(child.key) or "").lower()
+                    if GUID.fullmatch(id_):
+                        self._listed[child.table][id_] = shown
+                        self._found.add(HeldRecord(child.table, id_, link.to))
                 # A list that is not read to its end must not count as read: the person's records may be in the rest.
                 following = trail.follow(more, len(page))
-
-    def _take(self, records: Sequence[dict[str, Any]], children: Children) -> None:
-        """Note the records of a page that carry our key."""
-        for record in records:
-            for child, link in children:
-                id_ = str(record.get(child.key) or "").lower()
-                if GUID.fullmatch(id_):
-                    self._listed[child.table][id_] = record
-                    self._found.add(HeldRecord(child.table, id_, link.to))

@@ -194,8 +194,14 @@ class Comparison:
         self.ledger.rebuilds.put_rebuild(state)
         if self.observer is None:
             return state, []
-        answered = zip(claimed, outcomes, strict=True)
-        return state, [_compared(record, outcome, ours[record.id], self.resource) for record, outcome in answered]
+        compared: list[Compared] = []
+        for record, outcome in zip(claimed, outcomes, strict=True):
+            sent: dict[str, Any] = msgspec.json.decode(record.update or "{}")
+            differs = differing(sent, ours[record.id], self.resource) if outcome.hash == OTHER else []
+            links = zip(record.links, outcome.links, strict=True)
+            differs += [wanted.attribute for wanted, stored in links if wanted.keyed and wanted.id != stored.id]
+            compared.append(Compared(record.id, differs, sent, ours[record.id]))
+        return state, compared
 
     async def _learn(self, parent: TableConfig) -> None:
         """List a parent's resource for its PKeys, unless its own comparison has just listed it."""
@@ -261,14 +267,6 @@ def found_to_hold(
         equal = equal and (id_ is not None or not pkey)  # a link to a record that is not ours must be replaced
         links.append(link._replace(id=id_))
     return Outcome(record.seq, "done", record.hash if equal else OTHER, links=tuple(links))
-
-
-def _compared(record: Claimed, outcome: Outcome, held: Record, resource: Resource) -> Compared:
-    sent: dict[str, Any] = msgspec.json.decode(record.update or "{}")
-    differs = differing(sent, held, resource) if outcome.hash == OTHER else []
-    links = zip(record.links, outcome.links, strict=True)
-    differs += [wanted.attribute for wanted, stored in links if wanted.keyed and wanted.id != stored.id]
-    return Compared(record.id, differs, sent, held)
 
 
 def _parents(runtime: Runtime, config: TableConfig) -> list[TableConfig]:

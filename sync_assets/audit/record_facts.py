@@ -55,13 +55,10 @@ class CampaignAnswer:
 class RecordFacts:
     """The facts about an id in one table.
 
-    Attributes:
-        ready: the table's metadata and mapping; None if they could not be read.
-        row: the row in Dynamics 365, a frame of one row or of none; None if it could not be read.
-        mapped: the row as it is sent, regardless of the filter.
-        held_since: beginning of the privacy hold on the person that the record belongs to.
-        problem: why facts are missing.
-        refused_in_updates: mapped attributes that Campaign refuses in updates, so that its record may differ in them.
+    held_since: beginning of the privacy hold on the person that the record belongs to. ready: the table's metadata and
+    mapping; row: the row in Dynamics 365, a frame of one row or of none; both None if they could not be read. mapped:
+    the row as it is sent, regardless of the filter. problem: why facts are missing. refused_in_updates: mapped
+    attributes that Campaign refuses in updates, so that its record may differ in them.
     """
 
     config: TableConfig
@@ -84,9 +81,14 @@ class RecordFacts:
         return self.row is not None and not self.row.is_empty()
 
     @property
+    def in_campaign(self) -> bool:
+        """Return True if Campaign has the record, or several."""
+        return self.campaign.presence in ("found", "several")
+
+    @property
     def known(self) -> bool:
         """Return True if one of the two systems or the ledger has the record."""
-        return self.has_row or self.stored is not None or self.campaign.presence in ("found", "several")
+        return self.has_row or self.stored is not None or self.in_campaign
 
 
 async def record_facts(
@@ -149,19 +151,16 @@ async def _read_record(runtime: Runtime, ledger: Ledger, campaign: CampaignClien
     facts.refused_in_updates = among((field.to for field in facts.config.fields.values()), findings)
     records = await LinkedRecords.opened(runtime, campaign, facts.config, facts.ready.resource)
     try:
-        facts.campaign = await _answer(records, facts.id)
+        record = await records.find(facts.id)
+        if isinstance(record, ResponseOutcome):
+            shown = presence(record)
+            facts.campaign = CampaignAnswer(shown, reason=None if shown == "missing" else redact(record.reason, None))
+        else:
+            facts.campaign = CampaignAnswer("found", record, await records.linked_ids(record))
     except SyncAssetsError as error:
         facts.campaign = CampaignAnswer("unanswered", reason=str(error))
     finally:
         await runtime.count_calls(facts.config.table, campaign.calls.take())
-
-
-async def _answer(records: LinkedRecords, id_: str) -> CampaignAnswer:
-    record = await records.find(id_)
-    if not isinstance(record, ResponseOutcome):
-        return CampaignAnswer("found", record, await records.linked_ids(record))
-    shown = presence(record)
-    return CampaignAnswer(shown, reason=None if shown == "missing" else redact(record.reason, None))
 
 
 # --- Conclusions ------------------------------------------------------------------------------------------------------
@@ -218,19 +217,15 @@ def _of_ledger(facts: RecordFacts) -> Iterator[Reason]:
                 False, "Excluded: it belongs to a person who had been deleted when the privacy hold was released."
             )
         case State.UNCONFIRMED | State.TOMBSTONE:
-            yield _unconfirmed(stored, in_campaign=facts.campaign.presence in ("found", "several"))
+            deleted = stored.state == State.TOMBSTONE
+            again = "Deleted in Campaign; it is deleted" if deleted else "Acknowledged; it is sent"
+            at = clock(stored.unknown_until) if stored.unknown_until else "once"
+            text = f"{again} once more at {at}, since an earlier request got no answer and may take effect until then."
+            yield Reason(not (deleted and facts.in_campaign), text)
         case State.HELD if not facts.held_since:
             yield Reason(False, "Held: it belongs to a person under a privacy hold.")
         case _:
             pass
-
-
-def _unconfirmed(stored: StoredRecord, *, in_campaign: bool) -> Reason:
-    deleted = stored.state == State.TOMBSTONE
-    again = "Deleted in Campaign; it is deleted" if deleted else "Acknowledged; it is sent"
-    at = clock(stored.unknown_until) if stored.unknown_until else "once"
-    text = f"{again} once more at {at}, since an earlier request got no answer and may take effect until then."
-    return Reason(not (deleted and in_campaign), text)
 
 
 def rejection(stored: StoredRecord) -> str | None:
@@ -293,23 +288,19 @@ def _of_systems(facts: RecordFacts, differs: Sequence[str]) -> Iterator[Reason]:
     synced = stored is not None and stored.state in acknowledged and not stored.out_of_scope
     # The next sync sends changed rows anyway.
     unchanged = stored and facts.passes and facts.mapped and facts.mapped.hash == stored.acked_hash
-    again = f" `{_replay(facts)}` sends it again." if synced and unchanged else ""
+    # The command sends the row again, with the others that were last modified on its day.
+    day = str(facts.row[MODIFIED].item() or "")[:10] if facts.row is not None and facts.has_row else ""
+    days = f" --from {day} --to {day}" if day else ""
+    command = f"sync-assets replay {facts.config.table}{days} --force"
+    again = f" `{command}` sends it again." if synced and unchanged else ""
     if presence == "missing" and synced and facts.has_row:
         yield Reason(False, f"Campaign acknowledged the record and does not have it: it was deleted there.{again}")
     if differs:
         yield Reason(False, f"Campaign's record differs in {', '.join(differs)}.{again}")
 
 
-def _replay(facts: RecordFacts) -> str:
-    """Return the command that sends the row again, with the others that were last modified on its day."""
-    day = str(facts.row[MODIFIED].item() or "")[:10] if facts.row is not None else ""
-    days = f" --from {day} --to {day}" if day else ""
-    return f"sync-assets replay {facts.config.table}{days} --force"
-
-
 def _without_row(facts: RecordFacts) -> Iterator[Reason]:
-    stored, presence = facts.stored, facts.campaign.presence
-    in_campaign = presence in ("found", "several")
+    stored, in_campaign = facts.stored, facts.in_campaign
     if stored is None:
         if in_campaign:
             yield Reason(
@@ -327,7 +318,7 @@ def _without_row(facts: RecordFacts) -> Iterator[Reason]:
 
 
 def _filtered_out(facts: RecordFacts) -> Iterator[Reason]:
-    stored, in_campaign = facts.stored, facts.campaign.presence in ("found", "several")
+    stored, in_campaign = facts.stored, facts.in_campaign
     row_filter = facts.ready.mapping.row_filter if facts.ready else None
     rules = row_filter.rules if row_filter else ()
     missed = [

@@ -54,7 +54,9 @@ def _same(attribute: Attribute, sent: Any, stored: Any) -> bool:
     if one == other:
         return True
     if attribute.type == "string":
-        return _same_text(str(one), str(other), telephone=is_telephone(attribute.path))
+        one, other = folded(str(one)), folded(str(other))
+        numbers = is_telephone(attribute.path) and _TELEPHONE.fullmatch(one) and _TELEPHONE.fullmatch(other)
+        return one == other or bool(numbers and _digits(one) == _digits(other))
     try:
         if compared := _COMPARED.get(attribute.type):
             return compared(one, other)
@@ -91,14 +93,6 @@ _COMPARED: dict[AttributeType, Callable[[Any, Any], bool]] = {
     "date": lambda one, other: str(one)[:_DAY] == str(other)[:_DAY],
     "datetime": _same_time,
 }
-
-
-def _same_text(one: str, other: str, *, telephone: bool) -> bool:
-    one, other = folded(one), folded(other)
-    if one == other:
-        return True
-    numbers = bool(_TELEPHONE.fullmatch(one) and _TELEPHONE.fullmatch(other))
-    return telephone and numbers and _digits(one) == _digits(other)
 
 
 def folded(text: str) -> str:

@@ -50,11 +50,7 @@ def certificate(credential: AppCredential) -> list[Finding]:
 
 
 async def sign_in(client: DataverseClient) -> tuple[list[Finding], str | None, int | None]:
-    """Sign in, and read our user's roles and the change tracking window.
-
-    Returns:
-        The findings, our user's id (None if we could not sign in), and the days of the window (None: unknown).
-    """
+    """Return findings, our user's id (None if we could not sign in), and the days of the change tracking window."""
     try:
         user = await client.who_am_i()
     except SyncAssetsError as error:
@@ -185,27 +181,27 @@ async def privileges(config: Config, mapped: TableConfig, client: DataverseClien
     needed = accesses(config, mapped.table)
     try:
         granted = await run_together(*(privilege(client, user, mapped.table, access) for access in needed))
-        return [*await _reading(mapped.table, granted[0], client), *(_writing(held) for held in granted[1:])]
+        return [await _reading(mapped.table, granted[0], client), *(_writing(held) for held in granted[1:])]
     except SyncAssetsError as error:
         return [] if getattr(error, "code", "") in NO_SUCH_TABLE else fail("privileges", error)
 
 
-async def _reading(table: str, held: Privilege, client: DataverseClient) -> list[Finding]:
+async def _reading(table: str, held: Privilege, client: DataverseClient) -> Finding:
     title, name = "privileges to read", held.name or f"read on {table}"
     remedy = f"{_GRANT} {name} for the whole organisation: the change feed is refused with less"
     if not held.returned:
         table_metadata = await client.table(table, ())
         if not table_metadata.change_tracking:
-            return [warn(title, "unknown, and not testable while change tracking is off")]
+            return warn(title, "unknown, and not testable while change tracking is off")
         try:
             await rights.try_to_follow(client, table_metadata)
         except D365Refused as error:
-            return fail(title, f"{error.cause} {remedy[0].upper()}{remedy[1:]}.")
-        return [ok(title, "one row was read as the change feed is")]
+            return Finding("fail", title, f"{error.cause} {remedy[0].upper()}{remedy[1:]}.")
+        return ok(title, "one row was read as the change feed is")
     if held.depth == rights.ORGANISATION:
-        return [ok(title, f"{name}, for the whole organisation")]
+        return ok(title, f"{name}, for the whole organisation")
     has = f"has {name} with depth {held.depth} only" if held.depth else f"lacks {name}"
-    return fail(title, f"the application user {has}; {remedy}")
+    return Finding("fail", title, f"the application user {has}; {remedy}")
 
 
 def _writing(held: Privilege) -> Finding:

@@ -73,17 +73,28 @@ def opt_out_problems(
 
     Each has the form `where: what is wrong; what to write instead`. `written`: the columns are also written to.
     """
-    attributes = [_attribute_problem(name, mapping.to, resource) for name, mapping in mappings.items()]
-    return _column_problems(mappings, table, written), [problem for problem in attributes if problem]
+    attributes: list[str] = []
+    for name, mapping in mappings.items():
+        if problem := attribute_problem(resource, mapping.to, f"`{name}`"):
+            attributes.append(problem)
+        elif (type_ := resource.attributes[mapping.to].type) != "boolean":
+            wrong = f"`{name}`: `{mapping.to}` of {resource.name} is of type {type_} and not a boolean"
+            attributes.append(f"{wrong}; map another attribute")
+    return _column_problems(mappings, table, written), attributes
 
 
 def _column_problems(mappings: Mapping[str, OptOutMapping], table: Table, written: bool) -> list[str]:
     problems: list[str] = []
     for name, mapping in mappings.items():
-        if problem := _unreadable(table, name):
-            problems.append(problem)
+        column = table.columns.get(name)
+        if column is None:
+            closest = did_you_mean(name, list(table.columns))
+            instead = f"did you mean `{closest}`?" if closest else "name a column of the table"
+            problems.append(f"`{name}`: {table.name} has no such column; {instead}")
             continue
-        column = table.columns[name]
+        if not column.readable:
+            problems.append(f"`{name}`: the column cannot be read in Dynamics 365; leave it out")
+            continue
         # A whole number passes: only its rows show which values it has.
         two_valued = column.type == "picklist" and column.labels.keys() == {0, 1}
         if not two_valued and column.type not in ("boolean", "integer"):
@@ -96,15 +107,6 @@ def _column_problems(mappings: Mapping[str, OptOutMapping], table: Table, writte
         if written and not column.updatable:
             problems.append(f"`{name}`: the column is read-only in Dynamics 365; name another one")
     return problems
-
-
-def _unreadable(table: Table, name: str) -> str | None:
-    column = table.columns.get(name)
-    if column is None:
-        closest = did_you_mean(name, list(table.columns))
-        instead = f"did you mean `{closest}`?" if closest else "name a column of the table"
-        return f"`{name}`: {table.name} has no such column; {instead}"
-    return None if column.readable else f"`{name}`: the column cannot be read in Dynamics 365; leave it out"
 
 
 def _shown(column: Column) -> str:
@@ -128,12 +130,4 @@ def _polarity_problem(column: Column, mapping: OptOutMapping) -> str | None:
             f"`{column.name}`: {true} is labelled `{label}`, so it means do not, as true does in `{mapping.to}`; "
             "remove `inverted: true`"
         )
-    return None
-
-
-def _attribute_problem(name: str, path: str, resource: Resource) -> str | None:
-    if problem := attribute_problem(resource, path, f"`{name}`"):
-        return problem
-    if (type_ := resource.attributes[path].type) != "boolean":
-        return f"`{name}`: `{path}` of {resource.name} is of type {type_} and not a boolean; map another attribute"
     return None

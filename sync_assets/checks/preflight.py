@@ -125,21 +125,15 @@ def _key(config: TableConfig, resource: Resource) -> Finding:
     """Return the finding on the key. The metadata has no member for uniqueness (docs/dev/references/campaign.md 3)."""
     if problem := key_problem(resource, config.key):
         return rules.KEY.finding(False, problem)
-    if problem := _filter_problem(config, resource):
-        return rules.KEY.finding(False, problem, stops=False)
+    used, sample = config.filter, resource.filters.get(config.filter.name, "") if config.filter else ""
+    parameters = [parameter for parameter, _ in parse_qsl(sample.partition("?")[2])]
+    if used and parameters and used.parameter not in parameters:  # Campaign ignores an unknown parameter
+        wrong = f"the filter {used.name} has no parameter {used.parameter} by Campaign's metadata"
+        remedy = f"so that it would return all records; write `parameter: {parameters[0]}`"
+        return rules.KEY.finding(False, f"{wrong}, {remedy}", stops=False)
     hint = "the first record that is sent is read back by it"
     text = f"{config.key} can hold the D365 id. Campaign's metadata does not state whether it is unique: {hint}"
     return rules.KEY.finding(True, text)
-
-
-def _filter_problem(config: TableConfig, resource: Resource) -> str | None:
-    """Return why the configured filter finds no record by its key: Campaign ignores an unknown parameter."""
-    used, sample = config.filter, resource.filters.get(config.filter.name, "") if config.filter else ""
-    parameters = [parameter for parameter, _ in parse_qsl(sample.partition("?")[2])]
-    if used is None or not parameters or used.parameter in parameters:
-        return None
-    wrong = f"the filter {used.name} has no parameter {used.parameter} by Campaign's metadata"
-    return f"{wrong}, so that it would return all records; write `parameter: {parameters[0]}`"
 
 
 def cardinalities(config: TableConfig, resource: Resource) -> Finding:
@@ -265,7 +259,22 @@ def readiness(runtime: Runtime, config: TableConfig, seconds: float | None = Non
     If one side does not answer, the other side lacks findings that need both. seconds: a side that takes longer has no
     findings; None: requests are repeated as usual. Raises LedgerError if the ledger cannot be used.
     """
-    findings, ready = interruptible.run(_check_both(runtime, config, seconds))
+
+    async def check_both() -> tuple[list[Finding], Ready | None]:
+        try:
+            async with asyncio.timeout(seconds):
+                ready = await set_up(runtime, config)
+            return ready.findings, ready
+        except NotReady as error:
+            return error.findings, None
+        except (SyncAssetsError, TimeoutError):  # check each system by itself
+            d365, campaign = await run_together(
+                _or_failure("d365", _d365(runtime, config), seconds),
+                _or_failure("campaign", _campaign(runtime, config), seconds),
+            )
+            return [*d365, *campaign], None
+
+    findings, ready = interruptible.run(check_both())
     contacts = guardrails.contacts(runtime, config, reading=ready is not None)
     findings = [*findings, *guardrails.within_limits(runtime.config, config, contacts)]
     if not ready:
@@ -276,9 +285,7 @@ def readiness(runtime: Runtime, config: TableConfig, seconds: float | None = Non
 async def set_up(runtime: Runtime, config: TableConfig) -> Ready:
     """Read a table's set-up from both systems. Its findings include changed types, which may fail.
 
-    Raises:
-        NotReady: Another part of the set-up fails.
-        SyncAssetsError: A system does not answer.
+    Raises NotReady if another part of the set-up fails, SyncAssetsError if a system does not answer.
     """
     async with runtime.d365() as d365, runtime.campaign() as campaign:
         carried = runtime.config.captured_opt_outs(config.table)
@@ -319,43 +326,19 @@ def failure(side: Side, error: SyncAssetsError) -> Finding:
     return rules.ANSWERS.finding(False, str(error), side=side)
 
 
-async def _check_both(
-    runtime: Runtime, config: TableConfig, seconds: float | None
-) -> tuple[list[Finding], Ready | None]:
-    """Return the findings, and the set-up if it is right. If a system fails, check each system by itself."""
-    try:
-        async with asyncio.timeout(seconds):
-            ready = await set_up(runtime, config)
-        return ready.findings, ready
-    except NotReady as error:
-        return error.findings, None
-    except (SyncAssetsError, TimeoutError):
-        sides: dict[Side, Awaitable[list[Finding]]] = {
-            "d365": _d365(runtime, config),
-            "campaign": _campaign(runtime, config),
-        }
-        results = await run_together(*(_or_failure(side, findings, seconds) for side, findings in sides.items()))
-        return [finding for of_side in results for finding in of_side], None
-
-
 def examine(runtime: Runtime, config: TableConfig, *, pushes: bool) -> list[Finding]:
     """Return the findings on what a run of the table needs, to find out if it would fail.
 
-    pushes: the run only pushes, and needs Campaign's side alone.
-
-    Raises:
-        HttpError, EndsAllTables, LedgerError: No run could succeed, of any table: a system does not answer within
-            EXAMINE_SECONDS, or refuses our sign-in.
+    pushes: the run only pushes, and needs Campaign's side alone. Raises HttpError, EndsAllTables, LedgerError if no run
+    of any table could succeed: a system does not answer within EXAMINE_SECONDS, or refuses our sign-in.
     """
-    findings = interruptible.run(_examine(runtime, config, pushes=pushes))
-    contacts = guardrails.contacts(runtime, config, reading=not pushes)
-    return [*findings, *guardrails.within_limits(runtime.config, config, contacts)]
 
-
-async def _examine(runtime: Runtime, config: TableConfig, *, pushes: bool) -> list[Finding]:
-    try:
+    async def examined() -> list[Finding]:
         async with asyncio.timeout(EXAMINE_SECONDS):
             return await _campaign(runtime, config) if pushes else (await set_up(runtime, config)).findings
+
+    try:
+        findings = interruptible.run(examined())
     except TimeoutError:
         raise HttpError(
             f"{config.table}: the metadata of both systems could not be read within {EXAMINE_SECONDS:.0f} s.",
@@ -365,7 +348,9 @@ async def _examine(runtime: Runtime, config: TableConfig, *, pushes: bool) -> li
         raise
     except SyncAssetsError as error:
         is_campaign = pushes or isinstance(error, CampaignRefused)
-        return findings_of(error) or [failure("campaign" if is_campaign else "d365", error)]
+        findings = findings_of(error) or [failure("campaign" if is_campaign else "d365", error)]
+    contacts = guardrails.contacts(runtime, config, reading=not pushes)
+    return [*findings, *guardrails.within_limits(runtime.config, config, contacts)]
 
 
 async def _or_failure(side: Side, findings: Awaitable[list[Finding]], seconds: float | None) -> list[Finding]:

@@ -27,11 +27,10 @@ def command(
     as_json: Json = False,
 ) -> None:
     """Show the open incidents: failed runs, failed checks, failing sensors, stale data."""
+    document = test_notifications(open_runtime()) if test else open_incidents(open_runtime())
+    print_document(document, as_json, show)
     if not test:
-        print_document(open_incidents(open_runtime()), as_json, show_incidents)
         return
-    document = test_notifications(open_runtime())
-    print_document(document, as_json, show_test)
     if failed := [name for name, channel in document["channels"].items() if not channel["delivered"]]:
         end(1, f"The test notice was not confirmed by {', '.join(failed)}. Correct `alerts` in the configuration.")
 
@@ -55,24 +54,20 @@ def test_notifications(runtime: Runtime) -> dict[str, Any]:
             "No alert channel is configured.",
             f"Add `alerts:` with `webhook: true` or `email:` to {runtime.settings.config}.",
         )
-    channels: dict[str, Any] = {}
+    problems: dict[str, str | None] = {}
     for name, send in senders(runtime).items():
         try:
-            send(*TEST)
-            channels[name] = {"delivered": True, "problem": None}
+            problems[name] = send(*TEST)
         except ChannelError as error:
-            channels[name] = {"delivered": False, "problem": str(error)}
-    return {"channels": channels}
+            problems[name] = str(error)
+    return {"channels": {name: {"delivered": not text, "problem": text} for name, text in problems.items()}}
 
 
-def show_incidents(document: dict[str, Any]) -> Parts:
-    if not document["incidents"]:
-        yield "No open incidents: runs, checks, sensors and freshness are fine."
-    for incident in document["incidents"]:
+def show(document: dict[str, Any]) -> Parts:
+    """Show the incidents, or the outcome of each test notification."""
+    for incident in document.get("incidents", ()):
         yield f"{incident['title']}, since {incident['since']}. {incident['detail']}"
-
-
-def show_test(document: dict[str, Any]) -> Parts:
-    for name, channel in document["channels"].items():
-        outcome = "a test notice was handed over" if channel["delivered"] else channel["problem"]
-        yield f"{name}: {outcome}"
+    if document.get("incidents") == []:
+        yield "No open incidents: runs, checks, sensors and freshness are fine."
+    for name, channel in document.get("channels", {}).items():
+        yield f"{name}: {'a test notice was handed over' if channel['delivered'] else channel['problem']}"

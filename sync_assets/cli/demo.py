@@ -31,6 +31,9 @@ from sync_assets.cli.sync import SyncResult, sync
 from sync_assets.commands.status import show
 from sync_assets.commands.terminal import end, print_parts, private_files
 from sync_assets.config.files import PREFIXES
+from sync_assets.config.loader import load_config
+from sync_assets.config.models import Config
+from sync_assets.config.values import CONTACT
 from sync_assets.config.variables import KEY_BYTES
 from sync_assets.defs.instance.command_line import PACKAGED
 from sync_assets.errors import SyncAssetsError
@@ -45,35 +48,8 @@ FIRST_JOBS_SECONDS = 2.0
 PYTHON = (sys.executable, "-P", "-m")
 """Runs a module. `-P`: without the current folder in the search path, where a module `uvloop`, say, would be run."""
 CONFIG = Path(__file__).parent.parent / "sandbox" / "demo.yaml"
-COMPARISONS: dict[str, tuple[str, str, dict[str, str], tuple[str, str, str, str] | None]] = {
-    "contact": (
-        "profile",
-        "externalId",
-        {
-            "emailaddress1": "email",
-            "firstname": "firstName",
-            "jobtitle": "cusJobTitle",
-            "donotemail": "blackListEmail",
-            "donotphone": "blackListPhone",
-        },
-        None,
-    ),
-    "new_order": (
-        "cusOrder",
-        "cusOrderId",
-        {"new_name": "cusName"},
-        ("_new_contactid_value", "cusContactLink", "profile", "externalId"),
-    ),
-    "new_orderline": (
-        "cusOrderLine",
-        "cusOrderLineId",
-        {"new_name": "cusName"},
-        ("_new_orderid_value", "cusOrderLink", "cusOrder", "cusOrderId"),
-    ),
-}
-"""Table -> its resource, its key there, columns and their attributes, and the lookup, the link that it becomes, the
-parent's resource and the parent's key.
-"""
+COMPARED = ("emailaddress1", "firstname", "jobtitle", "new_name")
+"""The mapped columns that are compared at the end, beside opt-outs and links."""
 
 
 def command(
@@ -202,7 +178,7 @@ def run_headless(contacts: int) -> int:
         second = _sync(console)
         console.rule("third sync: nothing to do")
         third = _sync(console)
-        differences = _differences(admin)
+        differences = _differences(admin, load_config(CONFIG))
     for line in differences[:20]:
         console.print(Text.assemble(("differs", "red"), f": {line}"))
     calls = [sum(done.document["engine_calls"].values()) for done in (first, second, third)]
@@ -255,22 +231,24 @@ def _opt_out(admin: httpx.Client, number: int = 3) -> tuple[int, int]:
     return len(free), len(keys)
 
 
-def _differences(admin: httpx.Client) -> list[str]:
+def _differences(admin: httpx.Client, config: Config) -> list[str]:
     """Compare the two systems directly, without our own code for it. Returns ids, never values."""
     records: dict[str, list[dict[str, Any]]] = {
-        resource: admin.get("/campaign/dump", params={"resource": resource}).json()
-        for resource, *_ in COMPARISONS.values()
+        table.resource: admin.get("/campaign/dump", params={"resource": table.resource}).json()
+        for table in config.tables
     }
     marketers = [profile for profile in records["profile"] if not profile["externalId"]]
     differences = [] if len(marketers) == 1 else [f"{len(marketers)} profiles of a marketer's own instead of 1"]
-    for table, (resource, key, attributes, link) in COMPARISONS.items():
+    for mapped in config.tables:
+        table, resource, key = mapped.table, mapped.resource, mapped.key
+        attributes = {column: field.to for column, field in mapped.fields.items() if column in COMPARED}
+        attributes |= {name: flag.to for name, flag in config.opt_out.mappings.items() if table == CONTACT}
         rows: list[dict[str, Any]] = admin.get("/d365/dump", params={"table": table}).json()
         ids = [record[key] for record in records[resource] if record[key]]
         by_key = {record[key]: record for record in records[resource]}
         repeated = {id_: number for id_, number in Counter(ids).items() if number > 1}
         differences += [f"{number} {resource} records carry the id {id_}" for id_, number in repeated.items()]
         differences += [f"{resource} {id_} has no row" for id_ in set(ids) - {row[f"{table}id"] for row in rows}]
-        parents = {parent["PKey"]: parent[link[3]] for parent in records[link[2]]} if link else {}
         for row in rows:
             id_ = row[f"{table}id"]
             record = by_key.get(id_)
@@ -281,8 +259,9 @@ def _differences(admin: httpx.Client) -> list[str]:
                 # Campaign re-cases names (smartCase), so case does not count.
                 if str(row[column] or "").casefold() != str(record[attribute] or "").casefold():
                     differences.append(f"{table} {id_}: {column} is not {attribute}")
-            if link:
-                lookup, attribute, *_ = link
-                if parents.get((record[attribute] or {}).get("PKey")) != row[lookup]:
+            for link in mapped.links:
+                to = config.table(link.table)
+                parents = {parent["PKey"]: parent[to.key] for parent in records[to.resource]}
+                if parents.get((record[link.to] or {}).get("PKey")) != row[f"_{link.field}_value"]:
                     differences.append(f"{table} {id_} is not linked to its parent")
     return differences

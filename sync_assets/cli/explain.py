@@ -1,7 +1,7 @@
 """`explain`: one record from end to end, with the Dagster runs that changed it."""
 
 from collections.abc import Iterator
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
 from rich.text import Text
@@ -35,8 +35,14 @@ def command(
     runtime = open_runtime()
     if where:
         rows = rows_where(runtime, where, table)
-        if len(rows) != 1:
-            _end_with_rows(rows, where.partition("=")[0], as_json)
+        if not rows:
+            end(1, f"No row of Dynamics 365 has this value of {where.partition('=')[0]}. Correct it.")
+        if len(rows) > 1:
+            document = {"rows": [{"table": table, "id": id_} for table, id_ in rows]}
+            print_document(document, as_json, lambda shown: [f"{row['table']} {row['id']}" for row in shown["rows"]])
+            number = f"{len(rows)} or more" if len(rows) >= MOST_ROWS else str(len(rows))
+            text = f"{number} rows have this value of {where.partition('=')[0]}."
+            end(1, f"{text} Explain one of them: `sync-assets explain ID`.")
         table, record = rows[0]
     explained = explain(runtime, record or "", table, show_values=show_values)
     if any(explained.moments.values()) and has_history():  # creates no Dagster instance where there is none
@@ -45,15 +51,6 @@ def command(
     print_document(explained.document, as_json, show)
     if (in_step := explained.document["in_step"]) is not True:
         end(1 if in_step is None else 2, "\n".join([*explained.problems, *_not_in_step(explained.document)]))
-
-
-def _end_with_rows(rows: list[tuple[str, str]], column: str, as_json: bool) -> NoReturn:
-    if not rows:
-        end(1, f"No row of Dynamics 365 has this value of {column}. Correct it.")
-    document = {"rows": [{"table": table, "id": id_} for table, id_ in rows]}
-    print_document(document, as_json, lambda shown: [f"{row['table']} {row['id']}" for row in shown["rows"]])
-    number = f"{len(rows)} or more" if len(rows) >= MOST_ROWS else str(len(rows))
-    end(1, f"{number} rows have this value of {column}. Explain one of them: `sync-assets explain ID`.")
 
 
 _COMMANDS = {"held": "hold list", "orphaned": "rejects --orphaned"}

@@ -117,9 +117,8 @@ def load(name: str) -> Any:
 def _named_files(arguments: Sequence[str]) -> tuple[dict[str, str], list[str]]:
     """Split off `--config F` and `--env-file F`, which may stand before and after a command.
 
-    Returns:
-        The arguments of `files.complete`, and those of the command. To `sandbox` alone, which writes it, its
-        `--env-file` is left.
+    Returns the arguments of `files.complete`, and those of the command. To `sandbox` alone, which writes it, its
+    `--env-file` is left.
     """
     named, others, words = dict[str, str](), list[str](), iter(arguments)
     for word in words:
@@ -134,14 +133,6 @@ def _named_files(arguments: Sequence[str]) -> tuple[dict[str, str], list[str]]:
     if alone and "env_file" in named:
         others += ["--env-file", named.pop("env_file")]
     return named, others
-
-
-def _words_to_complete() -> list[str]:
-    """Return the words of the command that a shell completes, as far as they are typed."""
-    typed = os.environ.get("_TYPER_COMPLETE_ARGS") or os.environ.get("COMP_WORDS", "")
-    with suppress(ValueError):  # a quotation that is not closed yet
-        return shlex.split(typed)[1:]
-    return []
 
 
 app = typer.Typer(
@@ -186,9 +177,13 @@ def main() -> None:
         signal.signal(signal.SIGINT, interruptible.interrupt)
     sys.unraisablehook = interruptible.repeat_ignored
     try:
-        if "_SYNC_ASSETS_COMPLETE" in os.environ:
+        if "_SYNC_ASSETS_COMPLETE" in os.environ:  # a shell completes a command: its words as far as they are typed
+            typed = os.environ.get("_TYPER_COMPLETE_ARGS") or os.environ.get("COMP_WORDS", "")
+            words: list[str] = []
+            with suppress(ValueError):  # a quotation that is not closed yet
+                words = shlex.split(typed)[1:]
             with suppress(SyncAssetsError, typer.BadParameter):
-                complete(os.environ, **_named_files(_words_to_complete())[0], of_component=True)
+                complete(os.environ, **_named_files(words)[0], of_component=True)
         else:
             named, sys.argv[1:] = _named_files(sys.argv[1:])
             complete(os.environ, **named, of_component=True)

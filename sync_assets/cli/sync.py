@@ -5,9 +5,9 @@ A table with nothing to capture or send gets no run; if that is so for all table
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
@@ -140,7 +140,12 @@ def sync(runtime: Runtime, only: Sequence[str] = (), *, instance: dg.DagsterInst
         release_dead(runtime.ledger)
         flows, failures = _run(runtime, tables, instance)
     if runtime.config.logs.export:
-        flows.stopped += _export_log(runtime)
+        from sync_assets.commands.log_export import export_log  # noqa: PLC0415
+
+        try:
+            export_log(runtime)
+        except SyncAssetsError as error:  # does not make the whole sync a failure
+            flows.stopped.append(f"The log was not written to the Campaign SFTP: {error}")
     outcome = document(runtime, runtime.calls, runtime.opt_outs)
     for table, counts in outcome["tables"].items():
         counts["problem"] = str(failures[table][0]) if table in failures else None
@@ -174,17 +179,6 @@ def _run(
     return run_flows(runtime, tables, idle, instance, parents)
 
 
-def _export_log(runtime: Runtime) -> list[str]:
-    """Export the log. Return why that failed, which does not make the whole sync a failure."""
-    from sync_assets.commands.log_export import export_log  # noqa: PLC0415
-
-    try:
-        export_log(runtime)
-    except SyncAssetsError as error:
-        return [f"The log was not written to the Campaign SFTP: {error}"]
-    return []
-
-
 def _status(
     runtime: Runtime, flows: Outcome, outcome: dict[str, Any], failures: Failures, tables: Sequence[str]
 ) -> int:
@@ -198,8 +192,9 @@ def _status(
     if any(problem not in of_tables or not isinstance(problem, SET_UP) for problem in flows.problems):
         return 1
     if flows.problems:
-        paused = runtime.ledger.maintenance.in_maintenance()
-        return 2 if any(table not in paused and not _failed(failures.get(table, ())) for table in tables) else 1
+        # A text says why a table ended early, e.g. that a budget was spent.
+        not_run = {table for table, why in failures.items() if any(isinstance(cause, SyncAssetsError) for cause in why)}
+        return 2 if {*tables} - not_run - runtime.ledger.maintenance.in_maintenance().keys() else 1
     return 2 if _unfinished(outcome, tables) or flows.stopped else 0
 
 
@@ -231,11 +226,6 @@ def _unfinished(outcome: dict[str, Any], tables: Sequence[str]) -> dict[tuple[st
     return {kind: number for kind, number in sums.items() if number}
 
 
-def _failed(problems: Sequence[SyncAssetsError | str]) -> bool:
-    """Return True if a table could not run. A text says why it ended early, e.g. that a budget was spent."""
-    return any(isinstance(problem, SyncAssetsError) for problem in problems)
-
-
 # --- Quiet tables -----------------------------------------------------------------------------------------------------
 # A run costs seconds and a SQLite database of its own in Dagster's storage, a poll costs one request: called by cron,
 # `sync` would otherwise make thousands of runs a day.
@@ -244,28 +234,23 @@ def _failed(problems: Sequence[SyncAssetsError | str]) -> bool:
 def quiet_tables(runtime: Runtime, tables: Sequence[TableConfig]) -> set[str]:
     """Return the tables whose feed has no news, of which nothing is to be sent, and whose mapping is unchanged.
 
-    A table for which this cannot be determined is not quiet: its run shows the cause. Makes no engine call.
+    Checks them in three steps, the cheapest first: by the ledger, by their set-up, by a poll. A table for which this
+    cannot be determined is not quiet: its run shows the cause. Makes no engine call.
     """
+
+    async def same(candidates: Sequence[TableConfig]) -> list[bool]:
+        return list(await run_together(*(is_unchanged(runtime, config) for config in candidates)))
+
     try:
-        return interruptible.run(_quiet(runtime, tables))
+        candidates = [config for config in tables if _is_idle(runtime, config)]
+        are_same = interruptible.run(same(candidates)) if candidates else []
+        unchanged = [config for config, is_same in zip(candidates, are_same, strict=True) if is_same]
+        if not unchanged:
+            return set()
+        with closing(FeedPoller(runtime)) as poller:
+            polled = poller.poll(unchanged)
     except Exception:  # noqa: BLE001  the run then reports the error without foreign text
         return set()
-
-
-async def _quiet(runtime: Runtime, tables: Sequence[TableConfig]) -> set[str]:
-    """Check the tables in three steps, the cheapest first: by the ledger, by their set-up, by a poll."""
-    candidates = [config for config in tables if await asyncio.to_thread(_is_idle, runtime, config)]
-    if not candidates:
-        return set()
-    as_before = await run_together(*(is_unchanged(runtime, config) for config in candidates))
-    unchanged = [config for config, is_same in zip(candidates, as_before, strict=True) if is_same]
-    if not unchanged:
-        return set()
-    poller = FeedPoller(runtime)
-    try:
-        polled = await asyncio.to_thread(poller.poll, unchanged)
-    finally:
-        await asyncio.to_thread(poller.close)
     return {config.table for config in unchanged} - polled.news - polled.refused.keys()
 
 

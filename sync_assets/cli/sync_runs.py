@@ -77,18 +77,14 @@ def run_flows(
 
             outcome.add(sync_opt_outs(runtime, opened, execute))
         if instance is None:  # else the history is the caller's
-            _prune(runtime, opened, outcome)
+            from sync_assets.defs.instance.history import prune_daily  # not needed by other commands  # noqa: PLC0415
+
+            try:
+                prune_daily(runtime, opened)
+            except Exception as error:  # noqa: BLE001  any of Dagster's storages: a file may be locked
+                why = public_message(error, "history")
+                outcome.note([f"Old runs were not deleted, which is tried again tomorrow: {why}"])
     return outcome, failures
-
-
-def _prune(runtime: Runtime, instance: dg.DagsterInstance, outcome: Outcome) -> None:
-    """Delete old history, which cannot make a sync a failure: a file may be locked."""
-    from sync_assets.defs.instance.history import prune_daily  # not needed by other commands  # noqa: PLC0415
-
-    try:
-        prune_daily(runtime, instance)
-    except Exception as error:  # noqa: BLE001  any of Dagster's storages
-        outcome.note([f"Old runs were not deleted, which is tried again tomorrow: {public_message(error, 'history')}"])
 
 
 def _parents_with_news(
@@ -138,7 +134,8 @@ def _push_pending(
         config for config in tables if config.table not in failures and not _in_maintenance(runtime, config)
     ]:
         for config in active:
-            if _is_due(runtime, config):
+            due = runtime.ledger.reports.next_due(config.table)
+            if due is not None and due <= datetime.now(UTC):
                 run_outcome = run_flow(runtime, config, instance, [campaign_key(config, runtime)])
                 _note(runtime, config, run_outcome, outcome, failures)
         for config in active:
@@ -146,7 +143,8 @@ def _push_pending(
             if to_refetch and to_refetch != refetched.get(config.table):
                 refetched[config.table] = to_refetch
                 _note(runtime, config, _capture_and_push(runtime, config, instance), outcome, failures)
-        pending = {config.table: _pending(runtime, config) for config in active}
+        counts = runtime.ledger.reports.counts()
+        pending = {config.table: counts[config.table].pending for config in active}
         if not any(pending.values()) or time.monotonic() > give_up_at:
             return
         unsent = [config.table for config in active if pending[config.table]]
@@ -154,7 +152,7 @@ def _push_pending(
         if pending == pending_before and due is None:
             return
         longest = timedelta(seconds=WAIT_FOR_RETRY_SECONDS)
-        leased = any(counts.leased for counts in runtime.ledger.reports.counts().values())  # to another worker
+        leased = any(of_table.leased for of_table in counts.values())  # to another worker
         if due and due - datetime.now(UTC) > longest and not leased:
             return  # records without an answer that names a cause, which are tried again in growing intervals
         if pending != pending_before:
@@ -171,16 +169,6 @@ def _capture_and_push(runtime: Runtime, config: TableConfig, instance: dg.Dagste
 
 def _in_maintenance(runtime: Runtime, config: TableConfig) -> bool:
     return config.table in runtime.ledger.maintenance.in_maintenance()
-
-
-def _pending(runtime: Runtime, config: TableConfig) -> int:
-    return runtime.ledger.reports.counts()[config.table].pending
-
-
-def _is_due(runtime: Runtime, config: TableConfig) -> bool:
-    """Return True if a record of the table may be sent now."""
-    due = runtime.ledger.reports.next_due(config.table)
-    return due is not None and due <= datetime.now(UTC)
 
 
 def run_flow(

@@ -190,12 +190,9 @@ async def _systems(runtime: Runtime, *, counted: bool) -> list[Finding]:
 class _TableChecks:
     """The checks of one table.
 
-    Attributes:
-        user: our user's id in Dynamics 365.
-        days: its change tracking window.
-        counted: True if the ledger is usable.
-        ready: set once the table has passed its preflight.
-        ledger_error: that ended the checks; the same for every table, so it is reported once.
+    user: our user's id in Dynamics 365. days: its change tracking window. counted: True if the ledger is usable. ready:
+    set once the table has passed its preflight. ledger_error: that ended the checks; the same for every table, so it is
+    reported once.
     """
 
     runtime: Runtime
@@ -216,10 +213,9 @@ class _TableChecks:
         return Addressing.configured(self.config, stored)
 
     async def findings(self) -> list[Finding]:
-        findings = await run_together(
-            self._set_up(), dynamics.privileges(self.runtime.config, self.config, self.d365, self.user)
-        )
-        return [finding.about(self.config.table) for part in findings for finding in part]
+        config, granted = self.config, dynamics.privileges(self.runtime.config, self.config, self.d365, self.user)
+        set_up, privileges = await run_together(self._set_up(), granted)
+        return [finding.about(config.table) for finding in (*set_up, *privileges)]
 
     async def _set_up(self) -> list[Finding]:
         runtime, config, findings = self.runtime, self.config, list[Finding]()
@@ -229,8 +225,8 @@ class _TableChecks:
             if self.counted:
                 findings += findings_since_capture(runtime.ledger, config, types_of(ready.mapping))
                 findings += mapping_changes(runtime.ledger, config, ready.mapping)
-            parts = await run_together(self._identified(ready.resource), self._guardrails(ready))
-            findings += [finding for part in parts for finding in part]
+            identified, limits = await run_together(self._identified(ready.resource), self._guardrails(ready))
+            findings += [*identified, *limits]
             if self.counted:
                 findings += dynamics.position(runtime.ledger.feeds.feed(config.table), self.days)
                 findings.append(guardrails.engine_budget(runtime, config))
@@ -356,21 +352,18 @@ async def opt_outs(config: Config, d365: DataverseClient, campaign: CampaignClie
         if missing:
             times = warn("times of change", f"{resource.name} has none for {', '.join(missing)}: {NO_TIME}")
         findings = [finding.about("opt-outs") for finding in (*opt_out_findings(config, table, resource), times)]
-    if workflow_id := config.opt_out.export.workflow_id:
-        findings += await _workflow(campaign, workflow_id)
-    return findings
-
-
-async def _workflow(campaign: CampaignClient, workflow_id: str) -> list[Finding]:
+    if not (workflow_id := config.opt_out.export.workflow_id):
+        return findings
     title = f"opt-outs: workflow {workflow_id}"
     try:
         status = await workflow_status(campaign, workflow_id)
     except SyncAssetsError as error:
-        return fail(title, error)
+        return findings + fail(title, error)
     if status == "started":
-        return [ok(title, "Campaign runs it")]
+        return [*findings, ok(title, "Campaign runs it")]
     state = "" if status == "unknown" else f" (its state is {status})"
-    return [warn(title, f"Campaign does not run it{state}: start it, or no opt-out file is written")]
+    text = f"Campaign does not run it{state}: start it, or no opt-out file is written"
+    return [*findings, warn(title, text)]
 
 
 def sftp(runtime: Runtime) -> list[Finding]:

@@ -76,8 +76,20 @@ def explain(runtime: Runtime, id_text: str, table: str | None = None, *, show_va
         "tables": explained,
         "engine_calls": {kind: calls[kind] for kind in CALL_KINDS},
     }
-    moments = {facts.config.table: _moments(facts.stored) for facts in known}
-    return Explanation(document, moments, list(dict.fromkeys(_problems(id_, all_facts, known, table))))
+    changed = {facts.config.table: facts.stored for facts in known if facts.stored}
+    moments = {
+        name: [at for at in (stored.changed_at, stored.acked_at, stored.failed_since) if at]
+        for name, stored in changed.items()
+    }
+    problems = [text for facts in known or all_facts for text in (facts.problem, _unanswered(facts)) if text]
+    if not known and not problems:
+        where = table or "any mapped table"
+        text = (
+            f"{id_} is unknown: neither Dynamics 365 nor Campaign nor the ledger has it in {where}. Check the id. A "
+            "record that was deleted on both sides is purged from the ledger."
+        )
+        problems.append(text)
+    return Explanation(document, moments, list(dict.fromkeys(problems)))
 
 
 def rows_where(runtime: Runtime, condition: str, table: str | None = None) -> list[tuple[str, str]]:
@@ -114,21 +126,6 @@ async def _rows_where(runtime: Runtime, name: str, value: str, only: Sequence[st
     return sorted(rows)
 
 
-def _moments(stored: StoredRecord | None) -> list[datetime]:
-    return [at for at in (stored.changed_at, stored.acked_at, stored.failed_since) if at] if stored else []
-
-
-def _problems(id_: str, all_facts: list[RecordFacts], known: list[RecordFacts], table: str | None) -> Iterator[str]:
-    problems = [text for facts in known or all_facts for text in (facts.problem, _unanswered(facts)) if text]
-    yield from problems
-    if not known and not problems:
-        where = table or "any mapped table"
-        yield (
-            f"{id_} is unknown: neither Dynamics 365 nor Campaign nor the ledger has it in {where}. Check the id. A "
-            "record that was deleted on both sides is purged from the ledger."
-        )
-
-
 def _unanswered(facts: RecordFacts) -> str | None:
     if facts.campaign.presence != "unanswered":
         return None
@@ -138,13 +135,13 @@ def _unanswered(facts: RecordFacts) -> str | None:
 def _of_table(runtime: Runtime, facts: RecordFacts, show_values: bool) -> Document:
     """Return the record in one table; its `runs` are filled by the caller."""
     show: Show = (lambda value: value) if show_values else value_shape
-    opt_outs, links, mapped = _opt_outs(runtime, facts), _links(facts), facts.mapped
+    opt_outs, links, mapped, stored = _opt_outs(runtime, facts), _links(facts), facts.mapped, facts.stored
     in_payload: list[str] = []
     if facts.ready and mapped and facts.campaign.presence == "found":
         in_payload = differing(mapped.payload, facts.campaign.record, facts.ready.resource)
     steps = mapped.steps if mapped else ()
     left_out = {step.target.attribute.path for step in steps if not step.target.apply_updates}
-    left_out.update(facts.refused_in_updates)
+    left_out |= {*facts.refused_in_updates}
     differs = [path for path in in_payload if path not in left_out] if facts.passes else []
     differs += [link["attribute"] for link in links if link["equal"] is False and link["attribute"] not in differs]
     in_step, reasons = agreement(facts, differs, list(_open_opt_outs(opt_outs)))
@@ -162,9 +159,15 @@ def _of_table(runtime: Runtime, facts: RecordFacts, show_values: bool) -> Docume
         "filter": _filter(facts, show),
         "validation_error": mapped.error if mapped else None,
         "attributes": _attributes(facts, show, in_payload),
-        "ledger": _ledger(facts, facts.stored) if facts.stored else None,
+        "ledger": _ledger(facts, stored) if stored else None,
         "links": links,
-        "children": _children(facts.stored),
+        "children": {
+            "states": {state.word: number for state, number in sorted(stored.child_states.items())} if stored else {},
+            "first": [
+                {"table": child.table, "id": child.id, "state": child.state.word, "reason": _reason(child)}
+                for child in (stored.children if stored else ())
+            ],
+        },
         "campaign": {"presence": facts.campaign.presence, "last_modified": changed, "reason": facts.campaign.reason},
         "differs": differs,
         "problem": facts.problem,
@@ -277,18 +280,6 @@ def _last_outcome(stored: StoredRecord) -> str:
     if stored.attempts and stored.reason:
         return "failed"
     return "none" if stored.acked_hash is None else "acknowledged"
-
-
-def _children(stored: StoredRecord | None) -> Document:
-    """Return the records that link to this one: the number of all by state, and the first of them."""
-    if stored is None:
-        return {"states": {}, "first": []}
-    states = {state.word: number for state, number in sorted(stored.child_states.items())}
-    first = [
-        {"table": child.table, "id": child.id, "state": child.state.word, "reason": _reason(child)}
-        for child in stored.children
-    ]
-    return {"states": states, "first": first}
 
 
 def _reason(record: RelatedState) -> str | None:

@@ -29,29 +29,32 @@ def sections(document: Document) -> Iterator[Section]:
     for name, table in document["tables"].items():
         title = f"{name} {document['id']} -> {table['resource']}: {CONCLUSIONS[table['in_step']]}"
         yield Section(title, table["reasons"])
-        yield Section("Dynamics 365", [text for text in (_row(table), table["d365"]["form"]) if text])
+        row = table["d365"]
+        modified = f"last modified {row['modified_at']}" if row["found"] else "no such row"
+        modified = "not read" if row["found"] is None else modified
+        yield Section("Dynamics 365", [text for text in (modified, row["form"]) if text])
         if table["filter"]:
             yield _filter(table["filter"])
         yield Section("Ledger", list(_ledger(table["ledger"])))
         yield Section("Campaign", [_campaign(table)])
         if table["attributes"]:
             yield _attributes(table, masked=document["values"] == "masked")
-        yield from _relations(table)
+        if table["links"]:
+            yield Section("Parents", list(map(_link, table["links"])))
+        if (children := table["children"])["states"]:
+            numbers = ", ".join(f"{number:,} {state}" for state, number in children["states"].items())
+            rows = [[child["table"], child["id"], child["state"], child["reason"] or ""] for child in children["first"]]
+            yield Section("Children", [numbers], ("table", "id", "state", "reason"), rows)
         yield from _opt_outs(table, masked=document["values"] == "masked")
         if table["runs"]:
-            yield Section("Runs", [_run(run) for run in table["runs"]])
-
-
-def _run(run: Document) -> str:
-    changed = ", ".join(run["changed_at"])
-    return f"{run['run_id']} (job {run['job']}, {run['status']}): the record changed at {changed}"
-
-
-def _row(table: Document) -> str:
-    row = table["d365"]
-    if row["found"] is None:
-        return "not read"
-    return f"last modified {row['modified_at']}" if row["found"] else "no such row"
+            yield Section(
+                "Runs",
+                [
+                    f"{run['run_id']} (job {run['job']}, {run['status']}): the record changed at "
+                    + ", ".join(run["changed_at"])
+                    for run in table["runs"]
+                ],
+            )
 
 
 def _filter(row_filter: Document) -> Section:
@@ -70,11 +73,8 @@ def _ledger(ledger: Document | None) -> Iterator[str]:
         return
     state = ledger["state"] + (", out of scope" if ledger["out_of_scope"] else "")
     yield f"{state}; changed {ledger['changed_at']}, acknowledged {ledger['acknowledged_at'] or 'never'}"
-    attempts = ledger["attempts"]
-    request = f"last request: {ledger['last_outcome']}"
-    if attempts:
-        request += f", {counted(attempts, 'attempt')} since the last change"
-    yield request
+    attempts = f", {counted(ledger['attempts'], 'attempt')} since the last change" if ledger["attempts"] else ""
+    yield f"last request: {ledger['last_outcome']}{attempts}"
     for label, key in (
         ("next request", "next_request"),
         ("not before", "not_before"),
@@ -130,16 +130,6 @@ def _steps(attribute: Document) -> Iterator[str]:
         yield f"truncated from {attribute['cut_from']} characters"
     if not attribute["apply_updates"]:
         yield "sent on first load and replay only"
-
-
-def _relations(table: Document) -> Iterator[Section]:
-    if table["links"]:
-        yield Section("Parents", list(map(_link, table["links"])))
-    children = table["children"]
-    if children["states"]:
-        numbers = ", ".join(f"{number:,} {state}" for state, number in children["states"].items())
-        rows = [[child["table"], child["id"], child["state"], child["reason"] or ""] for child in children["first"]]
-        yield Section("Children", [numbers], ("table", "id", "state", "reason"), rows)
 
 
 def _link(link: Document) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from sync_assets.audit.person_records import Whereabouts, is_gone, whereabouts
+from sync_assets.audit.person_records import is_gone, whereabouts
 from sync_assets.commands.terminal import Json, Parts, end, open_runtime, print_document
 from sync_assets.commands.values import fields, plain, record_id
 from sync_assets.config.values import CONTACT
@@ -86,7 +86,13 @@ def add(runtime: Runtime, id_text: str, *, force: bool = False) -> dict[str, Any
     trace = interruptible.run(whereabouts(runtime, id_))
     if hold is None:
         if not (trace.known or force):
-            raise _unknown(id_, trace)
+            cause = (
+                f"The ledger does not have {id_}, and not every system could be asked: {' '.join(trace.errors)}"
+                if trace.errors
+                else f"Neither the ledger nor Dynamics 365 nor Campaign has a contact {id_}, so it is not put on hold."
+            )
+            deleted = "For a person who was deleted before: `--force`, or `force` of the job privacy_hold."
+            raise SyncAssetsError(cause, f"{_CHECK_ID.format(id_)} {deleted}")
         hold = runtime.ledger.holds.hold(CONTACT, id_, known=trace.known)
     new = hold.new
     hold = runtime.ledger.holds.add_to_hold(CONTACT, id_, trace.records) or hold
@@ -96,8 +102,8 @@ def add(runtime: Runtime, id_text: str, *, force: bool = False) -> dict[str, Any
         release_dead(runtime.ledger)
         hold = runtime.ledger.holds.add_to_hold(CONTACT, id_, ()) or hold
     noted = sorted({(record.table, record.id) for record in runtime.ledger.holds.records_of_hold(CONTACT, id_)})
-    noted_by_table = dict(Counter(table for table, _ in noted))
-    return {**_document(hold), "new": new, "noted": noted_by_table, "errors": trace.errors}
+    by_table = dict(Counter(table for table, _ in noted))
+    return {**_document(hold), "new": new, "noted": by_table, "errors": trace.errors}
 
 
 def release(runtime: Runtime, id_text: str) -> dict[str, Any]:
@@ -142,6 +148,10 @@ def verify(runtime: Runtime, id_text: str) -> dict[str, Any]:
     runtime.check_not_older()
     trace = interruptible.run(whereabouts(runtime, id_))
     leased = [record.leased_until for record in trace.in_flight if record.leased_until]
+    # Acknowledged children that Campaign does not show were deleted there, or are hidden because their parent was
+    # deleted (docs/dev/references/campaign.md 5). No request distinguishes the two.
+    unseen = {(record.table, record.id) for record in trace.related if record.may_exist_in_campaign}
+    unseen -= {(table, id_) for table, ids in trace.campaign.ids.items() for id_ in ids}
     return {
         "id": id_,
         "known": trace.known,
@@ -152,7 +162,10 @@ def verify(runtime: Runtime, id_text: str) -> dict[str, Any]:
         "campaign": {
             "found": trace.campaign.ids,
             "errors": list(map(str, trace.campaign.errors)),
-            "not_seen": _not_seen(trace),
+            "not_seen": {
+                table: sorted(id_ for of, id_ in unseen if of == table)
+                for table in sorted({table for table, _ in unseen} - {CONTACT})
+            },
         },
         "resources": {table.table: table.resource for table in runtime.config.tables},
         "ledger": {
@@ -176,32 +189,8 @@ def unproven(document: dict[str, Any]) -> str | None:
     return None
 
 
-def _unknown(id_: str, trace: Whereabouts) -> SyncAssetsError:
-    cause = (
-        f"The ledger does not have {id_}, and not every system could be asked: {' '.join(trace.errors)}"
-        if trace.errors
-        else f"Neither the ledger nor Dynamics 365 nor Campaign has a contact {id_}, so it is not put on hold."
-    )
-    deleted = "For a person who was deleted before: `--force`, or `force` of the job privacy_hold."
-    return SyncAssetsError(cause, f"{_CHECK_ID.format(id_)} {deleted}")
-
-
 def _document(hold: Hold) -> dict[str, Any]:
     return fields(hold, "id", "since", "known", "records", "in_flight", "in_flight_until", "certain_at")
-
-
-def _not_seen(trace: Whereabouts) -> dict[str, list[str]]:
-    """Return the acknowledged children that Campaign does not show, by table.
-
-    They were deleted there, or are hidden because their parent was deleted (docs/dev/references/campaign.md 5). No
-    request distinguishes the two.
-    """
-    unseen: dict[str, list[str]] = {}
-    for record in trace.related:
-        seen = trace.campaign.ids.get(record.table, ())
-        if record.may_exist_in_campaign and record.table != CONTACT and record.id not in seen:
-            unseen.setdefault(record.table, []).append(record.id)
-    return {table: sorted(ids) for table, ids in unseen.items()}
 
 
 def show_added(document: dict[str, Any]) -> Parts:

@@ -5,7 +5,7 @@ or values is in `details`, which are printed and not stored.
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -162,21 +162,13 @@ def show_step(step: dict[str, Any], *, confirmed: bool = False) -> Parts:
     """Show a step: its result, and what a person must do or confirm, or has confirmed by an option."""
     done = f" (done {step['done_at']})" if step["done_at"] else ""
     yield Text(f"Step {step['number']}: {step['title']}{done}", "bold")
-    yield from _BODIES[step["step"]](step["result"], step["details"])
+    yield from _body(step["step"], step["result"], step["details"])
+    yield from (f"  {note}" for note in step["details"].get("notes", ()))
     yield from (f"To do: {line}" for line in step["todo"])
     if step["question"]:
         yield f"{'Confirmed by --yes' if confirmed else 'To confirm'}: {step['question']}"
     yield from (f"Afterwards: {line}" for line in step["details"].get("afterwards", ()))
     yield ""
-
-
-def _doctor(result: dict[str, Any], details: dict[str, Any]) -> Parts:
-    yield f"  {result['ok']} ok, {result['warn']} warn, {result['fail']} fail"
-    yield from (f"  {line['outcome']} {line['title']}: {line['message']}" for line in details.get("checks", ()))
-
-
-def _switch_off(result: dict[str, Any], details: dict[str, Any]) -> Parts:
-    yield from (f"  {number}. {item}" for number, item in enumerate(details.get("checklist", ()), 1))
 
 
 _INVENTORY = {
@@ -190,55 +182,40 @@ _INVENTORY = {
 }
 
 
-def _inventory(result: dict[str, Any], details: dict[str, Any]) -> Parts:
-    for name, table in result["tables"].items():
-        yield f"  {name}: {counted(table['records'], 'record')} of {table['resource']}"
-        if table["compared"]:
-            yield from (f"  {table[kind]:>9,} {text}" for kind, text in _INVENTORY.items())
-        else:
-            yield "            not compared: the first load began before, or no row is in scope"
-
-
-def _changes(result: dict[str, Any], details: dict[str, Any]) -> Parts:
-    yield _numbers("  table", PLANNED, result["tables"])
-    for name, table in result["tables"].items():
-        if table["attributes"]:
-            counts = ", ".join(f"{attribute} {number:,}" for attribute, number in table["attributes"].items())
-            yield f"  {name}, records that differ by attribute: {counts}"
-    for name, samples in details.get("samples", {}).items():
-        for sample in samples:
-            yield f"  e.g. {name} {sample['id']}: {'; '.join(map(change_text, sample['changes']))}"
-    yield from (f"  {note}" for note in details.get("notes", ()))
-
-
-def _opt_outs(result: dict[str, Any], details: dict[str, Any]) -> Parts:
-    yield f"  direction: {result['direction']}"
-    if result["attributes"]:
-        yield _numbers("  attribute", OPT_OUT_COUNTS, result["attributes"])
-    yield from (f"  {note}" for note in details.get("notes", ()))
-
-
-def _cost(result: dict[str, Any], details: dict[str, Any]) -> Parts:
-    yield f"  engine calls: {kinds(result['engine_calls'])}; {result['total']:,} in all"
-    yield f"  {duration(result['hours'])} at {result['calls_per_hour']:,} calls an hour (assumed)"
-    if result["budget_a_day"]:
-        yield f"  the budgets allow {result['budget_a_day']:,} calls a day"
-
-
-def _sync(result: dict[str, Any], details: dict[str, Any]) -> Parts:
-    if calls := result.get("engine_calls"):
-        yield f"  engine calls: {kinds(calls)}"
-
-
-_BODIES: dict[str, Callable[[dict[str, Any], dict[str, Any]], Parts]] = {
-    "doctor": _doctor,
-    "switch_off": _switch_off,
-    "inventory": _inventory,
-    "changes": _changes,
-    "opt_outs": _opt_outs,
-    "cost": _cost,
-    "sync": _sync,
-}
+def _body(step: str, result: dict[str, Any], details: dict[str, Any]) -> Parts:  # noqa: PLR0912 - a table of steps
+    match step:
+        case "doctor":
+            yield f"  {result['ok']} ok, {result['warn']} warn, {result['fail']} fail"
+            yield from (f"  {line['outcome']} {line['title']}: {line['message']}" for line in details.get("checks", ()))
+        case "switch_off":
+            yield from (f"  {number}. {item}" for number, item in enumerate(details.get("checklist", ()), 1))
+        case "inventory":
+            for name, table in result["tables"].items():
+                yield f"  {name}: {counted(table['records'], 'record')} of {table['resource']}"
+                if table["compared"]:
+                    yield from (f"  {table[kind]:>9,} {text}" for kind, text in _INVENTORY.items())
+                else:
+                    yield "            not compared: the first load began before, or no row is in scope"
+        case "changes":
+            yield _numbers("  table", PLANNED, result["tables"])
+            for name, table in result["tables"].items():
+                if table["attributes"]:
+                    counts = ", ".join(f"{attribute} {number:,}" for attribute, number in table["attributes"].items())
+                    yield f"  {name}, records that differ by attribute: {counts}"
+            for name, samples in details.get("samples", {}).items():
+                for sample in samples:
+                    yield f"  e.g. {name} {sample['id']}: {'; '.join(map(change_text, sample['changes']))}"
+        case "opt_outs":
+            yield f"  direction: {result['direction']}"
+            if result["attributes"]:
+                yield _numbers("  attribute", OPT_OUT_COUNTS, result["attributes"])
+        case "cost":
+            yield f"  engine calls: {kinds(result['engine_calls'])}; {result['total']:,} in all"
+            yield f"  {duration(result['hours'])} at {result['calls_per_hour']:,} calls an hour (assumed)"
+            if result["budget_a_day"]:
+                yield f"  the budgets allow {result['budget_a_day']:,} calls a day"
+        case _ if calls := result.get("engine_calls"):
+            yield f"  engine calls: {kinds(calls)}"
 
 
 def _numbers(title: str, columns: tuple[str, ...], rows: dict[str, dict[str, Any]]) -> Table:

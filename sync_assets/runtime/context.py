@@ -257,12 +257,6 @@ class Runtime:
         named = systems.VARIABLES.items()
         systems.check_addresses(ledger, {side: self.environment.get(name, "") for side, name in named})
 
-    def _note_campaign(self, url: str) -> None:
-        """Store Campaign's URL in the ledger, unless one is stored."""
-        if not self.any_ledger and not self._campaign_noted:
-            self.ledger.systems.note("campaign", url, None)
-            self._campaign_noted = True
-
     @cached_property
     def listed_keys(self) -> ListedKeys:
         """PKeys of the records that this process has listed, to compare links to them without another list."""
@@ -312,7 +306,10 @@ class Runtime:
         access = self.settings.campaign()
 
         def session() -> WorkerSession:
-            self._note_campaign(access.url)  # a wrong tenant fails before the first engine call, at its metadata
+            # Stores Campaign's URL, unless one is stored: a wrong tenant fails before the first engine call.
+            if not self.any_ledger and not self._campaign_noted:
+                self.ledger.systems.note("campaign", access.url, None)
+                self._campaign_noted = True
             return self.session
 
         limits = CallLimits(session, self.config.guardrails)

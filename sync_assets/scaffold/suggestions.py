@@ -8,6 +8,7 @@ A lookup becomes a link if it points to a table that is mapped as well. Circular
 tables that point to each other the first one named gets its link.
 """
 
+import itertools
 import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -84,9 +85,15 @@ def suggest_fields(table: Table, resource: Resource, taken: Collection[str]) -> 
     candidates = [
         attribute
         for attribute in resource.attributes.values()
-        if attribute.path not in taken and attribute.path not in OPT_OUT_ATTRIBUTES and is_writable_value(attribute)
+        if attribute.path not in (*taken, *OPT_OUT_ATTRIBUTES) and not attribute.read_only
+        if attribute.type not in ("link", "collection", "group")  # links are mapped elsewhere
     ]
-    columns = [column for column in table.columns.values() if _is_offered(table, column)]
+    left_out = (table.key, *_SYSTEM)  # the row's own id is the key
+    columns = [
+        column
+        for column in table.columns.values()
+        if column.readable and column.type not in ("lookup", "guid", "other") and column.name not in left_out
+    ]
     pairs = name_similarity.KNOWN_PAIRS.get((table.name, resource.name), {})
     noun = name_similarity.of_table(table.name)
     made = (_suggestion(column, attribute, noun, pairs) for column in columns for attribute in candidates)
@@ -95,22 +102,10 @@ def suggest_fields(table: Table, resource: Resource, taken: Collection[str]) -> 
     return sorted(_each_once(suggestions), key=lambda suggestion: order[suggestion.column.name])
 
 
-def is_writable_value(attribute: Attribute) -> bool:
-    """Return True if a column can be mapped to the attribute. Links are mapped elsewhere."""
-    return not attribute.read_only and attribute.type not in ("link", "collection", "group")
-
-
 def shown(thing: Column | Attribute) -> str:
     """Return the type as in `string(50)`."""
     length = thing.max_length if isinstance(thing, Column) else thing.length
     return f"{thing.type}({length})" if length else thing.type
-
-
-def _is_offered(table: Table, column: Column) -> bool:
-    """Return True if the column may be suggested: lookups become links, and the row's own id is the key."""
-    return (
-        column.readable and column.type not in ("lookup", "guid", "other") and column.name not in (table.key, *_SYSTEM)
-    )
 
 
 def _suggestion(column: Column, attribute: Attribute, noun: str, pairs: dict[str, str]) -> Suggestion | None:
@@ -146,33 +141,27 @@ def suggest_links(
         lookups = [column for column in table.columns.values() if parent in column.targets and column.readable]
         if parent == table.name or not lookups or _leads_to(parent, table.name, parents):
             continue
-        keyed = [attribute for attribute in resource.attributes.values() if _is_link_to(attribute, target)]
-        for column in lookups:
-            suggestions += [_keyed(column, link, parent, only=len(lookups) == 1 and len(keyed) == 1) for link in keyed]
+        keyed = [
+            attribute
+            for attribute in resource.attributes.values()
+            if attribute.type == "link" and not attribute.read_only and "." not in attribute.path
+            if attribute.target in (None, target)
+        ]
+        for column, link in itertools.product(lookups, keyed):
+            if len(lookups) == len(keyed) == 1 and link.target:
+                percent, why = 95, f"the only lookup to {parent}, and the only link to {link.target}"
+            else:
+                # Compared without endings such as id, ref and link, which names of references have.
+                names = (name_similarity.of_column(column), name_similarity.of_attribute(link.path))
+                left, right = (re.sub("(?<=.)(link|id|ref|key)$", "", name) for name in names)
+                percent = 90 if left == right else round(80 * name_similarity.similarity(left, right))
+                why = "a similar name"
+            if len(column.targets) > 1:
+                percent -= ONE_OF_SEVERAL
+                why += "; it may also point to other tables, whose rows are no parents"
+            suggestions.append(LinkSuggestion(column, link, percent, why, parent=parent))
     order = {name: number for number, name in enumerate(table.columns)}
     return sorted(_each_once(suggestions), key=lambda suggestion: order[suggestion.column.name])
-
-
-def _is_link_to(attribute: Attribute, target: str) -> bool:
-    is_plain = attribute.type == "link" and not attribute.read_only and "." not in attribute.path
-    return is_plain and attribute.target in (None, target)
-
-
-def _keyed(column: Column, link: Attribute, parent: str, *, only: bool) -> LinkSuggestion:
-    if only and link.target:
-        percent, why = 95, f"the only lookup to {parent}, and the only link to {link.target}"
-    else:
-        percent, why = _alike(column, link), "a similar name"
-    if len(column.targets) > 1:
-        percent, why = percent - ONE_OF_SEVERAL, f"{why}; it may also point to other tables, whose rows are no parents"
-    return LinkSuggestion(column, link, percent, why, parent=parent)
-
-
-def _alike(column: Column, attribute: Attribute) -> int:
-    """Return the similarity in percent, without endings such as id, ref and link, which names of references have."""
-    names = (name_similarity.of_column(column), name_similarity.of_attribute(attribute.path))
-    left, right = (re.sub("(?<=.)(link|id|ref|key)$", "", name) for name in names)
-    return 90 if left == right else round(80 * name_similarity.similarity(left, right))
 
 
 def _leads_to(start: str, goal: str, parents: Mapping[str, set[str]]) -> bool:
@@ -306,7 +295,16 @@ def suggest_table(
     taken = {chosen.name, *(link.attribute.path for link in links if link.sure)}
     fields = suggest_fields(table, resource, taken)
     if table.name != CONTACT:
-        fields = _within(fields, most_columns - sum(link.sure for link in links))
+        most = most_columns - sum(link.sure for link in links)
+        sure = sorted((field for field in fields if field.sure), key=lambda field: -field.percent)
+        beyond = {field.column.name for field in sure[max(0, most) :]}
+        less = "guardrails.max_columns allows no more"
+        fields = [
+            replace(field, percent=SURE - 1, note=f"{field.note}; {less}".removeprefix("; "))
+            if field.column.name in beyond
+            else field
+            for field in fields
+        ]
     mapped = {field.attribute.path for field in fields}
     links = [link for link in links if link.sure or link.attribute.path not in mapped]
     if not any(suggestion.sure for suggestion in (*fields, *links)):
@@ -314,7 +312,7 @@ def suggest_table(
             f"No column of {table.name} is named like an attribute of {resource.name}.",
             f"Name another resource, as in `{table.name}=cusResource`, or write the mapping by hand.",
         )
-    sure = {chosen.name, *(suggestion.attribute.path for suggestion in (*fields, *links) if suggestion.sure)}
+    filled = {chosen.name, *(suggestion.attribute.path for suggestion in (*fields, *links) if suggestion.sure)}
     return Suggested(
         table=table,
         label=label,
@@ -328,18 +326,6 @@ def suggest_table(
             if attribute.mandatory
             and not attribute.read_only
             and attribute.type not in ("collection", "group")
-            and path not in sure
+            and path not in filled
         ),
     )
-
-
-def _within(fields: list[Suggestion], most: int) -> list[Suggestion]:
-    sure = sorted((field for field in fields if field.sure), key=lambda field: -field.percent)
-    beyond = {field.column.name for field in sure[max(0, most) :]}
-    note = "guardrails.max_columns allows no more"
-    return [
-        replace(field, percent=SURE - 1, note=f"{field.note}; {note}".removeprefix("; "))
-        if field.column.name in beyond
-        else field
-        for field in fields
-    ]

@@ -21,7 +21,7 @@ from sync_assets.config.models import TableOptions
 from sync_assets.config.values import CONTACT, PROFILE
 from sync_assets.dataverse.metadata import Table
 from sync_assets.errors import SyncAssetsError
-from sync_assets.scaffold.suggestions import SURE, LinkSuggestion, Suggested, Suggestion, shown
+from sync_assets.scaffold.suggestions import SURE, LinkSuggestion, Suggested, shown
 
 SCHEMA_FILE = "sync_assets.schema.json"
 """In the same folder as the configuration, so that the line that refers to it is right on every machine."""
@@ -79,14 +79,22 @@ def table_block(suggested: Suggested, indent: int, defaults: TableOptions | None
 
 def _lines(suggested: Suggested, defaults: TableOptions) -> Iterator[str]:
     table, resource, given = suggested.table, suggested.resource, defaults.model_fields_set
-    yield f"# {_plain(suggested.label) or table.name} -> {resource.name}"
+    # The label on one line, without control characters.
+    label = re.sub(r"[\s\x00-\x1f\x7f-\x9f\u2028\u2029\ufeff]+", " ", suggested.label).strip()[:60]
+    yield f"# {label or table.name} -> {resource.name}"
     yield f"- table: {_name(table.name)}"
     yield f"  resource: {_name(resource.name)}"
     key = f"{suggested.key.percent} %, {suggested.key.why}; it takes {table.key} and has to be an identification key"
     yield _beside(f"  key: {_name(suggested.key.name)}", key)
     if resource.api != defaults.api:
         yield f"  api: {resource.api}"
-    yield from _section("fields", [(field.sure, *_field(field)) for field in suggested.fields])
+    entries: list[tuple[bool, str, str]] = []
+    for field in suggested.fields:
+        types = f"{shown(field.column)} -> {shown(field.attribute)}"
+        parts = [f"{field.percent} %, {field.why}", types, *([field.note] if field.note else [])]
+        text = f"{_name(field.column.name)}: {_name(field.attribute.path)}"
+        entries.append((field.sure, text, "; ".join(parts)))
+    yield from _section("fields", entries)
     if "statecode" in table.columns and "filters" not in given:
         rule = "{field: statecode, is: eq, value: 0}"
         yield _beside(f"  # filters: {{rules: [{rule}]}}", "active rows only; without it, every row")
@@ -97,7 +105,8 @@ def _lines(suggested: Suggested, defaults: TableOptions) -> Iterator[str]:
     if "picklists" not in given:
         yield _beside("  picklists: labels", "choices in text attributes: labels or codes")
     yield from _section("links", [(link.sure, *_link(link)) for link in suggested.links])
-    yield from _listed("Campaign requires these, and nothing is mapped to them", suggested.mandatory)
+    head = "  # Campaign requires these, and nothing is mapped to them: "
+    yield from textwrap.wrap(", ".join(suggested.mandatory), _WIDTH, initial_indent=head, subsequent_indent="  #   ")
 
 
 def _section(name: str, entries: list[tuple[bool, str, str]]) -> Iterator[str]:
@@ -110,12 +119,6 @@ def _section(name: str, entries: list[tuple[bool, str, str]]) -> Iterator[str]:
             yield _beside(f"    {text}", why)
         else:
             yield _beside(f"    # {text}" if live else f"  #   {text}", why)
-
-
-def _field(field: Suggestion) -> tuple[str, str]:
-    types = f"{shown(field.column)} -> {shown(field.attribute)}"
-    parts = [f"{field.percent} %, {field.why}", types, *([field.note] if field.note else [])]
-    return f"{_name(field.column.name)}: {_name(field.attribute.path)}", "; ".join(parts)
 
 
 def _link(link: LinkSuggestion) -> tuple[str, str]:
@@ -139,17 +142,6 @@ def _opt_outs(contact: Table) -> str:
 
 def _beside(text: str, comment: str) -> str:
     return f"{text.ljust(_COMMENT_COLUMN)}  # {comment}"
-
-
-def _listed(heading: str, paths: Sequence[str]) -> list[str]:
-    """Return a comment with names, over as many lines as needed."""
-    head = f"  # {heading}: "
-    return textwrap.wrap(", ".join(paths), _WIDTH, initial_indent=head, subsequent_indent="  #   ")
-
-
-def _plain(text: str) -> str:
-    """Return a label on one line, without control characters, and at most 60 characters."""
-    return re.sub(r"[\s\x00-\x1f\x7f-\x9f\u2028\u2029\ufeff]+", " ", text).strip()[:60]
 
 
 def _name(text: str) -> str:

@@ -17,7 +17,6 @@ from sync_assets.audit.certification.synthetic_record import NotCreated, Subject
 from sync_assets.audit.existing_records import leased
 from sync_assets.campaign import addressing
 from sync_assets.campaign.client import CampaignClient, CampaignRefused
-from sync_assets.config.models import TableConfig
 from sync_assets.errors import SyncAssetsError
 from sync_assets.http.transport import OutcomeUnknown
 from sync_assets.ledger import Ledger
@@ -36,22 +35,13 @@ CREATED, REMOVED = "a synthetic record is made", "the synthetic record is remove
 _OF_KEYS = (addressing.KEY_FOUND, addressing.KEY_IN_URL, addressing.KEY_IN_DELETE, addressing.KEY_UNIQUE)
 _FOUND_ANEW = (*_OF_KEYS, addressing.DELETE_ANSWER, addressing.DELETE_SEEN)
 """Findings that a certification replaces, also by none."""
+_PACE = "Requests in flight adapt to latency and throttling; guardrails set calls_per_second and budgets."
+_LAYOUT = "Rows that cannot be read are rejected one by one, with the reason."
+_NAMES = "name and internalName, which Campaign rewrites, are refused as `key`."
 _NOT_TRIED = (
-    (
-        "Campaign's pace",
-        "a load on the tenant is needed",
-        "Requests in flight adapt to latency and throttling; guardrails set calls_per_second and budgets.",
-    ),
-    (
-        "the layout of the opt-out export",
-        "the file is needed",
-        "Rows that cannot be read are rejected one by one, with the reason.",
-    ),
-    (
-        "names stay as they are sent",
-        "names are no keys here",
-        "name and internalName, which Campaign rewrites, are refused as `key`.",
-    ),
+    ("Campaign's pace", "a load on the tenant is needed", _PACE),
+    ("the layout of the opt-out export", "the file is needed", _LAYOUT),
+    ("names stay as they are sent", "names are no keys here", _NAMES),
 )
 """Premises that no probe can try without harm to the tenant, or that are tried elsewhere."""
 
@@ -59,10 +49,9 @@ _NOT_TRIED = (
 async def certify(runtime: Runtime) -> "Certification":
     """Try every premise on both systems.
 
-    Raises:
-        SyncAssetsError: another certification is under way, a system is out of reach or refuses access, or the budget
-            may not suffice, so that records could not be deleted today. Records that were created by then are deleted
-            if Campaign can be reached, else by the next run.
+    Raises SyncAssetsError if another certification is under way, a system is out of reach or refuses access, or the
+    budget may not suffice, so that records could not be deleted today. Records that were created by then are deleted if
+    Campaign can be reached, else by the next run.
     """
     ledger, config = await asyncio.to_thread(lambda: runtime.ledger), runtime.config
     left, most = runtime.calls_left, CALLS_PER_TABLE * len(config.tables)
@@ -94,12 +83,8 @@ async def certify(runtime: Runtime) -> "Certification":
 class Certification:
     """The probes of Campaign, and the result of a certification.
 
-    Attributes:
-        subjects: parents before their children.
-        results: one for each premise and resource.
-        calls: engine calls by kind.
-        left: resources in which a synthetic record is left.
-        at: when it ended (UTC).
+    subjects: parents before their children. results: one for each premise and resource. calls: engine calls by kind.
+    left: resources in which a synthetic record is left. at: when it ended (UTC).
     """
 
     runtime: Runtime
@@ -121,8 +106,14 @@ class Certification:
         former = await asyncio.to_thread(lambda: self.ledger.dialect.findings(NAME).get(BEGAN))
         if former is None:
             await asyncio.to_thread(self.ledger.dialect.note, NAME, {BEGAN: now.isoformat()})
+        by_table: dict[str, Subject] = {}
         for config in self.runtime.config.in_link_order:
-            self.subjects.append(await self._subject(config, now))
+            resource = await self.campaign.resource(config.api, config.resource)
+            target = Target.linked(self.runtime.config, config, resource)
+            parents = {link.to: by_table[link.table] for link in config.links}
+            subject = Subject(self.campaign, config, resource, target, target.addressing({}), now, parents)
+            by_table[config.table] = subject
+            self.subjects.append(subject)
         if not await self._remove_all(datetime.fromisoformat(former) if former else None):
             return
         try:
@@ -133,13 +124,6 @@ class Certification:
             raise
         if await self._remove_all(None):
             await asyncio.to_thread(self.ledger.dialect.forget, NAME, BEGAN)
-
-    async def _subject(self, config: TableConfig, now: datetime) -> Subject:
-        resource = await self.campaign.resource(config.api, config.resource)
-        target = Target.linked(self.runtime.config, config, resource)
-        by_table = {subject.config.table: subject for subject in self.subjects}
-        parents = {link.to: by_table[link.table] for link in config.links}
-        return Subject(self.campaign, config, resource, target, target.addressing({}), now, parents)
 
     async def _try_all(self) -> None:
         """Create the records, parents first; try the premises; delete the records as a push does, children first."""

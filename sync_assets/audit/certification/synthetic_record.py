@@ -11,6 +11,7 @@ are listed, back to the time at which the killed run began (its mark in the ledg
 import asyncio
 import hashlib
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -59,15 +60,11 @@ def synthetic_id(table: str) -> str:
 class Subject:
     """One mapped table under certification.
 
-    Attributes:
-        target: with the links of the table.
-        addressing: empty at first; the probes write their findings into it, as a push does.
-        began: when the run began (UTC).
-        parents: the subjects that the table's links lead to, by the link's attribute (style join included).
-        pkey: of the record that exists now; empty if there is none.
-        made: PKeys of all records that this run created and did not delete yet.
-        hidden: True if Campaign hides the record, which then cannot be deleted through the API.
-        results: rows of the report.
+    target: with the links of the table. addressing: empty at first; the probes write their findings into it, as a push
+    does. began: when the run began (UTC). parents: the subjects that the table's links lead to, by the link's attribute
+    (style join included). pkey: of the record that exists now; empty if there is none. made: PKeys of all records that
+    this run created and did not delete yet. hidden: True if Campaign hides the record, which then cannot be deleted
+    through the API. results: rows of the report.
     """
 
     client: CampaignClient
@@ -225,38 +222,25 @@ class Subject:
 
         since: see `remove`; None: without the list.
         """
-        records = await self._filtered()
+        records, given = list[dict[str, Any]](), self.target.filter
+        if given:  # the first page of the configured filter, which may not be published
+            link = f"{self.path}/{given.name}?{given.parameter}={quote(self.id, safe='')}&_lineCount={_PAGE}"
+            with suppress(CampaignRefused):
+                records += listed(await self.client.call("read", link), self.config.resource)[0]
         record = await self.read(self.id)
         if isinstance(record, dict):
             records.append(record)
-        if since is not None:
-            records += await self._listed(since - MARGIN)
+        if since is not None:  # the whole resource is read if Campaign does not list it in this order
+            query = f"{self.path}?_lineCount={_PAGE}&_forcePagination=true"
+            try:
+                records += await self._newest(since - MARGIN, f"{query}&_order=lastModified%20desc", sorts=True)
+            except CampaignRefused:
+                records += await self._newest(since - MARGIN, query, sorts=False)
         pkeys = [str(record.get("PKey") or "") for record in records if self.carries_our_id(record)]
         return [pkey for pkey in dict.fromkeys(pkeys) if pkey]
 
-    async def _filtered(self) -> list[dict[str, Any]]:
-        """Return the first page of the configured filter; empty without one, or if it is not published."""
-        given = self.target.filter
-        if given is None:
-            return []
-        link = f"{self.path}/{given.name}?{given.parameter}={quote(self.id, safe='')}&_lineCount={_PAGE}"
-        try:
-            return listed(await self.client.call("read", link), self.config.resource)[0]
-        except CampaignRefused:
-            return []
-
-    async def _listed(self, since: datetime) -> list[dict[str, Any]]:
-        """Return the records with the synthetic id among those changed since then.
-
-        The whole resource is read if Campaign does not list it in this order.
-        """
-        query = f"{self.path}?_lineCount={_PAGE}&_forcePagination=true"
-        try:
-            return await self._newest(since, f"{query}&_order=lastModified%20desc", sorts=True)
-        except CampaignRefused:
-            return await self._newest(since, query, sorts=False)
-
     async def _newest(self, since: datetime, link: str, *, sorts: bool) -> list[dict[str, Any]]:
+        """Return the records with the synthetic id among those changed since then. sorts: the newest come first."""
         ours: list[dict[str, Any]] = []
         last: datetime | None = None
         trail = LinkTrail("Campaign", self.config.resource, link)
