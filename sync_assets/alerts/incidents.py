@@ -27,11 +27,18 @@ Kind = Literal["run", "check", "freshness", "sensor"]
 class Incident:
     """A condition that needs attention.
 
-    id: stays the same while the incident lasts. title: a sentence without a full stop. since: when it began, UTC.
-    detail: the reason, in our own words; empty if the text is foreign, which may quote a record. path: of the UI's page
-    that shows it. asset: the asset, or the work of the failed step; empty for sensors and killed runs. run_id: the run
-    that failed, or in which the check was evaluated; empty if there is none. warns: True if it is only a warning.
-    check: the name of the check; empty for other kinds.
+    Attributes:
+        id: Stays the same while the incident lasts.
+        kind: Of the object: check, run, sensor, asset.
+        title: A sentence without a full stop.
+        since: When it began, UTC.
+        detail: The reason, in our own words; empty if the text is foreign, which may quote a record.
+        remedy: What to do.
+        path: The path of the UI's page that shows it.
+        asset: The asset, or the work of the failed step; empty for sensors and killed runs.
+        run_id: The run that failed, or in which the check was evaluated; empty if there is none.
+        warns: True if it is only a warning.
+        check: The name of the check; empty for other kinds.
     """
 
     id: str
@@ -55,7 +62,10 @@ def open_incidents(
     A run that failed because of a failed check is one incident, the check's. Stale data and the backlog of a table in
     maintenance are no incidents.
 
-    warnings: include checks that only warn, and data that is only late. paused: assets of tables in maintenance.
+    Args:
+        incidents: All incidents.
+        warnings: Include checks that only warn, and data that is only late.
+        paused: Assets of tables in maintenance.
     """
     chosen = [
         incident
@@ -202,7 +212,11 @@ def notifications(
     """Return the notifications for a channel, and its memory once they are delivered.
 
     A failed run is over when its step succeeds later; it is not over only because it is too old to be found among the
-    runs. good: when each step last succeeded. notified: the channel's memory.
+    runs.
+
+    Args:
+        good: when each step last succeeded.
+        notified: the channel's memory.
     """
     new, again, memory = list[Incident](), list[Incident](), Memory()
     for incident in now_wrong:

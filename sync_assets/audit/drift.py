@@ -43,10 +43,15 @@ AT_ONCE = 8
 class Drift:
     """The result of a sample. Ids only, never values.
 
-    sampled: records drawn. moved: of these, records not compared, because their row or the mapping has changed since
-    they were sent. unanswered: of these, records for which Campaign gave no answer. compared: the others. kept_back:
-    records left out because the day's budget of engine calls does not allow more reads. missing: compared records that
-    Campaign does not have. twice: those of which it has several. differing: attribute -> ids that differ in it.
+    Attributes:
+        sampled: records drawn.
+        moved: of these, records not compared, because their row or the mapping has changed since they were sent.
+        unanswered: of these, records for which Campaign gave no answer.
+        compared: the others.
+        missing: compared records that Campaign does not have.
+        twice: compared records of which Campaign has several.
+        differing: attribute -> ids of compared records that differ in it.
+        kept_back: records left out because the day's budget of engine calls does not allow more reads.
     """
 
     sampled: int = 0
@@ -188,7 +193,12 @@ def one_record_each(config: TableConfig, sample: Drift, reasons: Sequence[tuple[
     """Return the finding that a key identifies one record, from the sample and from reasons of rejection.
 
     With `address: url` Campaign looks a record up by an identification key, which is unique in its database. So the
-    sample can find several records only with `address: filter`. reasons: (kind of reason, number of rejected records).
+    sample can find several records only with `address: filter`.
+
+    Args:
+        config: The mapped table.
+        sample: The compared one.
+        reasons: (kind of reason, number of records) of rejected records.
     """
     colliding = sum(number for reason, number in reasons if TWICE.search(reason))
     lookup = "looked up by the filter" if config.address == "filter" else f"{config.key} is its identification key"

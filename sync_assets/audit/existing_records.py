@@ -33,9 +33,12 @@ WAIT_SECONDS = 5.0
 class Existing:
     """The result of the search for records that Campaign held before the first insert of a table.
 
-    known: True if the push may begin. result: of the list, if it was read to its end. calls: reads made, or reads that
-    the list would take if it was too long to be read. estimated: in that case, the number of records of the resource.
-    stopped: why the list ended early; None if it simply continues with the next call.
+    Attributes:
+        known: True if the push may begin.
+        result: of the list, if it was read to its end.
+        calls: reads made, or reads that the list would take if it was too long to be read.
+        estimated: in that case, the number of records of the resource.
+        stopped: why the list ended early; None if it simply continues with the next call.
     """
 
     known: bool
@@ -81,8 +84,13 @@ async def existing_records(
 ) -> Existing:
     """Find out, once for each ledger and table, which records Campaign holds; continue where an earlier call stopped.
 
-    seconds: stop after this time; the next call continues. most: engine calls at most; if the list takes more, it is
-    not read, and its length is estimated. Raises BudgetSpent, CampaignRefused, HttpError; the results are stored.
+    Args:
+        seconds: stop after this time; the next call continues.
+        most: engine calls at most; if the list takes more, it is not read, and its length is estimated.
+        observer: receives each page of the list.
+
+    Raises:
+        BudgetSpent, CampaignRefused, HttpError: the results so far are stored.
     """
     ledger = await asyncio.to_thread(lambda: runtime.ledger)
     if await asyncio.to_thread(needless, ledger, config):

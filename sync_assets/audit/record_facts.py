@@ -55,10 +55,13 @@ class CampaignAnswer:
 class RecordFacts:
     """The facts about an id in one table.
 
-    held_since: beginning of the privacy hold on the person that the record belongs to. ready: the table's metadata and
-    mapping; row: the row in Dynamics 365, a frame of one row or of none; both None if they could not be read. mapped:
-    the row as it is sent, regardless of the filter. problem: why facts are missing. refused_in_updates: mapped
-    attributes that Campaign refuses in updates, so that its record may differ in them.
+    Attributes:
+        ready: the table's metadata and mapping; None if they could not be read.
+        row: the row in Dynamics 365, a frame of one row or of none; None if it could not be read.
+        mapped: the row as it is sent, regardless of the filter.
+        held_since: beginning of the privacy hold on the person that the record belongs to.
+        problem: why facts are missing.
+        refused_in_updates: mapped attributes that Campaign refuses in updates, so that its record may differ in them.
     """
 
     config: TableConfig

@@ -141,7 +141,7 @@ class CaptureContext:
             version: Version of the feed that the page is based on.
             result: Updated in place.
             position: New cursor; None if the page is not one of the feed.
-            how: Further options of Captures.save_page.
+            options: Further ones of Captures.save_page.
 
         Raises:
             BacklogFull: Too many records are pending; nothing is stored.

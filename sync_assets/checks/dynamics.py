@@ -50,7 +50,11 @@ def certificate(credential: AppCredential) -> list[Finding]:
 
 
 async def sign_in(client: DataverseClient) -> tuple[list[Finding], str | None, int | None]:
-    """Return findings, our user's id (None if we could not sign in), and the days of the change tracking window."""
+    """Sign in, and read our user's roles and the change tracking window.
+
+    Returns:
+        The findings, our user's id (None if we could not sign in), and the days of the window (None: unknown).
+    """
     try:
         user = await client.who_am_i()
     except SyncAssetsError as error:

@@ -67,7 +67,8 @@ MOST_SHOWN = 3
 def check_configuration(config: Config, tables: Iterable[TableConfig]) -> None:
     """Check the limits that depend on the configuration alone, once for all tables, before anything runs.
 
-    Raises BeyondLimits with one line.
+    Raises:
+        BeyondLimits: one line with everything that is wrong.
     """
     findings = [finding for table in tables for finding in within_limits(config, table, None) if finding.stops_all]
     problems = list(dict.fromkeys(map(str, findings)))  # the number of custom entities is the same for every table
@@ -302,8 +303,11 @@ async def volume(
 ) -> list[Finding]:
     """Return rough estimates, all tables together; `estimate` computes them by table.
 
-    tables: those that can be synchronised, and how Campaign's records are addressed. synced: records that Campaign
-    holds, by table; empty if the ledger is not usable. per_day: `engine_calls_per_day`.
+    Args:
+        tables: those that can be synchronised, and how Campaign's records are addressed.
+        d365: the client.
+        synced: records that Campaign holds, by table; empty if the ledger is not usable.
+        per_day: `engine_calls_per_day`; None: no limit.
     """
     if not tables:
         return []

@@ -143,8 +143,11 @@ def waiting(
 ) -> Finding:
     """Return the finding that fails if a record has been waiting for more than LONG_WAIT.
 
-    by_reason: number of waiting records by block reason, as text. oldest: since when the oldest of them has been
-    waiting. parents: (table of the parents, their state, number of records that wait for them).
+    Args:
+        by_reason: Number of waiting records by block reason, as text.
+        oldest: Since when the oldest of them has been waiting; None if there is none.
+        now: UTC.
+        parents: (table of the parents, their state, number of records that wait for them).
     """
     number, age = sum(by_reason.values()), _age(oldest, now)
     text = f"Records that wait: {number:,}, the oldest for {duration(age)}." if number else "No record is waiting."
@@ -166,7 +169,11 @@ def waiting(
 def backlog(pending: int, oldest: datetime | None, now: datetime, retried: Retried | None = None) -> Finding:
     """Return the finding that fails if a record has been pending for more than LONG_WAIT.
 
-    oldest: when the oldest of them last changed. retried: the records that got no answer that names a cause.
+    Args:
+        pending: Number of pending records.
+        oldest: When the oldest of them last changed; None if there is none.
+        now: UTC.
+        retried: The records that got no answer that names a cause.
     """
     age = _age(oldest, now)
     text = (
@@ -213,7 +220,11 @@ def arrives(
     A late file is an error, since opt-outs made in Campaign do not reach Dynamics 365 meanwhile. No file at all is a
     warning: the export may not have begun yet.
 
-    newest: when the newest file was written. passed_over: (name, reason) of matching names that cannot be processed.
+    Args:
+        export: Configuration of the export file.
+        newest: When the newest file was written, UTC; None if there never was one.
+        now: UTC.
+        passed_over: (name, reason) of matching names that cannot be processed.
     """
     late, age = is_overdue(export, newest, now), _age(newest, now) if newest else None
     if age is None:
@@ -241,8 +252,12 @@ def arrives(
 def room(export: Export, storage: Storage | None, troubles: Sequence[str] = ()) -> Finding:
     """Return the finding that the SFTP server has space.
 
-    A full server breaks Campaign's workflows (docs/dev/references/campaign.md 8). storage: None if unknown. troubles:
-    errors of moving or removing processed files, which will fill the server.
+    A full server breaks Campaign's workflows (docs/dev/references/campaign.md 8).
+
+    Args:
+        export: Configuration of the export file.
+        storage: Used and total space; None if unknown.
+        troubles: Errors of moving or removing processed files, which will fill the server.
     """
     share, numbers = 0.0, dict[str, Any]()
     if storage is None:

@@ -285,7 +285,9 @@ def readiness(runtime: Runtime, config: TableConfig, seconds: float | None = Non
 async def set_up(runtime: Runtime, config: TableConfig) -> Ready:
     """Read a table's set-up from both systems. Its findings include changed types, which may fail.
 
-    Raises NotReady if another part of the set-up fails, SyncAssetsError if a system does not answer.
+    Raises:
+        NotReady: Another part of the set-up fails.
+        SyncAssetsError: A system does not answer.
     """
     async with runtime.d365() as d365, runtime.campaign() as campaign:
         carried = runtime.config.captured_opt_outs(config.table)
@@ -329,8 +331,11 @@ def failure(side: Side, error: SyncAssetsError) -> Finding:
 def examine(runtime: Runtime, config: TableConfig, *, pushes: bool) -> list[Finding]:
     """Return the findings on what a run of the table needs, to find out if it would fail.
 
-    pushes: the run only pushes, and needs Campaign's side alone. Raises HttpError, EndsAllTables, LedgerError if no run
-    of any table could succeed: a system does not answer within EXAMINE_SECONDS, or refuses our sign-in.
+    pushes: the run only pushes, and needs Campaign's side alone.
+
+    Raises:
+        HttpError, EndsAllTables, LedgerError: No run could succeed, of any table: a system does not answer within
+            EXAMINE_SECONDS, or refuses our sign-in.
     """
 
     async def examined() -> list[Finding]:

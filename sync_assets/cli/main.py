@@ -117,8 +117,9 @@ def load(name: str) -> Any:
 def _named_files(arguments: Sequence[str]) -> tuple[dict[str, str], list[str]]:
     """Split off `--config F` and `--env-file F`, which may stand before and after a command.
 
-    Returns the arguments of `files.complete`, and those of the command. To `sandbox` alone, which writes it, its
-    `--env-file` is left.
+    Returns:
+        The arguments of `files.complete`, and those of the command. To `sandbox` alone, which writes it, its
+        `--env-file` is left.
     """
     named, others, words = dict[str, str](), list[str](), iter(arguments)
     for word in words:

@@ -80,9 +80,15 @@ def migrate(
 ) -> dict[str, Any]:
     """Make the steps that are not done yet, until one needs a person; return what `migrate --json` prints.
 
-    confirm: asks a person a question; returns True for yes. show: called with each step as in the document, before its
-    question is asked. working: shows progress while a step is made. show_values: True to put values into the samples,
-    which then are for the terminal only. Raises SyncAssetsError if a step could not run; those before it are done.
+    Args:
+        confirm: asks a person a question; returns True for yes.
+        show: called with each step as in the document, before its question is asked.
+        working: shows progress while a step is made.
+        go: True to make the first sync.
+        show_values: True to put values into the samples, which then are for the terminal only.
+
+    Raises:
+        SyncAssetsError: a step could not run. The steps before it are done.
     """
     runtime.settings.require("d365", "campaign")
     # The results of all steps depend on the configuration of tables and opt-outs.

@@ -190,9 +190,12 @@ async def _systems(runtime: Runtime, *, counted: bool) -> list[Finding]:
 class _TableChecks:
     """The checks of one table.
 
-    user: our user's id in Dynamics 365. days: its change tracking window. counted: True if the ledger is usable. ready:
-    set once the table has passed its preflight. ledger_error: that ended the checks; the same for every table, so it is
-    reported once.
+    Attributes:
+        user: our user's id in Dynamics 365.
+        days: its change tracking window.
+        counted: True if the ledger is usable.
+        ready: set once the table has passed its preflight.
+        ledger_error: that ended the checks; the same for every table, so it is reported once.
     """
 
     runtime: Runtime

@@ -47,9 +47,11 @@ Bound = Literal["exact", "at most", "at least"]
 class Cost:
     """The engine calls of a change of one table, which follow from how its records and parents are addressed.
 
-    update, delete: calls of one; 1, or 2 with a look-up. Assumed unless `found_out` and `delete_found_out`. looked_up:
-    the parent tables whose records are linked by their PKey, which costs a read unless it is in memory. proven: False
-    if the first inserted record is read back by the key. verified: True if each push reads the first links back.
+    Attributes:
+        update, delete: calls of one; 1, or 2 with a look-up. Assumed unless `found_out` and `delete_found_out`.
+        looked_up: the parent tables whose records are linked by their PKey, which costs a read unless it is in memory.
+        proven: False if the first record that is inserted is read back by the key.
+        verified: True if the table has links of which each push reads the first record back.
     """
 
     update: int = 1
@@ -65,14 +67,16 @@ class Cost:
 class Volume:
     """What is known of one table before anything is sent.
 
-    rows: rows in Dynamics 365; None: not known. in_scope: rows that pass the filter; None: no query can count them.
-    created: rows in scope that were created in the last WINDOW days; None: the table has no such column. modified: rows
-    that were last modified in them, on a later day than that of their creation.
-    synced: records of the ledger that a first load does not send any more. missing: records that Campaign does not hold
-    yet, once the ledger has read the whole table; None before. listed: True if the search for records that Campaign
-    holds already was made.
-    a_month: engine calls by kind at the rate of the ledger's last days; None if these are fewer than LEAST_HISTORY.
-    audited: records that a daily audit reads back at most.
+    Attributes:
+        rows: rows in Dynamics 365; None: not known. in_scope: rows that pass the filter, `rows` if there is none; None:
+            no query can count them.
+        created: rows in scope that were created in the last WINDOW days; None: the table has no such column.
+            modified: rows that were last modified in them, on a later day than that of their creation.
+        synced: records of the ledger that a first load does not send any more. missing: records that Campaign does not
+            hold yet, once the ledger has read the whole table; None before.
+        listed: True if the search for records that Campaign holds already was made.
+        a_month: engine calls by kind at the rate of the ledger's last days; None if these are fewer than LEAST_HISTORY.
+        audited: records that a daily audit reads back at most.
     """
 
     table: str

@@ -170,8 +170,9 @@ class Settings:
     def configuration(self) -> Path:
         """Return the configuration file.
 
-        Raises SettingsError if there is none, or it is the sandbox's and a system is not on this host. With the
-        sandbox's configuration fields that the user never mapped would be overwritten there, and records deleted.
+        Raises:
+            SettingsError: there is none, or it is the sandbox's and a system is not on this host. With the sandbox's
+                configuration fields that the user never mapped would be overwritten there, and records deleted.
         """
         if not self.config_named:
             raise NoConfiguration

@@ -104,7 +104,7 @@ def test_an_outage_and_a_table_that_must_be_corrected_are_shown_without_failed_r
 
         def ready() -> bool:
             answer = latest_answers(instance, [READY]).get(READY)
-            return answer is not None and not answer.status.value == "FAILED"
+            return answer is not None and answer.status.value != "FAILED"
 
         def history() -> int:
             return len(instance.event_log_storage.get_asset_check_execution_history(READY, limit=50))

@@ -49,9 +49,10 @@ _NOT_TRIED = (
 async def certify(runtime: Runtime) -> "Certification":
     """Try every premise on both systems.
 
-    Raises SyncAssetsError if another certification is under way, a system is out of reach or refuses access, or the
-    budget may not suffice, so that records could not be deleted today. Records that were created by then are deleted if
-    Campaign can be reached, else by the next run.
+    Raises:
+        SyncAssetsError: another certification is under way, a system is out of reach or refuses access, or the budget
+            may not suffice, so that records could not be deleted today. Records that were created by then are deleted
+            if Campaign can be reached, else by the next run.
     """
     ledger, config = await asyncio.to_thread(lambda: runtime.ledger), runtime.config
     left, most = runtime.calls_left, CALLS_PER_TABLE * len(config.tables)
@@ -83,8 +84,12 @@ async def certify(runtime: Runtime) -> "Certification":
 class Certification:
     """The probes of Campaign, and the result of a certification.
 
-    subjects: parents before their children. results: one for each premise and resource. calls: engine calls by kind.
-    left: resources in which a synthetic record is left. at: when it ended (UTC).
+    Attributes:
+        subjects: parents before their children.
+        results: one for each premise and resource.
+        calls: engine calls by kind.
+        left: resources in which a synthetic record is left.
+        at: when it ended (UTC).
     """
 
     runtime: Runtime

@@ -60,11 +60,15 @@ def synthetic_id(table: str) -> str:
 class Subject:
     """One mapped table under certification.
 
-    target: with the links of the table. addressing: empty at first; the probes write their findings into it, as a push
-    does. began: when the run began (UTC). parents: the subjects that the table's links lead to, by the link's attribute
-    (style join included). pkey: of the record that exists now; empty if there is none. made: PKeys of all records that
-    this run created and did not delete yet. hidden: True if Campaign hides the record, which then cannot be deleted
-    through the API. results: rows of the report.
+    Attributes:
+        target: with the links of the table.
+        addressing: empty at first; the probes write their findings into it, as a push does.
+        began: when the run began (UTC).
+        parents: the subjects that the table's links lead to, by the link's attribute (style join included).
+        pkey: of the record that exists now; empty if there is none.
+        made: PKeys of all records that this run created and did not delete yet.
+        hidden: True if Campaign hides the record, which then cannot be deleted through the API.
+        results: rows of the report.
     """
 
     client: CampaignClient
