@@ -15,7 +15,7 @@ import pytest
 
 from sync_assets.commands.maintenance import on
 from sync_assets.defs.instance.command_line import PACKAGED
-from sync_assets.defs.partitions import LEDGER_TAG, table_tags, today
+from sync_assets.defs.partitions import LEDGER_TAG, TABLE_TAG, table_tags, today
 from sync_assets.defs.tables import run_reports, run_requests, table_run
 from sync_assets.defs.tables.asset_metadata import LINEAGE
 from sync_assets.defs.tables.run_requests import end_killed
@@ -326,7 +326,9 @@ SLOTS, PATIENCE = 2, 120.0
 
 
 @pytest.mark.slow  # it starts five runs in two slots
-def test_more_groups_of_tables_than_slots_all_send_soon_since_runs_that_stay_make_room(chain: Chain) -> None:
+def test_more_groups_of_tables_than_slots_all_send_soon_since_runs_that_stay_make_room(
+    chain: Chain, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Four tables without links, by the sensors, the queue and the daemon of Dagster."""
     admin, program = chain.admin, chain.program
     for resource, link in (("cusOrder", "cusContactLink"), ("cusOrderLine", "cusOrderLink")):
@@ -347,8 +349,16 @@ def test_more_groups_of_tables_than_slots_all_send_soon_since_runs_that_stay_mak
     with dagster_daemon(program.home, program.env):
         for changed in [change(config) for config in (program.table, *program.further)]:
             until(lambda changed=changed: arrived(admin, *changed), PATIENCE)
-        changed = change(program.table)  # its run has made room
-        until(lambda: arrived(admin, *changed), PATIENCE)
+        monkeypatch.setenv("DAGSTER_HOME", str(program.home / "dagster"))
+        with dg.DagsterInstance.get() as instance:
+            waits = dg.RunsFilter(tags={TABLE_TAG: "contact"}, statuses=[dg.DagsterRunStatus.QUEUED])
+            staying = dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED])
+            until(lambda: instance.get_runs_count(staying) == SLOTS, PATIENCE)
+            changed = change(program.table)  # its run has made room
+            until(lambda: arrived(admin, *changed), PATIENCE)
+            [newest] = instance.get_run_records(dg.RunsFilter(tags={TABLE_TAG: "contact"}), limit=1)
+            assert newest.start_time is None  # sent before its run has begun, by the one that made room
+            until(lambda: not instance.get_runs_count(waits), PATIENCE)
 
 
 def arrived(admin: Admin, resource: str, attribute: str, value: str) -> bool:

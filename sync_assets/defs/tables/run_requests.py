@@ -288,25 +288,29 @@ def end_killed(
     return alive
 
 
-def is_to_make_room(instance: dg.DagsterInstance, run_id: str) -> bool:
-    """Return True if a run that stays is to end, since all slots of the queue are taken and runs wait for one.
+def runs_to_make_room_for(instance: dg.DagsterInstance, run_id: str) -> list[dg.DagsterRun] | None:
+    """Return None, or if a run that stays is to end: the run that waits for its slot, if it is one of the first.
 
-    As many end as runs wait, those first that began first, and one more for each MORE_ROOM_SECONDS that they wait.
+    All slots of the queue are taken then, and runs wait for one. As many runs that stay end as runs wait, those first
+    that began first, and one more for each MORE_ROOM_SECONDS that they wait.
     """
     slots, queued = most_runs(instance), dg.RunsFilter(statuses=[dg.DagsterRunStatus.QUEUED])
     if slots is None:
-        return False
+        return None
     try:
         waiting = instance.get_run_records(queued, limit=MOST_WAITING, ascending=True)
         taken = dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTING, *_STARTED])
         active = instance.get_run_records(taken, ascending=True) if waiting else []
     except Exception:  # noqa: BLE001  any of Dagster's storages: its outage ends no run
-        return False
+        return None
     if not waiting or len(active) < slots:
-        return False
+        return None
     seconds = (datetime.now(UTC) - waiting[0].create_timestamp).total_seconds()
     staying = [record.dagster_run.run_id for record in active if FOLLOWS_TAG in record.dagster_run.tags]
-    return run_id in staying[: len(waiting) + int(seconds / MORE_ROOM_SECONDS)]
+    if run_id not in staying[: len(waiting) + int(seconds / MORE_ROOM_SECONDS)]:
+        return None
+    at = staying.index(run_id)
+    return [record.dagster_run for record in waiting[at : at + 1]]
 
 
 def _is_silent(beat: Heartbeat | None, started: float | None, now: datetime) -> bool:

@@ -6,7 +6,7 @@ every few tenths of a second and pushes pending records that are due. It ends
 - after `linger_seconds` without work, and after `longest_run_minutes`;
 - at midnight UTC, since the next partition has begun: the sensor requests a run of that;
 - if a captured table goes into maintenance, or if the configuration or the program changes;
-- if all slots of Dagster's queue are taken and another run waits for one;
+- if all slots of Dagster's queue are taken and another run waits for one, whose changes it sends first;
 - if a feed cannot be polled, if a parent process ends, or if another run may take over since heartbeats are missing.
 
 A capture pauses while too many records of its table are pending (`capture/backlog_limit.py`). The run then pushes, and
@@ -34,10 +34,10 @@ from sync_assets.capture.queries import capture_days
 from sync_assets.checks import guardrails, rules
 from sync_assets.checks.preflight import types_note
 from sync_assets.config.models import TableConfig
-from sync_assets.defs.partitions import FOLLOWS_TAG, past_days, today
+from sync_assets.defs.partitions import FOLLOWS_TAG, is_foreign, past_days, today, under_way_tag
 from sync_assets.defs.run_errors import reported
 from sync_assets.defs.tables.run_reports import RunReports
-from sync_assets.defs.tables.run_requests import RunRequested, ask_again, feed_version, is_to_make_room
+from sync_assets.defs.tables.run_requests import RunRequested, ask_again, feed_version, runs_to_make_room_for
 from sync_assets.defs.tables.table_work import TableWork
 from sync_assets.errors import SyncAssetsError, public_message
 from sync_assets.flows import Outcome, capture_table, opt_outs_due, push_table
@@ -248,7 +248,9 @@ class TableRun:
                     return
                 if self._runtime.ledger.maintenance.in_maintenance().keys() & {config.table for config in tables}:
                     return
-                if is_to_make_room(self._context.instance, self._context.run_id):
+                waiting = runs_to_make_room_for(self._context.instance, self._context.run_id)
+                if waiting is not None:
+                    self._send_for(waiting)
                     return
                 news = self._news(poller, tables)
                 if news is None:
@@ -261,6 +263,21 @@ class TableRun:
                 time.sleep(poller.pause())
         finally:
             poller.close()
+
+    def _send_for(self, waiting: Sequence[dg.DagsterRun]) -> None:
+        """Capture and send the tables of runs that wait for this one's slot, before it ends: a process takes seconds.
+
+        Errors are logged only: these runs try again, and report the results. The first load is left to them.
+        """
+        ledger, origin = self._runtime.ledger, self._context.run.remote_job_origin
+        identity, location = ledger.systems.identity(), origin.location_name if origin else None
+        tags = {tag for run in waiting if not is_foreign(run, identity, location) for tag in run.tags}
+        for config in self._runtime.config.in_link_order:
+            feed = ledger.feeds.feed(config.table)
+            if under_way_tag(config.table) in tags and feed and feed.complete:
+                work = TableWork(self._runtime, config, ())
+                self._capture(work)
+                self._push(work)
 
     def _has_ended(self, started: float, worked: float) -> bool:
         """Return True if the run lasts too long, or nothing came for too long."""

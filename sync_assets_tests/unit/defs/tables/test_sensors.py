@@ -13,7 +13,13 @@ from sync_assets.checks.rules import Finding
 from sync_assets.config.models import TableConfig
 from sync_assets.defs.partitions import FOLLOWS_TAG
 from sync_assets.defs.tables import run_requests
-from sync_assets.defs.tables.run_requests import EXAMINE_BUDGET, FIRST_WAIT, RunRequested, ask_again, is_to_make_room
+from sync_assets.defs.tables.run_requests import (
+    EXAMINE_BUDGET,
+    FIRST_WAIT,
+    RunRequested,
+    ask_again,
+    runs_to_make_room_for,
+)
 from sync_assets.runtime.context import Runtime
 from sync_assets_tests.support.orchestra import job_origin
 
@@ -97,6 +103,7 @@ def test_as_many_runs_that_stay_make_room_as_wait_for_a_slot_the_oldest_first(
 
         add(dg.DagsterRunStatus.STARTED, {})
         staying = [add(dg.DagsterRunStatus.STARTED, {FOLLOWS_TAG: "yes"}) for _ in range(2)]
-        for _ in range(waiting):
-            add(dg.DagsterRunStatus.QUEUED, {})
-        assert [at for at, run_id in enumerate(staying) if is_to_make_room(instance, run_id)] == ended
+        queued = [add(dg.DagsterRunStatus.QUEUED, {}) for _ in range(waiting)]
+        room = {at: runs_to_make_room_for(instance, run_id) for at, run_id in enumerate(staying)}
+    assert [at for at, runs in room.items() if runs is not None] == ended
+    assert {at: [run.run_id for run in room[at] or ()] for at in ended} == {at: queued[at : at + 1] for at in ended}
