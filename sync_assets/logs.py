@@ -69,7 +69,8 @@ class _Format(logging.Formatter):
         fields = {name: getattr(record, name) for name in FIELDS if hasattr(record, name)}
         if self._as_json:
             return json.dumps({**line, "message": record.getMessage(), **fields})
-        ending = "".join(f" {name}={_text(value)}" for name, value in fields.items())
+        texts = {name: f"{value:.3g}" if isinstance(value, float) else value for name, value in fields.items()}
+        ending = "".join(f" {name}={value}" for name, value in texts.items())
         return one_line(f"{time} {record.levelname.lower()} {record.name}: {record.getMessage()}{ending}")
 
 
@@ -116,10 +117,6 @@ class _StandardError(logging.StreamHandler[Any]):
         """Ignore: the stream is looked up for each line."""
 
 
-def _text(value: object) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
-
-
 class _Redacting:
     """A record factory that redacts what the factory before it makes.
 
@@ -131,13 +128,10 @@ class _Redacting:
 
     def __call__(self, *args: Any, **kwargs: Any) -> logging.LogRecord:
         record: logging.LogRecord = self.before(*args, **kwargs)
-        if not _is_open(record.name):
+        name = record.name or _ROOT
+        if name.partition(".")[0] not in _OPEN or name == "sync_assets.paramiko":
             _redact(record)
         return record
-
-
-def _is_open(name: str | None) -> bool:
-    return not name or (name.partition(".")[0] in _OPEN and name != "sync_assets.paramiko")
 
 
 def _redact(record: logging.LogRecord) -> None:

@@ -8,20 +8,15 @@ from datetime import timedelta
 def counted(number: int, one: str, verb: str = "") -> str:
     """Return a number with its noun, and a verb if one is given.
 
-    Args:
-        number: of things.
-        one: the noun for one of them; `s` is added for others.
-        verb: for several, as in `are`, `wait`; for one it becomes `is`, `was`, `has`, `stays`.
+    one: the noun; `s` is added for other numbers. verb: for several, as in `are`; for one it becomes `is`, `waits`.
     """
     noun = f"{number:,} {one}{'' if number == 1 else 's'}"
-    return f"{noun} {_singular(verb) if number == 1 else verb}" if verb else noun
+    if number == 1 and verb:
+        verb = _IRREGULAR.get(verb, f"{verb}s")
+    return f"{noun} {verb}".strip()
 
 
 _IRREGULAR = {"are": "is", "were": "was", "have": "has", "go": "goes"}
-
-
-def _singular(verb: str) -> str:
-    return _IRREGULAR.get(verb, f"{verb}s")
 
 
 def duration(age: timedelta) -> str:

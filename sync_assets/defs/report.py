@@ -67,7 +67,9 @@ def report_asset(runtime: Runtime) -> dg.AssetsDefinition:
 
 def make_report(runtime: Runtime, instance: dg.DagsterInstance, now: datetime) -> dict[str, Any]:
     """Return the report's metadata: the page, numbers of yesterday and of now, and the days for the next report."""
-    days = collect(runtime, now, _last_report(instance, key_of(REPORT, runtime)))
+    event = instance.get_latest_materialization_event(key_of(REPORT, runtime))
+    stored = event.asset_materialization.metadata.get(DAYS_KEY) if event and event.asset_materialization else None
+    days = collect(runtime, now, cast("Mapping[str, Any]", stored.value) if stored else {})
     counts = runtime.ledger.reports.counts()
     yesterday, today = days[now.date() - timedelta(days=1)], days[now.date()]
     kept = {
@@ -84,13 +86,6 @@ def make_report(runtime: Runtime, instance: dg.DagsterInstance, now: datetime) -
         DAYS_KEY: kept,
     }
     return metadata(values)
-
-
-def _last_report(instance: dg.DagsterInstance, key: dg.AssetKey) -> Mapping[str, Any]:
-    """Return the days that the last report stored; empty if there is no report."""
-    event = instance.get_latest_materialization_event(key)
-    stored = event.asset_materialization.metadata.get(DAYS_KEY) if event and event.asset_materialization else None
-    return cast("Mapping[str, Any]", stored.value) if stored else {}
 
 
 # --- Numbers ----------------------------------------------------------------------------------------------------------

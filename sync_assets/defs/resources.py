@@ -119,12 +119,7 @@ def resource_names(runtime: Runtime, names: Iterable[str]) -> set[str]:
 def bound(runtime: Runtime, resources: Any, names: Iterable[str]) -> Generator[Runtime]:
     """Yield a runtime that uses the values of a run's resources instead of the environment's, and close it.
 
-    It is `runtime` itself if the resources have the same values.
-
-    Args:
-        runtime: The runtime of the definitions.
-        resources: `context.resources` of the run.
-        names: The resources that the caller declared as required.
+    It is `runtime` itself if the resources have the same values. names: the resources that the caller requires.
     """
     values = {
         name: value

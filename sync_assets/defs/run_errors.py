@@ -27,15 +27,7 @@ def reported(outcome: Outcome, context: dg.AssetExecutionContext, activity: str)
     """Catch the errors of a flow, add them to the outcome and the run's log, and yield the list that collects them.
 
     Of an error that is not ours only the type and the lines of code are kept, since its text may quote a row.
-    `InMaintenance` is logged as a warning, not as an error.
-
-    Args:
-        outcome: Receives the error as a problem, or the warning as a note.
-        context: The context of the run whose log shows the error.
-        activity: The activity, as in `capture of contact`.
-
-    Yields:
-        The caught errors: empty until the block ends, and after it if the block succeeded.
+    `InMaintenance` is a warning and a note, not an error. activity: as in `capture of contact`.
     """
     failed: list[SyncAssetsError] = []
     try:

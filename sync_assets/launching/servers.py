@@ -29,10 +29,9 @@ def run_webserver(
 
     Args:
         arguments: Those of `dagster-webserver`; its environment variables count, too.
-        guard: Class of the middleware.
+        guard: Class of the middleware, of the arguments `options`.
         raise_taken: Called before anything is loaded if the port that the arguments name is in use; raises.
         announce: Called with the address once it is served: at log level `warning` Dagster does not name it.
-        options: Arguments of the middleware.
 
     Reason: no option of `dagster-webserver` adds a middleware, and the functions that make its application are private.
     """

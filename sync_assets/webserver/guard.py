@@ -120,7 +120,10 @@ def refusal(scope: Scope, hosts: Collection[Host]) -> Refusal | None:
         return _refusal_to_read(scope["path"], headers)
     if not _is_from_own_page(headers, {host, *hosts}):
         return OTHER_SITE
-    return None if scope["type"] == "websocket" or _is_json(headers) else NOT_JSON
+    # No form of another site can send JSON as its only content type. Dagster looks for the words anywhere in the
+    # header; `text/plain; application/json` has them.
+    types = [kind.partition(";")[0].strip().lower() for kind in headers.getlist("content-type")]
+    return None if scope["type"] == "websocket" or types == ["application/json"] else NOT_JSON
 
 
 def _refusal_to_read(path: str, headers: Headers) -> Refusal | None:
@@ -152,15 +155,6 @@ def _host(text: str) -> Host | None:
     if not match:
         return None
     return Host(match["name"].lower(), None if match["port"] in DEFAULT_PORTS else match["port"])
-
-
-def _is_json(headers: Headers) -> bool:
-    """Return True for exactly one content type, whose essence is JSON. No form of another site can send that.
-
-    Dagster looks for the words anywhere in the header; `text/plain; application/json` has them.
-    """
-    types = headers.getlist("content-type")
-    return len(types) == 1 and types[0].partition(";")[0].strip().lower() == "application/json"
 
 
 async def _refuse(refused: Refusal, scope: Scope, receive: Receive, send: Send) -> None:

@@ -124,7 +124,7 @@ def prune_history(instance: dg.DagsterInstance, owned: ProjectScope, keep_days: 
     kept, deleted, deleted_runs = storage.kept_events(days_since), Counter[str](), set[str]()
     for factor, statuses in _ENDED.items():
         filters = dg.RunsFilter(statuses=statuses, updated_before=now - timedelta(days=keep_days * factor))
-        for run in [run for run in _runs(instance, filters) if owned.has(run)]:
+        for run in [run for run in instance.get_runs(filters) if owned.has(run)]:
             storage.detach(run.run_id, kept)
             instance.delete_run(run.run_id)
             # Output stored elsewhere (S3, for example) may be protected from deletion: that storage has its retention.
@@ -139,13 +139,6 @@ def prune_history(instance: dg.DagsterInstance, owned: ProjectScope, keep_days: 
     storage.remove_databases(existing, deleted_runs, now)
     deleted["bytes_freed"] = sum(rebuilt(file) for file in storage.shared_files())
     return deleted
-
-
-def _runs(instance: dg.DagsterInstance, filters: dg.RunsFilter) -> Iterator[dg.DagsterRun]:
-    cursor: str | None = None
-    while records := instance.get_run_records(filters, cursor=cursor, limit=BATCH_ROWS):
-        yield from (record.dagster_run for record in records)
-        cursor = records[-1].dagster_run.run_id
 
 
 class StoredEvents:

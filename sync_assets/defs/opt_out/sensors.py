@@ -57,7 +57,7 @@ def opt_out_file_sensor(
     runtime: Runtime, default_status: dg.DefaultSensorStatus, jobs: Sequence[Any]
 ) -> dg.SensorDefinition:
     """Define the sensor. default_status: if it is running after its first load. jobs: of files, and of changes."""
-    exams = SetUpExams(runtime)
+    exams, files = SetUpExams(runtime), opt_out_files(runtime.installation.name)
 
     @dg.sensor(
         name=runtime.installation.named("opt_out_file"),
@@ -74,8 +74,11 @@ def opt_out_file_sensor(
         exams.begin(context.instance)
         if CONTACT in runtime.ledger.maintenance.in_maintenance():
             return dg.SensorResult(skip_reason="contact is in maintenance", cursor=context.cursor)
-        last = cursor.reported
-        due = last is None or abs(now - last) >= REPORTED or _is_hidden(context.instance, key_of(EXPORT, runtime), last)
+        last, made = cursor.reported, context.instance.get_latest_materialization_event(key_of(EXPORT, runtime))
+        is_hidden = (
+            last and made and made.timestamp >= last.timestamp()
+        )  # as not evaluated, since a run has materialised
+        due = last is None or abs(now - last) >= REPORTED or bool(is_hidden)
         poll = folder.poll_folder(runtime, measure=due)
         for trouble in poll.troubles:
             context.log.warning(trouble)
@@ -86,7 +89,9 @@ def opt_out_file_sensor(
             events.append(observed)
         if due:
             cursor.reported = now
-            events += _reports(runtime, context.instance, poll, now)
+            findings = folder.folder_findings(runtime.config.opt_out.export, poll, now)
+            key = key_of(EXPORT, runtime)
+            events += [evaluation(context.instance, check_result(key, finding)) for finding in findings]
         request, why_not = None, "a run of opt-outs is under way"
         if not active_runs(context, runtime.ledger, WORK):
             request, why_not = _next(runtime, poll, cursor, now, exams)
@@ -94,7 +99,9 @@ def opt_out_file_sensor(
             raise exams.failure
         return dg.SensorResult(
             run_requests=[request] if request else [],
-            dynamic_partitions_requests=_partitions(runtime, request),
+            dynamic_partitions_requests=[files.build_add_request([key])]
+            if request and (key := request.partition_key)
+            else [],
             skip_reason=None if request else why_not,
             asset_events=events,
             cursor=msgspec.json.encode(cursor).decode(),
@@ -114,7 +121,13 @@ def _next(
     memory.requested = {partition: last for partition, last in memory.requested.items() if partition in waiting}
     for file in poll.ready:
         if exams.is_due(contact, memory.requested, 1, now, work=file.partition):
-            return _file_request(runtime, file.partition), ""
+            request = dg.RunRequest(
+                job_name=runtime.installation.named(FILE_JOB),
+                partition_key=file.partition,
+                asset_selection=file_chain(runtime),
+                tags=run_tags(runtime, WORK),
+            )
+            return request, ""
         return None, f"{file.partition}: its last run did not process it; it is tried again later"
     if poll_is_due(runtime, now):
         is_due = exams.is_due(contact, memory.requested, 1, now, work=POLL)
@@ -123,21 +136,6 @@ def _next(
     if poll.unsettled:
         return None, f"{counted(len(poll.unsettled), 'file', 'are')} perhaps still being written"
     return None, "no new file"
-
-
-def _partitions(runtime: Runtime, request: dg.RunRequest | None) -> list[dg.AddDynamicPartitionsRequest]:
-    """Return a request for the partition of the requested run; none for a poll."""
-    files = opt_out_files(runtime.installation.name)
-    return [files.build_add_request([request.partition_key])] if request and request.partition_key else []
-
-
-def _file_request(runtime: Runtime, partition: str) -> dg.RunRequest:
-    return dg.RunRequest(
-        job_name=runtime.installation.named(FILE_JOB),
-        partition_key=partition,
-        asset_selection=file_chain(runtime),
-        tags=run_tags(runtime, WORK),
-    )
 
 
 def _changes_request(runtime: Runtime) -> dg.RunRequest:
@@ -173,19 +171,6 @@ def due_request(
     return _changes_request(runtime) if is_due else None
 
 
-def _is_hidden(instance: dg.DagsterInstance, key: dg.AssetKey, reported: datetime) -> bool:
-    """Return True if a run has materialised the export asset since: Dagster then shows its checks as not evaluated."""
-    last = instance.get_latest_materialization_event(key)
-    return last is not None and last.timestamp >= reported.timestamp()
-
-
-def _reports(
-    runtime: Runtime, instance: dg.DagsterInstance, poll: folder.FolderPoll, now: datetime
-) -> list[dg.AssetCheckEvaluation]:
-    watched = folder.folder_findings(runtime.config.opt_out.export, poll, now)
-    return [evaluation(instance, check_result(key_of(EXPORT, runtime), finding)) for finding in watched]
-
-
 def _restart_stalled(runtime: Runtime, poll: folder.FolderPoll, now: datetime) -> dg.AssetObservation | None:
     """Start Campaign's export workflow if its file is overdue, at most once an hour, and return an event about it."""
     export = runtime.config.opt_out.export
@@ -194,9 +179,8 @@ def _restart_stalled(runtime: Runtime, poll: folder.FolderPoll, now: datetime) -
     last = runtime.ledger.opt_out_files.last_noted(RESTART)
     if last is not None and abs(now - last) < RESTART_AFTER:
         return None
-    runtime.ledger.opt_out_files.note(
-        RESTART, now
-    )  # before the request, so that a killed process does not start it twice an hour
+    # Before the request, so that a killed process does not start it twice an hour.
+    runtime.ledger.opt_out_files.note(RESTART, now)
     summary, status = "", ""
     try:
         status = interruptible.run(_start(runtime, export.workflow_id))

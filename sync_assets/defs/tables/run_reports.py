@@ -25,7 +25,6 @@ from sync_assets.defs.results import check_key, check_result, selected
 from sync_assets.defs.tables.checks import as_before, ready_key
 from sync_assets.defs.tables.table_work import TableWork, data_version, day_numbers
 from sync_assets.errors import SyncAssetsError
-from sync_assets.ledger.errors import InMaintenance
 from sync_assets.runtime.context import Runtime
 
 NUMBERS_SECONDS = 300.0
@@ -106,7 +105,8 @@ class RunReports:
         for side in work.sides:
             key, asset = side_key(work.config, side, self._runtime), work.by_side[side]
             if asset.maintenance:
-                answers = self._answers_before(key, asset.maintenance)
+                checks = [check for check in self._context.selected_asset_check_keys if check.asset_key == key]
+                answers = [as_before(self._instance, check, asset.maintenance) for check in checks]
                 numbers = {"passed_over": str(asset.maintenance)}
                 yield dg.MaterializeResult(asset_key=key, metadata=numbers, check_results=answers)
                 self._repeat_hidden(answers)
@@ -121,11 +121,6 @@ class RunReports:
             # Computed anew, since another run may have answered a check while these were stored.
             self._repeat_hidden(self._checks(work, side))
         self._report_campaign(work)
-
-    def _answers_before(self, key: dg.AssetKey, why: InMaintenance) -> list[dg.AssetCheckResult]:
-        """Return the last results of the asset's checks again."""
-        keys = [check for check in self._context.selected_asset_check_keys if check.asset_key == key]
-        return [as_before(self._instance, check, why) for check in keys]
 
     def _checks(self, work: TableWork, side: Side) -> list[dg.AssetCheckResult]:
         """Return the results, as of now, of an asset's checks that the run selects."""

@@ -94,13 +94,7 @@ class RunRequested(msgspec.Struct, frozen=True):
 def ask_again(last: RunRequested | None, amount: int, now: datetime) -> tuple[bool, RunRequested]:
     """Decide whether to request a run: at once if there was progress since the last request, else after a backoff.
 
-    Args:
-        last: The last request for this work; None if there was none.
-        amount: The amount of work now (records left, or the version of the feed).
-        now: UTC.
-
-    Returns:
-        True if a run is to be requested, and the request to store in the sensor's cursor.
+    amount: of work now (records left, or the version of the feed). now: UTC. Returns also the request to store.
     """
     if last is None or amount != last.amount:
         return True, RunRequested(amount, now, FIRST_WAIT)
@@ -138,20 +132,19 @@ class SetUpExams:
         refusal: str = "",
         work: str = "",
     ) -> bool:
-        """Return True if a run of the table is to be requested, and store that in the cursor of the sensor.
+        """Return True if a run of the table is to be requested, and store that in `requested`, of the sensor's cursor.
 
-        Args:
-            config: The mapped table.
-            requested: The last requests by table, of the sensor's cursor.
-            amount: As in `ask_again`.
-            now: UTC.
-            refusal: Why Dynamics 365 refused the poll of its feed; empty if it did not.
-            work: Other work than the table's own, of its systems, by its name in the cursor: it needs them to answer.
+        amount: as in `ask_again`. refusal: why Dynamics 365 refused the poll of its feed; empty if it did not. work:
+        other work than the table's own, of its systems, by its name in the cursor: it needs them to answer.
         """
         key = work or config.table
         last = requested.get(key)
         is_due, request = ask_again(last, amount, now)
-        if is_due and (refusal or (last and last.has_failed(amount)) or (not work and self._was_stopped(config))):
+        if is_due and (
+            refusal
+            or (last and last.has_failed(amount))
+            or (not work and stopping_results(self._runtime, self._instance, [config], self._sides))
+        ):
             findings = self._examine(config, refusal, pushes=self._pushes and not work)
             if findings is None:
                 return False
@@ -182,10 +175,6 @@ class SetUpExams:
             is_quiet = keys & stopped and not self._runtime.ledger.reports.backlog(config.table)
             if is_quiet and (findings := self._examine(config, "", pushes=False)) is not None:
                 self.findings[config.table] = findings
-
-    def _was_stopped(self, config: TableConfig) -> bool:
-        """Return True if the last run, or the last examination, stopped the table."""
-        return bool(stopping_results(self._runtime, self._instance, [config], self._sides))
 
     def examined_at(self, config: TableConfig) -> float:
         """Return when the table was last examined, by the monotonic clock."""
@@ -255,11 +244,8 @@ def end_killed(
     Dagster's launcher does not notice every killed process. Such a run would count as started for ever, and the sensors
     would wait for it. So a started run counts as active only while its heartbeats arrive in the ledger, on any machine.
 
-    Args:
-        instance: The Dagster instance.
-        ledger: Holds the heartbeats.
-        tables: Tables whose runs are returned. Of other tables, only runs that were given up before are marked.
-        location: Name of the caller's code location; None on the command line.
+    tables: of the returned runs; of others, only runs that were given up before are marked. location: the caller's;
+    None on the command line.
     """
     now, beats = datetime.now(UTC), give_up_killed(ledger)
     tags, identity = {under_way_tag(table) for table in tables}, ledger.systems.identity()
@@ -346,7 +332,10 @@ def record_runs(
     documents: list[dict[str, Any]] = []
     for record in instance.get_run_records(filters, limit=SEARCHED_RUNS):
         tables = record.dagster_run.tags.get(TABLE_TAG, "").split(", ")
-        active = [at for at in moments if table in tables and _is_active(record, at.timestamp())]
+        started = record.start_time or record.create_timestamp.timestamp()
+        active = [
+            at for at in moments if table in tables and started <= at.timestamp() <= (record.end_time or float("inf"))
+        ]
         if active:
             documents.append(
                 {
@@ -359,11 +348,6 @@ def record_runs(
                 }
             )
     return documents[:SHOWN_RUNS]
-
-
-def _is_active(record: dg.RunRecord, at: float) -> bool:
-    started = record.start_time or record.create_timestamp.timestamp()
-    return started <= at and (record.end_time is None or at <= record.end_time)
 
 
 def _iso(seconds: float | None) -> str | None:

@@ -148,14 +148,7 @@ def changes_sensor(
 def _requests(
     ready: Sequence[TableConfig], runtime: Runtime, cursor: Cursor, due: Collection[str]
 ) -> Iterator[dg.RunRequest]:
-    """Yield the requests for runs of a group of linked tables.
-
-    Args:
-        ready: The tables of the group that no run captures.
-        runtime: Of the definitions.
-        cursor: The cursor.
-        due: Tables that a run is to be requested for.
-    """
+    """Yield the requests for runs of a group of linked tables. ready: those that no run captures. due: for a run."""
     # A table that fails ends its run, so one that is expected to fail gets a run of its own.
     alone = [config for config in ready if config.table in due and cursor.requested[config.table].is_repeated]
     together = [config for config in ready if config not in alone]
@@ -318,14 +311,8 @@ def backlog_sensor(
 ) -> dg.SensorDefinition:
     """Define the sensor that requests runs of pending records while no run of their table is active.
 
-    Such records were put off, retried or approved, or are pending while Dynamics 365 cannot be reached.
-
-    Args:
-        tables: All mapped tables, in link order.
-        runtime: Of the definitions.
-        default_status: Whether the sensor starts by itself.
-        job: Of the runs of tables.
-        opt_outs: A function that requests runs of other pending work (opt-outs), and the job of these runs.
+    Such records were put off, retried or approved, or are pending while Dynamics 365 cannot be reached. opt_outs: a
+    function that requests runs of other pending work (opt-outs), and the job of these runs.
     """
     exams = SetUpExams(runtime, pushes=True)
 
@@ -354,9 +341,12 @@ def backlog_sensor(
             requests.append(opt_out_request)
         if exams.failure and not requests:
             raise exams.failure
+        why = "Nothing is pending, or a run is under way." + (
+            f" In maintenance: {', '.join(paused)}." if paused else ""
+        )
         return dg.SensorResult(
             run_requests=requests,
-            skip_reason=None if requests else _nothing_to_send(paused),
+            skip_reason=None if requests else why,
             asset_events=[*exams.results()],
             cursor=msgspec.json.encode(requested).decode(),
         )
@@ -382,7 +372,3 @@ def _is_due(
     if due is None or due > datetime.now(UTC) or active_runs(context, runtime.ledger, config.table):
         return False
     return exams.is_due(config, requested, pending, now)
-
-
-def _nothing_to_send(paused: Collection[str]) -> str:
-    return "Nothing is pending, or a run is under way." + (f" In maintenance: {', '.join(paused)}." if paused else "")

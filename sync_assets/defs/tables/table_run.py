@@ -56,14 +56,10 @@ REPORT_SECONDS = 60.0
 
 
 class TableRun:
-    """One run of the selected assets of a group of linked tables. Call `results` once.
+    """One run of the selected assets of a group of linked tables, in link order. Call `results` once.
 
-    Args:
-        context: The run's context.
-        runtime: With the resources of the run.
-        tables: The group, in link order.
-        outcome: Receives the run's result, for a caller in this process.
-        force: For past-day partitions, send the rows again even if they equal what Campaign acknowledged.
+    outcome: receives the run's result, for a caller in this process. force: for past days, send the rows again even if
+    they equal what Campaign acknowledged.
     """
 
     def __init__(
@@ -144,14 +140,11 @@ class TableRun:
     def _capture_first(self, work: TableWork) -> None:
         """Follow the feed; before that, read again the rows modified on the past days of the run's partitions."""
         ledger, table = self._runtime.ledger, work.config.table
-        if self._days is None or self._has_failed or ledger.feeds.feed(table) is None:
+        has_failed = any(asset.error for work in self._works for asset in work.by_side.values())
+        if self._days is None or has_failed or ledger.feeds.feed(table) is None:
             self._capture(work)
             return
         capture_days(ledger, table, self._days, resend=self._force, capture=lambda: self._capture(work))
-
-    @property
-    def _has_failed(self) -> bool:
-        return any(asset.error for work in self._works for asset in work.by_side.values())
 
     def _capture(self, work: TableWork) -> bool:
         """Follow the feed to its end, or until the backlog is full.
@@ -174,10 +167,7 @@ class TableRun:
         return done.result.rows > 0 or done.result.deleted > 0
 
     def _push(self, work: TableWork) -> bool:
-        """Push pending records. Return True if any was sent.
-
-        For SEND_SECONDS at most in a run that stays, for TURN_SECONDS at most while the capture is paused.
-        """
+        """Push pending records, for a limited time in a run that stays or pauses. Return True if any was sent."""
         config, runtime = work.config, self._runtime
         backlog = runtime.ledger.reports.backlog(config.table) if work.is_full else 0
         with reported(self._outcome, self._context, f"push of {config.table}") as failed:
@@ -244,7 +234,9 @@ class TableRun:
             # `dagster dev` and code servers do not stop their runs when they end, but wait for them: so a run ends when
             # it loses a parent process.
             while today() == day and ancestors() == started_by and self._runtime.session_is_valid():
-                if self._reason or self._has_ended(started, worked) or sources.changed():
+                now = time.monotonic()
+                is_over = now - worked > runs.linger or now - started > runs.longest_run_minutes * 60
+                if self._reason or is_over or sources.changed():
                     return
                 if self._runtime.ledger.maintenance.in_maintenance().keys() & {config.table for config in tables}:
                     return
@@ -278,11 +270,6 @@ class TableRun:
                 work = TableWork(self._runtime, config, ())
                 self._capture(work)
                 self._push(work)
-
-    def _has_ended(self, started: float, worked: float) -> bool:
-        """Return True if the run lasts too long, or nothing came for too long."""
-        runs, now = self._runtime.config.runs, time.monotonic()
-        return now - worked > runs.linger or now - started > runs.longest_run_minutes * 60
 
     def _news(self, poller: FeedPoller, tables: Sequence[TableConfig]) -> set[str] | None:
         """Return the tables with something to capture; None if a feed cannot be polled, which the sensor handles."""

@@ -77,16 +77,6 @@ class AssetWork:
     stopped: str = ""
     maintenance: InMaintenance | None = None
 
-    @property
-    def reason(self) -> str:
-        """Why the run does not go on with it, as text; empty if it does."""
-        return str(self.error or self.stopped or self.maintenance or "")
-
-    def add(self, result: CaptureResult | PushResult, numbers: Mapping[str, int]) -> None:
-        self.numbers.update(numbers)
-        self.seconds += result.seconds
-        self.done = True
-
 
 class TableWork:
     """The work of one table.
@@ -115,7 +105,7 @@ class TableWork:
     @property
     def is_over(self) -> bool:
         """Return True if the work of an asset failed, was stopped or is in maintenance."""
-        return any(asset.reason for asset in self.by_side.values())
+        return any(asset.error or asset.stopped or asset.maintenance for asset in self.by_side.values())
 
     def add_capture(self, done: Captured, findings: list[Finding]) -> None:
         """Add a capture's numbers to those of the run, and to those of the day in the ledger, and its findings."""
@@ -145,7 +135,9 @@ class TableWork:
     ) -> None:
         numbers = {name: getattr(result, attribute) for name, attribute in _RESULTS[side].items()} | dict(further)
         self._runtime.ledger.runs.add_day_counts(self.config.table, side, {**numbers, **by_latency})
-        self.by_side[side].add(result, numbers)
+        asset = self.by_side[side]
+        asset.numbers.update(numbers)
+        asset.seconds, asset.done = asset.seconds + result.seconds, True
         self.merge_findings(side, findings)
 
     def fail(self, side: Side, error: SyncAssetsError) -> None:
