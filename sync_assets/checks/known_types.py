@@ -27,21 +27,19 @@ def read(config: Path) -> dict[str, KnownTypes]:
 def remember(config: Path, *mappings: TableMapping) -> None:
     """Store the types of tables if they differ from the known ones."""
     known = read(config)
-    now = {**known, **{mapping.table: _types(mapping) for mapping in mappings}}
+    now = known.copy()
+    for mapping in mappings:
+        mapped = [*mapping.fields, *mapping.links]
+        columns = [mapping.table_key, *(field.column for field in (*mapped, *mapping.opt_outs))]
+        attributes = [mapping.key, *(field.attribute for field in mapped)]
+        opt_outs: dict[str, str] = {opt_out.attribute: "boolean" for opt_out in mapping.opt_outs}
+        now[mapping.table] = {
+            "d365": {column.name: column.type for column in columns},
+            "campaign": {attribute.path: attribute.type for attribute in attributes} | opt_outs,
+        }
     if now != known:
         write_if_possible(_path(config), json.dumps(now, indent=1) + "\n")
 
 
 def _path(config: Path) -> Path:
     return config.with_name(f".{config.name}.types")
-
-
-def _types(mapping: TableMapping) -> KnownTypes:
-    mapped = [*mapping.fields, *mapping.links]
-    columns = [mapping.table_key, *(field.column for field in (*mapped, *mapping.opt_outs))]
-    attributes = [mapping.key, *(field.attribute for field in mapped)]
-    opt_outs: dict[str, str] = {opt_out.attribute: "boolean" for opt_out in mapping.opt_outs}
-    return {
-        "d365": {column.name: column.type for column in columns},
-        "campaign": {attribute.path: attribute.type for attribute in attributes} | opt_outs,
-    }

@@ -12,7 +12,8 @@ import typer
 from rich.text import Text
 
 from sync_assets.audit.certification import certification
-from sync_assets.audit.certification.report import PREFIX, STAGE, tenant_of
+from sync_assets.audit.certification.certification import STAGE, tenant_of
+from sync_assets.audit.certification.synthetic_record import PREFIX
 from sync_assets.campaign.client import METHODS
 from sync_assets.commands import terminal
 from sync_assets.commands.terminal import Json, Parts
@@ -46,8 +47,7 @@ def command(
 def confirm_writes(runtime: Runtime, *, yes: bool) -> None:
     """Ask before the first write. A tenant that is not named like a stage tenant needs its name typed, despite `yes`.
 
-    Raises:
-        SyncAssetsError: the answer was no, there is no terminal to ask on, or the ledger belongs to other systems.
+    Raises SyncAssetsError if the answer is no, there is no terminal to ask on, or the ledger belongs to other systems.
     """
     runtime.settings.require("d365", "campaign")
     resources = ", ".join(config.resource for config in runtime.config.in_link_order)

@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
-from sync_assets.audit.certification.report import certification_findings
+from sync_assets.audit.certification.certification import certification_findings
 from sync_assets.audit.existing_records import begun
 from sync_assets.audit.record_comparison import may_sort
 from sync_assets.audit.record_list import RecordList, pages_for

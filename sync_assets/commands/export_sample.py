@@ -13,7 +13,6 @@ from typing import Any
 
 from sync_assets.commands.terminal import Parts
 from sync_assets.commands.values import plain
-from sync_assets.config.opt_out import OptOutConfig
 from sync_assets.config.values import CHANGED_SUFFIX, CONTACT
 from sync_assets.dataverse.row_queries import rows_now
 from sync_assets.errors import SyncAssetsError
@@ -31,18 +30,13 @@ _ID_SHOWN = 8
 
 
 def examine_sample(runtime: Runtime, path: Path) -> dict[str, Any]:
-    """Read the file with the configured layout.
+    """Read the file with the configured layout. Raises SyncAssetsError if it cannot be opened, or no opt-out is mapped.
 
-    Returns:
-        `problem`: why the whole file would be rejected, null if it would not; `write`: lines for `opt_out.export` by
-        which it would be read; `questions`: what the sample leaves open of them; `nothing_taken`: why no row of another
-        file would be taken, and what to do, null if one would; `warnings`; `lines`: the first ten rows; the numbers of
-        rows, and of rejected rows by reason; `values`: by attribute the number of each value; `ids`: different ids of
-        the rows taken, `IDS` at most, which Dynamics 365 was asked for, and `unknown_ids` among them, null if it could
-        not be asked; `unused_columns`.
-
-    Raises:
-        SyncAssetsError: the file cannot be opened, or no opt-out is mapped.
+    Returns `problem`: why the whole file would be rejected, null if it would not; `write`: lines for `opt_out.export`
+    by which it would be read; `questions`: what the sample leaves open of them; `nothing_taken`: why no row of another
+    file would be taken, and what to do, null if one would; `lines`: the first ten rows; the numbers of rows, and of
+    rejected rows by reason; `values`: by attribute the number of each value; `ids`: different ids of the rows taken,
+    `IDS` at most, which Dynamics 365 was asked for, and `unknown_ids` among them, null if it could not be asked.
     """
     opt_out = runtime.config.opt_out
     if not opt_out.attributes:
@@ -64,11 +58,22 @@ def examine_sample(runtime: Runtime, path: Path) -> dict[str, Any]:
     except OSError as error:
         raise SyncAssetsError(f"{path} can't be read ({error.strerror}).", "Name another file with `--file`.") from None
     unknown, note = (None, None) if problem else _unknown(runtime, list(sample.ids))
+    mismatches: list[str] = []
+    if not opt_out.active:
+        mismatches.append(
+            f"`opt_out.direction` is {opt_out.direction}, so no file is read at all. Write `bidirectional` or "
+            "`campaign_to_d365`."
+        )
+    if not fnmatch.fnmatchcase(path.name, opt_out.export.pattern):
+        mismatches.append(
+            f"The name of the file does not match `export.pattern` ({opt_out.export.pattern}), so it is not read from "
+            "the SFTP. Change *Output file* in the Extract file activity, or the pattern."
+        )
     return {
         "problem": problem,
         **asdict(guess),
         "nothing_taken": None if problem else sample.nothing_taken(opt_out.export.key_column),
-        "warnings": [*_mismatches(opt_out, path.name), *reader.warnings, *([note] if note else [])],
+        "warnings": [*mismatches, *reader.warnings, *([note] if note else [])],
         "bytes": reader.bytes_read,
         "zipped": reader.zipped,
         "date_layout": reader.date_layout,
@@ -138,19 +143,6 @@ class _Sample:
 
 def _masked(id_: str | None) -> str | None:
     return id_ and f"{id_[:_ID_SHOWN]}…"
-
-
-def _mismatches(opt_out: OptOutConfig, name: str) -> Iterator[str]:
-    if not opt_out.active:
-        yield (
-            f"`opt_out.direction` is {opt_out.direction}, so no file is read at all. Write `bidirectional` or "
-            "`campaign_to_d365`."
-        )
-    if not fnmatch.fnmatchcase(name, opt_out.export.pattern):
-        yield (
-            f"The name of the file does not match `export.pattern` ({opt_out.export.pattern}), so it is not read from "
-            "the SFTP. Change *Output file* in the Extract file activity, or the pattern."
-        )
 
 
 def _unknown(runtime: Runtime, ids: list[str]) -> tuple[int | None, str | None]:

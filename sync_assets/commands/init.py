@@ -80,22 +80,14 @@ class Landscape:
         return sorted(pairs, key=lambda pair: (-(pair[1].percent if pair[1] else 0), not pair[0].custom, pair[0].name))
 
 
-@dataclass(frozen=True, slots=True)
-class WrittenFile:
-    """What was written."""
-
-    path: Path
-    tables: tuple[Suggested, ...]
-
-
 def init(
     environment: Mapping[str, str],
     path: Path,
     arguments: Sequence[Argument],
     *,
     force: bool = False,
-) -> WrittenFile:
-    """Write a new file. Raises SyncAssetsError."""
+) -> tuple[Suggested, ...]:
+    """Write a new file, and return what it suggests. Raises SyncAssetsError."""
     if not arguments:
         raise SyncAssetsError(
             "No table was named.",
@@ -123,10 +115,10 @@ def init(
     schema = path.with_name(SCHEMA_FILE)
     if force or not schema.exists():
         write(schema, PACKAGED.read_bytes())
-    return WrittenFile(path, tables)
+    return tables
 
 
-def add(environment: Mapping[str, str], path: Path, argument: Argument) -> WrittenFile:
+def add(environment: Mapping[str, str], path: Path, argument: Argument) -> tuple[Suggested, ...]:
     """Add a table to the file at `path`; all its other bytes stay as they are. Raises SyncAssetsError."""
     if not path.exists():
         raise SyncAssetsError(f"{path} is missing.", f"Write it first: `sync-assets init --table {argument.table}`.")
@@ -147,13 +139,7 @@ def add(environment: Mapping[str, str], path: Path, argument: Argument) -> Writt
         raise SyncAssetsError(f"{path} was changed meanwhile, and was not written.", "Run the command again.")
     write(path, f"{mark}{changed}".encode())
     known_types.remember(path, *mappings)
-    return WrittenFile(path, (suggestion,))
-
-
-async def landscape(environment: Mapping[str, str]) -> Landscape:
-    """Return both systems' tables and resources."""
-    async with opened(environment) as (_, _, available):
-        return available
+    return (suggestion,)
 
 
 @asynccontextmanager
@@ -291,12 +277,16 @@ def init_command(
         raise typer.BadParameter("--json prints the list of tables: add --list.")
     environment = dict(os.environ)
     if listing:
-        available = interruptible.run(landscape(environment))
-        print_document(_document(available), as_json, show_landscape)
+
+        async def landscape() -> Landscape:
+            async with opened(environment) as (_, _, available):
+                return available
+
+        print_document(_document(interruptible.run(landscape())), as_json, show_landscape)
         return
     arguments, path = [Argument.of(text) for text in table or []], default_file(environment)
     guess = guess_layout(sample, EXPECTED) if sample else None
-    print_parts(show_written(init(environment, path, arguments, force=force)))
+    print_parts(show_written(path, init(environment, path, arguments, force=force)))
     if guess:
         print_parts(show_guess(guess.write, guess.questions))
     print_line("Then `sync-assets doctor`, `certify` (on a stage tenant), `plan`, `sync`.")
@@ -307,7 +297,8 @@ def init_command(
 def add_command(table: Annotated[str, typer.Argument(metavar="TABLE", help=f"{TABLE}.")]) -> None:
     """Add one table to the configuration. All other bytes of the file stay as they are."""
     environment = dict(os.environ)
-    print_parts(show_written(add(environment, default_file(environment), Argument.of(table))))
+    path = default_file(environment)
+    print_parts(show_written(path, add(environment, path, Argument.of(table))))
     print_line("Look at its lines, then `sync-assets doctor` and `sync-assets plan`.")
 
 
@@ -352,9 +343,9 @@ def show_landscape(document: dict[str, Any]) -> Parts:
         yield f"  {table['table'].ljust(width)}  {to}".rstrip()
 
 
-def show_written(written: WrittenFile) -> Parts:
-    yield f"{written.path}:"
-    for suggestion in written.tables:
+def show_written(path: Path, tables: Sequence[Suggested]) -> Parts:
+    yield f"{path}:"
+    for suggestion in tables:
         certain = sum(field.sure for field in suggestion.fields)
         table, resource, key = suggestion.table, suggestion.resource, suggestion.key
         text = f"{table.name} -> {resource.name}, key {key.name}: {certain} columns mapped"

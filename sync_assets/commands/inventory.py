@@ -9,7 +9,7 @@ to be shown.
 """
 
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -24,6 +24,7 @@ from sync_assets.dataverse.client import DataverseClient
 from sync_assets.dataverse.row_queries import RowNow, rows_now
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.rules.opt_outs import OptOutState
+from sync_assets.mapping.attribute_steps import value_at
 from sync_assets.opt_out.contact_opt_outs import ContactOptOut, contact_opt_outs
 from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.pkeys import ListedKeys
@@ -36,15 +37,11 @@ SAMPLES = 5
 class TableInventory:
     """Counts of one resource. Ids are counted once, however many records carry them.
 
-    Attributes:
-        equal, differing: ids in scope whose record holds, or does not hold, what it should.
-        not_in_scope: ids whose row exists and is not to be sent: filtered out, held, rejected.
-        unknown: ids that Dynamics 365 does not have.
-        other_key: records whose key is no id of Dynamics 365.
-        twice: ids that several records carry.
-        listing: whether all records that carry our ids were listed. `not needed`: the first load began before, or no
-            row is in scope. `stopped`: before the end, by a budget of engine calls.
-        attributes: number of differing records by attribute.
+    equal, differing: ids in scope whose record holds, or does not hold, what it should. not_in_scope: ids whose row
+    exists and is not to be sent: filtered out, held, rejected. unknown: ids that Dynamics 365 does not have. other_key:
+    records whose key is no id of Dynamics 365. twice: ids that several records carry. listing: whether all records that
+    carry our ids were listed. `not needed`: the first load began before, or no row is in scope. `stopped`: before the
+    end, by a budget of engine calls. attributes: number of differing records by attribute.
     """
 
     records: int = 0
@@ -70,10 +67,9 @@ class TableInventory:
 class Inventory:
     """The inventory of all mapped tables; an observer of their comparisons.
 
-    Attributes:
-        opt_outs: by attribute, the number of contacts on both sides that `agree`, are opted out in one system only
-            (`only_d365`, `only_campaign`), and would be written (`to_d365`, `to_campaign`).
-        opt_out_calls: engine calls that opt-outs will cost beside the plan's, by kind.
+    opt_outs: by attribute, the number of contacts on both sides that `agree`, are opted out in one system only
+    (`only_d365`, `only_campaign`), and would be written (`to_d365`, `to_campaign`). opt_out_calls: engine calls that
+    opt-outs will cost beside the plan's, by kind.
     """
 
     runtime: Runtime
@@ -130,8 +126,11 @@ class Inventory:
         for comparison in compared:
             if comparison.id in new:
                 self._count(counts, comparison)
-        opt_outs = self.runtime.config.opt_out.mappings if config.table == CONTACT else {}
-        rows = await self._rows(config, list(opt_outs), [id_ for id_ in new if opt_outs or id_ not in compared_ids])
+        opt_outs, rows = self.runtime.config.opt_out.mappings if config.table == CONTACT else {}, dict[str, RowNow]()
+        if asked := [id_ for id_ in new if opt_outs or id_ not in compared_ids]:
+            assert self._d365 is not None
+            table = await self._d365.table(config.table, list(opt_outs))
+            rows = await rows_now(self._d365, table, list(opt_outs), asked)
         for id_, record in new.items():
             row = rows.get(id_)
             if id_ not in compared_ids:
@@ -154,12 +153,6 @@ class Inventory:
             after = max(due)
             self.opt_out_calls["read"] += sum(any(row.ask for row in rows) for rows in due.values())
 
-    async def _rows(self, config: TableConfig, columns: Sequence[str], ids: Sequence[str]) -> dict[str, RowNow]:
-        if not ids:
-            return {}
-        assert self._d365 is not None
-        return await rows_now(self._d365, await self._d365.table(config.table, list(columns)), columns, ids)
-
     def _count(self, counts: TableInventory, comparison: Compared) -> None:
         id_, differs, sent, held = comparison
         if not differs:
@@ -168,18 +161,16 @@ class Inventory:
         counts.differing += 1
         counts.attributes.update(differs)
         if len(counts.samples) < SAMPLES:
-            changes = [
-                {"attribute": path, "campaign": self._shown(held, path), "mapped": self._shown(sent, path)}
-                for path in differs
-            ]
+            changes: list[dict[str, Any]] = []
+            for path in differs:
+                sides = {"campaign": value_at(held, path), "mapped": value_at(sent, path)}
+                shown = {
+                    # A link shows a PKey, which is not for people.
+                    side: value if self.show_values and not isinstance(value, dict) else value_shape(value)
+                    for side, value in sides.items()
+                }
+                changes.append({"attribute": path, **shown})
             counts.samples.append({"id": id_, "changes": changes})
-
-    def _shown(self, members: Mapping[str, Any], path: str) -> Any:
-        value: Any = members
-        for part in path.split("."):
-            value = value.get(part) if isinstance(value, dict) else None
-        # A link shows a PKey, which is not for people.
-        return value if self.show_values and not isinstance(value, dict) else value_shape(value)
 
     def _count_opt_outs(self, values: Sequence[ContactOptOut], *, in_scope: bool) -> None:
         """Count the opt-outs of a contact. Of a row out of scope only those that Campaign ever changed are decided."""

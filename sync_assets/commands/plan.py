@@ -91,15 +91,8 @@ def plan(
 ) -> Result:
     """Rehearse a sync of all mapped tables, or of `only`. Tables in maintenance are planned as if it had ended.
 
-    Args:
-        runtime: of the command.
-        inventory: counts the records of Campaign that the sync would list.
-        only: the tables that `sync --table` would run.
-        listed: the number of records that are listed.
-        show_values: True to list values, too.
-
-    Raises:
-        SyncAssetsError: as `sync` would.
+    inventory: counts the records of Campaign that the sync would list. listed: the number of records that are listed.
+    Raises SyncAssetsError as `sync` would.
     """
     check_tables(runtime.config, only)
     runtime.settings.require("d365", "campaign")
@@ -229,7 +222,7 @@ class SyncRehearsal:
                     resource,
                     runtime.listed_keys,
                     most=most,
-                    observer=self.inventory and self.inventory.page and self.inventory.page,
+                    observer=self.inventory.page if self.inventory else None,
                 )
         except BudgetSpent as error:
             self.notes.append(f"{config.table}: Campaign's existing records were not counted. {error.cause}")
@@ -257,8 +250,7 @@ def _document(runtime: Runtime, ledger: Ledger, rehearsal: SyncRehearsal) -> dic
     total = {kind: sum(table.calls[kind] for table in rehearsal.tables.values()) for kind in CALL_KINDS}
     configs = [config for config in runtime.config.tables if config.table in rehearsal.tables]
     tables = {config.table: _table(runtime, ledger, rehearsal, config) for config in configs}
-    opt_out, limit = runtime.config.opt_out, runtime.config.guardrails.engine_calls_per_day
-    budget = None
+    opt_out, limit, budget = runtime.config.opt_out, runtime.config.guardrails.engine_calls_per_day, None
     if limit is not None:
         used, calls_left = runtime.calls_today, runtime.calls_left_today or 0
         fits = min(sum(total.values()), calls_left)

@@ -119,18 +119,13 @@ def _opt_outs(runtime: Runtime, counts: Mapping[str, int]) -> dict[str, Any]:
     privacy hold; `unconfirmed`: synced, and compared once more at the horizon of a lost answer; files by state;
     `last_file_at`: when the newest processed file was written.
     """
-    files = runtime.ledger.opt_out_files.files()
-    open_counts = runtime.ledger.opt_outs.left(runtime.config.opt_out.attributes)
+    files, left = runtime.ledger.opt_out_files.files(), runtime.ledger.opt_outs.left(runtime.config.opt_out.attributes)
     done = [file.modified for file in files if file.state == FileState.DONE]
     return {
         "direction": runtime.config.opt_out.direction,
         **{kind: counts.get(kind, 0) for kind in OPT_OUT_KINDS},
         "last_file_at": iso(max(done)) if done else None,
-        "due": open_counts.due,
-        "rejected": open_counts.rejected,
-        "held": open_counts.held,
-        "unconfirmed": open_counts.unconfirmed,
-        "unconfirmed_until": plain(open_counts.unconfirmed_until),
+        **fields(left, "due", "rejected", "held", "unconfirmed", "unconfirmed_until"),
         "files_waiting": sum(file.state == FileState.SEEN for file in files),
         "files_rejected": sum(file.state == FileState.REJECTED for file in files),
     }
@@ -217,15 +212,14 @@ def show(document: dict[str, Any]) -> Parts:
     rows = ([name, table["resource"], *(table[column] for column in COLUMNS)] for name, table in tables.items())
     yield plain_table("table", "resource", *COLUMNS, rows=rows, numbers=COLUMNS)
     yield ""
-    feeds = [(name, table["feed"]) for name, table in tables.items()]
-    rows = ([name, feed["position_saved_at"], feed["polled_at"], _feed_state(feed)] for name, feed in feeds)
-    yield plain_table("change feed", *times, "", rows=rows)
+    feeds = plain_table("change feed", *times, "")
+    for name, feed in ((name, table["feed"]) for name, table in tables.items()):
+        state = "" if feed["complete"] else "first read goes on"
+        state = state if feed["position_saved_at"] else "never captured"
+        feeds.add_row(name, feed["position_saved_at"] or "-", feed["polled_at"] or "-", state)
+    yield feeds
     yield ""
     yield from _lines(document)
-
-
-def _feed_state(feed: dict[str, Any]) -> str:
-    return "never captured" if not feed["position_saved_at"] else "" if feed["complete"] else "first read goes on"
 
 
 def _lines(document: dict[str, Any]) -> Iterator[str]:

@@ -198,8 +198,12 @@ def _opt_out(opt_out: dict[Any, Any], tables: Tables, line: Line) -> Iterator[Pr
         yield from _polarity(where, field, mapping, to)
     yield from _columns_of_the_file(_dict(opt_out.get("export")), list(seen))
     contact = [(path, table) for path, table in tables if table.get("table") == CONTACT]
-    for path, table in contact:
-        yield from _polarity_of_fields(path, table)
+    for path, table in contact:  # the polarity of an opt-out as a plain field, unless replacements define its values
+        to = _target(_dict(table.get("fields")).get(ALLOWS))
+        if to in OPT_OUT_ATTRIBUTES and ALLOWS not in _dict(table.get("replacements")):
+            text = f"`{ALLOWS}`: true means allow in Dynamics 365, and true in `{to}` means do not"
+            remedy = f"remove it here and write `{ALLOWS}: {{to: {to}, inverted: true}}` under `opt_out.mappings`"
+            yield (*path, "fields", ALLOWS), text, remedy
     if direction == "disabled":
         return
     where = ("opt_out", "direction")
@@ -230,15 +234,6 @@ def _polarity(where: Path, field: Any, mapping: Any, to: str | None) -> Iterator
     if str(field).startswith("donot") and inverted is True and to:
         text = f"`{field}`: true means do not in Dynamics 365, as it does in `{to}`"
         yield (*where, "inverted"), text, f"remove `inverted: true`, as in `{field}: {to}`"
-
-
-def _polarity_of_fields(path: Path, table: dict[Any, Any]) -> Iterator[Problem]:
-    """Check the polarity also where an opt-out is mapped as a plain field, unless replacements define its values."""
-    to = _target(_dict(table.get("fields")).get(ALLOWS))
-    if to in OPT_OUT_ATTRIBUTES and ALLOWS not in _dict(table.get("replacements")):
-        text = f"`{ALLOWS}`: true means allow in Dynamics 365, and true in `{to}` means do not"
-        remedy = f"remove it here and write `{ALLOWS}: {{to: {to}, inverted: true}}` under `opt_out.mappings`"
-        yield (*path, "fields", ALLOWS), text, remedy
 
 
 def _columns_of_the_file(export: dict[Any, Any], attributes: list[str]) -> Iterator[Problem]:

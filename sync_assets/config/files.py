@@ -160,15 +160,12 @@ def read_env_file(path: Path, prefix: str = "") -> dict[str, str]:
             variables[line.key] = line.value
     if prefix:
         variables = _without(prefix, variables)
-    return {name: _below(path.parent, name, value) for name, value in variables.items()}
-
-
-def _below(folder: Path, name: str, value: str) -> str:
-    """Return the value of a variable; a relative path in it becomes one below the folder."""
-    if value.startswith("sqlite:///"):
-        return f"sqlite:///{folder / value.removeprefix('sqlite:///')}"
-    is_path = name in ("DAGSTER_HOME", *PATHS) or (name.startswith(PREFIXES) and name.endswith("_FILE"))
-    return str(folder / os.path.expanduser(value)) if is_path and value else value
+    for name, value in variables.items():
+        if value.startswith("sqlite:///"):
+            variables[name] = f"sqlite:///{path.parent / value.removeprefix('sqlite:///')}"
+        elif value and (name in ("DAGSTER_HOME", *PATHS) or (name.startswith(PREFIXES) and name.endswith("_FILE"))):
+            variables[name] = str(path.parent / os.path.expanduser(value))
+    return variables
 
 
 def _absolute(path: str) -> Path:

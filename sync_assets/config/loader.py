@@ -209,7 +209,13 @@ def parse_config(text: str, name: str) -> Config:
     document = Document(text)
     config, findings = None, document.findings
     if isinstance(document.data, dict) and document.data:
-        _apply_defaults(document, document.data)
+        defaults, tables = document.data.get("defaults"), document.data.get("tables")
+        if isinstance(defaults, dict) and isinstance(tables, list):
+            for key in (key for key in TableOptions.model_fields if key in defaults):
+                for n, table in enumerate(tables):
+                    if isinstance(table, dict) and key not in table:
+                        table[key] = defaults[key]
+                        document.copy_lines(("defaults", key), ("tables", n, key))
         try:
             config = Config.model_validate(document.data)
         except ValidationError as error:
@@ -224,21 +230,13 @@ def parse_config(text: str, name: str) -> Config:
     return config
 
 
-def _apply_defaults(document: Document, data: dict[Any, Any]) -> None:
-    """Write the keys of `defaults` into each table that does not set them. Their lines are those of the defaults."""
-    defaults, tables = data.get("defaults"), data.get("tables")
-    if not isinstance(defaults, dict) or not isinstance(tables, list):
-        return
-    for key in (key for key in TableOptions.model_fields if key in defaults):
-        for n, table in enumerate(tables):
-            if isinstance(table, dict) and key not in table:
-                table[key] = defaults[key]
-                document.copy_lines(("defaults", key), ("tables", n, key))
-
-
 def _of_models(error: ValidationError, document: Document) -> Iterator[Problem]:
     for detail in error.errors(include_url=False):
-        place, known = _place(detail["loc"], document), detail["type"]
+        place: Place = ()
+        known = detail["type"]
+        for step in detail["loc"]:  # some steps are not in the file: `[key]`, a missing key
+            if document.has((*place, step)):
+                place = (*place, step)
         if known == "too_short" and detail["input"]:
             continue  # not empty, but no entry is valid, and each is reported by itself
         name = str(detail["loc"][-1]) if known in ("missing", "extra_forbidden") else _name(place)
@@ -258,15 +256,6 @@ def _of_models(error: ValidationError, document: Document) -> Iterator[Problem]:
             if known == "literal_error":
                 remedy = "write " + context["expected"].replace("'", "")
             yield place, f"`{name}` cannot be {_shown(detail['input'])}", remedy
-
-
-def _place(loc: tuple[int | str, ...], document: Document) -> Place:
-    """Return the place of pydantic's location, without steps that are not in the file (`[key]`, a missing key)."""
-    place: Place = ()
-    for step in loc:
-        if document.has((*place, step)):
-            place = (*place, step)
-    return place
 
 
 def _name(place: Place) -> str:

@@ -5,7 +5,7 @@ from typing import Any
 
 import yaml
 
-from sync_assets.audit.certification.report import PREFIX
+from sync_assets.audit.certification.synthetic_record import PREFIX
 from sync_assets.commands.certify import certify
 from sync_assets.commands.doctor import examine
 from sync_assets_tests.support.chain_configuration import KEY_OF_RESOURCE, chain_configuration

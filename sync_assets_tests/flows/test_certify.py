@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from sync_assets.audit.certification.report import NAME, certification_findings
+from sync_assets.audit.certification.certification import NAME, certification_findings
 from sync_assets.ledger import Ledger
 from sync_assets_tests.flows.certifying import certified, chained, doctors_lines, left, not_workable, rows
 from sync_assets_tests.support.ledgers import session_of

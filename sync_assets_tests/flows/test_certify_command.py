@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sync_assets.audit.certification.report import PREFIX
+from sync_assets.audit.certification.synthetic_record import PREFIX
 from sync_assets_tests.flows.certifying import certified, chained, doctors_lines, killed_at, left
 from sync_assets_tests.support.premises import DOCUMENTED, POSITIONS, V8, Position, on_positions
 from sync_assets_tests.support.program import Program, calls

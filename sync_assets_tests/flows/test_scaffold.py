@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from sync_assets.commands.doctor import examine
-from sync_assets.commands.init import Argument, WrittenFile
+from sync_assets.commands.init import Argument
 from sync_assets.commands.init import add as add_table
 from sync_assets.commands.init import init as write_new
 from sync_assets.config.files import SANDBOX_CONFIG
@@ -17,6 +17,7 @@ from sync_assets.defs.build import build_definitions
 from sync_assets.defs.tables.asset_metadata import SCHEMA
 from sync_assets.errors import SyncAssetsError
 from sync_assets.runtime.context import Runtime
+from sync_assets.scaffold.suggestions import Suggested
 from sync_assets.scaffold.yaml_text import SCHEMA_FILE
 from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.support.program import Program
@@ -38,11 +39,11 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "sync_assets.yaml"
 
 
-def init(program: Program, path: Path, *tables: str, **more: Any) -> WrittenFile:
+def init(program: Program, path: Path, *tables: str, **more: Any) -> tuple[Suggested, ...]:
     return write_new(program.env, path, [Argument.of(text) for text in tables], **more)
 
 
-def add(program: Program, path: Path, table: str) -> WrittenFile:
+def add(program: Program, path: Path, table: str) -> tuple[Suggested, ...]:
     return add_table(program.env, path, Argument.of(table))
 
 
@@ -119,7 +120,7 @@ def test_every_table_that_has_a_resource_passes_the_doctor_and_costs_no_engine_c
     }
     assert config.table("account").api == "customResources"
     assert config.table("account").fields["address1_city"].to == "cusCity"
-    assert all(one.key.sure for one in written.tables)
+    assert all(one.key.sure for one in written)
 
 
 class TestAFileThatIsThere:

@@ -10,17 +10,20 @@ from collections.abc import Awaitable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from importlib.metadata import version
+from urllib.parse import urlsplit
 
 from sync_assets.audit.certification import campaign_premises, dynamics_premises
-from sync_assets.audit.certification.report import BEGAN, NAME, PREFIX, PremiseResult, store
-from sync_assets.audit.certification.synthetic_record import NotCreated, Subject
+from sync_assets.audit.certification.synthetic_record import PREFIX, NotCreated, PremiseResult, Subject
 from sync_assets.audit.existing_records import leased
 from sync_assets.campaign import addressing
 from sync_assets.campaign.client import CampaignClient, CampaignRefused
+from sync_assets.checks.rules import Finding, ok, warn
 from sync_assets.errors import SyncAssetsError
 from sync_assets.http.transport import OutcomeUnknown
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.errors import SESSION_SECONDS
+from sync_assets.ledger.times import iso
 from sync_assets.push.record_links import KEY_IN_LINK
 from sync_assets.push.target import Target
 from sync_assets.runtime.context import Runtime
@@ -31,6 +34,16 @@ CALLS_PER_TABLE = 60
 PATIENCE = 30.0
 """Seconds for which a failing request to Campaign is repeated: a longer failure is none of the premises."""
 
+NAME = "(certification)"
+"""The name under which the ledger stores what belongs to no resource: a lease, and the marks below."""
+BEGAN, CERTIFIED_AT, VERSION = "began", "certified_at", "version"
+CERTIFIED = "certified "
+"""Beginning of the premises that only the report has."""
+STAGE = "-mkt-stage"
+"""The end of the name of a stage tenant. Source:
+https://experienceleague.adobe.com/docs/campaign-standard/using/working-with-apis/about-campaign-standard-apis/setting-up-api-access.html
+"""
+_NOT_WORKABLE = "not workable: "
 CREATED, REMOVED = "a synthetic record is made", "the synthetic record is removed"
 _OF_KEYS = (addressing.KEY_FOUND, addressing.KEY_IN_URL, addressing.KEY_IN_DELETE, addressing.KEY_UNIQUE)
 _FOUND_ANEW = (*_OF_KEYS, addressing.DELETE_ANSWER, addressing.DELETE_SEEN)
@@ -202,7 +215,10 @@ class Certification:
         await self.runtime.count_calls(subject.config.table, calls)
 
     def store(self) -> None:
-        """Store the findings as a push does, so that it need not find them out; and the report's results."""
+        """Store the findings as a push does, so that it need not find them out; and the report, in place of the former.
+
+        Each premise is stored with its resource or table; when the run ended, and by which version, with `NAME`.
+        """
         dialect = self.ledger.dialect
         for subject in self.subjects:
             resource, findings = subject.config.resource, subject.addressing.findings
@@ -213,4 +229,52 @@ class Certification:
             else:
                 dialect.forget(resource, *_FOUND_ANEW, *((KEY_IN_LINK,) if KEY_IN_LINK in findings else ()))
             dialect.note(resource, findings)
-        store(self.ledger, self.results, self.at)
+        reports: dict[str, dict[str, str]] = {}
+        for result in self.results:
+            premise = f"{CERTIFIED}{result.system}: {result.premise}"
+            reports.setdefault(result.about or NAME, {})[premise] = f"{result.outcome}: {result.found}"
+        for about, report in reports.items():
+            if former := [finding for finding in dialect.findings(about) if finding.startswith(CERTIFIED)]:
+                dialect.forget(about, *former)
+            dialect.note(about, report)
+        dialect.note(NAME, {CERTIFIED_AT: self.at.isoformat(timespec="seconds"), VERSION: version("sync-assets")})
+
+
+def certification_findings(runtime: Runtime) -> list[Finding]:
+    """Return a finding for the last certification of these systems, and one for each premise that is not workable."""
+    ledger, title, findings = runtime.ledger, "certification", list[Finding]()
+    marks = ledger.dialect.findings(NAME)
+    tables = runtime.config.in_link_order
+    names = dict.fromkeys(name for table in tables for name in (table.table, table.resource))
+    way = "`sync-assets certify` tries it again, and names what to change"
+    not_workable = [
+        warn(f"{title} of {system if about == NAME else about}: {premise}", f"{text}. {way}")
+        for about in (NAME, *names)
+        for known, finding in sorted(ledger.dialect.findings(about).items())
+        if known.startswith(CERTIFIED) and finding.startswith(_NOT_WORKABLE)
+        for system, _, premise in [known.removeprefix(CERTIFIED).partition(": ")]
+        for text in [finding.removeprefix(_NOT_WORKABLE)]
+    ]
+    if began := marks.get(BEGAN):
+        resources = ", ".join(f"{table.resource} ({table.key})" for table in tables)
+        text = (
+            f"A certification began at {iso(datetime.fromisoformat(began))} and has not ended normally: it is under "
+            f"way, was killed, or failed. These resources may still hold its records: {resources}. Their keys begin "
+            f"with {PREFIX}; Dynamics 365 has no such rows. Once no `certify` is under way, run `sync-assets certify` "
+            "again: it deletes them."
+        )
+        findings.append(warn(f"{title} under way", text))
+    if at := marks.get(CERTIFIED_AT):
+        by = f" by version {marks[VERSION]}" if VERSION in marks else ""
+        workable = "" if not_workable else ", all workable"
+        findings.append(ok(title, f"the last one ended {iso(datetime.fromisoformat(at))}{by}{workable}"))
+    elif tenant_of(runtime.settings.links()[1] or "").endswith(STAGE):
+        text = "never. `sync-assets certify` finds out how both systems behave, with synthetic records"
+        findings.append(warn(title, text))
+    else:
+        findings.append(ok(title, f"never: `sync-assets certify` is for a stage tenant (…{STAGE})"))
+    return [*findings, *not_workable]
+
+
+def tenant_of(campaign_url: str) -> str:
+    return urlsplit(campaign_url).path.strip("/").rpartition("/")[2]

@@ -6,7 +6,7 @@ A premise that needs a change of a contact is reported as not tried.
 import uuid
 from collections import Counter
 
-from sync_assets.audit.certification.report import Outcome, PremiseResult
+from sync_assets.audit.certification.synthetic_record import Outcome, PremiseResult
 from sync_assets.capture.context import SMALLEST
 from sync_assets.checks.dynamics import Privilege, privilege
 from sync_assets.config.models import Config, TableConfig

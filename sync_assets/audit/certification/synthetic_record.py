@@ -14,12 +14,11 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import quote
 
 import msgspec
 
-from sync_assets.audit.certification.report import PREFIX, Outcome, PremiseResult
 from sync_assets.campaign.addressing import Addressing
 from sync_assets.campaign.client import CampaignClient, CampaignRefused, listed
 from sync_assets.campaign.dialect import ResponseOutcome, moment
@@ -33,6 +32,8 @@ from sync_assets.http.retry import backoff
 from sync_assets.http.transport import OutcomeUnknown
 from sync_assets.push.target import Target
 
+PREFIX = "5afe0000-ce27-4f1c-8000-"
+"""The beginning of all synthetic ids. Dynamics 365 makes random or sequential GUIDs, which do not begin like this."""
 NAMES = {"firstName": "Synthetic", "lastName": "sync_assets certify"}
 NOTICE = "sync_assets certify: synthetic, may be deleted"
 NO_ADDRESS = "certify@sync-assets.invalid"
@@ -45,6 +46,26 @@ _PAGE = 100
 
 _REACHES_PEOPLE = ("mail", "phone", "mobile", "fax", "domain")
 _FILLERS: Mapping[str, Any] = {"string": NOTICE, "integer": 1, "float": 1, "boolean": False, "date": "2000-01-01"}
+
+
+Outcome = Literal["workable", "not workable", "not tried"]
+
+
+@dataclass(frozen=True, slots=True)
+class PremiseResult:
+    """The result of one premise, a row of the report. Holds no values and no secrets.
+
+    system: where it was tried, `Campaign` or `Dynamics 365`. about: the resource or table; empty for a whole system.
+    premise: a constant name, the same in each report. found: what the system did; for a premise that was not tried,
+    why. program: what the program will do; for one that is not workable, what to change. Not stored.
+    """
+
+    system: str
+    about: str
+    premise: str
+    found: str
+    program: str
+    outcome: Outcome = "workable"
 
 
 class NotCreated(Exception):
