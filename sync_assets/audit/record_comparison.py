@@ -204,14 +204,24 @@ class Comparison:
         return state, compared
 
     async def _learn(self, parent: TableConfig) -> None:
-        """List a parent's resource for its PKeys, unless its own comparison has just listed it."""
+        """List a parent's resource for its PKeys, unless its own comparison has just listed it.
+
+        Not if the list never fits into one day's budget: then links are not compared, and their records are sent. PKeys
+        are kept in one process, so the list must be read within one day. Raises BudgetSpent if it fits into a day, but
+        not into the rest of today.
+        """
         if parent.resource in self.keys.complete:
             return
         listing = RecordList(self.runtime, self.listing.campaign, parent, sorts=may_sort(parent))
         try:
-            if not await self._beyond_the_budget(listing):
-                await self._list(listing)
-                self.keys.complete.add(parent.resource)
+            if (budget := self.runtime.config.guardrails.engine_calls_per_day) is not None:
+                pages, left = pages_for(await listing.count()), await asyncio.to_thread(lambda: self.runtime.calls_left)
+                if pages >= budget:
+                    return
+                if left is not None and pages > left:
+                    raise BudgetSpent("day")
+            await self._list(listing)
+            self.keys.complete.add(parent.resource)
         finally:
             self.learnt += listing.calls
 
@@ -229,21 +239,6 @@ class Comparison:
                 if not sorts or not is_of_the_list(error):
                     raise
                 listing.sorts = False
-
-    async def _beyond_the_budget(self, listing: RecordList) -> bool:
-        """Return True if the list of a parent never fits into one day's budget.
-
-        Then links are not compared, and their records are sent. PKeys are kept in one process, so the list must be read
-        within one day. Raises BudgetSpent if it fits into a day, but not into the rest of today.
-        """
-        budget = self.runtime.config.guardrails.engine_calls_per_day
-        if budget is None:
-            return False
-        pages = pages_for(await listing.count())
-        left = await asyncio.to_thread(lambda: self.runtime.calls_left)
-        if pages < budget and left is not None and pages > left:
-            raise BudgetSpent("day")
-        return pages >= budget
 
 
 def found_to_hold(

@@ -99,7 +99,15 @@ async def record_facts(
 ) -> list[RecordFacts]:
     """Collect the facts about an id, for each of the tables. columns: by table, those to be read besides the mapped."""
     ledger = await asyncio.to_thread(lambda: runtime.ledger)
-    all_facts = [await asyncio.to_thread(_stored, ledger, config, id_) for config in tables]
+
+    def stored_facts(config: TableConfig) -> RecordFacts:
+        stored = ledger.stored.stored_record(config.table, id_)
+        persons = [id_] if config.table == CONTACT else [] if stored is None else stored.persons
+        held = [since for person in persons if (since := ledger.holds.held_since(CONTACT, person))]
+        orphans = ledger.blocked.orphans(config.table, id_) if stored and stored.state == State.ORPHANED else []
+        return RecordFacts(config, id_, stored, min(held, default=None), orphans[0].reason if orphans else None)
+
+    all_facts = [await asyncio.to_thread(stored_facts, config) for config in tables]
     try:
         async with runtime.d365() as d365, runtime.campaign() as campaign:
             for facts in all_facts:
@@ -111,14 +119,6 @@ async def record_facts(
         for facts in all_facts:
             facts.problem = facts.problem or str(error)
     return all_facts
-
-
-def _stored(ledger: Ledger, config: TableConfig, id_: str) -> RecordFacts:
-    stored = ledger.stored.stored_record(config.table, id_)
-    persons = [id_] if config.table == CONTACT else [] if stored is None else stored.persons
-    held = [since for person in persons if (since := ledger.holds.held_since(CONTACT, person))]
-    orphans = ledger.blocked.orphans(config.table, id_) if stored and stored.state == State.ORPHANED else []
-    return RecordFacts(config, id_, stored, min(held, default=None), next((orphan.reason for orphan in orphans), None))
 
 
 async def _read_row(

@@ -74,13 +74,6 @@ def _truth(value: Any) -> bool:
     raise ValueError(word)
 
 
-def _same_time(one: Any, other: Any) -> bool:
-    """Return True for the same second, or for the same day if one of the values has no time."""
-    if len(str(one)) == _DAY or len(str(other)) == _DAY:
-        return str(one)[:_DAY] == str(other)[:_DAY]
-    return _moment(str(one)) == _moment(str(other))
-
-
 def _moment(text: str) -> datetime:
     moment = datetime.fromisoformat(text.strip())
     return (moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)).replace(microsecond=0)
@@ -91,7 +84,12 @@ _COMPARED: dict[AttributeType, Callable[[Any, Any], bool]] = {
     "integer": lambda one, other: Decimal(str(one)) == Decimal(str(other)),
     "float": lambda one, other: math.isclose(float(one), float(other), rel_tol=1e-13),  # a double holds 15 digits
     "date": lambda one, other: str(one)[:_DAY] == str(other)[:_DAY],
-    "datetime": _same_time,
+    # The same second, or the same day if one of the values has no time.
+    "datetime": lambda one, other: (
+        str(one)[:_DAY] == str(other)[:_DAY]
+        if _DAY in (len(str(one)), len(str(other)))
+        else _moment(str(one)) == _moment(str(other))
+    ),
 }
 
 

@@ -269,10 +269,13 @@ def readiness(runtime: Runtime, config: TableConfig, seconds: float | None = Non
             return error.findings, None
         except (SyncAssetsError, TimeoutError):  # check each system by itself
             d365, campaign = await run_together(
-                _or_failure("d365", _d365(runtime, config), seconds),
-                _or_failure("campaign", _campaign(runtime, config), seconds),
+                _or_failure("d365", of_d365(), seconds), _or_failure("campaign", _campaign(runtime, config), seconds)
             )
             return [*d365, *campaign], None
+
+    async def of_d365() -> list[Finding]:
+        async with runtime.d365() as d365:
+            return [tracking(await d365.table(config.table, None))]
 
     findings, ready = interruptible.run(check_both())
     contacts = guardrails.contacts(runtime, config, reading=ready is not None)
@@ -366,11 +369,6 @@ async def _or_failure(side: Side, findings: Awaitable[list[Finding]], seconds: f
         return findings_of(error) or [failure(side, error)]
     except TimeoutError:
         return []
-
-
-async def _d365(runtime: Runtime, config: TableConfig) -> list[Finding]:
-    async with runtime.d365() as d365:
-        return [tracking(await d365.table(config.table, None))]
 
 
 async def _campaign(runtime: Runtime, config: TableConfig) -> list[Finding]:

@@ -1,6 +1,5 @@
 """`explain`: one record from end to end, with the Dagster runs that changed it."""
 
-from collections.abc import Iterator
 from typing import Annotated, Any
 
 import typer
@@ -50,21 +49,19 @@ def command(
             add_runs(explained, instance, runtime.ledger)
     print_document(explained.document, as_json, show)
     if (in_step := explained.document["in_step"]) is not True:
-        end(1 if in_step is None else 2, "\n".join([*explained.problems, *_not_in_step(explained.document)]))
+        lines = explained.problems
+        for part in explained.document["tables"].values():
+            if part["in_step"] is False:  # why, and the command that leads on, for the first such table
+                state = part["ledger"]["state"] if part["ledger"] else ""
+                why = next((text for text in part["reasons"] if "`sync-assets " in text), part["reasons"][0])
+                leads_on = "" if "`sync-assets " in why else f" See `sync-assets {_COMMANDS.get(state, 'sync')}`."
+                lines = [*lines, f"{why}{leads_on}"]
+                break
+        end(1 if in_step is None else 2, "\n".join(lines))
 
 
 _COMMANDS = {"held": "hold list", "orphaned": "rejects --orphaned"}
 """By the ledger's state of a record that is not in step, the command that leads on; else `sync`."""
-
-
-def _not_in_step(document: dict[str, Any]) -> Iterator[str]:
-    """Yield why the record is not in step, and the command that leads on, for the first such table."""
-    for table in document["tables"].values():
-        if table["in_step"] is False:
-            state = table["ledger"]["state"] if table["ledger"] else ""
-            reason = next((text for text in table["reasons"] if "`sync-assets " in text), table["reasons"][0])
-            yield reason if "`sync-assets " in reason else f"{reason} See `sync-assets {_COMMANDS.get(state, 'sync')}`."
-            return
 
 
 def show(document: dict[str, Any]) -> Parts:

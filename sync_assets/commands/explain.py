@@ -81,7 +81,12 @@ def explain(runtime: Runtime, id_text: str, table: str | None = None, *, show_va
         name: [at for at in (stored.changed_at, stored.acked_at, stored.failed_since) if at]
         for name, stored in changed.items()
     }
-    problems = [text for facts in known or all_facts for text in (facts.problem, _unanswered(facts)) if text]
+    problems: list[str] = []
+    for facts in known or all_facts:
+        problems += [facts.problem] if facts.problem else []
+        if (campaign := facts.campaign).presence == "unanswered":
+            unknown = f"Campaign did not show whether it has the record of {facts.config.resource}"
+            problems.append(f"{unknown}: {campaign.reason}")
     if not known and not problems:
         where = table or "any mapped table"
         text = (
@@ -126,16 +131,16 @@ async def _rows_where(runtime: Runtime, name: str, value: str, only: Sequence[st
     return sorted(rows)
 
 
-def _unanswered(facts: RecordFacts) -> str | None:
-    if facts.campaign.presence != "unanswered":
-        return None
-    return f"Campaign did not show whether it has the record of {facts.config.resource}: {facts.campaign.reason}"
-
-
 def _of_table(runtime: Runtime, facts: RecordFacts, show_values: bool) -> Document:
     """Return the record in one table; its `runs` are filled by the caller."""
     show: Show = (lambda value: value) if show_values else value_shape
-    opt_outs, links, mapped, stored = _opt_outs(runtime, facts), _links(facts), facts.mapped, facts.stored
+    links, mapped, stored, opt_outs = _links(facts), facts.mapped, facts.stored, list[ContactOptOut]()
+    if facts.config.table == CONTACT and runtime.config.opt_out.active:
+        row = facts.row.row(0, named=True) if facts.row is not None and facts.has_row else None
+        modified = datetime.fromisoformat(row[MODIFIED]) if row and row[MODIFIED] else None
+        profile = dict(facts.campaign.record) if facts.campaign.presence == "found" else None
+        of_contact = {row.attribute: row for row in runtime.ledger.opt_outs.of([facts.id])}
+        opt_outs = contact_opt_outs(runtime.config, of_contact, row, modified, profile)
     in_payload: list[str] = []
     if facts.ready and mapped and facts.campaign.presence == "found":
         in_payload = differing(mapped.payload, facts.campaign.record, facts.ready.resource)
@@ -258,6 +263,9 @@ def _links(facts: RecordFacts) -> list[Document]:
 
 def _ledger(facts: RecordFacts, stored: StoredRecord) -> Document:
     """Return the record in the ledger. next_request: insert, update or delete, if one is due."""
+    last = "none" if stored.acked_hash is None else "acknowledged"
+    if stored.attempts and (stored.state == State.REJECTED or stored.reason):
+        last = "rejected" if stored.state == State.REJECTED else "failed"
     return {
         "state": stored.state.word,
         "waiting_for": WAITING_FOR[stored.block_reason] if stored.state == State.WAITING else None,
@@ -267,35 +275,15 @@ def _ledger(facts: RecordFacts, stored: StoredRecord) -> Document:
         "held_since": plain(facts.held_since),
         "next_request": stored.operation if stored.state in (State.PENDING, State.WAITING) else None,
         "acknowledged_at": plain(stored.acked_at),
-        "last_outcome": _last_outcome(stored),
+        "last_outcome": "unknown" if stored.outcome_unknown else last,
         **fields(stored, "changed_at", "attempts", "not_before", "unknown_until", "leased_until"),
     }
-
-
-def _last_outcome(stored: StoredRecord) -> str:
-    if stored.outcome_unknown:
-        return "unknown"
-    if stored.attempts and stored.state == State.REJECTED:
-        return "rejected"
-    if stored.attempts and stored.reason:
-        return "failed"
-    return "none" if stored.acked_hash is None else "acknowledged"
 
 
 def _reason(record: RelatedState) -> str | None:
     if record.state == State.WAITING and record.block_reason != BlockReason.NONE:
         return f"waiting for {WAITING_FOR[record.block_reason]}"
     return record.reason
-
-
-def _opt_outs(runtime: Runtime, facts: RecordFacts) -> list[ContactOptOut]:
-    if facts.config.table != CONTACT or not runtime.config.opt_out.active:
-        return []
-    stored = {row.attribute: row for row in runtime.ledger.opt_outs.of([facts.id])}
-    row = facts.row.row(0, named=True) if facts.row is not None and facts.has_row else None
-    modified = datetime.fromisoformat(row[MODIFIED]) if row and row[MODIFIED] else None
-    profile = dict(facts.campaign.record) if facts.campaign.presence == "found" else None
-    return contact_opt_outs(runtime.config, stored, row, modified, profile)
 
 
 def _open_opt_outs(opt_outs: list[ContactOptOut]) -> Iterator[Reason]:

@@ -11,7 +11,6 @@ from typing import Any
 import msgspec
 
 from sync_assets.audit.value_comparison import differing, leaves
-from sync_assets.campaign.client import CampaignClient
 from sync_assets.campaign.dialect import ResponseOutcome
 from sync_assets.campaign.metadata import Resource
 from sync_assets.campaign.records import Records
@@ -47,7 +46,11 @@ async def planned_changes(
             if resource is None:
                 continue
             try:
-                records = await _records(runtime, campaign, config, mine)
+                ids = list(dict.fromkeys(change.id for change in mine if change.operation == "update"))
+                findings = await asyncio.to_thread(runtime.ledger.dialect.findings, config.resource)
+                reading: Records = Target.of(config).records(campaign, findings)
+                answers = zip(ids, await run_together(*map(reading.find, ids)), strict=True)
+                records = {id_: answer for id_, answer in answers if not isinstance(answer, ResponseOutcome)}
             except SyncAssetsError as error:
                 records = {}
                 notes.append(f"{config.table}: its updates are listed with all attributes that they send. {error}")
@@ -58,17 +61,6 @@ async def planned_changes(
                 _change(config, resource, change, records.get(change.id), show_values) for change in mine
             ]
     return listed, notes
-
-
-async def _records(
-    runtime: Runtime, campaign: CampaignClient, config: TableConfig, changes: Sequence[Change]
-) -> dict[str, dict[str, Any]]:
-    """Read Campaign's records of the updates, by id. Raises SyncAssetsError."""
-    ids = list(dict.fromkeys(change.id for change in changes if change.operation == "update"))
-    findings = await asyncio.to_thread(runtime.ledger.dialect.findings, config.resource)
-    reading: Records = Target.of(config).records(campaign, findings)
-    answers = await run_together(*map(reading.find, ids))
-    return {id_: answer for id_, answer in zip(ids, answers, strict=True) if not isinstance(answer, ResponseOutcome)}
 
 
 def _change(
@@ -102,7 +94,11 @@ def rejections(ledger: Ledger, table: str) -> list[dict[str, Any]]:
 def show_changes(tables: Mapping[str, Any]) -> Parts:
     """Show a table of the listed records for each table that has some."""
     for name, table in tables.items():
-        rows = [(change["operation"], change["id"], _attributes(change)) for change in table.get("changes", ())]
+        rows: list[tuple[str, str, str]] = []
+        for change in table.get("changes", ()):
+            sides = ({"attribute": name, **sides} for name, sides in change.get("values", {}).items())
+            text = "\n".join(map(change_text, sides)) or change.get("reason") or ", ".join(change.get("attributes", ()))
+            rows.append((change["operation"], change["id"], text))
         further = table.get("changes_not_listed", 0)
         if rows:
             yield f"{name}:"
@@ -111,12 +107,6 @@ def show_changes(tables: Mapping[str, Any]) -> Parts:
             yield f"{name}: {counted(further, 'more record')}. `--limit` lists more."
         if rows or further:
             yield ""
-
-
-def _attributes(change: Mapping[str, Any]) -> str:
-    if values := change.get("values"):
-        return "\n".join(change_text({"attribute": name, **sides}) for name, sides in values.items())
-    return change.get("reason") or ", ".join(change.get("attributes", ()))
 
 
 def change_text(change: Mapping[str, Any]) -> str:

@@ -139,7 +139,12 @@ def suggest_links(
     suggestions: list[LinkSuggestion] = []
     for parent, target in targets.items():
         lookups = [column for column in table.columns.values() if parent in column.targets and column.readable]
-        if parent == table.name or not lookups or _leads_to(parent, table.name, parents):
+        above, pending = set[str](), [parent]
+        while pending:
+            if (name := pending.pop()) not in above:
+                above.add(name)
+                pending += parents.get(name, set())
+        if table.name in above or not lookups:
             continue
         keyed = [
             attribute
@@ -162,19 +167,6 @@ def suggest_links(
             suggestions.append(LinkSuggestion(column, link, percent, why, parent=parent))
     order = {name: number for number, name in enumerate(table.columns)}
     return sorted(_each_once(suggestions), key=lambda suggestion: order[suggestion.column.name])
-
-
-def _leads_to(start: str, goal: str, parents: Mapping[str, set[str]]) -> bool:
-    visited: set[str] = set()
-    pending = [start]
-    while pending:
-        table = pending.pop()
-        if table == goal:
-            return True
-        if table not in visited:
-            visited.add(table)
-            pending += parents.get(table, set())
-    return False
 
 
 def _each_once(suggestions: Iterable[AnySuggestion]) -> list[AnySuggestion]:

@@ -21,7 +21,7 @@ from sync_assets.config.models import TableOptions
 from sync_assets.config.values import CONTACT, PROFILE
 from sync_assets.dataverse.metadata import Table
 from sync_assets.errors import SyncAssetsError
-from sync_assets.scaffold.suggestions import SURE, LinkSuggestion, Suggested, shown
+from sync_assets.scaffold.suggestions import SURE, Suggested, shown
 
 SCHEMA_FILE = "sync_assets.schema.json"
 """In the same folder as the configuration, so that the line that refers to it is right on every machine."""
@@ -104,7 +104,14 @@ def _lines(suggested: Suggested, defaults: TableOptions) -> Iterator[str]:
         yield _beside("  apply_updates: true", "false: rows are sent on first load and replay only")
     if "picklists" not in given:
         yield _beside("  picklists: labels", "choices in text attributes: labels or codes")
-    yield from _section("links", [(link.sure, *_link(link)) for link in suggested.links])
+    entries = []
+    for link in suggested.links:
+        text = f"- {{field: {_name(link.column.name)}, to: {_name(link.attribute.path)}, table: {_name(link.parent)}"
+        may_be_empty = link.cardinality == "zero_or_one"
+        other = "; write one if it was published as a `1 cardinality simple link`" if may_be_empty else ""
+        text += f", cardinality: {link.cardinality}}}"
+        entries.append((link.sure, text, f"{link.percent} %, {link.why}{other}"))
+    yield from _section("links", entries)
     head = "  # Campaign requires these, and nothing is mapped to them: "
     yield from textwrap.wrap(", ".join(suggested.mandatory), _WIDTH, initial_indent=head, subsequent_indent="  #   ")
 
@@ -119,13 +126,6 @@ def _section(name: str, entries: list[tuple[bool, str, str]]) -> Iterator[str]:
             yield _beside(f"    {text}", why)
         else:
             yield _beside(f"    # {text}" if live else f"  #   {text}", why)
-
-
-def _link(link: LinkSuggestion) -> tuple[str, str]:
-    text = f"- {{field: {_name(link.column.name)}, to: {_name(link.attribute.path)}, table: {_name(link.parent)}"
-    may_be_empty = link.cardinality == "zero_or_one"
-    other = "; write one if it was published as a `1 cardinality simple link`" if may_be_empty else ""
-    return f"{text}, cardinality: {link.cardinality}}}", f"{link.percent} %, {link.why}{other}"
 
 
 def _opt_outs(contact: Table) -> str:
@@ -151,7 +151,11 @@ def _name(text: str) -> str:
 
 def insert_table(text: str, block: Callable[[int], str]) -> str:
     """Return `text` with one more entry, which `block(indent)` writes. Raises SyncAssetsError for a flow-style list."""
-    entries = _entries(text)
+    root = yaml.compose(text, Loader=yaml.SafeLoader)
+    pairs = root.value if isinstance(root, yaml.MappingNode) else []
+    entries = next((value for key, value in pairs if getattr(key, "value", None) == "tables"), None)
+    if not isinstance(entries, yaml.SequenceNode) or entries.flow_style or not entries.value:
+        raise _not_a_block()
     last, dash = entries.value[-1], entries.start_mark.column
     content = _last_character(last)
     end = _end_of_entry(text, content, dash)
@@ -167,15 +171,6 @@ def insert_table(text: str, block: Callable[[int], str]) -> str:
     if [*old["tables"]] != new.data["tables"][:-1] or {**new.data, "tables": None} != {**old, "tables": None}:
         raise _not_a_block()
     return result
-
-
-def _entries(text: str) -> yaml.SequenceNode:
-    root = yaml.compose(text, Loader=yaml.SafeLoader)
-    pairs = root.value if isinstance(root, yaml.MappingNode) else []
-    tables = next((value for key, value in pairs if getattr(key, "value", None) == "tables"), None)
-    if not isinstance(tables, yaml.SequenceNode) or tables.flow_style or not tables.value:
-        raise _not_a_block()
-    return tables
 
 
 def _not_a_block() -> SyncAssetsError:

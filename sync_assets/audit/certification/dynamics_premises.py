@@ -84,7 +84,11 @@ async def _pages(client: DataverseClient, table: Table) -> list[PremiseResult]:
         return results
     way = "Pages are followed by their links, all of one size in a read."
     for premise, size in ((SMALL, 1), (SIZES, 3)):
-        ids, heads = await _small(client, table, size)
+        link, heads = client.first_page(table, [table.key]), list[Head]()
+        while link and len(heads) < PAGES:
+            heads.append(read_head(await client.page(link, tracked=True, size=size, table=table.name)))
+            link = heads[-1].next_link or ""
+        ids = [id_ for head in heads for id_ in changed_ids(head, table.key)]
         repeated = repeated or any(len(changed_ids(head, table.key)) < len(head.value) for head in heads)
         same = ids[: len(first)] == first[: len(ids)] or sorted(ids) == sorted(first)
         if any(number > 1 for number in Counter(ids).values()) or not same:
@@ -108,14 +112,6 @@ async def _largest(client: DataverseClient, table: Table, link: str, *, tracked:
             if size == SMALLEST:
                 raise
             size = max(SMALLEST, size // 2)
-
-
-async def _small(client: DataverseClient, table: Table, size: int) -> tuple[list[str], list[Head]]:
-    link, heads = client.first_page(table, [table.key]), list[Head]()
-    while link and len(heads) < PAGES:
-        heads.append(read_head(await client.page(link, tracked=True, size=size, table=table.name)))
-        link = heads[-1].next_link or ""
-    return [id_ for head in heads for id_ in changed_ids(head, table.key)], heads
 
 
 async def _tombstones(client: DataverseClient, ledger: Ledger, table: Table) -> PremiseResult:
