@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
@@ -53,26 +53,21 @@ class LinkedRecords:
         """Return the record with our id, or why there is none."""
         return await self.records[self.target.resource].find(id_)
 
-    async def linked_ids(self, record: Mapping[str, Any]) -> dict[str, str | None]:
+    async def linked_ids(self, record: Mapping[str, Any], only: Collection[str] | None = None) -> dict[str, str | None]:
         """Return attribute -> our id of the record that a link leads to, for the links that are set by a key or a PKey.
 
         None for a record without our id, or that Campaign does not show; links that are not set are left out.
         """
         linked: dict[str, str | None] = {}
         for link in self.target.links:
-            if pkey := linked_pkey(record, link.attribute):
+            if (only is None or link.attribute in only) and (pkey := linked_pkey(record, link.attribute)):
                 linked[link.attribute] = await self._id(link, pkey) or None
         return linked
 
     async def wrong_links(self, record: Mapping[str, Any], acknowledged: Mapping[str, str]) -> list[str]:
         """Return the links of a record that do not lead to the acknowledged parent, given by attribute."""
-        targets = {link.attribute: link for link in self.target.links}
-        wrong: list[str] = []
-        for attribute, parent in acknowledged.items():
-            pkey = linked_pkey(record, attribute)
-            if attribute in targets and (not pkey or await self._id(targets[attribute], pkey) != parent):
-                wrong.append(attribute)
-        return wrong
+        linked, known = await self.linked_ids(record, acknowledged), {link.attribute for link in self.target.links}
+        return [name for name, parent in acknowledged.items() if name in known and linked.get(name) != parent]
 
     async def _id(self, target: LinkTarget, pkey: str) -> str:
         if pkey not in self._ids:

@@ -14,7 +14,7 @@ without our key cannot be named. Source: Adobe Campaign Standard, "Working with 
 import asyncio
 import itertools
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -128,9 +128,16 @@ async def whereabouts(runtime: Runtime, id: str) -> Whereabouts:
     noted = {(record.table, record.id) for record in known}
     known |= {HeldRecord(record.table, record.id) for record in related if (record.table, record.id) not in noted}
     reassigned: set[tuple[str, str]] = set()
-    d365 = await _answer(_ask_d365, runtime, id, known, reassigned)
+    d365, campaign = SystemAnswer(), SystemAnswer()
+    try:
+        await _ask_d365(d365, runtime, id, known, reassigned)
+    except SyncAssetsError as error:
+        d365.errors.append(error)
     still = {record for record in known | d365.records if (record.table, record.id) not in reassigned}
-    campaign = await _answer(_ask_campaign, runtime, still, reassigned)
+    try:
+        await _ask_campaign(campaign, runtime, still, reassigned)
+    except SyncAssetsError as error:
+        campaign.errors.append(error)
     return Whereabouts(d365, campaign, related, in_ledger)
 
 
@@ -143,15 +150,6 @@ async def is_gone(runtime: Runtime, id: str) -> bool:
 async def _has_contact(client: DataverseClient, id: str) -> bool:
     contact = await client.table(CONTACT, ())
     return any([_page(body)[0] async for body in client.rows(contact, [contact.key], [id])])
-
-
-async def _answer(ask: Callable[..., Coroutine[Any, Any, None]], *of: Any) -> SystemAnswer:
-    answer = SystemAnswer()
-    try:
-        await ask(answer, *of)
-    except SyncAssetsError as error:
-        answer.errors.append(error)
-    return answer
 
 
 # --- Dynamics 365 -----------------------------------------------------------------------------------------------------

@@ -163,15 +163,6 @@ def runs(runtime: Runtime) -> Finding:
     return ok("runs", "no run was killed")
 
 
-def ledger_addresses(runtime: Runtime) -> list[Finding]:
-    """Return findings if the ledger belongs to other systems, by their addresses; then neither system is contacted."""
-    try:
-        runtime.check_addresses(runtime.ledger)
-    except OtherSystems as error:
-        return fail("systems of the ledger", error)
-    return []
-
-
 async def organisation(runtime: Runtime, d365: DataverseClient) -> list[Finding]:
     """Check that the organisation is the ledger's. A ledger without one takes it over with the first sync."""
     title, known = "systems of the ledger", runtime.ledger.systems.stored().get("d365")

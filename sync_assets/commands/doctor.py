@@ -51,6 +51,7 @@ from sync_assets.ledger.errors import LedgerError
 from sync_assets.push.target import Target
 from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime
+from sync_assets.runtime.systems import OtherSystems
 from sync_assets.task_group import run_together
 from sync_assets.words import counted
 
@@ -114,8 +115,10 @@ def examine(runtime: Runtime) -> list[Finding]:
     findings += (ledger := installation.ledger(runtime))
     counted = ledger[0].passed
     if counted:
-        if foreign := installation.ledger_addresses(runtime):
-            return findings + foreign
+        try:
+            runtime.check_addresses(runtime.ledger)
+        except OtherSystems as error:  # neither system is contacted
+            return findings + fail("systems of the ledger", error)
         findings += [installation.runs(runtime), *certification_findings(runtime)]
     findings += installation.whole_configuration(config)
     contacts = guardrails.known_contacts(runtime) if counted else None

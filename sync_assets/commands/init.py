@@ -5,7 +5,6 @@ the configuration, was compiled against both systems' metadata, and is within th
 """
 
 import os
-import tempfile
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from sync_assets.checks.preflight import check_metadata, tracking
 from sync_assets.checks.rules import NotReady
 from sync_assets.commands.export_sample import show_guess
 from sync_assets.commands.terminal import Parts, print_document, print_line, print_parts
-from sync_assets.config.files import CONFIG, DEFAULT_NAME, SANDBOX_CONFIG
+from sync_assets.config.files import CONFIG, DEFAULT_NAME, SANDBOX_CONFIG, write_whole
 from sync_assets.config.json_schema import PACKAGED
 from sync_assets.config.loader import load_config, parse_config
 from sync_assets.config.models import Config
@@ -232,22 +231,8 @@ def not_our_own(path: Path) -> None:
 
 
 def write(path: Path, content: bytes) -> None:
-    """Write the file completely or not at all, through symbolic links.
-
-    A new file is its owner's (0600): it names the tables and columns of the systems. An old one keeps its permissions.
-    """
-    path = path.resolve()
     try:
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(content)
-            if path.exists():
-                os.chmod(name, path.stat().st_mode & 0o7777)
-            os.replace(name, path)
-        except BaseException:
-            os.unlink(name)
-            raise
+        write_whole(path, content)
     except OSError as error:
         raise SyncAssetsError(
             f"{path} can't be written ({error.strerror or 'unknown reason'}).", "Name another file with `--config`."

@@ -180,3 +180,23 @@ def keep_over_dagster(environment: MutableMapping[str, str]) -> None:
     if os.path.isfile(".env"):
         replaced = read_env_file(Path.cwd() / ".env")
         environment[OVER_DAGSTER] = json.dumps({name: environment.get(name, "") for name in replaced})
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file completely or not at all, through symbolic links. Raises OSError.
+
+    A new file is its owner's (0600): it names the tables and columns of the systems. An old one keeps its permissions.
+    """
+    import tempfile  # noqa: PLC0415
+
+    path = path.resolve()
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+        if path.exists():
+            os.chmod(name, path.stat().st_mode & 0o7777)
+        os.replace(name, path)
+    except BaseException:
+        os.unlink(name)
+        raise

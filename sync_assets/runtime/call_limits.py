@@ -71,7 +71,7 @@ class SharedSlots:
     idle: called when all slots are released.
     """
 
-    def __init__(self, session: OpenSession, total: int, idle: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, session: OpenSession, total: int, idle: Callable[[], Awaitable[None]] | None) -> None:
         self._open_session, self._total, self._idle = session, total, idle
         self._session: WorkerSession | None = None
         self._owner = worker_id()
@@ -145,7 +145,8 @@ class SharedSlots:
         if not (self._closing.is_set() or (idle and leaving)):
             return False
         self._limit = 0
-        await self._idle()
+        if self._idle:
+            await self._idle()
         await asyncio.to_thread(lambda: self._open_session().ledger.limits.release_slots(self._owner))
         self._recorded = (0, 0)
         return self._closing.is_set() or not self._waiting
@@ -269,7 +270,8 @@ class CallLimits:
         per_day, per_hour = guardrails.engine_calls_per_day, guardrails.engine_calls_per_hour
         self._rate = SharedRate(ledger, per_second) if per_second else None
         self._budget = CallBudget(ledger, per_day, per_hour) if per_day or per_hour else None
-        self._slots = SharedSlots(session, guardrails.concurrency, self._return_rest)
+        idle = self._budget.return_rest if self._budget else None
+        self._slots = SharedSlots(session, guardrails.concurrency, idle)
 
     @asynccontextmanager
     async def admitted(self) -> AsyncGenerator[Observer]:
@@ -296,10 +298,6 @@ class CallLimits:
     async def close(self) -> None:
         """Release everything. Call it when no request is under way."""
         await self._slots.close()
-
-    async def _return_rest(self) -> None:
-        if self._budget:
-            await self._budget.return_rest()
 
 
 def _hour() -> int:

@@ -13,13 +13,13 @@ Where a file cannot be written, nothing is remembered.
 """
 
 import json
-import os
 import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from sync_assets.config.files import write_whole
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.errors import LedgerError
 from sync_assets.ledger.times import clock
@@ -155,12 +155,6 @@ class LedgerNumber:
 
 
 def write_if_possible(file: Path, text: str) -> None:
-    """Write a file at once, so that no reader sees a part of it; do nothing where it cannot be written."""
-    aside = file.with_name(f"{file.name}.{os.getpid()}")
-    try:
-        aside.touch(0o600)
-        aside.write_text(text, "utf-8")
-        aside.replace(file)
-    except OSError:
-        with suppress(OSError):
-            aside.unlink()
+    """Write a file at once; do nothing where it cannot be written."""
+    with suppress(OSError):
+        write_whole(file, text.encode())
