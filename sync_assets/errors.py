@@ -73,7 +73,9 @@ def code_places(error: BaseException) -> str:
 def public_message(error: BaseException, activity: str) -> str:
     """Return an error as one line that may be shown and stored; the text of a foreign error may quote a record.
 
-    activity: the one that failed, such as `poll of contact`.
+    Args:
+        error: Any error.
+        activity: The activity that failed, such as `poll of contact`.
     """
     if isinstance(error, SyncAssetsError):
         return str(error)

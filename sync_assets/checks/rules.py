@@ -31,11 +31,14 @@ class Rows(NamedTuple):
 class Finding:
     """The result of a rule.
 
-    outcome: ok; warn: it does not hold, and nothing stops; fail: it does not hold, and the table stops, or all. title:
-    the result in a few words, with its subject. message: the sentence, with the remedy if the rule does not hold.
-    check: name of the rule, which is that of the asset check; empty for findings of `doctor` alone. side: of the asset
-    that the rule is about. numbers: the counts, times and tables that the finding is about, by name. stops_all: True if
-    it fails and no table may be synchronised, not only its own.
+    Attributes:
+        outcome: ok; warn: it does not hold, and nothing stops; fail: it does not hold, and the table stops, or all.
+        title: the result in a few words, with its subject.
+        message: the sentence, with the remedy if the rule does not hold.
+        check: name of the rule, which is that of the asset check; empty for findings of `doctor` alone.
+        stops_all: True if it fails and no table may be synchronised, not only its own.
+        side: of the asset that the rule is about.
+        numbers: the counts, times and tables that the finding is about, by name.
     """
 
     outcome: Outcome
@@ -83,9 +86,12 @@ def fail(title: str, error: SyncAssetsError | str) -> list[Finding]:
 class Rule:
     """A rule of the set-up, or of a table's state.
 
-    name: of the asset check, or of the part of the check `ready`; in words, the title if the rule holds. broken: the
-    title if it does not. holds: the sentence if it holds, which describes the asset check. stops: the scope that is not
-    written while it does not hold. side: of the asset that has the check, for rules of the set-up.
+    Attributes:
+        name: of the asset check, or of the part of the check `ready`; in words, the title if the rule holds.
+        broken: the title if it does not.
+        holds: the sentence if it holds, which describes the asset check.
+        stops: the scope that is not written while it does not hold: nothing, one table, all.
+        side: of the asset that has the check, for rules of the set-up.
     """
 
     name: str

@@ -67,8 +67,11 @@ Dynamics 365. Campaign's refusal of access is none of them, since it holds for a
 class SyncResult:
     """The result of `sync`.
 
-    problems: why a flow could not run. stopped: why a flow ended early, and further notes for people. ended_early: True
-    if a flow ended before its work was done. ending: why the status is not 0, and the command that leads on.
+    Attributes:
+        problems: why a flow could not run.
+        stopped: why a flow ended early, and further notes for people.
+        ended_early: True if a flow ended before its work was done.
+        ending: why the status is not 0, and the command that leads on; empty if it is 0.
     """
 
     document: dict[str, Any]

@@ -47,7 +47,8 @@ def command(
 def confirm_writes(runtime: Runtime, *, yes: bool) -> None:
     """Ask before the first write. A tenant that is not named like a stage tenant needs its name typed, despite `yes`.
 
-    Raises SyncAssetsError if the answer is no, there is no terminal to ask on, or the ledger belongs to other systems.
+    Raises:
+        SyncAssetsError: the answer was no, there is no terminal to ask on, or the ledger belongs to other systems.
     """
     runtime.settings.require("d365", "campaign")
     resources = ", ".join(config.resource for config in runtime.config.in_link_order)

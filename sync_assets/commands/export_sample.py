@@ -30,13 +30,18 @@ _ID_SHOWN = 8
 
 
 def examine_sample(runtime: Runtime, path: Path) -> dict[str, Any]:
-    """Read the file with the configured layout. Raises SyncAssetsError if it cannot be opened, or no opt-out is mapped.
+    """Read the file with the configured layout.
 
-    Returns `problem`: why the whole file would be rejected, null if it would not; `write`: lines for `opt_out.export`
-    by which it would be read; `questions`: what the sample leaves open of them; `nothing_taken`: why no row of another
-    file would be taken, and what to do, null if one would; `lines`: the first ten rows; the numbers of rows, and of
-    rejected rows by reason; `values`: by attribute the number of each value; `ids`: different ids of the rows taken,
-    `IDS` at most, which Dynamics 365 was asked for, and `unknown_ids` among them, null if it could not be asked.
+    Returns:
+        `problem`: why the whole file would be rejected, null if it would not; `write`: lines for `opt_out.export` by
+        which it would be read; `questions`: what the sample leaves open of them; `nothing_taken`: why no row of another
+        file would be taken, and what to do, null if one would; `warnings`; `lines`: the first ten rows; the numbers of
+        rows, and of rejected rows by reason; `values`: by attribute the number of each value; `ids`: different ids of
+        the rows taken, `IDS` at most, which Dynamics 365 was asked for, and `unknown_ids` among them, null if it could
+        not be asked; `unused_columns`.
+
+    Raises:
+        SyncAssetsError: the file cannot be opened, or no opt-out is mapped.
     """
     opt_out = runtime.config.opt_out
     if not opt_out.attributes:

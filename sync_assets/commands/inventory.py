@@ -37,11 +37,15 @@ SAMPLES = 5
 class TableInventory:
     """Counts of one resource. Ids are counted once, however many records carry them.
 
-    equal, differing: ids in scope whose record holds, or does not hold, what it should. not_in_scope: ids whose row
-    exists and is not to be sent: filtered out, held, rejected. unknown: ids that Dynamics 365 does not have. other_key:
-    records whose key is no id of Dynamics 365. twice: ids that several records carry. listing: whether all records that
-    carry our ids were listed. `not needed`: the first load began before, or no row is in scope. `stopped`: before the
-    end, by a budget of engine calls. attributes: number of differing records by attribute.
+    Attributes:
+        equal, differing: ids in scope whose record holds, or does not hold, what it should.
+        not_in_scope: ids whose row exists and is not to be sent: filtered out, held, rejected.
+        unknown: ids that Dynamics 365 does not have.
+        other_key: records whose key is no id of Dynamics 365.
+        twice: ids that several records carry.
+        listing: whether all records that carry our ids were listed. `not needed`: the first load began before, or no
+            row is in scope. `stopped`: before the end, by a budget of engine calls.
+        attributes: number of differing records by attribute.
     """
 
     records: int = 0
@@ -67,9 +71,10 @@ class TableInventory:
 class Inventory:
     """The inventory of all mapped tables; an observer of their comparisons.
 
-    opt_outs: by attribute, the number of contacts on both sides that `agree`, are opted out in one system only
-    (`only_d365`, `only_campaign`), and would be written (`to_d365`, `to_campaign`). opt_out_calls: engine calls that
-    opt-outs will cost beside the plan's, by kind.
+    Attributes:
+        opt_outs: by attribute, the number of contacts on both sides that `agree`, are opted out in one system only
+            (`only_d365`, `only_campaign`), and would be written (`to_d365`, `to_campaign`).
+        opt_out_calls: engine calls that opt-outs will cost beside the plan's, by kind.
     """
 
     runtime: Runtime

@@ -57,7 +57,11 @@ MOST_RUNS, MOST_RUN_EVENTS = 2_000, 40
 class AlertScope:
     """The objects of this project on the instance, which may have others: only these are read.
 
-    steps: definitions of assets, or of checks alone, by name of the step. sensors, jobs: their names.
+    Attributes:
+        steps: By name of the step.
+        with_freshness: Assets with a freshness policy.
+        sensors: Names of sensors.
+        jobs: Names of jobs.
     """
 
     steps: Mapping[str, dg.AssetsDefinition]

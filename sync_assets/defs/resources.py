@@ -119,7 +119,12 @@ def resource_names(runtime: Runtime, names: Iterable[str]) -> set[str]:
 def bound(runtime: Runtime, resources: Any, names: Iterable[str]) -> Generator[Runtime]:
     """Yield a runtime that uses the values of a run's resources instead of the environment's, and close it.
 
-    It is `runtime` itself if the resources have the same values. names: the resources that the caller requires.
+    It is `runtime` itself if the resources have the same values.
+
+    Args:
+        runtime: The runtime of the definitions.
+        resources: `context.resources` of the run.
+        names: The resources that the caller declared as required.
     """
     values = {
         name: value

@@ -102,8 +102,9 @@ class Runtime:
     def ledger(self) -> Ledger:
         """The ledger, opened on first use, and again after `close`.
 
-        Raises OtherSystems if it belongs to other systems than the environment names, before any request, and
-        AnotherLedger if it is missing or empty, and the configuration is used with another one.
+        Raises:
+            OtherSystems: the ledger belongs to other systems than the environment names; before any request.
+            AnotherLedger: it is missing or empty, and the configuration is used with another one.
         """
         with self._lock:
             if self._ledger is None:

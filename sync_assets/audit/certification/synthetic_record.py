@@ -55,9 +55,12 @@ Outcome = Literal["workable", "not workable", "not tried"]
 class PremiseResult:
     """The result of one premise, a row of the report. Holds no values and no secrets.
 
-    system: where it was tried, `Campaign` or `Dynamics 365`. about: the resource or table; empty for a whole system.
-    premise: a constant name, the same in each report. found: what the system did; for a premise that was not tried,
-    why. program: what the program will do; for one that is not workable, what to change. Not stored.
+    Attributes:
+        system: where it was tried, `Campaign` or `Dynamics 365`.
+        about: the resource or table; empty for a whole system.
+        premise: a constant name, the same in each report.
+        found: what the system did; for a premise that was not tried, why.
+        program: what the program will do; for one that is not workable, what to change. Not stored.
     """
 
     system: str

@@ -124,9 +124,12 @@ def links(runtime: Runtime, table: TableConfig) -> dict[str, dg.MetadataValue]:
 
 
 def code(config: Config, function: Callable[..., Any], *place: int | str) -> Mapping[str, Any]:
-    """Return code references to the function that does an asset's work, and to a line of the configuration file.
+    """Return code references to a function and to a line of the configuration file.
 
-    place: path of a configuration entry, as in `"tables", 0`; no reference to the file if empty or not found.
+    Args:
+        config: The whole configuration.
+        function: The function that does the asset's work.
+        place: Path of a configuration entry, as in `"tables", 0`; no reference to the file if empty or not found.
     """
     sources: list[Any] = []
     with warnings.catch_warnings():

@@ -41,7 +41,9 @@ class TableRunConfig(dg.Config):
 def table_assets(runtime: Runtime, outcome: Outcome | None = None) -> list[dg.AssetsDefinition]:
     """Return the assets of all mapped tables, one definition for each group of linked tables.
 
-    outcome: receives the result of a run, for a caller in the same process.
+    Args:
+        runtime: Of the definitions.
+        outcome: Receives the result of a run, for a caller in the same process.
     """
     types = known_types.read(runtime.settings.beside)
     return [_group(tables, runtime, outcome, types) for tables in linked(runtime.config.in_link_order)]

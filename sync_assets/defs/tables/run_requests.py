@@ -132,10 +132,15 @@ class SetUpExams:
         refusal: str = "",
         work: str = "",
     ) -> bool:
-        """Return True if a run of the table is to be requested, and store that in `requested`, of the sensor's cursor.
+        """Return True if a run of the table is to be requested, and store that in the cursor of the sensor.
 
-        amount: as in `ask_again`. refusal: why Dynamics 365 refused the poll of its feed; empty if it did not. work:
-        other work than the table's own, of its systems, by its name in the cursor: it needs them to answer.
+        Args:
+            config: The mapped table.
+            requested: The last requests by table, of the sensor's cursor.
+            amount: As in `ask_again`.
+            now: UTC.
+            refusal: Why Dynamics 365 refused the poll of its feed; empty if it did not.
+            work: Other work than the table's own, of its systems, by its name in the cursor: it needs them to answer.
         """
         key = work or config.table
         last = requested.get(key)
@@ -244,8 +249,11 @@ def end_killed(
     Dagster's launcher does not notice every killed process. Such a run would count as started for ever, and the sensors
     would wait for it. So a started run counts as active only while its heartbeats arrive in the ledger, on any machine.
 
-    tables: of the returned runs; of others, only runs that were given up before are marked. location: the caller's;
-    None on the command line.
+    Args:
+        instance: The Dagster instance.
+        ledger: Holds the heartbeats.
+        tables: Tables whose runs are returned. Of other tables, only runs that were given up before are marked.
+        location: Name of the caller's code location; None on the command line.
     """
     now, beats = datetime.now(UTC), give_up_killed(ledger)
     tags, identity = {under_way_tag(table) for table in tables}, ledger.systems.identity()

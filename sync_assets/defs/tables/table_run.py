@@ -56,10 +56,14 @@ REPORT_SECONDS = 60.0
 
 
 class TableRun:
-    """One run of the selected assets of a group of linked tables, in link order. Call `results` once.
+    """One run of the selected assets of a group of linked tables. Call `results` once.
 
-    outcome: receives the run's result, for a caller in this process. force: for past days, send the rows again even if
-    they equal what Campaign acknowledged.
+    Args:
+        context: The run's context.
+        runtime: With the resources of the run.
+        tables: The group, in link order.
+        outcome: Receives the run's result, for a caller in this process.
+        force: For past-day partitions, send the rows again even if they equal what Campaign acknowledged.
     """
 
     def __init__(
