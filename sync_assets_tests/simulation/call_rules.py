@@ -204,7 +204,7 @@ def a_lost_insert_is_looked_up_first(history: History) -> Found:
                 one.method == "GET" and one.delivered and before.sent.n < one.delivered.n < now.sent.n
                 for one in history.about(resource, record[1])
             )
-            if not (known or looked):
+            if not (known or looked or history.restored(before.sent.n, now.sent.n)):
                 yield *record, f"event {now.sent.n} inserts it after event {before.sent.n}, without a look"
 
 
