@@ -15,7 +15,6 @@ import ssl
 import zlib
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any
 from urllib.parse import quote
 
 import aiohttp
@@ -64,7 +63,6 @@ class AiohttpClient:
     ) -> None:
         self._context = context
         self._limits = limits
-        self._deadline = _Deadline(limits.seconds)
         self._headers = headers
         self._connections = connections
         self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect, sock_read=read)
@@ -105,12 +103,11 @@ class AiohttpClient:
         behind, remedy = (f" through the proxy {proxy.address}", _PROXY) if proxy else ("", REACH)
         payload = aiohttp.BytesPayload(body) if body else None  # else aiohttp searches its payload types for each one
         limits = self._limits
-        task = asyncio.current_task()
-        assert task is not None
-        self._deadline.begin(task)
+        deadline = asyncio.timeout(limits.seconds)
         try:
-            try:
-                async with session.request(
+            async with (
+                deadline,
+                session.request(
                     method,
                     url,
                     headers=headers,
@@ -118,20 +115,11 @@ class AiohttpClient:
                     allow_redirects=False,
                     proxy=proxy and proxy.address,
                     proxy_headers=proxy and proxy.headers,
-                ) as response:
-                    content = await _received(response, limits.largest)
-            except asyncio.CancelledError:
-                if self._deadline.has_cancelled(task):
-                    raise _TooLate from None
-                raise
-            finally:
-                self._deadline.end(task)
+                ) as response,
+            ):
+                content = await _received(response, limits.largest)
             content = await _inflated(response.headers, content, limits.largest)
             return Response(response.status, response.headers, content)
-        except _TooLate:
-            raise LimitExceeded(
-                f"{_place(method, url)} did not answer in full within {limits.seconds:g} s; it was given up.", _WHO
-            ) from None
         except _TooLarge:
             raise ResponseTooLarge(
                 f"{_place(method, url)} answered with more than {limits.largest / (1 << 20):g} MiB; it was given up.",
@@ -149,6 +137,10 @@ class AiohttpClient:
         except aiohttp.InvalidURL:
             raise NotSent(f"{method} cannot be sent: its address is no valid URL.", _WHO) from None
         except (aiohttp.ClientError, ContentEncodingError, zlib.error, EOFError, TimeoutError, OSError) as error:
+            if deadline.expired():
+                raise LimitExceeded(
+                    f"{_place(method, url)} did not answer in full within {limits.seconds:g} s; it was given up.", _WHO
+                ) from None
             cause = f"{_place(method, url)} gave no answer{behind} ({type(error).__name__})."
             raise OutcomeUnknown(cause, remedy) from None
 
@@ -177,56 +169,6 @@ def _parsed(address: str) -> URL:
 
 
 class _TooLarge(Exception): ...
-
-
-class _TooLate(Exception): ...
-
-
-class _Deadline:
-    """Cancels a task that is between `begin` and `end` for more than `seconds`, at most a twentieth later.
-
-    For one event loop and many tasks at once: `asyncio.timeout` creates a timer for each task, which costs a tenth of a
-    request; here one timer serves all.
-    """
-
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-        self._until: dict[asyncio.Task[Any], float] = {}
-        """In the order of their deadlines, since all have the same duration."""
-        self._overdue: set[asyncio.Task[Any]] = set()
-        self._looking = False
-        self._loop: asyncio.AbstractEventLoop | None = None
-
-    def begin(self, task: asyncio.Task[Any]) -> None:
-        """Start the deadline of the running task."""
-        loop = self._loop = self._loop or asyncio.get_running_loop()
-        self._until[task] = loop.time() + self._seconds
-        if not self._looking:
-            self._look(loop)
-
-    def end(self, task: asyncio.Task[Any]) -> None:
-        """End the deadline of a task, whether it was exceeded or not."""
-        if self._until.pop(task, None) is None and task in self._overdue:
-            self._overdue.remove(task)
-            task.uncancel()
-
-    def has_cancelled(self, task: asyncio.Task[Any]) -> bool:
-        """Undo this deadline's cancellation. False if there was none, or if the task is cancelled by others, too."""
-        if task not in self._overdue:
-            return False
-        self._overdue.remove(task)
-        return task.uncancel() == 0
-
-    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
-        now = loop.time()
-        while self._until and next(iter(self._until.values())) <= now:
-            task = next(iter(self._until))
-            del self._until[task]
-            self._overdue.add(task)
-            task.cancel()
-        self._looking = bool(self._until)
-        if self._looking:
-            loop.call_later(self._seconds / 20, self._look, loop)
 
 
 async def _received(response: aiohttp.ClientResponse, most: int) -> bytes:
