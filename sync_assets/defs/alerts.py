@@ -37,7 +37,7 @@ from sync_assets.alerts.incidents import (
     unanswered,
 )
 from sync_assets.defs.asset_keys import side_key
-from sync_assets.defs.dagster_internals import CheckRecord, SensorFailed, failed_ticks, freshness, latest_answers
+from sync_assets.defs.dagster_internals import SensorFailed, failed_ticks, freshness, latest_answers
 from sync_assets.defs.partitions import is_foreign
 from sync_assets.defs.run_errors import one_sentence
 from sync_assets.defs.tables.checks import SIDES
@@ -201,20 +201,22 @@ def read_state(
     stale = freshness(instance, [spec.key for step in steps for spec in step.specs if spec.freshness_policy]).items()
     incidents = [
         *_failed(instance, watched, last_good, made_at, now, lambda run: is_foreign(run, ledger, location)),
-        *_failed_checks(answers.values()),
+        *(
+            failed_check(
+                key.asset_key.to_user_string(),
+                key.name,
+                answer.run_id,
+                datetime.fromtimestamp(answer.event.timestamp, UTC),
+                result.description or "",
+                warns=result.severity == dg.AssetCheckSeverity.WARN,
+            )
+            for key, answer in answers.items()
+            if (result := answer.evaluation) and not result.passed and answer.event
+        ),
         *(stale_asset(key.to_user_string(), since, warns=state == "warning") for key, (state, since) in stale),
         *_failed_sensors(instance, watched.sensors, now, location),
     ]
     return InstanceState(incidents, last_good)
-
-
-def _failed_checks(answers: Iterable[CheckRecord]) -> Iterator[Incident]:
-    for answer in answers:
-        result = answer.evaluation
-        if result and not result.passed and answer.event:
-            asset, warns = answer.key.asset_key.to_user_string(), result.severity == dg.AssetCheckSeverity.WARN
-            at, text = datetime.fromtimestamp(answer.event.timestamp, UTC), result.description or ""
-            yield failed_check(asset, answer.key.name, answer.run_id, at, text, warns=warns)
 
 
 def _failed_sensors(

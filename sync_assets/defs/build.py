@@ -6,7 +6,7 @@ the environment are read by the runs.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import dagster as dg
@@ -40,8 +40,11 @@ def build_definitions(runtime: Runtime) -> dg.Definitions:
     audits = [audit_asset(table, runtime) for table in tables]
     assets = [*table_assets(runtime), *audits, report_asset(runtime)]
     checks: list[dg.AssetChecksDefinition] = []
-    table_jobs = _table_jobs(runtime)
-    sensors, other_work = [changes_sensor(tables, runtime, status, table_jobs[0])], None
+    sent, of = [campaign_key(table, runtime) for table in tables], dg.AssetSelection.assets
+    text = "Captures and sends all tables. For a past day: reads the rows that were modified on that day again."
+    sync = _job(runtime, "sync", of(*(d365_key(table, runtime) for table in tables), *sent), text)
+    send = _job(runtime, "send_backlog", of(*sent), "Sends the pending records.")
+    table_jobs, sensors, other_work = [sync, send], [changes_sensor(tables, runtime, status, sync)], None
     if config.opt_out.active:
         # Each run loads the definitions anew, and without opt-outs need not wait for SFTP.
         from sync_assets.defs.opt_out import assets as opt_outs  # noqa: PLC0415
@@ -50,14 +53,27 @@ def build_definitions(runtime: Runtime) -> dg.Definitions:
 
         assets += opt_outs.opt_out_assets(runtime)
         checks.append(export_asset.watch_checks(runtime))
-        jobs = _opt_out_jobs(runtime)
-        sensors.append(opt_out_sensors.opt_out_file_sensor(runtime, status, jobs))
-        table_jobs += jobs
-        other_work = (opt_out_sensors.due_request, jobs[1])
-    sensors.append(backlog_sensor(tables, runtime, status, table_jobs[1], other_work))
+        text = "Decides and writes the opt-outs of an export file."
+        files = _job(runtime, opt_out_sensors.FILE_JOB, of(*file_chain(runtime)), text)
+        text = "Decides and writes all due opt-outs."
+        changes = _job(runtime, opt_out_sensors.CHANGES_JOB, of(key_of(CHANGES, runtime)), text)
+        sensors.append(opt_out_sensors.opt_out_file_sensor(runtime, status, [files, changes]))
+        table_jobs += [files, changes]
+        other_work = (opt_out_sensors.due_request, changes)
+    sensors.append(backlog_sensor(tables, runtime, status, send, other_work))
     checked = [spec.key for table in tables for spec in table_checks(table, runtime)]
     checked += [key for check in checks for key in check.check_keys]
-    scheduled = _scheduled_jobs(runtime, checked, [key for audit in audits for key in audit.keys])
+    audited, text = (
+        of(*(key for audit in audits for key in audit.keys)),
+        "Compares a random sample of records in both systems.",
+    )
+    watch = "Checks the set-up, change feeds, opt-out files and backlog."
+    report = "Reports the last fourteen days on one page."
+    scheduled = [
+        (_job(runtime, "watch", dg.AssetSelection.checks(*checked), watch, SHORT_TAGS), "*/30 * * * *"),
+        (_job(runtime, "audit", audited, text, SHORT_TAGS), "30 4 * * *"),
+        (_job(runtime, "daily_report", of(key_of(REPORT, runtime)), report, SHORT_TAGS), "0 5 * * *"),
+    ]
     if config.logs.export:
         scheduled.append((log_export(runtime), "*/15 * * * *"))
     names = [job.name for job in (*table_jobs, *(job for job, _ in scheduled))]
@@ -104,40 +120,3 @@ def _job(
         tags={**(tags or {}), **installation_tags(runtime)},
         executor_def=dg.in_process_executor,
     )
-
-
-def _table_jobs(runtime: Runtime) -> list[Any]:
-    """Return the jobs of the table assets: `sync` for both sides, `send_backlog` for Campaign's side only."""
-    sent = [campaign_key(table, runtime) for table in runtime.config.in_link_order]
-    both = dg.AssetSelection.assets(*(d365_key(table, runtime) for table in runtime.config.in_link_order), *sent)
-    text = "Captures and sends all tables. For a past day: reads the rows that were modified on that day again."
-    return [
-        _job(runtime, "sync", both, text),
-        _job(runtime, "send_backlog", dg.AssetSelection.assets(*sent), "Sends the pending records."),
-    ]
-
-
-def _opt_out_jobs(runtime: Runtime) -> list[Any]:
-    """Return the jobs of the opt-out assets: those of an export file, and `opt_out/changes`."""
-    from sync_assets.defs.opt_out.sensors import CHANGES_JOB, FILE_JOB  # noqa: PLC0415
-
-    files, changes = dg.AssetSelection.assets(*file_chain(runtime)), dg.AssetSelection.assets(key_of(CHANGES, runtime))
-    return [
-        _job(runtime, FILE_JOB, files, "Decides and writes the opt-outs of an export file."),
-        _job(runtime, CHANGES_JOB, changes, "Decides and writes all due opt-outs."),
-    ]
-
-
-def _scheduled_jobs(
-    runtime: Runtime, checks: Collection[dg.AssetCheckKey], audits: Collection[dg.AssetKey]
-) -> list[tuple[Any, str]]:
-    """Return the jobs that only read, each with its schedule."""
-    watched, report = dg.AssetSelection.checks(*checks), dg.AssetSelection.assets(key_of(REPORT, runtime))
-    audited = dg.AssetSelection.assets(*audits)
-    text = "Compares a random sample of records in both systems."
-    watch = "Checks the set-up, change feeds, opt-out files and backlog."
-    return [
-        (_job(runtime, "watch", watched, watch, SHORT_TAGS), "*/30 * * * *"),
-        (_job(runtime, "audit", audited, text, SHORT_TAGS), "30 4 * * *"),
-        (_job(runtime, "daily_report", report, "Reports the last fourteen days on one page.", SHORT_TAGS), "0 5 * * *"),
-    ]

@@ -142,12 +142,17 @@ def _median(counts: Mapping[str, int], prefix: str) -> float | None:
 
 def page(config: Config, days: Days, counts: Mapping[str, Counts], now: datetime) -> str:
     """Return the page in Markdown: sentences about two days, record states now, and a table of all days."""
+    states = ("synced", "pending", "waiting", "rejected", "held")
+    rows = [
+        [table.table, table.resource, *(_number(getattr(counts[table.table], state)) for state in states)]
+        for table in config.in_link_order
+    ]
     parts = [
         f"**{now:%Y-%m-%d %H:%M} UTC.** Days are those of UTC; the last one is not over.",
         f"**Yesterday:** {_summary(config, days[now.date() - timedelta(days=1)])}",
         f"**Today so far:** {_summary(config, days[now.date()])}",
         "**Records now**",
-        _states(config, counts),
+        _markdown(("table", "resource", *states), rows, texts=2),
         "**Day by day**",
         _table(config, days),
     ]
@@ -162,15 +167,6 @@ def _summary(config: Config, day: Numbers) -> str:
         text += f", {opt_outs} written to Dynamics 365 and {day['opt_outs_to_campaign']:,} to Campaign"
     budget = config.guardrails.engine_calls_per_day
     return f"{text}, {calls:,} engine calls" + (f" of {budget:,} ({calls / budget:.0%})." if budget else ".")
-
-
-def _states(config: Config, counts: Mapping[str, Counts]) -> str:
-    states = ("synced", "pending", "waiting", "rejected", "held")
-    rows = [
-        [table.table, table.resource, *(_number(getattr(counts[table.table], state)) for state in states)]
-        for table in config.in_link_order
-    ]
-    return _markdown(("table", "resource", *states), rows, texts=2)
 
 
 def _table(config: Config, days: Days) -> str:

@@ -73,14 +73,6 @@ def fail_if_stopped(outcome: Outcome, *reasons: str | None) -> None:
         raise dg.Failure(" ".join(dict.fromkeys(problems)), allow_retries=False)
 
 
-_AGAIN = re.compile(r"(?i)\b(run it again( later)?|try again later)\b")
-"""A remedy for commands. A sensor needs no person for it."""
-
-
-def _by_itself(remedy: re.Match[str]) -> str:
-    return f"{'The' if remedy[0][0].isupper() else 'the'} sensor tries again by itself"
-
-
 Tick = Callable[[dg.SensorEvaluationContext], dg.SensorResult]
 
 
@@ -98,7 +90,11 @@ def one_sentence(sensor: str) -> Callable[[Tick], Tick]:
                 return tick(context)
             except Exception as error:  # noqa: BLE001  the text of a foreign error may quote a record
                 text = public_message(error, f"sensor {sensor}")
-                raise SensorFailed(_AGAIN.sub(_by_itself, text)) from None
+                # A sensor needs no person for what a command asks for.
+                text = re.sub(
+                    r"\b([Rr]un it again( later)?|[Tt]ry again later)\b", "the sensor tries again by itself", text
+                )
+                raise SensorFailed(re.sub(r"(^|\. )the sensor", r"\1The sensor", text)) from None
 
         return tried
 

@@ -40,7 +40,18 @@ def audit_asset(config: TableConfig, runtime: Runtime) -> dg.AssetsDefinition:
 
     @dg.multi_asset(
         name=runtime.installation.named(f"audit_{config.table}"),
-        specs=[_spec(config, runtime, key)],
+        specs=[
+            dg.AssetSpec(
+                key,
+                deps=[dg.AssetDep(campaign_key(config, runtime), partition_mapping=dg.LastPartitionMapping())],
+                group_name=runtime.installation.group("audit"),
+                kinds={"adobecampaign"},
+                owners=list(runtime.config.owners.campaign),
+                description=f"A sample of {config.resource}, read back from Campaign and compared with the ledger.",
+                metadata=dict(asset_metadata.table_code(runtime.config, config, drift)),
+                freshness_policy=dg.FreshnessPolicy.time_window(fail_window=DAILY * 2, warn_window=DAILY * 1.25),
+            )
+        ],
         check_specs=check_specs(key, (*AUDIT_CHECKS, OPT_OUTS_AGREE) if compares_opt_outs else AUDIT_CHECKS),
         can_subset=True,  # the UI can execute the checks without the asset, and one of them alone
         description=f"Compares a sample of {config.resource} with the acknowledged state.",
@@ -64,19 +75,6 @@ def audit_asset(config: TableConfig, runtime: Runtime) -> dg.AssetsDefinition:
             yield from checked
 
     return audit
-
-
-def _spec(config: TableConfig, runtime: Runtime, key: dg.AssetKey) -> dg.AssetSpec:
-    return dg.AssetSpec(
-        key,
-        deps=[dg.AssetDep(campaign_key(config, runtime), partition_mapping=dg.LastPartitionMapping())],
-        group_name=runtime.installation.group("audit"),
-        kinds={"adobecampaign"},
-        owners=list(runtime.config.owners.campaign),
-        description=f"A sample of {config.resource}, read back from Campaign and compared with the ledger.",
-        metadata=dict(asset_metadata.table_code(runtime.config, config, drift)),
-        freshness_policy=dg.FreshnessPolicy.time_window(fail_window=DAILY * 2, warn_window=DAILY * 1.25),
-    )
 
 
 def _opt_outs(runtime: Runtime) -> Finding:

@@ -31,7 +31,7 @@ from sync_assets.defs.partitions import (
 from sync_assets.defs.tables.checks import ready_results, stopping_results, table_checks
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger import Ledger
-from sync_assets.ledger.repositories.runs import ENDED, GIVEN_UP, Heartbeat
+from sync_assets.ledger.repositories.runs import ENDED, GIVEN_UP
 from sync_assets.ledger.times import iso
 from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.workers import SILENT_AFTER, give_up_killed
@@ -271,7 +271,10 @@ def end_killed(
         else:
             # A run without a heartbeat may still be loading its code, and one that ended its heartbeats may not be
             # marked as finished by Dagster yet.
-            silent = is_ours and _is_silent(beat, record.start_time, now)
+            silent = False
+            if is_ours and not (beat and beat.session != ENDED):  # the others are given up by `give_up_killed`
+                since = beat.at.timestamp() if beat else record.start_time or now.timestamp()
+                silent = now.timestamp() - since > SILENT_AFTER.total_seconds()
             if silent and beat is None and not (origin and origin.location_name == location):
                 continue
             ended = silent and ledger.runs.give_up(run.run_id, beat)
@@ -305,17 +308,6 @@ def runs_to_make_room_for(instance: dg.DagsterInstance, run_id: str) -> list[dg.
         return None
     at = staying.index(run_id)
     return [record.dagster_run for record in waiting[at : at + 1]]
-
-
-def _is_silent(beat: Heartbeat | None, started: float | None, now: datetime) -> bool:
-    """Return True if a started run ended its heartbeats, or wrote none, more than SILENT_AFTER ago.
-
-    A run whose heartbeats stopped without being ended is given up by `give_up_killed`.
-    """
-    if beat and beat.session != ENDED:
-        return False
-    since = beat.at if beat else datetime.fromtimestamp(started, UTC) if started is not None else now
-    return now - since > SILENT_AFTER
 
 
 # --- Runs of a record -------------------------------------------------------------------------------------------------

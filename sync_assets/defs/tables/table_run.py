@@ -295,14 +295,11 @@ class TableRun:
     def _step(self, work: TableWork, news: bool) -> bool:
         """Capture a table if its feed has news, then push due records. Return True if anything was done."""
         came = news and self._capture(work)
-        due = self._is_due(work.config.table) or (came and opt_outs_due(self._runtime, work.config) > 0)
-        sent = "campaign" in work.sides and not self._reason and due and self._push(work)
+        next_due = self._runtime.ledger.reports.next_due(work.config.table)
+        is_due = next_due is not None and next_due <= datetime.now(UTC)
+        is_due = is_due or (came and opt_outs_due(self._runtime, work.config) > 0)
+        sent = "campaign" in work.sides and not self._reason and is_due and self._push(work)
         return came or sent
-
-    def _is_due(self, table: str) -> bool:
-        """Return True if a pending record of the table may be sent now."""
-        due = self._runtime.ledger.reports.next_due(table)
-        return due is not None and due <= datetime.now(UTC)
 
     def _report(self) -> None:
         """Report the numbers of tables with new work, and the check results that changed."""
