@@ -7,10 +7,15 @@ import asyncio
 import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
+from sync_assets.campaign.client import CampaignClient
+from sync_assets.dataverse.client import DataverseClient
+from sync_assets.http.client import CachedTokens
+from sync_assets.http.transport import ssl_context
 from sync_assets.sandbox.certificates import make_certificates
 
 CUT = b""
@@ -98,3 +103,32 @@ def certificates(directory: Path) -> tuple[Path, ssl.SSLContext]:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(folder / "server.pem")
     return folder / "ca.pem", context
+
+
+def tokens() -> CachedTokens:
+    """Return a source that has the token `t` without a sign-in."""
+
+    async def token() -> tuple[str, float]:
+        return "t", 3600.0
+
+    return CachedTokens(token)
+
+
+@asynccontextmanager
+async def campaign_of(server: LittleServer) -> AsyncIterator[CampaignClient]:
+    """Yield a client of Campaign whose organisation is `acme`."""
+    url, context = f"{server.url}/acme", ssl_context(server.ca_file)
+    client = CampaignClient(url, tokens(), api_key="k", context=context)
+    try:
+        yield client
+    finally:
+        await client.aclose()
+
+
+@asynccontextmanager
+async def dataverse_of(server: LittleServer) -> AsyncIterator[DataverseClient]:
+    client = DataverseClient(server.url, tokens(), context=ssl_context(server.ca_file))
+    try:
+        yield client
+    finally:
+        await client.aclose()

@@ -10,9 +10,8 @@ from sync_assets.campaign.client import CallCounter, CampaignClient, NotPublishe
 from sync_assets.campaign.dialect import ResponseOutcome
 from sync_assets.campaign.metadata import Attribute
 from sync_assets.campaign.records import Addressing, Filter, Records
-from sync_assets.http.client import CachedTokens
-from sync_assets.http.transport import ForeignLink, SignInRefused, Unavailable, ssl_context
-from sync_assets_tests.support.little_server import LittleServer, answer
+from sync_assets.http.transport import ForeignLink, SignInRefused, Unavailable
+from sync_assets_tests.support.little_server import LittleServer, answer, campaign_of
 from sync_assets_tests.support.pushing import campaign_client
 from sync_assets_tests.support.sandbox_process import Admin, SandboxProcess
 
@@ -165,19 +164,11 @@ def test_calls_that_could_not_be_stored_are_taken_again():
 # --- on the wire ---
 
 
-async def fixed_token() -> tuple[str, float]:
-    return "t", 3600
-
-
 async def test_bodies_travel_as_they_are_stored_and_keys_percent_encoded(tmp_path: Path):
-    async with LittleServer(tmp_path, lambda _: answer(200, b'{"PKey":"@x"}')) as server:
-        client = CampaignClient(
-            f"{server.url}/acme", CachedTokens(fixed_token), api_key="k", context=ssl_context(server.ca_file)
-        )
-        stored = '{ "firstName": "Zoë\\u00eb" ,"n":1.50}'.encode()
+    stored = '{ "firstName": "Zoë\\u00eb" ,"n":1.50}'.encode()
+    async with LittleServer(tmp_path, lambda _: answer(200, b'{"PKey":"@x"}')) as server, campaign_of(server) as client:
         await profiles(client).insert(stored)
         await profiles(client).update("a/b @c?d", stored)
-        await client.aclose()
     post, patch = server.requests
     assert (post.method, post.target) == ("POST", f"/acme/campaign/{EXT}/profile")
     assert (patch.method, patch.target) == ("PATCH", f"/acme/campaign/{EXT}/profile/a%2Fb%20%40c%3Fd")
@@ -189,13 +180,9 @@ async def test_bodies_travel_as_they_are_stored_and_keys_percent_encoded(tmp_pat
 async def test_an_href_to_another_host_is_not_followed(tmp_path: Path):
     key = new_key()
     result = f'{{"PKey":"@x","href":"https://elsewhere.example/x","externalId":"{key}"}}'.encode()
-    async with LittleServer(tmp_path, lambda _: answer(200, result)) as server:
-        client = CampaignClient(
-            f"{server.url}/acme", CachedTokens(fixed_token), api_key="k", context=ssl_context(server.ca_file)
-        )
+    async with LittleServer(tmp_path, lambda _: answer(200, result)) as server, campaign_of(server) as client:
         records = profiles(client)
         records.addressing.note(KEY_IN_DELETE, "no")
         with pytest.raises(ForeignLink):
             await records.delete(key)
-        await client.aclose()
     assert [request.method for request in server.requests] == ["GET"]

@@ -17,9 +17,7 @@ from sync_assets.campaign.dialect import ResponseOutcome
 from sync_assets.campaign.profile_opt_outs import MARGIN, changed_profiles, opt_outs_of
 from sync_assets.campaign.records import Addressing, Filter, Records
 from sync_assets.config.values import OPT_OUT_ATTRIBUTES
-from sync_assets.http.client import CachedTokens
-from sync_assets.http.transport import ssl_context
-from sync_assets_tests.support.little_server import LittleServer, Request, answer
+from sync_assets_tests.support.little_server import LittleServer, Request, answer, campaign_of
 from sync_assets_tests.support.sandbox_process import Admin
 
 EXT = "profileAndServicesExt"
@@ -190,17 +188,8 @@ async def other_server(directory: Path, listed: list[dict[str, Any]], since: dat
             page["next"] = {"href": f"/{EXT}/profile?_lineStart={start + 2}"}
         return answer(200, msgspec.json.encode(page))
 
-    async def fixed_token() -> tuple[str, float]:
-        return "t", 3600
-
-    async with LittleServer(directory, script) as server:
-        client = CampaignClient(
-            f"{server.url}/acme", CachedTokens(fixed_token), api_key="k", context=ssl_context(server.ca_file)
-        )
-        try:
-            result = await pages(client, since)
-        finally:
-            await client.aclose()
+    async with LittleServer(directory, script) as server, campaign_of(server) as client:
+        result = await pages(client, since)
     first = server.requests[0].target
     assert first == f"/acme/campaign/{EXT}/profile?_order=lastModified%20desc&_lineCount=500&_forcePagination=true"
     return result

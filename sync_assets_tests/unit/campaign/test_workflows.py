@@ -1,7 +1,6 @@
 """Workflows: their state as the sandbox and odd servers tell it, and starting one."""
 
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +8,8 @@ import pytest
 
 from sync_assets.campaign.client import CampaignClient, CampaignRefused
 from sync_assets.campaign.workflows import start, workflow_status
-from sync_assets.http.client import CachedTokens
-from sync_assets.http.transport import OutcomeUnknown, SignInRefused, ssl_context
-from sync_assets_tests.support.little_server import CUT, LittleServer, answer
+from sync_assets.http.transport import OutcomeUnknown, SignInRefused
+from sync_assets_tests.support.little_server import CUT, LittleServer, answer, campaign_of
 from sync_assets_tests.support.sandbox_process import Admin
 
 EXPORT = "WKF12"
@@ -63,23 +61,8 @@ async def test_a_credential_without_permission_is_reported(client: CampaignClien
 # --- against other servers ---
 
 
-@asynccontextmanager
-async def served(directory: Path, content: bytes) -> AsyncIterator[tuple[CampaignClient, LittleServer]]:
-    async def fixed_token() -> tuple[str, float]:
-        return "t", 3600
-
-    async with LittleServer(directory, lambda _: content) as server:
-        client = CampaignClient(
-            f"{server.url}/acme", CachedTokens(fixed_token), api_key="k", context=ssl_context(server.ca_file)
-        )
-        try:
-            yield client, server
-        finally:
-            await client.aclose()
-
-
 async def test_the_command_is_as_documented(tmp_path: Path) -> None:
-    async with served(tmp_path, answer(200, b"")) as (client, server):
+    async with LittleServer(tmp_path, lambda _: answer(200, b"")) as server, campaign_of(server) as client:
         await start(client, EXPORT)
     [request] = server.requests
     assert (request.method, request.target) == ("POST", "/acme/campaign/workflow/execution/WKF12/commands")
@@ -90,7 +73,7 @@ async def test_a_refusal_of_the_engine_is_quoted(tmp_path: Path) -> None:
     result = (
         b"RST-360011 An error has occurred - please contact your administrator.\nThe workflow is locked by 'Ada Byron'."
     )
-    async with served(tmp_path, answer(500, result)) as (client, server):
+    async with LittleServer(tmp_path, lambda _: answer(500, result)) as server, campaign_of(server) as client:
         with pytest.raises(CampaignRefused, match="refused to start workflow WKF12: The workflow is locked") as raised:
             await start(client, EXPORT)
     assert "Ada" not in str(raised.value)
@@ -99,13 +82,5 @@ async def test_a_refusal_of_the_engine_is_quoted(tmp_path: Path) -> None:
 
 async def test_a_lost_answer_about_the_state_is_asked_for_again(tmp_path: Path) -> None:
     answers = [CUT, answer(200, b'{"logicalStatus":"warning"}')]
-    async with LittleServer(tmp_path, lambda _: answers.pop(0)) as server:
-
-        async def fixed_token() -> tuple[str, float]:
-            return "t", 3600
-
-        client = CampaignClient(
-            f"{server.url}/acme", CachedTokens(fixed_token), api_key="k", context=ssl_context(server.ca_file)
-        )
+    async with LittleServer(tmp_path, lambda _: answers.pop(0)) as server, campaign_of(server) as client:
         assert await workflow_status(client, EXPORT) == "warning"
-        await client.aclose()

@@ -24,9 +24,8 @@ from sync_assets.dataverse.batch import (
 )
 from sync_assets.dataverse.client import D365Refused, DataverseClient
 from sync_assets.dataverse.metadata import Table
-from sync_assets.http.client import CachedTokens
-from sync_assets.http.transport import HttpError, Response, SignInRefused, Unavailable, ssl_context
-from sync_assets_tests.support.little_server import LittleServer, Request, answer
+from sync_assets.http.transport import HttpError, Response, SignInRefused, Unavailable
+from sync_assets_tests.support.little_server import LittleServer, Request, answer, dataverse_of
 from sync_assets_tests.support.sandbox_process import SandboxProcess
 
 CONTACT = Table("contact", "contacts", "contactid", True, {})
@@ -263,18 +262,11 @@ Served = Callable[[Request, list[str]], bytes | Awaitable[bytes]]
 async def served(directory: Path, script: Served) -> AsyncIterator[tuple[DataverseClient, LittleServer]]:
     """A client of a server that answers a batch by `script(request, ids of its rows in their order)`."""
 
-    async def fixed_token() -> tuple[str, float]:
-        return "t", 3600
-
     def result(request: Request) -> bytes | Awaitable[bytes]:
         return script(request, re.findall(r"contacts\((.{36})\)", request.body.decode()))
 
-    async with LittleServer(directory, result) as server:
-        client = DataverseClient(server.url, CachedTokens(fixed_token), context=ssl_context(server.ca_file))
-        try:
-            yield client, server
-        finally:
-            await client.aclose()
+    async with LittleServer(directory, result) as server, dataverse_of(server) as client:
+        yield client, server
 
 
 def multipart(*parts: str, status: int = 200) -> bytes:

@@ -20,16 +20,12 @@ from sync_assets.campaign.profile_opt_outs import changed_profiles
 from sync_assets.dataverse.client import DataverseClient
 from sync_assets.dataverse.metadata import Column, Table
 from sync_assets.dataverse.row_queries import rows_now
-from sync_assets.http.client import MOST_EMPTY_PAGES, CachedTokens, EndlessRead, LinkTrail
-from sync_assets.http.transport import HttpError, ssl_context
-from sync_assets_tests.support.little_server import LittleServer, Request, answer
+from sync_assets.http.client import MOST_EMPTY_PAGES, EndlessRead, LinkTrail
+from sync_assets.http.transport import HttpError
+from sync_assets_tests.support.little_server import LittleServer, Request, answer, campaign_of, dataverse_of
 
 ID = "00000000-0000-0000-0000-000000000001"
 CONTACT = Table("contact", "contacts", "contactid", True, {"ownerid": Column("ownerid", "lookup")})
-
-
-async def token() -> tuple[str, float]:
-    return "t", 3600.0
 
 
 # --- the rule ---------------------------------------------------------------------------------------------------------
@@ -125,13 +121,12 @@ def page(request: Request, following: str, *, empty: bool) -> bytes:
 
 @pytest.fixture
 async def reads(tmp_path: Path) -> AsyncIterator[Reads]:
-    async with LittleServer(tmp_path, lambda _: answer()) as server:
-        context = ssl_context(server.ca_file)
-        d365 = DataverseClient(server.url, CachedTokens(token), context=context)
-        campaign = CampaignClient(server.url, CachedTokens(token), api_key="k", context=context)
+    async with (
+        LittleServer(tmp_path, lambda _: answer()) as server,
+        dataverse_of(server) as d365,
+        campaign_of(server) as campaign,
+    ):
         yield Reads(server, d365, campaign)
-        await d365.aclose()
-        await campaign.aclose()
 
 
 @pytest.mark.parametrize("read", READS)
@@ -144,7 +139,7 @@ async def test_a_link_that_leads_to_itself_is_followed_once(reads: Reads, read: 
 
 @pytest.mark.parametrize("read", READS)
 async def test_links_in_a_circle_are_followed_once(reads: Reads, read: Callable[[Reads], Awaitable[None]]):
-    places = ["/campaign/1", "/campaign/2"] if read in READS[2:] else ["/api/1", "/api/2"]
+    places = ["/acme/campaign/1", "/acme/campaign/2"] if read in READS[2:] else ["/api/1", "/api/2"]
     reads.server.script = lambda request: page(request, places[request.target == places[0]], empty=False)
     with pytest.raises(HttpError, match="back to one that was read before"):
         await read(reads)

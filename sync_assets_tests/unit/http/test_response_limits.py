@@ -13,19 +13,25 @@ from pydantic import SecretStr
 
 from sync_assets.campaign import client as campaign
 from sync_assets.campaign import sign_in as ims
-from sync_assets.campaign.client import CampaignClient
 from sync_assets.campaign.sign_in import ims_tokens
 from sync_assets.config.environment import CampaignSettings, D365Settings
 from sync_assets.dataverse import client as d365
 from sync_assets.dataverse import sign_in as entra
-from sync_assets.dataverse.client import DataverseClient
 from sync_assets.dataverse.sign_in import entra_tokens
 from sync_assets.http.aiohttp_transport import INFLATED_HERE, _TooLarge, _unzipped
-from sync_assets.http.client import CachedTokens, Endpoint
+from sync_assets.http.client import Endpoint
 from sync_assets.http.transport import HttpError, LimitExceeded, Limits, OutcomeUnknown, ssl_context
 from sync_assets_tests.support import endless_answers as answers
 from sync_assets_tests.support.endless_answers import LARGE, MIB, SLOW, growth
-from sync_assets_tests.support.little_server import LittleServer, Request, Script, answer
+from sync_assets_tests.support.little_server import (
+    LittleServer,
+    Request,
+    Script,
+    answer,
+    campaign_of,
+    dataverse_of,
+    tokens,
+)
 
 TIGHT = Limits(largest=4 * MIB, seconds=0.5)
 SMALL = Limits(largest=4 * MIB, seconds=30)
@@ -35,24 +41,14 @@ IN_TIME = 30.0
 Ask = Callable[[LittleServer], Awaitable[Any]]
 
 
-async def token() -> tuple[str, float]:
-    return "t", 3600.0
-
-
 async def ask_dynamics_365(server: LittleServer) -> None:
-    client = DataverseClient(server.url, CachedTokens(token), context=ssl_context(server.ca_file))
-    try:
+    async with dataverse_of(server) as client:
         await client.page(f"{server.url}/api/data/v9.2/contacts?$select=firstname", tracked=True)
-    finally:
-        await client.aclose()
 
 
 async def ask_campaign(server: LittleServer) -> None:
-    client = CampaignClient(server.url, CachedTokens(token), api_key="k", context=ssl_context(server.ca_file))
-    try:
+    async with campaign_of(server) as client:
         await client.call("read", "profileAndServicesExt/profile?email=anna@example.com")
-    finally:
-        await client.aclose()
 
 
 async def ask_ims(server: LittleServer) -> None:
@@ -142,7 +138,7 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
     async def begin(script: Script, limits: Limits = TIGHT) -> tuple[LittleServer, Endpoint]:
         server = await LittleServer(tmp_path, script).__aenter__()
         context = ssl_context(server.ca_file)
-        endpoint = Endpoint("X", server.url, CachedTokens(token), context=context, headers={}, limits=limits)
+        endpoint = Endpoint("X", server.url, tokens(), context=context, headers={}, limits=limits)
         opened.append((server, endpoint))
         return server, endpoint
 
