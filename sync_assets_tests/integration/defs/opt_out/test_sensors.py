@@ -77,26 +77,22 @@ def why_not(orchestra: Orchestra) -> str | None:
     return data.skip_message
 
 
-def asked_partition(orchestra: Orchestra, sensor: str = FILE) -> str | None:
+def asked_partition(orchestra: Orchestra) -> str | None:
     """The partition of the run that a tick asks for; None if it asks for none."""
-    partitions = [request.partition_key for request in orchestra.asked(sensor)]
+    partitions = [request.partition_key for request in orchestra.asked(FILE)]
     assert len(partitions) <= 1
     return partitions[0] if partitions else None
 
 
-def is_asked_for_changes(orchestra: Orchestra, sensor: str = FILE) -> bool:
-    """Does a tick ask for a run of what is due without a file, and for nothing else?"""
+def assert_changes_asked(orchestra: Orchestra, sensor: str = FILE) -> None:
+    """A tick asks for a run of what is due without a file, and for nothing else."""
     data = orchestra.tick(sensor)
-    requests = list(data.run_requests or ())
-    if not requests:
-        return False
-    [request] = requests
+    [request] = list(data.run_requests or ())
     assert request.asset_selection == [CHANGES]
     assert request.partition_key is None
     assert not request.run_config  # whether a poll is due is found out by the run
     assert request.tags.items() >= table_tags(WORK).items()
     assert not data.dynamic_partitions_requests
-    return True
 
 
 def events(data: Any, kind: type[Any]) -> list[Any]:
@@ -138,15 +134,11 @@ def test_a_file_is_taken_at_the_second_look_by_a_run_of_a_partition_of_its_own(
     assert orchestra.instance.get_dynamic_partitions("opt_out_files") == [request.partition_key]
 
 
-def test_a_file_is_given_the_time_that_it_needs_to_settle(orchestra: Orchestra) -> None:
+def test_a_file_is_given_its_time_to_settle_and_waits_for_another_run_of_opt_outs(orchestra: Orchestra) -> None:
     reconfigure(orchestra, settle_seconds=60)
     write_file(orchestra.program, HEADER)
     assert [why_not(orchestra) for _ in range(3)] == ["1 file is perhaps still being written"] * 3
-
-
-def test_while_a_run_of_opt_outs_is_under_way_no_other_is_asked_for(orchestra: Orchestra) -> None:
-    write_file(orchestra.program, HEADER)
-    why_not(orchestra)
+    reconfigure(orchestra)
     orchestra.under_way(table_tags("contact"))  # holds no file up
     run = orchestra.under_way(table_tags(WORK))
     assert why_not(orchestra) == "a run of opt-outs is under way"
@@ -166,14 +158,8 @@ def test_a_run_that_did_not_take_the_file_is_asked_for_again_ever_more_rarely_an
         assert why_not(orchestra) == f"{partition}: its last run did not process it; it is tried again later"
         orchestra.later(FILE, seconds=5)
         assert asked_partition(orchestra) == partition
-
-
-def test_while_a_system_is_down_each_tick_fails_and_no_further_run_of_the_file_does(orchestra: Orchestra) -> None:
-    write_file(orchestra.program, HEADER)
-    why_not(orchestra)
-    partition = asked_partition(orchestra)
-    orchestra.program.sandbox.admin.fault("campaign", "unavailable")
-    orchestra.later(FILE, seconds=10)
+    orchestra.program.sandbox.admin.fault("campaign", "unavailable")  # then each tick fails, and no run does
+    orchestra.later(FILE, seconds=300)
     for message in (orchestra.failure(FILE), orchestra.failure(FILE)):
         assert message.startswith("Campaign ")
         assert message.endswith("What is left stays pending; the sensor tries again by itself.")
@@ -181,9 +167,7 @@ def test_while_a_system_is_down_each_tick_fails_and_no_further_run_of_the_file_d
     assert asked_partition(orchestra) == partition
 
 
-def test_files_are_asked_for_one_after_the_other_in_the_order_of_the_times_in_their_names(
-    orchestra: Orchestra,
-) -> None:
+def test_files_are_asked_for_in_the_order_of_the_times_in_their_names(orchestra: Orchestra) -> None:
     """A later one knows better. By which time they were uploaded does not matter."""
     now = datetime.now(UTC).replace(microsecond=0)
     names = [f"optout_2026112{day}_040000.csv" for day in (3, 1, 2)]
@@ -194,6 +178,7 @@ def test_files_are_asked_for_one_after_the_other_in_the_order_of_the_times_in_th
     for _ in names:
         partition = asked_partition(orchestra)
         assert partition
+        assert (why_not(orchestra) or "").startswith(partition)  # no file overtakes one that is to be tried again
         taken.append(partition.partition("@")[0])
         [file] = [file for file in orchestra.runtime.ledger.opt_out_files.files() if file.partition == partition]
         orchestra.runtime.ledger.opt_out_files.file_done(file, {})
@@ -201,52 +186,35 @@ def test_files_are_asked_for_one_after_the_other_in_the_order_of_the_times_in_th
     assert why_not(orchestra) == "no new file"
 
 
-def test_no_file_overtakes_one_that_is_to_be_tried_again(orchestra: Orchestra) -> None:
-    for day in (1, 2):
-        write_file(orchestra.program, HEADER, f"optout_2026112{day}_040000.csv")
-    why_not(orchestra)
-    assert (asked_partition(orchestra) or "").startswith("optout_20261121")
-    assert (why_not(orchestra) or "").startswith("optout_20261121")
-
-
 def test_a_refused_file_is_left_alone_until_it_is_retried_or_written_again(orchestra: Orchestra) -> None:
     name = write_file(orchestra.program, HEADER)
     why_not(orchestra)
     partition = asked_partition(orchestra)
     [file] = orchestra.runtime.ledger.opt_out_files.files()
-    orchestra.runtime.ledger.opt_out_files.file_refused(file, "it is of no use")
+    files = orchestra.runtime.ledger.opt_out_files
+    files.file_refused(file, "it is of no use")
     assert why_not(orchestra) == "no new file"
     orchestra.later(FILE, days=1)
     assert why_not(orchestra) == "no new file"
-    assert orchestra.runtime.ledger.opt_out_files.retry_files() == 1
+    assert files.retry_files() == 1
     assert asked_partition(orchestra) == partition
-    [file] = orchestra.runtime.ledger.opt_out_files.files()
-    orchestra.runtime.ledger.opt_out_files.file_refused(file, "it is of no use")
+    files.file_refused(files.files()[0], "it is of no use")
     write_file(orchestra.program, HEADER + says(str(uuid.uuid4())), name)
     why_not(orchestra)
     assert (asked_partition(orchestra) or "").startswith(f"{name}@")
 
 
-def test_a_rejected_file_is_reported_by_the_tick_and_by_its_check(
+def test_a_rejected_file_is_reported_by_the_tick_and_a_failure_of_the_sftp_as_well_which_keeps_the_cursor(
     orchestra: Orchestra, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """A failure is never taken for an empty folder."""
+    write_file(orchestra.program, HEADER)
     (exports(orchestra.program) / "optout_link.csv").symlink_to("/etc/hostname")
     data = orchestra.tick(FILE)
-    assert data.skip_message == "no new file"
+    assert data.skip_message == "1 file is perhaps still being written"
     [arrives] = [one for one in events(data, dg.AssetCheckEvaluation) if one.check_name == "export_arrives_in_time"]
     assert "Passed over in d365_loads/exports: 1." in (arrives.description or "")
     assert "optout_link.csv is passed over: a symbolic link" in capsys.readouterr().err
-
-
-# When the SFTP is not there
-
-
-def test_an_sftp_that_fails_is_reported_by_the_tick_which_keeps_its_cursor(
-    orchestra: Orchestra, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It is never taken for an empty folder."""
-    write_file(orchestra.program, HEADER)
-    why_not(orchestra)
     cursor = orchestra._cursors[FILE]
     orchestra.program.sandbox.admin.fault("sftp", "cut_before", times=1)
     assert "SFTP" in orchestra.failure(FILE)
@@ -257,65 +225,46 @@ def test_an_sftp_that_fails_is_reported_by_the_tick_which_keeps_its_cursor(
 # Checks
 
 
-def test_the_checks_of_the_folder_are_repeated_after_a_run_that_hides_them(orchestra: Orchestra) -> None:
-    orchestra.tick(FILE)
-    assert not events(orchestra.tick(FILE), dg.AssetCheckEvaluation)
-    write_file(orchestra.program, HEADER)
-    assert take(orchestra)[0].success
-    assert events(orchestra.tick(FILE), dg.AssetCheckEvaluation)
-    for name in ("export_arrives_in_time", "sftp_has_room"):
-        assert shown(orchestra.instance, dg.AssetCheckKey(EXPORT, name)) != "not evaluated"
-    assert not events(orchestra.tick(FILE), dg.AssetCheckEvaluation)
-
-
-def test_the_checks_of_the_folder_are_repeated_without_a_run_every_quarter_of_an_hour(orchestra: Orchestra) -> None:
+def test_the_checks_of_the_folder_are_repeated_every_quarter_of_an_hour_and_after_a_run_that_hides_them(
+    orchestra: Orchestra,
+) -> None:
     result = events(orchestra.tick(FILE), dg.AssetCheckEvaluation)
-    assert [(one.asset_key, one.check_name) for one in result] == [
-        (EXPORT, "export_arrives_in_time"),
-        (EXPORT, "sftp_has_room"),
-    ]
+    names = ("export_arrives_in_time", "sftp_has_room")
+    assert [(one.asset_key, one.check_name) for one in result] == [(EXPORT, name) for name in names]
     assert not events(orchestra.tick(FILE), dg.AssetCheckEvaluation)
     orchestra.later(FILE, minutes=14)
     assert not events(orchestra.tick(FILE), dg.AssetCheckEvaluation)
     orchestra.later(FILE, minutes=1)
     assert len(events(orchestra.tick(FILE), dg.AssetCheckEvaluation)) == 2
+    write_file(orchestra.program, HEADER)
+    assert take(orchestra)[0].success
+    assert events(orchestra.tick(FILE), dg.AssetCheckEvaluation)
+    for name in names:
+        assert shown(orchestra.instance, dg.AssetCheckKey(EXPORT, name)) != "not evaluated"
+    assert not events(orchestra.tick(FILE), dg.AssetCheckEvaluation)
 
 
 # Polls of profiles
 
 
-def test_a_poll_is_asked_for_at_once_and_then_as_often_as_configured(orchestra: Orchestra) -> None:
+def test_a_poll_is_asked_for_at_once_more_rarely_if_it_fails_then_after_its_minutes_and_behind_files(
+    orchestra: Orchestra,
+) -> None:
     reconfigure(orchestra, poll_profiles_minutes=5)
-    assert is_asked_for_changes(orchestra)
-    orchestra.runtime.ledger.opt_out_files.note(POLL, datetime.now(UTC))  # as the run does
-    assert why_not(orchestra) == "no new file"
-
-
-def test_a_poll_is_due_again_after_its_minutes(orchestra: Orchestra) -> None:
-    reconfigure(orchestra, poll_profiles_minutes=5)
-    orchestra.runtime.ledger.opt_out_files.note(POLL, datetime.now(UTC) - timedelta(minutes=4, seconds=50))
-    assert why_not(orchestra) == "no new file"
-    reconfigure(orchestra, poll_profiles_minutes=4)
-    assert is_asked_for_changes(orchestra)
-
-
-def test_a_poll_that_fails_is_tried_again_ever_more_rarely(orchestra: Orchestra) -> None:
-    reconfigure(orchestra, poll_profiles_minutes=5)
-    assert is_asked_for_changes(orchestra)
+    assert_changes_asked(orchestra)
     for wait in (10, 20, 40):
         assert why_not(orchestra) == "the last poll failed; it is tried again later"
         orchestra.later(FILE, seconds=wait)
-        assert is_asked_for_changes(orchestra)
-
-
-def test_files_come_before_polls(orchestra: Orchestra) -> None:
-    reconfigure(orchestra, poll_profiles_minutes=5)
-    orchestra.runtime.ledger.opt_out_files.note(POLL, datetime.now(UTC))
+        assert_changes_asked(orchestra)
+    notes = orchestra.runtime.ledger.opt_out_files
+    notes.note(POLL, datetime.now(UTC) - timedelta(minutes=4, seconds=50))  # as the run does
+    assert why_not(orchestra) == "no new file"
     write_file(orchestra.program, HEADER)
-    why_not(orchestra)
-    orchestra.later(FILE, minutes=5)
-    reconfigure(orchestra, poll_profiles_minutes=5)
+    assert why_not(orchestra) == "1 file is perhaps still being written"
+    reconfigure(orchestra, poll_profiles_minutes=4)
     assert (asked_partition(orchestra) or "").startswith("optout_")
+    clear(orchestra.program)
+    assert_changes_asked(orchestra)
 
 
 def test_a_poll_that_is_late_is_asked_for_though_the_sftp_cannot_be_reached(orchestra: Orchestra) -> None:
@@ -325,7 +274,7 @@ def test_a_poll_that_is_late_is_asked_for_though_the_sftp_cannot_be_reached(orch
     orchestra.reload()
     orchestra.runtime.ledger.opt_out_files.note(POLL, datetime.now(UTC) - timedelta(minutes=10))
     assert "SFTP" in orchestra.failure(FILE)
-    assert is_asked_for_changes(orchestra, "backlog")
+    assert_changes_asked(orchestra, "backlog")
 
 
 # An export that has stopped
@@ -345,66 +294,55 @@ def overdue(orchestra: Orchestra, **export: Any) -> int:
     return orchestra.program.sandbox.admin.last()
 
 
-def test_an_export_that_stopped_is_started_and_that_is_noted(in_step: Orchestra) -> None:
-    orchestra = in_step
-    since = overdue(orchestra)
+@pytest.mark.parametrize(
+    ("workflow", "status", "text"),
+    [
+        ("WKF12", "error", "The export was overdue; workflow WKF12 was started (it was error)."),
+        ("WKF99", "unknown", "workflow WKF99 could not be started: Campaign has no workflow WKF99."),
+    ],
+)
+def test_an_export_that_stopped_is_started_and_that_is_noted_or_that_its_workflow_cannot_be(
+    in_step: Orchestra, workflow: str, status: str, text: str
+) -> None:
+    orchestra, starts = in_step, workflow == "WKF12"
+    since = overdue(orchestra, workflow_id=workflow)
     [result] = events(orchestra.tick(FILE), dg.AssetObservation)
     assert result.asset_key == EXPORT
-    assert result.description == "The export was overdue; workflow WKF12 was started (it was error)."
+    assert text in (result.description or "")
     metadata = {name: value.value for name, value in result.metadata.items()}
-    assert metadata == {"workflow": "WKF12", "status_before": "error", "started": True}
-    assert started(orchestra, since) == 1
-    assert orchestra.runtime.ledger.opt_out_files.last_noted(RESTART)
+    assert metadata == {"workflow": workflow, "status_before": status, "started": starts}
+    assert started(orchestra, since) == starts
+    assert bool(orchestra.runtime.ledger.opt_out_files.last_noted(RESTART))
     new = {path.name for path in exports(orchestra.program).iterdir()} - {"optout_old.csv"}
-    assert len(new) == 1  # the workflow has written its file
+    assert len(new) == starts  # the workflow has written its file
+    assert not events(orchestra.tick(FILE), dg.AssetObservation)  # nor is that tried more than once an hour
+    assert started(orchestra, since) == starts
+
+
+def test_it_is_started_with_the_switch_alone_and_once_an_hour_at_most(orchestra: Orchestra) -> None:
+    since = overdue(orchestra, restart_stalled=False)
     assert not events(orchestra.tick(FILE), dg.AssetObservation)
-    assert started(orchestra, since) == 1
-
-
-def test_it_is_started_once_an_hour_at_most(orchestra: Orchestra) -> None:
-    since = overdue(orchestra)
+    overdue(orchestra)
+    write_file(orchestra.program, HEADER)  # while files arrive in time it is not started
+    assert not events(orchestra.tick(FILE), dg.AssetObservation)
+    clear(orchestra.program)
+    overdue(orchestra)
     orchestra.program.sandbox.admin.settings("campaign", workflow_delay_ms=3_600_000)  # it writes nothing for now
     try:
         assert events(orchestra.tick(FILE), dg.AssetObservation)
         assert not events(orchestra.tick(FILE), dg.AssetObservation)
-        now = datetime.now(UTC)
-        _last_started(orchestra, now - timedelta(minutes=59))
-        assert not events(orchestra.tick(FILE), dg.AssetObservation)
-        _last_started(orchestra, now - timedelta(minutes=61))
-        assert events(orchestra.tick(FILE), dg.AssetObservation)
+        for minutes in (59, 61):
+            forget_ledger(orchestra.program)  # another ledger beside the same files
+            database = orchestra.program.home / f"{minutes}.db"
+            orchestra.program.more = {"SYNC_ASSETS_LEDGER_URL": f"sqlite:///{database}"}
+            orchestra.reload()
+            orchestra.runtime.ledger.opt_out_files.note(RESTART, datetime.now(UTC) - timedelta(minutes=minutes))
+            assert bool(events(orchestra.tick(FILE), dg.AssetObservation)) == (minutes == 61)
         assert not events(orchestra.tick(FILE), dg.AssetObservation)
         assert started(orchestra, since) == 2
     finally:
         orchestra.program.sandbox.admin.settings("campaign", workflow_delay_ms=0)
         orchestra.program.sandbox.admin.post("/campaign/workflows", {"id": "WKF12", "status": "started"})
-
-
-def _last_started(orchestra: Orchestra, moment: datetime) -> None:
-    """As if that had been the last time, in another ledger beside the same files."""
-    forget_ledger(orchestra.program)
-    database = orchestra.program.home / f"{moment:%H%M}.db"
-    orchestra.program.more = {"SYNC_ASSETS_LEDGER_URL": f"sqlite:///{database}"}
-    orchestra.reload()
-    orchestra.runtime.ledger.opt_out_files.note(RESTART, moment)
-
-
-def test_a_workflow_that_cannot_be_started_is_noted_as_well_and_the_files_go_on(orchestra: Orchestra) -> None:
-    overdue(orchestra, workflow_id="WKF99")
-    data = orchestra.tick(FILE)
-    [result] = events(data, dg.AssetObservation)
-    assert "workflow WKF99 could not be started: Campaign has no workflow WKF99." in (result.description or "")
-    metadata = {name: value.value for name, value in result.metadata.items()}
-    assert metadata == {"workflow": "WKF99", "status_before": "unknown", "started": False}
-    assert not events(orchestra.tick(FILE), dg.AssetObservation)  # nor is that tried more than once an hour
-
-
-def test_it_is_never_started_without_the_switch_nor_while_files_arrive_in_time(orchestra: Orchestra) -> None:
-    since = overdue(orchestra, restart_stalled=False)
-    assert not events(orchestra.tick(FILE), dg.AssetObservation)
-    reconfigure(orchestra, restart_stalled=True, workflow_id="WKF12")
-    write_file(orchestra.program, HEADER)
-    assert not events(orchestra.tick(FILE), dg.AssetObservation)
-    assert started(orchestra, since) == 0
 
 
 # What is due without a file: the sensor backlog
@@ -428,9 +366,23 @@ def due(in_step: Orchestra) -> Iterator[Orchestra]:
     set_d365(in_step.program, id_, donotemail=False)
 
 
-def test_an_opt_out_of_d365_is_asked_for_by_a_run_that_needs_no_partition(due: Orchestra) -> None:
-    assert is_asked_for_changes(due, "backlog")
+def test_an_opt_out_of_d365_is_asked_for_by_a_run_that_needs_no_partition_unless_its_contact_is_held(
+    due: Orchestra,
+) -> None:
+    run = due.under_way(table_tags(WORK))
+    assert not due.asked("backlog")
+    due.instance.delete_run(run.run_id)
+    assert_changes_asked(due, "backlog")
     assert due.instance.get_dynamic_partitions("opt_out_files") == []
+    due.later("backlog", seconds=10)
+    for wait in (20, 40):  # a run that changes nothing is asked for ever more rarely
+        assert due.asked("backlog")
+        assert not due.asked("backlog")
+        due.later("backlog", seconds=wait)
+    ids = [row["contactid"] for row in due.program.sandbox.admin.dump_d365()]
+    [id_] = [row.id for row in due.runtime.ledger.opt_outs.of(ids) if row.state]
+    due.runtime.ledger.holds.hold("contact", id_)
+    assert not due.asked("backlog")
 
 
 def test_records_and_opt_outs_are_asked_for_in_one_tick(due: Orchestra) -> None:
@@ -438,27 +390,6 @@ def test_records_and_opt_outs_are_asked_for_in_one_tick(due: Orchestra) -> None:
     due.capture()
     keys = [request.asset_selection for request in due.asked("backlog")]
     assert keys == [[dg.AssetKey(["campaign", "profile"])], [CHANGES]]
-
-
-def test_while_a_run_of_opt_outs_is_under_way_they_wait(due: Orchestra) -> None:
-    run = due.under_way(table_tags(WORK))
-    assert not due.asked("backlog")
-    due.instance.delete_run(run.run_id)
-    for wait in (10, 20, 40):  # a run that changes nothing is asked for ever more rarely
-        assert due.asked("backlog")
-        assert not due.asked("backlog")
-        due.later("backlog", seconds=wait)
-
-
-def test_a_contact_on_hold_is_not_due(due: Orchestra) -> None:
-    [id_] = [row.id for row in _due_rows(due)]
-    due.runtime.ledger.holds.hold("contact", id_)
-    assert not due.asked("backlog")
-
-
-def _due_rows(orchestra: Orchestra) -> list[Any]:
-    ids = [row["contactid"] for row in orchestra.program.sandbox.admin.dump_d365()]
-    return [row for row in orchestra.runtime.ledger.opt_outs.of(ids) if row.state]
 
 
 def test_from_campaign_alone_a_change_of_d365_is_never_due(orchestra: Orchestra) -> None:
