@@ -41,16 +41,6 @@ from sync_assets.words import counted
 _ON_ITS_WAY = "`sync-assets sync` or the sensors capture it."
 
 
-@dataclass(frozen=True, slots=True)
-class CampaignAnswer:
-    """Campaign's record, our id of the record that each of its links leads to, or why Campaign did not show it."""
-
-    presence: Presence | Literal["not asked"] = "not asked"
-    record: Mapping[str, Any] = field(default_factory=dict[str, Any], repr=False)
-    linked: Mapping[str, str | None] = field(default_factory=dict[str, str | None])
-    reason: str | None = None
-
-
 @dataclass(slots=True)
 class RecordFacts:
     """The facts about an id in one table.
@@ -59,6 +49,9 @@ class RecordFacts:
         ready: the table's metadata and mapping; None if they could not be read.
         row: the row in Dynamics 365, a frame of one row or of none; None if it could not be read.
         mapped: the row as it is sent, regardless of the filter.
+        record: Campaign's record.
+        linked: our id of the record that each of its links leads to.
+        reason: why Campaign did not show it.
         held_since: beginning of the privacy hold on the person that the record belongs to.
         problem: why facts are missing.
         refused_in_updates: mapped attributes that Campaign refuses in updates, so that its record may differ in them.
@@ -74,7 +67,10 @@ class RecordFacts:
     mapped: MappedRow | None = None
     passes: bool | None = None
     rules_met: Sequence[bool] = ()
-    campaign: CampaignAnswer = field(default_factory=CampaignAnswer)
+    presence: Presence | Literal["not asked"] = "not asked"
+    record: Mapping[str, Any] = field(default_factory=dict[str, Any], repr=False)
+    linked: Mapping[str, str | None] = field(default_factory=dict[str, str | None])
+    reason: str | None = None
     problem: str | None = None
     refused_in_updates: Sequence[str] = ()
 
@@ -86,7 +82,7 @@ class RecordFacts:
     @property
     def in_campaign(self) -> bool:
         """Return True if Campaign has the record, or several."""
-        return self.campaign.presence in ("found", "several")
+        return self.presence in ("found", "several")
 
     @property
     def known(self) -> bool:
@@ -155,13 +151,13 @@ async def _read_record(runtime: Runtime, ledger: Ledger, campaign: CampaignClien
     records = await LinkedRecords.opened(runtime, campaign, facts.config, facts.ready.resource)
     try:
         record = await records.find(facts.id)
-        if isinstance(record, ResponseOutcome):
-            shown = presence(record)
-            facts.campaign = CampaignAnswer(shown, reason=None if shown == "missing" else redact(record.reason, None))
-        else:
-            facts.campaign = CampaignAnswer("found", record, await records.linked_ids(record))
+        facts.presence = presence(record)
+        if not isinstance(record, ResponseOutcome):
+            facts.record, facts.linked = record, await records.linked_ids(record)
+        elif facts.presence != "missing":
+            facts.reason = redact(record.reason, None)
     except SyncAssetsError as error:
-        facts.campaign = CampaignAnswer("unanswered", reason=str(error))
+        facts.presence, facts.reason = "unanswered", str(error)
     finally:
         await runtime.count_calls(facts.config.table, campaign.calls.take())
 
@@ -182,7 +178,7 @@ def agreement(facts: RecordFacts, differs: Sequence[str], more: Sequence[Reason]
     differs: attributes in which Campaign's record differs from what the mapping makes of the row. more: of opt-outs.
     """
     reasons = [*_of_ledger(facts), *(() if facts.problem else _of_systems(facts, differs)), *more]
-    unanswered = None if facts.campaign.presence == "several" else facts.campaign.reason
+    unanswered = None if facts.presence == "several" else facts.reason
     missing = [text for text in (facts.problem, unanswered) if text]
     texts = [reason.text for reason in reasons] + missing
     in_step = None if missing else all(reason.in_step for reason in reasons)
@@ -273,7 +269,7 @@ def described(record: RelatedState) -> str:
 
 
 def _of_systems(facts: RecordFacts, differs: Sequence[str]) -> Iterator[Reason]:
-    stored, presence = facts.stored, facts.campaign.presence
+    stored, presence = facts.stored, facts.presence
     resource = facts.config.resource
     if presence == "several":
         yield Reason(False, f"Several records of {resource} carry this {facts.config.key}: merge them in Campaign.")

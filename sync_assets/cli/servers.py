@@ -39,7 +39,7 @@ def dev(context: typer.Context) -> None:
 @app.command(context_settings=PASS_ARGUMENTS)
 def web(context: typer.Context) -> None:
     """`dagster-webserver`, with all its options, behind the same guard."""
-    _serve(partial(run_web, announce=say), context.args)
+    _serve(run_web, context.args)
 
 
 @app.command("code-server", context_settings=PASS_ARGUMENTS)
@@ -59,11 +59,8 @@ def _serve(run: Callable[[Sequence[str]], None], arguments: Sequence[str]) -> No
             end(1, f"Dagster ended with an error (status {ended.code}). See `{invoked()} --help`.")
 
 
-def run_web(arguments: Sequence[str], announce: Callable[[str], None]) -> None:
-    """Run Dagster's web server behind the guard, with its own options. Does not return.
-
-    announce: called with a line that names the address. Raises SyncAssetsError if the port is taken.
-    """
+def run_web(arguments: Sequence[str]) -> None:
+    """Run Dagster's web server behind the guard, with its own options. Raises SyncAssetsError if the port is taken."""
     hosts = allowed_hosts(os.environ.get(HOSTS_VARIABLE, ""))
     _name_home(arguments)
     with _dagsters_errors():
@@ -71,7 +68,7 @@ def run_web(arguments: Sequence[str], announce: Callable[[str], None]) -> None:
             arguments,
             UiGuard,
             partial(_raise_taken, "web", arguments),
-            lambda address: announce(f"Dagster's UI: {address}"),
+            lambda address: say(f"Dagster's UI: {address}"),
             hosts=hosts,
         )
 

@@ -22,10 +22,7 @@ from sync_assets.ledger.times import iso
 from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime
 
-app = typer.Typer(add_completion=False)
 
-
-@app.command()
 def command(
     yes: Annotated[bool, typer.Option("--yes", help="Write to the stage tenant without being asked.")] = False,
     as_json: Json = False,

@@ -60,10 +60,7 @@ NO_TIME = (
     "until it is taken back on both"
 )
 
-app = typer.Typer(add_completion=False)
 
-
-@app.command()
 def command(
     file: Annotated[
         str | None, typer.Option("--file", metavar="SAMPLE", help="Check only this sample of the opt-out file.")

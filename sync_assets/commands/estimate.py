@@ -15,7 +15,7 @@ from sync_assets.checks.guardrails import INITIAL_RECORDS
 from sync_assets.commands import estimate_calls, terminal
 from sync_assets.commands.estimate_calls import LATENCY, LEAST_HISTORY, WINDOW, Volume, by_kind
 from sync_assets.commands.terminal import Json, Parts, TablesOption, kinds, plain_table
-from sync_assets.commands.values import check_tables
+from sync_assets.commands.values import check_tables, fields
 from sync_assets.config.models import Guardrails
 from sync_assets.dataverse.row_counts import MOST_COUNTED
 from sync_assets.ledger.scratch import ledger_to_read
@@ -107,8 +107,7 @@ def report(
             "with_first_load": load.total() + months * with_others,
         },
         "budget": {
-            "engine_calls_per_day": guardrails.engine_calls_per_day,
-            "engine_calls_per_hour": guardrails.engine_calls_per_hour,
+            **fields(guardrails, "engine_calls_per_day", "engine_calls_per_hour"),
             "most_in_a_month": a_day and WINDOW * a_day,
         },
         "month_so_far": by_kind(so_far),

@@ -84,9 +84,9 @@ def explain(runtime: Runtime, id_text: str, table: str | None = None, *, show_va
     problems: list[str] = []
     for facts in known or all_facts:
         problems += [facts.problem] if facts.problem else []
-        if (campaign := facts.campaign).presence == "unanswered":
+        if facts.presence == "unanswered":
             unknown = f"Campaign did not show whether it has the record of {facts.config.resource}"
-            problems.append(f"{unknown}: {campaign.reason}")
+            problems.append(f"{unknown}: {facts.reason}")
     if not known and not problems:
         where = table or "any mapped table"
         text = (
@@ -138,19 +138,19 @@ def _of_table(runtime: Runtime, facts: RecordFacts, show_values: bool) -> Docume
     if facts.config.table == CONTACT and runtime.config.opt_out.active:
         row = facts.row.row(0, named=True) if facts.row is not None and facts.has_row else None
         modified = datetime.fromisoformat(row[MODIFIED]) if row and row[MODIFIED] else None
-        profile = dict(facts.campaign.record) if facts.campaign.presence == "found" else None
+        profile = dict(facts.record) if facts.presence == "found" else None
         of_contact = {row.attribute: row for row in runtime.ledger.opt_outs.of([facts.id])}
         opt_outs = contact_opt_outs(runtime.config, of_contact, row, modified, profile)
     in_payload: list[str] = []
-    if facts.ready and mapped and facts.campaign.presence == "found":
-        in_payload = differing(mapped.payload, facts.campaign.record, facts.ready.resource)
+    if facts.ready and mapped and facts.presence == "found":
+        in_payload = differing(mapped.payload, facts.record, facts.ready.resource)
     steps = mapped.steps if mapped else ()
     left_out = {step.target.attribute.path for step in steps if not step.target.apply_updates}
     left_out |= {*facts.refused_in_updates}
     differs = [path for path in in_payload if path not in left_out] if facts.passes else []
     differs += [link["attribute"] for link in links if link["equal"] is False and link["attribute"] not in differs]
     in_step, reasons = agreement(facts, differs, list(_open_opt_outs(opt_outs)))
-    changed = plain(moment(facts.campaign.record.get("lastModified")))
+    changed = plain(moment(facts.record.get("lastModified")))
     return {
         "table": facts.config.table,
         "resource": facts.config.resource,
@@ -173,7 +173,7 @@ def _of_table(runtime: Runtime, facts: RecordFacts, show_values: bool) -> Docume
                 for child in (stored.children if stored else ())
             ],
         },
-        "campaign": {"presence": facts.campaign.presence, "last_modified": changed, "reason": facts.campaign.reason},
+        "campaign": {"presence": facts.presence, "last_modified": changed, "reason": facts.reason},
         "differs": differs,
         "problem": facts.problem,
         "opt_outs": [_opt_out(opt_out, show) for opt_out in opt_outs],
@@ -204,7 +204,7 @@ def _attributes(facts: RecordFacts, show: Show, differing_paths: Sequence[str]) 
     """
     if facts.ready is None:
         return []
-    in_campaign = facts.campaign.presence == "found"
+    in_campaign = facts.presence == "found"
     steps = {step.target.attribute.path: step for step in facts.mapped.steps} if facts.mapped else {}
     columns: list[Document] = []
     for field in facts.ready.mapping.fields:
@@ -220,7 +220,7 @@ def _attributes(facts: RecordFacts, show: Show, differing_paths: Sequence[str]) 
                 "cut_from": step.cut_from if step else None,
                 "d365": show(step.source) if step else None,
                 "mapped": show(step.mapped) if step else None,
-                "campaign": show(value_at(facts.campaign.record, path)) if in_campaign else None,
+                "campaign": show(value_at(facts.record, path)) if in_campaign else None,
                 "equal": path not in differing_paths if step and in_campaign and not step.kept else None,
             }
         )
@@ -236,15 +236,15 @@ def _links(facts: RecordFacts) -> list[Document]:
         name, stored_link = configured.to, stored.get(configured.to)
         id_ = parents.get(name) if facts.mapped else stored_link.id if stored_link else None
         joined = configured.style == "join"
-        campaign_link = facts.campaign.record.get(name) if joined else None
-        linked = (str(campaign_link).lower() if campaign_link else None) if joined else facts.campaign.linked.get(name)
+        campaign_link = facts.record.get(name) if joined else None
+        linked = (str(campaign_link).lower() if campaign_link else None) if joined else facts.linked.get(name)
         parent = stored_link.parent if stored_link and stored_link.id == id_ else None
         expected = id_ if joined or (stored_link and stored_link.wanted) else None
         equal = None
         follows = facts.config.apply_updates or (stored_link and stored_link.id == id_)
-        if facts.campaign.presence == "found" and stored_link is not None and facts.passes is True and follows:
+        if facts.presence == "found" and stored_link is not None and facts.passes is True and follows:
             # A link to a record without our id is set, and leads elsewhere.
-            equal = linked == expected and (linked is not None or name not in facts.campaign.linked)
+            equal = linked == expected and (linked is not None or name not in facts.linked)
         documents.append(
             {
                 "attribute": name,
