@@ -22,6 +22,7 @@ from sync_assets.checks.preflight import check_metadata, tracking
 from sync_assets.checks.rules import NotReady
 from sync_assets.commands.export_sample import show_guess
 from sync_assets.commands.terminal import Parts, print_document, print_line, print_parts
+from sync_assets.commands.values import fields
 from sync_assets.config.files import CONFIG, DEFAULT_NAME, SANDBOX_CONFIG, write_whole
 from sync_assets.config.json_schema import PACKAGED
 from sync_assets.config.loader import load_config, parse_config
@@ -36,7 +37,7 @@ from sync_assets.opt_out.export.file import Layout
 from sync_assets.opt_out.export.guess import guess_layout
 from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime
-from sync_assets.scaffold.suggestions import Choice, Suggested, resource_for, suggest_table
+from sync_assets.scaffold.suggestions import Suggested, resource_for, suggest_table
 from sync_assets.scaffold.yaml_text import OPT_OUT_PAIRS, SCHEMA_FILE, insert_table, table_block, whole_file
 from sync_assets.task_group import run_together
 from sync_assets.words import did_you_mean
@@ -65,27 +66,13 @@ class Argument:
         return cls(table, resource or None, key or None)
 
 
-@dataclass(frozen=True, slots=True)
-class Landscape:
-    """The tables with change tracking enabled, and the resources with the API that serves them."""
-
-    tables: tuple[ListedTable, ...]
-    resources: Mapping[str, str]
-
-    @property
-    def offered(self) -> list[tuple[ListedTable, Choice | None]]:
-        """Return the tables, each with the resource that it probably goes to: likely ones first, then custom ones."""
-        pairs = [(table, resource_for(table.name, table.label, self.resources)) for table in self.tables]
-        return sorted(pairs, key=lambda pair: (-(pair[1].percent if pair[1] else 0), not pair[0].custom, pair[0].name))
+Offered = tuple[Sequence[ListedTable], Mapping[str, str]]
+"""The tables with change tracking enabled, and the resources with the API that serves them."""
 
 
 def init(
-    environment: Mapping[str, str],
-    path: Path,
-    arguments: Sequence[Argument],
-    *,
-    force: bool = False,
-) -> tuple[Suggested, ...]:
+    environment: Mapping[str, str], path: Path, arguments: Sequence[Argument], *, force: bool = False
+) -> list[Suggested]:
     """Write a new file, and return what it suggests. Raises SyncAssetsError."""
     if not arguments:
         raise SyncAssetsError(
@@ -100,15 +87,9 @@ def init(
         )
     if not path.parent.is_dir():
         raise SyncAssetsError(f"{path.parent} is no folder.", "Make it, or name another file with `--config`.")
-
-    async def suggested() -> tuple[tuple[Suggested, ...], Config, str]:
-        async with opened(environment) as (d365, campaign, available):
-            tables = await suggest(arguments, None, available, d365, campaign)
-            text = whole_file(tables, datetime.now(UTC).date())
-            return tables, parse_config(text, str(path)), text
-
-    tables, config, text = interruptible.run(suggested())
-    mappings = check_fit(config, tables)
+    tables = interruptible.run(suggest(environment, arguments, None))
+    text = whole_file(tables, datetime.now(UTC).date())
+    mappings = check_fit(parse_config(text, str(path)), tables)
     write(path, text.encode())
     known_types.remember(path, *mappings)
     schema = path.with_name(SCHEMA_FILE)
@@ -117,65 +98,54 @@ def init(
     return tables
 
 
-def add(environment: Mapping[str, str], path: Path, argument: Argument) -> tuple[Suggested, ...]:
+def add(environment: Mapping[str, str], path: Path, argument: Argument) -> list[Suggested]:
     """Add a table to the file at `path`; all its other bytes stay as they are. Raises SyncAssetsError."""
     if not path.exists():
         raise SyncAssetsError(f"{path} is missing.", f"Write it first: `sync-assets init --table {argument.table}`.")
     not_our_own(path)
-    config = load_config(path)
-    before = path.read_bytes()
-
-    async def suggested() -> tuple[Suggested, ...]:
-        async with opened(environment) as (d365, campaign, available):
-            return await suggest([argument], config, available, d365, campaign)
-
-    (suggestion,) = interruptible.run(suggested())
+    config, before = load_config(path), path.read_bytes()
+    suggestions = interruptible.run(suggest(environment, [argument], config))
     mark = "\ufeff" if before.startswith(b"\xef\xbb\xbf") else ""
     text = before.decode("utf-8-sig")
-    changed = insert_table(text, lambda indent: table_block(suggestion, indent, config.defaults))
-    mappings = check_fit(parse_config(changed, str(path)), (suggestion,))
+    changed = insert_table(text, lambda indent: table_block(suggestions[0], indent, config.defaults))
+    mappings = check_fit(parse_config(changed, str(path)), suggestions)
     if path.read_bytes() != before:
         raise SyncAssetsError(f"{path} was changed meanwhile, and was not written.", "Run the command again.")
     write(path, f"{mark}{changed}".encode())
     known_types.remember(path, *mappings)
-    return (suggestion,)
+    return suggestions
 
 
 @asynccontextmanager
-async def opened(environment: Mapping[str, str]) -> AsyncIterator[tuple[DataverseClient, CampaignClient, Landscape]]:
+async def opened(environment: Mapping[str, str]) -> AsyncIterator[tuple[DataverseClient, CampaignClient, Offered]]:
     """Open both clients, and read what can be mapped. The file that SYNC_ASSETS_CONFIG names may not exist yet."""
     runtime = Runtime({name: value for name, value in environment.items() if name != CONFIG}, any_ledger=True)
     runtime.config = load_config(SANDBOX_CONFIG)  # has the default guardrails; its tables are not used
     runtime.settings.require("d365", "campaign")
     async with runtime.d365() as d365, runtime.campaign() as campaign:
-        tables, resources = await run_together(d365.tables(), campaign.resources())
-        yield d365, campaign, Landscape(tuple(tables), resources)
+        yield d365, campaign, await run_together(d365.tables(), campaign.resources())
 
 
 async def suggest(
-    arguments: Sequence[Argument],
-    config: Config | None,
-    available: Landscape,
-    d365: DataverseClient,
-    campaign: CampaignClient,
-) -> tuple[Suggested, ...]:
+    environment: Mapping[str, str], arguments: Sequence[Argument], config: Config | None
+) -> list[Suggested]:
     """Return suggestions for the tables, besides those that `config` has."""
-    tables = await run_together(*(d365.described(argument.table) for argument in arguments))
-    for table in tables:  # before resources are blamed
-        if (finding := tracking(table)).stops:
-            raise SyncAssetsError(f"{table.name}: {finding}.", "Then run this again.")
     targets = dict(config.targets) if config else {}
-    # Tables with a named resource come first.
-    for argument in sorted(arguments, key=lambda argument: argument.resource is None):
-        table_name = argument.table
-        if table_name in targets:
-            mapped = f"{table_name} is mapped already, to {targets[table_name]}."
-            raise SyncAssetsError(mapped, "A table is mapped once.")
-        targets[table_name] = _resource(argument, available, targets)
-    names = [targets[argument.table] for argument in arguments]
-    resources = await run_together(*(campaign.resource(available.resources[name], name) for name in names))
+    async with opened(environment) as (d365, campaign, offered):
+        tables = await run_together(*(d365.described(argument.table) for argument in arguments))
+        for table in tables:  # before resources are blamed
+            if (finding := tracking(table)).stops:
+                raise SyncAssetsError(f"{table.name}: {finding}.", "Then run this again.")
+        # Tables with a named resource come first.
+        for argument in sorted(arguments, key=lambda argument: argument.resource is None):
+            if mapped := targets.get(argument.table):
+                text = f"{argument.table} is mapped already, to {mapped}."
+                raise SyncAssetsError(text, "A table is mapped once.")
+            targets[argument.table] = _resource(argument, offered, targets)
+        names = [targets[argument.table] for argument in arguments]
+        resources = await run_together(*(campaign.resource(offered[1][name], name) for name in names))
     parents = {table.table: {link.table for link in table.links} for table in (config.tables if config else ())}
-    labels = {table.name: table.label for table in available.tables}
+    labels = {table.name: table.label for table in offered[0]}
     suggested: list[Suggested] = []
     columns = config.guardrails.max_columns if config else 50
     for argument, table, resource in zip(arguments, tables, resources, strict=True):
@@ -183,21 +153,22 @@ async def suggest(
         suggestion = suggest_table(table, label, resource, targets, parents, key=argument.key, most_columns=columns)
         parents[table.name] = {link.parent for link in suggestion.links if link.sure}
         suggested.append(suggestion)
-    return tuple(suggested)
+    return suggested
 
 
-def _resource(argument: Argument, all_: Landscape, targets: Mapping[str, str]) -> str:
-    free = sorted(set(all_.resources) - set(targets.values()))
+def _resource(argument: Argument, offered: Offered, targets: Mapping[str, str]) -> str:
+    tables, resources = offered
+    free = sorted(set(resources) - set(targets.values()))
     name = argument.resource
     if name is None:
-        label = next((table.label for table in all_.tables if table.name == argument.table), "")
+        label = next((table.label for table in tables if table.name == argument.table), "")
         if matching := resource_for(argument.table, label, free):
             return matching.name
         raise SyncAssetsError(
             f"No free resource of Campaign has a name like {argument.table}. Free are {', '.join(free) or 'none'}.",
             f"Name one, as in `{argument.table}=cusResource`, or publish it for the API.",
         )
-    if name not in all_.resources:
+    if name not in resources:
         closest = did_you_mean(name, free)
         raise SyncAssetsError(
             f"Campaign has no resource {name}.",
@@ -263,11 +234,11 @@ def init_command(
     environment = dict(os.environ)
     if listing:
 
-        async def landscape() -> Landscape:
+        async def offered() -> Offered:
             async with opened(environment) as (_, _, available):
                 return available
 
-        print_document(_document(interruptible.run(landscape())), as_json, show_landscape)
+        print_document(_document(*interruptible.run(offered())), as_json, show_offered)
         return
     arguments, path = [Argument.of(text) for text in table or []], default_file(environment)
     guess = guess_layout(sample, EXPECTED) if sample else None
@@ -302,24 +273,20 @@ def default_file(environment: Mapping[str, str]) -> Path:
     return expanded(configured if configured and configured != str(SANDBOX_CONFIG) else DEFAULT_NAME)
 
 
-def _document(available: Landscape) -> dict[str, Any]:
-    return {
-        "tables": [
-            {
-                "table": table.name,
-                "label": table.label,
-                "custom": table.custom,
-                "resource": choice.name if choice else None,
-                "confidence": choice.percent if choice else None,
-                "why": choice.why if choice else None,
-            }
-            for table, choice in available.offered
-        ],
-        "resources": dict(available.resources),
-    }
+def _document(tables: Sequence[ListedTable], resources: Mapping[str, str]) -> dict[str, Any]:
+    """Return the tables, each with the resource that it probably goes to: likely ones first, then custom ones."""
+    pairs = [(table, resource_for(table.name, table.label, resources)) for table in tables]
+    pairs.sort(key=lambda pair: (-(pair[1].percent if pair[1] else 0), not pair[0].custom, pair[0].name))
+    offered: list[dict[str, Any]] = []
+    for table, choice in pairs:
+        likely = {"resource": choice and choice.name, "confidence": choice and choice.percent}
+        offered.append(
+            {"table": table.name, **fields(table, "label", "custom"), **likely, "why": choice and choice.why}
+        )
+    return {"tables": offered, "resources": dict(resources)}
 
 
-def show_landscape(document: dict[str, Any]) -> Parts:
+def show_offered(document: dict[str, Any]) -> Parts:
     tables = document["tables"]
     width = max((len(table["table"]) for table in tables), default=0)
     yield "Tables with change tracking on, each with the resource that has the most similar name:"

@@ -39,11 +39,11 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "sync_assets.yaml"
 
 
-def init(program: Program, path: Path, *tables: str, **more: Any) -> tuple[Suggested, ...]:
+def init(program: Program, path: Path, *tables: str, **more: Any) -> list[Suggested]:
     return write_new(program.env, path, [Argument.of(text) for text in tables], **more)
 
 
-def add(program: Program, path: Path, table: str) -> tuple[Suggested, ...]:
+def add(program: Program, path: Path, table: str) -> list[Suggested]:
     return add_table(program.env, path, Argument.of(table))
 
 
