@@ -149,14 +149,13 @@ def sync(runtime: Runtime, only: Sequence[str] = (), *, instance: dg.DagsterInst
     outcome = document(runtime, runtime.calls, runtime.opt_outs)
     for table, counts in outcome["tables"].items():
         counts["problem"] = str(failures[table][0]) if table in failures else None
-    paused = in_maintenance(outcome, [config.table for config in tables])
-    status = _status(runtime, flows, outcome, failures, [config.table for config in tables]) or (2 if paused else 0)
+    names = [config.table for config in tables]
+    paused, (status, ending) = in_maintenance(outcome, names), _end(runtime, flows, outcome, failures, names)
     if status != 1:
         DeadManSwitch(runtime).ping()
     outcome |= {"seconds": round(time.monotonic() - started, 1), "unchanged": runtime.unchanged}
     outcome["problems"] = [str(problem) for problem in flows.problems]
     notes = [*flows.notes, *paused, *held_back(outcome), *retried(outcome), *flows.stopped]
-    ending = _ending(flows, outcome, [config.table for config in tables]) if status else ""
     return SyncResult(outcome, flows.problems, notes, bool(flows.stopped), status, ending)
 
 
@@ -168,8 +167,7 @@ def _run(
     active = [config for config in tables if config.table not in paused]
     idle = quiet_tables(runtime, active)
     opt_outs = runtime.config.opt_out.active and any(config.table == CONTACT for config in active)
-    all_quiet = not opt_outs and all(config.table in idle for config in active)
-    if all_quiet and not killed_runs(runtime.ledger):
+    if not opt_outs and len(idle) == len(active) and not killed_runs(runtime.ledger):
         return Outcome(), {}
     from sync_assets.cli.sync_runs import run_flows  # Dagster is slow to import  # noqa: PLC0415
 
@@ -179,37 +177,33 @@ def _run(
     return run_flows(runtime, tables, idle, instance, parents)
 
 
-def _status(
+def _end(
     runtime: Runtime, flows: Outcome, outcome: dict[str, Any], failures: Failures, tables: Sequence[str]
-) -> int:
-    """Return the exit status.
+) -> tuple[int, str]:
+    """Return the exit status, and why something is left to be done, with the command that leads on, in one line.
 
     0: nothing is left to be done. 2: records or opt-outs are rejected, held, held back, waiting or pending, or the
     set-up of a table must be corrected while other tables could run. 1: no table could run, a service failed, or a
     problem is not one of a table.
     """
-    of_tables = [problem for problems in failures.values() for problem in problems]
-    if any(problem not in of_tables or not isinstance(problem, SET_UP) for problem in flows.problems):
-        return 1
     if flows.problems:
+        of_tables = [problem for problems in failures.values() for problem in problems]
+        corrigible = all(problem in of_tables and isinstance(problem, SET_UP) for problem in flows.problems)
         # A text says why a table ended early, e.g. that a budget was spent.
         not_run = {table for table, why in failures.items() if any(isinstance(cause, SyncAssetsError) for cause in why)}
-        return 2 if {*tables} - not_run - runtime.ledger.maintenance.in_maintenance().keys() else 1
-    return 2 if _unfinished(outcome, tables) or flows.stopped else 0
-
-
-def _ending(flows: Outcome, outcome: dict[str, Any], tables: Sequence[str]) -> str:
-    """Return why something is left to be done, and the command that leads on, in one line."""
-    if flows.problems:
-        not_run = [table for table in tables if outcome["tables"][table]["problem"]]
-        return f"Not done, as said above: {', '.join(not_run) or 'opt-outs'}. `sync-assets doctor` checks the set-up."
-    counts = _unfinished(outcome, tables)
+        others_ran = {*tables} - not_run - runtime.ledger.maintenance.in_maintenance().keys()
+        named = ", ".join(table for table in tables if outcome["tables"][table]["problem"]) or "opt-outs"
+        why = f"Not done, as said above: {named}. `sync-assets doctor` checks the set-up."
+        return 2 if corrigible and others_ran else 1, why
+    counts, early = _unfinished(outcome, tables), [*flows.stopped, *in_maintenance(outcome, tables)]
     if counts and not flows.stopped:
         command = UNFINISHED[next(iter(counts))][1]
         table = next((name for name in tables if outcome["tables"][name]["deletes_held_back"]), "")
-        return f"Left: {unfinished_text(outcome, tables)}. Go on with `{command.format(table=table)}`."
-    why = one_line(f"Not all could be done: {[*flows.stopped, *in_maintenance(outcome, tables)][0]}")
-    return why if "`sync-assets " in why else f"{why} Then run `sync-assets sync` again."
+        return 2, f"Left: {unfinished_text(outcome, tables)}. Go on with `{command.format(table=table)}`."
+    if not early:
+        return 0, ""
+    why = one_line(f"Not all could be done: {early[0]}")
+    return 2, why if "`sync-assets " in why else f"{why} Then run `sync-assets sync` again."
 
 
 def unfinished_text(outcome: dict[str, Any], tables: Sequence[str] = ()) -> str:

@@ -194,18 +194,17 @@ class SharedRate:
                 while self._starts and self._starts[0] < time.monotonic() - LATE_SECONDS:
                     self._starts.popleft()
                 if not self._starts:
-                    await self._reserve()
+                    calls = max(1, min(self._waiting, int(self._per_second * AHEAD_SECONDS)))
+                    first = await asyncio.to_thread(
+                        lambda: self._ledger().limits.reserve_starts(calls, self._per_second)
+                    )
+                    now = time.monotonic()
+                    self._starts.extend(now + first + n / self._per_second for n in range(calls))
                 start = max(self._starts.popleft(), self._last + 1 / self._per_second)
                 await asyncio.sleep(start - time.monotonic())
                 self._last = time.monotonic()
         finally:
             self._waiting -= 1
-
-    async def _reserve(self) -> None:
-        calls = max(1, min(self._waiting, int(self._per_second * AHEAD_SECONDS)))
-        first = await asyncio.to_thread(lambda: self._ledger().limits.reserve_starts(calls, self._per_second))
-        now = time.monotonic()
-        self._starts.extend(now + first + n / self._per_second for n in range(calls))
 
 
 class CallBudget:

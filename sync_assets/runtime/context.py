@@ -145,9 +145,11 @@ class Runtime:
 
     def check_not_older(self) -> None:
         """Raise OlderLedger if the ledger is an older copy of the one that was used before."""
-        self.ledger  # noqa: B018 - opens it
-        if self._number:
-            self._number.check()
+        from sync_assets.runtime.known_ledgers import OlderLedger  # noqa: PLC0415
+
+        ledger = self.ledger
+        if self._number and self._number.is_older:
+            raise OlderLedger(ledger.where)
 
     def accept_older(self, begin: Callable[[], None]) -> None:
         """If the ledger is an older copy, call `begin`, and go on with it. Raises RequestsUnderWay."""

@@ -120,11 +120,6 @@ class LedgerNumber:
             self._write(known)
         ledger.remember_numbers(self._remember)
 
-    def check(self) -> None:
-        """Raise OlderLedger if the ledger is an older copy."""
-        if self.is_older:
-            raise OlderLedger(self._ledger.where)
-
     def check_certain(self, horizon_seconds: float) -> None:
         """Raise RequestsUnderWay if the last request that the copy lacks may still take effect."""
         if time.time() < (until := self._at + horizon_seconds):
