@@ -22,6 +22,8 @@ SANDBOX_CONFIG = Path(sync_assets.__file__).parent / "sandbox" / DEFAULT_NAME
 DEFS = "defs.yaml"
 COMPONENT_TYPES = ("sync_assets.SyncComponent", "sync_assets.component.SyncComponent")
 """Of our component in a `defs.yaml` of Dagster's."""
+OF_PROCESS = ("SYNC_ASSETS_LOG_LEVEL", "SYNC_ASSETS_LOG_FORMAT", "SYNC_ASSETS_UI_HOSTS", "SYNC_ASSETS_OWN_PROCESS")
+"""Variables of a process, whichever installations it holds."""
 COMMAND_LINE_ATTRIBUTES = ("configuration", "environment_file", "environment_prefix", "name", "key_prefix")
 """Attributes of the component that the command line reads."""
 PATHS = (
@@ -48,14 +50,12 @@ def complete(
 ) -> None:
     """Add the variables of `.env` beside the configuration file, and the file's path.
 
-    Args:
-        environment: is changed. Its variables win over those of `.env`; a blank one counts as not set.
-        config, env_file: paths of the command line; they win over variables that are set.
-        prefix: Of the variables, in the environment and in `.env`: each is taken without it. Without the prefix none of
-            the program's is taken then, since it is of another installation. Names in `env_file` have no prefix.
-
-    Raises:
-        SyncAssetsError: A file of variables cannot be read.
+    environment: is changed. Its variables win over those of `.env`; a blank one counts as not set. config, env_file:
+    paths of the command line; they win over variables that are set. prefix: of the variables, in the environment and in
+    `.env`: each is taken without it. Without the prefix none of the program's is taken then, since it is of another
+    installation. Names in `env_file` may lack it. of_component: True for the command line: prefix and file of variables
+    are those of the component that names the configuration. The prefix is ignored if no variable has it. Raises
+    SyncAssetsError if a file of variables, or of the component, cannot be read.
     """
     environment.update(json.loads(environment.get(OVER_DAGSTER, "{}")))
     given = read_env_file(_absolute(env_file)) if env_file else {}
@@ -67,14 +67,15 @@ def complete(
         given = (read_env_file(component["folder"] / file) if file else {}) | given
     variables = path.with_name(".env") if path else Path.cwd() / ".env"
     beside = read_env_file(variables) if os.path.exists(variables) else {}
-    if of_component and not _without(prefix, {**environment, **beside}):
+    if of_component and not _without(prefix, {**environment, **beside, **given}):
         prefix = ""
     if prefix:
         ours = _without(prefix, environment)
-        for name in [name for name in environment if name.startswith(PREFIXES)]:
+        for name in [name for name in environment if name.startswith(PREFIXES) and name not in OF_PROCESS]:
             del environment[name]
         environment.update(ours)
         beside = read_env_file(variables, prefix) if beside else {}
+        given |= read_env_file(_absolute(env_file), prefix) if env_file else {}
     environment.update(given)
     for name, value in beside.items():
         if not environment.get(name, "").strip():

@@ -213,6 +213,7 @@ def test_an_error_of_a_component_names_the_file_that_must_be_corrected(
         ("", "{name: eu, environment_file: own.env}", {"A_D365_URL": "a"}, ("of the file", "eu", ("eu",))),
         ("conf", "{name: eu, configuration: conf/sync_assets.yaml}", {}, ("unprefixed", "eu", ("eu",))),
         ("", "{name: eu, configuration: other.yaml}", {}, ("unprefixed", "", ())),
+        ("", "{name: eu, environment_prefix: C_}", {}, ("of --env-file", "eu", ("eu",))),
         ("", "", {}, ("unprefixed", "", ())),
     ],
 )
@@ -225,8 +226,11 @@ def test_the_command_line_is_of_the_component_that_names_its_configuration(
     (folder / at / ".env").write_text("CAMPAIGN_URL=unprefixed\nA_CAMPAIGN_SFTP_HOST_KEY=hosts\nA_x=\n")
     ours = f"type: sync_assets.SyncComponent\nattributes: {attributes}\n---\n" if attributes else ""
     (folder / DEFS).write_text(f"{ours}type: shop.Other\nattributes: {{name: SyncComponent}}\n")
-    environment = {"D365_URL": "unprefixed", **variables}
-    complete(environment, config=str(folder / at / DEFAULT_NAME), of_component=True)
+    environment = {"D365_URL": "unprefixed", "SYNC_ASSETS_LOG_LEVEL": "debug", **variables}
+    given = project / "given.env"
+    given.write_text("C_D365_URL='of --env-file'\n")
+    complete(environment, config=str(folder / at / DEFAULT_NAME), env_file=str(given), of_component=True)
+    assert environment["SYNC_ASSETS_LOG_LEVEL"] == "debug"  # of the process
     installation = Installation.of(component_of(Path(environment[CONFIG])))
     assert (environment["D365_URL"], installation.name, installation.key_prefix) == expected
     if expected[0] == "a":
