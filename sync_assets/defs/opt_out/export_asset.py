@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, NamedTuple, get_args
+from typing import Any, get_args
 
 import dagster as dg
 
@@ -35,13 +35,6 @@ from sync_assets.runtime.context import Runtime
 from sync_assets.sftp.errors import FileGone
 
 SHOWN = 20
-
-
-class NoFile(NamedTuple):
-    """A file that is not on the SFTP server. text: for the user. was_processed: before it was removed."""
-
-    text: str
-    was_processed: bool
 
 
 USED = {SFTP, LEDGER}
@@ -96,65 +89,48 @@ def _export_file(
         result = _take(runtime, partition, spool)
     if failed:
         raise dg.Failure(str(failed[0]), allow_retries=False)
-    if isinstance(result, NoFile):
-        findings = [
-            READABLE.finding(result.was_processed, result.text, stops=False),
-            VALID.finding(True, "No row of it was read."),
-        ]
-        yield _result(runtime, {"dagster/partition_row_count": 0}, findings)
-    elif isinstance(result, tuple):
-        staged, stated = result
-        text = "; ".join(staged.warnings) or "It could be read."
-        readable = READABLE.finding(not staged.warnings, text, stops=False)
-        yield _result(
-            runtime, _numbers(staged) | stated_numbers(stated), [readable, _valid(runtime, partition, staged)]
-        )
-    else:
+    if isinstance(result, str):
         # A file that cannot be read, or that changed or vanished meanwhile, must not block the files after it: the
         # run fails after the check result, and the sensor goes on with the next file.
-        yield check_result(key_of(EXPORT, runtime), READABLE.finding(False, str(result)))
-        context.log.error(str(result))
+        yield check_result(key_of(EXPORT, runtime), READABLE.finding(False, result))
+        context.log.error(result)
         fail_if_stopped(outcome, f"{partition}: {result}")
+    else:
+        numbers, findings = result
+        checks = [check_result(key_of(EXPORT, runtime), finding) for finding in findings]
+        yield dg.MaterializeResult(metadata=metadata(numbers), check_results=checks)
 
 
 def _take(
     runtime: Runtime, partition: str, spool: staging.StagedRows
-) -> tuple[staging.Staged, Counter[Stated]] | NoFile | BadExport | FileGone:
-    """Stage a partition's file and store its statements.
+) -> tuple[dict[str, Any], tuple[Finding, Finding]] | str:
+    """Stage a partition's file and store its statements. Return numbers and findings, or why it cannot be read.
 
-    Returns:
-        The staged rows and the number of statements by kind; or why there are none (NoFile may be no error).
+    A file that is not on the SFTP server is no error if none is known, or if it was processed before.
     """
-    file = files.find(runtime, partition)
+    file, none_read = files.find(runtime, partition), VALID.finding(True, "No row of it was read.")
+    nothing = {"dagster/partition_row_count": 0}
     if file is None:
-        return NoFile(
+        text = (
             f"No file of this partition ({partition}) is known: it was removed from the SFTP unprocessed, or "
-            "never existed. No decision follows from it.",
-            was_processed=False,
+            "never existed. No decision follows from it."
         )
+        return nothing, (READABLE.finding(False, text, stops=False), none_read)
     try:
         staged = staging.spool_file(runtime, file, spool)
     except BadExport as error:
         runtime.ledger.opt_out_files.file_refused(file, str(error))
-        return error
+        return str(error)
     except FileGone as error:
         if file.state != FileState.DONE:
-            return error
-        return NoFile(
+            return str(error)
+        text = (
             f"{file.name} was processed on {file.done_at:%Y-%m-%d} and is no longer on the SFTP. Its statements are in "
-            "the ledger and are not decided again.",
-            was_processed=True,
+            "the ledger and are not decided again."
         )
-    return staged, staging.state_file(runtime, file, staged, spool)
-
-
-def _result(runtime: Runtime, numbers: dict[str, Any], findings: list[Finding]) -> dg.MaterializeResult[Any]:
-    results = [check_result(key_of(EXPORT, runtime), finding) for finding in findings]
-    return dg.MaterializeResult(metadata=metadata(numbers), check_results=results)
-
-
-def _numbers(staged: staging.Staged) -> dict[str, Any]:
-    return {
+        return nothing, (READABLE.finding(True, text, stops=False), none_read)
+    stated = staging.state_file(runtime, file, staged, spool)
+    numbers: dict[str, Any] = {
         "dagster/partition_row_count": staged.valid,
         "rows": staged.rows,
         "good_rows": staged.valid,
@@ -165,6 +141,9 @@ def _numbers(staged: staging.Staged) -> dict[str, Any]:
         "rows_per_second": round(staged.rows / staged.seconds, 1) if staged.seconds else 0.0,
         "dates": staged.dates or None,
     }
+    text = "; ".join(staged.warnings) or "It could be read."
+    readable = READABLE.finding(not staged.warnings, text, stops=False)
+    return numbers | stated_numbers(stated), (readable, _valid(runtime, partition, staged))
 
 
 def stated_numbers(stated: Counter[Stated]) -> dict[str, int]:
