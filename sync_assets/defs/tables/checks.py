@@ -6,13 +6,13 @@ The job `watch`, the Checks tab of the UI and a run of the assets produce the sa
 
 # No `from __future__ import annotations`, as in the modules whose annotations Dagster reads at run time.
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
 import dagster as dg
 
 from sync_assets.checks import health, rules
-from sync_assets.checks.health import aging_findings, table_findings
+from sync_assets.checks.health import table_findings
 from sync_assets.checks.preflight import readiness
 from sync_assets.checks.rules import SIDES, Finding, Side
 from sync_assets.config.models import TableConfig
@@ -29,15 +29,6 @@ ERROR = dg.AssetCheckSeverity.ERROR
 def table_checks(config: TableConfig, runtime: Runtime) -> list[dg.AssetCheckSpec]:
     """Return the check specs of both assets of a table."""
     return [spec for side in SIDES for spec in check_specs(side_key(config, side, runtime), rules.TABLE_CHECKS[side])]
-
-
-def aging_results(runtime: Runtime, config: TableConfig, now: datetime) -> list[dg.AssetCheckResult]:
-    """Return the results that can change with time alone, so that they are reported even while no run is needed."""
-    return [
-        check_result(side_key(config, side, runtime), finding)
-        for side in SIDES
-        for finding in aging_findings(runtime, config, side, now)
-    ]
 
 
 def ready_key(config: TableConfig, side: Side, runtime: Runtime) -> dg.AssetCheckKey:
@@ -80,31 +71,23 @@ def stopping_results(
 def check_alone(
     context: dg.AssetExecutionContext, runtime: Runtime, tables: Sequence[TableConfig]
 ) -> Iterator[dg.AssetCheckResult]:
-    """Evaluate the checks that a run selects without their assets. Raises dg.Failure if the ledger cannot be read."""
+    """Evaluate the checks that a run selects without their assets. In maintenance `ready` keeps its last result.
+
+    Raises dg.Failure if the ledger cannot be read.
+    """
     selected_keys, now = context.selected_asset_check_keys, datetime.now(UTC)
     with failing("check"):
         for config in tables:
-            yield from _of_table(context.instance, runtime, config, selected_keys, now)
-
-
-def _of_table(
-    instance: dg.DagsterInstance,
-    runtime: Runtime,
-    config: TableConfig,
-    selected_keys: Collection[dg.AssetCheckKey],
-    now: datetime,
-) -> Iterator[dg.AssetCheckResult]:
-    """Yield the wanted check results of one table. In maintenance `ready` keeps its last result."""
-    ready = {ready_key(config, side, runtime) for side in SIDES} & set(selected_keys)
-    since = runtime.ledger.maintenance.in_maintenance().get(config.table)
-    set_up = readiness(runtime, config) if ready and not since else []
-    for side in SIDES:
-        for finding in table_findings(runtime, config, side, set_up, now):
-            key = dg.AssetCheckKey(side_key(config, side, runtime), finding.check)
-            if since and key in ready:
-                yield as_before(instance, key, InMaintenance(config.table, since))
-            elif key in selected_keys:
-                yield check_result(key.asset_key, finding)
+            ready = {ready_key(config, side, runtime) for side in SIDES} & set(selected_keys)
+            since = runtime.ledger.maintenance.in_maintenance().get(config.table)
+            set_up = readiness(runtime, config) if ready and not since else []
+            for side in SIDES:
+                for finding in table_findings(runtime, config, side, set_up, now):
+                    key = dg.AssetCheckKey(side_key(config, side, runtime), finding.check)
+                    if since and key in ready:
+                        yield as_before(context.instance, key, InMaintenance(config.table, since))
+                    elif key in selected_keys:
+                        yield check_result(key.asset_key, finding)
 
 
 def as_before(instance: dg.DagsterInstance, key: dg.AssetCheckKey, why: InMaintenance) -> dg.AssetCheckResult:

@@ -15,16 +15,13 @@ import dagster as dg
 
 from sync_assets.checks import rules
 from sync_assets.checks.health import ready, table_findings
-from sync_assets.checks.preflight import failure
 from sync_assets.checks.rules import Side
-from sync_assets.config.models import TableConfig
 from sync_assets.defs.asset_keys import side_key
 from sync_assets.defs.dagster_internals import answered_since, evaluation, latest_answers
 from sync_assets.defs.partitions import today
 from sync_assets.defs.results import check_key, check_result, selected
 from sync_assets.defs.tables.checks import as_before, ready_key
 from sync_assets.defs.tables.table_work import TableWork, data_version, day_numbers
-from sync_assets.errors import SyncAssetsError
 from sync_assets.runtime.context import Runtime
 
 NUMBERS_SECONDS = 300.0
@@ -92,13 +89,6 @@ class RunReports:
                 self._context.log_event(cast("Any", event))
 
     # --- At its end ----------------------------------------------------------------------------------------------
-
-    def start_failure(self, config: TableConfig, side: Side, error: SyncAssetsError) -> list[dg.AssetCheckResult]:
-        """Return one failed check `ready` with the reason why the run could not begin.
-
-        The other checks need the ledger, which cannot be used in this case.
-        """
-        return selected(self._context, side_key(config, side, self._runtime), [ready([failure(side, error)])])
 
     def results(self, work: TableWork) -> Iterator[Any]:
         """Yield the results of a table's selected assets; of an asset whose work failed, only its checks."""

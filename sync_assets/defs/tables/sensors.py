@@ -20,16 +20,17 @@ from msgspec import structs
 from sync_assets.alerts.channels import DeadManSwitch
 from sync_assets.capture.feed_polling import FeedPoller
 from sync_assets.checks.guardrails import check_configuration
+from sync_assets.checks.health import aging_findings
 from sync_assets.checks.rules import Side
 from sync_assets.config.models import TableConfig
 from sync_assets.defs.asset_keys import campaign_key, d365_key, side_key
 from sync_assets.defs.dagster_internals import evaluation, latest_answers
 from sync_assets.defs.partitions import BACKLOG_TAG, FOLLOWS_TAG, daily, today, under_way_tag
-from sync_assets.defs.results import metadata
+from sync_assets.defs.results import check_result, metadata
 from sync_assets.defs.run_errors import one_sentence
 from sync_assets.defs.tables.asset_metadata import LINEAGE, campaign_lineage
 from sync_assets.defs.tables.assets import linked
-from sync_assets.defs.tables.checks import SIDES, aging_results, table_checks
+from sync_assets.defs.tables.checks import SIDES, table_checks
 from sync_assets.defs.tables.run_requests import RunRequested, SetUpExams, active_runs, feed_version, table_request
 from sync_assets.defs.tables.table_work import data_version, day_numbers
 from sync_assets.errors import SyncAssetsError
@@ -288,7 +289,11 @@ def _reports(
         if last and abs(now - last) < CHECK_INTERVAL and not (request and last < request.at <= now):
             continue
         cursor.reported[config.table] = now
-        events += [evaluation(instance, result) for result in aging_results(runtime, config, now)]
+        events += [
+            evaluation(instance, check_result(side_key(config, side, runtime), finding))
+            for side in SIDES
+            for finding in aging_findings(runtime, config, side, now)
+        ]
     return events
 
 

@@ -31,10 +31,12 @@ from sync_assets.capture import backlog_limit
 from sync_assets.capture.backlog_limit import backlog_is_full, paused_text
 from sync_assets.capture.feed_polling import FeedPoller
 from sync_assets.capture.queries import capture_days
-from sync_assets.checks import guardrails, rules
-from sync_assets.checks.preflight import types_note
+from sync_assets.checks import guardrails, health, rules
+from sync_assets.checks.preflight import failure, types_note
 from sync_assets.config.models import TableConfig
+from sync_assets.defs.asset_keys import side_key
 from sync_assets.defs.partitions import FOLLOWS_TAG, is_foreign, past_days, today, under_way_tag
+from sync_assets.defs.results import selected
 from sync_assets.defs.run_errors import reported
 from sync_assets.defs.tables.run_reports import RunReports
 from sync_assets.defs.tables.run_requests import RunRequested, ask_again, feed_version, runs_to_make_room_for
@@ -94,8 +96,11 @@ class TableRun:
                 stack.enter_context(self._runtime.heartbeat(self._context.run_id))
             if failed:
                 first = self._works[0]
-                first.by_side[first.sides[0]].error = failed[0]
-                yield from self._reports.start_failure(first.config, first.sides[0], failed[0])
+                side = first.sides[0]
+                first.by_side[side].error = failed[0]
+                # The other checks need the ledger, which cannot be used.
+                ready = [health.ready([failure(side, failed[0])])]
+                yield from selected(self._context, side_key(first.config, side, self._runtime), ready)
             else:
                 self._work()
                 for work in self._works:
