@@ -14,6 +14,7 @@ from urllib.parse import parse_qs, urlsplit
 from pydantic import SecretStr
 
 from sync_assets.config.files import CONFIG, DEFAULT_NAME, SANDBOX_CONFIG
+from sync_assets.config.installation import Installation
 from sync_assets.config.variables import SettingsError, VariableReader, is_loopback, is_this_host, unknown_variables
 
 T = TypeVar("T")
@@ -133,11 +134,12 @@ class Settings:
     _alerts: AlertSettings | SettingsError = field(repr=False)
 
     @classmethod
-    def from_environment(cls, environment: Mapping[str, str], installation: str = "") -> Self:
+    def from_environment(cls, environment: Mapping[str, str], installation: Installation | None = None) -> Self:
         """Read the variables. Raises SettingsError for invalid variables that belong to no system.
 
-        installation: Its name, which the default file of the ledger has, too.
+        installation: its name is that of the default file of the ledger, too; errors name variables with its prefix.
         """
+        name, prefix = (installation.name, installation.variables) if installation else ("", "")
         general = VariableReader(environment)
         general.problems += unknown_variables(environment)
         config = general.file(CONFIG, shown=True) or Path(DEFAULT_NAME).absolute()
@@ -149,17 +151,17 @@ class Settings:
             of_sandbox=of_sandbox,
             home=home,
             instance=Path.cwd() if Path(INSTANCE).is_file() and not general.optional("DAGSTER_HOME") else home,
-            ledger_url=general.ledger_url(home / (f"ledger_{installation}.db" if installation else "ledger.db")),
+            ledger_url=general.ledger_url(home / (f"ledger_{name}.db" if name else "ledger.db")),
             ledger_keys=general.keys("SYNC_ASSETS_LEDGER_KEY_FILE"),
             autostart=general.flag("SYNC_ASSETS_AUTOSTART"),
             ca_bundle=general.file("SYNC_ASSETS_CA_BUNDLE", shown=True),
-            _d365=VariableReader(environment).complete(_d365),
-            _campaign=VariableReader(environment).complete(_campaign),
-            _sftp=VariableReader(environment).complete(_sftp),
-            _alerts=VariableReader(environment).complete(_alerts),
+            _d365=VariableReader(environment, prefix).complete(_d365),
+            _campaign=VariableReader(environment, prefix).complete(_campaign),
+            _sftp=VariableReader(environment, prefix).complete(_sftp),
+            _alerts=VariableReader(environment, prefix).complete(_alerts),
         )
         if general.problems:
-            raise SettingsError(general.problems)
+            raise SettingsError(general.problems, prefix)
         return settings
 
     @property

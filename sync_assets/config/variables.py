@@ -8,6 +8,7 @@ Invariant: no secret appears in a message.
 import base64
 import ipaddress
 import os.path
+import re
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Self, TypeVar
@@ -51,11 +52,12 @@ KNOWN = frozenset(
 
 
 class SettingsError(SyncAssetsError):
-    """Variables are missing or invalid. problems: one line each."""
+    """Variables are missing or invalid. problems: one line each. prefix: which the names of variables must have."""
 
-    def __init__(self, problems: Collection[str]) -> None:
-        self.problems = tuple(problems)
-        super().__init__("\n".join(problems))
+    def __init__(self, problems: Collection[str], prefix: str = "") -> None:
+        names = re.compile(rf"\b(?={'|'.join(PREFIXES)})")
+        self.problems = tuple(names.sub(prefix, problem) for problem in problems)
+        super().__init__("\n".join(self.problems))
 
 
 class SecretFileError(SyncAssetsError):
@@ -99,13 +101,13 @@ class FileSecret(SecretStr):
 class VariableReader:
     """Reads variables one by one and collects their problems. A blank value counts as missing."""
 
-    def __init__(self, environment: Mapping[str, str]) -> None:
-        self._environment = environment
+    def __init__(self, environment: Mapping[str, str], prefix: str = "") -> None:
+        self._environment, self._prefix = environment, prefix
         self.problems: list[str] = []
 
     def complete(self, read: Callable[[Self], T]) -> T | SettingsError:
         value = read(self)
-        return SettingsError(self.problems) if self.problems else value
+        return SettingsError(self.problems, self._prefix) if self.problems else value
 
     def optional(self, name: str, default: str = "") -> str:
         return self._environment.get(name, "").strip() or default

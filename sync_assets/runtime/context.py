@@ -85,7 +85,7 @@ class Runtime:
 
     @cached_property
     def settings(self) -> Settings:
-        return Settings.from_environment(self.environment, self.installation.name)
+        return Settings.from_environment(self.environment, self.installation)
 
     @cached_property
     def config(self) -> Config:

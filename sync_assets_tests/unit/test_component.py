@@ -14,6 +14,7 @@ from sync_assets.component import FIRST_CONFIGURATION, SyncComponent
 from sync_assets.config.files import CONFIG, DEFAULT_NAME, DEFS, complete, component_of
 from sync_assets.config.installation import Installation
 from sync_assets.config.loader import ConfigError
+from sync_assets.config.variables import SettingsError
 from sync_assets.defs.partitions import INSTALLATION_TAG
 from sync_assets.defs.resources import Dynamics365
 from sync_assets.defs.tables.asset_metadata import TABLE_NAME
@@ -113,6 +114,18 @@ def test_an_installation_reads_the_variables_with_its_prefix_and_no_others(
     assert built[0].environment.get("D365_URL") == url
     assert built[0].settings.ledger_url.endswith("/ledger_stage.db")
     assert dict(os.environ) == before
+
+
+def test_a_missing_variable_is_named_with_the_prefix_that_it_must_have(file: Path) -> None:
+    environment = {CONFIG: str(file), "CAMPAIGN_URL": "http://campaign.example.com"}
+    runtime = Runtime(environment, installation=Installation("crm", variables="CRM_"))
+    with pytest.raises(SettingsError) as raised:
+        runtime.settings.require("d365", "campaign")
+    names = re.findall(r"\w+(?:D365|CAMPAIGN)_\w+", str(raised.value))
+    assert {"CRM_D365_URL", "CRM_D365_CLIENT_SECRET", "CRM_CAMPAIGN_URL"} <= {*names}
+    assert not re.search(r"\b(D365|CAMPAIGN)_", str(raised.value))
+    with pytest.raises(SettingsError, match=r"CRM_D365_URLS\b.*CRM_D365_URL\b"):
+        Runtime({"D365_URLS": "x"}, installation=runtime.installation).settings  # noqa: B018
 
 
 def of_yaml(attributes: str) -> SyncComponent:
