@@ -13,7 +13,6 @@ import yaml
 
 from sync_assets.commands.plan import plan
 from sync_assets.commands.status import document
-from sync_assets.commands.values import Result
 from sync_assets.flows import capture_table, push_table
 from sync_assets_tests.support.chain_configuration import CHAIN_LINKS, RESOURCES, chain_configuration
 from sync_assets_tests.support.ledgers import session_of
@@ -47,9 +46,11 @@ def either(request: pytest.FixtureRequest, program: Program) -> Iterator[Program
 
 
 def everything(program: Program) -> dict[str, Any]:
-    """Both systems, the engine calls so far, the ledger row by row, every file of the installation, temporary ones."""
+    """Both systems, the calls and other writes so far, the ledger row by row, all files, temporary ones as well."""
     admin, url = program.sandbox.admin, program.more.get("SYNC_ASSETS_LEDGER_URL")
     result: dict[str, Any] = {"calls": admin.engine_calls() | {"read": 0}}  # the list that a first load begins with
+    entries = [*admin.journal("d365"), *admin.journal("campaign")]
+    result["writes"] = sum(entry["method"] != "GET" for entry in entries)
     for table, resource in RESOURCES.items():
         result |= {table: admin.dump_d365(table), resource: admin.dump_campaign(resource)}
     assert program.env  # writes the configuration file
@@ -66,28 +67,14 @@ def everything(program: Program) -> dict[str, Any]:
 
 def planned(program: Program) -> dict[str, Any]:
     """What `plan` says, having changed nothing."""
-    before, writes = everything(program), written(program)
-    planned_sync = _planned(program)
-    assert planned_sync.problems == []
-    assert everything(program) == before
-    assert written(program) == writes
-    return planned_sync.document
-
-
-def _planned(program: Program) -> Result:
-    runtime = program.runtime()
+    before, runtime = everything(program), program.runtime()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tempfile, "tempdir", program.more["TMPDIR"])
         planned_sync = plan(runtime)
     runtime.close()
-    return planned_sync
-
-
-def written(program: Program) -> int:
-    """Requests that were to change something, in either system."""
-    admin = program.sandbox.admin
-    entries = [*admin.journal("d365"), *admin.journal("campaign")]
-    return sum(entry["method"] != "GET" for entry in entries)
+    assert planned_sync.problems == []
+    assert everything(program) == before
+    return planned_sync.document
 
 
 def flown(program: Program) -> dict[str, Any]:
@@ -129,39 +116,23 @@ def foretold(program: Program, sync: Callable[[Program], dict[str, Any]] = flown
     return kinds
 
 
-def through_dagster(program: Program) -> dict[str, Any]:
-    done = program.sync()
-    assert done.problems == []
-    return done.document
-
-
 class TestOneTable:
     def test_from_the_first_load_on_through_all_that_may_happen(self, program: Program) -> None:
         admin = program.sandbox.admin
         ids = admin.create("contact", *({"lastname": f"N{n}", "jobtitle": "Nurse"} for n in range(20)))
         planned_sync = planned(program)
+        zeros = ("update", "delete", "unchanged", "pending", "waiting", "held", "rejected", "orphaned", "uncertain")
         assert planned_sync["tables"]["contact"] == {
+            **dict.fromkeys((*zeros, "deletes_held_back"), 0),
+            **{name: {} for name in ("waiting_for", "deletes_following", "deletes_orphaning")},
             "resource": "profile",
             "insert": 20,
-            "update": 0,
-            "delete": 0,
-            "unchanged": 0,
-            "pending": 0,
-            "waiting": 0,
-            "waiting_for": {},
-            "held": 0,
-            "rejected": 0,
-            "orphaned": 0,
-            "deletes_held_back": 0,
-            "deletes_following": {},
-            "deletes_orphaning": {},
-            "uncertain": 0,
+            "engine_calls": calls(insert=20, read=2),
             "mapping_changes": [],
             "problem": None,
-            "engine_calls": calls(insert=20, read=2),
         }
         assert (planned_sync["budget"], planned_sync["notes"]) == (None, [])
-        assert foretold(program, through_dagster) == calls(insert=20, read=2)
+        assert foretold(program, lambda program: program.sync().document) == calls(insert=20, read=2)
 
         admin.change("contact", ids[:3], jobtitle="Teacher")
         admin.change("contact", ids[3:5], birthdate="1980-01-02")  # not sent later
@@ -211,26 +182,33 @@ class TestOneTable:
         assert abs(sum(done.values()) - sum(planned_sync["engine_calls"].values())) <= 5
 
 
+def linked(
+    program: Program,
+    style: Literal["key", "join"] = "key",
+    cardinality: Literal["one", "zero_or_one"] = "one",
+    address: Literal["url", "filter"] = "url",
+) -> None:
+    """Configure the chain of tables, and publish its links."""
+    program.table, *program.further = yaml.safe_load(chain_configuration(style, cardinality, address))["tables"]
+    for resource, (link, attribute) in CHAIN_LINKS.items():
+        program.sandbox.admin.publish_link(resource, link, cardinality, attribute if style == "join" else None)
+
+
 class TestLinkedTables:
     @pytest.mark.parametrize(
-        ("either", "style", "cardinality", "address"),
+        ("either", "chain"),
         [
-            ("postgresql", "key", "zero_or_one", "filter"),
-            pytest.param("sqlite", "join", "one", "url", marks=pytest.mark.slow),
-            pytest.param("sqlite", "key", "one", "url", marks=pytest.mark.slow),
-            pytest.param("postgresql", "join", "zero_or_one", "url", marks=pytest.mark.slow),
+            ("postgresql", ("key", "zero_or_one", "filter")),
+            pytest.param("sqlite", ("join", "one", "url"), marks=pytest.mark.slow),
+            pytest.param("sqlite", ("key", "one", "url"), marks=pytest.mark.slow),
+            pytest.param("postgresql", ("join", "zero_or_one", "url"), marks=pytest.mark.slow),
         ],
         indirect=["either"],
     )
-    def test_a_chain_arrives_changes_hands_and_goes(
-        self,
-        either: Program,
-        style: Literal["key", "join"],
-        cardinality: Literal["one", "zero_or_one"],
-        address: Literal["url", "filter"],
-    ) -> None:
+    def test_a_chain_arrives_changes_hands_and_goes(self, either: Program, chain: tuple[Any, Any, Any]) -> None:
+        style, cardinality, _ = chain
         program, admin = either, either.sandbox.admin
-        self.configure(program, style, cardinality, address)
+        linked(program, *chain)
         a, b, late = admin.create("contact", {"lastname": "A"}, {"lastname": "B"}, {"lastname": "Late"})
         admin.change("contact", [late], statecode=1)
         program.table["filters"] = ACTIVE
@@ -259,20 +237,9 @@ class TestLinkedTables:
         admin.delete("contact", [b])
         foretold(program)
 
-    @staticmethod
-    def configure(
-        program: Program,
-        style: Literal["key", "join"] = "key",
-        cardinality: Literal["one", "zero_or_one"] = "one",
-        address: Literal["url", "filter"] = "url",
-    ) -> None:
-        program.table, *program.further = yaml.safe_load(chain_configuration(style, cardinality, address))["tables"]
-        for resource, (link, attribute) in CHAIN_LINKS.items():
-            program.sandbox.admin.publish_link(resource, link, cardinality, attribute if style == "join" else None)
-
-    def test_the_options_of_the_command_line_take_effect(self, program: Program) -> None:
+    def test_options_take_effect_and_a_link_to_another_parent_is_listed(self, program: Program) -> None:
         admin = program.sandbox.admin
-        self.configure(program)
+        linked(program)
         [contact] = admin.create("contact", {"lastname": "A"})
         [order, orphan] = admin.create(
             "new_order", {"new_name": "O", "new_contactid": contact}, {"new_name": "P", "new_contactid": None}
@@ -280,19 +247,23 @@ class TestLinkedTables:
         admin.create("new_orderline", {"new_name": "L", "new_orderid": order}, {"new_name": "M", "new_orderid": orphan})
         before = everything(program)
         status, result = program.json("plan")
-        assert status == 0
-        assert everything(program) == before
+        assert (status, everything(program)) == (0, before)
         inserts = {table: entry["insert"] for table, entry in result["tables"].items()}
         assert inserts == {"contact": 1, "new_order": 1, "new_orderline": 1}
         assert [entry["orphaned"] for entry in result["tables"].values()] == [0, 1, 1]
         status, output, _ = program.run("plan")
-        assert status == 0
         [total] = [line.split() for line in output.splitlines() if line.split()[:2] == ["in", "all"]][:1]
-        assert total == ["in", "all", "3", "0", "0", "0", "0", "0", "0", "0"]
+        assert (status, total) == (0, ["in", "all", "3", "0", "0", "0", "0", "0", "0", "0"])
         assert "new_order: 1 orphaned: a parent that they need is gone for good" in output
         assert output.splitlines()[-1] == "11 engine calls, about 1 s at 2,304,000 an hour (assumed)."
         status, done = program.json("sync")
         assert (status, done["engine_calls"]) == (0, result["engine_calls"])
+
+        [other] = admin.create("contact", {"lastname": "B"})
+        admin.change("new_order", [order], new_contactid=other)
+        [change] = program.json("plan", "--changes", "--show-values")[1]["tables"]["new_order"]["changes"]
+        assert (change["id"], change["attributes"]) == (order, ["cusContactLink"])
+        assert change["values"] == {"cusContactLink": {"mapped": other}}
 
 
 class TestChanges:
@@ -310,8 +281,7 @@ class TestChanges:
         inserted, rejected = admin.create("contact", {"lastname": "Lovelace"}, {"jobtitle": "J" * 51})
         before = everything(program)
         status, document = program.json("plan", "--changes")
-        assert everything(program) == before
-        assert status == 0
+        assert (status, everything(program)) == (0, before)
         result = document["tables"]["contact"]
         expected = {
             inserted: {"operation": "insert"},
@@ -347,21 +317,8 @@ class TestChanges:
         program.guardrails = {}
         assert foretold(program) == document["engine_calls"]
 
-    def test_a_link_to_another_parent_is_listed_with_its_id(self, program: Program) -> None:
-        TestLinkedTables.configure(program)
-        admin = program.sandbox.admin
-        a, b = admin.create("contact", {"lastname": "A"}, {"lastname": "B"})
-        [order] = admin.create("new_order", {"new_name": "O", "new_contactid": a})
-        flown(program)
-        admin.change("new_order", [order], new_contactid=b)
-        tables = program.json("plan", "--changes", "--show-values")[1]["tables"]
-        [change] = tables["new_order"]["changes"]
-        assert change["attributes"] == ["cusContactLink"]
-        assert change["values"] == {"cusContactLink": {"mapped": b}}
-        assert tables["contact"]["changes"] == []
-
     def test_one_table_alone_is_planned_estimated_and_synced_and_a_dry_run_is_its_plan(self, program: Program) -> None:
-        TestLinkedTables.configure(program)
+        linked(program)
         admin = program.sandbox.admin
         [contact] = admin.create("contact", {"lastname": "A"})
         admin.create("new_order", {"new_name": "O", "new_contactid": contact})
@@ -423,10 +380,8 @@ class TestAChangedMapping:
         assert [held[id_]["cusJobTitle"] for id_ in ids[:6]] == ["", "", "", "", "", "Nurse"]
         assert [held[id_]["firstName"] for id_ in ids[29:31]] == ["A29", "Short"]
 
-    def test_a_link_that_is_mapped_again_costs_its_differences_and_is_emptied_with_its_lookup(
-        self, program: Program
-    ) -> None:
-        TestLinkedTables.configure(program, cardinality="zero_or_one")
+    def test_a_link_mapped_again_costs_its_differences_and_is_emptied_with_its_lookup(self, program: Program) -> None:
+        linked(program, cardinality="zero_or_one")
         admin = program.sandbox.admin
         a, b = admin.create("contact", {"lastname": "A"}, {"lastname": "B"})
         orders = admin.create("new_order", *({"new_name": "O", "new_contactid": a} for _ in range(9)))
