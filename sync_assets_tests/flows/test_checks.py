@@ -5,7 +5,7 @@ from collections.abc import Callable
 import dagster as dg
 import pytest
 
-from sync_assets.commands.maintenance import on
+from sync_assets.commands.maintenance import off, on
 from sync_assets.defs.partitions import table_tags, today
 from sync_assets_tests.support.orchestra import AUDIT, CONTACT, PROFILE, Orchestra, Run
 from sync_assets_tests.support.program import calls
@@ -66,44 +66,34 @@ def test_a_set_up_that_fails_fails_one_check_with_the_cause_and_the_watch_agrees
     assert orchestra.runtime.ledger.reports.counts() == {}
 
 
-def test_a_run_that_went_well_answers_every_check(orchestra: Orchestra) -> None:
+def test_runs_watches_and_checks_that_are_executed_by_themselves_agree(orchestra: Orchestra) -> None:
     run = by_hand(orchestra)
-    assert run.success
-    assert run.checks == dict.fromkeys(ALL, True)
+    assert (run.success, run.checks) == (True, dict.fromkeys(ALL, True))
     parts = run.check("ready", CONTACT).metadata["parts"]
     assert isinstance(parts, dg.TableMetadataValue)
     assert {str(row.data["part"]) for row in parts.records} >= {"change tracking is on", "mapped columns exist"}
 
+    def executed(keys: set[dg.AssetCheckKey]) -> Run:
+        subset = job.get_subset(asset_selection=set(), asset_check_selection=keys)
+        result = subset.execute_in_process(instance=orchestra.instance, raise_on_error=False)
+        return Run(orchestra.instance, result.run_id, result.success)
 
-def test_executing_all_checks_of_an_asset_agrees_with_the_watch(orchestra: Orchestra) -> None:
-    orchestra.settle()
-    tracking_off(orchestra)
     job = orchestra.definitions.resolve_implicit_global_asset_job_def()
-    keys = {one for one in job.asset_layer.asset_graph.asset_check_keys if one.asset_key in (CONTACT, PROFILE)}
-    result = job.get_subset(asset_selection=set(), asset_check_selection=keys).execute_in_process(
-        instance=orchestra.instance, raise_on_error=False
-    )
-    executed = Run(orchestra.instance, result.run_id, result.success)
-    assert executed.success
-    assert executed.checks == orchestra.job("watch").checks == {**dict.fromkeys(ALL, True), READY[CONTACT]: False}
-
-
-def test_one_check_alone_asks_neither_system_if_the_ledger_answers_it(orchestra: Orchestra) -> None:
-    orchestra.settle()
     since = orchestra.program.sandbox.admin.last()
-    job = orchestra.definitions.resolve_implicit_global_asset_job_def().get_subset(
-        asset_selection=set(), asset_check_selection={dg.AssetCheckKey(PROFILE, "backlog_is_young")}
-    )
-    assert job.execute_in_process(instance=orchestra.instance).success
-    assert orchestra.program.sandbox.admin.journal(since=since) == []
+    assert executed({dg.AssetCheckKey(PROFILE, "backlog_is_young")}).success
+    assert orchestra.program.sandbox.admin.journal(since=since) == []  # the ledger answers it
 
-
-def test_the_watch_reports_a_table_in_maintenance_as_not_examined(orchestra: Orchestra) -> None:
-    orchestra.settle()
     on(orchestra.runtime, ["contact"])
     run = orchestra.job("watch")
     assert run.checks == dict.fromkeys(ALL, True)
     assert (run.check("ready", CONTACT).description or "").startswith("Not evaluated: contact is in maintenance")
+    off(orchestra.runtime, ["contact"])
+
+    tracking_off(orchestra)
+    keys = {one for one in job.asset_layer.asset_graph.asset_check_keys if one.asset_key in (CONTACT, PROFILE)}
+    run = executed(keys)
+    assert run.success
+    assert run.checks == orchestra.job("watch").checks == {**dict.fromkeys(ALL, True), READY[CONTACT]: False}
 
 
 def test_a_watch_without_a_ledger_fails_in_our_own_words(orchestra: Orchestra) -> None:

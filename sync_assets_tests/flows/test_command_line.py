@@ -55,13 +55,6 @@ def test_waiting_records_name_the_parents_that_they_wait_for(waiting: tuple[Chai
     assert "no-address" not in lines
 
 
-def test_the_version_and_a_script_for_completion_are_shown(program: Program) -> None:
-    status, output, _ = program.run("--version")
-    assert status == 0
-    assert output.startswith("sync-assets ")
-    assert "--show-completion" in program.run("--help")[1]
-
-
 @pytest.mark.parametrize(
     ("words", "command"),
     [
@@ -80,6 +73,8 @@ def test_the_options_of_a_command_are_shown(program: Program, words: str, comman
     if not command:
         panels = ("Start", "Every day", "When something is wrong", "Ledger", "Servers", "Demo")
         assert re.findall(r"╭─ ([A-Z][a-z ]+) ─", output) == ["Options", *panels]
+        assert "--show-completion" in output
+        assert program.run("--version")[1].startswith("sync-assets ")
 
 
 @pytest.mark.parametrize(
@@ -108,19 +103,14 @@ def test_names_of_tables_are_completed_without_any_system(
     assert program.run() == (0, f"{completed}\n", "")
 
 
-def test_backup_and_approve_deletes_report_in_json(program: Program, tmp_path: Path) -> None:
+def test_reports_in_json_and_a_forced_replay_where_the_next_sync_does_not_send_the_record(
+    program: Program, tmp_path: Path
+) -> None:
+    admin, copy = program.sandbox.admin, tmp_path / "copy.db"
     assert program.sync().status == 0
-    copy = tmp_path / "copy.db"
     assert program.json("backup", str(copy)) == (0, {"file": str(copy), "bytes": copy.stat().st_size})
-    assert program.json("approve-deletes", "contact") == (
-        0,
-        {"table": "contact", "approved": 0, "following": {}, "orphaning": {}},
-    )
-
-
-def test_a_forced_replay_is_recommended_only_for_records_that_the_next_sync_does_not_send(program: Program) -> None:
-    admin = program.sandbox.admin
-    assert program.sync().status == 0
+    approved = {"table": "contact", "approved": 0, "following": {}, "orphaning": {}}
+    assert program.json("approve-deletes", "contact") == (0, approved)
     id_ = next(iter(program.profiles()))
     admin.post("/campaign/change", {"resource": "profile", "keys": [id_], "set": {"cusJobTitle": "A marketer's"}})
     assert "--force` sends it again" in program.run("explain", id_)[1]

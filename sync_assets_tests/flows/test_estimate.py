@@ -48,21 +48,15 @@ def test_the_first_load_makes_the_calls_that_were_estimated(chain: Chain) -> Non
     assert after["month_so_far"]["engine_calls"] == done.document["engine_calls"]
 
 
-def test_opt_outs_that_go_both_ways_cost_a_first_load_their_poll_alone(program: Program) -> None:
+def test_an_estimate_with_polls_of_profiles_makes_no_engine_call_and_writes_nothing(program: Program) -> None:
+    admin = program.sandbox.admin
     switch_on(program, "bidirectional")
     program.opt_out["poll_profiles_minutes"] = 60
-    estimate_document = estimated(program)
-    done = program.sync()
-    assert estimate_document["first_load"]["engine_calls"] == done.document["engine_calls"]
-    assert estimate_document["tables"]["contact"]["month"]["reads"]["polls of profiles"] == 720
-
-
-def test_an_estimate_makes_no_engine_call_and_writes_nothing(program: Program) -> None:
-    admin = program.sandbox.admin
     before, since = files(program), admin.last()
-    estimated(program)
+    estimate_document = estimated(program)
     assert files(program) == before, "there was no ledger, and there is none"
-    program.sync()
+    assert estimate_document["first_load"]["engine_calls"] == program.sync().document["engine_calls"]
+    assert estimate_document["tables"]["contact"]["month"]["reads"]["polls of profiles"] == 720
     made, before = admin.engine_calls(), files(program)
     since = admin.last()
     estimated(program)

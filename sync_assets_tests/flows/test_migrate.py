@@ -1,5 +1,6 @@
 """`migrate`: from Adobe's integration, step by step, on systems that it kept in step until something was planted."""
 
+import sqlite3
 import uuid
 from collections.abc import Callable
 from contextlib import closing
@@ -8,7 +9,6 @@ from functools import partial
 from typing import Any
 
 import pytest
-import sqlalchemy as sa
 
 from sync_assets.audit import record_list
 from sync_assets.cli.migrate import migrate
@@ -213,19 +213,15 @@ def test_ids_that_occur_twice_wait_for_a_decision_and_are_counted_again_once_the
     assert (status, results(document)["sync"]["engine_calls"]) == (0, result["cost"]["engine_calls"])
 
 
-def test_a_terminal_asks_at_each_step_that_needs_a_person(program: Program) -> None:
+@pytest.mark.usefixtures("small_pages")
+def test_a_list_that_the_budget_does_not_allow_is_not_counted_in_part_and_another_configuration_begins_anew(
+    program: Program,
+) -> None:
     Adobes(program, unique=True)
-    status, output = in_a_terminal(program, "migrate", typed="y\nn\n")
-    assert status == 2
-    assert [line for line in output.splitlines() if line.startswith("To confirm")] == [
-        "To confirm: Is all of this done?",
-        "To confirm: 6 records of Campaign would change. Is that right?",
-    ]
-    assert program.json("migrate", "--yes")[1]["next"] == "sync"
-
-
-def test_another_configuration_begins_anew(program: Program) -> None:
-    Adobes(program, unique=True)
+    program.guardrails = {"engine_calls_per_day": 6}
+    with pytest.raises(SyncAssetsError, match="contact were not listed"):
+        made(program, lambda question: True)
+    program.guardrails = {}
     assert made(program, lambda question: True)["next"] == "sync"
     program.table["fields"] = {name: to for name, to in program.table["fields"].items() if name != "jobtitle"}
     assert made(program, lambda question: False)["next"] == "switch_off"
@@ -233,18 +229,23 @@ def test_another_configuration_begins_anew(program: Program) -> None:
     assert result["changes"]["tables"]["contact"]["attributes"] == {"location.city": 3}
 
 
-def test_values_are_shown_only_if_asked_for_and_never_stored(program: Program) -> None:
+def test_a_terminal_asks_at_each_step_that_needs_a_person_and_shows_values_only_if_asked_for(program: Program) -> None:
     adobes = Adobes(program, unique=True)
     adobes.admin.change("contact", adobes.plain[5:6], lastname="Zarathustra")
+    status, output = in_a_terminal(program, "migrate", typed="y\nn\n")
+    assert status == 2
+    assert [line for line in output.splitlines() if line.startswith("To confirm")] == [
+        "To confirm: Is all of this done?",
+        "To confirm: 7 records of Campaign would change. Is that right?",
+    ]
     status, masked, errors = program.run("migrate", "--yes")
     assert (status, "-> text, 13 characters" in masked) == (2, True)
+    assert program.json("migrate")[1]["next"] == "sync"
     _, shown, _ = program.run("migrate", "--from-start", "--yes", "--show-values")
     assert "Changed since" in shown
-    engine = sa.create_engine(f"sqlite:///{ledger_of(program)}")
-    with engine.connect() as connection:
-        stored = repr(connection.exec_driver_sql("SELECT * FROM sync_adobe_migration").all())
-    engine.dispose()
-    for text in (masked, errors, stored):
+    with closing(sqlite3.connect(ledger_of(program))) as connection:
+        stored = repr(connection.execute("SELECT * FROM sync_adobe_migration").fetchall())
+    for text in (output, masked, errors, stored):
         assert "Changed since" not in text
         assert "Zarathustra" not in text
     assert not [id_ for id_ in program.profiles() if id_ in stored]
@@ -266,16 +267,6 @@ def test_linked_tables_are_counted_with_the_links_that_differ(chain: Chain) -> N
     assert planned(here.program)["engine_calls"] == calls(update=2, read=5)
     assert here.sync() == (0, calls(update=2, read=5))
     assert here.sync() == (0, calls())
-
-
-@pytest.mark.usefixtures("small_pages")
-def test_a_list_that_the_budget_does_not_allow_is_not_counted_in_part(program: Program) -> None:
-    Adobes(program, unique=True)
-    program.guardrails = {"engine_calls_per_day": 6}
-    with pytest.raises(SyncAssetsError, match="contact were not listed"):
-        made(program, lambda question: True)
-    program.guardrails = {}
-    assert made(program, lambda question: True)["next"] == "sync"
 
 
 def test_failures_of_doctor_come_first(program: Program) -> None:

@@ -37,23 +37,15 @@ def with_token(program: Program, file: Path, token: str) -> None:
     program.sandbox.admin.settings("login", federated=[federated_identity()])
 
 
-@pytest.mark.parametrize(
-    ("write", "password"),
-    [(AppCertificate.write_pem, ""), (AppCertificate.write_pem, PASSWORD), (AppCertificate.write_pfx, PASSWORD)],
-)
-def test_sync_with_a_certificate(
-    program: Program, file: Path, write: Callable[[AppCertificate, Path, str], str], password: str
+def test_sync_with_a_certificate_and_with_a_federated_token_that_the_platform_replaces(
+    program: Program, file: Path
 ) -> None:
-    program.sandbox.admin.settings("login", certificates=[write(APP, file, password)])
-    with_certificate(program, file, password)
+    program.sandbox.admin.settings("login", certificates=[APP.write_pfx(file, PASSWORD)])
+    with_certificate(program, file, PASSWORD)
     assert program.sync().status == 0
     program.assert_in_step()
-
-
-def test_sync_with_a_federated_token_that_the_platform_replaces(program: Program, file: Path) -> None:
+    program.more.clear()
     with_token(program, file, federated_token())
-    runtime = program.runtime()
-    assert program.sync(runtime).status == 0
     program.sandbox.admin.change("contact", 5, jobtitle="Later")
     program.sandbox.admin.settings("login", expire_tokens=True)
     file.write_text(federated_token(-3600))
