@@ -9,7 +9,6 @@ from sync_assets.ledger import Ledger
 from sync_assets_tests.support.orchestra import CONTACT, Orchestra
 from sync_assets_tests.support.program import CONTACT as TABLE
 from sync_assets_tests.support.program import Program, calls
-from sync_assets_tests.support.waiting import until
 
 N, PAGE, MOST = 50, 5, 12
 OTHER_MAPPING = {**TABLE, "fields": {**TABLE["fields"], "jobtitle": "cusJobTitle", "firstname": "middleName"}}
@@ -65,21 +64,6 @@ class TestSync:
         program.assert_in_step()
 
 
-class TestACampaignThatTakesNothing:
-    def test_the_capture_waits_at_the_limit_and_reports_that(self, program: Program) -> None:
-        refuse_inserts(program)
-        for _ in range(3):
-            done = program.sync()
-            assert done.status == 2
-            [text] = [text for text in done.stopped if "is paused" in text]
-            assert "15 records are pending" in text
-            assert pending(program) < MOST + PAGE
-        program.sandbox.admin.clear_faults()
-        until(lambda: program.sync().status == 0, 60)
-        program.assert_in_step()
-        assert len(program.profiles()) == N
-
-
 class TestARunThatStays:
     @pytest.fixture
     def orchestra(self, program: Program) -> Orchestra:
@@ -94,7 +78,9 @@ class TestARunThatStays:
         [request] = orchestra.asked("d365_changes")
         run = orchestra.execute(request)
         assert not run.success
-        assert "is paused" in str(run.check("ready", CONTACT).description)
+        description = str(run.check("ready", CONTACT).description)
+        assert "is paused" in description
+        assert "15 records are pending" in description
         assert pending(orchestra.program) < MOST + PAGE
         admin.clear_faults()
         orchestra.later("d365_changes", minutes=10)

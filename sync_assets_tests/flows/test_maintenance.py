@@ -122,6 +122,7 @@ def test_the_command_switches_and_lists_a_plan_is_of_what_goes_after_it_and_a_re
     assert any("what is planned of it goes after `sync-assets maintenance off contact`" in n for n in planned["notes"])
     code, _, errors = program.run("replay", "contact")
     assert (code, "contact is in maintenance since" in errors) == (1, True)
+    assert program.run("sync", "--table", "contact")[0] == 2
     code, _, errors = program.run("maintenance", "off", "contacts")
     assert (code, "contacts is not a mapped table" in errors) == (1, True)
     assert json.loads(program.run("maintenance", "off", "new_order", "--json")[1])["ended"] == ["new_order"]

@@ -40,20 +40,19 @@ def orchestra(opt_out_orchestra: Orchestra) -> Orchestra:
     return opt_out_orchestra
 
 
-def test_sensors_alone_carry_a_file_to_d365_and_its_echo_changes_nothing(orchestra: Orchestra) -> None:
-    id_ = next(opted_in(orchestra.program))
-    set_campaign(orchestra.program, id_, blackListPhone=True)
+def test_sensors_alone_carry_a_file_to_d365_its_echo_changes_nothing_and_one_of_no_use_keeps_no_other_back(
+    orchestra: Orchestra,
+) -> None:
+    first, id_, *_ = opted_in(orchestra.program)
+    set_campaign(orchestra.program, first, blackListPhone=True)
     orchestra.program.sandbox.admin.export()
     [taken], after = apart(rest(orchestra))
     assert taken.steps >= {"campaign__opt_out_export", "opt_out__decisions", "d365__contact_opt_out"}
-    assert sides(orchestra.program, id_, "donotphone") == (True, True)
+    assert sides(orchestra.program, first, "donotphone") == (True, True)
     # What we wrote comes back in the change feed, and is nothing new.
     assert [run.steps for run in after] == [{CONTACT_STEP}]
     assert not rest(orchestra)
-
-
-def test_a_file_of_no_use_fails_its_run_at_once_and_keeps_no_other_back(orchestra: Orchestra) -> None:
-    id_ = next(opted_in(orchestra.program))
+    clear(orchestra.program)
     write_file(orchestra.program, "something,else\n1,2\n", "optout_20261123_040000.csv")
     write_file(orchestra.program, HEADER + says(id_, 1, LATER), "optout_20261124_040000.csv")
     refused, partition = take(orchestra)
@@ -148,14 +147,6 @@ def test_one_asset_alone_can_be_materialised_and_a_file_that_was_not_read_is_not
     assert states() == [FileState.DONE]
 
 
-def test_one_check_alone_can_be_executed(orchestra: Orchestra) -> None:
-    job = orchestra.definitions.resolve_implicit_global_asset_job_def()
-    for asset, name in ((AUDIT, "opt_outs_agree"), (EXPORT, "export_arrives_in_time"), (EXPORT, "sftp_has_room")):
-        check = job.get_subset(asset_selection=set(), asset_check_selection={dg.AssetCheckKey(asset, name)})
-        result = check.execute_in_process(instance=orchestra.instance, raise_on_error=False)
-        assert Run(orchestra.instance, result.run_id, result.success).checks.keys() == {name}
-
-
 def test_records_and_opt_outs_are_compared_by_the_job_audit_and_by_no_run_of_profiles(orchestra: Orchestra) -> None:
     """The comparison costs a sample of reads. The UI selects all checks of an asset with it."""
     before = orchestra.program.sandbox.admin.engine_calls()["read"]
@@ -168,6 +159,11 @@ def test_records_and_opt_outs_are_compared_by_the_job_audit_and_by_no_run_of_pro
     }
     assert orchestra.program.sandbox.admin.engine_calls()["read"] - before == 2 * N
     assert run.check("opt_outs_agree").metadata["contacts"].value == N
+    job = orchestra.definitions.resolve_implicit_global_asset_job_def()
+    for asset, name in ((AUDIT, "opt_outs_agree"), (EXPORT, "export_arrives_in_time"), (EXPORT, "sftp_has_room")):
+        check = job.get_subset(asset_selection=set(), asset_check_selection={dg.AssetCheckKey(asset, name)})
+        alone = check.execute_in_process(instance=orchestra.instance, raise_on_error=False)
+        assert Run(orchestra.instance, alone.run_id, alone.success).checks.keys() == {name}
 
     before = orchestra.program.sandbox.admin.engine_calls()["read"]
     run = orchestra.materialize(PROFILE)
@@ -269,13 +265,23 @@ def take_a_file(orchestra: Orchestra, id_: str, value: int, changed: datetime) -
     assert not list(exports(orchestra.program).iterdir())
 
 
-def test_a_backfill_over_all_opt_out_partitions_ends_green_and_changes_nothing(orchestra: Orchestra) -> None:
-    """Both files were taken and are gone: they state nothing again."""
+def test_a_backfill_over_all_opt_out_partitions_changes_nothing_and_names_files_that_are_gone(
+    orchestra: Orchestra,
+) -> None:
+    """Both files were taken and are gone: they state nothing again. A third one was removed before it was taken."""
     id_ = next(opted_in(orchestra.program))
     take_a_file(orchestra, id_, 1, NOW - HOUR)
     take_a_file(orchestra, id_, 0, NOW + HOUR)
+    write_file(orchestra.program, HEADER + says(id_, 1, LATER), "optout_lost.csv")
+    orchestra.tick(FILE)
+    assert orchestra.asked(FILE)
+    clear(orchestra.program)
+    orchestra.tick(FILE)
     before, since = len(audit(orchestra.program)), orchestra.program.sandbox.admin.last()
     runs = backfill(orchestra)
+    lost = runs.pop("optout_lost.csv").check("the_file_can_be_read")
+    assert (lost.passed, lost.severity) == (False, dg.AssetCheckSeverity.WARN)
+    assert "is known: it was removed from the SFTP unprocessed" in (lost.description or "")
     assert runs.keys() == {"optout_first.csv", "optout_second.csv"}
     for name, run in runs.items():
         assert False not in run.checks.values()
@@ -289,17 +295,3 @@ def test_a_backfill_over_all_opt_out_partitions_ends_green_and_changes_nothing(o
     assert writes(orchestra.program, since) == {"d365": 0, "campaign": 0}
     assert sides(orchestra.program, id_) == (False, False)
     assert len(audit(orchestra.program)) == before
-
-
-def test_a_file_that_was_removed_before_it_was_taken_is_no_error_of_a_backfill(orchestra: Orchestra) -> None:
-    id_ = next(opted_in(orchestra.program))
-    write_file(orchestra.program, HEADER + says(id_, 1, LATER), "optout_lost.csv")
-    orchestra.tick(FILE)
-    assert orchestra.asked(FILE)
-    clear(orchestra.program)
-    orchestra.tick(FILE)
-    run = backfill(orchestra)["optout_lost.csv"]
-    result = run.check("the_file_can_be_read")
-    assert (result.passed, result.severity) == (False, dg.AssetCheckSeverity.WARN)
-    assert "is known: it was removed from the SFTP unprocessed" in (result.description or "")
-    assert sides(orchestra.program, id_) == (False, False)

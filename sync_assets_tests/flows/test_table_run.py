@@ -208,34 +208,31 @@ def test_it_ends_after_its_longest_time_whatever_comes(orchestra: Orchestra) -> 
     assert 3.0 < time.monotonic() - began < 60.0
 
 
-def test_it_ends_when_its_table_goes_into_maintenance(orchestra: Orchestra) -> None:
-    orchestra.program.runs = {"linger_seconds": 600}
-    began = time.monotonic()
-    run = stays(orchestra, lambda: on(orchestra.program.runtime(), ["contact"]))
-    assert run.success
-    assert time.monotonic() - began < 120
+def to_maintenance(program: Program) -> None:
+    on(program.runtime(), ["contact"])
 
 
-def test_it_ends_when_the_configuration_changes(orchestra: Orchestra, monkeypatch: pytest.MonkeyPatch) -> None:
+def another_configuration(program: Program) -> None:
+    program.guardrails = {"concurrency": 8}
+    _ = program.env  # writes the file
+
+
+def tracking_off(program: Program) -> None:
+    program.sandbox.admin.post("/d365/tracking", {"table": "contact", "enabled": False})
+
+
+@pytest.mark.parametrize("end", [to_maintenance, another_configuration, tracking_off])
+def test_it_ends_when_its_set_up_changes_and_a_refused_feed_fails_the_check_ready(
+    orchestra: Orchestra, monkeypatch: pytest.MonkeyPatch, end: Callable[[Program], None]
+) -> None:
     monkeypatch.setattr(program_sources, "SECONDS", 0.5)
     orchestra.program.runs = {"linger_seconds": 600}
-
-    def change() -> None:
-        orchestra.program.guardrails = {"concurrency": 8}
-        _ = orchestra.program.env  # writes the file
-
     began = time.monotonic()
-    assert stays(orchestra, change).success
+    assert stays(orchestra, lambda: end(orchestra.program)).success
     assert time.monotonic() - began < 120
-
-
-def test_a_feed_that_is_refused_ends_it_and_the_check_ready_names_the_cause(orchestra: Orchestra) -> None:
-    orchestra.program.runs = {"linger_seconds": 60}
-    admin = orchestra.program.sandbox.admin
-    run = stays(orchestra, lambda: admin.post("/d365/tracking", {"table": "contact", "enabled": False}))
-    assert run.success
-    assert not orchestra.tick("d365_changes").run_requests
-    assert shown(orchestra.instance, dg.AssetCheckKey(CONTACT, "ready")) == "FAILED"
+    if end is tracking_off:
+        assert not orchestra.tick("d365_changes").run_requests
+        assert shown(orchestra.instance, dg.AssetCheckKey(CONTACT, "ready")) == "FAILED"
 
 
 def test_linked_tables_are_followed_together_and_arrive_in_link_order(chain: Chain) -> None:
@@ -281,45 +278,32 @@ def test_a_run_without_a_sign_of_life_is_ended_and_the_next_one_is_asked_for(orc
     assert orchestra.asked("d365_changes")
 
 
-def test_code_locations_on_one_instance_neither_end_nor_wait_for_each_others_runs(
+def test_code_locations_and_ledgers_on_one_instance_neither_end_nor_wait_for_each_others_runs(
     orchestra: Orchestra, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Runs without heartbeats in the ledger: those of another location write theirs to another ledger."""
+    """Runs without heartbeats in the ledger: those of another location write theirs to another ledger, and so do two
+    installations in one location, and one with a new ledger."""
     monkeypatch.setattr(run_requests, "SILENT_AFTER", timedelta(seconds=-1))
-    theirs, queued = (
-        orchestra.under_way(table_tags("contact"), status, location="theirs")
-        for status in (dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.QUEUED)
-    )
-    by_command_line = orchestra.under_way(table_tags("contact"))
-    ours = orchestra.under_way(table_tags("contact"), location=orchestra.location)
-    assert end_killed(orchestra.instance, orchestra.runtime.ledger, "contact") == [queued]  # as `sync` does
-    assert orchestra.asked("d365_changes")
-    assert {run.run_id: run.status for run in orchestra.instance.get_runs()} == {
-        theirs.run_id: dg.DagsterRunStatus.STARTED,
-        queued.run_id: dg.DagsterRunStatus.QUEUED,
-        by_command_line.run_id: dg.DagsterRunStatus.STARTED,
-        ours.run_id: dg.DagsterRunStatus.FAILURE,
-    }
-
-
-def test_ledgers_on_one_instance_neither_end_nor_wait_for_nor_report_each_others_runs(
-    orchestra: Orchestra, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Of the same tables and the same code location, as of two installations in it, or of one with a new ledger."""
-    monkeypatch.setattr(run_requests, "SILENT_AFTER", timedelta(seconds=-1))
-    theirs = [
-        orchestra.under_way(table_tags("contact"), status, location, ledger="another")
-        for status in (dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING)
-        for location in (orchestra.location, None)
-        if location or status is not dg.DagsterRunStatus.QUEUED  # Dagster queues no run of the command line
+    status, tags, here = dg.DagsterRunStatus, table_tags("contact"), orchestra.location
+    foreign = [
+        orchestra.under_way(tags, kind, location, ledger="another")
+        for kind in (status.QUEUED, status.STARTED, status.CANCELING)
+        for location in (here, None)
+        if location or kind is not status.QUEUED  # Dagster queues no run of the command line
     ]
     before = {run.run_id: run.status for run in orchestra.instance.get_runs()}
-    assert end_killed(orchestra.instance, orchestra.runtime.ledger, "contact", location=orchestra.location) == []
-    assert end_killed(orchestra.instance, orchestra.runtime.ledger, "contact") == []
+    assert len(before) == len(foreign)
+    for location in (here, None):
+        assert end_killed(orchestra.instance, orchestra.runtime.ledger, "contact", location=location) == []
+    theirs, queued = (orchestra.under_way(tags, kind, location="theirs") for kind in (status.STARTED, status.QUEUED))
+    by_command_line = orchestra.under_way(tags)
+    ours = orchestra.under_way(tags, location=here)
+    assert end_killed(orchestra.instance, orchestra.runtime.ledger, "contact") == [queued]  # as `sync` does
     [request] = orchestra.asked("d365_changes")
     assert request.tags[LEDGER_TAG] == orchestra.runtime.ledger.systems.identity()
-    assert {run.run_id: run.status for run in orchestra.instance.get_runs()} == before
-    assert len(before) == len(theirs)
+    kinds = (status.STARTED, status.QUEUED, status.STARTED, status.FAILURE)
+    after = {run.run_id: kind for run, kind in zip((theirs, queued, by_command_line, ours), kinds, strict=True)}
+    assert {run.run_id: run.status for run in orchestra.instance.get_runs()} == before | after
 
 
 SLOTS, PATIENCE = 2, 120.0
