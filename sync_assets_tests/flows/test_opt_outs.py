@@ -1,12 +1,10 @@
-"""Opt-outs by whole runs: every row of the truth table in every direction, and no echo of any of it."""
+"""Opt-outs by whole runs: which side is written, and no echo of it. The truth table: unit/opt_out/test_decide.py."""
 
-import itertools
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from sync_assets.opt_out.decide import decide
 from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.support.chain import lose
 from sync_assets_tests.support.opt_outs import (
@@ -25,39 +23,6 @@ from sync_assets_tests.support.premises import DOCUMENTED, V8, on_positions
 from sync_assets_tests.support.program import CONTACT, Program, calls
 
 N = 50
-
-
-def test_truth_table_end_to_end(program: Program) -> None:
-    """One contact for each pair of values and each order of times; one sync later both hold what the rule says."""
-    switch_on(program, "bidirectional")
-    admin = program.sandbox.admin
-    assert program.sync().status == 0
-    ids = sorted(program.profiles())
-    expected: dict[str, tuple[bool, bool]] = {}
-    cases = itertools.product((False, True), (False, True), ("older", "newer", "never"))
-    for id_, (d365, campaign, campaign_time) in zip(ids, cases, strict=False):
-        set_d365(program, id_, donotemail=not d365)
-        set_d365(program, id_, donotemail=d365)
-        record_time = modified(program, id_)
-        changed = {"older": record_time - HOUR, "newer": record_time + HOUR / 2, "never": None}[campaign_time]
-        if changed is None and campaign != sides(program, id_)[1]:
-            continue  # a value that differs from the default was changed at some time
-        if changed is not None:
-            set_campaign(program, id_, changed, blackListEmail=campaign)
-        d365_now, campaign_now = sides(program, id_)
-        decision = decide("bidirectional", d365_now, record_time, campaign_now, changed)
-        expected[id_] = (
-            decision.value if decision.write == "d365" else d365_now,
-            decision.value if decision.write == "campaign" else campaign_now,
-        )
-    assert len(expected) >= 10
-    admin.export()
-    done = program.sync()
-    assert done.status == 0, (done.problems, done.stopped)
-    assert {id_: sides(program, id_) for id_ in expected} == expected
-    assert done.document["opt_out"]["files_processed"] == 1
-    assert_quiet(program)
-    assert {id_: sides(program, id_) for id_ in expected} == expected
 
 
 @on_positions(DOCUMENTED, "no key in a PATCH", V8, quick=(DOCUMENTED, "no key in a PATCH", V8))
