@@ -162,25 +162,6 @@ def synced(watched: Program, capfd: pytest.CaptureFixture[str]) -> Callable[[], 
 Sync = Callable[[], tuple[int, list[str]]]
 
 
-def test_a_row_that_the_mapping_refuses_is_not_kept(watched: Program, synced: Sync) -> None:
-    watched.table = {**CONTACT, "fields": {**CONTACT["fields"], "lastname": "gender"}}  # none of its values
-    status, result = synced()
-    assert status == 2, result
-    with closing(watched.runtime()) as runtime:
-        reasons = [reject.reason for reject in runtime.ledger.reports.rejects("contact")]
-    assert len(reasons) > 40
-    assert traces(watched, *result, *reasons) == set()
-    assert ledger_payloads(watched) == 0
-
-
-def test_a_wrong_secret_is_not_repeated(watched: Program, synced: Sync) -> None:
-    for variable in ("D365_CLIENT_SECRET", "CAMPAIGN_CLIENT_SECRET"):
-        watched.more = {variable: "canary~secret.of.nobody"}
-        status, result = synced()
-        assert (status, variable in str(result)) == (1, True), result
-        assert traces(watched, *result) == set()
-
-
 class Spoilt(Exception):
     """What an error of the program may look like: its message quotes the row."""
 
@@ -188,9 +169,17 @@ class Spoilt(Exception):
         super().__init__(f"cannot handle {seen!r} of {CANARIES!r}")
 
 
-def test_an_error_of_the_program_is_reported_by_its_place_without_its_text(
+def test_secrets_errors_of_the_program_and_refused_rows_are_reported_without_their_text(
     watched: Program, synced: Sync, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """By variable, by place, and by a reason."""
+    for variable in ("D365_CLIENT_SECRET", "CAMPAIGN_CLIENT_SECRET"):
+        watched.more = {variable: "canary~secret.of.nobody"}
+        status, result = synced()
+        assert (status, variable in str(result)) == (1, True), result
+        assert traces(watched, *result) == set()
+    watched.more = {}
+
     def spoilt(rows: Any, mapping: Any) -> Any:
         raise Spoilt(rows.to_dicts(), mapping)
 
@@ -215,3 +204,12 @@ def test_an_error_of_the_program_is_reported_by_its_place_without_its_text(
     status, result = synced()
     assert status == 0, result
     assert traces(watched, *result) == set()
+
+    watched.table = {**CONTACT, "fields": {**CONTACT["fields"], "lastname": "gender"}}  # none of its values
+    status, result = synced()
+    assert status == 2, result
+    with closing(watched.runtime()) as runtime:
+        reasons = [reject.reason for reject in runtime.ledger.reports.rejects("contact")]
+    assert len(reasons) > 40
+    assert traces(watched, *result, *reasons) == set()
+    assert ledger_payloads(watched) == 0
