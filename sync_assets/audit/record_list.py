@@ -173,17 +173,12 @@ class RecordList:
 
     async def _call(self, link: str) -> Any:
         """Send one GET; count it in the ledger however it ends."""
-        made = 0
-
-        def observe(kind: str, status: int | None, seconds: float) -> None:
-            nonlocal made
-            made += CallCounter.is_call(status)
-
+        calls = CallCounter()
         try:
-            return await self.campaign.call("read", link, observer=observe)
+            return await self.campaign.call("read", link, observer=calls.observe)
         finally:
-            self.calls += made
-            await self.runtime.count_calls(self.config.table, {"read": made} if made else {})
+            self.calls += calls.total
+            await self.runtime.count_calls(self.config.table, calls.take())
 
 
 def is_of_the_list(error: SyncAssetsError) -> bool:

@@ -275,21 +275,16 @@ class CallLimits:
     @asynccontextmanager
     async def admitted(self) -> AsyncGenerator[Observer]:
         """Enter around one request: wait for a slot and the rate limit, and take a call. Raises BudgetSpent."""
-        made = False
-
-        def observe(kind: str, status: int | None, seconds: float) -> None:
-            nonlocal made
-            made = CallCounter.is_call(status)
-
+        calls = CallCounter()
         await self._slots.acquire()
         try:
             if self._rate:
                 await self._rate.turn()
             hour = await self._budget.take() if self._budget else 0
             try:
-                yield observe
+                yield calls.observe
             finally:
-                if self._budget and not made:
+                if self._budget and not calls.total:
                     self._budget.give_back(hour)
         finally:
             self._slots.release()

@@ -10,37 +10,31 @@ import re
 from difflib import SequenceMatcher
 
 from sync_assets.campaign.metadata import Attribute
-from sync_assets.config.values import CONTACT, PROFILE
 from sync_assets.dataverse.metadata import Column
 from sync_assets.words import plain
 
-KNOWN_TABLES = {CONTACT: PROFILE}
-"""Table -> resource that Adobe's integration maps out of the box (docs/dev/references/campaign.md 14)."""
+PROFILE_KEY = "externalId"
+"""The attribute of a profile that holds the Dynamics 365 id (docs/dev/references/campaign.md 14)."""
 
-KNOWN_KEYS = {PROFILE: "externalId"}
-"""Resource -> the attribute that holds the Dynamics 365 id (docs/dev/references/campaign.md 14)."""
-
-KNOWN_PAIRS: dict[tuple[str, str], dict[str, str]] = {
-    (CONTACT, PROFILE): {
-        "salutation": "salutation",
-        "firstname": "firstName",
-        "middlename": "middleName",
-        "lastname": "lastName",
-        "emailaddress1": "email",
-        "telephone1": "phone",
-        "mobilephone": "mobilePhone",
-        "fax": "fax",
-        "birthdate": "birthDate",
-        "gendercode": "gender",
-        "address1_line1": "location.address1",
-        "address1_line2": "location.address2",
-        "address1_line3": "location.address3",
-        "address1_city": "location.city",
-        "address1_postalcode": "location.zipCode",
-    }
+PROFILE_PAIRS = {
+    "salutation": "salutation",
+    "firstname": "firstName",
+    "middlename": "middleName",
+    "lastname": "lastName",
+    "emailaddress1": "email",
+    "telephone1": "phone",
+    "mobilephone": "mobilePhone",
+    "fax": "fax",
+    "birthdate": "birthDate",
+    "gendercode": "gender",
+    "address1_line1": "location.address1",
+    "address1_line2": "location.address2",
+    "address1_line3": "location.address3",
+    "address1_city": "location.city",
+    "address1_postalcode": "location.zipCode",
 }
-"""Columns and attributes with the same meaning. Adobe's pages name only the pair of tables and `location.address2`
-(docs/dev/references/campaign.md 14); the others follow from the two vendors' data models.
+"""Columns of contact and attributes of profile with the same meaning. Adobe's pages name only the pair of tables and
+`location.address2` (docs/dev/references/campaign.md 14); the others follow from the two vendors' data models.
 """
 
 LEAST_SIMILARITY = 0.75

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, TypeVar
 
 from sync_assets.campaign.metadata import Attribute, Resource
-from sync_assets.config.values import CONTACT, OPT_OUT_ATTRIBUTES
+from sync_assets.config.values import CONTACT, OPT_OUT_ATTRIBUTES, PROFILE
 from sync_assets.dataverse.metadata import Column, Table
 from sync_assets.errors import SyncAssetsError
 from sync_assets.mapping.conversions import Conversion, conversion, option_values
@@ -94,7 +94,7 @@ def suggest_fields(table: Table, resource: Resource, taken: Collection[str]) -> 
         for column in table.columns.values()
         if column.readable and column.type not in ("lookup", "guid", "other") and column.name not in left_out
     ]
-    pairs = name_similarity.KNOWN_PAIRS.get((table.name, resource.name), {})
+    pairs = name_similarity.PROFILE_PAIRS if (table.name, resource.name) == (CONTACT, PROFILE) else {}
     noun = name_similarity.of_table(table.name)
     made = (_suggestion(column, attribute, noun, pairs) for column in columns for attribute in candidates)
     suggestions = [suggestion for suggestion in made if suggestion]
@@ -219,9 +219,8 @@ class Suggested:
 
 def resource_for(table: str, label: str, resources: Collection[str]) -> Choice | None:
     """Return the resource that probably fits the table, out of the free ones; None if no name is alike."""
-    usual = name_similarity.KNOWN_TABLES.get(table)
-    if usual and usual in resources:
-        return Choice(usual, 100, "Adobe's standard pair")
+    if table == CONTACT and PROFILE in resources:
+        return Choice(PROFILE, 100, "Adobe's standard pair")  # docs/dev/references/campaign.md 14
     noun, labelled = name_similarity.of_table(table), name_similarity.of_resource(label.replace(" ", ""))
     choices: list[Choice] = []
     for name in sorted(resources):
@@ -258,7 +257,7 @@ def _as_key(table: Table, resource: Resource, path: str) -> Choice:
     name, noun = name_similarity.of_attribute(path), name_similarity.of_resource(resource.name)
     row_id = table.columns.get(table.key)
     own_name = name_similarity.of_attribute(name_similarity.of_column(row_id)) if row_id else ""
-    if name_similarity.KNOWN_KEYS.get(resource.name) == path:
+    if (resource.name, path) == (PROFILE, name_similarity.PROFILE_KEY):
         return Choice(path, 100, "made for it")
     if name in (own_name, f"{noun}id"):
         return Choice(path, 95, "named like the id")
