@@ -11,7 +11,7 @@ from pathlib import Path
 
 from sync_assets.checks.rules import Side
 from sync_assets.mapping.table_mapping import TableMapping
-from sync_assets.runtime.known_ledgers import write_if_possible
+from sync_assets.runtime.systems import write_if_possible
 
 KnownTypes = Mapping[Side, Mapping[str, str]]
 """The types of a table: by side, by the name of a column or an attribute."""

@@ -7,7 +7,7 @@ terminal        options, questions, progress, lines and tables
 values          ids and names of tables as users write them; parts of documents
 inventory       counts Campaign's records for `plan` and `migrate`
 estimate_calls  the arithmetic of `estimate`, and what it reads
-migration_steps, explanation    the texts of `migrate` and `explain`
+explanation     the texts of `explain`
 export_sample   what `doctor --file` reads of a sample of the opt-out export
 log_export      the day's log on the Campaign SFTP
 """

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from sync_assets.http.client import CachedTokens
     from sync_assets.ledger import Ledger
     from sync_assets.ledger.storage.payload_cipher import PayloadCipher
-    from sync_assets.runtime.known_ledgers import LedgerNumber
+    from sync_assets.runtime.systems import LedgerNumber
 
 
 @dataclass
@@ -115,14 +115,13 @@ class Runtime:
         """Open the ledger, or an empty temporary one if there is none and this caller must not create it."""
         from sync_assets.ledger import Ledger  # SQLAlchemy: not needed to list assets  # noqa: PLC0415
         from sync_assets.ledger.scratch import missing_ledger, scratch_ledger  # noqa: PLC0415
-        from sync_assets.runtime import known_ledgers  # noqa: PLC0415
 
         url, config, urls = self.settings.ledger_url, self.settings.config, self.settings.links()
         checked = self._ledger_checked or self.settings.of_sandbox
-        expected = None if checked or self.new_ledger else known_ledgers.expected_ledger(config, urls)
+        expected = None if checked or self.new_ledger else systems.expected_ledger(config, urls)
         where = missing_ledger(url) if expected or not self.may_create_ledger else None
         if where and expected:
-            raise known_ledgers.AnotherLedger(config, expected, where)
+            raise systems.AnotherLedger(config, expected, where)
         if where:
             self.no_ledger = f"There is no ledger at {where} yet; `sync-assets sync` creates it."
             self.announce(self.no_ledger)
@@ -134,9 +133,9 @@ class Runtime:
             if not self.any_ledger:
                 self.check_addresses(opened)
             if not self.settings.of_sandbox:
-                self._number = known_ledgers.LedgerNumber(opened, config.absolute())
+                self._number = systems.LedgerNumber(opened, config.absolute())
             if not checked:
-                known_ledgers.check_and_remember(opened, config, urls, expected, remember=not self.any_ledger)
+                systems.check_and_remember(opened, config, urls, expected, remember=not self.any_ledger)
         except BaseException:
             opened.close()
             raise
@@ -145,11 +144,9 @@ class Runtime:
 
     def check_not_older(self) -> None:
         """Raise OlderLedger if the ledger is an older copy of the one that was used before."""
-        from sync_assets.runtime.known_ledgers import OlderLedger  # noqa: PLC0415
-
         ledger = self.ledger
         if self._number and self._number.is_older:
-            raise OlderLedger(ledger.where)
+            raise systems.OlderLedger(ledger.where)
 
     def accept_older(self, begin: Callable[[], None]) -> None:
         """If the ledger is an older copy, call `begin`, and go on with it. Raises RequestsUnderWay."""

@@ -37,8 +37,8 @@ from sync_assets.opt_out.profile_polling import poll_is_due
 from sync_assets.opt_out.session import open_session
 from sync_assets.push.claimed_records import WAIT_FOR_RETRY_SECONDS
 from sync_assets.runtime.context import Runtime
-from sync_assets.runtime.known_ledgers import RequestsUnderWay
 from sync_assets.runtime.pkeys import ListedKeys, ParentKeys
+from sync_assets.runtime.systems import RequestsUnderWay
 from sync_assets.runtime.workers import RENEW_SECONDS, WorkerSession, release_dead
 from sync_assets.sftp.errors import FileGone
 from sync_assets_tests.simulation.clock import PROCESS

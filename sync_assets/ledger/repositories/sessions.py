@@ -2,7 +2,7 @@
 
 A worker is a process. Its claims of records, captures, listings, opt-outs and call slots name its session, and are free
 for others as soon as that has ended or expired, without a write to them. Each claim is counted, as each session and
-renewal, so that an older copy of the ledger is recognised (runtime/known_ledgers.py).
+renewal, so that an older copy of the ledger is recognised (runtime/systems.py).
 
 Invariants: a later session has a higher epoch. A session that has ended or expired is fenced off: it claims and stores
 nothing more, and cannot be renewed. It expires when others find it overdue, by the clock of the database, or when its

@@ -5,8 +5,8 @@ import sqlalchemy as sa
 
 from sync_assets.ledger.storage.schema import NAME, SEQUENCE, metadata
 
-# One row: the ledger's own id, see runtime/known_ledgers.py, and how often sessions were opened and renewed and records
-# claimed: an older copy has a lower number, see runtime/known_ledgers.py.
+# One row: the ledger's own id, see runtime/systems.py, and how often sessions were opened and renewed and records
+# claimed: an older copy has a lower number, see runtime/systems.py.
 identity = sa.Table(
     "sync_identity",
     metadata,

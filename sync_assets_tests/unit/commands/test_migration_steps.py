@@ -6,8 +6,7 @@ from typing import Any
 import pytest
 
 from sync_assets.checks.rules import fail, ok, warn
-from sync_assets.commands.inventory import Inventory, TableInventory
-from sync_assets.commands.migration_steps import (
+from sync_assets.cli.migrate import (
     changes_step,
     checklist,
     doctor_step,
@@ -15,6 +14,7 @@ from sync_assets.commands.migration_steps import (
     opt_outs_step,
     switch_off_step,
 )
+from sync_assets.commands.inventory import Inventory, TableInventory
 from sync_assets.config.models import Config
 from sync_assets.config.opt_out import Direction
 from sync_assets.runtime.context import Runtime

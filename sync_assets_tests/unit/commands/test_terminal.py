@@ -13,9 +13,9 @@ from rich.table import Table
 
 import sync_assets
 from sync_assets.cli import explain
+from sync_assets.cli.migrate import OPT_OUT_COUNTS, show_step
 from sync_assets.commands import certify, doctor, estimate, plan, rebuild, rejects, terminal
 from sync_assets.commands import status as status_command
-from sync_assets.commands.migration_steps import OPT_OUT_COUNTS, show_step
 from sync_assets.commands.plan import OPT_OUTS_DUE, PLANNED
 from sync_assets.commands.status import COLUMNS
 from sync_assets.commands.terminal import print_document, print_parts, progress, progress_text
