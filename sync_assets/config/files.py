@@ -50,12 +50,16 @@ def complete(
 ) -> None:
     """Add the variables of `.env` beside the configuration file, and the file's path.
 
-    environment: is changed. Its variables win over those of `.env`; a blank one counts as not set. config, env_file:
-    paths of the command line; they win over variables that are set. prefix: of the variables, in the environment and in
-    `.env`: each is taken without it. Without the prefix none of the program's is taken then, since it is of another
-    installation. Names in `env_file` may lack it. of_component: True for the command line: prefix and file of variables
-    are those of the component that names the configuration. The prefix is ignored if no variable has it. Raises
-    SyncAssetsError if a file of variables, or of the component, cannot be read.
+    Args:
+        environment: is changed. Its variables win over those of `.env`; a blank one counts as not set.
+        config, env_file: paths of the command line; they win over variables that are set.
+        prefix: Of the variables, in the environment and in `.env`: each is taken without it. Without the prefix none of
+            the program's is taken then, since it is of another installation. Names in `env_file` may lack it.
+        of_component: True for the command line: prefix and file of variables are those of the component that names the
+            configuration. The prefix is ignored if no variable has it.
+
+    Raises:
+        SyncAssetsError: A file of variables, or of the component, cannot be read.
     """
     environment.update(json.loads(environment.get(OVER_DAGSTER, "{}")))
     given = read_env_file(_absolute(env_file)) if env_file else {}

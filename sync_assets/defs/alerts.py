@@ -58,8 +58,7 @@ class AlertScope:
     """The objects of this project on the instance, which may have others: only these are read.
 
     Attributes:
-        steps: By name of the step.
-        with_freshness: Assets with a freshness policy.
+        steps: Definitions of assets, or of checks alone, by name of the step.
         sensors: Names of sensors.
         jobs: Names of jobs.
     """
