@@ -187,7 +187,8 @@ def main() -> None:
                 complete(os.environ, **_named_files(words)[0], of_component=True)
         else:
             named, sys.argv[1:] = _named_files(sys.argv[1:])
-            complete(os.environ, **named, of_component=True)
+            # A server may hold several installations, and their variables stand beside each other.
+            complete(os.environ, **named, of_component=not {*sys.argv[1:2]} & {*PANELS["Servers"]})
         configure(os.environ)
         # Every other exit status than 0 is that of `terminal.end`, except Typer's on Ctrl-C and for a closed pipe.
         if app(prog_name="sync-assets", standalone_mode=False) == INTERRUPTED:

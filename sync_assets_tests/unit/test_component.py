@@ -2,6 +2,7 @@
 
 import os
 import re
+import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
@@ -249,6 +250,20 @@ def test_the_command_line_is_of_the_component_that_names_its_configuration(
     if expected[0] == "a":
         assert environment["CAMPAIGN_SFTP_HOST_KEY"] == str(folder / "hosts")
         assert "CAMPAIGN_URL" not in environment
+
+
+@pytest.mark.parametrize(("command", "url"), [("status", "prefixed"), ("dev", "unprefixed"), ("web", "unprefixed")])
+def test_a_server_of_a_project_leaves_the_variables_of_its_other_installations_as_they_are(
+    project: Path, monkeypatch: pytest.MonkeyPatch, command: str, url: str
+) -> None:
+    for name, value in {"D365_URL": "unprefixed", "A_D365_URL": "prefixed"}.items():
+        monkeypatch.setenv(name, value)
+    arguments = [command, "--config", str(project / "eu" / DEFAULT_NAME)]
+    code = (
+        "import os; from sync_assets.cli import main; main.app = lambda **_: print(os.environ['D365_URL']); main.main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
+    assert done.stdout == f"{url}\n"
 
 
 @pytest.mark.parametrize("attributes", ['{name: "{{ env.NAME }}"}', "[name"])
