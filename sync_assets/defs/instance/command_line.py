@@ -13,6 +13,7 @@ import dagster as dg
 import yaml
 
 from sync_assets.config.environment import INSTANCE, Settings
+from sync_assets.config.files import write_whole
 from sync_assets.errors import SyncAssetsError, is_disk_full
 from sync_assets.launching.processes import detach_copies_of_output
 
@@ -31,7 +32,9 @@ def dagster_instance() -> Iterator[dg.DagsterInstance]:
     """
     folder = instance_folder()
     try:
-        _prepare(folder)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not (folder / INSTANCE).is_file():
+            write_whole(folder / INSTANCE, PACKAGED.read_bytes())  # another `sync` may do it, too
         with _locked(folder):
             opened = dg.DagsterInstance.from_config(str(folder))
     except OSError as error:
@@ -78,12 +81,3 @@ def _locked(folder: Path) -> Iterator[None]:
     with lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
-
-
-def _prepare(folder: Path) -> None:
-    """Create the folder and its `dagster.yaml` if missing. Written aside and renamed: another `sync` may do it too."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if not (folder / INSTANCE).is_file():
-        temporary = folder / f".{INSTANCE}.{os.getpid()}"
-        temporary.write_text(PACKAGED.read_text(encoding="utf-8"), encoding="utf-8")
-        temporary.replace(folder / INSTANCE)

@@ -174,29 +174,29 @@ def due_request(
 def _restart_stalled(runtime: Runtime, poll: folder.FolderPoll, now: datetime) -> dg.AssetObservation | None:
     """Start Campaign's export workflow if its file is overdue, at most once an hour, and return an event about it."""
     export = runtime.config.opt_out.export
-    if not (export.restart_stalled and export.workflow_id and is_overdue(export, poll.newest, now)):
+    workflow = export.workflow_id
+    if not (export.restart_stalled and workflow and is_overdue(export, poll.newest, now)):
         return None
     last = runtime.ledger.opt_out_files.last_noted(RESTART)
     if last is not None and abs(now - last) < RESTART_AFTER:
         return None
     # Before the request, so that a killed process does not start it twice an hour.
     runtime.ledger.opt_out_files.note(RESTART, now)
+
+    async def restarted() -> str:
+        async with runtime.campaign() as campaign:
+            before = await workflow_status(campaign, workflow)
+            await start(campaign, workflow)
+            return before
+
     summary, status = "", ""
     try:
-        status = interruptible.run(_start(runtime, export.workflow_id))
-        summary = f"The export was overdue; workflow {export.workflow_id} was started (it was {status})."
+        status = interruptible.run(restarted())
+        summary = f"The export was overdue; workflow {workflow} was started (it was {status})."
     except SyncAssetsError as error:
-        summary = f"The export is overdue, and workflow {export.workflow_id} could not be started: {error}"
+        summary = f"The export is overdue, and workflow {workflow} could not be started: {error}"
     return dg.AssetObservation(
         key_of(EXPORT, runtime),
         description=summary,
-        metadata={"workflow": export.workflow_id, "status_before": status or "unknown", "started": bool(status)},
+        metadata={"workflow": workflow, "status_before": status or "unknown", "started": bool(status)},
     )
-
-
-async def _start(runtime: Runtime, workflow_id: str) -> str:
-    """Start a workflow. Return its status before."""
-    async with runtime.campaign() as campaign:
-        status = await workflow_status(campaign, workflow_id)
-        await start(campaign, workflow_id)
-        return status

@@ -67,25 +67,18 @@ def audit_asset(config: TableConfig, runtime: Runtime) -> dg.AssetsDefinition:
                 reasons = run_runtime.ledger.reports.reject_reasons(config.table)
                 results += [agreement(config.table, differences), one_record_each(config, differences, reasons)]
             if OPT_OUTS_AGREE.name in names:
-                results.append(_opt_outs(run_runtime))
+                # Imported only if needed: installations without opt-outs need not wait, as each run loads this anew.
+                from sync_assets.opt_out.parity import opt_outs_agree, parity  # noqa: PLC0415
+
+                results.append(opt_outs_agree(interruptible.run(parity(run_runtime))))
         checked = selected(context, key, results)
         if context.selected_asset_keys:
-            yield dg.MaterializeResult(asset_key=key, metadata=_numbers(differences), check_results=checked)
+            names = ("sampled", "compared", "moved", "unanswered", "kept_back")
+            numbers = {name: getattr(differences, name) for name in names}
+            lists = {"differing": differences.different, "missing": differences.missing, "twice": differences.twice}
+            numbers |= {name: len(records) for name, records in lists.items()}
+            yield dg.MaterializeResult(asset_key=key, metadata=numbers, check_results=checked)
         else:
             yield from checked
 
     return audit
-
-
-def _opt_outs(runtime: Runtime) -> Finding:
-    """Compare the opt-outs of a sample of contacts on both sides."""
-    # Imported only if needed: each run loads the definitions anew, and installations without opt-outs need not wait.
-    from sync_assets.opt_out.parity import opt_outs_agree, parity  # noqa: PLC0415
-
-    return opt_outs_agree(interruptible.run(parity(runtime)))
-
-
-def _numbers(result: Drift) -> dict[str, Any]:
-    numbers = {name: getattr(result, name) for name in ("sampled", "compared", "moved", "unanswered", "kept_back")}
-    lists = {"differing": result.different, "missing": result.missing, "twice": result.twice}
-    return numbers | {name: len(records) for name, records in lists.items()}
