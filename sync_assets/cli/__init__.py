@@ -1,4 +1,4 @@
 """The program `sync-assets`: `main`, and a module for each command that starts Dagster, or reads what it stored.
 
-`sync` is in sync.py, its Dagster runs in sync_runs.py and sync_opt_outs.py; the other commands are in `commands`.
+`sync` is in sync.py, its Dagster runs in sync_runs.py; the other commands are in `commands`.
 """

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from sync_assets.cli import sync_opt_outs
+from sync_assets.cli import sync_runs
 from sync_assets.defs.tables import run_requests, sensors
 from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.support.chain import Chain
@@ -108,7 +108,7 @@ def installed(
     installation: Program, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Program]:
     """The installation of the file, without files, with the first configuration."""
-    monkeypatch.setattr(sync_opt_outs, "POLL_SECONDS", 0.02)
+    monkeypatch.setattr(sync_runs, "POLL_SECONDS", 0.02)
     clear(installation)
     yield switch_on(installation, request.module.DIRECTION)
     installation.more.clear()

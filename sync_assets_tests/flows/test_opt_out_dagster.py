@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 import dagster as dg
 import pytest
 
-from sync_assets.cli import sync_opt_outs
+from sync_assets.cli import sync_runs
 from sync_assets.defs.asset_keys import CONTACT_OPT_OUT, DECISIONS, EXPORT, PROFILE_OPT_OUT, file_chain
 from sync_assets.defs.instance.command_line import dagster_instance
 from sync_assets.ledger.repositories.opt_out_files import FileState
@@ -239,7 +239,7 @@ NOW = datetime.now(UTC).replace(microsecond=0)
 
 @pytest.fixture(autouse=True)
 def _files_settle_soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sync_opt_outs, "POLL_SECONDS", 0.02)
+    monkeypatch.setattr(sync_runs, "POLL_SECONDS", 0.02)
 
 
 def backfill(orchestra: Orchestra) -> dict[str, Run]:

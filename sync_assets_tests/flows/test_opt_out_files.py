@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from sync_assets.cli import sync_opt_outs as operations
+from sync_assets.cli import sync_runs as operations
 from sync_assets.ledger.repositories.opt_out_files import FileState
 from sync_assets.opt_out.export import folder as files
 from sync_assets_tests.support.opt_outs import (

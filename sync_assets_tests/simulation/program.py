@@ -177,7 +177,7 @@ class Sync:
     # Opt-outs
 
     async def _opt_outs(self) -> None:
-        """As `commands.opt_out_runs.sync_opt_outs`."""
+        """As `cli.sync_runs.sync_opt_outs`."""
         await self._tried(self._files)
         runtime, attributes = self._runtime, self._runtime.config.opt_out.attributes
         for _ in range(ROUNDS):
