@@ -136,10 +136,7 @@ def refused(table: str, counts: Counts, reasons: Sequence[tuple[str, int]]) -> F
 
 
 def waiting(
-    by_reason: Mapping[str, int],
-    oldest: datetime | None,
-    now: datetime,
-    parents: Sequence[tuple[str, str, int]] = (),
+    by_reason: Mapping[str, int], oldest: datetime | None, now: datetime, parents: Sequence[tuple[str, str, int]] = ()
 ) -> Finding:
     """Return the finding that fails if a record has been waiting for more than LONG_WAIT.
 

@@ -237,6 +237,7 @@ def sync_opt_outs(runtime: Runtime, instance: dg.DagsterInstance) -> Outcome:
     the files in the folder are processed. A file that grows for longer is left for the next sync; all else goes on.
     """
     from sync_assets.defs.opt_out.assets import opt_out_assets  # paramiko is slow to import  # noqa: PLC0415
+    from sync_assets.opt_out.profile_polling import poll_is_due  # noqa: PLC0415
 
     end_killed(instance, runtime.ledger, WORK)
 
@@ -256,7 +257,14 @@ def sync_opt_outs(runtime: Runtime, instance: dg.DagsterInstance) -> Outcome:
         waiting.consume()
     except SyncAssetsError as error:  # an unreachable SFTP must not hold back changes of Dynamics 365
         outcome.problems.append(error)
-    outcome.add(_process_due(runtime, lambda: run([key_of(CHANGES, runtime)])))
+    for _ in range(ROUNDS):  # poll profiles if that is due, then decide and write what is due, until nothing moves
+        before = runtime.ledger.opt_outs.left(runtime.config.opt_out.attributes)
+        if not before.due and not poll_is_due(runtime, datetime.now(UTC)):
+            break
+        done = run([key_of(CHANGES, runtime)])
+        outcome.add(done)
+        if done.problems or runtime.ledger.opt_outs.left(runtime.config.opt_out.attributes) == before:
+            break
     if not runtime.ledger.opt_outs.left(runtime.config.opt_out.attributes).due:
         # A later run has made up for runs that ended early, so their reasons become notes; those of files stay.
         outcome.note(outcome.stopped)
@@ -294,7 +302,12 @@ class _WaitingFiles:
             self._report(poll)
             ready = [file for file in poll.ready if _version(file) not in self._tried]
             for file in ready:
-                self._take(file)
+                outcome = self._run(file.partition)
+                texts = [text for text in outcome.stopped if text.startswith(f"{file.partition}: ")]
+                outcome.stopped = [text for text in outcome.stopped if text not in texts]
+                self.found.add(outcome)
+                self._tried[_version(file)] = texts
+                self.refused += texts
                 if self.found.problems:
                     return  # the same problem would stop the other files
             if ready:
@@ -308,14 +321,6 @@ class _WaitingFiles:
             self._announce(poll.unsettled)
             runtime.progress("waiting for files to settle", 0)
             time.sleep(POLL_SECONDS)
-
-    def _take(self, file: OptOutFile) -> None:
-        outcome = self._run(file.partition)
-        texts = [text for text in outcome.stopped if text.startswith(f"{file.partition}: ")]
-        outcome.stopped = [text for text in outcome.stopped if text not in texts]
-        self.found.add(outcome)
-        self._tried[_version(file)] = texts
-        self.refused += texts
 
     def _announce(self, unsettled: Sequence[OptOutFile]) -> None:
         """Announce once for each file that it is waited for, unless it needs nothing but a second poll."""
@@ -341,18 +346,3 @@ class _WaitingFiles:
         present = {_version(file) for file in (*poll.ready, *poll.unsettled, *poll.refused)}
         outdated = {text for version, texts in self._tried.items() if version not in present for text in texts}
         self.refused = [text for text in self.refused if text not in outdated]
-
-
-def _process_due(runtime: Runtime, run: Callable[[], Outcome]) -> Outcome:
-    """Poll profiles if that is due, then decide and write what is due, until nothing moves."""
-    from sync_assets.opt_out.profile_polling import poll_is_due  # noqa: PLC0415
-
-    outcome = Outcome()
-    for _ in range(ROUNDS):
-        counts_before = runtime.ledger.opt_outs.left(runtime.config.opt_out.attributes)
-        if not counts_before.due and not poll_is_due(runtime, datetime.now(UTC)):
-            break
-        outcome.add(run())
-        if outcome.problems or runtime.ledger.opt_outs.left(runtime.config.opt_out.attributes) == counts_before:
-            break
-    return outcome

@@ -210,8 +210,7 @@ async def read_volume(
         return await count_interval(d365, described, MODIFIED, day, *filters, now=now, queries=DAY_QUERIES)
 
     (rows, in_scope), (created, modified) = await run_together(
-        _sizes(d365, described, scope, now),
-        run_together(created_rows(), run_together(*map(modified_on, days))),
+        _sizes(d365, described, scope, now), run_together(created_rows(), run_together(*map(modified_on, days)))
     )
     counts, feed = ledger.reports.counts()[table.table], ledger.feeds.feed(table.table)
     captured = feed is not None and feed.complete

@@ -11,13 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sync_assets.audit.record_facts import (
-    Reason,
-    RecordFacts,
-    agreement,
-    record_facts,
-    rejection,
-)
+from sync_assets.audit.record_facts import Reason, RecordFacts, agreement, record_facts, rejection
 from sync_assets.audit.value_comparison import differing
 from sync_assets.campaign.dialect import moment
 from sync_assets.commands.history import opt_out_decisions

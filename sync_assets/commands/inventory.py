@@ -67,6 +67,28 @@ class TableInventory:
         return max(0, self.records - self.keyed)
 
 
+class _ListedRecords(ListedKeys):
+    """The records listed so far, with or without our id."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._file.execute("CREATE INDEX by_id ON keys (resource, id)")
+
+    def place(self, resource: str, pkey: str, id_: str | None) -> str | None:
+        """Add a record. Return `first` or `again` for the first and a further one with this id; None if it was added
+        before.
+        """
+        exists = "SELECT 1 FROM keys WHERE resource = ? AND id = ?"
+        place = "again" if self._file.execute(exists, (resource, id_)).fetchone() else "first"
+        added = self._file.execute("INSERT OR IGNORE INTO keys VALUES (?, ?, ?)", (resource, pkey, id_))
+        return place if added.rowcount else None
+
+    def twice(self, resource: str) -> int:
+        """Return how many ids several records carry."""
+        ids = "SELECT id FROM keys WHERE resource = ? AND id IS NOT NULL GROUP BY id HAVING count(*) > 1"
+        return int(self._file.execute(f"SELECT count(*) FROM ({ids})", (resource,)).fetchone()[0])  # noqa: S608
+
+
 @dataclass(slots=True)
 class Inventory:
     """The inventory of all mapped tables; an observer of their comparisons.
@@ -82,7 +104,7 @@ class Inventory:
     tables: dict[str, TableInventory] = field(default_factory=dict[str, TableInventory])
     opt_outs: dict[str, Counter[str]] = field(default_factory=dict[str, Counter[str]])
     opt_out_calls: Counter[str] = field(default_factory=Counter[str])
-    _listed: "_ListedRecords | None" = None
+    _listed: _ListedRecords = field(default_factory=_ListedRecords)
     _d365: DataverseClient | None = None
 
     @asynccontextmanager
@@ -94,7 +116,7 @@ class Inventory:
                 records = await RecordList(self.runtime, campaign, table).count()
                 self.tables[table.table] = TableInventory(records)
         self.opt_outs = {attribute: Counter() for attribute in config.opt_out.attributes}
-        with closing(_ListedRecords()) as self._listed:
+        with closing(self._listed):
             async with self.runtime.d365() as self._d365:
                 yield
             for table in config.tables:
@@ -113,7 +135,6 @@ class Inventory:
         compared: Sequence[Compared],
     ) -> None:
         """Count a page, see audit.record_comparison.PageObserver."""
-        assert self._listed is not None
         counts = self.tables[config.table]
         ids = {id(record): id_ for id_, record in ours}
         new: dict[str, dict[str, Any]] = {}
@@ -190,25 +211,3 @@ class Inventory:
                 writes.add(opt_out.now.write)
         if "campaign" in writes and self.runtime.config.opt_out.active:  # else they are sent with the other attributes
             self.opt_out_calls["update"] += 1
-
-
-class _ListedRecords(ListedKeys):
-    """The records listed so far, with or without our id."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._file.execute("CREATE INDEX by_id ON keys (resource, id)")
-
-    def place(self, resource: str, pkey: str, id_: str | None) -> str | None:
-        """Add a record. Return `first` or `again` for the first and a further one with this id; None if it was added
-        before.
-        """
-        exists = "SELECT 1 FROM keys WHERE resource = ? AND id = ?"
-        place = "again" if self._file.execute(exists, (resource, id_)).fetchone() else "first"
-        added = self._file.execute("INSERT OR IGNORE INTO keys VALUES (?, ?, ?)", (resource, pkey, id_))
-        return place if added.rowcount else None
-
-    def twice(self, resource: str) -> int:
-        """Return how many ids several records carry."""
-        ids = "SELECT id FROM keys WHERE resource = ? AND id IS NOT NULL GROUP BY id HAVING count(*) > 1"
-        return int(self._file.execute(f"SELECT count(*) FROM ({ids})", (resource,)).fetchone()[0])  # noqa: S608

@@ -58,8 +58,7 @@ OPT_OUTS_DUE = ("decide", "to_d365", "to_campaign", "rejected", "held")
 def command(
     table: TablesOption = None,
     changes: Annotated[
-        bool,
-        typer.Option("--changes", help="List the records and the attributes that differ: a read for each update."),
+        bool, typer.Option("--changes", help="List the records and the attributes that differ: a read for each update.")
     ] = False,
     limit: Annotated[int, typer.Option("--limit", min=1, max=100_000, help="With --changes: maximum number.")] = 100,
     show_values: Annotated[
@@ -106,7 +105,7 @@ def plan(
         with runtime.copied(_ledger=ledger, accept_mapping=True, may_create_ledger=False) as rehearsed:
             rehearsal = SyncRehearsal(rehearsed, ledger, inventory, runtime.accept_mapping, tables, listed)
             interruptible.run(rehearsal.run())
-            document = _document(rehearsed, ledger, rehearsal)
+            document = rehearsal.document()
             if listed:
                 changes, notes = interruptible.run(
                     planned_changes(rehearsed, rehearsal.changes, show_values=show_values)
@@ -245,79 +244,77 @@ class SyncRehearsal:
             self.ledger.dialect.note(config.resource, {EXISTING: LISTED})
         return existing.calls
 
+    def document(self) -> dict[str, Any]:
+        """Return the document of `plan --json`."""
+        runtime, ledger, guardrails, budget = self.runtime, self.ledger, self.runtime.config.guardrails, None
+        calls = {kind: sum(table.calls[kind] for table in self.tables.values()) for kind in CALL_KINDS}
+        total, opt_out, limit = sum(calls.values()), runtime.config.opt_out, guardrails.engine_calls_per_day
+        configs = [config for config in runtime.config.tables if config.table in self.tables]
+        tables = {config.table: self._table(config) for config in configs}
+        if limit is not None:
+            used, calls_left = runtime.calls_today, runtime.calls_left_today or 0
+            fits = min(total, calls_left)
+            budget = {"engine_calls_per_day": limit, "used_today": used, "left_today": calls_left, "fits_today": fits}
+        decided = opt_out.active and CONTACT in tables
+        return {
+            "tables": tables,
+            "engine_calls": calls,
+            "seconds": round(3600 * hours(total, guardrails), 1),
+            "calls_per_hour": pace(guardrails),
+            "budget": budget,
+            "opt_out": fields(ledger.opt_outs.left(opt_out.attributes), *OPT_OUTS_DUE) if decided else None,
+            "notes": [
+                *self.unknown_codes.values(),
+                *held_back({"tables": tables}),
+                *(f"{table}: its deletions go ahead{with_them(orphans)}." for table, orphans in self.orphans.items()),
+                *self._notes(configs),
+            ],
+        }
 
-def _document(runtime: Runtime, ledger: Ledger, rehearsal: SyncRehearsal) -> dict[str, Any]:
-    total = {kind: sum(table.calls[kind] for table in rehearsal.tables.values()) for kind in CALL_KINDS}
-    configs = [config for config in runtime.config.tables if config.table in rehearsal.tables]
-    tables = {config.table: _table(runtime, ledger, rehearsal, config) for config in configs}
-    opt_out, limit, budget = runtime.config.opt_out, runtime.config.guardrails.engine_calls_per_day, None
-    if limit is not None:
-        used, calls_left = runtime.calls_today, runtime.calls_left_today or 0
-        fits = min(sum(total.values()), calls_left)
-        budget = {"engine_calls_per_day": limit, "used_today": used, "left_today": calls_left, "fits_today": fits}
-    return {
-        "tables": tables,
-        "engine_calls": total,
-        "seconds": round(3600 * hours(sum(total.values()), runtime.config.guardrails), 1),
-        "calls_per_hour": pace(runtime.config.guardrails),
-        "budget": budget,
-        "opt_out": fields(ledger.opt_outs.left(opt_out.attributes), *OPT_OUTS_DUE)
-        if opt_out.active and CONTACT in tables
-        else None,
-        "notes": [
-            *rehearsal.unknown_codes.values(),
-            *held_back({"tables": tables}),
-            *(f"{table}: its deletions go ahead{with_them(orphans)}." for table, orphans in rehearsal.orphans.items()),
-            *_notes(runtime, ledger, rehearsal, configs),
-        ],
-    }
+    def _table(self, config: TableConfig) -> dict[str, Any]:
+        table, rehearsal = config.table, self.tables[config.table]
+        counts, feed = self.ledger.reports.counts()[table], self.ledger.feeds.feed(table)
+        orphans = self.orphans.get(table) or (feed.orphans if feed else NO_ORPHANS)
+        return {
+            "resource": config.resource,
+            "insert": rehearsal.inserted,
+            "update": rehearsal.updated,
+            "delete": rehearsal.deleted,
+            "unchanged": counts.synced - len(rehearsal.settled),
+            **fields(counts, "pending", "waiting", "held", "rejected", "orphaned"),
+            "waiting_for": waiting_for(self.runtime, table),
+            "deletes_held_back": feed.deletes if feed else 0,
+            "deletes_following": orphans.deleted,
+            "deletes_orphaning": orphans.kept,
+            "uncertain": rehearsal.outcomes_unknown,
+            "mapping_changes": self.mapping_changes.get(table, []),
+            "problem": str(self.problems[table]) if table in self.problems else None,
+            "engine_calls": {kind: rehearsal.calls[kind] for kind in CALL_KINDS},
+        }
 
-
-def _table(runtime: Runtime, ledger: Ledger, rehearsed: SyncRehearsal, config: TableConfig) -> dict[str, Any]:
-    table, rehearsal = config.table, rehearsed.tables[config.table]
-    counts, feed = ledger.reports.counts()[table], ledger.feeds.feed(table)
-    orphans = rehearsed.orphans.get(table) or (feed.orphans if feed else NO_ORPHANS)
-    return {
-        "resource": config.resource,
-        "insert": rehearsal.inserted,
-        "update": rehearsal.updated,
-        "delete": rehearsal.deleted,
-        "unchanged": counts.synced - len(rehearsal.settled),
-        **fields(counts, "pending", "waiting", "held", "rejected", "orphaned"),
-        "waiting_for": waiting_for(runtime, table),
-        "deletes_held_back": feed.deletes if feed else 0,
-        "deletes_following": orphans.deleted,
-        "deletes_orphaning": orphans.kept,
-        "uncertain": rehearsal.outcomes_unknown,
-        "mapping_changes": rehearsed.mapping_changes.get(table, []),
-        "problem": str(rehearsed.problems[table]) if table in rehearsed.problems else None,
-        "engine_calls": {kind: rehearsal.calls[kind] for kind in CALL_KINDS},
-    }
-
-
-def _notes(runtime: Runtime, ledger: Ledger, rehearsed: SyncRehearsal, configs: Sequence[TableConfig]) -> Iterator[str]:
-    config = runtime.config
-    for table in configs:
-        addressing = Addressing.configured(table, ledger.dialect.findings(table.resource))
-        if rehearsed.tables[table.table].deleted and addressing.key_in_delete is None:
+    def _notes(self, configs: Sequence[TableConfig]) -> Iterator[str]:
+        for table in configs:
+            addressing = Addressing.configured(table, self.ledger.dialect.findings(table.resource))
+            if self.tables[table.table].deleted and addressing.key_in_delete is None:
+                yield (
+                    f"{table.table}: no delete has shown yet whether Campaign deletes by the key. Its deletes are "
+                    "counted as two calls each, and finding out as two more; they cost one each if it does."
+                )
+        if uncertain := sum(table.outcomes_unknown for table in self.tables.values()):
             yield (
-                f"{table.table}: no delete has shown yet whether Campaign deletes by the key. Its deletes are counted "
-                "as two calls each, and finding out as two more; they cost one each if it does."
+                f"{counted(uncertain, 'record', 'were')} sent before without an answer: each may cost a call more or "
+                "less, since only Campaign knows whether it took them."
             )
-    if uncertain := sum(table.outcomes_unknown for table in rehearsed.tables.values()):
-        yield (
-            f"{counted(uncertain, 'record', 'were')} sent before without an answer: each may cost a call more or less, "
-            "since only Campaign knows whether it took them."
-        )
-    for table in configs:
-        if left_out := refused_attributes(runtime, table):
-            yield refused_updates(table.table, left_out)
-    yield from rehearsed.notes
-    if config.opt_out.active and CONTACT in rehearsed.tables:
-        due = ledger.opt_outs.left(config.opt_out.attributes).due
-        calls = f"{counted(due, 'opt-out')} would be due for a decision, at one read and one update each at most; "
-        files = "the plan reads no opt-out files on the SFTP, so their opt-outs are not in these numbers."
-        yield f"{calls if due else ''}{files}"
+        for table in configs:
+            if left_out := refused_attributes(self.runtime, table):
+                yield refused_updates(table.table, left_out)
+        yield from self.notes
+        opt_out = self.runtime.config.opt_out
+        if opt_out.active and CONTACT in self.tables:
+            due = self.ledger.opt_outs.left(opt_out.attributes).due
+            calls = f"{counted(due, 'opt-out')} would be due for a decision, at one read and one update each at most; "
+            files = "the plan reads no opt-out files on the SFTP, so their opt-outs are not in these numbers."
+            yield f"{calls if due else ''}{files}"
 
 
 def show(document: dict[str, Any]) -> Parts:

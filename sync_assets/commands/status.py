@@ -72,7 +72,7 @@ def status(runtime: Runtime) -> dict[str, Any]:
         "killed_runs": [  # until a sensor or `sync` has marked them failed
             {"run_id": run.run_id, "last_sign_of_life": iso(run.since), "message": f"{run} {REMEDY}"}
             for run in killed_runs(runtime.ledger)
-        ],
+        ]
     }
 
 

@@ -65,8 +65,7 @@ NewLedger = Annotated[
     bool, typer.Option("--new-ledger", help="Accept an empty ledger in place of the configuration's.")
 ]
 AcceptMapping = Annotated[
-    bool,
-    typer.Option("--accept-mapping", help="Accept another resource or key, or a mapping changed back and forth."),
+    bool, typer.Option("--accept-mapping", help="Accept another resource or key, or a mapping changed back and forth.")
 ]
 
 INTERRUPTED = 130
