@@ -249,6 +249,11 @@ def _differences(admin: httpx.Client, config: Config) -> list[str]:
         repeated = {id_: number for id_, number in Counter(ids).items() if number > 1}
         differences += [f"{number} {resource} records carry the id {id_}" for id_, number in repeated.items()]
         differences += [f"{resource} {id_} has no row" for id_ in set(ids) - {row[f"{table}id"] for row in rows}]
+        parents = {
+            link: {parent["PKey"]: parent[to.key] for parent in records[to.resource]}
+            for link in mapped.links
+            for to in [config.table(link.table)]
+        }
         for row in rows:
             id_ = row[f"{table}id"]
             record = by_key.get(id_)
@@ -259,9 +264,7 @@ def _differences(admin: httpx.Client, config: Config) -> list[str]:
                 # Campaign re-cases names (smartCase), so case does not count.
                 if str(row[column] or "").casefold() != str(record[attribute] or "").casefold():
                     differences.append(f"{table} {id_}: {column} is not {attribute}")
-            for link in mapped.links:
-                to = config.table(link.table)
-                parents = {parent["PKey"]: parent[to.key] for parent in records[to.resource]}
-                if parents.get((record[link.to] or {}).get("PKey")) != row[f"_{link.field}_value"]:
+            for link, ids_by_pkey in parents.items():
+                if ids_by_pkey.get((record[link.to] or {}).get("PKey")) != row[f"_{link.field}_value"]:
                     differences.append(f"{table} {id_} is not linked to its parent")
     return differences
