@@ -1,114 +1,35 @@
 """The delivery of one record as a decision table: which requests are sent, in which order, and the outcome."""
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 
 from sync_assets.campaign.addressing import (
-    KEY,
-    KEY_FOUND,
-    KEY_IN_URL,
     KEY_UNIQUE,
-    Filter,
 )
-from sync_assets.campaign.client import BudgetSpent
-from sync_assets.campaign.dialect import Operation
-from sync_assets.campaign.records import Records
-from sync_assets.http.transport import NotSent, OutcomeUnknown, Response, SignInRefused, Unavailable
+from sync_assets.http.transport import OutcomeUnknown, Response, SignInRefused
 from sync_assets.ledger.model import Claimed, LinkTo
-from sync_assets.push import delivery
-from sync_assets.push.delivery import MAX_POSTS, Delivery, StillUnknown, deliver
-from sync_assets.push.target import PushStopped
-from sync_assets_tests.unit.push.little_campaign import BARE, BY_KEY, LittleCampaign, absent
+from sync_assets.push.delivery import MAX_POSTS, StillUnknown
+from sync_assets_tests.unit.push.little_campaign import BARE, BY_KEY
+from sync_assets_tests.unit.push.one_delivery import (
+    ADA,
+    BOILERPLATE,
+    DELETED,
+    INSERTED,
+    INVALID,
+    KNOWN,
+    LOST,
+    NO_ACCESS,
+    NOT_IN_URL,
+    TAKEN,
+    UNIQUE,
+    UPDATED,
+    Push,
+    contact,
+)
 
-BOILERPLATE = "RST-360011 An error has occurred - please contact your administrator."
-
-ADA = "11111111-1111-1111-1111-111111111111"
-ORDER = "22222222-2222-2222-2222-222222222222"
-TAKEN = Response(500, {}, b"A record with this key already exists")
-INVALID = Response(500, {}, b"email 'ada@example.org' is not valid")
-NO_ACCESS = Response(403, {}, b'{"error_code": "403003", "message": "Api Key is invalid"}')
-LOST = OutcomeUnknown("the connection was cut", "")
-ABSENT = absent(ADA)
-
-Answer = Response | Exception | None
-
-
-@dataclass
-class Push:
-    """One record of profile to deliver. `answers`: those of its requests, in order; then Campaign's usual ones."""
-
-    answers: Sequence[Answer] = ()
-    exists: bool = False
-    found: dict[str, str] | None = None
-    confirmed: bool = False
-    noted: dict[str, str] = field(default_factory=dict[str, str])
-    key_works: bool = True
-    finds_unique: bool = False
-    unique: bool | None = None
-    filter: Filter | None = None
-    rejected: int = 0
-    asked: int = 0
-    campaign: LittleCampaign = field(default_factory=lambda: LittleCampaign(profile="externalId"))
-    bodies: list[Any] = field(default_factory=list[Any])
-
-    def __post_init__(self) -> None:
-        if self.exists:
-            self.campaign.holds("profile", ADA)
-        answers = iter(self.answers)
-        self.campaign.answers = lambda operation, path: next(answers, None)
-        result = {KEY: "externalId", KEY_FOUND: "yes"} if self.found is None else self.found
-        self.records = self.campaign.of("profile", result, self.filter)
-        addressing = self.records.addressing
-        addressing.confirmed, addressing.unique, addressing.rejected = self.confirmed, self.unique, self.rejected
-        for premise, finding in self.noted.items():
-            addressing.note(premise, finding)
-        call = self.campaign.call
-
-        async def recorded(operation: Operation, path: str, body: bytes | None = None, **more: Any) -> Response:
-            self.bodies.append(json.loads(body) if body else None)
-            return await call(operation, path, body, **more)
-
-        vars(self.campaign)["call"] = recorded
-
-    async def ask(self, records: Records, id_: str) -> bool:
-        self.asked += 1
-        assert (records, id_) == (self.records, ADA)
-        if self.finds_unique:
-            records.addressing.note(KEY_UNIQUE, "yes")
-        return self.key_works
-
-    async def deliver(self, record: Claimed) -> Delivery:
-        return await deliver(record, self.records, lambda: None, self.ask)
-
-    @property
-    def requests(self) -> list[str]:
-        return [operation for operation, _ in self.campaign.log]
-
-
-@pytest.fixture(autouse=True)
-def waits(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Let a delivery not wait; return the number of attempts before each wait."""
-    attempts: list[int] = []
-    monkeypatch.setattr(delivery, "backoff", lambda attempt: attempts.append(attempt) or 0)
-    return attempts
-
-
-def contact(operation: str = "insert", *, outcome_unknown: bool = False, attempts: int = 0, **more: Any) -> Claimed:
-    form = {"externalId": ADA, "email": "ada@example.org"}
-    payload = more.get("payload", None if operation == "delete" else json.dumps(form))
-    update = more.get("update_payload")
-    unknown_seconds = more.get("unknown_seconds", 600.0 if outcome_unknown else None)
-    claimed = Claimed(1, ADA, operation, payload, update, b"h", attempts, outcome_unknown)  # pyright: ignore[reportArgumentType]
-    return claimed._replace(unknown_seconds=unknown_seconds, links=more.get("links", ()))
-
-
-UNIQUE, KNOWN = {KEY_UNIQUE: "yes", KEY_FOUND: "yes"}, {KEY_IN_URL: "yes", KEY_FOUND: "yes"}
-NOT_IN_URL = {KEY_IN_URL: "no", KEY_FOUND: "yes"}
-INSERTED, UPDATED, DELETED = ("done", "inserted"), ("done", "updated"), ("done", "deleted")
+pytestmark = pytest.mark.usefixtures("waits")
 
 
 @pytest.mark.parametrize(
@@ -243,102 +164,6 @@ async def test_only_a_key_that_campaign_names_as_taken_shows_that_keys_are_uniqu
     push = Push([TAKEN if taken else BARE], exists=True)
     await push.deliver(contact())
     assert push.records.addressing.findings.get(KEY_UNIQUE) == ("yes" if taken else None)
-
-
-UNPROVEN, NOT_FOUND = {KEY: "externalId"}, {KEY_FOUND: "no"}
-HIDDEN = [None, ABSENT, absent("@profile10")]
-"""The record is inserted, and found neither by the key nor by its PKey."""
-WHOLE_LIST = Response(
-    200, {}, json.dumps({"content": [{"externalId": id_, "PKey": id_} for id_ in (ADA, ORDER)]}).encode()
-)
-"""Campaign ignores an unknown parameter of a filter, and answers with all records."""
-
-
-def not_found(cause: str, sent: str = ADA, others: str = "") -> str:
-    return (
-        f"Campaign does not find a record of profile by externalId, with which it was sent ({cause}). Make externalId "
-        "an identification key of profile and publish, publish a filter on it and name it in `filter`, or name another "
-        f"attribute as `key`. The record with {sent} in externalId was sent to find this out{others}; no other is "
-        "sent. If `key` becomes another attribute, delete it in Campaign, and run `sync-assets sync --accept-mapping`."
-    )
-
-
-@pytest.mark.parametrize(
-    ("push", "operation", "requests", "result", "finding", "stop"),
-    [
-        (Push(found=UNPROVEN), "insert", "insert read", INSERTED, "yes", None),
-        (Push(found={KEY_IN_URL: "yes"}), "insert", "insert read", INSERTED, "yes", None),
-        (Push([None, BARE, BARE], found=UNPROVEN), "insert", "insert read read read", INSERTED, "yes", None),
-        # Campaign has answered the insert, whatever comes of reading it back; without access to read, no other is sent.
-        *(
-            (Push([None, failure], found=UNPROVEN), "insert", "insert read", INSERTED, None, None)
-            for failure in (LOST, NotSent("no connection", ""), Unavailable("503", "", 503), PushStopped())
-        ),
-        *(
-            (Push([None, failure], found=UNPROVEN), "insert", "insert read", INSERTED, None, str(failure))
-            for failure in (BudgetSpent("day"), SignInRefused("Campaign refuses access: 403", "Check CAMPAIGN_URL"))
-        ),
-        # No proof is needed, or there is nothing to be found.
-        (Push([TAKEN], exists=True, found=UNPROVEN), "insert", "insert update", UPDATED, "yes", None),
-        (Push(found=UNPROVEN), "update", "update insert", INSERTED, None, None),
-        (Push([INVALID], found=UNPROVEN), "insert", "insert", ("refused", None), None, None),
-        (Push(HIDDEN, found=UNPROVEN), "insert", "insert read read", INSERTED, None, None),
-        # The key identifies nothing.
-        (
-            *(Push([None, *[BARE] * 3], found=UNPROVEN), "insert", "insert read read read", INSERTED, "no"),
-            not_found(BOILERPLATE),
-        ),
-        (
-            *(Push([None, ABSENT], found=UNPROVEN), "insert", "insert read read", INSERTED, "no"),
-            not_found(f"Unable to find document with path 'x' from key '{ADA}'"),
-        ),
-        *(
-            (
-                *(Push([None, INVALID], found=UNPROVEN, rejected=rejected), "insert", "insert read", INSERTED, "no"),
-                not_found("email '…' is not valid", others=others),
-            )
-            for rejected, others in ((2, ""), (3, ", and after rejected records up to 7 others"))
-        ),
-        (
-            *(Push([None, ABSENT, WHOLE_LIST], found=UNPROVEN, filter=BY_KEY), "insert", "insert read read", INSERTED),
-            *(
-                "no",
-                not_found(
-                    "The filter byKey of profile finds records of other keys. Check that "
-                    "key_parameter is its parameter and that it compares externalId."
-                ),
-            ),
-        ),
-        # It did not before: another record is sent only if an earlier one is found now.
-        (Push(found=NOT_FOUND), "insert", "insert read", INSERTED, "yes", None),
-        *(
-            (push, "insert", "", ("later", None), "no", not_found("tried again", "its Dynamics 365 id"))
-            for push in (Push(found=NOT_FOUND, key_works=False), Push(found=UNPROVEN, noted=NOT_FOUND))
-        ),
-    ],
-)
-async def test_the_first_insert_proves_that_the_key_finds_records(
-    push: Push,
-    operation: str,
-    requests: str,
-    result: tuple[str, str | None],
-    finding: str | None,
-    stop: str | None,
-    waits: list[int],
-) -> None:
-    delivered = await push.deliver(contact(operation))
-    assert " ".join(push.requests) == requests
-    assert (delivered.result, delivered.operation_done, delivered.stop) == (*result, stop)
-    assert push.records.addressing.findings.get(KEY_FOUND) == finding
-    assert push.records.addressing.hidden == (push.answers == HIDDEN)
-    assert waits == ([0, 1] if requests.endswith("read read read") else [])
-
-
-async def test_an_insert_is_not_read_back_if_another_one_has_proven_the_key_meanwhile() -> None:
-    push = Push(found=UNPROVEN)
-    push.campaign.answers = lambda operation, path: push.records.addressing.note(KEY_FOUND, "yes")
-    assert (await push.deliver(contact())).operation_done == "inserted"
-    assert push.requests == ["insert"]
 
 
 async def test_a_key_that_is_taken_and_not_found_does_not_show_that_keys_are_unique() -> None:

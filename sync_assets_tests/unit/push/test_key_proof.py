@@ -1,4 +1,7 @@
-"""Inserts of a table whose key is not proven: one at a time, and a few at once after rejected ones. Time in steps."""
+"""Inserts of a table whose key is not proven: one at a time, and a few at once after rejected ones. Time in steps.
+
+The first one is read back.
+"""
 
 import asyncio
 import json
@@ -6,15 +9,28 @@ from typing import Any
 
 import pytest
 
-from sync_assets.campaign.addressing import KEY_FOUND, PROOFS, REJECTED
+from sync_assets.campaign.addressing import KEY, KEY_FOUND, KEY_IN_URL, PROOFS, REJECTED
+from sync_assets.campaign.client import BudgetSpent
 from sync_assets.campaign.dialect import Operation
 from sync_assets.campaign.records import Records
-from sync_assets.http.transport import Response
+from sync_assets.http.transport import NotSent, Response, SignInRefused, Unavailable
 from sync_assets.ledger.model import Claimed
 from sync_assets.push.delivery import Delivery, deliver
-from sync_assets_tests.unit.push.little_campaign import BARE, LittleCampaign
-
-INVALID = Response(500, {}, b"email 'ada@example.org' is not valid")
+from sync_assets.push.target import PushStopped
+from sync_assets_tests.unit.push.little_campaign import BARE, BY_KEY, LittleCampaign, absent
+from sync_assets_tests.unit.push.one_delivery import (
+    ABSENT,
+    ADA,
+    BOILERPLATE,
+    INSERTED,
+    INVALID,
+    LOST,
+    ORDER,
+    TAKEN,
+    UPDATED,
+    Push,
+    contact,
+)
 
 
 class SlowCampaign(LittleCampaign):
@@ -99,3 +115,100 @@ async def test_an_answer_that_names_no_cause_does_not_let_others_go_at_once() ->
     campaign.answers = lambda operation, path: BARE if operation == "insert" else None
     await deliver_all(campaign, campaign.of("profile", filter=None), 20)
     assert campaign.in_flight == 1
+
+
+UNPROVEN, NOT_FOUND = {KEY: "externalId"}, {KEY_FOUND: "no"}
+HIDDEN = [None, ABSENT, absent("@profile10")]
+"""The record is inserted, and found neither by the key nor by its PKey."""
+WHOLE_LIST = Response(
+    200, {}, json.dumps({"content": [{"externalId": id_, "PKey": id_} for id_ in (ADA, ORDER)]}).encode()
+)
+"""Campaign ignores an unknown parameter of a filter, and answers with all records."""
+
+
+def not_found(cause: str, sent: str = ADA, others: str = "") -> str:
+    return (
+        f"Campaign does not find a record of profile by externalId, with which it was sent ({cause}). Make externalId "
+        "an identification key of profile and publish, publish a filter on it and name it in `filter`, or name another "
+        f"attribute as `key`. The record with {sent} in externalId was sent to find this out{others}; no other is "
+        "sent. If `key` becomes another attribute, delete it in Campaign, and run `sync-assets sync --accept-mapping`."
+    )
+
+
+@pytest.mark.parametrize(
+    ("push", "operation", "requests", "result", "finding", "stop"),
+    [
+        (Push(found=UNPROVEN), "insert", "insert read", INSERTED, "yes", None),
+        (Push(found={KEY_IN_URL: "yes"}), "insert", "insert read", INSERTED, "yes", None),
+        (Push([None, BARE, BARE], found=UNPROVEN), "insert", "insert read read read", INSERTED, "yes", None),
+        # Campaign has answered the insert, whatever comes of reading it back; without access to read, no other is sent.
+        *(
+            (Push([None, failure], found=UNPROVEN), "insert", "insert read", INSERTED, None, None)
+            for failure in (LOST, NotSent("no connection", ""), Unavailable("503", "", 503), PushStopped())
+        ),
+        *(
+            (Push([None, failure], found=UNPROVEN), "insert", "insert read", INSERTED, None, str(failure))
+            for failure in (BudgetSpent("day"), SignInRefused("Campaign refuses access: 403", "Check CAMPAIGN_URL"))
+        ),
+        # No proof is needed, or there is nothing to be found.
+        (Push([TAKEN], exists=True, found=UNPROVEN), "insert", "insert update", UPDATED, "yes", None),
+        (Push(found=UNPROVEN), "update", "update insert", INSERTED, None, None),
+        (Push([INVALID], found=UNPROVEN), "insert", "insert", ("refused", None), None, None),
+        (Push(HIDDEN, found=UNPROVEN), "insert", "insert read read", INSERTED, None, None),
+        # The key identifies nothing.
+        (
+            *(Push([None, *[BARE] * 3], found=UNPROVEN), "insert", "insert read read read", INSERTED, "no"),
+            not_found(BOILERPLATE),
+        ),
+        (
+            *(Push([None, ABSENT], found=UNPROVEN), "insert", "insert read read", INSERTED, "no"),
+            not_found(f"Unable to find document with path 'x' from key '{ADA}'"),
+        ),
+        *(
+            (
+                *(Push([None, INVALID], found=UNPROVEN, rejected=rejected), "insert", "insert read", INSERTED, "no"),
+                not_found("email '…' is not valid", others=others),
+            )
+            for rejected, others in ((2, ""), (3, ", and after rejected records up to 7 others"))
+        ),
+        (
+            *(Push([None, ABSENT, WHOLE_LIST], found=UNPROVEN, filter=BY_KEY), "insert", "insert read read", INSERTED),
+            *(
+                "no",
+                not_found(
+                    "The filter byKey of profile finds records of other keys. Check that "
+                    "key_parameter is its parameter and that it compares externalId."
+                ),
+            ),
+        ),
+        # It did not before: another record is sent only if an earlier one is found now.
+        (Push(found=NOT_FOUND), "insert", "insert read", INSERTED, "yes", None),
+        *(
+            (push, "insert", "", ("later", None), "no", not_found("tried again", "its Dynamics 365 id"))
+            for push in (Push(found=NOT_FOUND, key_works=False), Push(found=UNPROVEN, noted=NOT_FOUND))
+        ),
+    ],
+)
+@pytest.mark.usefixtures("waits")
+async def test_the_first_insert_proves_that_the_key_finds_records(
+    push: Push,
+    operation: str,
+    requests: str,
+    result: tuple[str, str | None],
+    finding: str | None,
+    stop: str | None,
+    waits: list[int],
+) -> None:
+    delivered = await push.deliver(contact(operation))
+    assert " ".join(push.requests) == requests
+    assert (delivered.result, delivered.operation_done, delivered.stop) == (*result, stop)
+    assert push.records.addressing.findings.get(KEY_FOUND) == finding
+    assert push.records.addressing.hidden == (push.answers == HIDDEN)
+    assert waits == ([0, 1] if requests.endswith("read read read") else [])
+
+
+async def test_an_insert_is_not_read_back_if_another_one_has_proven_the_key_meanwhile() -> None:
+    push = Push(found=UNPROVEN)
+    push.campaign.answers = lambda operation, path: push.records.addressing.note(KEY_FOUND, "yes")
+    assert (await push.deliver(contact())).operation_done == "inserted"
+    assert push.requests == ["insert"]

@@ -22,7 +22,7 @@ from sync_assets.runtime.pkeys import ParentKeys
 from sync_assets_tests.support.ledgers import capture, guid, record, row, session_of
 from sync_assets_tests.unit.ledger.linking import OPTIONAL, order, sent
 from sync_assets_tests.unit.push.little_campaign import API, BARE, LittleCampaign
-from sync_assets_tests.unit.push.test_delivery_requests import INSERTED, INVALID, KNOWN, ORDER, TAKEN, UPDATED
+from sync_assets_tests.unit.push.one_delivery import INSERTED, INVALID, KNOWN, ORDER, TAKEN, UPDATED
 
 ADA = "11111111-1111-1111-1111-111111111111"
 LINK = LinkTarget("cusContact", "contact", "profile", API, "externalId", required=False)

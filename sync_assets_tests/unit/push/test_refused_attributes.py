@@ -10,7 +10,7 @@ from sync_assets.campaign.addressing import IN_UPDATES, refused_in_updates, take
 from sync_assets.http.transport import Response
 from sync_assets.push import delivery
 from sync_assets_tests.unit.push.little_campaign import BARE, absent
-from sync_assets_tests.unit.push.test_delivery_requests import ADA, INVALID, TAKEN, Answer, Push, contact
+from sync_assets_tests.unit.push.one_delivery import ADA, INVALID, TAKEN, Answer, Push, contact
 
 
 @pytest.fixture(autouse=True)
