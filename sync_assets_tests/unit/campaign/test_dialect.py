@@ -209,10 +209,12 @@ def payload(**attributes: object) -> str:
     return json.dumps({"externalId": KEY, **attributes}, ensure_ascii=False)
 
 
-def test_attribute_and_cause_stay_and_the_value_goes():
-    reason = "The value 'Ms' is not valid for the 'nms:recipient:gender' enumeration of the '@gender' field"
-    assert redact(reason, payload(gender="Ms")) == (
-        "The value '…' is not valid for the 'nms:recipient:gender' enumeration of the '@gender' field"
+@pytest.mark.parametrize(
+    ("value", "end"), [("Ms", "'nms:recipient:gender' enumeration of the '@gender' field"), ("a", "'@gender' field")]
+)
+def test_attribute_and_cause_stay_and_the_value_goes_but_no_letters_of_other_words(value: str, end: str):
+    assert redact(f"The value '{value}' is not valid for the {end}", payload(gender=value)) == (
+        f"The value '…' is not valid for the {end}"
     )
 
 
@@ -246,11 +248,6 @@ def test_the_key_details_of_the_database_go():
 )
 def test_personal_data_goes(reason: str, attributes: dict[str, object], gone: str):
     assert gone.casefold() not in redact(reason, payload(**attributes)).casefold()
-
-
-def test_a_short_value_does_not_eat_the_letters_of_other_words():
-    reason = "The value 'a' is not valid for the '@gender' field"
-    assert redact(reason, payload(gender="a")) == "The value '…' is not valid for the '@gender' field"
 
 
 @given(
@@ -292,10 +289,8 @@ def test_times_of_campaign_are_read_to_the_millisecond_in_utc(at: datetime) -> N
     assert timedelta(0) <= at - read < timedelta(milliseconds=1)
 
 
-@pytest.mark.parametrize("value", ["", None, "soon", "2026-13-01 00:00:00.000Z", 0, True, {"href": "x"}])
-def test_a_text_that_is_no_time_is_none(value: object) -> None:
+@pytest.mark.parametrize(
+    "value", ["", None, "soon", "2026-13-01 00:00:00.000Z", 0, True, {"href": "x"}, "0001-01-01 00:00:00.000+02:00"]
+)
+def test_a_text_that_is_no_time_or_beyond_the_calendar_is_none(value: object) -> None:
     assert moment(value) is None
-
-
-def test_a_moment_beyond_the_calendar_is_none() -> None:
-    assert moment("0001-01-01 00:00:00.000+02:00") is None

@@ -127,28 +127,24 @@ async def test_a_request_that_fails_once_is_sent_again(
     assert all(now[id_]["donotemail"] for id_ in ids)
 
 
-async def test_a_server_that_fails_again_ends_it(client: DataverseClient, shared: SandboxProcess) -> None:
-    shared.admin.fault("d365", "status", status=500, path="batch")
-    with pytest.raises(Unavailable, match="twice") as raised:
-        await update_rows(client, CONTACT, [RowUpdate(id_, {"donotemail": True}) for id_ in new(shared, 3)])
-    assert raised.value.status == 500
-
-
-async def test_a_role_that_may_not_write_is_reported_once_with_the_missing_privilege(
+async def test_a_server_that_fails_again_a_role_that_may_not_write_and_an_unknown_table_end_it(
     client: DataverseClient, shared: SandboxProcess
 ) -> None:
+    updates = [RowUpdate(id_, {"donotemail": True}) for id_ in new(shared, 5)]
+    shared.admin.fault("d365", "status", status=500, path="batch")
+    with pytest.raises(Unavailable, match="twice") as failed:
+        await update_rows(client, CONTACT, updates)
+    assert failed.value.status == 500
+    shared.admin.clear_faults()
     shared.admin.fault("d365", "forbidden", path="batch")
     since = shared.admin.last()
     with pytest.raises(D365Refused, match=r"organisation-level write on contact\.") as raised:
-        await update_rows(client, CONTACT, [RowUpdate(id_, {"donotemail": True}) for id_ in new(shared, 5)])
+        await update_rows(client, CONTACT, updates)
     assert raised.value.code == "0x80040220"
     assert len(batches(shared, since)) == 1
-
-
-async def test_a_table_that_is_not_known_is_no_missing_row(client: DataverseClient, shared: SandboxProcess) -> None:
-    unknown = Table("contactz", "contactzs", "contactzid", True, {})
+    shared.admin.clear_faults()
     with pytest.raises(D365Refused, match="contactz"):
-        await update_rows(client, unknown, [RowUpdate(str(uuid.uuid4()), {"donotemail": True})])
+        await update_rows(client, Table("contactz", "contactzs", "contactzid", True, {}), updates[:1])
 
 
 # --- what cannot be asked for ---
@@ -171,13 +167,12 @@ def test_an_update_without_a_row_or_without_if_match_cannot_be_made(id_: str, if
     assert "ada" not in str(raised.value)
 
 
-def test_an_update_that_changes_nothing_cannot_be_made() -> None:
-    with pytest.raises(ValueError, match="empty"):
-        RowUpdate(str(uuid.uuid4()), {})
-
-
-async def test_a_row_cannot_stand_in_the_updates_twice(client: DataverseClient) -> None:
+async def test_an_update_that_changes_nothing_and_a_row_that_stands_in_the_updates_twice_cannot_be_made(
+    client: DataverseClient,
+) -> None:
     id_ = str(uuid.uuid4())
+    with pytest.raises(ValueError, match="empty"):
+        RowUpdate(id_, {})
     with pytest.raises(ValueError, match="twice"):
         await update_rows(client, CONTACT, [RowUpdate(id_, {"a": True}), RowUpdate(id_.upper(), {"a": False})])
 
@@ -195,6 +190,11 @@ IDS = st.one_of(
 )
 
 
+def part(status: int, code: str, message: str = "", values: dict[str, Any] | None = None) -> UpdateResult:
+    body = msgspec.json.encode({"error": {"code": code, "message": message}})
+    return outcome(RowUpdate(str(uuid.uuid4()), values or {"a": 1}), Response(status, httpx.Headers(), body), CONTACT)
+
+
 @pytest.mark.parametrize(
     ("message", "shown"),
     [
@@ -210,16 +210,14 @@ IDS = st.one_of(
 )
 def test_a_refusal_quotes_the_server_with_ids_addresses_and_numbers_masked(message: str, shown: str) -> None:
     assert masked(message) == shown
-    body = msgspec.json.encode({"error": {"code": "0x80040265", "message": message}})
-    result = outcome(RowUpdate(str(uuid.uuid4()), {"a": 1}), Response(400, httpx.Headers(), body), CONTACT)
+    result = part(400, "0x80040265", message)
     assert result.reason.endswith(f"does not allow it. It says: {shown}") or "inactive" in result.reason
 
 
 def test_a_reason_names_the_columns_that_dataverse_names_and_is_cut() -> None:
     values = {f"new_column_with_a_long_name_{n}": True for n in range(20)}
     message = f"No access to {', '.join(values)}, not even for Ada."
-    body = msgspec.json.encode({"error": {"code": "0x80040203", "message": message}})
-    result = outcome(RowUpdate(str(uuid.uuid4()), values), Response(400, httpx.Headers(), body), CONTACT)
+    result = part(400, "0x80040203", message, values)
     assert "new_column_with_a_long_name_0, new_column_with_a_long_name_1" in result.reason
     assert len(result.reason) == REASON_LENGTH
 
@@ -238,19 +236,14 @@ def test_a_reason_names_the_columns_that_dataverse_names_and_is_cut() -> None:
     ],
 )
 def test_the_meaning_of_a_part(status: int, code: str, kind: str) -> None:
-    body = msgspec.json.encode({"error": {"code": code, "message": ""}})
-    assert (
-        outcome(RowUpdate(str(uuid.uuid4()), {"a": 1}), Response(status, httpx.Headers(), body), CONTACT).kind == kind
-    )
+    assert part(status, code).kind == kind
 
 
 def test_a_part_that_lacks_a_privilege_or_a_token_stops_all() -> None:
-    update = RowUpdate(str(uuid.uuid4()), {"a": 1})
-    body = b'{"error":{"code":"0x80040220","message":"Principal user is missing prvWriteContact"}}'
     with pytest.raises(D365Refused, match="organisation-level write on contact"):
-        outcome(update, Response(403, httpx.Headers(), body), CONTACT)
+        part(403, "0x80040220", "Principal user is missing prvWriteContact")
     with pytest.raises(SignInRefused):
-        outcome(update, Response(401, httpx.Headers(), b""), CONTACT)
+        part(401, "")
 
 
 # --- on the wire ---

@@ -254,7 +254,7 @@ def test_a_link_in_the_archive_counts_as_a_name_that_is_taken(served: Served, sf
 # --- room -------------------------------------------------------------------------------------------------------------
 
 
-def test_room_is_that_of_the_file_system(served: Served, sftp: Sftp):
+def test_room_is_that_of_the_file_system_and_a_missing_folder_is_reported(served: Served, sftp: Sftp):
     result, real = sftp.storage(served.directory), os.statvfs(served.exports)
     assert result is not None
     used = (real.f_blocks - real.f_bfree) * real.f_frsize
@@ -262,24 +262,21 @@ def test_room_is_that_of_the_file_system(served: Served, sftp: Sftp):
     assert abs(result.size - used - real.f_bavail * real.f_frsize) < 2**30
     assert 0 < result.share < 1
     assert result.share == result.used / result.size
-
-
-def test_room_of_a_missing_folder_is_reported_as_missing(sftp: Sftp):
     with fails(NoSuchFolder):
         sftp.storage("nowhere")
 
 
-def test_a_server_without_that_extension_reports_no_room(sandbox_sftp: Served, monkeypatch: pytest.MonkeyPatch):
+def test_a_server_without_that_extension_or_with_a_size_of_zero_reports_no_room(
+    sandbox_sftp: Served, monkeypatch: pytest.MonkeyPatch
+):
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "statvfs", lambda path: os.statvfs_result([0] * 11))
+        with connect(sandbox_sftp.settings) as sftp:
+            assert sftp.storage(sandbox_sftp.directory) is None
     monkeypatch.delattr(sandbox.OpenSshSftp, "_process")  # what is left is paramiko's own
     with connect(sandbox_sftp.settings) as sftp:
         assert sftp.storage(sandbox_sftp.directory) is None
         assert sftp.listing(sandbox_sftp.directory, "*") == Listing((), ())
-
-
-def test_a_size_of_zero_is_no_size(sandbox_sftp: Served, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(os, "statvfs", lambda path: os.statvfs_result([0] * 11))
-    with connect(sandbox_sftp.settings) as sftp:
-        assert sftp.storage(sandbox_sftp.directory) is None
 
 
 def test_the_files_of_all_folders_are_added_up_without_following_links(served: Served, sftp: Sftp):
