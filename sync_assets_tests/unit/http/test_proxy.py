@@ -65,24 +65,18 @@ ALL = [by_endpoint, by_campaign_sign_in, by_dynamics_sign_in, by_webhook]
 Send = Callable[[str, Path | None], Awaitable[None]]
 
 
+@pytest.mark.parametrize(("send", "count"), [(by_endpoint, 2), (by_webhook, 1)])
 async def test_requests_pass_the_proxy_signed_in_and_keep_their_connection(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, send: Send, count: int
 ) -> None:
     async with LittleServer(tmp_path, lambda _: answer()) as server, ProxyServer() as proxy:
         monkeypatch.setenv("HTTPS_PROXY", f"http://{GIVEN}@127.0.0.1:{proxy.port}")
-        await by_endpoint(server.url, server.ca_file)
+        await send(server.url, server.ca_file)
     [head] = proxy.requests
     assert head.startswith(f"CONNECT localhost:{server.port} ")
     assert f"Proxy-Authorization: {AUTHORIZATION}\r\n" in head
-    assert len(server.requests) == 2
+    assert len(server.requests) == count
     assert all("proxy-authorization" not in request.headers for request in server.requests)
-
-
-async def test_the_webhook_passes_the_proxy_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async with LittleServer(tmp_path, lambda _: answer()) as server, ProxyServer() as proxy:
-        monkeypatch.setenv("HTTPS_PROXY", f"http://{GIVEN}@127.0.0.1:{proxy.port}")
-        await by_webhook(server.url, server.ca_file)
-    assert (len(proxy.requests), len(server.requests)) == (1, 1)
 
 
 async def test_a_host_of_no_proxy_is_reached_without_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
