@@ -17,7 +17,6 @@ from sync_assets_tests.flows.deploy.files import DEPLOY, ROOT, command_exists, e
 COMPOSE = read(DEPLOY / "docker-compose.yaml")
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 OURS = {name: service for name, service in SERVICES.items() if name not in ("postgres", "egress")}
-WITHOUT_RIGHTS = (*OURS, "egress")
 SECRETS = re.compile(r"SECRET|PRIVATE_KEY|LEDGER|D365|CAMPAIGN")
 WANTED = re.compile(r"\$\{(\w+)(?::\?[^}]*)?\}")
 
@@ -60,7 +59,10 @@ def test_only_the_code_location_has_the_settings_of_the_two_systems_and_no_secre
 
 
 @pytest.mark.parametrize("service", SERVICES)
-def test_no_service_gains_rights_or_takes_memory_and_processes_without_limit(service: str) -> None:
+def test_no_service_gains_rights_or_takes_memory_and_processes_without_limit_and_ours_write_to_volumes_only(
+    service: str,
+) -> None:
+    """Which folders those are, `test_compose_processes.py` finds out."""
     definition = SERVICES[service]
     assert definition["security_opt"] == ["no-new-privileges:true"]
     assert definition["ulimits"] == {"core": 0}
@@ -70,18 +72,11 @@ def test_no_service_gains_rights_or_takes_memory_and_processes_without_limit(ser
     added = {"CHOWN", "DAC_OVERRIDE", "FOWNER", "SETGID", "SETUID"} if service == "postgres" else set[str]()
     assert {*definition.get("cap_add", ())} <= added
     assert definition.get("ports", []) == (["127.0.0.1:3000:3000"] if service == "web" else [])
-
-
-@pytest.mark.parametrize("service", WITHOUT_RIGHTS)
-def test_they_write_to_volumes_and_a_temporary_folder_only(service: str) -> None:
-    """Which folders those are, `test_compose_processes.py` finds out."""
-    definition = SERVICES[service]
-    writable = {mount.split(":")[1] for mount in definition["volumes"] if not mount.endswith(":ro")} | {
-        *definition.get("tmpfs", ())
-    }
-    assert definition["read_only"] is True
-    of_code = {"/var/lib/sync_assets", "/run/sync_assets"}
-    assert writable == (of_code if service == "code" else set()) | {"/tmp"}
+    if service != "postgres":
+        mounts = {mount.split(":")[1] for mount in definition["volumes"] if not mount.endswith(":ro")}
+        assert definition["read_only"] is True
+        of_code = {"/var/lib/sync_assets", "/run/sync_assets"}
+        assert mounts | {*definition.get("tmpfs", ())} == (of_code if service == "code" else set()) | {"/tmp"}
 
 
 def test_the_code_location_has_no_port_and_the_socket_is_in_a_volume_of_web_server_and_daemon_only() -> None:
@@ -150,7 +145,7 @@ def test_each_variable_of_the_code_location_is_set_or_explained() -> None:
 # Against a real PostgreSQL, whose databases its script has made
 
 
-def test_dagster_keeps_its_runs_in_the_database_of_its_own(
+def test_dagster_keeps_its_runs_in_the_database_of_its_own_and_the_ledger_is_opened_by_its_role(
     databases: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in OURS["daemon"]["environment"].items():
@@ -161,10 +156,6 @@ def test_dagster_keeps_its_runs_in_the_database_of_its_own(
         instance.add_run(run := dg.DagsterRun("a_job", run_id=str(uuid.uuid4())))
     with dg.DagsterInstance.from_config(str(DEPLOY / "compose")) as instance:
         assert instance.get_run_by_id(run.run_id) == run
-
-
-def test_the_ledger_is_opened_by_its_role(databases: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PGHOST", databases["PGHOST"])
     url = filled(OURS["code"]["environment"]["SYNC_ASSETS_LEDGER_URL"])
     with Ledger.open(url.replace("@postgres/", "@/")) as ledger:
         assert ledger.reports.counts() == {}

@@ -55,14 +55,11 @@ def last(instruction: str) -> list[str]:
     return [arguments for name, *arguments in INSTRUCTIONS if name == instruction][-1]
 
 
-def test_copied_files_exist_and_no_other_file_gets_into_the_build() -> None:
+def test_copied_files_exist_no_other_file_gets_into_the_build_and_all_that_it_reads_is_copied_before() -> None:
+    """`pyproject.toml` names the read-me and the licence."""
     assert [source for source in COPIED if not (ROOT / source).exists()] == []
     assert IGNORED[0] == "*"
     assert sorted(LET_THROUGH) == sorted(COPIED)
-
-
-def test_all_that_the_build_reads_is_copied_before() -> None:
-    """`pyproject.toml` names the read-me and the licence."""
     [install] = [at for at, words in enumerate(INSTRUCTIONS) if "--no-build-isolation" in words]
     before = [word for name, *words in INSTRUCTIONS[:install] if name == "COPY" for word in words]
     assert {"pyproject.toml", "README.md", "LICENSE", "sync_assets"} <= set(before)
@@ -91,16 +88,13 @@ def test_the_versions_in_it_are_those_that_were_tested_and_no_source_package_is_
             assert wanted.specifier.contains(versions[canonicalize_name(wanted.name)]), text
 
 
-def test_its_build_downloads_hashed_packages_only() -> None:
+def test_its_build_downloads_hashed_packages_only_and_nothing_else_stands_in_the_constraints() -> None:
     installs = [
         set(words) for name, *words in INSTRUCTIONS if name == "RUN" and "install" in words and "pip" in str(words)
     ]
     of_packages, of_the_project = installs
     assert {"--require-hashes", "--requirement"} <= of_packages
     assert {"--no-deps", "--no-build-isolation", "."} <= of_the_project
-
-
-def test_each_version_in_the_constraints_has_hashes_and_nothing_else_stands_there() -> None:
     for line, hashes in pinned().items():
         assert re.fullmatch(r"[a-z0-9-]+==[\w.+!-]+", line)
         assert hashes, line
@@ -124,28 +118,19 @@ def start(*command: str, **environment: str) -> subprocess.CompletedProcess[str]
     )
 
 
-@pytest.mark.parametrize("name", FILES)
-def test_a_text_becomes_a_private_file_and_leaves_the_environment(name: str) -> None:
+@pytest.mark.parametrize(
+    ("variable", "name"),
+    [*((f"{name}_TEXT", name) for name in FILES), *((name, f"{name}_FILE") for name in SECRETS)],
+)
+def test_a_text_or_secret_becomes_a_private_file_and_leaves_the_environment(variable: str, name: str) -> None:
     text = "-----BEGIN $(touch /tmp/no) `no`-----\n\\n \"quoted\" 'text'\n-----END-----"
-    done = start("sh", "-c", f'echo "${name}"; stat -c %a "${name}"; cat "${name}"; env', **{f"{name}_TEXT": text})
-    path, mode, rest = done.stdout.split("\n", 2)
+    done = start("sh", "-c", f'echo "${name}"; stat -c %a "${name}"; cat "${name}"; env', **{variable: text})
+    path, mode, content = done.stdout.split("\n", 2)
     Path(path).unlink()
     Path(path).parent.rmdir()
     assert mode == "600"
-    assert rest.startswith(text + "\n")
-    assert f"{name}_TEXT" not in rest
-
-
-@pytest.mark.parametrize("name", SECRETS)
-def test_a_secret_becomes_a_private_file_and_leaves_the_environment(name: str) -> None:
-    done = start(
-        "sh", "-c", f'echo "${name}_FILE"; stat -c %a "${name}_FILE"; cat "${name}_FILE"; env', **{name: "hunter2"}
-    )
-    path, mode, secret, rest = done.stdout.split("\n", 3)
-    Path(path).unlink()
-    Path(path).parent.rmdir()
-    assert (mode, secret) == ("600", "hunter2")
-    assert "hunter2" not in rest
+    assert content.startswith(text + "\n")
+    assert (content.count(text), f"{variable}=" in content) == (1, False)
 
 
 def test_every_secret_that_the_program_reads_from_a_file_is_one_of_them() -> None:
@@ -158,10 +143,6 @@ def test_a_secret_beside_its_file_is_left_for_the_program_to_refuse() -> None:
     assert {"D365_CLIENT_SECRET=hunter2", "D365_CLIENT_SECRET_FILE=/etc/secret"} <= set(done.stdout.splitlines())
 
 
-def test_created_files_are_private_and_no_core_dump_is_written() -> None:
-    assert start("sh", "-c", "umask; ulimit -c; ulimit -Hc").stdout.split() == ["0077", "0", "0"]
-
-
 def test_without_a_text_nothing_is_written_and_named_files_stay() -> None:
     names = dict.fromkeys(FILES, "/etc/sync_assets/mine")
     done = start("env", **names, CAMPAIGN_SFTP_PRIVATE_KEY_TEXT="")
@@ -170,7 +151,8 @@ def test_without_a_text_nothing_is_written_and_named_files_stay() -> None:
     assert "folder" not in result
 
 
-def test_the_command_takes_its_place_and_gives_the_exit_status() -> None:
+def test_the_command_takes_its_place_gives_the_exit_status_and_creates_private_files_and_no_core_dump() -> None:
+    assert start("sh", "-c", "umask; ulimit -c; ulimit -Hc").stdout.split() == ["0077", "0", "0"]
     assert start("sh", "-c", "exit 3").returncode == 3
     done = start("sh", "-c", "echo $0 $1", "one two", "three")
     assert done.stdout == "one two three\n"

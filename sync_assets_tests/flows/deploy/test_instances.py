@@ -110,22 +110,15 @@ def with_prod(requirement: str) -> bool:
 
 
 @every_instance
-def test_every_variable_is_explained(file: Path) -> None:
-    assert variables(read(file))
-    assert variables(read(file)) <= explained()
-
-
-@every_instance
-def test_it_sends_no_usage_data_asks_for_no_address_and_runs_the_sensors(file: Path) -> None:
-    document = read(file)
+def test_every_variable_is_explained_no_usage_data_is_sent_and_sensors_and_queue_are_as_quick_as_the_local_ones(
+    file: Path,
+) -> None:
+    local, document = read(PACKAGED), read(file)
+    assert variables(document)
+    assert variables(document) <= explained()
     off = {name: document[name]["enabled"] for name in ("telemetry", "nux")}
     on = {name: document[name]["enabled"] for name in ("freshness", "run_monitoring")}
     assert (set(off.values()), set(on.values())) == ({False}, {True})
-
-
-@every_instance
-def test_sensors_and_queue_are_as_quick_as_the_local_ones(file: Path) -> None:
-    local, document = read(PACKAGED), read(file)
     for name in ("sensors", "schedules", "run_coordinator", "python_logs"):
         assert document[name] == local[name]
     assert document["retention"].items() >= local["retention"].items()
