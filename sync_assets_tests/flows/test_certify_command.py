@@ -75,7 +75,15 @@ def test_the_page_on_certification_shows_the_findings_of_a_run(program: Program,
             assert one["program"] in program_does, one
 
 
-def test_a_user_confirms_on_a_terminal_or_by_an_option_before_the_first_write(program: Program) -> None:
+def test_a_stage_tenant_is_certified_once_a_user_confirms_and_one_of_another_name_is_refused_despite_yes(
+    program: Program,
+) -> None:
+    program.more["CAMPAIGN_URL"] = program.sandbox.env["CAMPAIGN_URL"].removesuffix("-mkt-stage")
+    status, _, errors = program.run("certify", "--yes")
+    assert (status, "does not name a stage tenant" in errors) == (1, True)
+    ended, shown = in_a_terminal(program, "certify", "--yes", typed="acme-mkt-stage\n")
+    assert (ended, "Nothing was written" in shown) == (1, True)
+    program.more.clear()
     status, output, errors = program.run("certify")
     assert (status, output) == (1, "")
     assert "--yes" in errors
@@ -86,15 +94,6 @@ def test_a_user_confirms_on_a_terminal_or_by_an_option_before_the_first_write(pr
     status, shown = in_a_terminal(program, "certify", typed="y\n")
     assert (status, "Go ahead on acme-mkt-stage?" in shown) == (0, True)
     assert program.sandbox.admin.engine_calls() != calls()
-
-
-def test_a_tenant_that_is_not_named_like_a_stage_tenant_is_refused_despite_yes(program: Program) -> None:
-    program.more["CAMPAIGN_URL"] = program.sandbox.env["CAMPAIGN_URL"].removesuffix("-mkt-stage")
-    status, _, errors = program.run("certify", "--yes")
-    assert (status, "does not name a stage tenant" in errors) == (1, True)
-    ended, shown = in_a_terminal(program, "certify", "--yes", typed="acme-mkt-stage\n")
-    assert (ended, "Nothing was written" in shown) == (1, True)
-    assert program.sandbox.admin.journal() == []
 
 
 def test_doctor_names_the_records_a_killed_certification_may_have_left_until_the_next_one_deletes_them(
@@ -146,7 +145,9 @@ def test_killed_at_any_request_and_run_again_nothing_is_left(
     assert len(admin.dump_campaign()) == 120, "the records of others are untouched"
 
 
-def test_interrupted_it_removes_its_records_before_it_ends(program: Program) -> None:
+def test_interrupted_it_removes_its_records_and_those_that_a_failing_campaign_keeps_are_removed_by_the_next_run(
+    program: Program,
+) -> None:
     admin = program.sandbox.admin
     admin.fault("campaign", "slow", method="PATCH", delay_ms=1_000)
     process = program.start("certify", "--yes")
@@ -155,10 +156,7 @@ def test_interrupted_it_removes_its_records_before_it_ends(program: Program) -> 
     _, errors = process.communicate(timeout=60)
     assert (process.returncode, "Interrupted" in errors) == (130, True)
     assert left(program) == {}
-
-
-def test_records_that_a_failing_campaign_keeps_are_removed_by_the_next_run(program: Program) -> None:
-    admin = program.sandbox.admin
+    admin.clear_faults()
     admin.fault("campaign", "unavailable", method="DELETE", retry_after=3600)
     status, _, errors = program.run("certify", "--yes")
     assert (status, left(program)) == (1, {"profile": 1}), errors

@@ -69,7 +69,9 @@ def city(program: Program, id_: str) -> str:
     return program.profiles()[id_]["location"]["city"]
 
 
-def test_a_late_update_does_not_stay_over_a_newer_value(late: Program) -> None:
+def test_a_late_update_does_not_stay_over_a_newer_value_and_a_late_insert_does_not_bring_a_deleted_person_back(
+    late: Program,
+) -> None:
     id_, admin = one(late), late.sandbox.admin
     answer_is_lost(late, "PATCH")
     admin.change("contact", [id_], address1_city="Older")
@@ -95,9 +97,6 @@ def test_a_late_update_does_not_stay_over_a_newer_value(late: Program) -> None:
     assert table(late)["unconfirmed"] == 0
     assert late.sync().document["engine_calls"] == calls()
 
-
-def test_a_late_insert_does_not_bring_a_deleted_person_back_and_verify_waits_for_it(late: Program) -> None:
-    admin = late.sandbox.admin
     answer_is_lost(late, "POST")
     [id_] = admin.create("contact", ADA)
     assert late.sync().status == 0

@@ -76,16 +76,9 @@ def test_a_file_of_a_day_has_counts_and_refusals_and_no_personal_data(logging: P
     assert {path.name for path in folder(logging).iterdir()} == {today(), *others}
 
 
-def test_a_sync_goes_on_without_it_and_reports_that(logging: Program) -> None:
-    logging.sandbox.admin.fault("sftp", "status", method="write")
-    done = logging.sync()
-    assert done.status == 2
-    assert [line for line in done.stopped if "The log was not written to the Campaign SFTP" in line]
-    assert logging.profiles()
-    assert not folder(logging).exists() or list(folder(logging).iterdir()) == []
-
-
-def test_dagster_writes_it_by_a_schedule_if_it_is_switched_on(logging: Program) -> None:
+def test_dagster_writes_it_by_a_schedule_if_it_is_switched_on_and_a_sync_goes_on_without_it_and_reports_that(
+    logging: Program,
+) -> None:
     logging.logs = {}
     assert "log_export" not in {job.name for job in build_definitions(logging.runtime()).jobs or ()}
     logging.logs = {"export": True}
@@ -101,6 +94,14 @@ def test_dagster_writes_it_by_a_schedule_if_it_is_switched_on(logging: Program) 
             ("ok", "signed in, 1 file in d365_loads/logs")
         ]
         assert export_log(again) == today()
+
+    before = (folder(logging) / today()).read_bytes()
+    logging.sandbox.admin.fault("sftp", "status", method="write")
+    done = logging.sync()
+    assert done.status == 2
+    assert [line for line in done.stopped if "The log was not written to the Campaign SFTP" in line]
+    assert logging.profiles()
+    assert [path.read_bytes() for path in folder(logging).iterdir()] == [before]
 
 
 @pytest.mark.parametrize(
