@@ -25,18 +25,12 @@ from sync_assets_tests.support.terminal import CTRL_C, in_a_terminal
 from sync_assets_tests.support.waiting import until
 
 
-@pytest.fixture
-def waiting(chain: Chain) -> tuple[Chain, str, str]:
-    """A contact that Campaign rejects, and an order that waits for it: their ids."""
+def test_records_that_wait_are_listed_with_their_parents_and_each_ending_names_the_next_command(chain: Chain) -> None:
+    """Campaign rejects a contact, and an order waits for it."""
     chain.admin.settings("campaign", bare_data_policy=False)
     [contact] = chain.admin.create("contact", {"firstname": "Ada", "emailaddress1": "no-address"})
     order, _ = chain.order(contact)
     chain.sync()
-    return chain, contact, order
-
-
-def test_waiting_records_name_the_parents_that_they_wait_for(waiting: tuple[Chain, str, str]) -> None:
-    chain, contact, order = waiting
     status, document = chain.program.json("rejects", "new_order", "--waiting")
     assert status == 0
     [one] = document["waiting"]
@@ -53,6 +47,26 @@ def test_waiting_records_name_the_parents_that_they_wait_for(waiting: tuple[Chai
     [rejected] = csv.DictReader(io.StringIO(lines))
     assert (rejected["id"], rejected["attempts"]) == (contact, "1")
     assert "no-address" not in lines
+
+    run = chain.program.run
+    status, output, errors = run("sync")
+    assert status == 2
+    assert errors.splitlines()[-1] == "sync-assets: Left: 1 rejected, 2 waiting. Go on with `sync-assets rejects`."
+    no_call = "0 insert, 0 update, 0 delete, 0 read sent; 0 unchanged rows skipped; 2 records waiting."
+    assert re.fullmatch(rf"Ended after [\d.]+ s: {no_call}", output.splitlines()[-1])
+    status, _, errors = run("explain", contact)
+    assert status == 2
+    assert errors.splitlines()[-1].endswith(f"Correct the cause, then `sync-assets retry contact --id {contact}`.")
+    chain.admin.fault("d365", "status", status=418)
+    status, output, errors = run("sync", "--json")
+    assert (status, len(json.loads(output)["problems"])) == (1, 3)
+    ending = "sync-assets: Not done, as said above: contact, new_order, new_orderline. `sync-assets doctor`"
+    assert errors.splitlines()[-1].startswith(ending)
+    status, _, errors = run("doctor")
+    assert status == 1
+    assert re.fullmatch(
+        r"sync-assets: \d+ checks? failed: .+ Then run `sync-assets doctor` again\.", errors.splitlines()[-1]
+    )
 
 
 @pytest.mark.parametrize(
@@ -230,29 +244,6 @@ def test_a_reader_that_closes_the_pipe_ends_a_command_with_one_line(program: Pro
     assert process.stderr
     assert process.stderr.read().startswith("sync-assets: Standard output was closed before all was printed.")
     assert process.wait(60) == 1
-
-
-def test_a_sync_that_leaves_records_names_them_and_the_next_command(waiting: tuple[Chain, str, str]) -> None:
-    chain, contact, _ = waiting
-    run = chain.program.run
-    status, output, errors = run("sync")
-    assert status == 2
-    assert errors.splitlines()[-1] == "sync-assets: Left: 1 rejected, 2 waiting. Go on with `sync-assets rejects`."
-    no_call = "0 insert, 0 update, 0 delete, 0 read sent; 0 unchanged rows skipped; 2 records waiting."
-    assert re.fullmatch(rf"Ended after [\d.]+ s: {no_call}", output.splitlines()[-1])
-    status, _, errors = run("explain", contact)
-    assert status == 2
-    assert errors.splitlines()[-1].endswith(f"Correct the cause, then `sync-assets retry contact --id {contact}`.")
-    chain.admin.fault("d365", "status", status=418)
-    status, output, errors = run("sync", "--json")
-    assert (status, len(json.loads(output)["problems"])) == (1, 3)
-    ending = "sync-assets: Not done, as said above: contact, new_order, new_orderline. `sync-assets doctor`"
-    assert errors.splitlines()[-1].startswith(ending)
-    status, _, errors = run("doctor")
-    assert status == 1
-    assert re.fullmatch(
-        r"sync-assets: \d+ checks? failed: .+ Then run `sync-assets doctor` again\.", errors.splitlines()[-1]
-    )
 
 
 def test_a_record_is_explained_by_a_column_and_a_value(program: Program) -> None:

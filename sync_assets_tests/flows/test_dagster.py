@@ -47,7 +47,7 @@ def in_step(orchestra: Orchestra) -> Orchestra:
 # The sensor d365_changes
 
 
-def test_nothing_new_is_looked_at_all_the_while_and_noted_as_polled(
+def test_nothing_new_is_looked_at_all_the_while_and_noted_as_polled_and_a_defect_keeps_the_cursor(
     in_step: Orchestra, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sensors, "HOLD_SECONDS", 1.2)
@@ -63,6 +63,15 @@ def test_nothing_new_is_looked_at_all_the_while_and_noted_as_polled(
     assert in_step.feed.polled_at > before.polled_at
     assert in_step.feed.link == before.link
     assert in_step.feed.saved_at == before.saved_at
+
+    in_step.program.sandbox.admin.fault("d365", "forbidden")
+    cursor = in_step._cursors.get("d365_changes")
+    message = in_step.failure("d365_changes")
+    assert message.startswith("The application user lacks a privilege in Dynamics 365")
+    assert "example" not in message
+    assert in_step._cursors.get("d365_changes") == cursor
+    in_step.program.sandbox.admin.clear_faults()
+    assert in_step.tick("d365_changes").skip_message == "contact: no change"
 
 
 def test_a_tick_leaves_no_connection_and_no_thread_behind(
@@ -127,19 +136,6 @@ def test_while_a_backlog_is_worked_off_changes_are_captured_and_sent(captured: O
     assert captured.pending == 0
     captured.later("backlog", hours=1)
     assert not captured.asked("backlog")
-
-
-def test_a_sensor_reports_a_defect_in_its_tick_and_keeps_its_cursor(
-    in_step: Orchestra, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    in_step.program.sandbox.admin.fault("d365", "forbidden")
-    cursor = in_step._cursors.get("d365_changes")
-    message = in_step.failure("d365_changes")
-    assert message.startswith("The application user lacks a privilege in Dynamics 365")
-    assert "example" not in message
-    assert in_step._cursors.get("d365_changes") == cursor
-    in_step.program.sandbox.admin.clear_faults()
-    assert in_step.tick("d365_changes").skip_message == "contact: no change"
 
 
 def test_an_audit_is_out_of_date_once_rows_changed_and_by_nothing_else(
@@ -279,41 +275,16 @@ def test_a_run_shows_its_numbers(in_step: Orchestra) -> None:
     run = in_step.execute(request)
 
     metadata = run.metadata(CONTACT, today())
-    numbers = ("rows_captured", "new", "changed", "unchanged", "validation_errors", "deleted", "backlog")
-    assert {name: metadata[name] for name in numbers} == {
-        "rows_captured": 8,
-        "new": 1,
-        "changed": 5,
-        "unchanged": 2,
-        "validation_errors": 0,
-        "deleted": 0,
-        "backlog": 0,
-    }
+    zeros = dict.fromkeys(("validation_errors", "deleted", "backlog"), 0)
+    assert metadata.items() >= {"rows_captured": 8, "new": 1, "changed": 5, "unchanged": 2, **zeros}.items()
     assert metadata["dagster/partition_row_count"] == N + 8
     assert metadata["this_run"]["rows_per_second"] > 0
     assert metadata["dynamics_365"].startswith(in_step.program.sandbox.env["D365_URL"])
 
     metadata = run.metadata(PROFILE, today())
-    numbers = (
-        "inserted",
-        "updated",
-        "deleted",
-        "rejected",
-        "put_off",
-        "backlog",
-        "engine_calls",
-        "engine_calls_update",
-    )
-    assert {name: metadata[name] for name in numbers} == {
-        "inserted": 1,
-        "updated": 4,
-        "deleted": 0,
-        "rejected": 1,
-        "put_off": 0,
-        "backlog": 0,
-        "engine_calls": 6,
-        "engine_calls_update": 5,
-    }
+    zeros = dict.fromkeys(("deleted", "put_off", "backlog"), 0)
+    made = {"inserted": 1, "updated": 4, "rejected": 1, "engine_calls": 6, "engine_calls_update": 5}
+    assert metadata.items() >= {**made, **zeros}.items()
     own = metadata["this_run"]
     assert own["records_per_second"] > 0
     assert own["latency_p95_ms"] >= own["latency_p50_ms"] > 0

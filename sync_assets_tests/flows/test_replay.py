@@ -41,14 +41,6 @@ def replayed(program: Program, *days: date | None, force: bool = False) -> Resul
     return done
 
 
-def test_a_day_in_the_future_is_refused(synced: Program) -> None:
-    tomorrow = date.fromisoformat(today()) + timedelta(days=1)
-    for option in ("--from", "--to"):
-        status, _, errors = synced.run("replay", "contact", option, str(tomorrow))
-        assert status == 1
-        assert f"`{option} {tomorrow}` is in the future: today is {today()} (UTC)." in errors
-
-
 def standing(program: Program) -> Replay | None:
     """The replay of days that is asked for and not done."""
     runtime = program.runtime()
@@ -68,20 +60,25 @@ def by_day(program: Program) -> Counter[date]:
     return Counter(date.fromisoformat(row["modifiedon"][:10]) for row in program.sandbox.admin.dump_d365())
 
 
-def test_a_replayed_table_is_read_again_and_equal_records_are_not_sent(synced: Program) -> None:
-    since = synced.sandbox.admin.last()
+def test_a_replay_reads_the_table_again_and_sends_all_if_it_is_forced_and_of_a_day_in_the_future_is_refused(
+    synced: Program,
+) -> None:
+    admin, tomorrow = synced.sandbox.admin, date.fromisoformat(today()) + timedelta(days=1)
+    for option in ("--from", "--to"):
+        status, _, errors = synced.run("replay", "contact", option, str(tomorrow))
+        assert status == 1
+        assert f"`{option} {tomorrow}` is in the future: today is {today()} (UTC)." in errors
+
+    since = admin.last()
     done = replayed(synced)
     assert done.document == {
         "table": "contact", "pending": 0, "waiting": 0, "rejected": 0, "held": 0, "orphaned": 0, "synced": N,
     }  # fmt: skip
-    first, *rest = reads(synced, since)
+    first, *following = reads(synced, since)
     assert "deltatoken" not in first
-    assert all("deltatoken" in link for link in rest)
+    assert all("deltatoken" in link for link in following)
     assert synced.sync().document["engine_calls"] == calls()
 
-
-def test_a_forced_replay_only_captures_and_the_next_sync_sends_fields_without_updates_too(synced: Program) -> None:
-    admin = synced.sandbox.admin
     [key] = admin.change("contact", 1, birthdate="1990-01-02")  # apply_updates: false
     assert synced.sync().document["engine_calls"] == calls()
     since = admin.last()
@@ -135,19 +132,19 @@ def test_a_killed_replay_is_done_by_the_next_sync(synced: Program) -> None:
     assert standing(synced) is None
 
 
-@pytest.mark.parametrize("force", [False, True])
 def test_a_replay_of_days_answered_by_a_replica_that_lags_keeps_the_newer_row_unless_it_is_forced(
-    synced: Program, force: bool
+    synced: Program,
 ) -> None:
     admin = synced.sandbox.admin
     admin.change("contact", 3, jobtitle="Newest")
     assert synced.sync().document["engine_calls"] == calls(update=3)
-    admin.settings("d365", lagging_queries=True)
-    assert replayed(synced, date(2000, 1, 1), force=force).document["pending"] == (N if force else 0)
-    admin.settings("d365", lagging_queries=False)
-    assert synced.sync().document["engine_calls"] == calls(update=N if force else 0)
-    newest = [profile for profile in synced.profiles().values() if profile["cusJobTitle"] == "Newest"]
-    assert len(newest) == (0 if force else 3)
+    for force in (False, True):
+        admin.settings("d365", lagging_queries=True)
+        assert replayed(synced, date(2000, 1, 1), force=force).document["pending"] == (N if force else 0)
+        admin.settings("d365", lagging_queries=False)
+        assert synced.sync().document["engine_calls"] == calls(update=N if force else 0)
+        newest = [profile for profile in synced.profiles().values() if profile["cusJobTitle"] == "Newest"]
+        assert len(newest) == (0 if force else 3)
 
 
 def test_the_change_sensor_asks_for_a_run_that_goes_on_with_a_replay(synced: Program) -> None:
