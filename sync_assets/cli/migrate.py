@@ -32,7 +32,7 @@ from sync_assets.commands.status import CALL_KINDS, held_back, in_maintenance
 from sync_assets.commands.status import document as status_document
 from sync_assets.commands.terminal import Json, Parts, Table, kinds, plain_table
 from sync_assets.commands.values import fields
-from sync_assets.config.models import Config, OptOutConfig
+from sync_assets.config.models import Config
 from sync_assets.errors import SyncAssetsError
 from sync_assets.foreign_text import cleaned
 from sync_assets.ledger.times import iso
@@ -57,7 +57,9 @@ OPT_OUT_COUNTS = ("agree", "only_d365", "only_campaign", "to_d365", "to_campaign
 
 @dataclass(frozen=True, slots=True)
 class StepResult:
-    """question: what a person must confirm before the step is done. todo: what a person must do first; then the step is
+    """The result of a step, which is stored, and details, which are printed only.
+
+    question: what a person must confirm before the step is done. todo: what a person must do first; then the step is
     made again.
     """
 
@@ -75,14 +77,14 @@ def doctor_step(findings: Sequence[Finding]) -> StepResult:
     return StepResult({name: outcomes[name] for name in ("ok", "warn", "fail")}, {"checks": problems}, todo=todo)
 
 
-def checklist(opt_out: OptOutConfig) -> list[str]:
+def switch_off_step(config: Config) -> StepResult:
     """Return what a person does in Adobe's integration and in Campaign before the first sync (docs/migration.md)."""
     export = (
         "Leave the workflow in Campaign that exports opt-outs to the SFTP running: this program reads its file."
-        if opt_out.active
+        if config.opt_out.active
         else "Stop the workflow in Campaign that exports opt-outs to the SFTP: nothing reads its file any more."
     )
-    return [
+    items = [
         "Compare each mapping of Adobe's application with the configuration: keys, fields, replacements, filters, "
         "`apply_deletes`, `picklists`, `apply_updates`.",
         "Wait until the backlog of the workflow `Microsoft Dynamics 365 to Campaign` is 0, then stop it.",
@@ -93,10 +95,6 @@ def checklist(opt_out: OptOutConfig) -> list[str]:
         "Leave Adobe's mappings, credentials and application user in place until the migration is finished: with them "
         "you can go back.",
     ]
-
-
-def switch_off_step(config: Config) -> StepResult:
-    items = checklist(config.opt_out)
     return StepResult({"items": len(items)}, {"checklist": items}, "Is all of this done?")
 
 
@@ -187,7 +185,10 @@ def command(
             from_start=from_start,
             show_values=show_values,
         )
-    terminal.print_document(document, as_json, show_end)
+    made = {kind: number for kind, number in document["engine_calls"].items() if number}
+    ending = [f"Engine calls before the first sync, to find this out: {kinds(made)}."] if made else []
+    ending += [] if document["next"] else ["All steps are done."]
+    terminal.print_document(document, as_json, lambda _: ending)
     if document["next"]:
         last = document["steps"][-1]
         confirmed = " It asks in a terminal; elsewhere `--yes` confirms." if last["question"] else ""
@@ -328,16 +329,6 @@ def _unfinished(status: dict[str, Any]) -> bool:
     complete = all(table["feed"]["complete"] for table in tables)
     pending = any(table["pending"] or table["deletes_held_back"] for table in tables)
     return not complete or pending or any(status["opt_out"][state] for state in ("due", "files_waiting"))
-
-
-def show_end(document: dict[str, Any]) -> Parts:
-    if calls := {kind: number for kind, number in document["engine_calls"].items() if number}:
-        yield f"Engine calls before the first sync, to find this out: {kinds(calls)}."
-    if document["next"] is None:
-        yield "All steps are done."
-
-
-# --- For people -------------------------------------------------------------------------------------------------------
 
 
 def show_step(step: dict[str, Any], *, confirmed: bool = False) -> Parts:

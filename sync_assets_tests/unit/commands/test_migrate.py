@@ -8,7 +8,6 @@ import pytest
 from sync_assets.checks.rules import fail, ok, warn
 from sync_assets.cli.migrate import (
     changes_step,
-    checklist,
     doctor_step,
     inventory_step,
     opt_outs_step,
@@ -57,9 +56,10 @@ def test_failures_and_warnings_are_shown_and_only_failures_count() -> None:
     [("disabled", "Stop"), ("d365_to_campaign", "Stop"), ("campaign_to_d365", "Leave"), ("bidirectional", "Leave")],
 )
 def test_the_export_of_opt_outs_goes_on_where_its_file_is_read(direction: Direction, word: str) -> None:
-    [export] = [item for item in checklist(config(direction).opt_out) if "exports opt-outs" in item]
+    step = switch_off_step(config(direction))
+    [export] = [item for item in step.details["checklist"] if "exports opt-outs" in item]
     assert export.startswith(word)
-    assert switch_off_step(config(direction)).question
+    assert step.question
 
 
 def test_an_id_in_several_records_waits_for_a_decision_and_nothing_else_in_the_inventory_does() -> None:
