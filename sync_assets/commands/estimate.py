@@ -260,56 +260,41 @@ def _on_budgets(load: int, usual: int, a_day: int | None) -> Iterator[str]:
 
 def show(document: dict[str, Any]) -> Parts:
     """Show the first load and a month by table, their sums, the budgets, and the assumptions."""
-    tables, calls, usual = document["tables"], document["first_load"], document["month"]
-    load = plain_table("first load", *_LOAD, rows=map(_load_cells, tables, tables.values()), numbers=_LOAD)
-    month = plain_table("a month", *_MONTH, rows=map(_month_cells, tables, tables.values()), numbers=_MONTH)
+    tables, load, month = document["tables"], document["first_load"], document["month"]
+    loads, months = plain_table("first load", *_LOAD, numbers=_LOAD), plain_table("a month", *_MONTH, numbers=_MONTH)
+    for name, table in tables.items():
+        counts = (table["rows"], table["in_scope"])
+        rows = ["?" if row is None else f"{_SIGNS['at least'] * row['at_least']}{row['number']:,}" for row in counts]
+        first, usual = table["first_load"], table["month"]
+        sign, calls = _SIGNS[first["bound"]], first["engine_calls"]
+        numbers = (calls["insert"], calls["read"], first["total"]) if calls else (None, None, None)
+        loads.add_row(name, *rows, *("?" if number is None else f"{sign}{number:,}" for number in numbers))
+        sign = _SIGNS["at least"] * usual["at_least"]
+        months.add_row(
+            name,
+            *(f"{sign}{usual[kind]:,}" for kind in ("inserts", "updates")),
+            "?" if usual["deletes"] is None else f"{usual['deletes']:,}",
+            f"{usual['engine_calls']['read']:,}",
+            f"{sign}{usual['total']:,}",
+        )
     if len(tables) > 1:
-        sums = (calls["engine_calls"]["insert"], calls["engine_calls"]["read"], calls["total"])
-        load.add_row("in all", "", "", *(f"{number:,}" for number in sums), style="bold")
-        sums = (*usual["engine_calls"].values(), usual["total"])
-        month.add_row("in all", *(f"{number:,}" for number in sums), style="bold")
-    yield from (load, "", month, "", *_sums(document), "", *document["notes"])
-
-
-def _load_cells(name: str, table: dict[str, Any]) -> list[str]:
-    load = table["first_load"]
-    rows = [
-        "?" if count is None else f"{'≥ ' if count['at_least'] else ''}{count['number']:,}"
-        for count in (table["rows"], table["in_scope"])
-    ]
-    if load["engine_calls"] is None:
-        return [name, *rows, "?", "?", "?"]
-    sign, calls = _SIGNS[load["bound"]], load["engine_calls"]
-    return [name, *rows, *(f"{sign}{number:,}" for number in (calls["insert"], calls["read"], load["total"]))]
-
-
-def _month_cells(name: str, table: dict[str, Any]) -> list[str]:
-    month = table["month"]
-    sign, deletes = "≥ " if month["at_least"] else "", month["deletes"]
-    return [
-        name,
-        f"{sign}{month['inserts']:,}",
-        f"{sign}{month['updates']:,}",
-        "?" if deletes is None else f"{deletes:,}",
-        f"{month['engine_calls']['read']:,}",
-        f"{sign}{month['total']:,}",
-    ]
-
-
-def duration(hours: float) -> str:
-    return f"{hours:,.1f} hours" if hours >= 0.1 else "less than a tenth of an hour"
-
-
-def _sums(document: dict[str, Any]) -> Iterator[str]:
-    load, month, total = document["first_load"], document["month"], document["sum"]
+        sums = (load["engine_calls"]["insert"], load["engine_calls"]["read"], load["total"])
+        loads.add_row("in all", "", "", *(f"{number:,}" for number in sums), style="bold")
+        sums = (*month["engine_calls"].values(), month["total"])
+        months.add_row("in all", *(f"{number:,}" for number in sums), style="bold")
+    yield from (loads, "", months, "")
     if load["total"]:
         at = f"{duration(load['hours'])} at {load['calls_per_hour']:,} an hour (assumed)"
         if (load["days"] or 0) > 1:
             at = f"{load['days']:,} days within the budgets"
         yield f"first load: {load['total']:,} engine calls, {at}"
-    other = document["other_calls"]
+    other, so_far = document["other_calls"], document["month_so_far"]
     with_others = f", {month['with_other_calls']:,} with {other:,} of other sources" if other else ""
     yield f"a month: {month['total']:,} engine calls{with_others}"
-    yield f"first load and {document['months']:,} months: {total['with_first_load']:,} engine calls"
-    so_far = document["month_so_far"]
+    yield f"first load and {document['months']:,} months: {document['sum']['with_first_load']:,} engine calls"
     yield f"this month so far: {so_far['total']:,} ({kinds(so_far['engine_calls'])})"
+    yield from ("", *document["notes"])
+
+
+def duration(hours: float) -> str:
+    return f"{hours:,.1f} hours" if hours >= 0.1 else "less than a tenth of an hour"
