@@ -100,16 +100,18 @@ def _campaign(table: Document) -> str:
 
 
 def _attributes(table: Document, *, masked: bool) -> Section:
-    rows = [
-        [
-            attribute["attribute"],
-            value_text(attribute["d365"]),
-            value_text(attribute["mapped"]),
-            _compared(attribute["campaign"], attribute["equal"], masked=masked),
-            ", ".join(_steps(attribute)),
-        ]
-        for attribute in table["attributes"]
-    ]
+    rows: list[list[str]] = []
+    for attribute in table["attributes"]:
+        way = [attribute["column"], "replaced" if attribute["replaced"] else attribute["conversion"]]
+        if attribute["kept"]:
+            way.append("empty: Campaign's value stays (keep_if_empty)")
+        if attribute["cut_from"] is not None:
+            way.append(f"truncated from {attribute['cut_from']} characters")
+        if not attribute["apply_updates"]:
+            way.append("sent on first load and replay only")
+        values = [value_text(attribute["d365"]), value_text(attribute["mapped"])]
+        campaign = _compared(attribute["campaign"], attribute["equal"], masked=masked)
+        rows.append([attribute["attribute"], *values, campaign, ", ".join(way)])
     error = [f"validation error: {table['validation_error']}"] if table["validation_error"] else []
     return Section("Attributes", error, ("attribute", "Dynamics 365", "mapped", "Campaign", "way"), rows)
 
@@ -119,17 +121,6 @@ def _compared(value: Any, equal: bool | None, *, masked: bool) -> str:
     if equal and masked:
         return "equal"
     return f"differs: {value_text(value)}" if equal is False else value_text(value)
-
-
-def _steps(attribute: Document) -> Iterator[str]:
-    yield attribute["column"]
-    yield "replaced" if attribute["replaced"] else attribute["conversion"]
-    if attribute["kept"]:
-        yield "empty: Campaign's value stays (keep_if_empty)"
-    if attribute["cut_from"] is not None:
-        yield f"truncated from {attribute['cut_from']} characters"
-    if not attribute["apply_updates"]:
-        yield "sent on first load and replay only"
 
 
 def _link(link: Document) -> str:
