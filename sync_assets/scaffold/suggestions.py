@@ -242,28 +242,27 @@ def key_for(table: Table, resource: Resource, named: str | None = None) -> Choic
             raise SyncAssetsError(f"{table.name}: {problem}.")
         return Choice(named, 100, "as you chose")
     fit = [path for path in resource.attributes if "." not in path and key_problem(resource, path) is None]
-    choices = (_as_key(table, resource, path) for path in sorted(fit))
+    noun, row_id = name_similarity.of_resource(resource.name), table.columns.get(table.key)
+    own_name = name_similarity.of_attribute(name_similarity.of_column(row_id)) if row_id else ""
+    choices: list[Choice] = []
+    for path in sorted(fit):
+        name = name_similarity.of_attribute(path)
+        if (resource.name, path) == (PROFILE, name_similarity.PROFILE_KEY):
+            choices.append(Choice(path, 100, "made for it"))
+        elif name in (own_name, f"{noun}id"):
+            choices.append(Choice(path, 95, "named like the id"))
+        elif name.endswith(_IDS):
+            choices.append(Choice(path, 85, "named like an external id"))
+        elif name.endswith("id"):
+            choices.append(Choice(path, 60, "named like an id: please check"))
     best = max(choices, key=lambda choice: choice.percent, default=None)
-    if best is None or not best.percent:
+    if best is None:
         texts = ", ".join(sorted(fit)) or "none, so add one in Campaign and publish"
         raise SyncAssetsError(
             f"{table.name}: no attribute of {resource.name} has a key's name. Texts that could be it: {texts}.",
             f"Name it, as in `{table.name}={resource.name}:attribute`.",
         )
     return best
-
-
-def _as_key(table: Table, resource: Resource, path: str) -> Choice:
-    name, noun = name_similarity.of_attribute(path), name_similarity.of_resource(resource.name)
-    row_id = table.columns.get(table.key)
-    own_name = name_similarity.of_attribute(name_similarity.of_column(row_id)) if row_id else ""
-    if (resource.name, path) == (PROFILE, name_similarity.PROFILE_KEY):
-        return Choice(path, 100, "made for it")
-    if name in (own_name, f"{noun}id"):
-        return Choice(path, 95, "named like the id")
-    if name.endswith(_IDS):
-        return Choice(path, 85, "named like an external id")
-    return Choice(path, 60, "named like an id: please check") if name.endswith("id") else Choice(path, 0, "")
 
 
 def suggest_table(

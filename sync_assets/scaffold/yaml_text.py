@@ -19,7 +19,6 @@ import yaml
 from sync_assets.config.loader import Document
 from sync_assets.config.models import TableOptions
 from sync_assets.config.values import CONTACT, PROFILE
-from sync_assets.dataverse.metadata import Table
 from sync_assets.errors import SyncAssetsError
 from sync_assets.scaffold.suggestions import SURE, Suggested, shown
 
@@ -61,11 +60,17 @@ tables:
 
 def whole_file(tables: Sequence[Suggested], start: date) -> str:
     """Return a configuration file with these tables, whose first partition is `start`."""
-    blocks = "\n".join(table_block(suggested, 2) for suggested in tables)
-    by_names = {(suggested.table.name, suggested.resource.name): suggested.table for suggested in tables}
-    contact = by_names.get((CONTACT, PROFILE))
-    runs = f"\n# The first partition in Dagster: the day on which this file was made.\nruns:\n  start_date: {start}\n"
-    return f"{_HEAD}{blocks}" + (f"\n{_opt_outs(contact)}" if contact else "") + runs
+    text = _HEAD + "\n".join(table_block(suggested, 2) for suggested in tables)
+    for suggested in tables:
+        if (suggested.table.name, suggested.resource.name) == (CONTACT, PROFILE):
+            direction = _beside("  direction: disabled", "d365_to_campaign, campaign_to_d365 or bidirectional")
+            text += "\n# Opt-outs between contact and profile. You decide which column maps to which attribute.\n"
+            text += f"opt_out:\n{direction}\n"
+            pairs = [pair for pair in OPT_OUT_PAIRS.items() if pair[0] in suggested.table.columns]
+            text += "  # mappings:\n" if pairs else ""
+            text += "".join(f"  #   {column}: {to}\n" for column, to in pairs)
+    runs = f"# The first partition in Dagster: the day on which this file was made.\nruns:\n  start_date: {start}\n"
+    return f"{text}\n{runs}"
 
 
 def table_block(suggested: Suggested, indent: int, defaults: TableOptions | None = None) -> str:
@@ -126,18 +131,6 @@ def _section(name: str, entries: list[tuple[bool, str, str]]) -> Iterator[str]:
             yield _beside(f"    {text}", why)
         else:
             yield _beside(f"    # {text}" if live else f"  #   {text}", why)
-
-
-def _opt_outs(contact: Table) -> str:
-    pairs = [(column, to) for column, to in OPT_OUT_PAIRS.items() if column in contact.columns]
-    lines = [
-        "# Opt-outs between contact and profile. You decide which column maps to which attribute.",
-        "opt_out:",
-        _beside("  direction: disabled", "d365_to_campaign, campaign_to_d365 or bidirectional"),
-        *(["  # mappings:"] if pairs else []),
-        *(f"  #   {column}: {to}" for column, to in pairs),
-    ]
-    return "\n".join(lines) + "\n"
 
 
 def _beside(text: str, comment: str) -> str:
