@@ -150,7 +150,7 @@ async def capture_table(runtime: Runtime, config: TableConfig, *, limited: bool 
             await asyncio.to_thread(ledger.mappings.settle, config.table, ready.mapping.fingerprint)
         for note in notes:
             runtime.announce(note)
-        await asyncio.to_thread(ledger.runs.count_captured, config.table, result.rows)
+        await asyncio.to_thread(ledger.feeds.confirm, config.table, result.rows)
         runtime.unchanged += result.unchanged
         return Captured(replace(ready, findings=findings), result, changes, notes)
 

@@ -157,7 +157,6 @@ class CaptureContext:
                 deleted=[*(page.deleted if self.apply_deletes else []), *(page.left if delete_left else [])],
                 out_of_scope=[*([] if self.apply_deletes else page.deleted), *([] if delete_left else page.left)],
                 filtered_out=page.left,
-                links=self.mapping.link_specs,
                 opt_outs=page.opt_outs,
                 opt_outs_are_fields=self.mapping.opt_outs_are_fields,
             ),

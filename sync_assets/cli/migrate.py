@@ -289,7 +289,8 @@ class _Steps:
         inventory = Inventory(runtime, self.show_values)
         planned = plan(runtime, inventory)
         # A plan counts nothing in the ledger, but this command writes there anyway.
-        runtime.ledger.claims.count_calls({(table, "read"): counts.reads for table, counts in inventory.tables.items()})
+        for table, counts in inventory.tables.items():
+            runtime.ledger.counts.add("engine_calls", table, {"read": counts.reads})
         if planned.problems:
             raise SyncAssetsError("\n".join(map(str, planned.problems)))
         if stopped := [table for table, counts in inventory.tables.items() if counts.listing == "stopped"]:

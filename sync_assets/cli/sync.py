@@ -251,10 +251,11 @@ def quiet_tables(runtime: Runtime, tables: Sequence[TableConfig]) -> set[str]:
 def _is_idle(runtime: Runtime, config: TableConfig) -> bool:
     """Return True if, by the ledger, the table is complete, confirmed lately, within its limits, and has no backlog."""
     ledger = runtime.ledger
-    confirmed = ledger.runs.confirmed_at(config.table)
-    if confirmed is None or datetime.now(UTC) - confirmed > CONFIRM:
+    feed, now = ledger.feeds.feed(config.table), datetime.now(UTC)
+    confirmed = feed and feed.confirmed_at
+    if confirmed is None or confirmed.date() != now.date() or now - confirmed > CONFIRM:
         return False
-    feed, counts = ledger.feeds.feed(config.table), ledger.reports.counts()[config.table]
+    counts = ledger.reports.counts()[config.table]
     limits = within_limits(runtime.config, config, known_contacts(runtime))
     passed = all(finding.passed for finding in limits)
     due = ledger.reports.next_due(config.table)

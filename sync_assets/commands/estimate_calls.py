@@ -279,8 +279,8 @@ def cost_of(config: Config, table: TableConfig, ledger: Ledger) -> Cost:
 def usual_calls(ledger: Ledger, table: str, now: datetime) -> dict[str, int] | None:
     """Return `Volume.a_month`, from at most WINDOW whole UTC days before today."""
     today = now.astimezone(UTC).date()
-    begin = max(ledger.reports.first_engine_calls().get(table, today), today - WINDOW * DAY)
-    calls, days = ledger.reports.engine_calls_by_table(begin, today - DAY).get(table, {}), (today - begin).days
+    begin = max(ledger.counts.first_day("engine_calls", table) or today, today - WINDOW * DAY)
+    calls, days = ledger.counts.numbers("engine_calls", begin, today - DAY, table), (today - begin).days
     if days < LEAST_HISTORY:
         return None
     return {kind: round(calls.get(kind, 0) * WINDOW / days) for kind in ("update", "delete")}
@@ -289,5 +289,4 @@ def usual_calls(ledger: Ledger, table: str, now: datetime) -> dict[str, int] | N
 def month_so_far(ledger: Ledger, now: datetime) -> Counter[str]:
     """Return the engine calls of the current UTC month by kind."""
     today = now.astimezone(UTC).date()
-    by_day = ledger.reports.engine_calls_by_day(today.replace(day=1), today)
-    return sum((Counter(calls) for calls in by_day.values()), Counter[str]())
+    return ledger.counts.numbers("engine_calls", today.replace(day=1), today)

@@ -58,9 +58,9 @@ def entries(runtime: Runtime, now: datetime) -> Iterator[dict[str, Any]]:
     """Yield the lines of today's file."""
     day, document = now.astimezone(UTC).date(), status(runtime)
     yield {"kind": "log", "day": day.isoformat(), "at": iso(now), "version": version("sync_assets")}
-    calls = runtime.ledger.reports.engine_calls_by_table(day)
     for table, counts in document["tables"].items():
-        counted = {kind: calls.get(table, {}).get(kind, 0) for kind in CALL_KINDS}
+        calls = runtime.ledger.counts.numbers("engine_calls", day, table=table)
+        counted = {kind: calls[kind] for kind in CALL_KINDS}
         yield {"kind": "table", "table": table, **counts, "engine_calls": counted}
     for table in document["tables"]:
         for reason, records in runtime.ledger.reports.reject_reasons(table):

@@ -7,6 +7,7 @@ import typer
 from sync_assets.commands.terminal import Json, OptionalTable, Parts, fail, open_runtime, print_document
 from sync_assets.commands.values import check_tables
 from sync_assets.config.values import CONTACT
+from sync_assets.ledger.rules.opt_outs import OptOutState
 from sync_assets.runtime.context import Runtime
 from sync_assets.words import counted
 
@@ -30,7 +31,7 @@ def retry(runtime: Runtime, table: str | None, record: str | None = None) -> dic
     ledger, id_ = runtime.ledger, record.lower() if record else None
     retried = ledger.claims.retry(table, id_)
     if table in (None, CONTACT):
-        retried += ledger.opt_outs.retry(id_)
+        retried += ledger.opt_outs.reconsider(OptOutState.REJECTED, id_)
         retried += ledger.opt_out_files.retry_files() if id_ is None else 0
     rejects = ledger.reports.rejects(table)
     not_retryable = [reject for reject in rejects if not reject.retryable and id_ in (None, reject.id)]

@@ -67,7 +67,7 @@ def status(runtime: Runtime) -> dict[str, Any]:
         runtime.check_addresses(runtime.ledger)
     except OtherSystems as error:
         runtime.announce(str(error))
-    calls, opt_outs = runtime.ledger.reports.engine_calls(today), runtime.ledger.opt_outs.counts(today)
+    calls, opt_outs = (runtime.ledger.counts.numbers(kind, today) for kind in ("engine_calls", "opt_outs"))
     return document(runtime, calls, opt_outs) | {
         "killed_runs": [  # until a sensor or `sync` has marked them failed
             {"run_id": run.run_id, "last_sign_of_life": iso(run.since), "message": f"{run} {REMEDY}"}

@@ -98,7 +98,7 @@ def window(now: datetime) -> list[date]:
 
 def collect(runtime: Runtime, now: datetime, stored: Mapping[str, Any]) -> Days:
     """Return the numbers of all days of the window. stored: the days that the last report stored."""
-    calls = runtime.ledger.reports.engine_calls_by_day(window(now)[0], now.date())
+    calls = runtime.ledger.counts.by_day("engine_calls", window(now)[0], now.date())
     days = {day: _of_ledger(runtime, day, calls.get(day, {})) | stored.get(str(day), {}) for day in window(now)}
     counts = runtime.ledger.reports.counts().values()
     waiting = sum(count.waiting for count in counts)
@@ -107,10 +107,10 @@ def collect(runtime: Runtime, now: datetime, stored: Mapping[str, Any]) -> Days:
 
 
 def _of_ledger(runtime: Runtime, day: date, calls: Mapping[str, int]) -> Numbers:
-    captured, pushed, opt_outs = Counter[str](), Counter[str](), runtime.ledger.opt_outs.counts(day)
+    captured, pushed, opt_outs = Counter[str](), Counter[str](), runtime.ledger.counts.numbers("opt_outs", day)
     for table in runtime.config.tables:
-        captured += runtime.ledger.runs.day_counts(table.table, "d365", day)
-        pushed += runtime.ledger.runs.day_counts(table.table, "campaign", day)
+        captured += runtime.ledger.counts.numbers("d365", day, table=table.table)
+        pushed += runtime.ledger.counts.numbers("campaign", day, table=table.table)
     numbers: Numbers = {
         "captured": captured["new"] + captured["changed"] + captured["deleted"],
         "pushed": pushed["inserted"] + pushed["updated"] + pushed["deleted"],

@@ -16,6 +16,7 @@ from sync_assets.ledger.records.hold_records import HoldRecords
 from sync_assets.ledger.records.privacy_holds import Holds
 from sync_assets.ledger.records.rebuilds import Rebuilds
 from sync_assets.ledger.records.replays import Replays
+from sync_assets.ledger.records.stored_links import StoredLinks
 from sync_assets.ledger.records.targets import Targets
 from sync_assets.ledger.repositories.call_limits import CallLimits
 from sync_assets.ledger.repositories.maintenance import Maintenance
@@ -25,7 +26,7 @@ from sync_assets.ledger.repositories.opt_out_files import OptOutFiles
 from sync_assets.ledger.repositories.opt_out_rows import OptOutRows
 from sync_assets.ledger.repositories.opt_outs import OptOuts
 from sync_assets.ledger.repositories.record_history import RecordHistory
-from sync_assets.ledger.repositories.reports import Reports
+from sync_assets.ledger.repositories.reports import DayCounts, Reports
 from sync_assets.ledger.repositories.runs import Runs
 from sync_assets.ledger.repositories.sessions import Sessions
 from sync_assets.ledger.repositories.stored_records import StoredRecords
@@ -37,10 +38,6 @@ from sync_assets.ledger.storage.session import HORIZON_SECONDS, Clock, LedgerSes
 REWRITTEN_UP_TO = 128 * 1024 * 1024
 """Most bytes of an SQLite ledger that is vacuumed after payloads were erased: about half a million synced records, half
 a second. For larger ledgers use PostgreSQL, whose autovacuum does that by itself."""
-
-
-def _utc_now() -> datetime:
-    return datetime.now(UTC)
 
 
 class Ledger:
@@ -62,7 +59,7 @@ class Ledger:
         """alone: the database is a copy that no other process uses."""
         session = LedgerSession(database, clock, cipher=cipher, horizon_seconds=horizon_seconds, alone=alone)
         hold_records = HoldRecords(session)
-        dependencies = DependencyStatus(session, hold_records)
+        dependencies = DependencyStatus(session, StoredLinks(session), hold_records)
         opt_out_rows = OptOutRows(session)
         self._session = session
         self.sessions = Sessions(session)
@@ -85,13 +82,13 @@ class Ledger:
         self.blocked = BlockedRecords(session)
         self.dialect = DialectFindings(session)
         self.limits = CallLimits(session, self.sessions)
-        self.rebuilds = Rebuilds(session, self.sessions, self.feeds, dependencies)
+        self.rebuilds = Rebuilds(session, self.sessions, self.feeds, self.claims)
 
         # Privacy holds and opt-outs
         self.holds = Holds(session, hold_records, dependencies, opt_out_rows)
         self.opt_out_decisions = OptOutDecisions(session)
         self.opt_outs = OptOuts(session, self.sessions, opt_out_rows, self.opt_out_decisions)
-        self.opt_out_files = OptOutFiles(session, opt_out_rows)
+        self.opt_out_files = OptOutFiles(session)
 
         # Operations
         self.runs = Runs(session, self.sessions)
@@ -99,13 +96,14 @@ class Ledger:
         self.adobe_migration = AdobeMigration(session)
         self.stored = StoredRecords(session)
         self.reports = Reports(session)
+        self.counts = DayCounts(session)
 
     made = False
     """True if `open` created the ledger."""
 
     def remember_numbers(self, remember: Callable[[int], None]) -> None:
         """Call `remember` with the ledger's number (see `number`) after each change of it."""
-        self.sessions.remember = remember
+        self._session.remember = remember
 
     @property
     def database(self) -> Database:
@@ -122,7 +120,7 @@ class Ledger:
         cls,
         url: str,
         *,
-        clock: Clock = _utc_now,
+        clock: Clock = lambda: datetime.now(UTC),
         cipher: PayloadCipher | None = None,
         horizon_seconds: float = HORIZON_SECONDS,
     ) -> Self:

@@ -171,11 +171,12 @@ class Feed:
     replay: that read was requested by `replay`, which also sends fields that updates leave out; reset likewise.
     page_size: most rows per page; None if Dynamics 365 never failed over a page's size.
     deletes_approved: an operator approved the deletions that the guard holds back.
-    deletes: deletions that the guard holds back. orphans: the children that these would orphan.
+    deletes: deletions that the guard holds back. following: JSON of the children that these would orphan.
     kept_link: a delta link from before a read of several pages; or, of the kind `page`, the next page of a read of ids
     alone, whose last page carries the delta link to be kept. kept_due: that read is at its end, so the link is to be
     polled for changes.
-    saved_at: when the cursor last moved; polled_at: when D365 was last polled successfully.
+    saved_at: when the cursor last moved; polled_at: when D365 was last polled successfully; confirmed_at: when the last
+    capture was complete, None if the last run of the table failed.
     """
 
     table: str
@@ -188,14 +189,20 @@ class Feed:
     resend: bool
     saved_at: datetime
     polled_at: datetime
+    confirmed_at: datetime | None = None
     deletes_approved: bool = False
     deletes: int = 0
-    orphans: OrphansOfDeletes = NO_ORPHANS
+    following: str | None = None
     kept_link: str | None = None
     kept_kind: FeedKind | None = None
     kept_due: bool = False
     replay: bool = False
     page_size: int | None = None
+
+    @property
+    def orphans(self) -> OrphansOfDeletes:
+        """The children that the deletions held back would orphan."""
+        return OrphansOfDeletes.stored(self.following)
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,7 +245,7 @@ class PageResult:
 
     new + changed + unchanged + invalid is the number of rows. invalid: rows with a validation error that is new.
     deleted: records that will be deleted in Campaign when the read is at its end, or were never sent and are purged.
-    version: of the feed after this page, which the next writer must name. feed: as this page left it.
+    feed: as this page left it; the next writer must name its version.
     """
 
     new: int
@@ -246,7 +253,6 @@ class PageResult:
     unchanged: int
     invalid: int
     deleted: int
-    version: int
     feed: Feed = field(compare=False, repr=False)
 
 
@@ -316,17 +322,3 @@ class Outcome(NamedTuple):
     existing_opt_outs: tuple[str, ...] = ()
     operation: HistoryOperation = "compare"
     unanswered: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class AcknowledgeResult:
-    """How many records are in which state after their outcomes were stored.
-
-    removed: purged. claims_lost: outcomes not stored, since the session had ended, or its claim was released.
-    """
-
-    synced: int
-    removed: int
-    pending: int
-    rejected: int
-    claims_lost: int

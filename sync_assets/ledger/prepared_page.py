@@ -52,7 +52,10 @@ class LedgerPage:
         """Check and convert the rows.
 
         Args:
-            rows: the columns COLUMNS, one for each link, and optionally ROW_VERSION and INSERT_ONLY_HASH.
+            rows: the columns id (String, each id once), payload (String: JSON of an insert), update_payload (String or
+                null: JSON of an update where it differs), hash (Binary, 16 bytes, of the update payload),
+                validation_error (String or null: of the row, whose payload is not stored); for each link a column named
+                after its attribute (String or null: the parent's id); optionally ROW_VERSION and INSERT_ONLY_HASH.
             links: the table's links.
             earlier: the same rows under each earlier mapping under which records may have been acknowledged; columns
                 hash, DIFFERENCE, FULL_DIFFERENCE and LEFT_ATTRIBUTES.
@@ -88,13 +91,10 @@ class LedgerPage:
         self.row_versions: list[int | None] = rows[ROW_VERSION].to_list()
         self.insert_only_hashes: list[int | None] = rows[INSERT_ONLY_HASH].to_list()
 
+        self.after_change = bool(earlier)
+        """True if the mapping changed, and records may have been acknowledged under an earlier one."""
         self._attributes = attributes
         self._earlier = [frame.select("hash", DIFFERENCE, FULL_DIFFERENCE, LEFT_ATTRIBUTES).rows() for frame in earlier]
-
-    @property
-    def after_change(self) -> bool:
-        """Return True if the mapping changed, and records may have been acknowledged under an earlier one."""
-        return bool(self._earlier)
 
     def earlier_row(self, index: int, acked_hash: bytes, left_attributes: str | None) -> EarlierRow | None:
         """Return the row at an index under the mapping with which Campaign acknowledged it; None if none has its hash.
@@ -136,24 +136,17 @@ class LedgerPage:
 class CapturedPage:
     """The rows and deletions of one page of a table, as `Ledger.captures.save_page` stores them.
 
-    rows: a data frame with the columns id (String, each id once), payload (String: JSON of an insert),
-    update_payload (String or null: JSON of an update where it differs), hash (Binary, 16 bytes, of the update payload),
-    validation_error (String or null: of the row, whose payload is not stored); for each of `links` a column
-    named after its attribute (String or null: the parent's id); and optionally row_version and insert_only_hash
-    (Int64). Or a LedgerPage, prepared with the same links.
     deleted: ids of rows whose records are to be deleted in Campaign, applied after the rows.
     out_of_scope: ids of rows whose records Campaign keeps; records never sent are purged.
     filtered_out: those of the ids of both whose rows exist in Dynamics 365 outside the filter, with their versions.
-    links: the table's links.
     opt_outs: opt-out columns of the rows and of those filtered out, see OptOutRows.apply_captured; None if none are
     mapped. opt_outs_are_fields: the payloads hold them, too.
     """
 
-    rows: pl.DataFrame | LedgerPage
+    rows: LedgerPage
     deleted: Sequence[str] = ()
     out_of_scope: Sequence[str] = ()
     filtered_out: Mapping[str, int | None] = field(default_factory=dict[str, int | None])
-    links: Sequence[LinkSpec] = ()
     opt_outs: pl.DataFrame | None = None
     opt_outs_are_fields: bool = False
 

@@ -37,11 +37,6 @@ def to_day_number(day: date) -> int:
     return day.toordinal() - _EPOCH_DAY
 
 
-def day_of(micros: int) -> int:
-    """Return the days from 1970 to the UTC day of microseconds since then."""
-    return to_day_number(from_micros(micros).date())
-
-
 def from_day_number(number: int) -> date:
     """Return the date of days since 1970."""
     return date.fromordinal(number + _EPOCH_DAY)

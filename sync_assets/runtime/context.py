@@ -218,13 +218,12 @@ class Runtime:
         """Add engine calls of a table, by kind, to the ledger's and the process's counts."""
         if calls:
             self.calls.update(calls)
-            counts = {(table, kind): number for kind, number in calls.items()}
-            await asyncio.to_thread(self.ledger.claims.count_calls, counts)
+            await asyncio.to_thread(self.ledger.counts.add, "engine_calls", table, calls)
 
     @property
     def calls_today(self) -> int:
         """Engine calls of the current UTC day, of all processes that share the ledger."""
-        return sum(self.ledger.reports.engine_calls(datetime.now(UTC).date()).values())
+        return self.ledger.counts.numbers("engine_calls", datetime.now(UTC).date()).total()
 
     @property
     def calls_left(self) -> int | None:

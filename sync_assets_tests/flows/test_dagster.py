@@ -209,7 +209,7 @@ def test_days_that_have_ended_are_filled_from_the_day_of_the_first_load_on(orche
     with Ledger.open(
         orchestra.runtime.settings.ledger_url, clock=lambda: datetime.now(UTC) - timedelta(days=3)
     ) as then:
-        then.runs.count_captured("contact", 7)
+        then.feeds.confirm("contact", 7)
     orchestra._cursors.clear()
     orchestra.tick("d365_changes")
     for key in (CONTACT, PROFILE):

@@ -15,6 +15,7 @@ from sync_assets.cli.migrate import migrate
 from sync_assets.errors import SyncAssetsError
 from sync_assets_tests.flows.test_first_load import planned
 from sync_assets_tests.support.chain import Chain, ledger_of, let_the_key_identify_nothing, load_by_adobes_tool, lose
+from sync_assets_tests.support.ledgers import live_sessions
 from sync_assets_tests.support.opt_outs import modified, opted_in, set_campaign, set_d365, switch_on, writes
 from sync_assets_tests.support.program import Program, calls
 from sync_assets_tests.support.terminal import in_a_terminal
@@ -99,7 +100,7 @@ def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
 def sessions(program: Program) -> list[Any]:
     """The sessions that the ledger has."""
     with closing(program.runtime()) as runtime:
-        return list(runtime.ledger.sessions.all())
+        return list(live_sessions(runtime.ledger))
 
 
 def test_the_steps_report_what_was_planted_and_the_first_sync_costs_what_they_foretold(program: Program) -> None:

@@ -208,7 +208,7 @@ class Sync:
         try:
             await asyncio.to_thread(self._take, file)
         except BadExport as error:
-            runtime.ledger.opt_out_files.file_refused(file, str(error))
+            runtime.ledger.opt_out_files.end_file(file, {}, str(error))
             return
         except FileGone:
             return

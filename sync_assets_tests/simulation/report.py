@@ -14,7 +14,7 @@ from sync_assets_tests.support.chain_configuration import FIELDS, FILTERS, IDS, 
 def ledger_report(ledger: Ledger, today: date) -> LedgerReport:
     """Return what the ledger reports."""
     states = ("pending", "waiting", "rejected", "held", "orphaned", "synced")
-    by_day = ledger.reports.engine_calls_by_day(today - timedelta(days=60), today)
+    by_day = ledger.counts.by_day("engine_calls", today - timedelta(days=60), today)
     return LedgerReport(
         counts={
             table: {state: getattr(counts, state) for state in states}

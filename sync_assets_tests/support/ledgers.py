@@ -16,8 +16,9 @@ import polars as pl
 import sqlalchemy as sa
 
 from sync_assets.ledger import Ledger
-from sync_assets.ledger.model import AcknowledgeResult, Claimed, Outcome, PageResult, Position
+from sync_assets.ledger.model import Claimed, Outcome, PageResult, Position
 from sync_assets.ledger.prepared_page import CapturedPage, LedgerPage
+from sync_assets.ledger.storage import schema
 from sync_assets.ledger.storage.payload_cipher import PayloadCipher
 
 DAY = date(2026, 11, 24)
@@ -135,7 +136,8 @@ def save_page(
 ) -> PageResult:
     """Store a page. rest: further attributes of CapturedPage, and options of `Ledger.captures.save_page`."""
     of_page = {field.name for field in dataclasses.fields(CapturedPage)}
-    page = CapturedPage(rows, deleted, **{name: rest.pop(name) for name in of_page & rest.keys()})
+    prepared = rows if isinstance(rows, LedgerPage) else LedgerPage(rows, rest.pop("links", ()))
+    page = CapturedPage(prepared, deleted, **{name: rest.pop(name) for name in of_page & rest.keys()})
     session = rest.pop("session", None) or session_of(ledger)
     return ledger.captures.save_page(table, page, position, version, session=session, **rest)
 
@@ -177,15 +179,24 @@ def capture(
     return result
 
 
+def live_sessions(ledger: Ledger) -> list[Any]:
+    """Return the live sessions: epoch, worker, until."""
+    columns = schema.session.c
+    until = sa.type_coerce(columns.until, schema.Instant).label("until")
+    with ledger.database.read() as connection:
+        live = sa.select(columns.epoch, columns.worker, until).where(columns.live == 1).order_by(columns.epoch)
+        return list(connection.execute(live))
+
+
 def session_of(ledger: Ledger, worker: str = "worker") -> int:
     """Return the epoch of a worker's live session, opened if there is none."""
-    result = [session.epoch for session in ledger.sessions.all() if session.worker == worker]
+    result = [session.epoch for session in live_sessions(ledger) if session.worker == worker]
     return result[0] if result else ledger.sessions.open(worker)
 
 
 def workers(ledger: Ledger) -> list[str]:
     """Return the workers that have a live session and claimed records."""
-    names = {session.epoch: session.worker for session in ledger.sessions.all()}
+    names = {session.epoch: session.worker for session in live_sessions(ledger)}
     return sorted({names[record.session] for record in stored(ledger).values() if record.session in names})
 
 
@@ -219,7 +230,7 @@ def settle(
     owner: str = "worker",
     reason: str | None = None,
     retry_after: float | None = None,
-) -> AcknowledgeResult:
+) -> int:
     """Acknowledge all claimed records with the same outcome; an unknown one is that of a write without an answer."""
     unanswered = result == "unknown"
     return ledger.claims.acknowledge(
@@ -265,7 +276,7 @@ def explain(ledger: Ledger, statement: str, values: Any) -> list[str]:
 
 def leases(ledger: Ledger) -> list[tuple[str, str]]:
     """Return the leases on captures and other work as (name, worker), without those whose session is not live."""
-    names = {session.epoch: session.worker for session in ledger.sessions.all()}
+    names = {session.epoch: session.worker for session in live_sessions(ledger)}
     with ledger.database.read() as connection:
         rows = connection.execute(sa.text("SELECT name, session FROM sync_lease ORDER BY name")).all()
     return [(name, names[session]) for name, session in rows if session in names]

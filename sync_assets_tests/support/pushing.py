@@ -126,7 +126,7 @@ class Bench:
         )
         position = Position("link", "delta", "fingerprint", complete=True)
         result = save_page(self.ledger, table, rows, list(deleted), position, self._versions.get(table))
-        self._versions[table] = result.version
+        self._versions[table] = result.feed.version
         self.ledger.deletions.carry_out_deletes(table)
 
     async def push(
@@ -159,7 +159,7 @@ class Bench:
         return {reject.id: reject for reject in self.ledger.reports.rejects()}
 
     def calls_today(self) -> dict[str, int]:
-        return self.ledger.reports.engine_calls(datetime.now(UTC).date())
+        return self.ledger.counts.numbers("engine_calls", datetime.now(UTC).date())
 
     def profiles(self, ids: Any) -> dict[str, list[Payload]]:
         """Return all profiles with these ids: a list for each id, so that duplicates show."""

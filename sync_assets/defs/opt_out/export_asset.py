@@ -119,7 +119,7 @@ def _take(
     try:
         staged = staging.spool_file(runtime, file, spool)
     except BadExport as error:
-        runtime.ledger.opt_out_files.file_refused(file, str(error))
+        runtime.ledger.opt_out_files.end_file(file, {}, str(error))
         return str(error)
     except FileGone as error:
         if file.state != FileState.DONE:

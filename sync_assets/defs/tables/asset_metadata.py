@@ -173,7 +173,7 @@ def calls_by_day(runtime: Runtime, now: datetime | None = None) -> Rows:
     Days without calls are left out; the newest day is first.
     """
     today = (now or datetime.now(UTC)).date()
-    by_day = runtime.ledger.reports.engine_calls_by_day(today - timedelta(days=DAYS - 1), today)
+    by_day = runtime.ledger.counts.by_day("engine_calls", today - timedelta(days=DAYS - 1), today)
     budget = runtime.config.guardrails.engine_calls_per_day
     rows: list[tuple[str | int, ...]] = []
     for day, calls in sorted(by_day.items(), reverse=True):

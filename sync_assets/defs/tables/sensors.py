@@ -252,7 +252,7 @@ def _ended_days(
         feed = runtime.ledger.feeds.feed(config.table)
         if cursor.filled.get(config.table) == today() or feed is None or not feed.complete:
             continue
-        first = (runtime.ledger.runs.first_captured_day(config.table) or datetime.now(UTC).date()).isoformat()
+        first = (runtime.ledger.counts.first_day("d365", config.table) or datetime.now(UTC).date()).isoformat()
         days = [day for day in daily(runtime.config.runs.start_date).get_partition_keys() if first <= day < today()]
         missing: list[tuple[Side, str]] = [
             (side, day)

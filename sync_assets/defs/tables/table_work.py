@@ -22,6 +22,7 @@ from sync_assets.defs.tables.asset_metadata import KINDS
 from sync_assets.errors import SyncAssetsError
 from sync_assets.flows import Captured, Pushed
 from sync_assets.ledger.errors import InMaintenance, LedgerError
+from sync_assets.ledger.records.feeds import CAPTURED
 from sync_assets.push.dispatcher import PushResult
 from sync_assets.runtime.context import Runtime
 
@@ -134,7 +135,7 @@ class TableWork:
         by_latency: Mapping[str, int],
     ) -> None:
         numbers = {name: getattr(result, attribute) for name, attribute in _RESULTS[side].items()} | dict(further)
-        self._runtime.ledger.runs.add_day_counts(self.config.table, side, {**numbers, **by_latency})
+        self._runtime.ledger.counts.add(side, self.config.table, {**numbers, **by_latency})
         asset = self.by_side[side]
         asset.numbers.update(numbers)
         asset.seconds, asset.done = asset.seconds + result.seconds, True
@@ -147,7 +148,7 @@ class TableWork:
             return
         self.by_side[side].error = error
         with suppress(LedgerError):
-            self._runtime.ledger.runs.forget_confirmation(self.config.table)
+            self._runtime.ledger.feeds.confirm(self.config.table, None)
         findings = causes(self._runtime, self.config, error, side)
         if side == "d365":
             self.set_up = []
@@ -198,13 +199,12 @@ def data_version(config: TableConfig, runtime: Runtime, side: Side) -> str:
 
     With Dagster's default, a new version for each materialisation, they would be so all the time.
     """
-    counts = runtime.ledger.runs.day_counts(config.table, side)
+    counts = runtime.ledger.counts.numbers(side, table=config.table)
     return str(sum(counts[name] for name in ("new", "changed", "inserted", "updated", "deleted")))
 
 
 def day_numbers(config: TableConfig, runtime: Runtime, side: Side, day: str) -> dict[str, Any]:
     """Return the numbers of an asset on a UTC day, of all its runs: those that Dagster plots by partition."""
-    date_, runs = date.fromisoformat(day), runtime.ledger.runs
-    counts = runs.day_counts(config.table, side, date_)
-    rows = {"dagster/partition_row_count": runs.captured_rows(config.table, date_)} if side == "d365" else {}
+    counts = runtime.ledger.counts.numbers(side, date.fromisoformat(day), table=config.table)
+    rows = {"dagster/partition_row_count": counts[CAPTURED]} if side == "d365" else {}
     return rows | {name: counts[name] for name in NUMBERS[side]}

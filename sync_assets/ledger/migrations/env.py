@@ -3,7 +3,6 @@
 from alembic import context
 
 context.configure(
-    connection=context.config.attributes["connection"],
-    version_table=context.config.attributes["version_table"],
+    connection=context.config.attributes["connection"], version_table=context.config.attributes["version_table"]
 )
 context.run_migrations()

@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from sync_assets.ledger import times
 from sync_assets.ledger.model import BlockReason, Loss, State
 from sync_assets.ledger.report_values import Orphan
 from sync_assets.ledger.storage import schema
@@ -70,7 +69,7 @@ class BlockedRecords(Repository):
     def oldest_waiting(self, table: str) -> datetime | None:
         """Return when the waiting record that changed first did so; None if none waits."""
         oldest = sa.select(sa.func.min(_R.changed_at)).where(schema.STUCK, _WAITING, _R.table_name == table)
-        return times.instant(self._session.scalar(oldest))
+        return self._session.scalar(oldest)
 
     def waiting_parents(self, table: str) -> list[tuple[str, str, int]]:
         """Return what records of the table wait for, as (parent table, state of the parent, number of records).
@@ -104,22 +103,16 @@ class BlockedRecords(Repository):
         if table is not None:
             waiting = waiting.where(_R.table_name == table)
         blocked = sa.select(_L.seq, _L.parent_table, _L.parent_id, _P.c.state).outerjoin(_P, _JOINED).where(_BLOCKS)
-        with self._session.database.read() as connection:
-            rows = connection.execute(waiting.order_by(_R.seq).limit(limit)).all()
+        with self._session.read() as transaction:
+            rows = transaction.execute(waiting.order_by(_R.seq).limit(limit)).all()
             parents: defaultdict[int, list[BlockingParent]] = defaultdict(list)
             for start in range(0, len(rows), _AT_ONCE):
                 seqs = [row.seq for row in rows[start : start + _AT_ONCE] if row.block_reason in _BY_PARENT]
-                for seq, of, id_, state in connection.execute(blocked.where(_L.seq.in_(seqs)).order_by(_L.attribute)):
+                for seq, of, id_, state in transaction.execute(blocked.where(_L.seq.in_(seqs)).order_by(_L.attribute)):
                     state_text = _in_words(state)
                     parents[seq].append(BlockingParent(of, id_, state_text))
         return [
-            Waiting(
-                row.table_name,
-                row.id,
-                BlockReason(row.block_reason),
-                times.from_micros(row.changed_at),
-                tuple(parents[row.seq]),
-            )
+            Waiting(row.table_name, row.id, BlockReason(row.block_reason), row.changed_at, tuple(parents[row.seq]))
             for row in rows
         ]
 
@@ -154,12 +147,7 @@ class BlockedRecords(Repository):
         rows = {row.seq: row for row in sorted(self._session.rows(orphaned), key=_loss)}
         return [
             Orphan(
-                row.table_name,
-                row.id,
-                row.parent_table,
-                _loss(row),
-                times.from_micros(row.failed_since),
-                kept=row.acked_hash is not None,
+                row.table_name, row.id, row.parent_table, _loss(row), row.failed_since, kept=row.acked_hash is not None
             )
             for _, row in sorted(rows.items())
         ]

@@ -7,17 +7,17 @@ Invariant: a record's outcome counts as unknown from its claim until it is store
 sent the request.
 """
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection
 
 from sync_assets.config.values import CONTACT
 from sync_assets.ledger import times
-from sync_assets.ledger.model import OTHER, AcknowledgeResult, Claimed, LinkTo, Operation, Orphaned, Outcome, State
-from sync_assets.ledger.records.acknowledged_links import RETRY, retry_children
+from sync_assets.ledger.model import OTHER, Claimed, LinkTo, Operation, Orphaned, Outcome, State
 from sync_assets.ledger.records.dependency_status import DependencyStatus
 from sync_assets.ledger.records.targets import stored_target
 from sync_assets.ledger.repositories.maintenance import Maintenance
@@ -28,7 +28,8 @@ from sync_assets.ledger.rules import transitions
 from sync_assets.ledger.rules.record_state import RecordState
 from sync_assets.ledger.storage import schema
 from sync_assets.ledger.storage.payload_cipher import PayloadCipher
-from sync_assets.ledger.storage.session import LedgerSession, TotalsChange
+from sync_assets.ledger.storage.session import Repository, writes
+from sync_assets.ledger.storage.transaction import Transaction
 
 _R = schema.record.c
 _X = schema.existing_record.c
@@ -44,31 +45,34 @@ CLAIM_COLUMNS = (
     _R.incarnation,
     _R.out_of_scope,
     _R.validation_error,
-    _R.unknown_until,
+    sa.type_coerce(_R.unknown_until, sa.BigInteger).label("unknown_until"),
     sa.select(schema.session.c.until).where(schema.session.c.epoch == _R.session).scalar_subquery().label("ended"),
 )
-"""The columns of a record that `write_claims` needs, besides `outcome_unknown` and `resend`. ended: the end of the
+"""The columns of a record that `take` needs, besides `outcome_unknown` and `resend`. ended: the end of the
 session that claimed the record last and stored no outcome.
 """
 _AT_ONCE = 5_000
+_RETRY = "UPDATE sync_record SET state = 1, not_before = NULL"
 _EXISTS = sa.and_(
     _R.acked_hash.is_(None), sa.exists().where(_X.table_name == _R.table_name, _X.id == _R.id).correlate(schema.record)
 )
 """SQL condition: Campaign was found to hold a record of this id, and nothing of it was acknowledged since."""
 
 
-def _store(acked_hash: str = "?") -> str:
-    """Return the UPDATE that stores an Acknowledgement, with its columns in order as parameters, but for the key."""
-    expressions = {"acked_at": "coalesce(?, acked_at)", "acked_hash": acked_hash}
-    columns = ", ".join(f"{name} = {expressions.get(name, '?')}" for name in transitions.Acknowledgement._fields[:-1])
-    return f"UPDATE sync_record SET session = NULL, {columns}"  # noqa: S608 - constants
-
-
-_ERASED = ", payload = NULL, update_payload = NULL"
-_STORE_UNSYNCED = f"{_store()} WHERE seq = ?"
-_STORE_SYNCED = f"{_store()}{_ERASED} WHERE seq = ?"
-_STORE_AS_DESIRED = f"{_store('desired_hash')}{_ERASED}"
+_ACKNOWLEDGED = (
+    *("state", "block_reason", "outcome_unknown", "unknown_until", "resend", "attempts", "failed_since", "incarnation"),
+)
+_COLUMNS = f"""
+    UPDATE sync_record SET session = NULL, {", ".join(f"{name} = ?" for name in _ACKNOWLEDGED)}, reason = ?,
+        not_before = ?, acked_at = coalesce(?, acked_at)
+"""  # noqa: S608 - constants
+_STORE_AS_DESIRED = f"{_COLUMNS}, acked_hash = desired_hash, payload = NULL, update_payload = NULL"
 """For records that Campaign holds as they are desired: most of a batch differ in the hash only."""
+_STORE = f"""
+    {_COLUMNS}, acked_hash = ?, payload = CASE WHEN ? THEN NULL ELSE payload END,
+        update_payload = CASE WHEN ? THEN NULL ELSE update_payload END
+    WHERE seq = ?
+"""
 _CLAIM = """
     UPDATE sync_record SET session = ?, unknown_until = ?,
         outcome_unknown = CASE outcome_unknown WHEN 0 THEN 1 ELSE 2 END, resend = CASE resend WHEN 0 THEN 0 ELSE 2 END,
@@ -76,27 +80,20 @@ _CLAIM = """
 """
 
 
-class Claims:
+@dataclass(eq=False)
+class Claims(Repository):
     """Writes the claims and acknowledgements of `sync_record`."""
 
-    def __init__(
-        self,
-        session: LedgerSession,
-        sessions: Sessions,
-        maintenance: Maintenance,
-        dependencies: DependencyStatus,
-        opt_outs: OptOutRows,
-        history: RecordHistory,
-    ) -> None:
-        self._session = session
-        self._sessions = sessions
-        self._maintenance = maintenance
-        self._dependencies = dependencies
-        self._opt_outs = opt_outs
-        self._history = history
+    _sessions: Sessions
+    _maintenance: Maintenance
+    _dependencies: DependencyStatus
+    _opt_outs: OptOutRows
+    _history: RecordHistory
 
+    @writes
     def claim(
         self,
+        transaction: Transaction,
         table: str,
         session: int,
         *,
@@ -113,9 +110,6 @@ class Claims:
         outcome already by its first claim. No record is claimed of a table in maintenance, or with another target.
 
         Args:
-            table: logical name in Dataverse.
-            session: its epoch.
-            limit: most records to claim.
             opt_outs: opt-out attributes that are sent with an insert.
             target: the resource and key attribute that the records will be sent to; None for the stored one.
 
@@ -123,137 +117,116 @@ class Claims:
             PayloadKeyMissing: a payload cannot be decrypted; no record is claimed.
             SessionExpired: of the session.
         """
-
-        def work(connection: Connection) -> tuple[list[Claimed], int]:
-            self._sessions.require(connection, session)
-            moved = target is not None and stored_target(connection, table) not in (None, target)
-            if moved or self._maintenance.maintained_since(connection, table):
-                return [], 0
-            now = self._session.now()
-            self._end_unknown(connection, table, now)
-            rows = connection.execute(
-                _due(now, limit).where(_R.table_name == table, schema.PENDING, _R.not_before.is_(None))
-            ).all()
-            if len(rows) < limit:  # records whose requests failed come behind all others
-                failed = _due(now, limit - len(rows)).where(_R.table_name == table, schema.RETRIED)
-                rows = [*rows, *connection.execute(failed).all()]
-            opt_outs_by_id: dict[str, tuple[tuple[str, bool], ...]] = {}
-            if opt_outs:
-                opt_outs_by_id = self._opt_outs.to_send(connection, [row.id for row in rows], opt_outs)
-            sent = dict.fromkeys([row.id for row in rows], tuple((name, False) for name in opt_outs)) | opt_outs_by_id
-            claimed = write_claims(self._session, self._dependencies, connection, rows, session, sent)
-            return claimed, self._sessions.count(connection) if rows else 0
-
-        claimed, number = self._session.database.write(work)
-        if claimed:
-            self._sessions.remember(number)
+        self._sessions.require(transaction, session)
+        moved = target is not None and stored_target(transaction, table) not in (None, target)
+        if moved or self._maintenance.maintained_since(transaction, table):
+            return []
+        now = self._session.now()
+        self._end_unknown(transaction, table, now)
+        rows = transaction.execute(
+            _due(now, limit).where(_R.table_name == table, schema.PENDING, _R.not_before.is_(None))
+        ).all()
+        if len(rows) < limit:  # records whose requests failed come behind all others
+            failed = _due(now, limit - len(rows)).where(_R.table_name == table, schema.RETRIED)
+            rows = [*rows, *transaction.execute(failed).all()]
+        opt_outs_by_id: dict[str, tuple[tuple[str, bool], ...]] = {}
+        if opt_outs:
+            opt_outs_by_id = self._opt_outs.to_send(transaction, [row.id for row in rows], opt_outs)
+        sent = dict.fromkeys([row.id for row in rows], tuple((name, False) for name in opt_outs)) | opt_outs_by_id
+        claimed = self.take(transaction, rows, session, sent)
+        if rows:
+            self._sessions.count(transaction)
         return claimed
 
-    def release(self, table: str, session: int) -> int:
+    @writes
+    def release(self, transaction: Transaction, table: str, session: int) -> int:
         """Release the records of a table that a session has claimed; return how many.
 
         Their outcomes stay unknown: the worker may have sent them, right before this call at the latest.
         """
+        claims = sa.select(
+            _R.seq,
+            _R.outcome_unknown,
+            sa.type_coerce(_R.unknown_until, sa.BigInteger).label("unknown_until"),
+            sa.literal(self._session.now()).label("ended"),
+        )
+        claims = claims.where(_R.session == session, _R.table_name == table).order_by(_R.seq).with_for_update()
+        rows = transaction.execute(claims).all()
+        ended = "UPDATE sync_record SET session = NULL, unknown_until = ?"
+        for until, seqs in self._unknown_until(rows).items():
+            transaction.for_seqs(ended, seqs, until)
+        return len(rows)
 
-        def work(connection: Connection) -> int:
-            claims = sa.select(
-                _R.seq, _R.outcome_unknown, _R.unknown_until, sa.literal(self._session.now()).label("ended")
-            )
-            claims = claims.where(_R.session == session, _R.table_name == table).order_by(_R.seq).with_for_update()
-            rows = connection.execute(claims).all()
-            ended = "UPDATE sync_record SET session = NULL, unknown_until = ?"
-            for until, seqs in _unknown_until(rows, self._session).items():
-                self._session.bulk.for_seqs(connection, ended, seqs, until)
-            return len(rows)
-
-        return self._session.database.write(work)
-
+    @writes
     def acknowledge(
         self,
+        transaction: Transaction,
         session: int,
         outcomes: Sequence[Outcome],
         calls: Mapping[tuple[str, str], int] | None = None,
-    ) -> AcknowledgeResult:
+    ) -> int:
         """Store the outcomes of claimed records (acknowledge them), and add to today's engine calls.
 
+        Returns how many were stored. Those of claims that are lost are not: their session has ended, or released them.
+
         Args:
-            session: the one that claimed the records. Once it has ended or expired, no outcome is stored.
+            session: the one that claimed the records.
             outcomes: of several outcomes of one record, the last one is stored.
             calls: engine calls by (table, kind).
         """
         by_seq = {outcome.seq: outcome for outcome in outcomes}
-
-        def work(connection: Connection) -> AcknowledgeResult:
-            now = self._session.now()
-            tally = TotalsChange()
-            open_: list[transitions.Acknowledgement] = []
-            settled: list[transitions.Acknowledgement] = []
-            as_desired: defaultdict[tuple[Any, ...], list[int]] = defaultdict(list)  # the other columns -> seqs
-            removed, moved = list[RecordState](), list[RecordState]()
-            self._dependencies.lock_linked_records(connection)
-            has_links = self._dependencies.has_links(connection)
-            seqs = list(by_seq) if self._sessions.is_live(connection, session) else []
-            held = self._session.bulk.states_of(connection, seqs, "AND session = ?", session)
-            for record in held:
-                acknowledgement = transitions.after_outcome(
-                    record, by_seq[record.seq], now=now, horizon=self._session.horizon
-                )
-                if acknowledgement is None:
-                    tally.remove(record)
-                    removed.append(record)
-                    continue
-                tally.move(record, acknowledgement.state)
-                if has_links:
-                    moved.append(transitions.after_acknowledgement(record, acknowledgement))
-                if acknowledgement.state != State.SYNCED:
-                    open_.append(acknowledgement)
-                elif acknowledgement.acked_hash is not None and acknowledgement.acked_hash == record.desired_hash:
-                    as_desired[acknowledgement.columns_except_hash].append(record.seq)
-                else:
-                    settled.append(acknowledgement)
-            for columns, seqs in as_desired.items():
-                self._session.bulk.for_seqs(connection, _STORE_AS_DESIRED, seqs, *columns)
-            self._session.bulk.for_each(connection, _STORE_SYNCED, settled)
-            states = Counter(acknowledgement.state for acknowledgement in open_)
-            synced = len(settled) + sum(map(len, as_desired.values()))
-            self._session.erased = self._session.erased or bool(synced)
-            self._session.bulk.for_each(connection, _STORE_UNSYNCED, open_)
-            self._session.bulk.for_seqs(connection, "DELETE FROM sync_record", [record.seq for record in removed])
-            self._opt_outs.forget(connection, [record.id for record in removed if record.table_name == CONTACT])
-            if has_links:
-                # Parents that Campaign's records may be linked to until now: their deletes may wait for these outcomes.
-                also = self._dependencies.leaving_parents(connection, [*moved, *removed])
-                answered = [(record, by_seq[record.seq]) for record in (*moved, *removed)]
-                self._dependencies.stored_links.store_sent_links(connection, answered)
-                retry_children(self._session, self._dependencies, connection, answered, tally)
-                self._dependencies.reevaluate(connection, moved, removed, tally, also=also)
-            self._session.count(connection, tally)
-            self._session.count_calls(connection, calls or {}, now)
-            outcome_of = [(record.id, by_seq[record.seq]) for record in held]
-            self._opt_outs.apply_inserted(
-                connection,
-                {id_: outcome for id_, outcome in outcome_of if outcome.inserted_opt_outs},
-                {id_: outcome.existing_opt_outs for id_, outcome in outcome_of if outcome.existing_opt_outs},
+        now = self._session.now()
+        values: list[tuple[Any, ...]] = []
+        as_desired: defaultdict[tuple[Any, ...], list[int]] = defaultdict(list)  # the other columns -> seqs
+        removed, moved = list[RecordState](), list[RecordState]()
+        self._dependencies.lock_linked_records(transaction)
+        has_links = self._dependencies.has_links(transaction)
+        seqs = list(by_seq) if self._sessions.is_live(transaction, session) else []
+        held = transaction.states_of(seqs, "AND session = ?", session)
+        for record in held:
+            acknowledgement = transitions.after_outcome(
+                record, by_seq[record.seq], now=now, horizon=self._session.horizon
             )
-            if self._history.kept:
-                self._history.answered(connection, ((record, by_seq[record.seq]) for record in held), now)
-            return AcknowledgeResult(
-                synced=synced + states[State.UNCONFIRMED],
-                removed=len(removed) + states[State.TOMBSTONE],
-                pending=states[State.PENDING],
-                rejected=states[State.REJECTED],
-                claims_lost=len(by_seq) - len(held),
-            )
-
-        return self._session.database.write(work)
-
-    def count_calls(self, calls: Mapping[tuple[str, str], int]) -> None:
-        """Add engine calls that acknowledge no record to today's, by (table, kind)."""
-        self._session.database.write(
-            lambda connection: self._session.count_calls(connection, calls, self._session.now())
+            if acknowledgement is None:
+                transaction.remove(record)
+                removed.append(record)
+                continue
+            after, reason, not_before = acknowledgement
+            transaction.move(record, after.state)
+            moved.append(after)
+            acked_at = now if by_seq[record.seq].result == "done" else None
+            columns = (*attrgetter(*_ACKNOWLEDGED)(after), reason, not_before, acked_at)
+            if after.state == State.SYNCED and after.acked_hash is not None and after.acked_hash == record.desired_hash:
+                as_desired[columns].append(record.seq)
+            else:
+                synced = after.state == State.SYNCED
+                values.append((*columns, after.acked_hash, synced, synced, record.seq))
+        for columns, seqs in as_desired.items():
+            transaction.for_seqs(_STORE_AS_DESIRED, seqs, *columns)
+        transaction.for_each(_STORE, values)
+        self._session.erased = self._session.erased or bool(as_desired) or any(row[-2] for row in values)
+        transaction.for_seqs("DELETE FROM sync_record", [record.seq for record in removed])
+        self._opt_outs.forget(transaction, [record.id for record in removed if record.table_name == CONTACT])
+        if has_links:
+            # Parents that Campaign's records may be linked to until now: their deletes may wait for these outcomes.
+            also = self._dependencies.leaving_parents(transaction, [*moved, *removed])
+            answered = [(record, by_seq[record.seq]) for record in (*moved, *removed)]
+            self._dependencies.stored_links.store_sent_links(transaction, answered)
+            self._retry_children(transaction, answered)
+            self._dependencies.reevaluate(transaction, moved, removed, also=also)
+        transaction.add_numbers(now, "engine_calls", calls or {})
+        outcome_of = [(record.id, by_seq[record.seq]) for record in held]
+        self._opt_outs.apply_inserted(
+            transaction,
+            {id_: outcome for id_, outcome in outcome_of if outcome.inserted_opt_outs},
+            {id_: outcome.existing_opt_outs for id_, outcome in outcome_of if outcome.existing_opt_outs},
         )
+        if self._history.kept:
+            self._history.answered(transaction, ((record, by_seq[record.seq]) for record in held), now)
+        return len(held)
 
-    def retry(self, table: str | None = None, id: str | None = None) -> int:
+    @writes
+    def retry(self, transaction: Transaction, table: str | None = None, id: str | None = None) -> int:
         """Make records that Campaign rejected pending again, and end the wait of those whose requests failed.
 
         Returns the number of both. Attempts and the time of the first failure are kept. Records that have only a
@@ -272,38 +245,90 @@ class Claims:
             refused, delayed = refused.where(_R.table_name == table), delayed.where(_R.table_name == table)
         if id is not None:
             refused, delayed = refused.where(_R.id == id), delayed.where(_R.id == id)
+        self._dependencies.lock_linked_records(transaction)
+        rows = transaction.execute(refused.order_by(_R.seq).with_for_update()).all()
+        for row in rows:
+            transaction.count(row.table_name, State.REJECTED, -1)
+            transaction.count(row.table_name, State.PENDING)
+        seqs = [row.seq for row in rows]
+        also = list(transaction.execute(delayed.order_by(_R.seq).with_for_update()).scalars())
+        transaction.for_seqs(_RETRY, [*seqs, *also])
+        if self._dependencies.has_links(transaction) or any(row.validation_error is not None for row in rows):
+            self._dependencies.reevaluate(transaction, transaction.states_of(seqs))
+        return len(rows) + len(also)
 
-        def work(connection: Connection) -> int:
-            tally = TotalsChange()
-            self._dependencies.lock_linked_records(connection)
-            rows = connection.execute(refused.order_by(_R.seq).with_for_update()).all()
-            for row in rows:
-                tally.add(row.table_name, State.REJECTED, -1)
-                tally.add(row.table_name, State.PENDING)
-            seqs = [row.seq for row in rows]
-            also = list(connection.execute(delayed.order_by(_R.seq).with_for_update()).scalars())
-            self._session.bulk.for_seqs(connection, RETRY, [*seqs, *also])
-            if self._dependencies.has_links(connection) or any(row.validation_error is not None for row in rows):
-                self._dependencies.reevaluate(connection, self._session.bulk.states_of(connection, seqs), (), tally)
-            self._session.count(connection, tally)
-            return len(rows) + len(also)
-
-        return self._session.database.write(work)
-
-    def _end_unknown(self, connection: Connection, table: str, now: int) -> None:
+    def _end_unknown(self, transaction: Transaction, table: str, now: int) -> None:
         """Make records pending that are to be sent once more, since their horizon has passed."""
         due = sa.select(_R.seq).where(_R.table_name == table, schema.UNKNOWN_DUE, _R.unknown_until <= now)
-        if connection.execute(due.limit(1)).first() is None:
+        if transaction.execute(due.limit(1)).first() is None:
             return
-        tally = TotalsChange()
-        self._dependencies.lock_linked_records(connection)
-        seqs = list(connection.execute(due.order_by(_R.seq).limit(_AT_ONCE)).scalars())
+        self._dependencies.lock_linked_records(transaction)
+        seqs = list(transaction.execute(due.order_by(_R.seq).limit(_AT_ONCE)).scalars())
         ended = (
             "UPDATE sync_record SET outcome_unknown = CASE WHEN session IS NULL THEN 1 ELSE 2 END, unknown_until = NULL"
         )
-        self._session.bulk.for_seqs(connection, ended, seqs)
-        self._dependencies.reevaluate(connection, self._session.bulk.states_of(connection, seqs), (), tally)
-        self._session.count(connection, tally)
+        transaction.for_seqs(ended, seqs)
+        self._dependencies.reevaluate(transaction, transaction.states_of(seqs))
+
+    def _unknown_until(self, rows: Sequence[Any]) -> dict[int | None, list[int]]:
+        """Return the seqs of records by their new `unknown_until`; rows: their columns of `unknown_at_claim`."""
+        now, seqs = self._session.now(), defaultdict[int | None, list[int]](list)
+        for row in rows:
+            until = transitions.unknown_at_claim(
+                row.unknown_until,
+                outcome_unknown=bool(row.outcome_unknown),
+                session_until=row.ended,
+                now=now,
+                horizon=self._session.horizon,
+            )
+            seqs[until].append(row.seq)
+        return seqs
+
+    def take(
+        self,
+        transaction: Transaction,
+        rows: Sequence[Any],
+        epoch: int,
+        opt_outs: Mapping[str, tuple[tuple[str, bool], ...]],
+    ) -> list[Claimed]:
+        """Claim records for the session of an epoch.
+
+        rows: have CLAIM_COLUMNS, `outcome_unknown` and `resend`. opt_outs: by id.
+        """
+        unknown_seconds: dict[int, float] = {}
+        for unknown_until, seqs in self._unknown_until(rows).items():
+            transaction.for_seqs(_CLAIM, seqs, epoch, unknown_until)
+            if unknown_until is not None:
+                unknown_seconds |= dict.fromkeys(seqs, (unknown_until - self._session.now()) / times.seconds(1))
+        has_links = self._dependencies.has_links(transaction)
+        links = self._dependencies.links_to_send(transaction, [row.seq for row in rows]) if has_links else {}
+        cipher = self._session.cipher
+        return [
+            _claimed(row, links.get(row.seq, ()), opt_outs.get(row.id, ()), cipher, unknown_seconds.get(row.seq))
+            for row in rows
+        ]
+
+    def _retry_children(self, transaction: Transaction, answered: Sequence[tuple[RecordState, Outcome]]) -> None:
+        """Make children pending that Campaign rejected with a link to a former incarnation of their parent.
+
+        answered: records as they are now, with the outcomes of their requests.
+        """
+        again = [
+            (record.table_name, record.id)
+            for record, outcome in answered
+            if record.incarnation > 1 and (outcome.result, outcome.operation) == ("done", "insert")
+        ]
+        refused = [(record.seq, outcome.links) for record, outcome in answered if outcome.result == "refused"]
+        named = [(seq, *link.parent) for seq, links in refused for link in links if link.parent]
+        parents = self._dependencies.states(transaction, sorted({parent for _, parent, _ in named}))
+        now = {parent.seq: parent.incarnation for parent in parents}
+        seqs = {seq for seq, parent, incarnation in named if now.get(parent, incarnation) > incarnation}
+        seqs |= self._dependencies.children(transaction, again)
+        children = transaction.states_of(sorted(seqs))
+        rejected = [child for child in children if child.state == State.REJECTED and child.refused_by_campaign]
+        transaction.for_seqs(_RETRY, [child.seq for child in rejected])
+        for child in rejected:
+            transaction.move(child, State.PENDING)
 
 
 def _due(now: int, limit: int) -> sa.Select[*tuple[Any, ...]]:
@@ -317,46 +342,6 @@ def _due(now: int, limit: int) -> sa.Select[*tuple[Any, ...]]:
     )
 
 
-def _unknown_until(rows: Sequence[Any], session: LedgerSession) -> dict[int | None, list[int]]:
-    """Return the seqs of records by their new `unknown_until`; rows: their columns of `unknown_at_claim`."""
-    now, seqs = session.now(), defaultdict[int | None, list[int]](list)
-    for row in rows:
-        until = transitions.unknown_at_claim(
-            row.unknown_until,
-            outcome_unknown=bool(row.outcome_unknown),
-            session_until=row.ended,
-            now=now,
-            horizon=session.horizon,
-        )
-        seqs[until].append(row.seq)
-    return seqs
-
-
-def write_claims(
-    session: LedgerSession,
-    dependencies: DependencyStatus,
-    connection: Connection,
-    rows: Sequence[Any],
-    epoch: int,
-    opt_outs: Mapping[str, tuple[tuple[str, bool], ...]],
-) -> list[Claimed]:
-    """Claim records for the session of an epoch.
-
-    rows: have CLAIM_COLUMNS, `outcome_unknown` and `resend`. opt_outs: by id.
-    """
-    unknown_seconds: dict[int, float] = {}
-    for unknown_until, seqs in _unknown_until(rows, session).items():
-        session.bulk.for_seqs(connection, _CLAIM, seqs, epoch, unknown_until)
-        if unknown_until is not None:
-            unknown_seconds |= dict.fromkeys(seqs, (unknown_until - session.now()) / times.seconds(1))
-    has_links = dependencies.has_links(connection)
-    links = dependencies.links_to_send(connection, [row.seq for row in rows]) if has_links else {}
-    return [
-        _claimed(row, links.get(row.seq, ()), opt_outs.get(row.id, ()), session.cipher, unknown_seconds.get(row.seq))
-        for row in rows
-    ]
-
-
 def _claimed(
     row: Any,
     links: tuple[LinkTo, ...],
@@ -364,7 +349,7 @@ def _claimed(
     cipher: PayloadCipher,
     unknown_seconds: float | None,
 ) -> Claimed:
-    """Build the Claimed of a row of `write_claims`: which operation it needs, and what to send, decrypted."""
+    """Build the Claimed of a row of `take`: which operation it needs, and what to send, decrypted."""
     outcome_unknown, resend = bool(row.outcome_unknown), bool(row.resend)
     unknown = outcome_unknown or unknown_seconds is not None
     if row.desired_hash is None or row.orphaned == Orphaned.DELETED:

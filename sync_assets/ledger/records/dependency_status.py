@@ -14,26 +14,18 @@ moment in which the first links are stored.
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection
 
 from sync_assets.ledger.model import LinkTo, Orphaned, State
 from sync_assets.ledger.records.hold_records import HoldRecords, ReasonsByRecord, is_excluded, is_held
 from sync_assets.ledger.records.stored_links import StoredLinks
-from sync_assets.ledger.rules.dependencies import (
-    FormerParent,
-    Key,
-    Link,
-    StatusOfParents,
-    is_acknowledged,
-    stands,
-    status_of_parents,
-)
+from sync_assets.ledger.rules.dependencies import FormerParent, Key, Link, is_acknowledged, stands, status_of_parents
 from sync_assets.ledger.rules.record_state import UNSENT, Dependencies, RecordState, reevaluate
 from sync_assets.ledger.storage import operation_tables, schema
-from sync_assets.ledger.storage.bulk import SELECT_STATE
-from sync_assets.ledger.storage.session import LedgerSession, TotalsChange
+from sync_assets.ledger.storage.session import Repository
+from sync_assets.ledger.storage.transaction import SELECT_STATE, Transaction, by_first
 
 _LOCK = 6_090_275_134_511_382_749  # of an advisory lock; any number that no other lock uses
 
@@ -77,38 +69,34 @@ _KEEP_UNTIL_GUARDED = "UPDATE sync_link SET keep_orphans = 2"
 _COLLECT = (
     "INSERT INTO sync_collected (seq, table_name, out_of_scope, orphan) SELECT seq, table_name, 0, 1 FROM sync_record"
 )
+_SEND_AGAIN = "UPDATE sync_record SET resend = 1"
 _AS_IN_CAMPAIGN = "UPDATE sync_link SET parent_id = acked_id"
 _DIFFERS = "AND coalesce(parent_id, '') <> coalesce(acked_id, '')"
 
 
-class DependencyStatus:
+@dataclass(eq=False)
+class DependencyStatus(Repository):
     """Reads and writes `sync_link`, and re-evaluates records."""
 
-    def __init__(self, session: LedgerSession, hold_records: HoldRecords) -> None:
-        self._session = session
-        self._hold_records = hold_records
-        self.stored_links = StoredLinks(session)
+    stored_links: StoredLinks
+    _hold_records: HoldRecords
 
-    def has_links(self, connection: Connection) -> bool:
+    def has_links(self, transaction: Transaction) -> bool:
         """Return True if there are links or held records: most ledgers of contacts alone have none."""
-        return connection.exec_driver_sql(
-            "SELECT EXISTS (SELECT 1 FROM sync_link) OR EXISTS (SELECT 1 FROM sync_hold_record)"
-        ).scalar_one()
+        return transaction.exists("SELECT 1 FROM sync_link UNION ALL SELECT 1 FROM sync_hold_record")
 
-    def lock_linked_records(self, connection: Connection, *, first_links: bool = False) -> None:
+    def lock_linked_records(self, transaction: Transaction, *, first_links: bool = False) -> None:
         """Serialise transactions that change linked records. Call it before a transaction locks its first record.
 
         first_links: True if this transaction stores the ledger's first links or holds.
         """
-        if self._session.alone or self._session.database.sqlite:
-            return  # SQLite has one writer at a time
-        if first_links or self.has_links(connection):
-            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
+        if not self._session.alone and (first_links or self.has_links(transaction)):
+            transaction.lock(_LOCK)
 
-    def links_to_send(self, connection: Connection, seqs: Sequence[int]) -> dict[int, tuple[LinkTo, ...]]:
+    def links_to_send(self, transaction: Transaction, seqs: Sequence[int]) -> dict[int, tuple[LinkTo, ...]]:
         """Return by seq the links to be sent with these records: those to parents that stand in Campaign."""
-        links = self.stored_links.links(connection, seqs)
-        parents = self._parents(connection, links, lock=False)
+        links = self.stored_links.links(transaction, seqs)
+        parents = self._parents(transaction, links, lock=False)
         links_by_seq: dict[int, list[LinkTo]] = defaultdict(list)
         for link in links:
             parent = parents.get((link.parent_table, link.parent_id or ""))
@@ -123,140 +111,136 @@ class DependencyStatus:
 
     def reevaluate(
         self,
-        connection: Connection,
+        transaction: Transaction,
         changed: Iterable[RecordState],
-        removed: Iterable[RecordState],
-        tally: TotalsChange,
-        also: Iterable[int] = (),
+        removed: Iterable[RecordState] = (),
         *,
+        also: Iterable[int] = (),
         collect_orphans: bool = False,
     ) -> None:
         """Re-evaluate changed records and, along the links, every record whose state depends on them.
 
         Args:
-            connection: of the transaction.
             changed: records that this transaction changed or created.
             removed: records that it purged; their links are deleted here.
-            tally: receives the changes of the totals.
             also: seqs of further records whose dependencies changed.
             collect_orphans: True if no deletion that the guard let pass is the cause. Orphans that would be deleted by
                 it are collected like deleted rows, and kept until then (`carry_out_deletes`).
         """
         removed = list(removed)
         changed = [*changed, *removed]
-        seqs = self.neighbours(connection, changed) | {record.seq for record in changed} | set(also)
-        self._delete_links(connection, removed)
+        seqs = self.neighbours(transaction, changed) | {record.seq for record in changed} | set(also)
+        self._delete_links(transaction, removed)
         while seqs:
-            moved, forgotten = self._reevaluate_once(connection, sorted(seqs), tally, collect_orphans=collect_orphans)
-            seqs = self.neighbours(connection, [*moved, *forgotten])
-            self._session.bulk.for_seqs(connection, "DELETE FROM sync_record", [record.seq for record in forgotten])
-            self._delete_links(connection, forgotten)
+            moved, forgotten = self._reevaluate_once(transaction, sorted(seqs), collect_orphans=collect_orphans)
+            seqs = self.neighbours(transaction, [*moved, *forgotten])
+            transaction.for_seqs("DELETE FROM sync_record", [record.seq for record in forgotten])
+            self._delete_links(transaction, forgotten)
 
-    def _delete_links(self, connection: Connection, removed: Iterable[RecordState]) -> None:
+    def _delete_links(self, transaction: Transaction, removed: Iterable[RecordState]) -> None:
         seqs = [record.seq for record in removed]
         for table in ("sync_link", "sync_possible_link"):
-            self._session.bulk.for_seqs(connection, f"DELETE FROM {table}", seqs)  # noqa: S608 - constants
+            transaction.for_seqs(f"DELETE FROM {table}", seqs)  # noqa: S608 - constants
 
-    def neighbours(self, connection: Connection, records: Sequence[RecordState]) -> set[int]:
+    def neighbours(self, transaction: Transaction, records: Sequence[RecordState]) -> set[int]:
         """Return the seqs of the children of these records, and of those parents that are pending delete."""
-        children = self.children(connection, [_key(record) for record in records])
+        children = self.children(transaction, [_key(record) for record in records])
         # A parent depends on its children only while it must not exist in Campaign.
-        return children | self.leaving_parents(connection, records)
+        return children | self.leaving_parents(transaction, records)
 
-    def leaving_parents(self, connection: Connection, records: Sequence[RecordState]) -> set[int]:
+    def leaving_parents(self, transaction: Transaction, records: Sequence[RecordState]) -> set[int]:
         """Return the seqs of those parents of these records, now or formerly, that must not exist in Campaign."""
         seqs = [record.seq for record in records]
-        named = [*self.stored_links.links(connection, seqs), *self.former_parents(connection, seqs)]
-        return {
-            row[0]
-            for table, ids in _parent_ids(named)
-            for row in self._session.bulk.for_record_ids(connection, _LEAVING, ids, table)
-        }
+        named = [*self.stored_links.links(transaction, seqs), *self.former_parents(transaction, seqs)]
+        keys = by_first((link.parent_table, link.parent_id) for link in named if link.parent_id)
+        return {row[0] for table, ids in keys for row in transaction.for_record_ids(_LEAVING, ids, table)}
 
-    def children(self, connection: Connection, keys: Iterable[Key]) -> set[int]:
+    def children(self, transaction: Transaction, keys: Iterable[Key]) -> set[int]:
         """Return the seqs of these records' children, by D365's lookups and by links that Campaign may hold."""
         return {
             row[0]
-            for table, ids in _by_table(keys)
+            for table, ids in by_first(keys)
             for statement in _CHILDREN
-            for row in self._session.bulk.for_ids(connection, statement, ids, table)
+            for row in transaction.for_ids(statement, ids, table)
         }
 
-    def former_parents(self, connection: Connection, seqs: Sequence[int]) -> list[FormerParent]:
+    def former_parents(self, transaction: Transaction, seqs: Sequence[int]) -> list[FormerParent]:
         """Return the parents that the lookups no longer name, and that Campaign's records are or may be linked to."""
         return [
             FormerParent(*row)
             for select, also in _FORMER.items()
-            for row in self._session.bulk.for_seqs(connection, select, seqs, also=also)
+            for row in transaction.for_seqs(select, seqs, also=also)
         ]
 
     def _parents(
-        self, connection: Connection, links: Iterable[Link | FormerParent], *, lock: bool = True
+        self, transaction: Transaction, links: Iterable[Link | FormerParent], *, lock: bool = True
     ) -> dict[Key, RecordState]:
         """Return the records of the parents that these links name."""
-        by_table = [self._session.bulk.find(connection, table, ids).values() for table, ids in _parent_ids(links)]
-        seqs = sorted(seq for seqs in by_table for seq in seqs)
-        records = self._session.bulk.states_of(connection, seqs) if lock else self.states(connection, seqs)
+        seqs = transaction.find_all((link.parent_table, link.parent_id) for link in links if link.parent_id)
+        records = transaction.states_of(seqs) if lock else self.states(transaction, seqs)
         return {_key(record): record for record in records}
 
-    def states(self, connection: Connection, seqs: Sequence[int]) -> list[RecordState]:
+    def states(self, transaction: Transaction, seqs: Sequence[int]) -> list[RecordState]:
         """Read records without a lock."""
-        return [RecordState(*row) for row in self._session.bulk.for_seqs(connection, SELECT_STATE, seqs)]
+        return [RecordState(*row) for row in transaction.for_seqs(SELECT_STATE, seqs)]
 
     def _reevaluate_once(
-        self, connection: Connection, seqs: Sequence[int], tally: TotalsChange, *, collect_orphans: bool
+        self, transaction: Transaction, seqs: Sequence[int], *, collect_orphans: bool
     ) -> tuple[list[RecordState], list[RecordState]]:
         """Re-evaluate these records once, without following the links.
 
         Returns:
             The records whose state or hold reasons changed, as they are now, and those that are to be purged.
         """
-        records = self._session.bulk.states_of(connection, seqs)
+        records = transaction.states_of(seqs)
         # Campaign keeps an out-of-scope record as it is, its links included.
         out_of_scope = [record.seq for record in records if record.out_of_scope and not record.outcome_unknown]
-        self._session.bulk.for_seqs(connection, _AS_IN_CAMPAIGN, out_of_scope, also=_DIFFERS)
-        links, former, parents = self.links_and_parents(connection, seqs)
-        complete_tables = self.read_to_their_end(connection) if links else set[str]()
-        reasons_by_record, new_owner = self._hold_records.follow(connection, records, links, former)
+        transaction.for_seqs(_AS_IN_CAMPAIGN, out_of_scope, also=_DIFFERS)
+        links, former, parents = self.links_and_parents(transaction, seqs)
+        complete_tables = self.read_to_their_end(transaction) if links else set[str]()
+        reasons_by_record, new_owner = self._hold_records.follow(transaction, records, links, former)
         statuses = {
             record.seq: status_of_parents(record, links[record.seq], parents, complete_tables) for record in records
         }
         if collect_orphans:
-            self._collect_orphans(connection, records, statuses)
+            self._collect_orphans(transaction, records, statuses)
         leaving = [
             record
             for record in records
             if record.may_exist_in_campaign
             and (record.desired_hash is None or statuses[record.seq].orphaned == Orphaned.DELETED)
         ]
-        with_children = self.with_linked_children(connection, leaving)
-        records = self._no_longer_excluded(connection, records, reasons_by_record)
+        with_children = self.with_linked_children(transaction, leaving)
+        records = self._no_longer_excluded(transaction, records, reasons_by_record)
         moved: list[RecordState] = []
         forgotten: list[RecordState] = []
         for record in records:
             key = (record.table_name, record.id)
-            block_reason, relink, orphaned = statuses[record.seq]
+            orphaned = statuses[record.seq].orphaned
             reasons = reasons_by_record.get(key, frozenset())
-            dependencies = Dependencies(
-                is_held(reasons), block_reason, key in with_children, relink, orphaned, is_excluded(reasons)
+            dependencies = statuses[record.seq]._replace(
+                held=is_held(reasons), has_children=key in with_children, excluded=is_excluded(reasons)
             )
             where = reevaluate(record, dependencies)
             if where is None:
-                tally.remove(record)
+                transaction.remove(record)
                 forgotten.append(record)
             elif (*where, orphaned) != (record.state, record.block_reason, record.orphaned):
-                tally.move(record, where.state)
+                transaction.move(record, where.state)
                 moved.append(record._replace(state=where.state, block_reason=where.block_reason, orphaned=orphaned))
-        self._store_states(connection, moved)
+        self._store_states(transaction, moved)
         before = {record.seq: record.orphaned for record in records}
+        # New orphans are sent whole, with all links, once they have a parent again: nothing waits for them, so Campaign
+        # may remove their links, and them, with a parent at any time.
         kept = [record.seq for record in moved if record.orphaned == Orphaned.KEPT != before[record.seq]]
-        self._forget_incarnations(connection, kept)
+        transaction.for_seqs("UPDATE sync_link SET acked_incarnation = NULL", kept)
+        transaction.for_seqs(_SEND_AGAIN, kept)
         done = {record.seq for record in (*moved, *forgotten)}
         changed = [*moved, *(record for record in records if _key(record) in new_owner and record.seq not in done)]
         return changed, forgotten
 
     def _collect_orphans(
-        self, connection: Connection, records: Sequence[RecordState], statuses: dict[int, StatusOfParents]
+        self, transaction: Transaction, records: Sequence[RecordState], statuses: dict[int, Dependencies]
     ) -> None:
         """Collect those of the records that Campaign holds and that became orphans to be deleted, and keep them."""
         new = [
@@ -266,33 +250,25 @@ class DependencyStatus:
             and not record.must_not_exist_in_campaign
             and record.may_exist_in_campaign
         ]
-        self._session.bulk.for_seqs(connection, _KEEP_UNTIL_GUARDED, new, also="AND required = 1 AND keep_orphans = 0")
-        self._session.bulk.for_seqs(connection, _COLLECT, new, also="ON CONFLICT (seq) DO NOTHING")
+        transaction.for_seqs(_KEEP_UNTIL_GUARDED, new, also="AND required = 1 AND keep_orphans = 0")
+        transaction.for_seqs(_COLLECT, new, also="ON CONFLICT (seq) DO NOTHING")
         statuses |= {seq: statuses[seq]._replace(orphaned=Orphaned.KEPT) for seq in new}
 
     def links_and_parents(
-        self, connection: Connection, seqs: Sequence[int], *, lock: bool = True
+        self, transaction: Transaction, seqs: Sequence[int], *, lock: bool = True
     ) -> tuple[dict[int, list[Link]], dict[int, list[FormerParent]], dict[Key, RecordState]]:
         """Return the links of these records, their former parents, and the records of all parents."""
         links: dict[int, list[Link]] = defaultdict(list)
-        for link in self.stored_links.links(connection, seqs):
+        for link in self.stored_links.links(transaction, seqs):
             links[link.seq].append(link)
         former: dict[int, list[FormerParent]] = defaultdict(list)
-        for parent in self.former_parents(connection, seqs) if links else ():
+        for parent in self.former_parents(transaction, seqs) if links else ():
             former[parent.seq].append(parent)
         named = (link for by_record in (links, former) for of_record in by_record.values() for link in of_record)
-        return links, former, self._parents(connection, named, lock=lock)
-
-    def _forget_incarnations(self, connection: Connection, kept: Sequence[int]) -> None:
-        """Mark new orphans to be sent whole, with all links, once they have a parent again.
-
-        Nothing waits for them, so Campaign may remove their links, and them, with a parent at any time.
-        """
-        self._session.bulk.for_seqs(connection, "UPDATE sync_link SET acked_incarnation = NULL", kept)
-        self._session.bulk.for_seqs(connection, "UPDATE sync_record SET resend = 1", kept)
+        return links, former, self._parents(transaction, named, lock=lock)
 
     def _no_longer_excluded(
-        self, connection: Connection, records: Sequence[RecordState], reasons_by_record: ReasonsByRecord
+        self, transaction: Transaction, records: Sequence[RecordState], reasons_by_record: ReasonsByRecord
     ) -> list[RecordState]:
         """Mark records that are no longer excluded for a resend: Campaign may have deleted them with the person."""
         free = {
@@ -300,10 +276,10 @@ class DependencyStatus:
             for record in records
             if record.state == State.EXCLUDED and not reasons_by_record.get(_key(record)) and record.desired_hash
         }
-        self._session.bulk.for_seqs(connection, "UPDATE sync_record SET resend = 1", sorted(free))
+        transaction.for_seqs(_SEND_AGAIN, sorted(free))
         return [record._replace(resend=1) if record.seq in free else record for record in records]
 
-    def _store_states(self, connection: Connection, moved: Iterable[RecordState]) -> None:
+    def _store_states(self, transaction: Transaction, moved: Iterable[RecordState]) -> None:
         """Store the state and block reason of these records."""
         now = self._session.now()
         alike: dict[tuple[int, int, int], list[int]] = defaultdict(list)
@@ -313,38 +289,25 @@ class DependencyStatus:
             failed, keep = state == State.REJECTED, state not in (State.SYNCED, State.TOMBSTONE, *UNSENT)
             orphaned = state == State.ORPHANED
             values = (state, block_reason, loss, failed or orphaned, now, keep, keep, failed, failed)
-            self._session.bulk.for_seqs(connection, _STORE_STATE, seqs, *values)
+            transaction.for_seqs(_STORE_STATE, seqs, *values)
 
-    def read_to_their_end(self, connection: Connection) -> set[str]:
+    def read_to_their_end(self, transaction: Transaction) -> set[str]:
         """Return the tables that are completely read and not in maintenance: rows without a record do not exist."""
         paused = sa.select(operation_tables.maintenance.c.table_name)
         complete = sa.select(schema.feed.c.table_name).where(
             schema.feed.c.complete, schema.feed.c.table_name.not_in(paused)
         )
-        return set(connection.execute(complete).scalars())
+        return set(transaction.execute(complete).scalars())
 
-    def with_linked_children(self, connection: Connection, records: Iterable[RecordState]) -> set[Key]:
+    def with_linked_children(self, transaction: Transaction, records: Iterable[RecordState]) -> set[Key]:
         """Return those of the records that Campaign may hold links to from children."""
         return {
             (table, row[0])
-            for table, ids in _by_table(map(_key, records))
+            for table, ids in by_first(map(_key, records))
             for statement in _LINKED_PARENTS
-            for row in self._session.bulk.for_ids(connection, statement, ids, table)
+            for row in transaction.for_ids(statement, ids, table)
         }
 
 
 def _key(record: RecordState) -> Key:
     return record.table_name, record.id
-
-
-def _by_table(keys: Iterable[Key]) -> list[tuple[str, list[str]]]:
-    """Group the records' ids by table."""
-    ids: dict[str, list[str]] = defaultdict(list)
-    for table, id_ in keys:
-        ids[table].append(id_)
-    return sorted(ids.items())
-
-
-def _parent_ids(links: Iterable[Link | FormerParent]) -> list[tuple[str, list[str]]]:
-    """Group the ids of the parents that these links name by table."""
-    return _by_table(sorted({(link.parent_table, link.parent_id) for link in links if link.parent_id}))

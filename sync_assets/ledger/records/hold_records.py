@@ -12,11 +12,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import NamedTuple
 
-from sqlalchemy.engine import Connection
-
 from sync_assets.ledger.rules.dependencies import FormerParent, Key, Link
 from sync_assets.ledger.rules.record_state import RecordState
 from sync_assets.ledger.storage.session import Repository
+from sync_assets.ledger.storage.transaction import Transaction, by_first
 
 PERSON = ""
 """Stands for the attribute of a link: the record is the held person itself."""
@@ -87,13 +86,9 @@ def hold_reasons(
 class HoldRecords(Repository):
     """Reads and writes `sync_hold_record`."""
 
-    def _held(self, connection: Connection) -> bool:
-        """Return True if there are records of held or excluded persons: most ledgers have none and skip the queries."""
-        return connection.exec_driver_sql("SELECT EXISTS (SELECT 1 FROM sync_hold_record)").scalar_one()
-
     def follow(
         self,
-        connection: Connection,
+        transaction: Transaction,
         records: Sequence[RecordState],
         links: Mapping[int, Sequence[Link]],
         former: Mapping[int, Sequence[FormerParent]],
@@ -103,12 +98,12 @@ class HoldRecords(Repository):
         Returns:
             The reasons by record, and the records whose reasons changed: their children must be re-evaluated in turn.
         """
-        if not self._held(connection):
+        if not transaction.exists("SELECT 1 FROM sync_hold_record"):  # most ledgers have none, and skip the queries
             return {}, set()
         keys = {(record.table_name, record.id) for record in records}
         for named in (*links.values(), *former.values()):
             keys |= {(link.parent_table, link.parent_id) for link in named if link.parent_id}
-        known = self._stored_reasons(connection, keys)
+        known = self._stored_reasons(transaction, keys)
         now: dict[Key, Set[HoldReason]] = {}
         for record in records:
             key = (record.table_name, record.id)
@@ -116,28 +111,25 @@ class HoldRecords(Repository):
         changed = {key for key, reasons in now.items() if reasons != known[key]}
         added = [(*_ids(key, reason), reason.excluded) for key in sorted(changed) for reason in now[key] - known[key]]
         removed = [_ids(key, reason) for key in sorted(changed) for reason in known[key] - now[key]]
-        self._session.bulk.for_each(connection, _ADD, added)
-        self._session.bulk.for_each(connection, _REMOVE, removed)
+        transaction.for_each(_ADD, added)
+        transaction.for_each(_REMOVE, removed)
         return now, changed
 
-    def _stored_reasons(self, connection: Connection, keys: Iterable[Key]) -> defaultdict[Key, set[HoldReason]]:
+    def _stored_reasons(self, transaction: Transaction, keys: Iterable[Key]) -> defaultdict[Key, set[HoldReason]]:
         """Return the stored hold reasons of these records, by record."""
-        by_table: dict[str, list[str]] = defaultdict(list)
-        for table, id_ in sorted(keys):
-            by_table[table].append(id_)
         reasons: defaultdict[Key, set[HoldReason]] = defaultdict(set)
-        for table, ids in by_table.items():
-            for id_, *reason in self._session.bulk.for_ids(connection, _OF_RECORDS, ids, table):
+        for table, ids in by_first(keys):
+            for id_, *reason in transaction.for_ids(_OF_RECORDS, ids, table):
                 reasons[table, id_].add(HoldReason(*reason))
         return reasons
 
-    def add(self, connection: Connection, hold: Key, records: Iterable[HeldRecord]) -> None:
+    def add(self, transaction: Transaction, hold: Key, records: Iterable[HeldRecord]) -> None:
         """Store records as those of the held person."""
-        self._session.bulk.for_each(connection, _ADD, [(*hold, *record, 0) for record in sorted(records)])
+        transaction.for_each(_ADD, [(*hold, *record, 0) for record in sorted(records)])
 
-    def records_of(self, connection: Connection, hold: Key) -> list[HeldRecord]:
+    def records_of(self, transaction: Transaction, hold: Key) -> list[HeldRecord]:
         query = "SELECT table_name, id, attribute FROM sync_hold_record WHERE hold_table = ? AND hold_id = ?"
-        rows = self._session.execute(connection, query, hold)
+        rows = transaction.run(query, hold)
         return sorted(HeldRecord(*row) for row in rows)
 
 

@@ -9,14 +9,12 @@ person's records are excluded: Campaign keeps what it holds of them, unless it w
 They still belong to the person by the same rules, so a row that is assigned to another contact is sent normally.
 """
 
-from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection
 
 from sync_assets.config.values import CONTACT
 from sync_assets.ledger import times
@@ -27,10 +25,12 @@ from sync_assets.ledger.repositories.opt_out_rows import OptOutRows
 from sync_assets.ledger.rules.record_state import RecordState
 from sync_assets.ledger.rules.transitions import unknown_at_claim
 from sync_assets.ledger.storage import operation_tables, schema
-from sync_assets.ledger.storage.session import LedgerSession, TotalsChange
+from sync_assets.ledger.storage.session import Repository, writes
+from sync_assets.ledger.storage.transaction import Transaction
 
 _H = schema.hold.c
 _HR = schema.hold_record.c
+_HISTORY = operation_tables.history
 _RELATED = """
     SELECT seq, table_name, id, state, desired_hash IS NOT NULL, acked_hash IS NOT NULL OR outcome_unknown > 0,
         payload IS NOT NULL, (SELECT max(s.until) FROM sync_session s WHERE s.live = 1 AND (
@@ -95,81 +95,64 @@ class Released(NamedTuple):
     excluded: int
 
 
-class Holds:
+@dataclass(eq=False)
+class Holds(Repository):
     """Reads and writes `sync_hold`."""
 
-    def __init__(
-        self,
-        session: LedgerSession,
-        hold_records: HoldRecords,
-        dependencies: DependencyStatus,
-        opt_outs: OptOutRows,
-    ) -> None:
-        self._session = session
-        self._hold_records = hold_records
-        self._dependencies = dependencies
-        self._opt_outs = opt_outs
+    _hold_records: HoldRecords
+    _dependencies: DependencyStatus
+    _opt_outs: OptOutRows
 
-    def hold(self, table: str, id: str, *, known: bool = True) -> Hold:
+    @writes
+    def hold(self, transaction: Transaction, table: str, id: str, *, known: bool = True) -> Hold:
         """Put a row and its descendants under a privacy hold. Changes nothing if it is held already.
 
         Args:
-            table: logical name in Dataverse.
             id: in lower case, as the ledger stores it; the row need not have been captured.
             known: False if neither the ledger nor the systems have the row.
         """
+        now = self._session.now()
+        # Locking the feeds waits for captures under way, which may have evaluated dependencies without this hold.
+        feeds = sa.select(schema.feed.c.table_name).order_by(schema.feed.c.table_name).with_for_update()
+        transaction.execute(feeds).all()
+        self._dependencies.lock_linked_records(transaction, first_links=True)
+        before = transaction.execute(_hold_query(table, id)).one_or_none()
+        if before is None:
+            transaction.add(schema.hold, {"table_name": table, "id": id, "since": now})
+            self._hold_records.add(transaction, (table, id), [HeldRecord(table, id, PERSON if known else UNKNOWN)])
+            again = sa.update(schema.hold_record).where(_HR.hold_table == table, _HR.hold_id == id)
+            transaction.execute(again.values(excluded=0))
+        states = self._record_of(transaction, table, id, now)
+        records = self._hold_records.records_of(transaction, (table, id))
+        self._dependencies.reevaluate(transaction, states, also=_seqs(transaction, records))
+        return self._described(
+            transaction, table, id, before.since if before else times.from_micros(now), new=before is None
+        )
 
-        def work(connection: Connection) -> Hold:
-            now = self._session.now()
-            # Locking the feeds waits for captures under way, which may have evaluated dependencies without this hold.
-            feeds = sa.select(schema.feed.c.table_name).order_by(schema.feed.c.table_name).with_for_update()
-            connection.execute(feeds).all()
-            self._dependencies.lock_linked_records(connection, first_links=True)
-            before = connection.execute(_hold_query(table, id)).one_or_none()
-            if before is None:
-                values = {"table_name": table, "id": id, "since": now}
-                connection.execute(self._session.upsert(schema.hold).values(values).on_conflict_do_nothing())
-                self._hold_records.add(connection, (table, id), [HeldRecord(table, id, PERSON if known else UNKNOWN)])
-                again = sa.update(schema.hold_record).where(_HR.hold_table == table, _HR.hold_id == id)
-                connection.execute(again.values(excluded=0))
-            tally = TotalsChange()
-            states = self._record_of(connection, table, id, now, tally)
-            records = self._hold_records.records_of(connection, (table, id))
-            self._dependencies.reevaluate(connection, states, (), tally, also=self._seqs(connection, records))
-            self._session.count(connection, tally)
-            since = now if before is None else before.since
-            return self._described(connection, table, id, since, new=before is None)
-
-        return self._session.database.write(work)
-
-    def add_to_hold(self, table: str, id: str, records: Iterable[HeldRecord]) -> Hold | None:
+    @writes
+    def add_to_hold(
+        self, transaction: Transaction, table: str, id: str, records: Collection[HeldRecord]
+    ) -> Hold | None:
         """Put further records under the hold of a row. They need not have been captured.
 
         Returns:
             The hold including them, with all that is in flight; None if the row is not held.
         """
-        added = list(records)
+        self._dependencies.lock_linked_records(transaction, first_links=True)
+        self._opt_outs.load(transaction, [id])  # waits for a claim under way that did not see the hold
+        hold = transaction.execute(_hold_query(table, id)).one_or_none()
+        if hold is None:
+            return None
+        self._hold_records.add(transaction, (table, id), records)
+        states = transaction.states_of(_seqs(transaction, records))
+        self._dependencies.reevaluate(transaction, states)
+        return self._described(transaction, table, id, hold.since)
 
-        def work(connection: Connection) -> Hold | None:
-            self._dependencies.lock_linked_records(connection, first_links=True)
-            self._opt_outs.load(connection, [id])  # waits for a claim under way that did not see the hold
-            hold = connection.execute(_hold_query(table, id)).one_or_none()
-            if hold is None:
-                return None
-            self._hold_records.add(connection, (table, id), added)
-            tally = TotalsChange()
-            states = self._session.bulk.states_of(connection, self._seqs(connection, added))
-            self._dependencies.reevaluate(connection, states, (), tally)
-            self._session.count(connection, tally)
-            return self._described(connection, table, id, hold.since)
-
-        return self._session.database.write(work)
-
-    def end_hold(self, table: str, id: str, *, deleted: bool) -> Released | None:
+    @writes
+    def end_hold(self, transaction: Transaction, table: str, id: str, *, deleted: bool) -> Released | None:
         """Release a hold, or end the exclusion that an earlier release left. Records under another hold stay held.
 
         Args:
-            table: logical name in Dataverse.
             id: of the held row, in lower case.
             deleted: True if the row was deleted in Dynamics 365: its records are excluded. If False, they return
                 to the states that follow from their columns.
@@ -177,98 +160,81 @@ class Holds:
         Returns:
             How many records were released; None if the row was neither held nor excluded.
         """
-
-        def work(connection: Connection) -> Released | None:
-            self._dependencies.lock_linked_records(connection)
-            ended = sa.delete(schema.hold).where(_H.table_name == table, _H.id == id).returning(_H.id)
-            was_held = connection.execute(ended).one_or_none() is not None
-            records = self._hold_records.records_of(connection, (table, id))
-            if not was_held and not records:
-                return None
-            held = self._count_in_state(connection, records, State.HELD)
-            of_hold = (_HR.hold_table == table, _HR.hold_id == id)
-            if deleted:
-                connection.execute(sa.update(schema.hold_record).where(*of_hold).values(excluded=1))
-            else:
-                connection.execute(sa.delete(schema.hold_record).where(*of_hold))
-            tally = TotalsChange()
-            states = self._session.bulk.states_of(connection, self._seqs(connection, records))
-            self._dependencies.reevaluate(connection, states, (), tally)
-            self._session.count(connection, tally)
-            if table == CONTACT and deleted:
-                self._opt_outs.forget(connection, [id])
-            freed = held - self._count_in_state(connection, records, State.HELD)
-            return Released(freed, self._count_in_state(connection, records, State.EXCLUDED))
-
-        return self._session.database.write(work)
+        self._dependencies.lock_linked_records(transaction)
+        ended = sa.delete(schema.hold).where(_H.table_name == table, _H.id == id).returning(_H.id)
+        was_held = transaction.execute(ended).one_or_none() is not None
+        records = self._hold_records.records_of(transaction, (table, id))
+        if not was_held and not records:
+            return None
+        held = self._count_in_state(transaction, records, State.HELD)
+        of_hold = (_HR.hold_table == table, _HR.hold_id == id)
+        if deleted:
+            transaction.execute(sa.update(schema.hold_record).where(*of_hold).values(excluded=1))
+        else:
+            transaction.execute(sa.delete(schema.hold_record).where(*of_hold))
+        states = transaction.states_of(_seqs(transaction, records))
+        self._dependencies.reevaluate(transaction, states)
+        if table == CONTACT and deleted:
+            self._opt_outs.forget(transaction, [id])
+        freed = held - self._count_in_state(transaction, records, State.HELD)
+        return Released(freed, self._count_in_state(transaction, records, State.EXCLUDED))
 
     def all(self) -> list[Hold]:
         """Return all holds, the oldest first."""
         listed = sa.select(schema.hold).order_by(_H.since, _H.table_name, _H.id)
-        with self._session.database.read() as connection:
-            rows = connection.execute(listed).all()
-            return [self._described(connection, row.table_name, row.id, row.since) for row in rows]
+        with self._session.read() as transaction:
+            rows = transaction.execute(listed).all()
+            return [self._described(transaction, row.table_name, row.id, row.since) for row in rows]
 
     def held_since(self, table: str, id: str) -> datetime | None:
         """Return since when the row itself is held; None if it is not."""
-        with self._session.database.read() as connection:
-            hold = connection.execute(_hold_query(table, id)).one_or_none()
-            return None if hold is None else times.from_micros(hold.since)
+        with self._session.read() as transaction:
+            hold = transaction.execute(_hold_query(table, id)).one_or_none()
+            return None if hold is None else hold.since
 
     def records_of_hold(self, table: str, id: str) -> list[HeldRecord]:
         """Return the records of a held or excluded row, by table and id; empty if it is neither."""
-        with self._session.database.read() as connection:
-            return self._hold_records.records_of(connection, (table, id))
+        with self._session.read() as transaction:
+            return self._hold_records.records_of(transaction, (table, id))
 
     def is_known(self, table: str, id: str) -> bool:
         """Return True if the ledger has a trace of the row: a record of it or below it, a hold not forced, history.
 
         The record that a hold creates is no proof: it is neither wanted nor may it exist in Campaign.
         """
-        with self._session.database.read() as connection:
-            of_hold = self._hold_records.records_of(connection, (table, id))
-            entry = sa.select(
-                sa.exists().where(operation_tables.history.c.table_name == table, operation_tables.history.c.id == id)
-            )
+        with self._session.read() as transaction:
+            entries = sa.select(_HISTORY.c.id).where(_HISTORY.c.table_name == table, _HISTORY.c.id == id).limit(1)
             return (
-                any(record.attribute != UNKNOWN for record in of_hold)
+                any(record.attribute != UNKNOWN for record in self._hold_records.records_of(transaction, (table, id)))
                 or any(
                     record.wanted or record.may_exist_in_campaign or record.state != State.HELD
-                    for record in self._related_records(connection, table, id)
+                    for record in self._related_records(transaction, table, id)
                 )
-                or bool(connection.execute(entry).scalar_one())
+                or transaction.execute(entries).first() is not None
             )
 
     def related(self, table: str, id: str) -> list[RelatedRecord]:
         """Return a row, the records of its hold, and all their descendants along links, level by level."""
-        with self._session.database.read() as connection:
-            return self._related_records(connection, table, id)
+        with self._session.read() as transaction:
+            return self._related_records(transaction, table, id)
 
-    def _record_of(
-        self, connection: Connection, table: str, id: str, now: int, tally: TotalsChange
-    ) -> list[RecordState]:
+    def _record_of(self, transaction: Transaction, table: str, id: str, now: int) -> list[RecordState]:
         """Return the row's record, as a list of one. If there is none, create one that is only marked as held."""
-        if not self._session.bulk.find(connection, table, [id]):
+        if not transaction.find(table, [id]):
             values = {"table_name": table, "id": id, "state": State.HELD.value, "changed_at": now}
-            made = (
-                self._session.upsert(schema.record)
-                .values(values)
-                .on_conflict_do_nothing()
-                .returning(schema.record.c.seq)
-            )
-            if connection.execute(made).one_or_none() is not None:
-                tally.add(table, State.HELD)
-        return self._session.bulk.states_of(connection, list(self._session.bulk.find(connection, table, [id]).values()))
+            if transaction.add(schema.record, values):
+                transaction.count(table, State.HELD)
+        return transaction.states_of(list(transaction.find(table, [id]).values()))
 
-    def _described(self, connection: Connection, table: str, id: str, since: int, *, new: bool = False) -> Hold:
+    def _described(self, transaction: Transaction, table: str, id: str, since: datetime, *, new: bool = False) -> Hold:
         """Build the Hold of a row, with its counts."""
-        held = [record for record in self._related_records(connection, table, id) if record.state == State.HELD]
+        held = [record for record in self._related_records(transaction, table, id) if record.state == State.HELD]
         own = [record for record in held if (record.table, record.id) == (table, id)]
         leased = [record.leased_until for record in held if record.leased_until]
         return Hold(
             table=table,
             id=id,
-            since=times.from_micros(since),
+            since=since,
             known=any(record.wanted or record.may_exist_in_campaign for record in own),
             records=len(held),
             in_flight=len(leased),
@@ -277,35 +243,31 @@ class Holds:
             new=new,
         )
 
-    def _seqs(self, connection: Connection, records: Iterable[HeldRecord | Key]) -> list[int]:
-        """Return the seqs of those ids that have a record."""
-        by_table: dict[str, set[str]] = defaultdict(set)
-        for record in records:
-            by_table[record[0]].add(record[1])
-        known = [self._session.bulk.find(connection, table, sorted(ids)) for table, ids in sorted(by_table.items())]
-        return sorted(seq for seqs in known for seq in seqs.values())
-
-    def _count_in_state(self, connection: Connection, records: Iterable[HeldRecord], state: State) -> int:
+    def _count_in_state(self, transaction: Transaction, records: Iterable[HeldRecord], state: State) -> int:
         """Count those of the records that are in this state."""
-        rows = self._session.bulk.for_seqs(connection, "SELECT state FROM sync_record", self._seqs(connection, records))
+        rows = transaction.for_seqs("SELECT state FROM sync_record", _seqs(transaction, records))
         return sum(row[0] == state for row in rows)
 
-    def _related_records(self, connection: Connection, table: str, id: str) -> list[RelatedRecord]:
+    def _related_records(self, transaction: Transaction, table: str, id: str) -> list[RelatedRecord]:
         """See `related`."""
         now, horizon = self._session.now(), self._session.horizon
         related: dict[Key, RelatedRecord] = {}
-        of_hold = [(record.table, record.id) for record in self._hold_records.records_of(connection, (table, id))]
+        of_hold = [(record.table, record.id) for record in self._hold_records.records_of(transaction, (table, id))]
         level: list[Key] = [(table, id), *of_hold]  # its children may have been captured though it was not
-        seqs = self._seqs(connection, level)
+        seqs = transaction.find_all(level)
         while seqs or level:
-            rows = self._session.bulk.for_seqs(connection, _RELATED, seqs, also="ORDER BY table_name, id")
+            rows = transaction.for_seqs(_RELATED, seqs, also="ORDER BY table_name, id")
             new = {
                 (row[1], row[2]): _related_record(row, now, horizon) for row in rows if (row[1], row[2]) not in related
             }
             related |= new
-            seqs = sorted(self._dependencies.children(connection, [*new, *level]))
+            seqs = sorted(self._dependencies.children(transaction, [*new, *level]))
             level = []
         return list(related.values())
+
+
+def _seqs(transaction: Transaction, records: Iterable[HeldRecord]) -> list[int]:
+    return transaction.find_all((record.table, record.id) for record in records)
 
 
 def _hold_query(table: str, id: str) -> sa.Select[Any]:

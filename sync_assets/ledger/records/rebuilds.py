@@ -8,71 +8,63 @@ any capture, so a rebuild that is killed or never ends costs requests, but loses
 Here: the cursor and the claims of a rebuild. The reading and comparing is done by the callers.
 """
 
+from dataclasses import dataclass
+
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection
 
 from sync_assets.ledger.model import Claimed, Orphaned, Rebuild, State
-from sync_assets.ledger.records.claims import CLAIM_COLUMNS, write_claims
-from sync_assets.ledger.records.dependency_status import DependencyStatus
+from sync_assets.ledger.records.claims import CLAIM_COLUMNS, Claims
 from sync_assets.ledger.records.feeds import Feeds
 from sync_assets.ledger.repositories.sessions import Sessions
 from sync_assets.ledger.storage import schema
-from sync_assets.ledger.storage.session import LedgerSession
+from sync_assets.ledger.storage.session import Repository, writes
+from sync_assets.ledger.storage.transaction import Transaction
 
 _B = schema.rebuild.c
 _R = schema.record.c
 
 
-class Rebuilds:
+@dataclass(eq=False)
+class Rebuilds(Repository):
     """Reads and writes `sync_rebuild` and `sync_existing_record`."""
 
-    def __init__(
-        self, session: LedgerSession, sessions: Sessions, feeds: Feeds, dependencies: DependencyStatus
-    ) -> None:
-        self._session = session
-        self._sessions = sessions
-        self._feeds = feeds
-        self._dependencies = dependencies
+    _sessions: Sessions
+    _feeds: Feeds
+    _claims: Claims
 
     def rebuild(self, table: str) -> Rebuild | None:
         """Return the table's rebuild under way; None if there is none."""
-        with self._session.database.read() as connection:
-            return _stored(connection, table)
+        with self._session.read() as transaction:
+            return _stored(transaction, table)
 
-    def begin_rebuild(self, table: str) -> Rebuild:
+    @writes
+    def begin_rebuild(self, transaction: Transaction, table: str) -> Rebuild:
         """Begin a rebuild: the feed is read again from its beginning, and each row is to be sent.
 
         A rebuild that is under way goes on, and a replay of some days is dropped.
         """
+        if (under_way := _stored(transaction, table)) is not None:
+            return under_way
+        new = Rebuild(table)
+        _begin(transaction, table, captured=False)
+        self._feeds.read_again(transaction, table, resend=True)
+        transaction.execute(sa.delete(schema.replay).where(schema.replay.c.table_name == table))
+        return new
 
-        def work(connection: Connection) -> Rebuild:
-            if (under_way := _stored(connection, table)) is not None:
-                return under_way
-            new = Rebuild(table)
-            _begin(connection, table, captured=False)
-            self._feeds.read_again(connection, table, resend=True)
-            connection.execute(sa.delete(schema.replay).where(schema.replay.c.table_name == table))
-            return new
-
-        return self._session.database.write(work)
-
-    def begin_listing(self, table: str, *, captured: bool) -> Rebuild:
+    @writes
+    def begin_listing(self, transaction: Transaction, table: str, *, captured: bool) -> Rebuild:
         """Begin to list Campaign's records before the first insert, or continue a listing or rebuild under way.
 
         Unlike `begin_rebuild` it does not read the feed again. captured: True if all rows of Dynamics 365 are in the
         ledger.
         """
-
-        def work(connection: Connection) -> Rebuild:
-            under_way = _stored(connection, table)
-            if under_way is None:
-                _begin(connection, table, captured=captured)
-            elif captured and not under_way.captured:
-                moved = sa.update(schema.rebuild).where(_B.table_name == table).values(captured=True)
-                connection.execute(moved)
-            return _stored(connection, table) or Rebuild(table, captured)
-
-        return self._session.database.write(work)
+        under_way = _stored(transaction, table)
+        if under_way is None:
+            _begin(transaction, table, captured=captured)
+        elif captured and not under_way.captured:
+            moved = sa.update(schema.rebuild).where(_B.table_name == table).values(captured=True)
+            transaction.execute(moved)
+        return _stored(transaction, table) or Rebuild(table, captured)
 
     def lease_listing(self, table: str, session: int) -> bool:
         """Take the lease to list a table's records in Campaign, or keep it; False if another live session holds it.
@@ -91,18 +83,16 @@ class Rebuilds:
         moved = sa.update(schema.rebuild).where(_B.table_name == rebuild.table)
         self._session.run(moved.values(**changes, unknown=rebuild.unknown))
 
-    def end_rebuild(self, table: str, *, read_again: bool = False) -> None:
+    @writes
+    def end_rebuild(self, transaction: Transaction, table: str, *, read_again: bool = False) -> None:
         """Delete the progress of the table's rebuild, which has ended. read_again: begin a full read of the table."""
+        transaction.execute(sa.delete(schema.rebuild).where(_B.table_name == table))
+        if read_again:
+            self._feeds.read_again(transaction, table, resend=False)
 
-        def work(connection: Connection) -> None:
-            connection.execute(sa.delete(schema.rebuild).where(_B.table_name == table))
-            if read_again:
-                self._feeds.read_again(connection, table, resend=False)
-
-        self._session.database.write(work)
-
+    @writes
     def claim_found(
-        self, table: str, ids: list[str], session: int, *, remember: bool = True
+        self, transaction: Transaction, table: str, ids: list[str], session: int, *, remember: bool = True
     ) -> tuple[list[Claimed], int]:
         """Claim those of Campaign's listed records whose content or links are to be compared with the ledger.
 
@@ -114,58 +104,47 @@ class Rebuilds:
         update_payload: it existed before, so the fields that only inserts send were sent.
 
         Args:
-            table: logical name in Dataverse.
             ids: of the records that Campaign listed.
-            session: its epoch.
             remember: store ids that have no record in the ledger, and of orphans that were never sent. If such a row
                 comes into scope later, or gets a parent, its record is looked up before it is inserted (see `claim`).
 
         Returns:
             The claimed records, and how many of the ids have no record in the ledger, or that of such an orphan.
         """
-
-        def work(connection: Connection) -> tuple[list[Claimed], int]:
-            self._sessions.require(connection, session)
-            known = self._session.bulk.find(connection, table, ids)
-            orphans = sa.select(_R.id).where(
-                _R.seq.in_(list(known.values())),
-                _R.state == State.ORPHANED.value,
-                _R.acked_hash.is_(None),
-                _R.outcome_unknown == 0,
-            )
-            unknown = [id_ for id_ in ids if id_ not in known] + list(connection.execute(orphans).scalars())
-            if remember and unknown:
-                noted = self._session.upsert(schema.existing_record).values(
-                    [{"table_name": table, "id": id_} for id_ in unknown]
-                )
-                connection.execute(noted.on_conflict_do_nothing())
-            asked_for = sa.or_(
-                sa.and_(_R.state == State.PENDING.value, _R.payload.is_not(None)),
-                _R.state.in_([State.WAITING.value, State.REJECTED.value]),
-                sa.and_(_R.state == State.SYNCED.value, _R.out_of_scope == 1),
-                sa.and_(
-                    _R.state.in_([State.HELD.value, State.EXCLUDED.value]),
-                    _R.acked_hash.is_(None),
-                    _R.outcome_unknown == 0,
-                ),
-            )
-            stays = sa.and_(_R.desired_hash.is_not(None), _R.orphaned != Orphaned.DELETED.value)
-            wanted = (
-                sa.select(*CLAIM_COLUMNS, _R.outcome_unknown, sa.literal(0).label("resend"))
-                .where(_R.seq.in_(list(known.values())), stays, asked_for, *schema.claimable(self._session.now()))
-                .order_by(_R.seq)
-                .with_for_update(skip_locked=True)
-            )
-            rows = connection.execute(wanted).all()
-            claimed = write_claims(self._session, self._dependencies, connection, rows, session, {})
-            # Nothing is sent, so a record whose acknowledged state is known does not become uncertain: if it is not to
-            # be sent, it would stay so for ever, and its children would wait. For any other record the mark is kept: it
-            # records that the record exists in Campaign, even if this process is killed.
-            known_to_hold = [row.seq for row in rows if row.acked_hash is not None and not row.outcome_unknown]
-            self._session.bulk.for_seqs(connection, "UPDATE sync_record SET outcome_unknown = 0", known_to_hold)
-            return claimed, len(unknown)
-
-        return self._session.database.write(work)
+        self._sessions.require(transaction, session)
+        known = transaction.find(table, ids)
+        orphans = sa.select(_R.id).where(
+            _R.seq.in_(list(known.values())),
+            _R.state == State.ORPHANED.value,
+            _R.acked_hash.is_(None),
+            _R.outcome_unknown == 0,
+        )
+        unknown = [id_ for id_ in ids if id_ not in known] + list(transaction.execute(orphans).scalars())
+        if remember:
+            transaction.add(schema.existing_record, *({"table_name": table, "id": id_} for id_ in unknown))
+        asked_for = sa.or_(
+            sa.and_(_R.state == State.PENDING.value, _R.payload.is_not(None)),
+            _R.state.in_([State.WAITING.value, State.REJECTED.value]),
+            sa.and_(_R.state == State.SYNCED.value, _R.out_of_scope == 1),
+            sa.and_(
+                _R.state.in_([State.HELD.value, State.EXCLUDED.value]), _R.acked_hash.is_(None), _R.outcome_unknown == 0
+            ),
+        )
+        stays = sa.and_(_R.desired_hash.is_not(None), _R.orphaned != Orphaned.DELETED.value)
+        wanted = (
+            sa.select(*CLAIM_COLUMNS, _R.outcome_unknown, sa.literal(0).label("resend"))
+            .where(_R.seq.in_(list(known.values())), stays, asked_for, *schema.claimable(self._session.now()))
+            .order_by(_R.seq)
+            .with_for_update(skip_locked=True)
+        )
+        rows = transaction.execute(wanted).all()
+        claimed = self._claims.take(transaction, rows, session, {})
+        # Nothing is sent, so a record whose acknowledged state is known does not become uncertain: if it is not to
+        # be sent, it would stay so for ever, and its children would wait. For any other record the mark is kept: it
+        # records that the record exists in Campaign, even if this process is killed.
+        known_to_hold = [row.seq for row in rows if row.acked_hash is not None and not row.outcome_unknown]
+        transaction.for_seqs("UPDATE sync_record SET outcome_unknown = 0", known_to_hold)
+        return claimed, len(unknown)
 
 
 def _listed(table: str) -> str:
@@ -173,13 +152,11 @@ def _listed(table: str) -> str:
     return f"campaign/{table}"
 
 
-def _begin(connection: Connection, table: str, *, captured: bool) -> None:
+def _begin(transaction: Transaction, table: str, *, captured: bool) -> None:
     counts = {"records": 0, "equal": 0, "differing": 0, "unknown": 0}
-    connection.execute(sa.insert(schema.rebuild).values(table_name=table, captured=captured, **counts))
+    transaction.execute(sa.insert(schema.rebuild).values(table_name=table, captured=captured, **counts))
 
 
-def _stored(connection: Connection, table: str) -> Rebuild | None:
-    row = connection.execute(sa.select(schema.rebuild).where(_B.table_name == table)).one_or_none()
-    if row is None:
-        return None
-    return Rebuild(row.table_name, row.captured, row.link, row.records, row.equal, row.differing, row.unknown)
+def _stored(transaction: Transaction, table: str) -> Rebuild | None:
+    row = transaction.execute(sa.select(schema.rebuild).where(_B.table_name == table)).one_or_none()
+    return None if row is None else Rebuild(*row)

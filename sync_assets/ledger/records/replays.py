@@ -4,40 +4,40 @@ Here: replays of some days, one at a time per table. The replay of a whole table
 feeds.py.
 """
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import date
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection
 
-from sync_assets.ledger import times
 from sync_assets.ledger.errors import FeedMoved
 from sync_assets.ledger.model import Feed, Replay
 from sync_assets.ledger.records.feeds import Feeds
 from sync_assets.ledger.storage import schema
-from sync_assets.ledger.storage.session import LedgerSession
+from sync_assets.ledger.storage.session import Repository, writes
+from sync_assets.ledger.storage.transaction import Transaction
 
 _P = schema.replay.c
 _F = schema.feed.c
 
 
-class Replays:
+@dataclass(eq=False)
+class Replays(Repository):
     """Reads and writes `sync_replay`."""
 
-    def __init__(self, session: LedgerSession, feeds: Feeds) -> None:
-        self._session = session
-        self._feeds = feeds
+    _feeds: Feeds
 
     def replay(self, table: str) -> Replay | None:
         """Return the table's replay, requested or under way; None if there is none."""
-        with self._session.database.read() as connection:
-            return _stored(connection, table)
+        with self._session.read() as transaction:
+            return _stored(transaction, table)
 
-    def ask_for_replay(self, table: str, first: date, last: date, *, resend: bool = False) -> Replay:
+    @writes
+    def ask_for_replay(
+        self, transaction: Transaction, table: str, first: date, last: date, *, resend: bool = False
+    ) -> Replay:
         """Request a replay of the rows last modified from `first` to `last`.
 
         Args:
-            table: logical name in Dataverse.
             first: the first day, included; date.min for no lower bound.
             last: the last day, included; date.max for no upper bound.
             resend: send the rows again even if they are unchanged.
@@ -45,23 +45,17 @@ class Replays:
         Returns:
             The table's replay: an earlier one if there is one, which then goes on unchanged.
         """
+        days = {"first_day": first, "last_day": last}
+        transaction.add(schema.replay, {"table_name": table, **days, "resend": resend})
+        stored = _stored(transaction, table)
+        if stored is None:
+            raise AssertionError("the replay was just written")
+        return stored
 
-        def work(connection: Connection) -> Replay:
-            new = self._session.upsert(schema.replay).values(
-                table_name=table,
-                first_day=times.to_day_number(first),
-                last_day=times.to_day_number(last),
-                resend=resend,
-            )
-            connection.execute(new.on_conflict_do_nothing())
-            stored = _stored(connection, table)
-            if stored is None:
-                raise AssertionError("the replay was just written")
-            return stored
-
-        return self._session.database.write(work)
-
-    def advance_replay(self, read: Replay, fingerprint: str, link: str | None) -> Replay | None:
+    @writes
+    def advance_replay(
+        self, transaction: Transaction, read: Replay, fingerprint: str, link: str | None
+    ) -> Replay | None:
         """Move the cursor of a replay after one of its pages was stored; end the replay after the last page.
 
         A page is stored before the cursor moves, so a process that dies between the two repeats that page.
@@ -77,39 +71,33 @@ class Replays:
         Raises:
             FeedMoved: another capture has moved the cursor.
         """
-
-        def work(connection: Connection) -> Replay | None:
-            same = [
-                _P.table_name == read.table,
-                _P.first_day == times.to_day_number(read.first),
-                _P.last_day == times.to_day_number(read.last),
-                _P.resend == read.resend,
-                _P.link.is_not_distinct_from(read.link),
-            ]
-            if link is None:
-                moved = connection.execute(sa.delete(schema.replay).where(*same))
-            else:
-                changes = {"fingerprint": fingerprint, "link": link}
-                moved = connection.execute(sa.update(schema.replay).where(*same).values(changes))
-            if moved.rowcount != 1:
-                raise FeedMoved(read.table)
-            return None if link is None else replace(read, fingerprint=fingerprint, link=link)
-
-        return self._session.database.write(work)
+        same = [
+            _P.table_name == read.table,
+            _P.first_day == read.first,
+            _P.last_day == read.last,
+            _P.resend == read.resend,
+            _P.link.is_not_distinct_from(read.link),
+        ]
+        if link is None:
+            moved = transaction.execute(sa.delete(schema.replay).where(*same))
+        else:
+            changes = {"fingerprint": fingerprint, "link": link}
+            moved = transaction.execute(sa.update(schema.replay).where(*same).values(changes))
+        if moved.rowcount != 1:
+            raise FeedMoved(read.table)
+        return None if link is None else replace(read, fingerprint=fingerprint, link=link)
 
     def drop_replay(self, table: str) -> None:
         """Delete the table's replay of some days, since the whole table is read anyway."""
         replay = sa.delete(schema.replay).where(_P.table_name == table)
-        self._session.database.write(lambda connection: connection.execute(replay))
+        self._session.write(lambda transaction: transaction.execute(replay))
 
     def replay_everything(self, table: str, *, resend: bool = False) -> Feed | None:
         """Begin a full read that replays the whole table; a first load or a replay under way goes on.
 
         Until the read is complete, each row is sent if it differs, also if only in fields that updates leave out.
 
-        Args:
-            table: logical name in Dataverse.
-            resend: send each row again even if it is unchanged.
+        resend: send each row again even if it is unchanged.
 
         Returns:
             The feed; None if the table was never captured.
@@ -137,19 +125,10 @@ class Replays:
         orphans = sa.and_(_F.orphans_due, _F.complete)
         feed = sa.select(_F.table_name).where(_F.table_name == table, sa.or_(approved, _F.kept_due, orphans))
         asked = sa.select(_P.table_name).where(_P.table_name == table)
-        with self._session.database.read() as connection:
-            return any(connection.execute(query).first() is not None for query in (feed, asked))
+        with self._session.read() as transaction:
+            return any(transaction.execute(query).first() is not None for query in (feed, asked))
 
 
-def _stored(connection: Connection, table: str) -> Replay | None:
-    row = connection.execute(sa.select(schema.replay).where(_P.table_name == table)).one_or_none()
-    if row is None:
-        return None
-    return Replay(
-        table=row.table_name,
-        first=times.from_day_number(row.first_day),
-        last=times.from_day_number(row.last_day),
-        resend=row.resend,
-        fingerprint=row.fingerprint,
-        link=row.link,
-    )
+def _stored(transaction: Transaction, table: str) -> Replay | None:
+    row = transaction.execute(sa.select(schema.replay).where(_P.table_name == table)).one_or_none()
+    return None if row is None else Replay(*row)

@@ -6,12 +6,11 @@ What a record's links mean for its state is computed by dependency_status.py.
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
-from sqlalchemy.engine import Connection
-
 from sync_assets.ledger.model import LinkSpec, Outcome
 from sync_assets.ledger.rules.dependencies import Link
 from sync_assets.ledger.rules.record_state import RecordState
-from sync_assets.ledger.storage.session import LedgerSession
+from sync_assets.ledger.storage.session import Repository
+from sync_assets.ledger.storage.transaction import Transaction
 
 _LINK = f"SELECT {', '.join(Link._fields)} FROM sync_link"  # noqa: S608 - constants
 _PUT = """
@@ -27,25 +26,22 @@ _ACKNOWLEDGE = """
     UPDATE sync_link SET acked_id = n.id, acked_incarnation = CASE WHEN n.id IS NOT NULL THEN CAST(? AS integer) END
     FROM {pairs} WHERE sync_link.seq = n.seq AND attribute = ?
 """
-_UNLINK = "UPDATE sync_link SET acked_id = NULL, acked_incarnation = NULL"
+UNLINK = "UPDATE sync_link SET acked_id = NULL, acked_incarnation = NULL"
 _NOT_MAPPED = "UPDATE sync_link SET parent_table = '', parent_id = acked_id"
 _PERHAPS_LINKED = "UPDATE sync_link SET acked_id = coalesce(acked_id, parent_id), acked_incarnation = NULL"
 _ADD_POSSIBLE = "INSERT INTO sync_possible_link VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING"
 
 
-class StoredLinks:
+class StoredLinks(Repository):
     """Reads and writes links."""
 
-    def __init__(self, session: LedgerSession) -> None:
-        self._session = session
-
-    def links(self, connection: Connection, seqs: Sequence[int], also: str = "") -> list[Link]:
+    def links(self, transaction: Transaction, seqs: Sequence[int], also: str = "") -> list[Link]:
         ordered = f"AND parent_table <> '' {also} ORDER BY seq, attribute"
-        return [Link(*row) for row in self._session.bulk.for_seqs(connection, _LINK, seqs, also=ordered)]
+        return [Link(*row) for row in transaction.for_seqs(_LINK, seqs, also=ordered)]
 
     def put_links(
         self,
-        connection: Connection,
+        transaction: Transaction,
         specs: Sequence[LinkSpec],
         parents: Mapping[int, Sequence[str | None]],
         in_doubt: Sequence[int],
@@ -54,7 +50,6 @@ class StoredLinks:
         """Store the links of records as captured.
 
         Args:
-            connection: of the transaction.
             specs: the table's links. Stored links of other attributes are marked as not mapped: see storage/schema.py.
             parents: by seq, the parents' ids in the order of `specs`.
             in_doubt: records with a request without an answer. It may link them to the parents that they had until now,
@@ -64,34 +59,34 @@ class StoredLinks:
         now = {(seq, spec.attribute): id_ for seq, ids in parents.items() for spec, id_ in zip(specs, ids, strict=True)}
         possible = [
             (link.seq, link.attribute, link.parent_table, link.parent_id)
-            for link in self.links(connection, in_doubt)
+            for link in self.links(transaction, in_doubt)
             if link.binds and link.parent_id not in (None, now.get((link.seq, link.attribute)))
         ]
-        self._session.bulk.for_each(connection, _ADD_POSSIBLE, possible)
+        transaction.for_each(_ADD_POSSIBLE, possible)
         for index, spec in enumerate(specs):
             pairs = [(seq, ids[index]) for seq, ids in sorted(parents.items())]
             values = (spec.attribute, spec.parent_table, int(spec.required), int(spec.keyed), int(spec.keep_orphans))
-            self._session.bulk.for_pairs(connection, _PUT, pairs, *values)
+            transaction.for_pairs(_PUT, pairs, *values)
         known = ", ".join("?" * len(specs))
         others = f"AND parent_table <> ''{f' AND attribute NOT IN ({known})' if specs else ''}"
         names = [spec.attribute for spec in specs]
-        self._session.bulk.for_seqs(connection, _PERHAPS_LINKED, in_doubt, *names, also=others)
-        self._session.bulk.for_seqs(connection, _NOT_MAPPED, [*parents, *kept], *names, also=others)
+        transaction.for_seqs(_PERHAPS_LINKED, in_doubt, *names, also=others)
+        transaction.for_seqs(_NOT_MAPPED, [*parents, *kept], *names, also=others)
 
-    def store_sent_links(self, connection: Connection, outcomes: Sequence[tuple[RecordState, Outcome]]) -> None:
+    def store_sent_links(self, transaction: Transaction, outcomes: Sequence[tuple[RecordState, Outcome]]) -> None:
         """Store the links that Campaign acknowledged, and remove those of deleted records.
 
         outcomes: each with its record as it is now.
         """
         done = [(record, outcome) for record, outcome in outcomes if outcome.result == "done"]
         deleted = [record.seq for record, outcome in done if outcome.hash is None]
-        self._session.bulk.for_seqs(connection, _UNLINK, deleted)
+        transaction.for_seqs(UNLINK, deleted)
         sent: dict[tuple[str, int | None], list[tuple[int, str | None]]] = defaultdict(list)
         for record, outcome in done:
             for link in outcome.links if outcome.hash else ():
                 incarnation = link.parent[1] if link.parent else 0
                 sent[link.attribute, None if record.orphaned else incarnation].append((record.seq, link.id))
         for (attribute, incarnation), pairs in sent.items():
-            self._session.bulk.for_pairs(connection, _ACKNOWLEDGE, pairs, incarnation, attribute)
+            transaction.for_pairs(_ACKNOWLEDGE, pairs, incarnation, attribute)
         certain = [record.seq for record, _ in outcomes if not record.outcome_unknown and record.unknown_until is None]
-        self._session.bulk.for_seqs(connection, "DELETE FROM sync_possible_link", certain)
+        transaction.for_seqs("DELETE FROM sync_possible_link", certain)

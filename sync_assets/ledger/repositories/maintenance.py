@@ -11,12 +11,11 @@ from collections.abc import Mapping
 from datetime import datetime
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection
 
-from sync_assets.ledger import times
 from sync_assets.ledger.model import Types
 from sync_assets.ledger.storage import operation_tables, schema
-from sync_assets.ledger.storage.session import Repository
+from sync_assets.ledger.storage.session import Repository, writes
+from sync_assets.ledger.storage.transaction import Transaction
 
 _M = operation_tables.maintenance.c
 _K = operation_tables.known_type.c
@@ -25,59 +24,45 @@ _K = operation_tables.known_type.c
 class Maintenance(Repository):
     """Reads and writes `sync_maintenance` and `sync_known_type`."""
 
-    def begin(self, table: str) -> bool:
+    @writes
+    def begin(self, transaction: Transaction, table: str) -> bool:
         """Put a table into maintenance. False if it was in maintenance already."""
+        return transaction.add(operation_tables.maintenance, {"table_name": table, "since": self._session.now()})
 
-        def work(connection: Connection) -> bool:
-            new = self._session.upsert(operation_tables.maintenance).values(table_name=table, since=self._session.now())
-            begun = new.on_conflict_do_nothing().returning(_M.table_name)
-            return connection.execute(begun).one_or_none() is not None
-
-        return self._session.database.write(work)
-
-    def end(self, table: str) -> bool:
+    @writes
+    def end(self, transaction: Transaction, table: str) -> bool:
         """End a table's maintenance, and delete its known types: the data model found next is accepted.
 
         Returns:
             False if the table was not in maintenance.
         """
-
-        def work(connection: Connection) -> bool:
-            connection.execute(sa.delete(operation_tables.known_type).where(_K.table_name == table))
-            # Children captured meanwhile wait for parents that the next capture may return.
-            due = sa.update(schema.feed).where(schema.feed.c.table_name == table).values(orphans_due=True)
-            connection.execute(due)
-            ended = sa.delete(operation_tables.maintenance).where(_M.table_name == table).returning(_M.table_name)
-            return connection.execute(ended).one_or_none() is not None
-
-        return self._session.database.write(work)
+        transaction.execute(sa.delete(operation_tables.known_type).where(_K.table_name == table))
+        # Children captured meanwhile wait for parents that the next capture may return.
+        due = sa.update(schema.feed).where(schema.feed.c.table_name == table).values(orphans_due=True)
+        transaction.execute(due)
+        ended = sa.delete(operation_tables.maintenance).where(_M.table_name == table).returning(_M.table_name)
+        return transaction.execute(ended).one_or_none() is not None
 
     def in_maintenance(self) -> dict[str, datetime]:
         """Return the tables in maintenance, with the time since when."""
         rows = self._session.rows(sa.select(operation_tables.maintenance).order_by(_M.table_name))
-        return {row.table_name: times.from_micros(row.since) for row in rows}
+        return {row.table_name: row.since for row in rows}
 
     def known_types(self, table: str) -> Types:
         """Return the stored types of the table's columns (side d365) and its resource's attributes (side campaign)."""
         rows = self._session.rows(sa.select(operation_tables.known_type).where(_K.table_name == table))
         return {(row.side, row.name): row.type for row in rows}
 
-    def note_types(self, table: str, types: Mapping[tuple[str, str], str]) -> None:
+    @writes
+    def note_types(self, transaction: Transaction, table: str, types: Mapping[tuple[str, str], str]) -> None:
         """Replace the stored types of the table."""
+        transaction.execute(sa.delete(operation_tables.known_type).where(_K.table_name == table))
+        rows = [
+            {"table_name": table, "side": side, "name": name, "type": type_}
+            for (side, name), type_ in sorted(types.items())
+        ]
+        transaction.add(operation_tables.known_type, *rows)  # another capture of the table may store them, too
 
-        def work(connection: Connection) -> None:
-            connection.execute(sa.delete(operation_tables.known_type).where(_K.table_name == table))
-            rows = [
-                {"table_name": table, "side": side, "name": name, "type": type_}
-                for (side, name), type_ in sorted(types.items())
-            ]
-            if rows:
-                new = self._session.upsert(operation_tables.known_type).values(rows)
-                connection.execute(new.on_conflict_do_nothing())  # another capture of the table may store them, too
-
-        self._session.database.write(work)
-
-    def maintained_since(self, connection: Connection, table: str) -> datetime | None:
+    def maintained_since(self, transaction: Transaction, table: str) -> datetime | None:
         """Return since when the table is in maintenance; None if it is not."""
-        since = connection.execute(sa.select(_M.since).where(_M.table_name == table)).scalar()
-        return times.instant(since)
+        return transaction.execute(sa.select(_M.since).where(_M.table_name == table)).scalar()

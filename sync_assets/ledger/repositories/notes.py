@@ -7,18 +7,17 @@ is intended. Two mappings that alternate within a day (A, B, A, and then B) are 
 would send every row each time.
 """
 
-import json
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection
 
 from sync_assets.ledger import times
 from sync_assets.ledger.model import ANY_ATTRIBUTE
 from sync_assets.ledger.storage import operation_tables, schema
-from sync_assets.ledger.storage.session import Repository
+from sync_assets.ledger.storage.session import Repository, writes
+from sync_assets.ledger.storage.transaction import Transaction
 
 Side = Literal["d365", "campaign"]
 _STATE = (schema.record, schema.feed, schema.hold)
@@ -52,18 +51,18 @@ class Systems(Repository):
     def stored(self) -> dict[Side, System]:
         """Return the stored systems: none in a new ledger, or in one of a commit that did not store them."""
         rows = self._session.rows(sa.select(operation_tables.system))
-        return {row.side: System(row.side, row.url, row.identity, times.from_micros(row.noted_at)) for row in rows}
+        return {row.side: System(row.side, row.url, row.identity, row.noted_at) for row in rows}
 
     def note(self, side: Side, url: str, identity: str | None) -> System:
         """Store a system unless one is stored already; return the stored one."""
         row = {"side": side, "url": url, "identity": identity, "noted_at": self._session.now()}
-        self._session.run(self._session.upsert(operation_tables.system).values(row).on_conflict_do_nothing())
+        self._session.write(lambda transaction: transaction.add(operation_tables.system, row))
         return self.stored()[side]
 
     def replace(self, side: Side, url: str, identity: str | None) -> None:
         """Replace a stored system that has moved to another address with its records."""
         row = {"side": side, "url": url, "identity": identity, "noted_at": self._session.now()}
-        self._session.run(self._session.put(operation_tables.system, [row]))
+        self._session.put(operation_tables.system, [row])
 
 
 class DialectFindings(Repository):
@@ -81,8 +80,7 @@ class DialectFindings(Repository):
             {"resource": resource, "premise": premise, "found": finding, "found_at": now}
             for premise, finding in sorted(findings.items())
         ]
-        if rows:
-            self._session.run(self._session.put(operation_tables.dialect, rows))
+        self._session.put(operation_tables.dialect, rows)
 
     def forget(self, resource: str, *premises: str) -> None:
         """Delete findings of a resource, or all of them if no premises are given, so that they are tested again."""
@@ -95,13 +93,20 @@ class DialectFindings(Repository):
 class MappingChanges(Repository):
     """Reads and writes `sync_mapping`."""
 
+    @writes
     def change_mapping(
-        self, table: str, before: str | None, now: str, configuration: str, *, accepted: bool = False
+        self,
+        transaction: Transaction,
+        table: str,
+        before: str | None,
+        now: str,
+        configuration: str,
+        *,
+        accepted: bool = False,
     ) -> datetime | None:
         """Store the mapping of a capture, and that it replaces another one. May be repeated.
 
         Args:
-            table: logical name in Dataverse.
             before: fingerprint of the previous mapping; None before the first capture.
             now: fingerprint of the new mapping.
             configuration: of the table, from which the new mapping is compiled.
@@ -112,31 +117,27 @@ class MappingChanges(Repository):
             None; if the two mappings alternate, the time when `now` was last in use. The change is then stored only if
             `accepted`.
         """
-
-        def work(connection: Connection) -> datetime | None:
-            stored = sa.select(_MAPPING).where(_MAPPING.c.table_name == table)
-            known = {row.fingerprint: row for row in connection.execute(stored)}
-            old, new = known.get(before), known.get(now)
-            left_at: int | None = new.left_at if new else None
-            if new and left_at is None and (new.configuration is not None or before != now):
-                return None  # stored already; that capture ended before its first page was stored
-            row = {"table_name": table, "fingerprint": now, "left_at": None, "configuration": configuration}
-            if before in (None, now):
-                connection.execute(self._session.put(_MAPPING, [{**row, "returned": 0}]))
-                return None
-            moment = self._session.now()
-            recent = left_at is not None and left_at > moment - times.seconds(DAY_SECONDS)
-            turns = recent and bool(old and old.returned)
-            last = times.from_micros(left_at) if turns and left_at else None
-            if turns and not accepted:
-                return last
-            returned = bool(old and old.returned) or accepted
-            earlier = {"fingerprint": before, "left_at": moment, "configuration": old and old.configuration}
-            rows = [{**row, "returned": int(recent or accepted)}, {**row, **earlier, "returned": int(returned)}]
-            connection.execute(self._session.put(_MAPPING, rows))
+        stored = sa.select(_MAPPING).where(_MAPPING.c.table_name == table)
+        known = {row.fingerprint: row for row in transaction.execute(stored)}
+        old, new = known.get(before), known.get(now)
+        left_at: int | None = new.left_at if new else None
+        if new and left_at is None and (new.configuration is not None or before != now):
+            return None  # stored already; that capture ended before its first page was stored
+        row = {"table_name": table, "fingerprint": now, "left_at": None, "configuration": configuration}
+        if before in (None, now):
+            transaction.put(_MAPPING, [{**row, "returned": 0}])
+            return None
+        moment = self._session.now()
+        recent = left_at is not None and left_at > moment - times.seconds(DAY_SECONDS)
+        turns = recent and bool(old and old.returned)
+        last = times.from_micros(left_at) if turns and left_at else None
+        if turns and not accepted:
             return last
-
-        return self._session.database.write(work)
+        returned = bool(old and old.returned) or accepted
+        earlier = {"fingerprint": before, "left_at": moment, "configuration": old and old.configuration}
+        rows = [{**row, "returned": int(recent or accepted)}, {**row, **earlier, "returned": int(returned)}]
+        transaction.put(_MAPPING, rows)
+        return last
 
     def is_in_use(self, table: str, fingerprint: str) -> bool:
         """Return True if this mapping is stored as the one in use, with its configuration."""
@@ -156,45 +157,30 @@ class MappingChanges(Repository):
             for row in self._session.rows(stored.order_by(_MAPPING.c.left_at.is_not(None), _MAPPING.c.left_at.desc()))
         ]
 
-    def settle(self, table: str, now: str) -> None:
+    @writes
+    def settle(self, transaction: Transaction, table: str, now: str) -> None:
         """Store that the full read after a change of the mapping is at its end: no earlier mapping counts any more.
 
         Campaign may hold any earlier attribute of the records whose rows this read did not map.
         """
         not_mapped = sa.and_(_R.acked_hash.is_not(None), sa.or_(_R.out_of_scope > 0, _R.desired_hash.is_(None)))
-
-        def work(connection: Connection) -> None:
-            settled = sa.update(_MAPPING).where(_MAPPING.c.table_name == table, _MAPPING.c.fingerprint != now)
-            connection.execute(settled.values(configuration=None))
-            left = sa.update(schema.record).where(_R.table_name == table, not_mapped)
-            connection.execute(left.values(left_attributes=ANY_ATTRIBUTE))
-
-        self._session.database.write(work)
-
-
-class MigrationStep(NamedTuple):
-    """A step that is done. configuration: a hash of the configuration that the result is of."""
-
-    step: str
-    configuration: str
-    result: dict[str, Any]
-    done_at: datetime
+        settled = sa.update(_MAPPING).where(_MAPPING.c.table_name == table, _MAPPING.c.fingerprint != now)
+        transaction.execute(settled.values(configuration=None))
+        left = sa.update(schema.record).where(_R.table_name == table, not_mapped)
+        transaction.execute(left.values(left_attributes=ANY_ATTRIBUTE))
 
 
 class AdobeMigration(Repository):
     """Reads and writes `sync_adobe_migration`."""
 
-    def steps(self) -> dict[str, MigrationStep]:
-        """Return the steps that are done, by name."""
-        return {
-            row.step: MigrationStep(row.step, row.configuration, json.loads(row.result), times.from_micros(row.done_at))
-            for row in self._session.rows(sa.select(operation_tables.adobe_migration))
-        }
+    def steps(self) -> dict[str, Any]:
+        """Return the steps that are done, by name, as rows of the table."""
+        return {row.step: row for row in self._session.rows(sa.select(operation_tables.adobe_migration))}
 
     def note_step(self, step: str, configuration: str, result: Mapping[str, Any]) -> None:
         """Store a step as done now; it replaces an earlier result of the step."""
-        values = {"configuration": configuration, "result": json.dumps(result), "done_at": self._session.now()}
-        self._session.run(self._session.put(operation_tables.adobe_migration, [{"step": step, **values}]))
+        row = {"step": step, "configuration": configuration, "result": result, "done_at": self._session.now()}
+        self._session.put(operation_tables.adobe_migration, [row])
 
     def forget_steps(self) -> None:
         """Delete all steps, so that the migration begins anew."""

@@ -8,15 +8,13 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection
 
-from sync_assets.ledger import times
 from sync_assets.ledger.storage import opt_out_tables
-from sync_assets.ledger.storage.session import Repository
+from sync_assets.ledger.storage.session import Repository, writes
+from sync_assets.ledger.storage.transaction import Transaction
 
 _D = opt_out_tables.opt_out_decision.c
 _R = opt_out_tables.opt_out_rejected_row.c
-_TIMES, _FLAGS = ("d365_modified", "campaign_changed", "decided_at"), ("d365", "campaign", "value")
 
 
 class OptOutDecision(NamedTuple):
@@ -41,6 +39,9 @@ class OptOutDecision(NamedTuple):
     decided_at: datetime
 
 
+_DECISIONS = sa.select(*(_D[name] for name in OptOutDecision._fields))
+
+
 class RejectedRow(NamedTuple):
     """A row of an export file that was left out: its line, its contact's id as far as it has one, and why."""
 
@@ -52,38 +53,35 @@ class RejectedRow(NamedTuple):
 class OptOutDecisions(Repository):
     """Reads and writes `sync_opt_out_decision` and `sync_opt_out_rejected_row`."""
 
-    def add(self, connection: Connection, partition: str, decisions: Iterable[OptOutDecision]) -> None:
+    def add(self, transaction: Transaction, partition: str, decisions: Iterable[OptOutDecision]) -> None:
         """Store decisions within the transaction of the opt-outs that they change."""
-        rows = [{"partition": partition, **_stored(decision)} for decision in decisions]
+        rows = [{"partition": partition, **decision._asdict()} for decision in decisions]
         if rows:
-            connection.execute(sa.insert(opt_out_tables.opt_out_decision), rows)
+            transaction.execute(sa.insert(opt_out_tables.opt_out_decision), rows)
 
     def of_partition(self, partition: str, limit: int | None = None) -> list[OptOutDecision]:
         """Return the decisions of a file's partition, or of a day without a file, the last one first."""
-        return self._read(sa.select(opt_out_tables.opt_out_decision).where(_D.partition == partition).limit(limit))
+        return self._read(_DECISIONS.where(_D.partition == partition).limit(limit))
 
     def of_contact(self, contact: str) -> list[OptOutDecision]:
         """Return the decisions about a contact, the last one first."""
-        return self._read(sa.select(opt_out_tables.opt_out_decision).where(_D.contact == contact))
+        return self._read(_DECISIONS.where(_D.contact == contact))
 
     def all(self) -> list[OptOutDecision]:
         """Return all decisions, the last one first."""
-        return self._read(sa.select(opt_out_tables.opt_out_decision))
+        return self._read(_DECISIONS)
 
     def _read(self, wanted: sa.Select[Any]) -> list[OptOutDecision]:
-        return [_decision(row) for row in self._session.rows(wanted.order_by(_D.number.desc()))]
+        return [OptOutDecision(*row) for row in self._session.rows(wanted.order_by(_D.number.desc()))]
 
-    def replace_rejected_rows(self, partition: str, rows: Sequence[RejectedRow]) -> None:
+    @writes
+    def replace_rejected_rows(self, transaction: Transaction, partition: str, rows: Sequence[RejectedRow]) -> None:
         """Store the rejected rows of a file in place of those of an earlier read."""
         now = self._session.now()
-
-        def work(connection: Connection) -> None:
-            connection.execute(sa.delete(opt_out_tables.opt_out_rejected_row).where(_R.partition == partition))
-            if rows:
-                stored = [{"partition": partition, "stored_at": now, **row._asdict()} for row in rows]
-                connection.execute(sa.insert(opt_out_tables.opt_out_rejected_row), stored)
-
-        self._session.database.write(work)
+        transaction.execute(sa.delete(opt_out_tables.opt_out_rejected_row).where(_R.partition == partition))
+        if rows:
+            stored = [{"partition": partition, "stored_at": now, **row._asdict()} for row in rows]
+            transaction.execute(sa.insert(opt_out_tables.opt_out_rejected_row), stored)
 
     def rejected_rows(self, partition: str, limit: int | None = None) -> list[RejectedRow]:
         """Return the rejected rows of a file by line, until they are pruned."""
@@ -92,23 +90,5 @@ class OptOutDecisions(Repository):
 
     def prune_rejected_rows(self, before: datetime) -> None:
         """Remove the rejected rows that were stored before a time."""
-        old = sa.delete(opt_out_tables.opt_out_rejected_row).where(_R.stored_at < times.to_micros(before))
+        old = sa.delete(opt_out_tables.opt_out_rejected_row).where(_R.stored_at < before)
         self._session.run(old)
-
-
-def _stored(decision: OptOutDecision) -> dict[str, Any]:
-    row = decision._asdict()
-    for name in _TIMES:
-        row[name] = None if row[name] is None else times.to_micros(row[name])
-    for name in _FLAGS:
-        row[name] = None if row[name] is None else int(row[name])
-    return row
-
-
-def _decision(row: Any) -> OptOutDecision:
-    values = {name: getattr(row, name) for name in OptOutDecision._fields}
-    for name in _TIMES:
-        values[name] = times.instant(values[name])
-    for name in _FLAGS:
-        values[name] = None if values[name] is None else bool(values[name])
-    return OptOutDecision(**values)

@@ -4,18 +4,19 @@ Invariant: a file is identified by name, size and time of modification, so a fil
 written again under the same name, is another file at each poll.
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple, dataclass, replace
 from datetime import datetime
 from enum import IntEnum
+from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection
 
+from sync_assets.config.values import CONTACT
 from sync_assets.ledger import times
-from sync_assets.ledger.repositories.opt_out_rows import OptOutRows
 from sync_assets.ledger.storage import opt_out_tables
-from sync_assets.ledger.storage.session import LedgerSession
+from sync_assets.ledger.storage.session import Repository, writes
+from sync_assets.ledger.storage.transaction import Transaction
 
 _F = opt_out_tables.opt_out_file.c
 POLL, RESTART = "/profiles", "/restart"
@@ -53,120 +54,78 @@ class OptOutFile:
         return f"{self.name.replace('...', '…')}@{self.modified:%Y-%m-%dT%H:%M:%SZ}"
 
 
-class OptOutFiles:
+class OptOutFiles(Repository):
     """Reads and writes `sync_opt_out_file`."""
 
-    def __init__(self, session: LedgerSession, rows: OptOutRows) -> None:
-        self._session = session
-        self._rows = rows
-
-    def note_files(self, listed: Iterable[tuple[str, datetime, int]]) -> list[OptOutFile]:
+    @writes
+    def note_files(self, transaction: Transaction, listed: Sequence[tuple[str, datetime, int]]) -> list[OptOutFile]:
         """Store the result of a poll of the folder.
 
         Files of earlier polls that are missing now, or changed, are deleted unless they are done.
 
-        Args:
-            listed: (name, time of modification, size in bytes) of all files that match the pattern.
+        listed: (name, time of modification, size in bytes) of all files that match the pattern.
 
         Returns:
             The listed files with their states, the oldest first.
         """
-        files = {(name, times.to_micros(modified), size) for name, modified, size in listed}
+        now, keys = times.from_micros(self._session.now()), set(listed)
+        known = {(file.name, file.modified, file.size): file for file in self._files(transaction)}
+        left = [key for key, file in known.items() if key not in keys and file.state != FileState.DONE]
+        of_keys = sa.tuple_(_F.name, _F.modified_at, _F.size).in_(left)
+        transaction.execute(sa.delete(opt_out_tables.opt_out_file).where(of_keys))
+        files = [known.get(key) or OptOutFile(*key, seen_at=now, looked_at=now) for key in sorted(keys)]
+        # The clock may have been set back since a file was first seen.
+        rows = [self._row(file) | {"seen_at": min(file.seen_at, now), "looked_at": now} for file in files]
+        transaction.put(opt_out_tables.opt_out_file, rows)
+        return [file for file in self._files(transaction) if (file.name, file.modified, file.size) in keys]
 
-        def work(connection: Connection) -> list[OptOutFile]:
-            now = self._session.now()
-            before = connection.execute(_ALL).all()
-            known = {(row.name, row.modified_at, row.size): row for row in before}
-            at = [_F.name == sa.bindparam("n"), _F.modified_at == sa.bindparam("m"), _F.size == sa.bindparam("s")]
-            left = [key for key, row in known.items() if key not in files and row.state != FileState.DONE]
-            if left:
-                missing = [{"n": name, "m": modified, "s": size} for name, modified, size in left]
-                connection.execute(sa.delete(opt_out_tables.opt_out_file).where(*at), missing)
-            for key in files:
-                name, modified, size = key
-                if key in known:
-                    file = [_F.name == name, _F.modified_at == modified, _F.size == size]
-                    seen_at = min(known[key].seen_at, now)  # the clock may have been set back since
-                    seen = sa.update(opt_out_tables.opt_out_file).where(*file).values(seen_at=seen_at, looked_at=now)
-                    connection.execute(seen)
-                else:
-                    values = {"name": name, "modified_at": modified, "size": size, "state": 0}
-                    new = self._session.upsert(opt_out_tables.opt_out_file).values(**values, seen_at=now, looked_at=now)
-                    connection.execute(new.on_conflict_do_nothing())
-            rows = connection.execute(_ALL).all()
-            return [_file(row) for row in rows if (row.name, row.modified_at, row.size) in files]
+    @staticmethod
+    def _files(transaction: Transaction) -> list[OptOutFile]:
+        files = [OptOutFile(*row) for row in transaction.execute(_ALL)]
+        return [replace(file, state=FileState(file.state)) for file in files]
 
-        return self._session.database.write(work)
+    @staticmethod
+    def _row(file: OptOutFile) -> dict[str, Any]:
+        return dict(zip(_F.keys(), astuple(file), strict=True))
 
     def files(self) -> list[OptOutFile]:
         """Return all stored files, the oldest first."""
-        return [_file(row) for row in self._session.rows(_ALL)]
+        with self._session.read() as transaction:
+            return self._files(transaction)
 
-    def file_done(self, file: OptOutFile, counts: Mapping[str, int]) -> None:
-        """Store that a file was processed completely. counts: added to today's opt-out counts."""
-        self._end(file, FileState.DONE, None, counts)
+    @writes
+    def end_file(
+        self, transaction: Transaction, file: OptOutFile, counts: Mapping[str, int], reason: str | None = None
+    ) -> None:
+        """Store that a file was processed completely or, for a reason, rejected as a whole.
 
-    def file_refused(self, file: OptOutFile, reason: str) -> None:
-        """Store that a file was rejected as a whole."""
-        self._end(file, FileState.REJECTED, reason, {})
+        counts: added to today's opt-out counts.
+        """
+        now, state = times.from_micros(self._session.now()), FileState.DONE if reason is None else FileState.REJECTED
+        transaction.put(
+            opt_out_tables.opt_out_file, [self._row(replace(file, state=state, done_at=now, reason=reason))]
+        )
+        numbers = {(CONTACT, name): number for name, number in counts.items()}
+        transaction.add_numbers(self._session.now(), "opt_outs", numbers)
 
-    def _end(self, file: OptOutFile, state: FileState, reason: str | None, counts: Mapping[str, int]) -> None:
-        def work(connection: Connection) -> None:
-            now = self._session.now()
-            ended = {"state": int(state), "done_at": now, "reason": reason}
-            new = self._session.upsert(opt_out_tables.opt_out_file).values(
-                name=file.name,
-                modified_at=times.to_micros(file.modified),
-                size=file.size,
-                seen_at=times.to_micros(file.seen_at),
-                looked_at=times.to_micros(file.looked_at),
-                **ended,
-            )
-            connection.execute(new.on_conflict_do_update(index_elements=["name", "modified_at", "size"], set_=ended))
-            self._rows.add_counts(connection, counts)
-
-        self._session.database.write(work)
-
-    def retry_files(self) -> int:
+    @writes
+    def retry_files(self, transaction: Transaction) -> int:
         """Make rejected files due for processing again; return how many."""
-
-        def work(connection: Connection) -> int:
-            again = sa.update(opt_out_tables.opt_out_file).where(_F.state == FileState.REJECTED.value)
-            return connection.execute(again.values(state=FileState.SEEN.value, reason=None, done_at=None)).rowcount
-
-        return self._session.database.write(work)
+        again = sa.update(opt_out_tables.opt_out_file).where(_F.state == FileState.REJECTED.value)
+        return transaction.execute(again.values(state=FileState.SEEN.value, reason=None, done_at=None)).rowcount
 
     def last_noted(self, event: str) -> datetime | None:
         """Return when an event (POLL or RESTART) was last stored."""
-        return times.instant(self._session.scalar(sa.select(sa.func.max(_F.modified_at)).where(_F.name == event)))
+        return self._session.scalar(sa.select(sa.func.max(_F.modified_at)).where(_F.name == event))
 
-    def note(self, event: str, moment: datetime) -> None:
+    @writes
+    def note(self, transaction: Transaction, event: str, moment: datetime) -> None:
         """Store an event (POLL or RESTART); only the last one is kept, and none of the future.
 
         A time in the future is that of a clock that was set back since.
         """
-
-        def work(connection: Connection) -> None:
-            at = times.to_micros(moment)
-            other = sa.or_(_F.modified_at < at, _F.modified_at > max(at, self._session.now()))
-            connection.execute(sa.delete(opt_out_tables.opt_out_file).where(_F.name == event, other))
-            values = {"name": event, "modified_at": at, "size": 0, "seen_at": at, "looked_at": at, "state": 1}
-            connection.execute(
-                self._session.upsert(opt_out_tables.opt_out_file).values(values).on_conflict_do_nothing()
-            )
-
-        self._session.database.write(work)
-
-
-def _file(row: sa.Row[tuple[object, ...]]) -> OptOutFile:
-    done = row.done_at
-    return OptOutFile(
-        name=row.name,
-        modified=times.from_micros(row.modified_at),
-        size=row.size,
-        seen_at=times.from_micros(row.seen_at),
-        looked_at=times.from_micros(row.looked_at),
-        state=FileState(row.state),
-        done_at=times.instant(done),
-        reason=row.reason,
-    )
+        at = times.to_micros(moment)
+        other = sa.or_(_F.modified_at < at, _F.modified_at > max(at, self._session.now()))
+        transaction.execute(sa.delete(opt_out_tables.opt_out_file).where(_F.name == event, other))
+        values = {"name": event, "modified_at": at, "size": 0, "seen_at": at, "looked_at": at, "state": 1}
+        transaction.add(opt_out_tables.opt_out_file, values)

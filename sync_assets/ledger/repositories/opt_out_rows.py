@@ -6,15 +6,13 @@ Invariant: a row is only changed by a transaction that has read its current vers
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from sqlalchemy.engine import Connection
-
 from sync_assets.config.values import CONTACT
 from sync_assets.ledger import times
 from sync_assets.ledger.model import Outcome
 from sync_assets.ledger.rules import opt_outs as rules
 from sync_assets.ledger.rules.opt_outs import OptOutRow
-from sync_assets.ledger.storage import opt_out_tables
 from sync_assets.ledger.storage.session import Repository
+from sync_assets.ledger.storage.transaction import Transaction
 
 if TYPE_CHECKING:
     import polars as pl
@@ -33,48 +31,44 @@ _INSERT = f"""
 _EXISTS = "SELECT id FROM sync_record WHERE table_name = ? AND (acked_hash IS NOT NULL OR outcome_unknown > 0) AND id"
 _RECORDED = "SELECT id FROM sync_record WHERE table_name = ? AND id"
 _LISTED = "SELECT id FROM sync_existing_record WHERE table_name = ? AND id"
-_C = opt_out_tables.opt_out_count.c
 _BATCH = 5_000
 
 
 class OptOutRows(Repository):
     """Changes of `sync_opt_out` within the transactions of other repositories."""
 
-    def load(self, connection: Connection, ids: Sequence[str]) -> dict[tuple[str, str], OptOutRow]:
+    def load(self, transaction: Transaction, ids: Sequence[str]) -> dict[tuple[str, str], OptOutRow]:
         """Read and lock the rows of these contacts."""
         rows: dict[tuple[str, str], OptOutRow] = {}
         lock = "ORDER BY id, attribute" + ("" if self._session.database.sqlite else " FOR UPDATE")
         for start in range(0, len(ids), _BATCH):
-            for row in self._session.bulk.for_ids(connection, ROWS, ids[start : start + _BATCH], also=lock):
+            for row in transaction.for_ids(ROWS, ids[start : start + _BATCH], also=lock):
                 opt_out = OptOutRow(*row)
                 rows[opt_out.id, opt_out.attribute] = opt_out
         return rows
 
     def put(
-        self, connection: Connection, known: Mapping[tuple[str, str], OptOutRow], rows: Iterable[OptOutRow]
+        self, transaction: Transaction, known: Mapping[tuple[str, str], OptOutRow], rows: Iterable[OptOutRow]
     ) -> None:
         """Write rows. known: the rows as read before; a row that is not among them is inserted."""
         changed = [row for row in rows if (row.id, row.attribute) in known]
         new = [row for row in rows if (row.id, row.attribute) not in known]
-        self._session.bulk.for_each(
-            connection, _UPDATE, [(*row[2:-2], row.id, row.attribute, row.version) for row in changed]
-        )
-        self._session.bulk.for_each(connection, _INSERT, [tuple(row) for row in new])
+        transaction.for_each(_UPDATE, [(*row[2:-2], row.id, row.attribute, row.version) for row in changed])
+        transaction.for_each(_INSERT, [tuple(row) for row in new])
 
     def apply_captured(
-        self, connection: Connection, captured: "pl.DataFrame", filtered_out: Sequence[str], *, are_fields: bool
+        self, transaction: Transaction, captured: "pl.DataFrame", filtered_out: Sequence[str], *, are_fields: bool
     ) -> None:
         """Apply captured values of Dynamics 365.
 
         Args:
-            connection: of the transaction.
             captured: columns id and one Boolean per attribute (null: not opted out).
             filtered_out: ids of rows that the filter excludes.
             are_fields: True if the records of rows in scope carry the values, too.
         """
         attributes = [name for name in captured.columns if name != "id"]
         ids: list[str] = captured["id"].to_list()
-        known = self.load(connection, ids)
+        known = self.load(transaction, ids)
         in_campaign: set[str] | None = None
         out_of_scope = set(filtered_out)
         rows: dict[tuple[str, str], OptOutRow] = {}
@@ -84,7 +78,7 @@ class OptOutRows(Repository):
                 if row is None and (not value or (are_fields and id_ not in out_of_scope)):
                     continue
                 if in_campaign is None:  # queried only if a row may change
-                    in_campaign = self._may_exist(connection, ids, filtered_out)
+                    in_campaign = self._may_exist(transaction, ids, filtered_out)
                 if row is None and id_ in out_of_scope and id_ not in in_campaign:
                     continue
                 start = row or OptOutRow(id_, name)
@@ -97,35 +91,31 @@ class OptOutRows(Repository):
                 )
                 if moved is not None:
                     rows[id_, name] = moved
-        self.put(connection, known, rows.values())
+        self.put(transaction, known, rows.values())
 
-    def reconsider_returned(self, connection: Connection, ids: Sequence[str]) -> None:
+    def reconsider_returned(self, transaction: Transaction, ids: Sequence[str]) -> None:
         """Make opt-outs due for a decision of captured contacts that Dynamics 365 did not have at the last decision."""
-        if not connection.exec_driver_sql("SELECT EXISTS (SELECT 1 FROM sync_opt_out)").scalar_one():
+        if not transaction.exists("SELECT 1 FROM sync_opt_out"):
             return
-        known = self.load(connection, ids)
+        known = self.load(transaction, ids)
         back = [row for row in known.values() if row.d365 is None]
-        self.put(connection, known, [rules.due_again(row, ask=True) for row in back])
+        self.put(transaction, known, [rules.due_again(row, ask=True) for row in back])
 
-    def _may_exist(self, connection: Connection, ids: Sequence[str], filtered_out: Sequence[str]) -> set[str]:
+    def _may_exist(self, transaction: Transaction, ids: Sequence[str], filtered_out: Sequence[str]) -> set[str]:
         """Return those of the contacts whose profile Campaign has or may have.
 
         A profile in scope that was only found in a list of Campaign's records is read before its insert.
         """
-        held = self._session.bulk.for_record_ids(connection, _EXISTS, ids, CONTACT)
-        listed = self._session.bulk.for_ids(connection, _LISTED, filtered_out, CONTACT)
+        held = transaction.for_record_ids(_EXISTS, ids, CONTACT)
+        listed = transaction.for_ids(_LISTED, filtered_out, CONTACT)
         return {row[0] for row in (*held, *listed)}
 
     def apply_inserted(
-        self,
-        connection: Connection,
-        inserted: Mapping[str, Outcome],
-        met: Mapping[str, Iterable[str]],
+        self, transaction: Transaction, inserted: Mapping[str, Outcome], met: Mapping[str, Iterable[str]]
     ) -> None:
         """Apply the outcomes of inserts.
 
         Args:
-            connection: of the transaction.
             inserted: by id, the outcomes of profiles that Campaign inserted with opt-outs.
             met: by id, the attributes of profiles that existed before: they are due for a decision.
         """
@@ -133,7 +123,7 @@ class OptOutRows(Repository):
         if not ids:
             return
         now = self._session.now()
-        known = self.load(connection, ids)
+        known = self.load(transaction, ids)
         rows: list[OptOutRow] = []
         for id_, outcome in inserted.items():
             at = now if outcome.inserted_at is None else min(times.to_micros(outcome.inserted_at), now)
@@ -148,28 +138,21 @@ class OptOutRows(Repository):
                 )
                 for name in names
             ]
-        self.put(connection, known, rows)
+        self.put(transaction, known, rows)
 
     def to_send(
-        self, connection: Connection, ids: Sequence[str], attributes: Sequence[str]
+        self, transaction: Transaction, ids: Sequence[str], attributes: Sequence[str]
     ) -> dict[str, tuple[tuple[str, bool], ...]]:
         """Return by id the value of Dynamics 365 for each attribute, for contacts that have rows."""
         by_id: dict[str, dict[str, bool]] = {}
         for start in range(0, len(ids), _BATCH):
-            for row in self._session.bulk.for_ids(connection, ROWS, ids[start : start + _BATCH]):
+            for row in transaction.for_ids(ROWS, ids[start : start + _BATCH]):
                 opt_out = OptOutRow(*row)
                 by_id.setdefault(opt_out.id, {})[opt_out.attribute] = bool(opt_out.d365)
         return {id_: tuple((name, values.get(name, False)) for name in attributes) for id_, values in by_id.items()}
 
-    def forget(self, connection: Connection, ids: Sequence[str]) -> None:
+    def forget(self, transaction: Transaction, ids: Sequence[str]) -> None:
         """Delete the rows of those contacts that have no record: Campaign has no profile of them any more."""
-        recorded = self._session.bulk.for_record_ids(connection, _RECORDED, ids, CONTACT)
+        recorded = transaction.for_record_ids(_RECORDED, ids, CONTACT)
         purged = sorted(set(ids).difference(row[0] for row in recorded))
-        self._session.bulk.for_each(connection, "DELETE FROM sync_opt_out WHERE id = ?", [(id_,) for id_ in purged])
-
-    def add_counts(self, connection: Connection, counts: Mapping[str, int]) -> None:
-        """Add to today's counts (UTC), by kind."""
-        day = times.day_of(self._session.now())
-        counted = [{"day": day, "kind": kind, "number": number} for kind, number in sorted(counts.items()) if number]
-        if counted:
-            connection.execute(self._session.put(opt_out_tables.opt_out_count, counted, added="number"))
+        transaction.for_each("DELETE FROM sync_opt_out WHERE id = ?", [(id_,) for id_ in purged])

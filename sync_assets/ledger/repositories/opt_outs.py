@@ -11,11 +11,10 @@ the row is due for a decision once more at its horizon.
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection
 
 from sync_assets.config.values import CHANGED_SUFFIX, CONTACT
 from sync_assets.ledger import times
@@ -26,7 +25,8 @@ from sync_assets.ledger.repositories.sessions import Sessions
 from sync_assets.ledger.rules import opt_outs as rules
 from sync_assets.ledger.rules.opt_outs import OptOutRow, OptOutState, Stated
 from sync_assets.ledger.storage import opt_out_tables, schema
-from sync_assets.ledger.storage.session import LedgerSession
+from sync_assets.ledger.storage.session import Repository, writes
+from sync_assets.ledger.storage.transaction import Transaction
 
 if TYPE_CHECKING:
     import polars as pl
@@ -46,7 +46,6 @@ _DUE = """
 _O = opt_out_tables.opt_out.c
 _S = schema.session.c
 _UNCONFIRMED = sa.and_(schema.UNKNOWN, _O.state == OptOutState.SYNCED.value)
-_C = opt_out_tables.opt_out_count.c
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,19 +70,18 @@ class OptOutsLeft:
         return self.decide + self.to_d365 + self.to_campaign
 
 
-class OptOuts:
-    """Reads and writes `sync_opt_out` and `sync_opt_out_count`."""
+@dataclass(eq=False)
+class OptOuts(Repository):
+    """Reads and writes `sync_opt_out`."""
 
-    def __init__(
-        self, session: LedgerSession, sessions: Sessions, rows: OptOutRows, decisions: OptOutDecisions
-    ) -> None:
-        self._session = session
-        self._sessions = sessions
-        self._rows = rows
-        self._decisions = decisions
+    _sessions: Sessions
+    _rows: OptOutRows
+    _decisions: OptOutDecisions
 
+    @writes
     def store_stated(
         self,
+        transaction: Transaction,
         statements: "pl.DataFrame",
         attributes: Sequence[str],
         source: str,
@@ -108,39 +106,34 @@ class OptOuts:
         """
         at, latest_at = times.to_micros(stated_at), times.to_micros(latest or stated_at)
         counts: Counter[Stated] = Counter()
-
-        def work(connection: Connection) -> None:
-            counts.clear()
-            known = self._rows.load(connection, statements["id"].unique().to_list())
-            rows = dict(known)
-            changed: dict[tuple[str, str], OptOutRow] = {}
-            for name in attributes:
-                stated = statements.select("id", name, f"{name}{CHANGED_SUFFIX}").filter(statements[name].is_not_null())
-                # Nearly all rows of a file state "not opted out" of contacts without a row: loop over the others only.
-                known_ids = [id_ for id_, attribute in known if attribute == name]
-                plain = ~stated[name] & stated[f"{name}{CHANGED_SUFFIX}"].is_null() & ~stated["id"].is_in(known_ids)
-                counts["default"] += int(plain.sum())
-                worth = stated.filter(~plain).with_columns(
-                    at=stated.filter(~plain)[f"{name}{CHANGED_SUFFIX}"].dt.epoch("us")
+        known = self._rows.load(transaction, statements["id"].unique().to_list())
+        rows = dict(known)
+        changed: dict[tuple[str, str], OptOutRow] = {}
+        for name in attributes:
+            stated = statements.select("id", name, f"{name}{CHANGED_SUFFIX}").filter(statements[name].is_not_null())
+            # Nearly all rows of a file state "not opted out" of contacts without a row: loop over the others only.
+            known_ids = [id_ for id_, attribute in known if attribute == name]
+            plain = ~stated[name] & stated[f"{name}{CHANGED_SUFFIX}"].is_null() & ~stated["id"].is_in(known_ids)
+            counts["default"] += int(plain.sum())
+            worth = stated.filter(~plain).with_columns(
+                at=stated.filter(~plain)[f"{name}{CHANGED_SUFFIX}"].dt.epoch("us")
+            )
+            for id_, value, changed_at in (
+                worth.sort("at", nulls_last=False, maintain_order=True).select("id", name, "at").rows()
+            ):
+                row = rows.get((id_, name))
+                start = row or OptOutRow(id_, name)
+                kind, moved = rules.after_statement(
+                    start, int(value), changed_at, at, source, known=row is not None, latest=latest_at
                 )
-                for id_, value, changed_at in (
-                    worth.sort("at", nulls_last=False, maintain_order=True).select("id", name, "at").rows()
-                ):
-                    row = rows.get((id_, name))
-                    start = row or OptOutRow(id_, name)
-                    kind, moved = rules.after_statement(
-                        start, int(value), changed_at, at, source, known=row is not None, latest=latest_at
-                    )
-                    counts[kind] += 1
-                    if moved is not None:
-                        rows[id_, name] = changed[id_, name] = moved
-            opted_out = [row.id for row in changed.values() if row.campaign and not row.ask]
-            reinserted = self._session.bulk.for_record_ids(connection, _REINSERTED, sorted({*opted_out}), CONTACT)
-            anew = {row.id for row in reinserted}
-            stored = [row._replace(ask=1) if row.id in anew else row for row in changed.values()]
-            self._rows.put(connection, known, stored)
-
-        self._session.database.write(work)
+                counts[kind] += 1
+                if moved is not None:
+                    rows[id_, name] = changed[id_, name] = moved
+        opted_out = [row.id for row in changed.values() if row.campaign and not row.ask]
+        reinserted = transaction.for_record_ids(_REINSERTED, sorted({*opted_out}), CONTACT)
+        anew = {row.id for row in reinserted}
+        stored = [row._replace(ask=1) if row.id in anew else row for row in changed.values()]
+        self._rows.put(transaction, known, stored)
         return counts
 
     def due(
@@ -150,13 +143,21 @@ class OptOuts:
 
         Contacts under a privacy hold are left out.
         """
-        with self._session.database.read() as connection:
-            ids = _due_ids(connection, state, attributes, after, limit)
-            rows = self._session.bulk.for_ids(connection, ROWS, ids, also="ORDER BY id, attribute")
+        with self._session.read() as transaction:
+            ids = _due_ids(transaction, state, attributes, after, limit)
+            rows = transaction.for_ids(ROWS, ids, also="ORDER BY id, attribute")
             return _by_contact((OptOutRow(*row) for row in rows), state, attributes)
 
+    @writes
     def claim(
-        self, state: OptOutState, attributes: Sequence[str], session: int, *, after: str = "", limit: int
+        self,
+        transaction: Transaction,
+        state: OptOutState,
+        attributes: Sequence[str],
+        session: int,
+        *,
+        after: str = "",
+        limit: int,
     ) -> dict[str, list[OptOutRow]]:
         """Claim what `due` returns, until `put` or `release`: requests follow at once.
 
@@ -165,9 +166,7 @@ class OptOuts:
         Args:
             state: TO_D365 or TO_CAMPAIGN.
             attributes: opt-out attributes, Campaign's names.
-            session: epoch of the session that sends the requests.
             after: only ids after this one.
-            limit: most contacts to claim.
 
         Returns:
             The rows by contact. `unknown_until` is set if an earlier request may have been carried out.
@@ -175,25 +174,21 @@ class OptOuts:
         Raises:
             SessionExpired: of the session.
         """
-
-        def work(connection: Connection) -> dict[str, list[OptOutRow]]:
-            self._sessions.require(connection, session)
-            self._release(connection, _O.session.not_in(schema.LIVE_EPOCHS))
-            ids = _due_ids(connection, state, attributes, after, limit)
-            rows = self._rows.load(connection, ids)
-            held = {row[0] for row in self._session.bulk.for_ids(connection, _HELD, ids)}
-            due = _by_contact((rows[key] for key in sorted(rows) if key[0] not in held), state, attributes)
-            claimed = [(session, row.id, row.attribute) for contact_rows in due.values() for row in contact_rows]
-            self._session.bulk.for_each(connection, _CLAIM, claimed)
-            return due
-
-        return self._session.database.write(work)
+        self._sessions.require(transaction, session)
+        self._release(transaction, _O.session.not_in(schema.LIVE_EPOCHS))
+        ids = _due_ids(transaction, state, attributes, after, limit)
+        rows = self._rows.load(transaction, ids)
+        held = {row[0] for row in transaction.for_ids(_HELD, ids)}
+        due = _by_contact((rows[key] for key in sorted(rows) if key[0] not in held), state, attributes)
+        claimed = [(session, row.id, row.attribute) for contact_rows in due.values() for row in contact_rows]
+        transaction.for_each(_CLAIM, claimed)
+        return due
 
     def release(self, session: int) -> None:
         """Release the opt-outs that a session has claimed. The outcomes of its requests stay unknown."""
-        self._session.database.write(lambda connection: self._release(connection, _O.session == session))
+        self._session.write(lambda transaction: self._release(transaction, _O.session == session))
 
-    def _release(self, connection: Connection, of: sa.ColumnElement[bool]) -> None:
+    def _release(self, transaction: Transaction, of: sa.ColumnElement[bool]) -> None:
         """End claims whose requests got no answer: they may take effect until their horizon."""
         now = self._session.now()
         until = sa.select(sa.case((_S.until < now, _S.until), else_=now)).where(_S.epoch == _O.session)
@@ -204,40 +199,34 @@ class OptOuts:
             "unknown_until": ended + self._session.horizon,
             "unknown_side": sa.case((only_d365, 2), else_=3),
         }
-        connection.execute(sa.update(opt_out_tables.opt_out).where(schema.CLAIMED, of).values(unknown))
+        transaction.execute(sa.update(opt_out_tables.opt_out).where(schema.CLAIMED, of).values(unknown))
 
-    def end_unknown(self) -> None:
+    @writes
+    def end_unknown(self, transaction: Transaction) -> None:
         """Make opt-outs due for a decision whose requests without an answer can take effect no more.
 
         Campaign is queried unless these went to Dynamics 365, which is read for each decision.
         """
-
-        def work(connection: Connection) -> None:
-            self._release(connection, _O.session.not_in(schema.LIVE_EPOCHS))
-            past = sa.and_(schema.UNKNOWN, _O.unknown_until <= self._session.now())
-            ids = sorted(set(connection.execute(sa.select(_O.id).where(past)).scalars()))
-            if not ids:
-                return
-            known = self._rows.load(connection, ids)
-            ended = connection.execute(sa.select(_O.id, _O.attribute, _O.unknown_side).where(past)).all()
-            connection.execute(
-                sa.update(opt_out_tables.opt_out).where(past).values(unknown_until=None, unknown_side=None)
-            )
-            due = [rules.due_again(known[id_, attribute], ask=side != 2) for id_, attribute, side in sorted(ended)]
-            self._rows.put(connection, known, due)
-
-        self._session.database.write(work)
+        self._release(transaction, _O.session.not_in(schema.LIVE_EPOCHS))
+        past = sa.and_(schema.UNKNOWN, _O.unknown_until <= self._session.now())
+        ids = sorted(set(transaction.execute(sa.select(_O.id).where(past)).scalars()))
+        if not ids:
+            return
+        known = self._rows.load(transaction, ids)
+        ended = transaction.execute(sa.select(_O.id, _O.attribute, _O.unknown_side).where(past)).all()
+        transaction.execute(sa.update(opt_out_tables.opt_out).where(past).values(unknown_until=None, unknown_side=None))
+        due = [rules.due_again(known[id_, attribute], ask=side != 2) for id_, attribute, side in sorted(ended)]
+        self._rows.put(transaction, known, due)
 
     def of(self, ids: Sequence[str]) -> list[OptOutRow]:
         """Return all rows of these contacts."""
-        with self._session.database.read() as connection:
-            return [
-                OptOutRow(*row)
-                for row in self._session.bulk.for_ids(connection, ROWS, ids, also="ORDER BY id, attribute")
-            ]
+        with self._session.read() as transaction:
+            return [OptOutRow(*row) for row in transaction.for_ids(ROWS, ids, also="ORDER BY id, attribute")]
 
+    @writes
     def put(
         self,
+        transaction: Transaction,
         rows: Sequence[OptOutRow],
         *,
         counts: Mapping[str, int] | None = None,
@@ -255,21 +244,19 @@ class OptOuts:
         Returns:
             The rows that were stored, with their new versions.
         """
+        stored_rows = self._load(transaction, rows)  # locked in order
+        if session is not None:
+            answered = [(session, row.id, row.attribute) for row in rows if row.id not in unanswered]
+            transaction.for_each(_ANSWERED, answered)
+            self._release(transaction, _O.session == session)
+        stored = self._put(transaction, rows, stored_rows)
+        numbers = {(CONTACT, name): number for name, number in (counts or {}).items()}
+        transaction.add_numbers(self._session.now(), "opt_outs", numbers)
+        return [row._replace(version=row.version + 1) for row in stored]
 
-        def work(connection: Connection) -> list[OptOutRow]:
-            stored_rows = self._load(connection, rows)  # locked in order
-            if session is not None:
-                answered = [(session, row.id, row.attribute) for row in rows if row.id not in unanswered]
-                self._session.bulk.for_each(connection, _ANSWERED, answered)
-                self._release(connection, _O.session == session)
-            stored = self._put(connection, rows, stored_rows)
-            self._rows.add_counts(connection, counts or {})
-            return [row._replace(version=row.version + 1) for row in stored]
-
-        return self._session.database.write(work)
-
+    @writes
     def decide(
-        self, rows: Sequence[OptOutRow], partition: str, decisions: Sequence[OptOutDecision]
+        self, transaction: Transaction, rows: Sequence[OptOutRow], partition: str, decisions: Sequence[OptOutDecision]
     ) -> list[OptOutDecision]:
         """Store decided rows as `put` does, each with its decision in the audit; return the decisions of those stored.
 
@@ -278,47 +265,38 @@ class OptOuts:
             partition: that the decisions belong to.
             decisions: about these rows; a row that is to be retried has none.
         """
+        stored = {(row.id, row.attribute) for row in self._put(transaction, rows, self._load(transaction, rows))}
+        valid = [decision for decision in decisions if (decision.contact, decision.attribute) in stored]
+        self._decisions.add(transaction, partition, valid)
+        return valid
 
-        def work(connection: Connection) -> list[OptOutDecision]:
-            stored = {(row.id, row.attribute) for row in self._put(connection, rows, self._load(connection, rows))}
-            valid = [decision for decision in decisions if (decision.contact, decision.attribute) in stored]
-            self._decisions.add(connection, partition, valid)
-            return valid
-
-        return self._session.database.write(work)
-
-    def _load(self, connection: Connection, rows: Sequence[OptOutRow]) -> dict[tuple[str, str], OptOutRow]:
-        return self._rows.load(connection, list(dict.fromkeys(row.id for row in rows)))
+    def _load(self, transaction: Transaction, rows: Sequence[OptOutRow]) -> dict[tuple[str, str], OptOutRow]:
+        return self._rows.load(transaction, list(dict.fromkeys(row.id for row in rows)))
 
     def _put(
-        self, connection: Connection, rows: Sequence[OptOutRow], stored_rows: Mapping[tuple[str, str], OptOutRow]
+        self, transaction: Transaction, rows: Sequence[OptOutRow], stored_rows: Mapping[tuple[str, str], OptOutRow]
     ) -> list[OptOutRow]:
         versions = {key: row.version for key, row in stored_rows.items()}
         stored = [row for row in rows if versions.get((row.id, row.attribute)) == row.version]
-        self._rows.put(connection, stored_rows, stored)
+        self._rows.put(transaction, stored_rows, stored)
         return stored
 
-    def retry(self, id: str | None = None) -> int:
-        """Make rejected opt-outs, of one contact or of all, due for a decision again; return how many."""
-        return self._again(_O.state == OptOutState.REJECTED.value, id)
+    @writes
+    def reconsider(self, transaction: Transaction, state: OptOutState, id: str | None = None) -> int:
+        """Make opt-outs in a state, of one contact or of all, due for a decision again; return how many.
 
-    def reconsider(self, state: OptOutState) -> int:
-        """Make opt-outs in a state due for a decision again, as after a change of direction; return how many."""
-        return self._again(_O.state == state.value, None)
-
-    def _again(self, condition: sa.ColumnElement[bool], id: str | None) -> int:
-        def work(connection: Connection) -> int:
-            wanted = sa.select(*(_O[name] for name in OptOutRow._fields)).where(opt_out_tables.OPT_OUT_DUE, condition)
-            if id is not None:
-                wanted = wanted.where(_O.id == id)
-            waiting = [
-                OptOutRow(*row) for row in connection.execute(wanted.order_by(_O.id, _O.attribute).with_for_update())
-            ]
-            known = {(row.id, row.attribute): row for row in waiting}
-            self._rows.put(connection, known, [rules.due_again(row, ask=True) for row in waiting])
-            return len(waiting)
-
-        return self._session.database.write(work)
+        As after a change of direction, and for a retry of rejected ones.
+        """
+        columns = (_O[name] for name in OptOutRow._fields)
+        wanted = sa.select(*columns).where(opt_out_tables.OPT_OUT_DUE, _O.state == state.value)
+        if id is not None:
+            wanted = wanted.where(_O.id == id)
+        waiting = [
+            OptOutRow(*row) for row in transaction.execute(wanted.order_by(_O.id, _O.attribute).with_for_update())
+        ]
+        known = {(row.id, row.attribute): row for row in waiting}
+        self._rows.put(transaction, known, [rules.due_again(row, ask=True) for row in waiting])
+        return len(waiting)
 
     def left(self, attributes: Sequence[str]) -> OptOutsLeft:
         """Count the opt-outs of these attributes that are not synced, by state."""
@@ -333,13 +311,13 @@ class OptOuts:
         unconfirmed = sa.select(sa.func.count(), past, sa.func.max(_O.unknown_until)).where(of_these)
         numbers: Counter[int] = Counter()
         kept_back = 0
-        with self._session.database.read() as connection:
-            for state, is_held, number in connection.execute(left):
+        with self._session.read() as transaction:
+            for state, is_held, number in transaction.execute(left):
                 if is_held:
                     kept_back += number
                 else:
                     numbers[state] += number
-            later, at_once, last = connection.execute(unconfirmed).one()
+            later, at_once, last = transaction.execute(unconfirmed).one()
         return OptOutsLeft(
             decide=numbers[OptOutState.DECIDE] + (at_once or 0),
             to_d365=numbers[OptOutState.TO_D365],
@@ -368,19 +346,14 @@ class OptOuts:
             for row in rows
         ]
 
-    def counts(self, day: date) -> dict[str, int]:
-        """Return the opt-out counts of a UTC day, by kind."""
-        rows = self._session.rows(sa.select(_C.kind, _C.number).where(_C.day == times.to_day_number(day)))
-        return {row.kind: row.number for row in rows}
-
 
 def _due_ids(
-    connection: Connection, state: OptOutState, attributes: Sequence[str], after: str, limit: int
+    transaction: Transaction, state: OptOutState, attributes: Sequence[str], after: str, limit: int
 ) -> list[str]:
     """Return the ids that `OptOuts.due` describes."""
     text = sa.text(_DUE.format(state=int(state))).bindparams(sa.bindparam("attributes", expanding=True))
     given = {"after": after, "attributes": list(attributes), "limit": limit}
-    return list(connection.execute(text, given).scalars())
+    return list(transaction.execute(text, given).scalars())
 
 
 def _by_contact(rows: Iterable[OptOutRow], state: OptOutState, attributes: Sequence[str]) -> dict[str, list[OptOutRow]]:

@@ -6,18 +6,18 @@ outcome itself, so neither is ever stored without the other.
 
 import json
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection
 
-from sync_assets.ledger import times
 from sync_assets.ledger.model import HistoryOperation, HistoryOutcome, Outcome, Result
 from sync_assets.ledger.rules.record_state import RecordState
 from sync_assets.ledger.rules.transitions import storable
 from sync_assets.ledger.storage import operation_tables
-from sync_assets.ledger.storage.session import LedgerSession
+from sync_assets.ledger.storage.session import Repository
+from sync_assets.ledger.storage.transaction import Transaction
 
 PRUNED_TOGETHER = 50_000
 """Entries deleted by one transaction: other writers of an SQLite ledger wait for it."""
@@ -48,20 +48,18 @@ class HistoryEntry(NamedTuple):
     run_id: str | None
 
 
-class RecordHistory:
-    """Reads and writes `sync_history`."""
+@dataclass(eq=False)
+class RecordHistory(Repository):
+    """Reads and writes `sync_history`. kept: True if entries are stored."""
 
-    def __init__(self, session: LedgerSession) -> None:
-        self._session = session
-        self._run_id: str | None = None
-        self.kept = False
-        """True if entries are stored."""
+    _run_id: str | None = None
+    kept: bool = False
 
     def keep(self, run_id: str | None) -> None:
         """Store entries from now on, as those of this Dagster run (None outside one)."""
         self.kept, self._run_id = True, run_id
 
-    def answered(self, connection: Connection, records: Iterable[tuple[RecordState, Outcome]], now: int) -> None:
+    def answered(self, transaction: Transaction, records: Iterable[tuple[RecordState, Outcome]], now: int) -> None:
         """Store the outcomes of requests. Call it only if entries are `kept`. A request that was not sent has none."""
         entries = [
             (record.table_name, record.id, outcome.operation, _OUTCOMES[outcome.result], _reason(outcome))
@@ -69,12 +67,11 @@ class RecordHistory:
             if outcome.result != "later" or outcome.reason is not None
         ]
         if entries:
-            statement = f"{_FROM_JSON}{self._session.bulk.json_elements}"
-            self._session.execute(connection, statement, (now, self._run_id, json.dumps(entries)))
+            transaction.run(f"{_FROM_JSON}{transaction.json_elements}", (now, self._run_id, json.dumps(entries)))
 
-    def invalid_rows(self, connection: Connection, table: str, ids: Sequence[str], now: int) -> None:
+    def invalid_rows(self, transaction: Transaction, table: str, ids: Sequence[str], now: int) -> None:
         """Store the validation errors of those of these records that have one. Call it only if entries are `kept`."""
-        self._session.bulk.for_record_ids(connection, _INVALID_ROWS, ids, now, self._run_id, table)
+        transaction.for_record_ids(_INVALID_ROWS, ids, now, self._run_id, table)
 
     def entries(self, id: str | None = None, table: str | None = None, *, limit: int) -> list[HistoryEntry]:
         """Return the newest entries first, of one id, of one table, or of all."""
@@ -84,23 +81,23 @@ class RecordHistory:
         if table is not None:
             wanted = wanted.where(_H.table_name == table)
         rows = self._session.rows(wanted.order_by(_H.number.desc()).limit(limit))
-        return [HistoryEntry(times.from_micros(at), *columns) for at, *columns in rows]
+        return [HistoryEntry(*row) for row in rows]
 
     def prune_entries(self, before: datetime) -> int:
         """Delete the entries stored before a time; return how many. May be stopped and repeated."""
         # Entries are numbered in the order of their times, apart from the clocks' differences between processes.
-        first_kept = sa.select(_H.number).where(_H.at >= times.to_micros(before)).order_by(_H.number).limit(1)
-        with self._session.database.read() as connection:
-            end = connection.execute(first_kept).scalar()
+        first_kept = sa.select(_H.number).where(_H.at >= before).order_by(_H.number).limit(1)
+        with self._session.read() as transaction:
+            end = transaction.execute(first_kept).scalar()
             if end is None:
-                end = (connection.execute(sa.select(sa.func.max(_H.number))).scalar() or 0) + 1
+                end = (transaction.execute(sa.select(sa.func.max(_H.number))).scalar() or 0) + 1
 
-        def work(connection: Connection) -> int:
+        def work(transaction: Transaction) -> int:
             oldest = sa.select(_H.number).where(_H.number < end).order_by(_H.number).limit(PRUNED_TOGETHER)
-            return connection.execute(sa.delete(operation_tables.history).where(_H.number.in_(oldest))).rowcount
+            return transaction.execute(sa.delete(operation_tables.history).where(_H.number.in_(oldest))).rowcount
 
         deleted = 0
-        while pruned := self._session.database.write(work):
+        while pruned := self._session.write(work):
             deleted += pruned
         return deleted
 

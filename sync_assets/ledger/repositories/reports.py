@@ -1,29 +1,33 @@
-"""Report numbers of records by state, rejects, samples and engine calls. Reads only.
+"""Report numbers of records by state, rejects and samples, and keep numbers by day.
 
 Invariant: each report takes milliseconds, however many records are synced.
 """
 
 import random
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime
+from typing import Any, Literal
 
 import sqlalchemy as sa
 
 from sync_assets.ledger import times
-from sync_assets.ledger.model import Operation, Orphaned, State
+from sync_assets.ledger.model import Operation, State
 from sync_assets.ledger.report_values import Counts, Reject, Retried, Retry
 from sync_assets.ledger.rules.rejection_reasons import kind_of_reason
 from sync_assets.ledger.storage import operation_tables, schema
-from sync_assets.ledger.storage.session import Repository
+from sync_assets.ledger.storage.session import Repository, writes
+from sync_assets.ledger.storage.transaction import Transaction
 
 MOST_REASONS = 20
 
 _R = schema.record.c
 _SYNCED = "SELECT id, acked_hash FROM sync_record WHERE state = 0 AND acked_hash IS NOT NULL AND table_name = ? AND id"
 _T = schema.tally.c
+_N = operation_tables.day_count.c
+CountKind = Literal["engine_calls", "opt_outs", "d365", "campaign"]
+"""d365: of captures. campaign: of pushes."""
 _REASON = sa.case((schema.REFUSED_BY_CAMPAIGN, _R.reason), else_=_R.validation_error)
-_E = operation_tables.engine_call.c
 _AT_ONCE = 500
 """Values per IN condition: far below the limits of both databases."""
 _SMALL = 20_000
@@ -44,14 +48,14 @@ class Reports(Repository):
             .where(schema.CLAIMED, _R.session.in_(schema.LIVE_EPOCHS))
             .group_by(_R.session, _R.table_name)
         )
-        with self._session.database.read() as connection:
+        with self._session.read() as transaction:
             by_table: dict[str, dict[int, int]] = defaultdict(dict)
-            for row in connection.execute(sa.select(schema.feed.c.table_name)):
+            for row in transaction.execute(sa.select(schema.feed.c.table_name)):
                 by_table[row.table_name] = {}
-            for row in connection.execute(sa.select(schema.tally)):
+            for row in transaction.execute(sa.select(schema.tally)):
                 by_table[row.table_name][row.state] = row.records
             held: Counter[str] = Counter()
-            for table, records in connection.execute(leased):
+            for table, records in transaction.execute(leased):
                 held[table] += records
         counts = {
             table: Counts(
@@ -77,20 +81,18 @@ class Reports(Repository):
 
     def pending_operations(self, table: str) -> dict[Operation, int]:
         """Count the table's pending records by operation; for a large backlog extrapolated from its oldest records."""
-        leaving = sa.or_(_R.desired_hash.is_(None), _R.orphaned == Orphaned.DELETED.value)
-        takes = sa.case((leaving, "delete"), (_R.acked_hash.is_(None), "insert"), else_="update")
         oldest = (
-            sa.select(takes.label("takes"))
+            sa.select(schema.OPERATION.label("takes"))
             .where(_R.table_name == table, schema.PENDING)
             .order_by(_R.changed_at)
             .limit(_MOST_COUNTED)
             .subquery()
         )
         number = sa.select(_T.records).where(_T.table_name == table, _T.state == State.PENDING.value)
-        with self._session.database.read() as connection:
+        with self._session.read() as transaction:
             grouped = sa.select(oldest.c.takes, sa.func.count()).group_by(oldest.c.takes)
-            operations: dict[Operation, int] = {row[0]: row[1] for row in connection.execute(grouped)}
-            pending = connection.execute(number).scalar() or 0
+            operations: dict[Operation, int] = {row[0]: row[1] for row in transaction.execute(grouped)}
+            pending = transaction.execute(number).scalar() or 0
         counted = sum(operations.values())
         if counted < _MOST_COUNTED:
             return operations
@@ -104,47 +106,47 @@ class Reports(Repository):
     def oldest_pending(self, table: str) -> datetime | None:
         """Return when the pending record that changed first did so; None if none is pending."""
         oldest = sa.select(sa.func.min(_R.changed_at)).where(_R.table_name == table, schema.PENDING)
-        return times.instant(self._session.scalar(oldest))
+        return self._session.scalar(oldest)
 
     def next_due(self, table: str | None = None) -> datetime | None:
         """Return when the next record may be claimed: now if one may at once; None if none is to be sent."""
-        now = self._session.now()
-        with self._session.database.read() as connection:
+        now = times.from_micros(self._session.now())
+        with self._session.read() as transaction:
             pending = sa.select(_T.table_name).where(_T.state == State.PENDING.value, _T.records > 0)
             if table is not None:
                 pending = pending.where(_T.table_name == table)
-            moments: list[int] = []
-            for name in connection.execute(pending).scalars().all():
+            moments: list[datetime] = []
+            for name in transaction.execute(pending).scalars().all():
                 of_table = sa.and_(_R.table_name == name, schema.PENDING)
                 ready = sa.select(_R.seq).where(of_table, *schema.claimable(now)).order_by(_R.changed_at).limit(1)
-                if connection.execute(ready).first() is not None:
-                    return times.from_micros(now)
+                if transaction.execute(ready).first() is not None:
+                    return now
                 not_before, until = sa.func.coalesce(_R.not_before, 0), sa.func.coalesce(schema.SESSION_UNTIL, 0)
                 later = sa.case((not_before > until, not_before), else_=until)
-                moment = connection.execute(sa.select(sa.func.min(later)).where(of_table)).scalar()
+                moment = transaction.execute(sa.select(sa.func.min(later)).where(of_table)).scalar()
                 if moment is not None:
                     moments.append(moment)
             unknown = sa.select(sa.func.min(_R.unknown_until)).where(schema.UNKNOWN_DUE)
             unknown = unknown if table is None else unknown.where(_R.table_name == table)
-            if (moment := connection.execute(unknown).scalar()) is not None:
+            if (moment := transaction.execute(unknown).scalar()) is not None:
                 moments.append(max(moment, now))
-        return times.instant(min(moments, default=None))
+        return min(moments, default=None)
 
     def unconfirmed_until(self, table: str) -> datetime | None:
         """Return when the last of the table's unconfirmed records is sent once more; None if there is none."""
         of_table = (_R.table_name == table, schema.UNKNOWN, _R.state.in_([State.UNCONFIRMED, State.TOMBSTONE]))
         last = sa.select(sa.func.max(_R.unknown_until)).where(*of_table)
-        return times.instant(self._session.scalar(last))
+        return self._session.scalar(last)
 
     def retried(self, table: str) -> Retried | None:
         """Return what is known of the table's pending records whose requests failed; None if there is none."""
         retried = sa.and_(_R.table_name == table, schema.RETRIED)
         figures = sa.select(sa.func.count(), sa.func.min(_R.failed_since), sa.func.min(_R.not_before)).where(retried)
         oldest = sa.select(_R.reason).where(retried).order_by(_R.failed_since).limit(1)
-        with self._session.database.read() as connection:
-            records, since, next_attempt = connection.execute(figures).one()
-            reason = connection.execute(oldest).scalar()
-        return Retried(records, times.instant(since), times.instant(next_attempt), reason) if records else None
+        with self._session.read() as transaction:
+            records, since, next_attempt = transaction.execute(figures).one()
+            reason = transaction.execute(oldest).scalar()
+        return Retried(records, since, next_attempt, reason) if records else None
 
     def retried_records(self, table: str | None = None) -> list[Retry]:
         """Return the pending records whose requests failed, of a table or of all, the next attempt first."""
@@ -152,36 +154,16 @@ class Reports(Repository):
         retried = sa.select(*columns).where(schema.RETRIED).order_by(_R.not_before, _R.seq)
         if table is not None:
             retried = retried.where(_R.table_name == table)
-        return [
-            Retry(row[0], row[1], row[2], times.instant(row[3]), row[4], times.instant(row[5]))
-            for row in self._session.rows(retried)
-        ]
+        return [Retry(*row) for row in self._session.rows(retried)]
 
     def rejects(self, table: str | None = None) -> list[Reject]:
         """Return the rejected records of a table, or of all tables, in the order of their first capture."""
-        refused = sa.select(
-            _R.seq,
-            _R.table_name,
-            _R.id,
-            _REASON.label("reason"),
-            _R.failed_since,
-            _R.attempts,
-            schema.REFUSED_BY_CAMPAIGN.label("by_campaign"),
-        ).where(schema.STUCK, sa.text("state = 3"))
+        columns = (_R.table_name, _R.id, _REASON, _R.failed_since, _R.attempts, schema.REFUSED_BY_CAMPAIGN)
+        refused = sa.select(_R.seq, *columns).where(schema.STUCK, sa.text("state = 3"))
         if table is not None:
             refused = refused.where(_R.table_name == table)
         rows = sorted(self._session.rows(refused))  # by seq; with ORDER BY SQLite would scan the table
-        return [
-            Reject(
-                table=row.table_name,
-                id=row.id,
-                reason=row.reason,
-                since=times.from_micros(row.failed_since),
-                attempts=row.attempts,
-                retryable=bool(row.by_campaign),
-            )
-            for row in rows
-        ]
+        return [Reject(*row[1:]) for row in rows]
 
     def reject_reasons(self, table: str) -> list[tuple[str, int]]:
         """Count the table's rejected records by reason, the most frequent first, up to MOST_REASONS.
@@ -203,20 +185,20 @@ class Reports(Repository):
         chance = random.Random(seed)  # noqa: S311  a sample, no secret
         settled = (_R.table_name == table, _R.state == State.SYNCED.value, _R.acked_hash.is_not(None))
         by_table: Counter[str] = Counter()
-        with self._session.database.read() as connection:
-            for name, state, records in connection.execute(sa.select(_T.table_name, _T.state, _T.records)):
+        with self._session.read() as transaction:
+            for name, state, records in transaction.execute(sa.select(_T.table_name, _T.state, _T.records)):
                 by_table[name if state == State.SYNCED else ""] += records
             n = min(n, by_table[table])
             if by_table[table] <= _SMALL:
-                ids = sorted(connection.execute(sa.select(_R.id).where(*settled)).scalars())
+                ids = sorted(transaction.execute(sa.select(_R.id).where(*settled)).scalars())
                 return chance.sample(ids, min(n, len(ids)))
             ends = [sa.select(end(_R.seq)).where(_R.seq > 0) for end in (sa.func.min, sa.func.max)]  # by the index
-            first, last = (connection.execute(end).scalar_one() for end in ends)
+            first, last = (transaction.execute(end).scalar_one() for end in ends)
             sampled: dict[str, None] = {}
             for _ in range(0, _MOST_PROBES, _AT_ONCE):
                 numbers = [chance.randint(first, last) for _ in range(_AT_ONCE)]
                 hits = sa.select(_R.id).where(_R.seq.in_(numbers), *settled).order_by(_R.seq)
-                sampled |= dict.fromkeys(connection.execute(hits).scalars())
+                sampled |= dict.fromkeys(transaction.execute(hits).scalars())
                 if len(sampled) >= n:
                     break
             return chance.sample(list(sampled), min(n, len(sampled)))
@@ -224,40 +206,43 @@ class Reports(Repository):
     def acked_hashes(self, table: str, ids: Sequence[str]) -> dict[str, bytes]:
         """Return id -> the acknowledged hash, for those of the ids that are synced."""
         hashes: dict[str, bytes] = {}
-        with self._session.database.read() as connection:
+        with self._session.read() as transaction:
             for start in range(0, len(ids), _AT_ONCE):
                 batch = list(ids[start : start + _AT_ONCE])
-                rows = self._session.bulk.for_record_ids(connection, _SYNCED, batch, table)
+                rows = transaction.for_record_ids(_SYNCED, batch, table)
                 hashes |= {id_: bytes(acked) for id_, acked in rows}
         return hashes
 
-    def engine_calls(self, day: date) -> dict[str, int]:
-        """Return the engine calls of a UTC day by kind."""
-        calls = sa.select(_E.kind, sa.func.sum(_E.calls)).where(_E.day == times.to_day_number(day))
-        return {kind: int(number) for kind, number in self._session.rows(calls.group_by(_E.kind))}
 
-    def engine_calls_by_day(self, first: date, last: date) -> dict[date, dict[str, int]]:
-        """Return the engine calls of all tables by UTC day and kind, both included; days without calls are omitted."""
-        calls = (
-            sa.select(_E.day, _E.kind, sa.func.sum(_E.calls))
-            .where(_E.day.between(times.to_day_number(first), times.to_day_number(last)))
-            .group_by(_E.day, _E.kind)
-        )
+class DayCounts(Repository):
+    """Reads and writes `sync_day_count`: numbers by kind, UTC day, table and name."""
+
+    @writes
+    def add(self, transaction: Transaction, kind: CountKind, table: str, numbers: Mapping[Any, int]) -> None:
+        """Add to the numbers of today, by name."""
+        transaction.add_numbers(self._session.now(), kind, {(table, name): number for name, number in numbers.items()})
+
+    def numbers(
+        self, kind: CountKind, first: date | None = None, last: date | None = None, table: str | None = None
+    ) -> Counter[str]:
+        """Return the numbers of a day, of several, both included, or of all, of a table or of all tables, by name."""
+        wanted = sa.select(_N.name, sa.func.sum(_N.number)).where(_N.kind == kind)
+        if first:
+            days = _N.day.between(first, last or first)
+            wanted = wanted.where(days)
+        if table:
+            wanted = wanted.where(_N.table_name == table)
+        return Counter({name: int(number) for name, number in self._session.rows(wanted.group_by(_N.name)) if number})
+
+    def by_day(self, kind: CountKind, first: date, last: date) -> dict[date, dict[str, int]]:
+        """Return the numbers of all tables by day, both included, and name; days without any are omitted."""
+        days = _N.day.between(first, last)
+        of_days = sa.select(_N.day, _N.name, sa.func.sum(_N.number)).where(_N.kind == kind, days, _N.number > 0)
         by_day: dict[date, dict[str, int]] = defaultdict(dict)
-        for day, kind, number in self._session.rows(calls):
-            by_day[times.from_day_number(day)][kind] = int(number)
+        for day, name, number in self._session.rows(of_days.group_by(_N.day, _N.name)):
+            by_day[day][name] = int(number)
         return dict(by_day)
 
-    def engine_calls_by_table(self, first: date, last: date | None = None) -> dict[str, dict[str, int]]:
-        """Return the engine calls of a UTC day, or of several, both included, by table and kind."""
-        days = _E.day.between(times.to_day_number(first), times.to_day_number(last or first))
-        calls = sa.select(_E.table_name, _E.kind, sa.func.sum(_E.calls)).where(days).group_by(_E.table_name, _E.kind)
-        by_table: dict[str, dict[str, int]] = defaultdict(dict)
-        for table, kind, number in self._session.rows(calls):
-            by_table[table][kind] = int(number)
-        return dict(by_table)
-
-    def first_engine_calls(self) -> dict[str, date]:
-        """Return the UTC day of the first engine call of each table; tables without calls are missing."""
-        first = sa.select(_E.table_name, sa.func.min(_E.day)).group_by(_E.table_name)
-        return {table: times.from_day_number(day) for table, day in self._session.rows(first)}
+    def first_day(self, kind: CountKind, table: str) -> date | None:
+        """Return the first day with a number of the table, which may be 0; None if there is none."""
+        return self._session.scalar(sa.select(sa.func.min(_N.day)).where(_N.kind == kind, _N.table_name == table))

@@ -10,66 +10,41 @@ process is known to have ended.
 """
 
 from collections.abc import Callable
-from datetime import datetime
-from typing import NamedTuple
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection
 
 from sync_assets.ledger import times
 from sync_assets.ledger.errors import SESSION_SECONDS, SessionExpired
 from sync_assets.ledger.storage import operation_tables, schema
-from sync_assets.ledger.storage.session import LedgerSession
+from sync_assets.ledger.storage.session import Repository, writes
+from sync_assets.ledger.storage.transaction import Transaction
 
 _KEPT_SECONDS = 86_400.0
 _S, _I = schema.session.c, operation_tables.identity.c
 _LIVE = _S.live == 1
+_SESSIONS = sa.select(_S.epoch, _S.worker, _S.until).where(_LIVE).order_by(_S.epoch)
 _MICROS = "SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT)"
 
 
-class Session(NamedTuple):
-    """A live session. until: when it is overdue unless it is renewed; this may have passed."""
-
-    epoch: int
-    worker: str
-    until: datetime
-
-
-class Sessions:
+class Sessions(Repository):
     """Reads and writes `sync_session` and `sync_identity`."""
 
-    def __init__(self, session: LedgerSession) -> None:
-        self._session = session
-        self.remember: Callable[[int], None] = lambda number: None
-        """Called with the ledger's number after a change of it is stored."""
-
-    def open(self, worker: str) -> int:
+    @writes
+    def open(self, transaction: Transaction, worker: str) -> int:
         """Open a session of a worker (runtime/workers.py); return its epoch. Old sessions are deleted."""
-
-        def work(connection: Connection) -> int:
-            now = self.now(connection)
-            over = sa.and_(_S.live == 0, _S.until < now - times.seconds(_KEPT_SECONDS))
-            connection.execute(sa.delete(schema.session).where(over))
-            epoch, until = self.count(connection), now + times.seconds(SESSION_SECONDS)
-            connection.execute(sa.insert(schema.session).values(epoch=epoch, worker=worker, until=until, live=1))
-            return epoch
-
-        epoch = self._session.database.write(work)
-        self.remember(epoch)
+        now = self.now(transaction)
+        over = sa.and_(_S.live == 0, _S.until < now - times.seconds(_KEPT_SECONDS))
+        transaction.execute(sa.delete(schema.session).where(over))
+        epoch, until = self.count(transaction), now + times.seconds(SESSION_SECONDS)
+        transaction.execute(sa.insert(schema.session).values(epoch=epoch, worker=worker, until=until, live=1))
         return epoch
 
-    def renew(self, epoch: int) -> bool:
+    @writes
+    def renew(self, transaction: Transaction, epoch: int) -> bool:
         """Renew a session for SESSION_SECONDS from now. Return False if it has ended or expired."""
-
-        def work(connection: Connection) -> int | None:
-            until = self.now(connection) + times.seconds(SESSION_SECONDS)
-            renewed = sa.update(schema.session).where(_S.epoch == epoch, _LIVE).values(until=until)
-            return self.count(connection) if connection.execute(renewed).rowcount else None
-
-        number = self._session.database.write(work)
-        if number is not None:
-            self.remember(number)
-        return number is not None
+        until = self.now(transaction) + times.seconds(SESSION_SECONDS)
+        renewed = sa.update(schema.session).where(_S.epoch == epoch, _LIVE).values(until=until)
+        return bool(transaction.execute(renewed).rowcount and self.count(transaction))
 
     def end(self, epoch: int) -> None:
         """End a session. The outcomes of its requests that were not stored stay unknown."""
@@ -82,25 +57,18 @@ class Sessions:
         has_ended: returns True if the process of a worker is known to have ended.
         """
 
-        def over(connection: Connection, live: sa.Select[int, str, int]) -> list[int]:
-            now = self.now(connection)
-            return [row.epoch for row in connection.execute(live).all() if row.until <= now or has_ended(row.worker)]
+        def over(transaction: Transaction, live: sa.Select[int, str, int]) -> list[int]:
+            now = self.now(transaction)
+            return [row.epoch for row in transaction.execute(live).all() if row.until <= now or has_ended(row.worker)]
 
-        def work(connection: Connection) -> int:
+        def work(transaction: Transaction) -> int:
             # A session that stores something at this moment is locked, and lives.
-            epochs = over(connection, live.with_for_update(skip_locked=True))
-            connection.execute(sa.update(schema.session).where(_S.epoch.in_(epochs)).values(live=0))
-            return len(epochs)
+            epochs = over(transaction, _SESSIONS.with_for_update(skip_locked=True))
+            return transaction.execute(sa.update(schema.session).where(_S.epoch.in_(epochs)).values(live=0)).rowcount
 
-        live = sa.select(_S.epoch, _S.worker, _S.until).where(_LIVE).order_by(_S.epoch)
-        with self._session.database.read() as connection:
-            expired = over(connection, live)
-        return self._session.database.write(work) if expired else 0
-
-    def all(self) -> list[Session]:
-        """Return the live sessions."""
-        live = sa.select(_S.epoch, _S.worker, _S.until).where(_LIVE).order_by(_S.epoch)
-        return [Session(row.epoch, row.worker, times.from_micros(row.until)) for row in self._session.rows(live)]
+        with self._session.read() as transaction:
+            expired = over(transaction, _SESSIONS)
+        return self._session.write(work) if expired else 0
 
     def number(self) -> int:
         """Return the ledger's number, which is lower in an older copy."""
@@ -113,23 +81,24 @@ class Sessions:
 
     # Parts of the transactions of others
 
-    def now(self, connection: Connection) -> int:
+    def now(self, transaction: Transaction) -> int:
         """Return the database's time in microseconds since 1970. SQLite: that of this process, on the same machine."""
         if self._session.database.sqlite:
             return self._session.now()
-        return connection.exec_driver_sql(_MICROS).scalar_one()
+        return transaction.run(_MICROS)[0][0]
 
-    def is_live(self, connection: Connection, epoch: int) -> bool:
+    def is_live(self, transaction: Transaction, epoch: int) -> bool:
         """Return True if the session is live, and then keep it from expiring until the transaction ends."""
         live = sa.select(_S.epoch).where(_S.epoch == epoch, _LIVE).with_for_update(read=True, key_share=True)
-        return connection.execute(live).first() is not None
+        return transaction.execute(live).first() is not None
 
-    def require(self, connection: Connection, epoch: int) -> None:
+    def require(self, transaction: Transaction, epoch: int) -> None:
         """Raise SessionExpired unless the session is live."""
-        if not self.is_live(connection, epoch):
+        if not self.is_live(transaction, epoch):
             raise SessionExpired
 
-    def count(self, connection: Connection) -> int:
+    def count(self, transaction: Transaction) -> int:
         """Raise the ledger's number, and return it. Call it last in a transaction: all workers write this row."""
         raised = sa.update(operation_tables.identity).values(number=_I.number + 1).returning(_I.number)
-        return connection.execute(raised).scalar_one()
+        transaction.number = number = transaction.execute(raised).scalar_one()
+        return number

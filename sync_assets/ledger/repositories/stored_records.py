@@ -9,19 +9,23 @@ from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection
 
-from sync_assets.ledger import times
-from sync_assets.ledger.model import BlockReason, Operation, Orphaned, State
+from sync_assets.ledger.model import BlockReason, Operation, State
 from sync_assets.ledger.rules.dependencies import Link, is_acknowledged, stands
 from sync_assets.ledger.rules.record_state import RecordState
 from sync_assets.ledger.storage import schema
-from sync_assets.ledger.storage.bulk import SELECT_STATE
 from sync_assets.ledger.storage.session import Repository
+from sync_assets.ledger.storage.transaction import SELECT_STATE, Transaction
 
 SHOWN = 20
 """Most children that are named."""
-_R, _L, _H = schema.record.c, schema.link.c, schema.hold_record.c
+_R, _L, _H, _C = schema.record.c, schema.link.c, schema.hold_record.c, schema.collected.c
+_COLUMNS = (
+    *(_R.table_name, _R.id, _R.state, _R.block_reason, schema.OPERATION, _R.desired_hash, _R.acked_hash),
+    *(_R.changed_at, _R.acked_at, _R.failed_since, _R.not_before, schema.SESSION_UNTIL, _R.unknown_until, _R.attempts),
+    *(_R.outcome_unknown > 0, _R.out_of_scope > 0, _R.validation_error, _R.reason),
+)
+"""The columns of a StoredRecord, up to its reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,57 +101,42 @@ class StoredRecords(Repository):
 
     def stored_record(self, table: str, id: str) -> StoredRecord | None:
         """Return the record of a table with this id, in lower case; None without one."""
-        with self._session.database.read() as connection:
-            seq = self._session.bulk.find(connection, table, [id]).get(id)
+        with self._session.read() as transaction:
+            seq = transaction.find(table, [id]).get(id)
             if seq is None:
                 return None
-            select = sa.select(schema.record, schema.SESSION_UNTIL).where(_R.seq == seq)
-            row = connection.execute(select).one_or_none()
-            return None if row is None else self._record(connection, row)
+            row = transaction.execute(sa.select(*_COLUMNS).where(_R.seq == seq)).one_or_none()
+            return None if row is None else self._record(transaction, seq, *row)
 
-    def _record(self, connection: Connection, row: Any) -> StoredRecord:
-        collected = sa.select(schema.collected.c.seq).where(
-            schema.collected.c.seq == row.seq, schema.collected.c.orphan == 0
-        )
-        persons = sa.select(_H.hold_id).distinct().where(_H.table_name == row.table_name, _H.id == row.id)
-        children, child_states = self._children(connection, row.table_name, row.id)
-        unwanted = row.desired_hash is None or row.orphaned == Orphaned.DELETED  # as in claims.claimed
+    def _record(
+        self, transaction: Transaction, seq: int, table: str, id: str, state: int, block_reason: int, *columns: Any
+    ) -> StoredRecord:
+        collected = sa.select(_C.seq).where(_C.seq == seq, _C.orphan == 0)
+        persons = sa.select(_H.hold_id).distinct().where(_H.table_name == table, _H.id == id)
+        children, child_states = self._children(transaction, table, id)
         return StoredRecord(
-            table=row.table_name,
-            id=row.id,
-            state=State(row.state),
-            block_reason=BlockReason(row.block_reason),
-            operation="delete" if unwanted else "insert" if row.acked_hash is None else "update",
-            desired_hash=row.desired_hash and bytes(row.desired_hash),
-            acked_hash=row.acked_hash and bytes(row.acked_hash),
-            changed_at=times.from_micros(row.changed_at),
-            acked_at=times.instant(row.acked_at),
-            failed_since=times.instant(row.failed_since),
-            not_before=times.instant(row.not_before),
-            leased_until=times.instant(row.session_until),
-            unknown_until=times.instant(row.unknown_until),
-            attempts=row.attempts,
-            outcome_unknown=bool(row.outcome_unknown),
-            out_of_scope=bool(row.out_of_scope),
-            row_error=row.validation_error,
-            reason=row.reason,
-            deletion_collected=connection.execute(collected).first() is not None,
-            links=self._links(connection, row.seq),
+            table,
+            id,
+            State(state),
+            BlockReason(block_reason),
+            *columns,
+            deletion_collected=transaction.execute(collected).first() is not None,
+            links=self._links(transaction, seq),
             children=children,
             child_states=child_states,
-            persons=tuple(sorted(connection.execute(persons).scalars())),
+            persons=tuple(sorted(transaction.execute(persons).scalars())),
         )
 
-    def _links(self, connection: Connection, seq: int) -> tuple[StoredLink, ...]:
+    def _links(self, transaction: Transaction, seq: int) -> tuple[StoredLink, ...]:
         columns = [_L[name] for name in Link._fields]
-        rows = connection.execute(
+        rows = transaction.execute(
             sa.select(*columns).where(_L.seq == seq, _L.parent_table != "").order_by(_L.attribute)
         ).all()
-        return tuple(self._link(connection, Link(*row)) for row in rows)
+        return tuple(self._link(transaction, Link(*row)) for row in rows)
 
-    def _link(self, connection: Connection, link: Link) -> StoredLink:
-        seqs = self._session.bulk.find(connection, link.parent_table, [link.parent_id]) if link.parent_id else {}
-        rows = self._session.bulk.for_seqs(connection, SELECT_STATE, list(seqs.values()))
+    def _link(self, transaction: Transaction, link: Link) -> StoredLink:
+        seqs = transaction.find_all([(link.parent_table, link.parent_id)] if link.parent_id else [])
+        rows = transaction.for_seqs(SELECT_STATE, seqs)
         parent = RecordState(*rows[0]) if rows else None
         return StoredLink(
             attribute=link.attribute,
@@ -157,21 +146,18 @@ class StoredRecords(Repository):
             keyed=bool(link.keyed),
             wanted=stands(parent),
             acknowledged=link.acked_id is not None and is_acknowledged(link, parent, wanted=True),
-            parent=self._parent(connection, link.parent_table, link.parent_id),
+            parent=next((_state(row) for row in transaction.execute(_related().where(_R.seq.in_(seqs)))), None),
         )
 
-    def _parent(self, connection: Connection, table: str, id: str | None) -> RelatedState | None:
-        seq = self._session.bulk.find(connection, table, [id]).get(id) if id else None
-        row = connection.execute(_related().where(_R.seq == seq)).one_or_none() if seq is not None else None
-        return None if row is None else _state(row)
-
-    def _children(self, connection: Connection, table: str, id: str) -> tuple[tuple[RelatedState, ...], Counter[State]]:
+    def _children(
+        self, transaction: Transaction, table: str, id: str
+    ) -> tuple[tuple[RelatedState, ...], Counter[State]]:
         child = sa.and_(_L.parent_table == table, _L.parent_id == id)
         seqs = sa.select(_L.seq).distinct().where(child).subquery()
         joined = _related().join(seqs, seqs.c.seq == _R.seq)
-        first = connection.execute(joined.order_by(_R.table_name, _R.seq).limit(SHOWN)).all()
+        first = transaction.execute(joined.order_by(_R.table_name, _R.seq).limit(SHOWN)).all()
         counted = sa.select(_R.state, sa.func.count()).join(seqs, seqs.c.seq == _R.seq).group_by(_R.state)
-        numbers = Counter({State(state): number for state, number in connection.execute(counted)})
+        numbers = Counter({State(state): number for state, number in transaction.execute(counted)})
         return tuple(map(_state, first)), numbers
 
 

@@ -9,7 +9,7 @@ from enum import IntEnum
 from typing import NamedTuple
 
 from sync_assets.ledger.model import BlockReason, Orphaned, State
-from sync_assets.ledger.rules.record_state import RecordState
+from sync_assets.ledger.rules.record_state import Dependencies, RecordState
 
 Key = tuple[str, str]
 """Identifies a record: (table, id)."""
@@ -53,28 +53,15 @@ class ParentStatus(IntEnum):
     GONE = 3  # never: the parent is deleted, out of scope or orphaned, or the lookup is empty
 
 
-class StatusOfParents(NamedTuple):
-    """The dependency status of a record that follows from its parents, see `record_state.Dependencies`."""
-
-    block_reason: BlockReason = BlockReason.NONE
-    relink: bool = False
-    orphaned: Orphaned = Orphaned.NO
-
-
 def status_of_parents(
-    record: RecordState,
-    links: Sequence[Link],
-    parents: Mapping[Key, RecordState],
-    read_to_their_end: Container[str],
-) -> StatusOfParents:
-    """Compute a record's dependency status from its links and the records of its parents.
+    record: RecordState, links: Sequence[Link], parents: Mapping[Key, RecordState], read_to_their_end: Container[str]
+) -> Dependencies:
+    """Compute the part of a record's dependencies that follows from its links and the records of its parents.
 
     An orphan that is to be deleted goes with the parent to which Campaign links it, or at once if that is gone. So the
     guard against mass deletions counts it, also where Dynamics 365 empties the lookups of a deleted row's children.
 
     Args:
-        record: the child.
-        links: all links of the record.
         parents: the records that the links name, and acknowledged ones, as far as the ledger has any.
         read_to_their_end: tables whose full read is complete.
     """
@@ -96,7 +83,7 @@ def status_of_parents(
         if link.required or status != ParentStatus.PENDING:
             wanted = bool(link.required) or status == ParentStatus.AVAILABLE
             relink = relink or bool(record.outcome_unknown) or not is_acknowledged(link, parent, wanted=wanted)
-    return StatusOfParents(block_reason, relink, orphaned)
+    return Dependencies(block_reason=block_reason, relink=relink, orphaned=orphaned)
 
 
 def parent_status(link: Link, parent: RecordState | None, read_to_their_end: Container[str]) -> ParentStatus:

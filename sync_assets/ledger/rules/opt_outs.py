@@ -219,7 +219,6 @@ def after_decision(
         state: SYNCED if both hold it already, else the state that names the system to be written.
         campaign, campaign_at, d365, d365_at: the values and times of change (microseconds) that the decision was
             based on.
-        now: microseconds since 1970.
     """
     # "Not opted out" without a time of change is the value of our insert. The stored time stays: older statements are
     # not processed again.

@@ -1,4 +1,4 @@
-"""Compute a record's columns after a capture, a delete, a withdrawal or the outcome of a request. Pure functions.
+"""Compute a record after a capture, a delete, a withdrawal or the outcome of a request. Pure functions.
 
 The model (docs/dev/architecture.md): a record has a desired state, what Campaign should hold, and an acknowledged
 state, what Campaign accepted last. It is to be sent exactly while the two differ, or while it is not known that they
@@ -19,10 +19,10 @@ the last one to take effect.
 The state and block reason that follow from these columns are computed by record_state.py.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from sync_assets.ledger.model import OTHER, BlockReason, Outcome, State
-from sync_assets.ledger.rules.record_state import UNSENT, Placement, RecordState, placement
+from sync_assets.ledger.rules.record_state import UNSENT, RecordState, placement
 from sync_assets.ledger.times import seconds
 
 REASON_LENGTH = 2_000
@@ -42,59 +42,21 @@ class Row(NamedTuple):
     insert_only_hash: int | None = None
 
 
-class DesiredUpdate(NamedTuple):
-    """The columns to write when a record's desired state changes; the last one is the key."""
-
-    state: int
-    block_reason: int
-    desired_hash: bytes | None
-    validation_error: str | None
-    failed_since: int | None
-    resend: int
-    out_of_scope: int
-    changed_at: int
-    payload: str | None
-    update_payload: str | None
-    seq: int
-
-
 class Acknowledgement(NamedTuple):
-    """The columns to write when the outcome of a request is stored; the last one is the key."""
+    """A record after the outcome of a request, with columns that no rule reads."""
 
-    state: int
-    block_reason: int
-    acked_hash: bytes | None
-    outcome_unknown: int
-    unknown_until: int | None
-    resend: int
+    record: RecordState
     reason: str | None
-    attempts: int
-    failed_since: int | None
     not_before: int | None
-    incarnation: int
-    acked_at: int | None  # None: keep the time
-    seq: int
-
-    @property
-    def columns_except_hash(self) -> tuple[Any, ...]:
-        """Return the values of all columns but `acked_hash` and the key, in order."""
-        return (*self[:_HASH], *self[_HASH + 1 : -1])
 
 
-_HASH = Acknowledgement._fields.index("acked_hash")
-
-
-def after_capture(record: RecordState, row: Row, *, resend: bool, now: int) -> DesiredUpdate | None:
-    """Return the desired update that a captured row causes; None if the row is unchanged and nothing is written.
+def after_capture(record: RecordState, row: Row, *, resend: bool, now: int) -> RecordState | None:
+    """Return the record after a row was captured; None if the row is unchanged and nothing is written.
 
     `row.hash` is that of the update payload. A record that Campaign never acknowledged will be inserted, so for such a
     record the insert payload is compared, too: it may hold fields that updates leave out.
 
-    Args:
-        record: the record as stored.
-        row: the captured row.
-        resend: True to send the record again even if it is unchanged (not if the row has a validation error).
-        now: microseconds since 1970.
+    resend: True to send the record again even if it is unchanged (not if the row has a validation error).
     """
     again = resend and row.validation_error is None
     same = (
@@ -118,18 +80,13 @@ def after_capture(record: RecordState, row: Row, *, resend: bool, now: int) -> D
         raise AssertionError("a captured row has a desired state")
     # No personal data is stored for a record that is held or excluded, nor for one that is synced or rejected.
     keep = where.state in (State.PENDING, State.WAITING, State.ORPHANED, State.UNCONFIRMED)
-    return DesiredUpdate(
+    return moved._replace(
         state=where.state,
         block_reason=where.block_reason,
-        desired_hash=row.hash,
-        validation_error=row.validation_error,
         failed_since=_stuck_since(record, where.state, now),
-        resend=moved.resend,
-        out_of_scope=0,
-        changed_at=now,
+        attempts=0,
         payload=row.payload if keep else None,
-        update_payload=row.update_payload if keep else None,
-        seq=record.seq,
+        has_payload=keep and row.payload is not None,
     )
 
 
@@ -149,64 +106,38 @@ def holds_acknowledged(record: RecordState, row: Row) -> bool:
     return certain and record.acked_hash is not None and row.validation_error is None
 
 
-def sends_all(record: RecordState, move: DesiredUpdate) -> bool:
+def sends_all(record: RecordState, moved: RecordState) -> bool:
     """Return True if the next request for the record sends all its fields, not just those that are updated.
 
     False while the outcome of a request is unknown: the request of an earlier row may be the last to take effect, so
     the fields of this row must not be recorded as sent.
     """
-    whole = record.acked_hash is None or move.resend == 1
-    return whole and move.payload is not None and not record.outcome_unknown
+    whole = record.acked_hash is None or moved.resend == 1
+    return whole and moved.has_payload and not record.outcome_unknown
 
 
-def after_update(record: RecordState, move: DesiredUpdate) -> RecordState:
-    """Return the record with a desired update applied."""
-    return record._replace(
-        state=move.state,
-        block_reason=move.block_reason,
-        desired_hash=move.desired_hash,
-        validation_error=move.validation_error,
-        resend=move.resend,
-        out_of_scope=move.out_of_scope,
-        failed_since=move.failed_since,
-        has_payload=move.payload is not None,
-    )
+def after_removal(record: RecordState, *, out_of_scope: bool, now: int) -> RecordState | None:
+    """Return the record after its row was deleted in Dynamics 365 or, if `out_of_scope`, left the scope.
 
-
-def after_delete(record: RecordState, *, now: int) -> DesiredUpdate | None:
-    """Return the desired update that a delete in Dynamics 365 causes; None if the delete is already stored.
-
-    Call `is_purgeable` first: AssertionError for a record that is to be purged.
+    None if the delete is already stored. Call `is_purgeable` first: AssertionError for a record that is to be purged.
     """
-    if record.desired_hash is None:
+    if record.desired_hash is None and not out_of_scope:
         return None
-    where = placement(record._replace(desired_hash=None), record.dependencies)
+    left = record._replace(out_of_scope=1) if out_of_scope else record._replace(desired_hash=None, out_of_scope=0)
+    where = placement(left, record.dependencies)
     if where is None:
         raise AssertionError("ask `is_purgeable` first")
-    return DesiredUpdate(
-        state=where.state,
-        block_reason=where.block_reason,
-        desired_hash=None,
-        validation_error=None,
-        failed_since=None,
-        resend=0,
-        out_of_scope=0,
-        changed_at=now,
-        payload=None,
-        update_payload=None,
-        seq=record.seq,
+    left = left._replace(state=where.state, block_reason=where.block_reason)
+    if not out_of_scope:
+        return left._replace(
+            validation_error=None, failed_since=None, resend=0, attempts=0, payload=None, has_payload=False
+        )
+    rejected = where.state == State.REJECTED  # it has a validation error: RecordState.refused_by_campaign
+    return left._replace(
+        failed_since=(record.failed_since or now) if rejected or where.state == State.ORPHANED else None,
+        attempts=0 if rejected else record.attempts,
+        has_payload=record.has_payload and where.state != State.SYNCED,
     )
-
-
-def after_leaving_scope(record: RecordState) -> Placement:
-    """Return the state of a record whose row went out of scope.
-
-    Call `is_purgeable` first: AssertionError for a record that is to be purged.
-    """
-    where = placement(record._replace(out_of_scope=1), record.dependencies)
-    if where is None:
-        raise AssertionError("ask `is_purgeable` first")
-    return where
 
 
 def is_purgeable(record: RecordState) -> bool:
@@ -227,7 +158,6 @@ def unknown_at_claim(
         outcome_unknown: True if the outcome of a request is unknown.
         session_until: the end of the session of an earlier worker that stored no outcome, and so may have sent one
             right before; None without one.
-        now: microseconds since 1970.
         horizon: microseconds in which a request without an answer may take effect.
     """
     if session_until is not None and outcome_unknown:
@@ -254,7 +184,11 @@ def after_outcome(record: RecordState, outcome: Outcome, *, now: int, horizon: i
         outcome_unknown = 1 if outcome.result == "unknown" or record.outcome_unknown == 2 else 0
     unknown_until = now + horizon if outcome.unanswered else record.unknown_until
     answered = record._replace(
-        acked_hash=acked, outcome_unknown=outcome_unknown, unknown_until=unknown_until, resend=resend
+        acked_hash=acked,
+        outcome_unknown=outcome_unknown,
+        unknown_until=unknown_until,
+        resend=resend,
+        incarnation=record.incarnation + (done and acked is not None and is_insert(record.acked_hash, outcome)),
     )
     # The request was made for the links alone, which are still to be sent.
     links_alone = outcome.hash is not None and outcome.hash in (record.acked_hash, OTHER)
@@ -282,34 +216,14 @@ def after_outcome(record: RecordState, outcome: Outcome, *, now: int, horizon: i
         since = record.failed_since if record.state == State.ORPHANED else now
     wait = outcome.retry_after_seconds
     return Acknowledgement(
-        state=state,
-        block_reason=where.block_reason,
-        acked_hash=acked,
-        outcome_unknown=outcome_unknown,
-        unknown_until=unknown_until,
-        resend=resend,
+        answered._replace(
+            state=state,
+            block_reason=where.block_reason,
+            attempts=record.attempts + (not given_back) if tried else 0,
+            failed_since=now if state == State.REJECTED and since is None else since,
+        ),
         reason=storable(outcome.reason) if tried else None,
-        attempts=record.attempts + (not given_back) if tried else 0,
-        failed_since=now if state == State.REJECTED and since is None else since,
         not_before=now + seconds(wait) if state == State.PENDING and not done and wait is not None else None,
-        incarnation=record.incarnation + (done and acked is not None and is_insert(record.acked_hash, outcome)),
-        acked_at=now if done else None,
-        seq=record.seq,
-    )
-
-
-def after_acknowledgement(record: RecordState, acknowledgement: Acknowledgement) -> RecordState:
-    """Return the record with an acknowledgement applied."""
-    return record._replace(
-        state=acknowledgement.state,
-        block_reason=acknowledgement.block_reason,
-        acked_hash=acknowledgement.acked_hash,
-        outcome_unknown=acknowledgement.outcome_unknown,
-        unknown_until=acknowledgement.unknown_until,
-        resend=acknowledgement.resend,
-        incarnation=acknowledgement.incarnation,
-        attempts=acknowledgement.attempts,
-        failed_since=acknowledgement.failed_since,
     )
 
 

@@ -3,5 +3,5 @@
 database, database_url                    connections, transactions, errors with remedies; the URL
 schema, opt_out_tables, operation_tables  the tables: of records and feeds, of opt-outs, all others
 migrate                                   the upgrade of an older schema
-bulk                                      statements on thousands of records at once
+session, transaction                      what the repositories share; statements on thousands of records at once
 """

@@ -193,7 +193,8 @@ class Database:
         except exc.DBAPIError as error:
             raise fault(error.orig, self._address) from None
         except exc.TimeoutError:
-            raise no_connection_left(self._address) from None
+            text = f"All connections to the ledger {self.location} are in use."
+            raise LedgerError(text, "Use fewer threads.") from None
         except self._driver_error as error:
             raise fault(error, self._address) from None
 
@@ -294,8 +295,7 @@ def fault(error: BaseException | None, address: Address) -> LedgerError:
     state: str | None = getattr(error, "sqlstate", None)
     if state in _COLLISIONS:
         return Collided(
-            f"The ledger {address.location} kept colliding with other writers.",
-            "Run fewer workers at once.",
+            f"The ledger {address.location} kept colliding with other writers.", "Run fewer workers at once."
         )
     # PostgreSQL's primary message names objects only; its detail and context quote values.
     primary = getattr(getattr(error, "diag", None), "message_primary", None)
@@ -308,11 +308,6 @@ def fault(error: BaseException | None, address: Address) -> LedgerError:
     if is_disk_full(error):
         return LedgerError(f"The disk of the ledger file {address.location} is full.", "Make room there.")
     return _sqlite_fault(address.location, cause)
-
-
-def no_connection_left(address: Address) -> LedgerError:
-    """Return the error for a connection pool that is exhausted."""
-    return LedgerError(f"All connections to the ledger {address.location} are in use.", "Use fewer threads.")
 
 
 def _sqlite_fault(location: str, cause: str) -> LedgerError:
@@ -334,8 +329,7 @@ def _sqlite_fault(location: str, cause: str) -> LedgerError:
 def _postgres_fault(address: Address, cause: str, state: str | None) -> LedgerError:
     if state is None or state[:2] in _UNREACHABLE:
         return LedgerError(
-            f"The ledger {address.location} can't be reached ({cause}).",
-            f"Check that the server runs, and {SETTING}.",
+            f"The ledger {address.location} can't be reached ({cause}).", f"Check that the server runs, and {SETTING}."
         )
     if state[:2] == "42":
         return LedgerError(

@@ -42,7 +42,11 @@ class Address:
             return cls(parsed, True, str(parsed.database), None)
         if backend in ("postgresql", "postgres") and driver in ("", "psycopg"):
             parsed = parsed.set(drivername="postgresql+psycopg")
-            return cls(parsed, False, _location(parsed), _password(parsed))
+            host = parsed.host or parsed.query.get("host") or "the local socket"
+            port = f":{parsed.port}" if parsed.port else ""
+            password = parsed.password or parsed.query.get("password")
+            location = f"{host}{port}/{parsed.database or ''}"
+            return cls(parsed, False, location, password if isinstance(password, str) else None)
         raise LedgerError(f"{SETTING} begins with {parsed.drivername}://, which is not supported.", _EXAMPLES)
 
     def prepare_file(self) -> None:
@@ -83,16 +87,3 @@ def _unwritable(path: Path, cause: str) -> LedgerError:
         f"The ledger file {path} can't be written ({cause}).",
         f"Make its folder writable, or set {SETTING} to another place.",
     )
-
-
-def _location(url: URL) -> str:
-    host = url.host or url.query.get("host") or "the local socket"
-    port = f":{url.port}" if url.port else ""
-    return f"{host}{port}/{url.database or ''}"
-
-
-def _password(url: URL) -> str | None:
-    asked = url.query.get("password")
-    if url.password:
-        return str(url.password)
-    return asked if isinstance(asked, str) else None

@@ -3,7 +3,7 @@ limits, counts, history."""
 
 import sqlalchemy as sa
 
-from sync_assets.ledger.storage.schema import NAME, SEQUENCE, metadata
+from sync_assets.ledger.storage.schema import NAME, SEQUENCE, Day, Instant, metadata
 
 # One row: the ledger's own id, see runtime/systems.py, and how often sessions were opened and renewed and records
 # claimed: an older copy has a lower number, see runtime/systems.py.
@@ -14,21 +14,12 @@ identity = sa.Table(
     sa.Column("number", sa.BigInteger, nullable=False, server_default="0"),
 )
 
-engine_call = sa.Table(
-    "sync_engine_call",
-    metadata,
-    sa.Column("day", sa.Integer, primary_key=True, autoincrement=False),
-    sa.Column("table_name", NAME, primary_key=True),
-    sa.Column("kind", sa.Text, primary_key=True),
-    sa.Column("calls", sa.BigInteger, nullable=False),
-)
-
 # Tables in maintenance: neither captured nor sent.
 maintenance = sa.Table(
     "sync_maintenance",
     metadata,
     sa.Column("table_name", NAME, primary_key=True),
-    sa.Column("since", sa.BigInteger, nullable=False),
+    sa.Column("since", Instant, nullable=False),
 )
 
 # The last known types of mapped columns and attributes: another type is a change of the data model.
@@ -48,7 +39,7 @@ dialect = sa.Table(
     sa.Column("resource", NAME, primary_key=True),  # Campaign's
     sa.Column("premise", NAME, primary_key=True),  # campaign/addressing.py, push/record_links.py, audit: see there
     sa.Column("found", sa.Text, nullable=False),
-    sa.Column("found_at", sa.BigInteger, nullable=False),
+    sa.Column("found_at", Instant, nullable=False),
 )
 
 # The two systems that the ledger's records belong to.
@@ -58,7 +49,7 @@ system = sa.Table(
     sa.Column("side", NAME, primary_key=True),  # d365 or campaign
     sa.Column("url", sa.Text, nullable=False),
     sa.Column("identity", sa.Text),  # the organisation's id; NULL where only the URL identifies the system
-    sa.Column("noted_at", sa.BigInteger, nullable=False),
+    sa.Column("noted_at", Instant, nullable=False),
 )
 
 # Processes that send to Campaign, and how many requests in flight each may have.
@@ -117,23 +108,14 @@ run = sa.Table(
     sa.Column("changed_at", sa.BigInteger, nullable=False),
 )
 
-# Captured rows by UTC day of the capture: shown by the partitions.
-captured_day = sa.Table(
-    "sync_captured_day",
-    metadata,
-    sa.Column("table_name", NAME, primary_key=True),
-    sa.Column("day", sa.Integer, primary_key=True, autoincrement=False),
-    sa.Column("captured_rows", sa.BigInteger, nullable=False),
-    sa.Column("confirmed_at", sa.BigInteger),  # of the last capture on that day, with or without rows
-)
-
-# Numbers of captures and pushes by UTC day, as Dagster plots them.
+# Numbers by UTC day.
 day_count = sa.Table(
     "sync_day_count",
     metadata,
+    sa.Column("kind", NAME, primary_key=True),  # reports.CountKind
+    sa.Column("day", Day, primary_key=True, autoincrement=False),
     sa.Column("table_name", NAME, primary_key=True),
-    sa.Column("day", sa.Integer, primary_key=True, autoincrement=False),
-    sa.Column("name", NAME, primary_key=True),  # asset group and number, as in campaign/inserted
+    sa.Column("name", NAME, primary_key=True),
     sa.Column("number", sa.BigInteger, nullable=False),
 )
 
@@ -142,7 +124,7 @@ history = sa.Table(
     "sync_history",
     metadata,
     sa.Column("number", SEQUENCE, sa.Identity(), primary_key=True),
-    sa.Column("at", sa.BigInteger, nullable=False),
+    sa.Column("at", Instant, nullable=False),
     sa.Column("table_name", NAME, nullable=False),
     sa.Column("id", NAME, nullable=False),
     sa.Column("operation", sa.Text, nullable=False),  # model.HistoryOperation
@@ -158,6 +140,6 @@ adobe_migration = sa.Table(
     metadata,
     sa.Column("step", NAME, primary_key=True),
     sa.Column("configuration", NAME, nullable=False),  # a hash of the configuration that the result is of
-    sa.Column("result", sa.Text, nullable=False),  # JSON: counts and names of attributes
-    sa.Column("done_at", sa.BigInteger, nullable=False),
+    sa.Column("result", sa.JSON, nullable=False),  # counts and names of attributes
+    sa.Column("done_at", Instant, nullable=False),
 )

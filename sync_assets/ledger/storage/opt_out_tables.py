@@ -2,7 +2,7 @@
 
 import sqlalchemy as sa
 
-from sync_assets.ledger.storage.schema import CLAIMED, NAME, SEQUENCE, UNKNOWN, metadata
+from sync_assets.ledger.storage.schema import CLAIMED, NAME, SEQUENCE, UNKNOWN, Instant, metadata
 
 # Opt-outs of contacts, one row per contact and attribute that was ever opted out or changed: a missing row stands for
 # false on both sides.
@@ -43,15 +43,15 @@ opt_out_decision = sa.Table(
     sa.Column("contact", NAME, nullable=False),
     sa.Column("column", sa.Text, nullable=False),
     sa.Column("attribute", sa.Text, nullable=False),
-    sa.Column("d365", sa.SmallInteger),
-    sa.Column("d365_modified", sa.BigInteger),
-    sa.Column("campaign", sa.SmallInteger),
-    sa.Column("campaign_changed", sa.BigInteger),
-    sa.Column("value", sa.SmallInteger),
+    sa.Column("d365", sa.Boolean),
+    sa.Column("d365_modified", Instant),
+    sa.Column("campaign", sa.Boolean),
+    sa.Column("campaign_changed", Instant),
+    sa.Column("value", sa.Boolean),
     sa.Column("write", sa.Text),  # the system that is written; NULL: none
     sa.Column("reason", sa.Text, nullable=False),
     sa.Column("source", sa.Text, nullable=False),
-    sa.Column("decided_at", sa.BigInteger, nullable=False),
+    sa.Column("decided_at", Instant, nullable=False),
 )
 sa.Index("sync_opt_out_decision_contact", opt_out_decision.c.contact)
 sa.Index("sync_opt_out_decision_partition", opt_out_decision.c.partition)
@@ -64,7 +64,7 @@ opt_out_rejected_row = sa.Table(
     sa.Column("line", sa.BigInteger, primary_key=True, autoincrement=False),
     sa.Column("id", sa.Text),
     sa.Column("reason", sa.Text, nullable=False),
-    sa.Column("stored_at", sa.BigInteger, nullable=False),
+    sa.Column("stored_at", Instant, nullable=False),
 )
 
 # Opt-out files on the Campaign SFTP. A file that is written again is another row.
@@ -72,20 +72,11 @@ opt_out_file = sa.Table(
     "sync_opt_out_file",
     metadata,
     sa.Column("name", NAME, primary_key=True),
-    sa.Column("modified_at", sa.BigInteger, primary_key=True),
+    sa.Column("modified_at", Instant, primary_key=True),
     sa.Column("size", sa.BigInteger, primary_key=True),
-    sa.Column("seen_at", sa.BigInteger, nullable=False),  # when it was first listed with this size and time
-    sa.Column("looked_at", sa.BigInteger, nullable=False),  # when it was last listed
+    sa.Column("seen_at", Instant, nullable=False),  # when it was first listed with this size and time
+    sa.Column("looked_at", Instant, nullable=False),  # when it was last listed
     sa.Column("state", sa.SmallInteger, nullable=False),  # opt_out_files.FileState
-    sa.Column("done_at", sa.BigInteger),
+    sa.Column("done_at", Instant),
     sa.Column("reason", sa.Text),  # why the file is rejected as a whole
-)
-
-# Numbers of opt-outs written, files processed and so on, by UTC day.
-opt_out_count = sa.Table(
-    "sync_opt_out_count",
-    metadata,
-    sa.Column("day", sa.Integer, primary_key=True, autoincrement=False),
-    sa.Column("kind", sa.Text, primary_key=True),
-    sa.Column("number", sa.BigInteger, nullable=False),
 )

@@ -7,12 +7,44 @@ Names begin with `sync_`, so the ledger may share a database with Dagster's own 
 are days, both since 1970 (UTC), see `times`. Hashes are 16 bytes.
 """
 
+from datetime import date, datetime
+
 import sqlalchemy as sa
+
+from sync_assets.ledger import times
+from sync_assets.ledger.model import Orphaned
 
 metadata = sa.MetaData()
 
 # Ids and names sort and compare by bytes: faster than by a language's collation, and the same on both databases.
 NAME = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
+
+
+class Instant(sa.TypeDecorator[datetime]):
+    """A time in UTC, stored as microseconds since 1970. A number of these is stored as such."""
+
+    impl = sa.BigInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | int | None, dialect: sa.Dialect) -> int | None:
+        return times.to_micros(value) if isinstance(value, datetime) else value
+
+    def process_result_value(self, value: int | None, dialect: sa.Dialect) -> datetime | None:
+        return times.instant(value)
+
+
+class Day(sa.TypeDecorator[date]):
+    """A day in UTC, stored as days since 1970."""
+
+    impl = sa.Integer
+    cache_ok = True
+
+    def process_bind_param(self, value: date | None, dialect: sa.Dialect) -> int | None:
+        return None if value is None else times.to_day_number(value)
+
+    def process_result_value(self, value: int | None, dialect: sa.Dialect) -> date | None:
+        return None if value is None else times.from_day_number(value)
+
 
 SEQUENCE = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
@@ -34,12 +66,12 @@ record = sa.Table(
     metadata,
     # Never reused, so a late outcome cannot apply to another record.
     sa.Column("seq", SEQUENCE, sa.Identity(), primary_key=True),
-    sa.Column("changed_at", sa.BigInteger, nullable=False),  # when the desired state last changed
-    sa.Column("acked_at", sa.BigInteger),
-    sa.Column("not_before", sa.BigInteger),
+    sa.Column("changed_at", Instant, nullable=False),  # when the desired state last changed
+    sa.Column("acked_at", Instant),
+    sa.Column("not_before", Instant),
     sa.Column("session", sa.BigInteger),  # that claimed it last; NULL: no request is under way
-    sa.Column("unknown_until", sa.BigInteger),  # the horizon of its requests without an answer: see rules/transitions
-    sa.Column("failed_since", sa.BigInteger),  # since when it is rejected or orphaned, or its requests fail
+    sa.Column("unknown_until", Instant),  # the horizon of its requests without an answer: see rules/transitions
+    sa.Column("failed_since", Instant),  # since when it is rejected or orphaned, or its requests fail
     sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
     sa.Column("state", sa.SmallInteger, nullable=False),  # model.State
     sa.Column("outcome_unknown", sa.SmallInteger, nullable=False, server_default="0"),  # 0, 1, 2: see rules/transitions
@@ -88,11 +120,7 @@ sa.Index("sync_record_key", sa.text(short_id("id")), _table=record).ddl_if(diale
 # Pending records, oldest change first: on a first load this is their order on disk, which makes claims and
 # acknowledgements several times faster than any other order.
 sa.Index(
-    "sync_record_pending",
-    record.c.table_name,
-    record.c.changed_at,
-    sqlite_where=PENDING,
-    postgresql_where=PENDING,
+    "sync_record_pending", record.c.table_name, record.c.changed_at, sqlite_where=PENDING, postgresql_where=PENDING
 )
 
 # Pending records whose requests failed so far.
@@ -106,6 +134,13 @@ sa.Index(
 # Records in any other state than synced and pending.
 sa.Index("sync_record_stuck", record.c.state, record.c.table_name, sqlite_where=STUCK, postgresql_where=STUCK)
 sa.Index("sync_record_session", record.c.session, sqlite_where=CLAIMED, postgresql_where=CLAIMED)
+
+OPERATION = sa.case(
+    (sa.or_(record.c.desired_hash.is_(None), record.c.orphaned == Orphaned.DELETED.value), "delete"),
+    (record.c.acked_hash.is_(None), "insert"),
+    else_="update",
+)
+"""Of a record: its next request."""
 
 # Of rejected records: those that a retry may help, see record_state.RecordState.refused_by_campaign.
 REFUSED_BY_CAMPAIGN = sa.or_(record.c.validation_error.is_(None), record.c.attempts > 0)
@@ -134,8 +169,9 @@ feed = sa.Table(
     # The highest seq when a repeated full read began; NULL: no record is to be compared with the read.
     sa.Column("read_bound", sa.BigInteger),
     sa.Column("version", sa.BigInteger, nullable=False),
-    sa.Column("saved_at", sa.BigInteger, nullable=False),
-    sa.Column("polled_at", sa.BigInteger, nullable=False),
+    sa.Column("saved_at", Instant, nullable=False),
+    sa.Column("polled_at", Instant, nullable=False),
+    sa.Column("confirmed_at", Instant),  # when the last capture was complete; NULL: the last run failed
     # 1: the read is complete, and the children that wait for rows which it did not return are not yet re-evaluated.
     sa.Column("orphans_due", sa.Boolean, nullable=False, server_default=sa.true()),
     sa.Column("following", sa.Text),  # JSON of model.OrphansOfDeletes: children of those held back
@@ -226,7 +262,7 @@ hold = sa.Table(
     metadata,
     sa.Column("table_name", NAME, primary_key=True),
     sa.Column("id", NAME, primary_key=True),
-    sa.Column("since", sa.BigInteger, nullable=False),
+    sa.Column("since", Instant, nullable=False),
 )
 
 # Records of persons under a hold, and of persons who had been deleted when it was released: see hold_records.py.
@@ -247,8 +283,8 @@ replay = sa.Table(
     "sync_replay",
     metadata,
     sa.Column("table_name", NAME, primary_key=True),
-    sa.Column("first_day", sa.Integer, nullable=False),
-    sa.Column("last_day", sa.Integer, nullable=False),
+    sa.Column("first_day", Day, nullable=False),
+    sa.Column("last_day", Day, nullable=False),
     sa.Column("resend", sa.Boolean, nullable=False),
     sa.Column("fingerprint", sa.Text),
     sa.Column("link", sa.Text),  # of the next page, NULL: the first one
@@ -287,10 +323,9 @@ session = sa.Table(
 )
 LIVE_EPOCHS = sa.select(session.c.epoch).where(session.c.live == 1)
 SESSION_UNTIL = (
-    sa.select(session.c.until)
+    sa.select(sa.type_coerce(session.c.until, Instant))
     .where(session.c.epoch == record.c.session, session.c.live == 1)
     .scalar_subquery()
-    .label("session_until")
 )
 """Of a record: until when the session lives that has claimed it; NULL: it is not claimed."""
 
@@ -308,7 +343,7 @@ A claim does that for pending ones.
 """
 
 
-def claimable(now: int) -> tuple[sa.ColumnElement[bool], sa.ColumnElement[bool]]:
+def claimable(now: int | datetime) -> tuple[sa.ColumnElement[bool], sa.ColumnElement[bool]]:
     """Return the conditions on a pending record that a worker may claim now: no backoff, no claim of a live session."""
     return (
         sa.or_(record.c.not_before.is_(None), record.c.not_before <= now),

@@ -1,51 +1,31 @@
 """The session of a ledger: what its repositories share."""
 
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from sync_assets.ledger import times
-from sync_assets.ledger.rules.record_state import RecordState
-from sync_assets.ledger.storage import operation_tables
-from sync_assets.ledger.storage.bulk import Bulk
 from sync_assets.ledger.storage.database import Database
 from sync_assets.ledger.storage.payload_cipher import PayloadCipher
+from sync_assets.ledger.storage.transaction import Transaction
 
-if TYPE_CHECKING:
-    from sqlalchemy.dialects import postgresql, sqlite
-
+T = TypeVar("T")
+P = ParamSpec("P")
+R = TypeVar("R", bound="Repository")
 Clock = Callable[[], datetime]
 
 HORIZON_SECONDS = 900.0
 """The default of `guardrails.horizon_minutes`: longer than Campaign's gateway and engine work on a request."""
 
 
-class TotalsChange:
-    """The changes of the totals (`sync_tally`) that one transaction makes."""
-
-    def __init__(self) -> None:
-        self.states: Counter[tuple[str, int]] = Counter()  # (table, state)
-
-    def add(self, table: str, state: int, records: int = 1) -> None:
-        """Count records that entered a state; a negative number for those that left it."""
-        self.states[table, state] += records
-
-    def move(self, record: RecordState, state: int) -> None:
-        """Count a record that changes its state."""
-        self.remove(record)
-        self.add(record.table_name, state)
-
-    def remove(self, record: RecordState) -> None:
-        """Count a record that is purged."""
-        self.add(record.table_name, record.state, -1)
-
-
 class LedgerSession:
-    """What all repositories of one ledger share: the database, the clock, and the totals that each change keeps.
+    """What all repositories of one ledger share: the database and the clock.
 
     Args:
         database: the ledger's.
@@ -68,24 +48,40 @@ class LedgerSession:
         self.horizon = times.seconds(horizon_seconds)
         self.cipher = cipher or PayloadCipher()
         self.alone = alone
-        self.bulk = Bulk(sqlite=database.sqlite)
         self.erased = False
         """True once a payload was erased in this session."""
+        self.remember: Callable[[int], None] = lambda number: None
+        """Called with the ledger's number after a change of it is stored."""
         self._clock = clock
 
     def now(self) -> int:
         """Return the time in microseconds since 1970."""
         return times.to_micros(self._clock())
 
-    def execute(self, connection: Connection, statement: str, values: Sequence[Any] = ()) -> sa.CursorResult[Any]:
-        """Run one statement whose parameter mark is `?` on both databases."""
-        marked = statement if self.database.sqlite else statement.replace("?", "%s")
-        return connection.exec_driver_sql(marked, tuple(values))
+    @contextmanager
+    def read(self) -> Generator[Transaction]:
+        """Open a read transaction. LedgerError if the database fails."""
+        with self.database.read() as connection:
+            yield Transaction(connection, sqlite=self.database.sqlite)
+
+    def write(self, work: Callable[[Transaction], T], *, large: bool = False) -> T:
+        """Run `work` in a write transaction, see `Database.write`, and store the totals that it changed."""
+
+        def run(connection: Connection) -> tuple[T, int | None]:
+            transaction = Transaction(connection, sqlite=self.database.sqlite)
+            result = work(transaction)
+            transaction.store_totals()
+            return result, transaction.number
+
+        result, number = self.database.write(run, large=large)
+        if number is not None:
+            self.remember(number)
+        return result
 
     def rows(self, query: sa.Executable) -> Sequence[Any]:
         """Return the rows of one query, which is a transaction of its own."""
-        with self.database.read() as connection:
-            return connection.execute(query).all()
+        with self.read() as transaction:
+            return transaction.execute(query).all()
 
     def column(self, query: sa.Executable) -> list[Any]:
         """Return the first column of such a query."""
@@ -93,51 +89,31 @@ class LedgerSession:
 
     def scalar(self, query: sa.Executable) -> Any:
         """Return the first value of such a query; None without a row."""
-        with self.database.read() as connection:
-            return connection.execute(query).scalar()
+        return next(iter(self.column(query)), None)
 
-    def run(self, statement: sa.UpdateBase) -> None:
-        """Execute one statement that changes rows, which is a transaction of its own."""
-        self.database.write(lambda connection: connection.execute(statement) and None)
+    def run(self, statement: sa.UpdateBase) -> int:
+        """Execute one statement that changes rows, a transaction of its own; return how many rows it changed."""
+        return self.write(lambda transaction: transaction.execute(statement).rowcount)
 
-    def put(self, table: sa.Table, rows: Sequence[Mapping[str, Any]], added: str = "") -> sa.Insert:
-        """Return a statement that inserts rows. The columns of a row replace those of a stored one with its key.
-
-        added: the column whose number is added to the stored one instead.
-        """
-        new, keys = self.upsert(table).values(rows), table.primary_key.columns.keys()
-        changes: dict[str, Any] = {name: new.excluded[name] for name in rows[0] if name not in keys}
-        if added:
-            changes[added] = table.c[added] + new.excluded[added]
-        return new.on_conflict_do_update(index_elements=keys, set_=changes)
-
-    def upsert(self, table: sa.Table) -> "sqlite.Insert | postgresql.Insert":
-        if self.database.sqlite:
-            from sqlalchemy.dialects import sqlite  # noqa: PLC0415
-
-            return sqlite.insert(table)
-        from sqlalchemy.dialects import postgresql  # noqa: PLC0415 - with all its drivers, a seventh of SQLAlchemy
-
-        return postgresql.insert(table)
-
-    def count(self, connection: Connection, tally: TotalsChange) -> None:
-        """Add to the totals. Call it last in a transaction: all writers of a table lock these rows, in one order."""
-        self.bulk.add_totals(connection, tally.states)
-
-    def count_calls(self, connection: Connection, calls: Mapping[tuple[str, str], int], now: int) -> None:
-        """Add engine calls, by (table, kind), to those of the UTC day of `now`."""
-        day = times.day_of(now)
-        counted = [
-            {"day": day, "table_name": table, "kind": kind, "calls": number}
-            for (table, kind), number in sorted(calls.items())
-            if number
-        ]
-        if counted:
-            connection.execute(self.put(operation_tables.engine_call, counted, added="calls"))
+    def put(self, table: sa.Table, rows: Sequence[Mapping[str, Any]], added: str = "") -> None:
+        """Insert or change rows, see `Transaction.put`, in a transaction of its own."""
+        if rows:
+            self.write(lambda transaction: transaction.put(table, rows, added))
 
 
+@dataclass(eq=False)
 class Repository:
-    """A repository that needs nothing but the session."""
+    """A part of the ledger: what it reads and writes, and the other parts that it needs."""
 
-    def __init__(self, session: LedgerSession) -> None:
-        self._session = session
+    _session: LedgerSession
+
+
+def writes(method: Callable[Concatenate[R, Transaction, P], T]) -> Callable[Concatenate[R, P], T]:
+    """Run a method of a repository in a write transaction of its own. It may run more than once: see Database.write."""
+
+    @wraps(method)
+    def run(self: R, *args: P.args, **options: P.kwargs) -> T:
+        session = self._session  # pyright: ignore[reportPrivateUsage]
+        return session.write(lambda transaction: method(self, transaction, *args, **options))
+
+    return run

@@ -58,7 +58,8 @@ def poll_folder(runtime: Runtime, *, measure: bool = True) -> FolderPoll:
     export = runtime.config.opt_out.export
     with connect(runtime.settings.sftp()) as sftp:
         listing = sftp.listing(export.directory, export.pattern)
-        known = runtime.ledger.opt_out_files.note_files((file.name, file.modified, file.size) for file in listing.files)
+        files = [(file.name, file.modified, file.size) for file in listing.files]
+        known = runtime.ledger.opt_out_files.note_files(files)
         troubles = _tidy(sftp, export, [file for file in known if file.state == FileState.DONE])
         storage = measured(sftp, export) if measure else None
     waiting = in_order(file for file in known if file.state == FileState.SEEN)

@@ -128,7 +128,7 @@ def state_file(runtime: Runtime, file: OptOutFile, taken: Staged, spool: StagedR
     stated = state(ledger, frames, names, file.partition, earliest, min(file.modified + files.TICK, now))
     if file.state != FileState.DONE:
         counts = {"files_processed": 1, "rejected_rows": taken.rejected}
-        ledger.opt_out_files.file_done(file, counts)
+        ledger.opt_out_files.end_file(file, counts)
         runtime.opt_outs.update(counts)
         ledger.opt_out_decisions.prune_rejected_rows(now - timedelta(days=export.keep_days))
     return stated

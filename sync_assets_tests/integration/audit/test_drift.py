@@ -55,7 +55,7 @@ def look(program: Program) -> Drift:
 
 def calls_today(program: Program) -> Counter[str]:
     with closing(program.runtime()) as runtime:
-        return Counter(runtime.ledger.reports.engine_calls(datetime.now(UTC).date()))
+        return Counter(runtime.ledger.counts.numbers("engine_calls", datetime.now(UTC).date()))
 
 
 def change(program: Program, ids: list[str], **values: Any) -> None:

@@ -109,8 +109,8 @@ from sync_assets_tests.unit.ledger.repositories.test_record_history import (
 from sync_assets_tests.unit.ledger.repositories.test_reports import (
     test_a_sample_holds_settled_records_of_its_table_each_once,
     test_acknowledged_hashes_are_those_of_settled_records,
-    test_engine_calls_of_several_days_are_by_day_and_kind,
-    test_engine_calls_of_several_days_are_summed_by_table_and_kind,
+    test_numbers_of_several_days_are_by_day_and_name,
+    test_numbers_of_several_days_are_summed_by_table_and_name,
     test_pending_records_are_counted_by_operation,
     test_rejects_are_listed_by_table_in_the_order_in_which_they_came,
     test_the_oldest_pending_change,

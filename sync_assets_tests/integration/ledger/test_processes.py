@@ -61,7 +61,7 @@ def test_two_workers_share_the_work_while_rows_change(real_ledger: Ledger, url: 
     twice = [one for one, times in Counter(map(tuple, sent[0] + sent[1])).items() if times > 1]
     assert twice == []
     assert real_ledger.reports.counts()["contact"] == Counts(synced=1500)
-    calls = real_ledger.reports.engine_calls(datetime.now(UTC).date())
+    calls = real_ledger.counts.numbers("engine_calls", datetime.now(UTC).date())
     assert calls == {"insert": len(sent[0]) + len(sent[1])}
     assert all(one.desired_hash == one.acked_hash for one in stored(real_ledger).values())
 
@@ -100,7 +100,7 @@ def test_a_worker_killed_at_any_moment_has_settled_whole_batches(real_ledger: Le
         states = Counter(one.state for one in stored(real_ledger).values())
         assert (counts.synced, counts.pending) == (states[State.SYNCED] + states[State.UNCONFIRMED], states[1])
         assert counts.records == 20_000
-        assert real_ledger.reports.engine_calls(datetime.now(UTC).date()).get("insert", 0) == counts.synced
+        assert real_ledger.counts.numbers("engine_calls", datetime.now(UTC).date()).get("insert", 0) == counts.synced
         assert real_ledger.reports.counts()["contact"].leased in (0, 200)
         real_ledger.sessions.expire(lambda worker: True)
 

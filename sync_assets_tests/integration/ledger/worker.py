@@ -54,7 +54,7 @@ def capture_for_ever(ledger: Ledger, name: str) -> Iterator[list[int]]:
     version = feed.version if feed else None
     while True:
         rows = many(KILLED_PAGE, prefix=f"page{version}-")
-        version = save_page(ledger, "contact", rows, [], Position(str(version), "page", "f"), version).version
+        version = save_page(ledger, "contact", rows, [], Position(str(version), "page", "f"), version).feed.version
         yield []
 
 

@@ -443,10 +443,10 @@ def test_a_ledger_that_can_be_read_only_is_reported_once_for_all_tables(program:
     file = program.home / "dagster" / "ledger.db"
     with closing(sqlite3.connect(file)) as database:
         database.execute(
-            "CREATE TRIGGER closed BEFORE INSERT ON sync_engine_call BEGIN SELECT RAISE(ABORT, 'read only'); END"
+            "CREATE TRIGGER closed BEFORE INSERT ON sync_day_count BEGIN SELECT RAISE(ABORT, 'read only'); END"
         )
         database.execute(
-            "CREATE TRIGGER closed_too BEFORE UPDATE ON sync_engine_call BEGIN SELECT RAISE(ABORT, 'read only'); END"
+            "CREATE TRIGGER closed_too BEFORE UPDATE ON sync_day_count BEGIN SELECT RAISE(ABORT, 'read only'); END"
         )
         database.commit()
     result = ask()

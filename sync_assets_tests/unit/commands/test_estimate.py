@@ -34,18 +34,18 @@ def a_month(updates: int, deletes: int) -> dict[str, int]:
     return {"update": updates, "delete": deletes}
 
 
-class _Reports:
+class _Counts:
     """The engine calls of so many days before NOW."""
 
     def __init__(self, days: int) -> None:
-        self.days, self.reports = days, self
+        self.days, self.counts = days, self
 
-    def first_engine_calls(self) -> dict[str, Any]:
-        return {"contact": NOW.date() - timedelta(days=self.days)}
+    def first_day(self, kind: str, table: str) -> date:
+        return NOW.date() - timedelta(days=self.days)
 
-    def engine_calls_by_table(self, first: date, last: date) -> dict[str, dict[str, int]]:
+    def numbers(self, kind: str, first: date, last: date, table: str) -> dict[str, int]:
         assert (last - first).days + 1 == min(self.days, WINDOW)
-        return {"contact": {"update": 20, "delete": 1, "read": 7}}
+        return {"update": 20, "delete": 1, "read": 7}
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ class _Reports:
     [(LEAST_HISTORY - 1, None), (10, a_month(60, 3)), (LEAST_HISTORY, a_month(86, 4)), (90, a_month(20, 1))],
 )
 def test_the_rate_of_a_month_needs_a_week_of_calls(days: int, rate: dict[str, int] | None) -> None:
-    assert usual_calls(cast(Ledger, _Reports(days)), "contact", NOW) == rate
+    assert usual_calls(cast(Ledger, _Counts(days)), "contact", NOW) == rate
 
 
 def volume(size: int | None = 0, **more: Any) -> Volume:

@@ -67,14 +67,14 @@ def test_it_is_of_fourteen_days_the_last_of_which_is_today(now: datetime) -> Non
 
 
 def test_it_adds_up_the_numbers_of_a_days_runs(runtime: Runtime, now: datetime) -> None:
-    counted = runtime.ledger.runs.add_day_counts
-    counted("contact", "d365", {"new": 5, "changed": 2, "unchanged": 100, "deleted": 1, "validation_errors": 1})
-    counted("contact", "d365", {"new": 1})
+    counted = runtime.ledger.counts.add
+    counted("d365", "contact", {"new": 5, "changed": 2, "unchanged": 100, "deleted": 1, "validation_errors": 1})
+    counted("d365", "contact", {"new": 1})
     for failed in (4, 0):
-        counted("contact", "campaign", {"inserted": 3, "updated": 2, "deleted": 1, "rejected": failed})
+        counted("campaign", "contact", {"inserted": 3, "updated": 2, "deleted": 1, "rejected": failed})
     for p50, p95, calls in (("40", "90", 10), ("900", "950", 1), ("1.5e+03", "2e+03", 1)):
-        counted("contact", "campaign", {f"latency_p50_ms/{p50}": calls, f"latency_p95_ms/{p95}": calls})
-    runtime.ledger.claims.count_calls({("contact", "insert"): 9, ("contact", "read"): 2})
+        counted("campaign", "contact", {f"latency_p50_ms/{p50}": calls, f"latency_p95_ms/{p95}": calls})
+    runtime.ledger.counts.add("engine_calls", "contact", {"insert": 9, "read": 2})
     today = collect(runtime, now, {})[now.date()]
     assert {name: number for name, number in today.items() if number} == {
         "captured": 9,
@@ -99,7 +99,7 @@ def test_states_at_the_end_of_a_day_are_taken_from_the_last_report(runtime: Runt
 def test_materialised_twice_it_goes_on_from_the_first(runtime: Runtime, instance: dg.DagsterInstance) -> None:
     asset = next(one for one in build_definitions(runtime).assets or () if REPORT in one.keys)  # pyright: ignore
     assert isinstance(asset, dg.AssetsDefinition)
-    runtime.ledger.runs.add_day_counts("contact", "d365", {"new": 7})
+    runtime.ledger.counts.add("d365", "contact", {"new": 7})
     result: list[Any] = []
     for _ in range(2):
         done = dg.materialize([asset], instance=instance, resources={**systems({})})

@@ -51,7 +51,7 @@ ROW = st.fixed_dictionaries(
 @given(rows=st.lists(ROW, max_size=4))
 def test_new_rows_are_stored_with_any_values(ledger: Ledger, rows: list[dict[str, Any]]) -> None:
     page = frame([{"id": str(uuid.uuid4()), **one} for one in rows])
-    assert capture(ledger, page=page).version
+    assert capture(ledger, page=page).feed.version
     result = stored(ledger)
     for one in page.iter_rows(named=True):
         record = result[one["id"]]

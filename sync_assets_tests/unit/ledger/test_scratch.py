@@ -34,7 +34,7 @@ def trample(ledger: Ledger) -> None:
     ledger.claims.retry()
     for table in ("contact", "new_order", "contact"):
         push(ledger, table=table)
-    ledger.claims.count_calls({("contact", "insert"): 7})
+    ledger.counts.add("engine_calls", "contact", {"insert": 7})
     ledger.feeds.lease_feed("contact", session_of(ledger, "us"))
 
 
@@ -166,5 +166,7 @@ def test_a_current_ledger_that_is_only_read_is_not_copied_and_stays_as_it_is(rea
         assert (ledger.reports.counts(), ledger.where) == (counts, where)
     assert real.everything() == before
     with ledger_to_read(real.url) as ledger, Ledger.open(real.url) as another:
-        another.claims.count_calls({("contact", "insert"): 7})
-        assert ledger.reports.engine_calls(datetime.now(UTC).date())["insert"] == 7, "a copy would not show it"
+        another.counts.add("engine_calls", "contact", {"insert": 7})
+        assert ledger.counts.numbers("engine_calls", datetime.now(UTC).date())["insert"] == 7, (
+            "a copy would not show it"
+        )

@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 from sync_assets.ledger import Ledger
-from sync_assets.ledger.model import AcknowledgeResult, Outcome, State
+from sync_assets.ledger.model import Outcome, State
 from sync_assets_tests.support.ledgers import (
     Clock,
     capture,
@@ -20,13 +20,9 @@ from sync_assets_tests.support.ledgers import (
 )
 
 
-def result(**counts: int) -> AcknowledgeResult:
-    return AcknowledgeResult(**{"synced": 0, "removed": 0, "pending": 0, "rejected": 0, "claims_lost": 0, **counts})
-
-
 def test_done_settles_the_record_and_erases_the_payload(ledger: Ledger, clock: Clock) -> None:
     capture(ledger, row("anna", insert_only="1990"))
-    assert settle(ledger, "done", claim_one(ledger)) == result(synced=1)
+    assert settle(ledger, "done", claim_one(ledger)) == 1
     anna = record(ledger, "anna")
     assert (anna.state, anna.acked_hash, anna.outcome_unknown) == (State.SYNCED, hash_of("a"), 0)
     assert (anna.payload, anna.update_payload, anna.session) == (None, None, None)
@@ -37,7 +33,7 @@ def test_done_settles_the_record_and_erases_the_payload(ledger: Ledger, clock: C
 def test_a_rejection_keeps_reason_and_payload(ledger: Ledger, clock: Clock) -> None:
     capture(ledger, row("anna"), row("bert"))
     anna, bert = claim(ledger)
-    assert settle(ledger, "refused", anna, reason="RST-360000: bad date") == result(rejected=1)
+    assert settle(ledger, "refused", anna, reason="RST-360000: bad date") == 1
     settle(ledger, "done", bert)
     reject = ledger.reports.rejects("contact")[0]
     assert (reject.table, reject.id, reject.reason) == ("contact", guid("anna"), "RST-360000: bad date")
@@ -48,7 +44,7 @@ def test_a_rejection_keeps_reason_and_payload(ledger: Ledger, clock: Clock) -> N
 
 def test_later_waits_for_its_time(ledger: Ledger, clock: Clock) -> None:
     capture(ledger, row("anna"))
-    assert settle(ledger, "later", claim_one(ledger), reason="429", retry_after=30) == result(pending=1)
+    assert settle(ledger, "later", claim_one(ledger), reason="429", retry_after=30) == 1
     assert claim(ledger) == []
     assert ledger.reports.next_due() == clock.now + timedelta(seconds=30)
     clock.advance(30)
@@ -59,12 +55,10 @@ def test_later_waits_for_its_time(ledger: Ledger, clock: Clock) -> None:
 def test_an_outcome_of_a_record_that_the_owner_does_not_hold_is_lost(ledger: Ledger) -> None:
     capture(ledger, row("anna"))
     one = claim_one(ledger, "first")
-    assert settle(ledger, "done", one, owner="second") == result(claims_lost=1)
+    assert settle(ledger, "done", one, owner="second") == 0
     ledger.sessions.end(session_of(ledger, "first"))
-    assert settle(ledger, "done", one, owner="first") == result(claims_lost=1)
-    assert ledger.claims.acknowledge(session_of(ledger, "first"), [Outcome(999_999, "done", b"")]) == result(
-        claims_lost=1
-    )
+    assert settle(ledger, "done", one, owner="first") == 0
+    assert ledger.claims.acknowledge(session_of(ledger, "first"), [Outcome(999_999, "done", b"")]) == 0
     assert ledger.reports.counts()["contact"].pending == 1
 
 
@@ -96,17 +90,15 @@ def test_engine_calls_are_counted_with_the_outcomes_by_utc_day(ledger: Ledger, c
         {("contact", "insert"): 1, ("contact", "read"): 2},
     )
     ledger.claims.acknowledge(session_of(ledger, "worker"), [], {("account", "insert"): 5, ("account", "delete"): 0})
-    ledger.claims.count_calls({("contact", "read"): 1})
-    assert ledger.reports.engine_calls(today) == {"insert": 6, "read": 3}
-    assert ledger.reports.engine_calls_by_table(today) == {
-        "contact": {"insert": 1, "read": 3},
-        "account": {"insert": 5},
-    }
+    ledger.counts.add("engine_calls", "contact", {"read": 1})
+    assert ledger.counts.numbers("engine_calls", today) == {"insert": 6, "read": 3}
+    assert ledger.counts.numbers("engine_calls", today, table="contact") == {"insert": 1, "read": 3}
+    assert ledger.counts.numbers("engine_calls", today, table="account") == {"insert": 5}
     clock.advance(24 * 3600)
-    assert ledger.reports.engine_calls(clock.now.date()) == {}
-    ledger.claims.count_calls({("contact", "read"): 1})
-    assert ledger.reports.engine_calls(clock.now.date()) == {"read": 1}
-    assert ledger.reports.engine_calls(today) == {"insert": 6, "read": 3}
+    assert ledger.counts.numbers("engine_calls", clock.now.date()) == {}
+    ledger.counts.add("engine_calls", "contact", {"read": 1})
+    assert ledger.counts.numbers("engine_calls", clock.now.date()) == {"read": 1}
+    assert ledger.counts.numbers("engine_calls", today) == {"insert": 6, "read": 3}
 
 
 def test_a_large_batch_of_mixed_outcomes(ledger: Ledger) -> None:
@@ -114,8 +106,6 @@ def test_a_large_batch_of_mixed_outcomes(ledger: Ledger) -> None:
     claimed = claim(ledger, limit=2000)
     results = ("done", "refused", "later", "unknown")
     outcomes = [Outcome(one.seq, results[n % 4], one.hash, "why") for n, one in enumerate(claimed)]
-    assert ledger.claims.acknowledge(session_of(ledger, "worker"), outcomes) == result(
-        synced=500, rejected=500, pending=1000
-    )
+    assert ledger.claims.acknowledge(session_of(ledger, "worker"), outcomes) == 2000
     counts = ledger.reports.counts()["contact"]
     assert (counts.synced, counts.rejected, counts.pending, counts.leased) == (500, 500, 1000, 0)

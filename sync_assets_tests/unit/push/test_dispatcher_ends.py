@@ -31,8 +31,8 @@ async def test_the_budget_of_engine_calls_is_never_exceeded(bench: Bench):
 async def test_calls_of_others_count_against_the_budget_while_the_push_goes_on(bench: Bench):
     bench.capture(people(200))
     bench.admin.latency("campaign", 100)
-    others = {("contact", "update"): 1000}
-    asyncio.get_running_loop().call_later(0.3, lambda: bench.ledger.claims.count_calls(others))
+    loop, counted = asyncio.get_running_loop(), bench.ledger.counts.add
+    loop.call_later(0.3, lambda: counted("engine_calls", "contact", {"update": 1000}))
     result = await bench.push(guardrails={"engine_calls_per_day": 500}, concurrency=4)
     assert "engine_calls_per_day" in (result.stopped or "")
     assert bench.counts().synced == result.inserted < 200

@@ -22,7 +22,7 @@ from sync_assets.runtime.workers import (
     killed_runs,
     worker_id,
 )
-from sync_assets_tests.support.ledgers import capture, claim_one, row, run_out, session_of, workers
+from sync_assets_tests.support.ledgers import capture, claim_one, live_sessions, row, run_out, session_of, workers
 from sync_assets_tests.support.pushing import Bench, calls, people
 from sync_assets_tests.support.waiting import until
 
@@ -119,7 +119,7 @@ def test_a_session_is_kept_until_it_ends(ledger: Ledger, monkeypatch: pytest.Mon
     session.keep()
     until(lambda: len(numbers) > 3)
     session.end()
-    assert ledger.sessions.all() == []
+    assert live_sessions(ledger) == []
 
 
 def test_a_killed_process_on_this_machine_is_noticed_by_the_sessions_of_others(
@@ -129,7 +129,7 @@ def test_a_killed_process_on_this_machine_is_noticed_by_the_sessions_of_others(
     session = WorkerSession(ledger)
     session.keep()
     ledger.sessions.open(killed_here())
-    until(lambda: [one.epoch for one in ledger.sessions.all()] == [session.epoch])
+    until(lambda: [one.epoch for one in live_sessions(ledger)] == [session.epoch])
     session.end()
 
 

@@ -181,7 +181,7 @@ def test_files_are_asked_for_in_the_order_of_the_times_in_their_names(orchestra:
         assert (why_not(orchestra) or "").startswith(partition)  # no file overtakes one that is to be tried again
         taken.append(partition.partition("@")[0])
         [file] = [file for file in orchestra.runtime.ledger.opt_out_files.files() if file.partition == partition]
-        orchestra.runtime.ledger.opt_out_files.file_done(file, {})
+        orchestra.runtime.ledger.opt_out_files.end_file(file, {})
     assert taken == sorted(names)
     assert why_not(orchestra) == "no new file"
 
@@ -192,13 +192,13 @@ def test_a_refused_file_is_left_alone_until_it_is_retried_or_written_again(orche
     partition = asked_partition(orchestra)
     [file] = orchestra.runtime.ledger.opt_out_files.files()
     files = orchestra.runtime.ledger.opt_out_files
-    files.file_refused(file, "it is of no use")
+    files.end_file(file, {}, "it is of no use")
     assert why_not(orchestra) == "no new file"
     orchestra.later(FILE, days=1)
     assert why_not(orchestra) == "no new file"
     assert files.retry_files() == 1
     assert asked_partition(orchestra) == partition
-    files.file_refused(files.files()[0], "it is of no use")
+    files.end_file(files.files()[0], {}, "it is of no use")
     write_file(orchestra.program, HEADER + says(str(uuid.uuid4())), name)
     why_not(orchestra)
     assert (asked_partition(orchestra) or "").startswith(f"{name}@")

@@ -124,7 +124,7 @@ def test_calls_are_counted_by_day_and_against_the_budget(tmp_path: Path) -> None
     file = tmp_path / "config.yaml"
     file.write_text(DEMO.read_text() + "\nguardrails: {engine_calls_per_day: 200}\n")
     runtime = Runtime({"SYNC_ASSETS_CONFIG": str(file), "DAGSTER_HOME": str(tmp_path)})
-    runtime.ledger.claims.count_calls({("contact", "insert"): 40, ("contact", "read"): 10})
+    runtime.ledger.counts.add("engine_calls", "contact", {"insert": 40, "read": 10})
     result = asset_metadata.calls_by_day(runtime)
     runtime.close()
     [row] = result.rows

@@ -10,9 +10,11 @@ from sync_assets.ledger import Ledger
 from sync_assets.ledger.model import Orphaned, State
 from sync_assets.ledger.records.dependency_status import DependencyStatus
 from sync_assets.ledger.records.hold_records import HoldRecords
+from sync_assets.ledger.records.stored_links import StoredLinks
 from sync_assets.ledger.rules.record_state import RecordState
 from sync_assets.ledger.storage import schema
 from sync_assets.ledger.storage.session import LedgerSession
+from sync_assets.ledger.storage.transaction import Transaction
 from sync_assets_tests.support.ledgers import Clock, capture, guid, row
 from sync_assets_tests.unit.ledger.linking import order
 from sync_assets_tests.unit.ledger.rules.test_transitions import GONE, SENT, stand
@@ -54,14 +56,14 @@ def delayed(ledger: Ledger, clock: Clock) -> set[str]:
             possible.append(link | {"parent_id": f"possible {number}"})
         parents.append(stand(GONE, table_name="contact", id=f"{deleted} {number}"))
 
-    def work(connection: sa.Connection) -> set[str]:
-        connection.execute(sa.insert(schema.record), records)
-        connection.execute(sa.insert(schema.link), links)
-        connection.execute(sa.insert(schema.possible_link), possible)
-        dependencies = DependencyStatus(session, HoldRecords(session))
-        return {id_ for _, id_ in dependencies.with_linked_children(connection, parents)}
+    def work(transaction: Transaction) -> set[str]:
+        transaction.execute(sa.insert(schema.record), records)
+        transaction.execute(sa.insert(schema.link), links)
+        transaction.execute(sa.insert(schema.possible_link), possible)
+        dependencies = DependencyStatus(session, StoredLinks(session), HoldRecords(session))
+        return {id_ for _, id_ in dependencies.with_linked_children(transaction, parents)}
 
-    return ledger.database.write(work)
+    return session.write(work)
 
 
 def test_a_parent_waits_for_exactly_the_children_that_will_be_relinked_unlinked_or_deleted(delayed: set[str]) -> None:
@@ -77,6 +79,6 @@ def test_a_ledger_has_links_once_it_has_a_link_or_a_held_record(ledger: Ledger, 
     if kind == "held records":
         ledger.holds.hold("contact", guid("anna"))
     session = LedgerSession(ledger.database, clock)
-    with ledger.database.read() as connection:
-        has_links = DependencyStatus(session, HoldRecords(session)).has_links(connection)
+    with session.read() as transaction:
+        has_links = DependencyStatus(session, StoredLinks(session), HoldRecords(session)).has_links(transaction)
     assert bool(has_links) == (kind != "neither")

@@ -13,7 +13,7 @@ FIRST = Position(link="https://d365/page2", kind="page", fingerprint="f1")
 
 
 def save(ledger: Ledger, position: Position, expected: int | None, *rows: dict[str, object]) -> int:
-    return save_page(ledger, "contact", frame(rows), [], position, expected).version
+    return save_page(ledger, "contact", frame(rows), [], position, expected).feed.version
 
 
 def test_the_first_page_makes_the_feed(ledger: Ledger, clock: Clock) -> None:

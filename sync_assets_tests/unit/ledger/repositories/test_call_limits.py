@@ -92,10 +92,10 @@ def test_the_hours_budget_begins_anew_with_the_hour_the_days_with_the_day(ledger
 
 
 def test_calls_counted_before_there_was_a_budget_belong_to_it(ledger: Ledger) -> None:
-    ledger.claims.count_calls({("contact", "insert"): 90})
+    ledger.counts.add("engine_calls", "contact", {"insert": 90})
     assert ledger.limits.calls_taken() == (90, 0)
     assert reserve(ledger, 500, day=100) == (2, None)
-    ledger.claims.count_calls({("contact", "insert"): 2})  # those that were reserved
+    ledger.counts.add("engine_calls", "contact", {"insert": 2})  # those that were reserved
     assert ledger.limits.calls_taken()[0] == 92
 
 

@@ -10,7 +10,7 @@ from sync_assets.ledger.repositories.opt_out_decisions import OptOutDecision, Re
 from sync_assets.ledger.repositories.opt_out_rows import OptOutRows
 from sync_assets.ledger.repositories.opt_outs import OptOutsLeft
 from sync_assets.ledger.rules import opt_outs as rules
-from sync_assets.ledger.rules.opt_outs import OptOutRow
+from sync_assets.ledger.rules.opt_outs import OptOutRow, OptOutState
 from sync_assets.ledger.storage.session import LedgerSession
 from sync_assets_tests.support.ledgers import Clock, capture, explain, guid, push, row, session_of
 from sync_assets_tests.unit.ledger.opt_out_rows import (
@@ -62,8 +62,8 @@ def test_a_row_that_appeared_in_the_meantime_is_to_be_decided_anew(ledger: Ledge
     state(ledger, ("ada", True, THEN))
     decide(ledger, TO_D365)
     before, mine = there(ledger, "ada"), OptOutRow(guid("ada"), EMAIL, d365=1, state=SETTLED)
-    rows = OptOutRows(LedgerSession(ledger.database, lambda: THEN))
-    ledger.database.write(lambda connection: rows.put(connection, {}, [mine]))
+    session = LedgerSession(ledger.database, lambda: THEN)
+    session.write(lambda transaction: OptOutRows(session).put(transaction, {}, [mine]))
     assert there(ledger, "ada") == before._replace(state=DECIDE, ask=1, version=before.version + 1)
 
 
@@ -175,13 +175,13 @@ def test_a_refused_opt_out_is_a_reject_until_its_retry(ledger: Ledger, clock: Cl
     since = clock.now
     refuse(ledger, clock)
     assert ledger.opt_outs.left(ATTRIBUTES) == OptOutsLeft(rejected=2)
-    assert ledger.opt_outs.retry(guid("ada")) == 1
+    assert ledger.opt_outs.reconsider(OptOutState.REJECTED, guid("ada")) == 1
     assert [one.id for one in due(ledger)] == [guid("ada")]
     [reject] = ledger.opt_outs.refused()
     result = (reject.table, reject.id, reject.reason, reject.since, reject.attempts, reject.retryable)
     assert result == ("contact", guid("bob"), f"{EMAIL}: no", since, 1, True)
-    assert ledger.opt_outs.retry() == 1
-    assert ledger.opt_outs.retry() == 0
+    assert ledger.opt_outs.reconsider(OptOutState.REJECTED) == 1
+    assert ledger.opt_outs.reconsider(OptOutState.REJECTED) == 0
     clock.advance(60)
     decide(ledger, TO_D365)
     refuse(ledger, clock, "still no")

@@ -70,16 +70,16 @@ def test_a_file_that_went_before_it_was_taken_is_forgotten(ledger: Ledger, clock
 def test_a_file_that_is_done_stays_done(ledger: Ledger, clock: Clock) -> None:
     file = look_at(ledger, TUESDAY)
     clock.advance(5)
-    ledger.opt_out_files.file_done(file, {"files_processed": 1, "rejected_rows": 3})
+    ledger.opt_out_files.end_file(file, {"files_processed": 1, "rejected_rows": 3})
     done_at = clock.now
     clock.advance(60)
     for result in (look_at(ledger, TUESDAY), ledger.opt_out_files.files()[0]):
         assert (result.state, result.done_at, result.reason) == (FileState.DONE, done_at, None)
-    assert ledger.opt_outs.counts(clock.now.date()) == {"files_processed": 1, "rejected_rows": 3}
+    assert ledger.counts.numbers("opt_outs", clock.now.date()) == {"files_processed": 1, "rejected_rows": 3}
 
 
 def test_a_file_that_is_done_is_remembered_when_it_went(ledger: Ledger) -> None:
-    ledger.opt_out_files.file_done(look_at(ledger, MONDAY), {})
+    ledger.opt_out_files.end_file(look_at(ledger, MONDAY), {})
     assert list(look(ledger, TUESDAY)) == [TUESDAY[0]]
     assert [file.name for file in ledger.opt_out_files.files()] == [MONDAY[0], TUESDAY[0]]
     assert look(ledger, MONDAY, TUESDAY)[MONDAY[0]].state == FileState.DONE
@@ -87,7 +87,7 @@ def test_a_file_that_is_done_is_remembered_when_it_went(ledger: Ledger) -> None:
 
 def test_the_same_name_written_again_is_another_file(ledger: Ledger) -> None:
     first = look_at(ledger, TUESDAY)
-    ledger.opt_out_files.file_done(first, {})
+    ledger.opt_out_files.end_file(first, {})
     again = look_at(ledger, (TUESDAY[0], THEN + timedelta(days=1), TUESDAY[2]))
     assert again.state == FileState.SEEN
     assert again.partition != first.partition
@@ -97,20 +97,20 @@ def test_the_same_name_written_again_is_another_file(ledger: Ledger) -> None:
 def test_a_file_that_went_while_it_was_taken_is_done_all_the_same(ledger: Ledger) -> None:
     file = look_at(ledger, TUESDAY)
     look(ledger)
-    ledger.opt_out_files.file_done(file, {})
+    ledger.opt_out_files.end_file(file, {})
     assert [one.state for one in ledger.opt_out_files.files()] == [FileState.DONE]
 
 
 def test_a_file_of_no_use_stands_with_the_reason_until_it_is_retried(ledger: Ledger, clock: Clock) -> None:
-    ledger.opt_out_files.file_done(look(ledger, MONDAY, TUESDAY)[MONDAY[0]], {})
-    ledger.opt_out_files.file_refused(look(ledger, MONDAY, TUESDAY)[TUESDAY[0]], "no column `externalId`")
+    ledger.opt_out_files.end_file(look(ledger, MONDAY, TUESDAY)[MONDAY[0]], {})
+    ledger.opt_out_files.end_file(look(ledger, MONDAY, TUESDAY)[TUESDAY[0]], {}, "no column `externalId`")
     refused = look(ledger, MONDAY, TUESDAY)[TUESDAY[0]]
     assert (refused.state, refused.reason) == (FileState.REJECTED, "no column `externalId`")
     assert ledger.opt_out_files.retry_files() == 1
     waiting = look(ledger, MONDAY, TUESDAY)[TUESDAY[0]]
     assert (waiting.state, waiting.reason, waiting.done_at) == (FileState.SEEN, None, None)
     assert ledger.opt_out_files.retry_files() == 0
-    assert ledger.opt_outs.counts(clock.now.date()) == {}
+    assert ledger.counts.numbers("opt_outs", clock.now.date()) == {}
 
 
 def test_the_last_poll_and_the_last_restart_are_noted_beside_the_files(ledger: Ledger) -> None:

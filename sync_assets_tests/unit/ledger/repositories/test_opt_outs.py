@@ -154,7 +154,7 @@ def test_written_opt_outs_are_counted_by_utc_day(ledger: Ledger, clock: Clock) -
     today = clock.now.date()
     ledger.opt_outs.put([], counts={"to_d365": 2, "to_campaign": 0})
     ledger.opt_outs.put([], counts={"to_d365": 1, "to_campaign": 4})
-    assert ledger.opt_outs.counts(today) == {"to_d365": 3, "to_campaign": 4}
+    assert ledger.counts.numbers("opt_outs", today) == {"to_d365": 3, "to_campaign": 4}
     clock.advance(24 * 3600)
-    assert ledger.opt_outs.counts(clock.now.date()) == {}
-    assert ledger.opt_outs.counts(today) == {"to_d365": 3, "to_campaign": 4}
+    assert ledger.counts.numbers("opt_outs", clock.now.date()) == {}
+    assert ledger.counts.numbers("opt_outs", today) == {"to_d365": 3, "to_campaign": 4}

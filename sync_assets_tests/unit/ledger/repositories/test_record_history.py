@@ -11,6 +11,7 @@ from sync_assets.ledger import Ledger
 from sync_assets.ledger.model import Outcome
 from sync_assets.ledger.repositories import record_history
 from sync_assets.ledger.rules.transitions import REASON_LENGTH
+from sync_assets.ledger.storage.transaction import Transaction
 from sync_assets_tests.support.ledgers import (
     Clock,
     capture,
@@ -118,9 +119,13 @@ def test_any_reason_can_be_stored(ledger: Ledger) -> None:
     assert one.reason == ("ab\x1f\"%s?'\n\\u0000 " + "ü" * REASON_LENGTH)[:REASON_LENGTH]
 
 
-@pytest.mark.parametrize("failing", ["execute", "count_calls"])  # of the entry, and of the rest
+@pytest.mark.parametrize(
+    ("part", "failing"),
+    [(record_history.RecordHistory, "answered"), (Transaction, "store_totals")],
+    ids=["entry", "end"],
+)
 def test_a_transaction_that_fails_stores_neither_the_acknowledgement_nor_the_entry(
-    ledger: Ledger, monkeypatch: pytest.MonkeyPatch, failing: str
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch, part: type, failing: str
 ) -> None:
     ledger.history.keep("run")
     capture(ledger, row("anna"))
@@ -129,10 +134,10 @@ def test_a_transaction_that_fails_stores_neither_the_acknowledgement_nor_the_ent
     def fail(*_: Any) -> None:
         raise RuntimeError("killed")
 
-    session: Any = ledger._session  # pyright: ignore[reportPrivateUsage]
-    monkeypatch.setattr(session, failing, fail)
-    with pytest.raises(RuntimeError):
-        settle(ledger, "done", one)
+    with monkeypatch.context() as patch:
+        patch.setattr(part, failing, fail)
+        with pytest.raises(RuntimeError):
+            settle(ledger, "done", one)
     assert (ledger.history.entries(limit=1), ledger.reports.counts()["contact"].synced) == ([], 0)
 
 

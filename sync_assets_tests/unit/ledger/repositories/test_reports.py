@@ -7,7 +7,18 @@ import pytest
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.report_values import Counts
 from sync_assets.ledger.repositories import reports
-from sync_assets_tests.support.ledgers import Clock, capture, claim, guid, hash_of, many, push, row, settle
+from sync_assets_tests.support.ledgers import (
+    Clock,
+    capture,
+    claim,
+    guid,
+    hash_of,
+    live_sessions,
+    many,
+    push,
+    row,
+    settle,
+)
 
 
 def test_counts_are_by_table_and_state(ledger: Ledger) -> None:
@@ -22,30 +33,31 @@ def test_counts_are_by_table_and_state(ledger: Ledger) -> None:
     assert counts["contact"].records == 8
 
 
-def test_engine_calls_of_several_days_are_by_day_and_kind(ledger: Ledger, clock: Clock) -> None:
+def test_numbers_of_several_days_are_by_day_and_name(ledger: Ledger, clock: Clock) -> None:
     first = clock.now.date()
-    ledger.claims.count_calls({("contact", "insert"): 2, ("contact", "read"): 1})
-    ledger.claims.count_calls({("order", "insert"): 3})
+    ledger.counts.add("engine_calls", "contact", {"insert": 2, "read": 1})
+    ledger.counts.add("engine_calls", "order", {"insert": 3, "update": 0})
+    ledger.counts.add("opt_outs", "contact", {"insert": 5})
     clock.advance(2 * 86400)
-    ledger.claims.count_calls({("contact", "update"): 4})
+    ledger.counts.add("engine_calls", "contact", {"update": 4})
     last = clock.now.date()
-    assert ledger.reports.engine_calls_by_day(first, last) == {first: {"insert": 5, "read": 1}, last: {"update": 4}}
-    assert ledger.reports.engine_calls_by_day(last, last) == {last: {"update": 4}}
+    by_day = ledger.counts.by_day("engine_calls", first, last)
+    assert by_day == {first: {"insert": 5, "read": 1}, last: {"update": 4}}
+    assert ledger.counts.by_day("engine_calls", last, last) == {last: {"update": 4}}
 
 
-def test_engine_calls_of_several_days_are_summed_by_table_and_kind(ledger: Ledger, clock: Clock) -> None:
+def test_numbers_of_several_days_are_summed_by_table_and_name(ledger: Ledger, clock: Clock) -> None:
     first = clock.now.date()
-    assert ledger.reports.first_engine_calls() == {}
-    ledger.claims.count_calls({("contact", "update"): 2, ("contact", "read"): 1})
+    assert ledger.counts.first_day("engine_calls", "contact") is None
+    ledger.counts.add("engine_calls", "contact", {"update": 2, "read": 1})
     clock.advance(2 * 86400)
-    ledger.claims.count_calls({("contact", "update"): 4, ("order", "delete"): 3})
+    ledger.counts.add("engine_calls", "contact", {"update": 4})
+    ledger.counts.add("engine_calls", "order", {"delete": 3})
     last = clock.now.date()
-    assert ledger.reports.engine_calls_by_table(first, last) == {
-        "contact": {"update": 6, "read": 1},
-        "order": {"delete": 3},
-    }
-    assert ledger.reports.engine_calls_by_table(first) == {"contact": {"update": 2, "read": 1}}
-    assert ledger.reports.first_engine_calls() == {"contact": first, "order": last}
+    assert ledger.counts.numbers("engine_calls", first, last, "contact") == {"update": 6, "read": 1}
+    assert ledger.counts.numbers("engine_calls", first, last) == {"update": 6, "read": 1, "delete": 3}
+    assert ledger.counts.numbers("engine_calls", first, table="contact") == {"update": 2, "read": 1}
+    assert [ledger.counts.first_day("engine_calls", table) for table in ("contact", "order")] == [first, last]
 
 
 def test_the_oldest_pending_change(ledger: Ledger, clock: Clock) -> None:
@@ -64,7 +76,7 @@ def test_next_due_is_now_while_a_record_can_be_claimed(ledger: Ledger, clock: Cl
     capture(ledger, row("anna"), row("bert"))
     assert ledger.reports.next_due() == clock.now
     one, other = claim(ledger)
-    assert ledger.reports.next_due() == ledger.sessions.all()[0].until
+    assert ledger.reports.next_due() == live_sessions(ledger)[0].until
     settle(ledger, "later", one, retry_after=20)
     assert ledger.reports.next_due() == ledger.reports.next_due("contact") == clock.now + timedelta(seconds=20)
     assert ledger.reports.next_due("account") is None

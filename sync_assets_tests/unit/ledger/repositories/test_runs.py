@@ -64,21 +64,21 @@ def test_leftovers_of_earlier_runs_are_removed_and_those_of_a_live_run_are_not(l
 def test_numbers_are_added_up_by_table_side_and_day(ledger: Ledger, clock: Clock) -> None:
     day = clock.now.date()
     for _ in range(2):
-        ledger.runs.add_day_counts("contact", "d365", {"new": 3, "deleted": 0})
-    ledger.runs.add_day_counts("contact", "campaign", {"deleted": 1})
-    ledger.runs.add_day_counts("account", "d365", {"new": 7})
+        ledger.counts.add("d365", "contact", {"new": 3, "deleted": 0})
+    ledger.counts.add("campaign", "contact", {"deleted": 1})
+    ledger.counts.add("d365", "account", {"new": 7})
     clock.advance(86_400)
-    ledger.runs.add_day_counts("contact", "d365", {"new": 1})
-    assert ledger.runs.day_counts("contact", "d365", day) == {"new": 6}
-    assert ledger.runs.day_counts("contact", "campaign", day) == {"deleted": 1}
-    assert ledger.runs.day_counts("contact", "d365", clock.now.date()) == {"new": 1}
-    assert ledger.runs.day_counts("contact", "d365") == {"new": 7}
+    ledger.counts.add("d365", "contact", {"new": 1})
+    assert ledger.counts.numbers("d365", day, table="contact") == {"new": 6}
+    assert ledger.counts.numbers("campaign", day, table="contact") == {"deleted": 1}
+    assert ledger.counts.numbers("d365", clock.now.date(), table="contact") == {"new": 1}
+    assert ledger.counts.numbers("d365", table="contact") == {"new": 7}
 
 
 def test_the_first_day_of_a_table_is_that_of_its_first_capture_even_without_rows(ledger: Ledger, clock: Clock) -> None:
-    assert ledger.runs.first_captured_day("contact") is None
+    assert ledger.counts.first_day("d365", "contact") is None
     first = clock.now.date()
-    ledger.runs.count_captured("contact", 0)
+    ledger.feeds.confirm("contact", 0)
     clock.advance(86_400 * 2)
-    ledger.runs.count_captured("contact", 5)
-    assert ledger.runs.first_captured_day("contact") == first
+    ledger.feeds.confirm("contact", 5)
+    assert ledger.counts.first_day("d365", "contact") == first

@@ -43,6 +43,7 @@ def test_a_rejected_record_has_its_reason_and_a_row_its_validation_error(ledger:
     settle(ledger, "refused", *claim(ledger), reason="RST-1")
     anna, bert = stored(ledger, "anna"), stored(ledger, "bert")
     assert (anna.state, anna.reason, anna.attempts, anna.row_error) == (State.REJECTED, "RST-1", 1, None)
+    assert anna.acked_at is None
     assert (bert.state, bert.row_error, bert.attempts) == (State.REJECTED, "email: too long", 0)
 
 

@@ -9,13 +9,12 @@ from sync_assets.ledger.model import BlockReason, Orphaned, State
 from sync_assets.ledger.rules.dependencies import (
     Link,
     ParentStatus,
-    StatusOfParents,
     is_acknowledged,
     parent_status,
     stands,
     status_of_parents,
 )
-from sync_assets.ledger.rules.record_state import RecordState
+from sync_assets.ledger.rules.record_state import Dependencies, RecordState
 from sync_assets_tests.unit.ledger.rules.test_transitions import CHANGED, GONE, IN_DOUBT, NEW, SENT, stand
 
 CHILD = stand(SENT)
@@ -69,7 +68,7 @@ def link(parent: str | None, acked: str | None = None, incarnation: int | None =
     return Link(1, "cusContact", "contact", parent, **columns | more)
 
 
-def status(record: RecordState, *links: Link, read: tuple[str, ...] = ()) -> StatusOfParents:
+def status(record: RecordState, *links: Link, read: tuple[str, ...] = ()) -> Dependencies:
     return status_of_parents(record, links, PARENTS, read)
 
 
@@ -145,57 +144,61 @@ def test_an_acknowledged_link_names_parent_and_incarnation(
     ("kind", "parent", "acked", "expected"),
     [
         # The parent stands in Campaign: the child goes, with its link if that is not acknowledged.
-        (REQUIRED, "synced", None, StatusOfParents(OPEN, True)),
-        (OPTIONAL, "synced", None, StatusOfParents(OPEN, True)),
-        (JOINED, "synced", None, StatusOfParents(OPEN, True)),
-        (REQUIRED, "synced", "synced", StatusOfParents(OPEN, False)),
-        (REQUIRED, "synced", "deleted", StatusOfParents(OPEN, True)),
+        (REQUIRED, "synced", None, Dependencies(relink=True)),
+        (OPTIONAL, "synced", None, Dependencies(relink=True)),
+        (JOINED, "synced", None, Dependencies(relink=True)),
+        (REQUIRED, "synced", "synced", Dependencies()),
+        (REQUIRED, "synced", "deleted", Dependencies(relink=True)),
         # The parent will come: the child waits where the link names it.
-        (REQUIRED, "pending", None, StatusOfParents(COMING, True)),
-        (REQUIRED, "pending", "synced", StatusOfParents(COMING, True)),
-        (OPTIONAL, "pending", None, StatusOfParents(COMING, False)),
-        (JOINED, "pending", None, StatusOfParents(COMING, True)),
+        (REQUIRED, "pending", None, Dependencies(block_reason=COMING, relink=True)),
+        (REQUIRED, "pending", "synced", Dependencies(block_reason=COMING, relink=True)),
+        (OPTIONAL, "pending", None, Dependencies(block_reason=COMING, relink=False)),
+        (JOINED, "pending", None, Dependencies(block_reason=COMING, relink=True)),
         # The parent may come: a child that requires it waits, another one is sent without it.
-        (REQUIRED, "rejected", "synced", StatusOfParents(ABSENT, True)),
-        (JOINED, "not captured", None, StatusOfParents(ABSENT, True)),
-        (OPTIONAL, "rejected", "synced", StatusOfParents(OPEN, True)),
-        (OPTIONAL, "rejected", None, StatusOfParents(OPEN, False)),
+        (REQUIRED, "rejected", "synced", Dependencies(block_reason=ABSENT, relink=True)),
+        (JOINED, "not captured", None, Dependencies(block_reason=ABSENT, relink=True)),
+        (OPTIONAL, "rejected", "synced", Dependencies(relink=True)),
+        (OPTIONAL, "rejected", None, Dependencies()),
         # The parent is gone for good: a child that requires it is orphaned, another one loses its link.
-        (REQUIRED, "deleted", "deleted", StatusOfParents(OPEN, False, DELETED)),
-        (JOINED, None, None, StatusOfParents(OPEN, False, DELETED)),
+        (REQUIRED, "deleted", "deleted", Dependencies(orphaned=DELETED)),
+        (JOINED, None, None, Dependencies(orphaned=DELETED)),
         # (but with the parent to which Campaign links it, if that stays)
-        (JOINED, None, "synced", StatusOfParents(OPEN, False, KEPT)),
-        (REQUIRED, "deleted", "synced", StatusOfParents(OPEN, False, KEPT)),
-        (REQUIRED, "kept orphan", "kept orphan", StatusOfParents(OPEN, False, KEPT)),
-        (REQUIRED, None, "deleted orphan", StatusOfParents(OPEN, False, DELETED)),
-        (REQUIRED, None, "not captured", StatusOfParents(OPEN, False, DELETED)),
-        (REQUIRED | {"keep_orphans": 1}, "deleted", "deleted", StatusOfParents(OPEN, False, KEPT)),
-        (OPTIONAL, "deleted", "deleted", StatusOfParents(OPEN, True)),
-        (OPTIONAL, None, None, StatusOfParents(OPEN, False)),
+        (JOINED, None, "synced", Dependencies(orphaned=KEPT)),
+        (REQUIRED, "deleted", "synced", Dependencies(orphaned=KEPT)),
+        (REQUIRED, "kept orphan", "kept orphan", Dependencies(orphaned=KEPT)),
+        (REQUIRED, None, "deleted orphan", Dependencies(orphaned=DELETED)),
+        (REQUIRED, None, "not captured", Dependencies(orphaned=DELETED)),
+        (
+            REQUIRED | {"keep_orphans": 1},
+            "deleted",
+            "deleted",
+            Dependencies(orphaned=KEPT),
+        ),
+        (OPTIONAL, "deleted", "deleted", Dependencies(relink=True)),
+        (OPTIONAL, None, None, Dependencies()),
     ],
 )
-def test_one_link(kind: dict[str, Any], parent: str | None, acked: str | None, expected: StatusOfParents) -> None:
+def test_one_link(kind: dict[str, Any], parent: str | None, acked: str | None, expected: Dependencies) -> None:
     assert status(CHILD, link(parent, acked, **kind)) == expected
 
 
 def test_a_record_out_of_scope_whose_link_was_forgotten_is_no_orphan() -> None:
     """Its parents have another target since then. Campaign keeps the record, and the link to the former parent."""
     kept = CHILD._replace(out_of_scope=1)
-    assert status(kept, link(None, None, **REQUIRED)) == StatusOfParents()
+    assert status(kept, link(None, None, **REQUIRED)) == Dependencies()
     assert status(kept, link(None, "deleted", **REQUIRED)).orphaned == DELETED
 
 
 def test_a_plain_attribute_that_needs_no_parent_means_nothing() -> None:
     for parent, outcome_unknown in itertools.product(STATUS, (0, 1)):
         assert (
-            status(CHILD._replace(outcome_unknown=outcome_unknown), link(parent, "synced", **LOOSE))
-            == StatusOfParents()
+            status(CHILD._replace(outcome_unknown=outcome_unknown), link(parent, "synced", **LOOSE)) == Dependencies()
         )
 
 
 def test_the_links_of_a_record_in_doubt_are_to_be_sent() -> None:
     assert status(CHILD._replace(outcome_unknown=1), link("synced", "synced")).relink
-    assert status(CHILD._replace(outcome_unknown=1)) == StatusOfParents()
+    assert status(CHILD._replace(outcome_unknown=1)) == Dependencies()
 
 
 def test_the_worst_parent_decides_and_no_other_link_takes_it_back() -> None:

@@ -3,14 +3,11 @@
 import pytest
 
 from sync_assets.ledger.model import BlockReason, Orphaned, State
-from sync_assets.ledger.rules.record_state import Placement, RecordState
+from sync_assets.ledger.rules.record_state import RecordState
 from sync_assets.ledger.rules.transitions import (
-    DesiredUpdate,
     Row,
     after_capture,
-    after_delete,
-    after_leaving_scope,
-    after_update,
+    after_removal,
     holds_acknowledged,
     is_purgeable,
     sends_all,
@@ -69,7 +66,7 @@ def test_an_unchanged_row_writes_nothing(record: RecordState) -> None:
 def test_a_changed_row_writes_the_desired_state(record: RecordState, row: Row) -> None:
     update = after_capture(record, row, resend=False, now=NOW)
     assert update is not None
-    assert (update.desired_hash, update.validation_error, update.changed_at) == (row.hash, row.validation_error, NOW)
+    assert (update.desired_hash, update.validation_error) == (row.hash, row.validation_error)
     assert (update.seq, update.out_of_scope) == (1, 0)
 
 
@@ -100,7 +97,7 @@ def test_the_state_after_a_changed_row(
     failed_since: int | None,
     keeps_payload: bool,
 ) -> None:
-    assert after_capture(record, row, resend=False, now=NOW) == DesiredUpdate(
+    assert after_capture(record._replace(attempts=2), row, resend=False, now=NOW) == record._replace(
         state=state,
         block_reason=block_reason,
         desired_hash=row.hash,
@@ -108,10 +105,9 @@ def test_the_state_after_a_changed_row(
         failed_since=failed_since,
         resend=0,
         out_of_scope=0,
-        changed_at=NOW,
+        attempts=0,
         payload=row.payload if keeps_payload else None,
-        update_payload=row.update_payload if keeps_payload else None,
-        seq=1,
+        has_payload=keeps_payload,
     )
 
 
@@ -154,17 +150,7 @@ def test_whether_the_next_request_sends_all_fields(
 ) -> None:
     update = after_capture(record, ROW._replace(hash=b"c" * 16), resend=False, now=NOW)
     assert update is not None
-    assert sends_all(record, update._replace(resend=resend, payload=payload)) is all_sent
-
-
-@pytest.mark.parametrize("payload", ["{}", None])
-def test_a_desired_update_is_applied_to_the_record(payload: str | None) -> None:
-    update = DesiredUpdate(2, 3, B, "too long", THEN, 1, 1, NOW, payload, None, 1)
-    after = after_update(stand(CHANGED, attempts=2, has_payload=payload is None), update)
-    assert after == stand(
-        CHANGED, attempts=2, state=2, block_reason=3, desired_hash=B, validation_error="too long", failed_since=THEN,
-        resend=1, out_of_scope=1, has_payload=payload is not None,
-    )  # fmt: skip
+    assert sends_all(record, update._replace(resend=resend, has_payload=payload is not None)) is all_sent
 
 
 # --- a deleted row, a row out of scope ---
@@ -186,29 +172,49 @@ def test_a_desired_update_is_applied_to_the_record(payload: str | None) -> None:
     ],
 )
 def test_the_state_after_a_delete(record: RecordState, state: State, block_reason: BlockReason) -> None:
-    assert after_delete(record, now=NOW) == DesiredUpdate(
-        state, block_reason, None, None, None, 0, 0, NOW, None, None, 1
+    assert after_removal(record._replace(attempts=2), out_of_scope=False, now=NOW) == record._replace(
+        state=state,
+        block_reason=block_reason,
+        desired_hash=None,
+        validation_error=None,
+        failed_since=None,
+        resend=0,
+        out_of_scope=0,
+        attempts=0,
+        payload=None,
+        has_payload=False,
     )
 
 
 def test_a_delete_that_is_stored_already_writes_nothing() -> None:
-    assert after_delete(stand(GONE), now=NOW) is None
+    assert after_removal(stand(GONE), out_of_scope=False, now=NOW) is None
 
 
 @pytest.mark.parametrize(
-    ("record", "where"),
+    ("record", "state", "failed_since", "attempts", "has_payload"),
     [
-        (stand(CHANGED), Placement(SYNCED, OPEN)),
-        (stand(CHANGED, state=WAITING, block_reason=COMING), Placement(SYNCED, OPEN)),
-        (stand(CHANGED, block_reason=ABSENT), Placement(SYNCED, OPEN)),
-        (stand(CHANGED, orphaned=Orphaned.DELETED), Placement(PENDING, OPEN)),
-        (stand(CHANGED, orphaned=Orphaned.KEPT), Placement(State.ORPHANED, OPEN)),
-        (stand(NEW, outcome_unknown=1), Placement(PENDING, OPEN)),
-        (stand(NEW, state=State.HELD), Placement(State.HELD, OPEN)),
+        (stand(CHANGED), SYNCED, None, 2, False),
+        (stand(CHANGED, state=WAITING, block_reason=COMING), SYNCED, None, 2, False),
+        (stand(CHANGED, block_reason=ABSENT), SYNCED, None, 2, False),
+        (stand(CHANGED, orphaned=Orphaned.DELETED), PENDING, None, 2, True),
+        (stand(CHANGED, orphaned=Orphaned.KEPT), State.ORPHANED, NOW, 2, True),
+        (stand(CHANGED, orphaned=Orphaned.KEPT, failed_since=THEN), State.ORPHANED, THEN, 2, True),
+        (stand(INVALID_ROW, acked_hash=B, orphaned=Orphaned.KEPT), REJECTED, NOW, 0, False),
+        (stand(NEW, outcome_unknown=1), PENDING, None, 2, True),
+        (stand(NEW, state=State.HELD), State.HELD, None, 2, True),
     ],
 )
-def test_the_state_of_a_record_whose_row_went_out_of_scope(record: RecordState, where: Placement) -> None:
-    assert after_leaving_scope(record) == where
+def test_the_state_of_a_record_whose_row_went_out_of_scope(
+    record: RecordState, state: State, failed_since: int | None, attempts: int, has_payload: bool
+) -> None:
+    assert after_removal(record._replace(attempts=2), out_of_scope=True, now=NOW) == record._replace(
+        state=state,
+        block_reason=OPEN,
+        out_of_scope=1,
+        failed_since=failed_since,
+        attempts=attempts,
+        has_payload=has_payload,
+    )
 
 
 @pytest.mark.parametrize(
@@ -227,9 +233,9 @@ def test_a_record_is_purged_unless_campaign_may_hold_it_or_it_is_held(record: Re
     assert is_purgeable(record) is purged
     if purged:
         with pytest.raises(AssertionError, match=r"ask `is_purgeable` first$"):
-            after_delete(record, now=NOW)
+            after_removal(record, out_of_scope=False, now=NOW)
         with pytest.raises(AssertionError, match=r"ask `is_purgeable` first$"):
-            after_leaving_scope(record)
+            after_removal(record, out_of_scope=True, now=NOW)
 
 
 # --- a part of a row, after a change of the mapping ---

@@ -340,14 +340,14 @@ def test_a_rejected_record_once_its_links_changed(
 def test_each_insert_begins_an_incarnation(record: RecordState, outcome: Outcome, incarnation: int) -> None:
     acknowledgement = after_outcome(record, outcome, now=1, horizon=1)
     assert acknowledgement is not None
-    assert acknowledgement.incarnation == incarnation
+    assert acknowledgement.record.incarnation == incarnation
 
 
 def test_an_orphan_whose_request_is_refused_late_is_not_rejected() -> None:
     record = stand(CHANGED, outcome_unknown=1, orphaned=Orphaned.KEPT)
     late = after_outcome(record, Outcome(1, "refused", A, "no"), now=1, horizon=1)
     assert late is not None
-    assert (late.state, late.reason, late.failed_since) == (State.ORPHANED, None, 1)
+    assert (late.record.state, late.reason, late.record.failed_since) == (State.ORPHANED, None, 1)
 
 
 @pytest.mark.parametrize(("result", "state"), [("refused", State.REJECTED), ("later", State.PENDING)])
@@ -358,7 +358,7 @@ def test_links_alone_of_a_rejected_row_in_doubt_are_tried_again_only_if_they_wer
     outcome = Outcome(1, result, OTHER, "why", links=(LinkTo("cusContact", "1", keyed=True),))
     acknowledgement = after_outcome(record, outcome, now=1, horizon=1)
     assert acknowledgement is not None
-    assert (acknowledgement.state, acknowledgement.attempts) == (state, 1)
+    assert (acknowledgement.record.state, acknowledgement.record.attempts) == (state, 1)
 
 
 @pytest.mark.parametrize("result", ["later", "refused", "unknown", "done"])
@@ -374,4 +374,5 @@ def test_an_answer_about_links_alone(result: Any) -> None:
         "unknown": (State.PENDING, 3, 30_000_001, 1),
         "done": (State.SYNCED, 0, None, 0),
     }
-    assert (verdict.state, verdict.attempts, verdict.not_before, verdict.outcome_unknown) == expected[result]
+    record = verdict.record
+    assert (record.state, record.attempts, verdict.not_before, record.outcome_unknown) == expected[result]

@@ -1,4 +1,6 @@
-"""Statements on thousands of records at once, which bypass SQLAlchemy's own insert: it costs a third of the rate
+"""One transaction of a ledger: its statements, and its changes of the totals.
+
+Statements on thousands of records at once bypass SQLAlchemy's own insert, which costs a third of the rate
 (docs/dev/measurements.md C).
 
 Many values are one parameter, a JSON array, and many rows one row of the result: for each row that the driver binds or
@@ -6,17 +8,22 @@ fetches it waits for the interpreter lock, which another thread may hold.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from sync_assets.ledger import times
 from sync_assets.ledger.model import INSERTED
 from sync_assets.ledger.rules.record_state import RecordState
+from sync_assets.ledger.storage import operation_tables
 from sync_assets.ledger.storage.schema import short_id
 
 if TYPE_CHECKING:
     import polars as pl
+    from sqlalchemy.dialects import postgresql, sqlite
 
     from sync_assets.ledger.prepared_page import LedgerPage
 
@@ -35,6 +42,8 @@ _ADD_TOTAL = """
     INSERT INTO sync_tally (table_name, state, records) VALUES (?, ?, ?)
     ON CONFLICT (table_name, state) DO UPDATE SET records = sync_tally.records + excluded.records
 """
+COUNTED = {"preserve_rowcount": True}
+"""Execution options: without them an INSERT has no rowcount."""
 _ROWS_AT_ONCE = 500
 """Rows of an INSERT: SQLite takes 32,766 parameters, and compiles the statement once for a connection."""
 _BINARY_TYPES = {
@@ -50,6 +59,14 @@ _BINARY_TYPES = {
 """PostgreSQL's types of INSERTED; the others are text."""
 
 
+def by_first(keys: Iterable[tuple[str, str]]) -> list[tuple[str, list[str]]]:
+    """Group the ids of (table, id) by table, each once, in order."""
+    ids: dict[str, list[str]] = {}
+    for table, id_ in sorted(set(keys)):
+        ids.setdefault(table, []).append(id_)
+    return list(ids.items())
+
+
 class StoredRow(NamedTuple):
     """A row of a page whose record is stored.
 
@@ -63,62 +80,124 @@ class StoredRow(NamedTuple):
     other_version: int
 
 
-class Bulk:
-    """Statements on thousands of records. Their parameter mark is `?` on both databases."""
+class Transaction:
+    """A transaction of a ledger. The parameter mark of statements written as text is `?` on both databases.
 
-    def __init__(self, *, sqlite: bool) -> None:
-        self._sqlite = sqlite
+    The totals (`sync_tally`) change with its end: all writers of a table lock these rows, in one order.
+    """
+
+    def __init__(self, connection: Connection, *, sqlite: bool) -> None:
+        self._connection, self._sqlite = connection, sqlite
+        self.execute = connection.execute
         self.json_elements = "json_each(?)" if sqlite else "json_array_elements(?::json)"
         """SQL for a FROM: the elements of an array of JSON, its one parameter, as column `value`."""
+        self.number: int | None = None
+        """The ledger's number, if this transaction raised it: see repositories/sessions.py."""
+        self._totals: Counter[tuple[str, int]] = Counter()
 
-    def run(self, connection: Connection, statement: str, values: Sequence[Any] = ()) -> Sequence[Any]:
+    # --- totals -------------------------------------------------------------------------------------------------------
+
+    def count(self, table: str, state: int, records: int = 1) -> None:
+        """Count records that entered a state; a negative number for those that left it."""
+        self._totals[table, state] += records
+
+    def move(self, record: RecordState, state: int) -> None:
+        """Count a record that changes its state."""
+        self.remove(record)
+        self.count(record.table_name, state)
+
+    def remove(self, record: RecordState) -> None:
+        """Count a record that is purged."""
+        self.count(record.table_name, record.state, -1)
+
+    def store_totals(self) -> None:
+        """Store the changes of the totals. Called at the end of the transaction."""
+        self.for_each(_ADD_TOTAL, [(*at, records) for at, records in sorted(self._totals.items()) if records])
+
+    # --- statements ---------------------------------------------------------------------------------------------------
+
+    def lock(self, number: int) -> None:
+        """PostgreSQL: take an advisory lock until the transaction ends. SQLite has one writer at a time anyway."""
+        if not self._sqlite:
+            self.run("SELECT pg_advisory_xact_lock(?)", (number,))
+
+    def exists(self, statement: str) -> bool:
+        """Return True if a SELECT returns a row."""
+        return bool(self.run(f"SELECT EXISTS ({statement})")[0][0])
+
+    def put(self, table: sa.Table, rows: Sequence[Mapping[str, Any]], added: str = "") -> None:
+        """Insert rows. The columns of a row replace those of a stored one with its key.
+
+        added: the column whose number is added to the stored one instead.
+        """
+        if not rows:
+            return
+        new, keys = self.insert_into(table).values(rows), table.primary_key.columns.keys()
+        changes: dict[str, Any] = {name: new.excluded[name] for name in rows[0] if name not in keys}
+        if added:
+            changes[added] = table.c[added] + new.excluded[added]
+        self.execute(new.on_conflict_do_update(index_elements=keys, set_=changes))
+
+    def add(self, table: sa.Table, *rows: Mapping[str, Any]) -> bool:
+        """Insert rows, but for those whose key is stored already; return True if one was inserted."""
+        if not rows:
+            return False
+        new = self.insert_into(table).values(rows).on_conflict_do_nothing()
+        return self.execute(new, execution_options=COUNTED).rowcount > 0
+
+    def add_numbers(self, moment: int, kind: str, numbers: Mapping[tuple[str, str], int]) -> None:
+        """Add to the numbers of a kind of the UTC day of a moment, by (table, name)."""
+        rows = [
+            {"kind": kind, "day": times.from_micros(moment).date(), "table_name": table, "name": name, "number": number}
+            for (table, name), number in sorted(numbers.items())
+        ]
+        self.put(operation_tables.day_count, rows, added="number")
+
+    def insert_into(self, table: sa.Table) -> "sqlite.Insert | postgresql.Insert":
+        """Return an INSERT that may have an ON CONFLICT."""
+        if self._sqlite:
+            from sqlalchemy.dialects import sqlite  # noqa: PLC0415
+
+            return sqlite.insert(table)
+        from sqlalchemy.dialects import postgresql  # noqa: PLC0415 - with all its drivers, a seventh of SQLAlchemy
+
+        return postgresql.insert(table)
+
+    def run(self, statement: str, values: Sequence[Any] = ()) -> Sequence[Any]:
         """Run one statement; return the rows of a SELECT."""
         marked = statement if self._sqlite else statement.replace("?", "%s")
-        result = connection.exec_driver_sql(marked, tuple(values))
+        result = self._connection.exec_driver_sql(marked, tuple(values))
         return result.all() if result.returns_rows else []
 
-    def for_seqs(
-        self, connection: Connection, statement: str, seqs: Sequence[int], *values: Any, also: str = ""
-    ) -> Sequence[Any]:
+    def for_seqs(self, statement: str, seqs: Sequence[int], *values: Any, also: str = "") -> Sequence[Any]:
         """Run a SELECT, UPDATE or DELETE on the records with these seqs; return the rows of a SELECT.
 
         Args:
-            connection: of the transaction.
             statement: without WHERE.
             seqs: the records; none runs nothing.
             values: the parameters of `statement`, then those of `also`.
             also: SQL that follows the condition on seq.
         """
-        return self._for_values(connection, f"{statement} WHERE seq", "bigint", seqs, values, also)
+        return self._for_values(f"{statement} WHERE seq", "bigint", seqs, values, also)
 
-    def for_ids(
-        self, connection: Connection, statement: str, ids: Sequence[str], *values: Any, also: str = ""
-    ) -> Sequence[Any]:
+    def for_ids(self, statement: str, ids: Sequence[str], *values: Any, also: str = "") -> Sequence[Any]:
         """Run a statement whose last word is a column, restricted to `ids`; return the rows of a SELECT.
 
         values, also: as in `for_seqs`.
         """
-        return self._for_values(connection, statement, "text", ids, values, also)
+        return self._for_values(statement, "text", ids, values, also)
 
-    def for_record_ids(
-        self, connection: Connection, statement: str, ids: Sequence[str], *values: Any, also: str = ""
-    ) -> Sequence[Any]:
+    def for_record_ids(self, statement: str, ids: Sequence[str], *values: Any, also: str = "") -> Sequence[Any]:
         """Do the same for a statement that ends in `id` of sync_record, using the index of ids."""
         if not self._sqlite:
-            return self.for_ids(connection, statement, ids, *values, also=also)
+            return self.for_ids(statement, ids, *values, also=also)
         marks = statement.count("?")
         keys = f"{short_id('id')} IN (SELECT {short_id('value')} FROM json_each(?))"  # noqa: S608 - constants
         found_by = f"{statement.removesuffix('id')}{keys} AND id"
-        return self.for_ids(connection, found_by, ids, *values[:marks], json.dumps(ids), *values[marks:], also=also)
+        return self.for_ids(found_by, ids, *values[:marks], json.dumps(ids), *values[marks:], also=also)
 
     def _for_values(
-        self,
-        connection: Connection,
-        statement: str,
-        kind: str,
-        given: Sequence[int] | Sequence[str],
-        values: tuple[Any, ...],
-        also: str,
+        self, statement: str, kind: str, given: Sequence[int] | Sequence[str], values: tuple[Any, ...], also: str
     ) -> Sequence[Any]:
         if not given:
             return []
@@ -130,16 +209,14 @@ class Bulk:
         )
         marks = statement.count("?")
         packed = (*values[:marks], json.dumps(given), *values[marks:])
-        return self.run(connection, f"{statement} {within} {also}", packed)
+        return self.run(f"{statement} {within} {also}", packed)
 
-    def for_each(self, connection: Connection, statement: str, rows: Sequence[tuple[Any, ...]]) -> None:
+    def for_each(self, statement: str, rows: Sequence[tuple[Any, ...]]) -> None:
         """Run a statement once for each row of values."""
         if rows:
-            connection.exec_driver_sql(statement if self._sqlite else statement.replace("?", "%s"), list(rows))
+            self._connection.exec_driver_sql(statement if self._sqlite else statement.replace("?", "%s"), list(rows))
 
-    def for_pairs(
-        self, connection: Connection, statement: str, pairs: Sequence[tuple[int, str | None]], *values: Any
-    ) -> None:
+    def for_pairs(self, statement: str, pairs: Sequence[tuple[int, str | None]], *values: Any) -> None:
         """Run a statement once for all pairs of a seq and an id, available to it as `n (seq, id)` in place of {pairs}.
 
         values: the parameters before {pairs}, then those after it.
@@ -149,31 +226,30 @@ class Bulk:
             packed = f"(SELECT CAST(value ->> 0 AS BIGINT) AS seq, value ->> 1 AS id FROM {self.json_elements}) n"  # noqa: S608
             marks = before.count("?")
             given = (*values[:marks], json.dumps(pairs), *values[marks:])
-            self.run(connection, f"{before}{packed}{after}", given)
+            self.run(f"{before}{packed}{after}", given)
 
-    def find(self, connection: Connection, table: str, ids: Sequence[str]) -> dict[str, int]:
+    def find(self, table: str, ids: Sequence[str]) -> dict[str, int]:
         """Return id -> seq of those ids that have a record."""
         statement = "SELECT id, seq FROM sync_record WHERE table_name = ? AND id"
-        return {row[0]: row[1] for row in self.for_record_ids(connection, statement, ids, table)}
+        return {row[0]: row[1] for row in self.for_record_ids(statement, ids, table)}
 
-    def states_of(self, connection: Connection, seqs: Sequence[int], also: str = "", *values: Any) -> list[RecordState]:
+    def find_all(self, keys: Iterable[tuple[str, str]]) -> list[int]:
+        """Return the seqs, in order, of those (table, id) that have a record."""
+        by_table = by_first(keys)
+        return sorted(seq for table, ids in by_table for seq in self.find(table, ids).values())
+
+    def states_of(self, seqs: Sequence[int], also: str = "", *values: Any) -> list[RecordState]:
         """Read and lock records until the transaction ends, in the order of seq, which avoids deadlocks.
 
         also: a further condition on the record, with its values.
         """
         lock = "" if self._sqlite else "FOR UPDATE"
-        rows = self.for_seqs(connection, SELECT_STATE, seqs, *values, also=f"{also} ORDER BY seq {lock}")
+        rows = self.for_seqs(SELECT_STATE, seqs, *values, also=f"{also} ORDER BY seq {lock}")
         return [RecordState(*row) for row in rows]
-
-    def add_totals(self, connection: Connection, more: Mapping[tuple[str, int], int]) -> None:
-        """Add to the totals by (table_name, state), in this order."""
-        self.for_each(connection, _ADD_TOTAL, [(*at, records) for at, records in sorted(more.items()) if records])
 
     # --- pages --------------------------------------------------------------------------------------------------------
 
-    def stored_rows(
-        self, connection: Connection, table: str, page: "LedgerPage", *, everything: bool
-    ) -> list[StoredRow]:
+    def stored_rows(self, table: str, page: "LedgerPage", *, everything: bool) -> list[StoredRow]:
         """Compare the page's rows with their records by their hashes. everything: all rows count as differing."""
         shown = "lower(hex(r.desired_hash))" if self._sqlite else "encode(r.desired_hash, 'hex')"
         differs = f"? OR {_MAY_DIFFER} OR ({shown} = p.hash) IS NOT TRUE"
@@ -188,7 +264,6 @@ class Bulk:
         )
         array, gather = ("json_array", "json_group_array") if self._sqlite else ("json_build_array", "json_agg")
         rows_of_json = self.run(
-            connection,
             f"""
             SELECT CAST({gather}({array}(p.n, r.seq, {flags})) AS TEXT)
             FROM (
@@ -201,19 +276,19 @@ class Bulk:
         )
         return [StoredRow(*row) for row in json.loads(rows_of_json[0][0] or "[]")]
 
-    def insert(self, connection: Connection, records: "pl.DataFrame") -> None:
+    def insert_records(self, records: "pl.DataFrame") -> None:
         """Insert new records (columns INSERTED)."""
         columns = ", ".join(INSERTED)
         if self._sqlite:
             marks = f"({', '.join('?' * len(INSERTED))})"
             for batch in records.iter_slices(_ROWS_AT_ONCE):
                 statement = f"INSERT INTO sync_record ({columns}) VALUES {', '.join([marks] * batch.height)}"  # noqa: S608
-                connection.exec_driver_sql(statement, tuple(value for row in batch.rows() for value in row))
+                self._connection.exec_driver_sql(statement, tuple(value for row in batch.rows() for value in row))
             return
         import polars as pl  # noqa: PLC0415 - slow to import, and `status` does without
 
         records = records.with_columns(pl.col("payload", "update_payload").cast(pl.Binary))
-        driver: Any = connection.connection.driver_connection
+        driver: Any = self._connection.connection.driver_connection
         statement = f"COPY sync_record ({columns}) FROM STDIN (FORMAT BINARY)"
         with driver.cursor() as cursor, cursor.copy(statement) as copy:
             copy.set_types([_BINARY_TYPES.get(name, "text") for name in INSERTED])
