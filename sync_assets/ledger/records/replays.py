@@ -97,7 +97,9 @@ class Replays(Repository):
 
         Until the read is complete, each row is sent if it differs, also if only in fields that updates leave out.
 
-        resend: send each row again even if it is unchanged.
+        Args:
+            table: logical name in Dataverse.
+            resend: send each row again even if it is unchanged.
 
         Returns:
             The feed; None if the table was never captured.

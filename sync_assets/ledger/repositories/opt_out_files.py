@@ -63,7 +63,8 @@ class OptOutFiles(Repository):
 
         Files of earlier polls that are missing now, or changed, are deleted unless they are done.
 
-        listed: (name, time of modification, size in bytes) of all files that match the pattern.
+        Args:
+            listed: (name, time of modification, size in bytes) of all files that match the pattern.
 
         Returns:
             The listed files with their states, the oldest first.

@@ -69,7 +69,9 @@ class Runs(Repository):
     def give_up(self, transaction: Transaction, run_id: str, seen: Heartbeat | None) -> bool:
         """Store that the process of a run was killed. If it is alive after all, its `begin` returns False.
 
-        seen: The heartbeat that the decision is based on, None if there was none.
+        Args:
+            run_id: Dagster's id of the run.
+            seen: The heartbeat that the decision is based on, None if there was none.
 
         Returns:
             False if the run began, ended or is alive: nothing is changed.

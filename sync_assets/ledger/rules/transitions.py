@@ -56,7 +56,11 @@ def after_capture(record: RecordState, row: Row, *, resend: bool, now: int) -> R
     `row.hash` is that of the update payload. A record that Campaign never acknowledged will be inserted, so for such a
     record the insert payload is compared, too: it may hold fields that updates leave out.
 
-    resend: True to send the record again even if it is unchanged (not if the row has a validation error).
+    Args:
+        record: the record as stored.
+        row: the captured row.
+        resend: True to send the record again even if it is unchanged (not if the row has a validation error).
+        now: microseconds since 1970.
     """
     again = resend and row.validation_error is None
     same = (
