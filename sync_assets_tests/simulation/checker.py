@@ -19,7 +19,7 @@ def check(observed: Observed) -> list[Violation]:
     """Return the sentences of the contract that the run broke; none for a correct run."""
     if observed.retargeted is None:
         return _broken(RULES, observed)
-    before, after = _before(*observed.retargeted, observed), _after(observed.retargeted[0].n, observed)
+    before, after = _before(*observed.retargeted, observed), _after(*observed.retargeted, observed)
     counts = (final_rules.the_ledger_counts_each_engine_call_once,)
     rules = [rule for rule in RULES if rule not in counts]
     requests = (*call_rules.RULES, *order_rules.RULES)
@@ -46,18 +46,19 @@ def _before(moment: Moment, tables: tuple[Table, ...], observed: Observed) -> Ob
     )
 
 
-def _after(n: int, observed: Observed) -> Observed:
+def _after(moment: Moment, tables: tuple[Table, ...], observed: Observed) -> Observed:
     """Return what happened afterwards: what Campaign held by then was there before."""
     made = [
         RecordChange(
             call.handled, call.resource, (call.after or call.before or {})["PKey"], call.before, call.after, "program"
         )
         for call in observed.calls
-        if call.handled.n < n and call.took_effect
+        if call.handled.n < moment.n and call.took_effect
     ]
     return replace(
         observed,
-        calls=tuple(one for one in observed.calls if one.handled.n >= n),
+        calls=tuple(one for one in observed.calls if one.handled.n >= moment.n),
         others=tuple(sorted((*observed.others, *made), key=lambda one: one.moment.n)),
+        former_keys={"contact": next(table.key for table in tables if table.table == "contact")},
         retargeted=None,
     )

@@ -39,7 +39,7 @@ def both_sides_agree(history: History) -> Found:
             last = max((call.handled.n for call in _effects(history, contract, id_)), default=0)
             if one.kind in ("kept", "open") or _others_deleted(history, contract, id_, last):
                 continue
-            if one.kind == "absent" and held:
+            if one.kind == "absent" and held and not _deleted_while_hidden(history, contract, id_):
                 yield *record, "Campaign still holds it"
             if one.mapped is not None and not held:
                 yield *record, "Campaign does not hold it"
@@ -50,6 +50,15 @@ def both_sides_agree(history: History) -> Found:
 def _effects(history: History, contract: Contract, id_: str) -> Iterator[Any]:
     for request in history.writes.get((contract.table.resource, id_), ()):
         yield from (call for call in request.calls if call.took_effect)
+
+
+def _deleted_while_hidden(history: History, contract: Contract, id_: str) -> bool:
+    """Return True if a delete did not find the record, since Campaign hid it until its profile had the new key."""
+    return bool(history.seen.former_keys) and any(
+        call.method == "DELETE" and call.status == 404 and call.after
+        for request in history.writes.get((contract.table.resource, id_), ())
+        for call in request.calls
+    )
 
 
 def _others_deleted(history: History, contract: Contract, id_: str, since: int) -> bool:

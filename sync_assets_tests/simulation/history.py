@@ -238,8 +238,9 @@ class History:
     @cached_property
     def removed_by_others(self) -> set[Id]:
         """Records of ours that other people deleted in Campaign, by table and id."""
+        former = self.seen.former_keys
         return {
-            (table.table, one.before[table.key])
+            (table.table, one.before.get(table.key) or one.before[former.get(table.table, table.key)])
             for table in self.seen.tables
             for one in self.seen.others
             if one.resource == table.resource and one.by == "others" and one.before and one.after is None

@@ -260,6 +260,8 @@ class Observed:
         restored: When the ledger was copied, and when the copy took its place and was rebuilt.
         verified: In order.
         retargeted: When profiles got another key attribute, and the tables before; `tables` have the new one.
+        former_keys: Key attributes before they were changed, by table. Until a profile has the new key, Campaign hides
+            the records that are linked to it.
         unanswered: Requests about records that were sent and did not reach the engine, without an answer of the
             gateway: their sender cannot know whether they are engine calls.
     """
@@ -285,3 +287,4 @@ class Observed:
     restored: tuple[tuple[Moment, Moment], ...] = ()
     verified: tuple[Verification, ...] = ()
     retargeted: tuple[Moment, tuple[Table, ...]] | None = None
+    former_keys: Mapping[str, str] = field(default_factory=dict[str, str])
