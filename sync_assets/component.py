@@ -12,7 +12,7 @@ from dagster.components.component_scaffolding import scaffold_component
 from dagster.components.utils.translation import ResolvedTranslationFn
 from pydantic import Field
 
-from sync_assets.config.files import DEFAULT_NAME, DEFS, complete, components_in
+from sync_assets.config.files import DEFAULT_NAME, DEFS, PREFIX, complete, components_in
 from sync_assets.config.installation import Installation, prefix_of_keys
 from sync_assets.errors import SyncAssetsError
 
@@ -32,7 +32,7 @@ LOCAL_FILES = """\
 /.sync_assets.yaml.*
 !/.sync_assets.yaml.types
 """
-Prefix = Annotated[str, Field(pattern=r"^([A-Za-z][A-Za-z0-9_]*)?$")]
+Prefix = Annotated[str, Field(pattern=f"^{PREFIX}$")]
 
 
 class SyncScaffolder(dg.Scaffolder):

@@ -6,6 +6,7 @@ Processes that are started later inherit the result. Imports no library, so that
 import io
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping, MutableMapping
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ COMPONENT_TYPES = ("sync_assets.SyncComponent", "sync_assets.component.SyncCompo
 """Of our component in a `defs.yaml` of Dagster's."""
 OF_PROCESS = ("SYNC_ASSETS_LOG_LEVEL", "SYNC_ASSETS_LOG_FORMAT", "SYNC_ASSETS_UI_HOSTS", "SYNC_ASSETS_OWN_PROCESS")
 """Variables of a process, whichever installations it holds."""
+PREFIX = "([A-Za-z][A-Za-z0-9_]*)?"
+"""Pattern of a component's `name` and `environment_prefix`."""
 COMMAND_LINE_ATTRIBUTES = ("configuration", "environment_file", "environment_prefix", "name", "key_prefix")
 """Attributes of the component that the command line reads."""
 PATHS = (
@@ -111,17 +114,35 @@ def _upwards(folder: Path) -> Iterator[Path]:
 def component_of(configuration: Path) -> dict[str, Any]:
     """Return the attributes, and the `folder`, of the component that names a configuration file; empty if none does.
 
-    Its `defs.yaml` is in the folder of the configuration or above it. Raises SyncAssetsError.
+    Its `defs.yaml` is in the folder of the configuration or above it. Raises SyncAssetsError, also if two name it.
     """
     for folder in _upwards(configuration.parent):
+        named: list[dict[str, Any]] = []
         for attributes in components_in(folder / DEFS):
-            for name in COMMAND_LINE_ATTRIBUTES:
-                if "{{" in str(attributes.get(name)):
-                    text = f"{folder / DEFS}: `{name}` is an expression, which only Dagster can evaluate."
-                    raise SyncAssetsError(text, "Write its value.")
-            if Path(os.path.abspath(folder / str(attributes["configuration"]))) == configuration:
-                return {**attributes, "folder": folder}
+            path = str(attributes["configuration"])
+            if "{{" in path or Path(os.path.abspath(folder / path)) == configuration:
+                _check_attributes(folder / DEFS, attributes)
+                named.append({**attributes, "folder": folder})
+        if len(named) > 1:
+            text = f"{folder / DEFS}: {len(named)} components name {configuration}, and each has another ledger."
+            raise SyncAssetsError(text, "Give each a configuration file of its own.")
+        if named:
+            return named[0]
     return {}
+
+
+def _check_attributes(file: Path, attributes: Mapping[str, Any]) -> None:
+    """Raise SyncAssetsError for an attribute that the command line cannot read, or that Dagster refuses."""
+    for name in COMMAND_LINE_ATTRIBUTES:
+        value: Any = attributes.get(name) or ""
+        texts: list[Any] = value if name == "key_prefix" and isinstance(value, list) else [value]
+        if "{{" in str(value):
+            text = f"{file}: `{name}` is an expression, which only Dagster can evaluate."
+            raise SyncAssetsError(text, "Write its value.")
+        if not all(isinstance(text, str) for text in texts):
+            raise SyncAssetsError(f"{file}: `{name}` is not a text.", "Write a text.")
+        if name in ("environment_prefix", "name") and not re.fullmatch(PREFIX, str(value)):
+            raise SyncAssetsError(f"{file}: `{name}` must be letters, digits and `_`, a letter first.", "Correct it.")
 
 
 def components_in(file: Path) -> list[dict[str, Any]]:
@@ -138,7 +159,9 @@ def components_in(file: Path) -> list[dict[str, Any]]:
         ours = [one.get("attributes") or {} for one in documents if one.get("type") in COMPONENT_TYPES]
         return [{"configuration": DEFAULT_NAME, **attributes} for attributes in ours]
     except (OSError, ValueError, TypeError, yaml.YAMLError) as error:
-        raise SyncAssetsError(f"{file} cannot be read ({type(error).__name__}).", "Correct the file.") from None
+        mark = error.problem_mark if isinstance(error, yaml.MarkedYAMLError) else None
+        at = f"{file}:{mark.line + 1}" if mark else str(file)
+        raise SyncAssetsError(f"{at} cannot be read ({type(error).__name__}).", "Correct the file.") from None
 
 
 def read_env_file(path: Path, prefix: str = "") -> dict[str, str]:

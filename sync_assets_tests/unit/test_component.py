@@ -266,8 +266,33 @@ def test_a_server_of_a_project_leaves_the_variables_of_its_other_installations_a
     assert done.stdout == f"{url}\n"
 
 
-@pytest.mark.parametrize("attributes", ['{name: "{{ env.NAME }}"}', "[name"])
-def test_a_component_that_the_command_line_cannot_read_is_an_error(project: Path, attributes: str) -> None:
+NAMES_SAME_FILE = "{name: eu}\n---\ntype: sync_assets.SyncComponent\nattributes: {name: stage, environment_prefix: B_}"
+
+
+@pytest.mark.parametrize(
+    ("attributes", "message"),
+    [
+        ('{name: "{{ env.NAME }}"}', r"`name` is an expression"),
+        ('{configuration: "{{ env.FILE }}"}', r"`configuration` is an expression"),
+        ("{name: 5}", r"`name` is not a text"),
+        ("{name: ../eu}", r"`name` must be letters"),
+        ("{environment_prefix: A-}", r"`environment_prefix` must be letters"),
+        ("{environment_file: [a]}", r"`environment_file` is not a text"),
+        ("{key_prefix: [1, b]}", r"`key_prefix` is not a text"),
+        ("\n  name: eu\n  - b", r":4 cannot be read"),
+        (NAMES_SAME_FILE, r"2 components name \S+/sync_assets\.yaml"),
+    ],
+)
+def test_a_component_that_the_command_line_cannot_read_is_an_error(
+    project: Path, attributes: str, message: str
+) -> None:
     (project / "eu" / DEFS).write_text(f"type: sync_assets.SyncComponent\nattributes: {attributes}\n")
-    with pytest.raises(SyncAssetsError, match=r"/eu/defs\.yaml"):
+    with pytest.raises(SyncAssetsError, match=rf"/eu/defs\.yaml.*{message}"):
         component_of(project / "eu" / DEFAULT_NAME)
+
+
+def test_a_component_is_read_beside_another_one_whose_name_is_an_expression(project: Path) -> None:
+    file = project / "eu" / DEFS
+    other = 'type: sync_assets.SyncComponent\nattributes: {name: "{{ env.X }}", configuration: x.yaml}\n---\n'
+    file.write_text(other + file.read_text())
+    assert component_of(project / "eu" / DEFAULT_NAME)["name"] == "eu"
