@@ -96,8 +96,9 @@ def show_changes(tables: Mapping[str, Any]) -> Parts:
     for name, table in tables.items():
         rows: list[tuple[str, str, str]] = []
         for change in table.get("changes", ()):
-            sides = ({"attribute": name, **sides} for name, sides in change.get("values", {}).items())
-            text = "\n".join(map(change_text, sides)) or change.get("reason") or ", ".join(change.get("attributes", ()))
+            values = ({"attribute": path, **sides} for path, sides in change.get("values", {}).items())
+            text = "\n".join(map(change_text, values)) or change.get("reason")
+            text = text or ", ".join(change.get("attributes", ()))
             rows.append((change["operation"], change["id"], text))
         further = table.get("changes_not_listed", 0)
         if rows:

@@ -8,6 +8,7 @@ value is what it looks like. The lines of merged values (`<<: *name`) are those 
 import re
 import types
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Union, get_args, get_origin
 
@@ -211,11 +212,11 @@ def parse_config(text: str, name: str) -> Config:
     if isinstance(document.data, dict) and document.data:
         defaults, tables = document.data.get("defaults"), document.data.get("tables")
         if isinstance(defaults, dict) and isinstance(tables, list):
-            for key in (key for key in TableOptions.model_fields if key in defaults):
-                for n, table in enumerate(tables):
-                    if isinstance(table, dict) and key not in table:
-                        table[key] = defaults[key]
-                        document.copy_lines(("defaults", key), ("tables", n, key))
+            options = (key for key in TableOptions.model_fields if key in defaults)
+            for key, (n, table) in product(options, enumerate(tables)):
+                if isinstance(table, dict) and key not in table:
+                    table[key] = defaults[key]
+                    document.copy_lines(("defaults", key), ("tables", n, key))
         try:
             config = Config.model_validate(document.data)
         except ValidationError as error:

@@ -71,6 +71,7 @@ class AlertScope:
     def of(
         cls, definitions: Iterable[dg.AssetsDefinition], sensors: Iterable[str] = (), jobs: Iterable[str] = ()
     ) -> AlertScope:
+        """Collect the objects from definitions of assets and asset checks, and from names of sensors and jobs."""
         steps = {definition.node_def.name: definition for definition in definitions}
         return cls(steps, frozenset(sensors), frozenset(jobs))
 

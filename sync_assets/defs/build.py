@@ -63,17 +63,14 @@ def build_definitions(runtime: Runtime) -> dg.Definitions:
     sensors.append(backlog_sensor(tables, runtime, status, send, other_work))
     checked = [spec.key for table in tables for spec in table_checks(table, runtime)]
     checked += [key for check in checks for key in check.check_keys]
-    audited, text = (
-        of(*(key for audit in audits for key in audit.keys)),
-        "Compares a random sample of records in both systems.",
-    )
-    watch = "Checks the set-up, change feeds, opt-out files and backlog."
-    report = "Reports the last fourteen days on one page."
-    scheduled = [
-        (_job(runtime, "watch", dg.AssetSelection.checks(*checked), watch, SHORT_TAGS), "*/30 * * * *"),
-        (_job(runtime, "audit", audited, text, SHORT_TAGS), "30 4 * * *"),
-        (_job(runtime, "daily_report", of(key_of(REPORT, runtime)), report, SHORT_TAGS), "0 5 * * *"),
-    ]
+    # The jobs that only read, each with its schedule.
+    text = "Checks the set-up, change feeds, opt-out files and backlog."
+    watch = _job(runtime, "watch", dg.AssetSelection.checks(*checked), text, SHORT_TAGS)
+    text = "Compares a random sample of records in both systems."
+    audit = _job(runtime, "audit", of(*(key for asset in audits for key in asset.keys)), text, SHORT_TAGS)
+    text = "Reports the last fourteen days on one page."
+    report = _job(runtime, "daily_report", of(key_of(REPORT, runtime)), text, SHORT_TAGS)
+    scheduled = [(watch, "*/30 * * * *"), (audit, "30 4 * * *"), (report, "0 5 * * *")]
     if config.logs.export:
         scheduled.append((log_export(runtime), "*/15 * * * *"))
     names = [job.name for job in (*table_jobs, *(job for job, _ in scheduled))]

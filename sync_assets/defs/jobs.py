@@ -142,7 +142,7 @@ def operator_jobs(runtime: Runtime, other_jobs: Iterable[str]) -> list[dg.JobDef
         with closing(runtime), failing("job"):
             _explain(context, runtime, config)
 
-    @job("prune_history", "Deletes old runs, events and history of records; the partitions stay materialised.")
+    @job("prune_history", "Deletes runs older than runs.keep_days, and old history; the partitions stay materialised.")
     def prune(context: dg.OpExecutionContext) -> None:
         def work() -> Numbers:
             from sync_assets.defs.instance.history import prune_project

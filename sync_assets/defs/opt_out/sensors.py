@@ -57,7 +57,7 @@ def opt_out_file_sensor(
     runtime: Runtime, default_status: dg.DefaultSensorStatus, jobs: Sequence[Any]
 ) -> dg.SensorDefinition:
     """Define the sensor. default_status: if it is running after its first load. jobs: of files, and of changes."""
-    exams, files = SetUpExams(runtime), opt_out_files(runtime.installation.name)
+    exams, export = SetUpExams(runtime), key_of(EXPORT, runtime)
 
     @dg.sensor(
         name=runtime.installation.named("opt_out_file"),
@@ -74,11 +74,10 @@ def opt_out_file_sensor(
         exams.begin(context.instance)
         if CONTACT in runtime.ledger.maintenance.in_maintenance():
             return dg.SensorResult(skip_reason="contact is in maintenance", cursor=context.cursor)
-        last, made = cursor.reported, context.instance.get_latest_materialization_event(key_of(EXPORT, runtime))
-        is_hidden = (
-            last and made and made.timestamp >= last.timestamp()
-        )  # as not evaluated, since a run has materialised
-        due = last is None or abs(now - last) >= REPORTED or bool(is_hidden)
+        last, made = cursor.reported, context.instance.get_latest_materialization_event(export)
+        due = last is None or abs(now - last) >= REPORTED
+        # If a run has materialised the asset since, Dagster shows its checks as not evaluated.
+        due |= bool(last and made and made.timestamp >= last.timestamp())
         poll = folder.poll_folder(runtime, measure=due)
         for trouble in poll.troubles:
             context.log.warning(trouble)
@@ -90,18 +89,17 @@ def opt_out_file_sensor(
         if due:
             cursor.reported = now
             findings = folder.folder_findings(runtime.config.opt_out.export, poll, now)
-            key = key_of(EXPORT, runtime)
-            events += [evaluation(context.instance, check_result(key, finding)) for finding in findings]
+            events += [evaluation(context.instance, check_result(export, finding)) for finding in findings]
         request, why_not = None, "a run of opt-outs is under way"
         if not active_runs(context, runtime.ledger, WORK):
             request, why_not = _next(runtime, poll, cursor, now, exams)
         if exams.failure:
             raise exams.failure
+        new = [request.partition_key] if request and request.partition_key else []  # none for a poll
+        files = opt_out_files(runtime.installation.name)
         return dg.SensorResult(
             run_requests=[request] if request else [],
-            dynamic_partitions_requests=[files.build_add_request([key])]
-            if request and (key := request.partition_key)
-            else [],
+            dynamic_partitions_requests=[files.build_add_request(new)] if new else [],
             skip_reason=None if request else why_not,
             asset_events=events,
             cursor=msgspec.json.encode(cursor).decode(),

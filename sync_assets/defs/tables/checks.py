@@ -81,13 +81,15 @@ def check_alone(
             ready = {ready_key(config, side, runtime) for side in SIDES} & set(selected_keys)
             since = runtime.ledger.maintenance.in_maintenance().get(config.table)
             set_up = readiness(runtime, config) if ready and not since else []
-            for side in SIDES:
-                for finding in table_findings(runtime, config, side, set_up, now):
-                    key = dg.AssetCheckKey(side_key(config, side, runtime), finding.check)
-                    if since and key in ready:
-                        yield as_before(context.instance, key, InMaintenance(config.table, since))
-                    elif key in selected_keys:
-                        yield check_result(key.asset_key, finding)
+            findings: list[tuple[Side, Finding]] = [
+                (side, finding) for side in SIDES for finding in table_findings(runtime, config, side, set_up, now)
+            ]
+            for side, finding in findings:
+                key = dg.AssetCheckKey(side_key(config, side, runtime), finding.check)
+                if since and key in ready:
+                    yield as_before(context.instance, key, InMaintenance(config.table, since))
+                elif key in selected_keys:
+                    yield check_result(key.asset_key, finding)
 
 
 def as_before(instance: dg.DagsterInstance, key: dg.AssetCheckKey, why: InMaintenance) -> dg.AssetCheckResult:

@@ -286,10 +286,10 @@ def end_killed(
 
 
 def runs_to_make_room_for(instance: dg.DagsterInstance, run_id: str) -> list[dg.DagsterRun] | None:
-    """Return None, or if a run that stays is to end: the run that waits for its slot, if it is one of the first.
+    """Return None if the run is to go on; else the waiting run that gets its slot, or an empty list.
 
-    All slots of the queue are taken then, and runs wait for one. As many runs that stay end as runs wait, those first
-    that began first, and one more for each MORE_ROOM_SECONDS that they wait.
+    A run that stays is to end if all slots of the queue are taken and runs wait for one. As many end as runs wait,
+    those first that began first, and one more, for no certain run, for each MORE_ROOM_SECONDS that they wait.
     """
     slots, queued = most_runs(instance), dg.RunsFilter(statuses=[dg.DagsterRunStatus.QUEUED])
     if slots is None:

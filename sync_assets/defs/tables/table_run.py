@@ -266,7 +266,7 @@ class TableRun:
             poller.close()
 
     def _send_for(self, waiting: Sequence[dg.DagsterRun]) -> None:
-        """Capture and send the tables of runs that wait for this one's slot, before it ends: a process takes seconds.
+        """Capture and send the tables of runs that wait for this one's slot, whose processes take seconds to start.
 
         Errors are logged only: these runs try again, and report the results. The first load is left to them.
         """
