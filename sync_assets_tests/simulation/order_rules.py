@@ -47,8 +47,8 @@ def _linked_children(
         id_ = (children.table.table, child[children.table.key])
         if not history.known(id_) or history.target(child.get(link)) != record[1] or history.unknown_to_a_copy(id_):
             continue
-        if id_ in excluded:
-            continue  # of a person who was deleted: never updated again
+        if id_ in excluded or record in excluded:
+            continue  # of a person who was deleted: not updated again, unless its row was assigned to another contact
         if not (children.ever_keeps(link, keeps=True) and _orphaned(history, id_, request.sent.n)):
             yield *record, f"event {request.sent.n} deletes it, though {id_[0]} {id_[1]} is linked to it"
 
