@@ -67,10 +67,11 @@ class RelatedRecord(NamedTuple):
 class Hold:
     """A privacy hold and the records that it covers.
 
-    known: D365 or Campaign has the row, as far as the ledger was informed. records: number of held records, the row
-    itself and its descendants. in_flight: of these, records that a worker claimed before, or whose opt-outs it claimed;
-    what it sends cannot be recalled. in_flight_until: the end of the last such session. certain_at: until then a
-    request that got no answer may take effect; None: none can. new: True if this call created the hold.
+    known: D365 or Campaign has the row, as far as the ledger was informed. records: number of held records: the row
+    itself, its descendants, and what either system has besides. in_flight: of these, records that a worker claimed
+    before, or whose opt-outs it claimed; what it sends cannot be recalled. in_flight_until: the end of the last such
+    session. certain_at: until then a request that got no answer may take effect; None: none can. new: True if this call
+    created the hold.
     """
 
     table: str
@@ -231,12 +232,13 @@ class Holds(Repository):
         held = [record for record in self._related_records(transaction, table, id) if record.state == State.HELD]
         own = [record for record in held if (record.table, record.id) == (table, id)]
         leased = [record.leased_until for record in held if record.leased_until]
+        noted = self._hold_records.records_of(transaction, (table, id))  # also records that were not captured
         return Hold(
             table=table,
             id=id,
             since=since,
             known=any(record.wanted or record.may_exist_in_campaign for record in own),
-            records=len(held),
+            records=len({(record.table, record.id) for record in (*held, *noted)}),
             in_flight=len(leased),
             in_flight_until=max(leased, default=None),
             certain_at=max((record.unknown_until for record in held if record.unknown_until), default=None),

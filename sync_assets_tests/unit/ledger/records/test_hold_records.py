@@ -224,7 +224,9 @@ def test_a_second_hold_takes_excluded_records_again(ledger: Ledger) -> None:
 def test_records_that_the_ledger_does_not_know_are_held_when_they_come(ledger: Ledger) -> None:
     assert ledger.holds.add_to_hold("contact", ANNA, []) is None
     ledger.holds.hold("contact", ANNA)
-    ledger.holds.add_to_hold("contact", ANNA, [HeldRecord("order", ANNAS_ORDER, "parent")])
+    hold = ledger.holds.add_to_hold("contact", ANNA, [HeldRecord("order", ANNAS_ORDER, "parent")])
+    assert hold is not None
+    assert hold.records == 2  # the ledger has captured neither
     below(ledger, "order", "anna's order", None, required=False)
     assert_held(ledger, "anna's order")
     below(ledger, "order", "anna's order", "bert", "b", required=False)
