@@ -2,6 +2,7 @@
 
 import asyncio
 import gzip
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,10 @@ from sync_assets.config.environment import CampaignSettings, D365Settings
 from sync_assets.dataverse import client as d365
 from sync_assets.dataverse import sign_in as entra
 from sync_assets.dataverse.sign_in import entra_tokens
-from sync_assets.http.aiohttp_transport import INFLATED_HERE, _TooLarge, _unzipped
+from sync_assets.http.aiohttp_transport import INFLATED_HERE, AiohttpClient, _TooLarge, _unzipped
 from sync_assets.http.client import Endpoint
 from sync_assets.http.transport import HttpError, LimitExceeded, Limits, OutcomeUnknown, ssl_context
+from sync_assets.performance import new_event_loop
 from sync_assets_tests.support import endless_answers as answers
 from sync_assets_tests.support.endless_answers import LARGE, MIB, SLOW, growth
 from sync_assets_tests.support.little_server import (
@@ -204,6 +206,31 @@ async def test_a_cancelled_worker_is_cancelled_whether_its_time_is_up_or_not(sta
         with pytest.raises((asyncio.CancelledError, LimitExceeded)) as caught:
             await worker
         assert worker.cancelled() == (caught.type is asyncio.CancelledError)
+
+
+def test_requests_that_are_cancelled_during_their_tls_handshake_leave_no_line_in_the_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def cancelled(server: LittleServer) -> None:
+        context = ssl_context(server.ca_file)
+        for number in range(300):
+            client = AiohttpClient(context, 8, connect=5, read=5)
+            requests = [asyncio.ensure_future(client.exchange("GET", server.url, {}, None)) for _ in range(8)]
+            await asyncio.sleep(number % 60 / 6000)
+            for request in requests:
+                request.cancel()
+            await asyncio.gather(*requests, return_exceptions=True)
+            await client.aclose()
+
+    with asyncio.Runner() as of_server, asyncio.Runner(loop_factory=new_event_loop) as runner:
+        loop, server = of_server.get_loop(), LittleServer(tmp_path, lambda _: answer())
+        of_server.run(server.__aenter__())
+        thread = threading.Thread(target=loop.run_forever)
+        thread.start()
+        runner.run(cancelled(server))
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+    assert not [record for record in caplog.records if record.name == "asyncio"]
 
 
 # --- unzipping --------------------------------------------------------------------------------------------------------
