@@ -306,6 +306,7 @@ class Captures(Repository):
         if everything:
             self._deletions.discard_collected_orphans(transaction, [*parents])
         self._dependencies.stored_links.put_links(transaction, page.links, parents, in_doubt, kept)
+        self._dependencies.hold_records.captured(transaction, table, [*seqs])
         self._dependencies.reevaluate(transaction, records, also=former_neighbours, collect_orphans=everything)
 
     def _apply_link_configuration(self, transaction: Transaction, table: str, links: Sequence[LinkSpec]) -> None:

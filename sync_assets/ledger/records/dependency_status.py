@@ -79,7 +79,7 @@ class DependencyStatus(Repository):
     """Reads and writes `sync_link`, and re-evaluates records."""
 
     stored_links: StoredLinks
-    _hold_records: HoldRecords
+    hold_records: HoldRecords
 
     def has_links(self, transaction: Transaction) -> bool:
         """Return True if there are links or held records: most ledgers of contacts alone have none."""
@@ -198,7 +198,7 @@ class DependencyStatus(Repository):
         transaction.for_seqs(_AS_IN_CAMPAIGN, out_of_scope, also=_DIFFERS)
         links, former, parents = self.links_and_parents(transaction, seqs)
         complete_tables = self.read_to_their_end(transaction) if links else set[str]()
-        reasons_by_record, new_owner = self._hold_records.follow(transaction, records, links, former)
+        reasons_by_record, new_owner = self.hold_records.follow(transaction, records, links, former)
         statuses = {
             record.seq: status_of_parents(record, links[record.seq], parents, complete_tables) for record in records
         }

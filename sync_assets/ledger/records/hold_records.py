@@ -5,7 +5,8 @@ Here: membership alone (`sync_hold_record`). Holds are begun and released in pri
 Invariants: a record belongs to the person that one of its links leads to, directly or through other records. It still
 does when that lookup is cleared, as it is by the person's deletion in Dynamics 365, and no longer does when the lookup
 names a record that is not the person's. During a hold, a record also belongs to the person that Campaign's copy of it
-is linked to. Only ids are stored, also those of records that the ledger has not captured.
+is linked to. What `hold add` saw in the systems counts until the row is captured: its stored links may be older. Only
+ids are stored, also those of records that the ledger has not captured.
 """
 
 from collections import defaultdict
@@ -23,8 +24,10 @@ UNKNOWN = "unknown"
 """The same, of a person whom neither the ledger nor the systems had when the hold was forced. No link is named so."""
 
 _COLUMNS = "hold_table, hold_id, table_name, id, attribute"
-_OF_RECORDS = "SELECT id, hold_table, hold_id, attribute, excluded FROM sync_hold_record WHERE table_name = ? AND id"
-_ADD = f"INSERT INTO sync_hold_record ({_COLUMNS}, excluded) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"  # noqa: S608
+_OF_RECORDS = """
+    SELECT id, hold_table, hold_id, attribute, excluded, noted FROM sync_hold_record WHERE table_name = ? AND id
+"""
+_ADD = f"INSERT INTO sync_hold_record ({_COLUMNS}, excluded, noted) VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"  # noqa: S608
 _REMOVE = """
     DELETE FROM sync_hold_record
     WHERE hold_table = ? AND hold_id = ? AND table_name = ? AND id = ? AND attribute = ?
@@ -35,13 +38,15 @@ class HoldReason(NamedTuple):
     """Why a record belongs to a person.
 
     hold_table, hold_id: the person. attribute: of the link that leads to the person, or PERSON. excluded: 1 if the
-    person had been deleted in Dynamics 365 when the hold was released, so that the record is no longer held.
+    person had been deleted in Dynamics 365 when the hold was released, so that the record is no longer held. noted: 1
+    if `hold add` saw the link in one of the systems, and the row was not captured since.
     """
 
     hold_table: str
     hold_id: str
     attribute: str
     excluded: int = 0
+    noted: int = 0
 
 
 class HeldRecord(NamedTuple):
@@ -67,20 +72,21 @@ def hold_reasons(
         of_parents: the stored reasons of the parents, by table and id.
     """
     linked = {link.attribute for link in links}
+    noted = {reason for reason in known if reason.noted}
     now = {reason for reason in known if reason.attribute not in linked}
     cleared = {link.attribute for link in links if link.parent_id is None}
     for parent in former:
         through = of_parents.get((parent.parent_table, parent.parent_id), set[HoldReason]())
         if parent.attribute not in cleared:
             through = {reason for reason in through if not reason.excluded}
-        now |= {reason._replace(attribute=parent.attribute) for reason in through}
+        now |= {reason._replace(attribute=parent.attribute, noted=0) for reason in through}
     for link in links:
         if link.parent_id is None:
             now |= {reason for reason in known if reason.attribute == link.attribute}
         else:
             through = of_parents.get((link.parent_table, link.parent_id), set[HoldReason]())
-            now |= {reason._replace(attribute=link.attribute) for reason in through}
-    return now
+            now |= {reason._replace(attribute=link.attribute, noted=0) for reason in through}
+    return {reason for reason in now if reason._replace(noted=1) not in noted} | noted
 
 
 class HoldRecords(Repository):
@@ -109,7 +115,7 @@ class HoldRecords(Repository):
             key = (record.table_name, record.id)
             now[key] = hold_reasons(known[key], links.get(record.seq, ()), former.get(record.seq, ()), known)
         changed = {key for key, reasons in now.items() if reasons != known[key]}
-        added = [(*_ids(key, reason), reason.excluded) for key in sorted(changed) for reason in now[key] - known[key]]
+        added = [(*_ids(key, reason), *reason[3:]) for key in sorted(changed) for reason in now[key] - known[key]]
         removed = [_ids(key, reason) for key in sorted(changed) for reason in known[key] - now[key]]
         transaction.for_each(_ADD, added)
         transaction.for_each(_REMOVE, removed)
@@ -125,7 +131,13 @@ class HoldRecords(Repository):
 
     def add(self, transaction: Transaction, hold: Key, records: Iterable[HeldRecord]) -> None:
         """Store records as those of the held person."""
-        transaction.for_each(_ADD, [(*hold, *record, 0) for record in sorted(records)])
+        links = [(*hold, *record, 0, int(record.attribute not in (PERSON, UNKNOWN))) for record in sorted(records)]
+        transaction.for_each(_ADD, links)
+
+    def captured(self, transaction: Transaction, table: str, ids: Sequence[str]) -> None:
+        """Let the stored links of these rows decide again, since they were captured."""
+        if transaction.exists("SELECT 1 FROM sync_hold_record WHERE noted = 1"):
+            transaction.for_ids("UPDATE sync_hold_record SET noted = 0 WHERE table_name = ? AND id", ids, table)
 
     def records_of(self, transaction: Transaction, hold: Key) -> list[HeldRecord]:
         query = "SELECT table_name, id, attribute FROM sync_hold_record WHERE hold_table = ? AND hold_id = ?"

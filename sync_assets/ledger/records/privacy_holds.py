@@ -170,7 +170,7 @@ class Holds(Repository):
         held = self._count_in_state(transaction, records, State.HELD)
         of_hold = (_HR.hold_table == table, _HR.hold_id == id)
         if deleted:
-            transaction.execute(sa.update(schema.hold_record).where(*of_hold).values(excluded=1))
+            transaction.execute(sa.update(schema.hold_record).where(*of_hold).values(excluded=1, noted=0))
         else:
             transaction.execute(sa.delete(schema.hold_record).where(*of_hold))
         states = transaction.states_of(_seqs(transaction, records))

@@ -275,6 +275,8 @@ hold_record = sa.Table(
     sa.Column("id", NAME, primary_key=True),
     sa.Column("attribute", NAME, primary_key=True),  # of the link that leads to the person, '' for the person itself
     sa.Column("excluded", sa.SmallInteger, nullable=False, server_default="0"),  # 1: deleted persons, after release
+    # 1: `hold add` saw the link in one of the systems, and the row was not captured since.
+    sa.Column("noted", sa.SmallInteger, nullable=False, server_default="0"),
 )
 sa.Index("sync_hold_record_id", hold_record.c.table_name, hold_record.c.id)
 

@@ -233,6 +233,25 @@ def test_records_that_the_ledger_does_not_know_are_held_when_they_come(ledger: L
     assert record(ledger, "anna's order").state != State.HELD
 
 
+@pytest.mark.parametrize("claimed", [True, False])
+def test_a_record_that_the_systems_link_to_the_person_is_held_until_its_row_is_captured(
+    ledger: Ledger, claimed: bool
+) -> None:
+    """The stored link is older: the change of the lookup is not captured, or the row is outside the filter."""
+    family(ledger, required=False)
+    push_all(ledger)
+    order = HeldRecord("order", guid("bert's order"), "parent")
+    capture(ledger, table="order", deleted=["bert's order"], filtered_out={order.id: 2})
+    claims = claim(ledger, table="order") if claimed else []
+    ledger.holds.hold("contact", ANNA)
+    hold = ledger.holds.add_to_hold("contact", ANNA, [order])
+    assert hold is not None
+    assert hold.in_flight == len(claims) == int(claimed)
+    assert record(ledger, "bert's order").state == State.HELD
+    below(ledger, "order", "bert's order", "bert", "b", required=False)
+    assert record(ledger, "bert's order").state != State.HELD
+
+
 def test_a_withdrawn_parent_whose_insert_a_hold_erased_keeps_no_child_waiting_for_ever(ledger: Ledger) -> None:
     capture(ledger, row("anna"))
     [one] = claim(ledger)
