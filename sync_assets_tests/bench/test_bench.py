@@ -52,7 +52,7 @@ def test_the_feed_gives_as_many_different_rows_as_asked_for_the_same_ones_each_t
     assert ids == [id_ for page in again for id_ in page.rows["contactid"]]
     assert len(set(ids)) == 50
     assert ids != sorted(ids)
-    assert first[0].rows.width == len(COLUMNS) + 4  # with id, time of change, version and hash
+    assert first[0].rows.width == len(COLUMNS) + 3  # with id, time of change and version
 
 
 def test_a_peer_that_asks_for_labels_gets_them() -> None:
