@@ -35,8 +35,6 @@ def failures(played: Scenario, ledgers: Ledgers) -> tuple[list[str], Run | None]
     except Stuck as error:
         return [f"stuck: {error}"], None
     problems = [str(violation) for violation in check(run.observed)]
-    if not run.observed.idle:
-        problems.insert(0, "idle: after the last syncs something is still to be done")
     return problems, run
 
 
