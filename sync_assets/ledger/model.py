@@ -277,6 +277,7 @@ class Claimed(NamedTuple):
     resend: an update sends the whole payload, with the fields that an update would leave out.
     unknown_seconds: until no earlier request without an answer can take effect any more; None if none can.
     incarnation: of the record in Campaign at the claim; 0 if it was never acknowledged.
+    reinserted: an update may find a record that an insert without an answer began: see `Claims.reinsert`.
     """
 
     seq: int
@@ -292,6 +293,7 @@ class Claimed(NamedTuple):
     resend: bool = False
     unknown_seconds: float | None = None
     incarnation: int = 0
+    reinserted: bool = False
 
     @property
     def update(self) -> str | None:

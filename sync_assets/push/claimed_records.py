@@ -107,6 +107,10 @@ class ClaimedRecords:
         await self.flush()
         await self._call(self._ledger.links.send_links_again, self._table, attribute)
 
+    async def reinsert(self, record: Claimed) -> None:
+        """Store that a record, which Campaign does not have any more, is about to be inserted again."""
+        await self._call(self._ledger.claims.reinsert, self._session, record.seq)
+
     def add_outcome(self, outcome: Outcome) -> None:
         """Record the outcome of a claimed record; it is stored with the next batch."""
         self._outcomes.append(outcome)

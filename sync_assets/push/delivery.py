@@ -2,36 +2,31 @@
 
 The rules (docs/capture-and-push.md): an insert is one POST, an update one PATCH by the key, a delete one DELETE, by
 the key where Campaign takes it, else by the PKey after a look-up. A POST whose key is taken becomes a PATCH, since the
-record there carries our id; a PATCH that finds no record becomes a POST. If an earlier POST may have arrived, PATCH
-comes first, so that no record is created twice.
+record there carries our id; a PATCH that finds no record becomes a POST, which the ledger stores first. If an earlier
+POST may have arrived, PATCH comes first, so that no record is created twice.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 from sync_assets.campaign.addressing import IN_UPDATES, KEY_FOUND, KEY_UNIQUE, PROOFS, REJECTED, refused_in_updates
-from sync_assets.campaign.client import BudgetSpent, access_denied
-from sync_assets.campaign.dialect import BOILERPLATE, ResponseOutcome
+from sync_assets.campaign.client import BudgetSpent
+from sync_assets.campaign.dialect import ResponseOutcome
 from sync_assets.campaign.records import Records
 from sync_assets.http.client import Guard
 from sync_assets.http.redaction import redact
 from sync_assets.http.retry import backoff
 from sync_assets.http.transport import HttpError, NotSent, OutcomeUnknown, Unavailable
-from sync_assets.ledger.model import Claimed, Operation, Outcome, Result
+from sync_assets.ledger.model import Claimed
+from sync_assets.push.outcomes import Delivery, OperationDone, delivery_of
 from sync_assets.push.record_links import Links, Values
 from sync_assets.push.refused_updates import groups, search
 from sync_assets.push.request_body import body, without
 from sync_assets.push.target import PushStopped
 
-FIRST_WAIT = 1.0
-LONGEST_WAIT = 4 * 3600.0
-"""Seconds until the next attempt after no answer, or one that names no cause (such as a bare RST-360011): first, and at
-most. Each wait is three times as long as the one before.
-"""
 SUSPECTED_AFTER = 3
 """Failed attempts after which each attribute is suspected of being refused in updates, and again after as many more: a
 search that finds none would find none at the next attempt, in another process, either."""
@@ -45,6 +40,7 @@ MAX_POSTS = 2
 """POSTs of one delivery at most; the second one only if the answer to the first was lost."""
 
 KeyWorks = Callable[[Records, str], Awaitable[bool | None]]
+Reinsert = Callable[[Claimed], Awaitable[None]]
 
 _NO_KEY = (
     "Campaign finds neither this record of {0} nor others that it took before by {1}. Is it the identification key? "
@@ -65,9 +61,6 @@ _HIDDEN = (
 READS = 3
 """Reads of the first record at most, while Campaign answers without a reason."""
 
-OperationDone = Literal["inserted", "updated", "deleted"]
-OPERATIONS: dict[OperationDone, Operation] = {"inserted": "insert", "updated": "update", "deleted": "delete"}
-
 ValuesOf = Callable[[bool], Awaitable[Values | ResponseOutcome]]
 """Return the values that links are sent with, for a PATCH (True) or a POST (False), or why a link cannot be sent."""
 
@@ -86,174 +79,126 @@ class StillUnknown(OutcomeUnknown):
 
 
 @dataclass(frozen=True, slots=True)
-class Delivery:
-    """The result of delivering one record.
+class Sender:
+    """Sends the records of one table.
 
     Attributes:
-        operation_done: what Campaign did; None unless `result` is done.
-        reason: why it was not delivered, redacted.
-        wait: seconds until the next attempt; None for at once.
-        pkey: the record's PKey as Campaign's answer gave it; empty if it gave none.
-        stop: why no other record of the table may be sent.
-        unanswered: True if a write of this delivery got no answer, so that it may still take effect.
-    """
-
-    result: Result
-    operation_done: OperationDone | None = None
-    reason: str | None = None
-    wait: float | None = None
-    pkey: str = ""
-    stop: str | None = None
-    unanswered: bool = False
-
-    def incarnation_of(self, record: Claimed) -> tuple[int, int]:
-        """Return the record's number and incarnation after this delivery, as the ledger counts it (transitions.py)."""
-        began = self.operation_done == "inserted" or record.operation == "insert"
-        return record.seq, record.incarnation + began
-
-
-def retry_wait(attempts: int) -> float:
-    """Return the seconds until the next attempt of a record after `attempts` failed ones and this one."""
-    return min(LONGEST_WAIT, FIRST_WAIT * 3.0 ** min(attempts, 20))
-
-
-async def deliver(
-    record: Claimed, records: Records, guard: Guard, key_works: KeyWorks, links: Links | None = None
-) -> Delivery:
-    """Send one record to Campaign.
-
-    Until Campaign was seen to find a record by the key, inserts are sent one at a time (a few at once after rejected
-    ones), and read back by the key: if it identifies nothing, no record of the table could ever be updated.
-
-    Args:
-        record: the claimed record.
-        records: its resource in Campaign.
+        records: the table's resource in Campaign.
         guard: called before each request; raises to hold it back.
-        key_works: called before a record that was acknowledged, and is not found now, is created again or counts as
-            deleted. If the key does not identify records none is ever found, and each change would create a duplicate.
+        key_works: called before a record that was acknowledged, and is not found now, is inserted again or counts as
+            deleted. If the key does not identify records none is ever found, and each change would insert a duplicate.
+        reinsert: called right before such a record is inserted again; stores that in the ledger.
         links: the links of the table; None if it has none that are set by a key or a PKey.
-
-    Raises:
-        HttpError, LinkNotKept: the answer, or its lack, says nothing about the record itself.
     """
-    addressing = records.addressing
-    if record.operation == "insert":
-        async with addressing.first_insert:
-            if addressing.needs_proof:
-                return await _deliver_first(record, records, guard, key_works, links)
-    return await _deliver(record, records, guard, key_works, links)
 
+    records: Records
+    guard: Guard
+    key_works: KeyWorks
+    reinsert: Reinsert
+    links: Links | None = None
 
-async def _deliver_first(
-    record: Claimed, records: Records, guard: Guard, key_works: KeyWorks, links: Links | None
-) -> Delivery:
-    """Send one record, and find out whether Campaign finds it by the key."""
-    addressing = records.addressing
-    just_tried = KEY_FOUND in addressing.news
-    if addressing.findings.get(KEY_FOUND) == "no" and (just_tried or not await key_works(records, record.id)):
-        reason = _KEY_NOT_FOUND.format(records.resource, records.key, "tried again", "its Dynamics 365 id", "")
-        return Delivery("later", stop=reason)
-    delivery = await _deliver(record, records, guard, key_works, links)
-    if delivery.operation_done == "updated":
-        addressing.note(KEY_FOUND, "yes")  # it exists already, and the update found it by the key
-    if delivery.result == "refused":
-        addressing.insert_rejected()
-    if delivery.operation_done != "inserted" or addressing.findings.get(KEY_FOUND) == "yes":
+    async def deliver(self, record: Claimed) -> Delivery:
+        """Send one record to Campaign.
+
+        Until Campaign was seen to find a record by the key, inserts are sent one at a time (a few at once after
+        rejected ones), and read back by the key: if it identifies nothing, no record of the table could ever be
+        updated.
+
+        Raises:
+            HttpError, LinkNotKept: the answer, or its lack, says nothing about the record itself.
+        """
+        addressing = self.records.addressing
+        if record.operation == "insert":
+            async with addressing.first_insert:
+                if addressing.needs_proof:
+                    return await self._deliver_first(record)
+        return await self._deliver(record)
+
+    async def _deliver_first(self, record: Claimed) -> Delivery:
+        """Send one record, and find out whether Campaign finds it by the key."""
+        records, addressing = self.records, self.records.addressing
+        just_tried = KEY_FOUND in addressing.news
+        if addressing.findings.get(KEY_FOUND) == "no" and (just_tried or not await self.key_works(records, record.id)):
+            reason = _KEY_NOT_FOUND.format(records.resource, records.key, "tried again", "its Dynamics 365 id", "")
+            return Delivery("later", stop=reason)
+        delivery = await self._deliver(record)
+        if delivery.operation_done == "updated":
+            addressing.note(KEY_FOUND, "yes")  # it exists already, and the update found it by the key
+        if delivery.result == "refused":
+            addressing.insert_rejected()
+        if delivery.operation_done != "inserted" or addressing.findings.get(KEY_FOUND) == "yes":
+            return delivery
+        try:
+            response = await self._read_back(record)
+            missing = isinstance(response, ResponseOutcome) and response.kind == "missing"
+            hidden = missing and isinstance(await records.read(delivery.pkey, self.guard), ResponseOutcome)
+        except (NotSent, OutcomeUnknown, Unavailable, PushStopped):
+            return delivery  # Campaign has answered the insert; the next one is read back
+        except (HttpError, BudgetSpent) as error:
+            return replace(delivery, stop=str(error))
+        if isinstance(response, ResponseOutcome) and not hidden:
+            addressing.note(KEY_FOUND, "no")
+            reason = redact(
+                redact(f"{response.reason} {response.remedy}".strip(), record.payload), record.update_payload
+            )
+            others = (
+                f", and after rejected records up to {PROOFS - 1} others" if addressing.rejected >= REJECTED else ""
+            )
+            return replace(
+                delivery, stop=_KEY_NOT_FOUND.format(records.resource, records.key, reason, record.id, others)
+            )
+        if hidden:
+            addressing.hidden += 1  # Campaign hides it, since it has no parent: that says nothing about the key
+        else:
+            addressing.note(KEY_FOUND, "yes")
         return delivery
-    try:
-        response = await _read_back(record, records, guard)
-        missing = isinstance(response, ResponseOutcome) and response.kind == "missing"
-        hidden = missing and isinstance(await records.read(delivery.pkey, guard), ResponseOutcome)
-    except (NotSent, OutcomeUnknown, Unavailable, PushStopped):
-        return delivery  # Campaign has answered the insert; the next one is read back
-    except (HttpError, BudgetSpent) as error:
-        return replace(delivery, stop=str(error))
-    if isinstance(response, ResponseOutcome) and not hidden:
-        addressing.note(KEY_FOUND, "no")
-        reason = redact(redact(f"{response.reason} {response.remedy}".strip(), record.payload), record.update_payload)
-        others = f", and after rejected records up to {PROOFS - 1} others" if addressing.rejected >= REJECTED else ""
-        return replace(delivery, stop=_KEY_NOT_FOUND.format(records.resource, records.key, reason, record.id, others))
-    if hidden:
-        addressing.hidden += 1  # Campaign hides it, since it has no parent: that says nothing about the key
-    else:
-        addressing.note(KEY_FOUND, "yes")
-    return delivery
 
-
-async def _read_back(record: Claimed, records: Records, guard: Guard) -> dict[str, Any] | ResponseOutcome:
-    """Return the record that Campaign finds by the key, or why it finds none."""
-    response, reads = await records.find(record.id, guard), 1
-    while isinstance(response, ResponseOutcome) and response.kind == "transient" and reads < READS:
-        await asyncio.sleep(backoff(reads - 1))
-        response, reads = await records.find(record.id, guard), reads + 1
-    return response
-
-
-async def _deliver(
-    record: Claimed, records: Records, guard: Guard, key_works: KeyWorks, links: Links | None
-) -> Delivery:
-    if record.operation == "delete":
-        response, done = await _delete(record, records, guard, key_works), "deleted"
-    elif record.payload is None and record.operation == "insert":
-        return Delivery("refused", reason=f"The ledger holds nothing to send for this record: {FORCE}")
-    elif links is None:
-        response, done = await _Write(record, records, guard, key_works).run()
-    else:
-        response, done = await _write_linked(record, records, guard, key_works, links)
-    return _delivery(record, response, done)
-
-
-async def _write_linked(
-    record: Claimed, records: Records, guard: Guard, key_works: KeyWorks, links: Links
-) -> tuple[ResponseOutcome, OperationDone]:
-    async with links.first_record_of_link(record) as first:
-        sent: dict[bool, Values] = {}
-
-        async def values(patch: bool) -> Values | ResponseOutcome:
-            link_values = await links.values(record, guard, patch=patch)
-            if not isinstance(link_values, ResponseOutcome):
-                sent[patch] = link_values
-            return link_values
-
-        response, done = await _Write(record, records, guard, key_works, values).run()
-        if response.kind == "refused" and await links.refused(record, response.reason, guard):
-            response, done = await _Write(record, records, guard, key_works, values).run()
-        # A record that was missing in Campaign is created again with all its links, acknowledged ones included.
-        made_again = done == "inserted" and links.unverified(record)
-        if response.kind == "done" and (first or made_again) and (written := sent.get(done == "updated")):
-            response = await links.verify(record, records, response.pkey, written, guard) or response
-        return response, done
-
-
-async def _delete(record: Claimed, records: Records, guard: Guard, key_works: KeyWorks) -> ResponseOutcome:
-    response = await records.delete(record.id, guard)
-    if response.kind != "missing":
+    async def _read_back(self, record: Claimed) -> dict[str, Any] | ResponseOutcome:
+        """Return the record that Campaign finds by the key, or why it finds none."""
+        response, reads = await self.records.find(record.id, self.guard), 1
+        while isinstance(response, ResponseOutcome) and response.kind == "transient" and reads < READS:
+            await asyncio.sleep(backoff(reads - 1))
+            response, reads = await self.records.find(record.id, self.guard), reads + 1
         return response
-    if records.addressing.confirmed or await key_works(records, record.id) is not False:
-        return ResponseOutcome("done")
-    return ResponseOutcome("refused", _NO_KEY.format(records.resource, records.key))
 
+    async def _deliver(self, record: Claimed) -> Delivery:
+        if record.operation == "delete":
+            response, done = await self._delete(record), "deleted"
+        elif record.payload is None and record.operation == "insert":
+            return Delivery("refused", reason=f"The ledger holds nothing to send for this record: {FORCE}")
+        elif self.links is None:
+            response, done = await _Write(record, self).run()
+        else:
+            response, done = await self._write_linked(record, self.links)
+        return delivery_of(record, response, done)
 
-def outcome(record: Claimed, delivery: Delivery, now: datetime | None = None) -> Outcome:
-    """Return the outcome that the ledger stores for a delivery made at `now` (UTC; default: the current time)."""
-    done, first = delivery.operation_done, record.operation == "insert"
-    made = done == "inserted"
-    links_alone = record.operation == "update" and record.payload is None
-    operation = OPERATIONS[done] if done else record.operation
-    return Outcome(
-        record.seq,
-        delivery.result,
-        None if done == "deleted" else record.hash,
-        delivery.reason,
-        delivery.wait,
-        # the links that were sent
-        record.links if made else tuple(link for link in record.links if not link.acknowledged),
-        inserted_opt_outs=record.opt_outs if made else (),
-        inserted_at=(now or datetime.now(UTC)) if made else None,
-        existing_opt_outs=tuple(name for name, _ in record.opt_outs) if first and done == "updated" else (),
-        operation="link" if links_alone else operation,
-        unanswered=delivery.unanswered,
-    )
+    async def _write_linked(self, record: Claimed, links: Links) -> tuple[ResponseOutcome, OperationDone]:
+        async with links.first_record_of_link(record) as first:
+            sent: dict[bool, Values] = {}
+
+            async def values(patch: bool) -> Values | ResponseOutcome:
+                link_values = await links.values(record, self.guard, patch=patch)
+                if not isinstance(link_values, ResponseOutcome):
+                    sent[patch] = link_values
+                return link_values
+
+            response, done = await _Write(record, self, values).run()
+            if response.kind == "refused" and await links.refused(record, response.reason, self.guard):
+                response, done = await _Write(record, self, values).run()
+            # A record that was missing in Campaign is created again with all its links, acknowledged ones included.
+            made_again = done == "inserted" and links.unverified(record)
+            if response.kind == "done" and (first or made_again) and (written := sent.get(done == "updated")):
+                response = await links.verify(record, self.records, response.pkey, written, self.guard) or response
+            return response, done
+
+    async def _delete(self, record: Claimed) -> ResponseOutcome:
+        records = self.records
+        response = await records.delete(record.id, self.guard)
+        if response.kind != "missing":
+            return response
+        if records.addressing.confirmed or await self.key_works(records, record.id) is not False:
+            return ResponseOutcome("done")
+        return ResponseOutcome("refused", _NO_KEY.format(records.resource, records.key))
 
 
 @dataclass(slots=True)
@@ -266,9 +211,7 @@ class _Write:
     """
 
     record: Claimed
-    records: Records
-    guard: Guard
-    key_works: KeyWorks
+    sender: Sender
     values: ValuesOf | None = None
     posts: int = 0
     in_doubt: bool = field(init=False)
@@ -279,7 +222,8 @@ class _Write:
     async def run(self) -> tuple[ResponseOutcome, OperationDone]:
         """Send requests until the outcome is known; return it, with the operation that was sent last."""
         record = self.record
-        self.in_doubt = record.operation == "insert" and record.unknown_seconds is not None
+        inserts = record.operation == "insert" or record.reinserted
+        self.in_doubt = inserts and record.unknown_seconds is not None
         patch = record.operation == "update" or record.outcome_unknown
         while True:
             known = await self.values(patch) if self.values else {}
@@ -291,6 +235,8 @@ class _Write:
                 return ResponseOutcome("done"), "deleted"
             if response:
                 return response, "updated" if patch else "inserted"
+            if patch and record.operation == "update" and not self.posts:
+                await self.sender.reinsert(record)
             patch = not patch
 
     async def _patch(self, known: Values) -> ResponseOutcome | None:
@@ -298,7 +244,7 @@ class _Write:
 
         The outcome `missing` is that of a record whose last outcome was unknown: it does not exist, as desired.
         """
-        record, records = self.record, self.records
+        record, records = self.record, self.sender.records
         form = record.update if record.operation == "update" else record.payload
         response = await self._update(form, known)
         if response.kind != "missing":
@@ -314,11 +260,11 @@ class _Write:
         if record.payload is None:
             return response if record.outcome_unknown else ResponseOutcome("refused", _NOT_SHOWN)
         key_trusted = record.operation == "insert" or record.outcome_unknown or records.addressing.confirmed
-        if not key_trusted and await self.key_works(records, record.id) is False:
+        if not key_trusted and await self.sender.key_works(records, record.id) is False:
             return ResponseOutcome("refused", _NO_KEY.format(records.resource, records.key))
         addressing = records.addressing
         if self.in_doubt and not addressing.is_unique:
-            await self.key_works(records, record.id)  # a key that finds another record is an identification key
+            await self.sender.key_works(records, record.id)  # a key that finds another record is an identification key
         if self.in_doubt and not addressing.is_unique:
             if addressing.unique is False or addressing.key_in_url is False:
                 raise StillUnknown(record.unknown_seconds or LOOK_AGAIN_SECONDS)
@@ -331,7 +277,7 @@ class _Write:
 
         While it is not known whether Campaign takes a group, such as `location`, updates are sent one at a time.
         """
-        addressing = self.records.addressing
+        addressing = self.sender.records.addressing
         sent = without(form, *refused_in_updates(addressing.findings))
         groups_known = all(f"{IN_UPDATES}{group}" in addressing.findings for group in groups(form))
         response = await self._send_patch(sent, known) if groups_known else None
@@ -344,23 +290,27 @@ class _Write:
             if response.kind in ("refused", "transient"):
                 last = self.record.attempts > 0 and self.record.attempts % SUSPECTED_AFTER == 0
                 send = partial(self._send_patch, known=known)
-                return await search(self.record.id, self.records, taken, response, send, self.guard, last=last)
+                return await search(
+                    self.record.id, self.sender.records, taken, response, send, self.sender.guard, last=last
+                )
             for group in groups(taken) if response.kind == "done" else ():
                 if f"{IN_UPDATES}{group}" not in addressing.findings:
                     addressing.note(f"{IN_UPDATES}{group}", "yes")
             return response
 
     async def _send_patch(self, form: str | None, known: Values) -> ResponseOutcome:
-        sent = body(form, self.record, self.records.key, patch=True, values=known)
-        return await (self.records.update(self.record.id, sent, self.guard) if sent != b"{}" else self._find())
+        sent = body(form, self.record, self.sender.records.key, patch=True, values=known)
+        return await (
+            self.sender.records.update(self.record.id, sent, self.sender.guard) if sent != b"{}" else self._find()
+        )
 
     async def _post(self, known: Values) -> ResponseOutcome | None:
         """Send a POST. Return None if the record may exist already, which a PATCH then shows."""
-        record, records = self.record, self.records
+        record, records = self.record, self.sender.records
         self.posts += 1
         try:
             response = await records.insert(
-                body(record.payload, record, records.key, patch=False, values=known), self.guard
+                body(record.payload, record, records.key, patch=False, values=known), self.sender.guard
             )
         except OutcomeUnknown:
             if self.posts == MAX_POSTS:
@@ -378,20 +328,7 @@ class _Write:
 
     async def _find(self) -> ResponseOutcome:
         """Look the record up, in place of a PATCH with an empty body."""
-        record = await self.records.find(self.record.id, self.guard)
+        record = await self.sender.records.find(self.record.id, self.sender.guard)
         if isinstance(record, ResponseOutcome):
             return record
         return ResponseOutcome("done", pkey=str(record.get("PKey") or ""))
-
-
-def _delivery(record: Claimed, response: ResponseOutcome, done: OperationDone) -> Delivery:
-    if response.kind == "done":
-        return Delivery("done", done, pkey=response.pkey)
-    reason = redact(redact(response.reason, record.payload), record.update_payload)
-    if response.kind == "denied":
-        raise access_denied(replace(response, reason=reason))
-    if response.kind != "transient":
-        return Delivery("refused", reason=reason)
-    if reason in BOILERPLATE:
-        reason = f"{reason} Campaign named no cause; open the record in Campaign, check e-mail and lengths."
-    return Delivery("later", reason=reason, wait=retry_wait(record.attempts))

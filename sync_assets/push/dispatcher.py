@@ -23,7 +23,8 @@ from sync_assets.http.transport import HttpError, NotSent, NotTrusted, OutcomeUn
 from sync_assets.ledger.model import Claimed
 from sync_assets.push.campaign_health import CampaignHealth, Latencies, Limiter, RequestSlots
 from sync_assets.push.claimed_records import WAIT_FOR_RETRY_SECONDS, ClaimedRecords, RecordQueue
-from sync_assets.push.delivery import Delivery, StillUnknown, deliver, outcome, retry_wait
+from sync_assets.push.delivery import Sender, StillUnknown
+from sync_assets.push.outcomes import Delivery, outcome, retry_wait
 from sync_assets.push.record_links import LinkNotKept, Links
 from sync_assets.push.target import PushResult, PushStopped, Target
 from sync_assets.runtime.pkeys import ParentKeys
@@ -218,12 +219,18 @@ class _Push:
             answers.note(kind, status)
             self._observe(kind, status, seconds)
 
+        async def reinsert(again: Claimed) -> None:
+            nonlocal record
+            await self._claims.reinsert(again)
+            record = again._replace(reinserted=True)
+
         records = self._records(self._target, observe)
+        sender = Sender(records, self._guard, self._health.key_works, reinsert, self._links)
         while record := await self._queue.take():
             began, answers = time.monotonic(), _Answers()
             try:
                 async with self._slots:
-                    delivery = await deliver(record, records, self._guard, self._health.key_works, self._links)
+                    delivery = await sender.deliver(record)
             except PushStopped:
                 self._give_back(record, answers)
             except BudgetSpent as spent:

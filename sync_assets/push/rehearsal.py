@@ -22,7 +22,8 @@ from sync_assets.http.client import Guard, Observer
 from sync_assets.http.transport import Response
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.model import Claimed, Outcome
-from sync_assets.push.delivery import OPERATIONS, Delivery, deliver, outcome
+from sync_assets.push.delivery import Sender
+from sync_assets.push.outcomes import OPERATIONS, Delivery, outcome
 from sync_assets.push.record_links import Links
 from sync_assets.push.target import Target
 from sync_assets.runtime.pkeys import ParentKeys
@@ -106,6 +107,7 @@ class Rehearsal:
         for records in self._records.values():
             records.client, records.observer = client, calls.observe
         records = self._records[own.resource]
+        sender = Sender(records, lambda: None, _key_works, _reinsert, self._links)
         while claimed := await asyncio.to_thread(
             ledger.claims.claim, own.table, session, limit=BATCH, opt_outs=own.opt_outs
         ):
@@ -113,7 +115,7 @@ class Rehearsal:
             for record in claimed:
                 client.links = {link.attribute: link.id for link in record.links if link.keyed}
                 client.sent = b"{}"
-                delivery = await deliver(record, records, lambda: None, _key_works, self._links)
+                delivery = await sender.deliver(record)
                 self._note(record, delivery, client.sent)
                 outcomes.append(outcome(record, delivery))
             await asyncio.to_thread(ledger.claims.acknowledge, session, outcomes)
@@ -142,6 +144,10 @@ class Rehearsal:
 
 
 async def _nothing_to_send(attribute: str) -> None: ...
+
+
+async def _reinsert(record: Claimed) -> None:
+    raise AssertionError("the Campaign of a rehearsal has each record")
 
 
 async def _key_works(records: Records, id: str) -> bool:

@@ -62,8 +62,9 @@ class Commands:
         id_ = row_id("contact", row)
 
         async def verify(runtime: SimulatedRuntime) -> None:
+            began = self._services.moment()
             whereabouts_of_person = await whereabouts(runtime, id_)
-            self.verified.append(Verification(id_, self._services.moment(), whereabouts_of_person.gone))
+            self.verified.append(Verification(id_, began, self._services.moment(), whereabouts_of_person.gone))
 
         if self._held(id_) is not None:
             self._simulation.start(self._simulation.command(verify), beside_others=True)

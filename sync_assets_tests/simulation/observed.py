@@ -200,9 +200,13 @@ class Hold:
 
 @dataclass(frozen=True)
 class Verification:
-    """An answer of `hold verify`. `gone`: whether it said that neither system has the contact, nor will."""
+    """An answer of `hold verify` at `moment`, which was asked at `began`.
+
+    `gone`: whether it said that neither system has the contact, nor will.
+    """
 
     contact: str
+    began: Moment
     moment: Moment
     gone: bool
 

@@ -117,7 +117,9 @@ def who_is_gone_stays_gone(history: History) -> Found:
     for one in history.seen.verified:
         if not one.gone:
             continue
-        if history.with_key(resource, one.contact, one.moment.n) or history.row(("contact", one.contact), one.moment.n):
+        # A row that a user inserts meanwhile may be missed.
+        rows = [history.row(("contact", one.contact), at.n) for at in (one.began, one.moment)]
+        if history.with_key(resource, one.contact, one.moment.n) or all(rows):
             yield "contact", one.contact, f"event {one.moment.n} says that it is gone, and a system has it"
         holds = [hold for hold in history.seen.holds if hold.contact == one.contact and hold.since.n < one.moment.n]
         until = holds[-1].until.n if holds and holds[-1].until else history.seen.end.n
@@ -125,7 +127,7 @@ def who_is_gone_stays_gone(history: History) -> Found:
             record = (history.by_resource[of].table.table, id_)
             for call in (call for request in requests for call in request.calls):
                 later = call.took_effect and call.after and one.moment.n < call.handled.n < until
-                made_anew = history.row(record, call.handled.n) and not history.row(record, one.moment.n)
+                made_anew = history.row(record, call.handled.n) and not history.row(record, one.began.n)
                 if later and not made_anew and _only_ever(history, record, ("contact", one.contact), call.handled.n):
                     yield *record, f"event {call.handled.n} writes it after event {one.moment.n} said that it is gone"
 

@@ -292,7 +292,7 @@ def a_late_insert_makes_a_person_who_was_said_to_be_gone(history: HandwrittenHis
     sent = history.moment()
     history.remove("contact", "c9")
     history.further["holds"] = (Hold("c9", history.moment()),)
-    history.further["verified"] = (Verification("c9", history.moment(), gone=True),)
+    history.further["verified"] = (Verification("c9", history.moment(), history.moment(), gone=True),)
     history.call("POST", "profile", "c9", answered=False, firstName="ada")
     history.calls[-1] = replace(history.calls[-1], sent=sent)
 

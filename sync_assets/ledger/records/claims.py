@@ -25,6 +25,7 @@ from sync_assets.ledger.repositories.opt_out_rows import OptOutRows
 from sync_assets.ledger.repositories.record_history import RecordHistory
 from sync_assets.ledger.repositories.sessions import Sessions
 from sync_assets.ledger.rules import transitions
+from sync_assets.ledger.rules.dependencies import Key
 from sync_assets.ledger.rules.record_state import RecordState
 from sync_assets.ledger.storage import schema
 from sync_assets.ledger.storage.payload_cipher import PayloadCipher
@@ -43,6 +44,7 @@ CLAIM_COLUMNS = (
     _R.attempts,
     _R.orphaned,
     _R.incarnation,
+    _R.reinserted,
     _R.out_of_scope,
     _R.validation_error,
     sa.type_coerce(_R.unknown_until, sa.BigInteger).label("unknown_until"),
@@ -58,9 +60,9 @@ _EXISTS = sa.and_(
 )
 """SQL condition: Campaign was found to hold a record of this id, and nothing of it was acknowledged since."""
 
-
 _ACKNOWLEDGED = (
-    *("state", "block_reason", "outcome_unknown", "unknown_until", "resend", "attempts", "failed_since", "incarnation"),
+    *("state", "block_reason", "outcome_unknown", "unknown_until", "resend", "attempts", "failed_since"),
+    *("incarnation", "reinserted"),
 )
 _COLUMNS = f"""
     UPDATE sync_record SET session = NULL, {", ".join(f"{name} = ?" for name in _ACKNOWLEDGED)}, reason = ?,
@@ -139,6 +141,16 @@ class Claims(Repository):
         return claimed
 
     @writes
+    def reinsert(self, transaction: Transaction, session: int, seq: int) -> None:
+        """Store that a claimed record, which Campaign does not have any more, is about to be inserted again.
+
+        If that insert gets no answer, a later update may find its record: another incarnation, without children.
+        Raises SessionExpired.
+        """
+        self._sessions.require(transaction, session)
+        transaction.for_seqs("UPDATE sync_record SET reinserted = 1", [seq], session, also="AND session = ?")
+
+    @writes
     def release(self, transaction: Transaction, table: str, session: int) -> int:
         """Release the records of a table that a session has claimed; return how many.
 
@@ -178,7 +190,7 @@ class Claims(Repository):
         now = self._session.now()
         values: list[tuple[Any, ...]] = []
         as_desired: defaultdict[tuple[Any, ...], list[int]] = defaultdict(list)  # the other columns -> seqs
-        removed, moved = list[RecordState](), list[RecordState]()
+        removed, moved, reborn = list[RecordState](), list[RecordState](), list[Key]()
         self._dependencies.lock_linked_records(transaction)
         has_links = self._dependencies.has_links(transaction)
         seqs = list(by_seq) if self._sessions.is_live(transaction, session) else []
@@ -194,6 +206,8 @@ class Claims(Repository):
             after, reason, not_before = acknowledgement
             transaction.move(record, after.state)
             moved.append(after)
+            if after.incarnation > max(record.incarnation, 1):
+                reborn.append((record.table_name, record.id))
             acked_at = now if by_seq[record.seq].result == "done" else None
             columns = (*attrgetter(*_ACKNOWLEDGED)(after), reason, not_before, acked_at)
             if after.state == State.SYNCED and after.acked_hash is not None and after.acked_hash == record.desired_hash:
@@ -212,7 +226,7 @@ class Claims(Repository):
             also = self._dependencies.leaving_parents(transaction, [*moved, *removed])
             answered = [(record, by_seq[record.seq]) for record in (*moved, *removed)]
             self._dependencies.stored_links.store_sent_links(transaction, answered)
-            self._retry_children(transaction, answered)
+            self._retry_children(transaction, reborn, answered)
             self._dependencies.reevaluate(transaction, moved, removed, also=also)
         transaction.add_numbers(now, "engine_calls", calls or {})
         outcome_of = [(record.id, by_seq[record.seq]) for record in held]
@@ -308,22 +322,20 @@ class Claims(Repository):
             for row in rows
         ]
 
-    def _retry_children(self, transaction: Transaction, answered: Sequence[tuple[RecordState, Outcome]]) -> None:
+    def _retry_children(
+        self, transaction: Transaction, reborn: Sequence[Key], answered: Sequence[tuple[RecordState, Outcome]]
+    ) -> None:
         """Make children pending that Campaign rejected with a link to a former incarnation of their parent.
 
-        answered: records as they are now, with the outcomes of their requests.
+        reborn: records of which an incarnation after the first began. answered: records as they are now, with the
+        outcomes of their requests.
         """
-        again = [
-            (record.table_name, record.id)
-            for record, outcome in answered
-            if record.incarnation > 1 and (outcome.result, outcome.operation) == ("done", "insert")
-        ]
         refused = [(record.seq, outcome.links) for record, outcome in answered if outcome.result == "refused"]
         named = [(seq, *link.parent) for seq, links in refused for link in links if link.parent]
         parents = self._dependencies.states(transaction, sorted({parent for _, parent, _ in named}))
         now = {parent.seq: parent.incarnation for parent in parents}
         seqs = {seq for seq, parent, incarnation in named if now.get(parent, incarnation) > incarnation}
-        seqs |= self._dependencies.children(transaction, again)
+        seqs |= self._dependencies.children(transaction, reborn)
         children = transaction.states_of(sorted(seqs))
         rejected = [child for child in children if child.state == State.REJECTED and child.refused_by_campaign]
         transaction.for_seqs(_RETRY, [child.seq for child in rejected])
@@ -382,4 +394,5 @@ def _claimed(
         resend=resend,
         unknown_seconds=unknown_seconds,
         incarnation=row.incarnation,
+        reinserted=bool(row.reinserted),
     )

@@ -192,7 +192,8 @@ def after_outcome(record: RecordState, outcome: Outcome, *, now: int, horizon: i
         outcome_unknown=outcome_unknown,
         unknown_until=unknown_until,
         resend=resend,
-        incarnation=record.incarnation + (done and acked is not None and is_insert(record.acked_hash, outcome)),
+        incarnation=record.incarnation + (done and acked is not None and _was_inserted(record, outcome)),
+        reinserted=0 if done else record.reinserted,
     )
     # The request was made for the links alone, which are still to be sent.
     links_alone = outcome.hash is not None and outcome.hash in (record.acked_hash, OTHER)
@@ -231,12 +232,9 @@ def after_outcome(record: RecordState, outcome: Outcome, *, now: int, horizon: i
     )
 
 
-def is_insert(acked_hash: bytes | None, outcome: Outcome) -> bool:
-    """Return True if an acknowledged request began an incarnation of the record in Campaign.
-
-    It did if it inserted the record, or if none was acknowledged before: an earlier insert had no answer.
-    """
-    return outcome.operation == "insert" or acked_hash is None
+def _was_inserted(record: RecordState, outcome: Outcome) -> bool:
+    """Return True if an acknowledged request, or one before it without an answer, inserted the record in Campaign."""
+    return outcome.operation == "insert" or record.acked_hash is None or bool(record.reinserted)
 
 
 def storable(reason: str | None) -> str:

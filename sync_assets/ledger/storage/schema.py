@@ -79,6 +79,8 @@ record = sa.Table(
     sa.Column("block_reason", sa.SmallInteger, nullable=False, server_default="0"),  # model.BlockReason
     sa.Column("orphaned", sa.SmallInteger, nullable=False, server_default="0"),  # model.Orphaned
     sa.Column("incarnation", sa.Integer, nullable=False, server_default="0"),  # acknowledged inserts, and deletes
+    # 1: Campaign did not have it any more, so a request to insert it again may have been sent: see `Claims.reinsert`.
+    sa.Column("reinserted", sa.SmallInteger, nullable=False, server_default="0"),
     # 1: out of scope: D365 no longer has the row, or the filter excludes it, and Campaign keeps what it holds.
     sa.Column("out_of_scope", sa.SmallInteger, nullable=False, server_default="0"),
     sa.Column("table_name", NAME, nullable=False),

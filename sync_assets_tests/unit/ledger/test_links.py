@@ -337,6 +337,35 @@ def test_a_parent_that_others_removed_and_that_is_made_anew_has_its_children_rel
     assert record(ledger, "order").state == State.SYNCED
 
 
+@pytest.mark.parametrize("answered", ["inserted", "updated", "refused"])
+def test_a_parent_that_is_made_anew_by_a_request_without_an_answer_has_its_children_relinked_as_well(
+    ledger: Ledger, clock: Clock, answered: str
+) -> None:
+    """The request that finds the parent is an update: it does not show that the earlier one inserted it."""
+    in_campaign(ledger)
+    order(ledger, "anna", "b")
+    child = claim_one(ledger, table="order")
+    capture(ledger, row("anna", "b"))
+    session = session_of(ledger, "worker")
+    one = claim_one(ledger)
+    ledger.claims.reinsert(session, one.seq)
+    answer(ledger, "refused", child)
+    if answered == "refused":
+        answer(ledger, "refused", one)  # no insert: the children stay as they are
+        assert (record(ledger, "anna").incarnation, record(ledger, "order").state) == (1, State.REJECTED)
+        return
+    ledger.claims.release("contact", session)
+    again = claim_one(ledger)
+    assert (again.operation, again.reinserted) == ("update", True)
+    operation = "insert" if answered == "inserted" else "update"
+    ledger.claims.acknowledge(session, [Outcome(again.seq, "done", again.hash, operation=operation)])
+    assert (record(ledger, "anna").incarnation, record(ledger, "anna").reinserted) == (2, 0)
+    clock.advance(HORIZON_SECONDS + 1)
+    assert sent(ledger) == ["update"]  # once more, since nothing can take effect late any more
+    child = claim_one(ledger, table="order")
+    assert child.links == (LinkTo("cusContact", guid("anna"), True, parent=(one.seq, 2)),)
+
+
 def test_a_child_that_was_sent_with_the_parents_former_pkey_is_sent_again(ledger: Ledger) -> None:
     """Another worker made the parent anew meanwhile."""
     capture(ledger, row("anna"))

@@ -10,7 +10,9 @@ from sync_assets.campaign.dialect import Operation
 from sync_assets.campaign.records import Records
 from sync_assets.http.transport import OutcomeUnknown, Response
 from sync_assets.ledger.model import Claimed
-from sync_assets.push.delivery import Delivery, deliver
+from sync_assets.push.delivery import KeyWorks, Sender
+from sync_assets.push.outcomes import Delivery
+from sync_assets.push.record_links import Links
 from sync_assets_tests.unit.push.little_campaign import LittleCampaign, absent
 
 BOILERPLATE = "RST-360011 An error has occurred - please contact your administrator."
@@ -30,6 +32,14 @@ NOT_IN_URL = {KEY_IN_URL: "no", KEY_FOUND: "yes"}
 INSERTED, UPDATED, DELETED = ("done", "inserted"), ("done", "updated"), ("done", "deleted")
 
 
+async def deliver(record: Claimed, records: Records, key_works: KeyWorks, links: Links | None = None) -> Delivery:
+    """Deliver a record of a table whose ledger is not looked at."""
+
+    async def reinsert(record: Claimed) -> None: ...
+
+    return await Sender(records, lambda: None, key_works, reinsert, links).deliver(record)
+
+
 @dataclass
 class Push:
     """One record of profile to deliver. `answers`: those of its requests, in order; then Campaign's usual ones."""
@@ -45,6 +55,8 @@ class Push:
     filter: Filter | None = None
     rejected: int = 0
     asked: int = 0
+    reinserted: int | None = None
+    """Number of requests before the insert of a record that Campaign does not have any more; None without one."""
     campaign: LittleCampaign = field(default_factory=lambda: LittleCampaign(profile="externalId"))
     bodies: list[Any] = field(default_factory=list[Any])
 
@@ -74,8 +86,11 @@ class Push:
             records.addressing.note(KEY_UNIQUE, "yes")
         return self.key_works
 
+    async def reinsert(self, record: Claimed) -> None:
+        self.reinserted = len(self.campaign.log)
+
     async def deliver(self, record: Claimed) -> Delivery:
-        return await deliver(record, self.records, lambda: None, self.ask)
+        return await Sender(self.records, lambda: None, self.ask, self.reinsert).deliver(record)
 
     @property
     def requests(self) -> list[str]:
@@ -88,4 +103,5 @@ def contact(operation: str = "insert", *, outcome_unknown: bool = False, attempt
     update = more.get("update_payload")
     unknown_seconds = more.get("unknown_seconds", 600.0 if outcome_unknown else None)
     claimed = Claimed(1, ADA, operation, payload, update, b"h", attempts, outcome_unknown)  # pyright: ignore[reportArgumentType]
-    return claimed._replace(unknown_seconds=unknown_seconds, links=more.get("links", ()))
+    reinserted = more.get("reinserted", False)
+    return claimed._replace(unknown_seconds=unknown_seconds, links=more.get("links", ()), reinserted=reinserted)

@@ -59,6 +59,13 @@ pytestmark = pytest.mark.usefixtures("waits")
         (Push(key_works=False), contact("update"), "update", ("refused", None)),
         (Push(key_works=False, confirmed=True), contact("update"), "update insert", INSERTED),
         (Push(key_works=False), contact("update", outcome_unknown=True), "update insert", INSERTED),
+        (Push(found=UNIQUE), contact("update", outcome_unknown=True, reinserted=True), "update insert", INSERTED),
+        (
+            Push(),
+            contact("update", outcome_unknown=True, unknown_seconds=None, reinserted=True),
+            "update insert",
+            INSERTED,
+        ),
         (Push([INVALID]), contact("update"), "update", ("refused", None)),
         (Push([BARE]), contact("update"), "update", ("later", None)),
         # Of an update without a member but the key, only whether the record exists is of interest.
@@ -140,6 +147,29 @@ async def test_no_second_insert_is_sent_if_the_key_is_not_known_to_be_unique(
     )
     assert "insert" not in push.requests[1:]
     assert push.asked == 1
+
+
+async def test_no_second_insert_is_sent_in_place_of_an_update_either() -> None:
+    push = Push()
+    with pytest.raises(StillUnknown):
+        await push.deliver(contact("update", outcome_unknown=True, reinserted=True))
+    assert push.requests == ["update"]
+
+
+@pytest.mark.parametrize(
+    ("push", "record", "after"),
+    [
+        (Push(), contact("update"), 1),
+        (Push(exists=True), contact("update"), None),
+        (Push([TAKEN], exists=True), contact(), None),
+        (Push([LOST], found=UNIQUE), contact(), None),
+    ],
+)
+async def test_the_insert_of_a_record_that_campaign_had_is_stored_before_it_is_sent(
+    push: Push, record: Claimed, after: int | None
+) -> None:
+    await push.deliver(record)
+    assert push.reinserted == after
 
 
 async def test_after_two_lost_answers_the_outcome_stays_unknown() -> None:

@@ -15,7 +15,7 @@ from sync_assets.campaign.dialect import Operation
 from sync_assets.campaign.records import Records
 from sync_assets.http.transport import NotSent, Response, SignInRefused, Unavailable
 from sync_assets.ledger.model import Claimed
-from sync_assets.push.delivery import Delivery, deliver
+from sync_assets.push.outcomes import Delivery
 from sync_assets.push.target import PushStopped
 from sync_assets_tests.unit.push.little_campaign import BARE, BY_KEY, LittleCampaign, absent
 from sync_assets_tests.unit.push.one_delivery import (
@@ -30,6 +30,7 @@ from sync_assets_tests.unit.push.one_delivery import (
     UPDATED,
     Push,
     contact,
+    deliver,
 )
 
 
@@ -64,7 +65,7 @@ async def deliver_all(campaign: SlowCampaign, records: Records, number: int) -> 
         Claimed(n, f"id-{n}", "insert", json.dumps({"externalId": f"id-{n}"}), None, b"h", 0, False)
         for n in range(number)
     ]
-    return await campaign.run([asyncio.create_task(deliver(one, records, lambda: None, works)) for one in claimed])
+    return await campaign.run([asyncio.create_task(deliver(one, records, works)) for one in claimed])
 
 
 async def works(records: Records, id_: str) -> bool:

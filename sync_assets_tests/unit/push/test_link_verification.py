@@ -15,14 +15,14 @@ from sync_assets.campaign.client import BudgetSpent
 from sync_assets.http.transport import NotSent, OutcomeUnknown, Response
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.model import Claimed, LinkTo
-from sync_assets.push.delivery import Delivery, deliver
 from sync_assets.push.dispatcher import Target, push
+from sync_assets.push.outcomes import Delivery
 from sync_assets.push.record_links import KEY_IN_LINK, Links, LinkTarget
 from sync_assets.runtime.pkeys import ParentKeys
 from sync_assets_tests.support.ledgers import capture, guid, record, row, session_of
 from sync_assets_tests.unit.ledger.linking import OPTIONAL, order, sent
 from sync_assets_tests.unit.push.little_campaign import API, BARE, LittleCampaign
-from sync_assets_tests.unit.push.one_delivery import INSERTED, INVALID, KNOWN, ORDER, TAKEN, UPDATED
+from sync_assets_tests.unit.push.one_delivery import INSERTED, INVALID, KNOWN, ORDER, TAKEN, UPDATED, deliver
 
 ADA = "11111111-1111-1111-1111-111111111111"
 LINK = LinkTarget("cusContact", "contact", "profile", API, "externalId", required=False)
@@ -67,7 +67,7 @@ class LinkedPush:
     async def deliver(self, operation: str = "insert", *links: LinkTo) -> Delivery:
         payload, sent = f'{{"cusId":"{ORDER}","n":1}}', links or (KEYED,)
         record = Claimed(1, ORDER, operation, payload, None, b"h", 0, False, sent)  # pyright: ignore[reportArgumentType]
-        return await deliver(record, self.orders, lambda: None, key_works, self.links)
+        return await deliver(record, self.orders, key_works, self.links)
 
     @property
     def finding(self) -> str | None:

@@ -19,12 +19,12 @@ from sync_assets.campaign.addressing import (
 from sync_assets.http.transport import OutcomeUnknown, Response
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.model import Claimed
-from sync_assets.push.delivery import deliver
 from sync_assets.push.dispatcher import Target, push
 from sync_assets_tests.support.ledgers import capture, guid, row, session_of
 from sync_assets_tests.unit.ledger.linking import sent
 from sync_assets_tests.unit.push.little_campaign import BARE, LittleCampaign
 from sync_assets_tests.unit.push.little_campaign import BY_KEY as BY_FILTER
+from sync_assets_tests.unit.push.one_delivery import deliver
 
 ADA = "11111111-1111-1111-1111-111111111111"
 BERT = "22222222-2222-2222-2222-222222222222"
@@ -34,9 +34,6 @@ BY_KEY = {KEY_IN_URL: "yes", KEY_IN_DELETE: "yes"}
 @pytest.fixture
 def campaign() -> LittleCampaign:
     return LittleCampaign(profile="externalId")
-
-
-def no_guard() -> None: ...
 
 
 async def key_works(*_: object) -> bool:
@@ -54,7 +51,7 @@ async def test_a_delete_by_a_key_that_is_taken_no_more_goes_by_the_filter(campai
     campaign.holds("profile", BERT)
     campaign.keys_in_urls = set()
     records = campaign.of("profile", BY_KEY)
-    delivery = await deliver(claimed("delete"), records, no_guard, key_works)
+    delivery = await deliver(claimed("delete"), records, key_works)
     assert (delivery.result, delivery.operation_done) == ("done", "deleted")
     assert not campaign.by_key("profile", ADA)
     assert campaign.by_key("profile", BERT)
@@ -66,7 +63,7 @@ async def test_deletes_alone_may_take_no_key_any_more(campaign: LittleCampaign) 
     campaign.keys_in_urls = {"read", "update"}
     records = campaign.of("profile", BY_KEY)
     records.addressing.found_by_key()
-    delivery = await deliver(claimed("delete"), records, no_guard, key_works)
+    delivery = await deliver(claimed("delete"), records, key_works)
     assert delivery.result == "done"
     assert not campaign.by_key("profile", ADA)
     assert (records.addressing.key_in_url, records.addressing.key_in_delete) == (True, False)
@@ -138,10 +135,10 @@ async def test_a_bare_error_may_be_the_answer_to_a_key_in_the_url(campaign: Litt
     campaign.keys_in_urls, campaign.untaken = set(), lambda name: BARE
     records = campaign.of("profile")
     for _ in range(4):
-        assert (await deliver(claimed("update"), records, no_guard, key_works)).result == "done"
+        assert (await deliver(claimed("update"), records, key_works)).result == "done"
     assert campaign.by_key("profile", ADA)[0]["n"] == 1
     assert [operation for operation, _ in campaign.log] == [*["update", "read", "update"] * 3, "read", "update"]
-    assert (await deliver(claimed("delete"), records, no_guard, key_works)).result == "done"
+    assert (await deliver(claimed("delete"), records, key_works)).result == "done"
     assert not campaign.by_key("profile", ADA)
 
 
@@ -151,7 +148,7 @@ async def test_one_bare_error_that_passes_is_no_finding(campaign: LittleCampaign
     campaign.answers = lambda operation, path: next(errors, None)
     records = campaign.of("profile")
     for _ in range(2):
-        assert (await deliver(claimed("update"), records, no_guard, key_works)).result == "done"
+        assert (await deliver(claimed("update"), records, key_works)).result == "done"
     assert records.addressing.key_in_url is True
 
 
@@ -166,7 +163,7 @@ async def test_a_post_that_fails_without_a_reason_and_makes_the_record_does_not_
 
     campaign.answers = answers
     records = campaign.of("profile")
-    assert (await deliver(claimed("insert"), records, no_guard, key_works)).result == "done"
+    assert (await deliver(claimed("insert"), records, key_works)).result == "done"
     assert KEY_UNIQUE not in records.addressing.findings
 
 

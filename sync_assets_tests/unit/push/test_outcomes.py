@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 
 from sync_assets.ledger.model import Claimed, HistoryOperation, LinkTo, Operation
-from sync_assets.push.delivery import Delivery, OperationDone, outcome
+from sync_assets.push.outcomes import Delivery, OperationDone, outcome
 
 NEW = LinkTo("cusContactLink", "ada", keyed=True)
 ALL = (NEW, LinkTo("cusOther", "ada", keyed=True, acknowledged=True))
@@ -48,6 +48,14 @@ def test_the_outcome_of_a_delivery(
     assert (stored.inserted_opt_outs, stored.existing_opt_outs) == (inserted, existing)
     assert stored.inserted_at == (NOW if inserted else None)
     assert delivery.incarnation_of(record) == (7, incarnation)
+
+
+def test_a_record_that_an_insert_without_an_answer_may_have_begun_is_a_new_one_to_us() -> None:
+    """Its opt-outs are those of that insert, so Campaign is queried."""
+    record = Claimed(7, "ada", "update", "{}", None, b"h", 0, True, opt_outs=BOTH, incarnation=4, reinserted=True)
+    delivery = Delivery("done", "updated")
+    assert outcome(record, delivery, NOW).existing_opt_outs == NAMES
+    assert delivery.incarnation_of(record) == (7, 5)
 
 
 def test_the_time_of_an_insert_is_the_present_one() -> None:
