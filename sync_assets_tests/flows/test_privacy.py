@@ -194,7 +194,7 @@ def test_secrets_errors_of_the_program_and_refused_rows_are_reported_without_the
     assert traces(watched, *result) == set()
 
     with monkeypatch.context() as patch:
-        patch.setattr(push_module, "deliver", spoilt_delivery)
+        patch.setattr(push_module.Sender, "deliver", spoilt_delivery)
         status, result = synced()
     assert status == 1
     assert "The push of contact stopped at an error of the program" in str(result)
