@@ -15,11 +15,13 @@ import smtplib
 import socket
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from email.message import EmailMessage
 from email.utils import formatdate, make_msgid
 from urllib.parse import urlsplit
 
+from sync_assets.alerts.incidents import Incident, Memory, notifications, subject, text, unanswered
 from sync_assets.config.environment import AlertSettings
 from sync_assets.config.runs import Alerts, Email
 from sync_assets.errors import SyncAssetsError, reason
@@ -44,6 +46,7 @@ LARGEST_CARD = 24_000
 https://learn.microsoft.com/microsoftteams/platform/webhooks-and-connectors/how-to/add-incoming-webhook
 """
 
+NO_NEWS = ": no news"
 NO_ANSWER = "It may have arrived. If its incident lasts it is sent again after an hour."
 
 Send = Callable[[str, str], None]
@@ -77,6 +80,41 @@ def channels(alerts: Alerts | None) -> list[str]:
     if alerts is None:
         return []
     return [*(["webhook"] if alerts.webhook else []), *(["email"] if alerts.email else [])]
+
+
+def notify_all(
+    channels: Mapping[str, Send],
+    incidents: Sequence[Incident],
+    successes: Mapping[str, datetime],
+    memory: Mapping[str, Memory],
+    now: datetime,
+    ui_url: str,
+) -> tuple[dict[str, Memory], list[str]]:
+    """Send each channel the notifications that it did not get yet.
+
+    Returns:
+        The new memory of each channel, and a line about each, for the tick.
+    """
+    memories: dict[str, Memory] = {}
+    lines: list[str] = []
+    for name, send in channels.items():
+        channel_memory = memory.get(name, {})
+        notices, new_memory = notifications(incidents, successes, channel_memory, now)
+        try:
+            if notices:
+                send(subject(notices), text(notices, ui_url))
+        except NoAnswer as error:
+            memories[name] = unanswered(new_memory, now)
+            lines.append(f"{name}: sent, no answer. {error}")
+        except ChannelError as error:
+            memories[name] = channel_memory
+            lines.append(f"{name}: not sent, it is tried again. {error}")
+        else:
+            memories[name] = new_memory
+            new, lasting, resolved = len(notices.new), len(notices.lasting), len(notices.resolved)
+            sent = f": sent {new} new, {lasting} lasting, {resolved} resolved"
+            lines.append(name + (sent if notices else NO_NEWS))
+    return memories, lines
 
 
 def send_webhook(settings: AlertSettings, context: ssl.SSLContext, text: str, *, teams: bool = False) -> None:

@@ -12,16 +12,15 @@ Invariant: the number of queries has a limit that does not depend on the number 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple, cast
 
 import dagster as dg
 import msgspec
 
-from sync_assets.alerts.channels import ChannelError, NoAnswer, Send, senders
+from sync_assets.alerts.channels import NO_NEWS, notify_all, senders
 from sync_assets.alerts.incidents import (
     Incident,
     Memory,
@@ -29,12 +28,8 @@ from sync_assets.alerts.incidents import (
     failed_sensor,
     failed_step,
     killed_run,
-    notifications,
     open_incidents,
     stale_asset,
-    subject,
-    text,
-    unanswered,
 )
 from sync_assets.defs.asset_keys import side_key
 from sync_assets.defs.dagster_internals import SensorFailed, failed_ticks, freshness, latest_answers
@@ -47,33 +42,25 @@ from sync_assets.runtime.workers import killed_runs
 
 LOOK_SECONDS = 29
 """Seconds between two ticks; rounded up to 30 by the daemon's interval of 5 s."""
-NO_NEWS = ": no news"
 LOOK_BACK = timedelta(days=1)
 MOST_RUNS, MOST_RUN_EVENTS = 2_000, 40
 """Most failed runs that are listed, of others as well, and most of ours whose events are read, which is slower."""
 
 
-@dataclass(frozen=True, slots=True)
 class AlertScope:
     """The objects of this project on the instance, which may have others: only these are read.
 
-    Attributes:
-        steps: Definitions of assets, or of checks alone, by name of the step.
+    Args:
+        definitions: Of assets, or of checks alone.
         sensors: Names of sensors.
         jobs: Names of jobs.
     """
 
-    steps: Mapping[str, dg.AssetsDefinition]
-    sensors: frozenset[str] = frozenset()
-    jobs: frozenset[str] = frozenset()
-
-    @classmethod
-    def of(
-        cls, definitions: Iterable[dg.AssetsDefinition], sensors: Iterable[str] = (), jobs: Iterable[str] = ()
-    ) -> AlertScope:
-        """Collect the objects from definitions of assets and asset checks, and from names of sensors and jobs."""
-        steps = {definition.node_def.name: definition for definition in definitions}
-        return cls(steps, frozenset(sensors), frozenset(jobs))
+    def __init__(
+        self, definitions: Iterable[dg.AssetsDefinition], sensors: Iterable[str] = (), jobs: Iterable[str] = ()
+    ) -> None:
+        self.steps = {definition.node_def.name: definition for definition in definitions}
+        self.sensors, self.jobs = frozenset(sensors), frozenset(jobs)
 
     def steps_of(self, run: dg.DagsterRun) -> set[str]:
         """Return the steps that a run was to execute, by its step keys, its selected assets and checks, or its job."""
@@ -129,41 +116,6 @@ def find_incidents(
     alerts = runtime.config.alerts
     warnings = alerts is None or alerts.warnings
     return open_incidents([*state.incidents, *killed], warnings=warnings, paused=paused), state.successes
-
-
-def notify_all(
-    channels: Mapping[str, Send],
-    incidents: Sequence[Incident],
-    successes: Mapping[str, datetime],
-    memory: Mapping[str, Memory],
-    now: datetime,
-    ui_url: str,
-) -> tuple[dict[str, Memory], list[str]]:
-    """Send each channel the notifications that it did not get yet.
-
-    Returns:
-        The new memory of each channel, and a line about each, for the tick.
-    """
-    memories: dict[str, Memory] = {}
-    lines: list[str] = []
-    for name, send in channels.items():
-        channel_memory = memory.get(name, {})
-        notices, new_memory = notifications(incidents, successes, channel_memory, now)
-        try:
-            if notices:
-                send(subject(notices), text(notices, ui_url))
-        except NoAnswer as error:
-            memories[name] = unanswered(new_memory, now)
-            lines.append(f"{name}: sent, no answer. {error}")
-        except ChannelError as error:
-            memories[name] = channel_memory
-            lines.append(f"{name}: not sent, it is tried again. {error}")
-        else:
-            memories[name] = new_memory
-            new, lasting, resolved = len(notices.new), len(notices.lasting), len(notices.resolved)
-            sent = f": sent {new} new, {lasting} lasting, {resolved} resolved"
-            lines.append(name + (sent if notices else NO_NEWS))
-    return memories, lines
 
 
 # --- State of the instance --------------------------------------------------------------------------------------------

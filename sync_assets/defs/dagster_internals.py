@@ -6,7 +6,7 @@ Elsewhere only `instance/history.py` and `launching/` import private names of Da
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -94,14 +94,11 @@ def freshness(
 
     Reason: no public method reads the freshness states that Dagster's daemon stores.
     """
-    states: Mapping[FreshnessState, Literal["late", "warning"]] = {
-        FreshnessState.FAIL: "late",
-        FreshnessState.WARN: "warning",
-    }
+    records = instance.get_freshness_state_records(keys)
     return {
-        key: (states[record.freshness_state], record.updated_at.astimezone(UTC))
-        for key, record in instance.get_freshness_state_records(keys).items()
-        if record.freshness_state in states
+        key: ("late" if record.freshness_state == FreshnessState.FAIL else "warning", record.updated_at.astimezone(UTC))
+        for key, record in records.items()
+        if record.freshness_state in (FreshnessState.FAIL, FreshnessState.WARN)
     }
 
 
@@ -141,22 +138,21 @@ def failed_ticks(
     """
     if instance.schedule_storage is None:  # an instance without this storage cannot run sensors
         return {}
-    watched, newest = frozenset(names), dict[str, tuple[float, tuple[Any, datetime] | None]]()
+
+    def last(state: Any, *statuses: TickStatus) -> Any:
+        ticks = instance.get_ticks(state.instigator_origin_id, state.selector_id, limit=1, statuses=[*statuses])
+        return ticks[0] if ticks else None
+
+    watched, newest = frozenset(names), dict[str, tuple[Any, Any]]()
     for state in instance.all_instigator_state():
         name, place = state.instigator_name, state.origin.repository_origin.code_location_origin.location_name
         if state.instigator_type.value != "SENSOR" or name not in watched or location not in (None, place):
             continue
-
-        def last(state: Any, *statuses: TickStatus) -> Any:
-            ticks = instance.get_ticks(state.instigator_origin_id, state.selector_id, limit=1, statuses=[*statuses])
-            return ticks[0] if ticks else None
-
         tick = last(state, *_FINISHED)
-        if tick is None or (name in newest and tick.timestamp < newest[name][0]):
-            continue
-        failed = None
-        if tick.status == TickStatus.FAILURE and state.status.value != "STOPPED":
-            good = last(state, *_FINISHED[:2]) or tick
-            failed = tick, datetime.fromtimestamp(good.timestamp, UTC)
-        newest[name] = tick.timestamp, failed
-    return {name: failed for name, (_, failed) in newest.items() if failed}
+        if tick and (name not in newest or tick.timestamp >= newest[name][0].timestamp):
+            newest[name] = tick, state
+    return {
+        name: (tick, datetime.fromtimestamp((last(state, *_FINISHED[:2]) or tick).timestamp, UTC))
+        for name, (tick, state) in newest.items()
+        if tick.status == TickStatus.FAILURE and state.status.value != "STOPPED"
+    }

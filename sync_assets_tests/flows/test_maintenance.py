@@ -98,7 +98,7 @@ def test_a_column_of_another_type_stops_its_table_alone_until_it_is_accepted(
     assert not run.success
     assert run.checks["d365/new_order ready"] is False
     mine = [*(orchestra.definitions.assets or ()), *(orchestra.definitions.asset_checks or ())]
-    watched = AlertScope.of(one for one in mine if isinstance(one, dg.AssetsDefinition))
+    watched = AlertScope(one for one in mine if isinstance(one, dg.AssetsDefinition))
     result = open_incidents(read_state(orchestra.instance, watched, datetime.now(UTC)).incidents, warnings=False)
     assert [one.title for one in result] == ["Check ready of d365/new_order does not hold"]
 

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sync_assets.alerts.channels import ChannelError, NoAnswer, Send
+from sync_assets.alerts.channels import ChannelError, NoAnswer, Send, notify_all
 from sync_assets.alerts.incidents import (
     MOST_SHOWN,
     Incident,
@@ -20,7 +20,6 @@ from sync_assets.alerts.incidents import (
     subject,
     text,
 )
-from sync_assets.defs.alerts import notify_all
 from sync_assets.runtime.workers import KilledRun
 
 NOW = datetime(2026, 11, 25, 10, tzinfo=UTC)

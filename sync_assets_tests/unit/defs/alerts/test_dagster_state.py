@@ -69,7 +69,7 @@ class World:
             asset_checks=[feed],
             jobs=[dg.define_asset_job("watch", dg.AssetSelection.checks(QUESTION))],
         )
-        self.watched = AlertScope.of([source, target, feed], jobs=["watch"])
+        self.watched = AlertScope([source, target, feed], jobs=["watch"])
 
     def _fail(self, what: str) -> None:
         error = self.fails.get(what)
