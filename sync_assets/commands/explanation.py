@@ -57,6 +57,28 @@ def sections(document: Document) -> Iterator[Section]:
             )
 
 
+def page(document: Document) -> str:
+    """Return an explanation as Markdown."""
+    parts = enumerate(sections(document))
+    return "\n\n".join("\n".join(_markdown(part, level=3 if number else 2)) for number, part in parts)
+
+
+def _markdown(part: Section, level: int) -> Iterator[str]:
+    yield f"{'#' * level} {_escaped(part.title)}"
+    yield ""
+    yield from (f"- {_escaped(line)}" for line in part.lines)
+    if part.rows:
+        yield ""
+        yield f"| {' | '.join(map(_escaped, part.columns))} |"
+        yield f"|{'---|' * len(part.columns)}"
+        yield from (f"| {' | '.join(map(_escaped, row))} |" for row in part.rows)
+
+
+def _escaped(text: str) -> str:
+    """Return the text on one line, without a meaning in Markdown's tables."""
+    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
+
+
 def _filter(row_filter: Document) -> Section:
     passes = {True: "passes", False: "filtered out", None: "no row"}[row_filter["passes"]]
     words = {True: "met", False: "not met", None: ""}

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from sync_assets.cli.explain import show
+from sync_assets.commands.explanation import page
 from sync_assets.commands.terminal import print_parts
-from sync_assets.defs.jobs import page
 
 ID, PARENT, RUN = (f"5c0a1f00-0000-4000-8000-{n:012d}" for n in range(3))
 AT = "2026-11-25T03:32:06Z"
