@@ -7,12 +7,10 @@ runs msal in a thread with an event loop of its own), and the SFTP connection.
 import asyncio
 import itertools
 import ssl
-import tempfile
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import closing
 from datetime import UTC, datetime
-from pathlib import Path
 from urllib.parse import urlencode
 
 import msgspec
@@ -31,7 +29,6 @@ from sync_assets.ledger.repositories.opt_out_files import OptOutFile
 from sync_assets.opt_out.apply import sides, write_due
 from sync_assets.opt_out.changes import Changes
 from sync_assets.opt_out.export import folder, staging
-from sync_assets.opt_out.export.file import BadExport
 from sync_assets.opt_out.pending_decisions import decide_due
 from sync_assets.opt_out.profile_polling import poll_is_due
 from sync_assets.opt_out.session import open_session
@@ -40,7 +37,6 @@ from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.pkeys import ListedKeys, ParentKeys
 from sync_assets.runtime.systems import RequestsUnderWay
 from sync_assets.runtime.workers import RENEW_SECONDS, WorkerSession, release_dead
-from sync_assets.sftp.errors import FileGone
 from sync_assets_tests.simulation.clock import PROCESS
 
 PATIENCE_SECONDS = 300.0
@@ -205,23 +201,13 @@ class Sync:
     async def _process_file(self, file: OptOutFile) -> None:
         """As the assets of a file's partition do."""
         runtime, partition = self._runtime, file.partition
-        try:
-            await asyncio.to_thread(self._take, file)
-        except BadExport as error:
-            runtime.ledger.opt_out_files.end_file(file, {}, str(error))
-            return
-        except FileGone:
+        if isinstance(await asyncio.to_thread(staging.take_file, runtime, partition), str):
             return
         async with open_session(runtime) as both:
             await decide_due(both, partition)
         for side in sides(both.direction):
             async with open_session(runtime) as both:
                 await write_due(both, side)
-
-    def _take(self, file: OptOutFile) -> None:
-        with tempfile.TemporaryDirectory(dir=self._runtime.settings.home) as place:
-            rows = staging.StagedRows(Path(place))
-            staging.state_file(self._runtime, file, staging.spool_file(self._runtime, file, rows), rows)
 
 
 async def hold(runtime: Runtime, contact: str) -> None:

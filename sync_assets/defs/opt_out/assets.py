@@ -26,7 +26,7 @@ from sync_assets.defs.asset_keys import (
     d365_key,
     key_of,
 )
-from sync_assets.defs.opt_out.export_asset import SHOWN, export_asset, stated_numbers
+from sync_assets.defs.opt_out.export_asset import export_asset
 from sync_assets.defs.partitions import WORK, add_tags, opt_out_files
 from sync_assets.defs.resources import OF_TABLES, bound, resource_names
 from sync_assets.defs.results import check_result, check_specs, metadata, selected
@@ -38,6 +38,7 @@ from sync_assets.ledger.rules.rejection_reasons import kind_of_reason
 from sync_assets.opt_out.apply import Applied, write_campaign, write_d365, write_due
 from sync_assets.opt_out.changes import Changes
 from sync_assets.opt_out.decide import Side, decide, without_value
+from sync_assets.opt_out.export.staging import SHOWN, stated_numbers
 from sync_assets.opt_out.pending_decisions import DecisionRun, decide_due
 from sync_assets.opt_out.profile_polling import ProfilePoll
 from sync_assets.opt_out.session import open_session

@@ -4,6 +4,7 @@ Invariants: a file is validated completely before any of its statements is store
 line changes nothing. Memory holds one batch.
 """
 
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -11,24 +12,30 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from pathlib import Path
+from typing import Any, get_args
 
 import polars as pl
 
+from sync_assets.checks import rules
+from sync_assets.checks.rules import Finding, Rows
 from sync_assets.config.models import Config
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.repositories.opt_out_decisions import RejectedRow
 from sync_assets.ledger.repositories.opt_out_files import FileState, OptOutFile
 from sync_assets.ledger.rules.opt_outs import Stated
 from sync_assets.opt_out.export import folder as files
-from sync_assets.opt_out.export.file import Layout, Reader, time_in_name
+from sync_assets.opt_out.export.file import BadExport, Layout, Reader, time_in_name
 from sync_assets.runtime.context import Runtime
 from sync_assets.sftp.client import RemoteFile, connect
+from sync_assets.sftp.errors import FileGone
 
 STATED_TOGETHER = 5_000
 """Rows per transaction of the ledger."""
 REJECTED_KEPT = 10_000
 """Most rejected rows of a file that the ledger keeps: the first ones. All are counted by reason."""
 VALID, REJECTED = "valid", "rejected"
+SHOWN = 20
+"""Most rejected rows and reasons that are shown."""
 
 
 @dataclass(slots=True)
@@ -49,7 +56,7 @@ class Staged:
     warnings: list[str] = field(default_factory=list[str])
 
 
-class StagedRows:
+class _StagedRows:
     """Frames kept on disk until the whole file is validated. Kinds are VALID and REJECTED."""
 
     def __init__(self, folder: Path) -> None:
@@ -70,6 +77,70 @@ class StagedRows:
             yield from map(RejectedRow._make, frame.select(RejectedRow._fields).iter_rows())
 
 
+def take_file(runtime: Runtime, partition: str) -> tuple[dict[str, Any], tuple[Finding, Finding]] | str:
+    """Stage a partition's file and store its statements. Return numbers and findings, or why it cannot be read.
+
+    A file that is not on the SFTP server is no error if none is known, or if it was processed before.
+    """
+    file, none_read = files.find(runtime, partition), rules.VALID.finding(True, "No row of it was read.")
+    nothing = {"dagster/partition_row_count": 0}
+    if file is None:
+        text = (
+            f"No file of this partition ({partition}) is known: it was removed from the SFTP unprocessed, or "
+            "never existed. No decision follows from it."
+        )
+        return nothing, (rules.READABLE.finding(False, text, stops=False), none_read)
+    try:
+        with tempfile.TemporaryDirectory(prefix="sync_assets_") as place:
+            spool = _StagedRows(Path(place))
+            staged = _spool_file(runtime, file, spool)
+            stated = _state_file(runtime, file, staged, spool)
+    except BadExport as error:
+        runtime.ledger.opt_out_files.end_file(file, {}, str(error))
+        return str(error)
+    except FileGone as error:
+        if file.state != FileState.DONE:
+            return str(error)
+        text = (
+            f"{file.name} was processed on {file.done_at:%Y-%m-%d} and is no longer on the SFTP. Its statements are in "
+            "the ledger and are not decided again."
+        )
+        return nothing, (rules.READABLE.finding(True, text, stops=False), none_read)
+    numbers: dict[str, Any] = {
+        "dagster/partition_row_count": staged.valid,
+        "rows": staged.rows,
+        "good_rows": staged.valid,
+        "rejected_rows": staged.rejected,
+        "foreign_profiles": staged.foreign,
+        "file_bytes": staged.bytes,
+        "seconds": round(staged.seconds, 3),
+        "rows_per_second": round(staged.rows / staged.seconds, 1) if staged.seconds else 0.0,
+        "dates": staged.dates or None,
+    }
+    text = "; ".join(staged.warnings) or "It could be read."
+    readable = rules.READABLE.finding(not staged.warnings, text, stops=False)
+    return numbers | stated_numbers(stated), (readable, _valid(runtime, partition, staged))
+
+
+def stated_numbers(stated: Counter[Stated]) -> dict[str, int]:
+    """Return the numbers of opt-outs that Campaign stated, by their effect on the ledger (`rules.opt_outs.Stated`)."""
+    return {f"stated_{kind}": stated[kind] for kind in get_args(Stated)}
+
+
+def _valid(runtime: Runtime, partition: str, staged: Staged) -> Finding:
+    """Return the finding that no row was rejected; it shows the first ones by line, id and reason."""
+    rejected = runtime.ledger.opt_out_decisions.rejected_rows(partition, SHOWN) if staged.rejected else []
+    text = "Every row is valid."
+    if staged.rejected:
+        text = f"{staged.rejected:,} of {staged.rows:,} rows were rejected; the others are processed."
+    numbers = {
+        "rejected_rows": staged.rejected,
+        "reasons": Rows(("reason", "records"), staged.reasons.most_common(SHOWN)),
+        "first_rows": Rows(("line", "id", "reason"), [(str(row.line), row.id or "", row.reason) for row in rejected]),
+    }
+    return rules.VALID.finding(not staged.rejected, text, numbers)
+
+
 def layout(config: Config) -> Layout:
     """Return the configured layout of the export file."""
     export = config.opt_out.export
@@ -84,7 +155,7 @@ def layout(config: Config) -> Layout:
     )
 
 
-def spool_file(runtime: Runtime, file: OptOutFile, spool: StagedRows) -> Staged:
+def _spool_file(runtime: Runtime, file: OptOutFile, spool: _StagedRows) -> Staged:
     """Read a file from the SFTP and stage its rows.
 
     Raises:
@@ -110,7 +181,7 @@ def spool_file(runtime: Runtime, file: OptOutFile, spool: StagedRows) -> Staged:
     return taken
 
 
-def state_file(runtime: Runtime, file: OptOutFile, taken: Staged, spool: StagedRows) -> Counter[Stated]:
+def _state_file(runtime: Runtime, file: OptOutFile, taken: Staged, spool: _StagedRows) -> Counter[Stated]:
     """Store a staged file's statements and rejected rows in the ledger; the first time, mark the file as done.
 
     A statement that is older than the one that the ledger has changes nothing, so a file may be taken again.
