@@ -24,6 +24,7 @@ from sync_assets.defs.tables import asset_metadata
 from sync_assets.defs.tables.asset_metadata import DAYS, KINDS
 from sync_assets.defs.tables.table_work import LATENCIES
 from sync_assets.ledger.report_values import Counts
+from sync_assets.ledger.repositories.reports import CountKind
 from sync_assets.runtime.context import Runtime
 from sync_assets.words import counted
 
@@ -98,30 +99,31 @@ def window(now: datetime) -> list[date]:
 
 def collect(runtime: Runtime, now: datetime, stored: Mapping[str, Any]) -> Days:
     """Return the numbers of all days of the window. stored: the days that the last report stored."""
-    calls = runtime.ledger.counts.by_day("engine_calls", window(now)[0], now.date())
-    days = {day: _of_ledger(runtime, day, calls.get(day, {})) | stored.get(str(day), {}) for day in window(now)}
+    kinds: tuple[CountKind, ...] = ("d365", "campaign", "opt_outs", "engine_calls")
+    by_kind = [runtime.ledger.counts.by_day(kind, window(now)[0], now.date()) for kind in kinds]
+    days = {
+        day: _numbers(*(Counter(by_day.get(day)) for by_day in by_kind)) | stored.get(str(day), {})
+        for day in window(now)
+    }
     counts = runtime.ledger.reports.counts().values()
     waiting = sum(count.waiting for count in counts)
     days[now.date()] |= {"waiting": waiting, "pending": sum(count.pending for count in counts)}
     return days
 
 
-def _of_ledger(runtime: Runtime, day: date, calls: Mapping[str, int]) -> Numbers:
-    captured, pushed, opt_outs = Counter[str](), Counter[str](), runtime.ledger.counts.numbers("opt_outs", day)
-    for table in runtime.config.tables:
-        captured += runtime.ledger.counts.numbers("d365", day, table=table.table)
-        pushed += runtime.ledger.counts.numbers("campaign", day, table=table.table)
-    numbers: Numbers = {
+def _numbers(captured: Counter[str], pushed: Counter[str], opt_outs: Counter[str], calls: Counter[str]) -> Numbers:
+    """Return the numbers of a day of which the ledger has these."""
+    medians = {name: _median(pushed, f"{name}/") for name in LATENCIES}
+    return {
         "captured": captured["new"] + captured["changed"] + captured["deleted"],
         "pushed": pushed["inserted"] + pushed["updated"] + pushed["deleted"],
         "rejected": captured["validation_errors"] + pushed["rejected"],
-        "opt_outs_to_d365": opt_outs.get("to_d365", 0),
-        "opt_outs_to_campaign": opt_outs.get("to_campaign", 0),
-        **{f"engine_calls_{kind}": calls.get(kind, 0) for kind in KINDS},
-        "engine_calls": sum(calls.values()),
+        "opt_outs_to_d365": opt_outs["to_d365"],
+        "opt_outs_to_campaign": opt_outs["to_campaign"],
+        **{f"engine_calls_{kind}": calls[kind] for kind in KINDS},
+        "engine_calls": calls.total(),
+        **{name: median for name, median in medians.items() if median is not None},
     }
-    medians = {name: _median(pushed, f"{name}/") for name in LATENCIES}
-    return numbers | {name: median for name, median in medians.items() if median is not None}
 
 
 def _median(counts: Mapping[str, int], prefix: str) -> float | None:
