@@ -16,7 +16,7 @@ import pytest
 from sync_assets.commands.maintenance import on
 from sync_assets.defs.instance.command_line import PACKAGED
 from sync_assets.defs.partitions import LEDGER_TAG, TABLE_TAG, table_tags, today
-from sync_assets.defs.tables import run_reports, run_requests, table_run
+from sync_assets.defs.tables import run_requests, table_run, table_work
 from sync_assets.defs.tables.asset_metadata import LINEAGE
 from sync_assets.defs.tables.run_requests import end_killed
 from sync_assets.ledger import Ledger
@@ -131,8 +131,8 @@ def test_a_failed_check_that_a_watch_answered_stays_failed_whatever_the_run_repo
 ) -> None:
     """By observations of the run between its hourly materialisations, and by materialisations alone."""
     monkeypatch.setattr(table_run, "REPORT_SECONDS", 0.5)
-    monkeypatch.setattr(run_reports, "NUMBERS_SECONDS", 0.0)
-    monkeypatch.setattr(run_reports, "MATERIALIZE_SECONDS", seconds)
+    monkeypatch.setattr(table_work, "NUMBERS_SECONDS", 0.0)
+    monkeypatch.setattr(table_work, "MATERIALIZE_SECONDS", seconds)
     orchestra.program.runs = {"linger_seconds": 15}  # the watch takes seconds on a busy machine
     admin = orchestra.program.sandbox.admin
     admin.settings("campaign", bare_data_policy=False)
@@ -162,7 +162,7 @@ def test_a_run_that_stays_confirms_its_partitions_hourly_so_that_they_stay_fresh
     orchestra: Orchestra, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(table_run, "REPORT_SECONDS", 0.0)
-    monkeypatch.setattr(run_reports, "MATERIALIZE_SECONDS", 1.5)
+    monkeypatch.setattr(table_work, "MATERIALIZE_SECONDS", 1.5)
     orchestra.program.runs = {"linger_seconds": "always", "longest_run_minutes": 0.1}
     [request] = orchestra.asked("d365_changes")
     began, run = time.monotonic(), orchestra.execute(request)
@@ -179,7 +179,7 @@ def test_an_eager_asset_downstream_is_requested_for_materialisations_not_for_num
     orchestra: Orchestra, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(table_run, "REPORT_SECONDS", 0.0)
-    monkeypatch.setattr(run_reports, "NUMBERS_SECONDS", 0.0)
+    monkeypatch.setattr(table_work, "NUMBERS_SECONDS", 0.0)
     partitions = orchestra.definitions.resolve_asset_graph().get(PROFILE).partitions_def
 
     @dg.asset(deps=[PROFILE], partitions_def=partitions, automation_condition=dg.AutomationCondition.eager())

@@ -22,7 +22,7 @@ from sync_assets.defs.dagster_internals import evaluation
 from sync_assets.defs.partitions import WORK, opt_out_files, run_tags
 from sync_assets.defs.results import check_result
 from sync_assets.defs.run_errors import one_sentence
-from sync_assets.defs.tables.run_requests import RunRequested, SetUpExams, active_runs
+from sync_assets.defs.tables.run_requests import RunRequested, RunRequests
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger.repositories.opt_out_files import RESTART
 from sync_assets.opt_out.export import folder
@@ -57,7 +57,7 @@ def opt_out_file_sensor(
     runtime: Runtime, default_status: dg.DefaultSensorStatus, jobs: Sequence[Any]
 ) -> dg.SensorDefinition:
     """Define the sensor. default_status: if it is running after its first load. jobs: of files, and of changes."""
-    exams, export = SetUpExams(runtime), key_of(EXPORT, runtime)
+    runs, export = RunRequests(runtime), key_of(EXPORT, runtime)
 
     @dg.sensor(
         name=runtime.installation.named("opt_out_file"),
@@ -71,7 +71,7 @@ def opt_out_file_sensor(
     def opt_out_file(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         cursor = msgspec.json.decode(context.cursor, type=Cursor) if context.cursor else Cursor()
         now = datetime.now(UTC)
-        exams.begin(context.instance)
+        runs.begin(context, cursor.requested)
         if CONTACT in runtime.ledger.maintenance.in_maintenance():
             return dg.SensorResult(skip_reason="contact is in maintenance", cursor=context.cursor)
         last, made = cursor.reported, context.instance.get_latest_materialization_event(export)
@@ -91,34 +91,28 @@ def opt_out_file_sensor(
             findings = folder.folder_findings(runtime.config.opt_out.export, poll, now)
             events += [evaluation(context.instance, check_result(export, finding)) for finding in findings]
         request, why_not = None, "a run of opt-outs is under way"
-        if not active_runs(context, runtime.ledger, WORK):
-            request, why_not = _next(runtime, poll, cursor, now, exams)
-        if exams.failure:
-            raise exams.failure
+        if not runs.active_runs(WORK):
+            request, why_not = _next(runtime, poll, runs, now)
         new = [request.partition_key] if request and request.partition_key else []  # none for a poll
         files = opt_out_files(runtime.installation.name)
-        return dg.SensorResult(
-            run_requests=[request] if request else [],
-            dynamic_partitions_requests=[files.build_add_request(new)] if new else [],
-            skip_reason=None if request else why_not,
-            asset_events=events,
-            cursor=msgspec.json.encode(cursor).decode(),
-        )
+        partitions = [files.build_add_request(new)] if new else []
+        return runs.result([request] if request else [], why_not, cursor, events, partitions)
 
     return opt_out_file
 
 
 def _next(
-    runtime: Runtime, poll: folder.FolderPoll, memory: Cursor, now: datetime, exams: SetUpExams
+    runtime: Runtime, poll: folder.FolderPoll, runs: RunRequests, now: datetime
 ) -> tuple[dg.RunRequest | None, str]:
     """Return the run to request now, or the reason why there is none.
 
     Files go first, one at a time and in order, since a later file has newer values; then a due poll of profiles.
     """
     contact, waiting = runtime.config.table(CONTACT), {POLL, *(file.partition for file in poll.ready)}
-    memory.requested = {partition: last for partition, last in memory.requested.items() if partition in waiting}
+    for partition in runs.requested.keys() - waiting:
+        del runs.requested[partition]
     for file in poll.ready:
-        if exams.is_due(contact, memory.requested, 1, now, work=file.partition):
+        if runs.is_due(contact, 1, work=file.partition):
             request = dg.RunRequest(
                 job_name=runtime.installation.named(FILE_JOB),
                 partition_key=file.partition,
@@ -128,9 +122,9 @@ def _next(
             return request, ""
         return None, f"{file.partition}: its last run did not process it; it is tried again later"
     if poll_is_due(runtime, now):
-        is_due = exams.is_due(contact, memory.requested, 1, now, work=POLL)
+        is_due = runs.is_due(contact, 1, work=POLL)
         return (_changes_request(runtime), "") if is_due else (None, "the last poll failed; it is tried again later")
-    memory.requested.pop(POLL, None)
+    runs.requested.pop(POLL, None)
     if poll.unsettled:
         return None, f"{counted(len(poll.unsettled), 'file', 'are')} perhaps still being written"
     return None, "no new file"
@@ -144,13 +138,7 @@ def _changes_request(runtime: Runtime) -> dg.RunRequest:
     )
 
 
-def due_request(
-    runtime: Runtime,
-    context: dg.SensorEvaluationContext,
-    requested: dict[str, RunRequested],
-    now: datetime,
-    exams: SetUpExams,
-) -> dg.RunRequest | None:
+def due_request(runtime: Runtime, runs: RunRequests) -> dg.RunRequest | None:
     """Return a request for a run of opt-outs that are due without a file, or of a poll of profiles that is late.
 
     The sensor `opt_out_file` requests polls in time, but its ticks fail while the SFTP cannot be reached.
@@ -160,13 +148,13 @@ def due_request(
             backoff.
     """
     due = runtime.ledger.opt_outs.left(runtime.config.opt_out.attributes).due
-    if not (due or poll_is_late(runtime, now)) or CONTACT in runtime.ledger.maintenance.in_maintenance():
-        requested.pop(WORK, None)
+    is_late = due or poll_is_late(runtime, datetime.now(UTC))
+    if not is_late or CONTACT in runtime.ledger.maintenance.in_maintenance():
+        runs.requested.pop(WORK, None)
         return None
-    if active_runs(context, runtime.ledger, WORK):
+    if runs.active_runs(WORK) or not runs.is_due(runtime.config.table(CONTACT), due, work=WORK):
         return None
-    is_due = exams.is_due(runtime.config.table(CONTACT), requested, due, now, work=WORK)
-    return _changes_request(runtime) if is_due else None
+    return _changes_request(runtime)
 
 
 def _restart_stalled(runtime: Runtime, poll: folder.FolderPoll, now: datetime) -> dg.AssetObservation | None:

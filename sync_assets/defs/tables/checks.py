@@ -11,19 +11,17 @@ from datetime import UTC, datetime
 
 import dagster as dg
 
-from sync_assets.checks import health, rules
+from sync_assets.checks import rules
 from sync_assets.checks.health import table_findings
 from sync_assets.checks.preflight import readiness
 from sync_assets.checks.rules import SIDES, Finding, Side
 from sync_assets.config.models import TableConfig
 from sync_assets.defs.asset_keys import side_key
-from sync_assets.defs.dagster_internals import evaluation, latest_answers
+from sync_assets.defs.dagster_internals import latest_answers
 from sync_assets.defs.results import check_key, check_result, check_specs
 from sync_assets.defs.run_errors import failing
 from sync_assets.ledger.errors import InMaintenance
 from sync_assets.runtime.context import Runtime
-
-ERROR = dg.AssetCheckSeverity.ERROR
 
 
 def table_checks(config: TableConfig, runtime: Runtime) -> list[dg.AssetCheckSpec]:
@@ -34,38 +32,6 @@ def table_checks(config: TableConfig, runtime: Runtime) -> list[dg.AssetCheckSpe
 def ready_key(config: TableConfig, side: Side, runtime: Runtime) -> dg.AssetCheckKey:
     """Return the key of the check `ready` of one side."""
     return dg.AssetCheckKey(side_key(config, side, runtime), rules.READY.name)
-
-
-def ready_results(
-    runtime: Runtime,
-    instance: dg.DagsterInstance,
-    config: TableConfig,
-    sides: Sequence[Side],
-    findings: Sequence[Finding],
-) -> Iterator[dg.AssetCheckEvaluation]:
-    """Yield the check `ready` of each side that stops the table, or does so no longer, to be reported without a run.
-
-    None whose last result says the same, and none of a side without findings. Those that only warn are left to runs.
-    """
-    stopped = stopping_results(runtime, instance, [config], sides)
-    for side in sides:
-        of_side = [finding for finding in findings if finding.side == side]
-        if not of_side:
-            continue
-        set_up = health.ready(of_side)
-        result = check_result(side_key(config, side, runtime), set_up)
-        last = stopped.get(check_key(result))
-        if set_up.stops != (last is not None) or (last and last.description != result.description):
-            yield evaluation(instance, result)
-
-
-def stopping_results(
-    runtime: Runtime, instance: dg.DagsterInstance, tables: Sequence[TableConfig], sides: Sequence[Side]
-) -> dict[dg.AssetCheckKey, dg.AssetCheckEvaluation]:
-    """Return the last results of the checks `ready` of these sides by which a table was stopped."""
-    keys = [ready_key(config, side, runtime) for config in tables for side in sides]
-    last = {key: answer.evaluation for key, answer in latest_answers(instance, keys).items()}
-    return {key: result for key, result in last.items() if result and not result.passed and result.severity == ERROR}
 
 
 def check_alone(
@@ -90,6 +56,29 @@ def check_alone(
                     yield as_before(context.instance, key, InMaintenance(config.table, since))
                 elif key in selected_keys:
                     yield check_result(key.asset_key, finding)
+
+
+def newest(
+    instance: dg.DagsterInstance, result: dg.AssetCheckResult, run_id: str, found_at: datetime | None
+) -> dg.AssetCheckResult:
+    """Return another run's result of the check if it is newer than this run's findings, which would replace it.
+
+    run_id: of this run. found_at: when its findings were found, UTC; None if there are none.
+    """
+    key = check_key(result)
+    latest = latest_answers(instance, [key]).get(key)
+    if not (latest and latest.event and latest.evaluation and found_at):
+        return result
+    if latest.run_id == run_id or latest.event.timestamp <= found_at.timestamp():
+        return result
+    return dg.AssetCheckResult(
+        passed=latest.evaluation.passed,
+        asset_key=key.asset_key,
+        check_name=key.name,
+        severity=latest.evaluation.severity,
+        description=latest.evaluation.description,
+        metadata=dict(latest.evaluation.metadata),
+    )
 
 
 def as_before(instance: dg.DagsterInstance, key: dg.AssetCheckKey, why: InMaintenance) -> dg.AssetCheckResult:

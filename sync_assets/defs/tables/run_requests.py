@@ -13,22 +13,17 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 import msgspec
+from msgspec import structs
 
+from sync_assets.checks.health import ready
 from sync_assets.checks.preflight import examine, failure
 from sync_assets.checks.rules import SIDES, Finding
 from sync_assets.config.models import TableConfig
 from sync_assets.defs.asset_keys import side_key
-from sync_assets.defs.dagster_internals import most_runs
-from sync_assets.defs.partitions import (
-    FOLLOWS_TAG,
-    LEDGER_TAG,
-    TABLE_TAG,
-    is_foreign,
-    run_tags,
-    today,
-    under_way_tag,
-)
-from sync_assets.defs.tables.checks import ready_results, stopping_results, table_checks
+from sync_assets.defs.dagster_internals import evaluation, latest_answers, most_runs
+from sync_assets.defs.partitions import FOLLOWS_TAG, LEDGER_TAG, TABLE_TAG, is_foreign, run_tags, today, under_way_tag
+from sync_assets.defs.results import check_key, check_result
+from sync_assets.defs.tables.checks import ready_key, table_checks
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.repositories.runs import ENDED, GIVEN_UP
@@ -81,10 +76,6 @@ class RunRequested(msgspec.Struct, frozen=True):
         """Return True if no run was requested, since the table's set-up was wrong: one is due once that is right."""
         return not self.wait
 
-    def has_failed(self, amount: int) -> bool:
-        """Return True if no run has made progress since. amount: now; a poll changes the feed's version, too."""
-        return self.is_prevented or self.amount == amount
-
     @property
     def is_repeated(self) -> bool:
         """Return True if the run before this one made no progress."""
@@ -103,87 +94,131 @@ def ask_again(last: RunRequested | None, amount: int, now: datetime) -> tuple[bo
     return True, RunRequested(amount, now, min(LONGEST_WAIT, last.wait * 2) or FIRST_WAIT)
 
 
-class SetUpExams:
-    """Decides for a sensor which runs to request: none of a table whose last run failed and whose set-up is wrong.
+class RunRequests:
+    """The runs that a sensor requests: none of a table whose last run failed and whose set-up is wrong.
+
+    pushes: the sensor requests runs that only push.
 
     Attributes:
-        findings: The findings to report, by table: of a set-up that is wrong, or was at the last examination.
+        requested: The last requests, by table or other work. Part of the cursor of the sensor.
         failure: Why a table could not be examined, as when a system does not answer. No run could succeed then.
     """
 
+    requested: dict[str, RunRequested]
     failure: SyncAssetsError | None
 
     def __init__(self, runtime: Runtime, *, pushes: bool = False) -> None:
         self._runtime, self._pushes, self._sides = runtime, pushes, SIDES[1:] if pushes else SIDES
         self._examined, self.failure = dict[str, float](), None
 
-    def begin(self, instance: dg.DagsterInstance) -> None:
+    def begin(self, context: dg.SensorEvaluationContext, requested: dict[str, RunRequested]) -> None:
         """Begin a tick."""
-        self._instance, self._until = instance, time.monotonic() + EXAMINE_BUDGET
-        self.findings: dict[str, list[Finding]] = {}
+        self._context, self.requested, self._until = context, requested, time.monotonic() + EXAMINE_BUDGET
+        self._findings: dict[str, list[Finding]] = {}  # of a set-up that is wrong, or was at the last examination
         self._was_down, self.failure = self.failure is not None, None
 
-    def is_due(
-        self,
-        config: TableConfig,
-        requested: dict[str, RunRequested],
-        amount: int,
-        now: datetime,
-        refusal: str = "",
-        work: str = "",
-    ) -> bool:
-        """Return True if a run of the table is to be requested, and store that in the cursor of the sensor.
+    def active_runs(self, *tables: str) -> list[dg.DagsterRun]:
+        """Call `end_killed`, and return the unfinished runs of the tables in the sensor's code location."""
+        origin = self._context.code_location_origin
+        location = origin.location_name if origin else None
+        return end_killed(self._context.instance, self._runtime.ledger, *tables, location=location)
+
+    def has_failed(self, work: str, amount: int) -> bool:
+        """Return True if no run has made progress since the last request. amount: as in `ask_again`."""
+        last = self.requested.get(work)
+        return last is not None and (last.is_prevented or last.amount == amount)  # a poll changes a feed's version, too
+
+    def is_due(self, config: TableConfig, amount: int, refusal: str = "", work: str = "") -> bool:
+        """Return True if a run of the table is to be requested, and store that in `requested`.
 
         Args:
             config: The mapped table.
-            requested: The last requests by table, of the sensor's cursor.
             amount: As in `ask_again`.
-            now: UTC.
             refusal: Why Dynamics 365 refused the poll of its feed; empty if it did not.
-            work: Other work than the table's own, of its systems, by its name in the cursor: it needs them to answer.
+            work: Other work than the table's own, of its systems, by its name in `requested`: it needs them to answer.
         """
         key = work or config.table
-        last = requested.get(key)
-        is_due, request = ask_again(last, amount, now)
-        if is_due and (
-            refusal
-            or (last and last.has_failed(amount))
-            or (not work and stopping_results(self._runtime, self._instance, [config], self._sides))
-        ):
+        last = self.requested.get(key)
+        is_due, request = ask_again(last, amount, datetime.now(UTC))
+        if not is_due:
+            return False
+        if refusal or self.has_failed(key, amount) or (not work and self._stopping([config])):
             findings = self._examine(config, refusal, pushes=self._pushes and not work)
             if findings is None:
                 return False
             stops = not work and any(finding.stops for finding in findings)
-            if stops or (last and last.is_prevented):
-                self.findings[config.table] = findings
+            was_down = self._was_down or self.failure  # the check passes before the requested run has begun
+            if not work and (stops or was_down or (last and last.is_prevented)):
+                self._findings[config.table] = findings
             if stops:
-                requested[key] = RunRequested(amount, now, 0.0)
+                self.requested[key] = structs.replace(request, wait=0.0)
                 return False
-        if is_due:
-            requested[key] = request
-        return is_due
-
-    def results(self) -> Iterator[dg.AssetCheckEvaluation]:
-        """Yield the changed results of the checks `ready` of the examined tables."""
-        for table, findings in self.findings.items():
-            config = self._runtime.config.table(table)
-            yield from ready_results(self._runtime, self._instance, config, self._sides, findings)
+        self.requested[key] = request
+        return True
 
     def review(self, tables: Sequence[TableConfig]) -> None:
         """Examine the quiet tables whose check `ready` fails: it passes once they are right, without a run.
 
         A table with a backlog is left to the runs that send it.
         """
-        stopped = {key.asset_key for key in stopping_results(self._runtime, self._instance, tables, SIDES)}
+        stopped = {key.asset_key for key in self._stopping(tables)}
         for config in tables:
             keys = {side_key(config, side, self._runtime) for side in SIDES}
             is_quiet = keys & stopped and not self._runtime.ledger.reports.backlog(config.table)
             if is_quiet and (findings := self._examine(config, "", pushes=False)) is not None:
-                self.findings[config.table] = findings
+                self._findings[config.table] = findings
+
+    def result(
+        self,
+        requests: Sequence[dg.RunRequest],
+        why_not: str,
+        cursor: Any,
+        events: Sequence[dg.AssetMaterialization | dg.AssetObservation | dg.AssetCheckEvaluation] = (),
+        partitions: Sequence[dg.AddDynamicPartitionsRequest] = (),
+    ) -> dg.SensorResult:
+        """Return the result of the tick, with the changed results of the checks `ready` of the examined tables.
+
+        Raises SyncAssetsError if no run is requested since a table could not be examined.
+        """
+        if self.failure and not requests:
+            raise self.failure
+        return dg.SensorResult(
+            run_requests=requests,
+            skip_reason=None if requests else why_not,
+            asset_events=[*events, *self._ready_results()],
+            dynamic_partitions_requests=partitions,
+            cursor=msgspec.json.encode(cursor).decode(),
+        )
 
     def examined_at(self, config: TableConfig) -> float:
         """Return when the table was last examined, by the monotonic clock."""
         return self._examined.get(config.table, float("-inf"))
+
+    def _ready_results(self) -> Iterator[dg.AssetCheckEvaluation]:
+        """Yield the check `ready` of each examined side that stops the table, or does so no longer.
+
+        None whose last result says the same, and none of a side without findings. Those that only warn are left to
+        runs.
+        """
+        for table, findings in self._findings.items():
+            config = self._runtime.config.table(table)
+            stopped = self._stopping([config])
+            for side in self._sides:
+                if of_side := [finding for finding in findings if finding.side == side]:
+                    set_up = ready(of_side)
+                    result = check_result(side_key(config, side, self._runtime), set_up)
+                    last = stopped.get(check_key(result))
+                    if set_up.stops != (last is not None) or (last and last.description != result.description):
+                        yield evaluation(self._context.instance, result)
+
+    def _stopping(self, tables: Sequence[TableConfig]) -> dict[dg.AssetCheckKey, dg.AssetCheckEvaluation]:
+        """Return the last results of the checks `ready` by which a table was stopped."""
+        keys = [ready_key(config, side, self._runtime) for config in tables for side in self._sides]
+        last = {key: answer.evaluation for key, answer in latest_answers(self._context.instance, keys).items()}
+        error = dg.AssetCheckSeverity.ERROR
+        return {
+            key: result for key, result in last.items() if result and not result.passed and result.severity == error
+        }
 
     def _examine(self, config: TableConfig, refusal: str, *, pushes: bool) -> list[Finding] | None:
         """Return the findings on the table's set-up; None if it was examined just now, or cannot be examined."""
@@ -199,8 +234,6 @@ class SetUpExams:
             self._examined[config.table] = time.monotonic()
         if refusal and not any(finding.stops for finding in findings):
             findings.append(failure("d365", SyncAssetsError(refusal)))
-        if self._was_down or self.failure:  # the check passes before the run that is requested now has begun
-            self.findings[config.table] = findings
         return findings
 
 
@@ -230,12 +263,6 @@ def table_request(
 
 
 # --- Active runs ------------------------------------------------------------------------------------------------------
-
-
-def active_runs(context: dg.SensorEvaluationContext, ledger: Ledger, *tables: str) -> list[dg.DagsterRun]:
-    """Call `end_killed` for a sensor, and return the unfinished runs of the tables in its code location."""
-    origin = context.code_location_origin
-    return end_killed(context.instance, ledger, *tables, location=origin.location_name if origin else None)
 
 
 def end_killed(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -21,7 +21,7 @@ from sync_assets.alerts.channels import DeadManSwitch
 from sync_assets.capture.feed_polling import FeedPoller
 from sync_assets.checks.guardrails import check_configuration
 from sync_assets.checks.health import aging_findings
-from sync_assets.checks.rules import Side
+from sync_assets.checks.rules import SIDES, Side
 from sync_assets.config.models import TableConfig
 from sync_assets.defs.asset_keys import campaign_key, d365_key, side_key
 from sync_assets.defs.dagster_internals import evaluation, latest_answers
@@ -30,8 +30,8 @@ from sync_assets.defs.results import check_result, metadata
 from sync_assets.defs.run_errors import one_sentence
 from sync_assets.defs.tables.asset_metadata import LINEAGE, campaign_lineage
 from sync_assets.defs.tables.assets import linked
-from sync_assets.defs.tables.checks import SIDES, table_checks
-from sync_assets.defs.tables.run_requests import RunRequested, SetUpExams, active_runs, feed_version, table_request
+from sync_assets.defs.tables.checks import table_checks
+from sync_assets.defs.tables.run_requests import RunRequested, RunRequests, feed_version, table_request
 from sync_assets.defs.tables.table_work import data_version, day_numbers
 from sync_assets.errors import SyncAssetsError
 from sync_assets.flows import CONFIRM, opt_outs_due
@@ -46,22 +46,27 @@ MOST_DAYS = 200
 """Most partitions of past days that one tick reports as materialised for a table."""
 
 
-class Cursor(msgspec.Struct):
-    """The cursor of the change sensor, by table.
+class PolledTable(msgspec.Struct):
+    """What the change sensor did for a table without a run.
 
     Attributes:
         confirmed: When today's partition was last confirmed, UTC.
         reported: When the checks were last reported, UTC.
-        requested: The last run that was requested.
         configured: Hash of the table's configuration at the last tick.
         filled: The day on which the partitions of past days were last completed.
     """
 
-    confirmed: dict[str, datetime] = {}
-    reported: dict[str, datetime] = {}
+    confirmed: datetime
+    reported: datetime | None = None
+    configured: str = ""
+    filled: str = ""
+
+
+class Cursor(msgspec.Struct):
+    """The cursor of the change sensor. requested: the last requested run of each table."""
+
     requested: dict[str, RunRequested] = {}
-    configured: dict[str, str] = {}
-    filled: dict[str, str] = {}
+    tables: dict[str, PolledTable] = {}
 
 
 def changes_sensor(
@@ -72,7 +77,7 @@ def changes_sensor(
     A tick waits for the next change (long polling), then requests a run of the changed table and the tables linked with
     it. The run stays and follows their changes; until it ends, the sensor does not poll these feeds.
     """
-    switch, exams = DeadManSwitch(runtime), SetUpExams(runtime)
+    switch, runs = DeadManSwitch(runtime), RunRequests(runtime)
     groups = linked(tables)
 
     @dg.sensor(
@@ -87,30 +92,30 @@ def changes_sensor(
         check_configuration(runtime.config, tables)
         cursor = msgspec.json.decode(context.cursor, type=Cursor) if context.cursor else Cursor()
         until = time.monotonic() + HOLD_SECONDS
+        for config in tables:
+            cursor.tables.setdefault(config.table, PolledTable(datetime.now(UTC)))
         remapped = {config.table for config in tables if _remapped(config, cursor)}
         polled_tables: set[str] = set()
-        exams.begin(context.instance)
+        runs.begin(context, cursor.requested)
         with closing(FeedPoller(runtime)) as poller:
             while True:
                 paused = runtime.ledger.maintenance.in_maintenance()
                 active = [config for config in tables if config.table not in paused]
-                followed = _followed(active, runtime, context)
+                followed = _followed(active, runs)
                 idle = [config for config in active if config.table not in followed]
                 try:
-                    polled, now = poller.poll(idle), datetime.now(UTC)
+                    polled = poller.poll(idle)
                 except SyncAssetsError as error:
-                    exams.failure = error
+                    runs.failure = error
                     raise
                 polled_tables |= {config.table for config in idle}
                 versions = {config.table: feed_version(runtime, config.table) for config in idle}
-                requested = [(table, cursor.requested.get(table), version) for table, version in versions.items()]
-                failed = {table for table, last, version in requested if last and last.has_failed(version)}
+                failed = {table for table, version in versions.items() if runs.has_failed(table, version)}
                 failed |= polled.refused.keys()
                 changed, due = failed | polled.news | remapped, set[str]()
-                for config in sorted((config for config in idle if config.table in changed), key=exams.examined_at):
-                    table, refusal = config.table, polled.refused.get(config.table, "")
-                    if exams.is_due(config, cursor.requested, versions[table], now, refusal):
-                        due.add(table)
+                for config in sorted((config for config in idle if config.table in changed), key=runs.examined_at):
+                    if runs.is_due(config, versions[config.table], polled.refused.get(config.table, "")):
+                        due.add(config.table)
                 pause = poller.pause()
                 if due or time.monotonic() + pause > until:
                     break  # another poll would end after the daemon's next round has begun
@@ -122,26 +127,16 @@ def changes_sensor(
             for group in groups
             for request in _requests([config for config in group if config in free], runtime, cursor, due)
         ]
-        exams.review(without_news)
-        if exams.failure and not requests:
-            raise exams.failure
-        if not polled.refused:
+        runs.review(without_news)
+        if not polled.refused and not runs.failure:
             switch.ping()
-        materialized = [
-            *_confirmations(without_news, runtime, cursor, now),
-            *_ended_days(without_news, runtime, context.instance, cursor),
+        events = [
+            event
+            for config in without_news
+            for event in _events(config, runtime, context.instance, cursor.tables[config.table], cursor.requested)
         ]
-        return dg.SensorResult(
-            run_requests=requests,
-            skip_reason=None if requests else _why_not(tables, idle, failed, cursor, paused),
-            asset_events=[
-                *materialized,
-                *exams.results(),
-                *_hidden_results(without_news, runtime, context.instance, {event.asset_key for event in materialized}),
-                *_reports(without_news, runtime, context.instance, cursor, now),
-            ],
-            cursor=msgspec.json.encode(cursor).decode(),
-        )
+        why_not = _why_not(tables, idle, failed, cursor, paused)
+        return runs.result(requests, why_not, cursor, events)
 
     return d365_changes
 
@@ -160,19 +155,18 @@ def _requests(
     yield from (_following([config], runtime) for config in alone if config.table in due)
 
 
-def _followed(tables: Sequence[TableConfig], runtime: Runtime, context: dg.SensorEvaluationContext) -> set[str]:
+def _followed(tables: Sequence[TableConfig], requests: RunRequests) -> set[str]:
     """Return the tables that an active run captures. Runs that only send a backlog do not count: they may take days."""
-    runs = active_runs(context, runtime.ledger, *(config.table for config in tables)) if tables else []
+    runs = requests.active_runs(*(config.table for config in tables)) if tables else []
     tags = {tag for run in runs if BACKLOG_TAG not in run.tags for tag in run.tags}
     return {config.table for config in tables if under_way_tag(config.table) in tags}
 
 
 def _remapped(config: TableConfig, cursor: Cursor) -> bool:
     """Return True if the table's configuration changed since the last tick. Such a table is captured at once."""
+    polled, last = cursor.tables[config.table], cursor.requested.get(config.table)
     now = hashlib.blake2b(config.model_dump_json().encode(), digest_size=8).hexdigest()
-    before = cursor.configured.get(config.table, now)
-    cursor.configured[config.table] = now
-    last = cursor.requested.get(config.table)
+    before, polled.configured = polled.configured or now, now
     if before != now and last:  # the change may have removed the cause of failed runs
         cursor.requested[config.table] = structs.replace(last, wait=0.0)
     return before != now
@@ -208,19 +202,70 @@ def _following(tables: Sequence[TableConfig], runtime: Runtime) -> dg.RunRequest
     return table_request(runtime, tables, keys, {FOLLOWS_TAG: "yes"})
 
 
+def _events(
+    config: TableConfig,
+    runtime: Runtime,
+    instance: dg.DagsterInstance,
+    polled: PolledTable,
+    requested: Mapping[str, RunRequested],
+) -> Iterator[dg.AssetMaterialization | dg.AssetCheckEvaluation]:
+    """Yield the events of a table without news: its partitions, then results of those checks that need the ledger only.
+
+    The checks are evaluated every CHECK_INTERVAL, and after each requested run, since Dagster shows a check that is
+    older than the last materialisation of its asset as not evaluated. So results that runs stored are repeated, too,
+    once the sensor has materialised the asset.
+    """
+    now, table = datetime.now(UTC), config.table
+    materialized = [*_confirmations(config, runtime, polled, now), *_ended_days(config, runtime, instance, polled)]
+    yield from materialized
+    keys = {event.asset_key for event in materialized}
+    hidden = latest_answers(instance, [spec.key for spec in table_checks(config, runtime) if spec.asset_key in keys])
+    yield from (answer.evaluation for answer in hidden.values() if answer.run_id and answer.evaluation)
+    last, request = polled.reported, requested.get(table)
+    if last and abs(now - last) < CHECK_INTERVAL and not (request and last < request.at <= now):
+        return
+    polled.reported = now
+    for side in SIDES:
+        for finding in aging_findings(runtime, config, side, now):
+            yield evaluation(instance, check_result(side_key(config, side, runtime), finding))
+
+
 def _confirmations(
-    idle: Iterable[TableConfig], runtime: Runtime, cursor: Cursor, now: datetime
+    config: TableConfig, runtime: Runtime, polled: PolledTable, now: datetime
 ) -> Iterator[dg.AssetMaterialization]:
-    """Yield materialisations that confirm, hourly and without a run, today's partitions of quiet tables."""
-    for config in idle:
-        if abs(now - cursor.confirmed.setdefault(config.table, now)) < CONFIRM:
-            continue
-        cursor.confirmed[config.table] = now
-        text = "The change feed was polled and has no change."
-        yield _without_run(runtime, config, "d365", today(), text, {"polled_at": now})
-        counts = runtime.ledger.reports.counts().get(config.table)
-        if counts and not counts.pending:
-            yield _without_run(runtime, config, "campaign", today(), "Nothing is pending.")
+    """Yield materialisations that confirm, hourly and without a run, today's partitions of a quiet table."""
+    if abs(now - polled.confirmed) < CONFIRM:
+        return
+    polled.confirmed = now
+    text = "The change feed was polled and has no change."
+    yield _without_run(runtime, config, "d365", today(), text, {"polled_at": now})
+    counts = runtime.ledger.reports.counts().get(config.table)
+    if counts and not counts.pending:
+        yield _without_run(runtime, config, "campaign", today(), "Nothing is pending.")
+
+
+def _ended_days(
+    config: TableConfig, runtime: Runtime, instance: dg.DagsterInstance, polled: PolledTable
+) -> Iterator[dg.AssetMaterialization]:
+    """Yield materialisations of past days on which no run was needed, since these partitions are complete as well.
+
+    Once a day for a quiet table, only after its first load, and of no day before it. At most MOST_DAYS; the next ticks
+    yield the others.
+    """
+    feed = runtime.ledger.feeds.feed(config.table)
+    if polled.filled == today() or feed is None or not feed.complete:
+        return
+    first = (runtime.ledger.counts.first_day("d365", config.table) or datetime.now(UTC).date()).isoformat()
+    days = [day for day in daily(runtime.config.runs.start_date).get_partition_keys() if first <= day < today()]
+    missing: list[tuple[Side, str]] = [
+        (side, day)
+        for side in SIDES
+        for day in sorted({*days} - instance.get_materialized_partitions(side_key(config, side, runtime)))
+    ]
+    for side, day in missing[:MOST_DAYS]:
+        yield _without_run(runtime, config, side, day, "The day has ended, and no run was needed.")
+    if len(missing) <= MOST_DAYS:
+        polled.filled = today()
 
 
 def _without_run(
@@ -240,71 +285,11 @@ def _without_run(
     )
 
 
-def _ended_days(
-    idle: Iterable[TableConfig], runtime: Runtime, instance: dg.DagsterInstance, cursor: Cursor
-) -> Iterator[dg.AssetMaterialization]:
-    """Yield materialisations of past days on which no run was needed, since these partitions are complete as well.
-
-    Once a day for each quiet table, only after its first load, and of no day before it. At most MOST_DAYS for each
-    table; the next ticks yield the others.
-    """
-    for config in idle:
-        feed = runtime.ledger.feeds.feed(config.table)
-        if cursor.filled.get(config.table) == today() or feed is None or not feed.complete:
-            continue
-        first = (runtime.ledger.counts.first_day("d365", config.table) or datetime.now(UTC).date()).isoformat()
-        days = [day for day in daily(runtime.config.runs.start_date).get_partition_keys() if first <= day < today()]
-        missing: list[tuple[Side, str]] = [
-            (side, day)
-            for side in SIDES
-            for day in sorted({*days} - instance.get_materialized_partitions(side_key(config, side, runtime)))
-        ]
-        for side, day in missing[:MOST_DAYS]:
-            yield _without_run(runtime, config, side, day, "The day has ended, and no run was needed.")
-        if len(missing) <= MOST_DAYS:
-            cursor.filled[config.table] = today()
-
-
-def _hidden_results(
-    idle: Iterable[TableConfig], runtime: Runtime, instance: dg.DagsterInstance, materialized: Collection[dg.AssetKey]
-) -> Iterator[dg.AssetCheckEvaluation]:
-    """Yield again the last check results that runs stored of these assets, which the sensor's materialisations hide."""
-    checks = [spec.key for config in idle for spec in table_checks(config, runtime) if spec.asset_key in materialized]
-    for answer in latest_answers(instance, checks).values():
-        if answer.run_id and answer.evaluation:
-            yield answer.evaluation
-
-
-def _reports(
-    idle: Iterable[TableConfig], runtime: Runtime, instance: dg.DagsterInstance, cursor: Cursor, now: datetime
-) -> list[dg.AssetCheckEvaluation]:
-    """Return evaluations of those checks of quiet tables that need the ledger only.
-
-    Every CHECK_INTERVAL, and after each requested run, since Dagster shows a check that is older than the last
-    materialisation of its asset as not evaluated.
-    """
-    events: list[dg.AssetCheckEvaluation] = []
-    for config in idle:
-        last, request = cursor.reported.get(config.table), cursor.requested.get(config.table)
-        if last and abs(now - last) < CHECK_INTERVAL and not (request and last < request.at <= now):
-            continue
-        cursor.reported[config.table] = now
-        events += [
-            evaluation(instance, check_result(side_key(config, side, runtime), finding))
-            for side in SIDES
-            for finding in aging_findings(runtime, config, side, now)
-        ]
-    return events
-
-
 # --- Pending records --------------------------------------------------------------------------------------------------
 
 
-OtherWork = Callable[
-    [Runtime, dg.SensorEvaluationContext, dict[str, RunRequested], datetime, SetUpExams], dg.RunRequest | None
-]
-"""Returns a request for a run of other pending work (opt-outs), or None. Arguments: the runtime, the context and the
-cursor of the backlog sensor, which it updates, the time now (UTC), and the sensor's examinations."""
+OtherWork = Callable[[Runtime, RunRequests], dg.RunRequest | None]
+"""Returns a request for a run of other pending work (opt-outs), or None."""
 
 
 def backlog_sensor(
@@ -319,7 +304,7 @@ def backlog_sensor(
     Such records were put off, retried or approved, or are pending while Dynamics 365 cannot be reached. opt_outs: a
     function that requests runs of other pending work (opt-outs), and the job of these runs.
     """
-    exams = SetUpExams(runtime, pushes=True)
+    runs = RunRequests(runtime, pushes=True)
 
     @dg.sensor(
         name=runtime.installation.named("backlog"),
@@ -332,48 +317,32 @@ def backlog_sensor(
     def backlog(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         check_configuration(runtime.config, tables)
         requested = msgspec.json.decode(context.cursor, type=dict[str, RunRequested]) if context.cursor else {}
-        now = datetime.now(UTC)
-        exams.begin(context.instance)
+        runs.begin(context, requested)
         requests: list[dg.RunRequest] = []
         paused = runtime.ledger.maintenance.in_maintenance()
         for group in linked(tables):
-            active = [config for config in group if config.table not in paused]
-            due = [config for config in active if _is_due(config, runtime, context, requested, now, exams)]
+            due = [config for config in group if config.table not in paused and _is_due(config, runtime, runs)]
             if due:
                 keys = [campaign_key(config, runtime) for config in due]
                 requests.append(table_request(runtime, due, keys, {BACKLOG_TAG: "yes"}, job.name))
-        if opt_outs and (opt_out_request := opt_outs[0](runtime, context, requested, now, exams)):
+        if opt_outs and (opt_out_request := opt_outs[0](runtime, runs)):
             requests.append(opt_out_request)
-        if exams.failure and not requests:
-            raise exams.failure
-        why = "Nothing is pending, or a run is under way." + (
-            f" In maintenance: {', '.join(paused)}." if paused else ""
-        )
-        return dg.SensorResult(
-            run_requests=requests,
-            skip_reason=None if requests else why,
-            asset_events=[*exams.results()],
-            cursor=msgspec.json.encode(requested).decode(),
-        )
+        why_not = "Nothing is pending, or a run is under way."
+        if paused:
+            why_not += f" In maintenance: {', '.join(paused)}."
+        return runs.result(requests, why_not, requested)
 
     return backlog
 
 
-def _is_due(
-    config: TableConfig,
-    runtime: Runtime,
-    context: dg.SensorEvaluationContext,
-    requested: dict[str, RunRequested],
-    now: datetime,
-    exams: SetUpExams,
-) -> bool:
+def _is_due(config: TableConfig, runtime: Runtime, runs: RunRequests) -> bool:
     """Return True if records of the table can be sent and no run of it is active; with a backoff while none is sent."""
     counts, opt_outs = runtime.ledger.reports.counts()[config.table], opt_outs_due(runtime, config)
     pending = opt_outs + counts.pending + counts.unconfirmed
     if not pending:
-        requested.pop(config.table, None)
+        runs.requested.pop(config.table, None)
         return False
-    due = now if opt_outs else runtime.ledger.reports.next_due(config.table)
-    if due is None or due > datetime.now(UTC) or active_runs(context, runtime.ledger, config.table):
+    due = datetime.now(UTC) if opt_outs else runtime.ledger.reports.next_due(config.table)
+    if due is None or due > datetime.now(UTC) or runs.active_runs(config.table):
         return False
-    return exams.is_due(config, requested, pending, now)
+    return runs.is_due(config, pending)

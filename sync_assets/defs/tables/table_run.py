@@ -21,7 +21,7 @@ then request a run of the other tables without that one.
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from datetime import UTC, datetime
 from typing import Any
 
@@ -34,13 +34,11 @@ from sync_assets.capture.queries import capture_days
 from sync_assets.checks import guardrails, health, rules
 from sync_assets.checks.preflight import failure, types_note
 from sync_assets.config.models import TableConfig
-from sync_assets.defs.asset_keys import side_key
 from sync_assets.defs.partitions import FOLLOWS_TAG, is_foreign, past_days, today, under_way_tag
 from sync_assets.defs.results import selected
 from sync_assets.defs.run_errors import reported
-from sync_assets.defs.tables.run_reports import RunReports
 from sync_assets.defs.tables.run_requests import RunRequested, ask_again, feed_version, runs_to_make_room_for
-from sync_assets.defs.tables.table_work import TableWork
+from sync_assets.defs.tables.table_work import AssetWork, TableWork
 from sync_assets.errors import SyncAssetsError, public_message
 from sync_assets.flows import Outcome, capture_table, opt_outs_due, push_table
 from sync_assets.ledger.errors import InMaintenance
@@ -78,12 +76,11 @@ class TableRun:
         force: bool = False,
     ) -> None:
         self._context, self._runtime, self._outcome, self._force = context, runtime, outcome, force
-        works = [TableWork(runtime, config, context.selected_asset_keys) for config in tables]
-        self._works = [work for work in works if work.sides]
+        works = [TableWork(context, runtime, config) for config in tables]
+        self._works = [work for work in works if work.selected]
         self._days = past_days(context.partition_keys)
         self._follows = FOLLOWS_TAG in context.run.tags and runtime.config.runs.linger > 0
-        self._asked: dict[str, RunRequested] = {}
-        self._reports, self._reported = RunReports(context, runtime), 0.0
+        self._asked, self._reported_at = dict[str, RunRequested](), 0.0
 
     def results(self) -> Iterator[Any]:
         """Do the run's work, and yield the results of the selected assets and checks.
@@ -95,16 +92,14 @@ class TableRun:
             with reported(self._outcome, self._context, "run") as failed:
                 stack.enter_context(self._runtime.heartbeat(self._context.run_id))
             if failed:
-                first = self._works[0]
-                side = first.sides[0]
-                first.by_side[side].error = failed[0]
+                first = self._works[0].selected[0]
+                first.error = failed[0]
                 # The other checks need the ledger, which cannot be used.
-                ready = [health.ready([failure(side, failed[0])])]
-                yield from selected(self._context, side_key(first.config, side, self._runtime), ready)
+                yield from selected(self._context, first.key, [health.ready([failure(first.side, failed[0])])])
             else:
                 self._work()
                 for work in self._works:
-                    yield from self._reports.results(work)
+                    yield from work.results()
         from sync_assets.defs.instance.history import forget_planned  # SQL of Dagster's  # noqa: PLC0415
 
         forget_planned(self._context.instance, self._context.run_id, self._context.selected_asset_check_keys)
@@ -112,19 +107,21 @@ class TableRun:
             raise dg.Failure(reason, allow_retries=False)
 
     @property
+    def _assets(self) -> list[AssetWork]:
+        return [asset for work in self._works for asset in work.both]
+
+    @property
     def _reason(self) -> str:
         """Why the run failed: the first error, else the first reason for which work was stopped; empty if neither."""
-        assets = [asset for work in self._works for asset in work.by_side.values()]
-        return next((str(asset.error) for asset in assets if asset.error), "") or next(
-            (asset.stopped for asset in assets if asset.stopped), ""
-        )
+        errors = [str(asset.error) for asset in self._assets if asset.error]
+        return next(iter([*errors, *(asset.stopped for asset in self._assets if asset.stopped)]), "")
 
     def _work(self) -> None:
         """Capture and push each table once, then follow changes if the run is to stay."""
         for work in self._works:
-            if "d365" in work.sides:
+            if work.d365 in work.selected:
                 self._capture_first(work)
-            if "campaign" in work.sides and not work.by_side["d365"].error:
+            if work.campaign in work.selected and not work.d365.error:
                 self._push(work)
                 if not self._follows:
                     self._continue_paused(work)
@@ -138,7 +135,7 @@ class TableRun:
             if not backlog_is_full(ledger, config):
                 self._capture(work)
             pending = ledger.reports.backlog(config.table)
-            if not work.by_side["d365"].error:
+            if not work.d365.error:
                 self._push(work)
             if backlog_is_full(ledger, config) and ledger.reports.backlog(config.table) >= pending:
                 self._note([paused_text(ledger, config)])
@@ -149,7 +146,7 @@ class TableRun:
     def _capture_first(self, work: TableWork) -> None:
         """Follow the feed; before that, read again the rows modified on the past days of the run's partitions."""
         ledger, table = self._runtime.ledger, work.config.table
-        has_failed = any(asset.error for work in self._works for asset in work.by_side.values())
+        has_failed = any(asset.error for asset in self._assets)
         if self._days is None or has_failed or ledger.feeds.feed(table) is None:
             self._capture(work)
             return
@@ -166,12 +163,12 @@ class TableRun:
             limits = guardrails.check_limits(runtime, config, reading=True)
             done = interruptible.run(capture_table(runtime, config, limited=True))
         if failed:
-            work.fail("d365", failed[0])
+            work.fail(work.d365, failed[0])
             return False
         warning = unknown_codes_warning(config.table, done.result.unknown_codes)
         self._note([*done.notes, *([warning] if warning else [])])
         work.add_capture(done, [*done.ready.findings, *limits, types_note(done.ready)])
-        if "campaign" not in work.sides:
+        if work.campaign not in work.selected:
             self._fail_if_backlog_stays_full(work)
         return done.result.rows > 0 or done.result.deleted > 0
 
@@ -186,7 +183,7 @@ class TableRun:
             done = interruptible.run(push_table(runtime, config, seconds=seconds))
             notes = guardrails.campaign_notes(runtime, config, done.resource)
         if failed:
-            work.fail("campaign", failed[0])
+            work.fail(work.campaign, failed[0])
             self._fail_if_backlog_stays_full(work)
             return False
         self._note(done.notes)
@@ -205,13 +202,13 @@ class TableRun:
     def _fail_if_backlog_stays_full(self, work: TableWork) -> None:
         """End the run as failed, with a finding, if the table's capture paused and its backlog is still full."""
         ledger, config = self._runtime.ledger, work.config
-        if not work.is_full or work.by_side["campaign"].maintenance:
+        if not work.is_full or work.campaign.maintenance:
             return
         only_waits = ledger.reports.backlog(config.table) < backlog_limit.MOST_PENDING
         if only_waits or not backlog_is_full(ledger, config):  # waiting for parents is no failure of this table
             return
         text = paused_text(ledger, config)
-        work.by_side["d365"].stopped = text
+        work.d365.stopped = text
         self._outcome.stopped.append(text)
         d365_findings = [finding for finding in work.set_up if finding.side == "d365"]
         work.merge_findings("d365", [*d365_findings, rules.CAPTURE.finding(False, text)])
@@ -227,19 +224,18 @@ class TableRun:
 
     def _follow(self) -> None:
         """Poll the feeds, capture and push, until one of the conditions in the module's docstring ends the run."""
-        if any(asset.maintenance for work in self._works for asset in work.by_side.values()):
+        if any(asset.maintenance for asset in self._assets):
             return  # the sensors request a run without the tables in maintenance
-        tables = [work.config for work in self._works if "d365" in work.sides]
+        tables = [work.config for work in self._works if work.d365 in work.selected]
         started = worked = time.monotonic()
         day, sources, started_by = today(), ProgramSources(self._runtime), ancestors()
-        poller = FeedPoller(self._runtime)
-        try:
-            self._report()
-            names, runs = ", ".join(config.table for config in tables), self._runtime.config.runs
-            until = "" if runs.linger_seconds == "always" else f"{runs.linger:g} s without work, or after "
-            self._context.log.info(
-                f"Waiting for changes of {names}. The run ends after {until}{runs.longest_run_minutes:g} min."
-            )
+        self._report()
+        names, runs = ", ".join(config.table for config in tables), self._runtime.config.runs
+        until = "" if runs.linger_seconds == "always" else f"{runs.linger:g} s without work, or after "
+        self._context.log.info(
+            f"Waiting for changes of {names}. The run ends after {until}{runs.longest_run_minutes:g} min."
+        )
+        with closing(FeedPoller(self._runtime)) as poller:
             # `dagster dev` and code servers do not stop their runs when they end, but wait for them: so a run ends when
             # it loses a parent process.
             while today() == day and ancestors() == started_by and self._runtime.session_is_valid():
@@ -259,11 +255,9 @@ class TableRun:
                 moved = [self._step(work, work.config.table in news) for work in self._works]
                 if any(moved):
                     worked = time.monotonic()
-                if time.monotonic() - self._reported > REPORT_SECONDS:
+                if time.monotonic() - self._reported_at > REPORT_SECONDS:
                     self._report()
                 time.sleep(poller.pause())
-        finally:
-            poller.close()
 
     def _send_for(self, waiting: Sequence[dg.DagsterRun]) -> None:
         """Capture and send the tables of runs that wait for this one's slot, whose processes take seconds to start.
@@ -276,12 +270,15 @@ class TableRun:
         for config in self._runtime.config.in_link_order:
             feed = ledger.feeds.feed(config.table)
             if under_way_tag(config.table) in tags and feed and feed.complete:
-                work = TableWork(self._runtime, config, ())
+                work = TableWork(self._context, self._runtime, config)
                 self._capture(work)
                 self._push(work)
 
     def _news(self, poller: FeedPoller, tables: Sequence[TableConfig]) -> set[str] | None:
-        """Return the tables with something to capture; None if a feed cannot be polled, which the sensor handles."""
+        """Return the tables to capture: those with news, at once if the cursor moved since, else with a backoff.
+
+        None if a feed cannot be polled, which the sensor handles.
+        """
         try:
             polled = poller.poll(tables) if tables else None
         except SyncAssetsError as error:
@@ -289,13 +286,12 @@ class TableRun:
             return None
         if polled is None or polled.refused:
             return None
-        return {table for table in polled.news if self._is_capture_due(table)}
-
-    def _is_capture_due(self, table: str) -> bool:
-        """Return True if a table is to be captured: at once if the cursor moved, else with a backoff."""
-        version = feed_version(self._runtime, table)
-        is_due, self._asked[table] = ask_again(self._asked.get(table), version, datetime.now(UTC))
-        return is_due
+        due: set[str] = set()
+        for table in polled.news:
+            version = feed_version(self._runtime, table)
+            is_due, self._asked[table] = ask_again(self._asked.get(table), version, datetime.now(UTC))
+            due |= {table} if is_due else set()
+        return due
 
     def _step(self, work: TableWork, news: bool) -> bool:
         """Capture a table if its feed has news, then push due records. Return True if anything was done."""
@@ -303,11 +299,11 @@ class TableRun:
         next_due = self._runtime.ledger.reports.next_due(work.config.table)
         is_due = next_due is not None and next_due <= datetime.now(UTC)
         is_due = is_due or (came and opt_outs_due(self._runtime, work.config) > 0)
-        sent = "campaign" in work.sides and not self._reason and is_due and self._push(work)
+        sent = work.campaign in work.selected and not self._reason and is_due and self._push(work)
         return came or sent
 
     def _report(self) -> None:
         """Report the numbers of tables with new work, and the check results that changed."""
-        self._reported = time.monotonic()
+        self._reported_at = time.monotonic()
         for work in self._works:
-            self._reports.report(work)
+            work.report()

@@ -68,12 +68,12 @@ def test_a_tick_examines_tables_for_so_long_and_the_next_one_goes_on_with_the_ot
     monkeypatch.setattr(run_requests, "examine", examine)
     monkeypatch.setattr(run_requests, "time", SimpleNamespace(monotonic=lambda: next(clock)))
     tables = [TableConfig.model_construct(table=f"t{number}") for number in range(4)]
-    exams = run_requests.SetUpExams(Runtime({}))
+    runs = run_requests.RunRequests(Runtime({}))
     requested = {config.table: RunRequested(1, NOW - timedelta(hours=1), 10.0) for config in tables}
     with dg.DagsterInstance.ephemeral() as instance:
         for _ in range(2):
-            exams.begin(instance)
-            assert not [one for one in sorted(tables, key=exams.examined_at) if exams.is_due(one, requested, 1, NOW)]
+            runs.begin(dg.build_sensor_context(instance=instance), requested)
+            assert not [one for one in sorted(tables, key=runs.examined_at) if runs.is_due(one, 1)]
     assert examined == ["t0", "t1", "t2", "t3"]
     assert all(one.is_prevented for one in requested.values())
 
