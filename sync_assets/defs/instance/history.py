@@ -133,9 +133,8 @@ def prune_history(instance: dg.DagsterInstance, owned: ProjectScope, keep_days: 
             deleted[run.status.value.lower()] += 1
             deleted_runs.add(run.run_id)
     existing = set(instance.get_run_ids())
-    kept_checks = storage.kept_checks(days_since)
-    deleted["checks"] = storage.delete_checks(before, kept_checks, existing)
-    deleted["events"] = storage.delete_events(before, kept | set(filter(None, kept_checks.values())))
+    deleted["checks"] = storage.delete_checks(before, storage.kept_checks(days_since), existing)
+    deleted["events"] = storage.delete_events(before, kept)
     storage.remove_databases(existing, deleted_runs, now)
     deleted["bytes_freed"] = sum(rebuilt(file) for file in storage.shared_files())
     return deleted
@@ -166,19 +165,14 @@ class StoredEvents:
             *self._last(_E.id, recent, *columns, sa.func.date(_E.timestamp)),
         }
 
-    def kept_checks(self, days_since: datetime) -> dict[int, int | None]:
-        """Return the ids of check results that must outlive their runs, each with the id of its event (None: no event).
+    def kept_checks(self, days_since: datetime) -> set[int]:
+        """Return the ids of check results that must outlive their runs and their events.
 
         Of each check: the last result of each day since `days_since`, and the last one of all.
         """
         answered, at = sa.and_(self._checks, _C.execution_status.in_(COMPLETED_STATUSES)), _C.evaluation_event_timestamp
         recent, columns = sa.and_(answered, at >= _midnight(days_since)), (_C.asset_key, _C.check_name)
-        kept = {*self._last(_C.id, answered, *columns), *self._last(_C.id, recent, *columns, sa.func.date(at))}
-        events: dict[int, int | None] = {}
-        for batch in _batches(sorted(kept)):
-            query = sa.select(_C.id, _C.evaluation_event_storage_id).where(_C.id.in_(batch))
-            events |= {row[0]: row[1] for row in self._rows(query)}
-        return events
+        return {*self._last(_C.id, answered, *columns), *self._last(_C.id, recent, *columns, sa.func.date(at))}
 
     def detach(self, run_id: str, kept: Collection[int]) -> None:
         """Turn the kept events of a run into events without a run, so that they stay when the run is deleted."""

@@ -9,7 +9,7 @@ references in `asset_metadata.py`.
 
 # No `from __future__ import annotations`: Dagster reads the annotation of `context` at run time.
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -18,8 +18,9 @@ from pydantic import Field
 
 from sync_assets.checks import known_types
 from sync_assets.checks.known_types import KnownTypes
+from sync_assets.checks.rules import SIDES, Side
 from sync_assets.config.models import TableConfig
-from sync_assets.defs.asset_keys import campaign_key, d365_key
+from sync_assets.defs.asset_keys import campaign_key, d365_key, side_key
 from sync_assets.defs.partitions import add_tags, daily
 from sync_assets.defs.resources import OF_TABLES, bound, resource_names
 from sync_assets.defs.tables import asset_metadata
@@ -73,11 +74,7 @@ def _group(
 
     @dg.multi_asset(
         name=runtime.installation.named("_and_".join([f"sync_{names[0]}", *further])),
-        specs=[
-            spec(config, runtime, types.get(config.table, {}))
-            for config in tables
-            for spec in (_d365_spec, _campaign_spec)
-        ],
+        specs=[_spec(config, side, runtime, types.get(config.table, {})) for config in tables for side in SIDES],
         check_specs=[spec for config in tables for spec in table_checks(config, runtime)],
         can_subset=True,
         backfill_policy=dg.BackfillPolicy.single_run(),
@@ -99,46 +96,39 @@ def _group(
     return sync_tables
 
 
-def _d365_spec(config: TableConfig, runtime: Runtime, types: KnownTypes) -> dg.AssetSpec:
+def _spec(config: TableConfig, side: Side, runtime: Runtime, types: KnownTypes) -> dg.AssetSpec:
+    """Return the spec of the table's asset on a side."""
+    key, metadata, deps = side_key(config, side, runtime), dict[str, Any](), list[dg.AssetKey]()
+    if side == "d365":
+        owners, kinds, flow = runtime.config.owners.d365, {"dynamics365", "polars"}, capture_table
+        metadata[asset_metadata.SCHEMA] = asset_metadata.d365_schema(runtime.config, config, types)
+        description = (
+            f"Rows of the Dynamics 365 table {config.table}, by the day on which their change was captured. Today's "
+            "partition follows the change feed; a past day reads the rows that were modified on that day again."
+        )
+    else:
+        owners, kinds, flow = runtime.config.owners.campaign, {"adobecampaign"}, push_table
+        metadata[asset_metadata.SCHEMA] = asset_metadata.campaign_schema(runtime.config, config, types)
+        metadata[asset_metadata.LINEAGE] = asset_metadata.campaign_lineage(runtime, config)
+        parents = [campaign_key(runtime.config.table(link.table), runtime) for link in config.links]
+        deps = [d365_key(config, runtime), *dict.fromkeys(parents)]
+        description = (
+            f"Records of the Campaign resource {config.resource}, in step with {config.table}. A run sends the pending "
+            "records."
+        )
     return dg.AssetSpec(
-        d365_key(config, runtime),
-        group_name=runtime.installation.group("d365"),
+        key,
+        deps=deps,
+        group_name=runtime.installation.group(side),
         partitions_def=daily(runtime.config.runs.start_date),
-        kinds={"dynamics365", "polars"},
-        description=f"Rows of the Dynamics 365 table {config.table}, by the day on which their change was captured. "
-        "Today's partition follows the change feed; a past day reads the rows that were modified on that day again.",
-        owners=list(runtime.config.owners.d365),
+        kinds=kinds,
+        description=description,
+        owners=list(owners),
         metadata={
-            asset_metadata.TABLE_NAME: ".".join(d365_key(config, runtime).path),
-            asset_metadata.SCHEMA: asset_metadata.d365_schema(runtime.config, config, types),
-            **asset_metadata.table_code(runtime.config, config, capture_table),
+            asset_metadata.TABLE_NAME: ".".join(key.path),
+            **metadata,
+            **asset_metadata.table_code(runtime.config, config, flow),
         },
         freshness_policy=dg.FreshnessPolicy.time_window(fail_window=FRESH, warn_window=FRESH * 2 / 3),
         tags={"sync/pii": "true"},
     )
-
-
-def _campaign_spec(config: TableConfig, runtime: Runtime, types: KnownTypes) -> dg.AssetSpec:
-    return dg.AssetSpec(
-        campaign_key(config, runtime),
-        deps=[d365_key(config, runtime), *_parents(config, runtime)],
-        group_name=runtime.installation.group("campaign"),
-        partitions_def=daily(runtime.config.runs.start_date),
-        kinds={"adobecampaign"},
-        description=f"Records of the Campaign resource {config.resource}, in step with {config.table}. "
-        "A run sends the pending records.",
-        owners=list(runtime.config.owners.campaign),
-        metadata={
-            asset_metadata.TABLE_NAME: ".".join(campaign_key(config, runtime).path),
-            asset_metadata.SCHEMA: asset_metadata.campaign_schema(runtime.config, config, types),
-            asset_metadata.LINEAGE: asset_metadata.campaign_lineage(runtime, config),
-            **asset_metadata.table_code(runtime.config, config, push_table),
-        },
-        freshness_policy=dg.FreshnessPolicy.time_window(fail_window=FRESH, warn_window=FRESH * 2 / 3),
-        tags={"sync/pii": "true"},
-    )
-
-
-def _parents(config: TableConfig, runtime: Runtime) -> Iterable[dg.AssetKey]:
-    """Return the assets of the resources that this one links to."""
-    return dict.fromkeys(campaign_key(runtime.config.table(link.table), runtime) for link in config.links)
