@@ -47,17 +47,17 @@ Due = Mapping[str, list[OptOutRow]]
 
 @dataclass(slots=True)
 class Applied:
-    """Number of opt-outs by outcome.
+    """Number of opt-outs by outcome, by the names in the metadata of the assets.
 
-    already: the system held the value already. again: the contact was modified since the decision, so a new one is due.
-    gone: contacts or profiles that no longer exist. unanswered: outcome unknown. problem: why it ended early.
+    held_already: by the system. to_be_decided_again: the contact was modified since the decision. no_longer_there:
+    contacts or profiles that no longer exist. unanswered: outcome unknown. problem: why it ended early.
     """
 
     written: int = 0
-    already: int = 0
-    again: int = 0
-    refused: int = 0
-    gone: int = 0
+    held_already: int = 0
+    to_be_decided_again: int = 0
+    rejected: int = 0
+    no_longer_there: int = 0
     unanswered: int = 0
     problem: str | None = None
 
@@ -137,16 +137,16 @@ def _still_wanted(
         row_now = row_by_id.get(id_)
         if row_now is None:
             change.rows += map(rules.after_missing_contact, rows)
-            done.gone += 1
+            done.no_longer_there += 1
             continue
         for row in rows:
             column = session.columns[row.attribute]
             if column.opted_out(row_now.values[column.name]) == bool(row.value):
                 change.rows.append(rules.after_write(row, _now()))
-                done.already += 1
+                done.held_already += 1
             elif row_now.modified and row.d365_at is not None and times.to_micros(row_now.modified) > row.d365_at:
                 change.rows.append(_again(session, row))
-                done.again += 1
+                done.to_be_decided_again += 1
             else:
                 wanted.setdefault(id_, []).append(row)
     return wanted
@@ -167,13 +167,13 @@ def _note(session: Session, result: UpdateResult, rows: list[OptOutRow], change:
         done.written += len(rows)
     elif result.kind == "missing":
         change.rows += map(rules.after_missing_contact, rows)
-        done.gone += 1
+        done.no_longer_there += 1
     elif result.kind == "changed":
         change.rows += [_again(session, row) for row in rows]
-        done.again += len(rows)
+        done.to_be_decided_again += len(rows)
     else:
         change.rows += [rules.after_rejection(row, f"Dynamics 365: {result.reason}", _now()) for row in rows]
-        done.refused += len(rows)
+        done.rejected += len(rows)
 
 
 def _again(session: Session, row: OptOutRow) -> OptOutRow:
@@ -223,7 +223,7 @@ class _Sending:
             held = await self._holds_already(id_, rows) if any(row.unknown_until for row in rows) else False
             if held is True:
                 self.change.rows += [rules.after_write(row, _now()) for row in rows]
-                self._done.already += len(rows)
+                self._done.held_already += len(rows)
             else:
                 self._note(rows, held or await records.update(id_, self._body(rows)))
         except (BudgetSpent, HttpError) as error:
@@ -252,7 +252,7 @@ class _Sending:
             done.written += len(rows)
         elif outcome.kind == "missing":  # the later insert of the profile carries Dynamics 365's value
             change.rows += [rules.after_missing_profile(row, row.d365) for row in rows]
-            done.gone += 1
+            done.no_longer_there += 1
         elif outcome.kind == "denied":
             change.rows += rows
             self.denied = access_denied(outcome)
@@ -264,7 +264,7 @@ class _Sending:
             change.rows += [
                 rules.after_rejection(row, f"Campaign: {redact(outcome.reason, None)}", _now()) for row in rows
             ]
-            done.refused += len(rows)
+            done.rejected += len(rows)
 
 
 def _now() -> int:

@@ -7,6 +7,7 @@ A thin layer: each asset runs one flow of `sync_assets.opt_out`. The asset of th
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import dagster as dg
@@ -48,15 +49,6 @@ from sync_assets.runtime.context import Runtime
 _SYSTEMS: dict[Side, str] = {"d365": "Dynamics 365: ", "campaign": "Campaign: "}
 """Text in the reason of a rejected opt-out that names the rejecting system, by side."""
 COLUMN_CHECKS = (rules.OPT_OUT_COLUMNS, rules.OPT_OUT_ATTRIBUTES)
-_WRITE_RESULTS = {
-    "written": "written",
-    "held_already": "already",
-    "to_be_decided_again": "again",
-    "rejected": "refused",
-    "no_longer_there": "gone",
-    "unanswered": "unanswered",
-}
-"""Metadata key -> attribute of the result of writes."""
 _OF_A_DECISION = [
     dg.TableColumn("contact", "string", "the contact's id"),
     dg.TableColumn("column", "string", "the column of contact"),
@@ -300,7 +292,7 @@ def _decided(runtime: Runtime, deciding: DecisionRun) -> dict[str, Any]:
 
 def _applied(done: Applied, prefix: str = "") -> dict[str, int]:
     """Return the numbers of opt-outs by the outcome of their write."""
-    return {f"{prefix}{name}": getattr(done, attribute) for name, attribute in _WRITE_RESULTS.items()}
+    return {f"{prefix}{name}": number for name, number in asdict(done).items() if name != "problem"}
 
 
 def _by_reason(refused: Sequence[Reject]) -> dict[str, Rows]:
