@@ -21,7 +21,7 @@ from sync_assets.defs.resources import LEDGER, bound, resource_names
 from sync_assets.defs.results import metadata
 from sync_assets.defs.run_errors import failing
 from sync_assets.defs.tables import asset_metadata
-from sync_assets.defs.tables.asset_metadata import DAYS, KINDS
+from sync_assets.defs.tables.asset_metadata import CALLS, DAYS
 from sync_assets.defs.tables.table_work import LATENCIES
 from sync_assets.ledger.report_values import Counts
 from sync_assets.ledger.repositories.reports import CountKind
@@ -120,7 +120,7 @@ def _numbers(captured: Counter[str], pushed: Counter[str], opt_outs: Counter[str
         "rejected": captured["validation_errors"] + pushed["rejected"],
         "opt_outs_to_d365": opt_outs["to_d365"],
         "opt_outs_to_campaign": opt_outs["to_campaign"],
-        **{f"engine_calls_{kind}": calls[kind] for kind in KINDS},
+        **{name: calls[kind] for name, kind in CALLS.items()},
         "engine_calls": calls.total(),
         **{name: median for name, median in medians.items() if median is not None},
     }
@@ -176,7 +176,7 @@ def _table(config: Config, days: Days) -> str:
     if config.opt_out.active:
         columns |= {"opt_outs_to_d365": "opt-outs to D365", "opt_outs_to_campaign": "to Campaign"}
     columns |= {"latency_p50_ms": "median ms", "latency_p95_ms": "95 % ms"}
-    columns |= {f"engine_calls_{kind}": kind for kind in KINDS} | {"engine_calls": "all calls"}
+    columns |= CALLS | {"engine_calls": "all calls"}
     budget = config.guardrails.engine_calls_per_day
     rows = [
         [day.isoformat(), *(_number(numbers.get(name)) for name in columns)]

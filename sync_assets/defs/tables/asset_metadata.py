@@ -26,6 +26,8 @@ NO_TYPE = ""
 """Type of a column that is not known: neither `init` nor a run has stored it."""
 KEY = dg.TableColumnConstraints(nullable=False, unique=True)
 KINDS = ("insert", "update", "delete", "read")
+CALLS = {f"engine_calls_{kind}": kind for kind in KINDS}
+"""Metadata key of a number of engine calls -> their kind."""
 DAYS = 14
 
 

@@ -358,20 +358,17 @@ def record_runs(
     filters = dg.RunsFilter(tags={LEDGER_TAG: ledger}, updated_after=min(moments))
     documents: list[dict[str, Any]] = []
     for record in instance.get_run_records(filters, limit=SEARCHED_RUNS):
-        tables = record.dagster_run.tags.get(TABLE_TAG, "").split(", ")
-        started = record.start_time or record.create_timestamp.timestamp()
-        active = [
-            at for at in moments if table in tables and started <= at.timestamp() <= (record.end_time or float("inf"))
-        ]
-        if active:
+        run, started = record.dagster_run, record.start_time or record.create_timestamp.timestamp()
+        changed = {iso(at) for at in moments if started <= at.timestamp() <= (record.end_time or float("inf"))}
+        if changed and table in run.tags.get(TABLE_TAG, "").split(", "):
             documents.append(
                 {
-                    "run_id": record.dagster_run.run_id,
-                    "job": record.dagster_run.job_name,
-                    "status": record.dagster_run.status.value.lower(),
+                    "run_id": run.run_id,
+                    "job": run.job_name,
+                    "status": run.status.value.lower(),
                     "started_at": _iso(record.start_time),
                     "ended_at": _iso(record.end_time),
-                    "changed_at": sorted({iso(at) for at in active}),
+                    "changed_at": sorted(changed),
                 }
             )
     return documents[:SHOWN_RUNS]

@@ -27,7 +27,7 @@ from sync_assets.defs.dagster_internals import answered_since, evaluation
 from sync_assets.defs.partitions import today
 from sync_assets.defs.results import check_key, check_result, metadata, selected
 from sync_assets.defs.tables import asset_metadata
-from sync_assets.defs.tables.asset_metadata import KINDS
+from sync_assets.defs.tables.asset_metadata import CALLS
 from sync_assets.defs.tables.checks import as_before, newest, ready_key
 from sync_assets.errors import SyncAssetsError
 from sync_assets.flows import Captured, Pushed
@@ -41,32 +41,13 @@ NUMBERS_SECONDS = 300.0
 MATERIALIZE_SECONDS = 3600.0
 """Interval in which such a report is a materialisation, in seconds: freshness policies count nothing else. Reports
 between are observations: a materialisation hides check results of other runs, and starts runs downstream."""
-_RESULTS: Mapping[Side, Mapping[str, str]] = {
-    "d365": {
-        "rows_captured": "rows",
-        "new": "new",
-        "changed": "changed",
-        "unchanged": "unchanged",
-        "validation_errors": "invalid",
-        "deleted": "deleted",
-        "filtered_out": "filtered_out",
-        "pages": "pages",
-    },
-    "campaign": {
-        "inserted": "inserted",
-        "updated": "updated",
-        "deleted": "deleted",
-        "rejected": "rejected",
-        "put_off": "put_off",
-    },
-}
-"""Metadata key -> attribute of the result of a capture or a push."""
-_CALLS = ("engine_calls", *(f"engine_calls_{kind}" for kind in KINDS))
 NUMBERS: Mapping[Side, tuple[str, ...]] = {
-    "d365": tuple(_RESULTS["d365"]),
-    "campaign": (*_RESULTS["campaign"], *_CALLS),
+    "d365": ("rows_captured", "new", "changed", "unchanged", "validation_errors", "deleted", "filtered_out", "pages"),
+    "campaign": ("inserted", "updated", "deleted", "rejected", "put_off", "engine_calls", *CALLS),
 }
 """The metadata keys of an asset's numbers that are counted by day."""
+_ATTRIBUTES = {"rows_captured": "rows", "validation_errors": "invalid"}
+"""Attributes of the result of a capture or a push that have other names than these."""
 _DONE: Mapping[Side, tuple[str, ...]] = {
     "d365": ("rows_captured",),
     "campaign": ("inserted", "updated", "deleted", "rejected"),
@@ -151,7 +132,7 @@ class TableWork:
         result, total = done.result, sum(done.result.calls.values())
         latencies = {name: getattr(result, attribute) for name, attribute in LATENCIES.items()}
         self._latencies = {name: round(value * 1000, 1) for name, value in latencies.items() if value is not None}
-        calls = {"engine_calls": total} | {f"engine_calls_{kind}": result.calls.get(kind, 0) for kind in KINDS}
+        calls = {"engine_calls": total, **{name: result.calls.get(kind, 0) for name, kind in CALLS.items()}}
         by_latency = {f"{name}/{value:.3g}": total for name, value in self._latencies.items()}
         self._add(self.campaign, result, findings, calls, by_latency)
         self.changed |= result.done > 0 or result.rejected > 0
@@ -165,7 +146,8 @@ class TableWork:
         further: Mapping[str, int],
         by_latency: Mapping[str, int],
     ) -> None:
-        numbers = {name: getattr(result, attribute) for name, attribute in _RESULTS[asset.side].items()} | {**further}
+        names = [name for name in NUMBERS[asset.side] if name not in further]
+        numbers = {name: getattr(result, _ATTRIBUTES.get(name, name)) for name in names} | {**further}
         self._runtime.ledger.counts.add(asset.side, self.config.table, {**numbers, **by_latency})
         asset.numbers.update(numbers)
         asset.seconds, asset.done = asset.seconds + result.seconds, True
@@ -245,7 +227,7 @@ class TableWork:
     def _report_checks(self, results: Iterable[dg.AssetCheckResult]) -> None:
         """Report the results that differ from the last reported ones; equal ones would only let the history grow."""
         changed = [result for result in results if self._last.get(check_key(result)) != _content(result)]
-        answered = self._answered_by_others(map(check_key, changed))
+        answered = answered_since(self._instance, [*map(check_key, changed)], self._context.run_id)
         for result in changed:
             self._last[check_key(result)] = _content(result)
             if check_key(result) in answered:
@@ -310,12 +292,8 @@ class TableWork:
         Call it after the run's last materialisation of the asset is stored, which hides the results before it.
         """
         by_key = {check_key(result): result for result in results}
-        for key in self._answered_by_others(by_key):
+        for key in answered_since(self._instance, [*by_key], self._context.run_id):
             self._report_without_run(by_key[key])
-
-    def _answered_by_others(self, checks: Iterable[dg.AssetCheckKey]) -> set[dg.AssetCheckKey]:
-        """Return the checks of which Dagster would show another result than this run's."""
-        return answered_since(self._instance, list(checks), self._context.run_id)
 
     def _report_without_run(self, result: dg.AssetCheckResult) -> None:
         self._instance.report_runless_asset_event(evaluation(self._instance, result))
