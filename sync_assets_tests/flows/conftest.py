@@ -13,6 +13,7 @@ from sync_assets_tests.support.chain import Chain
 from sync_assets_tests.support.opt_out_runs import N
 from sync_assets_tests.support.opt_outs import clear, opted_in, switch_on
 from sync_assets_tests.support.orchestra import Orchestra, in_memory
+from sync_assets_tests.support.postgres import PostgresServer
 from sync_assets_tests.support.premises import POSITIONS, Position, of_the_environment
 from sync_assets_tests.support.program import Program
 from sync_assets_tests.support.sandbox_process import SandboxProcess
@@ -39,6 +40,18 @@ def program(sandbox: SandboxProcess, tmp_path: Path, position: Position) -> Prog
     made = Program(sandbox, tmp_path)
     made.table = position.table(made.table)
     return made
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def either(request: pytest.FixtureRequest, program: Program) -> Iterator[Program]:
+    """The program with its ledger in either database."""
+    if request.param == "sqlite":
+        yield program
+        return
+    server: PostgresServer = request.getfixturevalue("postgres")
+    with server.database() as url:
+        program.more["SYNC_ASSETS_LEDGER_URL"] = url
+        yield program
 
 
 @pytest.fixture

@@ -248,21 +248,6 @@ def test_a_child_names_its_parent_a_parent_its_children_and_another_link_differs
     assert of(result, "new_order")["reasons"] == ["Orphaned: it names no contact."]
 
 
-def test_a_waiting_child_names_the_parents_reason(chain: Chain) -> None:
-    chain.admin.settings("campaign", bare_data_policy=False)
-    [contact] = chain.admin.create("contact", {"firstname": "Ada", "emailaddress1": "no-address"})
-    order, line = chain.order(contact)
-    chain.sync()
-    result = explanation(chain.program, order)
-    assert result.document["in_step"] is False
-    reasons = " ".join(of(result, "new_order")["reasons"])
-    assert "Waiting for a parent that is rejected" in reasons
-    assert f"Its parent contact {contact} is rejected (" in reasons
-    assert of(result, "new_order")["links"][0]["state"] == "rejected"
-    reasons = " ".join(of(explanation(chain.program, line), "new_orderline")["reasons"])
-    assert f"Its parent new_order {order} is waiting" in reasons
-
-
 def test_opt_outs_are_shown_with_their_decision_and_a_change_in_campaign(program: Program, ada: str) -> None:
     switch_on(program, "bidirectional")
     set_d365(program, ada, donotemail=True)

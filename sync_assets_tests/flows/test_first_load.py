@@ -142,17 +142,6 @@ class TestWhereTheKeyIdentifiesNothing:
             assert [text for text in result if text.startswith("2 records of profile in Campaign carry")]
         assert len(admin.dump_campaign()) == N + 2
 
-    def test_a_row_that_comes_into_scope_later_finds_its_record(self, program: Program) -> None:
-        admin = program.sandbox.admin
-        load_by_adobes_tool(program)
-        let_the_key_identify_nothing(program)
-        program.table |= {"filters": {"rules": [{"field": "statecode", "is": "eq", "value": 0}]}}
-        inactive = admin.change("contact", 2, statecode=1)
-        assert program.sync().document["engine_calls"] == calls(read=1)
-        admin.change("contact", inactive, statecode=0, jobtitle="Back")
-        assert program.sync().document["engine_calls"] == calls(update=2, read=2)
-        program.assert_in_step()
-
 
 class TestWhereCampaignHoldsNoneOfOurs:
     @pytest.mark.usefixtures("small_pages")

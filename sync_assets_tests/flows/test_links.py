@@ -4,7 +4,6 @@ import uuid
 from collections.abc import Callable
 from typing import Any, Literal
 
-import dagster as dg
 import pytest
 
 from sync_assets.cli import sync_runs
@@ -13,7 +12,6 @@ from sync_assets.flows import Outcome
 from sync_assets.runtime.context import Runtime
 from sync_assets_tests.support.chain import Chain
 from sync_assets_tests.support.chain_configuration import KEY_OF_RESOURCE, RESOURCES
-from sync_assets_tests.support.orchestra import in_memory
 from sync_assets_tests.support.program import calls
 
 
@@ -49,67 +47,6 @@ def test_a_chain_arrives_in_link_order_by_one_sign_in_changes_and_goes(chain: Ch
     assert order not in held["cusOrder"]
     assert line not in held["cusOrderLine"]
     assert chain.sync() == (0, calls())
-
-
-def test_a_table_without_updates_is_sent_on_first_load_and_replay_only_with_its_links(chain: Chain) -> None:
-    [orders, lines] = chain.program.further
-    chain.program.further = [{**orders, "apply_updates": False}, lines]
-    (_, order, _), (bob, *_), (_, goes, _) = chain.make(), chain.make(), chain.make()
-    assert chain.sync() == (0, calls(insert=9, read=8))
-
-    before = chain.held()["cusOrder"][order]
-    chain.admin.change("new_order", [order], new_name="Changed", new_contactid=bob)
-    chain.order(bob)
-    assert chain.sync() == (0, calls(insert=2, read=3))  # the links of the new ones are read back
-    assert chain.held()["cusOrder"][order] == before
-    assert chain.program.run("explain", order)[0] == 0
-
-    assert chain.program.run("replay", "new_order")[0] == 0
-    assert chain.sync() == (0, calls(update=1, read=2))
-    held = chain.held()["cusOrder"][order]
-    assert (held["cusName"], held["cusContactLink"]["PKey"]) != (before["cusName"], before["cusContactLink"]["PKey"])
-    assert chain.program.run("explain", order)[0] == 0
-
-    chain.admin.delete("new_order", [goes])
-    assert chain.sync()[0] == 0
-    assert goes not in chain.held()["cusOrder"]
-    chain.admin.delete("contact", [bob])
-    assert chain.sync()[0] == 0
-    assert order not in chain.held()["cusOrder"]  # an orphan, as of other tables
-
-
-def test_an_order_without_a_contact_is_orphaned_and_keeps_no_sync_from_its_end(chain: Chain) -> None:
-    order, line = chain.order(None)
-    assert chain.sync() == (0, calls())
-    assert chain.sync() == (0, calls())
-    result = {orphan["id"]: orphan["reason"] for orphan in chain.orphans()}
-    assert result == {order: "it names no contact", line: "its new_order is orphaned itself"}
-    assert all(orphan["since"] for orphan in chain.orphans())
-    assert f"  {order}" in chain.program.run("rejects", "new_order", "--orphaned")[1]
-    assert "1 orphaned" in chain.program.run("status")[1]
-
-    [ada] = chain.admin.create("contact", {"firstname": "Ada"})
-    chain.admin.change("new_order", [order], new_contactid=ada)
-    assert chain.sync() == (0, calls(insert=3, read=8))
-    assert chain.orphans() == []
-
-
-def test_an_order_of_a_new_contact_waits_where_its_table_alone_is_synchronised(chain: Chain) -> None:
-    _, order, _ = chain.make()
-    assert chain.sync()[0] == 0
-    [bob] = chain.admin.create("contact", {"firstname": "Bob"})
-    chain.admin.change("new_order", [order], new_contactid=bob)
-    _, line = chain.order(bob)
-
-    only = ("--table", "new_order", "--table", "new_orderline")
-    planned = chain.program.json("plan", *only)[1]["tables"]
-    assert {table: one["waiting"] for table, one in planned.items()} == {"new_order": 2, "new_orderline": 1}
-    status, done = chain.program.json("sync", *only)
-    assert (status, done["tables"]["new_order"]["waiting"], done["tables"]["contact"]["pending"]) == (2, 2, 1)
-    assert done["engine_calls"] == calls()
-    assert chain.orphans() == []
-    assert chain.sync()[0] == 0
-    assert line in chain.held()["cusOrderLine"]
 
 
 @pytest.mark.parametrize("tables", [(), ("new_order", "new_orderline")])
@@ -206,21 +143,6 @@ def test_the_orders_of_a_profile_that_was_removed_and_is_made_anew_do_not_count_
     assert held["cusOrder"][order]["cusContactLink"]["PKey"] == held["profile"][ada]["PKey"]
 
 
-ORDER_READY = ("ready", dg.AssetKey(["campaign", "cusOrder"]))
-
-
-def checked(chain: Chain) -> tuple[bool, dg.AssetCheckSeverity, str, str]:
-    """Return the check `ready` of cusOrder, and doctor's outcome of the link's cardinality."""
-    with in_memory(chain.program) as orchestra:
-        result = orchestra.job("watch").check(*ORDER_READY)
-    [line] = [
-        line
-        for line in chain.program.json("doctor")[1]["checks"]
-        if line["check"] == "link_cardinalities_agree" and line["title"].startswith("new_order: ")
-    ]
-    return result.passed, result.severity, str(result.description), line["outcome"]
-
-
 def test_a_link_that_campaign_requires_and_the_configuration_does_not_stops_its_table_before_the_first_write(
     new_chain: Callable[..., Chain],
 ) -> None:
@@ -231,20 +153,7 @@ def test_a_link_that_campaign_requires_and_the_configuration_does_not_stops_its_
     for command in ("plan", "sync"):
         _, _, errors = chain.program.run(command)
         assert "Nothing of new_order is sent until both agree: write `cardinality: one`" in errors
-    assert {resource: len(records) for resource, records in chain.held().items()} == {
-        "profile": 1,
-        "cusOrder": 0,
-        "cusOrderLine": 2,
-    }, "other tables go on"
-    passed, severity, text, line = checked(chain)
-    assert (passed, severity, line) == (False, dg.AssetCheckSeverity.ERROR, "fail")
-    assert text.startswith("link cardinalities differ: link `new_contactid`: cusContactLink is mandatory in Campaign")
-
+    assert [len(records) for records in chain.held().values()] == [1, 0, 2], "other tables go on"
     chain.admin.publish_link("cusOrder", "cusContactLink", "zero_or_one")
     assert chain.program.sync().status == 0
-    assert {resource: len(records) for resource, records in chain.held().items()} == {
-        "profile": 1,
-        "cusOrder": 2,
-        "cusOrderLine": 2,
-    }
-    assert checked(chain)[::3] == (True, "ok")
+    assert [len(records) for records in chain.held().values()] == [1, 2, 2]

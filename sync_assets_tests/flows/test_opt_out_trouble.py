@@ -1,17 +1,14 @@
 """Opt-outs in trouble, by whole runs: the SFTP, Dynamics 365 and Campaign fail; the day's budget; privacy holds."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
-from pathlib import Path
 
 import pytest
 
 from sync_assets.commands import hold
-from sync_assets.commands.doctor import examine
 from sync_assets.commands.rejects import rejects
 from sync_assets.commands.retry import retry
 from sync_assets.commands.status import status
-from sync_assets_tests.support.openssh import make_key, public
 from sync_assets_tests.support.opt_outs import (
     HEADER,
     LATER,
@@ -22,7 +19,6 @@ from sync_assets_tests.support.opt_outs import (
     set_campaign,
     set_d365,
     sides,
-    switch_on,
     write_file,
     writes,
 )
@@ -219,50 +215,22 @@ def test_a_hold_that_waits_too_long_names_the_requests_under_way(
 
 # --- the SFTP -------------------------------------------------------------------------------------------------------
 
-Spoil = Callable[[Program, Path], None]
 
-
-def other_host_key(program: Program, folder: Path) -> None:
-    key = public(make_key(folder / "other", "ecdsa"))
-    (folder / "known_hosts").write_text(f"[localhost]:{program.sandbox.env['CAMPAIGN_SFTP_PORT']} {key}\n")
-    program.more["CAMPAIGN_SFTP_HOST_KEY"] = str(folder / "known_hosts")
-
-
-CASES: dict[str, tuple[Spoil, str]] = {
-    "the host key is another one": (other_host_key, "host key"),
-    "a variable is missing": (
-        lambda program, _: program.more.update(CAMPAIGN_SFTP_HOST=""),
-        "CAMPAIGN_SFTP_HOST is not set",
-    ),
-}
-"""Other troubles: unit/sftp and unit/config."""
-
-
-def assert_doctor_tells(program: Program, says_: str) -> None:
-    with closing(program.runtime()) as runtime:
-        lines = [line for line in examine(runtime) if line.outcome == "fail"]
-    assert any(says_ in line.message for line in lines), lines
-
-
-@pytest.mark.parametrize("case", CASES)
-def test_without_the_sftp_files_wait_and_everything_else_goes_on(
-    program: Program, ids: Iterator[str], tmp_path: Path, case: str
-) -> None:
-    spoil, says_ = CASES[case]
+def test_without_the_sftp_files_wait_and_everything_else_goes_on(program: Program, ids: Iterator[str]) -> None:
+    """Other troubles: unit/sftp and unit/config."""
     waiting, changed = next(ids), next(ids)
     write_file(program, HEADER + says(waiting), f"optout_waiting_{waiting}.csv")
-    spoil(program, tmp_path)
-    program.sandbox.admin.change("contact", [changed], jobtitle=case)
+    program.more["CAMPAIGN_SFTP_HOST"] = ""
+    program.sandbox.admin.change("contact", [changed], jobtitle="Without the SFTP")
     set_d365(program, changed, donotemail=True)
     done = program.sync()
     assert done.status == 1
-    assert any(says_ in str(problem) for problem in done.problems), done.problems
-    assert program.profiles()[changed]["cusJobTitle"] == case
+    assert [problem for problem in done.problems if "CAMPAIGN_SFTP_HOST is not set" in str(problem)]
+    assert program.profiles()[changed]["cusJobTitle"] == "Without the SFTP"
     assert sides(program, changed) == (True, True)  # an opt-out of Dynamics 365 needs no SFTP
     assert sides(program, waiting) == (False, False)
-    assert_doctor_tells(program, says_)
     program.more.clear()
-    assert switch_on(program, "bidirectional").sync().status == 0
+    assert program.sync().status == 0
     assert sides(program, waiting)[0] is True
 
 

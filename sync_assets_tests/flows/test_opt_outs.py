@@ -8,16 +8,19 @@ import pytest
 from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.support.chain import lose
 from sync_assets_tests.support.opt_outs import (
+    HEADER,
     HOUR,
     assert_quiet,
     audit,
     in_d365,
     modified,
     opted_in,
+    says,
     set_campaign,
     set_d365,
     sides,
     switch_on,
+    write_file,
 )
 from sync_assets_tests.support.premises import DOCUMENTED, V8, on_positions
 from sync_assets_tests.support.program import CONTACT, Program, calls
@@ -171,4 +174,29 @@ def test_a_profile_whose_deletion_is_held_back_is_opted_out_meanwhile(
     with_rows = program.runtime()
     assert with_rows.ledger.opt_outs.of(mine) == []
     with_rows.close()
+    assert_quiet(program)
+
+
+def test_two_syncs_at_once_write_each_opt_out_once(either: Program) -> None:
+    program, admin = either, either.sandbox.admin
+    assert switch_on(program, "bidirectional").sync().status == 0
+    ids = opted_in(program)
+    mine, theirs = sorted(next(ids) for _ in range(3)), sorted(next(ids) for _ in range(3))
+    write_file(program, HEADER + "".join(map(says, mine)))
+    for id_ in theirs:
+        set_d365(program, id_, donotemail=True)
+    since = admin.last()
+    admin.faults(
+        {"system": "d365", "kind": "slow", "delay_ms": 700, "path": r"\$batch|Dynamics\.CRM\.In"},
+        {"system": "campaign", "kind": "slow", "delay_ms": 500, "method": "PATCH"},
+    )
+    for process in [program.start("sync", "--json") for _ in range(2)]:
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode == 0, errors
+    admin.clear_faults()
+    assert all(sides(program, id_)[0] for id_ in mine)
+    assert [sides(program, id_) for id_ in theirs] == [(True, True)] * 3
+    entries = admin.journal(since=since)
+    assert sum("$batch" in entry["path"] for entry in entries) == 1
+    assert sorted(entry["key"] for entry in entries if entry["method"] == "PATCH") == theirs
     assert_quiet(program)

@@ -2,7 +2,7 @@
 
 import asyncio
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
 from typing import Any, Literal
@@ -16,7 +16,6 @@ from sync_assets.commands.status import document
 from sync_assets.flows import capture_table, push_table
 from sync_assets_tests.support.chain_configuration import CHAIN_LINKS, RESOURCES, chain_configuration
 from sync_assets_tests.support.ledgers import session_of
-from sync_assets_tests.support.postgres import PostgresServer
 from sync_assets_tests.support.program import CONTACT, Program, calls, capture
 from sync_assets_tests.support.sandbox_process import SandboxProcess
 
@@ -31,18 +30,6 @@ def program(systems: SandboxProcess, tmp_path: Path) -> Program:
     home.mkdir()
     temporary.mkdir()
     return Program(systems, home, {**deepcopy(CONTACT), "apply_deletes": True}, {"TMPDIR": str(temporary)})
-
-
-@pytest.fixture
-def either(request: pytest.FixtureRequest, program: Program) -> Iterator[Program]:
-    """The program with its ledger in either database."""
-    if request.param == "sqlite":
-        yield program
-        return
-    server: PostgresServer = request.getfixturevalue("postgres")
-    with server.database() as url:
-        program.more["SYNC_ASSETS_LEDGER_URL"] = url
-        yield program
 
 
 def everything(program: Program) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import pytest
 from sync_assets_tests.support.pushing import Bench, people, start_pushers
 
 
-@pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)  # SQLite: flows/test_survival.py
+@pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)  # SQLite: flows/test_rebuild.py
 async def test_kill_9_at_any_moment_loses_nothing_and_doubles_nothing(bench: Bench):
     payloads = people(3000)
     bench.capture(payloads)
