@@ -148,7 +148,7 @@ class RunRequests:
                 return False
             stops = not work and any(finding.stops for finding in findings)
             was_down = self._was_down or self.failure  # the check passes before the requested run has begun
-            if not work and (stops or was_down or (last and last.is_prevented)):
+            if was_down or stops or (not work and last and last.is_prevented):
                 self._findings[config.table] = findings
             if stops:
                 self.requested[key] = structs.replace(request, wait=0.0)

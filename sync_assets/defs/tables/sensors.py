@@ -128,7 +128,7 @@ def changes_sensor(
             for request in _requests([config for config in group if config in free], runtime, cursor, due)
         ]
         runs.review(without_news)
-        if not polled.refused and not runs.failure:
+        if not polled.refused and (requests or not runs.failure):
             switch.ping()
         events = [
             event
