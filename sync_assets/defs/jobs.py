@@ -44,9 +44,11 @@ def operator_jobs(runtime: Runtime, other_jobs: Iterable[str]) -> list[dg.JobDef
     table = dg.Enum("_".join(["Table", *tables]), [dg.EnumValue(name) for name in tables])
     jobs: list[dg.JobDefinition] = []
 
-    def job(name: str, description: str, **settings: dg.Field) -> Callable[[Work], None]:
+    def job(
+        name: str, description: str, tags: Mapping[str, str] = SHORT_TAGS, **settings: dg.Field
+    ) -> Callable[[Work], None]:
         """Decorate the work of the only op of a job."""
-        return lambda work: jobs.append(_job(runtime, name, work, description, settings))
+        return lambda work: jobs.append(_job(runtime, name, work, description, tags, settings))
 
     def any_table(description: str) -> dg.Field:
         return dg.Field(dg.Noneable(table), default_value=None, description=description)
@@ -54,6 +56,7 @@ def operator_jobs(runtime: Runtime, other_jobs: Iterable[str]) -> list[dg.JobDef
     @job(
         "replay",
         "Reads all rows of a table again, or those modified on some days.",
+        {},
         table=dg.Field(table, description="the Dynamics 365 table"),
         first_day=_text("only rows modified on this UTC day or later, as in 2026-11-24"),
         last_day=_text("only rows modified on this UTC day or earlier"),
@@ -150,10 +153,15 @@ def log_export(runtime: Runtime) -> dg.JobDefinition:
 
 
 def _job(
-    runtime: Runtime, name: str, work: Work, description: str, settings: Mapping[str, dg.Field] | None = None
+    runtime: Runtime,
+    name: str,
+    work: Work,
+    description: str,
+    tags: Mapping[str, str] = SHORT_TAGS,
+    settings: Mapping[str, dg.Field] | None = None,
 ) -> dg.JobDefinition:
     """Return a job of one op, which has the name of its function. Its numbers are in the metadata and in the log."""
-    named, tags = runtime.installation.named, {} if name == "replay" else SHORT_TAGS  # which writes heartbeats
+    named = runtime.installation.named
 
     @dg.op(
         name=named(work.__name__),
@@ -165,7 +173,8 @@ def _job(
         with closing(runtime), failing("job"):
             numbers = work(context, context.op_config or {})
         context.add_output_metadata(dict(numbers))
-        context.log.info(", ".join(f"{name}: {value}" for name, value in numbers.items() if isinstance(value, int)))
+        if text := ", ".join(f"{name}: {value}" for name, value in numbers.items() if isinstance(value, int)):
+            context.log.info(text)
 
     return dg.GraphDefinition(name=named(name), node_defs=[op]).to_job(
         name=named(name),
