@@ -6,7 +6,7 @@ Both begin with the checks that they need, so that nothing is written while the 
 import asyncio
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Self
 
@@ -24,6 +24,7 @@ from sync_assets.checks.preflight import (
     preflight,
     set_up,
     types_in,
+    types_note,
     types_of,
 )
 from sync_assets.checks.rules import Finding, require
@@ -32,6 +33,7 @@ from sync_assets.config.values import CONTACT
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger import Ledger
 from sync_assets.mapping.mapping_changes import configuration_text, differences, earlier_mapping
+from sync_assets.mapping.unlabelled_options import unknown_codes_warning
 from sync_assets.push.dispatcher import PushResult, Target, push
 from sync_assets.runtime.context import Runtime
 from sync_assets.words import counted
@@ -42,13 +44,13 @@ CONFIRM = timedelta(hours=1)
 
 @dataclass(frozen=True, slots=True)
 class Captured:
-    """The result of a capture, with the checked table.
+    """The result of a capture, with the findings on the table's set-up.
 
-    mapping_changes: what changed since the last complete read, if it was the configuration. notes: that, and accepted
-    changes of the target.
+    mapping_changes: what changed since the last complete read, if it was the configuration. notes: that, accepted
+    changes of the target, and options without a label.
     """
 
-    ready: Ready
+    findings: list[Finding]
     result: CaptureResult
     mapping_changes: list[str]
     notes: list[str]
@@ -152,7 +154,9 @@ async def capture_table(runtime: Runtime, config: TableConfig, *, limited: bool 
             runtime.announce(note)
         await asyncio.to_thread(ledger.feeds.confirm, config.table, result.rows)
         runtime.unchanged += result.unchanged
-        return Captured(replace(ready, findings=findings), result, changes, notes)
+        if warning := unknown_codes_warning(config.table, result.unknown_codes):
+            notes.append(warning)
+        return Captured([*findings, types_note(ready)], result, changes, notes)
 
 
 def _check_and_store(

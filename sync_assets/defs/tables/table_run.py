@@ -32,7 +32,7 @@ from sync_assets.capture.backlog_limit import backlog_is_full, paused_text
 from sync_assets.capture.feed_polling import FeedPoller
 from sync_assets.capture.queries import capture_days
 from sync_assets.checks import guardrails, health, rules
-from sync_assets.checks.preflight import failure, types_note
+from sync_assets.checks.preflight import failure
 from sync_assets.config.models import TableConfig
 from sync_assets.defs.partitions import FOLLOWS_TAG, is_foreign, past_days, today, under_way_tag
 from sync_assets.defs.results import selected
@@ -42,7 +42,6 @@ from sync_assets.defs.tables.table_work import AssetWork, TableWork
 from sync_assets.errors import SyncAssetsError, public_message
 from sync_assets.flows import Outcome, capture_table, opt_outs_due, push_table
 from sync_assets.ledger.errors import InMaintenance
-from sync_assets.mapping.unlabelled_options import unknown_codes_warning
 from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.program_sources import ProgramSources, ancestors
@@ -165,9 +164,8 @@ class TableRun:
         if failed:
             work.fail(work.d365, failed[0])
             return False
-        warning = unknown_codes_warning(config.table, done.result.unknown_codes)
-        self._note([*done.notes, *([warning] if warning else [])])
-        work.add_capture(done, [*done.ready.findings, *limits, types_note(done.ready)])
+        self._note(done.notes)
+        work.add_capture(done, [*done.findings, *limits])
         if work.campaign not in work.selected:
             self._fail_if_backlog_stays_full(work)
         return done.result.rows > 0 or done.result.deleted > 0
