@@ -29,7 +29,7 @@ from sync_assets.errors import SyncAssetsError
 from sync_assets.http.retry import PAGE_PATIENCE, PAGE_TRIES, backoff
 from sync_assets.http.transport import OutcomeUnknown, ResponseTooLarge, Unavailable
 from sync_assets.ledger.errors import FeedMoved, TooManyDeletes
-from sync_assets.ledger.model import NO_ORPHANS, Feed, OrphansOfDeletes, Position
+from sync_assets.ledger.model import NO_ORPHANS, Feed, OrphansOfDeletes, Position, Replay
 from sync_assets.ledger.prepared_page import CapturedPage
 from sync_assets.mapping.table_mapping import TableMapping
 
@@ -132,7 +132,9 @@ class CaptureContext:
         version: int | None,
         result: CaptureResult,
         position: Position | None = None,
-        **options: bool,
+        *,
+        days: Replay | None = None,
+        missing_are_deleted: bool = False,
     ) -> Feed:
         """Store a page in the ledger, add its numbers to `result`, and return the feed as it is stored now.
 
@@ -141,7 +143,7 @@ class CaptureContext:
             version: Version of the feed that the page is based on.
             result: Updated in place.
             position: New cursor; None if the page is not one of the feed.
-            options: Further ones of Captures.save_page.
+            days, missing_are_deleted: As in Captures.save_page.
 
         Raises:
             BacklogFull: Too many records are pending; nothing is stored.
@@ -163,7 +165,8 @@ class CaptureContext:
             position,
             version,
             session=self.session,
-            **options,
+            days=days,
+            missing_are_deleted=missing_are_deleted,
         )
         _log.debug("A page is stored", extra={"table": self.table.name, "rows": page.read})
         result.pages += 1

@@ -33,27 +33,22 @@ async def replay_days(capture: CaptureContext, result: CaptureResult) -> None:
     Does nothing if no replay is requested.
     """
     ledger, mapping, table = capture.ledger, capture.mapping, capture.table.name
-    request = await asyncio.to_thread(ledger.replays.replay, table)
     feed = await asyncio.to_thread(ledger.feeds.feed, table)
-    if request is None or feed is None:
+    if feed is None or feed.days is None:
         return
-    same_columns = request.fingerprint in (None, mapping.fingerprint) and feed.fingerprint == mapping.fingerprint
-    if not same_columns and not request.resend:
-        await asyncio.to_thread(ledger.replays.drop_replay, table)  # the mapping changed: the whole table is read again
+    days = feed.days
+    same_columns = days.fingerprint in (None, mapping.fingerprint) and feed.fingerprint == mapping.fingerprint
+    if not same_columns and not days.resend:
+        await asyncio.to_thread(ledger.feeds.drop_replay, table)  # the mapping changed: the whole table is read again
         return
     every_row = capture.client.first_page(capture.table, mapping.select)
-    first_page = f"{every_row}&$filter={quote(condition)}" if (condition := within(request)) else every_row
-    link = request.link if same_columns and request.link else first_page
-    pipeline = PagePipeline(capture, link, tracked=False, newer=not request.resend)
+    first_page = f"{every_row}&$filter={quote(condition)}" if (condition := within(days)) else every_row
+    link = days.link if same_columns and days.link else first_page
+    pipeline = PagePipeline(capture, link, tracked=False, newer=not days.resend)
     async with aclosing(pipeline.pages()) as pages:
         async for page in pages:
-            feed = await asyncio.to_thread(
-                capture.store, page, feed.version, result, resend=request.resend, replay=True
-            )
-            request = (
-                await asyncio.to_thread(ledger.replays.advance_replay, request, mapping.fingerprint, page.next_link)
-                or request
-            )
+            days = days._replace(fingerprint=mapping.fingerprint, link=page.next_link)
+            feed = await asyncio.to_thread(capture.store, page, feed.version, result, days=days)
 
 
 def capture_days(
@@ -74,11 +69,11 @@ def capture_days(
     before = None
     while True:
         stored = ledger.replays.ask_for_replay(table, *days, resend=resend)
-        key = (stored.first, stored.last, stored.resend)
-        if key == before:
+        key = stored and (stored.first, stored.last, stored.resend)
+        if key and key == before:
             return
         capture()
-        if key == (*days, resend):
+        if key in (None, (*days, resend)):  # None: a first load, which reads all days
             return
         before = key
 

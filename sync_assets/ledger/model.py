@@ -161,6 +161,20 @@ class Position:
     again: bool = False
 
 
+class Replay(NamedTuple):
+    """A replay by days: rows of a table to be captured again, by their day of last modification.
+
+    first, last: both included; date.min and date.max leave a side open. resend: the rows are sent again even if they
+    are unchanged. link: of the next page, None before the first one. fingerprint: of the columns that the link returns.
+    """
+
+    first: date
+    last: date
+    resend: bool
+    fingerprint: str | None = None
+    link: str | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Feed:
     """A table's change feed as stored, with its cursor.
@@ -172,6 +186,7 @@ class Feed:
     page_size: most rows per page; None if Dynamics 365 never failed over a page's size.
     deletes_approved: an operator approved the deletions that the guard holds back.
     deletes: deletions that the guard holds back. following: JSON of the children that these would orphan.
+    days: a replay of some days, requested or under way.
     kept_link: a delta link from before a read of several pages; or, of the kind `page`, the next page of a read of ids
     alone, whose last page carries the delta link to be kept. kept_due: that read is at its end, so the link is to be
     polled for changes.
@@ -198,27 +213,12 @@ class Feed:
     kept_due: bool = False
     replay: bool = False
     page_size: int | None = None
+    days: Replay | None = None
 
     @property
     def orphans(self) -> OrphansOfDeletes:
         """The children that the deletions held back would orphan."""
         return OrphansOfDeletes.stored(self.following)
-
-
-@dataclass(frozen=True, slots=True)
-class Replay:
-    """A replay by days: rows of a table to be captured again, by their day of last modification.
-
-    first, last: both included; date.min and date.max leave a side open. resend: the rows are sent again even if they
-    are unchanged. link: of the next page, None before the first one. fingerprint: of the columns that the link returns.
-    """
-
-    table: str
-    first: date
-    last: date
-    resend: bool
-    fingerprint: str | None = None
-    link: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,9 +44,9 @@ def replayed(program: Program, *days: date | None, force: bool = False) -> Resul
 def standing(program: Program) -> Replay | None:
     """The replay of days that is asked for and not done."""
     runtime = program.runtime()
-    result = runtime.ledger.replays.replay("contact")
+    feed = runtime.ledger.feeds.feed("contact")
     runtime.close()
-    return result
+    return feed and feed.days
 
 
 def reads(program: Program, since: int = 0) -> list[str]:
@@ -152,7 +152,9 @@ def test_the_change_sensor_asks_for_a_run_that_goes_on_with_a_replay(synced: Pro
         orchestra.runtime.ledger.replays.ask_for_replay("contact", date.min, date.max, resend=True)
         [request] = orchestra.asked("d365_changes")
         assert orchestra.execute(request).success
-        assert orchestra.runtime.ledger.replays.replay("contact") is None
+        feed = orchestra.runtime.ledger.feeds.feed("contact")
+        assert feed is not None
+        assert feed.days is None
         orchestra.settle()
         assert orchestra.pending == 0
     assert synced.sandbox.admin.engine_calls()["update"] == N

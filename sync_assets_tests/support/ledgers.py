@@ -16,7 +16,7 @@ import polars as pl
 import sqlalchemy as sa
 
 from sync_assets.ledger import Ledger
-from sync_assets.ledger.model import Claimed, Outcome, PageResult, Position
+from sync_assets.ledger.model import Claimed, Outcome, PageResult, Position, Replay
 from sync_assets.ledger.prepared_page import CapturedPage, LedgerPage
 from sync_assets.ledger.storage import schema
 from sync_assets.ledger.storage.payload_cipher import PayloadCipher
@@ -132,13 +132,20 @@ def save_page(
     deleted: Sequence[str],
     position: Position | None,
     version: int | None,
+    *,
+    resend: bool = False,
     **rest: Any,
 ) -> PageResult:
-    """Store a page. rest: further attributes of CapturedPage, and options of `Ledger.captures.save_page`."""
+    """Store a page.
+
+    resend: True if it is one of a forced replay. rest: further attributes of CapturedPage, and options of
+    `Ledger.captures.save_page`.
+    """
     of_page = {field.name for field in dataclasses.fields(CapturedPage)}
     prepared = rows if isinstance(rows, LedgerPage) else LedgerPage(rows, rest.pop("links", ()))
     page = CapturedPage(prepared, deleted, **{name: rest.pop(name) for name in of_page & rest.keys()})
     session = rest.pop("session", None) or session_of(ledger)
+    rest |= {"days": Replay(date.min, date.max, resend=True)} if resend else {}
     return ledger.captures.save_page(table, page, position, version, session=session, **rest)
 
 

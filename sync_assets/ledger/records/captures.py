@@ -12,7 +12,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from sync_assets.config.values import CONTACT
-from sync_assets.ledger.model import ANY_ATTRIBUTE, LinkSpec, Loss, PageResult, Position, State
+from sync_assets.ledger.model import ANY_ATTRIBUTE, LinkSpec, Loss, PageResult, Position, Replay, State
 from sync_assets.ledger.records.deletions import MOVED, NOT_COLLECTED, Deletions
 from sync_assets.ledger.records.dependency_status import DependencyStatus
 from sync_assets.ledger.records.feeds import Feeds, ReadMode
@@ -70,8 +70,7 @@ class Captures(Repository):
         expected_version: int | None,
         *,
         session: int,
-        resend: bool = False,
-        replay: bool = False,
+        days: Replay | None = None,
         missing_are_deleted: bool = False,
     ) -> PageResult:
         """Store a page and the cursor after it in one transaction.
@@ -82,8 +81,8 @@ class Captures(Repository):
             page: the rows and deletions. Deletions are carried out later, see `carry_out_deletes`.
             position: the cursor after the page. None leaves it where it is, for rows that were read outside the feed.
             expected_version: the feed's version when the page was read; None before the first page.
-            resend: send the rows again even if they are unchanged. Also if the feed requests it for the read under way.
-            replay: send rows also if only fields differ that updates leave out. Also if the feed requests it.
+            days: the replay that the rows are of, see `Feeds.touch`. They are also sent if only fields differ that
+                updates leave out, and with its `resend` even if they are unchanged. The feed may request both, too.
             missing_are_deleted: when a full read is complete, the rows that it did not return are deleted. If False
                 they are out of scope.
 
@@ -99,11 +98,11 @@ class Captures(Repository):
             self._sessions.require(transaction, session)
             now = self._session.now()
             if position is None:
-                feed, reading = self._feeds.touch(transaction, table, expected_version), ReadMode()
+                feed, reading = self._feeds.touch(transaction, table, expected_version, days), ReadMode()
             else:
                 feed, reading = self._feeds.advance(transaction, table, position, expected_version, now)
-            again = resend or reading.resend
-            whole = rows.insert_only and (replay or reading.replay)
+            again = reading.resend or bool(days and days.resend)
+            whole = rows.insert_only and (reading.replay or days is not None)
             bound = reading.bound
             last_page = position is not None and position.complete
             self._dependencies.lock_linked_records(transaction, first_links=bool(links))

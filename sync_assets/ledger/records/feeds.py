@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from sync_assets.ledger.errors import FeedMoved, InMaintenance
-from sync_assets.ledger.model import Feed, FeedKind, Position
+from sync_assets.ledger.model import Feed, FeedKind, Position, Replay
 from sync_assets.ledger.repositories.maintenance import Maintenance
 from sync_assets.ledger.repositories.sessions import Sessions
 from sync_assets.ledger.storage import schema
@@ -152,7 +152,8 @@ class Feeds(Repository):
         if under_way or feed.kept_kind == "page":
             changes = {"link": feed.kept_link} if under_way else {}
             feed = _move(transaction, table, feed.version, {**changes, "kept_link": None, "kept_kind": None})
-        transaction.execute(sa.update(schema.replay).where(schema.replay.c.table_name == table).values(link=None))
+        if feed.days is not None:
+            feed = _move(transaction, table, feed.version, {"days": feed.days._replace(link=None)})
         return feed
 
     @writes
@@ -271,11 +272,21 @@ class Feeds(Repository):
             raise _moved(transaction, table, None)
         return Feed(*row)
 
-    def touch(self, transaction: Transaction, table: str, expected_version: int | None) -> Feed:
-        """Raise the feed's version without moving its cursor, for rows read beside the feed."""
+    def touch(self, transaction: Transaction, table: str, expected_version: int | None, days: Replay | None) -> Feed:
+        """Raise the feed's version without moving its cursor, for rows read beside the feed.
+
+        days: the replay that the rows are of, with the link of the next page; without one the replay has ended.
+        """
         if expected_version is None:
             raise ValueError("rows beside a feed need the feed's version")
-        return _move(transaction, table, expected_version, {})
+        return _move(transaction, table, expected_version, {"days": days if days.link else None} if days else {})
+
+    def drop_days(self, transaction: Transaction, table: str) -> None:
+        """Delete the table's replay of some days, since the whole table is read anyway."""
+        replayed = sa.update(schema.feed).where(_F.table_name == table, _F.days.is_not(None))
+        transaction.execute(replayed.values(days=None, version=_F.version + 1))
+
+    drop_replay = writes(drop_days)
 
 
 def _kept(position: Position) -> dict[str, Any]:

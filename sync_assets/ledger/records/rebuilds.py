@@ -48,7 +48,7 @@ class Rebuilds(Repository):
         new = Rebuild(table)
         _begin(transaction, table, captured=False)
         self._feeds.read_again(transaction, table, resend=True)
-        transaction.execute(sa.delete(schema.replay).where(schema.replay.c.table_name == table))
+        self._feeds.drop_days(transaction, table)
         return new
 
     @writes

@@ -7,12 +7,13 @@ Names begin with `sync_`, so the ledger may share a database with Dagster's own 
 are days, both since 1970 (UTC), see `times`. Hashes are 16 bytes.
 """
 
+import json
 from datetime import date, datetime
 
 import sqlalchemy as sa
 
 from sync_assets.ledger import times
-from sync_assets.ledger.model import Orphaned
+from sync_assets.ledger.model import Orphaned, Replay
 
 metadata = sa.MetaData()
 
@@ -44,6 +45,22 @@ class Day(sa.TypeDecorator[date]):
 
     def process_result_value(self, value: int | None, dialect: sa.Dialect) -> date | None:
         return None if value is None else times.from_day_number(value)
+
+
+class ReplayedDays(sa.TypeDecorator[Replay]):
+    """A replay by days, stored as JSON."""
+
+    impl = sa.Text
+    cache_ok = True
+
+    def process_bind_param(self, value: Replay | None, dialect: sa.Dialect) -> str | None:
+        return None if value is None else json.dumps(value, default=date.isoformat)
+
+    def process_result_value(self, value: str | None, dialect: sa.Dialect) -> Replay | None:
+        if value is None:
+            return None
+        first, last, *others = json.loads(value)
+        return Replay(date.fromisoformat(first), date.fromisoformat(last), *others)
 
 
 SEQUENCE = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
@@ -184,6 +201,7 @@ feed = sa.Table(
     sa.Column("page_size", sa.Integer),  # most rows per page; NULL: Dynamics 365 never failed over one
     # The read under way was requested by `replay`.
     sa.Column("replay", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("days", ReplayedDays),  # of a replay; that of the whole table is a full read
 )
 
 # A record's links to its parents, one row for each configured link: the desired link, and the one that Campaign
@@ -281,18 +299,6 @@ hold_record = sa.Table(
     sa.Column("noted", sa.SmallInteger, nullable=False, server_default="0"),
 )
 sa.Index("sync_hold_record_id", hold_record.c.table_name, hold_record.c.id)
-
-# Replays of some days, requested or under way; those of whole tables are full reads of the feed.
-replay = sa.Table(
-    "sync_replay",
-    metadata,
-    sa.Column("table_name", NAME, primary_key=True),
-    sa.Column("first_day", Day, nullable=False),
-    sa.Column("last_day", Day, nullable=False),
-    sa.Column("resend", sa.Boolean, nullable=False),
-    sa.Column("fingerprint", sa.Text),
-    sa.Column("link", sa.Text),  # of the next page, NULL: the first one
-)
 
 # Rebuilds under way, with their progress.
 rebuild = sa.Table(

@@ -55,7 +55,7 @@ from sync_assets_tests.unit.ledger.records.test_rebuilds import (
 from sync_assets_tests.unit.ledger.records.test_replays import (
     TestFieldsThatAreNotUpdated,
     test_a_capture_is_due_for_a_replay_and_for_approved_deletions,
-    test_a_page_that_another_capture_has_read_meanwhile_does_not_count,
+    test_a_page_does_not_count_if_another_capture_read_it_or_the_replay_was_dropped,
     test_a_replay_stands_until_its_last_page_is_in,
 )
 from sync_assets_tests.unit.ledger.records.test_targets import (

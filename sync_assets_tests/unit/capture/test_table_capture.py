@@ -41,7 +41,7 @@ def runtime(program: Program) -> Iterator[Runtime]:
     ],
 )
 def test_days_as_a_condition_on_the_time_of_the_last_change(first: date, last: date, condition: str) -> None:
-    assert within(Replay("contact", first, last, False)) == condition
+    assert within(Replay(first, last, resend=False)) == condition
 
 
 async def test_a_replay_goes_on_when_another_worker_moved_the_feed_meanwhile(runtime: Runtime) -> None:
@@ -69,7 +69,9 @@ async def test_a_replay_goes_on_when_another_worker_moved_the_feed_meanwhile(run
         )
         await watched.run()
     assert moves == 2
-    assert runtime.ledger.replays.replay("contact") is None
+    feed = runtime.ledger.feeds.feed("contact")
+    assert feed is not None
+    assert feed.days is None
     assert runtime.ledger.reports.counts()["contact"].pending == 50
 
 

@@ -65,7 +65,7 @@ def test_with_a_lost_key_nothing_is_claimed_until_the_rows_are_read_again(url: s
         with pytest.raises(PayloadKeyMissing):
             claim(ledger)
         assert not workers(ledger)
-        capture(ledger, row("anna", "b"), row("bert", "b"), resend=True, replay=True)
+        capture(ledger, row("anna", "b"), row("bert", "b"), resend=True)
         assert [one.payload for one in push(ledger)] == ['{"value":"b"}'] * 2
 
 

@@ -1,6 +1,5 @@
 """Replays: days asked for once, read page by page, done after the last one; whole tables as full reads."""
 
-from dataclasses import replace
 from datetime import date
 
 import polars as pl
@@ -15,7 +14,22 @@ FIRST, LAST = date(2026, 11, 1), date(2026, 11, 24)
 
 
 def asked(ledger: Ledger, *, resend: bool = False) -> Replay:
-    return ledger.replays.ask_for_replay("contact", FIRST, LAST, resend=resend)
+    replay = ledger.replays.ask_for_replay("contact", FIRST, LAST, resend=resend)
+    assert replay is not None
+    return replay
+
+
+def requested(ledger: Ledger) -> Replay | None:
+    feed = ledger.feeds.feed("contact")
+    return feed and feed.days
+
+
+def read_page(ledger: Ledger, days: Replay, link: str | None, version: int | None = None) -> None:
+    """Store an empty page of a replay."""
+    feed = ledger.feeds.feed("contact")
+    assert feed is not None
+    days = days._replace(fingerprint="columns", link=link)
+    save_page(ledger, "contact", frame([]), [], None, version or feed.version, days=days)
 
 
 def in_step(ledger: Ledger, *names: str) -> None:
@@ -25,20 +39,22 @@ def in_step(ledger: Ledger, *names: str) -> None:
 
 
 def test_a_replay_stands_until_its_last_page_is_in(ledger: Ledger) -> None:
-    assert ledger.replays.replay("contact") is None
+    capture(ledger, complete=True)
+    assert requested(ledger) is None
     read = asked(ledger, resend=True)
-    assert read == ledger.replays.replay("contact") == Replay("contact", FIRST, LAST, True)
-    after = ledger.replays.advance_replay(read, "columns", "https://d365/page2")
-    assert after == ledger.replays.replay("contact") == replace(read, fingerprint="columns", link="https://d365/page2")
-    assert after is not None
-    assert ledger.replays.advance_replay(after, "columns", None) is None
-    assert ledger.replays.replay("contact") is None
+    assert read == requested(ledger) == Replay(FIRST, LAST, True)
+    read_page(ledger, read, "https://d365/page2")
+    assert requested(ledger) == read._replace(fingerprint="columns", link="https://d365/page2")
+    read_page(ledger, read, None)
+    assert requested(ledger) is None
 
 
 def test_a_second_request_goes_on_with_the_first(ledger: Ledger) -> None:
-    ledger.replays.advance_replay(asked(ledger), "columns", "https://d365/page2")
+    capture(ledger, complete=True)
+    read_page(ledger, asked(ledger), "https://d365/page2")
     assert asked(ledger).link == "https://d365/page2"
     other = ledger.replays.ask_for_replay("contact", LAST, LAST, resend=True)
+    assert other is not None
     assert (other.first, other.resend) == (FIRST, False)  # who wants something else sees that it must wait
 
 
@@ -46,18 +62,24 @@ def test_a_second_request_goes_on_with_the_first(ledger: Ledger) -> None:
     ("first", "last"), [(date.min, LAST), (FIRST, date.max), (date(1969, 12, 31), date(1970, 1, 1))]
 )
 def test_days_are_kept_as_they_were_given(ledger: Ledger, first: date, last: date) -> None:
+    capture(ledger, complete=True)
     stands = ledger.replays.ask_for_replay("contact", first, last)
+    assert stands is not None
     assert (stands.first, stands.last) == (first, last)
 
 
-def test_a_page_that_another_capture_has_read_meanwhile_does_not_count(ledger: Ledger) -> None:
+def test_a_page_does_not_count_if_another_capture_read_it_or_the_replay_was_dropped(ledger: Ledger) -> None:
+    capture(ledger, complete=True)
     read = asked(ledger)
-    ledger.replays.advance_replay(read, "columns", "https://d365/page2")
+    feed = ledger.feeds.feed("contact")
+    assert feed is not None
+    read_page(ledger, read, "https://d365/page2")
     with pytest.raises(FeedMoved):
-        ledger.replays.advance_replay(read, "columns", "https://d365/page2")
-    ledger.replays.drop_replay("contact")
+        read_page(ledger, read, "https://d365/page2", feed.version)
+    ledger.feeds.drop_replay("contact")
     with pytest.raises(FeedMoved):
-        ledger.replays.advance_replay(read, "columns", None)
+        read_page(ledger, read, None, feed.version + 1)
+    assert requested(ledger) is None
 
 
 def test_a_whole_table_is_replayed_by_a_full_read(ledger: Ledger) -> None:
@@ -66,7 +88,7 @@ def test_a_whole_table_is_replayed_by_a_full_read(ledger: Ledger) -> None:
     begun = ledger.replays.replay_everything("contact")
     assert begun is not None
     assert (begun.link, begun.complete, begun.resend, begun.read_id) == (None, False, False, 2)
-    assert ledger.replays.replay("contact") is None  # those days are among all days
+    assert requested(ledger) is None  # those days are among all days
 
 
 def test_asking_again_for_a_whole_table_goes_on_with_the_read_that_is_under_way(ledger: Ledger) -> None:
@@ -96,6 +118,7 @@ def test_a_forced_replay_of_days_makes_that_of_the_whole_table_a_forced_one(ledg
 
 def test_a_table_that_was_never_captured_can_not_be_replayed(ledger: Ledger) -> None:
     assert ledger.replays.replay_everything("contact", resend=True) is None
+    assert ledger.replays.ask_for_replay("contact", FIRST, LAST) is None
 
 
 @pytest.mark.parametrize("force", [False, True])
@@ -111,11 +134,13 @@ def test_equal_rows_of_a_full_read_are_sent_again_if_it_is_forced(ledger: Ledger
 
 def test_a_capture_is_due_for_a_replay_and_for_approved_deletions(ledger: Ledger) -> None:
     assert not ledger.replays.capture_wanted("contact")
+    in_step(ledger, *(f"row{n}" for n in range(101)))
+    capture(ledger, table="account", complete=True)
     asked(ledger)
     assert ledger.replays.capture_wanted("contact")
     assert not ledger.replays.capture_wanted("account")
-    ledger.replays.drop_replay("contact")
-    in_step(ledger, *(f"row{n}" for n in range(101)))
+    ledger.feeds.drop_replay("contact")
+    assert not ledger.replays.capture_wanted("contact")
     feed = ledger.feeds.feed("contact")
     assert feed is not None
     gone = [guid(f"row{n}") for n in range(50)]
@@ -134,7 +159,8 @@ class TestFieldsThatAreNotUpdated:
 
     def row_with(self, ledger: Ledger, once: int | None, *, replay: bool = False, value: str = "a") -> None:
         page = frame([row("ada", value, insert_only=str(once))])
-        capture(ledger, page=page.with_columns(pl.lit(once, pl.Int64).alias("insert_only_hash")), replay=replay)
+        page = page.with_columns(pl.lit(once, pl.Int64).alias("insert_only_hash"))
+        capture(ledger, page=page, days=Replay(FIRST, LAST, resend=False) if replay else None)
 
     def pending(self, ledger: Ledger) -> int:
         return ledger.reports.counts()["contact"].pending
