@@ -178,8 +178,8 @@ def _check_and_store(
         ledger.targets.change_target(config.table, config.resource, config.key)
     if runtime.may_create_ledger:  # a plan writes nothing
         known_types.remember(runtime.settings.beside, ready.mapping)
-    if ledger.maintenance.known_types(config.table) != now:
-        ledger.maintenance.note_types(config.table, now)
+    if ledger.types.findings(config.table) != now:
+        ledger.types.note(config.table, now)
     return findings, notes
 
 

@@ -9,12 +9,11 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from sync_assets.checks.rules import Side
 from sync_assets.mapping.table_mapping import TableMapping
 from sync_assets.runtime.systems import write_if_possible
 
-KnownTypes = Mapping[Side, Mapping[str, str]]
-"""The types of a table: by side, by the name of a column or an attribute."""
+KnownTypes = Mapping[str, Mapping[str, str]]
+"""The types of a table: by side (d365 or campaign), by the name of a column or an attribute."""
 
 
 def read(config: Path) -> dict[str, KnownTypes]:

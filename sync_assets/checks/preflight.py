@@ -15,6 +15,7 @@ from urllib.parse import parse_qsl
 from sync_assets.campaign.client import CampaignClient, CampaignRefused, NotPublished
 from sync_assets.campaign.metadata import Resource
 from sync_assets.checks import guardrails, rules
+from sync_assets.checks.known_types import KnownTypes
 from sync_assets.checks.opt_out_columns import opt_out_problems
 from sync_assets.checks.rules import Finding, NotReady, Side, require
 from sync_assets.config.models import TableConfig
@@ -25,7 +26,6 @@ from sync_assets.errors import EndsAllTables, SyncAssetsError
 from sync_assets.http.transport import HttpError
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.errors import LedgerError
-from sync_assets.ledger.model import Types
 from sync_assets.mapping.mapping_changes import differences
 from sync_assets.mapping.table_mapping import (
     MappingError,
@@ -179,24 +179,21 @@ def cardinalities(config: TableConfig, resource: Resource) -> Finding:
 # --- What changed since the last capture ------------------------------------------------------------------------------
 
 
-def types_of(mapping: TableMapping) -> Types:
+def types_of(mapping: TableMapping) -> KnownTypes:
     """Return the types of all columns and attributes that the mapping reads and writes."""
-    columns = {("d365", name): type_ for name, type_ in mapping.column_types.items()}
-    attributes = {
-        ("campaign", field.attribute.path): str(field.attribute.type) for field in (*mapping.fields, *mapping.links)
-    }
-    return {**columns, **attributes, ("campaign", mapping.key.path): mapping.key.type}
+    attributes = [mapping.key, *(field.attribute for field in (*mapping.fields, *mapping.links))]
+    types = {attribute.path: str(attribute.type) for attribute in attributes}
+    return {"d365": dict(mapping.column_types), "campaign": types}
 
 
-def types_in(config: TableConfig, resource: Resource) -> Types:
+def types_in(config: TableConfig, resource: Resource) -> KnownTypes:
     """Return the types of Campaign's side alone, which a push checks."""
     paths = {config.key, *(field.to for field in config.fields.values()), *(link.to for link in config.links)}
-    return {
-        ("campaign", path): attribute.type for path in sorted(paths) if (attribute := resource.attributes.get(path))
-    }
+    known = {path: attribute.type for path in sorted(paths) if (attribute := resource.attributes.get(path))}
+    return {"campaign": known}
 
 
-def type_findings(config: TableConfig, stored: Mapping[tuple[str, str], str], now: Types) -> list[Finding]:
+def type_findings(config: TableConfig, stored: KnownTypes, now: KnownTypes) -> list[Finding]:
     """Return one finding for each side in `now`: columns or attributes whose type differs from the known one.
 
     A column or attribute without a known type is no change.
@@ -204,10 +201,11 @@ def type_findings(config: TableConfig, stored: Mapping[tuple[str, str], str], no
     findings: list[Finding] = []
     sides = (("campaign", rules.ATTRIBUTE_TYPES, config.resource), ("d365", rules.COLUMN_TYPES, config.table))
     for side, rule, where in sides:
+        known, types = stored.get(side, {}), now.get(side, {})
         changed = [
-            f"`{name}` of {where} was {stored[at, name]} and is {type_}"
-            for (at, name), type_ in now.items()
-            if at == side and stored.get((at, name), type_) != type_
+            f"`{name}` of {where} was {known[name]} and is {type_}"
+            for name, type_ in types.items()
+            if known.get(name, type_) != type_
         ]
         text = "; ".join(changed)
         if changed:
@@ -215,19 +213,19 @@ def type_findings(config: TableConfig, stored: Mapping[tuple[str, str], str], no
                 ". Check that the mapping is still right, then `sync-assets maintenance off "
                 f"{config.table}` takes the new types"
             )
-        if any(at == side for at, _ in now):
+        if types:
             findings.append(rule.finding(not changed, text))
     return findings
 
 
-def findings_since_capture(ledger: Ledger, config: TableConfig, now: Types) -> list[Finding]:
+def findings_since_capture(ledger: Ledger, config: TableConfig, now: KnownTypes) -> list[Finding]:
     """Return the findings about types and target that differ from those of the table's last capture.
 
     now: the types, as in `type_findings`. The types of another resource are no change of the former one's.
     """
-    stored, target = ledger.maintenance.known_types(config.table), target_finding(ledger, config)
+    stored, target = ledger.types.findings(config.table), target_finding(ledger, config)
     if ledger.targets.target(config.table) != (config.resource, config.key):
-        stored = {place: type_ for place, type_ in stored.items() if place[0] == "d365"}
+        stored.pop("campaign", None)
     return [*type_findings(config, stored, now), target]
 
 

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from functools import cached_property
 from typing import Annotated, Any
 
@@ -39,6 +40,8 @@ from sync_assets.ledger.times import iso
 from sync_assets.runtime.context import Runtime
 from sync_assets.words import counted
 
+ADOBE = "adobe"
+"""Subject of the steps' results in the ledger."""
 STEPS = {
     "doctor": "The set-up is checked",
     "switch_off": "Adobe's integration is switched off",
@@ -223,25 +226,26 @@ def migrate(
     depends_on = runtime.config.model_dump_json(include={"tables", "opt_out"}).encode()
     ledger, configuration = runtime.ledger, hashlib.sha256(depends_on).hexdigest()[:32]
     if from_start:
-        ledger.adobe_migration.forget_steps()
-    stored = ledger.adobe_migration.steps()
-    stored = {name: step for name, step in stored.items() if step.configuration == configuration}
+        ledger.adobe_migration.forget(ADOBE)
+    stored = ledger.adobe_migration.findings(ADOBE)
+    stored = {name: step for name, step in stored.items() if step["configuration"] == configuration}
     steps = _Steps(runtime, go=go, show_values=show_values)
     step_documents: list[dict[str, Any]] = []
     for number, name in enumerate(STEPS, 1):
         done = stored.get(name)
         with working():
-            result = StepResult(done.result) if done else steps.make(name)
-        about = {"number": number, "step": name, "title": STEPS[name], "done_at": done and iso(done.done_at)}
+            result = StepResult(done["result"]) if done else steps.make(name)
+        about = {"number": number, "step": name, "title": STEPS[name], "done_at": done and done["done_at"]}
         step_documents.append({**about, **asdict(result)})
         show(step_documents[-1])
         if done:
             continue
         if result.todo or (result.question and not confirm(result.question)):
             break
-        ledger.adobe_migration.note_step(name, configuration, result.result)
-        stored[name] = ledger.adobe_migration.steps()[name]
-        step_documents[-1] |= {"done_at": iso(stored[name].done_at), "question": None}
+        step = {"configuration": configuration, "result": result.result, "done_at": iso(datetime.now(UTC))}
+        ledger.adobe_migration.note(ADOBE, {name: step})
+        stored[name] = step
+        step_documents[-1] |= {"done_at": step["done_at"], "question": None}
     following = next((name for name in STEPS if name not in stored), None)
     calls = {kind: runtime.calls[kind] for kind in CALL_KINDS}
     return {"steps": step_documents, "next": following, "engine_calls": calls}

@@ -20,7 +20,7 @@ from sync_assets.ledger.records.stored_links import StoredLinks
 from sync_assets.ledger.records.targets import Targets
 from sync_assets.ledger.repositories.call_limits import CallLimits
 from sync_assets.ledger.repositories.maintenance import Maintenance
-from sync_assets.ledger.repositories.notes import AdobeMigration, DialectFindings, MappingChanges, Systems
+from sync_assets.ledger.repositories.notes import Findings, MappingChanges, Systems
 from sync_assets.ledger.repositories.opt_out_decisions import OptOutDecisions
 from sync_assets.ledger.repositories.opt_out_files import OptOutFiles
 from sync_assets.ledger.repositories.opt_out_rows import OptOutRows
@@ -63,7 +63,8 @@ class Ledger:
         opt_out_rows = OptOutRows(session)
         self._session = session
         self.sessions = Sessions(session)
-        self.maintenance = Maintenance(session)
+        self.types = Findings(session, "types")
+        self.maintenance = Maintenance(session, self.types)
         self.history = RecordHistory(session)
 
         # Captured rows
@@ -74,13 +75,13 @@ class Ledger:
         )
         self.replays = Replays(session, self.feeds)
         self.mappings = MappingChanges(session)
-        self.targets = Targets(session, self.feeds, dependencies)
+        self.dialect = Findings(session, "dialect")
+        self.targets = Targets(session, self.feeds, dependencies, self.dialect)
 
         # Requests to Campaign, and their outcomes
         self.claims = Claims(session, self.sessions, self.maintenance, dependencies, opt_out_rows, self.history)
         self.links = AcknowledgedLinks(session, dependencies)
         self.blocked = BlockedRecords(session)
-        self.dialect = DialectFindings(session)
         self.limits = CallLimits(session, self.sessions)
         self.rebuilds = Rebuilds(session, self.sessions, self.feeds, self.claims)
 
@@ -93,7 +94,8 @@ class Ledger:
         # Operations
         self.runs = Runs(session, self.sessions)
         self.systems = Systems(session)
-        self.adobe_migration = AdobeMigration(session)
+        self.adobe_migration = Findings(session, "migration")
+        self.events = Findings(session, "events")
         self.stored = StoredRecords(session)
         self.reports = Reports(session)
         self.counts = DayCounts(session)

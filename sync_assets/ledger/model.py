@@ -17,9 +17,6 @@ HistoryOperation = Literal["insert", "update", "delete", "link", "compare", "val
 request; the captured row has a validation error."""
 HistoryOutcome = Literal["acknowledged", "rejected", "deferred", "unknown"]
 """deferred: Campaign did not process the request; it is repeated without further action."""
-Types = dict[tuple[str, str], str]
-"""(side, column or attribute) -> type."""
-
 
 INSERTED = (
     "table_name",

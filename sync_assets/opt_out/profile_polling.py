@@ -7,11 +7,12 @@ from datetime import datetime, timedelta
 
 from sync_assets.campaign.profile_opt_outs import MARGIN, changed_profiles
 from sync_assets.config.values import CONTACT
-from sync_assets.ledger.repositories.opt_out_files import POLL
 from sync_assets.ledger.rules.opt_outs import Stated
 from sync_assets.opt_out.export.staging import state
 from sync_assets.runtime.context import Runtime
 
+POLL = "poll of profiles"
+"""Name of the event in the ledger."""
 LATE = timedelta(minutes=5)
 """A poll of profiles that has been due for this long is requested by the sensor `backlog`, since `opt_out_file` has not
 requested it.
@@ -49,8 +50,9 @@ def _last_poll(runtime: Runtime, now: datetime) -> datetime | None:
 
     Clocks of several machines may differ by MARGIN.
     """
-    last = runtime.ledger.opt_out_files.last_noted(POLL)
-    return None if last is not None and last - now > MARGIN else last
+    noted = runtime.ledger.events.findings(CONTACT).get(POLL)
+    last = noted and datetime.fromisoformat(noted)
+    return None if last and last - now > MARGIN else last
 
 
 async def poll_profiles(runtime: Runtime, now: datetime) -> ProfilePoll:
@@ -77,5 +79,5 @@ async def poll_profiles(runtime: Runtime, now: datetime) -> ProfilePoll:
                 runtime.progress("reading profiles", polled.profiles)
         finally:
             await runtime.count_calls(CONTACT, campaign.calls.take())
-    runtime.ledger.opt_out_files.note(POLL, now)
+    runtime.ledger.events.note(CONTACT, {POLL: now.isoformat()})
     return polled

@@ -8,8 +8,9 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 import pytest
 
+from sync_assets.config.values import CONTACT
 from sync_assets.defs.asset_keys import CHANGES, CONTACT_OPT_OUT, PROFILE_OPT_OUT
-from sync_assets.ledger.repositories.opt_out_files import POLL
+from sync_assets.opt_out.profile_polling import POLL
 from sync_assets_tests.support.opt_out_runs import CONTACT_STEP, FILE, N, apart, polling, rest, table, take, values
 from sync_assets_tests.support.opt_outs import (
     HEADER,
@@ -79,8 +80,7 @@ def test_sensors_alone_poll_what_changed_since_the_last_poll_began_without_any_f
     assert values(run, CHANGES)["profiles_read"] == values(run, CHANGES)["stated_news"] == 1
     assert sides(orchestra.program, new) == (True, True)
     assert sides(orchestra.program, old) == (False, True)  # the file brings it
-    last = orchestra.runtime.ledger.opt_out_files.last_noted(POLL)
-    assert last is not None
+    last = datetime.fromisoformat(orchestra.runtime.ledger.events.findings(CONTACT)[POLL])
     assert before <= last <= datetime.now(UTC)
     assert [one.source for one in audit(orchestra.program)] == [f"poll of profiles {last:%Y-%m-%dT%H:%M:%SZ}"]
     assert orchestra.instance.get_dynamic_partitions("opt_out_files") == []
@@ -123,7 +123,7 @@ def test_a_poll_that_fails_fails_one_check_with_the_cause_and_keeps_nothing_back
     assert sides(orchestra.program, id_) == (True, True)
     assert values(run, CHANGES)["campaign_written"] == 1
     assert run.check("everything_due_is_decided").passed
-    assert orchestra.runtime.ledger.opt_out_files.last_noted(POLL) is None
+    assert orchestra.runtime.ledger.events.findings(CONTACT) == {}
     assert orchestra.tick(FILE).skip_message == "the last poll failed; it is tried again later"
 
 

@@ -5,7 +5,8 @@ from typing import Any
 
 import dagster as dg
 
-from sync_assets.ledger.repositories.opt_out_files import POLL
+from sync_assets.config.values import CONTACT
+from sync_assets.opt_out.profile_polling import POLL
 from sync_assets_tests.support.orchestra import Orchestra, Run
 
 N = 20
@@ -54,5 +55,5 @@ def polling(orchestra: Orchestra, last: datetime | None = None) -> Orchestra:
     orchestra.program.opt_out["poll_profiles_minutes"] = 5
     orchestra.reload()
     if last:
-        orchestra.runtime.ledger.opt_out_files.note(POLL, last)
+        orchestra.runtime.ledger.events.note(CONTACT, {POLL: last.isoformat()})
     return orchestra

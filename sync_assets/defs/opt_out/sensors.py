@@ -24,7 +24,6 @@ from sync_assets.defs.results import check_result
 from sync_assets.defs.run_errors import one_sentence
 from sync_assets.defs.tables.run_requests import RunRequested, RunRequests
 from sync_assets.errors import SyncAssetsError
-from sync_assets.ledger.repositories.opt_out_files import RESTART
 from sync_assets.opt_out.export import folder
 from sync_assets.opt_out.profile_polling import poll_is_due, poll_is_late
 from sync_assets.runtime import interruptible
@@ -35,6 +34,8 @@ POLL_SECONDS = 29
 """Seconds between two polls of the SFTP folder; rounded up to 30 by the daemon's interval of 5 s."""
 REPORTED = timedelta(minutes=15)
 """Interval in which the checks of the export asset are reported."""
+RESTART = "restart of the export"
+"""Name of the event in the ledger."""
 RESTART_AFTER = timedelta(hours=1)
 """Shortest time between two restarts of a stalled export."""
 POLL = CHANGES.to_user_string()
@@ -163,11 +164,11 @@ def _restart_stalled(runtime: Runtime, poll: folder.FolderPoll, now: datetime) -
     workflow = export.workflow_id
     if not (export.restart_stalled and workflow and is_overdue(export, poll.newest, now)):
         return None
-    last = runtime.ledger.opt_out_files.last_noted(RESTART)
-    if last is not None and abs(now - last) < RESTART_AFTER:
+    last = runtime.ledger.events.findings(CONTACT).get(RESTART)
+    if last and abs(now - datetime.fromisoformat(last)) < RESTART_AFTER:
         return None
     # Before the request, so that a killed process does not start it twice an hour.
-    runtime.ledger.opt_out_files.note(RESTART, now)
+    runtime.ledger.events.note(CONTACT, {RESTART: now.isoformat()})
 
     async def restarted() -> str:
         async with runtime.campaign() as campaign:

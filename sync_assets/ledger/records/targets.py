@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from sync_assets.ledger.model import BlockReason, State
 from sync_assets.ledger.records.dependency_status import DependencyStatus
 from sync_assets.ledger.records.feeds import Feeds
+from sync_assets.ledger.repositories.notes import Findings
 from sync_assets.ledger.storage import operation_tables, schema
 from sync_assets.ledger.storage.session import Repository, writes
 from sync_assets.ledger.storage.transaction import Transaction
@@ -31,6 +32,7 @@ class Targets(Repository):
 
     _feeds: Feeds
     _dependencies: DependencyStatus
+    _dialect: Findings
 
     def target(self, table: str) -> tuple[str, str] | None:
         """Return the resource and the key attribute of a table's acknowledgements; None before its first capture."""
@@ -58,9 +60,7 @@ class Targets(Repository):
             self._forget_acknowledged(transaction, table)
             for listed in (schema.rebuild, schema.existing_record):
                 transaction.execute(sa.delete(listed).where(listed.c.table_name == table))
-            transaction.execute(
-                sa.delete(operation_tables.dialect).where(operation_tables.dialect.c.resource == resource)
-            )
+            self._dialect.delete(transaction, resource)
             self._feeds.read_again(transaction, table, resend=False)
 
     def _forget_acknowledged(self, transaction: Transaction, table: str) -> None:

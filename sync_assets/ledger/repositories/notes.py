@@ -1,6 +1,4 @@
-"""Store facts that belong to no record: the two systems, Campaign's dialect, mappings in use, steps of the migration.
-
-A finding about the dialect is kept until it is contradicted; what a premise means is defined by the callers.
+"""Store facts that belong to no record: the two systems, findings of several kinds, mappings in use.
 
 Each change of a mapping reads every row again, and may send it. A change to a new mapping, or back to the previous one,
 is intended. Two mappings that alternate within a day (A, B, A, and then B) are two configurations on one ledger, which
@@ -8,6 +6,7 @@ would send every row each time.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
@@ -21,7 +20,15 @@ from sync_assets.ledger.storage.transaction import Transaction
 
 Side = Literal["d365", "campaign"]
 _STATE = (schema.record, schema.feed, schema.hold)
-_D = operation_tables.dialect.c
+_F = operation_tables.finding.c
+FindingKind = Literal["dialect", "types", "migration", "events"]
+"""Kinds of findings, by their subjects and names.
+
+dialect: by Campaign's resource and premise (campaign/addressing.py, push/record_links.py, audit), kept until it is
+contradicted. types: the last known types of columns and attributes, by table and side; other ones are a change of the
+data model. migration: results of the steps of the migration from Adobe's integration that are done. events: times at
+which something was done last.
+"""
 DAY_SECONDS = 86_400.0
 _MAPPING = operation_tables.mapping
 _R = schema.record.c
@@ -65,29 +72,29 @@ class Systems(Repository):
         self._session.put(operation_tables.system, [row])
 
 
-class DialectFindings(Repository):
-    """Reads and writes `sync_dialect`."""
+@dataclass(eq=False)
+class Findings(Repository):
+    """Reads and writes the findings of one kind in `sync_finding`."""
 
-    def findings(self, resource: str) -> dict[str, str]:
-        """Return the findings of a resource: premise -> finding."""
-        rows = self._session.rows(sa.select(_D.premise, _D.found).where(_D.resource == resource))
-        return {row.premise: row.found for row in rows}
+    _kind: FindingKind
 
-    def note(self, resource: str, findings: Mapping[str, str]) -> None:
-        """Store findings of a resource; they replace earlier ones of the same premises."""
-        now = self._session.now()
-        rows = [
-            {"resource": resource, "premise": premise, "found": finding, "found_at": now}
-            for premise, finding in sorted(findings.items())
-        ]
-        self._session.put(operation_tables.dialect, rows)
+    def findings(self, subject: str) -> dict[str, Any]:
+        """Return the findings about a subject, by name."""
+        about = sa.select(_F.name, _F.found).where(_F.kind == self._kind, _F.subject == subject)
+        return {row.name: row.found for row in self._session.rows(about)}
 
-    def forget(self, resource: str, *premises: str) -> None:
-        """Delete findings of a resource, or all of them if no premises are given, so that they are tested again."""
-        forgotten = sa.delete(operation_tables.dialect).where(_D.resource == resource)
-        if premises:
-            forgotten = forgotten.where(_D.premise.in_(premises))
-        self._session.run(forgotten)
+    def note(self, subject: str, findings: Mapping[str, Any]) -> None:
+        """Store findings about a subject, values of JSON by name. They replace earlier ones of the same names."""
+        about = {"kind": self._kind, "subject": subject}
+        rows = [{**about, "name": name, "found": found} for name, found in sorted(findings.items())]
+        self._session.put(operation_tables.finding, rows)
+
+    def delete(self, transaction: Transaction, subject: str, *names: str) -> None:
+        """Delete findings about a subject, or all of them if no names are given."""
+        deleted = sa.delete(operation_tables.finding).where(_F.kind == self._kind, _F.subject == subject)
+        transaction.execute(deleted.where(_F.name.in_(names)) if names else deleted)
+
+    forget = writes(delete)
 
 
 class MappingChanges(Repository):
@@ -168,20 +175,3 @@ class MappingChanges(Repository):
         transaction.execute(settled.values(configuration=None))
         left = sa.update(schema.record).where(_R.table_name == table, not_mapped)
         transaction.execute(left.values(left_attributes=ANY_ATTRIBUTE))
-
-
-class AdobeMigration(Repository):
-    """Reads and writes `sync_adobe_migration`."""
-
-    def steps(self) -> dict[str, Any]:
-        """Return the steps that are done, by name, as rows of the table."""
-        return {row.step: row for row in self._session.rows(sa.select(operation_tables.adobe_migration))}
-
-    def note_step(self, step: str, configuration: str, result: Mapping[str, Any]) -> None:
-        """Store a step as done now; it replaces an earlier result of the step."""
-        row = {"step": step, "configuration": configuration, "result": result, "done_at": self._session.now()}
-        self._session.put(operation_tables.adobe_migration, [row])
-
-    def forget_steps(self) -> None:
-        """Delete all steps, so that the migration begins anew."""
-        self._session.run(sa.delete(operation_tables.adobe_migration))

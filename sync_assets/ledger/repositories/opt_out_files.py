@@ -19,9 +19,7 @@ from sync_assets.ledger.storage.session import Repository, writes
 from sync_assets.ledger.storage.transaction import Transaction
 
 _F = opt_out_tables.opt_out_file.c
-POLL, RESTART = "/profiles", "/restart"
-"""Events stored with the files, under names that no file can have: polls of profiles, restarts of the export."""
-_ALL = sa.select(*_F).where(_F.name.not_in((POLL, RESTART))).order_by(_F.modified_at, _F.name, _F.size)
+_ALL = sa.select(*_F).order_by(_F.modified_at, _F.name, _F.size)
 
 
 class FileState(IntEnum):
@@ -114,19 +112,3 @@ class OptOutFiles(Repository):
         """Make rejected files due for processing again; return how many."""
         again = sa.update(opt_out_tables.opt_out_file).where(_F.state == FileState.REJECTED.value)
         return transaction.execute(again.values(state=FileState.SEEN.value, reason=None, done_at=None)).rowcount
-
-    def last_noted(self, event: str) -> datetime | None:
-        """Return when an event (POLL or RESTART) was last stored."""
-        return self._session.scalar(sa.select(sa.func.max(_F.modified_at)).where(_F.name == event))
-
-    @writes
-    def note(self, transaction: Transaction, event: str, moment: datetime) -> None:
-        """Store an event (POLL or RESTART); only the last one is kept, and none of the future.
-
-        A time in the future is that of a clock that was set back since.
-        """
-        at = times.to_micros(moment)
-        other = sa.or_(_F.modified_at < at, _F.modified_at > max(at, self._session.now()))
-        transaction.execute(sa.delete(opt_out_tables.opt_out_file).where(_F.name == event, other))
-        values = {"name": event, "modified_at": at, "size": 0, "seen_at": at, "looked_at": at, "state": 1}
-        transaction.add(opt_out_tables.opt_out_file, values)

@@ -22,24 +22,14 @@ maintenance = sa.Table(
     sa.Column("since", Instant, nullable=False),
 )
 
-# The last known types of mapped columns and attributes: another type is a change of the data model.
-known_type = sa.Table(
-    "sync_known_type",
+# What was found at run time and belongs to no record: see repositories/notes.py.
+finding = sa.Table(
+    "sync_finding",
     metadata,
-    sa.Column("table_name", NAME, primary_key=True),
-    sa.Column("side", NAME, primary_key=True),  # d365 or campaign
+    sa.Column("kind", NAME, primary_key=True),  # notes.FindingKind
+    sa.Column("subject", NAME, primary_key=True),
     sa.Column("name", NAME, primary_key=True),
-    sa.Column("type", sa.Text, nullable=False),
-)
-
-# The dialect of this Campaign, as found at run time.
-dialect = sa.Table(
-    "sync_dialect",
-    metadata,
-    sa.Column("resource", NAME, primary_key=True),  # Campaign's
-    sa.Column("premise", NAME, primary_key=True),  # campaign/addressing.py, push/record_links.py, audit: see there
-    sa.Column("found", sa.Text, nullable=False),
-    sa.Column("found_at", Instant, nullable=False),
+    sa.Column("found", sa.JSON, nullable=False),
 )
 
 # The two systems that the ledger's records belong to.
@@ -133,13 +123,3 @@ history = sa.Table(
     sa.Column("run_id", sa.Text),  # NULL: outside a Dagster run
 )
 sa.Index("sync_history_id", history.c.id, history.c.number)
-
-# Steps of the migration from Adobe's integration that are done: see repositories/notes.py.
-adobe_migration = sa.Table(
-    "sync_adobe_migration",
-    metadata,
-    sa.Column("step", NAME, primary_key=True),
-    sa.Column("configuration", NAME, nullable=False),  # a hash of the configuration that the result is of
-    sa.Column("result", sa.JSON, nullable=False),  # counts and names of attributes
-    sa.Column("done_at", Instant, nullable=False),
-)

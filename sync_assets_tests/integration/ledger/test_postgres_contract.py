@@ -63,7 +63,6 @@ from sync_assets_tests.unit.ledger.records.test_targets import (
     test_another_target_fails_exactly_if_a_record_was_sent_to_the_former_one,
     test_findings_about_the_new_resource_are_made_again,
 )
-from sync_assets_tests.unit.ledger.repositories.test_adobe_migration import test_nothing_is_done_once_it_begins_anew
 from sync_assets_tests.unit.ledger.repositories.test_call_limits import (
     test_a_clock_that_was_set_back_stops_nothing,
     test_calls_that_were_not_made_are_given_back,
@@ -72,6 +71,7 @@ from sync_assets_tests.unit.ledger.repositories.test_call_limits import (
     test_slots_come_free_with_their_worker_or_with_its_session,
 )
 from sync_assets_tests.unit.ledger.repositories.test_dialect_findings import (
+    test_each_kind_has_its_own_findings_which_are_values_of_json,
     test_findings_are_forgotten_one_by_one_or_all_of_a_resource,
 )
 from sync_assets_tests.unit.ledger.repositories.test_maintenance import (
@@ -94,7 +94,6 @@ from sync_assets_tests.unit.ledger.repositories.test_opt_out_decisions import (
 from sync_assets_tests.unit.ledger.repositories.test_opt_out_files import (
     test_a_file_that_is_done_stays_done,
     test_a_file_that_is_still_written_is_another_one_at_each_look,
-    test_notes_are_no_files,
 )
 from sync_assets_tests.unit.ledger.repositories.test_opt_outs import test_open_opt_outs_are_counted_by_their_next_step
 from sync_assets_tests.unit.ledger.repositories.test_opt_outs_of_new_profiles import (

@@ -3,16 +3,16 @@
 import logging
 import time
 from collections.abc import Iterator
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 
 from sync_assets.campaign.metadata import Attribute, AttributeType, Resource
 from sync_assets.checks import preflight
+from sync_assets.checks.known_types import KnownTypes
 from sync_assets.checks.preflight import cardinalities, readiness, type_findings, types_in
 from sync_assets.config.models import TableConfig
 from sync_assets.http.transport import Unavailable
-from sync_assets.ledger.repositories.maintenance import Types
 from sync_assets_tests.support.program import CONTACT, Program
 
 
@@ -125,20 +125,18 @@ CONFIG = TableConfig.model_validate(
         "links": [{"field": "new_contactid", "to": "cusContactLink", "table": "contact"}],
     }
 )
-TYPES: Types = {
-    ("d365", "new_name"): "string",
-    ("d365", "new_amount"): "money",
-    ("campaign", "cusName"): "string",
-    ("campaign", "cusAmount"): "float",
+TYPES: KnownTypes = {
+    "d365": {"new_name": "string", "new_amount": "money"},
+    "campaign": {"cusName": "string", "cusAmount": "float"},
 }
 
 
-def found(known: Types, now: Types) -> dict[str, tuple[bool, str]]:
+def found(known: KnownTypes, now: KnownTypes) -> dict[str, tuple[bool, str]]:
     return {one.check: (one.passed, one.message) for one in type_findings(CONFIG, known, now)}
 
 
 def test_as_before_or_never_seen_before_is_no_change() -> None:
-    for known in (TYPES, Types()):
+    for known in (TYPES, dict[str, Any]()):
         assert {check: passed for check, (passed, _) in found(known, TYPES).items()} == {
             "column_types_are_as_before": True,
             "attribute_types_are_as_before": True,
@@ -146,7 +144,7 @@ def test_as_before_or_never_seen_before_is_no_change() -> None:
 
 
 def test_each_side_names_the_change_with_both_types_and_the_remedy() -> None:
-    result = found(TYPES, {**TYPES, ("d365", "new_amount"): "decimal", ("campaign", "cusName"): "integer"})
+    result = found(TYPES, {"d365": {"new_amount": "decimal"}, "campaign": {"cusName": "integer"}})
     assert result["column_types_are_as_before"] == (
         False,
         "`new_amount` of new_order was money and is decimal. Check that the mapping is still right, then "
@@ -158,8 +156,8 @@ def test_each_side_names_the_change_with_both_types_and_the_remedy() -> None:
 
 
 def test_a_field_that_is_newly_or_no_longer_mapped_is_no_change() -> None:
-    known = {**TYPES, ("d365", "new_old"): "string"}
-    now = {**TYPES, ("d365", "new_new"): "memo"}
+    known = {**TYPES, "d365": {**TYPES["d365"], "new_old": "string"}}
+    now = {**TYPES, "d365": {**TYPES["d365"], "new_new": "memo"}}
     assert all(passed for passed, _ in found(known, now).values())
 
 
@@ -174,9 +172,5 @@ def test_a_push_examines_the_mapped_attributes_of_campaign_alone() -> None:
     now = types_in(
         CONFIG, Resource("cusOrder", "profileAndServicesExt", attributes)
     )  # cusAmount is gone: not its matter
-    assert now == {
-        ("campaign", "cusOrderId"): "string",
-        ("campaign", "cusName"): "string",
-        ("campaign", "cusContactLink"): "link",
-    }
+    assert now == {"campaign": {"cusOrderId": "string", "cusName": "string", "cusContactLink": "link"}}
     assert [one.check for one in type_findings(CONFIG, TYPES, now)] == ["attribute_types_are_as_before"]

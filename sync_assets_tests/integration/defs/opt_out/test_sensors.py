@@ -15,12 +15,14 @@ import dagster as dg
 import pytest
 
 from sync_assets.campaign import client
+from sync_assets.config.values import CONTACT
 from sync_assets.defs.asset_keys import CHANGES, CONTACT_OPT_OUT, DECISIONS, EXPORT, PROFILE_OPT_OUT
 from sync_assets.defs.instance.command_line import dagster_instance
+from sync_assets.defs.opt_out.sensors import RESTART
 from sync_assets.defs.partitions import WORK, table_tags
 from sync_assets.defs.tables import run_requests
 from sync_assets.defs.tables import sensors as ingress_sensors
-from sync_assets.ledger.repositories.opt_out_files import POLL, RESTART
+from sync_assets.opt_out.profile_polling import POLL
 from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.support.chain import forget_ledger
 from sync_assets_tests.support.opt_out_runs import take
@@ -254,8 +256,8 @@ def test_a_poll_is_asked_for_at_once_more_rarely_if_it_fails_then_after_its_minu
         assert why_not(orchestra) == "the last poll failed; it is tried again later"
         orchestra.later(FILE, seconds=wait)
         assert_changes_asked(orchestra)
-    notes = orchestra.runtime.ledger.opt_out_files
-    notes.note(POLL, datetime.now(UTC) - timedelta(minutes=4, seconds=50))  # as the run does
+    began = datetime.now(UTC) - timedelta(minutes=4, seconds=50)
+    orchestra.runtime.ledger.events.note(CONTACT, {POLL: began.isoformat()})  # as the run does
     assert why_not(orchestra) == "no new file"
     write_file(orchestra.program, HEADER)
     assert why_not(orchestra) == "1 file is perhaps still being written"
@@ -270,7 +272,8 @@ def test_a_poll_that_is_late_is_asked_for_though_the_sftp_cannot_be_reached(orch
     reconfigure(orchestra, poll_profiles_minutes=5)
     orchestra.program.more = {"CAMPAIGN_SFTP_PORT": "1"}
     orchestra.reload()
-    orchestra.runtime.ledger.opt_out_files.note(POLL, datetime.now(UTC) - timedelta(minutes=10))
+    began = datetime.now(UTC) - timedelta(minutes=10)
+    orchestra.runtime.ledger.events.note(CONTACT, {POLL: began.isoformat()})
     assert "SFTP" in orchestra.failure(FILE)
     assert_changes_asked(orchestra, "backlog")
 
@@ -310,7 +313,7 @@ def test_an_export_that_stopped_is_started_and_that_is_noted_or_that_its_workflo
     metadata = {name: value.value for name, value in result.metadata.items()}
     assert metadata == {"workflow": workflow, "status_before": status, "started": starts}
     assert started(orchestra, since) == starts
-    assert bool(orchestra.runtime.ledger.opt_out_files.last_noted(RESTART))
+    assert RESTART in orchestra.runtime.ledger.events.findings(CONTACT)
     new = {path.name for path in exports(orchestra.program).iterdir()} - {"optout_old.csv"}
     assert len(new) == starts  # the workflow has written its file
     assert not events(orchestra.tick(FILE), dg.AssetObservation)  # nor is that tried more than once an hour
@@ -334,7 +337,8 @@ def test_it_is_started_with_the_switch_alone_and_once_an_hour_at_most(orchestra:
             database = orchestra.program.home / f"{minutes}.db"
             orchestra.program.more = {"SYNC_ASSETS_LEDGER_URL": f"sqlite:///{database}"}
             orchestra.reload()
-            orchestra.runtime.ledger.opt_out_files.note(RESTART, datetime.now(UTC) - timedelta(minutes=minutes))
+            restarted = datetime.now(UTC) - timedelta(minutes=minutes)
+            orchestra.runtime.ledger.events.note(CONTACT, {RESTART: restarted.isoformat()})
             assert bool(events(orchestra.tick(FILE), dg.AssetObservation)) == (minutes == 61)
         assert not events(orchestra.tick(FILE), dg.AssetObservation)
         assert started(orchestra, since) == 2

@@ -143,8 +143,8 @@ def test_another_target_fails_exactly_if_a_record_was_sent_to_the_former_one(
 
 def test_types_of_another_resource_are_no_change(ledger: Ledger) -> None:
     ledger.targets.change_target("new_order", "cusLine", "cusOrderId")
-    ledger.maintenance.note_types("new_order", {("campaign", "cusName"): "string", ("d365", "new_name"): "string"})
-    now = {("campaign", "cusName"): "integer", ("d365", "new_name"): "memo"}
+    ledger.types.note("new_order", {"campaign": {"cusName": "string"}, "d365": {"new_name": "string"}})
+    now = {"campaign": {"cusName": "integer"}, "d365": {"new_name": "memo"}}
     result = {one.check: one.passed for one in findings_since_capture(ledger, ORDERS, now)}
     assert result == {
         "column_types_are_as_before": False,

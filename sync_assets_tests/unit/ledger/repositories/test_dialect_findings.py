@@ -21,6 +21,16 @@ def test_findings_are_forgotten_one_by_one_or_all_of_a_resource(ledger: Ledger) 
     assert ledger.dialect.findings("cusOrder") == {"key_in_url": "yes"}
 
 
+def test_each_kind_has_its_own_findings_which_are_values_of_json(ledger: Ledger) -> None:
+    step = {"configuration": "one", "result": {"tables": {"contact": {"records": 5}}}, "done_at": None}
+    ledger.adobe_migration.note("profile", {"doctor": step})
+    ledger.dialect.note("profile", {"key_in_url": "yes"})
+    assert ledger.adobe_migration.findings("profile") == {"doctor": step}
+    ledger.adobe_migration.forget("profile")
+    assert ledger.adobe_migration.findings("profile") == {}
+    assert ledger.dialect.findings("profile") == {"key_in_url": "yes"}
+
+
 def test_nothing_noted_is_nothing_remembered(ledger: Ledger) -> None:
     ledger.dialect.note("profile", {})
     assert ledger.dialect.findings("profile") == {}

@@ -54,15 +54,18 @@ def test_it_begins_once_and_shows_its_beginning(ledger: Ledger) -> None:
 
 
 def test_types_are_remembered_by_table_until_others_are_noted_or_its_maintenance_ends(ledger: Ledger) -> None:
-    types = {("d365", "nickname"): "string", ("campaign", "cusNickname"): "string"}
-    ledger.maintenance.note_types("contact", types)
-    ledger.maintenance.note_types("new_order", {("d365", "new_name"): "string"})
-    assert ledger.maintenance.known_types("contact") == types
-    ledger.maintenance.note_types("contact", {("d365", "nickname"): "memo"})
-    assert ledger.maintenance.known_types("contact") == {("d365", "nickname"): "memo"}
+    types = {"d365": {"nickname": "string"}, "campaign": {"cusNickname": "string"}}
+    ledger.types.note("contact", types)
+    ledger.types.note("new_order", {"d365": {"new_name": "string"}})
+    ledger.dialect.note("contact", {"key_in_url": "yes"})
+    assert ledger.types.findings("contact") == types
+    types["d365"] = {"nickname": "memo"}
+    ledger.types.note("contact", types)
+    assert ledger.types.findings("contact") == types
     ledger.maintenance.end("contact")  # whether it was in one or not: somebody has looked
-    assert ledger.maintenance.known_types("contact") == {}
-    assert ledger.maintenance.known_types("new_order") == {("d365", "new_name"): "string"}
+    assert ledger.types.findings("contact") == {}
+    assert ledger.types.findings("new_order") == {"d365": {"new_name": "string"}}
+    assert ledger.dialect.findings("contact") == {"key_in_url": "yes"}
 
 
 def test_no_opt_out_is_decided_or_written_meanwhile_and_none_is_lost(ledger: Ledger) -> None:

@@ -6,7 +6,7 @@ import dagster as dg
 import pytest
 
 from sync_assets.ledger import Ledger
-from sync_assets.ledger.repositories.opt_out_files import POLL, RESTART, FileState, OptOutFile
+from sync_assets.ledger.repositories.opt_out_files import FileState, OptOutFile
 from sync_assets_tests.support.ledgers import Clock
 
 THEN = datetime(2026, 11, 24, 6, 0, tzinfo=UTC)
@@ -111,28 +111,3 @@ def test_a_file_of_no_use_stands_with_the_reason_until_it_is_retried(ledger: Led
     assert (waiting.state, waiting.reason, waiting.done_at) == (FileState.SEEN, None, None)
     assert ledger.opt_out_files.retry_files() == 0
     assert ledger.counts.numbers("opt_outs", clock.now.date()) == {}
-
-
-def test_the_last_poll_and_the_last_restart_are_noted_beside_the_files(ledger: Ledger) -> None:
-    assert ledger.opt_out_files.last_noted(POLL) is None
-    ledger.opt_out_files.note(POLL, THEN)
-    ledger.opt_out_files.note(POLL, THEN + timedelta(minutes=5))
-    ledger.opt_out_files.note(POLL, THEN + timedelta(minutes=5))
-    ledger.opt_out_files.note(RESTART, THEN - timedelta(days=1))
-    assert ledger.opt_out_files.last_noted(POLL) == THEN + timedelta(minutes=5)
-    assert ledger.opt_out_files.last_noted(RESTART) == THEN - timedelta(days=1)
-
-
-def test_a_note_of_a_clock_that_was_set_back_since_is_dropped_by_the_next_one(ledger: Ledger, clock: Clock) -> None:
-    ledger.opt_out_files.note(POLL, clock.now + timedelta(days=1))
-    ledger.opt_out_files.note(POLL, clock.now)
-    assert ledger.opt_out_files.last_noted(POLL) == clock.now
-
-
-def test_notes_are_no_files(ledger: Ledger) -> None:
-    ledger.opt_out_files.note(POLL, THEN)
-    ledger.opt_out_files.note(RESTART, THEN)
-    assert ledger.opt_out_files.files() == []
-    assert look(ledger) == {}
-    assert ledger.opt_out_files.retry_files() == 0
-    assert ledger.opt_out_files.last_noted(POLL) == ledger.opt_out_files.last_noted(RESTART) == THEN
