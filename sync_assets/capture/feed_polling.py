@@ -142,7 +142,7 @@ class FeedPoller:
         """Return the feed to poll; None if the table has something to capture anyway."""
         ledger = self._runtime.ledger
         feed = ledger.feeds.feed(config.table)
-        if feed is None or feed.link is None or feed.kind == "page":
+        if feed is None or feed.link is None or not feed.complete:
             return None
         # Rows that the capture has to read again by id, or a replay.
         wanted = ledger.blocked.ids_to_refetch(config.table, 1) or ledger.replays.capture_wanted(config.table)

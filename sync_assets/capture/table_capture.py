@@ -98,7 +98,7 @@ class Capture(CaptureContext):
             link = self.client.first_page(self.table, list(selected(self.mapping, self.earlier)))
             body, feed = await first_page(self, link, feed)
             return link, True, feed, body
-        return feed.link, feed.kind == "page", feed, None
+        return feed.link, not feed.complete, feed, None
 
     async def _follow(self, result: CaptureResult) -> tuple[bool, bool]:
         """Follow the feed to its delta link, and store its pages.
@@ -125,15 +125,10 @@ class Capture(CaptureContext):
         return self.ledger.feeds.reset_feed(self.table.name, feed.version, expired=expired, **kept_options)
 
     def _save(self, page: PreparedPage, feed: Feed | None, result: CaptureResult) -> Feed:
-        done = page.next_link is None
-        full_read_goes_on = not done and (feed is None or feed.link is None or feed.kind == "page")
         position = Position(
             link=page.next_link or page.delta_link,
-            kind="page" if full_read_goes_on else "delta",
             fingerprint=self.mapping.fingerprint,
-            read_id=feed.read_id if feed else 1,
-            complete=done or bool(feed and feed.complete),
-            end=done,
+            end=page.next_link is None,
             again=page.both_ways,
         )
         version = feed.version if feed else None

@@ -99,7 +99,7 @@ def document(runtime: Runtime, calls: Mapping[str, int], opt_outs: Mapping[str, 
             "feed": {
                 "position_saved_at": iso(feed.saved_at) if feed else None,
                 "polled_at": iso(feed.polled_at) if feed else None,
-                "complete": bool(feed and feed.complete and feed.kind == "delta"),
+                "complete": bool(feed and feed.complete),
             },
         }
     return {

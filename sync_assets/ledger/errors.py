@@ -18,10 +18,9 @@ class LedgerError(SyncAssetsError):
 class FeedMoved(LedgerError):
     """Another capture has moved the feed's cursor since it was read. Nothing was written: read the feed and go on."""
 
-    def __init__(self, table: str, expected: int | None = None, stored: int | None = None) -> None:
+    def __init__(self, table: str) -> None:
         super().__init__(
-            f"The feed of {table} is {_version(stored)}, not {_version(expected)}: another capture has moved it.",
-            "Nothing was written; go on from its new position.",
+            f"Another capture has moved the feed of {table}.", "Nothing was written; go on from its new position."
         )
 
 
@@ -81,7 +80,3 @@ class InMaintenance(LedgerError):
             f"{table} is in maintenance since {since:%Y-%m-%d %H:%M} UTC: nothing of it is captured or sent.",
             f"`sync-assets maintenance off {table}` ends that.",
         )
-
-
-def _version(version: int | None) -> str:
-    return "not there yet" if version is None else f"at version {version}"

@@ -141,19 +141,13 @@ class Position:
     """The cursor of a table's change feed after a page: where the next read continues.
 
     link: URL of the next request; None to begin a full read.
-    kind: `page` for the next page of a read under way, `delta` for the delta link that returns later changes.
     fingerprint: of the selected columns; the link is only valid for the columns with the same fingerprint.
-    read_id: number of the full read, the first of the table is 1.
-    complete: True if this page was the last one of the full read, or came after it.
-    end: True if this page was the last one available and carried the delta link.
+    end: True if this page was the last one available, so that the link is the delta link, which returns later changes.
     again: True if the link that returned this page of changes is to be followed once more (Feed.kept_link).
     """
 
     link: str | None
-    kind: FeedKind
     fingerprint: str
-    read_id: int = 1
-    complete: bool = False
     end: bool = False
     again: bool = False
 
@@ -177,9 +171,11 @@ class Feed:
     """A table's change feed as stored, with its cursor.
 
     version: raised by each change of the cursor; a writer must name the version that it read (compare and set).
-    complete: the full read `read_id` has reached its delta link at least once.
+    complete: the full read has reached its delta link, so `link` returns changes; until then it returns the next page
+    of that read.
     resend: that read sends every row again (`replay --force`); reset when the read is complete.
     replay: that read was requested by `replay`, which also sends fields that updates leave out; reset likewise.
+    read_bound: the highest seq when a repeated full read began; None in any other read, also in a first load.
     page_size: most rows per page; None if Dynamics 365 never failed over a page's size.
     deletes_approved: an operator approved the deletions that the guard holds back.
     deletes: deletions that the guard holds back. following: JSON of the children that these would orphan.
@@ -193,10 +189,8 @@ class Feed:
 
     table: str
     link: str | None
-    kind: FeedKind
     fingerprint: str
     complete: bool
-    read_id: int
     version: int
     resend: bool
     saved_at: datetime
@@ -209,6 +203,7 @@ class Feed:
     kept_kind: FeedKind | None = None
     kept_due: bool = False
     replay: bool = False
+    read_bound: int | None = None
     page_size: int | None = None
     days: Replay | None = None
 

@@ -171,13 +171,7 @@ def capture(
         rest: Further options of `save_page`.
     """
     feed = ledger.feeds.feed(table)
-    position = Position(
-        link="https://d365/next",
-        kind="delta" if complete else "page",
-        fingerprint="columns",
-        read_id=feed.read_id if feed else 1,
-        complete=complete,
-    )
+    position = Position("https://d365/next", "columns", end=complete)
     deleted_ids = [guid(name) for name in deleted]
     rows_ = frame(rows) if page is None else page
     result = save_page(ledger, table, rows_, deleted_ids, position, feed and feed.version, **rest)

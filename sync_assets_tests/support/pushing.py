@@ -124,7 +124,7 @@ class Bench:
                 "validation_error": pl.String,
             },
         )
-        position = Position("link", "delta", "fingerprint", complete=True)
+        position = Position("link", "fingerprint", end=True)
         result = save_page(self.ledger, table, rows, list(deleted), position, self._versions.get(table))
         self._versions[table] = result.feed.version
         self.ledger.deletions.carry_out_deletes(table)

@@ -118,7 +118,7 @@ async def _tombstones(client: DataverseClient, ledger: Ledger, table: Table) -> 
     """Follow the stored position of the change feed, which moves nothing, and look for deleted rows."""
     name, way = table.name, "A deleted row in the feed is a delete in Campaign, if `apply_deletes` is true."
     feed = ledger.feeds.feed(name)
-    if feed is None or feed.kind != "delta" or not feed.link:
+    if feed is None or not feed.complete or not feed.link:
         return _result(name, TOMBSTONES, "no position of the feed is stored yet: run `sync` first", way, "not tried")
     try:
         size, body = await _largest(client, table, feed.link, tracked=False)

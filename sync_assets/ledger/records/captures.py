@@ -15,7 +15,7 @@ from sync_assets.config.values import CONTACT
 from sync_assets.ledger.model import ANY_ATTRIBUTE, LinkSpec, Loss, PageResult, Position, Replay, State
 from sync_assets.ledger.records.deletions import MOVED, NOT_COLLECTED, Deletions
 from sync_assets.ledger.records.dependency_status import DependencyStatus
-from sync_assets.ledger.records.feeds import Feeds, ReadMode
+from sync_assets.ledger.records.feeds import Feeds
 from sync_assets.ledger.repositories.opt_out_rows import OptOutRows
 from sync_assets.ledger.repositories.record_history import RecordHistory
 from sync_assets.ledger.repositories.sessions import Sessions
@@ -87,7 +87,7 @@ class Captures(Repository):
                 they are out of scope.
 
         Raises:
-            FeedMoved: the feed's version is another, or belongs to another full read.
+            FeedMoved: the feed's version is another.
             SessionExpired: of the session.
         """
         rows, links = page.rows, page.rows.links
@@ -98,13 +98,13 @@ class Captures(Repository):
             self._sessions.require(transaction, session)
             now = self._session.now()
             if position is None:
-                feed, reading = self._feeds.touch(transaction, table, expected_version, days), ReadMode()
+                feed, reading = self._feeds.touch(transaction, table, expected_version, days), None
             else:
                 feed, reading = self._feeds.advance(transaction, table, position, expected_version, now)
-            again = reading.resend or bool(days and days.resend)
-            whole = rows.insert_only and (reading.replay or days is not None)
-            bound = reading.bound
-            last_page = position is not None and position.complete
+            again = bool((reading and reading.resend) or (days and days.resend))
+            whole = rows.insert_only and bool((reading and reading.replay) or days)
+            bound = reading and reading.read_bound
+            last_page = position is not None and position.end
             self._dependencies.lock_linked_records(transaction, first_links=bool(links))
             stored = transaction.stored_rows(table, rows, everything=again or whole)
             resent = {row.seq for row in stored} if again else set[int]()

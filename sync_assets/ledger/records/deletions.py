@@ -288,22 +288,22 @@ class Deletions(Repository):
 
         Done once per full read; rows of later changes re-evaluate their children by themselves.
         """
-        due = sa.select(_F.read_id).where(_F.table_name == table, _F.orphans_due, _F.complete)
+        due = sa.select(_F.version).where(_F.table_name == table, _F.orphans_due, _F.complete)
         waiting = (
             sa.select(_R.seq)
             .join(schema.link, _L.seq == _R.seq)
             .where(schema.STUCK, sa.text("state = 2 AND block_reason = 2"), _L.parent_table == table)
             .distinct()
         )
-        read_id = self._session.scalar(due)
-        if read_id is None:
+        version = self._session.scalar(due)
+        if version is None:
             return
         # Wait for transactions that re-evaluate children now: they may have read that the feed is not complete.
         self._reevaluate_orphans([])
         seqs = sorted(self._session.column(waiting))
         for start in range(0, len(seqs), BATCH):
             self._reevaluate_orphans(seqs[start : start + BATCH])
-        same = sa.update(schema.feed).where(_F.table_name == table, _F.read_id == read_id)
+        same = sa.update(schema.feed).where(_F.table_name == table, _F.version == version)
         self._session.run(same.values(orphans_due=False))
 
     @writes

@@ -7,7 +7,7 @@ a table cannot overwrite each other.
 """
 
 from dataclasses import dataclass, fields
-from typing import Any, NamedTuple
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -22,26 +22,14 @@ from sync_assets.ledger.storage.transaction import COUNTED, Transaction
 _F = schema.feed.c
 _L = schema.lease.c
 _COLUMNS = (_F.table_name, *(_F[field.name] for field in fields(Feed)[1:]))
-_PAGE: FeedKind = "page"
-_DELTA = sa.and_(_F.kind == "delta", _F.link.is_not(None))
+_DELTA_LINK = sa.case((_F.complete, _F.link))
+"""The feed's link, if it returns changes; NULL during a full read."""
 CAPTURED = "captured"
 """The number of rows captured on a day, in `sync_day_count`."""
 LARGEST_PAGE = 5_000
 """Rows: Dataverse's own limit of a page."""
-_SEVERAL = sa.and_(_F.link.is_not(None), sa.or_(_F.kind == _PAGE, _F.kept_link.is_not(None)))  # ended after several
+_SEVERAL = sa.and_(_F.link.is_not(None), sa.or_(~_F.complete, _F.kept_link.is_not(None)))  # ended after several
 _GROWN = _F.page_size + _F.page_size // 10 + 1
-
-
-class ReadMode(NamedTuple):
-    """How the rows of a read are to be captured.
-
-    resend: send each row again, even if it is unchanged. replay: send it also if only fields differ that updates leave
-    out. bound: the highest seq when a repeated full read began; None in any other read.
-    """
-
-    resend: bool = False
-    replay: bool = False
-    bound: int | None = None
 
 
 @dataclass(eq=False)
@@ -53,8 +41,8 @@ class Feeds(Repository):
 
     def feed(self, table: str) -> Feed | None:
         """Return the table's feed; None before its first page."""
-        with self._session.read() as transaction:
-            return _stored(transaction, table)
+        rows = self._session.rows(sa.select(*_COLUMNS).where(_F.table_name == table))
+        return next((Feed(*row) for row in rows), None)
 
     def reset(
         self,
@@ -66,7 +54,7 @@ class Feeds(Repository):
         replay: bool = False,
         expired: bool = False,
     ) -> Feed:
-        """Begin a new full read: read_id + 1, no link. Which records an earlier one returned is forgotten.
+        """Begin a new full read, without a link. Which records an earlier one returned is forgotten.
 
         Args:
             expected_version: the feed's version as read.
@@ -81,16 +69,14 @@ class Feeds(Repository):
         newest = transaction.execute(sa.select(sa.func.max(schema.record.c.seq))).scalar()
         transaction.execute(sa.delete(schema.seen).where(schema.seen.c.table_name == table))
         changes = {
-            "read_id": _F.read_id + 1,
             "read_bound": newest or 0,
             "link": None,
-            "kind": "page",
             "complete": False,
             "resend": resend,
             "replay": replay,
             "saved_at": self._session.now(),
-            "kept_link": sa.null() if expired else sa.func.coalesce(_F.kept_link, sa.case((_DELTA, _F.link))),
-            "kept_kind": sa.null() if expired else sa.func.coalesce(_F.kept_kind, sa.case((_DELTA, _F.kind))),
+            "kept_link": sa.null() if expired else sa.func.coalesce(_F.kept_link, _DELTA_LINK),
+            "kept_kind": sa.null() if expired else sa.func.coalesce(_F.kept_kind, sa.case((_F.complete, "delta"))),
             "kept_due": False,
         }
         return _move(transaction, table, expected_version, changes)
@@ -122,8 +108,7 @@ class Feeds(Repository):
         now = self._session.now()
         if expected_version is not None:
             return _move(transaction, table, expected_version, {**kept, "saved_at": now, "polled_at": now})
-        position = Position(None, "page", fingerprint)
-        return self._begin(transaction, table, position, now, **kept)
+        return self._begin(transaction, table, Position(None, fingerprint), now, **kept)
 
     @writes
     def shrink_pages(
@@ -142,13 +127,11 @@ class Feeds(Repository):
             FeedMoved: the stored version is another.
         """
         if expected_version is None:
-            return self._begin(
-                transaction, table, Position(None, "page", fingerprint), self._session.now(), page_size=rows
-            )
+            return self._begin(transaction, table, Position(None, fingerprint), self._session.now(), page_size=rows)
         feed = _move(transaction, table, expected_version, {"page_size": rows})
-        if feed.kind == "page" and feed.link is not None:
+        if feed.link is not None and not feed.complete:
             feed = self.reset(transaction, table, feed.version, resend=feed.resend, replay=feed.replay)
-        under_way = feed.kind == "delta" and feed.kept_link is not None and not feed.kept_due
+        under_way = feed.complete and feed.kept_link is not None and not feed.kept_due
         if under_way or feed.kept_kind == "page":
             changes = {"link": feed.kept_link} if under_way else {}
             feed = _move(transaction, table, feed.version, {**changes, "kept_link": None, "kept_kind": None})
@@ -166,7 +149,7 @@ class Feeds(Repository):
         now = self._session.now()
         if link is None:
             return _change(transaction, table, expected_version, {"polled_at": now})
-        changes = {"polled_at": now, "saved_at": now, "link": link, "kind": "delta"}
+        changes = {"polled_at": now, "saved_at": now, "link": link}
         return _move(transaction, table, expected_version, changes)
 
     @writes
@@ -215,53 +198,51 @@ class Feeds(Repository):
         lease = sa.delete(schema.lease).where(_L.name == table, _L.session == session)
         self._session.run(lease)
 
+    def locked(self, transaction: Transaction, table: str) -> Feed | None:
+        """Return the table's feed, as `feed`, and lock it until the transaction ends."""
+        stored = sa.select(*_COLUMNS).where(_F.table_name == table).with_for_update()
+        row = transaction.execute(stored).one_or_none()
+        return None if row is None else Feed(*row)
+
     def read_again(self, transaction: Transaction, table: str, *, resend: bool) -> None:
         """Begin a full read of a table; one that was never captured has yet to be read. resend: see `reset_feed`."""
-        version = sa.select(_F.version).where(_F.table_name == table).with_for_update()
-        if (known := transaction.execute(version).scalar()) is not None:
-            self.reset(transaction, table, known, resend=resend)
+        if (feed := self.locked(transaction, table)) is not None:
+            self.reset(transaction, table, feed.version, resend=resend)
 
     def advance(
         self, transaction: Transaction, table: str, position: Position, expected_version: int | None, now: int
-    ) -> tuple[Feed, ReadMode]:
-        """Store the cursor, and return the feed and how the rows read up to this cursor are to be captured.
+    ) -> tuple[Feed, Feed | None]:
+        """Store the cursor; return the feed, and as it was before, None for a new one.
 
         Call it first in a transaction: it locks the feed, which serialises the captures of a table.
         """
         if expected_version is None:
-            return self._begin(transaction, table, position, now), ReadMode()
-        before = transaction.execute(
-            sa.select(_F.resend, _F.replay, _F.read_bound, _F.complete).where(_F.table_name == table).with_for_update()
-        ).one_or_none()
+            return self._begin(transaction, table, position, now), None
+        before = self.locked(transaction, table)
+        if before is None:
+            raise FeedMoved(table)
         changes = {
             "link": position.link,
-            "kind": position.kind,
             "fingerprint": position.fingerprint,
-            "complete": sa.true() if position.complete else _F.complete,
-            "orphans_due": sa.true() if position.complete and before and not before.complete else _F.orphans_due,
-            "resend": sa.false() if position.complete else _F.resend,
-            "replay": sa.false() if position.complete else _F.replay,
-            "read_bound": sa.null() if position.complete else _F.read_bound,
             "saved_at": now,
             "polled_at": now,
-            **_kept(position),
+            **_kept(position, full=not before.complete),
         }
-        feed = _move(transaction, table, expected_version, changes, read_id=position.read_id)
-        return feed, ReadMode(before.resend, before.replay, before.read_bound) if before else ReadMode()
+        if position.end and not before.complete:
+            changes |= {"complete": True, "orphans_due": True, "resend": False, "replay": False, "read_bound": None}
+        return _move(transaction, table, expected_version, changes), before
 
     def _begin(self, transaction: Transaction, table: str, position: Position, now: int, **kept: Any) -> Feed:
         """Create the feed of a table. FeedMoved if another capture has created it."""
         new = transaction.insert_into(schema.feed).values(
             table_name=table,
             link=position.link,
-            kind=position.kind,
             fingerprint=position.fingerprint,
-            complete=position.complete,
+            complete=position.end,
             resend=False,
             deletes_approved=False,
             deletes=0,
-            orphans_due=position.complete,
-            read_id=position.read_id,
+            orphans_due=position.end,
             version=1,
             saved_at=now,
             polled_at=now,
@@ -269,7 +250,7 @@ class Feeds(Repository):
         )
         row = transaction.execute(new.on_conflict_do_nothing().returning(*_COLUMNS)).one_or_none()
         if row is None:
-            raise _moved(transaction, table, None)
+            raise FeedMoved(table)
         return Feed(*row)
 
     def touch(self, transaction: Transaction, table: str, expected_version: int | None, days: Replay | None) -> Feed:
@@ -289,8 +270,8 @@ class Feeds(Repository):
     drop_replay = writes(drop_days)
 
 
-def _kept(position: Position) -> dict[str, Any]:
-    """Return the changes of the feed's kept link that follow from a page."""
+def _kept(position: Position, *, full: bool) -> dict[str, Any]:
+    """Return the changes of the feed's kept link that follow from a page. full: of a full read."""
     if position.end and not position.again:
         # During a full read of a single page nothing can have changed.
         one_page = _F.link.is_(None)
@@ -300,41 +281,25 @@ def _kept(position: Position) -> dict[str, Any]:
             "kept_due": sa.and_(~one_page, _F.kept_link.is_not(None)),
             "page_size": sa.case((sa.and_(_SEVERAL, _F.page_size < LARGEST_PAGE), _GROWN), else_=_F.page_size),
         }
-    if position.kind == "page":
+    if full and not position.end:
         return {}
     # A delta read of several pages: the link of the first page returns the changes made meanwhile.
     return {
         "kept_link": sa.func.coalesce(_F.kept_link, _F.link),
-        "kept_kind": sa.func.coalesce(_F.kept_kind, _F.kind),
+        "kept_kind": sa.func.coalesce(_F.kept_kind, "delta"),
         "kept_due": position.end,
     }
 
 
-def _stored(transaction: Transaction, table: str) -> Feed | None:
-    row = transaction.execute(sa.select(*_COLUMNS).where(_F.table_name == table)).one_or_none()
-    return None if row is None else Feed(*row)
-
-
-def _move(
-    transaction: Transaction, table: str, expected: int, changes: dict[str, Any], read_id: int | None = None
-) -> Feed:
+def _move(transaction: Transaction, table: str, expected: int, changes: dict[str, Any]) -> Feed:
     """Change the feed and raise its version, see `_change`."""
-    return _change(transaction, table, expected, {**changes, "version": _F.version + 1}, read_id)
+    return _change(transaction, table, expected, {**changes, "version": _F.version + 1})
 
 
-def _change(
-    transaction: Transaction, table: str, expected: int, changes: dict[str, Any], read_id: int | None = None
-) -> Feed:
-    """Compare and set: change the feed if its version (and full read) are those expected, else raise FeedMoved."""
-    same = [_F.table_name == table, _F.version == expected]
-    if read_id is not None:
-        same.append(_F.read_id == read_id)
-    row = transaction.execute(sa.update(schema.feed).where(*same).values(changes).returning(*_COLUMNS)).one_or_none()
+def _change(transaction: Transaction, table: str, expected: int, changes: dict[str, Any]) -> Feed:
+    """Compare and set: change the feed if its version is the expected one, else raise FeedMoved."""
+    changed = sa.update(schema.feed).where(_F.table_name == table, _F.version == expected)
+    row = transaction.execute(changed.values(changes).returning(*_COLUMNS)).one_or_none()
     if row is None:
-        raise _moved(transaction, table, expected)
+        raise FeedMoved(table)
     return Feed(*row)
-
-
-def _moved(transaction: Transaction, table: str, expected: int | None) -> FeedMoved:
-    stored = _stored(transaction, table)
-    return FeedMoved(table, expected, None if stored is None else stored.version)

@@ -8,7 +8,6 @@ from datetime import date
 
 import sqlalchemy as sa
 
-from sync_assets.ledger.errors import FeedMoved
 from sync_assets.ledger.model import Feed, Replay
 from sync_assets.ledger.records.feeds import Feeds
 from sync_assets.ledger.storage import schema
@@ -43,7 +42,8 @@ class Replays(Repository):
         transaction.execute(asked.values(days=Replay(first, last, resend), version=_F.version + 1))
         return transaction.execute(sa.select(_F.days).where(_F.table_name == table)).scalar()
 
-    def replay_everything(self, table: str, *, resend: bool = False) -> Feed | None:
+    @writes
+    def replay_everything(self, transaction: Transaction, table: str, *, resend: bool = False) -> Feed | None:
         """Begin a full read that replays the whole table; a first load or a replay under way goes on.
 
         Until the read is complete, each row is sent if it differs, also if only in fields that updates leave out.
@@ -55,17 +55,16 @@ class Replays(Repository):
         Returns:
             The feed; None if the table was never captured.
         """
-        while (feed := self._feeds.feed(table)) is not None:
-            resend = resend or bool(feed.days and feed.days.resend)
-            try:
-                first_load = feed.read_id == 1 and not feed.complete  # which sends all fields in any case
-                if feed.complete or (resend and not feed.resend) or not (feed.replay or first_load):
-                    feed = self._feeds.reset_feed(table, feed.version, resend=resend or feed.resend, replay=True)
-            except FeedMoved:
-                continue  # a capture is under way, and goes on with the full read when it comes to its next page
-            self._feeds.drop_replay(table)
-            return feed
-        return None
+        feed = self._feeds.locked(transaction, table)
+        if feed is None:
+            return None
+        resend = resend or bool(feed.days and feed.days.resend)
+        first_load = feed.read_bound is None and not feed.complete  # which sends all fields in any case
+        if feed.complete or (resend and not feed.resend) or not (feed.replay or first_load):
+            # A capture under way goes on with the full read when it comes to its next page.
+            self._feeds.reset(transaction, table, feed.version, resend=resend or feed.resend, replay=True)
+        self._feeds.drop_days(transaction, table)
+        return self._feeds.locked(transaction, table)
 
     def capture_wanted(self, table: str) -> bool:
         """Return True if a capture has work to do even if the feed has no changes.

@@ -178,13 +178,11 @@ feed = sa.Table(
     metadata,
     sa.Column("table_name", NAME, primary_key=True),
     sa.Column("link", sa.Text),
-    sa.Column("kind", sa.Text, nullable=False),
     sa.Column("fingerprint", sa.Text, nullable=False),
     sa.Column("complete", sa.Boolean, nullable=False),
     sa.Column("resend", sa.Boolean, nullable=False),
     sa.Column("deletes_approved", sa.Boolean, nullable=False),
     sa.Column("deletes", sa.BigInteger, nullable=False),  # held back by the guard at the last end of the feed
-    sa.Column("read_id", sa.Integer, nullable=False),
     # The highest seq when a repeated full read began; NULL: no record is to be compared with the read.
     sa.Column("read_bound", sa.BigInteger),
     sa.Column("version", sa.BigInteger, nullable=False),

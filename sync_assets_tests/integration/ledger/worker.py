@@ -40,7 +40,7 @@ def capture_all(ledger: Ledger, name: str) -> Iterator[list[int]]:
         if page == PAGES:
             return
         rows = many(PAGE, prefix=f"page{page}-")
-        position = Position(str(page + 1), "page", "columns")
+        position = Position(str(page + 1), "columns")
         try:
             save_page(ledger, "contact", rows, [], position, feed.version if feed else None)
         except FeedMoved:
@@ -54,7 +54,7 @@ def capture_for_ever(ledger: Ledger, name: str) -> Iterator[list[int]]:
     version = feed.version if feed else None
     while True:
         rows = many(KILLED_PAGE, prefix=f"page{version}-")
-        version = save_page(ledger, "contact", rows, [], Position(str(version), "page", "f"), version).feed.version
+        version = save_page(ledger, "contact", rows, [], Position(str(version), "f"), version).feed.version
         yield []
 
 

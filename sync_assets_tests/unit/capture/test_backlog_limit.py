@@ -48,7 +48,7 @@ def test_a_first_load_in_turns_captures_each_page_once(reading: Reading) -> None
     assert reading.captured() == reading.expected()
     feed = reading.ledger.feeds.feed("contact")
     assert feed
-    assert (feed.kind, feed.complete) == ("delta", True)
+    assert feed.complete
 
 
 def test_a_capture_that_begins_with_a_full_backlog_asks_for_nothing(reading: Reading) -> None:

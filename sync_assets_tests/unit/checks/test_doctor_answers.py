@@ -101,7 +101,7 @@ def test_others_need_no_such_notice(url: str | None) -> None:
 
 def feed(age: timedelta) -> Feed:
     moment = NOW - age
-    return Feed("contact", "https://…", "delta", "f", True, 1, 1, False, moment, moment)
+    return Feed("contact", "https://…", "f", True, 1, False, moment, moment)
 
 
 @pytest.mark.parametrize(

@@ -146,7 +146,7 @@ def test_how_a_key_is_known_to_stand_once() -> None:
 
 
 def feed(since_poll: timedelta, saved: timedelta = timedelta(days=3), complete: bool = True) -> Feed:
-    return Feed("contact", "link", "delta", "f", complete, 1, 7, False, NOW - saved, NOW - since_poll)
+    return Feed("contact", "link", "f", complete, 7, False, NOW - saved, NOW - since_poll)
 
 
 @pytest.mark.parametrize(

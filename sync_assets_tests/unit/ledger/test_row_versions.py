@@ -15,7 +15,7 @@ def save(ledger: Ledger, deleted: Sequence[str]) -> None:
     """A page of the feed, nothing carried out yet."""
     feed = ledger.feeds.feed("contact")
     assert feed
-    position = Position("next", "delta", "columns", feed.read_id)
+    position = Position("next", "columns")
     save_page(ledger, "contact", frame([]), deleted, position, feed.version)
 
 

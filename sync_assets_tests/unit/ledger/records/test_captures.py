@@ -137,7 +137,7 @@ def test_rows_of_the_wrong_form_are_refused_as_a_whole(
     ledger: Ledger, change: Callable[[pl.DataFrame], pl.DataFrame], text: str
 ) -> None:
     with pytest.raises(ValueError, match=text):
-        save_page(ledger, "contact", change(frame([row("anna")])), [], Position("link", "page", "f"), None)
+        save_page(ledger, "contact", change(frame([row("anna")])), [], Position("link", "f"), None)
     assert ledger.feeds.feed("contact") is None
 
 

@@ -30,7 +30,7 @@ from sync_assets_tests.unit.ledger.linking import KEPT, NEEDED, OPTIONAL
 def page(ledger: Ledger, names: Sequence[str] = (), deleted: Sequence[str] = (), **rest: Any) -> None:
     """A page of a read that goes on, unlike `helpers.capture`, which carries out what is gone."""
     feed = ledger.feeds.feed("contact")
-    position = Position("next", "page", "columns", feed.read_id if feed else 1, rest.pop("complete", False))
+    position = Position("next", "columns", end=rest.pop("complete", False))
     gone = [guid(name) for name in deleted]
     rows = frame([row(name) for name in names])
     save_page(ledger, "contact", rows, gone, position, feed and feed.version, **rest)

@@ -9,7 +9,7 @@ from sync_assets.ledger.errors import FeedMoved
 from sync_assets.ledger.model import Feed, Position
 from sync_assets_tests.support.ledgers import Clock, frame, row, save_page, session_of, stored
 
-FIRST = Position(link="https://d365/page2", kind="page", fingerprint="f1")
+FIRST = Position(link="https://d365/page2", fingerprint="f1")
 
 
 def save(ledger: Ledger, position: Position, expected: int | None, *rows: dict[str, object]) -> int:
@@ -21,10 +21,8 @@ def test_the_first_page_makes_the_feed(ledger: Ledger, clock: Clock) -> None:
     assert ledger.feeds.feed("contact") == Feed(
         table="contact",
         link="https://d365/page2",
-        kind="page",
         fingerprint="f1",
         complete=False,
-        read_id=1,
         version=1,
         resend=False,
         saved_at=clock.now,
@@ -34,12 +32,11 @@ def test_the_first_page_makes_the_feed(ledger: Ledger, clock: Clock) -> None:
 
 def test_the_delta_link_completes_the_read_and_it_stays_complete(ledger: Ledger) -> None:
     save(ledger, FIRST, None)
-    save(ledger, replace(FIRST, link="https://d365/delta", kind="delta", complete=True), 1)
+    save(ledger, replace(FIRST, link="https://d365/delta", end=True), 1)
     assert save(ledger, replace(FIRST, link="https://d365/delta/page2"), 2) == 3
     feed = ledger.feeds.feed("contact")
     assert feed is not None
-    assert feed.complete
-    assert (feed.kind, feed.link) == ("page", "https://d365/delta/page2")
+    assert (feed.complete, feed.link) == (True, "https://d365/delta/page2")
 
 
 @pytest.mark.parametrize("expected", [None, 2, 7])
@@ -48,7 +45,7 @@ def test_a_page_read_from_another_version_is_not_stored(ledger: Ledger, expected
     save(ledger, FIRST, 1)
     save(ledger, FIRST, 2)
     before = ledger.feeds.feed("contact")
-    with pytest.raises(FeedMoved, match="another capture has moved it"):
+    with pytest.raises(FeedMoved, match="Another capture has moved the feed of contact"):
         save(ledger, FIRST, expected, row("anna"))
     assert stored(ledger) == {}
     assert ledger.reports.counts()["contact"].records == 0
@@ -59,16 +56,16 @@ def test_a_page_of_another_full_read_is_not_stored(ledger: Ledger) -> None:
     save(ledger, FIRST, None)
     ledger.feeds.reset_feed("contact", 1)
     with pytest.raises(FeedMoved):
-        save(ledger, replace(FIRST, read_id=1), 2, row("anna"))
+        save(ledger, FIRST, 1, row("anna"))
     assert stored(ledger) == {}
 
 
 def test_reset_begins_a_new_full_read(ledger: Ledger, clock: Clock) -> None:
-    save(ledger, replace(FIRST, complete=True), None)
+    save(ledger, replace(FIRST, end=True), None)
     clock.advance(60)
     feed = ledger.feeds.reset_feed("contact", 1)
     assert feed == ledger.feeds.feed("contact")
-    assert (feed.read_id, feed.link, feed.complete, feed.version) == (2, None, False, 2)
+    assert (feed.read_bound, feed.link, feed.complete, feed.version) == (0, None, False, 2)
     assert feed.saved_at == clock.now
     with pytest.raises(FeedMoved):
         ledger.feeds.reset_feed("contact", 1)
@@ -87,7 +84,7 @@ def test_a_poll_may_bring_a_fresh_delta_link(ledger: Ledger, clock: Clock) -> No
     save(ledger, FIRST, None)
     clock.advance(30)
     feed = ledger.feeds.note_poll("contact", 1, "https://d365/delta2")
-    assert (feed.version, feed.link, feed.kind, feed.saved_at) == (2, "https://d365/delta2", "delta", clock.now)
+    assert (feed.version, feed.link, feed.saved_at) == (2, "https://d365/delta2", clock.now)
     with pytest.raises(FeedMoved):
         ledger.feeds.note_poll("contact", 1)
 

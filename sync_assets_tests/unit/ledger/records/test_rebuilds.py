@@ -66,7 +66,7 @@ def test_all_rows_are_read_again_and_each_is_to_be_sent_once(ledger: Ledger) -> 
     ledger.rebuilds.begin_rebuild("contact")
     feed = ledger.feeds.feed("contact")
     assert feed is not None
-    assert (feed.link, feed.resend, feed.complete, feed.read_id) == (None, True, False, 2)
+    assert (feed.link, feed.resend, feed.complete, feed.read_bound) == (None, True, False, 1)
     assert feed.days is None
     assert ledger.rebuilds.begin_rebuild("contact") == Rebuild("contact")
     again = ledger.feeds.feed("contact")

@@ -90,7 +90,7 @@ def test_statements_come_by_the_thousand(ledger: Ledger, monkeypatch: pytest.Mon
 
 
 def test_an_opt_out_is_stored_with_its_page_or_not_at_all(ledger: Ledger) -> None:
-    position = Position("next", "page", "columns", 1, complete=False)
+    position = Position("next", "columns")
     save_page(ledger, "contact", frame([row("ada")]), [], position, None, opt_outs=opt_outs_page(ada=False))
     with pytest.raises(FeedMoved):
         save_page(ledger, "contact", frame([row("ada")]), [], position, 7, opt_outs=opt_outs_page(ada=True))
