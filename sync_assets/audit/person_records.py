@@ -122,9 +122,9 @@ async def whereabouts(runtime: Runtime, id: str) -> Whereabouts:
     """Look the person's records up in both systems. A system that cannot be reached is reported in its answer."""
     ledger = await asyncio.to_thread(lambda: runtime.ledger)
     await asyncio.to_thread(release_dead, ledger)
-    in_ledger = await asyncio.to_thread(ledger.holds.is_known, CONTACT, id)
-    related = await asyncio.to_thread(ledger.holds.related, CONTACT, id)
-    known = {HeldRecord(CONTACT, id), *await asyncio.to_thread(ledger.holds.records_of_hold, CONTACT, id)}
+    in_ledger = await asyncio.to_thread(ledger.holds.is_known, id)
+    related = await asyncio.to_thread(ledger.holds.related, id)
+    known = {HeldRecord(CONTACT, id), *await asyncio.to_thread(ledger.holds.records_of_hold, id)}
     noted = {(record.table, record.id) for record in known}
     known |= {HeldRecord(record.table, record.id) for record in related if (record.table, record.id) not in noted}
     reassigned: set[tuple[str, str]] = set()

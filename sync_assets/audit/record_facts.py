@@ -99,7 +99,7 @@ async def record_facts(
     def stored_facts(config: TableConfig) -> RecordFacts:
         stored = ledger.stored.stored_record(config.table, id_)
         persons = [id_] if config.table == CONTACT else [] if stored is None else stored.persons
-        held = [since for person in persons if (since := ledger.holds.held_since(CONTACT, person))]
+        held = [since for person in persons if (since := ledger.holds.held_since(person))]
         orphans = ledger.blocked.orphans(config.table, id_) if stored and stored.state == State.ORPHANED else []
         return RecordFacts(config, id_, stored, min(held, default=None), orphans[0].reason if orphans else None)
 

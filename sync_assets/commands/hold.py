@@ -82,7 +82,7 @@ def add(runtime: Runtime, id_text: str, *, force: bool = False) -> dict[str, Any
     """
     id_ = record_id(id_text, NEEDS)
     release_dead(runtime.ledger)  # records of dead workers are not in flight
-    hold = runtime.ledger.holds.hold(CONTACT, id_) if runtime.ledger.holds.is_known(CONTACT, id_) else None
+    hold = runtime.ledger.holds.hold(id_) if runtime.ledger.holds.is_known(id_) else None
     trace = interruptible.run(whereabouts(runtime, id_))
     if hold is None:
         if not (trace.known or force):
@@ -93,15 +93,15 @@ def add(runtime: Runtime, id_text: str, *, force: bool = False) -> dict[str, Any
             )
             deleted = "For a person who was deleted before: `--force`, or `force` of the job privacy_hold."
             raise SyncAssetsError(cause, f"{_CHECK_ID.format(id_)} {deleted}")
-        hold = runtime.ledger.holds.hold(CONTACT, id_, known=trace.known)
+        hold = runtime.ledger.holds.hold(id_, known=trace.known)
     new = hold.new
-    hold = runtime.ledger.holds.add_to_hold(CONTACT, id_, trace.records) or hold
+    hold = runtime.ledger.holds.add_to_hold(id_, trace.records) or hold
     give_up_at = time.monotonic() + WAIT_SECONDS
     while hold.in_flight and time.monotonic() < give_up_at:
         time.sleep(0.25)
         release_dead(runtime.ledger)
-        hold = runtime.ledger.holds.add_to_hold(CONTACT, id_, ()) or hold
-    noted = sorted({(record.table, record.id) for record in runtime.ledger.holds.records_of_hold(CONTACT, id_)})
+        hold = runtime.ledger.holds.add_to_hold(id_, ()) or hold
+    noted = sorted({(record.table, record.id) for record in runtime.ledger.holds.records_of_hold(id_)})
     by_table = dict(Counter(table for table, _ in noted))
     return {**_document(hold), "new": new, "noted": by_table, "errors": trace.errors}
 
@@ -115,7 +115,7 @@ def release(runtime: Runtime, id_text: str) -> dict[str, Any]:
     Raises SyncAssetsError if there is no hold (most likely the id is mistyped), or if Dynamics 365 cannot be asked.
     """
     id_ = record_id(id_text, NEEDS)
-    if not runtime.ledger.holds.records_of_hold(CONTACT, id_):
+    if not runtime.ledger.holds.records_of_hold(id_):
         raise SyncAssetsError(f"{id_} is not on hold.", "`sync-assets hold list` shows who is.")
     try:
         deleted = interruptible.run(is_gone(runtime, id_))
@@ -123,12 +123,12 @@ def release(runtime: Runtime, id_text: str) -> dict[str, Any]:
         raise SyncAssetsError(
             f"The hold stays: Dynamics 365 did not answer whether it still has {id_}. {error}", "Then release it again."
         ) from error
-    if deleted and runtime.ledger.holds.held_since(CONTACT, id_) is None:
+    if deleted and runtime.ledger.holds.held_since(id_) is None:
         raise SyncAssetsError(
             f"{id_} is not on hold. Dynamics 365 does not have it, so the person's other records stay excluded.",
             "If the contact is restored, release it again.",
         )
-    freed, excluded = runtime.ledger.holds.end_hold(CONTACT, id_, deleted=deleted) or (0, 0)
+    freed, excluded = runtime.ledger.holds.end_hold(id_, deleted=deleted) or (0, 0)
     return {"id": id_, "released": freed, "gone": deleted, "excluded": excluded}
 
 
@@ -157,7 +157,7 @@ def verify(runtime: Runtime, id_text: str) -> dict[str, Any]:
         "known": trace.known,
         "gone": trace.gone,
         "certain_at": plain(trace.certain_at),
-        "held_since": plain(runtime.ledger.holds.held_since(CONTACT, id_)),
+        "held_since": plain(runtime.ledger.holds.held_since(id_)),
         "d365": {"found": trace.d365.ids, "errors": list(map(str, trace.d365.errors))},
         "campaign": {
             "found": trace.campaign.ids,

@@ -148,7 +148,7 @@ def test_after_a_privacy_delete_nothing_is_made_again(people: TwoPeople) -> None
     assert {of for of in sent if of[0] != "GET"} == {("DELETE", False)}, "each delete finds nothing"
     assert not people.adas & {id_ for records in people.held().values() for id_ in records}
     runtime = people.program.runtime()
-    assert runtime.ledger.holds.related("contact", people.ada) == []
+    assert runtime.ledger.holds.related(people.ada) == []
     runtime.close()
     assert people.sync() == (0, calls())
 

@@ -215,11 +215,11 @@ async def hold(runtime: Runtime, contact: str) -> None:
 
     An error that stays after some time is no fault of the network: Campaign finds no record by a key that is new.
     """
-    runtime.ledger.holds.hold(CONTACT, contact)
+    runtime.ledger.holds.hold(contact)
     for attempt in itertools.count():
         release_dead(runtime.ledger)
         whereabouts_of_person = await whereabouts(runtime, contact)
-        held = runtime.ledger.holds.add_to_hold(CONTACT, contact, whereabouts_of_person.records)
+        held = runtime.ledger.holds.add_to_hold(contact, whereabouts_of_person.records)
         errors = whereabouts_of_person.d365.errors or whereabouts_of_person.campaign.errors
         if held and not held.in_flight and (not errors or attempt >= ROUNDS):
             return
@@ -228,9 +228,9 @@ async def hold(runtime: Runtime, contact: str) -> None:
 
 async def release(runtime: Runtime, contact: str) -> None:
     """As `commands.hold.release`, repeated until Dynamics 365 could be asked."""
-    while runtime.ledger.holds.records_of_hold(CONTACT, contact):
+    while runtime.ledger.holds.records_of_hold(contact):
         try:
-            runtime.ledger.holds.end_hold(CONTACT, contact, deleted=await is_gone(runtime, contact))
+            runtime.ledger.holds.end_hold(contact, deleted=await is_gone(runtime, contact))
         except SyncAssetsError:
             await asyncio.sleep(AGAIN_SECONDS)
         else:

@@ -23,27 +23,26 @@ PERSON = ""
 UNKNOWN = "unknown"
 """The same, of a person whom neither the ledger nor the systems had when the hold was forced. No link is named so."""
 
-_COLUMNS = "hold_table, hold_id, table_name, id, attribute"
 _OF_RECORDS = """
-    SELECT id, hold_table, hold_id, attribute, excluded, noted FROM sync_hold_record WHERE table_name = ? AND id
+    SELECT id, person, attribute, CASE WHEN person IN (SELECT h.id FROM sync_hold h) THEN 0 ELSE 1 END, noted
+    FROM sync_hold_record WHERE table_name = ? AND id
 """
-_ADD = f"INSERT INTO sync_hold_record ({_COLUMNS}, excluded, noted) VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"  # noqa: S608
-_REMOVE = """
-    DELETE FROM sync_hold_record
-    WHERE hold_table = ? AND hold_id = ? AND table_name = ? AND id = ? AND attribute = ?
+_ADD = """
+    INSERT INTO sync_hold_record (person, table_name, id, attribute, noted) VALUES (?, ?, ?, ?, ?)
+    ON CONFLICT DO NOTHING
 """
+_REMOVE = "DELETE FROM sync_hold_record WHERE person = ? AND table_name = ? AND id = ? AND attribute = ?"
 
 
 class HoldReason(NamedTuple):
     """Why a record belongs to a person.
 
-    hold_table, hold_id: the person. attribute: of the link that leads to the person, or PERSON. excluded: 1 if the
-    person had been deleted in Dynamics 365 when the hold was released, so that the record is no longer held. noted: 1
-    if `hold add` saw the link in one of the systems, and the row was not captured since.
+    person: the id of a contact. attribute: of the link that leads to the person, or PERSON. excluded: 1 if the person
+    had been deleted in Dynamics 365 when the hold was released, so that the record is no longer held. noted: 1 if
+    `hold add` saw the link in one of the systems, and the row was not captured since.
     """
 
-    hold_table: str
-    hold_id: str
+    person: str
     attribute: str
     excluded: int = 0
     noted: int = 0
@@ -115,7 +114,7 @@ class HoldRecords(Repository):
             key = (record.table_name, record.id)
             now[key] = hold_reasons(known[key], links.get(record.seq, ()), former.get(record.seq, ()), known)
         changed = {key for key, reasons in now.items() if reasons != known[key]}
-        added = [(*_ids(key, reason), *reason[3:]) for key in sorted(changed) for reason in now[key] - known[key]]
+        added = [(*_ids(key, reason), reason.noted) for key in sorted(changed) for reason in now[key] - known[key]]
         removed = [_ids(key, reason) for key in sorted(changed) for reason in known[key] - now[key]]
         transaction.for_each(_ADD, added)
         transaction.for_each(_REMOVE, removed)
@@ -129,9 +128,9 @@ class HoldRecords(Repository):
                 reasons[table, id_].add(HoldReason(*reason))
         return reasons
 
-    def add(self, transaction: Transaction, hold: Key, records: Iterable[HeldRecord]) -> None:
+    def add(self, transaction: Transaction, person: str, records: Iterable[HeldRecord]) -> None:
         """Store records as those of the held person."""
-        links = [(*hold, *record, 0, int(record.attribute not in (PERSON, UNKNOWN))) for record in sorted(records)]
+        links = [(person, *record, int(record.attribute not in (PERSON, UNKNOWN))) for record in sorted(records)]
         transaction.for_each(_ADD, links)
 
     def captured(self, transaction: Transaction, table: str, ids: Sequence[str]) -> None:
@@ -139,10 +138,9 @@ class HoldRecords(Repository):
         if transaction.exists("SELECT 1 FROM sync_hold_record WHERE noted = 1"):
             transaction.for_ids("UPDATE sync_hold_record SET noted = 0 WHERE table_name = ? AND id", ids, table)
 
-    def records_of(self, transaction: Transaction, hold: Key) -> list[HeldRecord]:
-        query = "SELECT table_name, id, attribute FROM sync_hold_record WHERE hold_table = ? AND hold_id = ?"
-        rows = transaction.run(query, hold)
-        return sorted(HeldRecord(*row) for row in rows)
+    def records_of(self, transaction: Transaction, person: str) -> list[HeldRecord]:
+        query = "SELECT table_name, id, attribute FROM sync_hold_record WHERE person = ?"
+        return sorted(HeldRecord(*row) for row in transaction.run(query, (person,)))
 
 
 def is_held(reasons: Set[HoldReason]) -> bool:
@@ -155,5 +153,5 @@ def is_excluded(reasons: Set[HoldReason]) -> bool:
     return bool(reasons) and not is_held(reasons)
 
 
-def _ids(key: Key, reason: HoldReason) -> tuple[str, str, str, str, str]:
-    return (reason.hold_table, reason.hold_id, *key, reason.attribute)
+def _ids(key: Key, reason: HoldReason) -> tuple[str, str, str, str]:
+    return (reason.person, *key, reason.attribute)

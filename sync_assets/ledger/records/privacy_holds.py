@@ -65,16 +65,15 @@ class RelatedRecord(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """A privacy hold and the records that it covers.
+    """A privacy hold of a contact, and the records that it covers.
 
-    known: D365 or Campaign has the row, as far as the ledger was informed. records: number of held records: the row
-    itself, its descendants, and what either system has besides. in_flight: of these, records that a worker claimed
+    known: D365 or Campaign has the contact, as far as the ledger was informed. records: number of held records: the
+    contact, its descendants, and what either system has besides. in_flight: of these, records that a worker claimed
     before, or whose opt-outs it claimed; what it sends cannot be recalled. in_flight_until: the end of the last such
     session. certain_at: until then a request that got no answer may take effect; None: none can. new: True if this call
     created the hold.
     """
 
-    table: str
     id: str
     since: datetime
     known: bool
@@ -105,136 +104,126 @@ class Holds(Repository):
     _opt_outs: OptOutRows
 
     @writes
-    def hold(self, transaction: Transaction, table: str, id: str, *, known: bool = True) -> Hold:
-        """Put a row and its descendants under a privacy hold. Changes nothing if it is held already.
+    def hold(self, transaction: Transaction, id: str, *, known: bool = True) -> Hold:
+        """Put a contact and its descendants under a privacy hold. Changes nothing if it is held already.
 
         Args:
             id: in lower case, as the ledger stores it; the row need not have been captured.
-            known: False if neither the ledger nor the systems have the row.
+            known: False if neither the ledger nor the systems have the contact.
         """
         now = self._session.now()
         # Locking the feeds waits for captures under way, which may have evaluated dependencies without this hold.
         feeds = sa.select(schema.feed.c.table_name).order_by(schema.feed.c.table_name).with_for_update()
         transaction.execute(feeds).all()
         self._dependencies.lock_linked_records(transaction, first_links=True)
-        before = transaction.execute(_hold_query(table, id)).one_or_none()
+        before = transaction.execute(_since(id)).scalar()
         if before is None:
-            transaction.add(schema.hold, {"table_name": table, "id": id, "since": now})
-            self._hold_records.add(transaction, (table, id), [HeldRecord(table, id, PERSON if known else UNKNOWN)])
-            again = sa.update(schema.hold_record).where(_HR.hold_table == table, _HR.hold_id == id)
-            transaction.execute(again.values(excluded=0))
-        states = self._record_of(transaction, table, id, now)
-        records = self._hold_records.records_of(transaction, (table, id))
+            transaction.add(schema.hold, {"id": id, "since": now})
+            self._hold_records.add(transaction, id, [HeldRecord(CONTACT, id, PERSON if known else UNKNOWN)])
+        states = self._record_of(transaction, id, now)
+        records = self._hold_records.records_of(transaction, id)
         self._dependencies.reevaluate(transaction, states, also=_seqs(transaction, records))
-        return self._described(
-            transaction, table, id, before.since if before else times.from_micros(now), new=before is None
-        )
+        return self._described(transaction, id, before or times.from_micros(now), new=before is None)
 
     @writes
-    def add_to_hold(
-        self, transaction: Transaction, table: str, id: str, records: Collection[HeldRecord]
-    ) -> Hold | None:
-        """Put further records under the hold of a row. They need not have been captured.
+    def add_to_hold(self, transaction: Transaction, id: str, records: Collection[HeldRecord]) -> Hold | None:
+        """Put further records under the hold of a contact. They need not have been captured.
 
         Returns:
-            The hold including them, with all that is in flight; None if the row is not held.
+            The hold including them, with all that is in flight; None if the contact is not held.
         """
         self._dependencies.lock_linked_records(transaction, first_links=True)
         self._opt_outs.load(transaction, [id])  # waits for a claim under way that did not see the hold
-        hold = transaction.execute(_hold_query(table, id)).one_or_none()
-        if hold is None:
+        since = transaction.execute(_since(id)).scalar()
+        if since is None:
             return None
-        self._hold_records.add(transaction, (table, id), records)
+        self._hold_records.add(transaction, id, records)
         states = transaction.states_of(_seqs(transaction, records))
         self._dependencies.reevaluate(transaction, states)
-        return self._described(transaction, table, id, hold.since)
+        return self._described(transaction, id, since)
 
     @writes
-    def end_hold(self, transaction: Transaction, table: str, id: str, *, deleted: bool) -> Released | None:
+    def end_hold(self, transaction: Transaction, id: str, *, deleted: bool) -> Released | None:
         """Release a hold, or end the exclusion that an earlier release left. Records under another hold stay held.
 
         Args:
-            id: of the held row, in lower case.
-            deleted: True if the row was deleted in Dynamics 365: its records are excluded. If False, they return
+            id: of the held contact, in lower case.
+            deleted: True if the contact was deleted in Dynamics 365: its records are excluded. If False, they return
                 to the states that follow from their columns.
 
         Returns:
-            How many records were released; None if the row was neither held nor excluded.
+            How many records were released; None if the contact was neither held nor excluded.
         """
         self._dependencies.lock_linked_records(transaction)
-        ended = sa.delete(schema.hold).where(_H.table_name == table, _H.id == id).returning(_H.id)
+        ended = sa.delete(schema.hold).where(_H.id == id).returning(_H.id)
         was_held = transaction.execute(ended).one_or_none() is not None
-        records = self._hold_records.records_of(transaction, (table, id))
+        records = self._hold_records.records_of(transaction, id)
         if not was_held and not records:
             return None
         held = self._count_in_state(transaction, records, State.HELD)
-        of_hold = (_HR.hold_table == table, _HR.hold_id == id)
+        of_hold = _HR.person == id
         if deleted:
-            transaction.execute(sa.update(schema.hold_record).where(*of_hold).values(excluded=1, noted=0))
+            transaction.execute(sa.update(schema.hold_record).where(of_hold).values(noted=0))
         else:
-            transaction.execute(sa.delete(schema.hold_record).where(*of_hold))
+            transaction.execute(sa.delete(schema.hold_record).where(of_hold))
         states = transaction.states_of(_seqs(transaction, records))
         self._dependencies.reevaluate(transaction, states)
-        if table == CONTACT and deleted:
+        if deleted:
             self._opt_outs.forget(transaction, [id])
         freed = held - self._count_in_state(transaction, records, State.HELD)
         return Released(freed, self._count_in_state(transaction, records, State.EXCLUDED))
 
     def all(self) -> list[Hold]:
         """Return all holds, the oldest first."""
-        listed = sa.select(schema.hold).order_by(_H.since, _H.table_name, _H.id)
+        listed = sa.select(_H.id, _H.since).order_by(_H.since, _H.id)
         with self._session.read() as transaction:
-            rows = transaction.execute(listed).all()
-            return [self._described(transaction, row.table_name, row.id, row.since) for row in rows]
+            return [self._described(transaction, *row) for row in transaction.execute(listed).all()]
 
-    def held_since(self, table: str, id: str) -> datetime | None:
-        """Return since when the row itself is held; None if it is not."""
+    def held_since(self, id: str) -> datetime | None:
+        """Return since when the contact itself is held; None if it is not."""
+        return self._session.scalar(_since(id))
+
+    def records_of_hold(self, id: str) -> list[HeldRecord]:
+        """Return the records of a held or excluded contact, by table and id; empty if it is neither."""
         with self._session.read() as transaction:
-            hold = transaction.execute(_hold_query(table, id)).one_or_none()
-            return None if hold is None else hold.since
+            return self._hold_records.records_of(transaction, id)
 
-    def records_of_hold(self, table: str, id: str) -> list[HeldRecord]:
-        """Return the records of a held or excluded row, by table and id; empty if it is neither."""
-        with self._session.read() as transaction:
-            return self._hold_records.records_of(transaction, (table, id))
-
-    def is_known(self, table: str, id: str) -> bool:
-        """Return True if the ledger has a trace of the row: a record of it or below it, a hold not forced, history.
+    def is_known(self, id: str) -> bool:
+        """Return True if the ledger has a trace of the contact: its record or one below, a hold not forced, history.
 
         The record that a hold creates is no proof: it is neither wanted nor may it exist in Campaign.
         """
         with self._session.read() as transaction:
-            entries = sa.select(_HISTORY.c.id).where(_HISTORY.c.table_name == table, _HISTORY.c.id == id).limit(1)
+            entries = sa.select(_HISTORY.c.id).where(_HISTORY.c.table_name == CONTACT, _HISTORY.c.id == id).limit(1)
             return (
-                any(record.attribute != UNKNOWN for record in self._hold_records.records_of(transaction, (table, id)))
+                any(record.attribute != UNKNOWN for record in self._hold_records.records_of(transaction, id))
                 or any(
                     record.wanted or record.may_exist_in_campaign or record.state != State.HELD
-                    for record in self._related_records(transaction, table, id)
+                    for record in self._related_records(transaction, id)
                 )
                 or transaction.execute(entries).first() is not None
             )
 
-    def related(self, table: str, id: str) -> list[RelatedRecord]:
-        """Return a row, the records of its hold, and all their descendants along links, level by level."""
+    def related(self, id: str) -> list[RelatedRecord]:
+        """Return a contact, the records of its hold, and all their descendants along links, level by level."""
         with self._session.read() as transaction:
-            return self._related_records(transaction, table, id)
+            return self._related_records(transaction, id)
 
-    def _record_of(self, transaction: Transaction, table: str, id: str, now: int) -> list[RecordState]:
-        """Return the row's record, as a list of one. If there is none, create one that is only marked as held."""
-        if not transaction.find(table, [id]):
-            values = {"table_name": table, "id": id, "state": State.HELD.value, "changed_at": now}
+    def _record_of(self, transaction: Transaction, id: str, now: int) -> list[RecordState]:
+        """Return the contact's record, as a list of one. If there is none, create one that is only marked as held."""
+        if not transaction.find(CONTACT, [id]):
+            values = {"table_name": CONTACT, "id": id, "state": State.HELD.value, "changed_at": now}
             if transaction.add(schema.record, values):
-                transaction.count(table, State.HELD)
-        return transaction.states_of(list(transaction.find(table, [id]).values()))
+                transaction.count(CONTACT, State.HELD)
+        return transaction.states_of(list(transaction.find(CONTACT, [id]).values()))
 
-    def _described(self, transaction: Transaction, table: str, id: str, since: datetime, *, new: bool = False) -> Hold:
-        """Build the Hold of a row, with its counts."""
-        held = [record for record in self._related_records(transaction, table, id) if record.state == State.HELD]
-        own = [record for record in held if (record.table, record.id) == (table, id)]
+    def _described(self, transaction: Transaction, id: str, since: datetime, *, new: bool = False) -> Hold:
+        """Build the Hold of a contact, with its counts."""
+        held = [record for record in self._related_records(transaction, id) if record.state == State.HELD]
+        own = [record for record in held if (record.table, record.id) == (CONTACT, id)]
         leased = [record.leased_until for record in held if record.leased_until]
-        noted = self._hold_records.records_of(transaction, (table, id))  # also records that were not captured
+        noted = self._hold_records.records_of(transaction, id)  # also records that were not captured
         return Hold(
-            table=table,
             id=id,
             since=since,
             known=any(record.wanted or record.may_exist_in_campaign for record in own),
@@ -250,12 +239,12 @@ class Holds(Repository):
         rows = transaction.for_seqs("SELECT state FROM sync_record", _seqs(transaction, records))
         return sum(row[0] == state for row in rows)
 
-    def _related_records(self, transaction: Transaction, table: str, id: str) -> list[RelatedRecord]:
+    def _related_records(self, transaction: Transaction, id: str) -> list[RelatedRecord]:
         """See `related`."""
         now, horizon = self._session.now(), self._session.horizon
         related: dict[Key, RelatedRecord] = {}
-        of_hold = [(record.table, record.id) for record in self._hold_records.records_of(transaction, (table, id))]
-        level: list[Key] = [(table, id), *of_hold]  # its children may have been captured though it was not
+        of_hold = [(record.table, record.id) for record in self._hold_records.records_of(transaction, id)]
+        level: list[Key] = [(CONTACT, id), *of_hold]  # its children may have been captured though it was not
         seqs = transaction.find_all(level)
         while seqs or level:
             rows = transaction.for_seqs(_RELATED, seqs, also="ORDER BY table_name, id")
@@ -272,8 +261,8 @@ def _seqs(transaction: Transaction, records: Iterable[HeldRecord]) -> list[int]:
     return transaction.find_all((record.table, record.id) for record in records)
 
 
-def _hold_query(table: str, id: str) -> sa.Select[Any]:
-    return sa.select(schema.hold).where(_H.table_name == table, _H.id == id)
+def _since(id: str) -> sa.Select[datetime]:
+    return sa.select(_H.since).where(_H.id == id)
 
 
 def _related_record(row: Any, now: int, horizon: int) -> RelatedRecord:

@@ -33,13 +33,13 @@ if TYPE_CHECKING:
 
 _CLAIM = "UPDATE sync_opt_out SET session = ? WHERE id = ? AND attribute = ?"
 _ANSWERED = "UPDATE sync_opt_out SET session = NULL WHERE session = ? AND id = ? AND attribute = ?"
-_HELD = "SELECT id FROM sync_hold WHERE table_name = 'contact' AND id"
+_HELD = "SELECT id FROM sync_hold WHERE id"
 # Of such a profile Campaign is queried: the statement may be about an earlier one.
 _REINSERTED = "SELECT id FROM sync_record WHERE table_name = ? AND incarnation > 1 AND id"
 _DUE = """
     SELECT DISTINCT id FROM sync_opt_out o
     WHERE state > 0 AND state = {state} AND id > :after AND attribute IN :attributes
-        AND NOT EXISTS (SELECT 1 FROM sync_hold h WHERE h.table_name = 'contact' AND h.id = o.id)
+        AND NOT EXISTS (SELECT 1 FROM sync_hold h WHERE h.id = o.id)
         AND NOT EXISTS (SELECT 1 FROM sync_maintenance m WHERE m.table_name = 'contact')
     ORDER BY id LIMIT :limit
 """
@@ -300,7 +300,7 @@ class OptOuts(Repository):
 
     def left(self, attributes: Sequence[str]) -> OptOutsLeft:
         """Count the opt-outs of these attributes that are not synced, by state."""
-        held = sa.exists().where(schema.hold.c.table_name == CONTACT, schema.hold.c.id == _O.id)
+        held = sa.exists().where(schema.hold.c.id == _O.id)
         left = (
             sa.select(_O.state, held.label("held"), sa.func.count())
             .where(opt_out_tables.OPT_OUT_DUE, _O.attribute.in_(list(attributes)))

@@ -112,7 +112,7 @@ class StoredRecords(Repository):
         self, transaction: Transaction, seq: int, table: str, id: str, state: int, block_reason: int, *columns: Any
     ) -> StoredRecord:
         collected = sa.select(_C.seq).where(_C.seq == seq, _C.orphan == 0)
-        persons = sa.select(_H.hold_id).distinct().where(_H.table_name == table, _H.id == id)
+        persons = sa.select(_H.person).distinct().where(_H.table_name == table, _H.id == id)
         children, child_states = self._children(transaction, table, id)
         return StoredRecord(
             table,

@@ -274,11 +274,10 @@ seen = sa.Table(
 )
 sa.Index("sync_seen_table", seen.c.table_name)
 
-# Privacy holds: these rows are written to neither system. The row need not have been captured.
+# Privacy holds: these contacts are written to neither system. Their rows need not have been captured.
 hold = sa.Table(
     "sync_hold",
     metadata,
-    sa.Column("table_name", NAME, primary_key=True),
     sa.Column("id", NAME, primary_key=True),
     sa.Column("since", Instant, nullable=False),
 )
@@ -287,12 +286,10 @@ hold = sa.Table(
 hold_record = sa.Table(
     "sync_hold_record",
     metadata,
-    sa.Column("hold_table", NAME, primary_key=True),
-    sa.Column("hold_id", NAME, primary_key=True),
+    sa.Column("person", NAME, primary_key=True),  # id of a contact: without a hold, one who had been deleted
     sa.Column("table_name", NAME, primary_key=True),
     sa.Column("id", NAME, primary_key=True),
     sa.Column("attribute", NAME, primary_key=True),  # of the link that leads to the person, '' for the person itself
-    sa.Column("excluded", sa.SmallInteger, nullable=False, server_default="0"),  # 1: deleted persons, after release
     # 1: `hold add` saw the link in one of the systems, and the row was not captured since.
     sa.Column("noted", sa.SmallInteger, nullable=False, server_default="0"),
 )

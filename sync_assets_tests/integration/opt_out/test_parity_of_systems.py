@@ -117,12 +117,12 @@ def test_a_contact_on_hold_is_not_compared(synced: Synced) -> None:
     program = synced("bidirectional")
     held, *_ = opted_in(program)
     with closing(program.runtime()) as runtime:
-        runtime.ledger.holds.hold("contact", held)
+        runtime.ledger.holds.hold(held)
     set_campaign(program, held, datetime.now(UTC) - 30 * DAY, blackListEmail=True)
     assert compare(program) == Parity(contacts=N - 1, compared=2 * (N - 1))
     set_campaign(program, held, blackListEmail=False)
     with closing(program.runtime()) as runtime:
-        runtime.ledger.holds.end_hold("contact", held, deleted=False)
+        runtime.ledger.holds.end_hold(held, deleted=False)
 
 
 def test_the_days_budget_is_kept(synced: Synced) -> None:

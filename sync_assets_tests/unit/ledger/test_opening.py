@@ -38,7 +38,7 @@ def test_a_ledger_has_an_id_of_its_own_from_the_beginning_and_keeps_it(new_url: 
     with Ledger.open(new_url) as ledger:
         id_ = ledger.systems.identity()
         assert ledger.systems.is_empty()
-        ledger.holds.hold("contact", "4e1c0000-0000-4000-8000-000000000001")
+        ledger.holds.hold("4e1c0000-0000-4000-8000-000000000001")
     with Ledger.open(new_url) as ledger, Ledger.open(f"sqlite:///{tmp_path}/another.db") as another:
         assert (ledger.systems.identity(), ledger.systems.is_empty()) == (id_, False)
         assert another.systems.identity() != id_

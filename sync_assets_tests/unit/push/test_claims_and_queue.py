@@ -23,7 +23,7 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 @pytest.mark.parametrize(
     "change",
     [
-        lambda ledger: ledger.holds.hold("contact", guid("anna")),
+        lambda ledger: ledger.holds.hold(guid("anna")),
         lambda ledger: capture(ledger, deleted=["anna"]),
         lambda ledger: ledger.maintenance.begin("contact"),
     ],

@@ -383,7 +383,7 @@ def test_an_opt_out_of_d365_is_asked_for_by_a_run_that_needs_no_partition_unless
         due.later("backlog", seconds=wait)
     ids = [row["contactid"] for row in due.program.sandbox.admin.dump_d365()]
     [id_] = [row.id for row in due.runtime.ledger.opt_outs.of(ids) if row.state]
-    due.runtime.ledger.holds.hold("contact", id_)
+    due.runtime.ledger.holds.hold(id_)
     assert not due.asked("backlog")
 
 

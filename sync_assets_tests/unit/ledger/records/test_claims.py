@@ -72,7 +72,7 @@ def test_at_the_horizon_of_an_earlier_request_the_one_under_way_is_another_one(
     capture(ledger, row("anna", "b"))
     if claimed:
         claim_one(ledger)
-    ledger.holds.hold("contact", guid("anna"))
+    ledger.holds.hold(guid("anna"))
     clock.advance(HORIZON)
     assert claim(ledger, "other") == []
     assert record(ledger, "anna").outcome_unknown == outcome_unknown
@@ -166,7 +166,7 @@ def test_the_last_request_of_a_dead_worker_may_take_effect_until_its_horizon(
     else:
         ledger.sessions.expire(lambda worker: True)
     clock.advance(60)
-    [related] = ledger.holds.related("contact", guid("anna"))
+    [related] = ledger.holds.related(guid("anna"))
     assert related.unknown_until
     one = claim_one(ledger, "second")
     assert one.unknown_seconds

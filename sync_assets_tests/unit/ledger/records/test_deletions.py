@@ -236,7 +236,7 @@ def test_children_that_have_another_parent_by_now_or_are_held_are_not_counted(le
     names = in_campaign_with_orders(ledger, 3)
     moved = linked([row(f"order of {names[0]}")], cusContact=[names[2]])
     capture(ledger, page=moved, table="order", links=[NEEDED])
-    ledger.holds.hold("contact", guid(names[1]))
+    ledger.holds.hold(guid(names[1]))
     page(ledger, deleted=names[:2])
     assert ledger.deletions.count_orphans_of_deletes("contact") == ({}, {})
 

@@ -77,7 +77,7 @@ def test_a_ledger_has_links_once_it_has_a_link_or_a_held_record(ledger: Ledger, 
     if kind == "links":
         order(ledger, "anna")
     if kind == "held records":
-        ledger.holds.hold("contact", guid("anna"))
+        ledger.holds.hold(guid("anna"))
     session = LedgerSession(ledger.database, clock)
     with session.read() as transaction:
         has_links = DependencyStatus(session, StoredLinks(session), HoldRecords(session)).has_links(transaction)

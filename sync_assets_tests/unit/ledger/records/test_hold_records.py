@@ -19,7 +19,7 @@ from sync_assets_tests.unit.ledger.records.test_privacy_holds import (
 )
 
 ANNAS_ORDER, ANNAS_LINE = guid("anna's order"), guid("anna's line")
-HERS, HERS_GONE = HoldReason("contact", "anna", "to"), HoldReason("contact", "anna", "to", excluded=1)
+HERS, HERS_GONE = HoldReason("anna", "to"), HoldReason("anna", "to", excluded=1)
 
 
 def link(parent: str | None) -> Link:
@@ -52,7 +52,7 @@ def test_whose_a_record_is(case: str) -> None:
 
 def unlinked(ledger: Ledger, *, required: bool = True) -> None:
     """Anna is held, then deleted in Dynamics 365, which clears her order's lookup."""
-    ledger.holds.hold("contact", ANNA)
+    ledger.holds.hold(ANNA)
     capture(ledger, deleted=["anna"])
     below(ledger, "order", "anna's order", None, required=required)
 
@@ -67,12 +67,12 @@ def test_an_order_whose_lookup_the_deletion_clears_stays_with_the_hold(
         push_all(ledger)
     unlinked(ledger, required=required)
     assert_held(ledger, *ANNAS)
-    assert ledger.holds.records_of_hold("contact", ANNA) == [
+    assert ledger.holds.records_of_hold(ANNA) == [
         HeldRecord("contact", ANNA),
         HeldRecord("line", ANNAS_LINE, "parent"),
         HeldRecord("order", ANNAS_ORDER, "parent"),
     ]
-    assert {(one.table, one.id) for one in ledger.holds.related("contact", ANNA)} == {
+    assert {(one.table, one.id) for one in ledger.holds.related(ANNA)} == {
         ("contact", ANNA),
         ("order", ANNAS_ORDER),
         ("line", ANNAS_LINE),
@@ -88,7 +88,7 @@ def test_of_a_person_who_is_gone_nothing_is_made_or_changed_after_the_release(
     if sent:
         push_all(ledger)
     unlinked(ledger, required=required)
-    released = ledger.holds.end_hold("contact", ANNA, deleted=True)
+    released = ledger.holds.end_hold(ANNA, deleted=True)
     assert released is not None
     assert released.records == 3
     hers = {ANNA, ANNAS_ORDER, ANNAS_LINE}
@@ -116,9 +116,9 @@ def test_campaigns_records_of_a_person_who_is_gone_are_deleted_only_where_it_wou
         family(ledger, required=required)
         push_all(ledger)
         unlinked(ledger, required=required)
-        ledger.holds.end_hold("contact", ANNA, deleted=True)
+        ledger.holds.end_hold(ANNA, deleted=True)
         assert set(push_all_upwards(ledger)) == deleted
-        ledger.holds.end_hold("contact", ANNA, deleted=False)
+        ledger.holds.end_hold(ANNA, deleted=False)
 
 
 @pytest.mark.parametrize("deleted", ["anna", "bert"])
@@ -142,11 +142,11 @@ def test_an_excluded_order_that_cannot_be_sent_stays_when_a_parent_that_it_does_
     [one] = claim(ledger, table="order")
     ledger.claims.acknowledge(session_of(ledger, "worker"), [Outcome(one.seq, "unknown", one.hash, links=one.links)])
     order("anna", "c", "too long")
-    ledger.holds.hold("contact", ANNA)
+    ledger.holds.hold(ANNA)
     if deleted == "anna":
         capture(ledger, deleted=["anna"])
         order(None, "c", "too long")
-    ledger.holds.end_hold("contact", ANNA, deleted=True)
+    ledger.holds.end_hold(ANNA, deleted=True)
     assert record(ledger, "order").state == State.EXCLUDED
     capture(ledger, deleted=[deleted])
     assert ledger.deletions.count_orphans_of_deletes("contact") == ({}, {})
@@ -171,7 +171,7 @@ def test_an_order_that_is_given_to_another_contact_follows_normally_after_the_re
     unlinked(ledger)
     below(ledger, "order", "anna's order", "bert", "b")
     assert record(ledger, "anna's order").state == State.WAITING, "nothing in Campaign hangs on her"
-    assert ledger.holds.end_hold("contact", ANNA, deleted=gone) == Released(1, 0)
+    assert ledger.holds.end_hold(ANNA, deleted=gone) == Released(1, 0)
     below(ledger, "order", "anna's order", "bert", "b")
     below(ledger, "line", "anna's line", "anna's order", "b")
     assert {ANNAS_ORDER, ANNAS_LINE} <= set(push_all(ledger))
@@ -184,7 +184,7 @@ def test_an_excluded_order_that_is_given_to_another_contact_is_read_again_and_se
     family(ledger, required=False)
     push_all(ledger)
     unlinked(ledger, required=False)
-    ledger.holds.end_hold("contact", ANNA, deleted=True)
+    ledger.holds.end_hold(ANNA, deleted=True)
     below(ledger, "line", "anna's line", "anna's order", required=False, resend=replayed)
     below(ledger, "order", "anna's order", "bert", "b", required=False)
     assert record(ledger, "anna's line").resend == 1
@@ -201,12 +201,12 @@ def test_an_excluded_order_that_is_given_to_another_contact_is_read_again_and_se
 def test_a_second_release_ends_the_exclusion(ledger: Ledger) -> None:
     family(ledger)
     unlinked(ledger)
-    assert ledger.holds.end_hold("contact", ANNA, deleted=True) == Released(3, 2)
+    assert ledger.holds.end_hold(ANNA, deleted=True) == Released(3, 2)
     capture(ledger, row("anna"))
     push(ledger)
     assert record(ledger, "anna").state == State.EXCLUDED
-    assert ledger.holds.end_hold("contact", ANNA, deleted=False) == Released(0, 0)
-    assert ledger.holds.end_hold("contact", ANNA, deleted=False) is None
+    assert ledger.holds.end_hold(ANNA, deleted=False) == Released(0, 0)
+    assert ledger.holds.end_hold(ANNA, deleted=False) is None
     capture(ledger, row("anna"))
     below(ledger, "order", "anna's order", "anna")
     below(ledger, "line", "anna's line", "anna's order")
@@ -216,15 +216,15 @@ def test_a_second_release_ends_the_exclusion(ledger: Ledger) -> None:
 def test_a_second_hold_takes_excluded_records_again(ledger: Ledger) -> None:
     family(ledger)
     unlinked(ledger)
-    ledger.holds.end_hold("contact", ANNA, deleted=True)
-    ledger.holds.hold("contact", ANNA)
+    ledger.holds.end_hold(ANNA, deleted=True)
+    ledger.holds.hold(ANNA)
     assert_held(ledger, *ANNAS)
 
 
 def test_records_that_the_ledger_does_not_know_are_held_when_they_come(ledger: Ledger) -> None:
-    assert ledger.holds.add_to_hold("contact", ANNA, []) is None
-    ledger.holds.hold("contact", ANNA)
-    hold = ledger.holds.add_to_hold("contact", ANNA, [HeldRecord("order", ANNAS_ORDER, "parent")])
+    assert ledger.holds.add_to_hold(ANNA, []) is None
+    ledger.holds.hold(ANNA)
+    hold = ledger.holds.add_to_hold(ANNA, [HeldRecord("order", ANNAS_ORDER, "parent")])
     assert hold is not None
     assert hold.records == 2  # the ledger has captured neither
     below(ledger, "order", "anna's order", None, required=False)
@@ -243,8 +243,8 @@ def test_a_record_that_the_systems_link_to_the_person_is_held_until_its_row_is_c
     order = HeldRecord("order", guid("bert's order"), "parent")
     capture(ledger, table="order", deleted=["bert's order"], filtered_out={order.id: 2})
     claims = claim(ledger, table="order") if claimed else []
-    ledger.holds.hold("contact", ANNA)
-    hold = ledger.holds.add_to_hold("contact", ANNA, [order])
+    ledger.holds.hold(ANNA)
+    hold = ledger.holds.add_to_hold(ANNA, [order])
     assert hold is not None
     assert hold.in_flight == len(claims) == int(claimed)
     assert record(ledger, "bert's order").state == State.HELD
@@ -257,8 +257,8 @@ def test_a_withdrawn_parent_whose_insert_a_hold_erased_keeps_no_child_waiting_fo
     [one] = claim(ledger)
     below(ledger, "order", "anna's order", "anna", required=False)
     ledger.claims.acknowledge(session_of(ledger, "worker"), [Outcome(one.seq, "unknown", one.hash)])
-    ledger.holds.hold("contact", ANNA)
+    ledger.holds.hold(ANNA)
     capture(ledger, out_of_scope=[ANNA])
-    ledger.holds.end_hold("contact", ANNA, deleted=False)
+    ledger.holds.end_hold(ANNA, deleted=False)
     below(ledger, "order", "anna's order", "anna", required=False)
     assert ANNAS_ORDER in push_all(ledger)

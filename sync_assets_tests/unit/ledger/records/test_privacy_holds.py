@@ -17,6 +17,7 @@ from sync_assets_tests.support.ledgers import (
     claim_one,
     guid,
     hash_of,
+    linked,
     live_sessions,
     push,
     record,
@@ -87,7 +88,7 @@ def assert_held(ledger: Ledger, *names: str) -> None:
 
 def test_a_hold_takes_the_row_and_all_below_it_and_leaves_the_others(ledger: Ledger, clock: Clock) -> None:
     family(ledger)
-    hold = ledger.holds.hold("contact", ANNA)
+    hold = ledger.holds.hold(ANNA)
     assert (hold.id, hold.since, hold.known, hold.records, hold.new) == (ANNA, clock.now, True, 3, True)
     assert (hold.in_flight, hold.in_flight_until) == (0, None)
     assert_held(ledger, *ANNAS)
@@ -99,8 +100,8 @@ def test_a_hold_takes_the_row_and_all_below_it_and_leaves_the_others(ledger: Led
 
 def test_a_released_insert_waits_until_its_row_was_read_again(ledger: Ledger) -> None:
     family(ledger)
-    ledger.holds.hold("contact", ANNA)
-    assert ledger.holds.end_hold("contact", ANNA, deleted=False) == Released(3, 0)
+    ledger.holds.hold(ANNA)
+    assert ledger.holds.end_hold(ANNA, deleted=False) == Released(3, 0)
     assert ledger.holds.all() == []
     assert states(ledger, *ANNAS) == [
         (State.WAITING, BlockReason.REFETCH_REQUIRED),
@@ -115,13 +116,13 @@ def test_a_released_insert_waits_until_its_row_was_read_again(ledger: Ledger) ->
 def test_a_change_under_a_hold_is_known_but_not_its_content(ledger: Ledger) -> None:
     family(ledger)
     push_all(ledger)
-    ledger.holds.hold("contact", ANNA)
+    ledger.holds.hold(ANNA)
     capture(ledger, row("anna", "b", insert_only="1990"))
     below(ledger, "order", "anna's order", "anna", "b")
     assert_held(ledger, *ANNAS)
     assert record(ledger, "anna").desired_hash == hash_of("b")
     assert push_all(ledger) == []
-    ledger.holds.end_hold("contact", ANNA, deleted=False)
+    ledger.holds.end_hold(ANNA, deleted=False)
     assert states(ledger, "anna", "anna's order") == [(State.WAITING, BlockReason.REFETCH_REQUIRED)] * 2
     assert push_all(ledger) == []
 
@@ -135,7 +136,7 @@ def test_a_change_under_a_hold_is_known_but_not_its_content(ledger: Ledger) -> N
 
 
 def test_a_hold_may_come_before_the_row(ledger: Ledger) -> None:
-    hold = ledger.holds.hold("contact", ANNA)
+    hold = ledger.holds.hold(ANNA)
     assert (hold.known, hold.records) == (False, 1)
     assert ledger.reports.counts()["contact"].held == 1
     family(ledger)
@@ -149,12 +150,12 @@ def test_a_hold_may_come_before_the_row(ledger: Ledger) -> None:
 def test_children_are_held_though_the_row_was_never_captured(ledger: Ledger, required: bool) -> None:
     """It may be filtered out, or its table's turn comes later."""
     below(ledger, "order", "early", "anna", required=required)
-    ledger.holds.hold("contact", ANNA)
+    ledger.holds.hold(ANNA)
     below(ledger, "order", "late", "anna", required=required)
     below(ledger, "line", "a line", "late", required=required)
     assert_held(ledger, "early", "late", "a line")
     assert push_all(ledger) == []
-    ledger.holds.end_hold("contact", ANNA, deleted=False)
+    ledger.holds.end_hold(ANNA, deleted=False)
     assert ANNA not in stored(ledger), "a record was left that says nothing"
     if required:
         assert states(ledger, "early", "late") == [(State.WAITING, BlockReason.PARENT_UNAVAILABLE)] * 2
@@ -165,10 +166,10 @@ def test_children_are_held_though_the_row_was_never_captured(ledger: Ledger, req
 def test_a_rejected_record_is_held_and_cannot_be_retried(ledger: Ledger) -> None:
     capture(ledger, row("anna"))
     settle(ledger, "refused", claim_one(ledger), reason="no")
-    ledger.holds.hold("contact", ANNA)
+    ledger.holds.hold(ANNA)
     assert (ledger.claims.retry(), ledger.claims.retry("contact", ANNA)) == (0, 0)
     assert_held(ledger, "anna")
-    ledger.holds.end_hold("contact", ANNA, deleted=False)
+    ledger.holds.end_hold(ANNA, deleted=False)
     assert states(ledger, "anna") == [(State.WAITING, BlockReason.REFETCH_REQUIRED)]
 
 
@@ -178,7 +179,7 @@ def test_a_request_under_way_is_reported_and_its_answer_does_not_change_the_hold
 ) -> None:
     capture(ledger, row("anna"))
     one = claim_one(ledger)
-    hold = ledger.holds.hold("contact", ANNA)
+    hold = ledger.holds.hold(ANNA)
     assert hold.in_flight == 1
     assert hold.in_flight_until == live_sessions(ledger)[0].until
     settle(ledger, result, one, reason="why")
@@ -192,13 +193,13 @@ def test_a_request_under_way_is_reported_and_its_answer_does_not_change_the_hold
 def test_after_a_delete_in_both_systems_the_release_leads_to_deletes_only(ledger: Ledger) -> None:
     family(ledger)
     push_all(ledger)
-    ledger.holds.hold("contact", ANNA)
+    ledger.holds.hold(ANNA)
     capture(ledger, row("anna", "b"))
     for table, name in (("line", "anna's line"), ("order", "anna's order"), ("contact", "anna")):
         capture(ledger, deleted=[name], table=table)
     assert push_all(ledger) == []
     assert_held(ledger, *ANNAS)
-    ledger.holds.end_hold("contact", ANNA, deleted=False)
+    ledger.holds.end_hold(ANNA, deleted=False)
     sent = [(one.id, one.operation) for table in reversed(TABLES) for one in _sent(ledger, table)]
     assert sent == [(guid("anna's line"), "delete"), (guid("anna's order"), "delete"), (ANNA, "delete")]
     assert {guid("bert"), guid("bert's order")} == stored(ledger).keys()
@@ -210,10 +211,10 @@ def test_a_withdrawn_row_is_not_sent_after_its_release(ledger: Ledger, sent: str
     capture(ledger, row("anna"))
     if sent != "never":
         settle(ledger, "done" if sent == "settled" else "unknown", claim_one(ledger))
-    ledger.holds.hold("contact", ANNA)
+    ledger.holds.hold(ANNA)
     capture(ledger, row("anna", "b"))
     capture(ledger, out_of_scope=[ANNA])
-    ledger.holds.end_hold("contact", ANNA, deleted=False)
+    ledger.holds.end_hold(ANNA, deleted=False)
     assert ledger.blocked.ids_to_refetch("contact", 10) == []
     found_out = [(one.operation, one.payload, one.links) for one in push(ledger)]
     assert found_out == ([("update", None, ())] if sent == "unknown" else [])
@@ -222,25 +223,28 @@ def test_a_withdrawn_row_is_not_sent_after_its_release(ledger: Ledger, sent: str
 
 def test_a_record_of_two_holds_is_free_after_the_second_release(ledger: Ledger) -> None:
     family(ledger)
+    to_both = [LinkSpec("cusContact", "contact"), LinkSpec("cusReferrer", "contact")]
+    page = linked([row("anna's order", "b")], cusContact=["anna"], cusReferrer=["bert"])
+    capture(ledger, page=page, table="order", links=to_both)
     push_all(ledger)
-    ledger.holds.hold("contact", ANNA)
-    ledger.holds.hold("order", guid("anna's order"))
-    assert ledger.holds.end_hold("contact", ANNA, deleted=False) == Released(1, 0)
-    assert_held(ledger, "anna's order", "anna's line")
-    assert ledger.holds.end_hold("order", guid("anna's order"), deleted=False) == Released(2, 0)
+    ledger.holds.hold(ANNA)
+    ledger.holds.hold(guid("bert"))
+    assert ledger.holds.end_hold(ANNA, deleted=False) == Released(1, 0)
+    assert_held(ledger, "bert", "anna's order", "anna's line")
+    assert ledger.holds.end_hold(guid("bert"), deleted=False) == Released(4, 0)
 
 
 def test_ending_a_hold_that_there_is_not(ledger: Ledger) -> None:
     capture(ledger, row("anna"))
-    assert ledger.holds.end_hold("contact", ANNA, deleted=False) is None
-    assert ledger.holds.held_since("contact", ANNA) is None
+    assert ledger.holds.end_hold(ANNA, deleted=False) is None
+    assert ledger.holds.held_since(ANNA) is None
     assert len(push(ledger)) == 1
 
 
 def test_kin_is_known_by_ids_and_marks(ledger: Ledger) -> None:
     family(ledger)
     settle(ledger, "done", *claim(ledger))
-    kin = ledger.holds.related("contact", ANNA)
+    kin = ledger.holds.related(ANNA)
     assert [(one.table, one.id) for one in kin] == [
         ("contact", ANNA),
         ("order", guid("anna's order")),
@@ -264,6 +268,6 @@ def test_holds_and_captures_in_threads_end_with_all_children_held(ledger: Ledger
 
     thread = threading.Thread(target=capture_orders)
     thread.start()
-    ledger.holds.hold("contact", ANNA)
+    ledger.holds.hold(ANNA)
     thread.join()
     assert_held(ledger, *orders)

@@ -113,7 +113,7 @@ def test_a_claim_is_in_flight_for_a_hold_until_its_outcome_is_stored(ledger: Led
     decide(ledger, TO_D365)
     session = session_of(ledger)
     [claimed] = ledger.opt_outs.claim(TO_D365, ATTRIBUTES, session, limit=9).values()
-    assert ledger.holds.hold("contact", guid("ada")).in_flight == 1
+    assert ledger.holds.hold(guid("ada")).in_flight == 1
     contacts(ledger, ada=True)  # a capture changes the row, and not the request
     [held] = ledger.holds.all()
     assert held.in_flight == 1
@@ -153,10 +153,10 @@ def test_a_contact_on_hold_is_never_due_and_goes_on_when_it_is_released(ledger: 
     for given in DECIDE, TO_D365, TO_CAMPAIGN:
         if given != DECIDE:
             decide(ledger, given)
-        ledger.holds.hold("contact", guid("ada"))
+        ledger.holds.hold(guid("ada"))
         assert [one.id for one in due(ledger, given)] == [guid("bob")]
         assert ledger.opt_outs.left(ATTRIBUTES).held == 1
-        ledger.holds.end_hold("contact", guid("ada"), deleted=False)
+        ledger.holds.end_hold(guid("ada"), deleted=False)
         assert len(due(ledger, given)) == 2
         ledger.opt_outs.put([rules.due_again(one, ask=False) for one in due(ledger, given)])
 

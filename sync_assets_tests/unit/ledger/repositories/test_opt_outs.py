@@ -141,8 +141,8 @@ def test_open_opt_outs_are_counted_by_their_next_step(ledger: Ledger, clock: Clo
     rows = [one for one in due(ledger) if one.attribute == EMAIL]
     moved = [decided(one, side) for one, side in zip(rows, [TO_D365, TO_D365, TO_CAMPAIGN, SETTLED], strict=False)]
     ledger.opt_outs.put([*moved, rules.after_rejection(rows[4], "no", times.to_micros(clock.now))])
-    ledger.holds.hold("contact", rows[0].id)
-    ledger.holds.hold("contact", rows[3].id)
+    ledger.holds.hold(rows[0].id)
+    ledger.holds.hold(rows[3].id)
     left = ledger.opt_outs.left([EMAIL])
     assert left == OptOutsLeft(decide=1, to_d365=1, to_campaign=1, rejected=1, held=1)
     assert left.due == 3

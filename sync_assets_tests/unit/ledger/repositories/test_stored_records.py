@@ -83,7 +83,7 @@ def test_of_many_children_all_are_counted_and_the_first_are_named(ledger: Ledger
 
 def test_a_record_of_a_held_person_names_the_person(ledger: Ledger) -> None:
     in_campaign(ledger)
-    ledger.holds.hold("contact", guid("anna"))
+    ledger.holds.hold(guid("anna"))
     assert stored(ledger, "order", "order").persons == (guid("anna"),)
     assert stored(ledger, "order", "order").state == State.HELD
 
