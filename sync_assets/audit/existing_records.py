@@ -128,8 +128,8 @@ async def _find_out(comparison: Comparison, seconds: float | None, most: int | N
             return Existing(known=False, calls=calls + left, estimated=records)
     # Records whose rows are not in the ledger yet cannot be compared, and would be inserted again.
     feed = await asyncio.to_thread(ledger.feeds.feed, config.table)
-    state = await asyncio.to_thread(ledger.rebuilds.begin_listing, config.table, captured=bool(feed and feed.complete))
-    if not state.captured:
+    state = await asyncio.to_thread(ledger.rebuilds.begin_listing, config.table)
+    if not (feed and feed.complete):
         note = (
             f"{config.table}: Campaign holds records with ids of Dynamics 365 already. Nothing is sent until the first "
             "read of the table is complete and they were compared with it."
@@ -147,14 +147,15 @@ async def leased(runtime: Runtime, name: str, *, wait_seconds: float = 0) -> Asy
     """
     session, until = await asyncio.to_thread(lambda: runtime.session), time.monotonic() + wait_seconds
     ledger, epoch = session.ledger, session.epoch
-    while not (taken := await asyncio.to_thread(ledger.rebuilds.lease_listing, name, epoch)):
+    lease = f"campaign/{name}"  # that of a capture has no slash
+    while not (taken := await asyncio.to_thread(ledger.feeds.lease_feed, lease, epoch)):
         if time.monotonic() >= until:
             break
         await asyncio.sleep(0.2)
     try:
         yield epoch if taken else None
     finally:
-        await asyncio.to_thread(ledger.rebuilds.release_listing, name, epoch)
+        await asyncio.to_thread(ledger.feeds.release_feed, lease, epoch)
 
 
 def needless(ledger: Ledger, config: TableConfig) -> bool:

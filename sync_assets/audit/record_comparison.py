@@ -123,7 +123,7 @@ class Comparison:
                 # The stored link may have expired, or sorting takes too long, or the list is not sorted. Records that
                 # were compared already are not compared again.
                 self.listing.sorts = sorts and not from_the_start
-                from_the_start, first, state = True, None, Rebuild(self.config.table, captured=True)
+                from_the_start, first, state = True, None, Rebuild(self.config.table)
             else:
                 break
         if result is None:

@@ -8,7 +8,6 @@ either system.
 import asyncio
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import replace
 from typing import Annotated, Any
 
 import typer
@@ -95,12 +94,11 @@ async def rebuild_table(runtime: Runtime, config: TableConfig, keys: ListedKeys)
     """Rebuild one table, from where an earlier call stopped. Return the result, and notes for people."""
     ledger = await asyncio.to_thread(lambda: runtime.ledger)
     state, notes = await asyncio.to_thread(ledger.rebuilds.begin_rebuild, config.table), list[str]()
-    if not state.captured:
+    feed = await asyncio.to_thread(ledger.feeds.feed, config.table)
+    if not (feed and feed.complete):
         captured = await capture_table(runtime, config)
         if captured.result.held_back:
             notes.append(str(captured.result.held_back))
-        state = replace(state, captured=True)
-        await asyncio.to_thread(ledger.rebuilds.put_rebuild, state)
     async with runtime.campaign() as campaign:
         resource = await campaign.resource(config.api, config.resource)
         require(config.table, [*campaign_findings(config, resource), target_finding(ledger, config)])

@@ -5,7 +5,6 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self
 
-from sync_assets.ledger.records.acknowledged_links import AcknowledgedLinks
 from sync_assets.ledger.records.blocked_records import BlockedRecords
 from sync_assets.ledger.records.captures import Captures
 from sync_assets.ledger.records.claims import Claims
@@ -80,7 +79,7 @@ class Ledger:
 
         # Requests to Campaign, and their outcomes
         self.claims = Claims(session, self.sessions, self.maintenance, dependencies, opt_out_rows, self.history)
-        self.links = AcknowledgedLinks(session, dependencies)
+        self.links = dependencies
         self.blocked = BlockedRecords(session)
         self.limits = CallLimits(session, self.sessions)
         self.rebuilds = Rebuilds(session, self.sessions, self.feeds, self.claims)

@@ -217,13 +217,12 @@ class Feed:
 class Rebuild:
     """The progress of a rebuild of a table: its cursor and what it found so far.
 
-    captured: True if all rows of Dynamics 365 are in the ledger. link: of the next page of Campaign's records, None
-    before the first one. records: Campaign's records compared so far; of these, `equal` hold the desired state,
-    `differing` do not, and `unknown` have an id without a record in the ledger.
+    link: of the next page of Campaign's records, None before the first one. records: Campaign's records compared so
+    far; of these, `equal` hold the desired state, `differing` do not, and `unknown` have an id without a record in the
+    ledger.
     """
 
     table: str
-    captured: bool = False
     link: str | None = None
     records: int = 0
     equal: int = 0
@@ -233,10 +232,9 @@ class Rebuild:
 
 @dataclass(frozen=True, slots=True)
 class PageResult:
-    """The effect of a stored page, in rows and deleted ids.
+    """The effect of a stored page, in rows.
 
     new + changed + unchanged + invalid is the number of rows. invalid: rows with a validation error that is new.
-    deleted: records that will be deleted in Campaign when the read is at its end, or were never sent and are purged.
     feed: as this page left it; the next writer must name its version.
     """
 
@@ -244,7 +242,6 @@ class PageResult:
     changed: int
     unchanged: int
     invalid: int
-    deleted: int
     feed: Feed = field(compare=False, repr=False)
 
 

@@ -1,7 +1,7 @@
 """Repositories of records: capture, claim, acknowledge, delete, and re-evaluate by dependencies.
 
 feeds, captures, replays, rebuilds      change feeds and captured rows
-claims, acknowledged_links              requests to Campaign and their outcomes
+claims                                  requests to Campaign and their outcomes
 deletions                               deletes, collected and counted before they are carried out
 stored_links, dependency_status         links, parents and children
 blocked_records                         reports of records that wait or are orphaned

@@ -74,7 +74,7 @@ class BlockedRecords(Repository):
     def waiting_parents(self, table: str) -> list[tuple[str, str, int]]:
         """Return what records of the table wait for, as (parent table, state of the parent, number of records).
 
-        The most frequent first. Counts at most _LOOKED_AT of the waiting records.
+        The most frequent first. Counts at most _MOST_COUNTED of the waiting records.
         """
         block_reasons = (BlockReason.PARENT_PENDING.value, BlockReason.PARENT_UNAVAILABLE.value)
         waiting = (

@@ -91,8 +91,7 @@ class Captures(Repository):
             SessionExpired: of the session.
         """
         rows, links = page.rows, page.rows.links
-        deleted = list(dict.fromkeys(page.deleted))
-        not_wanted = [*deleted, *page.out_of_scope]
+        not_wanted = [*page.deleted, *page.out_of_scope]
 
         def work(transaction: Transaction) -> PageResult:
             self._sessions.require(transaction, session)
@@ -114,13 +113,13 @@ class Captures(Repository):
             new, changed, invalid, moved = self._store(transaction, table, rows, stored, resent, earlier, now)
             if invalid and self._history.kept:
                 self._history.invalid_rows(transaction, table, moved, now)
-            deletes = self._delete(transaction, table, deleted)
+            self._delete(transaction, table, page.deleted)
             left = list(transaction.find(table, page.out_of_scope).values())
             self._deletions.mark_deleted_or_out_of_scope(transaction, left, out_of_scope=True)
             self._store_versions(transaction, table, page.filtered_out)
             if bound is not None:
                 self._deletions.note_seen(transaction, table, [row.seq for row in stored], page.out_of_scope)
-            still_there = {*rows.ids, *page.out_of_scope}.difference(deleted)
+            still_there = {*rows.ids, *page.out_of_scope}.difference(page.deleted)
             self._deletions.discard_collected_deletes(transaction, table, sorted(still_there))
             if bound is not None and last_page:
                 self._deletions.note_missing(transaction, table, bound, out_of_scope=not missing_are_deleted)
@@ -137,13 +136,12 @@ class Captures(Repository):
                     self._opt_outs.apply_captured(
                         transaction, page.opt_outs, [*page.filtered_out], are_fields=page.opt_outs_are_fields
                     )
-                self._opt_outs.forget(transaction, deleted)
+                self._opt_outs.forget(transaction, page.deleted)
             return PageResult(
                 new=new,
                 changed=changed,
                 unchanged=len(rows.ids) - new - changed - invalid,
                 invalid=invalid,
-                deleted=deletes,
                 feed=feed,
             )
 
@@ -266,15 +264,12 @@ class Captures(Repository):
         sent: dict[int, int | None] = dict(hashes)
         return {row.seq for row in stored if row.seq in sent and sent[row.seq] != page.insert_only_hashes[row.at]}
 
-    def _delete(self, transaction: Transaction, table: str, ids: list[str]) -> int:
-        """Collect the deletes of these ids; return how many had a record whose row was not deleted so far.
-
-        Records that Campaign never held are purged at once.
-        """
+    def _delete(self, transaction: Transaction, table: str, ids: Sequence[str]) -> None:
+        """Collect the deletes of these ids. Records that Campaign never held are purged at once."""
         seqs = list(transaction.find(table, ids).values())
         never_sent = [record.seq for record in transaction.states_of(seqs) if transitions.is_purgeable(record)]
         self._deletions.mark_deleted_or_out_of_scope(transaction, never_sent, out_of_scope=False)
-        return len(never_sent) + self._deletions.collect(transaction, table, seqs)
+        self._deletions.collect(transaction, table, seqs)
 
     def _store_versions(self, transaction: Transaction, table: str, versions: Mapping[str, int | None]) -> None:
         """Store the versions of rows outside the filter with their records."""

@@ -62,7 +62,7 @@ NOT_COLLECTED = "seq NOT IN (SELECT seq FROM sync_collected WHERE table_name = ?
 _COLLECT = "INSERT INTO sync_collected (seq, table_name, out_of_scope) SELECT seq, table_name, 0 FROM sync_record"
 _UNLESS_COLLECTED = f"""
     AND desired_hash IS NOT NULL AND {NOT_COLLECTED}
-    ON CONFLICT (seq) DO UPDATE SET orphan = 0 RETURNING seq
+    ON CONFLICT (seq) DO UPDATE SET orphan = 0
 """
 _DELETE_COLLECTED = (
     "DELETE FROM sync_collected WHERE orphan = 0 AND seq IN (SELECT seq FROM sync_record WHERE table_name = ? AND id"
@@ -317,9 +317,9 @@ class Deletions(Repository):
 
     # --- collecting ---------------------------------------------------------------------------------------------------
 
-    def collect(self, transaction: Transaction, table: str, seqs: Sequence[int]) -> int:
-        """Collect the deletes of records whose rows were not deleted so far; return how many are new."""
-        return len(transaction.for_seqs(_COLLECT, seqs, table, also=_UNLESS_COLLECTED))
+    def collect(self, transaction: Transaction, table: str, seqs: Sequence[int]) -> None:
+        """Collect the deletes of records whose rows were not deleted so far."""
+        transaction.for_seqs(_COLLECT, seqs, table, also=_UNLESS_COLLECTED)
 
     def has_collected(self, transaction: Transaction, table: str) -> bool:
         return bool(transaction.execute(sa.select(sa.exists().where(_C.table_name == table))).scalar())

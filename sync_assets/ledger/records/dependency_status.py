@@ -20,11 +20,11 @@ import sqlalchemy as sa
 
 from sync_assets.ledger.model import LinkTo, Orphaned, State
 from sync_assets.ledger.records.hold_records import HoldRecords, ReasonsByRecord, is_excluded, is_held
-from sync_assets.ledger.records.stored_links import StoredLinks
+from sync_assets.ledger.records.stored_links import UNLINK, StoredLinks
 from sync_assets.ledger.rules.dependencies import FormerParent, Key, Link, is_acknowledged, stands, status_of_parents
 from sync_assets.ledger.rules.record_state import UNSENT, Dependencies, RecordState, reevaluate
 from sync_assets.ledger.storage import operation_tables, schema
-from sync_assets.ledger.storage.session import Repository
+from sync_assets.ledger.storage.session import Repository, writes
 from sync_assets.ledger.storage.transaction import SELECT_STATE, Transaction, by_first
 
 _LOCK = 6_090_275_134_511_382_749  # of an advisory lock; any number that no other lock uses
@@ -41,6 +41,8 @@ _STORE_STATE = """
         attempts = CASE WHEN ? AND state <> 3 THEN 0 ELSE attempts END
 """  # a record rejected by re-evaluation has a validation error: RecordState.refused_by_campaign
 _LEAVING = "SELECT seq FROM sync_record WHERE (desired_hash IS NULL OR orphaned = 2) AND table_name = ? AND id"
+BATCH = 5_000
+_R, _L = schema.record.c, schema.link.c
 
 
 def _of_parents(select: str, join: str = "", also: str = "") -> tuple[str, str, str]:
@@ -106,6 +108,48 @@ class DependencyStatus(Repository):
             to = link.parent_id if wanted else None
             links_by_seq[link.seq].append(LinkTo(link.attribute, to, bool(link.keyed), done, incarnation))
         return {seq: tuple(sent) for seq, sent in links_by_seq.items()}
+
+    # --- acknowledged links -------------------------------------------------------------------------------------------
+
+    def acknowledged_links(self, table: str, ids: Sequence[str]) -> dict[str, dict[str, str]]:
+        """Return the acknowledged keyed links of these records: id -> attribute -> the parent's id."""
+        links: dict[str, dict[str, str]] = defaultdict(dict)
+        with self._session.read() as transaction:
+            for start in range(0, len(ids), BATCH):
+                id_of = {seq: id_ for id_, seq in transaction.find(table, ids[start : start + BATCH]).items()}
+                keyed = "AND keyed = 1 AND acked_id = parent_id"
+                for link in self.stored_links.links(transaction, list(id_of), keyed):
+                    links[id_of[link.seq]][link.attribute] = str(link.parent_id)
+        return dict(links)
+
+    def send_links_again(self, table: str, attribute: str) -> int:
+        """Make all records of the table that were acknowledged with this link pending, to send their links again.
+
+        Call it when Campaign was found to store no link for this attribute, before another one is acknowledged.
+
+        Returns:
+            The number of records; each is pending for an update of its links alone.
+        """
+        total = 0
+        while sent := self._unlink(table, attribute):
+            total += sent
+        return total
+
+    @writes
+    def _unlink(self, transaction: Transaction, table: str, attribute: str) -> int:
+        """Do one batch of `send_links_again`; return its number of records."""
+        self.lock_linked_records(transaction)
+        acknowledged = (
+            sa.select(_L.seq)
+            .join(schema.record, _R.seq == _L.seq)
+            .where(_R.table_name == table, _L.attribute == attribute, _L.keyed == 1, _L.acked_id == _L.parent_id)
+            .order_by(_L.seq)
+            .limit(BATCH)
+        )
+        seqs = list(transaction.execute(acknowledged).scalars())
+        transaction.for_seqs(UNLINK, seqs, attribute, also="AND attribute = ?")
+        self.reevaluate(transaction, transaction.states_of(seqs))
+        return len(seqs)
 
     # --- re-evaluation ------------------------------------------------------------------------------------------------
 

@@ -8,7 +8,8 @@ any capture, so a rebuild that is killed or never ends costs requests, but loses
 Here: the cursor and the claims of a rebuild. The reading and comparing is done by the callers.
 """
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -43,45 +44,24 @@ class Rebuilds(Repository):
 
         A rebuild that is under way goes on, and a replay of some days is dropped.
         """
-        if (under_way := _stored(transaction, table)) is not None:
-            return under_way
-        new = Rebuild(table)
-        _begin(transaction, table, captured=False)
-        self._feeds.read_again(transaction, table, resend=True)
-        self._feeds.drop_days(transaction, table)
-        return new
+        if transaction.add(schema.rebuild, _row(Rebuild(table))):
+            self._feeds.read_again(transaction, table, resend=True)
+            self._feeds.drop_days(transaction, table)
+        return _stored(transaction, table) or Rebuild(table)
 
     @writes
-    def begin_listing(self, transaction: Transaction, table: str, *, captured: bool) -> Rebuild:
+    def begin_listing(self, transaction: Transaction, table: str) -> Rebuild:
         """Begin to list Campaign's records before the first insert, or continue a listing or rebuild under way.
 
-        Unlike `begin_rebuild` it does not read the feed again. captured: True if all rows of Dynamics 365 are in the
-        ledger.
+        Unlike `begin_rebuild` it does not read the feed again.
         """
-        under_way = _stored(transaction, table)
-        if under_way is None:
-            _begin(transaction, table, captured=captured)
-        elif captured and not under_way.captured:
-            moved = sa.update(schema.rebuild).where(_B.table_name == table).values(captured=True)
-            transaction.execute(moved)
-        return _stored(transaction, table) or Rebuild(table, captured)
-
-    def lease_listing(self, table: str, session: int) -> bool:
-        """Take the lease to list a table's records in Campaign, or keep it; False if another live session holds it.
-
-        The lease only avoids duplicate calls: a record that is compared twice is acknowledged once.
-        """
-        return self._feeds.lease_feed(_listed(table), session)
-
-    def release_listing(self, table: str, session: int) -> None:
-        """Release the listing lease, if this session still holds it."""
-        self._feeds.release_feed(_listed(table), session)
+        transaction.add(schema.rebuild, _row(Rebuild(table)))
+        return _stored(transaction, table) or Rebuild(table)
 
     def put_rebuild(self, rebuild: Rebuild) -> None:
         """Store the progress of a rebuild."""
-        changes = {name: getattr(rebuild, name) for name in ("captured", "link", "records", "equal", "differing")}
         moved = sa.update(schema.rebuild).where(_B.table_name == rebuild.table)
-        self._session.run(moved.values(**changes, unknown=rebuild.unknown))
+        self._session.run(moved.values(_row(rebuild)))
 
     @writes
     def end_rebuild(self, transaction: Transaction, table: str, *, read_again: bool = False) -> None:
@@ -147,14 +127,8 @@ class Rebuilds(Repository):
         return claimed, len(unknown)
 
 
-def _listed(table: str) -> str:
-    """Return the name of the listing lease, distinct from any capture lease: Dataverse's table names have no slash."""
-    return f"campaign/{table}"
-
-
-def _begin(transaction: Transaction, table: str, *, captured: bool) -> None:
-    counts = {"records": 0, "equal": 0, "differing": 0, "unknown": 0}
-    transaction.execute(sa.insert(schema.rebuild).values(table_name=table, captured=captured, **counts))
+def _row(rebuild: Rebuild) -> dict[str, Any]:
+    return dict(zip(_B.keys(), astuple(rebuild), strict=True))
 
 
 def _stored(transaction: Transaction, table: str) -> Rebuild | None:

@@ -300,7 +300,6 @@ rebuild = sa.Table(
     "sync_rebuild",
     metadata,
     sa.Column("table_name", NAME, primary_key=True),
-    sa.Column("captured", sa.Boolean, nullable=False),  # all rows of Dynamics 365 were read again
     sa.Column("link", sa.Text),  # of the next page of Campaign's records, NULL: the first one
     sa.Column("records", sa.BigInteger, nullable=False),  # of Campaign, compared so far
     sa.Column("equal", sa.BigInteger, nullable=False),

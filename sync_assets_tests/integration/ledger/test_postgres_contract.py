@@ -49,7 +49,7 @@ from sync_assets_tests.unit.ledger.records.test_privacy_holds import (
 )
 from sync_assets_tests.unit.ledger.records.test_rebuilds import (
     test_a_killed_rebuild_leaves_known_records_known,
-    test_a_list_before_a_first_load_goes_on_once_all_rows_were_captured,
+    test_a_list_before_a_first_load_goes_on_where_it_was,
     test_ids_that_the_ledger_does_not_know_are_counted_and_left_alone,
 )
 from sync_assets_tests.unit.ledger.records.test_replays import (

@@ -51,7 +51,7 @@ def test_a_record_that_waits_is_compared_by_its_update_payload(ledger: Ledger) -
 def test_a_rebuild_stands_until_it_is_ended_and_goes_on_where_it_was(ledger: Ledger) -> None:
     assert ledger.rebuilds.rebuild("contact") is None
     assert ledger.rebuilds.begin_rebuild("contact") == Rebuild("contact")
-    reached = Rebuild("contact", True, "https://campaign/page2", 500, 400, 90, 10)
+    reached = Rebuild("contact", "https://campaign/page2", 500, 400, 90, 10)
     ledger.rebuilds.put_rebuild(reached)
     assert ledger.rebuilds.begin_rebuild("contact") == ledger.rebuilds.rebuild("contact") == reached
     assert ledger.rebuilds.rebuild("order") is None
@@ -114,27 +114,27 @@ def test_one_that_campaign_was_found_to_hold_is_not_inserted_blindly_when_its_ro
     }
 
 
-def test_a_list_before_a_first_load_goes_on_once_all_rows_were_captured(ledger: Ledger) -> None:
-    assert ledger.rebuilds.begin_listing("contact", captured=False) == Rebuild("contact")
-    assert ledger.rebuilds.begin_listing("contact", captured=True) == Rebuild("contact", captured=True)
-    ledger.rebuilds.put_rebuild(Rebuild("contact", True, "https://campaign/page2", 500))
-    assert ledger.rebuilds.begin_listing("contact", captured=False) == ledger.rebuilds.rebuild("contact")
-    assert ledger.rebuilds.begin_rebuild("contact") == Rebuild("contact", True, "https://campaign/page2", 500)
+def test_a_list_before_a_first_load_goes_on_where_it_was(ledger: Ledger) -> None:
+    assert ledger.rebuilds.begin_listing("contact") == Rebuild("contact")
+    reached = Rebuild("contact", "https://campaign/page2", 500)
+    ledger.rebuilds.put_rebuild(reached)
+    assert ledger.rebuilds.begin_listing("contact") == ledger.rebuilds.rebuild("contact") == reached
+    assert ledger.rebuilds.begin_rebuild("contact") == reached
 
 
 def test_one_worker_lists_the_records_of_a_table_beside_another_one_that_captures_it(
     ledger: Ledger, clock: Clock
 ) -> None:
     assert ledger.feeds.lease_feed("contact", session_of(ledger, "capture"))
-    assert ledger.rebuilds.lease_listing("contact", session_of(ledger, "one"))
-    assert ledger.rebuilds.lease_listing("contact", session_of(ledger, "one"))
-    assert not ledger.rebuilds.lease_listing("contact", session_of(ledger, "two"))
-    ledger.rebuilds.release_listing("contact", session_of(ledger, "two"))
-    assert not ledger.rebuilds.lease_listing("contact", session_of(ledger, "two"))
+    assert ledger.feeds.lease_feed("campaign/contact", session_of(ledger, "one"))
+    assert ledger.feeds.lease_feed("campaign/contact", session_of(ledger, "one"))
+    assert not ledger.feeds.lease_feed("campaign/contact", session_of(ledger, "two"))
+    ledger.feeds.release_feed("campaign/contact", session_of(ledger, "two"))
+    assert not ledger.feeds.lease_feed("campaign/contact", session_of(ledger, "two"))
     run_out(ledger, "one")
-    assert ledger.rebuilds.lease_listing("contact", session_of(ledger, "two"))
-    ledger.rebuilds.release_listing("contact", session_of(ledger, "two"))
-    assert ledger.rebuilds.lease_listing("contact", session_of(ledger, "one"))
+    assert ledger.feeds.lease_feed("campaign/contact", session_of(ledger, "two"))
+    ledger.feeds.release_feed("campaign/contact", session_of(ledger, "two"))
+    assert ledger.feeds.lease_feed("campaign/contact", session_of(ledger, "one"))
 
 
 def test_claims_of_another_worker_are_left_to_it_until_its_session_is_over(ledger: Ledger) -> None:
