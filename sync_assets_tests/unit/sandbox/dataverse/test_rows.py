@@ -15,21 +15,6 @@ def row(api: WebApi, row_id: str, set_name: str = "contacts") -> dict[str, Any]:
     return reply.json
 
 
-# Update and upsert
-
-
-def test_a_stale_version_is_refused_for_update_and_delete(api: WebApi) -> None:
-    contact = api.new(firstname="Ada")
-    stale = row(api, contact)["@odata.etag"]
-    api.patch(f"contacts({contact})", {"firstname": "Eve"}, if_match=stale)
-    for reply in (
-        api.patch(f"contacts({contact})", {"firstname": "X"}, if_match=stale),
-        api.delete(f"contacts({contact})", if_match=stale),
-    ):
-        assert (reply.status, reply.error) == (412, "0x80060882")
-    assert row(api, contact)["firstname"] == "Eve"
-
-
 # Values
 
 
