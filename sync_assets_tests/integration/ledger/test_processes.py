@@ -115,32 +115,6 @@ def settle_down(ledger: Ledger) -> None:
     ledger.database.write(wait)
 
 
-def test_threads_share_a_ledger(ledger: Ledger) -> None:
-    capture(ledger, page=many(1200))
-    sent: list[int] = []
-    wrong: list[BaseException] = []
-
-    def work(owner: str) -> None:
-        try:
-            while claimed := claim(ledger, owner, limit=50):
-                ledger.claims.acknowledge(
-                    session_of(ledger, owner), [Outcome(one.seq, "done", one.hash) for one in claimed]
-                )
-                sent.extend(one.seq for one in claimed)
-                ledger.reports.counts()
-        except BaseException as error:  # noqa: BLE001 - shown by the test
-            wrong.append(error)
-
-    threads = [threading.Thread(target=work, args=(f"thread{n}",)) for n in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-    assert wrong == []
-    assert len(sent) == len(set(sent)) == 1200
-    assert ledger.reports.counts()["contact"] == Counts(synced=1200)
-
-
 def test_captures_and_answers_in_opposite_orders_do_not_block_each_other(ledger: Ledger) -> None:
     """On PostgreSQL two transactions that lock the same records in different orders would kill one another."""
     rows = [row(f"row{n}") for n in range(400)]
