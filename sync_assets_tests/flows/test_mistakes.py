@@ -42,13 +42,6 @@ def assert_leads_on(program: Program, words: str, sentence: str) -> None:
         assert [f"sync-assets: {line}" for line in problems] == lines[len(lines) - len(problems) :]
 
 
-CONFIGURATIONS: dict[str, tuple[str | bytes, str]] = {
-    "an empty file": ("", "the file is not a configuration; begin with"),
-    "a tab": ("tables:\n\t- table: contact", "is not valid YAML"),
-    "UTF-16": ("tables:".encode("utf-16"), "save the file as UTF-8"),
-    "a key of no part": ("tabels: []", "did you mean `tables`?"),
-}
-"""By mistake: the whole file, and a part of the sentence."""
 PARTS: dict[str, tuple[dict[str, Any], str]] = {
     "a misspelled key": ({"resorce": "profile"}, "unknown key `resorce`; did you mean `resource`?"),
     "a wrong type": ({"apply_deletes": "maybe"}, "`apply_deletes` cannot be `maybe`; write true or false"),
@@ -135,13 +128,6 @@ COMMANDS: dict[str, str] = {
     "help synch": "Did you mean 'sync'?",
 }
 """By words: a part of the sentence. The ledger and both systems are empty."""
-
-
-@pytest.mark.parametrize("mistake", CONFIGURATIONS)
-def test_a_file_that_is_no_configuration(program: Program, mistake: str) -> None:
-    written, sentence = CONFIGURATIONS[mistake]
-    (program.home / "own.yaml").write_bytes(written.encode() if isinstance(written, str) else written)
-    assert_leads_on(program, "plan --config own.yaml", sentence)
 
 
 @pytest.mark.parametrize("mistake", PARTS)

@@ -243,7 +243,7 @@ class TestEveryMistakeNamesItsLineAndItsRemedy:
             load_config(tmp_path / "nothing.yaml")
         latin = tmp_path / "latin.yaml"
         latin.write_bytes(b"a: b\nc: \xe4\n")
-        with pytest.raises(ConfigError, match=r"latin\.yaml:2: the file is not UTF-8"):
+        with pytest.raises(ConfigError, match=r"latin\.yaml:2: the file is not UTF-8; save the file as UTF-8"):
             load_config(latin)
 
 
