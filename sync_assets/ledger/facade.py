@@ -26,8 +26,7 @@ from sync_assets.ledger.repositories.opt_out_rows import OptOutRows
 from sync_assets.ledger.repositories.opt_outs import OptOuts
 from sync_assets.ledger.repositories.record_history import RecordHistory
 from sync_assets.ledger.repositories.reports import DayCounts, Reports
-from sync_assets.ledger.repositories.runs import Runs
-from sync_assets.ledger.repositories.sessions import Sessions
+from sync_assets.ledger.repositories.sessions import Runs, Sessions
 from sync_assets.ledger.repositories.stored_records import StoredRecords
 from sync_assets.ledger.storage.database import Database
 from sync_assets.ledger.storage.migrate import migrate

@@ -64,6 +64,23 @@ class Orphaned(IntEnum):
     DELETED = 2  # Campaign must not hold the record
 
 
+ENDED, GIVEN_UP = 0, -1
+"""Stored in place of a run's session. ENDED: its work ended by itself. GIVEN_UP: its process was killed, and another
+run may continue its work."""
+
+
+class Heartbeat(NamedTuple):
+    """The last heartbeat of a Dagster run.
+
+    session: the epoch of its process's session, ENDED or GIVEN_UP. at: its time, UTC. worker: the process
+    (runtime/workers.py); None once its session has ended, expired or is overdue.
+    """
+
+    session: int
+    at: datetime
+    worker: str | None = None
+
+
 class OrphansOfDeletes(NamedTuple):
     """Children in Campaign that deletions would orphan, by table: those that would be deleted, and those kept."""
 

@@ -23,10 +23,10 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from sync_assets.ledger.errors import SESSION_SECONDS, LedgerError
+from sync_assets.ledger.model import ENDED, GIVEN_UP, Heartbeat
 
 if TYPE_CHECKING:
     from sync_assets.ledger import Ledger
-    from sync_assets.ledger.repositories.runs import Heartbeat
 
 RENEW_SECONDS = 5.0
 VALID_SECONDS = 20.0
@@ -175,8 +175,6 @@ def killed_runs(ledger: Ledger) -> list[KilledRun]:
 
 def give_up_killed(ledger: Ledger) -> Mapping[str, Heartbeat]:
     """Give up each run whose process was killed, and let its session expire; return the heartbeats by run id."""
-    from sync_assets.ledger.repositories.runs import GIVEN_UP, Heartbeat  # SQLAlchemy  # noqa: PLC0415
-
     release_dead(ledger)
     beats = dict(ledger.runs.heartbeats())
     for run_id, beat in beats.items():
@@ -187,6 +185,4 @@ def give_up_killed(ledger: Ledger) -> Mapping[str, Heartbeat]:
 
 
 def _is_killed(beat: Heartbeat) -> bool:
-    from sync_assets.ledger.repositories.runs import ENDED, GIVEN_UP  # SQLAlchemy  # noqa: PLC0415
-
     return beat.session not in (ENDED, GIVEN_UP) and (beat.worker is None or is_dead(beat.worker))

@@ -26,7 +26,7 @@ from sync_assets.defs.results import check_key, check_result
 from sync_assets.defs.tables.checks import ready_key, table_checks
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger import Ledger
-from sync_assets.ledger.repositories.runs import ENDED, GIVEN_UP
+from sync_assets.ledger.model import ENDED, GIVEN_UP
 from sync_assets.ledger.times import iso
 from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.workers import SILENT_AFTER, give_up_killed

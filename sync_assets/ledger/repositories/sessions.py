@@ -1,4 +1,4 @@
-"""Store the sessions of workers: the epoch that a worker's claims name, and until when the session lives.
+"""Store the sessions of workers, whose epochs their claims name, and the Dagster runs that they work on.
 
 A worker is a process. Its claims of records, captures, listings, opt-outs and call slots name its session, and are free
 for others as soon as that has ended or expired, without a write to them. Each claim is counted, as each session and
@@ -6,21 +6,24 @@ renewal, so that an older copy of the ledger is recognised (runtime/systems.py).
 
 Invariants: a later session has a higher epoch. A session that has ended or expired is fenced off: it claims and stores
 nothing more, and cannot be renewed. It expires when others find it overdue, by the clock of the database, or when its
-process is known to have ended.
+process is known to have ended. A run whose session has ended or expired was killed, unless the end of its work is
+stored.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import sqlalchemy as sa
 
 from sync_assets.ledger import times
 from sync_assets.ledger.errors import SESSION_SECONDS, SessionExpired
+from sync_assets.ledger.model import ENDED, GIVEN_UP, Heartbeat
 from sync_assets.ledger.storage import operation_tables, schema
 from sync_assets.ledger.storage.session import Repository, writes
-from sync_assets.ledger.storage.transaction import Transaction
+from sync_assets.ledger.storage.transaction import COUNTED, Transaction
 
-_KEPT_SECONDS = 86_400.0
-_S, _I = schema.session.c, operation_tables.identity.c
+KEPT_SECONDS, ENDED_RUN_KEPT_SECONDS = 86_400.0, 300.0
+_S, _I, _RUN = schema.session.c, operation_tables.identity.c, operation_tables.run.c
 _LIVE = _S.live == 1
 _SESSIONS = sa.select(_S.epoch, _S.worker, _S.until).where(_LIVE).order_by(_S.epoch)
 _MICROS = "SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT)"
@@ -33,7 +36,7 @@ class Sessions(Repository):
     def open(self, transaction: Transaction, worker: str) -> int:
         """Open a session of a worker (runtime/workers.py); return its epoch. Old sessions are deleted."""
         now = self.now(transaction)
-        over = sa.and_(_S.live == 0, _S.until < now - times.seconds(_KEPT_SECONDS))
+        over = sa.and_(_S.live == 0, _S.until < now - times.seconds(KEPT_SECONDS))
         transaction.execute(sa.delete(schema.session).where(over))
         epoch, until = self.count(transaction), now + times.seconds(SESSION_SECONDS)
         transaction.execute(sa.insert(schema.session).values(epoch=epoch, worker=worker, until=until, live=1))
@@ -102,3 +105,66 @@ class Sessions(Repository):
         raised = sa.update(operation_tables.identity).values(number=_I.number + 1).returning(_I.number)
         transaction.number = number = transaction.execute(raised).scalar_one()
         return number
+
+
+@dataclass(eq=False)
+class Runs(Repository):
+    """Reads and writes `sync_run`."""
+
+    _sessions: Sessions
+
+    @writes
+    def begin(self, transaction: Transaction, run_id: str, session: int) -> bool:
+        """Store that a session works on a run, and delete old runs.
+
+        Returns:
+            False if the run was given up before: nothing is stored, and the process must end.
+        """
+        self._sessions.require(transaction, session)
+        now = self._session.now()
+        ended = sa.and_(_RUN.session == ENDED, _RUN.changed_at < now - times.seconds(ENDED_RUN_KEPT_SECONDS))
+        silent = _RUN.session.not_in(schema.LIVE_EPOCHS)
+        old = sa.or_(ended, sa.and_(silent, _RUN.changed_at < now - times.seconds(KEPT_SECONDS)))
+        transaction.execute(sa.delete(operation_tables.run).where(old, _RUN.run_id != run_id))
+        row = {"session": session, "changed_at": now}
+        new = transaction.insert_into(operation_tables.run).values(run_id=run_id, **row)
+        begun = new.on_conflict_do_update(index_elements=["run_id"], set_=row, where=_RUN.session != GIVEN_UP)
+        return transaction.execute(begun, execution_options=COUNTED).rowcount == 1
+
+    def end(self, run_id: str) -> None:
+        """Store that the work of a run ended by itself, so that its session is not expected to live."""
+        ended = sa.update(operation_tables.run).where(_RUN.run_id == run_id, _RUN.session != GIVEN_UP)
+        self._session.run(ended.values(session=ENDED, changed_at=self._session.now()))
+
+    @writes
+    def give_up(self, transaction: Transaction, run_id: str, seen: Heartbeat | None) -> bool:
+        """Store that the process of a run was killed. If it is alive after all, its `begin` returns False.
+
+        Args:
+            run_id: Dagster's id of the run.
+            seen: The heartbeat that the decision is based on, None if there was none.
+
+        Returns:
+            False if the run began, ended or is alive: nothing is changed.
+        """
+        row = {"session": GIVEN_UP, "changed_at": self._session.now()}
+        if seen is None:
+            return transaction.add(operation_tables.run, {"run_id": run_id, **row})
+        same = sa.and_(_RUN.run_id == run_id, _RUN.session == seen.session, _RUN.session.not_in(schema.LIVE_EPOCHS))
+        return transaction.execute(sa.update(operation_tables.run).where(same).values(row)).rowcount == 1
+
+    def heartbeats(self) -> Mapping[str, Heartbeat]:
+        """Return the heartbeats of the last day, by run id."""
+        joined = sa.select(operation_tables.run, _S.worker, _S.until, _S.live).outerjoin(
+            schema.session, _S.epoch == _RUN.session
+        )
+        with self._session.read() as transaction:
+            now, silence = self._sessions.now(transaction), times.seconds(SESSION_SECONDS)
+            heartbeats: dict[str, Heartbeat] = {}
+            for row in transaction.execute(joined):
+                beat_at = 0 if row.until is None else row.until - silence
+                at = times.from_micros(max(row.changed_at, beat_at))
+                heartbeats[row.run_id] = Heartbeat(
+                    row.session, at, row.worker if row.live and beat_at + silence > now else None
+                )
+            return heartbeats

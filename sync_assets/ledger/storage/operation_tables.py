@@ -94,7 +94,7 @@ run = sa.Table(
     "sync_run",
     metadata,
     sa.Column("run_id", NAME, primary_key=True),
-    sa.Column("session", sa.BigInteger, nullable=False),  # runs.ENDED, runs.GIVEN_UP
+    sa.Column("session", sa.BigInteger, nullable=False),  # or model.ENDED, model.GIVEN_UP
     sa.Column("changed_at", sa.BigInteger, nullable=False),
 )
 

@@ -1,6 +1,6 @@
 """What the process of a killed run held is free."""
 
-from sync_assets.ledger.repositories.runs import GIVEN_UP
+from sync_assets.ledger.model import GIVEN_UP
 from sync_assets.runtime.workers import give_up_killed
 from sync_assets_tests.support.ledgers import be_overdue, leases, session_of, workers
 from sync_assets_tests.support.pushing import Bench, on_both_databases, people

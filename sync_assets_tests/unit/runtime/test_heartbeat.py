@@ -11,7 +11,7 @@ import pytest
 from sync_assets.config.files import CONFIG, SANDBOX_CONFIG
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.errors import SESSION_SECONDS, SessionExpired
-from sync_assets.ledger.repositories.runs import ENDED, GIVEN_UP
+from sync_assets.ledger.model import ENDED, GIVEN_UP
 from sync_assets.runtime import workers as module
 from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.workers import (

@@ -1,7 +1,8 @@
 """Runs: which session works on each, until its work ends or it is given up."""
 
 from sync_assets.ledger import Ledger
-from sync_assets.ledger.repositories.runs import ENDED, ENDED_KEPT_SECONDS, GIVEN_UP, KEPT_SECONDS
+from sync_assets.ledger.model import ENDED, GIVEN_UP
+from sync_assets.ledger.repositories.sessions import ENDED_RUN_KEPT_SECONDS, KEPT_SECONDS
 from sync_assets_tests.support.ledgers import Clock, run_out, session_of
 
 
@@ -53,7 +54,7 @@ def test_leftovers_of_earlier_runs_are_removed_and_those_of_a_live_run_are_not(l
         ledger.runs.begin(run_id, session_of(ledger, f"of {run_id}"))
     ledger.runs.end("ended")
     run_out(ledger, "of killed")
-    clock.advance(ENDED_KEPT_SECONDS + 1)
+    clock.advance(ENDED_RUN_KEPT_SECONDS + 1)
     ledger.runs.begin("run", session_of(ledger, "of long"))
     assert sessions(ledger).keys() == {"killed", "long", "run"}
     clock.advance(KEPT_SECONDS + 1)
