@@ -9,27 +9,29 @@ POST may have arrived, PATCH comes first, so that no record is created twice.
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
-from sync_assets.campaign.addressing import IN_UPDATES, KEY_FOUND, KEY_UNIQUE, PROOFS, REJECTED, refused_in_updates
-from sync_assets.campaign.client import BudgetSpent
-from sync_assets.campaign.dialect import ResponseOutcome
+from sync_assets.campaign.addressing import KEY_FOUND, KEY_UNIQUE, PROOFS, REJECTED
+from sync_assets.campaign.client import BudgetSpent, access_denied
+from sync_assets.campaign.dialect import BOILERPLATE, ResponseOutcome
 from sync_assets.campaign.records import Records
 from sync_assets.http.client import Guard
 from sync_assets.http.redaction import redact
 from sync_assets.http.retry import backoff
 from sync_assets.http.transport import HttpError, NotSent, OutcomeUnknown, Unavailable
-from sync_assets.ledger.model import Claimed
-from sync_assets.push.outcomes import Delivery, OperationDone, delivery_of
+from sync_assets.ledger.model import Claimed, Operation, Outcome, Result
 from sync_assets.push.record_links import Links, Values
-from sync_assets.push.refused_updates import groups, search
-from sync_assets.push.request_body import body, without
+from sync_assets.push.refused_updates import update
+from sync_assets.push.request_body import body
 from sync_assets.push.target import PushStopped
 
-SUSPECTED_AFTER = 3
-"""Failed attempts after which each attribute is suspected of being refused in updates, and again after as many more: a
-search that finds none would find none at the next attempt, in another process, either."""
+FIRST_WAIT = 1.0
+LONGEST_WAIT = 4 * 3600.0
+"""Seconds until the next attempt after no answer, or one that names no cause (such as a bare RST-360011): first, and at
+most. Each wait is three times as long as the one before.
+"""
 LOOK_AGAIN_SECONDS = 10.0
 """Seconds before a record whose insert was lost, and which is not found, is looked up once more. Three times as long
 each time, until the insert can take effect no more.
@@ -61,6 +63,9 @@ _HIDDEN = (
 READS = 3
 """Reads of the first record at most, while Campaign answers without a reason."""
 
+OperationDone = Literal["inserted", "updated", "deleted"]
+OPERATIONS: dict[OperationDone, Operation] = {"inserted": "insert", "updated": "update", "deleted": "delete"}
+
 ValuesOf = Callable[[bool], Awaitable[Values | ResponseOutcome]]
 """Return the values that links are sent with, for a PATCH (True) or a POST (False), or why a link cannot be sent."""
 
@@ -76,6 +81,38 @@ class StillUnknown(OutcomeUnknown):
         super().__init__(
             "The answer to an insert was lost; the record is looked for once more before another one is sent.", ""
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """The result of delivering one record.
+
+    Attributes:
+        operation_done: what Campaign did; None unless `result` is done.
+        reason: why it was not delivered, redacted.
+        wait: seconds until the next attempt; None for at once.
+        pkey: the record's PKey as Campaign's answer gave it; empty if it gave none.
+        stop: why no other record of the table may be sent.
+        unanswered: True if a write of this delivery got no answer, so that it may still take effect.
+    """
+
+    result: Result
+    operation_done: OperationDone | None = None
+    reason: str | None = None
+    wait: float | None = None
+    pkey: str = ""
+    stop: str | None = None
+    unanswered: bool = False
+
+    def incarnation_of(self, record: Claimed) -> tuple[int, int]:
+        """Return the record's number and incarnation after this delivery, as the ledger counts it (transitions.py)."""
+        began = self.operation_done == "inserted" or record.operation == "insert" or record.reinserted
+        return record.seq, record.incarnation + began
+
+
+def retry_wait(attempts: int) -> float:
+    """Return the seconds until the next attempt of a record after `attempts` failed ones and this one."""
+    return min(LONGEST_WAIT, FIRST_WAIT * 3.0 ** min(attempts, 20))
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +207,7 @@ class Sender:
             response, done = await _Write(record, self).run()
         else:
             response, done = await self._write_linked(record, self.links)
-        return delivery_of(record, response, done)
+        return _delivery(record, response, done)
 
     async def _write_linked(self, record: Claimed, links: Links) -> tuple[ResponseOutcome, OperationDone]:
         async with links.first_record_of_link(record) as first:
@@ -199,6 +236,28 @@ class Sender:
         if records.addressing.confirmed or await self.key_works(records, record.id) is not False:
             return ResponseOutcome("done")
         return ResponseOutcome("refused", _NO_KEY.format(records.resource, records.key))
+
+
+def outcome(record: Claimed, delivery: Delivery, now: datetime | None = None) -> Outcome:
+    """Return the outcome that the ledger stores for a delivery made at `now` (UTC; default: the current time)."""
+    done, first = delivery.operation_done, record.operation == "insert" or record.reinserted
+    made = done == "inserted"
+    links_alone = record.operation == "update" and record.payload is None
+    operation = OPERATIONS[done] if done else record.operation
+    return Outcome(
+        record.seq,
+        delivery.result,
+        None if done == "deleted" else record.hash,
+        delivery.reason,
+        delivery.wait,
+        # the links that were sent
+        record.links if made else tuple(link for link in record.links if not link.acknowledged),
+        inserted_opt_outs=record.opt_outs if made else (),
+        inserted_at=(now or datetime.now(UTC)) if made else None,
+        existing_opt_outs=tuple(name for name, _ in record.opt_outs) if first and done == "updated" else (),
+        operation="link" if links_alone else operation,
+        unanswered=delivery.unanswered,
+    )
 
 
 @dataclass(slots=True)
@@ -246,7 +305,8 @@ class _Write:
         """
         record, records = self.record, self.sender.records
         form = record.update if record.operation == "update" else record.payload
-        response = await self._update(form, known)
+        send = partial(self._send_patch, known=known)
+        response = await update(record, records, form, send, self.sender.guard)
         if response.kind != "missing":
             # A bare error (transient) does not show that the key was taken: that POST may have created the record.
             if self.rejected_post and self.rejected_post.kind == "refused" and response.kind == "done":
@@ -271,32 +331,6 @@ class _Write:
             look_again = LOOK_AGAIN_SECONDS * 3 ** min(record.attempts, LOOKS)  # others may show that the key is unique
             raise StillUnknown(min(look_again, record.unknown_seconds or look_again))
         return None
-
-    async def _update(self, form: str | None, known: Values) -> ResponseOutcome:
-        """Send a PATCH without the attributes that Campaign refuses in updates, and find out which these are.
-
-        While it is not known whether Campaign takes a group, such as `location`, updates are sent one at a time.
-        """
-        addressing = self.sender.records.addressing
-        sent = without(form, *refused_in_updates(addressing.findings))
-        groups_known = all(f"{IN_UPDATES}{group}" in addressing.findings for group in groups(form))
-        response = await self._send_patch(sent, known) if groups_known else None
-        if response and response.kind not in ("refused", "transient"):
-            return response
-        async with addressing.first_update:
-            taken = without(form, *refused_in_updates(addressing.findings))
-            if response is None or taken != sent:
-                response = await self._send_patch(taken, known)
-            if response.kind in ("refused", "transient"):
-                last = self.record.attempts > 0 and self.record.attempts % SUSPECTED_AFTER == 0
-                send = partial(self._send_patch, known=known)
-                return await search(
-                    self.record.id, self.sender.records, taken, response, send, self.sender.guard, last=last
-                )
-            for group in groups(taken) if response.kind == "done" else ():
-                if f"{IN_UPDATES}{group}" not in addressing.findings:
-                    addressing.note(f"{IN_UPDATES}{group}", "yes")
-            return response
 
     async def _send_patch(self, form: str | None, known: Values) -> ResponseOutcome:
         sent = body(form, self.record, self.sender.records.key, patch=True, values=known)
@@ -332,3 +366,16 @@ class _Write:
         if isinstance(record, ResponseOutcome):
             return record
         return ResponseOutcome("done", pkey=str(record.get("PKey") or ""))
+
+
+def _delivery(record: Claimed, response: ResponseOutcome, done: OperationDone) -> Delivery:
+    if response.kind == "done":
+        return Delivery("done", done, pkey=response.pkey)
+    reason = redact(redact(response.reason, record.payload), record.update_payload)
+    if response.kind == "denied":
+        raise access_denied(replace(response, reason=reason))
+    if response.kind != "transient":
+        return Delivery("refused", reason=reason)
+    if reason in BOILERPLATE:
+        reason = f"{reason} Campaign named no cause; open the record in Campaign, check e-mail and lengths."
+    return Delivery("later", reason=reason, wait=retry_wait(record.attempts))

@@ -18,10 +18,11 @@ from typing import Any
 
 import msgspec
 
-from sync_assets.campaign.addressing import IN_UPDATES, taken_today
+from sync_assets.campaign.addressing import IN_UPDATES, refused_in_updates, taken_today
 from sync_assets.campaign.dialect import ResponseOutcome, attributes_named
 from sync_assets.campaign.records import Records
 from sync_assets.http.client import Guard
+from sync_assets.ledger.model import Claimed
 from sync_assets.push.request_body import members, without
 
 _log = logging.getLogger(__name__)
@@ -30,6 +31,9 @@ SEARCHES = 3
 """Searches of one push at most."""
 CALLS = 24
 """Updates of one search at most: enough for two refused attributes among fifty."""
+SUSPECTED_AFTER = 3
+"""Failed attempts after which each attribute is suspected of being refused in updates, and again after as many more: a
+search that finds none would find none at the next attempt, in another process, either."""
 ALL_REFUSED = 3
 """Attributes refused in a row, with none accepted, after which Campaign counts as refusing all updates."""
 
@@ -40,6 +44,36 @@ Send = Callable[[str], Awaitable[ResponseOutcome]]
 def groups(form: str | None) -> list[str]:
     """Return the attributes of a payload that hold sub-fields."""
     return [name for name, value in members(form).items() if bytes(value)[:1] == b"{"]
+
+
+async def update(record: Claimed, records: Records, form: str | None, send: Send, guard: Guard) -> ResponseOutcome:
+    """Send an update without the attributes that Campaign refuses in updates, and find out which these are.
+
+    While it is not known whether Campaign takes a group, such as `location`, updates are sent one at a time.
+
+    Args:
+        record: the claimed record.
+        form: the payload of the update.
+        send: sends an update with a part of it.
+        guard: called before each other request; raises to hold it back.
+    """
+    addressing = records.addressing
+    sent = without(form, *refused_in_updates(addressing.findings))
+    groups_known = all(f"{IN_UPDATES}{group}" in addressing.findings for group in groups(form))
+    response = await send(sent) if groups_known else None
+    if response and response.kind not in ("refused", "transient"):
+        return response
+    async with addressing.first_update:
+        taken = without(form, *refused_in_updates(addressing.findings))
+        if response is None or taken != sent:
+            response = await send(taken)
+        if response.kind in ("refused", "transient"):
+            last = record.attempts > 0 and record.attempts % SUSPECTED_AFTER == 0
+            return await search(record.id, records, taken, response, send, guard, last=last)
+        for group in groups(taken) if response.kind == "done" else ():
+            if f"{IN_UPDATES}{group}" not in addressing.findings:
+                addressing.note(f"{IN_UPDATES}{group}", "yes")
+        return response
 
 
 async def search(

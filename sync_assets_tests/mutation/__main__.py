@@ -61,7 +61,7 @@ _ON_LEDGERS = [
 _OF_RECORDS = ("record_state", "transitions", "dependencies", "rejection_reasons")
 _TESTS_OF_RECORDS = ("dependencies", "rejection_reasons", "desired_updates", "transitions")
 _TESTS_OF_DELIVERY = (
-    *("outcomes", "delivery_requests", "refused_attributes", "stale_findings", "link_verification", "key_proof"),
+    *("delivery", "delivery_requests", "refused_attributes", "stale_findings", "link_verification", "key_proof"),
 )
 GROUPS = {
     "rules": Group([f"{_RULES}/{name}.py" for name in _OF_RECORDS],
@@ -69,7 +69,7 @@ GROUPS = {
     "opt-outs": Group([f"{_RULES}/opt_outs.py"], [f"{_LEDGER}/rules/test_opt_outs.py"]),
     "decide": Group(["sync_assets/opt_out/decide.py"], [f"{_UNIT}/opt_out/test_decide.py"]),
     "body": Group(["sync_assets/push/request_body.py"], [f"{_UNIT}/push/test_request_body.py"]),
-    "delivery": Group([f"sync_assets/push/{name}.py" for name in ("delivery", "outcomes")],
+    "delivery": Group(["sync_assets/push/delivery.py"],
                       [f"{_UNIT}/push/test_{name}.py" for name in _TESTS_OF_DELIVERY]),
     "sql": Group(["sync_assets/ledger/records/dependency_status.py", "sync_assets/ledger/records/claims.py"],
                  _ON_LEDGERS, sql_only=True),

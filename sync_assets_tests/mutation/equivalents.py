@@ -1,7 +1,7 @@
 """Mutants that no test can notice, with the reason. An entry that fits no mutant any more fails the check."""
 
 _NEVER_NONE = "a captured row has a desired state and is in scope, so `placement` is never None: for pyright"
-_REFUSED_ANYWAY = "`delivery_of` rejects a record for any outcome but done, denied, transient; no reason names a link"
+_REFUSED_ANYWAY = "`_delivery` rejects a record for any outcome but done, denied, transient; no reason names a link"
 _LEAVING = "SELECT seq FROM sync_record WHERE (desired_hash IS NULL OR orphaned = 2)"
 _MORE_PARENTS = "more parents are re-evaluated, whose states follow from their own dependencies as before"
 
@@ -16,7 +16,7 @@ EQUIVALENT: dict[str, str] = {
         "a parent that the ledger lacks is pending only for a child that stays with its former parent; then `stuck` is "
         "True already: for pyright"
     ),
-    "outcomes.py retry_wait: 20 -> 21 in min(attempts, 20)": "both are beyond LONGEST_WAIT, without an overflow",
+    "delivery.py retry_wait: 20 -> 21 in min(attempts, 20)": "both are beyond LONGEST_WAIT, without an overflow",
     "delivery.py Sender._delete: 'refused' -> 'refused?' in ResponseOutcome('refused', "
     "_NO_KEY.format(records.resource, records.key))": _REFUSED_ANYWAY,
     "delivery.py _Write._patch: 'refused' -> 'refused?' in ResponseOutcome('refused', "

@@ -320,8 +320,8 @@ def _taken_back(history: History, record: Id, pair: OptOut, by_people: list[OptO
     """Return True if a person opted in in Campaign after the contact was last modified.
 
     By the letter of the contract a write of the program modifies the contact, too: an opt-out that came from an older
-    file may so outlive the opt-in that followed it in Campaign. An opt-out that a late request of the program sets again
-    looks like a later one of the person, and stands.
+    file may so outlive the opt-in that followed it in Campaign. An opt-out that a late request of the program sets
+    again looks like a later one of the person, and stands.
     """
     if not by_people or by_people[-1].opted_out or by_people[-1].side != "campaign" or not _timed(history, pair):
         return False

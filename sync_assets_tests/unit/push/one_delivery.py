@@ -10,8 +10,7 @@ from sync_assets.campaign.dialect import Operation
 from sync_assets.campaign.records import Records
 from sync_assets.http.transport import OutcomeUnknown, Response
 from sync_assets.ledger.model import Claimed
-from sync_assets.push.delivery import KeyWorks, Sender
-from sync_assets.push.outcomes import Delivery
+from sync_assets.push.delivery import Delivery, KeyWorks, Sender
 from sync_assets.push.record_links import Links
 from sync_assets_tests.unit.push.little_campaign import LittleCampaign, absent
 

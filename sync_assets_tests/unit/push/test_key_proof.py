@@ -15,7 +15,7 @@ from sync_assets.campaign.dialect import Operation
 from sync_assets.campaign.records import Records
 from sync_assets.http.transport import NotSent, Response, SignInRefused, Unavailable
 from sync_assets.ledger.model import Claimed
-from sync_assets.push.outcomes import Delivery
+from sync_assets.push.delivery import Delivery
 from sync_assets.push.target import PushStopped
 from sync_assets_tests.unit.push.little_campaign import BARE, BY_KEY, LittleCampaign, absent
 from sync_assets_tests.unit.push.one_delivery import (

@@ -15,8 +15,8 @@ from sync_assets.campaign.client import BudgetSpent
 from sync_assets.http.transport import NotSent, OutcomeUnknown, Response
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.model import Claimed, LinkTo
+from sync_assets.push.delivery import Delivery
 from sync_assets.push.dispatcher import Target, push
-from sync_assets.push.outcomes import Delivery
 from sync_assets.push.record_links import KEY_IN_LINK, Links, LinkTarget
 from sync_assets.runtime.pkeys import ParentKeys
 from sync_assets_tests.support.ledgers import capture, guid, record, row, session_of

@@ -7,7 +7,7 @@ import pytest
 
 from sync_assets.ledger import Ledger, times
 from sync_assets.ledger.model import Claimed
-from sync_assets.push.outcomes import Delivery, outcome
+from sync_assets.push.delivery import Delivery, outcome
 from sync_assets.push.request_body import body
 from sync_assets_tests.support.ledgers import Clock, guid, session_of
 from sync_assets_tests.unit.ledger.opt_out_rows import (

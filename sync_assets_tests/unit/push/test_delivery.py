@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 
 from sync_assets.ledger.model import Claimed, HistoryOperation, LinkTo, Operation
-from sync_assets.push.outcomes import Delivery, OperationDone, outcome
+from sync_assets.push.delivery import Delivery, OperationDone, outcome
 
 NEW = LinkTo("cusContactLink", "ada", keyed=True)
 ALL = (NEW, LinkTo("cusOther", "ada", keyed=True, acknowledged=True))
