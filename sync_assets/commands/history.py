@@ -57,7 +57,7 @@ def opt_out_decisions(runtime: Runtime, contact: str, *, show_values: bool = Fal
             "reason": decision.reason if show_values else without_value(decision.reason),
             "source": decision.source,
         }
-        for decision in runtime.ledger.opt_out_decisions.of_contact(contact)
+        for decision in runtime.ledger.opt_out_decisions.decisions(contact=contact)
     ]
 
 

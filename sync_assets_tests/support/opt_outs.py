@@ -102,7 +102,7 @@ def checks(asset: str = "campaign/opt_out_export") -> dict[str, dg.AssetCheckRes
 def audit(program: Program) -> list[OptOutDecision]:
     """Return all decisions so far, oldest first."""
     with closing(program.runtime()) as runtime:
-        return runtime.ledger.opt_out_decisions.all()[::-1]
+        return runtime.ledger.opt_out_decisions.decisions()[::-1]
 
 
 def opted_in(program: Program) -> Iterator[str]:

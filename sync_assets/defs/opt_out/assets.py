@@ -278,7 +278,7 @@ def _decided(runtime: Runtime, deciding: DecisionRun) -> dict[str, Any]:
     These are shown without the values, which are personal data: `explain --show-values` shows them.
     """
     by_reason = [(reason, side, number) for (reason, side), number in deciding.decided.most_common()]
-    last = runtime.ledger.opt_out_decisions.of_partition(deciding.partition, SHOWN)
+    last = runtime.ledger.opt_out_decisions.decisions(partition=deciding.partition, limit=SHOWN)
     rows = [
         (decision.contact, decision.attribute, decision.write or "", without_value(decision.reason), decision.source)
         for decision in last

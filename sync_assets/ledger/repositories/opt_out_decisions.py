@@ -5,7 +5,7 @@ Invariant: a decision is stored in the transaction that changes the opt-out (`Op
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import sqlalchemy as sa
 
@@ -39,9 +39,6 @@ class OptOutDecision(NamedTuple):
     decided_at: datetime
 
 
-_DECISIONS = sa.select(*(_D[name] for name in OptOutDecision._fields))
-
-
 class RejectedRow(NamedTuple):
     """A row of an export file that was left out: its line, its contact's id as far as it has one, and why."""
 
@@ -59,20 +56,16 @@ class OptOutDecisions(Repository):
         if rows:
             transaction.execute(sa.insert(opt_out_tables.opt_out_decision), rows)
 
-    def of_partition(self, partition: str, limit: int | None = None) -> list[OptOutDecision]:
-        """Return the decisions of a file's partition, or of a day without a file, the last one first."""
-        return self._read(_DECISIONS.where(_D.partition == partition).limit(limit))
-
-    def of_contact(self, contact: str) -> list[OptOutDecision]:
-        """Return the decisions about a contact, the last one first."""
-        return self._read(_DECISIONS.where(_D.contact == contact))
-
-    def all(self) -> list[OptOutDecision]:
-        """Return all decisions, the last one first."""
-        return self._read(_DECISIONS)
-
-    def _read(self, wanted: sa.Select[Any]) -> list[OptOutDecision]:
-        return [OptOutDecision(*row) for row in self._session.rows(wanted.order_by(_D.number.desc()))]
+    def decisions(
+        self, *, partition: str | None = None, contact: str | None = None, limit: int | None = None
+    ) -> list[OptOutDecision]:
+        """Return the decisions, the last one first: of a file's partition or a day, about a contact, or all."""
+        wanted = sa.select(*(_D[name] for name in OptOutDecision._fields)).order_by(_D.number.desc()).limit(limit)
+        if partition is not None:
+            wanted = wanted.where(_D.partition == partition)
+        if contact is not None:
+            wanted = wanted.where(_D.contact == contact)
+        return [OptOutDecision(*row) for row in self._session.rows(wanted)]
 
     @writes
     def replace_rejected_rows(self, transaction: Transaction, partition: str, rows: Sequence[RejectedRow]) -> None:

@@ -7,7 +7,7 @@ written again under the same name, is another file at each poll.
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, replace
 from datetime import datetime
-from enum import IntEnum
+from enum import Enum
 from typing import Any
 
 import sqlalchemy as sa
@@ -22,8 +22,8 @@ _F = opt_out_tables.opt_out_file.c
 _ALL = sa.select(*_F).order_by(_F.modified_at, _F.name, _F.size)
 
 
-class FileState(IntEnum):
-    """The state of a file. The numbers are stored, so they never change their meaning."""
+class FileState(Enum):
+    """The state of a file."""
 
     SEEN = 0
     DONE = 1
@@ -42,9 +42,13 @@ class OptOutFile:
     size: int
     seen_at: datetime
     looked_at: datetime
-    state: FileState = FileState.SEEN
     done_at: datetime | None = None
     reason: str | None = None
+
+    @property
+    def state(self) -> FileState:
+        ended = FileState.DONE if self.reason is None else FileState.REJECTED
+        return FileState.SEEN if self.done_at is None else ended
 
     @property
     def partition(self) -> str:
@@ -80,8 +84,7 @@ class OptOutFiles(Repository):
 
     @staticmethod
     def _files(transaction: Transaction) -> list[OptOutFile]:
-        files = [OptOutFile(*row) for row in transaction.execute(_ALL)]
-        return [replace(file, state=FileState(file.state)) for file in files]
+        return [OptOutFile(*row) for row in transaction.execute(_ALL)]
 
     @staticmethod
     def _row(file: OptOutFile) -> dict[str, Any]:
@@ -100,15 +103,13 @@ class OptOutFiles(Repository):
 
         counts: added to today's opt-out counts.
         """
-        now, state = times.from_micros(self._session.now()), FileState.DONE if reason is None else FileState.REJECTED
-        transaction.put(
-            opt_out_tables.opt_out_file, [self._row(replace(file, state=state, done_at=now, reason=reason))]
-        )
+        ended = replace(file, done_at=times.from_micros(self._session.now()), reason=reason)
+        transaction.put(opt_out_tables.opt_out_file, [self._row(ended)])
         numbers = {(CONTACT, name): number for name, number in counts.items()}
         transaction.add_numbers(self._session.now(), "opt_outs", numbers)
 
     @writes
     def retry_files(self, transaction: Transaction) -> int:
         """Make rejected files due for processing again; return how many."""
-        again = sa.update(opt_out_tables.opt_out_file).where(_F.state == FileState.REJECTED.value)
-        return transaction.execute(again.values(state=FileState.SEEN.value, reason=None, done_at=None)).rowcount
+        again = sa.update(opt_out_tables.opt_out_file).where(_F.reason.is_not(None))
+        return transaction.execute(again.values(reason=None, done_at=None)).rowcount

@@ -76,7 +76,6 @@ opt_out_file = sa.Table(
     sa.Column("size", sa.BigInteger, primary_key=True),
     sa.Column("seen_at", Instant, nullable=False),  # when it was first listed with this size and time
     sa.Column("looked_at", Instant, nullable=False),  # when it was last listed
-    sa.Column("state", sa.SmallInteger, nullable=False),  # opt_out_files.FileState
-    sa.Column("done_at", Instant),
+    sa.Column("done_at", Instant),  # when it was processed or rejected
     sa.Column("reason", sa.Text),  # why the file is rejected as a whole
 )

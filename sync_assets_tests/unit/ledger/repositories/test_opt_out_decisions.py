@@ -213,7 +213,7 @@ def test_a_decision_is_stored_with_the_opt_out_that_it_changes_and_not_without(l
     rows = [rules.due_again(there(ledger, name), ask=True) for name in ("ada", "bob")]
     state(ledger, ("bob", False, THEN + timedelta(days=1)))  # another transaction has changed it meanwhile
     kept = ledger.opt_outs.decide(rows, "file@1", [decision("ada"), decision("bob")])
-    assert kept == ledger.opt_out_decisions.all() == [decision("ada")]
+    assert kept == ledger.opt_out_decisions.decisions() == [decision("ada")]
 
 
 def test_decisions_are_found_by_contact_and_by_partition_the_last_one_first(ledger: Ledger) -> None:
@@ -222,9 +222,9 @@ def test_decisions_are_found_by_contact_and_by_partition_the_last_one_first(ledg
         state(ledger, (("ada" if one.contact == guid("ada") else "bob"), True, THEN))
         row = there(ledger, "ada" if one.contact == guid("ada") else "bob")
         ledger.opt_outs.decide([rules.due_again(row, ask=True)], partition, [one])
-    assert ledger.opt_out_decisions.of_contact(guid("ada")) == [second, first]
-    assert ledger.opt_out_decisions.of_partition("file@1") == [decision("bob"), first]
-    assert ledger.opt_out_decisions.of_partition("file@1", 1) == [decision("bob")]
+    assert ledger.opt_out_decisions.decisions(contact=guid("ada")) == [second, first]
+    assert ledger.opt_out_decisions.decisions(partition="file@1") == [decision("bob"), first]
+    assert ledger.opt_out_decisions.decisions(partition="file@1", limit=1) == [decision("bob")]
 
 
 def test_rejected_rows_of_a_file_replace_the_earlier_ones_and_are_pruned_by_age(ledger: Ledger, clock: Clock) -> None:
