@@ -22,7 +22,7 @@ from sync_assets_tests.support.opt_outs import (
     write_file,
     writes,
 )
-from sync_assets_tests.support.program import Program
+from sync_assets_tests.support.program import Program, calls
 from sync_assets_tests.support.waiting import until
 
 DIRECTION, CONTACTS = "bidirectional", 300
@@ -158,7 +158,8 @@ def test_denied_by_the_gateway_all_stays_due(program: Program, ids: Iterator[str
     assert (done.status, done.document["opt_out"]["due"]) == (1, 3)
     assert "Campaign refuses access" in str(done.problems[0])
     admin.clear_faults()
-    assert program.sync().status == 0
+    done = program.sync()
+    assert (done.status, done.document["engine_calls"]) == (0, calls(update=3)), done.problems
     assert [sides(program, id_) for id_ in mine] == [(True, True)] * 3
 
 

@@ -170,6 +170,7 @@ class TestRows:
             {"field": "companyid", "to": "cusText", "table": "account", "style": "join"},
         ]
         once, always = (mapping({"lastname": "cusNote"}, links=links, apply_updates=one) for one in (False, True))
+        assert [{link.apply_updates for link in one.link_specs} for one in (once, always)] == [{False}, {True}]
         rows = [{"contactid": ID, "_companyid_value": parent} for parent in (ID, None)]
         first, other = transformed(once, rows[0]) + transformed(once, rows[1])
         assert json.loads(first["update_payload"]) == {"externalId": ID}
