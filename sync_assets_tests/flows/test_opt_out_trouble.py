@@ -148,15 +148,27 @@ def test_a_profile_that_campaign_does_not_show_stays_due_and_the_others_arrive(
     assert sides(program, silent) == (True, True)
 
 
-def test_denied_by_the_gateway_all_stays_due(program: Program, ids: Iterator[str]) -> None:
+@pytest.mark.parametrize(
+    ("answer", "body", "status", "problem"),
+    [
+        (403, '{"error_code":"403023","message":"Profile is not valid"}', 1, "Campaign refuses access"),
+        (404, 'RST-360011 Error rc=-2003 of "quill@cage.example"', 2, "Campaign fails on opt-outs: RST-360011"),
+    ],
+    ids=["denied by the gateway", "may pass"],
+)
+def test_all_stays_due_while_campaign_takes_no_update(
+    program: Program, ids: Iterator[str], answer: int, body: str, status: int, problem: str
+) -> None:
     mine, admin = [next(ids) for _ in range(3)], program.sandbox.admin
-    body = '{"error_code":"403023","message":"Profile is not valid"}'
-    admin.fault("campaign", "status", status=403, body=body, method="PATCH", content_type="application/json")
+    content_type = "application/json" if body.startswith("{") else "text/plain"
+    admin.fault("campaign", "status", status=answer, body=body, method="PATCH", content_type=content_type)
     for id_ in mine:
         set_d365(program, id_, donotemail=True)
     done = program.sync()
-    assert (done.status, done.document["opt_out"]["due"]) == (1, 3)
-    assert "Campaign refuses access" in str(done.problems[0])
+    assert (done.status, done.document["opt_out"]["due"]) == (status, 3)
+    said = str([*done.problems, *done.stopped])
+    assert problem in said
+    assert "quill" not in said
     admin.clear_faults()
     done = program.sync()
     assert (done.status, done.document["engine_calls"]) == (0, calls(update=3)), done.problems
