@@ -1,4 +1,4 @@
-"""Compare Campaign with the ledger: drift, existing records, rebuilds, the records of a person.
+"""Compare Campaign with the ledger: drift, existing records, rebuilds, the records of a person; the daily report.
 
 drift                                   a sample of records, read back and compared
 record_list, record_comparison          all records of a resource against the ledger
@@ -7,5 +7,6 @@ value_comparison                        whether a record holds what was sent; pu
 person_records                          all records of a person, for privacy holds
 record_facts                            one record in both systems and the ledger, and whether it is in step
 linked_records                          a record with the records that its links lead to
+daily_report                            the numbers of the last days, and the page of the report
 certification                           synthetic records on a stage tenant, to find out how both systems behave
 """

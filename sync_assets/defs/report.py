@@ -1,40 +1,26 @@
-"""Define the asset `report/daily_sync`: the last fourteen days as tables, and numbers that Dagster plots.
+"""Define the asset `report/daily_sync`: the page of `audit/daily_report.py`, and numbers that Dagster plots.
 
-All numbers are totals of the ledger, except the states at the end of a day: each report stores these in its metadata,
-for the next one.
-
-Invariant: the page holds numbers and names of tables only, no ids or values of records.
+Each report stores the states at the end of a day in its metadata, for the next one.
 """
 
 # No `from __future__ import annotations`: Dagster reads the annotation of `context` at run time.
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, date, datetime, timedelta
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 import dagster as dg
 
-from sync_assets.config.models import Config
+from sync_assets.audit.daily_report import DAYS, calls_by_day, collect, page
 from sync_assets.defs.asset_keys import REPORT, campaign_key, key_of
 from sync_assets.defs.resources import LEDGER, bound, resource_names
 from sync_assets.defs.results import metadata
 from sync_assets.defs.run_errors import failing
 from sync_assets.defs.tables import asset_metadata
-from sync_assets.defs.tables.asset_metadata import CALLS, DAYS
-from sync_assets.defs.tables.table_work import LATENCIES
-from sync_assets.ledger.report_values import Counts
-from sync_assets.ledger.repositories.reports import CountKind
 from sync_assets.runtime.context import Runtime
-from sync_assets.words import counted
 
 DAYS_KEY = "days"
 """Metadata key under which a report stores its days for the next report."""
-
-Numbers = dict[str, float]
-"""The numbers of one UTC day, by name. A number that is not known is missing: latencies of a day without engine calls,
-`waiting` and `pending` of a day without a report."""
-Days = dict[date, Numbers]
 
 
 def report_asset(runtime: Runtime) -> dg.AssetsDefinition:
@@ -83,114 +69,7 @@ def make_report(runtime: Runtime, instance: dg.DagsterInstance, now: datetime) -
         "pending_now": today["pending"],
         "waiting_now": today["waiting"],
         "rejected_now": sum(count.rejected for count in counts.values()),
-        "engine_calls_by_day": asset_metadata.calls_by_day(runtime, now),
+        "engine_calls_by_day": calls_by_day(runtime, now),
         DAYS_KEY: kept,
     }
     return metadata(values)
-
-
-# --- Numbers ----------------------------------------------------------------------------------------------------------
-
-
-def window(now: datetime) -> list[date]:
-    """Return the days of a report made at `now` (UTC), oldest first; the last one is today."""
-    return [now.date() - timedelta(days=age) for age in range(DAYS - 1, -1, -1)]
-
-
-def collect(runtime: Runtime, now: datetime, stored: Mapping[str, Any]) -> Days:
-    """Return the numbers of all days of the window. stored: the days that the last report stored."""
-    kinds: tuple[CountKind, ...] = ("d365", "campaign", "opt_outs", "engine_calls")
-    by_kind = [runtime.ledger.counts.by_day(kind, window(now)[0], now.date()) for kind in kinds]
-    days = {
-        day: _numbers(*(Counter(by_day.get(day)) for by_day in by_kind)) | stored.get(str(day), {})
-        for day in window(now)
-    }
-    counts = runtime.ledger.reports.counts().values()
-    waiting = sum(count.waiting for count in counts)
-    days[now.date()] |= {"waiting": waiting, "pending": sum(count.pending for count in counts)}
-    return days
-
-
-def _numbers(captured: Counter[str], pushed: Counter[str], opt_outs: Counter[str], calls: Counter[str]) -> Numbers:
-    """Return the numbers of a day of which the ledger has these."""
-    medians = {name: _median(pushed, f"{name}/") for name in LATENCIES}
-    return {
-        "captured": captured["new"] + captured["changed"] + captured["deleted"],
-        "pushed": pushed["inserted"] + pushed["updated"] + pushed["deleted"],
-        "rejected": captured["validation_errors"] + pushed["rejected"],
-        "opt_outs_to_d365": opt_outs["to_d365"],
-        "opt_outs_to_campaign": opt_outs["to_campaign"],
-        **{name: calls[kind] for name, kind in CALLS.items()},
-        "engine_calls": calls.total(),
-        **{name: median for name, median in medians.items() if median is not None},
-    }
-
-
-def _median(counts: Mapping[str, int], prefix: str) -> float | None:
-    """Return the median of a latency that pushes had, each weighted by its engine calls; None if there were none."""
-    values = sorted(
-        (float(name.removeprefix(prefix)), calls) for name, calls in counts.items() if name.startswith(prefix)
-    )
-    half = sum(calls for _, calls in values) / 2
-    for value, calls in values:
-        half -= calls
-        if half <= 0:
-            return value
-    return None
-
-
-# --- Page -------------------------------------------------------------------------------------------------------------
-
-
-def page(config: Config, days: Days, counts: Mapping[str, Counts], now: datetime) -> str:
-    """Return the page in Markdown: sentences about two days, record states now, and a table of all days."""
-    states = ("synced", "pending", "waiting", "rejected", "held")
-    rows = [
-        [table.table, table.resource, *(_number(getattr(counts[table.table], state)) for state in states)]
-        for table in config.in_link_order
-    ]
-    parts = [
-        f"**{now:%Y-%m-%d %H:%M} UTC.** Days are those of UTC; the last one is not over.",
-        f"**Yesterday:** {_summary(config, days[now.date() - timedelta(days=1)])}",
-        f"**Today so far:** {_summary(config, days[now.date()])}",
-        "**Records now**",
-        _markdown(("table", "resource", *states), rows, texts=2),
-        "**Day by day**",
-        _table(config, days),
-    ]
-    return "\n\n".join(parts) + "\n"
-
-
-def _summary(config: Config, day: Numbers) -> str:
-    captured, pushed, calls = int(day["captured"]), int(day["pushed"]), int(day["engine_calls"])
-    text = f"{counted(captured, 'change')} captured, {counted(pushed, 'record')} pushed, {day['rejected']:,} rejected"
-    if config.opt_out.active:
-        opt_outs = counted(int(day["opt_outs_to_d365"]), "opt-out")
-        text += f", {opt_outs} written to Dynamics 365 and {day['opt_outs_to_campaign']:,} to Campaign"
-    budget = config.guardrails.engine_calls_per_day
-    return f"{text}, {calls:,} engine calls" + (f" of {budget:,} ({calls / budget:.0%})." if budget else ".")
-
-
-def _table(config: Config, days: Days) -> str:
-    columns = {"captured": "captured", "pushed": "pushed", "rejected": "rejected", "waiting": "waiting"}
-    if config.opt_out.active:
-        columns |= {"opt_outs_to_d365": "opt-outs to D365", "opt_outs_to_campaign": "to Campaign"}
-    columns |= {"latency_p50_ms": "median ms", "latency_p95_ms": "95 % ms"}
-    columns |= CALLS | {"engine_calls": "all calls"}
-    budget = config.guardrails.engine_calls_per_day
-    rows = [
-        [day.isoformat(), *(_number(numbers.get(name)) for name in columns)]
-        + ([f"{numbers['engine_calls'] / budget:.0%}"] if budget else [])
-        for day, numbers in reversed(days.items())
-    ]
-    return _markdown(("day", *columns.values(), *(["of the budget"] if budget else [])), rows, texts=1)
-
-
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:,.0f}"
-
-
-def _markdown(names: Sequence[str], rows: Iterable[Sequence[str]], *, texts: int) -> str:
-    """Return a Markdown table. The first `texts` columns are left-aligned texts, the others right-aligned numbers."""
-    lines = [names, ["---" if at < texts else "---:" for at in range(len(names))], *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

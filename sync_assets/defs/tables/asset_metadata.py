@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 import dagster as dg
 
 from sync_assets.checks.known_types import KnownTypes
-from sync_assets.checks.rules import Rows
 from sync_assets.config.models import Config, FieldMapping, TableConfig
 from sync_assets.defs.asset_keys import campaign_key, d365_key
 from sync_assets.runtime.context import Runtime
@@ -25,10 +23,6 @@ TABLE_NAME = "dagster/table_name"
 NO_TYPE = ""
 """Type of a column that is not known: neither `init` nor a run has stored it."""
 KEY = dg.TableColumnConstraints(nullable=False, unique=True)
-KINDS = ("insert", "update", "delete", "read")
-CALLS = {f"engine_calls_{kind}": kind for kind in KINDS}
-"""Metadata key of a number of engine calls -> their kind."""
-DAYS = 14
 
 
 # --- Columns ----------------------------------------------------------------------------------------------------------
@@ -164,22 +158,3 @@ def page(
     """Return the metadata of an opt-out asset's definition: its columns, where they come from, and code references."""
     metadata: dict[str, Any] = {SCHEMA: dg.TableSchema(list(columns)), **code(config, function, "opt_out")}
     return metadata | ({LINEAGE: dg.TableColumnLineage(deps)} if deps else {})
-
-
-# --- Tables of numbers ------------------------------------------------------------------------------------------------
-
-
-def calls_by_day(runtime: Runtime, now: datetime | None = None) -> Rows:
-    """Return Campaign engine calls of all tables in the last DAYS days, by day and kind, with the share of the budget.
-
-    Days without calls are left out; the newest day is first.
-    """
-    today = (now or datetime.now(UTC)).date()
-    by_day = runtime.ledger.counts.by_day("engine_calls", today - timedelta(days=DAYS - 1), today)
-    budget = runtime.config.guardrails.engine_calls_per_day
-    rows: list[tuple[str | int, ...]] = []
-    for day, calls in sorted(by_day.items(), reverse=True):
-        total = sum(calls.values())
-        share = (f"{total / budget:.0%}",) if budget else ()
-        rows.append((day.isoformat(), *(calls.get(kind, 0) for kind in KINDS), total, *share))
-    return Rows(("day", *KINDS, "all", *(("of budget",) if budget else ())), rows)

@@ -16,6 +16,7 @@ from typing import Any, cast
 
 import dagster as dg
 
+from sync_assets.audit.daily_report import CALLS, LATENCIES, calls_by_day
 from sync_assets.capture.context import CaptureResult
 from sync_assets.checks import rules
 from sync_assets.checks.health import ready, table_findings
@@ -27,7 +28,6 @@ from sync_assets.defs.dagster_internals import answered_since, evaluation
 from sync_assets.defs.partitions import today
 from sync_assets.defs.results import check_key, check_result, metadata, selected
 from sync_assets.defs.tables import asset_metadata
-from sync_assets.defs.tables.asset_metadata import CALLS
 from sync_assets.defs.tables.checks import as_before, newest, ready_key
 from sync_assets.errors import SyncAssetsError
 from sync_assets.flows import Captured, Pushed
@@ -53,8 +53,6 @@ _DONE: Mapping[Side, tuple[str, ...]] = {
     "campaign": ("inserted", "updated", "deleted", "rejected"),
 }
 """Those of them whose sum is the work of a side."""
-LATENCIES = {"latency_p50_ms": "latency_p50", "latency_p95_ms": "latency_p95"}
-"""Metadata key -> attribute of the result of a push. The ledger counts engine calls of a day by these latencies."""
 THIS_RUN = "this_run"
 """Metadata key of a run's own numbers. Dagster does not plot them: it plots the last value of each partition."""
 
@@ -193,7 +191,7 @@ class TableWork:
             further[asset_metadata.LINEAGE] = asset_metadata.campaign_lineage(runtime, config)
             reasons = runtime.ledger.reports.reject_reasons(config.table)
             further["rejected_by_reason"] = Rows(("reason", "records"), reasons) if reasons else None
-            further["engine_calls_by_day"] = asset_metadata.calls_by_day(runtime)
+            further["engine_calls_by_day"] = calls_by_day(runtime)
         return self.numbers(asset) | metadata(further) | asset_metadata.links(runtime, config)
 
     # --- Reports while the run stays -----------------------------------------------------------------------------

@@ -10,11 +10,11 @@ import dagster as dg
 import pytest
 import yaml
 
+from sync_assets.audit.daily_report import DAYS, collect, page, window
 from sync_assets.defs.asset_keys import REPORT
 from sync_assets.defs.build import build_definitions
-from sync_assets.defs.report import DAYS_KEY, collect, make_report, page, window
+from sync_assets.defs.report import DAYS_KEY, make_report
 from sync_assets.defs.resources import systems
-from sync_assets.defs.tables.asset_metadata import DAYS
 from sync_assets.ledger.report_values import Counts
 from sync_assets.runtime.context import Runtime
 
