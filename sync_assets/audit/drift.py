@@ -68,6 +68,14 @@ class Drift:
         """Return the ids of records in which something differs."""
         return {id_ for ids in self.differing.values() for id_ in ids}
 
+    @property
+    def numbers(self) -> dict[str, int]:
+        """Return the numbers of records, by the names in the metadata of the asset."""
+        names = ("sampled", "compared", "moved", "unanswered", "kept_back")
+        numbers: dict[str, int] = {name: getattr(self, name) for name in names}
+        lists = {"differing": self.different, "missing": self.missing, "twice": self.twice}
+        return numbers | {name: len(records) for name, records in lists.items()}
+
 
 Sent = Mapping[str, tuple[bytes, dict[str, Any]]]
 """Id -> hash and members of the payload that was sent last."""

@@ -7,11 +7,11 @@ import dagster as dg
 import typer
 
 from sync_assets.alerts.channels import ChannelError, senders
+from sync_assets.cli.instance import dagster_instance, instance_folder
 from sync_assets.commands.terminal import Json, Parts, end, open_runtime, print_document
 from sync_assets.commands.values import fields
 from sync_assets.defs.alerts import AlertScope, find_incidents
 from sync_assets.defs.build import build_definitions
-from sync_assets.defs.instance.command_line import dagster_instance, instance_folder
 from sync_assets.errors import SyncAssetsError
 from sync_assets.runtime.context import Runtime
 

@@ -26,6 +26,7 @@ from requests import RequestException
 from rich.console import Console
 from rich.text import Text
 
+from sync_assets.cli.instance import PACKAGED
 from sync_assets.cli.process_guard import start_guarded
 from sync_assets.cli.sync import SyncResult, sync
 from sync_assets.commands.status import show
@@ -35,7 +36,6 @@ from sync_assets.config.loader import load_config
 from sync_assets.config.models import Config
 from sync_assets.config.values import CONTACT
 from sync_assets.config.variables import KEY_BYTES
-from sync_assets.defs.instance.command_line import PACKAGED
 from sync_assets.errors import SyncAssetsError
 from sync_assets.foreign_text import printable
 from sync_assets.launching.servers import free_port

@@ -5,10 +5,10 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
+from sync_assets.cli.instance import dagster_instance, has_history
 from sync_assets.commands.explain import MOST_ROWS, explain, rows_where
 from sync_assets.commands.explanation import sections
 from sync_assets.commands.terminal import Json, Parts, TableOption, end, open_runtime, plain_table, print_document
-from sync_assets.defs.instance.command_line import dagster_instance, has_history
 from sync_assets.defs.tables.run_requests import add_runs
 
 

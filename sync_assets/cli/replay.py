@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from sync_assets.cli.instance import dagster_instance
 from sync_assets.cli.sync_runs import run_flow
 from sync_assets.commands import terminal
 from sync_assets.commands.replay import capture_again, day, replayable
@@ -12,7 +13,6 @@ from sync_assets.commands.status import COLUMNS, document, held_back
 from sync_assets.commands.terminal import Json, OneTable, Parts
 from sync_assets.commands.values import Result
 from sync_assets.defs.asset_keys import d365_key
-from sync_assets.defs.instance.command_line import dagster_instance
 from sync_assets.defs.tables.run_requests import end_killed
 from sync_assets.flows import Outcome
 from sync_assets.runtime.context import Runtime

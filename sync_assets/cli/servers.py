@@ -11,11 +11,11 @@ from pathlib import Path
 
 import typer
 
+from sync_assets.cli.instance import dagster_instance, instance_folder
 from sync_assets.commands.terminal import end, invoked, say
 from sync_assets.config.environment import INSTANCE, Settings
 from sync_assets.config.files import keep_over_dagster
 from sync_assets.config.loader import load_config
-from sync_assets.defs.instance.command_line import dagster_instance, instance_folder
 from sync_assets.errors import SyncAssetsError
 from sync_assets.launching import servers
 from sync_assets.launching.code_server import refusal_of_call

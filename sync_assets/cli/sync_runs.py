@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from sync_assets.capture.feed_polling import FeedPoller
+from sync_assets.cli.instance import dagster_instance
 from sync_assets.config.models import TableConfig
 from sync_assets.config.values import CONTACT
 from sync_assets.defs.asset_keys import CHANGES, campaign_key, d365_key, file_chain, key_of
-from sync_assets.defs.instance.command_line import dagster_instance
 from sync_assets.defs.partitions import BACKLOG_TAG, WORK, add_partition, run_tags, today
 from sync_assets.defs.resources import systems
 from sync_assets.defs.tables.assets import table_assets
@@ -85,7 +85,7 @@ def run_flows(
         if runtime.config.opt_out.active and contacts:
             outcome.add(sync_opt_outs(runtime, opened))
         if instance is None:  # else the history is the caller's
-            from sync_assets.defs.instance.history import prune_daily  # not needed by other commands  # noqa: PLC0415
+            from sync_assets.defs.history import prune_daily  # not needed by other commands  # noqa: PLC0415
 
             try:
                 prune_daily(runtime, opened)

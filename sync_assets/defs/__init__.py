@@ -8,7 +8,7 @@ opt_out/          the same for opt-outs
 report            the daily report
 alerts            state of the instance, and the sensor that sends notifications
 jobs              jobs for operators, which call the functions of commands
-instance/         the Dagster instance: opening it, pruning its history
+history           deletes old runs, events and check results from the instance
 results           metadata and results of checks from plain values
 asset_keys, partitions, resources   keys, partitions and run tags, systems as Dagster resources
 run_errors        errors in runs and sensors

@@ -51,7 +51,5 @@ def all_keys(runtime: Runtime) -> frozenset[dg.AssetKey]:
 
 def file_chain(runtime: Runtime) -> list[dg.AssetKey]:
     """Return the assets that a run of an export file materialises, in order."""
-    keys = [EXPORT, DECISIONS, CONTACT_OPT_OUT]
-    if runtime.config.opt_out.direction == "bidirectional":
-        keys.append(PROFILE_OPT_OUT)
-    return [key_of(key, runtime) for key in keys]
+    further = [PROFILE_OPT_OUT] if runtime.config.opt_out.direction == "bidirectional" else []
+    return [key_of(key, runtime) for key in (EXPORT, DECISIONS, CONTACT_OPT_OUT, *further)]

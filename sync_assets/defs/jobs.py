@@ -131,7 +131,7 @@ def operator_jobs(runtime: Runtime, other_jobs: Iterable[str]) -> list[dg.JobDef
 
     @job("prune_history", "Deletes runs older than runs.keep_days, and old history; the partitions stay materialised.")
     def prune(context: dg.OpExecutionContext, _: Settings) -> Numbers:
-        from sync_assets.defs.instance.history import prune_project
+        from sync_assets.defs.history import prune_project
 
         origin = context.run.remote_job_origin
         names = {*other_jobs, *(job.name for job in jobs)}

@@ -8,6 +8,7 @@ filters, replacements    which rows are sent, and which values are replaced; bef
 conversions              the conversion for each pair of a column type and an attribute type
 conversion_expressions   each conversion as a Polars expression
 configured_values, exact_numbers   values of the configuration and numbers as exact text
+column_pairs             columns and attributes with descriptions, for Dagster's UI
 unlabelled_options       option numbers without a label
 personal_data            columns whose names suggest personal data
 """

@@ -13,8 +13,9 @@ its horizon: then its opt-outs are decided once more.
 """
 
 import asyncio
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 
 import msgspec
@@ -22,6 +23,7 @@ import msgspec
 from sync_assets.campaign.client import BudgetSpent, access_denied
 from sync_assets.campaign.dialect import ResponseOutcome
 from sync_assets.campaign.profile_opt_outs import opt_outs_of
+from sync_assets.checks.rules import Rows
 from sync_assets.config.opt_out import ActiveDirection
 from sync_assets.dataverse.batch import BATCHES_AT_ONCE, ROWS_IN_A_BATCH, RowUpdate, UpdateResult, update_rows
 from sync_assets.dataverse.row_queries import RowNow, rows_now
@@ -29,9 +31,11 @@ from sync_assets.http.client import is_lost
 from sync_assets.http.redaction import redact
 from sync_assets.http.transport import HttpError, OutcomeUnknown, SignInRefused
 from sync_assets.ledger import times
+from sync_assets.ledger.report_values import Reject
 from sync_assets.ledger.rules import opt_outs as rules
 from sync_assets.ledger.rules.opt_outs import OptOutRow, OptOutState
-from sync_assets.opt_out.decide import Side
+from sync_assets.ledger.rules.rejection_reasons import kind_of_reason
+from sync_assets.opt_out.decide import SHOWN, Side
 from sync_assets.opt_out.session import Session
 from sync_assets.task_group import run_together
 
@@ -60,6 +64,10 @@ class Applied:
     no_longer_there: int = 0
     unanswered: int = 0
     problem: str | None = None
+
+    def numbers(self, prefix: str = "") -> dict[str, int]:
+        """Return the numbers of opt-outs by the outcome of their write; `prefix` begins each name."""
+        return {f"{prefix}{name}": number for name, number in asdict(self).items() if name != "problem"}
 
 
 @dataclass(slots=True)
@@ -269,3 +277,9 @@ class _Sending:
 
 def _now() -> int:
     return times.to_micros(datetime.now(UTC))
+
+
+def rejected_by_reason(refused: Sequence[Reject]) -> dict[str, Rows]:
+    """Return a table of rejected opt-outs by reason; empty if there are none."""
+    reasons = Counter(kind_of_reason(reject.reason) for reject in refused).most_common(SHOWN)
+    return {"rejected_by_reason": Rows(("reason", "records"), reasons)} if reasons else {}

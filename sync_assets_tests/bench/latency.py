@@ -21,7 +21,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from sync_assets.defs.instance.command_line import PACKAGED
+from sync_assets.cli.instance import PACKAGED
 from sync_assets.defs.partitions import TABLE_TAG, today
 from sync_assets.ledger import Ledger
 from sync_assets_tests.bench.measure import BenchError, Result, Run, checkout_environment, progress

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from sync_assets.checks import guardrails
-from sync_assets.defs.instance.command_line import dagster_instance
+from sync_assets.cli.instance import dagster_instance
 from sync_assets_tests.support.orchestra import PROFILE, Orchestra
 from sync_assets_tests.support.program import CONTACT, Program, calls
 

@@ -9,7 +9,7 @@ import dagster as dg
 import pytest
 
 from sync_assets.capture import backlog_limit
-from sync_assets.defs.instance.history import FAILED_FACTOR, ProjectScope, prune_history
+from sync_assets.defs.history import FAILED_FACTOR, ProjectScope, prune_history
 from sync_assets.defs.partitions import today
 from sync_assets_tests.support.orchestra import CONTACT, PROFILE, Orchestra, Run, in_memory
 from sync_assets_tests.support.program import CONTACT as TABLE

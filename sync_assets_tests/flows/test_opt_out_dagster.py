@@ -12,8 +12,8 @@ import dagster as dg
 import pytest
 
 from sync_assets.cli import sync_runs
+from sync_assets.cli.instance import dagster_instance
 from sync_assets.defs.asset_keys import CONTACT_OPT_OUT, DECISIONS, EXPORT, PROFILE_OPT_OUT, file_chain
-from sync_assets.defs.instance.command_line import dagster_instance
 from sync_assets.ledger.repositories.opt_out_files import FileState
 from sync_assets_tests.support.opt_out_runs import CONTACT_STEP, FILE, N, apart, rest, table, take, values
 from sync_assets_tests.support.opt_outs import (

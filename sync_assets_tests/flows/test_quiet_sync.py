@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from sync_assets.cli import sync as quiet
-from sync_assets.defs.instance.command_line import dagster_instance
+from sync_assets.cli.instance import dagster_instance
 from sync_assets.ledger import Ledger
 from sync_assets.runtime.workers import killed_runs
 from sync_assets_tests.support.ledgers import session_of
@@ -85,7 +85,7 @@ def test_sync_deletes_once_a_day_the_old_runs_of_the_command_line(program: Progr
             assert program.sync().status == 0
             assert {missed, *recent, *others} < set(instance.get_run_ids())
             assert len(instance.get_run_ids()) == 6
-            patch.setattr("sync_assets.defs.instance.history.today", lambda: "2999-01-01")
+            patch.setattr("sync_assets.defs.history.today", lambda: "2999-01-01")
             patch.setattr(instance.run_storage.__class__, "get_run_ids", lambda *_, **__: 1 / 0)
             program.sandbox.admin.change("contact", 1, jobtitle="Once more")
             done = program.sync()

@@ -13,8 +13,8 @@ from typing import Any
 import dagster as dg
 import pytest
 
+from sync_assets.cli.instance import PACKAGED
 from sync_assets.commands.maintenance import on
-from sync_assets.defs.instance.command_line import PACKAGED
 from sync_assets.defs.partitions import LEDGER_TAG, TABLE_TAG, table_tags, today
 from sync_assets.defs.tables import run_requests, table_run, table_work
 from sync_assets.defs.tables.asset_metadata import LINEAGE

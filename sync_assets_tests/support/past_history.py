@@ -15,8 +15,8 @@ from typing import Any
 import dagster as dg
 from dagster._core.events.log import EventLogEntry
 
-from sync_assets.defs.instance.command_line import PACKAGED
-from sync_assets.defs.instance.history import ProjectScope
+from sync_assets.cli.instance import PACKAGED
+from sync_assets.defs.history import ProjectScope
 from sync_assets.defs.partitions import LEDGER_TAG, table_tags
 from sync_assets_tests.support.orchestra import job_origin
 

@@ -5,9 +5,7 @@ A thin layer: each asset runs one flow of `sync_assets.opt_out`. The asset of th
 
 # No `from __future__ import annotations`: Dagster reads the annotations of `context` and `config` at run time.
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 import dagster as dg
@@ -15,7 +13,7 @@ from pydantic import Field
 
 from sync_assets.checks import health, rules
 from sync_assets.checks.preflight import findings_of
-from sync_assets.checks.rules import Finding, Rows
+from sync_assets.checks.rules import Finding
 from sync_assets.config.values import CHANGED_SUFFIX, CONTACT
 from sync_assets.defs.asset_keys import (
     CHANGES,
@@ -34,13 +32,11 @@ from sync_assets.defs.results import check_result, check_specs, metadata, select
 from sync_assets.defs.run_errors import fail_if_stopped, reported
 from sync_assets.defs.tables import asset_metadata
 from sync_assets.flows import Outcome
-from sync_assets.ledger.report_values import Reject
-from sync_assets.ledger.rules.rejection_reasons import kind_of_reason
-from sync_assets.opt_out.apply import Applied, write_campaign, write_d365, write_due
+from sync_assets.opt_out.apply import Applied, rejected_by_reason, write_campaign, write_d365, write_due
 from sync_assets.opt_out.changes import Changes
-from sync_assets.opt_out.decide import Side, decide, without_value
-from sync_assets.opt_out.export.staging import SHOWN, stated_numbers
-from sync_assets.opt_out.pending_decisions import DecisionRun, decide_due
+from sync_assets.opt_out.decide import Side, decide
+from sync_assets.opt_out.export.staging import stated_numbers
+from sync_assets.opt_out.pending_decisions import DecisionRun, decide_due, decision_numbers
 from sync_assets.opt_out.profile_polling import ProfilePoll
 from sync_assets.opt_out.session import open_session
 from sync_assets.runtime import interruptible
@@ -127,7 +123,7 @@ def _decide(context: dg.AssetExecutionContext, runtime: Runtime, outcome: Outcom
     open_counts = runtime.ledger.opt_outs.left(runtime.config.opt_out.attributes)
     numbers = {
         "dagster/partition_row_count": deciding.decided.total(),
-        **_decided(runtime, deciding),
+        **decision_numbers(runtime.ledger, deciding),
         "to_d365": open_counts.to_d365,
         "to_campaign": open_counts.to_campaign,
         "held": open_counts.held,
@@ -189,7 +185,7 @@ def _write(
     if failed:
         raise dg.Failure(str(failed[0]), allow_retries=False)
     refused = [reject for reject in runtime.ledger.opt_outs.refused() if _SYSTEMS[side] in reject.reason]
-    numbers = {**_applied(done), "engine_calls": runtime.calls.total() - calls, **_by_reason(refused)}
+    numbers = {**done.numbers(), "engine_calls": runtime.calls.total() - calls, **rejected_by_reason(refused)}
     yield _result(runtime, key, numbers, [health.accepted(len(refused))])
     fail_if_stopped(outcome, done.problem)
 
@@ -243,10 +239,10 @@ def _run_changes(context: dg.AssetExecutionContext, runtime: Runtime, outcome: O
     refused, counts = opt_outs.refused(), opt_outs.left(runtime.config.opt_out.attributes)
     polled = done.polled or ProfilePoll()  # without a poll its numbers are 0, so that the UI's plots have no gaps
     numbers: dict[str, Any] = {"profiles_read": polled.profiles, **stated_numbers(polled.stated)}
-    numbers |= _decided(runtime, done.deciding)
+    numbers |= decision_numbers(runtime.ledger, done.deciding)
     for side, written in done.written.items():
-        numbers |= _applied(written, f"{side}_")
-    numbers |= {"still_due": counts.due, "held": counts.held, **_by_reason(refused)}
+        numbers |= written.numbers(f"{side}_")
+    numbers |= {"still_due": counts.due, "held": counts.held, **rejected_by_reason(refused)}
     numbers["engine_calls"] = runtime.calls.total() - calls
     checks = [_note_undecided(outcome, done.deciding), health.accepted(len(refused))]
     yield _result(runtime, key_of(CHANGES, runtime), numbers, checks)
@@ -270,32 +266,3 @@ def _note_undecided(outcome: Outcome, deciding: DecisionRun) -> Finding:
     if not finding.passed:
         outcome.stopped.append(finding.message)
     return finding
-
-
-def _decided(runtime: Runtime, deciding: DecisionRun) -> dict[str, Any]:
-    """Return the numbers of decisions, by reason and by the side to write, and the partition's last decisions.
-
-    These are shown without the values, which are personal data: `explain --show-values` shows them.
-    """
-    by_reason = [(reason, side, number) for (reason, side), number in deciding.decided.most_common()]
-    last = runtime.ledger.opt_out_decisions.decisions(partition=deciding.partition, limit=SHOWN)
-    rows = [
-        (decision.contact, decision.attribute, decision.write or "", without_value(decision.reason), decision.source)
-        for decision in last
-    ]
-    return {
-        "decisions": deciding.decided.total(),
-        "by_reason": Rows(("reason", "side written", "records"), by_reason),
-        "last_decisions": Rows(("contact", "attribute", "side written", "reason", "source"), rows),
-    }
-
-
-def _applied(done: Applied, prefix: str = "") -> dict[str, int]:
-    """Return the numbers of opt-outs by the outcome of their write."""
-    return {f"{prefix}{name}": number for name, number in asdict(done).items() if name != "problem"}
-
-
-def _by_reason(refused: Sequence[Reject]) -> dict[str, Rows]:
-    """Return a table of rejected opt-outs by reason; empty if there are none."""
-    reasons = Counter(kind_of_reason(reject.reason) for reject in refused).most_common(SHOWN)
-    return {"rejected_by_reason": Rows(("reason", "records"), reasons)} if reasons else {}

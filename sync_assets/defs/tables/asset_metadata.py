@@ -7,14 +7,15 @@ of a run are in `table_work.py`.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import dagster as dg
 
 from sync_assets.checks.known_types import KnownTypes
-from sync_assets.config.models import Config, FieldMapping, TableConfig
+from sync_assets.config.models import Config, TableConfig
 from sync_assets.defs.asset_keys import campaign_key, d365_key
+from sync_assets.mapping.column_pairs import column_pairs, key_column, texts_of_attributes, texts_of_columns
 from sync_assets.runtime.context import Runtime
 
 SCHEMA, LINEAGE, REFERENCES = "dagster/column_schema", "dagster/column_lineage", "dagster/code_references"
@@ -28,47 +29,15 @@ KEY = dg.TableColumnConstraints(nullable=False, unique=True)
 # --- Columns ----------------------------------------------------------------------------------------------------------
 
 
-class _ColumnPair(NamedTuple):
-    """A mapped column and its attribute, with the texts that the description of each adds about the other.
-
-    parent: the table that a link leads to.
-    """
-
-    column: str
-    attribute: str
-    of_column: str
-    of_attribute: str
-    parent: TableConfig | None = None
-
-
-def _pairs(config: Config, table: TableConfig) -> Iterator[_ColumnPair]:
-    """Yield the pairs of fields, links, then opt-outs. The first pair of a column or an attribute describes it."""
-    for name, field in table.fields.items():
-        yield _ColumnPair(name, field.to, _how(field), _how(field))
-    for link in table.links:
-        parent = config.table(link.table)
-        of_column = f", the {parent.resource} of this {table.table}"
-        yield _ColumnPair(link.field, link.to, of_column, f": the {parent.resource} by its {parent.key}", parent)
-    for name, opt_out in config.opt_outs_of_new_records(table.table).items():
-        of_column = " of new records; then by opt_out/changes"
-        yield _ColumnPair(name, opt_out.to, of_column, " for new records; then by opt_out/changes")
-
-
 def d365_schema(config: Config, table: TableConfig, types: KnownTypes) -> dg.TableSchema:
     """Return the mapped columns of a Dynamics 365 table, described by the attribute each is written to."""
-    key, known = _key_column(table), types.get("d365", {})
-    texts = {key: f"to {table.resource}.{table.key}"} if key in known else {}
-    for pair in _pairs(config, table):
-        texts.setdefault(pair.column, f"to {table.resource}.{pair.attribute}{pair.of_column}")
-    return _schema(texts, key, known)
+    known = types.get("d365", {})
+    return _schema(texts_of_columns(config, table, known), key_column(table), known)
 
 
 def campaign_schema(config: Config, table: TableConfig, types: KnownTypes) -> dg.TableSchema:
     """Return the mapped attributes of a resource, described by the column each comes from."""
-    texts = {table.key: f"the id of the {table.table} in Dynamics 365"}
-    for pair in _pairs(config, table):
-        texts.setdefault(pair.attribute, f"from {table.table}.{pair.column}{pair.of_attribute}")
-    return _schema(texts, table.key, types.get("campaign", {}))
+    return _schema(texts_of_attributes(config, table), table.key, types.get("campaign", {}))
 
 
 def _schema(texts: Mapping[str, str], key: str, types: Mapping[str, str]) -> dg.TableSchema:
@@ -83,26 +52,14 @@ def _schema(texts: Mapping[str, str], key: str, types: Mapping[str, str]) -> dg.
     return dg.TableSchema(columns)
 
 
-def _key_column(table: TableConfig) -> str:
-    """Return the key of contacts and custom tables (docs/dev/references/dataverse.md 0); only activities differ."""
-    return f"{table.table}id"
-
-
 def campaign_lineage(runtime: Runtime, table: TableConfig) -> dg.TableColumnLineage:
     """Return the Dynamics 365 columns that each attribute comes from; a link also depends on the parent's key."""
     source = d365_key(table, runtime)
-    deps = {table.key: [dg.TableColumnDep(source, _key_column(table))]}
-    for pair in _pairs(runtime.config, table):
+    deps = {table.key: [dg.TableColumnDep(source, key_column(table))]}
+    for pair in column_pairs(runtime.config, table):
         parent_key = [dg.TableColumnDep(campaign_key(pair.parent, runtime), pair.parent.key)] if pair.parent else []
         deps.setdefault(pair.attribute, [dg.TableColumnDep(source, pair.column), *parent_key])
     return dg.TableColumnLineage(deps)
-
-
-def _how(field: FieldMapping) -> str:
-    """Return the options of a mapped field as a suffix of its description."""
-    once = "" if field.apply_updates else "; on first load and replay only"
-    kept = "; an empty value leaves Campaign's" if field.keep_if_empty else ""
-    return once + kept + ("; cut to its length" if field.truncate else "")
 
 
 # --- Links, code, owners ----------------------------------------------------------------------------------------------

@@ -73,11 +73,7 @@ def audit_asset(config: TableConfig, runtime: Runtime) -> dg.AssetsDefinition:
                 results.append(opt_outs_agree(interruptible.run(parity(run_runtime))))
         checked = selected(context, key, results)
         if context.selected_asset_keys:
-            names = ("sampled", "compared", "moved", "unanswered", "kept_back")
-            numbers = {name: getattr(differences, name) for name in names}
-            lists = {"differing": differences.different, "missing": differences.missing, "twice": differences.twice}
-            numbers |= {name: len(records) for name, records in lists.items()}
-            yield dg.MaterializeResult(asset_key=key, metadata=numbers, check_results=checked)
+            yield dg.MaterializeResult(asset_key=key, metadata=differences.numbers, check_results=checked)
         else:
             yield from checked
 

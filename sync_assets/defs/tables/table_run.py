@@ -38,7 +38,7 @@ from sync_assets.defs.partitions import FOLLOWS_TAG, is_foreign, past_days, toda
 from sync_assets.defs.results import selected
 from sync_assets.defs.run_errors import reported
 from sync_assets.defs.tables.run_requests import RunRequested, ask_again, feed_version, runs_to_make_room_for
-from sync_assets.defs.tables.table_work import AssetWork, TableWork
+from sync_assets.defs.tables.table_work import TableWork
 from sync_assets.errors import SyncAssetsError, public_message
 from sync_assets.flows import Outcome, capture_table, opt_outs_due, push_table
 from sync_assets.ledger.errors import InMaintenance
@@ -77,6 +77,7 @@ class TableRun:
         self._context, self._runtime, self._outcome, self._force = context, runtime, outcome, force
         works = [TableWork(context, runtime, config) for config in tables]
         self._works = [work for work in works if work.selected]
+        self._assets = [asset for work in self._works for asset in work.both]
         self._days = past_days(context.partition_keys)
         self._follows = FOLLOWS_TAG in context.run.tags and runtime.config.runs.linger > 0
         self._asked, self._reported_at = dict[str, RunRequested](), 0.0
@@ -99,15 +100,11 @@ class TableRun:
                 self._work()
                 for work in self._works:
                     yield from work.results()
-        from sync_assets.defs.instance.history import forget_planned  # SQL of Dagster's  # noqa: PLC0415
+        from sync_assets.defs.history import forget_planned  # SQL of Dagster's  # noqa: PLC0415
 
         forget_planned(self._context.instance, self._context.run_id, self._context.selected_asset_check_keys)
         if reason := self._reason:
             raise dg.Failure(reason, allow_retries=False)
-
-    @property
-    def _assets(self) -> list[AssetWork]:
-        return [asset for work in self._works for asset in work.both]
 
     @property
     def _reason(self) -> str:

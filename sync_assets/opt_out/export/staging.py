@@ -23,6 +23,7 @@ from sync_assets.ledger import Ledger
 from sync_assets.ledger.repositories.opt_out_decisions import RejectedRow
 from sync_assets.ledger.repositories.opt_out_files import FileState, OptOutFile
 from sync_assets.ledger.rules.opt_outs import Stated
+from sync_assets.opt_out.decide import SHOWN
 from sync_assets.opt_out.export import folder as files
 from sync_assets.opt_out.export.file import BadExport, Layout, Reader, time_in_name
 from sync_assets.runtime.context import Runtime
@@ -34,8 +35,6 @@ STATED_TOGETHER = 5_000
 REJECTED_KEPT = 10_000
 """Most rejected rows of a file that the ledger keeps: the first ones. All are counted by reason."""
 VALID, REJECTED = "valid", "rejected"
-SHOWN = 20
-"""Most rejected rows and reasons that are shown."""
 
 
 @dataclass(slots=True)

@@ -29,8 +29,8 @@ from dagster._grpc.types import (
 )
 from dagster._serdes import ConfigurableClassData, serialize_value
 
+from sync_assets.cli.instance import PACKAGED
 from sync_assets.config.files import CONFIG, SANDBOX_CONFIG
-from sync_assets.defs.instance.command_line import PACKAGED
 from sync_assets_tests.support.forked_commands import start_command
 from sync_assets_tests.support.program import OURS
 from sync_assets_tests.support.waiting import until

@@ -15,9 +15,9 @@ from dagster._core.remote_origin import GrpcServerCodeLocationOrigin, RemoteJobO
 from dagster._core.snap import JobSnap
 from dagster._core.snap.snap_to_yaml import default_values_yaml_from_type_snap
 
+from sync_assets.cli.instance import PACKAGED
 from sync_assets.config.files import CONFIG, SANDBOX_CONFIG
 from sync_assets.defs.build import build_definitions
-from sync_assets.defs.instance.command_line import PACKAGED
 from sync_assets.defs.resources import systems
 from sync_assets.launching.run_coordinator import LAUNCHER_TAGS, PREFIXES, refused_settings, refused_tags
 from sync_assets.runtime.context import Runtime

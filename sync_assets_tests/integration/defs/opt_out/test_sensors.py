@@ -15,9 +15,9 @@ import dagster as dg
 import pytest
 
 from sync_assets.campaign import client
+from sync_assets.cli.instance import dagster_instance
 from sync_assets.config.values import CONTACT
 from sync_assets.defs.asset_keys import CHANGES, CONTACT_OPT_OUT, DECISIONS, EXPORT, PROFILE_OPT_OUT
-from sync_assets.defs.instance.command_line import dagster_instance
 from sync_assets.defs.opt_out.sensors import RESTART
 from sync_assets.defs.partitions import WORK, table_tags
 from sync_assets.defs.tables import run_requests

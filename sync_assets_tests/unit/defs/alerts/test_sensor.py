@@ -142,7 +142,7 @@ def test_incidents_are_listed_without_a_channel(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
     plain = Runtime({CONFIG: str(SANDBOX_CONFIG), "DAGSTER_HOME": str(tmp_path)})
     assert open_incidents(plain) == {"incidents": []}
-    from sync_assets.defs.instance.command_line import dagster_instance
+    from sync_assets.cli.instance import dagster_instance
 
     with dagster_instance() as instance:
         instance.report_runless_asset_event(check(passed=False))

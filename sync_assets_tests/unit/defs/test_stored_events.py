@@ -13,9 +13,9 @@ from dagster._core.storage.asset_check_execution_record import AssetCheckExecuti
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import SqliteEventLogStorage
 from sqlalchemy import event, exc
 
-from sync_assets.defs.instance import history
-from sync_assets.defs.instance.command_line import PACKAGED
-from sync_assets.defs.instance.history import (
+from sync_assets.cli.instance import PACKAGED
+from sync_assets.defs import history
+from sync_assets.defs.history import (
     COMPLETED_STATUSES,
     KEPT_EVENT_TYPES,
     RUNLESS_RUN_ID,

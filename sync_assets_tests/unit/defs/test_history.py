@@ -11,7 +11,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from sync_assets.defs.instance.history import FAILED_FACTOR, prune_history, rebuilt
+from sync_assets.defs.history import FAILED_FACTOR, prune_history, rebuilt
 from sync_assets_tests.support.past_history import (
     AUDIT,
     OWNED,
@@ -167,7 +167,7 @@ def test_a_file_that_is_mostly_unused_is_rebuilt_while_others_read_and_write(tmp
 
 
 def test_a_file_that_is_locked_is_left_for_the_next_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sync_assets.defs.instance.history.BUSY_SECONDS", 0.1)
+    monkeypatch.setattr("sync_assets.defs.history.BUSY_SECONDS", 0.1)
     file = tmp_path / "runs.db"
     with closing(sqlite3.connect(file, isolation_level=None)) as database:
         database.execute("CREATE TABLE events (event TEXT)")

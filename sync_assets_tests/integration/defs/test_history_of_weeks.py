@@ -5,10 +5,10 @@ from pathlib import Path
 import dagster as dg
 import yaml
 
-from sync_assets.defs.instance.history import prune_history
+from sync_assets.defs.history import prune_history
 from sync_assets_tests.support.past_history import AUDIT, OWNED, READY, RECORDS, ROWS, Past, moment, partition
 from sync_assets_tests.support.postgres import PostgresServer
-from sync_assets_tests.unit.defs.instance.test_history import KEEP, events_of
+from sync_assets_tests.unit.defs.test_history import KEEP, events_of
 
 
 def a_day(past: Past, day: int) -> None:
