@@ -87,7 +87,7 @@ class Outcome:
     def add(self, outcome: Self) -> None:
         """Add the result of another run."""
         self.problems += outcome.problems
-        self.stopped += outcome.stopped
+        self.stopped = list(dict.fromkeys([*self.stopped, *outcome.stopped]))
         self.note(outcome.notes)
 
 

@@ -169,6 +169,7 @@ def test_all_stays_due_while_campaign_takes_no_update(
     said = str([*done.problems, *done.stopped])
     assert problem in said
     assert "quill" not in said
+    assert len(set(done.stopped)) == len(done.stopped)
     admin.clear_faults()
     done = program.sync()
     assert (done.status, done.document["engine_calls"]) == (0, calls(update=3)), done.problems

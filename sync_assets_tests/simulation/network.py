@@ -116,10 +116,12 @@ class Network:
         async def handle() -> Answered:
             await asyncio.sleep(before)
             await self._pass()
+            first = await services.answer(sent, number, method, address, headers, body) if repeated else None
             if repeated:
-                await services.answer(sent, number, method, address, headers, body)
                 await self._pass()
-            return await services.answer(sent, number, method, address, headers, body, answer_lost=lost)
+            answered = await services.answer(sent, number, method, address, headers, body, answer_lost=lost)
+            # A gateway that turns the second copy away has the engine's answer to the first one.
+            return first if first and first.call and not answered.call else answered
 
         # The service goes on with a request when its caller has crashed or given up.
         handling = asyncio.get_running_loop().create_task(handle(), context=no_process())
