@@ -1,0 +1,98 @@
+"""Incarnations: a parent that is made anew in Campaign has its children linked again."""
+
+import pytest
+
+from sync_assets.ledger import Ledger
+from sync_assets.ledger.model import LinkSpec, LinkTo, Outcome, State
+from sync_assets.ledger.storage.session import HORIZON_SECONDS
+from sync_assets_tests.support.ledgers import Clock, capture, claim_one, guid, record, row, session_of
+from sync_assets_tests.unit.ledger.linking import (
+    KEPT,
+    NEEDED,
+    OPTIONAL,
+    answer,
+    in_campaign,
+    order,
+    sent,
+)
+
+
+@pytest.mark.parametrize("link", [NEEDED, OPTIONAL, KEPT], ids=["needed", "optional", "kept"])
+def test_a_parent_that_others_removed_and_that_is_made_anew_has_its_children_relinked(
+    ledger: Ledger, link: LinkSpec
+) -> None:
+    in_campaign(ledger, link)
+    capture(ledger, row("anna", "b"))
+    one = claim_one(ledger)
+    assert one.operation == "update"
+    ledger.claims.acknowledge(session_of(ledger, "worker"), [Outcome(one.seq, "done", one.hash, operation="insert")])
+    assert record(ledger, "anna").incarnation == 2
+    child = claim_one(ledger, table="order")
+    assert (child.operation, child.payload, child.hash) == ("update", None, record(ledger, "order").acked_hash)
+    assert child.links == (LinkTo("cusContact", guid("anna"), True, parent=(one.seq, 2)),)
+    answer(ledger, "done", child)
+    assert record(ledger, "order").state == State.SYNCED
+
+
+@pytest.mark.parametrize("answered", ["inserted", "updated", "refused"])
+def test_a_parent_that_is_made_anew_by_a_request_without_an_answer_has_its_children_relinked_as_well(
+    ledger: Ledger, clock: Clock, answered: str
+) -> None:
+    """The request that finds the parent is an update: it does not show that the earlier one inserted it."""
+    in_campaign(ledger)
+    order(ledger, "anna", "b")
+    child = claim_one(ledger, table="order")
+    capture(ledger, row("anna", "b"))
+    session = session_of(ledger, "worker")
+    one = claim_one(ledger)
+    ledger.claims.reinsert(session, one.seq)
+    answer(ledger, "refused", child)
+    if answered == "refused":
+        answer(ledger, "refused", one)  # no insert: the children stay as they are
+        assert (record(ledger, "anna").incarnation, record(ledger, "order").state) == (1, State.REJECTED)
+        return
+    ledger.claims.release("contact", session)
+    again = claim_one(ledger)
+    assert (again.operation, again.reinserted) == ("update", True)
+    operation = "insert" if answered == "inserted" else "update"
+    ledger.claims.acknowledge(session, [Outcome(again.seq, "done", again.hash, operation=operation)])
+    assert (record(ledger, "anna").incarnation, record(ledger, "anna").reinserted) == (2, 0)
+    clock.advance(HORIZON_SECONDS + 1)
+    assert sent(ledger) == ["update"]  # once more, since nothing can take effect late any more
+    child = claim_one(ledger, table="order")
+    assert child.links == (LinkTo("cusContact", guid("anna"), True, parent=(one.seq, 2)),)
+
+
+def test_a_child_that_was_sent_with_the_parents_former_pkey_is_sent_again(ledger: Ledger) -> None:
+    """Another worker made the parent anew meanwhile."""
+    capture(ledger, row("anna"))
+    sent(ledger)
+    order(ledger, "anna")
+    child = claim_one(ledger, table="order")
+    capture(ledger, row("anna", "b"))
+    one = claim_one(ledger)
+    ledger.claims.acknowledge(session_of(ledger, "worker"), [Outcome(one.seq, "done", one.hash, operation="insert")])
+    answer(ledger, "done", child)
+    again = claim_one(ledger, table="order")
+    assert (again.payload, again.links[0].parent) == (None, (one.seq, 2))
+
+
+@pytest.mark.parametrize("rejected", ["before", "after"])
+def test_a_child_that_campaign_rejected_without_its_parent_is_pending_once_that_is_made_anew(
+    ledger: Ledger, rejected: str
+) -> None:
+    capture(ledger, row("anna"))
+    sent(ledger)
+    order(ledger, "anna")
+    child = claim_one(ledger, table="order")
+    capture(ledger, row("anna", "b"))
+    one = claim_one(ledger)
+    if rejected == "before":
+        answer(ledger, "refused", child)
+        assert record(ledger, "order").state == State.REJECTED
+    ledger.claims.acknowledge(session_of(ledger, "worker"), [Outcome(one.seq, "done", one.hash, operation="insert")])
+    if rejected == "after":
+        answer(ledger, "refused", child)
+    assert record(ledger, "order").state == State.PENDING
+    answer(ledger, "refused", claim_one(ledger, table="order"))
+    assert record(ledger, "order").state == State.REJECTED
