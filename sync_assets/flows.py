@@ -178,7 +178,7 @@ def _check_and_store(
         ledger.targets.change_target(config.table, config.resource, config.key)
     if runtime.may_create_ledger:  # a plan writes nothing
         known_types.remember(runtime.settings.beside, ready.mapping)
-    if ledger.types.findings(config.table) != now:
+    if ledger.types.facts(config.table) != now:
         ledger.types.note(config.table, now)
     return findings, notes
 

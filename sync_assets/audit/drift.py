@@ -99,7 +99,7 @@ async def drift(runtime: Runtime, config: TableConfig) -> Drift:
             sent = await _sent(ledger, d365, ready, ids[:wanted])
             result.moved = min(len(ids), wanted) - len(sent)
             links = await asyncio.to_thread(ledger.links.acknowledged_links, config.table, list(sent))
-            left_out = refused_in_updates(await asyncio.to_thread(ledger.dialect.findings, config.resource))
+            left_out = refused_in_updates(await asyncio.to_thread(ledger.dialect.facts, config.resource))
             for _, members in sent.values():
                 for name in left_out:
                     members.pop(name, None)

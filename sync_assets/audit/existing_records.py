@@ -131,7 +131,7 @@ async def _find_out(comparison: Comparison, seconds: float | None, most: int | N
     state = await asyncio.to_thread(ledger.rebuilds.begin_listing, config.table)
     if not (feed and feed.complete):
         note = (
-            f"{config.table}: Campaign holds records with ids of Dynamics 365 already. Nothing is sent until the first "
+            f"{config.table}: Campaign holds records with ids of Dynamics 365 already. Nothing is sent until the full "
             "read of the table is complete and they were compared with it."
         )
         return Existing(known=False, calls=listing.calls, notes=[note])
@@ -167,7 +167,7 @@ def needless(ledger: Ledger, config: TableConfig) -> bool:
 
 def begun(ledger: Ledger, config: TableConfig) -> bool:
     """Return True if the search was done, or if records of the table were acknowledged before it existed."""
-    if EXISTING in ledger.dialect.findings(config.resource):
+    if EXISTING in ledger.dialect.facts(config.resource):
         return True
     synced = ledger.reports.counts()[config.table].synced
     return bool(synced and ledger.reports.one_acknowledged(config.table))

@@ -45,7 +45,7 @@ class LinkedRecords:
         own = Target.linked(runtime.config, config, resource)
         ledger, records = await asyncio.to_thread(lambda: runtime.ledger), dict[str, Records]()
         for target in (own, *own.parents):
-            findings = await asyncio.to_thread(ledger.dialect.findings, target.resource)
+            findings = await asyncio.to_thread(ledger.dialect.facts, target.resource)
             records[target.resource] = target.records(campaign, findings)
         return cls(own, records)
 

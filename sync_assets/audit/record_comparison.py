@@ -164,7 +164,7 @@ class Comparison:
             names = self.runtime.config.opt_out.attributes
             stated = statements(list(ours.values()), self.config.key, names)
             self.ledger.opt_outs.store_stated(stated, names, SOURCE, page.asked_at)
-        findings = self.ledger.dialect.findings(self.config.resource)
+        findings = self.ledger.dialect.facts(self.config.resource)
         unique = Addressing.configured(self.config, findings).is_unique
         excluded = self.config.table == CONTACT and self.config.filters  # their opt-outs may be sent, see `run`
         remember = bool(capitals or not unique or excluded)  # a second record may come

@@ -146,7 +146,7 @@ async def _read_record(runtime: Runtime, ledger: Ledger, campaign: CampaignClien
     """Read the record in Campaign and where its links lead, and count the engine calls."""
     if facts.ready is None:
         return
-    findings = await asyncio.to_thread(ledger.dialect.findings, facts.config.resource)
+    findings = await asyncio.to_thread(ledger.dialect.facts, facts.config.resource)
     facts.refused_in_updates = among((field.to for field in facts.config.fields.values()), findings)
     records = await LinkedRecords.opened(runtime, campaign, facts.config, facts.ready.resource)
     try:

@@ -116,7 +116,7 @@ class Addressing:
 
     @classmethod
     def configured(cls, config: TableConfig, findings: Mapping[str, str]) -> Addressing:
-        """Return the addressing of a table's resource. findings: as stored (Ledger.dialect.findings)."""
+        """Return the addressing of a table's resource. findings: as stored (Ledger.dialect.facts)."""
         given = Filter(config.filter.name, config.filter.parameter) if config.filter else None
         return cls.of(config.address, given, None if config.unique == "auto" else config.unique, config.key, findings)
 

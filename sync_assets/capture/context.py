@@ -266,7 +266,7 @@ async def halve(capture: CaptureContext) -> None:
         "Dynamics 365 fails on large pages, pages are halved", extra={"table": capture.table.name, "rows": rows}
     )
     fingerprint = capture.mapping.fingerprint
-    with suppress(FeedMoved):  # another capture goes on with this feed, and halves the size itself if needed
+    with suppress(FeedMoved):  # the next capture of this feed halves the size itself if needed
         await asyncio.to_thread(
             capture.ledger.feeds.shrink_pages, capture.table.name, feed.version if feed else None, rows, fingerprint
         )

@@ -184,6 +184,6 @@ class FeedPoller:
         stale = now - feed.saved_at > KEEP_LINK
         if not stale and timedelta(0) <= now - feed.polled_at < NOTE_POLL:
             return False
-        with suppress(FeedMoved):  # a capture moved the cursor meanwhile, so it polled the feed
+        with suppress(FeedMoved):  # a capture moved the cursor meanwhile, or a replay was requested: both poll the feed
             await asyncio.to_thread(ledger.feeds.note_poll, config.table, feed.version, delta_link if stale else None)
         return False

@@ -70,7 +70,7 @@ class Capture(CaptureContext):
                     return result
                 except FeedMoved:
                     _log.info(
-                        "Another worker moved the cursor, the capture goes on there", extra={"table": self.table.name}
+                        "The feed changed meanwhile, the capture goes on from there", extra={"table": self.table.name}
                     )
                 except PageTooLarge:
                     await halve(self)

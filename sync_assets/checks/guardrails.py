@@ -263,7 +263,7 @@ def campaign_notes(runtime: Runtime, config: TableConfig, resource: Resource) ->
 def engine_budget(runtime: Runtime, table: TableConfig) -> Finding:
     """Return the finding on the day's budget: calls spent, calls left, and the cost of the pending records."""
     ledger, spent = runtime.ledger, runtime.calls_today
-    addressing = Addressing.configured(table, ledger.dialect.findings(table.resource))
+    addressing = Addressing.configured(table, ledger.dialect.facts(table.resource))
     projected = projected_calls(addressing, ledger.reports.pending_operations(table.table))
     limit = runtime.config.guardrails.engine_calls_per_day
     numbers = {"spent_today": spent, "projected": projected}

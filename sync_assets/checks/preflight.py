@@ -223,7 +223,7 @@ def findings_since_capture(ledger: Ledger, config: TableConfig, now: KnownTypes)
 
     now: the types, as in `type_findings`. The types of another resource are no change of the former one's.
     """
-    stored, target = ledger.types.findings(config.table), target_finding(ledger, config)
+    stored, target = ledger.types.facts(config.table), target_finding(ledger, config)
     if ledger.targets.target(config.table) != (config.resource, config.key):
         stored.pop("campaign", None)
     return [*type_findings(config, stored, now), target]

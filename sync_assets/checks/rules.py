@@ -19,6 +19,9 @@ SIDES: tuple[Side, ...] = ("d365", "campaign")
 SHOWN_IDS = 5
 """Most ids of a finding that are shown."""
 
+SHOWN_ROWS = 20
+"""Most rows of a table that is shown, of rejected rows, reasons or decisions."""
+
 
 class Rows(NamedTuple):
     """A table among the numbers of a finding: the names of its columns, and its rows."""

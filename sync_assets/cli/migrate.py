@@ -227,8 +227,8 @@ def migrate(
     ledger, configuration = runtime.ledger, hashlib.sha256(depends_on).hexdigest()[:32]
     if from_start:
         ledger.adobe_migration.forget(ADOBE)
-    stored = ledger.adobe_migration.findings(ADOBE)
-    stored = {name: step for name, step in stored.items() if step["configuration"] == configuration}
+    known = ledger.adobe_migration.facts(ADOBE).items()
+    stored = {name: step for name, step in known if step["configuration"] == configuration}
     steps = _Steps(runtime, go=go, show_values=show_values)
     step_documents: list[dict[str, Any]] = []
     for number, name in enumerate(STEPS, 1):
@@ -242,13 +242,16 @@ def migrate(
             continue
         if result.todo or (result.question and not confirm(result.question)):
             break
-        step = {"configuration": configuration, "result": result.result, "done_at": iso(datetime.now(UTC))}
-        ledger.adobe_migration.note(ADOBE, {name: step})
-        stored[name] = step
-        step_documents[-1] |= {"done_at": step["done_at"], "question": None}
+        now = iso(datetime.now(UTC))
+        stored[name] = {"configuration": configuration, "result": result.result, "done_at": now}
+        ledger.adobe_migration.note(ADOBE, {name: stored[name]})
+        step_documents[-1] |= {"done_at": now, "question": None}
     following = next((name for name in STEPS if name not in stored), None)
-    calls = {kind: runtime.calls[kind] for kind in CALL_KINDS}
-    return {"steps": step_documents, "next": following, "engine_calls": calls}
+    return {
+        "steps": step_documents,
+        "next": following,
+        "engine_calls": {kind: runtime.calls[kind] for kind in CALL_KINDS},
+    }
 
 
 @dataclass

@@ -212,7 +212,7 @@ class _TableChecks:
     @property
     def addressing(self) -> Addressing:
         """Return how Campaign's records are addressed, by the ledger's findings if it is usable."""
-        stored = self.runtime.ledger.dialect.findings(self.config.resource) if self.counted else {}
+        stored = self.runtime.ledger.dialect.facts(self.config.resource) if self.counted else {}
         return Addressing.configured(self.config, stored)
 
     async def findings(self) -> list[Finding]:
@@ -282,7 +282,7 @@ class _TableChecks:
         runtime, config, calls = self.runtime, self.config, CallCounter()
         title = f"look-up by {config.key}"
         acknowledged = runtime.ledger.reports.one_acknowledged(config.table)
-        stored = runtime.ledger.dialect.findings(config.resource)
+        stored = runtime.ledger.dialect.facts(config.resource)
         records = Target.of(config).records(self.campaign, stored, calls.observe)
         try:
             matches = await records.find(acknowledged or str(uuid.uuid4()))

@@ -262,7 +262,7 @@ def days_before(now: datetime) -> list[Interval]:
 def cost_of(config: Config, table: TableConfig, ledger: Ledger) -> Cost:
     """Return what a change of a table's records costs, by the configuration and the ledger's findings."""
     target = Target.linked(config, table)
-    findings = ledger.dialect.findings
+    findings = ledger.dialect.facts
     addressing = target.addressing(findings(target.resource))
     parents = {parent.resource: parent.addressing(findings(parent.resource)).findings for parent in target.parents}
     return Cost(

@@ -294,7 +294,7 @@ class SyncRehearsal:
 
     def _notes(self, configs: Sequence[TableConfig]) -> Iterator[str]:
         for table in configs:
-            addressing = Addressing.configured(table, self.ledger.dialect.findings(table.resource))
+            addressing = Addressing.configured(table, self.ledger.dialect.facts(table.resource))
             if self.tables[table.table].deleted and addressing.key_in_delete is None:
                 yield (
                     f"{table.table}: no delete has shown yet whether Campaign deletes by the key. Its deletes are "

@@ -47,7 +47,7 @@ async def planned_changes(
                 continue
             try:
                 ids = list(dict.fromkeys(change.id for change in mine if change.operation == "update"))
-                findings = await asyncio.to_thread(runtime.ledger.dialect.findings, config.resource)
+                findings = await asyncio.to_thread(runtime.ledger.dialect.facts, config.resource)
                 reading: Records = Target.of(config).records(campaign, findings)
                 answers = zip(ids, await run_together(*map(reading.find, ids)), strict=True)
                 records = {id_: answer for id_, answer in answers if not isinstance(answer, ResponseOutcome)}

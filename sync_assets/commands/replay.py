@@ -57,7 +57,7 @@ def capture_again(
     """Request the rows of these days, or all, from the ledger, and capture them. A day None: no limit on that side."""
     if force:  # the next updates try again the attributes that Campaign refused in updates
         dialect = runtime.ledger.dialect
-        if refused := refused_in_updates(dialect.findings(config.resource)):
+        if refused := refused_in_updates(dialect.facts(config.resource)):
             dialect.forget(config.resource, *(f"{IN_UPDATES}{name}" for name in refused))
     first, last = days
     if first is None and last is None:

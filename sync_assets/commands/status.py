@@ -184,7 +184,7 @@ def retried(document: Mapping[str, Any]) -> list[str]:
 def refused_attributes(runtime: Runtime, config: TableConfig) -> list[str]:
     """Return the attributes of a table that updates leave out, contrary to its mapping: Campaign refuses them there."""
     mapped = [field.to for field in config.fields.values() if field.apply_updates]
-    return among(mapped, runtime.ledger.dialect.findings(config.resource))
+    return among(mapped, runtime.ledger.dialect.facts(config.resource))
 
 
 def refused_updates(table: str, attributes: Sequence[str]) -> str:

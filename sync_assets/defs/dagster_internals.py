@@ -1,6 +1,6 @@
 """Read check results, freshness states and sensor ticks through private APIs of Dagster; each function states why.
 
-Elsewhere only `instance/history.py` and `launching/` import private names of Dagster. It may change any of these APIs;
+Elsewhere only `history.py` and `launching/` import private names of Dagster. It may change any of these APIs;
 `test_dagster_internals.py` calls each on a real instance and fails with its name.
 """
 

@@ -24,7 +24,7 @@ DAYS_KEY = "days"
 
 
 def report_asset(runtime: Runtime) -> dg.AssetsDefinition:
-    """Define the asset. `definitions.py` schedules it daily."""
+    """Define the asset. `build.py` schedules it daily."""
     # It depends on no particular day, so on the last partition. It has no dependency on opt-out assets: as long as they
     # were never materialised, the UI would show a warning when the report is materialised.
     last = dg.LastPartitionMapping()

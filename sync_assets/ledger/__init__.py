@@ -6,6 +6,7 @@ repositories    the other repositories: opt-outs, runs, maintenance, call limits
 storage         SQLite and PostgreSQL: schema, connections, bulk statements, and bringing an older schema up to date
 migrations      Alembic's migrations of the schema
 model           the value types exchanged with the rest of the program
+report_values   the values of its reports
 facade          Ledger, which combines all repositories
 prepared_page   one page of a table's rows and deletions, and the rows, transformed and ready to be stored
 scratch         a temporary copy of a ledger, to try things on

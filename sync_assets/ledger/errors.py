@@ -16,11 +16,12 @@ class LedgerError(SyncAssetsError):
 
 
 class FeedMoved(LedgerError):
-    """Another capture has moved the feed's cursor since it was read. Nothing was written: read the feed and go on."""
+    """The feed has changed since it was read. Nothing was written: read the feed and go on."""
 
     def __init__(self, table: str) -> None:
         super().__init__(
-            f"Another capture has moved the feed of {table}.", "Nothing was written; go on from its new position."
+            f"The feed of {table} has changed: another capture moved its cursor, or a replay was requested.",
+            "Nothing was written; go on from its new position.",
         )
 
 

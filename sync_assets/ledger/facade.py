@@ -19,7 +19,7 @@ from sync_assets.ledger.records.stored_links import StoredLinks
 from sync_assets.ledger.records.targets import Targets
 from sync_assets.ledger.repositories.call_limits import CallLimits
 from sync_assets.ledger.repositories.maintenance import Maintenance
-from sync_assets.ledger.repositories.notes import Findings, MappingChanges, Systems
+from sync_assets.ledger.repositories.notes import Facts, MappingChanges, Systems
 from sync_assets.ledger.repositories.opt_out_decisions import OptOutDecisions
 from sync_assets.ledger.repositories.opt_out_files import OptOutFiles
 from sync_assets.ledger.repositories.opt_out_rows import OptOutRows
@@ -61,7 +61,7 @@ class Ledger:
         opt_out_rows = OptOutRows(session)
         self._session = session
         self.sessions = Sessions(session)
-        self.types = Findings(session, "types")
+        self.types = Facts(session, "types")
         self.maintenance = Maintenance(session, self.types)
         self.history = RecordHistory(session)
 
@@ -73,7 +73,7 @@ class Ledger:
         )
         self.replays = Replays(session, self.feeds)
         self.mappings = MappingChanges(session)
-        self.dialect = Findings(session, "dialect")
+        self.dialect = Facts(session, "dialect")
         self.targets = Targets(session, self.feeds, dependencies, self.dialect)
 
         # Requests to Campaign, and their outcomes
@@ -92,8 +92,8 @@ class Ledger:
         # Operations
         self.runs = Runs(session, self.sessions)
         self.systems = Systems(session)
-        self.adobe_migration = Findings(session, "migration")
-        self.events = Findings(session, "events")
+        self.adobe_migration = Facts(session, "migration")
+        self.events = Facts(session, "events")
         self.stored = StoredRecords(session)
         self.reports = Reports(session)
         self.counts = DayCounts(session)

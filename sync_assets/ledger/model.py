@@ -283,7 +283,8 @@ class Claimed(NamedTuple):
     resend: an update sends the whole payload, with the fields that an update would leave out.
     unknown_seconds: until no earlier request without an answer can take effect any more; None if none can.
     incarnation: of the record in Campaign at the claim; 0 if it was never acknowledged.
-    reinserted: an update may find a record that an insert without an answer began: see `Claims.reinsert`.
+    reinsert_sent: an insert may have been sent since the last acknowledgement, although Campaign had the record; an
+    update may then find that incarnation.
     """
 
     seq: int
@@ -299,7 +300,7 @@ class Claimed(NamedTuple):
     resend: bool = False
     unknown_seconds: float | None = None
     incarnation: int = 0
-    reinserted: bool = False
+    reinsert_sent: bool = False
 
     @property
     def update(self) -> str | None:

@@ -14,8 +14,8 @@ class ColumnPair(NamedTuple):
 
     column: str
     attribute: str
-    of_column: str
-    of_attribute: str
+    column_note: str
+    attribute_note: str
     parent: TableConfig | None = None
 
 
@@ -25,11 +25,11 @@ def column_pairs(config: Config, table: TableConfig) -> Iterator[ColumnPair]:
         yield ColumnPair(name, field.to, _how(field), _how(field))
     for link in table.links:
         parent = config.table(link.table)
-        of_column = f", the {parent.resource} of this {table.table}"
-        yield ColumnPair(link.field, link.to, of_column, f": the {parent.resource} by its {parent.key}", parent)
+        column_note = f", the {parent.resource} of this {table.table}"
+        yield ColumnPair(link.field, link.to, column_note, f": the {parent.resource} by its {parent.key}", parent)
     for name, opt_out in config.opt_outs_of_new_records(table.table).items():
-        of_column = " of new records; then by opt_out/changes"
-        yield ColumnPair(name, opt_out.to, of_column, " for new records; then by opt_out/changes")
+        column_note = " of new records; then by opt_out/changes"
+        yield ColumnPair(name, opt_out.to, column_note, " for new records; then by opt_out/changes")
 
 
 def key_column(table: TableConfig) -> str:
@@ -44,18 +44,20 @@ def _how(field: FieldMapping) -> str:
     return once + kept + ("; cut to its length" if field.truncate else "")
 
 
-def texts_of_columns(config: Config, table: TableConfig, known: Container[str]) -> dict[str, str]:
-    """Return the description of each mapped column of Dynamics 365: where it is written to. known: columns by name."""
+def column_descriptions(config: Config, table: TableConfig, known: Container[str]) -> dict[str, str]:
+    """Return the description of each mapped column of Dynamics 365: where it is written to. known: names of the
+    columns with a known type; the key column is left out if it is not among them.
+    """
     key = key_column(table)
     texts = {key: f"to {table.resource}.{table.key}"} if key in known else {}
     for pair in column_pairs(config, table):
-        texts.setdefault(pair.column, f"to {table.resource}.{pair.attribute}{pair.of_column}")
+        texts.setdefault(pair.column, f"to {table.resource}.{pair.attribute}{pair.column_note}")
     return texts
 
 
-def texts_of_attributes(config: Config, table: TableConfig) -> dict[str, str]:
+def attribute_descriptions(config: Config, table: TableConfig) -> dict[str, str]:
     """Return the description of each mapped attribute of Campaign: where it comes from."""
     texts = {table.key: f"the id of the {table.table} in Dynamics 365"}
     for pair in column_pairs(config, table):
-        texts.setdefault(pair.attribute, f"from {table.table}.{pair.column}{pair.of_attribute}")
+        texts.setdefault(pair.attribute, f"from {table.table}.{pair.column}{pair.attribute_note}")
     return texts

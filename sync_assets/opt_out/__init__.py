@@ -6,6 +6,7 @@ profile_polling     statements from profiles that changed, through Campaign's AP
 pending_decisions   decide all opt-outs that are due
 apply               write decided values to the system that does not hold them
 changes             poll, decide and write in one call, for everything that is due without a file
+contact_opt_outs    the opt-outs of one contact, for `explain`
 parity              compare a sample of contacts in both systems
 session             clients, ledger and lease for all of these
 

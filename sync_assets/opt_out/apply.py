@@ -23,7 +23,7 @@ import msgspec
 from sync_assets.campaign.client import BudgetSpent, access_denied
 from sync_assets.campaign.dialect import ResponseOutcome
 from sync_assets.campaign.profile_opt_outs import opt_outs_of
-from sync_assets.checks.rules import Rows
+from sync_assets.checks.rules import SHOWN_ROWS, Rows
 from sync_assets.config.opt_out import ActiveDirection
 from sync_assets.dataverse.batch import BATCHES_AT_ONCE, ROWS_IN_A_BATCH, RowUpdate, UpdateResult, update_rows
 from sync_assets.dataverse.row_queries import RowNow, rows_now
@@ -35,7 +35,7 @@ from sync_assets.ledger.report_values import Reject
 from sync_assets.ledger.rules import opt_outs as rules
 from sync_assets.ledger.rules.opt_outs import OptOutRow, OptOutState
 from sync_assets.ledger.rules.rejection_reasons import kind_of_reason
-from sync_assets.opt_out.decide import SHOWN, Side
+from sync_assets.opt_out.decide import Side
 from sync_assets.opt_out.session import Session
 from sync_assets.task_group import run_together
 
@@ -281,5 +281,5 @@ def _now() -> int:
 
 def rejected_by_reason(refused: Sequence[Reject]) -> dict[str, Rows]:
     """Return a table of rejected opt-outs by reason; empty if there are none."""
-    reasons = Counter(kind_of_reason(reject.reason) for reject in refused).most_common(SHOWN)
+    reasons = Counter(kind_of_reason(reject.reason) for reject in refused).most_common(SHOWN_ROWS)
     return {"rejected_by_reason": Rows(("reason", "records"), reasons)} if reasons else {}

@@ -21,9 +21,6 @@ from typing import Literal
 
 from sync_assets.config.opt_out import ActiveDirection
 
-SHOWN = 20
-"""Most rejected rows and reasons that are shown."""
-
 Side = Literal["d365", "campaign"]
 Reason = Literal[
     "both sides agree",

@@ -15,7 +15,7 @@ from typing import Any
 from sync_assets.campaign.client import BudgetSpent, access_denied
 from sync_assets.campaign.dialect import ResponseOutcome
 from sync_assets.campaign.profile_opt_outs import ProfileOptOut, opt_outs_of
-from sync_assets.checks.rules import Rows
+from sync_assets.checks.rules import SHOWN_ROWS, Rows
 from sync_assets.dataverse.row_queries import RowNow, rows_now
 from sync_assets.http.redaction import redact
 from sync_assets.http.transport import HttpError, SignInRefused
@@ -23,7 +23,7 @@ from sync_assets.ledger import Ledger, times
 from sync_assets.ledger.repositories.opt_out_decisions import OptOutDecision
 from sync_assets.ledger.rules import opt_outs as rules
 from sync_assets.ledger.rules.opt_outs import OptOutRow, OptOutState
-from sync_assets.opt_out.decide import SHOWN, Decision, decide, without_value
+from sync_assets.opt_out.decide import Decision, decide, without_value
 from sync_assets.opt_out.session import Session
 from sync_assets.task_group import run_together
 
@@ -259,7 +259,7 @@ def decision_numbers(ledger: Ledger, deciding: DecisionRun) -> dict[str, Any]:
     These are shown without the values, which are personal data: `explain --show-values` shows them.
     """
     by_reason = [(reason, side, number) for (reason, side), number in deciding.decided.most_common()]
-    last = ledger.opt_out_decisions.decisions(partition=deciding.partition, limit=SHOWN)
+    last = ledger.opt_out_decisions.decisions(partition=deciding.partition, limit=SHOWN_ROWS)
     rows = [
         (decision.contact, decision.attribute, decision.write or "", without_value(decision.reason), decision.source)
         for decision in last

@@ -50,7 +50,7 @@ def _last_poll(runtime: Runtime, now: datetime) -> datetime | None:
 
     Clocks of several machines may differ by MARGIN.
     """
-    noted = runtime.ledger.events.findings(CONTACT).get(POLL)
+    noted = runtime.ledger.events.facts(CONTACT).get(POLL)
     last = noted and datetime.fromisoformat(noted)
     return None if last and last - now > MARGIN else last
 

@@ -102,7 +102,7 @@ async def ready(runtime: Runtime) -> AsyncIterator[Session]:
             campaign=campaign,
             table=table,
             columns={column.attribute: column for column in opt_out_columns(config, table)},
-            records=target.records(campaign, await asyncio.to_thread(ledger.dialect.findings, target.resource)),
+            records=target.records(campaign, await asyncio.to_thread(ledger.dialect.facts, target.resource)),
             direction=direction,
         )
 

@@ -90,7 +90,7 @@ class ClaimedRecords:
         Findings that were made with another key attribute than `key` are deleted from the ledger; then the result is
         empty.
         """
-        findings = await self._call(self._ledger.dialect.findings, resource)
+        findings = await self._call(self._ledger.dialect.facts, resource)
         if findings.get(KEY, key) == key:
             return findings
         await self._call(self._ledger.dialect.forget, resource)

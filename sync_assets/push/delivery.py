@@ -2,8 +2,9 @@
 
 The rules (docs/capture-and-push.md): an insert is one POST, an update one PATCH by the key, a delete one DELETE, by
 the key where Campaign takes it, else by the PKey after a look-up. A POST whose key is taken becomes a PATCH, since the
-record there carries our id; a PATCH that finds no record becomes a POST, which the ledger stores first. If an earlier
-POST may have arrived, PATCH comes first, so that no record is created twice.
+record there carries our id. If a PATCH finds no record, the ledger first stores that the record is about to be inserted
+again (`Claims.reinsert`); then a POST follows. If an earlier POST may have arrived, PATCH comes first, so that no
+record is created twice.
 """
 
 import asyncio
@@ -43,6 +44,7 @@ MAX_POSTS = 2
 
 KeyWorks = Callable[[Records, str], Awaitable[bool | None]]
 Reinsert = Callable[[Claimed], Awaitable[None]]
+"""Store, right before it is sent, the insert of a record that Campaign does not have any more."""
 
 _NO_KEY = (
     "Campaign finds neither this record of {0} nor others that it took before by {1}. Is it the identification key? "
@@ -106,7 +108,7 @@ class Delivery:
 
     def incarnation_of(self, record: Claimed) -> tuple[int, int]:
         """Return the record's number and incarnation after this delivery, as the ledger counts it (transitions.py)."""
-        began = self.operation_done == "inserted" or record.operation == "insert" or record.reinserted
+        began = self.operation_done == "inserted" or record.operation == "insert" or record.reinsert_sent
         return record.seq, record.incarnation + began
 
 
@@ -240,7 +242,7 @@ class Sender:
 
 def outcome(record: Claimed, delivery: Delivery, now: datetime | None = None) -> Outcome:
     """Return the outcome that the ledger stores for a delivery made at `now` (UTC; default: the current time)."""
-    done, first = delivery.operation_done, record.operation == "insert" or record.reinserted
+    done, first = delivery.operation_done, record.operation == "insert" or record.reinsert_sent
     made = done == "inserted"
     links_alone = record.operation == "update" and record.payload is None
     operation = OPERATIONS[done] if done else record.operation
@@ -281,7 +283,7 @@ class _Write:
     async def run(self) -> tuple[ResponseOutcome, OperationDone]:
         """Send requests until the outcome is known; return it, with the operation that was sent last."""
         record = self.record
-        inserts = record.operation == "insert" or record.reinserted
+        inserts = record.operation == "insert" or record.reinsert_sent
         self.in_doubt = inserts and record.unknown_seconds is not None
         patch = record.operation == "update" or record.outcome_unknown
         while True:
@@ -294,7 +296,7 @@ class _Write:
                 return ResponseOutcome("done"), "deleted"
             if response:
                 return response, "updated" if patch else "inserted"
-            if patch and record.operation == "update" and not self.posts:
+            if patch and record.operation == "update" and not (self.posts or record.reinsert_sent):
                 await self.sender.reinsert(record)
             patch = not patch
 

@@ -221,7 +221,7 @@ class _Push:
         async def reinsert(again: Claimed) -> None:
             nonlocal record
             await self._claims.reinsert(again)
-            record = again._replace(reinserted=True)
+            record = again._replace(reinsert_sent=True)
 
         records = self._records(self._target, observe)
         sender = Sender(records, self._guard, self._health.key_works, reinsert, self._links)

@@ -94,12 +94,12 @@ class Rehearsal:
         """
         session, calls, total = await asyncio.to_thread(ledger.sessions.open, worker_id()), CallCounter(), 0
         own = self.target
-        known = await asyncio.to_thread(ledger.dialect.findings, own.resource)
+        known = await asyncio.to_thread(ledger.dialect.facts, own.resource)
         keys = {target.resource: target.key for target in (own, *own.parents)}
         client = _AcceptingClient(keys, known)
         if not self._records:
             for target in (own, *own.parents):
-                findings = await asyncio.to_thread(ledger.dialect.findings, target.resource)
+                findings = await asyncio.to_thread(ledger.dialect.facts, target.resource)
                 self._records[target.resource] = target.records(client, findings)
             parents = {target.resource: self._records[target.resource] for target in own.parents}
             self._links = Links(own.links, parents, self.parent_keys, _nothing_to_send) if own.links else None

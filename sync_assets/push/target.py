@@ -88,14 +88,14 @@ class Target:
     ) -> Records:
         """Return the client for this resource's records.
 
-        known: the stored findings about the resource (Ledger.dialect.findings).
+        known: the stored findings about the resource (Ledger.dialect.facts).
         """
         return Records(client, self.api, self.resource, self.key, self.addressing(known), observer)
 
     def addressing(self, findings: Mapping[str, str]) -> Addressing:
         """Return how the resource's records are addressed.
 
-        findings: those stored about the resource (Ledger.dialect.findings).
+        findings: those stored about the resource (Ledger.dialect.facts).
         """
         return Addressing.of(self.address, self.filter, self.unique, self.key, findings)
 

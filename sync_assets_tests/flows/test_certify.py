@@ -219,7 +219,7 @@ def test_a_certification_replaces_the_findings_of_an_earlier_one(program: Progra
     def result() -> tuple[str | None, str | None]:
         certified(program)
         with Ledger.open(program.runtime().settings.ledger_url) as ledger:
-            known = ledger.dialect.findings("profile")
+            known = ledger.dialect.facts("profile")
         return known.get("key_in_url"), known.get("key_unique")
 
     assert result() == ("yes", "yes")

@@ -253,7 +253,7 @@ def test_a_terminal_asks_at_each_step_that_needs_a_person_and_shows_values_only_
     _, shown, _ = program.run("migrate", "--from-start", "--yes", "--show-values")
     assert "Changed since" in shown
     with closing(sqlite3.connect(ledger_of(program))) as connection:
-        stored = repr(connection.execute("SELECT * FROM sync_finding WHERE kind = 'migration'").fetchall())
+        stored = repr(connection.execute("SELECT * FROM sync_fact WHERE kind = 'migration'").fetchall())
     for text in (output, masked, errors, stored):
         assert "Changed since" not in text
         assert "Zarathustra" not in text

@@ -80,7 +80,7 @@ def test_sensors_alone_poll_what_changed_since_the_last_poll_began_without_any_f
     assert values(run, CHANGES)["profiles_read"] == values(run, CHANGES)["stated_news"] == 1
     assert sides(orchestra.program, new) == (True, True)
     assert sides(orchestra.program, old) == (False, True)  # the file brings it
-    last = datetime.fromisoformat(orchestra.runtime.ledger.events.findings(CONTACT)[POLL])
+    last = datetime.fromisoformat(orchestra.runtime.ledger.events.facts(CONTACT)[POLL])
     assert before <= last <= datetime.now(UTC)
     assert [one.source for one in audit(orchestra.program)] == [f"poll of profiles {last:%Y-%m-%dT%H:%M:%SZ}"]
     assert orchestra.instance.get_dynamic_partitions("opt_out_files") == []
@@ -123,7 +123,7 @@ def test_a_poll_that_fails_fails_one_check_with_the_cause_and_keeps_nothing_back
     assert sides(orchestra.program, id_) == (True, True)
     assert values(run, CHANGES)["campaign_written"] == 1
     assert run.check("everything_due_is_decided").passed
-    assert orchestra.runtime.ledger.events.findings(CONTACT) == {}
+    assert orchestra.runtime.ledger.events.facts(CONTACT) == {}
     assert orchestra.tick(FILE).skip_message == "the last poll failed; it is tried again later"
 
 

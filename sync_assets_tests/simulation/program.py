@@ -201,7 +201,7 @@ class Sync:
     async def _process_file(self, file: OptOutFile) -> None:
         """As the assets of a file's partition do."""
         runtime, partition = self._runtime, file.partition
-        if isinstance(await asyncio.to_thread(staging.take_file, runtime, partition), str):
+        if isinstance(await asyncio.to_thread(staging.process_file, runtime, partition), str):
             return
         async with open_session(runtime) as both:
             await decide_due(both, partition)

@@ -121,7 +121,7 @@ class Certification:
     async def try_campaign(self) -> None:
         """Remove leftovers, try everything, remove the records again, also after an error."""
         now = datetime.now(UTC)
-        former = await asyncio.to_thread(lambda: self.ledger.dialect.findings(NAME).get(BEGAN))
+        former = await asyncio.to_thread(lambda: self.ledger.dialect.facts(NAME).get(BEGAN))
         if former is None:
             await asyncio.to_thread(self.ledger.dialect.note, NAME, {BEGAN: now.isoformat()})
         by_table: dict[str, Subject] = {}
@@ -224,7 +224,7 @@ class Certification:
             resource, findings = subject.config.resource, subject.addressing.findings
             if addressing.KEY_IN_URL not in findings:
                 continue  # no record was made, so nothing was found out
-            if dialect.findings(resource).get(addressing.KEY, subject.config.key) != subject.config.key:
+            if dialect.facts(resource).get(addressing.KEY, subject.config.key) != subject.config.key:
                 dialect.forget(resource)  # they were made with another key
             else:
                 dialect.forget(resource, *_FOUND_ANEW, *((KEY_IN_LINK,) if KEY_IN_LINK in findings else ()))
@@ -234,7 +234,7 @@ class Certification:
             premise = f"{CERTIFIED}{result.system}: {result.premise}"
             reports.setdefault(result.about or NAME, {})[premise] = f"{result.outcome}: {result.found}"
         for about, report in reports.items():
-            if former := [finding for finding in dialect.findings(about) if finding.startswith(CERTIFIED)]:
+            if former := [finding for finding in dialect.facts(about) if finding.startswith(CERTIFIED)]:
                 dialect.forget(about, *former)
             dialect.note(about, report)
         dialect.note(NAME, {CERTIFIED_AT: self.at.isoformat(timespec="seconds"), VERSION: version("sync-assets")})
@@ -243,14 +243,14 @@ class Certification:
 def certification_findings(runtime: Runtime) -> list[Finding]:
     """Return a finding for the last certification of these systems, and one for each premise that is not workable."""
     ledger, title, findings = runtime.ledger, "certification", list[Finding]()
-    marks = ledger.dialect.findings(NAME)
+    marks = ledger.dialect.facts(NAME)
     tables = runtime.config.in_link_order
     names = dict.fromkeys(name for table in tables for name in (table.table, table.resource))
     way = "`sync-assets certify` tries it again, and names what to change"
     not_workable = [
         warn(f"{title} of {system if about == NAME else about}: {premise}", f"{text}. {way}")
         for about in (NAME, *names)
-        for known, finding in sorted(ledger.dialect.findings(about).items())
+        for known, finding in sorted(ledger.dialect.facts(about).items())
         if known.startswith(CERTIFIED) and finding.startswith(_NOT_WORKABLE)
         for system, _, premise in [known.removeprefix(CERTIFIED).partition(": ")]
         for text in [finding.removeprefix(_NOT_WORKABLE)]

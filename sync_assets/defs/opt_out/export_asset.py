@@ -24,7 +24,7 @@ from sync_assets.defs.tables import asset_metadata
 from sync_assets.flows import Outcome
 from sync_assets.opt_out.export import folder as files
 from sync_assets.opt_out.export.cells import valid_schema
-from sync_assets.opt_out.export.staging import take_file
+from sync_assets.opt_out.export.staging import process_file
 from sync_assets.runtime.context import Runtime
 
 USED = {SFTP, LEDGER}
@@ -51,7 +51,7 @@ def export_asset(runtime: Runtime, outcome: Outcome | None) -> dg.AssetsDefiniti
         partitions_def=opt_out_files(runtime.installation.name),
         kinds={"adobecampaign", "sftp", "polars"},
         owners=list(runtime.config.owners.opt_out),
-        metadata=asset_metadata.page(runtime.config, take_file, columns, {}),
+        metadata=asset_metadata.page(runtime.config, process_file, columns, {}),
         description="Opt-outs as Campaign states them: the validated rows of a file of the Campaign SFTP "
         f"({export.directory}/{export.pattern}), as statements in the ledger.",
         check_specs=check_specs(key_of(EXPORT, runtime), [READABLE, VALID], [READABLE]),
@@ -71,7 +71,7 @@ def export_asset(runtime: Runtime, outcome: Outcome | None) -> dg.AssetsDefiniti
 def _export_file(context: dg.AssetExecutionContext, runtime: Runtime, outcome: Outcome) -> Iterator[Any]:
     partition = context.partition_key
     with reported(outcome, context, f"reading of {partition}") as failed, runtime.heartbeat(context.run_id):
-        result = take_file(runtime, partition)
+        result = process_file(runtime, partition)
     if failed:
         raise dg.Failure(str(failed[0]), allow_retries=False)
     if isinstance(result, str):

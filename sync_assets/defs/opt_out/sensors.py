@@ -164,7 +164,7 @@ def _restart_stalled(runtime: Runtime, poll: folder.FolderPoll, now: datetime) -
     workflow = export.workflow_id
     if not (export.restart_stalled and workflow and is_overdue(export, poll.newest, now)):
         return None
-    last = runtime.ledger.events.findings(CONTACT).get(RESTART)
+    last = runtime.ledger.events.facts(CONTACT).get(RESTART)
     if last and abs(now - datetime.fromisoformat(last)) < RESTART_AFTER:
         return None
     # Before the request, so that a killed process does not start it twice an hour.

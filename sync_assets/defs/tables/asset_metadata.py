@@ -15,7 +15,7 @@ import dagster as dg
 from sync_assets.checks.known_types import KnownTypes
 from sync_assets.config.models import Config, TableConfig
 from sync_assets.defs.asset_keys import campaign_key, d365_key
-from sync_assets.mapping.column_pairs import column_pairs, key_column, texts_of_attributes, texts_of_columns
+from sync_assets.mapping.column_pairs import attribute_descriptions, column_descriptions, column_pairs, key_column
 from sync_assets.runtime.context import Runtime
 
 SCHEMA, LINEAGE, REFERENCES = "dagster/column_schema", "dagster/column_lineage", "dagster/code_references"
@@ -32,12 +32,12 @@ KEY = dg.TableColumnConstraints(nullable=False, unique=True)
 def d365_schema(config: Config, table: TableConfig, types: KnownTypes) -> dg.TableSchema:
     """Return the mapped columns of a Dynamics 365 table, described by the attribute each is written to."""
     known = types.get("d365", {})
-    return _schema(texts_of_columns(config, table, known), key_column(table), known)
+    return _schema(column_descriptions(config, table, known), key_column(table), known)
 
 
 def campaign_schema(config: Config, table: TableConfig, types: KnownTypes) -> dg.TableSchema:
     """Return the mapped attributes of a resource, described by the column each comes from."""
-    return _schema(texts_of_attributes(config, table), table.key, types.get("campaign", {}))
+    return _schema(attribute_descriptions(config, table), table.key, types.get("campaign", {}))
 
 
 def _schema(texts: Mapping[str, str], key: str, types: Mapping[str, str]) -> dg.TableSchema:

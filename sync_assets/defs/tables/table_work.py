@@ -47,12 +47,12 @@ NUMBERS: Mapping[Side, tuple[str, ...]] = {
 }
 """The metadata keys of an asset's numbers that are counted by day."""
 _ATTRIBUTES = {"rows_captured": "rows", "validation_errors": "invalid"}
-"""Attributes of the result of a capture or a push that have other names than these."""
+"""Metadata key -> attribute of the result of a capture or a push, where the two differ."""
 _DONE: Mapping[Side, tuple[str, ...]] = {
     "d365": ("rows_captured",),
     "campaign": ("inserted", "updated", "deleted", "rejected"),
 }
-"""Those of them whose sum is the work of a side."""
+"""The names in NUMBERS whose sum is the work of a side."""
 THIS_RUN = "this_run"
 """Metadata key of a run's own numbers. Dagster does not plot them: it plots the last value of each partition."""
 

@@ -6,4 +6,5 @@ deletions                               deletes, collected and counted before th
 stored_links, dependency_status         links, parents and children
 blocked_records                         reports of records that wait or are orphaned
 privacy_holds, hold_records             privacy holds
+targets                                 a change of a table's resource or key
 """

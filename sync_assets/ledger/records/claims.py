@@ -17,6 +17,7 @@ import sqlalchemy as sa
 
 from sync_assets.config.values import CONTACT
 from sync_assets.ledger import times
+from sync_assets.ledger.errors import SessionExpired
 from sync_assets.ledger.model import OTHER, Claimed, LinkTo, Operation, Orphaned, Outcome, State
 from sync_assets.ledger.records.dependency_status import DependencyStatus
 from sync_assets.ledger.records.targets import stored_target
@@ -44,15 +45,14 @@ CLAIM_COLUMNS = (
     _R.attempts,
     _R.orphaned,
     _R.incarnation,
-    _R.reinserted,
+    _R.reinsert_sent,
     _R.out_of_scope,
     _R.validation_error,
     sa.type_coerce(_R.unknown_until, sa.BigInteger).label("unknown_until"),
     sa.select(schema.session.c.until).where(schema.session.c.epoch == _R.session).scalar_subquery().label("ended"),
 )
-"""The columns of a record that `take` needs, besides `outcome_unknown` and `resend`. ended: the end of the
-session that claimed the record last and stored no outcome.
-"""
+"""The columns of a record that `take` needs, besides `outcome_unknown` and `resend`. ended: the end of the session that
+claimed the record last and stored no outcome."""
 _AT_ONCE = 5_000
 _RETRY = "UPDATE sync_record SET state = 1, not_before = NULL"
 _EXISTS = sa.and_(
@@ -62,7 +62,7 @@ _EXISTS = sa.and_(
 
 _ACKNOWLEDGED = (
     *("state", "block_reason", "outcome_unknown", "unknown_until", "resend", "attempts", "failed_since"),
-    *("incarnation", "reinserted"),
+    *("incarnation", "reinsert_sent"),
 )
 _COLUMNS = f"""
     UPDATE sync_record SET session = NULL, {", ".join(f"{name} = ?" for name in _ACKNOWLEDGED)}, reason = ?,
@@ -145,10 +145,12 @@ class Claims(Repository):
         """Store that a claimed record, which Campaign does not have any more, is about to be inserted again.
 
         If that insert gets no answer, a later update may find its record: another incarnation, without children.
-        Raises SessionExpired.
+        Raises SessionExpired, also if the claim is lost.
         """
         self._sessions.require(transaction, session)
-        transaction.for_seqs("UPDATE sync_record SET reinserted = 1", [seq], session, also="AND session = ?")
+        claimed = sa.update(schema.record).where(_R.seq == seq, _R.session == session)
+        if not transaction.execute(claimed.values(reinsert_sent=1)).rowcount:
+            raise SessionExpired
 
     @writes
     def release(self, transaction: Transaction, table: str, session: int) -> int:
@@ -190,7 +192,7 @@ class Claims(Repository):
         now = self._session.now()
         values: list[tuple[Any, ...]] = []
         as_desired: defaultdict[tuple[Any, ...], list[int]] = defaultdict(list)  # the other columns -> seqs
-        removed, moved, reborn = list[RecordState](), list[RecordState](), list[Key]()
+        removed, moved, inserted_again = list[RecordState](), list[RecordState](), list[Key]()
         self._dependencies.lock_linked_records(transaction)
         has_links = self._dependencies.has_links(transaction)
         seqs = list(by_seq) if self._sessions.is_live(transaction, session) else []
@@ -207,7 +209,7 @@ class Claims(Repository):
             transaction.move(record, after.state)
             moved.append(after)
             if after.incarnation > max(record.incarnation, 1):
-                reborn.append((record.table_name, record.id))
+                inserted_again.append((record.table_name, record.id))
             acked_at = now if by_seq[record.seq].result == "done" else None
             columns = (*attrgetter(*_ACKNOWLEDGED)(after), reason, not_before, acked_at)
             if after.state == State.SYNCED and after.acked_hash is not None and after.acked_hash == record.desired_hash:
@@ -226,7 +228,7 @@ class Claims(Repository):
             also = self._dependencies.leaving_parents(transaction, [*moved, *removed])
             answered = [(record, by_seq[record.seq]) for record in (*moved, *removed)]
             self._dependencies.stored_links.store_sent_links(transaction, answered)
-            self._retry_children(transaction, reborn, answered)
+            self._retry_children(transaction, inserted_again, answered)
             self._dependencies.reevaluate(transaction, moved, removed, also=also)
         transaction.add_numbers(now, "engine_calls", calls or {})
         outcome_of = [(record.id, by_seq[record.seq]) for record in held]
@@ -323,11 +325,11 @@ class Claims(Repository):
         ]
 
     def _retry_children(
-        self, transaction: Transaction, reborn: Sequence[Key], answered: Sequence[tuple[RecordState, Outcome]]
+        self, transaction: Transaction, inserted_again: Sequence[Key], answered: Sequence[tuple[RecordState, Outcome]]
     ) -> None:
         """Make children pending that Campaign rejected with a link to a former incarnation of their parent.
 
-        reborn: records of which an incarnation after the first began. answered: records as they are now, with the
+        inserted_again: records whose second or a later incarnation began. answered: records as they are now, with the
         outcomes of their requests.
         """
         refused = [(record.seq, outcome.links) for record, outcome in answered if outcome.result == "refused"]
@@ -335,7 +337,7 @@ class Claims(Repository):
         parents = self._dependencies.states(transaction, sorted({parent for _, parent, _ in named}))
         now = {parent.seq: parent.incarnation for parent in parents}
         seqs = {seq for seq, parent, incarnation in named if now.get(parent, incarnation) > incarnation}
-        seqs |= self._dependencies.children(transaction, reborn)
+        seqs |= self._dependencies.children(transaction, inserted_again)
         children = transaction.states_of(sorted(seqs))
         rejected = [child for child in children if child.state == State.REJECTED and child.refused_by_campaign]
         transaction.for_seqs(_RETRY, [child.seq for child in rejected])
@@ -394,5 +396,5 @@ def _claimed(
         resend=resend,
         unknown_seconds=unknown_seconds,
         incarnation=row.incarnation,
-        reinserted=bool(row.reinserted),
+        reinsert_sent=bool(row.reinsert_sent),
     )

@@ -1,6 +1,6 @@
-"""Store the cursor of each table's change feed, and which session captures the table.
+"""Store the cursor of each table's change feed, its replay of some days, and which session captures the table.
 
-Here: the cursor and its version alone. Captured rows are stored by captures.py, deletions by deletions.py.
+Here: cursors and the feed's version alone. Captured rows are stored by captures.py, deletions by deletions.py.
 
 Invariant: a cursor only moves by compare and set on the feed's version (`FeedMoved` otherwise), so that two captures of
 a table cannot overwrite each other.
@@ -256,18 +256,20 @@ class Feeds(Repository):
     def touch(self, transaction: Transaction, table: str, expected_version: int | None, days: Replay | None) -> Feed:
         """Raise the feed's version without moving its cursor, for rows read beside the feed.
 
-        days: the replay that the rows are of, with the link of the next page; without one the replay has ended.
+        days: the replay that the rows belong to, with the link of its next page; if that is None, the replay has ended.
+        None for rows read by id: a replay stays as it is.
         """
         if expected_version is None:
             raise ValueError("rows beside a feed need the feed's version")
         return _move(transaction, table, expected_version, {"days": days if days.link else None} if days else {})
 
-    def drop_days(self, transaction: Transaction, table: str) -> None:
+    def drop_replay_in(self, transaction: Transaction, table: str) -> None:
         """Delete the table's replay of some days, since the whole table is read anyway."""
         replayed = sa.update(schema.feed).where(_F.table_name == table, _F.days.is_not(None))
         transaction.execute(replayed.values(days=None, version=_F.version + 1))
 
-    drop_replay = writes(drop_days)
+    drop_replay = writes(drop_replay_in)
+    """The same, in a transaction of its own."""
 
 
 def _kept(position: Position, *, full: bool) -> dict[str, Any]:

@@ -46,7 +46,7 @@ class Rebuilds(Repository):
         """
         if transaction.add(schema.rebuild, _row(Rebuild(table))):
             self._feeds.read_again(transaction, table, resend=True)
-            self._feeds.drop_days(transaction, table)
+            self._feeds.drop_replay_in(transaction, table)
         return _stored(transaction, table) or Rebuild(table)
 
     @writes

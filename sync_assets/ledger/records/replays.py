@@ -63,7 +63,7 @@ class Replays(Repository):
         if feed.complete or (resend and not feed.resend) or not (feed.replay or first_load):
             # A capture under way goes on with the full read when it comes to its next page.
             self._feeds.reset(transaction, table, feed.version, resend=resend or feed.resend, replay=True)
-        self._feeds.drop_days(transaction, table)
+        self._feeds.drop_replay_in(transaction, table)
         return self._feeds.locked(transaction, table)
 
     def capture_wanted(self, table: str) -> bool:

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sync_assets.ledger.model import BlockReason, State
 from sync_assets.ledger.records.dependency_status import DependencyStatus
 from sync_assets.ledger.records.feeds import Feeds
-from sync_assets.ledger.repositories.notes import Findings
+from sync_assets.ledger.repositories.notes import Facts
 from sync_assets.ledger.storage import operation_tables, schema
 from sync_assets.ledger.storage.session import Repository, writes
 from sync_assets.ledger.storage.transaction import Transaction
@@ -32,7 +32,7 @@ class Targets(Repository):
 
     _feeds: Feeds
     _dependencies: DependencyStatus
-    _dialect: Findings
+    _dialect: Facts
 
     def target(self, table: str) -> tuple[str, str] | None:
         """Return the resource and the key attribute of a table's acknowledgements; None before its first capture."""
@@ -90,7 +90,7 @@ class Targets(Repository):
         horizon = self._session.now() + self._session.horizon
         unknown = sa.case((_R.session.is_not(None), horizon), else_=_R.unknown_until)
         changes = {name: sa.case((_IN_STEP, value), else_=_R[name]) for name, value in waits.items()}
-        zero = dict.fromkeys(("outcome_unknown", "resend", "attempts"), 0)
+        zero = dict.fromkeys(("outcome_unknown", "resend", "reinsert_sent", "attempts"), 0)
         transaction.execute(
             sa.update(schema.record).where(ours, _SENT).values({**columns, **changes, **zero, "unknown_until": unknown})
         )

@@ -9,7 +9,7 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
-from sync_assets.ledger.repositories.notes import Findings
+from sync_assets.ledger.repositories.notes import Facts
 from sync_assets.ledger.storage import operation_tables, schema
 from sync_assets.ledger.storage.session import Repository, writes
 from sync_assets.ledger.storage.transaction import Transaction
@@ -21,7 +21,7 @@ _M = operation_tables.maintenance.c
 class Maintenance(Repository):
     """Reads and writes `sync_maintenance`."""
 
-    _types: Findings
+    _types: Facts
 
     @writes
     def begin(self, transaction: Transaction, table: str) -> bool:

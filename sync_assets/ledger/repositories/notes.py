@@ -1,4 +1,4 @@
-"""Store facts that belong to no record: the two systems, findings of several kinds, mappings in use.
+"""Store facts that belong to no record: the two systems, facts of several kinds, mappings in use.
 
 Each change of a mapping reads every row again, and may send it. A change to a new mapping, or back to the previous one,
 is intended. Two mappings that alternate within a day (A, B, A, and then B) are two configurations on one ledger, which
@@ -20,9 +20,9 @@ from sync_assets.ledger.storage.transaction import Transaction
 
 Side = Literal["d365", "campaign"]
 _STATE = (schema.record, schema.feed, schema.hold)
-_F = operation_tables.finding.c
-FindingKind = Literal["dialect", "types", "migration", "events"]
-"""Kinds of findings, by their subjects and names.
+_F = operation_tables.fact.c
+FactKind = Literal["dialect", "types", "migration", "events"]
+"""Kinds of facts, by their subjects and names.
 
 dialect: by Campaign's resource and premise (campaign/addressing.py, push/record_links.py, audit), kept until it is
 contradicted. types: the last known types of columns and attributes, by table and side; other ones are a change of the
@@ -73,28 +73,29 @@ class Systems(Repository):
 
 
 @dataclass(eq=False)
-class Findings(Repository):
-    """Reads and writes the findings of one kind in `sync_finding`."""
+class Facts(Repository):
+    """Reads and writes the facts of one kind in `sync_fact`."""
 
-    _kind: FindingKind
+    _kind: FactKind
 
-    def findings(self, subject: str) -> dict[str, Any]:
-        """Return the findings about a subject, by name."""
-        about = sa.select(_F.name, _F.found).where(_F.kind == self._kind, _F.subject == subject)
-        return {row.name: row.found for row in self._session.rows(about)}
+    def facts(self, subject: str) -> dict[str, Any]:
+        """Return the facts about a subject, by name."""
+        about = sa.select(_F.name, _F.value).where(_F.kind == self._kind, _F.subject == subject)
+        return {row.name: row.value for row in self._session.rows(about)}
 
-    def note(self, subject: str, findings: Mapping[str, Any]) -> None:
-        """Store findings about a subject, values of JSON by name. They replace earlier ones of the same names."""
+    def note(self, subject: str, facts: Mapping[str, Any]) -> None:
+        """Store facts about a subject, values of JSON by name. They replace earlier ones of the same names."""
         about = {"kind": self._kind, "subject": subject}
-        rows = [{**about, "name": name, "found": found} for name, found in sorted(findings.items())]
-        self._session.put(operation_tables.finding, rows)
+        rows = [{**about, "name": name, "value": value} for name, value in sorted(facts.items())]
+        self._session.put(operation_tables.fact, rows)
 
     def delete(self, transaction: Transaction, subject: str, *names: str) -> None:
-        """Delete findings about a subject, or all of them if no names are given."""
-        deleted = sa.delete(operation_tables.finding).where(_F.kind == self._kind, _F.subject == subject)
+        """Delete facts about a subject, or all of them if no names are given."""
+        deleted = sa.delete(operation_tables.fact).where(_F.kind == self._kind, _F.subject == subject)
         transaction.execute(deleted.where(_F.name.in_(names)) if names else deleted)
 
     forget = writes(delete)
+    """The same, in a transaction of its own."""
 
 
 class MappingChanges(Repository):

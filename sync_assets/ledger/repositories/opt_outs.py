@@ -35,7 +35,7 @@ _CLAIM = "UPDATE sync_opt_out SET session = ? WHERE id = ? AND attribute = ?"
 _ANSWERED = "UPDATE sync_opt_out SET session = NULL WHERE session = ? AND id = ? AND attribute = ?"
 _HELD = "SELECT id FROM sync_hold WHERE id"
 # Of such a profile Campaign is queried: the statement may be about an earlier one.
-_REINSERTED = "SELECT id FROM sync_record WHERE table_name = ? AND incarnation > 1 AND id"
+_LATER_INCARNATION = "SELECT id FROM sync_record WHERE (incarnation > 1 OR reinsert_sent = 1) AND table_name = ? AND id"
 _DUE = """
     SELECT DISTINCT id FROM sync_opt_out o
     WHERE state > 0 AND state = {state} AND id > :after AND attribute IN :attributes
@@ -130,8 +130,7 @@ class OptOuts(Repository):
                 if moved is not None:
                     rows[id_, name] = changed[id_, name] = moved
         opted_out = [row.id for row in changed.values() if row.campaign and not row.ask]
-        reinserted = transaction.for_record_ids(_REINSERTED, sorted({*opted_out}), CONTACT)
-        anew = {row.id for row in reinserted}
+        anew = {row.id for row in transaction.for_record_ids(_LATER_INCARNATION, sorted({*opted_out}), CONTACT)}
         stored = [row._replace(ask=1) if row.id in anew else row for row in changed.values()]
         self._rows.put(transaction, known, stored)
         return counts

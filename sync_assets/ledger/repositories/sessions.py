@@ -1,4 +1,4 @@
-"""Store the sessions of workers, whose epochs their claims name, and the Dagster runs that they work on.
+"""Store the sessions of workers, and the Dagster runs that they work on. A claim names the epoch of its session.
 
 A worker is a process. Its claims of records, captures, listings, opt-outs and call slots name its session, and are free
 for others as soon as that has ended or expired, without a write to them. Each claim is counted, as each session and

@@ -22,7 +22,7 @@ class RecordState(NamedTuple):
     acknowledged inserts, and of deletes that were claimed. desired_hash: None if the row was deleted in Dynamics 365.
     acked_hash: None if Campaign acknowledged nothing. outcome_unknown, resend: 0, 1 or 2, see rules/transitions.py.
     unknown_until: see rules/transitions.py; None if no request without an answer can take effect any more.
-    reinserted: 1 if an insert may have been sent since the last acknowledgement, although Campaign had the record.
+    reinsert_sent: 1 if an insert may have been sent since the last acknowledgement, although Campaign had the record.
     out_of_scope: 1 if the row is out of scope and Campaign keeps what it holds. validation_error: of the row, None if
     it has none. failed_since: microseconds since 1970, of a rejected or orphaned record, or of one whose requests fail.
     payload: read only while nothing was acknowledged; has_payload: True if one is stored.
@@ -46,7 +46,7 @@ class RecordState(NamedTuple):
     payload: str | bytes | None
     has_payload: bool
     unknown_until: int | None = None
-    reinserted: int = 0
+    reinsert_sent: int = 0
 
     @property
     def may_exist_in_campaign(self) -> bool:

@@ -10,6 +10,9 @@ Two columns are raised when a record is claimed, so that an outcome can be relat
                      an earlier request is unknown, too
     resend           0 no; 1 requested; 2 requested, and the current request does it
 
+A third one, `reinsert_sent`, is 1 from the insert of a record that Campaign lost until the next acknowledgement, which
+then begins an incarnation.
+
 A request without an answer may take effect later than requests that are sent after it. `unknown_until` is the time
 until which that is possible, its horizon. An acknowledgement before that time is provisional: the record is
 UNCONFIRMED, and keeps its payload, or a TOMBSTONE if it was deleted. At the horizon its outcome counts as unknown
@@ -193,7 +196,7 @@ def after_outcome(record: RecordState, outcome: Outcome, *, now: int, horizon: i
         unknown_until=unknown_until,
         resend=resend,
         incarnation=record.incarnation + (done and acked is not None and _was_inserted(record, outcome)),
-        reinserted=0 if done else record.reinserted,
+        reinsert_sent=0 if done else record.reinsert_sent,
     )
     # The request was made for the links alone, which are still to be sent.
     links_alone = outcome.hash is not None and outcome.hash in (record.acked_hash, OTHER)
@@ -234,7 +237,7 @@ def after_outcome(record: RecordState, outcome: Outcome, *, now: int, horizon: i
 
 def _was_inserted(record: RecordState, outcome: Outcome) -> bool:
     """Return True if an acknowledged request, or one before it without an answer, inserted the record in Campaign."""
-    return outcome.operation == "insert" or record.acked_hash is None or bool(record.reinserted)
+    return outcome.operation == "insert" or record.acked_hash is None or bool(record.reinsert_sent)
 
 
 def storable(reason: str | None) -> str:

@@ -23,13 +23,13 @@ maintenance = sa.Table(
 )
 
 # What was found at run time and belongs to no record: see repositories/notes.py.
-finding = sa.Table(
-    "sync_finding",
+fact = sa.Table(
+    "sync_fact",
     metadata,
-    sa.Column("kind", NAME, primary_key=True),  # notes.FindingKind
+    sa.Column("kind", NAME, primary_key=True),  # notes.FactKind
     sa.Column("subject", NAME, primary_key=True),
     sa.Column("name", NAME, primary_key=True),
-    sa.Column("found", sa.JSON, nullable=False),
+    sa.Column("value", sa.JSON, nullable=False),
 )
 
 # The two systems that the ledger's records belong to.

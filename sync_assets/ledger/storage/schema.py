@@ -97,7 +97,7 @@ record = sa.Table(
     sa.Column("orphaned", sa.SmallInteger, nullable=False, server_default="0"),  # model.Orphaned
     sa.Column("incarnation", sa.Integer, nullable=False, server_default="0"),  # acknowledged inserts, and deletes
     # 1: Campaign did not have it any more, so a request to insert it again may have been sent: see `Claims.reinsert`.
-    sa.Column("reinserted", sa.SmallInteger, nullable=False, server_default="0"),
+    sa.Column("reinsert_sent", sa.SmallInteger, nullable=False, server_default="0"),
     # 1: out of scope: D365 no longer has the row, or the filter excludes it, and Campaign keeps what it holds.
     sa.Column("out_of_scope", sa.SmallInteger, nullable=False, server_default="0"),
     sa.Column("table_name", NAME, nullable=False),
@@ -199,7 +199,7 @@ feed = sa.Table(
     sa.Column("page_size", sa.Integer),  # most rows per page; NULL: Dynamics 365 never failed over one
     # The read under way was requested by `replay`.
     sa.Column("replay", sa.Boolean, nullable=False, server_default=sa.false()),
-    sa.Column("days", ReplayedDays),  # of a replay; that of the whole table is a full read
+    sa.Column("days", ReplayedDays),  # the replay of some days; a replay of the whole table is a full read
 )
 
 # A record's links to its parents, one row for each configured link: the desired link, and the one that Campaign
@@ -286,7 +286,7 @@ hold = sa.Table(
 hold_record = sa.Table(
     "sync_hold_record",
     metadata,
-    sa.Column("person", NAME, primary_key=True),  # id of a contact: without a hold, one who had been deleted
+    sa.Column("person", NAME, primary_key=True),  # the contact's id; not in sync_hold: deleted when the hold ended
     sa.Column("table_name", NAME, primary_key=True),
     sa.Column("id", NAME, primary_key=True),
     sa.Column("attribute", NAME, primary_key=True),  # of the link that leads to the person, '' for the person itself

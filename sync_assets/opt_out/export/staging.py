@@ -1,4 +1,4 @@
-"""Take an export file: validate its rows, stage them on disk, then store their statements in the ledger.
+"""Process an export file: validate its rows, stage them on disk, then store their statements in the ledger.
 
 Invariants: a file is validated completely before any of its statements is stored, so a file that is cut off at its last
 line changes nothing. Memory holds one batch.
@@ -17,13 +17,12 @@ from typing import Any, get_args
 import polars as pl
 
 from sync_assets.checks import rules
-from sync_assets.checks.rules import Finding, Rows
+from sync_assets.checks.rules import SHOWN_ROWS, Finding, Rows
 from sync_assets.config.models import Config
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.repositories.opt_out_decisions import RejectedRow
 from sync_assets.ledger.repositories.opt_out_files import FileState, OptOutFile
 from sync_assets.ledger.rules.opt_outs import Stated
-from sync_assets.opt_out.decide import SHOWN
 from sync_assets.opt_out.export import folder as files
 from sync_assets.opt_out.export.file import BadExport, Layout, Reader, time_in_name
 from sync_assets.runtime.context import Runtime
@@ -76,10 +75,14 @@ class _StagedRows:
             yield from map(RejectedRow._make, frame.select(RejectedRow._fields).iter_rows())
 
 
-def take_file(runtime: Runtime, partition: str) -> tuple[dict[str, Any], tuple[Finding, Finding]] | str:
-    """Stage a partition's file and store its statements. Return numbers and findings, or why it cannot be read.
+def process_file(runtime: Runtime, partition: str) -> tuple[dict[str, Any], tuple[Finding, Finding]] | str:
+    """Stage a partition's file, and store its statements in the ledger.
 
     A file that is not on the SFTP server is no error if none is known, or if it was processed before.
+
+    Returns:
+        The numbers of the file, with the findings that it is readable and that its rows are valid; or why the file
+        could not be read.
     """
     file, none_read = files.find(runtime, partition), rules.VALID.finding(True, "No row of it was read.")
     nothing = {"dagster/partition_row_count": 0}
@@ -91,9 +94,9 @@ def take_file(runtime: Runtime, partition: str) -> tuple[dict[str, Any], tuple[F
         return nothing, (rules.READABLE.finding(False, text, stops=False), none_read)
     try:
         with tempfile.TemporaryDirectory(prefix="sync_assets_") as place:
-            spool = _StagedRows(Path(place))
-            staged = _spool_file(runtime, file, spool)
-            stated = _state_file(runtime, file, staged, spool)
+            rows = _StagedRows(Path(place))
+            staged = _stage_file(runtime, file, rows)
+            stated = _store_statements(runtime, file, staged, rows)
     except BadExport as error:
         runtime.ledger.opt_out_files.end_file(file, {}, str(error))
         return str(error)
@@ -128,13 +131,13 @@ def stated_numbers(stated: Counter[Stated]) -> dict[str, int]:
 
 def _valid(runtime: Runtime, partition: str, staged: Staged) -> Finding:
     """Return the finding that no row was rejected; it shows the first ones by line, id and reason."""
-    rejected = runtime.ledger.opt_out_decisions.rejected_rows(partition, SHOWN) if staged.rejected else []
+    rejected = runtime.ledger.opt_out_decisions.rejected_rows(partition, SHOWN_ROWS) if staged.rejected else []
     text = "Every row is valid."
     if staged.rejected:
         text = f"{staged.rejected:,} of {staged.rows:,} rows were rejected; the others are processed."
     numbers = {
         "rejected_rows": staged.rejected,
-        "reasons": Rows(("reason", "records"), staged.reasons.most_common(SHOWN)),
+        "reasons": Rows(("reason", "records"), staged.reasons.most_common(SHOWN_ROWS)),
         "first_rows": Rows(("line", "id", "reason"), [(str(row.line), row.id or "", row.reason) for row in rejected]),
     }
     return rules.VALID.finding(not staged.rejected, text, numbers)
@@ -154,7 +157,7 @@ def layout(config: Config) -> Layout:
     )
 
 
-def _spool_file(runtime: Runtime, file: OptOutFile, spool: _StagedRows) -> Staged:
+def _stage_file(runtime: Runtime, file: OptOutFile, rows: _StagedRows) -> Staged:
     """Read a file from the SFTP and stage its rows.
 
     Raises:
@@ -162,42 +165,42 @@ def _spool_file(runtime: Runtime, file: OptOutFile, spool: _StagedRows) -> Stage
         FileGone: the file was removed or changed since the poll.
         SftpError: of the SFTP server.
     """
-    export, taken, started = runtime.config.opt_out.export, Staged(), time.monotonic()
+    export, staged, started = runtime.config.opt_out.export, Staged(), time.monotonic()
     expected = RemoteFile(file.name, file.size, file.modified)
     with connect(runtime.settings.sftp()) as sftp, sftp.open(export.directory, file.name, expected) as stream:
         reader = Reader(stream, layout(runtime.config))
         for batch in reader:
-            spool.put(VALID, batch.valid)
-            spool.put(REJECTED, batch.rejected)
-            taken.rows += batch.rows
-            taken.valid += batch.valid.height
-            taken.rejected += batch.rejected.height
-            taken.foreign += batch.foreign
-            taken.reasons.update(batch.rejected["reason"].to_list())
-            runtime.progress("reading opt-outs", taken.rows)
-    taken.bytes, taken.dates, taken.warnings = reader.bytes_read, reader.date_layout, list(reader.warnings)
-    taken.seconds = time.monotonic() - started
-    return taken
+            rows.put(VALID, batch.valid)
+            rows.put(REJECTED, batch.rejected)
+            staged.rows += batch.rows
+            staged.valid += batch.valid.height
+            staged.rejected += batch.rejected.height
+            staged.foreign += batch.foreign
+            staged.reasons.update(batch.rejected["reason"].to_list())
+            runtime.progress("reading opt-outs", staged.rows)
+    staged.bytes, staged.dates, staged.warnings = reader.bytes_read, reader.date_layout, list(reader.warnings)
+    staged.seconds = time.monotonic() - started
+    return staged
 
 
-def _state_file(runtime: Runtime, file: OptOutFile, taken: Staged, spool: _StagedRows) -> Counter[Stated]:
+def _store_statements(runtime: Runtime, file: OptOutFile, staged: Staged, rows: _StagedRows) -> Counter[Stated]:
     """Store a staged file's statements and rejected rows in the ledger; the first time, mark the file as done.
 
-    A statement that is older than the one that the ledger has changes nothing, so a file may be taken again.
+    A statement that is older than the one that the ledger has changes nothing, so a file may be processed again.
 
     Returns:
         The number of statements by kind.
     """
     ledger, export = runtime.ledger, runtime.config.opt_out.export
-    ledger.opt_out_decisions.replace_rejected_rows(file.partition, list(islice(spool.rejected(), REJECTED_KEPT)))
-    frames, names = spool.frames(VALID), runtime.config.opt_out.attributes
+    ledger.opt_out_decisions.replace_rejected_rows(file.partition, list(islice(rows.rejected(), REJECTED_KEPT)))
+    frames, names = rows.frames(VALID), runtime.config.opt_out.attributes
     # The time in the name may be of another time zone: it must neither make the statements newer than later changes,
     # nor older than what they change.
     now = datetime.now(UTC)
     earliest = min(time_in_name(file.name) or file.modified, file.modified, now)
     stated = state(ledger, frames, names, file.partition, earliest, min(file.modified + files.TICK, now))
     if file.state != FileState.DONE:
-        counts = {"files_processed": 1, "rejected_rows": taken.rejected}
+        counts = {"files_processed": 1, "rejected_rows": staged.rejected}
         ledger.opt_out_files.end_file(file, counts)
         runtime.opt_outs.update(counts)
         ledger.opt_out_decisions.prune_rejected_rows(now - timedelta(days=export.keep_days))

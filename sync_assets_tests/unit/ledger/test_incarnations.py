@@ -3,6 +3,7 @@
 import pytest
 
 from sync_assets.ledger import Ledger
+from sync_assets.ledger.errors import SessionExpired
 from sync_assets.ledger.model import LinkSpec, LinkTo, Outcome, State
 from sync_assets.ledger.storage.session import HORIZON_SECONDS
 from sync_assets_tests.support.ledgers import Clock, capture, claim_one, guid, record, row, session_of
@@ -53,14 +54,22 @@ def test_a_parent_that_is_made_anew_by_a_request_without_an_answer_has_its_child
         return
     ledger.claims.release("contact", session)
     again = claim_one(ledger)
-    assert (again.operation, again.reinserted) == ("update", True)
+    assert (again.operation, again.reinsert_sent) == ("update", True)
     operation = "insert" if answered == "inserted" else "update"
     ledger.claims.acknowledge(session, [Outcome(again.seq, "done", again.hash, operation=operation)])
-    assert (record(ledger, "anna").incarnation, record(ledger, "anna").reinserted) == (2, 0)
+    assert (record(ledger, "anna").incarnation, record(ledger, "anna").reinsert_sent) == (2, 0)
     clock.advance(HORIZON_SECONDS + 1)
     assert sent(ledger) == ["update"]  # once more, since nothing can take effect late any more
     child = claim_one(ledger, table="order")
     assert child.links == (LinkTo("cusContact", guid("anna"), True, parent=(one.seq, 2)),)
+
+
+def test_a_record_whose_claim_is_lost_is_not_inserted_again(ledger: Ledger) -> None:
+    in_campaign(ledger)
+    session, one = session_of(ledger, "worker"), record(ledger, "anna")
+    with pytest.raises(SessionExpired):
+        ledger.claims.reinsert(session, one.seq)
+    assert record(ledger, "anna").reinsert_sent == 0
 
 
 def test_a_child_that_was_sent_with_the_parents_former_pkey_is_sent_again(ledger: Ledger) -> None:

@@ -54,7 +54,7 @@ class Push:
     filter: Filter | None = None
     rejected: int = 0
     asked: int = 0
-    reinserted: int | None = None
+    reinsert_sent: int | None = None
     """Number of requests before the insert of a record that Campaign does not have any more; None without one."""
     campaign: LittleCampaign = field(default_factory=lambda: LittleCampaign(profile="externalId"))
     bodies: list[Any] = field(default_factory=list[Any])
@@ -86,7 +86,7 @@ class Push:
         return self.key_works
 
     async def reinsert(self, record: Claimed) -> None:
-        self.reinserted = len(self.campaign.log)
+        self.reinsert_sent = len(self.campaign.log)
 
     async def deliver(self, record: Claimed) -> Delivery:
         return await Sender(self.records, lambda: None, self.ask, self.reinsert).deliver(record)
@@ -102,5 +102,5 @@ def contact(operation: str = "insert", *, outcome_unknown: bool = False, attempt
     update = more.get("update_payload")
     unknown_seconds = more.get("unknown_seconds", 600.0 if outcome_unknown else None)
     claimed = Claimed(1, ADA, operation, payload, update, b"h", attempts, outcome_unknown)  # pyright: ignore[reportArgumentType]
-    reinserted = more.get("reinserted", False)
-    return claimed._replace(unknown_seconds=unknown_seconds, links=more.get("links", ()), reinserted=reinserted)
+    reinsert_sent = more.get("reinsert_sent", False)
+    return claimed._replace(unknown_seconds=unknown_seconds, links=more.get("links", ()), reinsert_sent=reinsert_sent)

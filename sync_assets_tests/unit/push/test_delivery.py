@@ -52,7 +52,7 @@ def test_the_outcome_of_a_delivery(
 
 def test_a_record_that_an_insert_without_an_answer_may_have_begun_is_a_new_one_to_us() -> None:
     """Its opt-outs are those of that insert, so Campaign is queried."""
-    record = Claimed(7, "ada", "update", "{}", None, b"h", 0, True, opt_outs=BOTH, incarnation=4, reinserted=True)
+    record = Claimed(7, "ada", "update", "{}", None, b"h", 0, True, opt_outs=BOTH, incarnation=4, reinsert_sent=True)
     delivery = Delivery("done", "updated")
     assert outcome(record, delivery, NOW).existing_opt_outs == NAMES
     assert delivery.incarnation_of(record) == (7, 5)

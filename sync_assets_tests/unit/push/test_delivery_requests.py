@@ -59,10 +59,10 @@ pytestmark = pytest.mark.usefixtures("waits")
         (Push(key_works=False), contact("update"), "update", ("refused", None)),
         (Push(key_works=False, confirmed=True), contact("update"), "update insert", INSERTED),
         (Push(key_works=False), contact("update", outcome_unknown=True), "update insert", INSERTED),
-        (Push(found=UNIQUE), contact("update", outcome_unknown=True, reinserted=True), "update insert", INSERTED),
+        (Push(found=UNIQUE), contact("update", outcome_unknown=True, reinsert_sent=True), "update insert", INSERTED),
         (
             Push(),
-            contact("update", outcome_unknown=True, unknown_seconds=None, reinserted=True),
+            contact("update", outcome_unknown=True, unknown_seconds=None, reinsert_sent=True),
             "update insert",
             INSERTED,
         ),
@@ -152,7 +152,7 @@ async def test_no_second_insert_is_sent_if_the_key_is_not_known_to_be_unique(
 async def test_no_second_insert_is_sent_in_place_of_an_update_either() -> None:
     push = Push()
     with pytest.raises(StillUnknown):
-        await push.deliver(contact("update", outcome_unknown=True, reinserted=True))
+        await push.deliver(contact("update", outcome_unknown=True, reinsert_sent=True))
     assert push.requests == ["update"]
 
 
@@ -169,7 +169,7 @@ async def test_the_insert_of_a_record_that_campaign_had_is_stored_before_it_is_s
     push: Push, record: Claimed, after: int | None
 ) -> None:
     await push.deliver(record)
-    assert push.reinserted == after
+    assert push.reinsert_sent == after
 
 
 async def test_after_two_lost_answers_the_outcome_stays_unknown() -> None:

@@ -218,7 +218,7 @@ async def test_findings_about_another_key_are_forgotten(campaign: LittleCampaign
     with Ledger.open(f"sqlite:///{tmp_path}/ledger.db") as ledger:
         ledger.dialect.note("profile", {KEY: "cusOldId", "key_unique": "yes", "key_in_delete": "yes"})
         await push(ledger, campaign, Target("contact", "profile"), session=session_of(ledger, uuid.uuid4().hex))
-        assert ledger.dialect.findings("profile") == {}
+        assert ledger.dialect.facts("profile") == {}
 
 
 async def test_a_killed_push_does_not_send_the_links_that_it_had_mended_again(

@@ -313,7 +313,7 @@ def test_an_export_that_stopped_is_started_and_that_is_noted_or_that_its_workflo
     metadata = {name: value.value for name, value in result.metadata.items()}
     assert metadata == {"workflow": workflow, "status_before": status, "started": starts}
     assert started(orchestra, since) == starts
-    assert RESTART in orchestra.runtime.ledger.events.findings(CONTACT)
+    assert RESTART in orchestra.runtime.ledger.events.facts(CONTACT)
     new = {path.name for path in exports(orchestra.program).iterdir()} - {"optout_old.csv"}
     assert len(new) == starts  # the workflow has written its file
     assert not events(orchestra.tick(FILE), dg.AssetObservation)  # nor is that tried more than once an hour

@@ -119,7 +119,7 @@ def test_a_worker_with_the_former_target_claims_nothing_more(sent: Ledger) -> No
 
 def test_findings_about_the_new_resource_are_made_again(sent: Ledger) -> None:
     sent.targets.change_target("contact", "profile", "cusPersonId")
-    assert sent.dialect.findings("profile") == {}
+    assert sent.dialect.facts("profile") == {}
 
 
 @pytest.mark.parametrize("sent", ["nothing", "pending", "outcome unknown", "acknowledged"])

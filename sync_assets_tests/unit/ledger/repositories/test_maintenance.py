@@ -58,14 +58,14 @@ def test_types_are_remembered_by_table_until_others_are_noted_or_its_maintenance
     ledger.types.note("contact", types)
     ledger.types.note("new_order", {"d365": {"new_name": "string"}})
     ledger.dialect.note("contact", {"key_in_url": "yes"})
-    assert ledger.types.findings("contact") == types
+    assert ledger.types.facts("contact") == types
     types["d365"] = {"nickname": "memo"}
     ledger.types.note("contact", types)
-    assert ledger.types.findings("contact") == types
+    assert ledger.types.facts("contact") == types
     ledger.maintenance.end("contact")  # whether it was in one or not: somebody has looked
-    assert ledger.types.findings("contact") == {}
-    assert ledger.types.findings("new_order") == {"d365": {"new_name": "string"}}
-    assert ledger.dialect.findings("contact") == {"key_in_url": "yes"}
+    assert ledger.types.facts("contact") == {}
+    assert ledger.types.facts("new_order") == {"d365": {"new_name": "string"}}
+    assert ledger.dialect.facts("contact") == {"key_in_url": "yes"}
 
 
 def test_no_opt_out_is_decided_or_written_meanwhile_and_none_is_lost(ledger: Ledger) -> None:

@@ -10,11 +10,11 @@ import pytest
 
 from sync_assets.ledger import Ledger, times
 from sync_assets.ledger.errors import FeedMoved
-from sync_assets.ledger.model import Position
+from sync_assets.ledger.model import Outcome, Position
 from sync_assets.ledger.repositories import opt_out_rows
 from sync_assets.ledger.repositories.opt_outs import OptOutsLeft
 from sync_assets.ledger.rules import opt_outs as rules
-from sync_assets_tests.support.ledgers import Clock, capture, frame, guid, row, save_page
+from sync_assets_tests.support.ledgers import Clock, capture, claim, frame, guid, row, save_page, session_of
 from sync_assets_tests.unit.ledger.opt_out_rows import (
     ATTRIBUTES,
     EMAIL,
@@ -54,6 +54,24 @@ def test_a_file_is_older_only_if_it_was_written_before_the_last_statement(ledger
         assert +ledger.opt_outs.store_stated(result, ATTRIBUTES, "file", SAID - 5 * an_hour, written) == {kind: 1}
     assert (there(ledger, "ada").ask, there(ledger, "bob").ask) == (0, 1)
     assert there(ledger, "bob").stated_at == times.to_micros(SAID)
+
+
+@pytest.mark.parametrize(("made_anew", "ask"), [("no", 0), ("perhaps", 1), ("yes", 1)])
+def test_an_opt_out_of_a_profile_that_may_have_been_made_anew_is_asked_for(
+    ledger: Ledger, made_anew: str, ask: int
+) -> None:
+    """The statement may be about the earlier one."""
+    in_campaign(ledger, "ada")
+    capture(ledger, row("ada", "b"))
+    [claimed] = claim(ledger)
+    session = session_of(ledger, "worker")
+    if made_anew == "perhaps":
+        ledger.claims.reinsert(session, claimed.seq)
+    else:
+        operation = "insert" if made_anew == "yes" else "update"
+        ledger.claims.acknowledge(session, [Outcome(claimed.seq, "done", claimed.hash, operation=operation)])
+    state(ledger, ("ada", True, THEN))
+    assert there(ledger, "ada").ask == ask
 
 
 def test_of_an_id_that_stands_twice_the_later_change_counts_in_any_order(ledger: Ledger) -> None:

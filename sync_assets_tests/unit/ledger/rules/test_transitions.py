@@ -332,9 +332,9 @@ def test_a_rejected_record_once_its_links_changed(
         (stand(NEW, IN_DOUBT), Outcome(1, "done", A, operation="update"), 1),
         (stand(CHANGED, incarnation=1), Outcome(1, "done", A, operation="update"), 1),
         (stand(CHANGED, incarnation=1), Outcome(1, "done", A, operation="insert"), 2),
-        (stand(CHANGED, incarnation=1, reinserted=1), Outcome(1, "done", A, operation="update"), 2),
-        (stand(CHANGED, incarnation=1, reinserted=1), Outcome(1, "later", A, operation="update"), 1),
-        (stand(CHANGED, incarnation=1, reinserted=1, orphaned=Orphaned.DELETED), Outcome(1, "done", None), 1),
+        (stand(CHANGED, incarnation=1, reinsert_sent=1), Outcome(1, "done", A, operation="update"), 2),
+        (stand(CHANGED, incarnation=1, reinsert_sent=1), Outcome(1, "later", A, operation="update"), 1),
+        (stand(CHANGED, incarnation=1, reinsert_sent=1, orphaned=Orphaned.DELETED), Outcome(1, "done", None), 1),
         (stand(CHANGED, incarnation=1), Outcome(1, "unknown", A, operation="insert"), 1),
         (stand(NEW), Outcome(1, "refused", A, operation="insert"), 0),
         (stand(CHANGED, incarnation=1, orphaned=Orphaned.DELETED), Outcome(1, "done", None, operation="delete"), 1),
@@ -344,7 +344,7 @@ def test_each_insert_begins_an_incarnation(record: RecordState, outcome: Outcome
     acknowledgement = after_outcome(record, outcome, now=1, horizon=1)
     assert acknowledgement is not None
     assert acknowledgement.record.incarnation == incarnation
-    assert acknowledgement.record.reinserted == (record.reinserted and outcome.result != "done")
+    assert acknowledgement.record.reinsert_sent == (record.reinsert_sent and outcome.result != "done")
 
 
 def test_an_orphan_whose_request_is_refused_late_is_not_rejected() -> None:
