@@ -23,8 +23,8 @@ from sync_assets.capture.page_preparation import parser, prepare_page
 from sync_assets.dataverse.client import IDS_IN_A_QUERY
 from sync_assets.dataverse.metadata import MODIFIED
 from sync_assets.http.transport import ResponseTooLarge
-from sync_assets.ledger import Ledger
 from sync_assets.ledger.model import Feed, Replay
+from sync_assets.runtime.context import Runtime
 
 
 async def replay_days(capture: CaptureContext, result: CaptureResult) -> None:
@@ -52,7 +52,7 @@ async def replay_days(capture: CaptureContext, result: CaptureResult) -> None:
 
 
 def capture_days(
-    ledger: Ledger, table: str, days: tuple[date, date], *, resend: bool, capture: Callable[[], object]
+    runtime: Runtime, table: str, days: tuple[date, date], *, resend: bool, capture: Callable[[], object]
 ) -> None:
     """Request a replay of days in the ledger, and capture until it is done.
 
@@ -60,7 +60,7 @@ def capture_days(
     or the table is in maintenance), the request stays for the next capture.
 
     Args:
-        ledger: Stores the request.
+        runtime: Has the ledger, which `capture` may close.
         table: Logical name.
         days: First and last day, UTC.
         resend: True to send the rows even if they equal what Campaign acknowledged.
@@ -68,7 +68,7 @@ def capture_days(
     """
     before = None
     while True:
-        stored = ledger.replays.ask_for_replay(table, *days, resend=resend)
+        stored = runtime.ledger.replays.ask_for_replay(table, *days, resend=resend)
         key = stored and (stored.first, stored.last, stored.resend)
         if key and key == before:
             return

@@ -65,4 +65,4 @@ def capture_again(
         capture()
         return
     days = (first or date.min, last or date.max)
-    capture_days(runtime.ledger, config.table, days, resend=force, capture=capture)
+    capture_days(runtime, config.table, days, resend=force, capture=capture)

@@ -317,7 +317,8 @@ class _Write:
         if self.rejected_post:
             # No record with our key is shown: the POST failed for another reason as well, or Campaign hides the record.
             hidden = self.rejected_post.kind == "refused" and any(link.keyed and link.id for link in record.links)
-            reason = f"{self.rejected_post.reason} {_HIDDEN}" if hidden else self.rejected_post.reason
+            # The remedy first, since a long reason is cut.
+            reason = f"{_HIDDEN} {self.rejected_post.reason}" if hidden else self.rejected_post.reason
             return replace(self.rejected_post, reason=reason)
         if record.payload is None:
             return response if record.outcome_unknown else ResponseOutcome("refused", _NOT_SHOWN)

@@ -132,6 +132,16 @@ def test_a_killed_replay_is_done_by_the_next_sync(synced: Program) -> None:
     assert standing(synced) is None
 
 
+def test_a_replay_of_days_goes_on_with_an_unfinished_one_of_other_days_before(synced: Program) -> None:
+    """Each is a run of Dagster, which closes the ledger."""
+    first, last = min(by_day(synced)), max(by_day(synced))
+    with closing(synced.runtime()) as runtime:
+        runtime.ledger.replays.ask_for_replay("contact", first, first, resend=False)
+    synced.on_disk = True
+    done = replayed(synced, first, last, force=True)
+    assert (done.document["pending"], standing(synced)) == (N, None)
+
+
 def test_a_replay_of_days_answered_by_a_replica_that_lags_keeps_the_newer_row_unless_it_is_forced(
     synced: Program,
 ) -> None:

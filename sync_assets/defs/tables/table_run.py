@@ -146,7 +146,7 @@ class TableRun:
         if self._days is None or has_failed or ledger.feeds.feed(table) is None:
             self._capture(work)
             return
-        capture_days(ledger, table, self._days, resend=self._force, capture=lambda: self._capture(work))
+        capture_days(self._runtime, table, self._days, resend=self._force, capture=lambda: self._capture(work))
 
     def _capture(self, work: TableWork) -> bool:
         """Follow the feed to its end, or until the backlog is full.
