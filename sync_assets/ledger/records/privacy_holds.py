@@ -160,7 +160,8 @@ class Holds(Repository):
         records = self._hold_records.records_of(transaction, id)
         if not was_held and not records:
             return None
-        held = self._count_in_state(transaction, records, State.HELD)
+        unsent = (State.HELD,) if deleted else (State.HELD, State.EXCLUDED)
+        before = self._count_in_state(transaction, records, *unsent)
         of_hold = _HR.person == id
         if deleted:
             transaction.execute(sa.update(schema.hold_record).where(of_hold).values(noted=0))
@@ -170,7 +171,7 @@ class Holds(Repository):
         self._dependencies.reevaluate(transaction, states)
         if deleted:
             self._opt_outs.forget(transaction, [id])
-        freed = held - self._count_in_state(transaction, records, State.HELD)
+        freed = before - self._count_in_state(transaction, records, *unsent)
         return Released(freed, self._count_in_state(transaction, records, State.EXCLUDED))
 
     def all(self) -> list[Hold]:
@@ -234,10 +235,10 @@ class Holds(Repository):
             new=new,
         )
 
-    def _count_in_state(self, transaction: Transaction, records: Iterable[HeldRecord], state: State) -> int:
-        """Count those of the records that are in this state."""
+    def _count_in_state(self, transaction: Transaction, records: Iterable[HeldRecord], *states: State) -> int:
+        """Count those of the records that are in one of these states."""
         rows = transaction.for_seqs("SELECT state FROM sync_record", _seqs(transaction, records))
-        return sum(row[0] == state for row in rows)
+        return sum(row[0] in states for row in rows)
 
     def _related_records(self, transaction: Transaction, id: str) -> list[RelatedRecord]:
         """See `related`."""

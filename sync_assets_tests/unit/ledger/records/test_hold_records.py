@@ -205,7 +205,7 @@ def test_a_second_release_ends_the_exclusion(ledger: Ledger) -> None:
     capture(ledger, row("anna"))
     push(ledger)
     assert record(ledger, "anna").state == State.EXCLUDED
-    assert ledger.holds.end_hold(ANNA, deleted=False) == Released(0, 0)
+    assert ledger.holds.end_hold(ANNA, deleted=False) == Released(3, 0)
     assert ledger.holds.end_hold(ANNA, deleted=False) is None
     capture(ledger, row("anna"))
     below(ledger, "order", "anna's order", "anna")
