@@ -19,7 +19,7 @@ from sync_assets.launching.run_coordinator import GuardedRunCoordinator
 from sync_assets_tests.flows.deploy.files import DEPLOY, INSTANCES, ROOT, explained, parts, read, variables
 from sync_assets_tests.support.postgres_impostor import Impostor
 
-PACKAGED = ROOT / "sync_assets" / "defs" / "instance" / "dagster.yaml"
+PACKAGED = ROOT / "sync_assets" / "cli" / "dagster.yaml"
 ECS, COMPOSE = INSTANCES
 
 every_instance = pytest.mark.parametrize("file", INSTANCES, ids=lambda file: str(file.relative_to(DEPLOY)))
