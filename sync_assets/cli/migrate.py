@@ -40,8 +40,7 @@ from sync_assets.ledger.times import iso
 from sync_assets.runtime.context import Runtime
 from sync_assets.words import counted
 
-ADOBE = "adobe"
-"""Subject of the steps' results in the ledger."""
+ADOBE = "adobe"  # the subject of the steps' results in the ledger
 STEPS = {
     "doctor": "The set-up is checked",
     "switch_off": "Adobe's integration is switched off",
@@ -242,16 +241,12 @@ def migrate(
             continue
         if result.todo or (result.question and not confirm(result.question)):
             break
-        now = iso(datetime.now(UTC))
-        stored[name] = {"configuration": configuration, "result": result.result, "done_at": now}
+        stored[name] = {"configuration": configuration, "result": result.result, "done_at": iso(datetime.now(UTC))}
         ledger.adobe_migration.note(ADOBE, {name: stored[name]})
-        step_documents[-1] |= {"done_at": now, "question": None}
+        step_documents[-1] |= {"done_at": stored[name]["done_at"], "question": None}
     following = next((name for name in STEPS if name not in stored), None)
-    return {
-        "steps": step_documents,
-        "next": following,
-        "engine_calls": {kind: runtime.calls[kind] for kind in CALL_KINDS},
-    }
+    calls = {kind: runtime.calls[kind] for kind in CALL_KINDS}
+    return {"steps": step_documents, "next": following, "engine_calls": calls}
 
 
 @dataclass

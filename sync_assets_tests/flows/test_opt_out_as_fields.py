@@ -49,7 +49,7 @@ def test_no_opt_out_is_sent_while_disabled_and_then_each_once_with_its_record(pr
     [id_] = admin.change("contact", 1, donotemail=False, donotphone=False, followemail=True)
     by_hand = {"resource": "profile", "keys": [id_], "set": dict.fromkeys(OPT_OUT_ATTRIBUTES, True)}
     admin.post("/campaign/change", by_hand)
-    assert synced() == calls()  # columns that nobody asks for
+    assert synced() == calls()  # columns that are not mapped
     admin.change("contact", [id_], jobtitle="Changed")
     assert synced() == calls(update=1)
     assert all(program.profiles()[id_][name] for name in OPT_OUT_ATTRIBUTES)
