@@ -45,7 +45,7 @@ def test_a_page_read_from_another_version_is_not_stored(ledger: Ledger, expected
     save(ledger, FIRST, 1)
     save(ledger, FIRST, 2)
     before = ledger.feeds.feed("contact")
-    with pytest.raises(FeedMoved, match="Another capture has moved the feed of contact"):
+    with pytest.raises(FeedMoved, match="The feed of contact has changed: another capture moved its cursor"):
         save(ledger, FIRST, expected, row("anna"))
     assert stored(ledger) == {}
     assert ledger.reports.counts()["contact"].records == 0
