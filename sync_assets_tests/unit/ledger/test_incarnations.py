@@ -4,7 +4,7 @@ import pytest
 
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.errors import SessionExpired
-from sync_assets.ledger.model import LinkSpec, LinkTo, Outcome, State
+from sync_assets.ledger.model import Claimed, LinkSpec, LinkTo, Outcome, State
 from sync_assets.ledger.storage.session import HORIZON_SECONDS
 from sync_assets_tests.support.ledgers import Clock, capture, claim_one, guid, record, row, session_of
 from sync_assets_tests.unit.ledger.linking import (
@@ -16,6 +16,17 @@ from sync_assets_tests.unit.ledger.linking import (
     order,
     sent,
 )
+
+
+def claimed_with_a_link_to_its_parent(ledger: Ledger) -> tuple[Claimed, Claimed]:
+    """Claim an order with a link to its contact, then a change of that contact; return both."""
+    capture(ledger, row("anna"))
+    sent(ledger)
+    order(ledger, "anna")
+    child = claim_one(ledger, table="order")
+    capture(ledger, row("anna", "b"))
+    one = claim_one(ledger)
+    return child, one
 
 
 @pytest.mark.parametrize("link", [NEEDED, OPTIONAL, KEPT], ids=["needed", "optional", "kept"])
@@ -74,12 +85,7 @@ def test_a_record_whose_claim_is_lost_is_not_inserted_again(ledger: Ledger) -> N
 
 def test_a_child_that_was_sent_with_the_parents_former_pkey_is_sent_again(ledger: Ledger) -> None:
     """Another worker made the parent anew meanwhile."""
-    capture(ledger, row("anna"))
-    sent(ledger)
-    order(ledger, "anna")
-    child = claim_one(ledger, table="order")
-    capture(ledger, row("anna", "b"))
-    one = claim_one(ledger)
+    child, one = claimed_with_a_link_to_its_parent(ledger)
     ledger.claims.acknowledge(session_of(ledger, "worker"), [Outcome(one.seq, "done", one.hash, operation="insert")])
     answer(ledger, "done", child)
     again = claim_one(ledger, table="order")
@@ -90,12 +96,7 @@ def test_a_child_that_was_sent_with_the_parents_former_pkey_is_sent_again(ledger
 def test_a_child_that_campaign_rejected_without_its_parent_is_pending_once_that_is_made_anew(
     ledger: Ledger, rejected: str
 ) -> None:
-    capture(ledger, row("anna"))
-    sent(ledger)
-    order(ledger, "anna")
-    child = claim_one(ledger, table="order")
-    capture(ledger, row("anna", "b"))
-    one = claim_one(ledger)
+    child, one = claimed_with_a_link_to_its_parent(ledger)
     if rejected == "before":
         answer(ledger, "refused", child)
         assert record(ledger, "order").state == State.REJECTED
