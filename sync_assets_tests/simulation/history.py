@@ -168,13 +168,13 @@ class History:
         required = [(link.parent, row[f"_{link.column}_value"]) for link in contract.links if link.required]
         return any(id_ is None or self._has_left(parent, self.row((parent, id_), n), n) for parent, id_ in required)
 
-    def parents_ever(self, record: Id, until: int | None = None) -> set[tuple[Link, Id]]:
-        """Return all that the lookups of a row named, before event `until` if it is given."""
+    def parents_ever(self, record: Id, until: int | None = None, since: int = 0) -> set[tuple[Link, Id]]:
+        """Return all that the lookups of a row named, from event `since` and to before event `until` if it is given."""
         return {
             (link, (link.parent, parent))
             for link in self.contracts[record[0]].links
             for change in self.changes[record]
-            if change.after and (until is None or change.moment.n < until)
+            if change.after and since <= change.moment.n and (until is None or change.moment.n < until)
             if (parent := change.after[f"_{link.column}_value"]) is not None
         }
 
