@@ -57,7 +57,6 @@ _KEY_NOT_FOUND = (
     "with {3} in {1} was sent to find this out{4}; no other is sent. If `key` becomes another attribute, delete it in "
     "Campaign, and run `sync-assets sync --accept-mapping`."
 )
-_NOT_SHOWN = f"Campaign no longer shows this record: it was deleted there, or is hidden without its parent: {FORCE}"
 _HIDDEN = (
     "Perhaps Campaign hides this record, since its link led to a record that is gone: publish the link with "
     "cardinality 0 or 1, then retry; or delete the record in Campaign, then replay the table with --force."
@@ -65,7 +64,8 @@ _HIDDEN = (
 READS = 3
 """Reads of the first record at most, while Campaign answers without a reason."""
 
-OperationDone = Literal["inserted", "updated", "deleted"]
+OperationDone = Literal["inserted", "updated", "deleted", "missing"]
+"""missing: nothing was written, since Campaign does not hold the record and the ledger holds nothing to insert."""
 OPERATIONS: dict[OperationDone, Operation] = {"inserted": "insert", "updated": "update", "deleted": "delete"}
 
 ValuesOf = Callable[[bool], Awaitable[Values | ResponseOutcome]]
@@ -245,11 +245,11 @@ def outcome(record: Claimed, delivery: Delivery, now: datetime | None = None) ->
     done, first = delivery.operation_done, record.operation == "insert" or record.reinsert_sent
     made = done == "inserted"
     links_alone = record.operation == "update" and record.payload is None
-    operation = OPERATIONS[done] if done else record.operation
+    operation = OPERATIONS.get(done, record.operation) if done else record.operation
     return Outcome(
         record.seq,
         delivery.result,
-        None if done == "deleted" else record.hash,
+        None if done in ("deleted", "missing") else record.hash,
         delivery.reason,
         delivery.wait,
         # the links that were sent
@@ -293,7 +293,7 @@ class _Write:
             else:
                 response = await (self._patch(known) if patch else self._post(known))
             if response and response.kind == "missing":
-                return ResponseOutcome("done"), "deleted"
+                return ResponseOutcome("done"), "missing"
             if response:
                 return response, "updated" if patch else "inserted"
             if patch and record.operation == "update" and not (self.posts or record.reinsert_sent):
@@ -303,7 +303,7 @@ class _Write:
     async def _patch(self, known: Values) -> ResponseOutcome | None:
         """Send a PATCH. Return None if the record does not exist and must be created by a POST.
 
-        The outcome `missing` is that of a record whose last outcome was unknown: it does not exist, as desired.
+        The outcome `missing` is that of a record that Campaign lacks and of which the ledger holds nothing to insert.
         """
         record, records = self.record, self.sender.records
         form = record.update if record.operation == "update" else record.payload
@@ -320,11 +320,11 @@ class _Write:
             # The remedy first, since a long reason is cut.
             reason = f"{_HIDDEN} {self.rejected_post.reason}" if hidden else self.rejected_post.reason
             return replace(self.rejected_post, reason=reason)
-        if record.payload is None:
-            return response if record.outcome_unknown else ResponseOutcome("refused", _NOT_SHOWN)
         key_trusted = record.operation == "insert" or record.outcome_unknown or records.addressing.confirmed
         if not key_trusted and await self.sender.key_works(records, record.id) is False:
             return ResponseOutcome("refused", _NO_KEY.format(records.resource, records.key))
+        if record.payload is None:
+            return response  # the ledger reads its row again, and inserts it
         addressing = records.addressing
         if self.in_doubt and not addressing.is_unique:
             await self.sender.key_works(records, record.id)  # a key that finds another record is an identification key

@@ -23,7 +23,7 @@ from sync_assets.http.transport import HttpError, NotSent, NotTrusted, OutcomeUn
 from sync_assets.ledger.model import Claimed
 from sync_assets.push.campaign_health import CampaignHealth, Latencies, Limiter, RequestSlots
 from sync_assets.push.claimed_records import WAIT_FOR_RETRY_SECONDS, ClaimedRecords, RecordQueue
-from sync_assets.push.delivery import Delivery, Sender, StillUnknown, outcome, retry_wait
+from sync_assets.push.delivery import OPERATIONS, Delivery, Sender, StillUnknown, outcome, retry_wait
 from sync_assets.push.record_links import LinkNotKept, Links
 from sync_assets.push.target import PushResult, PushStopped, Target
 from sync_assets.runtime.pkeys import ParentKeys
@@ -283,7 +283,7 @@ class _Push:
             self._health.succeeded()
         else:
             await self._count_failure(record, delivery.reason, records)
-        if delivery.operation_done:
+        if delivery.operation_done in OPERATIONS:
             setattr(result, delivery.operation_done, getattr(result, delivery.operation_done) + 1)
         elif delivery.result == "refused":
             result.rejected += 1

@@ -21,7 +21,6 @@ EQUIVALENT: dict[str, str] = {
     "_NO_KEY.format(records.resource, records.key))": _REFUSED_ANYWAY,
     "delivery.py _Write._patch: 'refused' -> 'refused?' in ResponseOutcome('refused', "
     "_NO_KEY.format(records.resource, records.key))": _REFUSED_ANYWAY,
-    "delivery.py _Write._patch: 'refused' -> 'refused?' in ResponseOutcome('refused', _NOT_SHOWN)": _REFUSED_ANYWAY,
     f"dependency_status.py : '{_LEAVING} AND table_name = ? AND id' -> '{_LEAVING} OR table_name = ? AND id'": (
         _MORE_PARENTS
     ),

@@ -20,6 +20,7 @@ from sync_assets_tests.unit.push.one_delivery import (
     INVALID,
     KNOWN,
     LOST,
+    MISSING,
     NO_ACCESS,
     NOT_IN_URL,
     TAKEN,
@@ -72,8 +73,9 @@ pytestmark = pytest.mark.usefixtures("waits")
         (Push(exists=True), contact("update", payload=f'{{"externalId":"{ADA}"}}'), "read", UPDATED),
         (Push(), contact("update", payload=f'{{"externalId":"{ADA}"}}'), "read insert", INSERTED),
         (Push([BARE]), contact("update", payload=f'{{"externalId":"{ADA}"}}'), "read", ("later", None)),
-        (Push(), contact("update", payload=None), "read", ("refused", None)),
-        (Push(), contact("update", payload=None, outcome_unknown=True), "read", DELETED),
+        (Push(), contact("update", payload=None), "read", MISSING),
+        (Push(key_works=False), contact("update", payload=None), "read", ("refused", None)),
+        (Push(), contact("update", payload=None, outcome_unknown=True), "read", MISSING),
         (Push(), contact("insert", payload=None), "", ("refused", None)),
         # A delete of a record that is missing is done, if the key finds records at all.
         (Push(found=KNOWN, exists=True), contact("delete"), "delete read", DELETED),
@@ -231,12 +233,6 @@ async def test_an_answer_that_names_no_cause_is_followed_by_another_attempt_afte
             Push(),
             contact(payload=None),
             "The ledger holds nothing to send for this record: replay the table with --force.",
-        ),
-        (
-            Push(),
-            contact("update", payload=None),
-            "Campaign no longer shows this record: it was deleted there, or is hidden without its parent: replay the "
-            "table with --force.",
         ),
         *(
             (
