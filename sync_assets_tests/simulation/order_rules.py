@@ -133,9 +133,8 @@ def who_is_gone_stays_gone(history: History) -> Found:
 
 
 def _only_ever(history: History, record: Id, person: Id, until: int) -> bool:
-    """Return True for a person, and for a record that had named this one and no other since its row was made last."""
-    made = [change.moment.n for change in history.changes[record] if change.before is None and change.moment.n < until]
-    parents = [parent for _, parent in history.parents_ever(record, until, max(made, default=0))]
+    """Return True for a person, and for a record that had named this one and no other, as far as the program saw."""
+    parents = [parent for _, parent in history.parents_ever(record, until, seen=True)]
     return record == person or (bool(parents) and all(_only_ever(history, one, person, until) for one in parents))
 
 
