@@ -213,7 +213,9 @@ def _of_ledger(facts: RecordFacts) -> Iterator[Reason]:
             yield Reason(False, f"Orphaned: {facts.orphan_reason or 'a parent that it needs is gone for good'}.")
         case State.EXCLUDED:
             yield Reason(
-                False, "Excluded: it belongs to a person who had been deleted when the privacy hold was released."
+                False,
+                "Excluded: it belongs to a person who had been deleted when the privacy hold was released. If the "
+                "contact was restored, run `sync-assets hold release` for it once more.",
             )
         case State.UNCONFIRMED | State.TOMBSTONE:
             deleted = stored.state == State.TOMBSTONE

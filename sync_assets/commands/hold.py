@@ -147,6 +147,7 @@ def verify(runtime: Runtime, id_text: str) -> dict[str, Any]:
     id_ = record_id(id_text, NEEDS)
     runtime.check_not_older()
     trace = interruptible.run(whereabouts(runtime, id_))
+    held_since = runtime.ledger.holds.held_since(id_)
     leased = [record.leased_until for record in trace.in_flight if record.leased_until]
     # Acknowledged children that Campaign does not show were deleted there, or are hidden because their parent was
     # deleted (docs/dev/references/campaign.md 5). No request distinguishes the two.
@@ -157,7 +158,8 @@ def verify(runtime: Runtime, id_text: str) -> dict[str, Any]:
         "known": trace.known,
         "gone": trace.gone,
         "certain_at": plain(trace.certain_at),
-        "held_since": plain(runtime.ledger.holds.held_since(id_)),
+        "held_since": plain(held_since),
+        "excluded": held_since is None and bool(runtime.ledger.holds.records_of_hold(id_)),
         "d365": {"found": trace.d365.ids, "errors": list(map(str, trace.d365.errors))},
         "campaign": {
             "found": trace.campaign.ids,
@@ -263,5 +265,7 @@ def show_whereabouts(document: dict[str, Any]) -> Parts:
             "latest: verify again after that."
         )
     yield from _show_certain_at(document, "Verify again after that.")
-    if document["held_since"] is None:
+    if document["excluded"]:
+        yield "The hold was released after the contact was deleted: the person's records are not written again."
+    elif document["held_since"] is None:
         yield "The contact is not on hold, so it may be written again."
