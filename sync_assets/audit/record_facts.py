@@ -212,11 +212,12 @@ def _of_ledger(facts: RecordFacts) -> Iterator[Reason]:
         case State.ORPHANED:
             yield Reason(False, f"Orphaned: {facts.orphan_reason or 'a parent that it needs is gone for good'}.")
         case State.EXCLUDED:
-            yield Reason(
-                False,
-                "Excluded: it belongs to a person who had been deleted when the privacy hold was released. If the "
-                "contact was restored, run `sync-assets hold release` for it once more.",
-            )
+            for person in stored.persons:
+                yield Reason(
+                    False,
+                    f"Excluded: it belongs to contact {person}, which had been deleted when its privacy hold was "
+                    f"released. If the contact was restored, run `sync-assets hold release {person}`.",
+                )
         case State.UNCONFIRMED | State.TOMBSTONE:
             deleted = stored.state == State.TOMBSTONE
             again = "Deleted in Campaign; it is deleted" if deleted else "Acknowledged; it is sent"

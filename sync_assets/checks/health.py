@@ -150,8 +150,8 @@ def waiting(
     text = f"Records that wait: {number:,}, the oldest for {duration(age)}." if number else "No record is waiting."
     if age > LONG_WAIT:
         text += (
-            " They are sent automatically once their parents are synced: check whether the parents are rejected, "
-            "filtered out or not captured."
+            " They are sent automatically once their parents are synced, or their rows were read again: check whether "
+            "the parents are rejected, filtered out or not captured."
         )
     numbers = {
         "waiting": number,

@@ -93,7 +93,8 @@ class Rule:
         name: of the asset check, or of the part of the check `ready`; in words, the title if the rule holds.
         broken: the title if it does not.
         holds: the sentence if it holds, which describes the asset check.
-        stops: the scope that is not written while it does not hold: nothing, one table, all.
+        stops: the scope that is not written while it does not hold: nothing, one table, all. Only a finding that
+            `require` receives stops it; of all others it is how bad they are.
         side: of the asset that has the check, for rules of the set-up.
     """
 
@@ -235,9 +236,7 @@ POLLED = TableRule(
 REJECTED = Rule(
     "no_record_is_rejected", "records are rejected", "No record of this table is rejected; see `sync-assets rejects`."
 )
-WAITING = Rule(
-    "no_record_waits_long", "records wait too long", "No record has been waiting for its parent for more than an hour."
-)
+WAITING = Rule("no_record_waits_long", "records wait too long", "No record has been waiting for more than an hour.")
 BACKLOG = Rule("backlog_is_young", "the backlog is old", "No record has been pending for more than an hour.")
 CAMPAIGN_AGREES = Rule(
     "campaign_agrees_with_what_was_sent",

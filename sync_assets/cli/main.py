@@ -1,4 +1,4 @@
-"""The program `sync-assets`: its commands, each of which is a module (COMMANDS), and how it ends.
+"""The program `sync-assets`: its commands, each of which is in a module (PANELS), and how it ends.
 
 Scripts rely on the names and exit statuses that docs/commands.md lists; they do not change. With `--json`, standard
 output holds one document and nothing else; progress and errors go to standard error. Only the module of the command

@@ -142,7 +142,8 @@ def verify(runtime: Runtime, id_text: str) -> dict[str, Any]:
 
     `known` is False if neither the ledger nor a system has any trace of the contact: then nothing is proved. `gone` is
     True if the contact is known, neither system has any of the records, none is in flight, and no request without an
-    answer can take effect any more: that is so from `certain_at` on. Raises OlderLedger: its lost requests are unknown.
+    answer can take effect any more: that is so from `certain_at` on. `is_excluded`: the hold was released after
+    Dynamics 365 had deleted the contact. Raises OlderLedger: its lost requests are unknown.
     """
     id_ = record_id(id_text, NEEDS)
     runtime.check_not_older()
@@ -159,7 +160,7 @@ def verify(runtime: Runtime, id_text: str) -> dict[str, Any]:
         "gone": trace.gone,
         "certain_at": plain(trace.certain_at),
         "held_since": plain(held_since),
-        "excluded": held_since is None and bool(runtime.ledger.holds.records_of_hold(id_)),
+        "is_excluded": held_since is None and bool(runtime.ledger.holds.records_of_hold(id_)),
         "d365": {"found": trace.d365.ids, "errors": list(map(str, trace.d365.errors))},
         "campaign": {
             "found": trace.campaign.ids,
@@ -261,11 +262,14 @@ def show_whereabouts(document: dict[str, Any]) -> Parts:
     yield f"ledger: ids and hashes of {records}{content}" if records else "ledger: nothing"
     if ledger["in_flight"]:
         yield (
-            f"{counted(ledger['in_flight'], 'record')} leased by a worker until {ledger['in_flight_until']} at the "
+            f"{counted(ledger['in_flight'], 'record')} claimed by a worker until {ledger['in_flight_until']} at the "
             "latest: verify again after that."
         )
     yield from _show_certain_at(document, "Verify again after that.")
-    if document["excluded"]:
-        yield "The hold was released after the contact was deleted: the person's records are not written again."
+    if document["is_excluded"]:
+        yield (
+            "The contact was deleted when the hold was released: its records are excluded, so none is inserted or "
+            f"updated. If the contact was restored, run `sync-assets hold release {document['id']}`."
+        )
     elif document["held_since"] is None:
         yield "The contact is not on hold, so it may be written again."

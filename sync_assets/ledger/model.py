@@ -11,11 +11,11 @@ from typing import Literal, NamedTuple
 
 FeedKind = Literal["page", "delta"]
 Operation = Literal["insert", "update", "delete"]
-Result = Literal["done", "refused", "later", "unknown"]
+Result = Literal["done", "missing", "refused", "later", "unknown"]
 HistoryOperation = Literal["insert", "update", "delete", "link", "compare", "validate"]
 """link: an update of links alone. compare: no request; Campaign's list of records showed what it holds. validate: no
 request; the captured row has a validation error."""
-HistoryOutcome = Literal["acknowledged", "rejected", "deferred", "unknown"]
+HistoryOutcome = Literal["acknowledged", "missing", "rejected", "deferred", "unknown"]
 """deferred: Campaign did not process the request; it is repeated without further action."""
 
 INSERTED = (
@@ -267,10 +267,10 @@ ANY_ATTRIBUTE = "*"
 
 
 class Claimed(NamedTuple):
-    """A pending record under a worker's lease, with what to send.
+    """A pending record that a session has claimed, with what to send.
 
     payload: JSON of an insert, without its keyed links; None for a delete, and for an update of links alone, which also
-    finds out whether Campaign holds a record whose last outcome is unknown.
+    finds out whether Campaign shows the record.
     update_payload: JSON of an update where it differs, else None.
     hash: to be returned in the Outcome; None for a delete.
     attempts: requests since the record last changed.
@@ -311,10 +311,11 @@ class Claimed(NamedTuple):
 class Outcome(NamedTuple):
     """The outcome of a request for a claimed record.
 
-    result: done: Campaign holds what was sent. refused: Campaign rejected this record, with its own `reason`.
-    later: the request was not processed, or (without a reason) not sent, which counts as no attempt.
-    unknown: the request was sent, but its response was lost.
-    hash, links: those of the Claimed record. retry_after_seconds: for later and unknown; None is at once.
+    result: done: Campaign holds what was sent, or nothing after a delete. missing: an update of links alone found no
+    record. refused: Campaign rejected this record, with its own `reason`. later: the request was not processed, or
+    (without a reason) not sent, which counts as no attempt. unknown: the request was sent, but its response was lost.
+    hash, links: those of the Claimed record; hash is None if Campaign holds no record now. retry_after_seconds: for
+    later and unknown; None is at once.
     inserted_opt_outs: those that Campaign inserted the record with, at `inserted_at`. existing_opt_outs: opt-out
     attributes of a record that existed in Campaign before our insert.
     operation: for the history. unanswered: a write of this delivery got no answer, so it may still take effect.

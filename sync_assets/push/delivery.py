@@ -50,7 +50,6 @@ _NO_KEY = (
     "Campaign finds neither this record of {0} nor others that it took before by {1}. Is it the identification key? "
     "`sync-assets doctor` asks; then `sync-assets retry`. If the records were deleted there, begin with a new ledger."
 )
-FORCE = "replay the table with --force."
 _KEY_NOT_FOUND = (
     "Campaign does not find a record of {0} by {1}, with which it was sent ({2}). Make {1} an identification key of "
     "{0} and publish, publish a filter on it and name it in `filter`, or name another attribute as `key`. The record "
@@ -59,13 +58,13 @@ _KEY_NOT_FOUND = (
 )
 _HIDDEN = (
     "Perhaps Campaign hides this record, since its link led to a record that is gone: publish the link with "
-    "cardinality 0 or 1, then retry; or delete the record in Campaign, then replay the table with --force."
+    "cardinality 0 or 1, or delete the record in Campaign; then `sync-assets retry`."
 )
+_NOTHING_TO_SEND = "The ledger holds nothing to send for this record: replay the table with --force."
 READS = 3
 """Reads of the first record at most, while Campaign answers without a reason."""
 
-OperationDone = Literal["inserted", "updated", "deleted", "missing"]
-"""missing: nothing was written, since Campaign does not hold the record and the ledger holds nothing to insert."""
+OperationDone = Literal["inserted", "updated", "deleted"]
 OPERATIONS: dict[OperationDone, Operation] = {"inserted": "insert", "updated": "update", "deleted": "delete"}
 
 ValuesOf = Callable[[bool], Awaitable[Values | ResponseOutcome]]
@@ -125,7 +124,8 @@ class Sender:
         records: the table's resource in Campaign.
         guard: called before each request; raises to hold it back.
         key_works: called before a record that was acknowledged, and is not found now, is inserted again or counts as
-            deleted. If the key does not identify records none is ever found, and each change would insert a duplicate.
+            deleted or missing. If the key does not identify records none is ever found, and each change would insert a
+            duplicate.
         reinsert: called right before such a record is inserted again; stores that in the ledger.
         links: the links of the table; None if it has none that are set by a key or a PKey.
     """
@@ -204,7 +204,7 @@ class Sender:
         if record.operation == "delete":
             response, done = await self._delete(record), "deleted"
         elif record.payload is None and record.operation == "insert":
-            return Delivery("refused", reason=f"The ledger holds nothing to send for this record: {FORCE}")
+            return Delivery("refused", reason=_NOTHING_TO_SEND)
         elif self.links is None:
             response, done = await _Write(record, self).run()
         else:
@@ -245,11 +245,11 @@ def outcome(record: Claimed, delivery: Delivery, now: datetime | None = None) ->
     done, first = delivery.operation_done, record.operation == "insert" or record.reinsert_sent
     made = done == "inserted"
     links_alone = record.operation == "update" and record.payload is None
-    operation = OPERATIONS.get(done, record.operation) if done else record.operation
+    operation = OPERATIONS[done] if done else record.operation
     return Outcome(
         record.seq,
         delivery.result,
-        None if done in ("deleted", "missing") else record.hash,
+        None if done == "deleted" or delivery.result == "missing" else record.hash,
         delivery.reason,
         delivery.wait,
         # the links that were sent
@@ -281,7 +281,10 @@ class _Write:
     """The outcome of the last POST, if the record may exist already."""
 
     async def run(self) -> tuple[ResponseOutcome, OperationDone]:
-        """Send requests until the outcome is known; return it, with the operation that was sent last."""
+        """Send requests until the outcome is known; return it, with the operation that was sent last.
+
+        It is `missing` if Campaign shows no record and the ledger has no payload to insert.
+        """
         record = self.record
         inserts = record.operation == "insert" or record.reinsert_sent
         self.in_doubt = inserts and record.unknown_seconds is not None
@@ -292,8 +295,6 @@ class _Write:
                 response = known
             else:
                 response = await (self._patch(known) if patch else self._post(known))
-            if response and response.kind == "missing":
-                return ResponseOutcome("done"), "missing"
             if response:
                 return response, "updated" if patch else "inserted"
             if patch and record.operation == "update" and not (self.posts or record.reinsert_sent):
@@ -301,10 +302,7 @@ class _Write:
             patch = not patch
 
     async def _patch(self, known: Values) -> ResponseOutcome | None:
-        """Send a PATCH. Return None if the record does not exist and must be created by a POST.
-
-        The outcome `missing` is that of a record that Campaign lacks and of which the ledger holds nothing to insert.
-        """
+        """Send a PATCH. Return None if the record does not exist and must be created by a POST."""
         record, records = self.record, self.sender.records
         form = record.update if record.operation == "update" else record.payload
         send = partial(self._send_patch, known=known)
@@ -324,7 +322,7 @@ class _Write:
         if not key_trusted and await self.sender.key_works(records, record.id) is False:
             return ResponseOutcome("refused", _NO_KEY.format(records.resource, records.key))
         if record.payload is None:
-            return response  # the ledger reads its row again, and inserts it
+            return response  # if the record is wanted, the ledger reads its row again, for an insert
         addressing = records.addressing
         if self.in_doubt and not addressing.is_unique:
             await self.sender.key_works(records, record.id)  # a key that finds another record is an identification key
@@ -374,6 +372,8 @@ class _Write:
 def _delivery(record: Claimed, response: ResponseOutcome, done: OperationDone) -> Delivery:
     if response.kind == "done":
         return Delivery("done", done, pkey=response.pkey)
+    if response.kind == "missing":
+        return Delivery("missing")
     reason = redact(redact(response.reason, record.payload), record.update_payload)
     if response.kind == "denied":
         raise access_denied(replace(response, reason=reason))

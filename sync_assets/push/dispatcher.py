@@ -23,7 +23,7 @@ from sync_assets.http.transport import HttpError, NotSent, NotTrusted, OutcomeUn
 from sync_assets.ledger.model import Claimed
 from sync_assets.push.campaign_health import CampaignHealth, Latencies, Limiter, RequestSlots
 from sync_assets.push.claimed_records import WAIT_FOR_RETRY_SECONDS, ClaimedRecords, RecordQueue
-from sync_assets.push.delivery import OPERATIONS, Delivery, Sender, StillUnknown, outcome, retry_wait
+from sync_assets.push.delivery import Delivery, Sender, StillUnknown, outcome, retry_wait
 from sync_assets.push.record_links import LinkNotKept, Links
 from sync_assets.push.target import PushResult, PushStopped, Target
 from sync_assets.runtime.pkeys import ParentKeys
@@ -279,11 +279,11 @@ class _Push:
         result = self._result
         if self._target.is_parent and delivery.pkey and delivery.operation_done != "deleted":
             self._parent_keys.remember(delivery.incarnation_of(record), delivery.pkey)
-        if delivery.result in {"done", "refused"}:
+        if delivery.result in {"done", "refused", "missing"}:
             self._health.succeeded()
         else:
             await self._count_failure(record, delivery.reason, records)
-        if delivery.operation_done in OPERATIONS:
+        if delivery.operation_done:
             setattr(result, delivery.operation_done, getattr(result, delivery.operation_done) + 1)
         elif delivery.result == "refused":
             result.rejected += 1

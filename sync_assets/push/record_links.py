@@ -229,8 +229,8 @@ class Links:
                 return parent
             return ResponseOutcome(
                 "refused",
-                f"Campaign no longer holds the record of {target.resource} that {target.attribute} leads to: "
-                f"replay {target.table} with --force.",
+                f"Campaign no longer holds {target.table} {link.id}, to which {target.attribute} leads. "
+                f"`sync-assets explain {link.id}` names the replay that sends it again.",
             )
         pkey = str(parent["PKey"])
         if link.parent:

@@ -168,20 +168,20 @@ class History:
         required = [(link.parent, row[f"_{link.column}_value"]) for link in contract.links if link.required]
         return any(id_ is None or self._has_left(parent, self.row((parent, id_), n), n) for parent, id_ in required)
 
-    def parents_ever(self, record: Id, until: int | None = None, *, seen: bool = False) -> set[tuple[Link, Id]]:
-        """Return all that the lookups of a row named, before event `until` if it is given.
+    def parents_ever(self, record: Id, until: int | None = None, *, read: bool = False) -> set[tuple[Link, Id]]:
+        """Return the parents that the lookups of a row have named, before event `until` if it is given.
 
-        seen: only by versions of the row in whose time the program made a request, so that it may have read them.
+        read: count only versions of the row that the program may have read.
         """
-        changes = self.changes[record]
-        ends = [*(change.moment.n for change in changes[1:]), self.seen.end.n]
+        changes, last = self.changes[record], self.seen.end.n if until is None else until
+        ends = [*(min(change.moment.n, last) for change in changes[1:]), last]
         return {
             (link, (link.parent, parent))
             for link in self.contracts[record[0]].links
             for change, end in zip(changes, ends, strict=False)
             if change.after and (until is None or change.moment.n < until)
             if (parent := change.after[f"_{link.column}_value"]) is not None
-            if not seen or any(change.moment.n < call.sent.n < end for call in self.seen.calls)
+            if not read or any(change.moment.n < moment.n < end for moment in self.seen.reads)
         }
 
     def missing_at_release(self, hold: Hold) -> bool:

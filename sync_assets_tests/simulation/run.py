@@ -316,6 +316,7 @@ class Simulation:
             end=services.moment(),
             replaced=tuple(self.replaced),
             unanswered=tuple(services.unanswered),
+            reads=tuple(services.reads),
             restored=tuple(self.commands.restored),
             verified=tuple(self.commands.verified),
             retargeted=self.commands.retargeted,

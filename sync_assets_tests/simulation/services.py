@@ -103,7 +103,7 @@ class Services:
 
     Attributes:
         files: Content and time of change (seconds since 1970) of the files on the SFTP server, by name.
-        rows, calls, unanswered, others, exports: As in `Observed`.
+        rows, calls, unanswered, reads, others, exports: As in `Observed`.
     """
 
     def __init__(self, clock: Clock, position: Position, links: Mapping[str, Any], folder: Path) -> None:
@@ -134,6 +134,7 @@ class Services:
         self.rows: list[RowChange] = []
         self.calls: list[Call] = []
         self.unanswered: list[tuple[Moment, Any]] = []
+        self.reads: list[Moment] = []
         self.others: list[RecordChange] = []
         self.exports: list[ExportFile] = []
         self._keys: dict[str, str] = {}
@@ -235,6 +236,8 @@ class Services:
             self.note_unanswered(sent, method, url)
         elif system == "d365" and method != "GET":
             self.note_rows("program")
+        elif system == "d365":
+            self.reads.append(self.moment())
         return Answered(response, call)
 
     def note_unanswered(self, sent: Moment, method: str, url: str) -> None:

@@ -74,11 +74,11 @@ class StoredLinks(Repository):
         transaction.for_seqs(_NOT_MAPPED, [*parents, *kept], *names, also=others)
 
     def store_sent_links(self, transaction: Transaction, outcomes: Sequence[tuple[RecordState, Outcome]]) -> None:
-        """Store the links that Campaign acknowledged, and remove those of deleted records.
+        """Store the links that Campaign acknowledged, and remove those of deleted or missing records.
 
         outcomes: each with its record as it is now.
         """
-        done = [(record, outcome) for record, outcome in outcomes if outcome.result == "done"]
+        done = [(record, outcome) for record, outcome in outcomes if outcome.result in ("done", "missing")]
         deleted = [record.seq for record, outcome in done if outcome.hash is None]
         transaction.for_seqs(UNLINK, deleted)
         sent: dict[tuple[str, int | None], list[tuple[int, str | None]]] = defaultdict(list)

@@ -23,6 +23,7 @@ PRUNED_TOGETHER = 50_000
 """Entries deleted by one transaction: other writers of an SQLite ledger wait for it."""
 _OUTCOMES: dict[Result, HistoryOutcome] = {
     "done": "acknowledged",
+    "missing": "missing",
     "refused": "rejected",
     "later": "deferred",
     "unknown": "unknown",

@@ -180,7 +180,7 @@ def after_outcome(record: RecordState, outcome: Outcome, *, now: int, horizon: i
     The desired state may have changed since the record was claimed, so the outcome applies to what was sent
     (`outcome.hash`), never to what is desired by now.
     """
-    done = outcome.result == "done"
+    done = outcome.result in ("done", "missing")
     if done:
         acked, outcome_unknown = outcome.hash, 0
         # After a delete the record would be inserted with all its fields, which does what a resend would.

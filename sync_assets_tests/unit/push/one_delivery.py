@@ -29,7 +29,7 @@ Answer = Response | Exception | None
 UNIQUE, KNOWN = {KEY_UNIQUE: "yes", KEY_FOUND: "yes"}, {KEY_IN_URL: "yes", KEY_FOUND: "yes"}
 NOT_IN_URL = {KEY_IN_URL: "no", KEY_FOUND: "yes"}
 INSERTED, UPDATED, DELETED = ("done", "inserted"), ("done", "updated"), ("done", "deleted")
-MISSING = ("done", "missing")
+MISSING = ("missing", None)
 
 
 async def deliver(record: Claimed, records: Records, key_works: KeyWorks, links: Links | None = None) -> Delivery:

@@ -1,6 +1,7 @@
 """The outcome that the ledger stores for a delivery."""
 
 from datetime import UTC, datetime
+from typing import Literal
 
 import pytest
 
@@ -23,7 +24,7 @@ NOW = datetime(2026, 11, 24, 10, 0, tzinfo=UTC)
         ("update", "{}", "updated", "update", b"h", (), (), (NEW,), 4),
         ("update", "{}", "inserted", "insert", b"h", BOTH, (), ALL, 5),  # Campaign had lost it
         ("update", "{}", None, "update", b"h", (), (), (NEW,), 4),
-        # An update of links alone finds out as well whether a record exists whose last outcome is unknown.
+        # An update of links alone shows as well whether Campaign has the record.
         ("update", None, "updated", "link", b"h", (), (), (NEW,), 4),
         ("update", None, "missing", "link", None, (), (), (NEW,), 4),
         ("update", None, None, "link", b"h", (), (), (NEW,), 4),
@@ -33,7 +34,7 @@ NOW = datetime(2026, 11, 24, 10, 0, tzinfo=UTC)
 def test_the_outcome_of_a_delivery(
     planned: Operation,
     payload: str | None,
-    done: OperationDone | None,
+    done: OperationDone | Literal["missing"] | None,
     operation: HistoryOperation,
     hash: bytes | None,
     inserted: tuple[tuple[str, bool], ...],
@@ -42,7 +43,7 @@ def test_the_outcome_of_a_delivery(
     incarnation: int,
 ) -> None:
     record = Claimed(7, "ada", planned, payload, None, b"h", 0, False, ALL, opt_outs=BOTH, incarnation=4)
-    delivery = Delivery("done" if done else "refused", done)
+    delivery = Delivery("missing") if done == "missing" else Delivery("done" if done else "refused", done)
     stored = outcome(record, delivery, NOW)
     assert (stored.operation, stored.hash, stored.links) == (operation, hash, links)
     assert (stored.inserted_opt_outs, stored.existing_opt_outs) == (inserted, existing)

@@ -267,7 +267,7 @@ async def test_a_record_whose_key_is_taken_and_not_found_is_perhaps_hidden_if_it
     delivered = await Push([answer]).deliver(contact(links=(LinkTo("cusContact", parent, keyed=keyed),)))
     assert (delivered.reason or "").startswith(
         "Perhaps Campaign hides this record, since its link led to a record that is gone: publish the link with "
-        "cardinality 0 or 1, then retry; or delete the record in Campaign, then replay the table with --force."
+        "cardinality 0 or 1, or delete the record in Campaign; then `sync-assets retry`."
     ) == hidden
 
 
