@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from sync_assets.ledger.model import LinkTo, Orphaned, Outcome, State
+from sync_assets.ledger.model import BlockReason, LinkTo, Orphaned, Outcome, State
 from sync_assets.ledger.rules.record_state import RecordState
 from sync_assets.ledger.rules.transitions import (
     REASON_LENGTH,
@@ -36,6 +36,7 @@ from sync_assets_tests.unit.ledger.rules.test_transitions import (
 LINKS = (LinkTo("cusContact", None, keyed=True),)
 DONE, LATER, NOT_SENT = Outcome(1, "done", A), Outcome(1, "later", A, "503", 30), Outcome(1, "later", A)
 REJECTION, UNKNOWN = Outcome(1, "refused", A, "no"), Outcome(1, "unknown", A, "cut", 30)
+MISSING = Outcome(1, "missing", None)
 HOUR = 3_600_000_000
 SOON, LATE = NOW + 30_000_000, NOW + HOUR
 UNDER_WAY = {"outcome_unknown": 1, "attempts": 2}
@@ -68,6 +69,21 @@ def stored(state: State, acked: bytes | None, outcome_unknown: int = 0, **more: 
             stand(INVALID_ROW, UNDER_WAY, acked_hash=B, state=REJECTED, failed_since=THEN),
             DONE,
             stored(REJECTED, A, failed_since=THEN),
+        ),
+        # missing: the row of a wanted record is read again, to insert it
+        (stand(SENT, UNDER_WAY), MISSING, stored(WAITING, None, block_reason=BlockReason.REFETCH_REQUIRED)),
+        (stand(SENT, UNDER_WAY, block_reason=COMING), MISSING, stored(WAITING, None, block_reason=COMING)),
+        (stand(SENT, UNDER_WAY, out_of_scope=1), MISSING, None),
+        (
+            stand(SENT, UNDER_WAY, orphaned=Orphaned.KEPT, state=State.ORPHANED, failed_since=THEN),
+            MISSING,
+            stored(State.ORPHANED, None, failed_since=THEN),
+        ),
+        (stand(SENT, UNDER_WAY, state=State.HELD), MISSING, stored(State.HELD, None)),
+        (
+            stand(INVALID_ROW, UNDER_WAY, acked_hash=B, state=REJECTED, failed_since=THEN),
+            MISSING,
+            stored(REJECTED, None, failed_since=THEN),
         ),
         # later, unknown: another attempt after a while
         (stand(NEW, UNDER_WAY), LATER, stored(PENDING, None, reason="503", attempts=3, not_before=SOON)),
