@@ -222,7 +222,7 @@ async def push_table(runtime: Runtime, config: TableConfig, seconds: float | Non
         result = await push(
             ledger,
             campaign,
-            Target.linked(runtime.config, config, resource),
+            Target.of(runtime.config, config, resource),
             session=session.epoch,
             concurrency=runtime.config.guardrails.concurrency,
             progress=lambda done: runtime.progress(f"sending {config.table}", done),

@@ -6,13 +6,13 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
+from sync_assets.campaign.addressing import Addressing
 from sync_assets.campaign.client import CampaignClient
 from sync_assets.campaign.dialect import ResponseOutcome
 from sync_assets.campaign.metadata import Resource
 from sync_assets.campaign.records import Records
 from sync_assets.config.models import TableConfig
-from sync_assets.push.record_links import LinkTarget, linked_pkey
-from sync_assets.push.target import Target
+from sync_assets.push.record_links import LinkTarget, link_targets, linked_pkey
 from sync_assets.runtime.context import Runtime
 
 TWICE = re.compile(r"\bmore than one\b|\balready exists\b|duplicate key", re.IGNORECASE)
@@ -34,7 +34,8 @@ def presence(answer: dict[str, Any] | ResponseOutcome) -> Presence:
 class LinkedRecords:
     """Read records and their parents from Campaign. records: by resource, of the table's and of its parents'."""
 
-    target: Target
+    config: TableConfig
+    links: tuple[LinkTarget, ...]
     records: Mapping[str, Records]
     _ids: dict[str, str] = field(default_factory=dict[str, str])
     """PKey -> our id, of parents that were read."""
@@ -42,16 +43,16 @@ class LinkedRecords:
     @classmethod
     async def opened(cls, runtime: Runtime, campaign: CampaignClient, config: TableConfig, resource: Resource) -> Self:
         """Return the reader of a table's records, addressed as the ledger's findings tell."""
-        own = Target.linked(runtime.config, config, resource)
+        links = link_targets(runtime.config, config, resource)
         ledger, records = await asyncio.to_thread(lambda: runtime.ledger), dict[str, Records]()
-        for target in (own, *own.parents):
-            findings = await asyncio.to_thread(ledger.dialect.facts, target.resource)
-            records[target.resource] = target.records(campaign, findings)
-        return cls(own, records)
+        for table in (config, *(link.parent for link in links)):
+            findings = await asyncio.to_thread(ledger.dialect.facts, table.resource)
+            records[table.resource] = Records(campaign, table, Addressing.configured(table, findings))
+        return cls(config, links, records)
 
     async def find(self, id_: str) -> dict[str, Any] | ResponseOutcome:
         """Return the record with our id, or why there is none."""
-        return await self.records[self.target.resource].find(id_)
+        return await self.records[self.config.resource].find(id_)
 
     async def linked_ids(self, record: Mapping[str, Any], only: Collection[str] | None = None) -> dict[str, str | None]:
         """Return attribute -> our id of the record that a link leads to, for the links that are set by a key or a PKey.
@@ -59,18 +60,18 @@ class LinkedRecords:
         None for a record without our id, or that Campaign does not show; links that are not set are left out.
         """
         linked: dict[str, str | None] = {}
-        for link in self.target.links:
+        for link in self.links:
             if (only is None or link.attribute in only) and (pkey := linked_pkey(record, link.attribute)):
                 linked[link.attribute] = await self._id(link, pkey) or None
         return linked
 
     async def wrong_links(self, record: Mapping[str, Any], acknowledged: Mapping[str, str]) -> list[str]:
         """Return the links of a record that do not lead to the acknowledged parent, given by attribute."""
-        linked, known = await self.linked_ids(record, acknowledged), {link.attribute for link in self.target.links}
+        linked, known = await self.linked_ids(record, acknowledged), {link.attribute for link in self.links}
         return [name for name, parent in acknowledged.items() if name in known and linked.get(name) != parent]
 
     async def _id(self, target: LinkTarget, pkey: str) -> str:
         if pkey not in self._ids:
-            parent = await self.records[target.resource].read(pkey)
-            self._ids[pkey] = str(parent.get(target.key) or "").lower() if isinstance(parent, dict) else ""
+            parent = await self.records[target.parent.resource].read(pkey)
+            self._ids[pkey] = str(parent.get(target.parent.key) or "").lower() if isinstance(parent, dict) else ""
         return self._ids[pkey]

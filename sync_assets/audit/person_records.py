@@ -38,7 +38,6 @@ from sync_assets.ledger import Ledger
 from sync_assets.ledger.records.hold_records import PERSON, HeldRecord
 from sync_assets.ledger.records.privacy_holds import RelatedRecord
 from sync_assets.push.claimed_records import acknowledged_others
-from sync_assets.push.target import Target
 from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.workers import release_dead
 from sync_assets.task_group import run_together
@@ -287,9 +286,8 @@ class _Person:
                 children = [(child, link) for child, link in below if child.resource == attribute.target]
                 if children and attribute.type == "collection":
                     lists[attribute.path] = children
-        target = Target.of(config)
-        addressing = Addressing("filter" if target.filter else "url", target.filter)
-        records = Records(self._client, target.api, target.resource, target.key, addressing)
+        addressing = Addressing("filter" if config.filter else "url", config.filter)
+        records = Records(self._client, config, addressing)
         self._unanswered.clear()
         missing: list[str] = []
         asked = sorted(known.keys() - listed.keys())

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from sync_assets.config.models import TableConfig
+    from sync_assets.config.models import AddressFilter, TableConfig
 
 Mode = Literal["auto", "url", "filter"]
 
@@ -56,14 +56,6 @@ BARE_ERRORS = 3
 """Errors without a reason, on keys of records that exist, after which Campaign counts as not accepting keys in URLs."""
 
 
-@dataclass(frozen=True, slots=True)
-class Filter:
-    """A published filter on the key, and the query parameter that takes the value."""
-
-    name: str
-    parameter: str
-
-
 @dataclass(slots=True)
 class Addressing:
     """The findings about one resource.
@@ -86,7 +78,7 @@ class Addressing:
     """
 
     mode: Mode = "auto"
-    filter: Filter | None = None
+    filter: AddressFilter | None = None
     unique: bool | None = None
     findings: dict[str, str] = field(default_factory=dict[str, str])
     news: dict[str, str] = field(default_factory=dict[str, str])
@@ -102,23 +94,20 @@ class Addressing:
     first_delete: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @classmethod
-    def of(
-        cls, mode: Mode, filter: Filter | None, unique: bool | None, key: str, findings: Mapping[str, str]
-    ) -> Addressing:
-        """Return the addressing of a resource with its stored findings, if these were made with the same key.
+    def configured(cls, config: TableConfig, findings: Mapping[str, str]) -> Addressing:
+        """Return the addressing of a table's resource with its findings, if these were made with the same key.
 
         The finding that keys are not accepted is dropped if there is no filter, so that keys are tried again.
-        """
-        known = dict(findings) if findings.get(KEY) == key else {}
-        if known.get(KEY_IN_URL) == "no" and filter is None:
-            del known[KEY_IN_URL]
-        return cls(mode, filter, unique, {**known, KEY: key}, {} if known else {KEY: key})
 
-    @classmethod
-    def configured(cls, config: TableConfig, findings: Mapping[str, str]) -> Addressing:
-        """Return the addressing of a table's resource. findings: as stored (Ledger.dialect.facts)."""
-        given = Filter(config.filter.name, config.filter.parameter) if config.filter else None
-        return cls.of(config.address, given, None if config.unique == "auto" else config.unique, config.key, findings)
+        Args:
+            config: the table.
+            findings: those stored about the resource (Ledger.dialect.facts).
+        """
+        key, unique = {KEY: config.key}, None if config.unique == "auto" else config.unique
+        known = dict(findings) if findings.get(KEY) == config.key else {}
+        if known.get(KEY_IN_URL) == "no" and config.filter is None:
+            del known[KEY_IN_URL]
+        return cls(config.address, config.filter, unique, known | key, {} if known else key)
 
     @property
     def key_in_url(self) -> bool | None:

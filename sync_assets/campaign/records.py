@@ -14,9 +14,10 @@ from urllib.parse import quote
 
 import msgspec
 
-from sync_assets.campaign.addressing import CAPITALS, DELETE_ANSWER, KEY_IN_DELETE, Addressing, Filter
+from sync_assets.campaign.addressing import CAPITALS, DELETE_ANSWER, KEY_IN_DELETE, Addressing
 from sync_assets.campaign.client import CampaignClient
 from sync_assets.campaign.dialect import Operation, ResponseOutcome, response_outcome
+from sync_assets.config.models import AddressFilter, TableConfig
 from sync_assets.http.client import Guard, Observer
 from sync_assets.http.retry import REPEATS, backoff
 from sync_assets.http.transport import OutcomeUnknown, Response
@@ -27,24 +28,30 @@ _NOT_BY_KEY = frozenset({"missing", "refused", "transient"})
 
 @dataclass(slots=True)
 class Records:
-    """The records of one Campaign resource.
+    """The records of one table's Campaign resource.
 
     Attributes:
-        key: the attribute that holds our id.
         addressing: how the resource's records are addressed, with the findings about it, which requests extend.
         observer: called for every single request, besides the client's own counter.
     """
 
     client: CampaignClient
-    api: str
-    resource: str
-    key: str
+    config: TableConfig
     addressing: Addressing
     observer: Observer | None = None
     _path: str = field(init=False)
 
     def __post_init__(self) -> None:
-        self._path = f"{self.api}/{self.resource}"
+        self._path = f"{self.config.api}/{self.config.resource}"
+
+    @property
+    def resource(self) -> str:
+        return self.config.resource
+
+    @property
+    def key(self) -> str:
+        """The attribute that holds our id."""
+        return self.config.key
 
     async def insert(self, body: bytes, guard: Guard | None = None) -> ResponseOutcome:
         """POST a record. Raises OutcomeUnknown if the answer is lost or is not the record, which may exist then."""
@@ -233,7 +240,7 @@ class Records:
             )
         return await self._filtered(self.addressing.filter, key, guard)
 
-    async def _filtered(self, given: Filter, key: str, guard: Guard | None) -> dict[str, Any] | ResponseOutcome:
+    async def _filtered(self, given: AddressFilter, key: str, guard: Guard | None) -> dict[str, Any] | ResponseOutcome:
         """Look a record up by a published filter.
 
         Only records that carry our key count: Campaign ignores an unknown parameter, and would return all records

@@ -24,6 +24,7 @@ from sync_assets.campaign.addressing import Addressing
 from sync_assets.campaign.client import BudgetSpent, CallCounter, CampaignClient
 from sync_assets.campaign.dialect import ResponseOutcome
 from sync_assets.campaign.metadata import Resource
+from sync_assets.campaign.records import Records
 from sync_assets.campaign.workflows import workflow_status
 from sync_assets.checks import dynamics, guardrails, installation, rules
 from sync_assets.checks.guardrails import volume
@@ -48,7 +49,6 @@ from sync_assets.dataverse.client import DataverseClient
 from sync_assets.errors import SyncAssetsError
 from sync_assets.http.redaction import redact
 from sync_assets.ledger.errors import LedgerError
-from sync_assets.push.target import Target
 from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.systems import OtherSystems
@@ -282,8 +282,8 @@ class _TableChecks:
         runtime, config, calls = self.runtime, self.config, CallCounter()
         title = f"look-up by {config.key}"
         acknowledged = runtime.ledger.reports.one_acknowledged(config.table)
-        stored = runtime.ledger.dialect.facts(config.resource)
-        records = Target.of(config).records(self.campaign, stored, calls.observe)
+        addressing = Addressing.configured(config, runtime.ledger.dialect.facts(config.resource))
+        records = Records(self.campaign, config, addressing, calls.observe)
         try:
             matches = await records.find(acknowledged or str(uuid.uuid4()))
         except BudgetSpent as error:

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from sync_assets.audit.drift import SAMPLE
 from sync_assets.audit.existing_records import begun
+from sync_assets.campaign.addressing import Addressing
 from sync_assets.commands.status import CALL_KINDS
 from sync_assets.config.models import Config, Guardrails, TableConfig
 from sync_assets.config.values import CONTACT
@@ -23,8 +24,7 @@ from sync_assets.dataverse.row_counts import Interval, RowCount, count_interval,
 from sync_assets.ledger import Ledger
 from sync_assets.mapping.filters import scope_query
 from sync_assets.opt_out.parity import SAMPLE as OPT_OUT_SAMPLE
-from sync_assets.push.record_links import sent_by_key
-from sync_assets.push.target import Target
+from sync_assets.push.record_links import link_targets, sent_by_key
 from sync_assets.runtime.pkeys import CAPACITY, SECONDS
 from sync_assets.task_group import run_together
 
@@ -261,17 +261,18 @@ def days_before(now: datetime) -> list[Interval]:
 
 def cost_of(config: Config, table: TableConfig, ledger: Ledger) -> Cost:
     """Return what a change of a table's records costs, by the configuration and the ledger's findings."""
-    target = Target.linked(config, table)
-    findings = ledger.dialect.facts
-    addressing = target.addressing(findings(target.resource))
-    parents = {parent.resource: parent.addressing(findings(parent.resource)).findings for parent in target.parents}
+
+    def known(of: TableConfig) -> Addressing:
+        return Addressing.configured(of, ledger.dialect.facts(of.resource))
+
+    addressing, links = known(table), link_targets(config, table)
     return Cost(
         update=addressing.update_calls,
         delete=addressing.delete_calls,
         found_out=addressing.key_in_url is not None,
         delete_found_out=addressing.key_in_delete is not None,
-        looked_up=tuple(link.table for link in target.links if not sent_by_key(link, parents[link.resource])),
-        verified=bool(target.links),
+        looked_up=tuple(link.parent.table for link in links if not sent_by_key(link, known(link.parent).findings)),
+        verified=bool(links),
         proven=not addressing.needs_proof,
     )
 

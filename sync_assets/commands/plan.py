@@ -152,7 +152,7 @@ class SyncRehearsal:
         """Rehearse one run of each table, parents first, then further pushes until nothing moves."""
         config, keys = self.runtime.config, ParentKeys()
         for table in self.configs:
-            target = Target.linked(config, table)
+            target = Target.of(config, table)
             self.tables[table.table] = Rehearsal(target, keys, changes=self.changes, listed=self.listed)
         async with self.inventory.opened() if self.inventory else nullcontext():
             for parent in config.parents_beyond(self.configs):  # as `sync` does

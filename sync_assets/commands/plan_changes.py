@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from sync_assets.audit.value_comparison import differing, leaves
+from sync_assets.campaign.addressing import Addressing
 from sync_assets.campaign.dialect import ResponseOutcome
 from sync_assets.campaign.metadata import Resource
 from sync_assets.campaign.records import Records
@@ -21,7 +22,6 @@ from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger import Ledger
 from sync_assets.mapping.attribute_steps import value_at
 from sync_assets.push.rehearsal import Change
-from sync_assets.push.target import Target
 from sync_assets.runtime.context import Runtime
 from sync_assets.task_group import run_together
 from sync_assets.words import counted
@@ -48,7 +48,7 @@ async def planned_changes(
             try:
                 ids = list(dict.fromkeys(change.id for change in mine if change.operation == "update"))
                 findings = await asyncio.to_thread(runtime.ledger.dialect.facts, config.resource)
-                reading: Records = Target.of(config).records(campaign, findings)
+                reading = Records(campaign, config, Addressing.configured(config, findings))
                 answers = zip(ids, await run_together(*map(reading.find, ids)), strict=True)
                 records = {id_: answer for id_, answer in answers if not isinstance(answer, ResponseOutcome)}
             except SyncAssetsError as error:

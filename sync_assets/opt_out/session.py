@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
+from sync_assets.campaign.addressing import Addressing
 from sync_assets.campaign.client import CampaignClient
 from sync_assets.campaign.records import Records
 from sync_assets.checks.opt_out_columns import OptOutColumn, opt_out_columns, opt_out_findings
@@ -22,7 +23,6 @@ from sync_assets.dataverse.client import DataverseClient
 from sync_assets.dataverse.metadata import Table
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger import Ledger
-from sync_assets.push.target import Target
 from sync_assets.runtime.context import Runtime
 from sync_assets.task_group import run_together
 
@@ -94,7 +94,7 @@ async def ready(runtime: Runtime) -> AsyncIterator[Session]:
         ledger = await asyncio.to_thread(lambda: runtime.ledger)
         changed = await asyncio.to_thread(target_finding, ledger, contact)
         require("opt-outs", [*opt_out_findings(config, table, resource), changed])
-        target = Target.of(contact)
+        known = await asyncio.to_thread(ledger.dialect.facts, contact.resource)
         yield Session(
             runtime=runtime,
             ledger=ledger,
@@ -102,7 +102,7 @@ async def ready(runtime: Runtime) -> AsyncIterator[Session]:
             campaign=campaign,
             table=table,
             columns={column.attribute: column for column in opt_out_columns(config, table)},
-            records=target.records(campaign, await asyncio.to_thread(ledger.dialect.facts, target.resource)),
+            records=Records(campaign, contact, Addressing.configured(contact, known)),
             direction=direction,
         )
 

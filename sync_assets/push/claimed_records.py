@@ -21,6 +21,7 @@ from sync_assets.ledger.model import Claimed, Outcome
 
 if TYPE_CHECKING:
     from sync_assets.ledger import Ledger
+    from sync_assets.push.target import Target
 
 _log = logging.getLogger(__name__)
 
@@ -48,16 +49,9 @@ class ClaimedRecords:
     `calls` counts the engine calls made so far, `stored_calls` those that the ledger has stored. Times are in seconds.
     """
 
-    def __init__(
-        self,
-        ledger: Ledger,
-        table: str,
-        session: int,
-        opt_outs: Sequence[str] = (),
-        target: tuple[str, str] | None = None,
-    ) -> None:
-        self._ledger, self._table, self._session = ledger, table, session
-        self._opt_outs, self._target = opt_outs, target
+    def __init__(self, ledger: Ledger, target: Target, session: int) -> None:
+        self._ledger, self._target, self._session = ledger, target, session
+        self._table = target.config.table
         self._outcomes: list[Outcome] = []
         self._full = asyncio.Event()
         self._storing = asyncio.Lock()
@@ -73,7 +67,8 @@ class ClaimedRecords:
 
     async def claim(self, limit: int) -> list[Claimed]:
         """Claim up to `limit` pending records of the table."""
-        options = {"limit": limit, "opt_outs": self._opt_outs, "target": self._target}
+        config, opt_outs = self._target.config, self._target.opt_outs
+        options = {"limit": limit, "opt_outs": opt_outs, "target": (config.resource, config.key)}
         records = await self._call(self._ledger.claims.claim, self._table, self._session, **options)
         self.without_outcome += len(records)
         if self.without_outcome:

@@ -29,6 +29,7 @@ from sync_assets.push.target import PushResult, PushStopped, Target
 from sync_assets.runtime.pkeys import ParentKeys
 
 if TYPE_CHECKING:
+    from sync_assets.config.models import TableConfig
     from sync_assets.ledger import Ledger
 
 _log = logging.getLogger(__name__)
@@ -74,7 +75,7 @@ async def push(
     Raises:
         LedgerError: the ledger failed.
     """
-    claims = ClaimedRecords(ledger, target.table, session, target.opt_outs, (target.resource, target.key))
+    claims = ClaimedRecords(ledger, target, session)
     keys = ParentKeys() if parent_keys is None else parent_keys
     return await _Push(claims, client, target, concurrency, progress, keys, session_is_valid).run(seconds)
 
@@ -158,16 +159,15 @@ class _Push:
 
     async def _prepare(self) -> None:
         await self._claims.release()
-        for target in (self._target, *self._target.parents):
-            known = await self._claims.dialect(target.resource, target.key)
-            self._addressing[target.resource] = target.addressing(known)
+        for config in (self._target.config, *self._target.parents):
+            known = await self._claims.dialect(config.resource, config.key)
+            self._addressing[config.resource] = Addressing.configured(config, known)
         if self._target.links:
             parents = {parent.resource: self._records(parent, self._observe) for parent in self._target.parents}
             self._links = Links(self._target.links, parents, self._parent_keys, self._claims.send_links_again)
 
-    def _records(self, target: Target, observe: Observer) -> Records:
-        addressing = self._addressing[target.resource]
-        return Records(self._client, target.api, target.resource, target.key, addressing, observe)
+    def _records(self, config: TableConfig, observe: Observer) -> Records:
+        return Records(self._client, config, self._addressing[config.resource], observe)
 
     def _take_findings(self) -> dict[str, dict[str, str]]:
         """Return the findings that are not stored yet (resource -> premise -> finding), which then count as stored."""
@@ -223,7 +223,7 @@ class _Push:
             await self._claims.reinsert(again)
             record = again._replace(reinsert_sent=True)
 
-        records = self._records(self._target, observe)
+        records = self._records(self._target.config, observe)
         sender = Sender(records, self._guard, self._health.key_works, reinsert, self._links)
         while record := await self._queue.take():
             began, answers = time.monotonic(), _Answers()
@@ -255,7 +255,8 @@ class _Push:
     def _guard(self) -> None:
         """Check, right before each request, that the push is not stopping and that the session is valid."""
         if not self._queue.ended and not self._session_is_valid():
-            _log.warning("The leases were not renewed in time, the push stops", extra={"table": self._target.table})
+            table = self._target.config.table
+            _log.warning("The leases were not renewed in time, the push stops", extra={"table": table})
             self._stop("The ledger did not renew our leases in time.")
         if self._queue.ended:
             raise PushStopped

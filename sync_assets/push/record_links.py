@@ -13,11 +13,13 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from sync_assets.campaign.addressing import CAPITALS, Addressing
 from sync_assets.campaign.dialect import ResponseOutcome
+from sync_assets.campaign.metadata import Resource
 from sync_assets.campaign.records import Records
+from sync_assets.config.models import Config, Link, TableConfig
 from sync_assets.http.client import Guard
 from sync_assets.http.transport import OutcomeUnknown
 from sync_assets.ledger.model import Claimed, LinkTo
@@ -39,21 +41,41 @@ class _NotShown(OutcomeUnknown):
 
 @dataclass(frozen=True, slots=True)
 class LinkTarget:
-    """The target of a child's link: the parent's resource, and how its records are addressed.
+    """A child's link, and the table of its parent.
 
     Attributes:
+        link: as configured. The style `join` does not occur here: it is a plain attribute.
         required: Campaign must never hold the child without this parent (cardinality one in the configuration, or
             mandatory in Campaign's metadata).
-        style: as configured. `join` does not occur here: it is a plain attribute.
     """
 
-    attribute: str
-    table: str
-    resource: str
-    api: str
-    key: str
-    style: Literal["auto", "key", "pkey"] = "auto"
+    link: Link
+    parent: TableConfig
     required: bool = True
+
+    @property
+    def attribute(self) -> str:
+        return self.link.to
+
+
+def link_targets(whole: Config, config: TableConfig, resource: Resource | None = None) -> tuple[LinkTarget, ...]:
+    """Return the links of a table that are set by a key or a PKey.
+
+    Args:
+        whole: the configuration of all tables.
+        config: the table.
+        resource: Campaign's metadata, where a link may be mandatory; None: only the configuration decides.
+    """
+    attributes = resource.attributes if resource else {}
+    return tuple(
+        LinkTarget(
+            link,
+            whole.table(link.table),
+            link.cardinality == "one" or (link.to in attributes and attributes[link.to].mandatory),
+        )
+        for link in config.links
+        if link.style != "join"
+    )
 
 
 class LinkNotKept(Exception):
@@ -70,8 +92,8 @@ def sent_by_key(target: LinkTarget, findings: Mapping[str, str]) -> bool:
     """
     if CAPITALS in findings:  # the parent's key may not be our id as it stands
         return False
-    if target.style != "auto":
-        return target.style == "key"
+    if target.link.style != "auto":
+        return target.link.style == "key"
     finding = findings.get(KEY_IN_LINK)
     return finding == "resolved" or (finding is None and not target.required)
 
@@ -143,7 +165,7 @@ class Links:
         ]
         by_pkey = False
         for link, target in named:
-            if target.style == "auto" and not isinstance(await self._pkey(target, link, guard), ResponseOutcome):
+            if target.link.style == "auto" and not isinstance(await self._pkey(target, link, guard), ResponseOutcome):
                 self._addressing(target).note(KEY_IN_LINK, "refused")
                 by_pkey = True
         return by_pkey
@@ -167,7 +189,7 @@ class Links:
             return None
         for link, target in wrong:
             by_key = sent[link.attribute] == link.id
-            if by_key and target.style == "key":
+            if by_key and target.link.style == "key":
                 raise LinkNotKept(
                     f"Campaign takes the link {link.attribute} by the parent's key and links to nothing, or to another "
                     "record. Write `style: auto` in the configuration."
@@ -218,18 +240,18 @@ class Links:
         return sent_by_key(target, self._addressing(target).findings)
 
     def _addressing(self, target: LinkTarget) -> Addressing:
-        return self._parents[target.resource].addressing
+        return self._parents[target.parent.resource].addressing
 
     async def _pkey(self, target: LinkTarget, link: LinkTo, guard: Guard) -> str | ResponseOutcome:
         if link.parent and (known := self._known.get(link.parent)):
             return known
-        parent = await self._parents[target.resource].find(str(link.id), guard)
+        parent = await self._parents[target.parent.resource].find(str(link.id), guard)
         if isinstance(parent, ResponseOutcome):
             if parent.kind != "missing":
                 return parent
             return ResponseOutcome(
                 "refused",
-                f"Campaign no longer holds {target.table} {link.id}, to which {target.attribute} leads. "
+                f"Campaign no longer holds {target.parent.table} {link.id}, to which {target.attribute} leads. "
                 f"`sync-assets explain {link.id}` names the replay that sends it again.",
             )
         pkey = str(parent["PKey"])
@@ -263,10 +285,10 @@ class Links:
         if held == sent or (link.parent and held == self._known.get(link.parent)):
             return True
         # PKeys are opaque and the same record may have several: its key decides.
-        parent = await self._parents[target.resource].read(held, guard)
+        parent = await self._parents[target.parent.resource].read(held, guard)
         if isinstance(parent, ResponseOutcome) and parent.kind != "missing":
             raise _NotShown
-        right = isinstance(parent, dict) and str(parent.get(target.key) or "").lower() == link.id
+        right = isinstance(parent, dict) and str(parent.get(target.parent.key) or "").lower() == link.id
         if right and link.parent:
             self._known.remember(link.parent, held)
         return right

@@ -14,7 +14,7 @@ from urllib.parse import unquote
 
 import msgspec
 
-from sync_assets.campaign.addressing import DELETE_ANSWER, KEY_IN_DELETE
+from sync_assets.campaign.addressing import DELETE_ANSWER, KEY_IN_DELETE, Addressing
 from sync_assets.campaign.client import CallCounter, CampaignClient
 from sync_assets.campaign.dialect import Operation
 from sync_assets.campaign.records import Records
@@ -93,22 +93,22 @@ class Rehearsal:
             The number of records claimed.
         """
         session, calls, total = await asyncio.to_thread(ledger.sessions.open, worker_id()), CallCounter(), 0
-        own = self.target
+        target, own = self.target, self.target.config
         known = await asyncio.to_thread(ledger.dialect.facts, own.resource)
-        keys = {target.resource: target.key for target in (own, *own.parents)}
-        client = _AcceptingClient(keys, known)
+        tables = (own, *target.parents)
+        client = _AcceptingClient({config.resource: config.key for config in tables}, known)
         if not self._records:
-            for target in (own, *own.parents):
-                findings = await asyncio.to_thread(ledger.dialect.facts, target.resource)
-                self._records[target.resource] = target.records(client, findings)
-            parents = {target.resource: self._records[target.resource] for target in own.parents}
-            self._links = Links(own.links, parents, self.parent_keys, _nothing_to_send) if own.links else None
+            for config in tables:
+                findings = await asyncio.to_thread(ledger.dialect.facts, config.resource)
+                self._records[config.resource] = Records(client, config, Addressing.configured(config, findings))
+            parents = {config.resource: self._records[config.resource] for config in target.parents}
+            self._links = Links(target.links, parents, self.parent_keys, _nothing_to_send) if target.links else None
         for records in self._records.values():
             records.client, records.observer = client, calls.observe
         records = self._records[own.resource]
         sender = Sender(records, lambda: None, _key_works, _reinsert, self._links)
         while claimed := await asyncio.to_thread(
-            ledger.claims.claim, own.table, session, limit=BATCH, opt_outs=own.opt_outs
+            ledger.claims.claim, own.table, session, limit=BATCH, opt_outs=target.opt_outs
         ):
             outcomes: list[Outcome] = []
             for record in claimed:
@@ -135,7 +135,8 @@ class Rehearsal:
         if delivery.operation_done:
             setattr(self, delivery.operation_done, getattr(self, delivery.operation_done) + 1)
             if len(self.changes) < self.listed:
-                self.changes.append(Change(self.target.table, record.id, OPERATIONS[delivery.operation_done], body))
+                table, operation = self.target.config.table, OPERATIONS[delivery.operation_done]
+                self.changes.append(Change(table, record.id, operation, body))
         else:
             self.rejected += 1
         self.outcomes_unknown += record.outcome_unknown

@@ -52,7 +52,7 @@ RESOURCE = Resource(
     "profileAndServicesExt",
     {"externalId": Attribute("externalId", "string", 100), **{one.path: one for one in ATTRIBUTES.values()}},
 )
-TARGET = Target(TABLE_NAME, RESOURCE.name)
+TARGET = Target(TableConfig(table=TABLE_NAME, resource=RESOURCE.name, key="externalId"))
 
 
 def mapping() -> TableMapping:

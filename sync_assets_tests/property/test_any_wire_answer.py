@@ -15,6 +15,7 @@ from multidict import CIMultiDict
 from sync_assets.campaign import records, workflows
 from sync_assets.campaign.client import CampaignClient
 from sync_assets.campaign.profile_opt_outs import changed_profiles, opt_outs_of
+from sync_assets.config.models import AddressFilter, TableConfig
 from sync_assets.dataverse import privileges
 from sync_assets.dataverse.batch import RowUpdate, update_rows
 from sync_assets.dataverse.client import DataverseClient
@@ -69,8 +70,9 @@ async def followed(client: DataverseClient) -> None:
 
 
 def of(client: CampaignClient) -> records.Records:
-    addressing = records.Addressing("filter", records.Filter("byId", "id"))
-    return records.Records(client, "profileAndServicesExt", "profile", "externalId", addressing)
+    addressing = records.Addressing("filter", AddressFilter(name="byId", parameter="id"))
+    config = TableConfig(table="contact", resource="profile", key="externalId")
+    return records.Records(client, config, addressing)
 
 
 MOMENT = datetime(2026, 1, 1, tzinfo=UTC)

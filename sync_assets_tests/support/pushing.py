@@ -24,7 +24,7 @@ from sync_assets.campaign.addressing import KEY, KEY_FOUND
 from sync_assets.campaign.client import CampaignClient
 from sync_assets.campaign.sign_in import ims_tokens
 from sync_assets.config.environment import CampaignSettings
-from sync_assets.config.models import Guardrails
+from sync_assets.config.models import Guardrails, TableConfig
 from sync_assets.http.transport import ssl_context
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.model import Position
@@ -36,7 +36,7 @@ from sync_assets_tests.support.forked_commands import Module, start_module
 from sync_assets_tests.support.ledgers import save_page, session_of
 from sync_assets_tests.support.sandbox_process import SandboxProcess
 
-PROFILE = Target("contact", "profile")
+PROFILE = Target(TableConfig(table="contact", resource="profile", key="externalId"))
 Payload = dict[str, Any]
 
 on_both_databases = pytest.mark.parametrize("ledger_url", ["sqlite", "postgresql"], indirect=True)
@@ -93,7 +93,7 @@ class Bench:
         self.ledger_url = ledger_url
         self.ledger = Ledger.open(ledger_url)
         self.sandbox, self.admin = sandbox, sandbox.admin
-        self.ledger.dialect.note(PROFILE.resource, {KEY: PROFILE.key, KEY_FOUND: "yes"})
+        self.ledger.dialect.note(PROFILE.config.resource, {KEY: PROFILE.config.key, KEY_FOUND: "yes"})
         self._versions: dict[str, int | None] = {}
 
     def capture(

@@ -44,7 +44,7 @@ async def key_in_urls(subject: Subject) -> None:
     own = [name for name in body if name not in (subject.config.key, *subject.parents)][:1]
     same = {name: body[name] for name in own}  # a PATCH that changes nothing
     by_patch = (await subject.patch(same, subject.id)).kind == "done"
-    given, addressing, key = subject.target.filter, subject.addressing, subject.config.key
+    given, addressing, key = subject.config.filter, subject.addressing, subject.config.key
     by_filter = given is not None and isinstance(
         await subject.records(Addressing("filter", given)).find(subject.id), dict
     )
@@ -102,7 +102,7 @@ async def _second_record(subject: Subject, pkey: str) -> None:
     if subject.config.unique is True:
         remedy = "Write `unique: auto`, or make the key an identification key in Campaign."
         subject.report(TAKEN, result, f"`unique: true` is wrong: records would be duplicated. {remedy}", "not workable")
-    elif subject.target.filter is None and not subject.addressing.key_in_url:
+    elif subject.config.filter is None and not subject.addressing.key_in_url:
         remedy = f"Publish a filter on {key} and name it in `filter`, or make {key} an identification key."
         subject.report(TAKEN, result, f"No record can be looked up before it is sent again. {remedy}", "not workable")
     else:
@@ -145,7 +145,7 @@ async def key_in_delete(subject: Subject) -> None:
 
 async def links(subject: Subject) -> None:
     """Try each link of the subject's table: by the parent's PKey, by its key, and unlinking. Each is read back."""
-    for target in subject.target.links:
+    for target in subject.links:
         await _link(subject, target)
     for link in subject.config.links:
         if link.style == "join":
@@ -165,9 +165,9 @@ async def _link(subject: Subject, target: LinkTarget) -> None:
     subject.report(by_pkey, "stored", way)
     if target.required:
         way = "The program sends the parent's PKey."
-        if target.style == "auto" and parent.addressing.findings.get(KEY_IN_LINK) == "resolved":
+        if target.link.style == "auto" and parent.addressing.findings.get(KEY_IN_LINK) == "resolved":
             way = "The program sends the parent's key, which another link to this parent resolves."
-        elif target.style == "key":
+        elif target.link.style == "key":
             way = "The program sends the key, as `style: key` says, and reads links back. `style: auto` is safer."
         subject.report(by_key, _REQUIRED, way, "not tried")
         subject.report(unlinked, _REQUIRED, "A child without its parent is not sent.", "not tried")
@@ -195,13 +195,13 @@ async def _link_by_key(subject: Subject, target: LinkTarget, parent: Subject, pr
     finding = "refused"
     if response.kind == "done":
         finding = "resolved" if await _leads_to_parent(subject, target, parent) else "empty"
-    if target.style == "key" and finding != "resolved":
+    if target.link.style == "key" and finding != "resolved":
         remedy = "`style: key` does not work here. Write `style: auto`."
         subject.report(premise, _BY_KEY[finding], remedy, "not workable")
         return
     parent.addressing.note(KEY_IN_LINK, finding)
     key, pkey = "The parent's key is sent: no look-up.", "The parent's PKey is looked up and sent."
-    subject.report(premise, _BY_KEY[finding], key if finding == "resolved" and target.style != "pkey" else pkey)
+    subject.report(premise, _BY_KEY[finding], key if finding == "resolved" and target.link.style != "pkey" else pkey)
 
 
 async def _leads_to_parent(subject: Subject, target: LinkTarget, parent: Subject) -> bool:

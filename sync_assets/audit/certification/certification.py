@@ -24,8 +24,7 @@ from sync_assets.http.transport import OutcomeUnknown
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.errors import SESSION_SECONDS
 from sync_assets.ledger.times import iso
-from sync_assets.push.record_links import KEY_IN_LINK
-from sync_assets.push.target import Target
+from sync_assets.push.record_links import KEY_IN_LINK, link_targets
 from sync_assets.runtime.context import Runtime
 
 CALLS_PER_TABLE = 60
@@ -127,9 +126,10 @@ class Certification:
         by_table: dict[str, Subject] = {}
         for config in self.runtime.config.in_link_order:
             resource = await self.campaign.resource(config.api, config.resource)
-            target = Target.linked(self.runtime.config, config, resource)
+            links = link_targets(self.runtime.config, config, resource)
             parents = {link.to: by_table[link.table] for link in config.links}
-            subject = Subject(self.campaign, config, resource, target, target.addressing({}), now, parents)
+            nothing_known = addressing.Addressing.configured(config, {})
+            subject = Subject(self.campaign, config, resource, links, nothing_known, now, parents)
             by_table[config.table] = subject
             self.subjects.append(subject)
         if not await self._remove_all(datetime.fromisoformat(former) if former else None):

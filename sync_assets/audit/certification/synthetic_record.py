@@ -30,7 +30,7 @@ from sync_assets.http.client import LinkTrail
 from sync_assets.http.redaction import redact
 from sync_assets.http.retry import backoff
 from sync_assets.http.transport import OutcomeUnknown
-from sync_assets.push.target import Target
+from sync_assets.push.record_links import LinkTarget
 
 PREFIX = "5afe0000-ce27-4f1c-8000-"
 """The beginning of all synthetic ids. Dynamics 365 makes random or sequential GUIDs, which do not begin like this."""
@@ -98,7 +98,7 @@ class Subject:
     client: CampaignClient
     config: TableConfig
     resource: Resource
-    target: Target
+    links: tuple[LinkTarget, ...]
     addressing: Addressing
     began: datetime
     parents: dict[str, "Subject"] = field(default_factory=dict[str, "Subject"])
@@ -117,7 +117,7 @@ class Subject:
 
     def records(self, addressing: Addressing) -> Records:
         """Return the client of the records in a way of addressing them."""
-        return Records(self.client, self.target.api, self.target.resource, self.target.key, addressing)
+        return Records(self.client, self.config, addressing)
 
     @property
     def addressed(self) -> Records:
@@ -167,7 +167,7 @@ class Subject:
         elif text := self.text_attribute():
             values[text.path] = NOTICE[: text.length]
         for attribute, parent in self.parents.items():
-            joined = all(link.attribute != attribute for link in self.target.links)
+            joined = all(link.attribute != attribute for link in self.links)
             values[attribute] = parent.id if joined else {"PKey": parent.pkey}
         return values | {self.config.key: self.id}
 
@@ -250,7 +250,7 @@ class Subject:
 
         since: see `remove`; None: without the list.
         """
-        records, given = list[dict[str, Any]](), self.target.filter
+        records, given = list[dict[str, Any]](), self.config.filter
         if given:  # the first page of the configured filter, which may not be published
             link = f"{self.path}/{given.name}?{given.parameter}={quote(self.id, safe='')}&_lineCount={_PAGE}"
             with suppress(CampaignRefused):

@@ -11,9 +11,8 @@ from sync_assets.campaign.addressing import Addressing
 from sync_assets.campaign.client import CampaignClient
 from sync_assets.campaign.dialect import ResponseOutcome
 from sync_assets.campaign.metadata import Attribute, Resource
-from sync_assets.config.models import TableConfig
+from sync_assets.config.models import Link, TableConfig
 from sync_assets.push.record_links import LinkTarget
-from sync_assets.push.target import Target
 
 NO_CLIENT = cast("CampaignClient", None)
 """These tests send nothing."""
@@ -24,7 +23,7 @@ def subject(resource: str, *attributes: Attribute, fields: dict[str, str] | None
     described = Resource(resource, "profileAndServicesExt", {one.path: one for one in (key, *attributes)})
     table = {"table": "a_table", "resource": resource, "key": "cusKey", "fields": fields or {}, **more}
     config = TableConfig.model_validate(table)
-    return Subject(NO_CLIENT, config, described, Target.of(config), Addressing(), datetime.now(UTC))
+    return Subject(NO_CLIENT, config, described, (), Addressing(), datetime.now(UTC))
 
 
 def text(path: str, length: int | None = 100, **more: Any) -> Attribute:
@@ -94,8 +93,7 @@ def test_odd_texts_go_into_an_attribute_that_no_delivery_uses(
 def test_a_link_is_sent_with_the_parents_pkey_and_a_join_with_its_id() -> None:
     parent, child = subject("profile"), subject("cusThing")
     parent.pkey = "@parent"
-    link = LinkTarget("cusLink", "contact", "profile", "profileAndServicesExt", "cusKey")
-    child.target = Target("a_table", "cusThing", links=(link,))
+    child.links = (LinkTarget(Link(field="a_contactid", to="cusLink", table="contact"), parent.config),)
     child.parents = {"cusLink": parent, "cusJoined": parent}
     assert child.body() == {"cusLink": {"PKey": "@parent"}, "cusJoined": parent.id, "cusKey": child.id}
 

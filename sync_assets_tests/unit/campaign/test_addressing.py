@@ -2,13 +2,15 @@
 
 import pytest
 
-from sync_assets.campaign.addressing import KEY, KEY_IN_DELETE, KEY_IN_URL, Addressing, Filter, Mode
+from sync_assets.campaign.addressing import KEY, KEY_IN_DELETE, KEY_IN_URL, Addressing, Mode
+from sync_assets.config.models import AddressFilter, TableConfig
 
-BY_ID = Filter("byExternalId", "externalId_parameter")
+BY_ID = AddressFilter(name="byExternalId", parameter="externalId_parameter")
 
 
-def known(findings: dict[str, str], mode: Mode = "auto", filter: Filter | None = BY_ID) -> Addressing:
-    return Addressing.of(mode, filter, None, "externalId", {KEY: "externalId", **findings})
+def known(findings: dict[str, str], mode: Mode = "auto", filter: AddressFilter | None = BY_ID) -> Addressing:
+    config = TableConfig(table="contact", resource="profile", key="externalId", address=mode, filter=filter)
+    return Addressing.configured(config, {KEY: "externalId", **findings})
 
 
 @pytest.mark.parametrize(
@@ -36,7 +38,8 @@ def test_that_keys_are_not_taken_is_asked_again_where_there_is_no_other_way() ->
 
 
 def test_findings_about_another_key_are_not_used() -> None:
-    other = Addressing.of("auto", BY_ID, None, "cusCrmId", {KEY: "externalId", KEY_IN_URL: "yes", KEY_IN_DELETE: "yes"})
+    config = TableConfig(table="contact", resource="profile", key="cusCrmId", filter=BY_ID)
+    other = Addressing.configured(config, {KEY: "externalId", KEY_IN_URL: "yes", KEY_IN_DELETE: "yes"})
     assert (other.key_in_url, other.key_in_delete, other.is_unique) == (None, None, False)
     other.found_by_key()
     assert other.news == {KEY: "cusCrmId", KEY_IN_URL: "yes"}

@@ -9,18 +9,20 @@ from sync_assets.campaign.addressing import KEY_IN_DELETE
 from sync_assets.campaign.client import CallCounter, CampaignClient, NotPublished
 from sync_assets.campaign.dialect import ResponseOutcome
 from sync_assets.campaign.metadata import Attribute
-from sync_assets.campaign.records import Addressing, Filter, Records
+from sync_assets.campaign.records import Addressing, Records
+from sync_assets.config.models import AddressFilter, TableConfig
 from sync_assets.http.transport import ForeignLink, SignInRefused, Unavailable
 from sync_assets_tests.support.little_server import LittleServer, answer, campaign_of
 from sync_assets_tests.support.pushing import campaign_client
 from sync_assets_tests.support.sandbox_process import Admin, SandboxProcess
 
 EXT = "profileAndServicesExt"
-BY_EXTERNAL_ID = Filter("byExternalId", "externalId_parameter")
+BY_EXTERNAL_ID = AddressFilter(name="byExternalId", parameter="externalId_parameter")
 
 
-def profiles(client: CampaignClient, given: Filter | None = None) -> Records:
-    return Records(client, EXT, "profile", "externalId", Addressing("filter" if given else "url", given))
+def profiles(client: CampaignClient, given: AddressFilter | None = None) -> Records:
+    config = TableConfig(table="contact", resource="profile", key="externalId")
+    return Records(client, config, Addressing("filter" if given else "url", given))
 
 
 def new_key() -> str:
@@ -95,7 +97,9 @@ async def test_a_wrong_url_or_key_is_reported_within_seconds_by_its_variable(cam
 
 
 @pytest.mark.parametrize("given", [None, BY_EXTERNAL_ID])
-async def test_insert_find_update_and_delete_by_our_key(client: CampaignClient, admin: Admin, given: Filter | None):
+async def test_insert_find_update_and_delete_by_our_key(
+    client: CampaignClient, admin: Admin, given: AddressFilter | None
+):
     records, key = profiles(client, given), new_key()
     assert (await records.insert(body(key))).kind == "done"
     assert (await records.update(key, body(key, "Augusta"))).kind == "done"
@@ -117,7 +121,9 @@ async def test_insert_find_update_and_delete_by_our_key(client: CampaignClient, 
 async def test_a_filter_finds_only_the_record_that_carries_the_key(client: CampaignClient, admin: Admin):
     """An unknown parameter is ignored, so the filter compares with nothing and finds those without an id."""
     admin.add_profiles({"firstName": "Foreign"})
-    result = await profiles(client, Filter("byExternalId", "mistyped")).update(new_key(), b'{"firstName":"Ours"}')
+    result = await profiles(client, AddressFilter(name="byExternalId", parameter="mistyped")).update(
+        new_key(), b'{"firstName":"Ours"}'
+    )
     assert result.kind == "denied"
     assert "mistyped is its parameter" in result.remedy
     assert not any(profile["firstName"] == "Ours" for profile in admin.dump_campaign())
@@ -129,7 +135,8 @@ async def test_a_record_found_under_our_key_whose_key_attribute_is_another_is_ne
     """The resource's identification key is not the attribute that the configuration names."""
     store = new_key()
     admin.post("/campaign/records", {"resource": "cusStore", "records": [{"cusStoreId": store, "cusName": "other"}]})
-    result = await Records(client, "customResources", "cusStore", "cusName", Addressing("url")).delete(store)
+    stores = TableConfig(table="new_store", resource="cusStore", key="cusName", api="customResources")
+    result = await Records(client, stores, Addressing("url")).delete(store)
     assert (result.kind, "identification key" in result.reason) == ("refused", True)
     assert any(record["cusStoreId"] == store for record in admin.dump_campaign("cusStore"))
 

@@ -15,7 +15,8 @@ from sync_assets.campaign import dialect
 from sync_assets.campaign.client import BudgetSpent, CampaignClient, CampaignRefused
 from sync_assets.campaign.dialect import ResponseOutcome
 from sync_assets.campaign.profile_opt_outs import MARGIN, changed_profiles, opt_outs_of
-from sync_assets.campaign.records import Addressing, Filter, Records
+from sync_assets.campaign.records import Addressing, Records
+from sync_assets.config.models import AddressFilter, TableConfig
 from sync_assets.config.values import OPT_OUT_ATTRIBUTES
 from sync_assets_tests.support.little_server import LittleServer, Request, answer, campaign_of
 from sync_assets_tests.support.sandbox_process import Admin
@@ -24,7 +25,8 @@ EXT = "profileAndServicesExt"
 KEY = "externalId"
 ATTRIBUTES = ["blackListEmail", "blackListPhone"]
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
-BY_EXTERNAL_ID = Filter("byExternalId", "externalId_parameter")
+BY_EXTERNAL_ID = AddressFilter(name="byExternalId", parameter="externalId_parameter")
+CONTACT = TableConfig(table="contact", resource="profile", key=KEY)
 
 
 @pytest.fixture
@@ -215,10 +217,10 @@ async def test_profiles_without_a_time_of_change_are_read_as_well(tmp_path: Path
 
 
 @pytest.mark.parametrize("given", [None, BY_EXTERNAL_ID])
-async def test_the_opt_outs_of_one_profile(client: CampaignClient, admin: Admin, given: Filter | None) -> None:
+async def test_the_opt_outs_of_one_profile(client: CampaignClient, admin: Admin, given: AddressFilter | None) -> None:
     [id_] = profiles(admin, 1)
     touch(admin, id_, at(1), blackListPhone=True, blackListPhoneLastModified=text(at(1)))
-    records = Records(client, EXT, "profile", KEY, Addressing("filter" if given else "url", given))
+    records = Records(client, CONTACT, Addressing("filter" if given else "url", given))
     created = dialect.moment(admin.dump_campaign()[0]["created"])
     assert created is not None
     assert await opt_outs_of(records, id_, ATTRIBUTES) == {
@@ -233,6 +235,6 @@ async def test_the_opt_outs_of_one_profile(client: CampaignClient, admin: Admin,
 
 async def test_an_attribute_that_a_profile_does_not_have_is_no_false(client: CampaignClient, admin: Admin) -> None:
     [id_] = profiles(admin, 1)
-    result = await opt_outs_of(Records(client, EXT, "profile", KEY, Addressing("url")), id_, ["denyListEmail"])
+    result = await opt_outs_of(Records(client, CONTACT, Addressing("url")), id_, ["denyListEmail"])
     assert isinstance(result, ResponseOutcome)
     assert (result.kind, "denyListEmail" in result.reason) == ("refused", True)

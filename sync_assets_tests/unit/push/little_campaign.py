@@ -11,15 +11,16 @@ from urllib.parse import unquote
 
 import msgspec
 
-from sync_assets.campaign.addressing import KEY, Addressing, Filter
+from sync_assets.campaign.addressing import KEY, Addressing
 from sync_assets.campaign.client import CampaignClient
 from sync_assets.campaign.dialect import Operation
 from sync_assets.campaign.records import Records
+from sync_assets.config.models import AddressFilter, TableConfig
 from sync_assets.http.client import Guard, Observer
 from sync_assets.http.transport import Response
 
-API = "profileAndServicesExt"
-BY_KEY = Filter("byKey", "key_parameter")
+BY_KEY = AddressFilter(name="byKey", parameter="key_parameter")
+CONTACT = TableConfig(table="contact", resource="profile", key="externalId")
 BARE = Response(500, {}, b"RST-360011 An error has occurred - please contact your administrator.")
 
 Answers = Callable[[Operation, str], Response | Exception | None]
@@ -112,11 +113,14 @@ class LittleCampaign(CampaignClient):
         parents = [one for resource in self.records for one in self.by_key(resource, pkey)]
         return {"PKey": parents[0]["PKey"]} if parents and self.links_by_key == "resolved" else None
 
-    def of(self, resource: str, findings: dict[str, str] | None = None, filter: Filter | None = BY_KEY) -> Records:
+    def of(
+        self, resource: str, findings: dict[str, str] | None = None, filter: AddressFilter | None = BY_KEY
+    ) -> Records:
         """Return the records of a resource, with the findings about its addressing that are known already."""
         key = self.keys[resource]
-        known = Addressing.of("auto", filter, None, key, {KEY: key, **findings} if findings else {})
-        return Records(self, API, resource, key, known)
+        config = TableConfig(table="a_table", resource=resource, key=key, filter=filter)
+        known = {KEY: key, **findings} if findings else {}
+        return Records(self, config, Addressing.configured(config, known))
 
 
 def absent(name: str) -> Response:

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sync_assets.campaign.addressing import KEY, KEY_FOUND, KEY_IN_URL, KEY_UNIQUE, Filter
+from sync_assets.campaign.addressing import KEY, KEY_FOUND, KEY_IN_URL, KEY_UNIQUE
 from sync_assets.campaign.dialect import Operation
 from sync_assets.campaign.records import Records
+from sync_assets.config.models import AddressFilter
 from sync_assets.http.transport import OutcomeUnknown, Response
 from sync_assets.ledger.model import Claimed
 from sync_assets.push.delivery import Delivery, KeyWorks, Sender
@@ -52,7 +53,7 @@ class Push:
     key_works: bool = True
     finds_unique: bool = False
     unique: bool | None = None
-    filter: Filter | None = None
+    filter: AddressFilter | None = None
     rejected: int = 0
     asked: int = 0
     reinsert_sent: int | None = None

@@ -10,7 +10,9 @@ from sync_assets.ledger import Ledger
 from sync_assets.ledger.model import Outcome
 from sync_assets.push import claimed_records
 from sync_assets.push.claimed_records import ClaimedRecords, RecordQueue
+from sync_assets.push.target import Target
 from sync_assets_tests.support.ledgers import capture, guid, row, session_of
+from sync_assets_tests.unit.push.little_campaign import CONTACT
 
 
 @pytest.fixture
@@ -33,7 +35,7 @@ async def test_a_push_ends_although_a_record_that_was_put_off_is_not_to_be_sent_
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch, change: Callable[[Ledger], object]
 ) -> None:
     monkeypatch.setattr(claimed_records, "OVERDUE_SECONDS", 0.2)
-    claims = ClaimedRecords(ledger, "contact", session_of(ledger))
+    claims = ClaimedRecords(ledger, Target(CONTACT), session_of(ledger))
     queue = RecordQueue(claims, 1)
     filling = asyncio.create_task(queue.fill())
     taken = await queue.take()

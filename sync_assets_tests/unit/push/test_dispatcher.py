@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from sync_assets.campaign import records as campaign_records
-from sync_assets.campaign.records import Filter
+from sync_assets.config.models import TableConfig
 from sync_assets.ledger.model import Outcome
 from sync_assets.push import claimed_records, delivery
 from sync_assets.push import dispatcher as push_module
@@ -42,12 +42,12 @@ async def test_a_first_load_costs_one_insert_each_and_no_read_and_a_second_push_
 @pytest.mark.parametrize(
     ("given", "complaint"),
     [
-        (Filter("byExternalId", "mistyped"), "Check that mistyped is its parameter"),
-        (Filter("byNothing", "x"), "no filter byNothing"),
+        ({"name": "byExternalId", "parameter": "mistyped"}, "Check that mistyped is its parameter"),
+        ({"name": "byNothing", "parameter": "x"}, "no filter byNothing"),
     ],
 )
 async def test_a_filter_that_does_not_filter_stops_the_push_before_anything_is_written(
-    bench: Bench, given: Filter, complaint: str
+    bench: Bench, given: dict[str, str], complaint: str
 ):
     bench.admin.add_profiles({"firstName": "Foreign"})
     payloads = people(3)
@@ -55,7 +55,8 @@ async def test_a_filter_that_does_not_filter_stops_the_push_before_anything_is_w
     await bench.push()
     bench.capture({id_: payload | {"phone": "1"} for id_, payload in payloads.items()})
     before = bench.admin.dump_campaign()
-    result = await bench.push(Target("contact", "profile", filter=given, address="filter"))
+    config = {"table": "contact", "resource": "profile", "key": "externalId", "filter": given, "address": "filter"}
+    result = await bench.push(Target(TableConfig.model_validate(config)))
     assert result.stopped is not None
     assert complaint in result.stopped
     assert bench.admin.dump_campaign() == before

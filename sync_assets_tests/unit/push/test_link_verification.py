@@ -12,6 +12,7 @@ import pytest
 
 from sync_assets.campaign.addressing import KEY, KEY_FOUND
 from sync_assets.campaign.client import BudgetSpent
+from sync_assets.config.models import Link, TableConfig
 from sync_assets.http.transport import NotSent, OutcomeUnknown, Response
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.model import Claimed, LinkTo
@@ -21,11 +22,13 @@ from sync_assets.push.record_links import KEY_IN_LINK, Links, LinkTarget
 from sync_assets.runtime.pkeys import ParentKeys
 from sync_assets_tests.support.ledgers import capture, guid, record, row, session_of
 from sync_assets_tests.unit.ledger.linking import OPTIONAL, order, sent
-from sync_assets_tests.unit.push.little_campaign import API, BARE, LittleCampaign
+from sync_assets_tests.unit.push.little_campaign import BARE, CONTACT, LittleCampaign
 from sync_assets_tests.unit.push.one_delivery import INSERTED, INVALID, KNOWN, ORDER, TAKEN, UPDATED, deliver
 
 ADA = "11111111-1111-1111-1111-111111111111"
-LINK = LinkTarget("cusContact", "contact", "profile", API, "externalId", required=False)
+TO_CONTACT = Link(field="new_contactid", to="cusContact", table="contact")
+LINK = LinkTarget(TO_CONTACT, CONTACT, required=False)
+ORDERS = TableConfig(table="order", resource="cusOrder", key="cusId")
 KEYED = LinkTo("cusContact", ADA, keyed=True, parent=(1, 1))
 
 
@@ -56,7 +59,7 @@ class LinkedPush:
             self.parents.addressing.note(KEY_IN_LINK, "empty")
         self.again: list[str] = []
         self.fails: Exception | None = None
-        links = [LINK, replace(LINK, attribute="cusOther")]
+        links = [LINK, replace(LINK, link=TO_CONTACT.model_copy(update={"to": "cusOther"}))]
         self.links = Links(links, {"profile": self.parents}, ParentKeys(), self._send_again)
 
     async def _send_again(self, attribute: str) -> None:
@@ -155,7 +158,7 @@ async def test_a_link_whose_parent_campaign_lost_is_not_sent() -> None:
 @pytest.mark.parametrize("resource", ["cusOrder", "profile"])
 async def test_a_read_back_that_fails_is_no_finding(resource: str) -> None:
     """The record was taken, so its outcome is unknown: it must not count as never sent."""
-    push, failing = LinkedPush(), f"{API}/{resource}/"
+    push, failing = LinkedPush(), f"{CONTACT.api}/{resource}/"
     push.campaign.answers = lambda operation, path: BARE if operation == "read" and path.startswith(failing) else None
     with pytest.raises(OutcomeUnknown):
         await push.deliver()
@@ -206,9 +209,7 @@ async def test_a_push_that_ends_between_a_post_and_its_read_back_does_not_forget
         order(ledger, "anna", link=OPTIONAL)
         campaign.holds("profile", guid("anna"))
         campaign.answers = lambda operation, path: end if operation == "read" else None
-        parent = Target("contact", "profile")
-        target = Target("order", "cusOrder", key="cusId", links=(LINK,), parents=(parent,))
-        await push(ledger, campaign, target, session=session_of(ledger, uuid.uuid4().hex))
+        await push(ledger, campaign, Target(ORDERS, links=(LINK,)), session=session_of(ledger, uuid.uuid4().hex))
         assert len(campaign.records["cusOrder"]) == 1
         assert record(ledger, "order").outcome_unknown == 1
 
@@ -217,7 +218,7 @@ async def test_findings_about_another_key_are_forgotten(campaign: LittleCampaign
     """Else some of them would be taken for the new key's once one of that is stored."""
     with Ledger.open(f"sqlite:///{tmp_path}/ledger.db") as ledger:
         ledger.dialect.note("profile", {KEY: "cusOldId", "key_unique": "yes", "key_in_delete": "yes"})
-        await push(ledger, campaign, Target("contact", "profile"), session=session_of(ledger, uuid.uuid4().hex))
+        await push(ledger, campaign, Target(CONTACT), session=session_of(ledger, uuid.uuid4().hex))
         assert ledger.dialect.facts("profile") == {}
 
 
@@ -228,7 +229,7 @@ async def test_a_killed_push_does_not_send_the_links_that_it_had_mended_again(
     killed = tmp_path / "killed.db"
     campaign.holds("profile", guid("anna"))
     campaign.links_by_key = "empty"
-    target = Target("order", "cusOrder", key="cusId", links=(LINK,), parents=(Target("contact", "profile"),))
+    target = Target(ORDERS, links=(LINK,))
     with Ledger.open(f"sqlite:///{tmp_path}/ledger.db") as ledger:
         capture(ledger, row("anna"))
         sent(ledger)

@@ -22,7 +22,7 @@ from sync_assets.ledger.model import Claimed
 from sync_assets.push.dispatcher import Target, push
 from sync_assets_tests.support.ledgers import capture, guid, row, session_of
 from sync_assets_tests.unit.ledger.linking import sent
-from sync_assets_tests.unit.push.little_campaign import BARE, LittleCampaign
+from sync_assets_tests.unit.push.little_campaign import BARE, CONTACT, LittleCampaign
 from sync_assets_tests.unit.push.little_campaign import BY_KEY as BY_FILTER
 from sync_assets_tests.unit.push.one_delivery import deliver
 
@@ -185,7 +185,7 @@ async def test_whether_the_key_works_is_asked_again_after_a_question_without_an_
         result = await push(
             ledger,
             campaign,
-            Target("contact", "profile", filter=BY_FILTER),
+            Target(CONTACT.model_copy(update={"filter": BY_FILTER})),
             session=session_of(ledger, "one"),
             concurrency=1,
         )
@@ -204,5 +204,5 @@ async def test_no_further_record_proves_a_key_by_which_campaign_finds_none(
         ledger.dialect.note("profile", {KEY: "externalId", KEY_FOUND: "no"})
         capture(ledger, row("bert"))
         campaign.answers = lambda operation, path: answer if operation == "read" else None
-        result = await push(ledger, campaign, Target("contact", "profile"), session=session_of(ledger, "one"))
+        result = await push(ledger, campaign, Target(CONTACT), session=session_of(ledger, "one"))
         assert (result.inserted, result.stopped is None) == (0, False)
