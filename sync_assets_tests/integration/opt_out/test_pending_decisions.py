@@ -46,6 +46,23 @@ def test_an_opt_out_that_a_file_states_is_decided_though_the_profile_is_gone(
     assert in_d365(program, id_)["donotphone"] is True
 
 
+def test_an_opt_out_of_a_contact_that_is_gone_arrives_at_a_profile_that_was_there_before(
+    sandbox_factory: SandboxFactory, tmp_path: Path
+) -> None:
+    """The ledger has no value of Campaign's yet, so that Campaign's answer decides."""
+    program = switch_on(Program(sandbox_factory(contacts=10), tmp_path), "bidirectional")
+    program.make_ledger()
+    id_ = next(opted_in(program))
+    program.sandbox.admin.add_profiles({"externalId": id_, "lastName": "There before"})
+    set_d365(program, id_, donotemail=True)
+    with closing(program.runtime()) as runtime:
+        capture_and_push(runtime)
+        assert program.profiles()[id_]["blackListEmail"] is False
+        program.sandbox.admin.delete("contact", [id_])
+        asyncio.run(Changes(runtime).settle())
+    assert program.profiles()[id_]["blackListEmail"] is True
+
+
 @pytest.mark.parametrize("direction", ["bidirectional", "campaign_to_d365"])
 def test_a_file_that_was_written_before_the_profile_was_made_anew_opts_out_both_profiles(
     direction: str, sandbox_factory: SandboxFactory, tmp_path: Path

@@ -76,6 +76,13 @@ class TestWhatItAsksFor:
         reading.read()
         assert reading.asked() == ["changes"]
 
+    def test_a_link_that_has_expired_is_not_asked_again_after_the_read_of_all_rows(self, reading: Reading) -> None:
+        reading.read()
+        first = reading.asked()
+        reading.admin.expire()
+        reading.read()
+        assert reading.asked() == ["changes", *first]
+
     def test_changes_of_several_pages_are_asked_for_twice_and_not_read_by_id_in_the_same_version(
         self, reading: Reading
     ) -> None:

@@ -1,12 +1,21 @@
 """The limiter against simulated servers, and the gate that workers wait at."""
 
 import asyncio
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sync_assets.campaign.addressing import KEY, KEY_FOUND
+from sync_assets.campaign.dialect import Operation
+from sync_assets.http.transport import Response
+from sync_assets.ledger import Ledger
 from sync_assets.push.campaign_health import START, Latencies, Limiter, RequestSlots
+from sync_assets.push.dispatcher import Target, push
+from sync_assets_tests.support.ledgers import capture, row, session_of
+from sync_assets_tests.unit.push.little_campaign import CONTACT, LittleCampaign
 
 
 def drive(limiter: Limiter, latency, answers: int, now: float = 0.0) -> float:
@@ -153,6 +162,26 @@ async def test_a_cancelled_worker_takes_nobodys_turn():
     await asyncio.sleep(0)
     assert gate.inside == 0
     await asyncio.wait_for(gate.__aenter__(), 1)
+
+
+async def test_a_refused_token_shows_nothing_about_campaigns_speed(tmp_path: Path):
+    """The gateway answers at once, or after it asked the sign-in host; the engine saw nothing of the request."""
+    campaign = LittleCampaign(profile="externalId")
+    answered = campaign.call
+
+    async def refused_first(operation: Operation, path: str, body: bytes | None = None, **options: Any) -> Response:
+        options["guard"]()
+        options["observer"](operation, 401, 60.0)
+        return await answered(operation, path, body, **options)
+
+    vars(campaign)["call"] = refused_first
+    with Ledger.open(f"sqlite:///{tmp_path}/ledger.db") as ledger:
+        ledger.dialect.note("profile", {KEY: "externalId", KEY_FOUND: "yes"})
+        capture(ledger, row("anna"), row("bert"))
+        result = await push(ledger, campaign, Target(CONTACT), session=session_of(ledger))
+    assert result.inserted == 2
+    assert result.latency_p95 is not None
+    assert result.latency_p95 < 1
 
 
 @given(st.lists(st.floats(0.0005, 100), min_size=1, max_size=200), st.sampled_from([0.5, 0.95, 1.0]))

@@ -9,11 +9,13 @@ from typing import Any
 
 import psutil
 import pytest
+from paramiko.sftp import CMD_CLOSE, CMD_OPEN, CMD_OPENDIR
 
 from sync_assets.sandbox import sftp as sandbox
 from sync_assets.sftp import client
 from sync_assets.sftp.client import PIECE, WINDOW, RemoteFile, Sftp, connect
 from sync_assets.sftp.errors import FileChanged, FileGone, SftpError, Unreachable
+from sync_assets.sftp.protocol import SftpProtocol
 from sync_assets_tests.unit.sftp.conftest import Served
 from sync_assets_tests.unit.sftp.relay import Relay
 
@@ -45,6 +47,24 @@ def test_reading_may_end_early_and_leaves_nothing_behind(served: Served, sftp: S
             stream.read(10)
         assert read_all(sftp, served.directory, "b.csv") == b"b"
     assert len(sftp.listing(served.directory, "*").files) == 2
+
+
+def test_each_handle_is_closed(served: Served, sftp: Sftp, monkeypatch: pytest.MonkeyPatch):
+    """A server has few of them, and paramiko closes one by itself only once Python has freed its file."""
+    request: Any = getattr(SftpProtocol, "_request")  # noqa: B009 - not in paramiko's types
+    sent: list[int] = []
+
+    def noted(self: SftpProtocol, kind: int, *fields: Any) -> Any:
+        sent.append(kind)
+        return request(self, kind, *fields)
+
+    monkeypatch.setattr(SftpProtocol, "_request", noted)
+    served.put("a.csv", b"a")
+    assert read_all(sftp, served.directory, "a.csv") == b"a"
+    with pytest.raises(ZeroDivisionError), sftp.open(served.directory, "a.csv"):
+        _ = 1 / 0
+    assert len(sftp.listing(served.directory, "*").files) == 1
+    assert (sent.count(CMD_OPEN), sent.count(CMD_OPENDIR), sent.count(CMD_CLOSE)) == (2, 1, 3)
 
 
 def test_a_server_may_give_less_than_it_was_asked_for(sandbox_sftp: Served, monkeypatch: pytest.MonkeyPatch):
