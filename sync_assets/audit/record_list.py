@@ -148,7 +148,7 @@ class RecordList:
     async def count(self) -> int:
         """Return the number of records of the resource."""
         answer = await self._call(f"{self._path}/_count")
-        count = decoded(answer, dict[str, Any], self.config.resource).get("count")
+        count = decoded(answer, self.config.resource).get("count")
         if not isinstance(count, int):
             raise CampaignRefused(f"Campaign does not say how many records {self.config.resource} has.")
         return count

@@ -9,10 +9,8 @@ https://experienceleague.adobe.com/docs/campaign-standard/using/working-with-api
 
 import ssl
 from collections import Counter
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import quote, urlsplit
-
-import msgspec
 
 from sync_assets.campaign.dialect import Operation, ResponseOutcome, may_be_resent, response_outcome, words
 from sync_assets.campaign.metadata import Resource, read_resource
@@ -20,7 +18,7 @@ from sync_assets.errors import EndsAllTables, SyncAssetsError
 from sync_assets.http.client import Admission, CachedTokens, Endpoint, Guard, Observer
 from sync_assets.http.redaction import redact
 from sync_assets.http.retry import GATEWAY_REFUSALS, METADATA_PATIENCE, PATIENCE
-from sync_assets.http.transport import HttpError, Limits, Response, SignInRefused, Unavailable
+from sync_assets.http.transport import HttpError, Limits, Response, SignInRefused, Unavailable, parsed
 from sync_assets.words import did_you_mean
 
 METHODS: dict[Operation, str] = {"insert": "POST", "update": "PATCH", "delete": "DELETE", "read": "GET"}
@@ -217,7 +215,7 @@ class CampaignClient:
                 f"Campaign has no resource {name} under /{api}.",
                 "Check its name (custom ones begin with cus) and that it is published for the API.",
             )
-        return decoded(answer, dict[str, Any], name)
+        return decoded(answer, name)
 
     def _address(self, link: str) -> str:
         """Return the address of a link: relative to `/campaign`, or to the host (docs/dev/references/campaign.md 4)."""
@@ -230,7 +228,6 @@ class CampaignClient:
 
 
 _JSON = {"Content-Type": "application/json"}
-_T = TypeVar("_T")
 
 
 def access_denied(outcome: ResponseOutcome, to: str = "") -> SignInRefused:
@@ -240,8 +237,8 @@ def access_denied(outcome: ResponseOutcome, to: str = "") -> SignInRefused:
     return SignInRefused(f"Campaign refuses access{to}: {redact(outcome.reason, None)}", _ACCESS)
 
 
-def decoded(answer: Response, shape: type[_T], resource: str) -> _T:
-    """Return the JSON of an answer to a GET. Raises SignInRefused, CampaignRefused, HttpError."""
+def decoded(answer: Response, resource: str) -> dict[str, Any]:
+    """Return the JSON object of an answer to a GET. Raises SignInRefused, CampaignRefused, HttpError."""
     outcome = response_outcome(answer, "read")
     if outcome.kind == "denied":
         raise access_denied(outcome, f" to {resource}")
@@ -250,12 +247,12 @@ def decoded(answer: Response, shape: type[_T], resource: str) -> _T:
             f"Campaign refused to read {resource}: {redact(words(answer), None)}",
             "Try again later; if it stays so, check CAMPAIGN_URL and the resource in Campaign.",
         )
-    try:
-        return msgspec.json.decode(answer.body, type=shape)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    described = parsed(answer.body, dict[str, Any])
+    if described is None:
         raise HttpError(
             f"Campaign answered for {resource} with something that is not a JSON object.", "Check CAMPAIGN_URL."
-        ) from error
+        )
+    return described
 
 
 def listed(answer: Response, resource: str) -> tuple[list[dict[str, Any]], str]:
@@ -264,7 +261,7 @@ def listed(answer: Response, resource: str) -> tuple[list[dict[str, Any]], str]:
     Raises HttpError for JSON that is no list: a gateway's answer must not end a read. Otherwise raises what `decoded`
     raises.
     """
-    page = decoded(answer, dict[str, Any], resource)
+    page = decoded(answer, resource)
     content, following = page.get("content"), page.get("next")
     if not isinstance(content, list):
         raise HttpError(f"Campaign answered for {resource} with something that is not a list.")

@@ -9,12 +9,12 @@ import html
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 
 from sync_assets.http.retry import RETRY_STATUS
-from sync_assets.http.transport import Response
+from sync_assets.http.transport import Response, members, parsed
 
 Operation = Literal["insert", "update", "delete", "read"]
 Kind = Literal["done", "unproven", "exists_already", "missing", "refused", "transient", "denied"]
@@ -132,9 +132,6 @@ class _Written(msgspec.Struct):
     pkey: str = msgspec.field(default="", name="PKey")
 
 
-_WRITTEN = msgspec.json.Decoder(_Written)
-
-
 def _success(answer: Response, operation: Operation) -> ResponseOutcome:
     """Return the outcome of a 2xx.
 
@@ -142,19 +139,12 @@ def _success(answer: Response, operation: Operation) -> ResponseOutcome:
     proves little, see `records.Records.delete`.
     """
     body = answer.body.strip()
-    if operation == "delete":
-        return ResponseOutcome("done") if not body or _written(body).pkey else _unproven(answer)
     if operation == "read":
         return ResponseOutcome("done") if _is_object(body) else _unproven(answer)
-    pkey = _written(body).pkey
-    return ResponseOutcome("done", pkey=pkey) if pkey else _unproven(answer)
-
-
-def _written(body: bytes) -> _Written:
-    try:
-        return _WRITTEN.decode(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return _Written()
+    written = parsed(body, _Written) or _Written()
+    if operation == "delete":
+        return ResponseOutcome("done") if not body or written.pkey else _unproven(answer)
+    return ResponseOutcome("done", pkey=written.pkey) if written.pkey else _unproven(answer)
 
 
 def _is_object(body: bytes) -> bool:
@@ -162,11 +152,8 @@ def _is_object(body: bytes) -> bool:
 
     An object with nothing but members of _NOTICE, such as a message or an error, is none of these.
     """
-    try:
-        parsed = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return False
-    return not parsed or not parsed.keys() <= _NOTICE
+    held = parsed(body, dict[str, msgspec.Raw])
+    return held is not None and not (held and held.keys() <= _NOTICE)
 
 
 _NOTICE = frozenset({"message", "error", "error_code", "error_description", "code", "status", "title", "detail"})
@@ -182,13 +169,8 @@ def _unproven(answer: Response) -> ResponseOutcome:
 
 def _gateway_json(answer: Response) -> str:
     """Return `<code> <message>` of an error of the gateway; empty if it is none."""
-    if answer.body.lstrip()[:1] != b"{":
-        return ""
-    try:
-        parsed: Any = answer.json()
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return ""
-    code, message = parsed.get("error_code", parsed.get("code")), parsed.get("message")
+    error = members(answer.body)
+    code, message = error.get("error_code", error.get("code")), error.get("message")
     return f"{'' if code is None else code} {message}".strip() if message else ""
 
 

@@ -20,7 +20,7 @@ from sync_assets.campaign.dialect import Operation, ResponseOutcome, response_ou
 from sync_assets.config.models import AddressFilter, TableConfig
 from sync_assets.http.client import Guard, Observer
 from sync_assets.http.retry import REPEATS, backoff
-from sync_assets.http.transport import OutcomeUnknown, Response
+from sync_assets.http.transport import OutcomeUnknown, Response, members, parsed
 
 _NOT_BY_KEY = frozenset({"missing", "refused", "transient"})
 """Outcomes of a key in a URL where Campaign accepts none; a bare error (transient) may mean that as well."""
@@ -190,8 +190,7 @@ class Records:
     async def answers(self, guard: Guard | None = None) -> bool:
         """Return True if the engine answers a read at all. Costs one call. Raises what `find` raises."""
         answer = await self._send("read", f"{self._path}?_lineCount=1", None, guard)
-        page = _decoded(answer.body) if response_outcome(answer, "read").kind == "done" else None
-        return isinstance(page, dict) and isinstance(page.get("content"), list)
+        return isinstance(members(answer.body).get("content"), list) and 200 <= answer.status < 300
 
     def _address(self, key: str) -> str:
         return f"{self._path}/{quote(key, safe='')}"
@@ -253,8 +252,7 @@ class Records:
             return ResponseOutcome("denied", reason, remedy="Publish it, or correct `filter` in the configuration.")
         if read.kind != "done":
             return read
-        page = _decoded(answer.body)
-        content = page.get("content") if isinstance(page, dict) else None
+        content = members(answer.body).get("content")
         if not isinstance(content, list):
             raise _not_an_answer(answer)
         listed = [record for record in content if isinstance(record, dict)]
@@ -288,10 +286,8 @@ def _not_an_answer(answer: Response) -> OutcomeUnknown:
 
 
 def _decoded(body: bytes) -> dict[str, Any] | ResponseOutcome:
-    try:
-        return msgspec.json.decode(body, type=dict[str, Any])
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return ResponseOutcome("transient", "an answer that is not JSON")
+    record = parsed(body, dict[str, Any])
+    return ResponseOutcome("transient", "an answer that is not JSON") if record is None else record
 
 
 def _same(held: object, key: str) -> bool:

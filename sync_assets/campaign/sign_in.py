@@ -11,7 +11,6 @@ from typing import Any
 from urllib.parse import urlencode
 
 import httpx
-import msgspec
 
 from sync_assets.config.environment import CampaignSettings
 from sync_assets.http import transport
@@ -84,7 +83,7 @@ def ims_tokens(access: CampaignSettings, context: ssl.SSLContext) -> CachedToken
                     kind = type(error) if isinstance(error, NotSent) else Unavailable
                     raise kind(error.cause, _REACH if error.remedy == transport.REACH else error.remedy) from error
             else:
-                answer = _json(response.content)
+                answer = transport.members(response.content)
                 token, lifetime = bearer_token(answer.get("access_token")), answer.get("expires_in")
                 if response.status_code == 200 and token:
                     return token, float(min(lifetime, DAY)) if isinstance(lifetime, int | float) else 3600.0
@@ -114,11 +113,3 @@ def _refusal(status: int, answer: dict[str, Any], url: str) -> transport.HttpErr
         f"Campaign sign-in was refused ({code or status}).",
         _REMEDIES.get(code, "Check CAMPAIGN_CLIENT_ID, CAMPAIGN_CLIENT_SECRET and CAMPAIGN_SCOPES."),
     )
-
-
-def _json(body: bytes) -> dict[str, Any]:
-    try:
-        answer: Any = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return {}
-    return answer if isinstance(answer, dict) else {}

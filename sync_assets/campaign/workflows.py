@@ -25,7 +25,7 @@ async def workflow_status(client: CampaignClient, id_: str) -> Status:
     """
     answer = await client.endpoint.send("GET", _path(id_), patience=METADATA_PATIENCE)
     _check(answer, id_, "show")
-    described = decoded(answer, dict[str, Any], f"workflow {id_}")
+    described = decoded(answer, f"workflow {id_}")
     status: Any = described.get("logicalStatus")
     return status if status in get_args(Status) else "unknown"
 

@@ -21,7 +21,7 @@ from sync_assets.dataverse.metadata import Column, ColumnType, ListedTable, Tabl
 from sync_assets.dataverse.page_parser import read_head
 from sync_assets.errors import SyncAssetsError
 from sync_assets.http.client import CachedTokens, Endpoint, LinkTrail
-from sync_assets.http.transport import HttpError, Limits, Response
+from sync_assets.http.transport import HttpError, Limits, Response, members, parsed
 from sync_assets.task_group import run_together
 from sync_assets.words import did_you_mean
 
@@ -256,8 +256,8 @@ class DataverseClient:
     async def times(self) -> list[datetime]:
         """Return the server's time by the Date header, and the time of the contact that was changed last, as given."""
         answer = await self.endpoint.send("GET", "contacts?$select=modifiedon&$orderby=modifiedon desc&$top=1")
-        with suppress(KeyError, TypeError, ValueError, AttributeError, msgspec.DecodeError):
-            rows = answer.json().get("value") if answer.status == 200 else None
+        with suppress(KeyError, TypeError, ValueError, AttributeError):
+            rows = members(answer.body).get("value") if answer.status == 200 else None
             newest = [datetime.fromisoformat(row["modifiedon"]) for row in rows or []]
             return [parsedate_to_datetime(answer.headers["Date"]), *newest]
         return []
@@ -274,12 +274,13 @@ class DataverseClient:
         answer = await self.endpoint.send("GET", path, headers=headers)
         if answer.status != 200:
             raise refusal(answer, table)
-        try:
-            return answer.json()
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        document = parsed(answer.body, dict[str, Any])
+        if document is None:
             raise HttpError(
-                f"{self.url} answered with something that is not JSON.", "Check D365_URL: is it the organisation's URL?"
-            ) from error
+                f"{self.url} answered with something that is not JSON.",
+                "Check D365_URL: is it the organisation's URL?",
+            )
+        return document
 
     async def aclose(self) -> None:
         await self.endpoint.aclose()
@@ -365,11 +366,11 @@ _MEANINGS: dict[str, tuple[type[D365Refused], str, str]] = {
 
 def error_of(answer: Response) -> tuple[str, str]:
     """Return (code in small letters, or empty; message) of a refused answer. The message may quote values."""
-    with suppress(msgspec.DecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError):
-        error: dict[str, Any] = answer.json()["error"]
-        code, message = str(error.get("code", "")), str(error.get("message", ""))
-        return code.lower() if re.fullmatch(r"0x[0-9a-fA-F]{1,8}", code) else "", message
-    return "", ""
+    error: Any = members(answer.body).get("error")
+    if not isinstance(error, dict):
+        return "", ""
+    code, message = str(error.get("code", "")), str(error.get("message", ""))
+    return code.lower() if re.fullmatch(r"0x[0-9a-fA-F]{1,8}", code) else "", message
 
 
 def refusal(answer: Response, table: str = "") -> D365Refused:

@@ -17,6 +17,7 @@ from msgspec.structs import astuple
 
 from sync_assets.dataverse.metadata import ColumnType
 from sync_assets.errors import SyncAssetsError
+from sync_assets.http.transport import parsed
 
 _JSON_TYPES: dict[ColumnType, Any] = {
     "boolean": bool | None,
@@ -178,10 +179,7 @@ def peek(body: bytes) -> Head | None:
 
     None if the answer is no page; then `parse` raises the error.
     """
-    try:
-        return _HEAD.decode(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return None
+    return parsed(body, Head)
 
 
 def read_head(body: bytes) -> Head:
@@ -229,11 +227,8 @@ def changes(head: Head, key: str) -> tuple[dict[str, int | None], list[str]]:
 def _tombstone(raw: msgspec.Raw) -> _Tombstone | None:
     if b'"reason"' not in bytes(raw):
         return None
-    try:
-        tombstone = msgspec.json.decode(raw, type=_Tombstone)
-    except msgspec.ValidationError:
-        return None
-    return tombstone if tombstone.reason == "deleted" else None
+    tombstone = parsed(raw, _Tombstone)
+    return tombstone if tombstone and tombstone.reason == "deleted" else None
 
 
 def _texts(name: str, values: Sequence[msgspec.Raw]) -> pl.Series:

@@ -7,7 +7,7 @@ import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import certifi
 import msgspec
@@ -101,13 +101,22 @@ class Response:
     headers: Mapping[str, str]
     body: bytes
 
-    def json(self) -> Any:
-        """Decode the body as JSON. Raises msgspec.DecodeError, UnicodeDecodeError."""
-        try:
-            return msgspec.json.decode(self.body)
-        except RecursionError:
-            raise msgspec.DecodeError("JSON is nested too deeply") from None
-
     @property
     def text(self) -> str:
         return self.body.decode("utf-8", "replace")
+
+
+T = TypeVar("T")
+
+
+def parsed(body: bytes | msgspec.Raw, shape: type[T]) -> T | None:
+    """Return a body as JSON of this shape; None if it is none."""
+    try:
+        return msgspec.json.decode(body, type=shape)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def members(body: bytes) -> dict[str, Any]:
+    """Return the members of a body that is a JSON object; none if it is something else."""
+    return parsed(body, dict[str, Any]) or {}

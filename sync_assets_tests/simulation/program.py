@@ -13,8 +13,6 @@ from contextlib import closing
 from datetime import UTC, datetime
 from urllib.parse import urlencode
 
-import msgspec
-
 from sync_assets.audit.person_records import is_gone, whereabouts
 from sync_assets.commands.rebuild import begin_anew, rebuild_table
 from sync_assets.config.models import Config, TableConfig
@@ -23,7 +21,7 @@ from sync_assets.errors import SyncAssetsError
 from sync_assets.flows import capture_table, push_table
 from sync_assets.http.aiohttp_transport import AiohttpClient
 from sync_assets.http.client import CachedTokens
-from sync_assets.http.transport import HttpError, OutcomeUnknown
+from sync_assets.http.transport import HttpError, OutcomeUnknown, members
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.repositories.opt_out_files import OptOutFile
 from sync_assets.opt_out.apply import sides, write_due
@@ -82,11 +80,11 @@ class SimulatedRuntime(Runtime):
         headers = {"Content-Type": "application/x-www-form-urlencoded"}
         try:
             answer = await client.exchange("POST", url, headers, urlencode(form).encode())
-            token = answer.json()
+            token = members(answer.body)
             return token["access_token"], float(token["expires_in"])
         except OutcomeUnknown as error:  # as sign_in.py: it is not about the request that needs the token
             raise HttpError(error.cause, error.remedy) from error
-        except (msgspec.DecodeError, KeyError, TypeError) as error:
+        except (KeyError, TypeError, ValueError) as error:
             raise HttpError("The sign-in host is out of order.") from error
 
 

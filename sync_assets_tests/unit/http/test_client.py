@@ -89,7 +89,7 @@ async def test_a_request_carries_token_key_and_body_and_its_address_as_given(sta
     bench = await start(scripted(answer(201, b'{"PKey":"@x"}')))
     got = await bench.endpoint.send("POST", "api/profile/%40a%2Fb?x=%3A", body=b'{"a":1}', kind="insert")
     (request,) = bench.server.requests
-    assert (got.status, got.json()) == (201, {"PKey": "@x"})
+    assert (got.status, got.text) == (201, '{"PKey":"@x"}')
     assert request.target == "/base/api/profile/%40a%2Fb?x=%3A"
     assert request.body == b'{"a":1}'
     assert request.headers["authorization"] == "Bearer t1"
@@ -116,7 +116,7 @@ async def test_a_redirect_is_an_answer_and_is_not_followed_and_cookies_are_not_s
 
 async def test_a_compressed_answer_is_decompressed(start: Starter):
     bench = await start(scripted(answer(200, gzip.compress(b'{"a":"\xc3\xa4"}'), Content_Encoding="gzip")))
-    assert (await bench.endpoint.send("GET", "x")).json() == {"a": "ä"}
+    assert (await bench.endpoint.send("GET", "x")).text == '{"a":"ä"}'
 
 
 @pytest.mark.parametrize(
