@@ -9,7 +9,7 @@ import asyncio
 import logging
 import math
 import time
-from collections import Counter, deque
+from collections import Counter
 
 from sync_assets.campaign.client import BudgetSpent
 from sync_assets.campaign.dialect import ResponseOutcome
@@ -167,39 +167,6 @@ class Limiter:
         self._halved_at = now
         self._limit = max(1.0, self._limit / 2)
         _log.debug("Requests in flight are halved", extra={"limit": self.limit})
-
-
-class RequestSlots:
-    """An async context manager that lets `limiter.limit` tasks in; the others wait, first come, first served."""
-
-    def __init__(self, limiter: Limiter) -> None:
-        self.limiter = limiter
-        self.inside = 0
-        self._waiting: deque[asyncio.Future[None]] = deque()
-
-    async def __aenter__(self) -> None:
-        if self.inside >= self.limiter.limit:
-            turn = asyncio.get_running_loop().create_future()
-            self._waiting.append(turn)
-            try:
-                await turn  # `_leave` has counted this task
-            except asyncio.CancelledError:
-                if turn.done() and not turn.cancelled():
-                    self._leave()
-                raise
-        else:
-            self.inside += 1
-
-    async def __aexit__(self, *_: object) -> None:
-        self._leave()
-
-    def _leave(self) -> None:
-        self.inside -= 1
-        while self._waiting and self.inside < self.limiter.limit:
-            turn = self._waiting.popleft()
-            if not turn.done():
-                self.inside += 1
-                turn.set_result(None)
 
 
 class Latencies:

@@ -21,11 +21,12 @@ from sync_assets.errors import SyncAssetsError
 from sync_assets.http.client import Observer, is_lost
 from sync_assets.http.transport import HttpError, NotSent, NotTrusted, OutcomeUnknown, Unavailable
 from sync_assets.ledger.model import Claimed
-from sync_assets.push.campaign_health import CampaignHealth, Latencies, Limiter, RequestSlots
+from sync_assets.push.campaign_health import CampaignHealth, Latencies, Limiter
 from sync_assets.push.claimed_records import WAIT_FOR_RETRY_SECONDS, ClaimedRecords, RecordQueue
 from sync_assets.push.delivery import Delivery, Sender, StillUnknown, outcome, retry_wait
 from sync_assets.push.record_links import LinkNotKept, Links
 from sync_assets.push.target import PushResult, PushStopped, Target
+from sync_assets.runtime.call_limits import Slots
 from sync_assets.runtime.pkeys import ParentKeys
 
 if TYPE_CHECKING:
@@ -119,7 +120,7 @@ class _Push:
         self._concurrency = max(1, concurrency)
         self._result = PushResult()
         self._limiter = Limiter(self._concurrency)
-        self._slots = RequestSlots(self._limiter)
+        self._slots = Slots(lambda: self._limiter.limit)
         self._latencies = Latencies()
         self._in_flight = 0  # requests in flight
         self._peak = 0  # the highest number of them

@@ -65,47 +65,73 @@ def fair_shares(total: int, wanted: Mapping[str, int], turn: int = 0) -> dict[st
     return shares
 
 
-class SharedSlots:
+class Slots:
+    """An async context manager that lets `limit()` tasks in; the others wait, first come, first served.
+
+    A task that leaves lets others in. Call `wake` after the limit has risen otherwise.
+    """
+
+    def __init__(self, limit: Callable[[], int]) -> None:
+        self.limit = limit
+        self.inside = 0
+        self.waiting: deque[asyncio.Future[None]] = deque()
+
+    async def __aenter__(self) -> None:
+        if not self.waiting and self.inside < self.limit():
+            self.inside += 1
+            return
+        turn = asyncio.get_running_loop().create_future()
+        self.waiting.append(turn)
+        try:
+            await turn  # `wake` has counted this task
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled() and turn.exception() is None:
+                self._leave()
+            raise
+
+    async def __aexit__(self, *_: object) -> None:
+        self._leave()
+
+    def _leave(self) -> None:
+        self.inside -= 1
+        self.wake()
+
+    def wake(self) -> None:
+        """Let in as many of the waiting tasks as the limit allows."""
+        while self.waiting and self.inside < self.limit():
+            turn = self.waiting.popleft()
+            if not turn.done():
+                self.inside += 1
+                turn.set_result(None)
+
+
+class SharedSlots(Slots):
     """One worker's share of the requests in flight of all workers. For one event loop; `close` releases all slots.
 
-    idle: called when all slots are released.
+    Waiting for a slot raises LedgerError if the ledger fails. idle: called when all slots are released.
     """
 
     def __init__(self, session: OpenSession, total: int, idle: Callable[[], Awaitable[None]] | None) -> None:
+        super().__init__(self._granted_now)
         self._open_session, self._total, self._idle = session, total, idle
         self._session: WorkerSession | None = None
         self._owner = worker_id()
         self._limit = 0
-        self._in_flight = 0
         self._most = 0  # most requests in flight or waiting since the last query
         self._used_at = 0.0
-        self._waiting: deque[asyncio.Future[None]] = deque()
         self._keeper: asyncio.Task[None] | None = None
         self._closing = asyncio.Event()
         self._recorded = (0, 0)  # (wanted, slots) as stored in the ledger
 
-    async def acquire(self) -> None:
-        """Wait for a slot. Raises LedgerError if the ledger fails."""
+    async def __aenter__(self) -> None:
         if self._keeper is None or self._keeper.done():
             self._keeper = asyncio.create_task(self._keep())
-        self._most = max(self._most, self._in_flight + len(self._waiting) + 1)
-        if not self._waiting and self._free():
-            self._in_flight += 1
-            return
-        turn = asyncio.get_running_loop().create_future()
-        self._waiting.append(turn)
-        try:
-            await turn  # _wake has counted this request
-        except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled() and turn.exception() is None:
-                self.release()
-            raise
+        self._most = max(self._most, self.inside + len(self.waiting) + 1)
+        await super().__aenter__()
 
-    def release(self) -> None:
-        """Release the slot of a finished request."""
-        self._in_flight -= 1
+    async def __aexit__(self, *_: object) -> None:
         self._used_at = time.monotonic()
-        self._wake()
+        self._leave()
 
     async def close(self) -> None:
         """Release all slots."""
@@ -113,34 +139,27 @@ class SharedSlots:
         if self._keeper:
             await asyncio.gather(self._keeper, return_exceptions=True)
 
-    def _free(self) -> bool:
-        return self._in_flight < self._limit and self._session is not None and self._session.is_valid()
-
-    def _wake(self) -> None:
-        while self._waiting and self._free():
-            turn = self._waiting.popleft()
-            if not turn.done():
-                self._in_flight += 1
-                turn.set_result(None)
+    def _granted_now(self) -> int:
+        return self._limit if self._session is not None and self._session.is_valid() else 0
 
     async def _keep(self) -> None:
         """Keep a fair share of the slots until they are not needed any more."""
         try:
             while not await self._given_back():
                 await self._renew()
-                self._wake()
+                self.wake()
                 with suppress(TimeoutError):
                     async with asyncio.timeout(POLL_SECONDS):
                         await self._closing.wait()
         except Exception as error:  # noqa: BLE001  raised in every request that waits for a slot
             self._limit = 0
-            while self._waiting:
-                turn = self._waiting.popleft()
+            while self.waiting:
+                turn = self.waiting.popleft()
                 if not turn.done():
                     turn.set_exception(error)
 
     async def _given_back(self) -> bool:
-        idle = not self._in_flight and not self._waiting
+        idle = not self.inside and not self.waiting
         leaving = self._recorded != (0, 0) and time.monotonic() - self._used_at > IDLE_SECONDS
         if not (self._closing.is_set() or (idle and leaving)):
             return False
@@ -149,7 +168,7 @@ class SharedSlots:
             await self._idle()
         await asyncio.to_thread(lambda: self._open_session().ledger.limits.release_slots(self._owner))
         self._recorded = (0, 0)
-        return self._closing.is_set() or not self._waiting
+        return self._closing.is_set() or not self.waiting
 
     async def _renew(self) -> None:
         self._session = session = await asyncio.to_thread(self._open_session)
@@ -160,12 +179,12 @@ class SharedSlots:
             self._limit = 0  # our session has expired
         # Up to twice as many as were used, in powers of two: room to grow, without a change for each request.
         wanted = min(self._total, 1 << self._most.bit_length())
-        self._most = self._in_flight + len(self._waiting)
+        self._most = self.inside + len(self.waiting)
         turn = int(time.time() // TURN_SECONDS)
         others = {worker.owner: worker.wanted for worker in workers.values()}
         share = fair_shares(self._total, {**others, self._owner: wanted}, turn)[self._owner]
         self._limit = min(self._limit, share)  # requests in flight beyond that may finish, but no more start
-        slots = max(share, self._in_flight)
+        slots = max(share, self.inside)
         if own and (own.wanted, own.slots) == (wanted, slots):
             self._limit = min(slots, share)
             return
@@ -276,8 +295,7 @@ class CallLimits:
     async def admitted(self) -> AsyncGenerator[Observer]:
         """Enter around one request: wait for a slot and the rate limit, and take a call. Raises BudgetSpent."""
         calls = CallCounter()
-        await self._slots.acquire()
-        try:
+        async with self._slots:
             if self._rate:
                 await self._rate.turn()
             hour = await self._budget.take() if self._budget else 0
@@ -286,8 +304,6 @@ class CallLimits:
             finally:
                 if self._budget and not calls.total:
                     self._budget.give_back(hour)
-        finally:
-            self._slots.release()
 
     async def close(self) -> None:
         """Release everything. Call it when no request is under way."""

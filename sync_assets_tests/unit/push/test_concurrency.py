@@ -12,8 +12,9 @@ from sync_assets.campaign.addressing import KEY, KEY_FOUND
 from sync_assets.campaign.dialect import Operation
 from sync_assets.http.transport import Response
 from sync_assets.ledger import Ledger
-from sync_assets.push.campaign_health import START, Latencies, Limiter, RequestSlots
+from sync_assets.push.campaign_health import START, Latencies, Limiter
 from sync_assets.push.dispatcher import Target, push
+from sync_assets.runtime.call_limits import Slots
 from sync_assets_tests.support.ledgers import capture, row, session_of
 from sync_assets_tests.unit.push.little_campaign import CONTACT, LittleCampaign
 
@@ -112,7 +113,7 @@ def test_stays_between_one_and_the_ceiling_whatever_happens(ceiling: int, story:
 async def test_the_gate_never_lets_more_in_than_the_limit(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("sync_assets.push.campaign_health.START", 2)
     limiter = Limiter(5)
-    gate = RequestSlots(limiter)
+    gate = Slots(lambda: limiter.limit)
     seen: list[int] = []
     inside: list[int] = []
 
@@ -131,7 +132,7 @@ async def test_the_gate_never_lets_more_in_than_the_limit(monkeypatch: pytest.Mo
 
 async def test_a_lowered_limit_admits_no_request_until_enough_have_ended():
     limiter = Limiter(4)
-    gate = RequestSlots(limiter)
+    gate = Slots(lambda: limiter.limit)
     for _ in range(4):
         await gate.__aenter__()
     limiter.overloaded(1, 10.0)
@@ -146,7 +147,7 @@ async def test_a_lowered_limit_admits_no_request_until_enough_have_ended():
 
 
 async def test_a_cancelled_worker_takes_nobodys_turn():
-    gate = RequestSlots(Limiter(1))
+    gate = Slots(lambda: 1)
     await gate.__aenter__()
     first, second = asyncio.create_task(gate.__aenter__()), asyncio.create_task(gate.__aenter__())
     await asyncio.sleep(0)
