@@ -75,7 +75,7 @@ def _is_replaced(replaced: pl.DataFrame, field: Field) -> bool:
     name = replaced_name(field.attribute.path)
     if name in replaced.columns and replaced[name].item() is not None:
         return True
-    if field.replacement is None or field.conversion != "choices":
+    if field.conversion != "choices":
         return False
     chosen = str(replaced[field.column.select_name].item() or "").split(",")  # numbers, as "1,9"
-    return any(code.strip() == str(known) for code in chosen for known in field.replacement.codes)
+    return any(code.strip() == str(known) for code in chosen for known in field.replaced_codes)

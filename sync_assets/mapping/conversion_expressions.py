@@ -39,7 +39,7 @@ def converted(field: Field, plain: Collection[str]) -> pl.Expr:  # noqa: PLR0911
         case "option":
             code = column.cast(pl.Int64)
             unknown = pl.lit(None, pl.String) if field.attribute.type == "enumeration" else code.cast(pl.String)
-            return _looked_up(code, dict(field.options), unknown)
+            return _looked_up(code, field.options, unknown)
         case "option_truth":
             return pl.when(column == 0).then(False).when(column == 1).then(True)
         case "choices":
@@ -93,7 +93,7 @@ def _looked_up(values: pl.Expr, known: dict[str, str] | dict[int, str], unknown:
 def _choices(column: pl.Expr, field: Field) -> pl.Expr:
     """Join the texts of several choices, such as `1,9`. An unknown one stays its number; an empty text is left out."""
     element = pl.element().str.strip_chars()
-    known = {str(code): text for code, text in field.options}
+    known = {str(code): text for code, text in field.options.items()}
     texts = column.str.split(",").list.eval(_looked_up(element, known, element))
     if "" in known.values():
         texts = texts.list.eval(pl.element().filter(pl.element() != ""))

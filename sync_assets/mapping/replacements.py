@@ -4,7 +4,6 @@ Here: the configured values. `transform.replace_values` applies them to rows.
 """
 
 import re
-from dataclasses import dataclass
 from typing import cast
 
 from sync_assets.campaign.metadata import Attribute
@@ -19,29 +18,21 @@ CampaignValue = str | bool | int
 """A value in the form that conversions return: text, boolean, whole number, or exact number text, by attribute type."""
 
 
-@dataclass(frozen=True, slots=True)
-class Replacement:
-    """The replacements of one column: pairs of its value (None for null) and the value in Campaign.
+CompiledReplacements = dict[str | int | None, CampaignValue]
+"""The replacements of one column: its value (None for null) -> the value in Campaign.
 
-    For a column of several choices that becomes a text: pairs of an option and its text.
-    """
-
-    values: tuple[tuple[str | int | None, CampaignValue], ...]
-
-    @property
-    def codes(self) -> set[int]:
-        """Return the option numbers that are replaced."""
-        return {value for value, _ in self.values if isinstance(value, int)}
+Of a column of several choices that becomes a text: an option -> its text.
+"""
 
 
 def compile_replacements(
     configured: Replacements, column: Column, attribute: Attribute
-) -> tuple[Replacement, list[str]]:
+) -> tuple[CompiledReplacements, list[str]]:
     """Return the replacements, typed by both sides' metadata, and their problems.
 
     Each problem has the form `problem; remedy`.
     """
-    values: dict[str | int | None, CampaignValue] = {}
+    values: CompiledReplacements = {}
     problems: list[str] = []
     for source, target in configured.items():
         try:
@@ -52,7 +43,7 @@ def compile_replacements(
         except WrongValue as error:
             problems.append(str(error))
     where = f"replacements of `{column.name}`"
-    return Replacement(tuple(values.items())), [f"{where}: {problem}" for problem in problems]
+    return values, [f"{where}: {problem}" for problem in problems]
 
 
 def campaign_value(value: Scalar | None, attribute: Attribute) -> CampaignValue:  # noqa: PLR0911  (one per type)

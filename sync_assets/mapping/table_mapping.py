@@ -20,7 +20,7 @@ from sync_assets.ledger.model import LinkSpec
 from sync_assets.mapping.configured_values import is_option, named_option
 from sync_assets.mapping.conversions import AS_TEXT, SEPARATORS, Conversion, conversion, option_values, possible_targets
 from sync_assets.mapping.filters import RowFilter, compile_filters
-from sync_assets.mapping.replacements import Replacement, compile_replacements
+from sync_assets.mapping.replacements import CompiledReplacements, compile_replacements
 from sync_assets.words import did_you_mean
 
 FORM_VERSION = 1
@@ -61,12 +61,17 @@ class Field:
     column: Column
     attribute: Attribute
     conversion: Conversion
+    replacements: CompiledReplacements
+    options: dict[int, str]
     apply_updates: bool = True
     keep_if_empty: bool = False
     truncate: bool = False
-    options: tuple[tuple[int, str], ...] = ()
-    replacement: Replacement | None = None
     separator: str = "; "
+
+    @property
+    def replaced_codes(self) -> set[int]:
+        """Return the option numbers that are replaced."""
+        return {value for value in self.replacements if isinstance(value, int)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,11 +256,10 @@ class _Compiler:
                 f"`{name}`: `{attribute.path}` holds sub-fields; map one of them, {', '.join(inner[:8])}"
             )
             return None
-        replacement: Replacement | None = None
-        if replaced := self._config.replacements.get(name):
-            replacement, problems = compile_replacements(replaced, column, attribute)
-            self._campaign += problems
-        kind = conversion(column, attribute) or ("replaced" if replacement else None)
+        configured_values = self._config.replacements.get(name, {})
+        replacements, problems = compile_replacements(configured_values, column, attribute)
+        self._campaign += problems
+        kind = conversion(column, attribute) or ("replaced" if configured_values else None)
         if kind is None:
             targets = possible_targets(column)
             can = f"map it to one of type {', '.join(targets)}" if targets else "leave it out"
@@ -269,17 +273,17 @@ class _Compiler:
         options: dict[int, str] = {}
         if is_option(column) and attribute.type in ("string", "enumeration"):
             options = option_values(column, attribute, self._config.picklists)
-            if column.type == "multiselect" and replacement:
-                options |= {code: str(to) for code, to in replacement.values if isinstance(code, int)}
+            if column.type == "multiselect":
+                options |= {code: str(to) for code, to in replacements.items() if isinstance(code, int)}
         field = Field(
             column,
             attribute,
             kind,
+            replacements,
+            options,
             apply_updates=configured.apply_updates,
             keep_if_empty=configured.keep_if_empty,
             truncate=configured.truncate,
-            options=tuple(options.items()),
-            replacement=replacement,
             separator=SEPARATORS[self._config.picklists],
         )
         self._warn(field)
@@ -333,7 +337,7 @@ class _Compiler:
 
     def _warn(self, field: Field) -> None:
         name, to = field.column.name, field.attribute.path
-        replaced = field.replacement.codes if field.replacement else set[int]()
+        replaced = field.replaced_codes
         if field.column.secured:
             self._warnings.append(
                 f"`{name}` is secured: without a column security profile that lets the application user read it, "
@@ -353,7 +357,7 @@ class _Compiler:
         if field.conversion == "replaced":
             self._warnings.append(f"`{name}`: rows with values that have no replacement will be rejected")
         if field.conversion == "option" and field.attribute.type == "enumeration":
-            missing = sorted(set(field.column.labels) - dict(field.options).keys() - replaced)
+            missing = sorted(set(field.column.labels) - field.options.keys() - replaced)
             if missing:
                 named = ", ".join(named_option(code, field.column) for code in missing[:8])
                 self._warnings.append(
@@ -374,12 +378,11 @@ def _fingerprint(
     parts: list[Any] = [FORM_VERSION, table.set_name, columns, config.resource, key.path]
     for field in fields:
         to = field.attribute
-        replaced = field.replacement.values if field.replacement else ()
         limits = (to.length if to.type == "string" else None, to.values if to.type == "enumeration" else ())
         options = (field.apply_updates, field.keep_if_empty, field.truncate)
         parts.append((field.column.name, to.path, to.type, limits, field.conversion, *options))
         separator = field.separator if field.conversion == "choices" else ""
-        parts.append((sorted(field.options), separator, sorted(replaced, key=str)))
+        parts.append((sorted(field.options.items()), separator, sorted(field.replacements.items(), key=str)))
     for link in config.links:
         # Style key or pkey is not included: it changes how a link is sent, not the prepared rows.
         style = "join" if link.style == "join" else "key"

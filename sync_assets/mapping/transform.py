@@ -19,7 +19,6 @@ from sync_assets.mapping.conversion_expressions import converted, plain_times, r
 from sync_assets.mapping.conversions import empty_value
 from sync_assets.mapping.exact_numbers import canonical
 from sync_assets.mapping.filters import filter_rows
-from sync_assets.mapping.replacements import Replacement
 from sync_assets.mapping.table_mapping import FORM_VERSION, Field, LinkField, TableMapping
 
 _PERSON = f"sync_assets {FORM_VERSION}".encode()
@@ -64,32 +63,25 @@ def replace_values(rows: pl.DataFrame, mapping: TableMapping) -> pl.DataFrame:
 
     Where that column is null nothing was replaced, and the conversion applies.
     """
-    replaced: list[pl.Series] = []
-    for field in mapping.fields:
-        if field.replacement is not None and field.conversion != "choices":
-            values = _replaced(rows[field.column.select_name], field.column, field.attribute, field.replacement)
-            replaced.append(values.alias(replaced_name(field.attribute.path)))
-        elif field.replacement is not None:
-            null = next((to for value, to in field.replacement.values if value is None), None)
-            if null is not None:
-                empty = pl.when(pl.col(field.column.select_name).is_null()).then(pl.lit(null))
-                replaced.append(rows.select(empty.alias(replaced_name(field.attribute.path))).to_series())
+    replaced = [
+        _replaced(rows[field.column.select_name], field).alias(replaced_name(field.attribute.path))
+        for field in mapping.fields
+        if field.replacements
+    ]
     return rows.with_columns(replaced)
 
 
-def _replaced(values: pl.Series, column: Column, attribute: Attribute, replacement: Replacement) -> pl.Series:
-    type_ = VALUE_TYPES.get(attribute.type, pl.String())
-    known = {value: to for value, to in replacement.values if value is not None}
+def _replaced(values: pl.Series, field: Field) -> pl.Series:
+    """Return the replaced values of a column, else null. Of several choices only null is replaced here."""
+    type_ = VALUE_TYPES.get(field.attribute.type, pl.String())
+    known = {value: to for value, to in field.replacements.items() if value is not None}
     replaced = pl.Series([None], dtype=type_).new_from_index(0, values.len())
-    if known:
-        comparable = _comparable(values, column)
+    if known and field.conversion != "choices":
+        comparable = _comparable(values, field.column)
         replaced = comparable.replace_strict(list(known), list(known.values()), default=None, return_dtype=type_)
-    nulls = [to for value, to in replacement.values if value is None]
-    if nulls:
-        name = values.name
-        frame = pl.DataFrame([values, replaced.alias("replaced")])
-        filled = pl.when(pl.col(name).is_null()).then(pl.lit(nulls[0], dtype=type_)).otherwise(pl.col("replaced"))
-        replaced = frame.select(filled.alias("replaced")).to_series()
+    if None in field.replacements:
+        of_null = pl.Series([field.replacements[None]], dtype=type_).new_from_index(0, values.len())
+        replaced = replaced.zip_with(values.is_not_null(), of_null)
     return replaced
 
 
@@ -231,7 +223,7 @@ def _fitting(values: pl.DataFrame, rows: pl.DataFrame, mapping: TableMapping) ->
     changed: list[pl.Expr] = []
     for field in mapping.fields:
         path, value, source = field.attribute.path, values[field.attribute.path], rows[field.column.select_name]
-        if value.null_count() and (field.replacement or value.null_count() > source.null_count()):
+        if value.null_count() and (field.replacements or value.null_count() > source.null_count()):
             failed = source.is_not_null() & value.is_null()
             if failed.any():
                 refusals.append(_where(failed, pl.lit(f"{path}: {refusal_reason(field)}")))

@@ -28,8 +28,8 @@ def unknown_codes(rows: pl.DataFrame, mapping: mappings.TableMapping) -> dict[st
     present = rows.select(_codes(field.column).implode().alias(str(n)) for n, field in enumerate(fields)).row(0)
     unlabelled: dict[str, list[int]] = {}
     for field, codes in zip(fields, present, strict=True):
-        known = {code for code, label in field.column.labels.items() if label} | dict(field.options).keys()
-        known |= field.replacement.codes if field.replacement else set[int]()
+        known = {code for code, label in field.column.labels.items() if label} | field.options.keys()
+        known |= field.replaced_codes
         if unknown := set(codes) - known:
             unlabelled[field.column.name] = sorted(unknown)
     return unlabelled
