@@ -3,6 +3,7 @@
 import re
 from base64 import b64encode
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -322,78 +323,69 @@ SECRETS = (
 OF_FILE = "postgresql+psycopg://u:from-a-file@localhost/db"
 
 
-@pytest.mark.parametrize(("name", "read"), SECRETS, ids=lambda value: value if isinstance(value, str) else "")
-class TestASecretInAFile:
-    def given(self, environment: dict[str, str], name: str, file: Path) -> Settings:
-        others = {one: value for one, value in environment.items() if one != name}
-        return Settings.from_environment(
-            others
-            | {f"{name}_FILE": str(file), "SYNC_ASSETS_SMTP_USER": "user"}
-            | ({} if name == "SYNC_ASSETS_SMTP_PASSWORD" else {"SYNC_ASSETS_SMTP_PASSWORD": "password"})
-        )
+@dataclass
+class FileSecret:
+    """A secret that `<name>_FILE` names. read: returns it from the settings. others: the other variables."""
 
-    def content(self, name: str, word: str = "one") -> str:
+    name: str
+    read: Callable[[Settings], str]
+    file: Path
+    others: dict[str, str]
+
+    @property
+    def settings(self) -> Settings:
+        return Settings.from_environment(self.others | {f"{self.name}_FILE": str(self.file)})
+
+    def content(self, word: str = "one") -> str:
         return {
             "SYNC_ASSETS_ALERT_WEBHOOK": f"https://hooks.example.com/{word}",
             "SYNC_ASSETS_LEDGER_URL": OF_FILE,
-        }.get(name, f"secret-{word}")
+        }.get(self.name, f"secret-{word}")
 
-    def test_is_read_without_its_line_end(
-        self, environment: dict[str, str], tmp_path: Path, name: str, read: Callable[[Settings], str]
-    ) -> None:
-        file = tmp_path / "secret"
-        file.write_text(f"{self.content(name)}\n")
-        settings = self.given(environment, name, file)
-        assert read(settings) == self.content(name)
-        assert self.content(name) not in repr(settings)
 
-    def test_is_read_without_a_byte_order_mark(
-        self, environment: dict[str, str], tmp_path: Path, name: str, read: Callable[[Settings], str]
-    ) -> None:
-        file = tmp_path / "secret"
-        file.write_bytes(b"\xef\xbb\xbf" + self.content(name).encode() + b"\r\n")  # as editors of Windows write
-        assert read(self.given(environment, name, file)) == self.content(name)
+@pytest.fixture(params=SECRETS, ids=lambda param: param[0])
+def secret(request: pytest.FixtureRequest, environment: dict[str, str], tmp_path: Path) -> FileSecret:
+    name, read = request.param
+    others = environment | {"SYNC_ASSETS_SMTP_USER": "user", "SYNC_ASSETS_SMTP_PASSWORD": "password"}
+    others.pop(name, None)
+    return FileSecret(name, read, tmp_path / "secret", others)
 
-    def test_is_read_again_when_it_is_used_again(
-        self, environment: dict[str, str], tmp_path: Path, name: str, read: Callable[[Settings], str]
-    ) -> None:
-        if name == "SYNC_ASSETS_LEDGER_URL":
+
+class TestASecretInAFile:
+    def test_is_read_without_its_line_end(self, secret: FileSecret) -> None:
+        secret.file.write_text(f"{secret.content()}\n")
+        assert secret.read(secret.settings) == secret.content()
+        assert secret.content() not in repr(secret.settings)
+
+    def test_is_read_without_a_byte_order_mark(self, secret: FileSecret) -> None:
+        secret.file.write_bytes(b"\xef\xbb\xbf" + secret.content().encode() + b"\r\n")  # as editors of Windows write
+        assert secret.read(secret.settings) == secret.content()
+
+    def test_is_read_again_when_it_is_used_again(self, secret: FileSecret) -> None:
+        if secret.name == "SYNC_ASSETS_LEDGER_URL":
             return  # opened once
-        file = tmp_path / "secret"
-        file.write_text(self.content(name))
-        settings = self.given(environment, name, file)
-        file.write_text(self.content(name, "two"))
-        assert read(settings) == self.content(name, "two")
+        secret.file.write_text(secret.content())
+        settings = secret.settings
+        secret.file.write_text(secret.content("two"))
+        assert secret.read(settings) == secret.content("two")
 
     @pytest.mark.parametrize("content", [None, b" \n", b"\xff\xfe"])
-    def test_that_cannot_be_read_is_named_by_its_variable(
-        self,
-        environment: dict[str, str],
-        tmp_path: Path,
-        name: str,
-        read: Callable[[Settings], str],
-        content: bytes | None,
-    ) -> None:
-        file = tmp_path / "secret"
+    def test_that_cannot_be_read_is_named_by_its_variable(self, secret: FileSecret, content: bytes | None) -> None:
         if content is not None:
-            file.write_bytes(content)
-        with pytest.raises(SettingsError, match=f"{name}_FILE names .*/secret") as raised:
-            read(self.given(environment, name, file))
+            secret.file.write_bytes(content)
+        with pytest.raises(SettingsError, match=f"{secret.name}_FILE names .*/secret") as raised:
+            secret.read(secret.settings)
         assert len(raised.value.problems) == 1
 
     @pytest.mark.parametrize("content", ["hush~hush", "aGVs/bG8=", "hush" * 3000])
-    def test_is_not_shown_if_it_stands_in_the_place_of_its_path(
-        self, environment: dict[str, str], name: str, read: Callable[[Settings], str], content: str
-    ) -> None:
-        with pytest.raises(SettingsError, match=f"{name}_FILE names a file in no folder") as raised:
-            read(self.given(environment, name, Path(content)))
+    def test_is_not_shown_if_it_stands_in_the_place_of_its_path(self, secret: FileSecret, content: str) -> None:
+        secret.file = Path(content)
+        with pytest.raises(SettingsError, match=f"{secret.name}_FILE names a file in no folder") as raised:
+            secret.read(secret.settings)
         assert content not in str(raised.value)
 
-    def test_beside_the_variable_is_refused(
-        self, environment: dict[str, str], tmp_path: Path, name: str, read: Callable[[Settings], str]
-    ) -> None:
-        file = tmp_path / "secret"
-        file.write_text(self.content(name))
-        both = environment | {name: self.content(name), f"{name}_FILE": str(file), "SYNC_ASSETS_SMTP_USER": "user"}
-        with pytest.raises(SettingsError, match=f"{name} and {name}_FILE are both set"):
-            read(Settings.from_environment(both))
+    def test_beside_the_variable_is_refused(self, secret: FileSecret) -> None:
+        secret.file.write_text(secret.content())
+        secret.others[secret.name] = secret.content()
+        with pytest.raises(SettingsError, match=f"{secret.name} and {secret.name}_FILE are both set"):
+            secret.read(secret.settings)
