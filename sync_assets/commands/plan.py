@@ -280,7 +280,7 @@ class SyncRehearsal:
             "insert": rehearsal.inserted,
             "update": rehearsal.updated,
             "delete": rehearsal.deleted,
-            "unchanged": counts.synced - len(rehearsal.settled),
+            "unchanged": counts.synced - rehearsal.settled.count(1),
             **fields(counts, "pending", "waiting", "held", "rejected", "orphaned"),
             "waiting_for": waiting_for(self.runtime, table),
             "deletes_held_back": feed.deletes if feed else 0,

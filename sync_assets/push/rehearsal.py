@@ -40,22 +40,6 @@ class Change(NamedTuple):
     body: bytes
 
 
-class Marks:
-    """A set of record numbers, one bit each: a first load may have thirty million records."""
-
-    def __init__(self) -> None:
-        self._bits = bytearray()
-
-    def __len__(self) -> int:
-        return int.from_bytes(self._bits, "little").bit_count()
-
-    def set(self, number: int, marked: bool) -> None:
-        at, bit = number >> 3, 1 << (number & 7)
-        if at >= len(self._bits):
-            self._bits.extend(bytes(at + 1 - len(self._bits)))
-        self._bits[at] = self._bits[at] | bit if marked else self._bits[at] & ~bit
-
-
 @dataclass(slots=True)
 class Rehearsal:
     """Count what the pushes of one table would do: records by operation, engine calls by kind.
@@ -64,7 +48,8 @@ class Rehearsal:
         rejected: records that would be rejected without a request.
         outcomes_unknown: records whose last request has an unknown outcome, so that each of them may cost one call
             more or less than counted here.
-        settled: the records that end as synced in this rehearsal, by their number in the ledger.
+        settled: by a record's number in the ledger, 1 if it ends as synced in this rehearsal: a byte each, since a
+            first load may have thirty million records.
         changes: the first requests, `listed` of them; several tables may share it.
     """
 
@@ -76,7 +61,7 @@ class Rehearsal:
     rejected: int = 0
     outcomes_unknown: int = 0
     calls: Counter[str] = field(default_factory=Counter[str])
-    settled: Marks = field(default_factory=Marks)
+    settled: bytearray = field(default_factory=bytearray)
     changes: list[Change] = field(default_factory=list[Change])
     listed: int = 0
     _records: dict[str, Records] = field(default_factory=dict[str, Records])
@@ -140,7 +125,9 @@ class Rehearsal:
         else:
             self.rejected += 1
         self.outcomes_unknown += record.outcome_unknown
-        self.settled.set(record.seq, delivery.operation_done in ("inserted", "updated"))
+        if record.seq >= len(self.settled):
+            self.settled.extend(bytes(record.seq + 1))
+        self.settled[record.seq] = delivery.operation_done in ("inserted", "updated")
 
 
 async def _nothing_to_send(attribute: str) -> None: ...
