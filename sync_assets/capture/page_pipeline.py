@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, Sequence
 
 from sync_assets.capture.context import RENEW_SECONDS, CaptureContext, fetch
 from sync_assets.capture.page_preparation import PreparedPage, parser, prepare_page
-from sync_assets.dataverse.page_parser import Page, peek
+from sync_assets.dataverse.page_parser import Page, read_head
 from sync_assets.http.client import LinkTrail
 from sync_assets.mapping.table_mapping import TableMapping
 
@@ -73,19 +73,12 @@ class PagePipeline:
     async def _fetch(self, link: str, body: bytes | None = None) -> bytes:
         return await fetch(self._context, link, tracked=self._tracked) if body is None else body
 
-    def _fetch_next(self, link: str, rows: int) -> None:
-        self._trail.follow(link, rows)
-        self._fetching = asyncio.create_task(self._fetch(link))
-
     async def _parse_next(self) -> Page:
-        body = await self._fetching
-        head = peek(body)
-        if head and head.next_link:
-            self._fetch_next(head.next_link, len(head.value))
-        page = await asyncio.to_thread(self._parse, body, head)
-        if head is None and page.next_link:  # the page had to be repaired before its link could be read
-            self._fetch_next(page.next_link, page.rows.height + len(page.deleted))
-        return page
+        head = await asyncio.to_thread(read_head, await self._fetching)
+        if head.next_link:
+            self._trail.follow(head.next_link, len(head.value))
+            self._fetching = asyncio.create_task(self._fetch(head.next_link))
+        return await asyncio.to_thread(self._parse, head)
 
     async def _prepare_next(self) -> PreparedPage:
         page = await self._parsing

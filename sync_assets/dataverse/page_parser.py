@@ -79,9 +79,6 @@ class Head(msgspec.Struct):
     delta_link: str | None = msgspec.field(default=None, name="@odata.deltaLink")
 
 
-_HEAD = msgspec.json.Decoder(Head)
-
-
 def row_versions(etags: Sequence[str | None]) -> pl.Series:
     """Return the `versionnumber` in each etag, `W/"<versionnumber>"`; null for an etag of another form.
 
@@ -113,23 +110,18 @@ class PageParser:
         )
         self._item = msgspec.json.Decoder(row)
 
-    def parse(self, body: bytes, head: Head | None = None) -> Page:
-        """Parse one answer. `head`: its envelope, if `peek` has already decoded it.
+    def parse(self, answer: bytes | Head) -> Page:
+        """Parse one answer, or its envelope.
 
         Raises BadPage if it is no page, or if a value does not have its column's type.
         """
+        head = answer if isinstance(answer, Head) else read_head(answer)
         try:
-            return self._parse(head or _HEAD.decode(body))
+            return self._parse(head)
         except msgspec.ValidationError as error:
             raise BadPage(f"Dynamics 365 sent a page that does not fit the table's metadata: {error}.") from error
-        except RecursionError:
-            raise BadPage("Dynamics 365 sent something that is not a page of rows (nested too deeply).") from None
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            try:
-                # Half a surrogate pair in one text must not stop the other rows: it becomes U+FFFD.
-                return self._parse(_HEAD.decode(_without_lone_surrogates(body)))
-            except (msgspec.MsgspecError, RecursionError):
-                raise BadPage("Dynamics 365 sent something that is not a page of rows (not JSON).") from error
+        except msgspec.DecodeError as error:
+            raise BadPage("Dynamics 365 sent something that is not a page of rows (not JSON).") from error
 
     def _parse(self, head: Head) -> Page:
         raws = head.value
@@ -151,14 +143,15 @@ class PageParser:
         """Return the decoded rows, and append the ids of tombstones to `deleted`."""
         try:
             return self._item.decode_lines(b"\n".join(raws))
-        except msgspec.ValidationError:  # a tombstone lacks a row's columns; any other item raises again below
+        # A tombstone lacks a row's columns, a text may have bytes that are not UTF-8; anything else raises again below.
+        except (msgspec.DecodeError, UnicodeDecodeError):
             items: list[Any] = []
             for raw in raws:
-                tombstone = _tombstone(raw)
-                if tombstone:
+                text = bytes(raw).decode("utf-8", "replace")
+                if tombstone := _tombstone(text):
                     deleted.append(tombstone.id.lower())
                 else:
-                    items.append(self._item.decode(raw))
+                    items.append(self._item.decode(text))
             return items
 
     def _frame(self, columns: Sequence[list[Any]]) -> pl.DataFrame:
@@ -174,19 +167,16 @@ class PageParser:
         return pl.DataFrame(series)
 
 
-def peek(body: bytes) -> Head | None:
-    """Return the envelope of an answer, which has the next link, long before the rows are decoded.
-
-    None if the answer is no page; then `parse` raises the error.
-    """
-    return parsed(body, Head)
-
-
 def read_head(body: bytes) -> Head:
-    """Return the envelope of an answer, also of one with invalid characters to be repaired. Raises BadPage."""
-    head = peek(body) or peek(_without_lone_surrogates(body))
+    """Return the envelope of an answer, which has the next link, long before the rows are decoded. Raises BadPage.
+
+    Half a surrogate pair in one text must not stop the other rows: it becomes U+FFFD.
+    """
+    head = parsed(body, Head) or parsed(_without_lone_surrogates(body), Head)
     if head is None:
-        raise BadPage("Dynamics 365 sent something that is not a page of rows.")
+        raise BadPage(
+            "Dynamics 365 sent something that is not a page of rows (not JSON, nested too deeply, or no rows)."
+        )
     return head
 
 
@@ -224,16 +214,16 @@ def changes(head: Head, key: str) -> tuple[dict[str, int | None], list[str]]:
     return highest, [item.id.lower() for item in items if not item.key]
 
 
-def _tombstone(raw: msgspec.Raw) -> _Tombstone | None:
-    if b'"reason"' not in bytes(raw):
+def _tombstone(text: str) -> _Tombstone | None:
+    if '"reason"' not in text:
         return None
-    tombstone = parsed(raw, _Tombstone)
+    tombstone = parsed(text, _Tombstone)
     return tombstone if tombstone and tombstone.reason == "deleted" else None
 
 
 def _texts(name: str, values: Sequence[msgspec.Raw]) -> pl.Series:
     """Return raw JSON values as texts (`_text`); numbers and nulls, the usual case, are split in one step."""
-    packed = b"\n".join(values).decode()  # JSON never has a line feed inside a number or a string
+    packed = b"\n".join(values).decode("utf-8", "replace")  # JSON never has a line feed inside a number or a string
     if '"' in packed or "{" in packed or "[" in packed or not values:
         return pl.Series(name, [_text(value) for value in values], dtype=pl.String)
     texts = pl.Series(name, packed.split("\n"), dtype=pl.String)
@@ -242,7 +232,7 @@ def _texts(name: str, values: Sequence[msgspec.Raw]) -> pl.Series:
 
 def _text(raw: msgspec.Raw) -> str | None:
     """Return a raw JSON value as text: a number exactly as it was written, a string unquoted, null as None."""
-    text = bytes(raw).decode()
+    text = bytes(raw).decode("utf-8", "replace")
     if text == "null":
         return None
     return str(msgspec.json.decode(text)) if text.startswith('"') else text

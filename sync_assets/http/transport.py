@@ -109,7 +109,7 @@ class Response:
 T = TypeVar("T")
 
 
-def parsed(body: bytes | msgspec.Raw, shape: type[T]) -> T | None:
+def parsed(body: bytes | str, shape: type[T]) -> T | None:
     """Return a body as JSON of this shape; None if it is none."""
     try:
         return msgspec.json.decode(body, type=shape)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sync_assets.capture.page_preparation import PreparedPage, parser, prepare_page
-from sync_assets.dataverse.page_parser import changed_ids, changes, peek
+from sync_assets.dataverse.page_parser import changed_ids, changes, read_head
 from sync_assets.mapping.table_mapping import TableMapping
 from sync_assets_tests.support.sample_tables import ID, mapping
 
@@ -51,9 +51,7 @@ def test_of_rows_with_versions_the_newest_one_decides_wherever_it_stands(version
 
 class TestIdsOfChanges:
     def ids(self, *items: dict[str, Any]) -> list[str]:
-        head = peek(json.dumps({"value": items}).encode())
-        assert head
-        return changed_ids(head, "contactid")
+        return changed_ids(read_head(json.dumps({"value": items}).encode()), "contactid")
 
     def test_rows_and_deletions_alike_each_id_once(self) -> None:
         gone = {"id": "2E", "reason": "deleted"}
@@ -62,8 +60,7 @@ class TestIdsOfChanges:
     def test_versions_of_rows_the_highest_of_each_and_deletions(self) -> None:
         rows = [{"contactid": id_, "@odata.etag": etag} for id_, etag in (("A", 'W/"9"'), ("b", "x"), ("a", 'W/"10"'))]
         for items in (rows, rows[::-1]):
-            head = peek(json.dumps({"value": [*items, {"id": "A", "reason": "deleted"}]}).encode())
-            assert head
+            head = read_head(json.dumps({"value": [*items, {"id": "A", "reason": "deleted"}]}).encode())
             assert changes(head, "contactid") == ({"a": 10, "b": None}, ["a"])
 
     @pytest.mark.parametrize(

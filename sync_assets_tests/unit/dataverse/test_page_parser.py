@@ -124,6 +124,13 @@ def test_half_a_surrogate_pair_does_not_stop_the_page_and_changes_nothing_else()
     assert rows[1]["annualincome"] == "20000.0000"
 
 
+def test_a_byte_that_is_not_utf_8_does_not_stop_the_page() -> None:
+    several_lines = page({**ROW, "firstname": "BYTE"}, ROW, TOMBSTONE).replace(b", ", b",\n")
+    rows, deleted = parse(several_lines.replace(b"BYTE", b"a\xffb"))
+    assert [row["firstname"] for row in rows] == ["a\ufffdb", "Ada"]
+    assert deleted == ["2e"]
+
+
 @given(st.lists(st.text(), max_size=5))
 def test_every_text_arrives_as_it_was(texts: list[str]) -> None:
     whole = [text.encode("utf-8", "replace").decode() for text in texts]
