@@ -312,10 +312,11 @@ class Outcome(NamedTuple):
     """The outcome of a request for a claimed record.
 
     result: done: Campaign holds what was sent, or nothing after a delete. missing: an update of links alone found no
-    record. refused: Campaign rejected this record, with its own `reason`. later: the request was not processed, or
-    (without a reason) not sent, which counts as no attempt. unknown: the request was sent, but its response was lost.
-    hash, links: those of the Claimed record; hash is None if Campaign holds no record now. retry_after_seconds: for
-    later and unknown; None is at once.
+    record: Campaign lacks or hides it. refused: Campaign rejected this record. Both with a `reason`. later: the request
+    was not processed, or (without a reason) not sent, which counts as no attempt. unknown: the request was sent, but
+    its response was lost.
+    hash, links: those of the Claimed record; hash is None after a delete. retry_after_seconds: for later and unknown;
+    None is at once.
     inserted_opt_outs: those that Campaign inserted the record with, at `inserted_at`. existing_opt_outs: opt-out
     attributes of a record that existed in Campaign before our insert.
     operation: for the history. unanswered: a write of this delivery got no answer, so it may still take effect.

@@ -60,6 +60,11 @@ _HIDDEN = (
     "Perhaps Campaign hides this record, since its link led to a record that is gone: publish the link with "
     "cardinality 0 or 1, or delete the record in Campaign; then `sync-assets retry`."
 )
+_NOT_SHOWN = "Campaign does not show this record: it was deleted there, or is hidden without its parent."
+_PERHAPS_SECOND = (
+    f"{_NOT_SHOWN} Since {{0}} is not unique, an insert would make a second record of a hidden one. Check in Campaign; "
+    "if it was deleted, replay the table with --force."
+)
 _NOTHING_TO_SEND = "The ledger holds nothing to send for this record: replay the table with --force."
 READS = 3
 """Reads of the first record at most, while Campaign answers without a reason."""
@@ -249,7 +254,7 @@ def outcome(record: Claimed, delivery: Delivery, now: datetime | None = None) ->
     return Outcome(
         record.seq,
         delivery.result,
-        None if done == "deleted" or delivery.result == "missing" else record.hash,
+        None if done == "deleted" else record.hash,
         delivery.reason,
         delivery.wait,
         # the links that were sent
@@ -318,11 +323,14 @@ class _Write:
             # The remedy first, since a long reason is cut.
             reason = f"{_HIDDEN} {self.rejected_post.reason}" if hidden else self.rejected_post.reason
             return replace(self.rejected_post, reason=reason)
+        if record.payload is None:
+            links = self.sender.links
+            if records.addressing.unique is False and links and links.requires(record) and not record.outcome_unknown:
+                return ResponseOutcome("refused", _PERHAPS_SECOND.format(records.key))
+            return response  # if the record is wanted, the ledger reads its row again, and sends all of it
         key_trusted = record.operation == "insert" or record.outcome_unknown or records.addressing.confirmed
         if not key_trusted and await self.sender.key_works(records, record.id) is False:
             return ResponseOutcome("refused", _NO_KEY.format(records.resource, records.key))
-        if record.payload is None:
-            return response  # if the record is wanted, the ledger reads its row again, for an insert
         addressing = records.addressing
         if self.in_doubt and not addressing.is_unique:
             await self.sender.key_works(records, record.id)  # a key that finds another record is an identification key
@@ -373,7 +381,7 @@ def _delivery(record: Claimed, response: ResponseOutcome, done: OperationDone) -
     if response.kind == "done":
         return Delivery("done", done, pkey=response.pkey)
     if response.kind == "missing":
-        return Delivery("missing")
+        return Delivery("missing", reason=_NOT_SHOWN)
     reason = redact(redact(response.reason, record.payload), record.update_payload)
     if response.kind == "denied":
         raise access_denied(replace(response, reason=reason))

@@ -132,6 +132,10 @@ class Links:
         async with self._turn:
             yield self.unverified(record, patch=patch)
 
+    def requires(self, record: Claimed) -> bool:
+        """Return True if Campaign hides the record while one of its links leads to no record."""
+        return any(self._targets[link.attribute].required for link in record.links if link.keyed and link.id)
+
     async def values(
         self, record: Claimed, guard: Guard, *, patch: bool, by_pkey: bool = False
     ) -> Values | ResponseOutcome:

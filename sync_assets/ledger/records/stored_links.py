@@ -78,8 +78,9 @@ class StoredLinks(Repository):
 
         outcomes: each with its record as it is now.
         """
-        done = [(record, outcome) for record, outcome in outcomes if outcome.result in ("done", "missing")]
+        done = [(record, outcome) for record, outcome in outcomes if outcome.result == "done"]
         deleted = [record.seq for record, outcome in done if outcome.hash is None]
+        deleted += [record.seq for record, outcome in outcomes if outcome.result == "missing" and not record.acked_hash]
         transaction.for_seqs(UNLINK, deleted)
         sent: dict[tuple[str, int | None], list[tuple[int, str | None]]] = defaultdict(list)
         for record, outcome in done:

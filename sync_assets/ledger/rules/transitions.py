@@ -180,13 +180,17 @@ def after_outcome(record: RecordState, outcome: Outcome, *, now: int, horizon: i
     The desired state may have changed since the record was claimed, so the outcome applies to what was sent
     (`outcome.hash`), never to what is desired by now.
     """
-    done = outcome.result in ("done", "missing")
+    missing = outcome.result == "missing"
+    # An unknown outcome is known by that. What was acknowledged stays so: Campaign may only hide the record.
+    settled = missing and (record.acked_hash is None or record.outcome_unknown == 2)
+    wanted = not (record.out_of_scope or record.orphaned or record.validation_error)
+    done = outcome.result == "done" or settled
     if done:
-        acked, outcome_unknown = outcome.hash, 0
+        acked, outcome_unknown = None if missing else outcome.hash, 0
         # After a delete the record would be inserted with all its fields, which does what a resend would.
         resend = 0 if record.resend == 2 or acked is None else record.resend
     else:
-        acked, resend = record.acked_hash, min(record.resend, 1)
+        acked, resend = record.acked_hash, 1 if missing and wanted else min(record.resend, 1)
         # A request that was not processed had no effect, so the column gets the value it had before the claim.
         outcome_unknown = 1 if outcome.result == "unknown" or record.outcome_unknown == 2 else 0
     unknown_until = now + horizon if outcome.unanswered else record.unknown_until
@@ -210,7 +214,8 @@ def after_outcome(record: RecordState, outcome: Outcome, *, now: int, horizon: i
         as_asked = outcome.hash is None
     else:
         as_asked = outcome.hash == record.desired_hash if record.has_payload else links_alone
-    refused = outcome.result == "refused" and as_asked and state not in (*UNSENT, State.ORPHANED)
+    refused = outcome.result == "refused" or (missing and not (settled or wanted))
+    refused = refused and as_asked and state not in (*UNSENT, State.ORPHANED)
     # If the row has a validation error by now, only what would be sent again counts as rejected: a delete, or links.
     refused = refused and (record.validation_error is None or state == State.PENDING)
     if refused:

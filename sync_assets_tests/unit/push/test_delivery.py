@@ -26,7 +26,7 @@ NOW = datetime(2026, 11, 24, 10, 0, tzinfo=UTC)
         ("update", "{}", None, "update", b"h", (), (), (NEW,), 4),
         # An update of links alone shows as well whether Campaign has the record.
         ("update", None, "updated", "link", b"h", (), (), (NEW,), 4),
-        ("update", None, "missing", "link", None, (), (), (NEW,), 4),
+        ("update", None, "missing", "link", b"h", (), (), (NEW,), 4),
         ("update", None, None, "link", b"h", (), (), (NEW,), 4),
         ("delete", None, "deleted", "delete", None, (), (), (NEW,), 4),
     ],

@@ -74,7 +74,6 @@ pytestmark = pytest.mark.usefixtures("waits")
         (Push(), contact("update", payload=f'{{"externalId":"{ADA}"}}'), "read insert", INSERTED),
         (Push([BARE]), contact("update", payload=f'{{"externalId":"{ADA}"}}'), "read", ("later", None)),
         (Push(), contact("update", payload=None), "read", MISSING),
-        (Push(key_works=False), contact("update", payload=None), "read", ("refused", None)),
         (Push(), contact("update", payload=None, outcome_unknown=True), "read", MISSING),
         (Push(), contact("insert", payload=None), "", ("refused", None)),
         # A delete of a record that is missing is done, if the key finds records at all.

@@ -60,9 +60,9 @@ class LinkedPush:
         self.again: list[str] = []
         self.fails: Exception | None = None
         links = [LINK, replace(LINK, link=TO_CONTACT.model_copy(update={"to": "cusOther"}))]
-        self.links = Links(links, {"profile": self.parents}, ParentKeys(), self._send_again)
+        self.links = Links(links, {"profile": self.parents}, ParentKeys(), self.send_again)
 
-    async def _send_again(self, attribute: str) -> None:
+    async def send_again(self, attribute: str) -> None:
         if self.fails:
             raise self.fails
         self.again.append(attribute)
@@ -144,6 +144,27 @@ async def test_an_unverified_link_that_is_not_sent_is_not_read_back() -> None:
     push.campaign.log.clear()
     await push.deliver("update", KEYED, LinkTo("cusOther", ADA, keyed=True, acknowledged=True))
     assert push.requests == "update cusOrder"
+
+
+@pytest.mark.parametrize(
+    ("unique", "required", "unknown", "result"),
+    [
+        (None, True, False, "missing"),
+        (False, False, False, "missing"),
+        (False, True, True, "missing"),
+        (False, True, False, "refused"),
+    ],
+)
+async def test_an_update_of_links_that_finds_no_record_is_rejected_where_an_insert_could_make_a_second_one(
+    unique: bool | None, required: bool, unknown: bool, result: str
+) -> None:
+    push = LinkedPush()
+    push.orders.addressing.unique = unique
+    links = Links([replace(LINK, required=required)], {"profile": push.parents}, ParentKeys(), push.send_again)
+    record = Claimed(1, ORDER, "update", None, None, b"h", 0, unknown, (KEYED,))
+    delivered = await deliver(record, push.orders, key_works, links)
+    assert (delivered.result, push.requests.split()[-2:]) == (result, ["update", "cusOrder"])
+    assert ("a second record" in (delivered.reason or "")) == (result == "refused")
 
 
 async def test_a_link_whose_parent_campaign_lost_is_not_sent() -> None:

@@ -36,7 +36,8 @@ from sync_assets_tests.unit.ledger.rules.test_transitions import (
 LINKS = (LinkTo("cusContact", None, keyed=True),)
 DONE, LATER, NOT_SENT = Outcome(1, "done", A), Outcome(1, "later", A, "503", 30), Outcome(1, "later", A)
 REJECTION, UNKNOWN = Outcome(1, "refused", A, "no"), Outcome(1, "unknown", A, "cut", 30)
-MISSING = Outcome(1, "missing", None)
+MISSING, NOT_SHOWN = Outcome(1, "missing", A, "not shown", links=LINKS), {"reason": "not shown", "attempts": 3}
+REFETCH = BlockReason.REFETCH_REQUIRED
 HOUR = 3_600_000_000
 SOON, LATE = NOW + 30_000_000, NOW + HOUR
 UNDER_WAY = {"outcome_unknown": 1, "attempts": 2}
@@ -70,21 +71,28 @@ def stored(state: State, acked: bytes | None, outcome_unknown: int = 0, **more: 
             DONE,
             stored(REJECTED, A, failed_since=THEN),
         ),
-        # missing: the row of a wanted record is read again, to insert it
-        (stand(SENT, UNDER_WAY), MISSING, stored(WAITING, None, block_reason=BlockReason.REFETCH_REQUIRED)),
-        (stand(SENT, UNDER_WAY, block_reason=COMING), MISSING, stored(WAITING, None, block_reason=COMING)),
-        (stand(SENT, UNDER_WAY, out_of_scope=1), MISSING, None),
+        # missing: Campaign lacks or hides the record; the row of a wanted one is read again, to send all of it
+        (stand(SENT, UNDER_WAY), MISSING, stored(WAITING, A, block_reason=REFETCH, resend=1, **NOT_SHOWN)),
+        (
+            stand(SENT, UNDER_WAY, block_reason=COMING),
+            MISSING,
+            stored(WAITING, A, block_reason=COMING, resend=1, **NOT_SHOWN),
+        ),
+        (stand(SENT, UNDER_WAY, state=State.HELD), MISSING, stored(State.HELD, A, resend=1)),
+        (stand(SENT, UNDER_WAY, out_of_scope=1), MISSING, stored(REJECTED, A, **NOT_SHOWN)),
         (
             stand(SENT, UNDER_WAY, orphaned=Orphaned.KEPT, state=State.ORPHANED, failed_since=THEN),
             MISSING,
-            stored(State.ORPHANED, None, failed_since=THEN),
+            stored(State.ORPHANED, A, failed_since=THEN),
         ),
-        (stand(SENT, UNDER_WAY, state=State.HELD), MISSING, stored(State.HELD, None)),
         (
             stand(INVALID_ROW, UNDER_WAY, acked_hash=B, state=REJECTED, failed_since=THEN),
             MISSING,
-            stored(REJECTED, None, failed_since=THEN),
+            stored(REJECTED, B, failed_since=THEN),
         ),
+        # ... and an unknown outcome is known by that
+        (stand(SENT, UNDER_WAY, outcome_unknown=2), MISSING, stored(WAITING, None, block_reason=REFETCH)),
+        (stand(SENT, UNDER_WAY, outcome_unknown=2, out_of_scope=1), MISSING, None),
         # later, unknown: another attempt after a while
         (stand(NEW, UNDER_WAY), LATER, stored(PENDING, None, reason="503", attempts=3, not_before=SOON)),
         (
