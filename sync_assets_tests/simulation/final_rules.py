@@ -140,10 +140,13 @@ def only_refused_records_are_rejected(history: History) -> Found:
             rows: list[Row | None] = [change.after for change in history.changes[table, id_]]
             invalid = any(row is not None and contract.mapped(row).invalid for row in rows)
             removed = (table, id_) in history.removed_by_others or history.hidden_for_good((table, id_))
-            # Of a parent out of scope, which no replay sends again.
+            # Of a parent out of scope, which no replay sends again, or of one that Campaign hides.
             removed = removed or any(
-                parent in history.removed_by_others
-                and not history.final_records(history.contracts[parent[0]].table, parent[1])
+                history.hidden_for_good(parent)
+                or (
+                    parent in history.removed_by_others
+                    and not history.final_records(history.contracts[parent[0]].table, parent[1])
+                )
                 for _, parent in history.parents_ever((table, id_))
             )
             if not (invalid or removed):
