@@ -116,8 +116,8 @@ async def _sent(ledger: Ledger, client: DataverseClient, ready: Ready, ids: list
     mapping = ready.mapping
     parser = PageParser({name: mapping.column_types[name] for name in mapping.select})
     sent: dict[str, tuple[bytes, dict[str, Any]]] = {}
-    async for body in client.rows(ready.table, mapping.select, ids):
-        rows = transform(parser.parse(body).rows, mapping)
+    async for head in client.rows(ready.table, mapping.select, ids):
+        rows = transform(parser.parse(head).rows, mapping)
         for row in rows.select("id", "hash", "payload", "update_payload").iter_rows(named=True):
             sent[row["id"]] = (row["hash"], msgspec.json.decode(row["update_payload"] or row["payload"]))
     acked = await asyncio.to_thread(ledger.reports.acked_hashes, mapping.table, ids)

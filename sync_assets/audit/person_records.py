@@ -30,7 +30,7 @@ from sync_assets.config.models import Link, TableConfig
 from sync_assets.config.values import CONTACT, GUID
 from sync_assets.dataverse.client import DataverseClient
 from sync_assets.dataverse.metadata import Table
-from sync_assets.dataverse.page_parser import read_head
+from sync_assets.dataverse.page_parser import Head
 from sync_assets.errors import SyncAssetsError
 from sync_assets.http.client import LinkTrail
 from sync_assets.http.redaction import redact
@@ -148,7 +148,7 @@ async def is_gone(runtime: Runtime, id: str) -> bool:
 
 async def _has_contact(client: DataverseClient, id: str) -> bool:
     contact = await client.table(CONTACT, ())
-    return any([_page(body)[0] async for body in client.rows(contact, [contact.key], [id])])
+    return any([head.value async for head in client.rows(contact, [contact.key], [id])])
 
 
 # --- Dynamics 365 -----------------------------------------------------------------------------------------------------
@@ -198,8 +198,8 @@ async def _known_rows(
     for record in known:
         attributes[record.id].add(record.attribute)
     others: set[str] = set()
-    async for body in client.rows(table, [table.key, *lookups.values()], sorted(attributes)):
-        for row in _page(body)[0]:
+    async for head in client.rows(table, [table.key, *lookups.values()], sorted(attributes)):
+        for row in _rows(head):
             id_ = str(row[table.key]).lower()
             named = {link: str(row.get(lookup) or "").lower() for link, lookup in lookups.items()}
             elsewhere = {link.to for link, parent in named.items() if parent and parent not in persons[link.table]}
@@ -218,22 +218,14 @@ async def _children(client: DataverseClient, table: Table, lookup: str, parents:
     for start in range(0, len(named), PARENTS_IN_A_QUERY):
         batch = named[start : start + PARENTS_IN_A_QUERY]
         wanted = quote(" or ".join(f"{lookup} eq {parent}" for parent in batch))
-        following = f"{client.first_page(table, [table.key])}&$filter={wanted}"
-        trail = LinkTrail("Dynamics 365", table.name, following)
-        while following:
-            body = await client.page(
-                client.endpoint.checked(following), tracked=False, size=ROWS_OF_A_PAGE, table=table.name
-            )
-            rows, link = _page(body)
-            children.update(str(row[table.key]).lower() for row in rows)
-            following = trail.follow(link, len(rows))
+        link = f"{client.first_page(table, [table.key])}&$filter={wanted}"
+        async for head in client.pages(link, size=ROWS_OF_A_PAGE, table=table.name):
+            children.update(str(row[table.key]).lower() for row in _rows(head))
     return children
 
 
-def _page(body: bytes) -> tuple[list[dict[str, Any]], str]:
-    """Return the rows of a page, and the link of the next one."""
-    head = read_head(body)
-    return [msgspec.json.decode(row, type=dict[str, Any]) for row in head.value], head.next_link or ""
+def _rows(head: Head) -> list[dict[str, Any]]:
+    return [msgspec.json.decode(row, type=dict[str, Any]) for row in head.value]
 
 
 # --- Campaign ---------------------------------------------------------------------------------------------------------

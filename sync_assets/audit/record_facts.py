@@ -130,7 +130,7 @@ async def _read_row(
         extra: dict[str, ColumnType] = {known[name].select_name: known[name].type for name in more if name in known}
         types = mapping.column_types | extra
         parser = PageParser(types)
-        rows = [parser.parse(body).rows async for body in d365.rows(ready.table, list(types), [facts.id])]
+        rows = [parser.parse(head).rows async for head in d365.rows(ready.table, list(types), [facts.id])]
     except SyncAssetsError as error:
         facts.problem = str(error)
         return

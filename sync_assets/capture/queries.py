@@ -22,6 +22,7 @@ from sync_assets.capture.page_pipeline import PagePipeline
 from sync_assets.capture.page_preparation import parser, prepare_page
 from sync_assets.dataverse.client import IDS_IN_A_QUERY
 from sync_assets.dataverse.metadata import MODIFIED
+from sync_assets.dataverse.page_parser import Head
 from sync_assets.http.transport import ResponseTooLarge
 from sync_assets.ledger.model import Feed, Replay
 from sync_assets.runtime.context import Runtime
@@ -97,8 +98,8 @@ async def store_rows(capture: CaptureContext, ids: Sequence[str], feed: Feed, re
     parse = parser(capture.mapping).parse
     found_ids: set[str] = set()
 
-    def store(body: bytes, asked: Sequence[str]) -> Feed:
-        page = parse(body)
+    def store(head: Head, asked: Sequence[str]) -> Feed:
+        page = parse(head)
         found_ids.update(page.rows[key].str.to_lowercase())
         # An id is known to be missing only after the last page of an answer.
         missing = [] if page.next_link else [id_ for id_ in asked if id_ not in found_ids]
@@ -108,8 +109,8 @@ async def store_rows(capture: CaptureContext, ids: Sequence[str], feed: Feed, re
     for start in range(0, len(ids), IDS_IN_A_QUERY):
         batch = ids[start : start + IDS_IN_A_QUERY]
         try:
-            async for body in capture.client.rows(capture.table, select, batch, size=capture.rows):
-                feed = await asyncio.to_thread(store, body, batch)
+            async for head in capture.client.rows(capture.table, select, batch, size=capture.rows):
+                feed = await asyncio.to_thread(store, head, batch)
         except ResponseTooLarge as error:
             raise too_large(capture, error) from error
     return feed

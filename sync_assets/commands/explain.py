@@ -114,8 +114,8 @@ async def _rows_where(runtime: Runtime, name: str, value: str, only: Sequence[st
             columns |= table.columns.keys()
             if name in table.columns:
                 parser = PageParser({table.key: "guid"})
-                async for body in d365.rows(table, [table.key], [value], size=MOST_ROWS, column=name):
-                    rows += [(table.name, id_) for id_ in parser.parse(body).rows[table.key]]
+                async for head in d365.rows(table, [table.key], [value], size=MOST_ROWS, column=name):
+                    rows += [(table.name, id_) for id_ in parser.parse(head).rows[table.key]]
                     break
     if name not in columns:
         raise SyncAssetsError(

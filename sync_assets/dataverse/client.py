@@ -18,7 +18,7 @@ from urllib.parse import quote
 import msgspec
 
 from sync_assets.dataverse.metadata import Column, ColumnType, ListedTable, Table
-from sync_assets.dataverse.page_parser import read_head
+from sync_assets.dataverse.page_parser import Head, read_head
 from sync_assets.errors import SyncAssetsError
 from sync_assets.http.client import CachedTokens, Endpoint, LinkTrail
 from sync_assets.http.transport import HttpError, Limits, Response, members, parsed
@@ -210,13 +210,21 @@ class DataverseClient:
             raise refusal(answer, table)
         return answer.body
 
+    async def pages(self, link: str, *, size: int, table: str) -> AsyncIterator[Head]:
+        """Yield the envelopes of a page and of those after it. Raises what `page` raises, BadPage and EndlessRead."""
+        trail = LinkTrail("Dynamics 365", table, link)
+        while link:
+            head = read_head(await self.page(link, tracked=False, size=size, table=table))
+            yield head
+            link = trail.follow(head.next_link, len(head.value))
+
     async def rows(
         self, table: Table, select: Iterable[str], ids: Sequence[str], *, size: int = MAX_PAGE, column: str = ""
-    ) -> AsyncIterator[bytes]:
-        """Yield the present rows with these ids, in answers that `PageParser` reads; deleted rows are missing.
+    ) -> AsyncIterator[Head]:
+        """Yield the present rows with these ids, in envelopes that `PageParser` reads; deleted rows are missing.
 
         Queried by `In` (docs/dev/references/dataverse.md 2.2), IDS_IN_A_QUERY ids at a time. `size`: most rows of a
-        page. `column`: holds the values `ids`; by default the primary key. Raises what `page` raises, and EndlessRead.
+        page. `column`: holds the values `ids`; by default the primary key. Raises what `pages` raises.
         """
         columns = ",".join(select)
         for start in range(0, len(ids), IDS_IN_A_QUERY):
@@ -224,14 +232,8 @@ class DataverseClient:
             listed = msgspec.json.encode(batch).decode()
             wanted = f"Microsoft.Dynamics.CRM.In(PropertyName='{column or table.key}',PropertyValues={listed})"
             link = f"{self.endpoint.base_url}/{table.set_name}?$select={columns}&$filter={quote(wanted)}"
-            trail = LinkTrail("Dynamics 365", table.name, link)
-            while link:
-                body = await self.page(
-                    link, tracked=False, size=size if column else min(len(batch), size), table=table.name
-                )
-                yield body
-                head = read_head(body)
-                link = trail.follow(head.next_link, len(head.value))
+            async for head in self.pages(link, size=size if column else min(len(batch), size), table=table.name):
+                yield head
 
     async def record_count(self, table: str) -> int | None:
         """Return the number of rows, from a snapshot up to a day old; None if the answer lacks it."""

@@ -110,12 +110,8 @@ class PageParser:
         )
         self._item = msgspec.json.Decoder(row)
 
-    def parse(self, answer: bytes | Head) -> Page:
-        """Parse one answer, or its envelope.
-
-        Raises BadPage if it is no page, or if a value does not have its column's type.
-        """
-        head = answer if isinstance(answer, Head) else read_head(answer)
+    def parse(self, head: Head) -> Page:
+        """Parse one answer, given its envelope. Raises BadPage if a value does not have its column's type."""
         try:
             return self._parse(head)
         except msgspec.ValidationError as error:

@@ -17,7 +17,7 @@ from msgspec.structs import astuple
 from sync_assets.config.values import GUID
 from sync_assets.dataverse.client import IDS_IN_A_QUERY, DataverseClient
 from sync_assets.dataverse.metadata import MODIFIED, Table
-from sync_assets.dataverse.page_parser import BadPage
+from sync_assets.dataverse.page_parser import BadPage, Head
 from sync_assets.task_group import run_together
 
 _MOMENT: Any = Annotated[datetime, msgspec.Meta(tz=True)]
@@ -51,8 +51,8 @@ async def rows_now(
 
     async def read(batch: list[str]) -> None:
         async with free:
-            async for body in client.rows(table, decoder.select, batch):
-                rows.update((row.id, row) for row in decoder.decode(body) if row.id in asked)
+            async for head in client.rows(table, decoder.select, batch):
+                rows.update((row.id, row) for row in decoder.decode(head) if row.id in asked)
 
     await run_together(*(read(wanted[n : n + IDS_IN_A_QUERY]) for n in range(0, len(wanted), IDS_IN_A_QUERY)))
     return rows
@@ -67,17 +67,14 @@ class _Decoder:
         types: dict[str, Any] = {"id": str, "modified": _MOMENT | None}
         fields: list[Any] = [(field, types.get(field, bool | int | None)) for field in names if field != "etag"]
         row = msgspec.defstruct("Row", [*fields, ("etag", str | None, None)], rename=names)
-        self._page = msgspec.json.Decoder(msgspec.defstruct("Rows", [("value", list[row])]))
+        self._item: Any = msgspec.json.Decoder(row)
 
-    def decode(self, body: bytes) -> list[RowNow]:
+    def decode(self, head: Head) -> list[RowNow]:
         """Return the rows of one answer. Raises BadPage."""
         try:
-            page: Any = self._page.decode(body)
-            return [self._row(*astuple(item)) for item in page.value]
-        except msgspec.ValidationError as error:
+            return [self._row(*astuple(self._item.decode(row))) for row in head.value]
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise BadPage(f"Dynamics 365 sent rows that do not fit the query: {error}.") from error
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise BadPage("Dynamics 365 sent something that is not a page of rows (not JSON).") from error
         except OverflowError:
             raise BadPage(f"Dynamics 365 sent a time in {MODIFIED} that is none in UTC.") from None
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from sync_assets.campaign.metadata import Attribute, AttributeType, Resource
 from sync_assets.config.models import TableConfig
 from sync_assets.dataverse.metadata import Column, ColumnType, Table
-from sync_assets.dataverse.page_parser import PageParser
+from sync_assets.dataverse.page_parser import PageParser, read_head
 from sync_assets.mapping.table_mapping import TableMapping, compile_mapping
 from sync_assets.mapping.transform import transform
 from sync_assets.push.dispatcher import Target
@@ -69,5 +69,5 @@ def write_bodies(file: Path, count: int) -> None:
     with file.open("w", encoding="utf-8") as lines:
         for number in range(-(-count // PAGE)):
             body = template.page(page_ids(ELSEWHERE + number, PAGE), ("deltaLink", ""))
-            rows = transform(parser.parse(body).rows, mapped).head(count - number * PAGE)
+            rows = transform(parser.parse(read_head(body)).rows, mapped).head(count - number * PAGE)
             lines.writelines(f"{payload}\n" for payload in rows["payload"])

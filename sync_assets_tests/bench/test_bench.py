@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import pytest
 
-from sync_assets.dataverse.page_parser import Page, PageParser
+from sync_assets.dataverse.page_parser import Page, PageParser, read_head
 from sync_assets_tests.bench import latency
 from sync_assets_tests.bench.__main__ import benches
 from sync_assets_tests.bench.columns import COLUMNS, LABEL, prefer
@@ -33,7 +33,7 @@ def read(link: str) -> Page:
     with urllib.request.urlopen(urllib.request.Request(link, headers={"Prefer": prefer("20", False)})) as answer:
         body = answer.read()
     mapped = mapping()
-    return PageParser({name: mapped.column_types[name] for name in mapped.select}).parse(body)
+    return PageParser({name: mapped.column_types[name] for name in mapped.select}).parse(read_head(body))
 
 
 def pages(link: str | None) -> Iterator[Page]:

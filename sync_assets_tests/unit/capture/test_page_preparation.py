@@ -20,7 +20,7 @@ def page(rules: TableMapping, *rows: dict[str, Any]) -> PreparedPage:
     """Rows as Dataverse sends them, of which only what matters is given."""
     columns = dict.fromkeys(rules.select) | {"contactid": ID, "modifiedon": "2026-11-24T10:00:00Z"}
     body = {"value": [{**columns, **row} for row in rows], "@odata.deltaLink": "later"}
-    return prepare_page(parser(rules).parse(json.dumps(body).encode()), rules)
+    return prepare_page(parser(rules).parse(read_head(json.dumps(body).encode())), rules)
 
 
 def said(result: PreparedPage) -> tuple[list[str], list[str]]:

@@ -18,6 +18,7 @@ from sync_assets.dataverse.client import (
     TrackingOff,
     refusal,
 )
+from sync_assets.dataverse.page_parser import Head
 from sync_assets.http.transport import HttpError, Response, SignInRefused
 from sync_assets.runtime.context import Runtime
 from sync_assets_tests.support.sandbox_process import SandboxProcess
@@ -84,21 +85,22 @@ def test_a_feed_is_followed_over_pages_to_its_delta_link_and_then_brings_changes
     assert sorted(news) == sorted(expected)
 
 
-def ids_and_values(bodies: list[bytes]) -> dict[str, str | None]:
-    return {row["contactid"]: row["jobtitle"] for body in bodies for row in msgspec.json.decode(body)["value"]}
+def ids_and_values(heads: list[Head]) -> dict[str, str | None]:
+    rows = [msgspec.json.decode(row) for head in heads for row in head.value]
+    return {row["contactid"]: row["jobtitle"] for row in rows}
 
 
 def test_single_rows_are_read_by_their_ids_as_they_are_now(shared: SandboxProcess) -> None:
-    async def work(client: DataverseClient) -> tuple[list[str], list[bytes]]:
+    async def work(client: DataverseClient) -> tuple[list[str], list[Head]]:
         everything, _ = await first_read(client)
         wanted = await asyncio.to_thread(shared.admin.change, "contact", everything[:3], jobtitle="Reader")
         [gone] = await asyncio.to_thread(shared.admin.create, "contact", {"lastname": "Brief"})
         await asyncio.to_thread(shared.admin.delete, "contact", [gone])
         table = await client.table("contact", [])
-        return wanted, [body async for body in client.rows(table, ["contactid", "jobtitle"], [*wanted, gone])]
+        return wanted, [head async for head in client.rows(table, ["contactid", "jobtitle"], [*wanted, gone])]
 
-    wanted, bodies = use(shared, work)
-    assert ids_and_values(bodies) == dict.fromkeys(wanted, "Reader")
+    wanted, heads = use(shared, work)
+    assert ids_and_values(heads) == dict.fromkeys(wanted, "Reader")
 
 
 def test_links_travel_as_they_were_given_and_an_expired_position_differs_from_other_refusals(

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sync_assets.dataverse.metadata import ColumnType
-from sync_assets.dataverse.page_parser import AT_ONCE, ROW_VERSION, BadPage, PageParser
+from sync_assets.dataverse.page_parser import AT_ONCE, ROW_VERSION, BadPage, PageParser, read_head
 
 COLUMNS: dict[str, ColumnType] = {
     "contactid": "guid",
@@ -35,12 +35,12 @@ def page(*rows: object, **links: str) -> bytes:
 
 
 def parse(body: bytes) -> tuple[list[dict[str, object]], list[str]]:
-    result = PageParser(COLUMNS).parse(body)
+    result = PageParser(COLUMNS).parse(read_head(body))
     return result.rows.drop(ROW_VERSION).to_dicts(), result.deleted
 
 
 def test_rows_and_links() -> None:
-    result = PageParser(COLUMNS).parse(page(ROW, nextLink="n"))
+    result = PageParser(COLUMNS).parse(read_head(page(ROW, nextLink="n")))
     assert result.next_link == "n"
     assert result.delta_link is None
     assert result.rows.schema == pl.Schema(
@@ -63,7 +63,7 @@ def test_the_version_of_a_row_is_the_number_in_its_etag_if_it_has_that_form() ->
         "1048576": None, '"7"': None, 'W/"7': None, 'W/"-7"': None, 'W/"7a"': None, "": None, None: None,
     }  # fmt: skip
     rows = [{**ROW, "@odata.etag": etag} for etag in forms] + [{n: v for n, v in ROW.items() if n != "@odata.etag"}]
-    result = PageParser(COLUMNS).parse(page(TOMBSTONE, *rows)).rows
+    result = PageParser(COLUMNS).parse(read_head(page(TOMBSTONE, *rows))).rows
     assert result[ROW_VERSION].to_list() == [*forms.values(), None]
 
 
@@ -77,8 +77,8 @@ def test_money_stays_the_text_that_was_sent(number: str) -> None:
 @pytest.mark.parametrize("at", [0, 1, AT_ONCE, AT_ONCE + 1])
 def test_rows_beside_a_deletion_are_parsed_as_without_it(at: int) -> None:
     rows: list[object] = [{**ROW, "contactid": str(n)} for n in range(AT_ONCE + 1)]
-    alone = PageParser(COLUMNS).parse(page(*rows))
-    assert PageParser(COLUMNS).parse(page(*rows[:at], TOMBSTONE, *rows[at:])).rows.equals(alone.rows)
+    alone = PageParser(COLUMNS).parse(read_head(page(*rows)))
+    assert PageParser(COLUMNS).parse(read_head(page(*rows[:at], TOMBSTONE, *rows[at:]))).rows.equals(alone.rows)
 
 
 @pytest.mark.parametrize("size", [AT_ONCE - 1, AT_ONCE, AT_ONCE + 1, 3 * AT_ONCE])
@@ -107,7 +107,7 @@ def test_a_value_of_another_type_is_an_error_that_does_not_quote_it(wrong: dict[
 def test_a_row_without_an_id_is_an_error_that_names_its_table() -> None:
     parser = PageParser(COLUMNS, table="contact", key="contactid")
     with pytest.raises(BadPage, match=r"a row of contact whose id \(contactid\) is null"):
-        parser.parse(page(ROW, {**ROW, "contactid": None}, TOMBSTONE))
+        parser.parse(read_head(page(ROW, {**ROW, "contactid": None}, TOMBSTONE)))
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b'{"value":', b'{"error":{}}', b'{"value":{}}'])
