@@ -152,10 +152,7 @@ def entra_tokens(access: D365Settings, context: ssl.SSLContext) -> CachedTokens:
             return token, float(answer.get("expires_in", 3600))
         raise _refusal(answer, access.url, variable_of(credential))
 
-    async def fetch_in_thread() -> tuple[str, float]:
-        return await asyncio.to_thread(fetch)
-
-    return CachedTokens(fetch_in_thread)
+    return CachedTokens(lambda: asyncio.to_thread(fetch))
 
 
 def _refusal(answer: dict[str, Any], resource: str, variable: str) -> SignInRefused:
