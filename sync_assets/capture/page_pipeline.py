@@ -74,7 +74,7 @@ class PagePipeline:
         return await fetch(self._context, link, tracked=self._tracked) if body is None else body
 
     async def _parse_next(self) -> Page:
-        head = await asyncio.to_thread(read_head, await self._fetching)
+        head = read_head(await self._fetching)
         if head.next_link:
             self._trail.follow(head.next_link, len(head.value))
             self._fetching = asyncio.create_task(self._fetch(head.next_link))
