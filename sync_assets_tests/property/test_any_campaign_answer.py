@@ -1,7 +1,5 @@
 """Whatever comes from Campaign is understood or told to make no sense, and nobody's data is in what is told."""
 
-from typing import Any
-
 import httpx
 import pytest
 from hypothesis import given
@@ -9,9 +7,9 @@ from hypothesis import strategies as st
 
 from sync_assets.campaign.client import decoded
 from sync_assets.campaign.records import _decoded
-from sync_assets.campaign.sign_in import _json, _refusal
+from sync_assets.campaign.sign_in import _refusal
 from sync_assets.errors import SyncAssetsError
-from sync_assets.http.transport import Response
+from sync_assets.http.transport import Response, members
 from sync_assets_tests.property.foreign import PEOPLE, assert_no_people, bodies
 
 pytestmark = pytest.mark.usefixtures("no_collection")
@@ -30,10 +28,10 @@ def answer(status: int, body: bytes) -> Response:
 def test_any_answer_is_json_or_an_error(body: bytes, status: int) -> None:
     result = ""
     try:
-        decoded(answer(status, body), dict[str, Any], "profile")
+        decoded(answer(status, body), "profile")
     except SyncAssetsError as error:
         result = str(error)
     assert result.isprintable()
     assert not any(person in result for person in PEOPLE[1:])  # of a bare name nothing tells that it is one
     _decoded(body)
-    assert_no_people(str(_refusal(status, _json(body), "https://ims.example.com")))
+    assert_no_people(str(_refusal(status, members(body), "https://ims.example.com")))

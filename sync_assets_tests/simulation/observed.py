@@ -266,7 +266,7 @@ class Observed:
         retargeted: When profiles got another key attribute, and the tables before; `tables` have the new one.
         former_keys: Key attributes before they were changed, by table. Until a profile has the new key, Campaign hides
             the records that are linked to it.
-        reads: When Dynamics 365 handled a read of the program.
+        reads: When Dynamics 365 handled a read of rows by the program.
         unanswered: Requests about records that were sent and did not reach the engine, without an answer of the
             gateway: their sender cannot know whether they are engine calls.
     """

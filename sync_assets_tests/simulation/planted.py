@@ -95,7 +95,7 @@ BUGS = (
     PlantedBug(
         "race",
         "sync_assets.ledger.rules.transitions",
-        "acked, outcome_unknown = outcome.hash, 0",
+        "acked, outcome_unknown = None if missing else outcome.hash, 0",
         "acked, outcome_unknown = outcome.hash and record.desired_hash, 0",
         "an answer acknowledges what is desired by now instead of what was sent",
     ),

@@ -236,7 +236,7 @@ class Services:
             self.note_unanswered(sent, method, url)
         elif system == "d365" and method != "GET":
             self.note_rows("program")
-        elif system == "d365":
+        elif system == "d365" and "EntityDefinitions" not in url:
             self.reads.append(self.moment())
         return Answered(response, call)
 
