@@ -60,10 +60,12 @@ _HIDDEN = (
     "Perhaps Campaign hides this record, since its link led to a record that is gone: publish the link with "
     "cardinality 0 or 1, or delete the record in Campaign; then `sync-assets retry`."
 )
-_NOT_SHOWN = "Campaign does not show this record: it was deleted there, or is hidden without its parent."
+_NOT_SHOWN = (
+    "Campaign does not show this record: it was deleted there, or is hidden without its parent. Check in Campaign."
+)
 _PERHAPS_SECOND = (
-    f"{_NOT_SHOWN} Since {{0}} is not unique, an insert would make a second record of a hidden one. Check in Campaign; "
-    "if it was deleted, replay the table with --force."
+    f"{_NOT_SHOWN} Since {{0}} is not unique, an insert would make a second record of a hidden one. If it was deleted, "
+    "replay the table with --force."
 )
 _NOTHING_TO_SEND = "The ledger holds nothing to send for this record: replay the table with --force."
 READS = 3
@@ -129,8 +131,7 @@ class Sender:
         records: the table's resource in Campaign.
         guard: called before each request; raises to hold it back.
         key_works: called before a record that was acknowledged, and is not found now, is inserted again or counts as
-            deleted or missing. If the key does not identify records none is ever found, and each change would insert a
-            duplicate.
+            deleted. If the key does not identify records none is ever found, and each change would insert a duplicate.
         reinsert: called right before such a record is inserted again; stores that in the ledger.
         links: the links of the table; None if it has none that are set by a key or a PKey.
     """
