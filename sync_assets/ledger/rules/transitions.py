@@ -213,7 +213,9 @@ def after_outcome(record: RecordState, outcome: Outcome, *, now: int, horizon: i
     if record.must_not_exist_in_campaign:
         as_asked = outcome.hash is None
     else:
-        as_asked = outcome.hash == record.desired_hash if record.has_payload else links_alone
+        # Of a record that is out of scope, or an orphan, the links are sent alone, even if it has a payload.
+        whole = record.has_payload and not (record.out_of_scope or record.orphaned)
+        as_asked = outcome.hash == record.desired_hash if whole else links_alone
     refused = outcome.result == "refused" or (missing and not (settled or wanted))
     refused = refused and as_asked and state not in (*UNSENT, State.ORPHANED)
     # If the row has a validation error by now, only what would be sent again counts as rejected: a delete, or links.

@@ -1,16 +1,20 @@
 """What is stored of a record after the outcome of a request, as tables."""
 
+from itertools import product
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from sync_assets.ledger.model import BlockReason, LinkTo, Orphaned, Outcome, State
-from sync_assets.ledger.rules.record_state import RecordState
+from sync_assets.ledger.model import OTHER, BlockReason, LinkTo, Orphaned, Outcome, Result, State
+from sync_assets.ledger.records.claims import _claimed
+from sync_assets.ledger.rules.record_state import RecordState, placement
 from sync_assets.ledger.rules.transitions import (
     REASON_LENGTH,
     after_outcome,
     unknown_at_claim,
 )
+from sync_assets.ledger.storage.payload_cipher import PayloadCipher
 from sync_assets_tests.unit.ledger.rules.test_desired_updates import (
     COMING,
     NOW,
@@ -242,3 +246,31 @@ def test_until_when_a_request_without_an_answer_may_take_effect_after_a_claim(
         stored_until, outcome_unknown=outcome_unknown, session_until=session_until, now=NOW, horizon=HOUR
     )
     assert result == expected
+
+
+@pytest.mark.parametrize("result", ["refused", "missing"])
+def test_a_request_that_is_refused_or_finds_no_record_is_not_repeated_at_once(result: Result) -> None:
+    """Each pending record as a claim sends it; else a push would send the same request without end."""
+    columns = product((A, None), (A, B, OTHER, None), (False, True), (0, 1), Orphaned, (None, "no"), (0, 1), (0, 1))
+    again: list[RecordState] = []
+    pending = 0
+    for (desired, acked, payload, out, orphaned, invalid, unknown, resend), relink in product(columns, (False, True)):
+        record = stand(
+            {"desired_hash": desired, "acked_hash": acked, "payload": "{}" if payload else None},
+            {"has_payload": payload, "out_of_scope": out, "orphaned": orphaned, "validation_error": invalid},
+            {"outcome_unknown": unknown, "resend": resend, "state": PENDING},
+        )
+        if placement(record, record.dependencies._replace(relink=relink)) != (PENDING, BlockReason.NONE):
+            continue
+        row = SimpleNamespace(**record._asdict(), update_payload=None)
+        claimed = _claimed(row, LINKS if relink else (), (), PayloadCipher(()), None)
+        if result == "missing" and (claimed.payload or claimed.operation == "delete"):
+            continue
+        pending += 1
+        under_way = record._replace(outcome_unknown=unknown + 1, resend=2 * resend)
+        outcome = Outcome(1, result, claimed.hash, "no", links=claimed.links)
+        after = after_outcome(under_way, outcome, now=NOW, horizon=HOUR)
+        if after and after.record.state == PENDING:
+            again.append(record)
+    assert again == []
+    assert pending > 50
