@@ -119,10 +119,16 @@ def _may_have_changed(history: History, record: Id, resource: str, before: Reque
 
 
 def _link_not_verified(history: History, contract: Contract, record: Id, before: Request, now: Request) -> bool:
-    """Return True if the link of an update was read back, and the answer was lost: the update is sent once more."""
-    return bool(contract.links) and any(
-        one.method == "GET" and one.delivered is None and before.sent.n < one.sent.n < now.sent.n
-        for one in history.about(contract.table.resource, record[1])
+    """Return True if the link of an update could not be read back: the update is sent once more, and then read back.
+
+    The answer to the read was lost, or no read reached the engine.
+    """
+    reads = [one for one in history.about(contract.table.resource, record[1]) if one.method == "GET"]
+    between = [one for one in reads if before.sent.n < one.sent.n < now.sent.n]
+    read_back = any(one.sent.n > now.sent.n and one.first.process == now.first.process for one in reads)
+    sends_link = any(link.to in before.body for link in contract.links)
+    return bool(contract.links) and (
+        any(one.delivered is None for one in between) or (sends_link and read_back and not between)
     )
 
 
