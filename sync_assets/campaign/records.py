@@ -190,7 +190,8 @@ class Records:
     async def answers(self, guard: Guard | None = None) -> bool:
         """Return True if the engine answers a read at all. Costs one call. Raises what `find` raises."""
         answer = await self._send("read", f"{self._path}?_lineCount=1", None, guard)
-        return isinstance(members(answer.body).get("content"), list) and 200 <= answer.status < 300
+        done = response_outcome(answer, "read").kind == "done"
+        return done and isinstance(members(answer.body).get("content"), list)
 
     def _address(self, key: str) -> str:
         return f"{self._path}/{quote(key, safe='')}"

@@ -25,13 +25,18 @@ def capture_and_push(runtime: Runtime) -> None:
     asyncio.run(push_table(runtime, contact))
 
 
+def with_ledger(direction: str, sandbox_factory: SandboxFactory, home: Path) -> tuple[Program, str]:
+    """A program with opt-outs in a direction and an empty ledger, and the id of an opted-in contact."""
+    program = switch_on(Program(sandbox_factory(contacts=10), home), direction)
+    program.make_ledger()
+    return program, next(opted_in(program))
+
+
 def test_an_opt_out_that_a_file_states_is_decided_though_the_profile_is_gone(
     sandbox_factory: SandboxFactory, tmp_path: Path
 ) -> None:
     """Else the profile that is made again would be contacted."""
-    program = switch_on(Program(sandbox_factory(contacts=10), tmp_path), "bidirectional")
-    program.make_ledger()
-    id_ = next(opted_in(program))
+    program, id_ = with_ledger("bidirectional", sandbox_factory, tmp_path)
     with closing(program.runtime()) as runtime:
         contact = runtime.config.tables[0]
         capture_and_push(runtime)
@@ -50,9 +55,7 @@ def test_an_opt_out_of_a_contact_that_is_gone_arrives_at_a_profile_that_was_ther
     sandbox_factory: SandboxFactory, tmp_path: Path
 ) -> None:
     """The ledger has no value of Campaign's yet, so that Campaign's answer decides."""
-    program = switch_on(Program(sandbox_factory(contacts=10), tmp_path), "bidirectional")
-    program.make_ledger()
-    id_ = next(opted_in(program))
+    program, id_ = with_ledger("bidirectional", sandbox_factory, tmp_path)
     program.sandbox.admin.add_profiles({"externalId": id_, "lastName": "There before"})
     set_d365(program, id_, donotemail=True)
     with closing(program.runtime()) as runtime:
@@ -68,9 +71,7 @@ def test_a_file_that_was_written_before_the_profile_was_made_anew_opts_out_both_
     direction: str, sandbox_factory: SandboxFactory, tmp_path: Path
 ) -> None:
     """Somebody deletes a profile in Campaign, and a replay makes it anew before the file with its opt-out is read."""
-    program = switch_on(Program(sandbox_factory(contacts=10), tmp_path), direction)
-    program.make_ledger()
-    id_ = next(opted_in(program))
+    program, id_ = with_ledger(direction, sandbox_factory, tmp_path)
     with closing(program.runtime()) as runtime:
         capture_and_push(runtime)
         extracted = datetime.now(UTC)
