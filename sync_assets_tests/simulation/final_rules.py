@@ -58,10 +58,10 @@ def _effects(history: History, contract: Contract, id_: str) -> Iterator[Any]:
 
 
 def _deleted_while_hidden(history: History, contract: Contract, id_: str) -> bool:
-    """Return True if a delete did not find the record, since Campaign hid it until its profile had the new key."""
+    """Return True if a delete, or its lookup, did not find the record: its profile did not have the new key."""
     return bool(history.seen.former_keys) and any(
-        call.method == "DELETE" and call.status == 404 and call.after
-        for request in history.writes.get((contract.table.resource, id_), ())
+        call.method in ("DELETE", "GET") and call.status == 404 and call.after
+        for request in history.about(contract.table.resource, id_)
         for call in request.calls
     )
 
