@@ -3,8 +3,8 @@
 The rules (docs/capture-and-push.md): an insert is one POST, an update one PATCH by the key, a delete one DELETE, by
 the key where Campaign takes it, else by the PKey after a look-up. A POST whose key is taken becomes a PATCH, since the
 record there carries our id. If a PATCH finds no record, the ledger first stores that the record is about to be inserted
-again (`Claims.reinsert`); then a POST follows. If an earlier POST may have arrived, PATCH comes first, so that no
-record is created twice.
+again (`Claims.reinsert`); then a POST follows, unless Campaign may hide the record and take a second one. If an earlier
+POST may have arrived, PATCH comes first, so that no record is created twice.
 """
 
 import asyncio
@@ -64,8 +64,8 @@ _NOT_SHOWN = (
     "Campaign does not show this record: it was deleted there, or is hidden without its parent. Check in Campaign."
 )
 _PERHAPS_SECOND = (
-    f"{_NOT_SHOWN} Since {{0}} is not unique, an insert would make a second record of a hidden one. If it was deleted, "
-    "replay the table with --force."
+    f"{_NOT_SHOWN} Since {{0}} is not known to be unique, an insert could make a second record of a hidden one. If it "
+    "was deleted, replay the table with --force."
 )
 _NOTHING_TO_SEND = "The ledger holds nothing to send for this record: replay the table with --force."
 READS = 3
@@ -324,10 +324,9 @@ class _Write:
             # The remedy first, since a long reason is cut.
             reason = f"{_HIDDEN} {self.rejected_post.reason}" if hidden else self.rejected_post.reason
             return replace(self.rejected_post, reason=reason)
+        if hidden := await self._perhaps_hidden():
+            return hidden
         if record.payload is None:
-            links = self.sender.links
-            if records.addressing.unique is False and links and links.requires(record) and not record.outcome_unknown:
-                return ResponseOutcome("refused", _PERHAPS_SECOND.format(records.key))
             return response  # if the record is wanted, the ledger reads its row again, and sends all of it
         key_trusted = record.operation == "insert" or record.outcome_unknown or records.addressing.confirmed
         if not key_trusted and await self.sender.key_works(records, record.id) is False:
@@ -341,6 +340,17 @@ class _Write:
             look_again = LOOK_AGAIN_SECONDS * 3 ** min(record.attempts, LOOKS)  # others may show that the key is unique
             raise StillUnknown(min(look_again, record.unknown_seconds or look_again))
         return None
+
+    async def _perhaps_hidden(self) -> ResponseOutcome | None:
+        """Return why no insert follows: Campaign perhaps hides the record, and would take a second one."""
+        record, records, links = self.record, self.sender.records, self.sender.links
+        sent_alone = record.payload is None and record.outcome_unknown
+        if records.addressing.is_unique or record.operation == "insert" or record.resend or sent_alone or not links:
+            return None
+        found = await links.required_parents(record, self.sender.guard)
+        if found and found.kind == "missing":
+            return ResponseOutcome("refused", _PERHAPS_SECOND.format(records.key))
+        return found
 
     async def _send_patch(self, form: str | None, known: Values) -> ResponseOutcome:
         sent = body(form, self.record, self.sender.records.key, patch=True, values=known)

@@ -132,9 +132,19 @@ class Links:
         async with self._turn:
             yield self.unverified(record, patch=patch)
 
-    def requires(self, record: Claimed) -> bool:
-        """Return True if Campaign hides the record while one of its links leads to no record."""
-        return any(self._targets[link.attribute].required for link in record.links if link.keyed and link.id)
+    async def required_parents(self, record: Claimed, guard: Guard) -> ResponseOutcome | None:
+        """Look up the parents without which Campaign hides the record; None if its links lead to each of them.
+
+        `missing` if Campaign does not hold a parent, or the link to it is not acknowledged.
+        """
+        for link, target in self._sent(record, patch=False):
+            if target.required and not link.acknowledged:
+                return ResponseOutcome("missing")
+            if target.required:
+                parent = await self._parents[target.parent.resource].find(str(link.id), guard)
+                if isinstance(parent, ResponseOutcome):
+                    return parent
+        return None
 
     async def values(
         self, record: Claimed, guard: Guard, *, patch: bool, by_pkey: bool = False

@@ -12,6 +12,7 @@ from sync_assets.flows import Outcome
 from sync_assets.runtime.context import Runtime
 from sync_assets_tests.support.chain import Chain
 from sync_assets_tests.support.chain_configuration import KEY_OF_RESOURCE, RESOURCES
+from sync_assets_tests.support.premises import NO_UNIQUE_KEYS
 from sync_assets_tests.support.program import calls
 
 
@@ -164,6 +165,38 @@ def test_orders_and_lines_that_others_removed_with_their_profile_are_read_again_
     assert [len(records) for records in chain.held().values()] == [2, 2, 2]
     chain.assert_no_hidden_child()
     assert chain.sync() == (0, calls())
+
+
+@pytest.mark.parametrize("unique", ["auto", False])
+def test_an_order_that_campaign_hides_gets_no_second_one_where_its_key_is_not_known_to_be_unique(
+    new_chain: Callable[..., Chain], unique: Literal["auto", False]
+) -> None:
+    chain = new_chain(cardinality="one")
+    NO_UNIQUE_KEYS.apply(chain.admin)
+    chain.program.table = NO_UNIQUE_KEYS.table(chain.program.table)
+    chain.program.further = [
+        NO_UNIQUE_KEYS.table(
+            table
+            | {"address": "filter", "unique": unique, "links": [link | {"style": "pkey"} for link in table["links"]]}
+        )
+        for table in chain.program.further
+    ]
+    [ada, order, _], [_, removed, _], [_, third, _] = chain.make(), chain.make(), chain.make()
+    assert chain.sync()[0] == 0
+    chain.admin.post("/campaign/delete", {"resource": "profile", "keys": [ada]})
+    chain.admin.post("/campaign/delete", {"resource": "cusOrder", "keys": [removed]})
+    chain.admin.change("contact", [ada], firstname="Eve")
+    chain.admin.change("new_order", [order, removed], new_name="Changed")
+    assert chain.sync()[0] == 2
+    [rejected] = chain.program.json("rejects", "new_order")[1]["rejects"]
+    assert (rejected["id"], "could make a second record" in rejected["reason"]) == (order, True)
+    assert [one["cusOrderId"] for one in chain.admin.hidden("cusOrder")] == [order]
+    assert chain.held()["cusOrder"].keys() == {order, removed, third}, "the other has its profile, so it was inserted"
+    chain.admin.post("/campaign/delete", {"resource": "cusOrder", "keys": [order]})
+    chain.program.run("replay", "new_order", "--force")
+    chain.sync()
+    assert chain.held()["cusOrder"].keys() == {order, removed, third}
+    assert chain.admin.hidden("cusOrder") == []
 
 
 def test_an_order_out_of_scope_that_campaign_hides_keeps_its_lines(new_chain: Callable[..., Chain]) -> None:

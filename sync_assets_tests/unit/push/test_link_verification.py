@@ -146,25 +146,55 @@ async def test_an_unverified_link_that_is_not_sent_is_not_read_back() -> None:
     assert push.requests == "update cusOrder"
 
 
+ALONE = Claimed(1, ORDER, "update", None, None, b"h", 0, False, (KEYED,))
+"""An update of links alone; the link is not acknowledged, or leads to an earlier incarnation of the parent."""
+WHOLE = ALONE._replace(payload=f'{{"cusId":"{ORDER}","n":1}}')
+HELD = {"links": (HELD_LINK,)}
+
+
 @pytest.mark.parametrize(
-    ("unique", "required", "unknown", "result"),
+    ("record", "unique", "required", "parent", "result"),
     [
-        (None, True, False, "missing"),
-        (False, False, False, "missing"),
-        (False, True, True, "missing"),
-        (False, True, False, "refused"),
+        # Campaign refuses a second record, or does not hide the record without its parent.
+        (ALONE, None, True, True, "missing"),
+        (ALONE, False, False, True, "missing"),
+        (WHOLE, False, False, True, "done"),
+        # Only its insert, which got no answer, may have made it.
+        (ALONE._replace(outcome_unknown=True), False, True, True, "missing"),
+        # Perhaps its link leads to no record.
+        (ALONE, False, True, True, "refused"),
+        (WHOLE, False, True, True, "refused"),
+        (WHOLE._replace(outcome_unknown=True), False, True, True, "refused"),
+        (ALONE._replace(**HELD), False, True, False, "refused"),
+        (WHOLE._replace(**HELD), False, True, False, "refused"),
+        # Campaign holds the parent to which it is linked, so it would show the record.
+        (ALONE._replace(**HELD), False, True, True, "missing"),
+        (WHOLE._replace(**HELD), False, True, True, "done"),
+        # An operator knows that it was deleted.
+        (WHOLE._replace(resend=True), False, True, True, "done"),
     ],
 )
-async def test_an_update_of_links_that_finds_no_record_is_rejected_where_an_insert_could_make_a_second_one(
-    unique: bool | None, required: bool, unknown: bool, result: str
+async def test_an_update_that_finds_no_record_is_rejected_where_an_insert_could_make_a_second_one(
+    record: Claimed, unique: bool | None, required: bool, parent: bool, result: str
 ) -> None:
     push = LinkedPush()
     push.orders.addressing.unique = unique
+    if not parent:
+        push.campaign.records["profile"].clear()
     links = Links([replace(LINK, required=required)], {"profile": push.parents}, ParentKeys(), push.send_again)
-    record = Claimed(1, ORDER, "update", None, None, b"h", 0, unknown, (KEYED,))
     delivered = await deliver(record, push.orders, key_works, links)
-    assert (delivered.result, push.requests.split()[-2:]) == (result, ["update", "cusOrder"])
+    assert delivered.result == result
     assert ("a second record" in (delivered.reason or "")) == (result == "refused")
+    assert bool(push.campaign.by_key("cusOrder", ORDER)) == (result == "done")
+
+
+async def test_a_record_is_not_rejected_while_its_parent_cannot_be_looked_up() -> None:
+    push = LinkedPush()
+    push.orders.addressing.unique = False
+    profile = f"{CONTACT.api}/profile/"
+    push.campaign.answers = lambda operation, path: BARE if operation == "read" and path.startswith(profile) else None
+    links = Links([replace(LINK, required=True)], {"profile": push.parents}, ParentKeys(), push.send_again)
+    assert (await deliver(WHOLE._replace(**HELD), push.orders, key_works, links)).result == "later"
 
 
 async def test_a_link_whose_parent_campaign_lost_is_not_sent() -> None:
