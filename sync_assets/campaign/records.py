@@ -33,12 +33,14 @@ class Records:
     Attributes:
         addressing: how the resource's records are addressed, with the findings about it, which requests extend.
         observer: called for every single request, besides the client's own counter.
+        guard: called before each request; raises to hold it back.
     """
 
     client: CampaignClient
     config: TableConfig
     addressing: Addressing
     observer: Observer | None = None
+    guard: Guard | None = None
     _path: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -53,46 +55,46 @@ class Records:
         """The attribute that holds our id."""
         return self.config.key
 
-    async def insert(self, body: bytes, guard: Guard | None = None) -> ResponseOutcome:
+    async def insert(self, body: bytes) -> ResponseOutcome:
         """POST a record. Raises OutcomeUnknown if the answer is lost or is not the record, which may exist then."""
-        return (await self._ask("insert", self._path, "", body, guard))[1]
+        return (await self._ask("insert", self._path, "", body))[1]
 
-    async def update(self, key: str, body: bytes, guard: Guard | None = None) -> ResponseOutcome:
+    async def update(self, key: str, body: bytes) -> ResponseOutcome:
         """PATCH the record with our key: one call if Campaign accepts the key, else one read more to look it up."""
-        response = await self._update(key, body, guard)
-        return await self._update(key.upper(), body, guard) if self._try_capitals(response) else response
+        response = await self._update(key, body)
+        return await self._update(key.upper(), body) if self._try_capitals(response) else response
 
-    async def _update(self, key: str, body: bytes, guard: Guard | None) -> ResponseOutcome:
+    async def _update(self, key: str, body: bytes) -> ResponseOutcome:
         addressing = self.addressing
         if addressing.key_in_url is not False:
-            _, response = await self._ask("update", self._address(key), key, body, guard)
+            _, response = await self._ask("update", self._address(key), key, body)
             if response.kind == "done":
                 addressing.found_by_key()
             if not (addressing.falls_back and response.kind in _NOT_BY_KEY):
                 return response
-            record = await self._by_filter(key, guard)
+            record = await self._by_filter(key)
             if isinstance(record, ResponseOutcome):
                 return response if record.kind == "missing" and response.kind != "transient" else record
             if response.kind == "missing":
                 addressing.not_by_key()
             bare = response.kind == "transient"
         else:
-            record, bare = await self._find(key, guard), False
+            record, bare = await self._find(key), False
         located = self._located(record)
         if isinstance(located, ResponseOutcome):
             return located
         address, name = located
-        response = (await self._ask("update", address, name, body, guard))[1]
+        response = (await self._ask("update", address, name, body))[1]
         if bare and response.kind == "done":
             addressing.bare_by_key()
         return response
 
-    async def update_links(self, pkey: str, links: Mapping[str, str], guard: Guard | None = None) -> ResponseOutcome:
+    async def update_links(self, pkey: str, links: Mapping[str, str]) -> ResponseOutcome:
         """PATCH links alone (attribute -> PKey of the parent), on the record whose PKey an answer has just returned."""
         body = msgspec.json.encode({attribute: {"PKey": parent} for attribute, parent in links.items()})
-        return (await self._ask("update", self._address(pkey), pkey, body, guard))[1]
+        return (await self._ask("update", self._address(pkey), pkey, body))[1]
 
-    async def delete(self, key: str, guard: Guard | None = None) -> ResponseOutcome:
+    async def delete(self, key: str) -> ResponseOutcome:
         """DELETE the record with our key.
 
         One call if Campaign accepts the key for it, else one read more to look the record up. Before any request has
@@ -100,66 +102,64 @@ class Records:
         content and proves nothing by itself: the first answer of its form, the first of a day and one after each
         DELETES_TRUSTED is verified by a read. Raises OutcomeUnknown if the record still exists.
         """
-        response = await self._delete(key, guard)
-        return await self._delete(key.upper(), guard) if self._try_capitals(response) else response
+        response = await self._delete(key)
+        return await self._delete(key.upper()) if self._try_capitals(response) else response
 
-    async def _delete(self, key: str, guard: Guard | None) -> ResponseOutcome:
+    async def _delete(self, key: str) -> ResponseOutcome:
         addressing = self.addressing
         while not addressing.deletes_known:
             async with addressing.first_delete:
                 if not addressing.deletes_known:
-                    return await self._delete_now(key, guard)
-        return await self._delete_now(key, guard)
+                    return await self._delete_now(key)
+        return await self._delete_now(key)
 
-    async def _delete_now(self, key: str, guard: Guard | None) -> ResponseOutcome:
+    async def _delete_now(self, key: str) -> ResponseOutcome:
         addressing = self.addressing
         not_by_key = _NOT_BY_KEY - {"transient"} if addressing.key_in_delete else _NOT_BY_KEY
-        response = await self._delete_by_key(key, guard) if addressing.tries_key_in_delete else None
+        response = await self._delete_by_key(key) if addressing.tries_key_in_delete else None
         if response and response.kind not in not_by_key:
             return response
-        located = self._located(await self._find(key, guard))
+        located = self._located(await self._find(key))
         if isinstance(located, ResponseOutcome):
             return located
         if response is None and addressing.key_in_delete is None:
-            response = await self._delete_by_key(key, guard)
+            response = await self._delete_by_key(key)
             if response.kind not in _NOT_BY_KEY:
                 return response
         address, name = located
-        done = await self._delete_at(address, name, key, guard)
+        done = await self._delete_at(address, name, key)
         if response and done.kind == "done":  # otherwise Campaign refuses the record, not its key
             addressing.delete_by_key_failed(bare=response.kind == "transient")
         return done
 
-    async def _delete_by_key(self, key: str, guard: Guard | None) -> ResponseOutcome:
+    async def _delete_by_key(self, key: str) -> ResponseOutcome:
         known = bool(self.addressing.key_in_delete)
-        response = await self._delete_at(self._address(key), key, key, guard, trusted=known)
+        response = await self._delete_at(self._address(key), key, key, trusted=known)
         if response.kind == "done":
             self.addressing.note(KEY_IN_DELETE, "yes")
         return response
 
-    async def _delete_at(
-        self, address: str, name: str, key: str, guard: Guard | None, *, trusted: bool = True
-    ) -> ResponseOutcome:
-        answer = await self._send("delete", address, None, guard)
+    async def _delete_at(self, address: str, name: str, key: str, *, trusted: bool = True) -> ResponseOutcome:
+        answer = await self._send("delete", address, None)
         response = response_outcome(answer, "delete", name)
         if response.kind in ("done", "unproven"):
-            await self._verify_deleted(answer, key, guard, trusted=trusted)
+            await self._verify_deleted(answer, key, trusted=trusted)
             return ResponseOutcome("done")
         return response
 
-    async def find(self, key: str, guard: Guard | None = None) -> dict[str, Any] | ResponseOutcome:
+    async def find(self, key: str) -> dict[str, Any] | ResponseOutcome:
         """Return the record that carries our key, or why there is none (`missing`, ...)."""
-        record = await self._find(key, guard)
-        return await self._find(key.upper(), guard) if self._try_capitals(record) else record
+        record = await self._find(key)
+        return await self._find(key.upper()) if self._try_capitals(record) else record
 
     def _try_capitals(self, record: dict[str, Any] | ResponseOutcome) -> bool:
         return isinstance(record, ResponseOutcome) and record.kind == "missing" and CAPITALS in self.addressing.findings
 
-    async def _find(self, key: str, guard: Guard | None) -> dict[str, Any] | ResponseOutcome:
+    async def _find(self, key: str) -> dict[str, Any] | ResponseOutcome:
         addressing = self.addressing
         if addressing.key_in_url is False:
-            return await self._by_filter(key, guard)
-        answer, read = await self._ask("read", self._address(key), key, None, guard)
+            return await self._by_filter(key)
+        answer, read = await self._ask("read", self._address(key), key, None)
         record = read if read.kind != "done" else _decoded(answer.body)
         if isinstance(record, dict):
             if not record.get("PKey"):
@@ -174,7 +174,7 @@ class Records:
             )
         if not (addressing.falls_back and record.kind in _NOT_BY_KEY):
             return record
-        filtered = await self._by_filter(key, guard)
+        filtered = await self._by_filter(key)
         if isinstance(filtered, dict):
             if record.kind == "transient":
                 addressing.bare_by_key()
@@ -182,30 +182,30 @@ class Records:
                 addressing.not_by_key()
         return filtered
 
-    async def read(self, pkey: str, guard: Guard | None = None) -> dict[str, Any] | ResponseOutcome:
+    async def read(self, pkey: str) -> dict[str, Any] | ResponseOutcome:
         """Return the record with a PKey of Campaign's own, which one of its answers has just returned."""
-        answer, read = await self._ask("read", self._address(pkey), pkey, None, guard)
+        answer, read = await self._ask("read", self._address(pkey), pkey, None)
         return read if read.kind != "done" else _decoded(answer.body)
 
-    async def answers(self, guard: Guard | None = None) -> bool:
+    async def answers(self) -> bool:
         """Return True if the engine answers a read at all. Costs one call. Raises what `find` raises."""
-        answer = await self._send("read", f"{self._path}?_lineCount=1", None, guard)
+        answer = await self._send("read", f"{self._path}?_lineCount=1", None)
         done = response_outcome(answer, "read").kind == "done"
         return done and isinstance(members(answer.body).get("content"), list)
 
     def _address(self, key: str) -> str:
         return f"{self._path}/{quote(key, safe='')}"
 
-    async def _send(self, operation: Operation, address: str, body: bytes | None, guard: Guard | None) -> Response:
-        return await self.client.call(operation, address, body, guard=guard, observer=self.observer)
+    async def _send(self, operation: Operation, address: str, body: bytes | None) -> Response:
+        return await self.client.call(operation, address, body, guard=self.guard, observer=self.observer)
 
     async def _ask(
-        self, operation: Operation, address: str, name: str, body: bytes | None, guard: Guard | None
+        self, operation: Operation, address: str, name: str, body: bytes | None
     ) -> tuple[Response, ResponseOutcome]:
         """Send one request, again while the answer is not the engine's own, but no insert. Raises OutcomeUnknown."""
         attempt = 0
         while True:
-            answer = await self._send(operation, address, body, guard)
+            answer = await self._send(operation, address, body)
             response = response_outcome(answer, operation, name)
             if response.kind != "unproven":
                 return answer, response
@@ -214,7 +214,7 @@ class Records:
             await asyncio.sleep(backoff(attempt))
             attempt += 1
 
-    async def _verify_deleted(self, answer: Response, key: str, guard: Guard | None, *, trusted: bool) -> None:
+    async def _verify_deleted(self, answer: Response, key: str, *, trusted: bool) -> None:
         """Verify by a read that a delete was carried out. Raises OutcomeUnknown if the record still exists.
 
         trusted: False forces the read even if the answer has the usual form.
@@ -223,7 +223,7 @@ class Records:
         plain = not answer.body.strip()
         if trusted and plain and self.addressing.trusts_delete(form):
             return
-        record = await self._find(key, guard)
+        record = await self._find(key)
         if isinstance(record, ResponseOutcome) and record.kind == "missing":
             if plain:
                 self.addressing.delete_verified(form)
@@ -231,23 +231,23 @@ class Records:
         self.addressing.findings.pop(DELETE_ANSWER, None)
         raise OutcomeUnknown(f"Campaign answered {answer.status} to a delete, and the record is still there.")
 
-    async def _by_filter(self, key: str, guard: Guard | None) -> dict[str, Any] | ResponseOutcome:
+    async def _by_filter(self, key: str) -> dict[str, Any] | ResponseOutcome:
         if self.addressing.filter is None:
             return ResponseOutcome(
                 "refused",
                 f"Campaign does not find records of {self.resource} by {self.key} in the URL. Publish a filter on "
                 f"{self.key} and name it in `filter`, or make {self.key} an identification key.",
             )
-        return await self._filtered(self.addressing.filter, key, guard)
+        return await self._filtered(self.addressing.filter, key)
 
-    async def _filtered(self, given: AddressFilter, key: str, guard: Guard | None) -> dict[str, Any] | ResponseOutcome:
+    async def _filtered(self, given: AddressFilter, key: str) -> dict[str, Any] | ResponseOutcome:
         """Look a record up by a published filter.
 
         Only records that carry our key count: Campaign ignores an unknown parameter, and would return all records
         (docs/dev/references/campaign.md 4).
         """
         path = f"{self._path}/{given.name}?{given.parameter}={quote(key, safe='')}&_lineCount=5"
-        answer, read = await self._ask("read", path, given.name, None, guard)
+        answer, read = await self._ask("read", path, given.name, None)
         if read.kind == "missing":
             reason = f"Campaign has no filter {given.name} of {self.resource}."
             return ResponseOutcome("denied", reason, remedy="Publish it, or correct `filter` in the configuration.")

@@ -14,7 +14,6 @@ from collections import Counter
 from sync_assets.campaign.client import BudgetSpent
 from sync_assets.campaign.dialect import ResponseOutcome
 from sync_assets.campaign.records import Records
-from sync_assets.http.client import Guard
 from sync_assets.http.transport import HttpError
 from sync_assets.push.claimed_records import ClaimedRecords
 from sync_assets.push.target import PushStopped
@@ -28,10 +27,10 @@ WORKING_SECONDS = 5.0
 
 
 class CampaignHealth:
-    """The failures and successes of one push. `guard` is called before each request that tests Campaign."""
+    """The failures and successes of one push."""
 
-    def __init__(self, claims: ClaimedRecords, guard: Guard) -> None:
-        self._claims, self._guard = claims, guard
+    def __init__(self, claims: ClaimedRecords) -> None:
+        self._claims = claims
         self._failing = 0  # records in a row that Campaign failed on
         self._succeeded_at = time.monotonic()
         self._works_lock, self._key_lock = asyncio.Lock(), asyncio.Lock()
@@ -73,7 +72,7 @@ class CampaignHealth:
         async with self._works_lock:
             if time.monotonic() - self._tested_at >= WORKING_SECONDS:
                 try:
-                    self._works = await records.answers(self._guard)
+                    self._works = await records.answers()
                 except HttpError:
                     self._works = False
                 except (PushStopped, BudgetSpent):
@@ -92,7 +91,7 @@ class CampaignHealth:
                     return True
                 works: bool | None = False
                 for other in others:
-                    response = await records.find(other, self._guard)  # if that raises, the next call tests again
+                    response = await records.find(other)  # if that raises, the next call tests again
                     if not isinstance(response, ResponseOutcome):
                         works = True
                         break

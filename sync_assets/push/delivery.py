@@ -18,7 +18,6 @@ from sync_assets.campaign.addressing import KEY_FOUND, KEY_UNIQUE, PROOFS, REJEC
 from sync_assets.campaign.client import BudgetSpent, access_denied
 from sync_assets.campaign.dialect import BOILERPLATE, ResponseOutcome
 from sync_assets.campaign.records import Records
-from sync_assets.http.client import Guard
 from sync_assets.http.redaction import redact
 from sync_assets.http.retry import backoff
 from sync_assets.http.transport import HttpError, NotSent, OutcomeUnknown, Unavailable
@@ -129,7 +128,6 @@ class Sender:
 
     Attributes:
         records: the table's resource in Campaign.
-        guard: called before each request; raises to hold it back.
         key_works: called before a record that was acknowledged, and is not found now, is inserted again or counts as
             deleted. If the key does not identify records none is ever found, and each change would insert a duplicate.
         reinsert: called right before such a record is inserted again; stores that in the ledger.
@@ -137,7 +135,6 @@ class Sender:
     """
 
     records: Records
-    guard: Guard
     key_works: KeyWorks
     reinsert: Reinsert
     links: Links | None = None
@@ -176,7 +173,7 @@ class Sender:
         try:
             response = await self._read_back(record)
             missing = isinstance(response, ResponseOutcome) and response.kind == "missing"
-            hidden = missing and isinstance(await records.read(delivery.pkey, self.guard), ResponseOutcome)
+            hidden = missing and isinstance(await records.read(delivery.pkey), ResponseOutcome)
         except (NotSent, OutcomeUnknown, Unavailable, PushStopped):
             return delivery  # Campaign has answered the insert; the next one is read back
         except (HttpError, BudgetSpent) as error:
@@ -200,10 +197,10 @@ class Sender:
 
     async def _read_back(self, record: Claimed) -> dict[str, Any] | ResponseOutcome:
         """Return the record that Campaign finds by the key, or why it finds none."""
-        response, reads = await self.records.find(record.id, self.guard), 1
+        response, reads = await self.records.find(record.id), 1
         while isinstance(response, ResponseOutcome) and response.kind == "transient" and reads < READS:
             await asyncio.sleep(backoff(reads - 1))
-            response, reads = await self.records.find(record.id, self.guard), reads + 1
+            response, reads = await self.records.find(record.id), reads + 1
         return response
 
     async def _deliver(self, record: Claimed) -> Delivery:
@@ -222,23 +219,23 @@ class Sender:
             sent: dict[bool, Values] = {}
 
             async def values(patch: bool) -> Values | ResponseOutcome:
-                link_values = await links.values(record, self.guard, patch=patch)
+                link_values = await links.values(record, patch=patch)
                 if not isinstance(link_values, ResponseOutcome):
                     sent[patch] = link_values
                 return link_values
 
             response, done = await _Write(record, self, values).run()
-            if response.kind == "refused" and await links.refused(record, response.reason, self.guard):
+            if response.kind == "refused" and await links.refused(record, response.reason):
                 response, done = await _Write(record, self, values).run()
             # A record that was missing in Campaign is created again with all its links, acknowledged ones included.
             made_again = done == "inserted" and links.unverified(record)
             if response.kind == "done" and (first or made_again) and (written := sent.get(done == "updated")):
-                response = await links.verify(record, self.records, response.pkey, written, self.guard) or response
+                response = await links.verify(record, self.records, response.pkey, written) or response
             return response, done
 
     async def _delete(self, record: Claimed) -> ResponseOutcome:
         records = self.records
-        response = await records.delete(record.id, self.guard)
+        response = await records.delete(record.id)
         if response.kind != "missing":
             return response
         if records.addressing.confirmed or await self.key_works(records, record.id) is not False:
@@ -312,7 +309,7 @@ class _Write:
         record, records = self.record, self.sender.records
         form = record.update if record.operation == "update" else record.payload
         send = partial(self._send_patch, known=known)
-        response = await update(record, records, form, send, self.sender.guard)
+        response = await update(record, records, form, send)
         if response.kind != "missing":
             # A bare error (transient) does not show that the key was taken: that POST may have created the record.
             if self.rejected_post and self.rejected_post.kind == "refused" and response.kind == "done":
@@ -347,25 +344,21 @@ class _Write:
         sent_alone = record.payload is None and record.outcome_unknown
         if records.addressing.is_unique or record.operation == "insert" or record.resend or sent_alone or not links:
             return None
-        found = await links.required_parents(record, self.sender.guard)
+        found = await links.required_parents(record)
         if found and found.kind == "missing":
             return ResponseOutcome("refused", _PERHAPS_SECOND.format(records.key))
         return found
 
     async def _send_patch(self, form: str | None, known: Values) -> ResponseOutcome:
         sent = body(form, self.record, self.sender.records.key, patch=True, values=known)
-        return await (
-            self.sender.records.update(self.record.id, sent, self.sender.guard) if sent != b"{}" else self._find()
-        )
+        return await (self.sender.records.update(self.record.id, sent) if sent != b"{}" else self._find())
 
     async def _post(self, known: Values) -> ResponseOutcome | None:
         """Send a POST. Return None if the record may exist already, which a PATCH then shows."""
         record, records = self.record, self.sender.records
         self.posts += 1
         try:
-            response = await records.insert(
-                body(record.payload, record, records.key, patch=False, values=known), self.sender.guard
-            )
+            response = await records.insert(body(record.payload, record, records.key, patch=False, values=known))
         except OutcomeUnknown:
             if self.posts == MAX_POSTS:
                 raise
@@ -382,7 +375,7 @@ class _Write:
 
     async def _find(self) -> ResponseOutcome:
         """Look the record up, in place of a PATCH with an empty body."""
-        record = await self.sender.records.find(self.record.id, self.sender.guard)
+        record = await self.sender.records.find(self.record.id)
         if isinstance(record, ResponseOutcome):
             return record
         return ResponseOutcome("done", pkey=str(record.get("PKey") or ""))

@@ -125,7 +125,7 @@ class _Push:
         self._in_flight = 0  # requests in flight
         self._peak = 0  # the highest number of them
         self._queue = RecordQueue(claims, self._concurrency)
-        self._health = CampaignHealth(claims, self._guard)
+        self._health = CampaignHealth(claims)
         self._addressing: dict[str, Addressing] = {}  # by resource
         self._links: Links | None = None
 
@@ -168,7 +168,7 @@ class _Push:
             self._links = Links(self._target.links, parents, self._parent_keys, self._claims.send_links_again)
 
     def _records(self, config: TableConfig, observe: Observer) -> Records:
-        return Records(self._client, config, self._addressing[config.resource], observe)
+        return Records(self._client, config, self._addressing[config.resource], observe, self._guard)
 
     def _take_findings(self) -> dict[str, dict[str, str]]:
         """Return the findings that are not stored yet (resource -> premise -> finding), which then count as stored."""
@@ -225,7 +225,7 @@ class _Push:
             record = again._replace(reinsert_sent=True)
 
         records = self._records(self._target.config, observe)
-        sender = Sender(records, self._guard, self._health.key_works, reinsert, self._links)
+        sender = Sender(records, self._health.key_works, reinsert, self._links)
         while record := await self._queue.take():
             began, answers = time.monotonic(), _Answers()
             try:

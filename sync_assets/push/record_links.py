@@ -20,7 +20,6 @@ from sync_assets.campaign.dialect import ResponseOutcome
 from sync_assets.campaign.metadata import Resource
 from sync_assets.campaign.records import Records
 from sync_assets.config.models import Config, Link, TableConfig
-from sync_assets.http.client import Guard
 from sync_assets.http.transport import OutcomeUnknown
 from sync_assets.ledger.model import Claimed, LinkTo
 from sync_assets.runtime.pkeys import ParentKeys
@@ -132,7 +131,7 @@ class Links:
         async with self._turn:
             yield self.unverified(record, patch=patch)
 
-    async def required_parents(self, record: Claimed, guard: Guard) -> ResponseOutcome | None:
+    async def required_parents(self, record: Claimed) -> ResponseOutcome | None:
         """Look up the parents without which Campaign hides the record; None if its links lead to each of them.
 
         `missing` if Campaign does not hold a parent, or the link to it is not acknowledged.
@@ -141,14 +140,12 @@ class Links:
             if target.required and not link.acknowledged:
                 return ResponseOutcome("missing")
             if target.required:
-                parent = await self._parents[target.parent.resource].find(str(link.id), guard)
+                parent = await self._parents[target.parent.resource].find(str(link.id))
                 if isinstance(parent, ResponseOutcome):
                     return parent
         return None
 
-    async def values(
-        self, record: Claimed, guard: Guard, *, patch: bool, by_pkey: bool = False
-    ) -> Values | ResponseOutcome:
+    async def values(self, record: Claimed, *, patch: bool, by_pkey: bool = False) -> Values | ResponseOutcome:
         """Return the values that the record's links are sent with, or why one of them cannot be sent.
 
         Args:
@@ -160,13 +157,13 @@ class Links:
             if not by_pkey and self._by_key(target):
                 values[link.attribute] = str(link.id)
                 continue
-            pkey = await self._pkey(target, link, guard)
+            pkey = await self._pkey(target, link)
             if isinstance(pkey, ResponseOutcome):
                 return pkey
             values[link.attribute] = pkey
         return values
 
-    async def refused(self, record: Claimed, reason: str, guard: Guard) -> bool:
+    async def refused(self, record: Claimed, reason: str) -> bool:
         """Return True if Campaign rejected the record because of a link by the parent's key, and the parent exists.
 
         Judged by `reason`, Campaign's error text, which then names the parent's id. A missing parent would be rejected
@@ -179,14 +176,12 @@ class Links:
         ]
         by_pkey = False
         for link, target in named:
-            if target.link.style == "auto" and not isinstance(await self._pkey(target, link, guard), ResponseOutcome):
+            if target.link.style == "auto" and not isinstance(await self._pkey(target, link), ResponseOutcome):
                 self._addressing(target).note(KEY_IN_LINK, "refused")
                 by_pkey = True
         return by_pkey
 
-    async def verify(
-        self, record: Claimed, records: Records, pkey: str, sent: Values, guard: Guard
-    ) -> ResponseOutcome | None:
+    async def verify(self, record: Claimed, records: Records, pkey: str, sent: Values) -> ResponseOutcome | None:
         """Read back a record that was just sent; send links that it does not hold once more, by the parent's PKey.
 
         Returns:
@@ -197,7 +192,7 @@ class Links:
             OutcomeUnknown: Campaign does not show the record. It accepted it, so the record must not count as never
                 sent.
         """
-        wrong = await self._wrong(record, records, pkey, sent, guard)
+        wrong = await self._wrong(record, records, pkey, sent)
         if not wrong:
             self._verified.update(sent)
             return None
@@ -215,11 +210,11 @@ class Links:
                 self._addressing(target).note(KEY_IN_LINK, "empty")
             if link.parent:
                 self._known.forget(link.parent)
-        again = await self.values(record, guard, patch=False, by_pkey=True)
+        again = await self.values(record, patch=False, by_pkey=True)
         if isinstance(again, ResponseOutcome):
             raise _NotShown
         mended = {link.attribute: again[link.attribute] for link, _ in wrong}
-        response = await records.update_links(pkey, mended, guard)
+        response = await records.update_links(pkey, mended)
         if response.kind == "missing":
             return ResponseOutcome(
                 "refused",
@@ -228,7 +223,7 @@ class Links:
             )
         if response.kind != "done":
             raise _NotShown
-        if still := await self._wrong(record, records, pkey, mended, guard):
+        if still := await self._wrong(record, records, pkey, mended):
             names = ", ".join(link.attribute for link, _ in still)
             raise LinkNotKept(f"Campaign does not keep the link {names}, although it is sent with the parent's PKey.")
         self._verified.update(sent)
@@ -256,10 +251,10 @@ class Links:
     def _addressing(self, target: LinkTarget) -> Addressing:
         return self._parents[target.parent.resource].addressing
 
-    async def _pkey(self, target: LinkTarget, link: LinkTo, guard: Guard) -> str | ResponseOutcome:
+    async def _pkey(self, target: LinkTarget, link: LinkTo) -> str | ResponseOutcome:
         if link.parent and (known := self._known.get(link.parent)):
             return known
-        parent = await self._parents[target.parent.resource].find(str(link.id), guard)
+        parent = await self._parents[target.parent.resource].find(str(link.id))
         if isinstance(parent, ResponseOutcome):
             if parent.kind != "missing":
                 return parent
@@ -274,14 +269,14 @@ class Links:
         return pkey
 
     async def _wrong(
-        self, record: Claimed, records: Records, pkey: str, sent: Values, guard: Guard
+        self, record: Claimed, records: Records, pkey: str, sent: Values
     ) -> list[tuple[LinkTo, LinkTarget]]:
         """Return the links, among those sent, that the record in Campaign does not hold.
 
         A record that is missing counts as hidden by Campaign, because a required link is empty. Raises OutcomeUnknown
         if Campaign does not show the record, or the parent that a link leads to.
         """
-        stored = await records.read(pkey, guard)
+        stored = await records.read(pkey)
         if isinstance(stored, ResponseOutcome) and stored.kind != "missing":
             raise _NotShown
         wrong: list[tuple[LinkTo, LinkTarget]] = []
@@ -289,17 +284,17 @@ class Links:
             if link.attribute not in sent:
                 continue
             held = linked_pkey(stored, link.attribute)
-            if not held or not await self._leads_to(held, target, link, sent[link.attribute], guard):
+            if not held or not await self._leads_to(held, target, link, sent[link.attribute]):
                 wrong.append((link, target))
             elif sent[link.attribute] == link.id:
                 self._addressing(target).note(KEY_IN_LINK, "resolved")
         return wrong
 
-    async def _leads_to(self, held: str, target: LinkTarget, link: LinkTo, sent: str, guard: Guard) -> bool:
+    async def _leads_to(self, held: str, target: LinkTarget, link: LinkTo, sent: str) -> bool:
         if held == sent or (link.parent and held == self._known.get(link.parent)):
             return True
         # PKeys are opaque and the same record may have several: its key decides.
-        parent = await self._parents[target.parent.resource].read(held, guard)
+        parent = await self._parents[target.parent.resource].read(held)
         if isinstance(parent, ResponseOutcome) and parent.kind != "missing":
             raise _NotShown
         right = isinstance(parent, dict) and str(parent.get(target.parent.key) or "").lower() == link.id

@@ -21,7 +21,6 @@ import msgspec
 from sync_assets.campaign.addressing import IN_UPDATES, refused_in_updates, taken_today
 from sync_assets.campaign.dialect import ResponseOutcome, attributes_named
 from sync_assets.campaign.records import Records
-from sync_assets.http.client import Guard
 from sync_assets.ledger.model import Claimed
 from sync_assets.push.request_body import members, without
 
@@ -46,7 +45,7 @@ def groups(form: str | None) -> list[str]:
     return [name for name, value in members(form).items() if bytes(value)[:1] == b"{"]
 
 
-async def update(record: Claimed, records: Records, form: str | None, send: Send, guard: Guard) -> ResponseOutcome:
+async def update(record: Claimed, records: Records, form: str | None, send: Send) -> ResponseOutcome:
     """Send an update without the attributes that Campaign refuses in updates, and find out which these are.
 
     While it is not known whether Campaign takes a group, such as `location`, updates are sent one at a time.
@@ -55,7 +54,6 @@ async def update(record: Claimed, records: Records, form: str | None, send: Send
         record: the claimed record.
         form: the payload of the update.
         send: sends an update with a part of it.
-        guard: called before each other request; raises to hold it back.
     """
     addressing = records.addressing
     sent = without(form, *refused_in_updates(addressing.findings))
@@ -69,7 +67,7 @@ async def update(record: Claimed, records: Records, form: str | None, send: Send
             response = await send(taken)
         if response.kind in ("refused", "transient"):
             last = record.attempts > 0 and record.attempts % SUSPECTED_AFTER == 0
-            return await search(record.id, records, taken, response, send, guard, last=last)
+            return await search(record.id, records, taken, response, send, last=last)
         for group in groups(taken) if response.kind == "done" else ():
             if f"{IN_UPDATES}{group}" not in addressing.findings:
                 addressing.note(f"{IN_UPDATES}{group}", "yes")
@@ -77,7 +75,7 @@ async def update(record: Claimed, records: Records, form: str | None, send: Send
 
 
 async def search(
-    id: str, records: Records, form: str, refused: ResponseOutcome, send: Send, guard: Guard, *, last: bool
+    id: str, records: Records, form: str, refused: ResponseOutcome, send: Send, *, last: bool
 ) -> ResponseOutcome:
     """Find the attributes because of which an update was refused, and send it without them.
 
@@ -111,10 +109,10 @@ async def search(
     elif response.kind != "done":
         return response
     with suppress(_NotFound):
-        held = await records.find(id, guard)
+        held = await records.find(id)
         if isinstance(held, ResponseOutcome):
             return refused
-        trial = _Trial(id, records, form, held, guard)
+        trial = _Trial(id, records, form, held)
         names = [name for name in await trial.refused(suspects) if not await trial.takes([name])]
         if names and (everything or names != suspects):
             response = await send(without(form, *names))
@@ -167,7 +165,6 @@ class _Trial:
     records: Records
     form: str
     held: dict[str, Any]
-    guard: Guard
     calls: int = 0
     accepted: bool = False
     alone: int = 0  # attributes that were refused alone
@@ -192,7 +189,7 @@ class _Trial:
         if self.calls == CALLS:
             raise _NotFound
         self.calls += 1
-        response = await self.records.update(self.id, msgspec.json.encode(values), self.guard)
+        response = await self.records.update(self.id, msgspec.json.encode(values))
         taken = response.kind not in ("refused", "transient")
         self.accepted = self.accepted or taken
         return taken

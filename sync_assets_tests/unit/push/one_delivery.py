@@ -38,7 +38,7 @@ async def deliver(record: Claimed, records: Records, key_works: KeyWorks, links:
 
     async def reinsert(record: Claimed) -> None: ...
 
-    return await Sender(records, lambda: None, key_works, reinsert, links).deliver(record)
+    return await Sender(records, key_works, reinsert, links).deliver(record)
 
 
 @dataclass
@@ -91,7 +91,7 @@ class Push:
         self.reinsert_sent = len(self.campaign.log)
 
     async def deliver(self, record: Claimed) -> Delivery:
-        return await Sender(self.records, lambda: None, self.ask, self.reinsert).deliver(record)
+        return await Sender(self.records, self.ask, self.reinsert).deliver(record)
 
     @property
     def requests(self) -> list[str]:
