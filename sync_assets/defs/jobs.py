@@ -185,10 +185,12 @@ def _job(
 
 
 def _replay(context: dg.OpExecutionContext, runtime: Runtime, settings: Settings) -> Numbers:
+    from sync_assets.checks.guardrails import check_limits
     from sync_assets.commands.replay import capture_again, day, replayable
 
     first, last = day(settings["first_day"] or None, "first_day"), day(settings["last_day"] or None, "last_day")
     table, rows = replayable(runtime, settings["table"], first, last), 0
+    check_limits(runtime, table, reading=True)
 
     def capture() -> None:
         nonlocal rows

@@ -64,6 +64,10 @@ def test_a_table_is_replayed_sent_again_if_forced_and_in_turns_if_it_is_large(
     assert orchestra.pending == 15
     orchestra.settle()
     assert (admin.engine_calls()["update"], orchestra.feed.complete) == (2 * 50, True)
+    orchestra.program.guardrails = {"max_contacts": 49}
+    orchestra.reload()
+    run = does(orchestra, "replay", "replay_table", table="contact", force=True)
+    assert ("contacts: 50 of at most 49" in run.errors[0], orchestra.pending) == (True, 0)
 
 
 def test_rejected_records_are_tried_again_and_a_mass_deletion_is_approved(orchestra: Orchestra) -> None:
