@@ -77,7 +77,10 @@ _STORE = f"""
 """
 _CLAIM = """
     UPDATE sync_record SET session = ?, unknown_until = ?,
-        outcome_unknown = CASE outcome_unknown WHEN 0 THEN 1 ELSE 2 END, resend = CASE resend WHEN 0 THEN 0 ELSE 2 END,
+        outcome_unknown = CASE
+            WHEN outcome_unknown = 0 AND (unknown_until IS NULL OR CAST(? AS bigint) IS NOT NULL) THEN 1 ELSE 2
+        END,
+        resend = CASE resend WHEN 0 THEN 0 ELSE 2 END,
         incarnation = incarnation + CASE WHEN desired_hash IS NULL OR orphaned = 2 THEN 1 ELSE 0 END
 """
 
@@ -313,7 +316,7 @@ class Claims(Repository):
         """
         unknown_seconds: dict[int, float] = {}
         for unknown_until, seqs in self._unknown_until(rows).items():
-            transaction.for_seqs(_CLAIM, seqs, epoch, unknown_until)
+            transaction.for_seqs(_CLAIM, seqs, epoch, unknown_until, unknown_until)
             if unknown_until is not None:
                 unknown_seconds |= dict.fromkeys(seqs, (unknown_until - self._session.now()) / times.seconds(1))
         has_links = self._dependencies.has_links(transaction)
@@ -364,7 +367,8 @@ def _claimed(
     unknown_seconds: float | None,
 ) -> Claimed:
     """Build the Claimed of a row of `take`: which operation it needs, and what to send, decrypted."""
-    outcome_unknown, resend = bool(row.outcome_unknown), bool(row.resend)
+    horizon_passed = row.unknown_until is not None and unknown_seconds is None  # that of an earlier request
+    outcome_unknown, resend = bool(row.outcome_unknown or horizon_passed), bool(row.resend)
     unknown = outcome_unknown or unknown_seconds is not None
     if row.desired_hash is None or row.orphaned == Orphaned.DELETED:
         return Claimed(row.seq, row.id, "delete", None, None, None, row.attempts, unknown, resend=resend)

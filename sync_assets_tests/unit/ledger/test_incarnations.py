@@ -6,13 +6,14 @@ from sync_assets.ledger import Ledger
 from sync_assets.ledger.errors import SessionExpired
 from sync_assets.ledger.model import Claimed, LinkSpec, LinkTo, Outcome, State
 from sync_assets.ledger.storage.session import HORIZON_SECONDS
-from sync_assets_tests.support.ledgers import Clock, capture, claim_one, guid, record, row, session_of
+from sync_assets_tests.support.ledgers import Clock, capture, claim, claim_one, guid, record, row, session_of
 from sync_assets_tests.unit.ledger.linking import (
     KEPT,
     NEEDED,
     OPTIONAL,
     answer,
     in_campaign,
+    links_of,
     order,
     sent,
 )
@@ -73,6 +74,25 @@ def test_a_parent_that_is_made_anew_by_a_request_without_an_answer_has_its_child
     assert sent(ledger) == ["update"]  # once more, since nothing can take effect late any more
     child = claim_one(ledger, table="order")
     assert child.links == (LinkTo("cusContact", guid("anna"), True, parent=(one.seq, 2)),)
+
+
+@pytest.mark.parametrize("after", [0, 1], ids=["before its horizon", "after it"])
+def test_a_link_that_may_be_set_late_is_removed_once_more_with_the_next_change(
+    ledger: Ledger, clock: Clock, after: int
+) -> None:
+    in_campaign(ledger, OPTIONAL)
+    order(ledger, "anna", "b", link=OPTIONAL)
+    answer(ledger, "done", claim_one(ledger, table="order"), unanswered=True)
+    order(ledger, None, "b", link=OPTIONAL)
+    answer(ledger, "done", claim_one(ledger, table="order"))
+    order(ledger, None, "c", link=OPTIONAL)
+    clock.advance((HORIZON_SECONDS + 1) * after)
+    changed = claim_one(ledger, table="order")
+    assert links_of(changed) == (LinkTo("cusContact", None, True, acknowledged=not after),)
+    answer(ledger, "done", changed)
+    clock.advance(HORIZON_SECONDS + 1)
+    again = claim(ledger, table="order")
+    assert [links_of(one) for one in again] == ([] if after else [(LinkTo("cusContact", None, True),)])
 
 
 def test_a_record_whose_claim_is_lost_is_not_inserted_again(ledger: Ledger) -> None:

@@ -141,6 +141,23 @@ def test_a_record_acknowledged_after_a_lost_answer_is_sent_once_more_at_its_hori
     assert stored(ledger)[one.id].payload is None
 
 
+@pytest.mark.parametrize("change", ["changed", "deleted and made again"])
+def test_at_the_horizon_what_campaign_holds_of_a_pending_record_is_unknown(
+    ledger: Ledger, clock: Clock, change: str
+) -> None:
+    capture(ledger, row("anna"))
+    unanswered(ledger, claim_one(ledger))
+    if change != "changed":
+        capture(ledger, deleted=["anna"])
+        assert [one.operation for one in push(ledger)] == ["delete"]
+    capture(ledger, row("anna", "b"))
+    clock.advance(HORIZON)
+    one = claim_one(ledger)
+    assert (one.outcome_unknown, one.unknown_seconds) == (True, None)
+    settle(ledger, "later", one)
+    assert record(ledger, "anna").outcome_unknown == 1
+
+
 def test_a_record_that_is_deleted_after_a_lost_answer_is_deleted_once_more(ledger: Ledger, clock: Clock) -> None:
     capture(ledger, row("anna"))
     settle(ledger, "unknown", claim_one(ledger))
