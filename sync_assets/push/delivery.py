@@ -22,7 +22,7 @@ from sync_assets.http.redaction import redact
 from sync_assets.http.retry import backoff
 from sync_assets.http.transport import HttpError, NotSent, OutcomeUnknown, Unavailable
 from sync_assets.ledger.model import Claimed, Operation, Outcome, Result
-from sync_assets.push.record_links import Links, Values
+from sync_assets.push.record_links import Links, ParentLost, Values
 from sync_assets.push.refused_updates import update
 from sync_assets.push.request_body import body
 from sync_assets.push.target import PushStopped
@@ -101,6 +101,7 @@ class Delivery:
         pkey: the record's PKey as Campaign's answer gave it; empty if it gave none.
         stop: why no other record of the table may be sent.
         unanswered: True if a write of this delivery got no answer, so that it may still take effect.
+        lost_parent: the record number of a parent that Campaign does not hold any more.
     """
 
     result: Result
@@ -110,6 +111,7 @@ class Delivery:
     pkey: str = ""
     stop: str | None = None
     unanswered: bool = False
+    lost_parent: int | None = None
 
     def incarnation_of(self, record: Claimed) -> tuple[int, int]:
         """Return the record's number and incarnation after this delivery, as the ledger counts it (transitions.py)."""
@@ -225,8 +227,12 @@ class Sender:
                 return link_values
 
             response, done = await _Write(record, self, values).run()
-            if response.kind == "refused" and await links.refused(record, response.reason):
-                response, done = await _Write(record, self, values).run()
+            if response.kind == "refused" and (refused := sent.get(done == "updated")):
+                again = await links.refused(record, refused, response.reason)
+                if isinstance(again, ParentLost):
+                    return again, done
+                if again:
+                    response, done = await _Write(record, self, values).run()
             # A record that was missing in Campaign is created again with all its links, acknowledged ones included.
             made_again = done == "inserted" and links.unverified(record)
             if response.kind == "done" and (first or made_again) and (written := sent.get(done == "updated")):
@@ -262,6 +268,7 @@ def outcome(record: Claimed, delivery: Delivery, now: datetime | None = None) ->
         existing_opt_outs=tuple(name for name, _ in record.opt_outs) if first and done == "updated" else (),
         operation="link" if links_alone else operation,
         unanswered=delivery.unanswered,
+        lost_parent=delivery.lost_parent,
     )
 
 
@@ -341,8 +348,8 @@ class _Write:
     async def _perhaps_hidden(self) -> ResponseOutcome | None:
         """Return why no insert follows: Campaign perhaps hides the record, and would take a second one."""
         record, records, links = self.record, self.sender.records, self.sender.links
-        sent_alone = record.payload is None and record.outcome_unknown
-        if records.addressing.is_unique or record.operation == "insert" or record.resend or sent_alone or not links:
+        had_it = record.operation == "update" and record.incarnation
+        if links is None or records.addressing.is_unique or record.resend or not had_it:
             return None
         found = await links.required_parents(record)
         if found and found.kind == "missing":
@@ -390,7 +397,8 @@ def _delivery(record: Claimed, response: ResponseOutcome, done: OperationDone) -
     if response.kind == "denied":
         raise access_denied(replace(response, reason=reason))
     if response.kind != "transient":
-        return Delivery("refused", reason=reason)
+        lost = response.parent if isinstance(response, ParentLost) else None
+        return Delivery("refused", reason=reason, lost_parent=lost)
     if reason in BOILERPLATE:
         reason = f"{reason} Campaign named no cause; open the record in Campaign, check e-mail and lengths."
     return Delivery("later", reason=reason, wait=retry_wait(record.attempts))

@@ -77,6 +77,13 @@ def link_targets(whole: Config, config: TableConfig, resource: Resource | None =
     )
 
 
+@dataclass(frozen=True, slots=True)
+class ParentLost(ResponseOutcome):
+    """The parent of a link is not in Campaign any more. parent: its record number, if the ledger has it."""
+
+    parent: int | None = None
+
+
 class LinkNotKept(Exception):
     """Raised when Campaign accepts a link and does not store it; further records would fail alike.
 
@@ -163,23 +170,30 @@ class Links:
             values[link.attribute] = pkey
         return values
 
-    async def refused(self, record: Claimed, reason: str) -> bool:
-        """Return True if Campaign rejected the record because of a link by the parent's key, and the parent exists.
+    async def refused(self, record: Claimed, sent: Values, reason: str) -> bool | ParentLost:
+        """Return whether a record that Campaign rejected because of a link is to be sent once more.
 
-        Judged by `reason`, Campaign's error text, which then names the parent's id. A missing parent would be rejected
-        by its PKey as well. As a side effect such links are sent by the PKey from now on.
+        Judged by `reason`, Campaign's error text, which then names the value that the link was sent with. True if that
+        was the parent's key, and the parent exists: such links are sent by the PKey from now on, unless the style is
+        `key`. True also if the parent has another PKey than the one in memory.
         """
-        named = [
-            (link, target)
-            for link, target in self._sent(record, patch=False)
-            if str(link.id) in reason.lower() and self._by_key(target)
-        ]
-        by_pkey = False
-        for link, target in named:
-            if target.link.style == "auto" and not isinstance(await self._pkey(target, link), ResponseOutcome):
+        again = False
+        for link, target in self._sent(record, patch=False):
+            value = sent.get(link.attribute)
+            if not value or value.lower() not in reason.lower():
+                continue
+            if link.parent:
+                self._known.forget(link.parent)
+            pkey = await self._pkey(target, link)
+            if isinstance(pkey, ParentLost):
+                return pkey
+            by_key = value == link.id
+            if isinstance(pkey, ResponseOutcome) or pkey == value or (by_key and target.link.style == "key"):
+                continue
+            if by_key:
                 self._addressing(target).note(KEY_IN_LINK, "refused")
-                by_pkey = True
-        return by_pkey
+            again = True
+        return again
 
     async def verify(self, record: Claimed, records: Records, pkey: str, sent: Values) -> ResponseOutcome | None:
         """Read back a record that was just sent; send links that it does not hold once more, by the parent's PKey.
@@ -258,10 +272,12 @@ class Links:
         if isinstance(parent, ResponseOutcome):
             if parent.kind != "missing":
                 return parent
-            return ResponseOutcome(
+            return ParentLost(
                 "refused",
-                f"Campaign no longer holds {target.parent.table} {link.id}, to which {target.attribute} leads. "
-                f"`sync-assets explain {link.id}` names the replay that sends it again.",
+                f"Campaign does not show {target.parent.table} {link.id}, to which {target.attribute} leads. If it was "
+                "deleted there, the program inserts it again, and then sends this record. If that fails, see "
+                f"`sync-assets explain {link.id}`.",
+                parent=link.parent[0] if link.parent else None,
             )
         pkey = str(parent["PKey"])
         if link.parent:

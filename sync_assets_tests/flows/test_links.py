@@ -137,7 +137,7 @@ def test_the_orders_of_a_profile_that_was_removed_and_is_made_anew_do_not_count_
     chain.admin.create("new_orderline", {"new_orderlineid": str(uuid.uuid4()), "new_orderid": order, "new_name": "L"})
     assert chain.sync()[0] == 2
     reasons = {one["table"]: one["reason"] for one in chain.program.json("rejects")[1]["rejects"]}
-    remedy = "'). Its new_order is rejected, too: correct that first, then retry this record."
+    remedy = "Its new_order is rejected, too: correct that first, then retry this record."
     assert [table for table, reason in reasons.items() if reason.endswith(remedy)] == ["new_orderline"]
     if changed:  # two remedies, as the reason says
         chain.admin.publish_link("cusOrder", "cusContactLink", "zero_or_one")
@@ -163,6 +163,28 @@ def test_orders_and_lines_that_others_removed_with_their_profile_are_read_again_
     status, made = chain.sync()
     assert (status, made["insert"]) == (0, 3)  # none of Bob's
     assert [len(records) for records in chain.held().values()] == [2, 2, 2]
+    chain.assert_no_hidden_child()
+    assert chain.sync() == (0, calls())
+
+
+@pytest.mark.parametrize("style", ["key", "auto", "pkey"])
+def test_a_profile_that_others_removed_comes_back_for_an_order_that_needs_it(
+    new_chain: Callable[..., Chain], style: str
+) -> None:
+    chain = new_chain(cardinality="one")
+    for table in chain.program.further:
+        table["links"] = [link | {"style": style} for link in table["links"]]
+    chain.make()
+    [ada] = chain.admin.create("contact", {"firstname": "Ada"})
+    assert chain.sync()[0] == 0
+    chain.admin.post("/campaign/delete", {"resource": "profile", "keys": [ada]})
+    order, line = chain.order(ada)
+    status, made = chain.sync()
+    refused = style == "key"  # the others look the parent up first
+    assert (status, made["insert"]) == (0, 3 + refused)
+    held = chain.held()
+    assert {ada, order, line} < {id_ for records in held.values() for id_ in records}
+    assert held["cusOrder"][order]["cusContactLink"]["PKey"] == held["profile"][ada]["PKey"]
     chain.assert_no_hidden_child()
     assert chain.sync() == (0, calls())
 

@@ -16,8 +16,8 @@ then begins an incarnation.
 A request without an answer may take effect later than requests that are sent after it. `unknown_until` is the time
 until which that is possible, its horizon. An acknowledgement before that time is provisional: the record is
 UNCONFIRMED, and keeps its payload, or a TOMBSTONE if it was deleted. At the horizon its outcome counts as unknown
-(`outcome_unknown`), so it is sent or deleted once more. A claim after the horizon clears the column: its request is
-the last one to take effect.
+(`outcome_unknown`), so it is sent or deleted once more. So it does at a claim after the horizon, which clears the
+column: its request is the last one to take effect.
 
 The state and block reason that follow from these columns are computed by record_state.py.
 """

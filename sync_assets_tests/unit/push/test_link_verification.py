@@ -60,7 +60,8 @@ class LinkedPush:
         self.again: list[str] = []
         self.fails: Exception | None = None
         links = [LINK, replace(LINK, link=TO_CONTACT.model_copy(update={"to": "cusOther"}))]
-        self.links = Links(links, {"profile": self.parents}, ParentKeys(), self.send_again)
+        self.known = ParentKeys()
+        self.links = Links(links, {"profile": self.parents}, self.known, self.send_again)
 
     async def send_again(self, attribute: str) -> None:
         if self.fails:
@@ -146,7 +147,7 @@ async def test_an_unverified_link_that_is_not_sent_is_not_read_back() -> None:
     assert push.requests == "update cusOrder"
 
 
-ALONE = Claimed(1, ORDER, "update", None, None, b"h", 0, False, (KEYED,))
+ALONE = Claimed(1, ORDER, "update", None, None, b"h", 0, False, (KEYED,), incarnation=1)
 """An update of links alone; the link is not acknowledged, or leads to an earlier incarnation of the parent."""
 WHOLE = ALONE._replace(payload=f'{{"cusId":"{ORDER}","n":1}}')
 HELD = {"links": (HELD_LINK,)}
@@ -160,7 +161,7 @@ HELD = {"links": (HELD_LINK,)}
         (ALONE, False, False, True, "missing"),
         (WHOLE, False, False, True, "done"),
         # Only its insert, which got no answer, may have made it.
-        (ALONE._replace(outcome_unknown=True), False, True, True, "missing"),
+        (ALONE._replace(outcome_unknown=True, incarnation=0), False, True, True, "missing"),
         # Perhaps its link leads to no record.
         (ALONE, False, True, True, "refused"),
         (WHOLE, False, True, True, "refused"),
@@ -202,7 +203,7 @@ async def test_a_link_whose_parent_campaign_lost_is_not_sent() -> None:
     push.campaign.records["profile"].clear()
     delivered = await push.deliver()
     assert delivered.result == "refused"
-    assert (delivered.reason or "").startswith(f"Campaign no longer holds contact {ADA}, to which cusContact leads. ")
+    assert (delivered.reason or "").startswith(f"Campaign does not show contact {ADA}, to which cusContact leads. ")
     assert push.requests == "read profile"
 
 
@@ -234,8 +235,19 @@ async def test_a_parent_that_campaign_lost_is_no_finding() -> None:
     push = LinkedPush([REFUSED_LINK])
     push.campaign.records["profile"].clear()
     push.parents.addressing.note(KEY_IN_LINK, "resolved")
-    assert (await push.deliver()).result == "refused"
-    assert push.finding == "resolved"
+    delivered = await push.deliver()
+    assert (delivered.result, delivered.lost_parent, push.finding) == ("refused", 1, "resolved")
+
+
+@pytest.mark.parametrize("stands", [True, False])
+async def test_a_pkey_in_memory_that_campaign_refuses_is_looked_up(stands: bool) -> None:
+    push = LinkedPush([Response(404, {}, b"Unable to find document from key '@former'")], links_by_key="empty")
+    push.known.remember((1, 1), "@former")
+    if not stands:
+        push.campaign.records["profile"].clear()
+    delivered = await push.deliver()
+    assert (delivered.result, delivered.lost_parent) == (("done", None) if stands else ("refused", 1))
+    assert push.requests == (TWICE if stands else "insert cusOrder read profile")
 
 
 async def test_a_record_that_is_made_again_is_read_back() -> None:
