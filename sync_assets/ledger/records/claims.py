@@ -287,10 +287,7 @@ class Claims(Repository):
             return
         self._dependencies.lock_linked_records(transaction)
         seqs = list(transaction.execute(due.order_by(_R.seq).limit(_AT_ONCE)).scalars())
-        ended = (
-            "UPDATE sync_record SET outcome_unknown = CASE WHEN session IS NULL THEN 1 ELSE 2 END, unknown_until = NULL"
-        )
-        transaction.for_seqs(ended, seqs)
+        transaction.for_seqs("UPDATE sync_record SET outcome_unknown = 1, unknown_until = NULL", seqs)
         self._dependencies.reevaluate(transaction, transaction.states_of(seqs))
 
     def _unknown_until(self, rows: Sequence[Any]) -> dict[int | None, list[int]]:

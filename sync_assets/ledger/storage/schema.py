@@ -341,15 +341,14 @@ lease = sa.Table(
     sa.Column("session", sa.BigInteger, nullable=False),
 )
 
-UNKNOWN_DUE = sa.and_(UNKNOWN, record.c.state != 1)
+NOT_UNDER_WAY = sa.or_(record.c.session.is_(None), record.c.session.not_in(LIVE_EPOCHS))
+
+UNKNOWN_DUE = sa.and_(UNKNOWN, record.c.state != 1, NOT_UNDER_WAY)
 """Records whose outcome counts as unknown when `unknown_until` has passed, so that they are sent or deleted once more.
-A claim does that for pending ones.
+A claim does that for pending ones. A request under way may have taken effect before an earlier one, so it counts first.
 """
 
 
 def claimable(now: int | datetime) -> tuple[sa.ColumnElement[bool], sa.ColumnElement[bool]]:
     """Return the conditions on a pending record that a worker may claim now: no backoff, no claim of a live session."""
-    return (
-        sa.or_(record.c.not_before.is_(None), record.c.not_before <= now),
-        sa.or_(record.c.session.is_(None), record.c.session.not_in(LIVE_EPOCHS)),
-    )
+    return sa.or_(record.c.not_before.is_(None), record.c.not_before <= now), NOT_UNDER_WAY

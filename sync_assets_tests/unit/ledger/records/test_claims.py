@@ -62,20 +62,26 @@ def test_a_claim_counts_whether_an_earlier_request_is_unknown_too(ledger: Ledger
         settle(ledger, "unknown", one)
 
 
-@pytest.mark.parametrize(("claimed", "outcome_unknown"), [(False, 1), (True, 2)], ids=["at rest", "under way"])
-def test_at_the_horizon_of_an_earlier_request_the_one_under_way_is_another_one(
-    ledger: Ledger, clock: Clock, claimed: bool, outcome_unknown: int
+@pytest.mark.parametrize("ends", [None, "done", "later", "dead"])
+def test_a_held_record_is_sent_once_more_although_the_horizon_passed_while_a_request_was_under_way(
+    ledger: Ledger, clock: Clock, ends: str | None
 ) -> None:
-    """If it is given back unsent, the outcome of the earlier one is still unknown."""
+    """Campaign may have carried out the request before the earlier one."""
     capture(ledger, row("anna"))
     unanswered(ledger, claim_one(ledger))
     capture(ledger, row("anna", "b"))
-    if claimed:
-        claim_one(ledger)
+    one = claim_one(ledger) if ends else None
     ledger.holds.hold(guid("anna"))
     clock.advance(HORIZON)
+    if ends == "dead":
+        run_out(ledger, "worker")
     assert claim(ledger, "other") == []
-    assert record(ledger, "anna").outcome_unknown == outcome_unknown
+    if one and ends != "dead":
+        settle(ledger, ends, one)
+    ledger.holds.end_hold(guid("anna"), deleted=False)
+    capture(ledger, row("anna", "b"))
+    again = claim_one(ledger, "other")
+    assert (again.outcome_unknown, again.id) == (True, guid("anna"))
 
 
 def test_an_answer_after_the_session_expired_is_not_stored_and_its_calls_are_counted(
