@@ -168,8 +168,16 @@ class History:
         required = [(link.parent, row[f"_{link.column}_value"]) for link in contract.links if link.required]
         return any(id_ is None or self._has_left(parent, self.row((parent, id_), n), n) for parent, id_ in required)
 
-    def parents_ever(self, record: Id, until: int | None = None, *, read: bool = False) -> set[tuple[Link, Id]]:
-        """Return the parents that the lookups of a row have named, before event `until` if it is given.
+    def made_anew(self, record: Id, n: int) -> int:
+        """Return the event at which the row before event `n` was inserted after a deletion; 0 if it was not."""
+        changes = [change for change in self.changes[record] if change.moment.n < n]
+        deleted = max((at for at, change in enumerate(changes) if change.after is None), default=-1)
+        return changes[deleted + 1].moment.n if 0 <= deleted < len(changes) - 1 else 0
+
+    def parents_ever(
+        self, record: Id, until: int | None = None, *, since: int = 0, read: bool = False
+    ) -> set[tuple[Link, Id]]:
+        """Return the parents that the lookups of a row have named, from event `since`, before `until` if it is given.
 
         read: count only versions of the row that the program may have read.
         """
@@ -179,7 +187,7 @@ class History:
             (link, (link.parent, parent))
             for link in self.contracts[record[0]].links
             for change, end in zip(changes, ends, strict=False)
-            if change.after and (until is None or change.moment.n < until)
+            if change.after and since <= change.moment.n and (until is None or change.moment.n < until)
             if (parent := change.after[f"_{link.column}_value"]) is not None
             if not read or any(change.moment.n < moment.n < end for moment in self.seen.reads)
         }

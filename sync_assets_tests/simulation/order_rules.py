@@ -133,8 +133,12 @@ def who_is_gone_stays_gone(history: History) -> Found:
 
 
 def _only_ever(history: History, record: Id, person: Id, until: int) -> bool:
-    """Return True for the person, and for a record all of whose parents, as far as they were read, are the person's."""
-    parents = [parent for _, parent in history.parents_ever(record, until, read=True)]
+    """Return True for the person, and for a record all of whose parents, as far as they were read, are the person's.
+
+    A row that was deleted and inserted again is another one.
+    """
+    since = history.made_anew(record, until)
+    parents = [parent for _, parent in history.parents_ever(record, until, since=since, read=True)]
     return record == person or (bool(parents) and all(_only_ever(history, one, person, until) for one in parents))
 
 
