@@ -234,7 +234,7 @@ class Claims(Repository):
             self._dependencies.stored_links.store_sent_links(transaction, answered)
             self._retry_children(transaction, inserted_again, answered)
             lost = {outcome.lost_parent for _, outcome in answered if outcome.lost_parent is not None}
-            transaction.for_seqs(_DOUBT, sorted(lost), also="AND acked_hash IS NOT NULL AND outcome_unknown = 0")
+            transaction.for_seqs(_DOUBT, sorted(lost), also="AND outcome_unknown = 0")
             also |= lost
             self._dependencies.reevaluate(transaction, moved, removed, also=also)
         transaction.add_numbers(now, "engine_calls", calls or {})

@@ -90,6 +90,7 @@ def test_a_link_that_may_be_set_late_is_removed_once_more_with_the_next_change(
     clock.advance((HORIZON_SECONDS + 1) * after)
     changed = claim_one(ledger, table="order")
     assert links_of(changed) == (LinkTo("cusContact", None, True, acknowledged=not after),)
+    assert record(ledger, "order").outcome_unknown == 1 + after
     answer(ledger, "done", changed)
     clock.advance(HORIZON_SECONDS + 1)
     again = claim(ledger, table="order")
@@ -116,6 +117,19 @@ def test_a_parent_that_campaign_does_not_show_is_looked_up_and_inserted_again_be
     capture(ledger, row("anna"))
     assert sent(ledger) == ["insert"]
     assert claim_one(ledger, table="order").links == (LinkTo("cusContact", guid("anna"), True, parent=(asked.seq, 2)),)
+
+
+def test_a_request_for_the_parent_under_way_is_not_forgotten_with_an_earlier_one(ledger: Ledger) -> None:
+    capture(ledger, row("anna"))
+    sent(ledger)
+    order(ledger, "anna")
+    child = claim_one(ledger, table="order")
+    capture(ledger, row("anna", "b"))
+    answer(ledger, "unknown", claim_one(ledger))
+    under_way = claim_one(ledger)
+    answer(ledger, "refused", child, lost_parent=under_way.seq)
+    answer(ledger, "later", under_way)
+    assert record(ledger, "anna").outcome_unknown == 1
 
 
 @pytest.mark.parametrize("state", [State.HELD, State.PENDING])

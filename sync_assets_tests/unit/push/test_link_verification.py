@@ -160,8 +160,10 @@ HELD = {"links": (HELD_LINK,)}
         (ALONE, None, True, True, "missing"),
         (ALONE, False, False, True, "missing"),
         (WHOLE, False, False, True, "done"),
+        (ALONE._replace(**HELD), False, False, False, "missing"),
         # Only its insert, which got no answer, may have made it.
         (ALONE._replace(outcome_unknown=True, incarnation=0), False, True, True, "missing"),
+        (WHOLE._replace(operation="insert", outcome_unknown=True), False, True, True, "done"),
         # Perhaps its link leads to no record.
         (ALONE, False, True, True, "refused"),
         (WHOLE, False, True, True, "refused"),
@@ -239,15 +241,34 @@ async def test_a_parent_that_campaign_lost_is_no_finding() -> None:
     assert (delivered.result, delivered.lost_parent, push.finding) == ("refused", 1, "resolved")
 
 
-@pytest.mark.parametrize("stands", [True, False])
-async def test_a_pkey_in_memory_that_campaign_refuses_is_looked_up(stands: bool) -> None:
-    push = LinkedPush([Response(404, {}, b"Unable to find document from key '@former'")], links_by_key="empty")
+@pytest.mark.parametrize("parent", ["has another one", "has it", "is gone"])
+async def test_a_pkey_in_memory_that_campaign_refuses_is_looked_up(parent: str) -> None:
+    push = LinkedPush([Response(404, {}, b"Unable to find document from key '@FORMER'")], links_by_key="empty")
     push.known.remember((1, 1), "@former")
+    [profile] = push.campaign.records["profile"].values()
+    profile |= {"PKey": "@former"} if parent == "has it" else {}
+    if parent == "is gone":
+        push.campaign.records["profile"].clear()
+    delivered = await push.deliver()
+    again = parent == "has another one"
+    assert (delivered.result, delivered.lost_parent) == (
+        "done" if again else "refused",
+        1 if parent == "is gone" else None,
+    )
+    assert push.requests == (TWICE if again else "insert cusOrder read profile")
+    assert push.finding == "empty"
+
+
+@pytest.mark.parametrize("stands", [True, False])
+async def test_a_key_that_campaign_refuses_is_not_replaced_by_the_pkey_if_the_style_is_key(stands: bool) -> None:
+    push = LinkedPush([REFUSED_LINK])
+    by_key = replace(LINK, link=TO_CONTACT.model_copy(update={"style": "key"}))
+    push.links = Links([by_key], {"profile": push.parents}, push.known, push.send_again)
     if not stands:
         push.campaign.records["profile"].clear()
     delivered = await push.deliver()
-    assert (delivered.result, delivered.lost_parent) == (("done", None) if stands else ("refused", 1))
-    assert push.requests == (TWICE if stands else "insert cusOrder read profile")
+    assert (delivered.result, delivered.lost_parent) == ("refused", None if stands else 1)
+    assert push.requests == "insert cusOrder read profile"
 
 
 async def test_a_record_that_is_made_again_is_read_back() -> None:
