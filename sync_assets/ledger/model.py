@@ -320,7 +320,6 @@ class Outcome(NamedTuple):
     inserted_opt_outs: those that Campaign inserted the record with, at `inserted_at`. existing_opt_outs: opt-out
     attributes of a record that existed in Campaign before our insert.
     operation: for the history. unanswered: a write of this delivery got no answer, so it may still take effect.
-    lost_parent: number of a parent's record, which Campaign does not hold any more.
     """
 
     seq: int
@@ -334,4 +333,3 @@ class Outcome(NamedTuple):
     existing_opt_outs: tuple[str, ...] = ()
     operation: HistoryOperation = "compare"
     unanswered: bool = False
-    lost_parent: int | None = None

@@ -3,8 +3,8 @@
 The rules (docs/capture-and-push.md): an insert is one POST, an update one PATCH by the key, a delete one DELETE, by
 the key where Campaign takes it, else by the PKey after a look-up. A POST whose key is taken becomes a PATCH, since the
 record there carries our id. If a PATCH finds no record, the ledger first stores that the record is about to be inserted
-again (`Claims.reinsert`); then a POST follows, unless Campaign may hide the record and take a second one. If an earlier
-POST may have arrived, PATCH comes first, so that no record is created twice.
+again (`Claims.reinsert`); then a POST follows, unless Campaign may hide the record, and may take a second one. If an
+earlier POST may have arrived, PATCH comes first, so that no record is created twice.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from sync_assets.http.redaction import redact
 from sync_assets.http.retry import backoff
 from sync_assets.http.transport import HttpError, NotSent, OutcomeUnknown, Unavailable
 from sync_assets.ledger.model import Claimed, Operation, Outcome, Result
-from sync_assets.push.record_links import Links, ParentLost, Values
+from sync_assets.push.record_links import Links, Values
 from sync_assets.push.refused_updates import update
 from sync_assets.push.request_body import body
 from sync_assets.push.target import PushStopped
@@ -63,8 +63,9 @@ _NOT_SHOWN = (
     "Campaign does not show this record: it was deleted there, or is hidden without its parent. Check in Campaign."
 )
 _PERHAPS_SECOND = (
-    f"{_NOT_SHOWN} Since {{0}} is not known to be unique, an insert could make a second record of a hidden one. If it "
-    "was deleted, replay the table with --force."
+    f"{_NOT_SHOWN} {{0}} is not known to be unique, so an insert could make a second record of a hidden one. If "
+    "Campaign rejects second records, write `unique: true`; else publish the link with cardinality 0 or 1 and write "
+    "`cardinality: zero_or_one`. Then `sync-assets retry`."
 )
 _NOTHING_TO_SEND = "The ledger holds nothing to send for this record: replay the table with --force."
 READS = 3
@@ -101,7 +102,6 @@ class Delivery:
         pkey: the record's PKey as Campaign's answer gave it; empty if it gave none.
         stop: why no other record of the table may be sent.
         unanswered: True if a write of this delivery got no answer, so that it may still take effect.
-        lost_parent: the record number of a parent that Campaign does not hold any more.
     """
 
     result: Result
@@ -111,7 +111,6 @@ class Delivery:
     pkey: str = ""
     stop: str | None = None
     unanswered: bool = False
-    lost_parent: int | None = None
 
     def incarnation_of(self, record: Claimed) -> tuple[int, int]:
         """Return the record's number and incarnation after this delivery, as the ledger counts it (transitions.py)."""
@@ -134,12 +133,14 @@ class Sender:
             deleted. If the key does not identify records none is ever found, and each change would insert a duplicate.
         reinsert: called right before such a record is inserted again; stores that in the ledger.
         links: the links of the table; None if it has none that are set by a key or a PKey.
+        requires_parent: Campaign hides a record of the table while one of its links leads to no record.
     """
 
     records: Records
     key_works: KeyWorks
     reinsert: Reinsert
     links: Links | None = None
+    requires_parent: bool = False
 
     async def deliver(self, record: Claimed) -> Delivery:
         """Send one record to Campaign.
@@ -229,7 +230,7 @@ class Sender:
             response, done = await _Write(record, self, values).run()
             if response.kind == "refused" and (refused := sent.get(done == "updated")):
                 again = await links.refused(record, refused, response.reason)
-                if isinstance(again, ParentLost):
+                if isinstance(again, ResponseOutcome):
                     return again, done
                 if again:
                     response, done = await _Write(record, self, values).run()
@@ -268,7 +269,6 @@ def outcome(record: Claimed, delivery: Delivery, now: datetime | None = None) ->
         existing_opt_outs=tuple(name for name, _ in record.opt_outs) if first and done == "updated" else (),
         operation="link" if links_alone else operation,
         unanswered=delivery.unanswered,
-        lost_parent=delivery.lost_parent,
     )
 
 
@@ -324,12 +324,15 @@ class _Write:
             return response
         if self.rejected_post:
             # No record with our key is shown: the POST failed for another reason as well, or Campaign hides the record.
-            hidden = self.rejected_post.kind == "refused" and any(link.keyed and link.id for link in record.links)
+            hidden = self.rejected_post.kind == "refused" and self.sender.requires_parent
             # The remedy first, since a long reason is cut.
             reason = f"{_HIDDEN} {self.rejected_post.reason}" if hidden else self.rejected_post.reason
             return replace(self.rejected_post, reason=reason)
-        if hidden := await self._perhaps_hidden():
-            return hidden
+        acknowledged = record.operation == "update" and record.incarnation
+        if acknowledged and self.sender.requires_parent and not records.addressing.is_unique:
+            await self.sender.key_works(records, record.id)  # a key that finds another record is an identification key
+            if not records.addressing.is_unique:
+                return ResponseOutcome("refused", _PERHAPS_SECOND.format(records.key))
         if record.payload is None:
             return response  # if the record is wanted, the ledger reads its row again, and sends all of it
         key_trusted = record.operation == "insert" or record.outcome_unknown or records.addressing.confirmed
@@ -337,24 +340,13 @@ class _Write:
             return ResponseOutcome("refused", _NO_KEY.format(records.resource, records.key))
         addressing = records.addressing
         if self.in_doubt and not addressing.is_unique:
-            await self.sender.key_works(records, record.id)  # a key that finds another record is an identification key
+            await self.sender.key_works(records, record.id)  # as above
         if self.in_doubt and not addressing.is_unique:
             if addressing.unique is False or addressing.key_in_url is False:
                 raise StillUnknown(record.unknown_seconds or LOOK_AGAIN_SECONDS)
             look_again = LOOK_AGAIN_SECONDS * 3 ** min(record.attempts, LOOKS)  # others may show that the key is unique
             raise StillUnknown(min(look_again, record.unknown_seconds or look_again))
         return None
-
-    async def _perhaps_hidden(self) -> ResponseOutcome | None:
-        """Return why no insert follows: Campaign perhaps hides the record, and would take a second one."""
-        record, records, links = self.record, self.sender.records, self.sender.links
-        had_it = record.operation == "update" and record.incarnation
-        if links is None or records.addressing.is_unique or record.resend or not had_it:
-            return None
-        found = await links.required_parents(record)
-        if found and found.kind == "missing":
-            return ResponseOutcome("refused", _PERHAPS_SECOND.format(records.key))
-        return found
 
     async def _send_patch(self, form: str | None, known: Values) -> ResponseOutcome:
         sent = body(form, self.record, self.sender.records.key, patch=True, values=known)
@@ -397,8 +389,7 @@ def _delivery(record: Claimed, response: ResponseOutcome, done: OperationDone) -
     if response.kind == "denied":
         raise access_denied(replace(response, reason=reason))
     if response.kind != "transient":
-        lost = response.parent if isinstance(response, ParentLost) else None
-        return Delivery("refused", reason=reason, lost_parent=lost)
+        return Delivery("refused", reason=reason)
     if reason in BOILERPLATE:
         reason = f"{reason} Campaign named no cause; open the record in Campaign, check e-mail and lengths."
     return Delivery("later", reason=reason, wait=retry_wait(record.attempts))

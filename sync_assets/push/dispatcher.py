@@ -225,7 +225,7 @@ class _Push:
             record = again._replace(reinsert_sent=True)
 
         records = self._records(self._target.config, observe)
-        sender = Sender(records, self._health.key_works, reinsert, self._links)
+        sender = Sender(records, self._health.key_works, reinsert, self._links, self._target.requires_parent)
         while record := await self._queue.take():
             began, answers = time.monotonic(), _Answers()
             try:

@@ -77,13 +77,6 @@ def link_targets(whole: Config, config: TableConfig, resource: Resource | None =
     )
 
 
-@dataclass(frozen=True, slots=True)
-class ParentLost(ResponseOutcome):
-    """The parent of a link is not in Campaign any more. parent: its record number, if the ledger has it."""
-
-    parent: int | None = None
-
-
 class LinkNotKept(Exception):
     """Raised when Campaign accepts a link and does not store it; further records would fail alike.
 
@@ -138,20 +131,6 @@ class Links:
         async with self._turn:
             yield self.unverified(record, patch=patch)
 
-    async def required_parents(self, record: Claimed) -> ResponseOutcome | None:
-        """Look up the parents without which Campaign hides the record; None if its links lead to each of them.
-
-        `missing` if Campaign does not hold a parent, or the link to it is not acknowledged.
-        """
-        for link, target in self._sent(record, patch=False):
-            if target.required and not link.acknowledged:
-                return ResponseOutcome("missing")
-            if target.required:
-                parent = await self._parents[target.parent.resource].find(str(link.id))
-                if isinstance(parent, ResponseOutcome):
-                    return parent
-        return None
-
     async def values(self, record: Claimed, *, patch: bool, by_pkey: bool = False) -> Values | ResponseOutcome:
         """Return the values that the record's links are sent with, or why one of them cannot be sent.
 
@@ -170,12 +149,13 @@ class Links:
             values[link.attribute] = pkey
         return values
 
-    async def refused(self, record: Claimed, sent: Values, reason: str) -> bool | ParentLost:
+    async def refused(self, record: Claimed, sent: Values, reason: str) -> bool | ResponseOutcome:
         """Return whether a record that Campaign rejected because of a link is to be sent once more.
 
         Judged by `reason`, Campaign's error text, which then names the value that the link was sent with. True if that
         was the parent's key, and the parent exists: such links are sent by the PKey from now on, unless the style is
-        `key`. True also if the parent has another PKey than the one in memory.
+        `key`. True also if the parent has another PKey than the one in memory. If Campaign does not hold the parent,
+        the outcome that says so.
         """
         again = False
         for link, target in self._sent(record, patch=False):
@@ -185,10 +165,10 @@ class Links:
             if link.parent:
                 self._known.forget(link.parent)
             pkey = await self._pkey(target, link)
-            if isinstance(pkey, ParentLost):
-                return pkey
+            if isinstance(pkey, ResponseOutcome):
+                return pkey if pkey.kind == "refused" else again
             by_key = value == link.id
-            if isinstance(pkey, ResponseOutcome) or pkey == value or (by_key and target.link.style == "key"):
+            if pkey == value or (by_key and target.link.style == "key"):
                 continue
             if by_key:
                 self._addressing(target).note(KEY_IN_LINK, "refused")
@@ -272,12 +252,10 @@ class Links:
         if isinstance(parent, ResponseOutcome):
             if parent.kind != "missing":
                 return parent
-            return ParentLost(
+            return ResponseOutcome(
                 "refused",
-                f"Campaign does not show {target.parent.table} {link.id}, to which {target.attribute} leads. If it was "
-                "deleted there, the program inserts it again, and then sends this record. If that fails, see "
-                f"`sync-assets explain {link.id}`.",
-                parent=link.parent[0] if link.parent else None,
+                f"Campaign no longer holds {target.parent.table} {link.id}, to which {target.attribute} leads. "
+                f"`sync-assets explain {link.id}` names the replay that sends it again.",
             )
         pkey = str(parent["PKey"])
         if link.parent:

@@ -91,7 +91,7 @@ class Rehearsal:
         for records in self._records.values():
             records.client, records.observer = client, calls.observe
         records = self._records[own.resource]
-        sender = Sender(records, _key_works, _reinsert, self._links)
+        sender = Sender(records, _key_works, _reinsert, self._links, target.requires_parent)
         while claimed := await asyncio.to_thread(
             ledger.claims.claim, own.table, session, limit=BATCH, opt_outs=target.opt_outs
         ):

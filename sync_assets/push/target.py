@@ -22,12 +22,14 @@ class Target:
         opt_outs: attributes that are sent when a record is created, and not with updates.
         links: the links that are set by a key or a PKey (not style join).
         is_parent: True if links of other tables that are set by a key or a PKey lead to this table.
+        requires_parent: True if Campaign hides a record of the table while one of its links leads to no record.
     """
 
     config: TableConfig
     opt_outs: tuple[str, ...] = ()
     links: tuple[LinkTarget, ...] = ()
     is_parent: bool = False
+    requires_parent: bool = False
 
     @classmethod
     def of(cls, whole: Config, config: TableConfig, resource: Resource | None = None) -> Target:
@@ -40,7 +42,9 @@ class Target:
         """
         opt_outs = tuple(opt_out.to for opt_out in whole.opt_outs_of_new_records(config.table).values())
         set_by_key = [link.table for table in whole.tables for link in table.links if link.style != "join"]
-        return cls(config, opt_outs, link_targets(whole, config, resource), config.table in set_by_key)
+        links = link_targets(whole, config, resource)
+        required = any(link.cardinality == "one" for link in config.links) or any(link.required for link in links)
+        return cls(config, opt_outs, links, config.table in set_by_key, required)
 
     @property
     def parents(self) -> tuple[TableConfig, ...]:

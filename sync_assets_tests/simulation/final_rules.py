@@ -39,7 +39,7 @@ def both_sides_agree(history: History) -> Found:
         for id_ in sorted(ids):
             record = (table.table, id_)
             one, held = expected.of(record), history.final_records(table, id_)
-            if len(held) > 1 and not (_is_joined(contract) and history.orphaned_by_others(record)):
+            if len(held) > 1:
                 yield *record, f"{len(held)} records have its id"
             last = max((call.handled.n for call in _effects(history, contract, id_)), default=0)
             if one.kind in ("kept", "open") or _others_deleted(history, contract, id_, last):
@@ -50,11 +50,6 @@ def both_sides_agree(history: History) -> Found:
                 yield *record, "Campaign does not hold it"
             elif one.mapped is not None:
                 yield from _differences(history, contract, record, one.mapped, held[0], last)
-
-
-def _is_joined(contract: Contract) -> bool:
-    """Return True if Campaign itself looks up a parent, without which it hides the record: the program cannot know."""
-    return any(link.style == "join" for link in contract.links)
 
 
 def _effects(history: History, contract: Contract, id_: str) -> Iterator[Any]:

@@ -55,7 +55,6 @@ CLAIM_COLUMNS = (
 claimed the record last and stored no outcome."""
 _AT_ONCE = 5_000
 _RETRY = "UPDATE sync_record SET state = 1, not_before = NULL"
-_DOUBT = "UPDATE sync_record SET outcome_unknown = 1"
 _EXISTS = sa.and_(
     _R.acked_hash.is_(None), sa.exists().where(_X.table_name == _R.table_name, _X.id == _R.id).correlate(schema.record)
 )
@@ -233,9 +232,6 @@ class Claims(Repository):
             answered = [(record, by_seq[record.seq]) for record in (*moved, *removed)]
             self._dependencies.stored_links.store_sent_links(transaction, answered)
             self._retry_children(transaction, inserted_again, answered)
-            lost = {outcome.lost_parent for _, outcome in answered if outcome.lost_parent is not None}
-            transaction.for_seqs(_DOUBT, sorted(lost), also="AND outcome_unknown = 0")
-            also |= lost
             self._dependencies.reevaluate(transaction, moved, removed, also=also)
         transaction.add_numbers(now, "engine_calls", calls or {})
         outcome_of = [(record.id, by_seq[record.seq]) for record in held]

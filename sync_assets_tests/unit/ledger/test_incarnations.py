@@ -4,7 +4,7 @@ import pytest
 
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.errors import SessionExpired
-from sync_assets.ledger.model import BlockReason, Claimed, LinkSpec, LinkTo, Outcome, State
+from sync_assets.ledger.model import Claimed, LinkSpec, LinkTo, Outcome, State
 from sync_assets.ledger.storage.session import HORIZON_SECONDS
 from sync_assets_tests.support.ledgers import Clock, capture, claim, claim_one, guid, record, row, session_of
 from sync_assets_tests.unit.ledger.linking import (
@@ -16,7 +16,6 @@ from sync_assets_tests.unit.ledger.linking import (
     links_of,
     order,
     sent,
-    waits,
 )
 
 
@@ -95,56 +94,6 @@ def test_a_link_that_may_be_set_late_is_removed_once_more_with_the_next_change(
     clock.advance(HORIZON_SECONDS + 1)
     again = claim(ledger, table="order")
     assert [links_of(one) for one in again] == ([] if after else [(LinkTo("cusContact", None, True),)])
-
-
-@pytest.mark.parametrize("shown", [True, False])
-def test_a_parent_that_campaign_does_not_show_is_looked_up_and_inserted_again_before_the_child(
-    ledger: Ledger, shown: bool
-) -> None:
-    capture(ledger, row("anna"))
-    sent(ledger)
-    order(ledger, "anna")
-    child = claim_one(ledger, table="order")
-    answer(ledger, "refused", child, lost_parent=record(ledger, "anna").seq)
-    assert record(ledger, "order").state == State.REJECTED
-    asked = claim_one(ledger)
-    assert (asked.operation, asked.payload, asked.outcome_unknown) == ("update", None, True)
-    answer(ledger, "done" if shown else "missing", asked)
-    if shown:
-        assert (record(ledger, "anna").state, claim(ledger, table="order")) == (State.SYNCED, [])
-        return
-    assert waits(ledger, "anna", BlockReason.REFETCH_REQUIRED)
-    capture(ledger, row("anna"))
-    assert sent(ledger) == ["insert"]
-    assert claim_one(ledger, table="order").links == (LinkTo("cusContact", guid("anna"), True, parent=(asked.seq, 2)),)
-
-
-def test_a_request_for_the_parent_under_way_is_not_forgotten_with_an_earlier_one(ledger: Ledger) -> None:
-    capture(ledger, row("anna"))
-    sent(ledger)
-    order(ledger, "anna")
-    child = claim_one(ledger, table="order")
-    capture(ledger, row("anna", "b"))
-    answer(ledger, "unknown", claim_one(ledger))
-    under_way = claim_one(ledger)
-    answer(ledger, "refused", child, lost_parent=under_way.seq)
-    answer(ledger, "later", under_way)
-    assert record(ledger, "anna").outcome_unknown == 1
-
-
-@pytest.mark.parametrize("state", [State.HELD, State.PENDING])
-def test_a_parent_that_is_held_or_sent_anyway_is_not_looked_up(ledger: Ledger, state: State) -> None:
-    capture(ledger, row("anna"))
-    sent(ledger)
-    order(ledger, "anna", link=OPTIONAL)
-    child = claim_one(ledger, table="order")
-    if state == State.HELD:
-        ledger.holds.hold(guid("anna"))
-    else:
-        capture(ledger, row("anna", "b"))
-    answer(ledger, "refused", child, lost_parent=record(ledger, "anna").seq)
-    assert record(ledger, "anna").state == state
-    assert [one.payload is None for one in claim(ledger)] == [False] * (state == State.PENDING)
 
 
 def test_a_record_whose_claim_is_lost_is_not_inserted_again(ledger: Ledger) -> None:

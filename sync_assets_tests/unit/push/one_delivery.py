@@ -33,12 +33,14 @@ INSERTED, UPDATED, DELETED = ("done", "inserted"), ("done", "updated"), ("done",
 MISSING = ("missing", None)
 
 
-async def deliver(record: Claimed, records: Records, key_works: KeyWorks, links: Links | None = None) -> Delivery:
+async def deliver(
+    record: Claimed, records: Records, key_works: KeyWorks, links: Links | None = None, *, requires_parent: bool = False
+) -> Delivery:
     """Deliver a record of a table whose ledger is not looked at."""
 
     async def reinsert(record: Claimed) -> None: ...
 
-    return await Sender(records, key_works, reinsert, links).deliver(record)
+    return await Sender(records, key_works, reinsert, links, requires_parent).deliver(record)
 
 
 @dataclass
@@ -53,6 +55,7 @@ class Push:
     key_works: bool = True
     finds_unique: bool = False
     unique: bool | None = None
+    requires_parent: bool = False
     filter: AddressFilter | None = None
     rejected: int = 0
     asked: int = 0
@@ -91,7 +94,7 @@ class Push:
         self.reinsert_sent = len(self.campaign.log)
 
     async def deliver(self, record: Claimed) -> Delivery:
-        return await Sender(self.records, self.ask, self.reinsert).deliver(record)
+        return await Sender(self.records, self.ask, self.reinsert, None, self.requires_parent).deliver(record)
 
     @property
     def requests(self) -> list[str]:
@@ -104,5 +107,5 @@ def contact(operation: str = "insert", *, outcome_unknown: bool = False, attempt
     update = more.get("update_payload")
     unknown_seconds = more.get("unknown_seconds", 600.0 if outcome_unknown else None)
     claimed = Claimed(1, ADA, operation, payload, update, b"h", attempts, outcome_unknown)  # pyright: ignore[reportArgumentType]
-    reinsert_sent = more.get("reinsert_sent", False)
-    return claimed._replace(unknown_seconds=unknown_seconds, links=more.get("links", ()), reinsert_sent=reinsert_sent)
+    others = {name: more[name] for name in ("links", "reinsert_sent", "incarnation", "resend") if name in more}
+    return claimed._replace(unknown_seconds=unknown_seconds, **others)

@@ -9,7 +9,7 @@ from sync_assets.campaign.addressing import (
     KEY_UNIQUE,
 )
 from sync_assets.http.transport import OutcomeUnknown, Response, SignInRefused
-from sync_assets.ledger.model import Claimed, LinkTo
+from sync_assets.ledger.model import Claimed
 from sync_assets.push.delivery import MAX_POSTS, StillUnknown
 from sync_assets_tests.unit.push.little_campaign import BARE, BY_KEY
 from sync_assets_tests.unit.push.one_delivery import (
@@ -76,6 +76,26 @@ pytestmark = pytest.mark.usefixtures("waits")
         (Push(), contact("update", payload=None), "read", MISSING),
         (Push(), contact("update", payload=None, outcome_unknown=True), "read", MISSING),
         (Push(), contact("insert", payload=None), "", ("refused", None)),
+        # Campaign may hide a record that requires a parent, and take a second one.
+        (Push(requires_parent=True), contact("update", incarnation=1), "update", ("refused", None)),
+        (Push(requires_parent=True), contact("update", incarnation=1, resend=True), "update", ("refused", None)),
+        (Push(requires_parent=True), contact("update", incarnation=1, payload=None), "read", ("refused", None)),
+        (
+            Push(requires_parent=True, unique=False),
+            contact("update", incarnation=1, outcome_unknown=True),
+            "update",
+            ("refused", None),
+        ),
+        (Push(requires_parent=True, found=UNIQUE), contact("update", incarnation=1), "update insert", INSERTED),
+        (Push(requires_parent=True, finds_unique=True), contact("update", incarnation=1), "update insert", INSERTED),
+        # It was never acknowledged, or it was deleted since.
+        (Push(requires_parent=True), contact("update", payload=None, outcome_unknown=True), "read", MISSING),
+        (
+            Push(requires_parent=True),
+            contact(incarnation=1, outcome_unknown=True, unknown_seconds=None),
+            "update insert",
+            INSERTED,
+        ),
         # A delete of a record that is missing is done, if the key finds records at all.
         (Push(found=KNOWN, exists=True), contact("delete"), "delete read", DELETED),
         (Push(found=KNOWN), contact("delete"), "delete read", DELETED),
@@ -251,19 +271,18 @@ async def test_a_rejection_names_its_reason_without_values(push: Push, record: C
 
 
 @pytest.mark.parametrize(
-    ("answer", "keyed", "parent", "hidden"),
+    ("answer", "requires_parent", "hidden"),
     [
-        (TAKEN, True, ADA, True),
-        (Response(500, {}, TAKEN.body + b" in the table" * 40), True, ADA, True),  # too long to be stored whole
-        (TAKEN, True, None, False),
-        (TAKEN, False, ADA, False),
-        (BARE, True, ADA, False),
+        (TAKEN, True, True),
+        (Response(500, {}, TAKEN.body + b" in the table" * 40), True, True),  # too long to be stored whole
+        (TAKEN, False, False),
+        (BARE, True, False),
     ],
 )
-async def test_a_record_whose_key_is_taken_and_not_found_is_perhaps_hidden_if_it_has_a_link(
-    answer: Response, keyed: bool, parent: str | None, hidden: bool
+async def test_a_record_whose_key_is_taken_and_not_found_is_perhaps_hidden_if_it_requires_a_parent(
+    answer: Response, requires_parent: bool, hidden: bool
 ) -> None:
-    delivered = await Push([answer]).deliver(contact(links=(LinkTo("cusContact", parent, keyed=keyed),)))
+    delivered = await Push([answer], requires_parent=requires_parent).deliver(contact())
     assert (delivered.reason or "").startswith(
         "Perhaps Campaign hides this record, since its link led to a record that is gone: publish the link with "
         "cardinality 0 or 1, or delete the record in Campaign; then `sync-assets retry`."
