@@ -239,6 +239,26 @@ def let_no_key_be_unique(chain: Chain, style: str, unique: Literal["auto", False
     ]
 
 
+def test_the_guard_counts_the_lines_of_a_profile_that_is_in_neither_system(new_chain: Callable[..., Chain]) -> None:
+    """Campaign lost the profile, and its answer to the last update was lost, too: a look-up finds out."""
+    chain = new_chain(cardinality="one")
+    chain.program.guardrails = {"max_delete_share": 0.05}
+    chain.program.table["filters"] = {"rules": [{"field": "jobtitle", "is": "eq", "value": "in"}]}
+    [ada] = chain.admin.create("contact", {"firstname": "Ada", "jobtitle": "in"})
+    orders = [str(uuid.uuid4()) for _ in range(110)]
+    chain.admin.create("new_order", *({"new_orderid": order, "new_contactid": ada} for order in orders))
+    assert chain.sync()[0] == 0
+    chain.admin.fault("campaign", "cut_before", method="PATCH", times=1)
+    chain.admin.change("contact", [ada], firstname="Eve")
+    chain.program.sync()
+    chain.admin.clear_faults()
+    chain.admin.change("contact", [ada], jobtitle="out")
+    chain.admin.post("/campaign/delete", {"resource": "profile", "keys": [ada]})
+    chain.program.pass_horizon()
+    held = [chain.program.sync().document["tables"]["new_order"]["deletes_held_back"] for _ in range(2)]
+    assert (held[-1], len(chain.held()["cusOrder"])) == (110, 110)
+
+
 def test_an_order_out_of_scope_that_campaign_hides_keeps_its_lines(new_chain: Callable[..., Chain]) -> None:
     chain = new_chain(cardinality="one")
     chain.program.further[0]["filters"] = {"rules": [{"field": "new_quantity", "is": "ge", "value": 10}]}

@@ -232,7 +232,8 @@ class Claims(Repository):
             answered = [(record, by_seq[record.seq]) for record in (*moved, *removed)]
             self._dependencies.stored_links.store_sent_links(transaction, answered)
             self._retry_children(transaction, inserted_again, answered)
-            self._dependencies.reevaluate(transaction, moved, removed, also=also)
+            # The guard counted the orphans of deletions with these; a look-up that finds no parent makes others.
+            self._dependencies.reevaluate(transaction, moved, removed, also=also, collect_orphans=True)
         transaction.add_numbers(now, "engine_calls", calls or {})
         outcome_of = [(record.id, by_seq[record.seq]) for record in held]
         self._opt_outs.apply_inserted(

@@ -279,7 +279,9 @@ class Deletions(Repository):
         transaction.for_each(_REMOVE, values)
         transaction.for_seqs("DELETE FROM sync_record", [record.seq for record in forgotten])
         if self._dependencies.has_links(transaction):
-            self._dependencies.reevaluate(transaction, moved, forgotten)
+            self._dependencies.reevaluate(transaction, moved)
+            # The guard did not count these: Campaign may hold their children if it lost them itself.
+            self._dependencies.reevaluate(transaction, [], forgotten, collect_orphans=True)
 
     # --- orphans ------------------------------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from sync_assets.ledger.storage.session import Repository, writes
 from sync_assets.ledger.storage.transaction import Transaction
 
 _F = schema.feed.c
+_C = schema.collected.c
 
 
 @dataclass(eq=False)
@@ -69,10 +70,13 @@ class Replays(Repository):
     def capture_wanted(self, table: str) -> bool:
         """Return True if a capture has work to do even if the feed has no changes.
 
-        The work is a replay, deletions that were held back and are approved by now, a kept link to be polled for the
-        changes during a read, or children that may have been orphaned while a table was in maintenance.
+        The work is a replay, deletions that were held back and are approved by now, orphans that the guard has not
+        counted yet, a kept link to be polled for the changes during a read, or children that may have been orphaned
+        while a table was in maintenance.
         """
         approved = sa.and_(_F.deletes_approved, _F.deletes > 0)
         orphans = sa.and_(_F.orphans_due, _F.complete)
-        wanted = sa.or_(_F.days.is_not(None), approved, _F.kept_due, orphans)
+        collected = sa.exists().where(_C.table_name == _F.table_name, _C.orphan == 1)
+        uncounted = sa.and_(_F.complete, _F.deletes == 0, collected)
+        wanted = sa.or_(_F.days.is_not(None), approved, _F.kept_due, orphans, uncounted)
         return self._session.scalar(sa.select(_F.table_name).where(_F.table_name == table, wanted)) is not None

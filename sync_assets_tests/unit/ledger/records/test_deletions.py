@@ -10,6 +10,7 @@ import pytest
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.errors import TooManyDeletes
 from sync_assets.ledger.model import LinkSpec, Position, State
+from sync_assets.ledger.storage.session import HORIZON_SECONDS
 from sync_assets_tests.support.ledgers import (
     Clock,
     capture,
@@ -22,6 +23,7 @@ from sync_assets_tests.support.ledgers import (
     record,
     row,
     save_page,
+    settle,
     stored,
 )
 from sync_assets_tests.unit.ledger.linking import KEPT, NEEDED, OPTIONAL
@@ -168,7 +170,7 @@ def in_campaign_with_orders(ledger: Ledger, count: int, link: LinkSpec = NEEDED,
     """As many contacts with an order each; the first `lines` orders have a line."""
     names = in_campaign(ledger, count)
     orders = linked([row(f"order of {name}") for name in names], cusContact=names)
-    capture(ledger, page=orders, table="order", links=[link])
+    capture(ledger, page=orders, table="order", links=[link], complete=True)
     push(ledger, table="order")
     some = names[:lines]
     page = linked([row(f"line of {name}") for name in some], cusOrder=[f"order of {name}" for name in some])
@@ -192,6 +194,39 @@ def test_the_guard_counts_the_children_that_would_go_too(ledger: Ledger) -> None
     assert feed is not None
     assert (feed.deletes, feed.orphans) == (5, ({"line": 5, "order": 10}, {}))
     assert [claim(ledger, table=table) for table in ("contact", "order", "line")] == [[], [], []]
+
+
+@pytest.mark.parametrize("lookup", ["first", "last"])
+@pytest.mark.parametrize("gone", ["deleted", "out_of_scope"])
+def test_the_guard_counts_children_whose_parent_is_in_neither_system(
+    ledger: Ledger, clock: Clock, lookup: str, gone: str
+) -> None:
+    """Campaign did not answer an update of the parent, and a look-up at its horizon finds no record."""
+    names = in_campaign_with_orders(ledger, 200)
+    some = names[:20]
+    capture(ledger, *(row(name, "b") for name in some))
+    settle(ledger, "unknown", *claim(ledger))
+    for step in ("look up", "capture") if lookup == "first" else ("capture", "look up"):
+        if step == "look up":
+            clock.advance(HORIZON_SECONDS + 1)
+            settle(ledger, "missing", *claim(ledger))
+            continue
+        deleted = some if gone == "deleted" else []
+        left = [guid(name) for name in some if name not in deleted]
+        capture(ledger, deleted=deleted, out_of_scope=left, carry_out=False)
+        ledger.deletions.carry_out_deletes("contact", max_share=0.2)
+    orders = [one.operation for one in claim(ledger, table="order")]
+    if gone == "deleted" and lookup == "last":
+        assert orders == ["delete"] * 20  # the guard let them pass with their parents
+        return
+    assert (orders, ledger.replays.capture_wanted("order")) == ([], True)
+    with pytest.raises(TooManyDeletes, match="20 records of order"):
+        ledger.deletions.carry_out_deletes("order", max_share=0.05)
+    assert not ledger.replays.capture_wanted("order")
+    ledger.feeds.approve_deletes("order")
+    assert ledger.replays.capture_wanted("order")
+    ledger.deletions.carry_out_deletes("order", max_share=0.05)
+    assert [one.operation for one in claim(ledger, table="order")] == ["delete"] * 20
 
 
 def test_an_approval_covers_the_deletions_of_its_time_and_no_more(ledger: Ledger) -> None:
