@@ -328,7 +328,7 @@ class _Write:
             # The remedy first, since a long reason is cut.
             reason = f"{_HIDDEN} {self.rejected_post.reason}" if hidden else self.rejected_post.reason
             return replace(self.rejected_post, reason=reason)
-        acknowledged = record.operation == "update" and record.incarnation
+        acknowledged = record.operation == "update" and not record.outcome_unknown  # else perhaps it was just deleted
         if acknowledged and self.sender.requires_parent and not records.addressing.is_unique:
             await self.sender.key_works(records, record.id)  # a key that finds another record is an identification key
             if not records.addressing.is_unique:

@@ -107,5 +107,5 @@ def contact(operation: str = "insert", *, outcome_unknown: bool = False, attempt
     update = more.get("update_payload")
     unknown_seconds = more.get("unknown_seconds", 600.0 if outcome_unknown else None)
     claimed = Claimed(1, ADA, operation, payload, update, b"h", attempts, outcome_unknown)  # pyright: ignore[reportArgumentType]
-    others = {name: more[name] for name in ("links", "reinsert_sent", "incarnation", "resend") if name in more}
+    others = {name: more[name] for name in ("links", "reinsert_sent", "resend") if name in more}
     return claimed._replace(unknown_seconds=unknown_seconds, **others)
