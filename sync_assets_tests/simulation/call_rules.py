@@ -121,14 +121,20 @@ def _may_have_changed(history: History, record: Id, resource: str, before: Reque
 def _link_not_verified(history: History, contract: Contract, record: Id, before: Request, now: Request) -> bool:
     """Return True if the link of an update could not be read back: the update is sent once more, and then read back.
 
-    The answer to the read was lost, or no read reached the engine.
+    The answer to the read of the record, or of the parent to which it leads, was lost, or no read reached the engine.
     """
     reads = [one for one in history.about(contract.table.resource, record[1]) if one.method == "GET"]
     between = [one for one in reads if before.sent.n < one.sent.n < now.sent.n]
     read_back = any(one.sent.n > now.sent.n and one.first.process == now.first.process for one in reads)
     sends_link = any(link.to in before.body for link in contract.links)
+    of_parents = [
+        one
+        for _, (table, id_) in history.parents_ever(record)
+        for one in history.about(history.contracts[table].table.resource, id_)
+        if one.method == "GET" and before.sent.n < one.sent.n < now.sent.n
+    ]
     return bool(contract.links) and (
-        any(one.delivered is None for one in between) or (sends_link and read_back and not between)
+        any(one.delivered is None for one in (*between, *of_parents)) or (sends_link and read_back and not between)
     )
 
 

@@ -171,7 +171,7 @@ class HandwrittenHistory:
             tables=TABLES,
             rows=tuple(self.rows),
             calls=tuple(self.calls),
-            reads=tuple(call.sent for call in self.calls),
+            reads=tuple((call.sent, table.table) for call in self.calls for table in TABLES),
             others=tuple(self.others),
             files=tuple(self.files),
             final_rows={table: tuple(rows.values()) for table, rows in self.d365.items()},

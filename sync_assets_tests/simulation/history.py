@@ -139,6 +139,21 @@ class History:
         before = [changes[first - 1].after] if first else [None]
         return [*before, *(change.after for change in changes[first:last])]
 
+    def rows_read(self, record: Id, since: datetime, until: int) -> list[Row | None]:
+        """Return those of `rows` that the program may have read before event `until`."""
+        changes = self.changes[record]
+        ends = [*(change.moment for change in changes[1:]), None]
+        return [
+            change.after
+            for change, end in zip(changes, ends, strict=True)
+            if change.moment.n < until and (end is None or end.at > since)
+            if self._read(record, change.moment.n, until if end is None else min(end.n, until))
+        ]
+
+    def _read(self, record: Id, since: int, until: int) -> bool:
+        """Return True if the program read the table between two events."""
+        return any(since < moment.n < until for moment, table in self.seen.reads if table == record[0])
+
     def unknown_to_a_copy(self, record: Id) -> bool:
         """Return True if the row had left when an older copy of the ledger, from before the insert, took its place.
 
@@ -189,7 +204,7 @@ class History:
             for change, end in zip(changes, ends, strict=False)
             if change.after and since <= change.moment.n and (until is None or change.moment.n < until)
             if (parent := change.after[f"_{link.column}_value"]) is not None
-            if not read or any(change.moment.n < moment.n < end for moment in self.seen.reads)
+            if not read or self._read(record, change.moment.n, end)
         }
 
     def missing_at_release(self, hold: Hold) -> bool:

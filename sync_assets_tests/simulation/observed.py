@@ -266,7 +266,7 @@ class Observed:
         retargeted: When profiles got another key attribute, and the tables before; `tables` have the new one.
         former_keys: Key attributes before they were changed, by table. Until a profile has the new key, Campaign hides
             the records that are linked to it.
-        reads: When Dynamics 365 handled a read of rows by the program.
+        reads: When Dynamics 365 handled a read of rows by the program, and their table.
         unanswered: Requests about records that were sent and did not reach the engine, without an answer of the
             gateway: their sender cannot know whether they are engine calls.
     """
@@ -289,7 +289,7 @@ class Observed:
     end: Moment
     replaced: tuple[tuple[Moment, Mapping[str, Any]], ...] = ()
     unanswered: tuple[tuple[Moment, CallKind], ...] = ()
-    reads: tuple[Moment, ...] = ()
+    reads: tuple[tuple[Moment, str], ...] = ()
     restored: tuple[tuple[Moment, Moment], ...] = ()
     verified: tuple[Verification, ...] = ()
     retargeted: tuple[Moment, tuple[Table, ...]] | None = None

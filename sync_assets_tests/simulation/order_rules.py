@@ -159,11 +159,14 @@ def excluded_records_are_not_sent(history: History) -> Found:
 
 
 def _belongs(history: History, contract: Contract, record: Id, hold: Hold, until: int) -> bool:
-    """Return True for the contact, and for a row that has named it, or a row of the person's, since the hold began."""
+    """Return True for the contact, and for a row that has named it, or a row of the person's, since the hold began.
+
+    Only versions count that the program may have read.
+    """
     if record == ("contact", hold.contact):
         return True
-    rows = history.rows(record, hold.since.at, until)
-    return any(
+    rows = history.rows_read(record, hold.since.at, until)
+    return bool(rows) and any(
         all(
             row is not None
             and (parent := row[f"_{link.column}_value"]) is not None

@@ -60,8 +60,8 @@ BUGS = (
     PlantedBug(
         "claims",
         "sync_assets.ledger.records.claims",
-        "outcome_unknown = CASE outcome_unknown WHEN 0 THEN 1 ELSE 2 END, resend",
-        "outcome_unknown = outcome_unknown, resend",
+        "(unknown_until IS NULL OR CAST(? AS bigint) IS NOT NULL) THEN 1 ELSE 2",
+        "CAST(? AS bigint) IS NULL THEN 0 ELSE outcome_unknown",
         "a claim forgets that a killed worker may have sent its records",
     ),
     PlantedBug(

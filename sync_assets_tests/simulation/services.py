@@ -134,7 +134,7 @@ class Services:
         self.rows: list[RowChange] = []
         self.calls: list[Call] = []
         self.unanswered: list[tuple[Moment, Any]] = []
-        self.reads: list[Moment] = []
+        self.reads: list[tuple[Moment, str]] = []
         self.others: list[RecordChange] = []
         self.exports: list[ExportFile] = []
         self._keys: dict[str, str] = {}
@@ -236,8 +236,8 @@ class Services:
             self.note_unanswered(sent, method, url)
         elif system == "d365" and method != "GET":
             self.note_rows("program")
-        elif system == "d365" and "EntityDefinitions" not in url:
-            self.reads.append(self.moment())
+        elif system == "d365":
+            self.reads += [(self.moment(), table) for table in RESOURCES if f"/{table}s" in url]
         return Answered(response, call)
 
     def note_unanswered(self, sent: Moment, method: str, url: str) -> None:
