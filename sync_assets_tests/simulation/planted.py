@@ -60,8 +60,8 @@ BUGS = (
     PlantedBug(
         "claims",
         "sync_assets.ledger.records.claims",
-        "(unknown_until IS NULL OR CAST(? AS bigint) IS NOT NULL) THEN 1 ELSE 2",
-        "CAST(? AS bigint) IS NULL THEN 0 ELSE outcome_unknown",
+        "(unknown_until IS NULL OR CAST(? AS bigint) IS NOT NULL)\n            THEN 1 ELSE 2 END",
+        "CAST(? AS bigint) IS NULL THEN 0 ELSE outcome_unknown END",
         "a claim forgets that a killed worker may have sent its records",
     ),
     PlantedBug(

@@ -77,10 +77,8 @@ _STORE = f"""
 """
 _CLAIM = """
     UPDATE sync_record SET session = ?, unknown_until = ?,
-        outcome_unknown = CASE
-            WHEN outcome_unknown = 0 AND (unknown_until IS NULL OR CAST(? AS bigint) IS NOT NULL) THEN 1 ELSE 2
-        END,
-        resend = CASE resend WHEN 0 THEN 0 ELSE 2 END,
+        outcome_unknown = CASE WHEN outcome_unknown = 0 AND (unknown_until IS NULL OR CAST(? AS bigint) IS NOT NULL)
+            THEN 1 ELSE 2 END, resend = CASE resend WHEN 0 THEN 0 ELSE 2 END,
         incarnation = incarnation + CASE WHEN desired_hash IS NULL OR orphaned = 2 THEN 1 ELSE 0 END
 """
 
