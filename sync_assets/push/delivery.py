@@ -329,24 +329,27 @@ class _Write:
             reason = f"{_HIDDEN} {self.rejected_post.reason}" if hidden else self.rejected_post.reason
             return replace(self.rejected_post, reason=reason)
         acknowledged = record.operation == "update" and not record.outcome_unknown  # else perhaps it was just deleted
-        if acknowledged and self.sender.requires_parent and not records.addressing.is_unique:
-            await self.sender.key_works(records, record.id)  # a key that finds another record is an identification key
-            if not records.addressing.is_unique:
-                return ResponseOutcome("refused", _PERHAPS_SECOND.format(records.key))
+        if acknowledged and self.sender.requires_parent and not await self._key_is_unique():
+            return ResponseOutcome("refused", _PERHAPS_SECOND.format(records.key))
         if record.payload is None:
             return response  # if the record is wanted, the ledger reads its row again, and sends all of it
         key_trusted = record.operation == "insert" or record.outcome_unknown or records.addressing.confirmed
         if not key_trusted and await self.sender.key_works(records, record.id) is False:
             return ResponseOutcome("refused", _NO_KEY.format(records.resource, records.key))
         addressing = records.addressing
-        if self.in_doubt and not addressing.is_unique:
-            await self.sender.key_works(records, record.id)  # as above
-        if self.in_doubt and not addressing.is_unique:
+        if self.in_doubt and not await self._key_is_unique():
             if addressing.unique is False or addressing.key_in_url is False:
                 raise StillUnknown(record.unknown_seconds or LOOK_AGAIN_SECONDS)
             look_again = LOOK_AGAIN_SECONDS * 3 ** min(record.attempts, LOOKS)  # others may show that the key is unique
             raise StillUnknown(min(look_again, record.unknown_seconds or look_again))
         return None
+
+    async def _key_is_unique(self) -> bool:
+        """Return True if Campaign is known to refuse a second record; looks others up by the key if it is not yet."""
+        records = self.sender.records
+        if not records.addressing.is_unique:
+            await self.sender.key_works(records, self.record.id)  # a key that finds others is an identification key
+        return records.addressing.is_unique
 
     async def _send_patch(self, form: str | None, known: Values) -> ResponseOutcome:
         sent = body(form, self.record, self.sender.records.key, patch=True, values=known)
