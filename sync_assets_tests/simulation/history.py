@@ -141,18 +141,20 @@ class History:
 
     def rows_read(self, record: Id, since: datetime, until: int) -> list[Row | None]:
         """Return those of `rows` that the program may have read before event `until`."""
-        changes = self.changes[record]
-        ends = [*(change.moment for change in changes[1:]), None]
         return [
             change.after
-            for change, end in zip(changes, ends, strict=True)
-            if change.moment.n < until and (end is None or end.at > since)
-            if self._read(record, change.moment.n, until if end is None else min(end.n, until))
+            for change, end in self._versions(record)
+            if change.moment.n < until and end.at > since and self._read(change, min(end.n, until))
         ]
 
-    def _read(self, record: Id, since: int, until: int) -> bool:
-        """Return True if the program read the table between two events."""
-        return any(since < moment.n < until for moment, table in self.seen.reads if table == record[0])
+    def _versions(self, record: Id) -> Iterator[tuple[RowChange, Moment]]:
+        """Yield the versions of a row, each with the moment at which it ended."""
+        changes = self.changes[record]
+        return zip(changes, [*(change.moment for change in changes[1:]), self.seen.end], strict=False)
+
+    def _read(self, change: RowChange, until: int) -> bool:
+        """Return True if the program may have read a version of a row before event `until`."""
+        return any(change.moment.n < moment.n < until for moment, table in self.seen.reads if table == change.table)
 
     def unknown_to_a_copy(self, record: Id) -> bool:
         """Return True if the row had left when an older copy of the ledger, from before the insert, took its place.
@@ -196,15 +198,13 @@ class History:
 
         read: count only versions of the row that the program may have read.
         """
-        changes, last = self.changes[record], self.seen.end.n if until is None else until
-        ends = [*(min(change.moment.n, last) for change in changes[1:]), last]
         return {
             (link, (link.parent, parent))
             for link in self.contracts[record[0]].links
-            for change, end in zip(changes, ends, strict=False)
+            for change, end in self._versions(record)
             if change.after and since <= change.moment.n and (until is None or change.moment.n < until)
             if (parent := change.after[f"_{link.column}_value"]) is not None
-            if not read or self._read(record, change.moment.n, end)
+            if not read or self._read(change, end.n if until is None else min(end.n, until))
         }
 
     def missing_at_release(self, hold: Hold) -> bool:

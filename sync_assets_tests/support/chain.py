@@ -8,6 +8,7 @@ import yaml
 
 from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.support.chain_configuration import KEY_OF_RESOURCE, chain_configuration
+from sync_assets_tests.support.premises import NO_UNIQUE_KEYS
 from sync_assets_tests.support.program import Program
 
 
@@ -93,6 +94,19 @@ def let_the_key_identify_nothing(program: Program) -> None:
     program.sandbox.admin.settings("campaign", filters=published)
     ours = {"name": "byOurId", "parameter": "ourId_parameter"}
     program.table |= {"unique": False, "address": "filter", "filter": ours}
+
+
+def let_no_key_be_unique(chain: Chain, style: str, unique: Literal["auto", False]) -> None:
+    """Let Campaign take second records, which published filters find, and send links in this style."""
+    NO_UNIQUE_KEYS.apply(chain.admin)
+    chain.program.table = NO_UNIQUE_KEYS.table(chain.program.table)
+    chain.program.further = [
+        NO_UNIQUE_KEYS.table(
+            table
+            | {"address": "filter", "unique": unique, "links": [link | {"style": style} for link in table["links"]]}
+        )
+        for table in chain.program.further
+    ]
 
 
 def ledger_of(program: Program) -> Path:
