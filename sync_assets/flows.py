@@ -142,7 +142,7 @@ async def capture_table(runtime: Runtime, config: TableConfig, *, limited: bool 
             max_delete_share=runtime.config.guardrails.max_delete_share,
             is_full=lambda: limited and backlog_is_full(ledger, config),
             progress=lambda so_far: runtime.progress(f"capturing {config.table}", so_far.rows),
-            earlier=[mapping for mapping in earlier if mapping],
+            earlier=earlier,
         ).run()
         changes = differences(texts[0], config) if texts else []
         if changes:

@@ -98,7 +98,8 @@ class CaptureContext:
         is_full: Returns True while too many records are pending, so that the capture must pause.
         progress: Called with the result so far after each page.
         rows: Page size of the current read.
-        earlier: Mappings under which records may have been acknowledged, until a full read is at its end.
+        earlier: Mappings under which records may have been sent, until a full read is at its end. None: one that the
+            two systems do not allow any more.
     """
 
     ledger: Ledger
@@ -113,7 +114,7 @@ class CaptureContext:
     is_full: Callable[[], bool] = lambda: False
     progress: Callable[[CaptureResult], None] = lambda result: None
     rows: int = MAX_PAGE
-    earlier: Sequence[TableMapping] = ()
+    earlier: Sequence[TableMapping | None] = ()
 
     async def keep_lease(self, wait_seconds: float = 0) -> None:
         """Take or keep the feed's lease. Raises CaptureBusy if another worker holds it longer than `wait_seconds`."""

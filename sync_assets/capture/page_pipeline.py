@@ -26,7 +26,7 @@ class PagePipeline:
         tracked: True to request pages with change tracking, as in a full read.
         newer: True to leave out rows of which the ledger has newer ones.
         body: Of the first page, if it was fetched before.
-        earlier: Mappings under which records may have been acknowledged, whose columns the link selects, too.
+        earlier: As in CaptureContext; the link selects their columns, too.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class PagePipeline:
         tracked: bool,
         newer: bool = False,
         body: bytes | None = None,
-        earlier: Sequence[TableMapping] = (),
+        earlier: Sequence[TableMapping | None] = (),
     ) -> None:
         self._context = context
         self._link, self._body = link, body

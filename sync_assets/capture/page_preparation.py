@@ -13,6 +13,7 @@ import polars as pl
 from sync_assets.dataverse import page_parser
 from sync_assets.dataverse.metadata import ColumnType
 from sync_assets.dataverse.page_parser import Page, PageParser
+from sync_assets.ledger.model import ANY_ATTRIBUTE
 from sync_assets.ledger.prepared_page import ROW_VERSION, LedgerPage
 from sync_assets.mapping.filters import filter_rows
 from sync_assets.mapping.mapping_changes import rows_under_earlier_mapping
@@ -48,8 +49,8 @@ class PreparedPage:
     delta_link: str | None
 
 
-def prepare_page(page: Page, mapping: TableMapping, earlier: Sequence[TableMapping] = ()) -> PreparedPage:
-    """Prepare a parsed page. earlier: mappings under which records may have been acknowledged."""
+def prepare_page(page: Page, mapping: TableMapping, earlier: Sequence[TableMapping | None] = ()) -> PreparedPage:
+    """Prepare a parsed page. earlier: as in CaptureContext."""
     latest = last_of_each(page.rows, mapping)
     passed, dropped = filter_rows(latest, mapping.row_filter)
     rows = convert(replace_values(passed, mapping), mapping)
@@ -61,8 +62,9 @@ def prepare_page(page: Page, mapping: TableMapping, earlier: Sequence[TableMappi
         rows=LedgerPage(
             rows,
             mapping.link_specs,
-            [rows_under_earlier_mapping(passed, earlier_mapping, mapping) for earlier_mapping in earlier],
+            [rows_under_earlier_mapping(passed, version, mapping) for version in earlier if version],
             written_attributes(mapping).keys(),
+            [name for version in earlier for name in (written_attributes(version) if version else [ANY_ATTRIBUTE])],
         ),
         deleted=page.deleted,
         both_ways=not set(page.deleted).isdisjoint(latest[key].str.to_lowercase() if page.deleted else ()),
@@ -75,14 +77,14 @@ def prepare_page(page: Page, mapping: TableMapping, earlier: Sequence[TableMappi
     )
 
 
-def selected(mapping: TableMapping, earlier: Sequence[TableMapping] = ()) -> dict[str, ColumnType]:
+def selected(mapping: TableMapping, earlier: Sequence[TableMapping | None] = ()) -> dict[str, ColumnType]:
     """Return the columns of a read, with their types: those of the mapping, and of earlier ones."""
     types: dict[str, ColumnType] = {}
     for version in (*earlier, mapping):
-        types.update(version.column_types)
+        types.update(version.column_types if version else {})
     return dict(sorted(types.items()))
 
 
-def parser(mapping: TableMapping, earlier: Sequence[TableMapping] = ()) -> PageParser:
+def parser(mapping: TableMapping, earlier: Sequence[TableMapping | None] = ()) -> PageParser:
     """Return a parser of pages with the columns that a mapping selects, and earlier ones."""
     return PageParser(selected(mapping, earlier), table=mapping.table, key=mapping.table_key.select_name)

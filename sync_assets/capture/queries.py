@@ -38,10 +38,11 @@ async def replay_days(capture: CaptureContext, result: CaptureResult) -> None:
     if feed is None or feed.days is None:
         return
     days = feed.days
-    same_columns = days.fingerprint in (None, mapping.fingerprint) and feed.fingerprint == mapping.fingerprint
-    if not same_columns and not days.resend:
-        await asyncio.to_thread(ledger.feeds.drop_replay, table)  # the mapping changed: the whole table is read again
+    if feed.fingerprint != mapping.fingerprint:  # the whole table is read again first, beside its earlier mappings
+        if not days.resend:
+            await asyncio.to_thread(ledger.feeds.drop_replay, table)
         return
+    same_columns = days.fingerprint in (None, mapping.fingerprint)
     every_row = capture.client.first_page(capture.table, mapping.select)
     first_page = f"{every_row}&$filter={quote(condition)}" if (condition := within(days)) else every_row
     link = days.link if same_columns and days.link else first_page

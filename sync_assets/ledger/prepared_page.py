@@ -3,7 +3,7 @@
 Only this module and, with a key, storage/payload_cipher.py import Polars, which is slow to import.
 """
 
-from collections.abc import Container, Iterator, Mapping, Sequence, Set
+from collections.abc import Collection, Container, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -48,6 +48,7 @@ class LedgerPage:
         links: Sequence[LinkSpec] = (),
         earlier: Sequence[pl.DataFrame] = (),
         attributes: Set[str] = frozenset(),
+        earlier_attributes: Collection[str] = (),
     ) -> None:
         """Check and convert the rows.
 
@@ -60,6 +61,7 @@ class LedgerPage:
             earlier: the same rows under each earlier mapping under which records may have been acknowledged; columns
                 hash, DIFFERENCE, FULL_DIFFERENCE and LEFT_ATTRIBUTES.
             attributes: that the mapping writes; used with `earlier`.
+            earlier_attributes: that earlier mappings write, ANY_ATTRIBUTE for a mapping that is not known any more.
 
         Raises:
             ValueError: a column is missing, of another type, or null where it must not be; or an id occurs twice.
@@ -91,9 +93,10 @@ class LedgerPage:
         self.row_versions: list[int | None] = rows[ROW_VERSION].to_list()
         self.insert_only_hashes: list[int | None] = rows[INSERT_ONLY_HASH].to_list()
 
-        self.after_change = bool(earlier)
-        """True if the mapping changed, and records may have been acknowledged under an earlier one."""
+        self.after_change = bool(earlier or earlier_attributes)
+        """True if the mapping changed, and records may have been sent under an earlier one."""
         self._attributes = attributes
+        self._only_earlier = set(earlier_attributes) - attributes
         self._earlier = [frame.select("hash", DIFFERENCE, FULL_DIFFERENCE, LEFT_ATTRIBUTES).rows() for frame in earlier]
 
     def earlier_row(self, index: int, acked_hash: bytes, left_attributes: str | None) -> EarlierRow | None:
@@ -109,6 +112,13 @@ class LedgerPage:
                 now_left = (left | set(only_earlier.split(","))) - self._attributes - {""}
                 return EarlierRow(full_difference if perhaps_left else difference, ",".join(sorted(now_left)) or None)
         return None
+
+    def perhaps_left(self, left_attributes: str | None) -> str | None:
+        """Add all attributes that only earlier mappings write: a request under one may have taken effect, or may yet.
+
+        left_attributes: as stored.
+        """
+        return ",".join(sorted({*(left_attributes or "").split(","), *self._only_earlier} - {""})) or None
 
     def row(self, index: int) -> Row:
         """Return the row at an index of `ids`."""

@@ -47,6 +47,9 @@ _MOVE = f"""
         update_payload = ?, reason = NULL, not_before = NULL
     WHERE seq = ?
 """  # noqa: S608 - constants
+_UNKNOWN = "outcome_unknown > 0 OR unknown_until IS NOT NULL"
+_EARLIER = f"SELECT seq, acked_hash, left_attributes, {_UNKNOWN} FROM sync_record"  # noqa: S608 - constants
+_PERHAPS_SENT = f"AND (acked_hash IS NOT NULL OR {_UNKNOWN})"
 _VERSIONS = "SELECT id, row_version FROM sync_record WHERE table_name = ? AND id"
 _EXISTING = f"AND desired_hash IS NOT NULL AND {NOT_COLLECTED}"
 
@@ -241,16 +244,18 @@ class Captures(Repository):
     ) -> dict[int, "EarlierRow"]:
         """Return by seq the rows under the mapping with which Campaign acknowledged them, and store left attributes."""
         at = {row.seq: row.at for row in stored}
-        columns = "SELECT seq, acked_hash, left_attributes FROM sync_record"
-        acknowledged = transaction.for_seqs(columns, list(at), also="AND acked_hash IS NOT NULL")
         rows: dict[int, EarlierRow] = {}
         left: list[tuple[str | None, int]] = []
-        for seq, acked_hash, left_attributes in acknowledged:
-            row = page.earlier_row(at[seq], bytes(acked_hash), left_attributes)
-            if row is not None:
-                rows[seq] = row
-            now_left = row.left_attributes if row else ANY_ATTRIBUTE
-            if now_left != left_attributes and (row or acked_hash.hex() != page.hashes[at[seq]]):
+        for seq, acked_hash, left_attributes, unknown in transaction.for_seqs(_EARLIER, list(at), also=_PERHAPS_SENT):
+            row = acked_hash and page.earlier_row(at[seq], bytes(acked_hash), left_attributes)
+            now_left: str | None = left_attributes
+            if row:
+                rows[seq], now_left = row, row.left_attributes
+            elif acked_hash and acked_hash.hex() != page.hashes[at[seq]]:
+                now_left = ANY_ATTRIBUTE
+            if unknown:
+                now_left = page.perhaps_left(now_left)
+            if now_left != left_attributes:
                 left.append((now_left, seq))
         transaction.for_each("UPDATE sync_record SET left_attributes = ? WHERE seq = ?", left)
         return rows

@@ -22,8 +22,7 @@ from sync_assets.ledger.storage.transaction import Transaction
 _R = schema.record.c
 _L = schema.link.c
 _T = operation_tables.target.c
-_SENT = sa.or_(_R.acked_hash.is_not(None), _R.outcome_unknown > 0, _R.unknown_until.is_not(None))
-_IN_STEP = sa.and_(_R.state == State.SYNCED.value, _R.out_of_scope == 0, _SENT)
+_IN_STEP = sa.and_(_R.state == State.SYNCED.value, _R.out_of_scope == 0, schema.PERHAPS_SENT)
 
 
 @dataclass(eq=False)
@@ -41,7 +40,7 @@ class Targets(Repository):
 
     def count_sent(self, table: str) -> tuple[int, int]:
         """Count the table's records that Campaign holds, or may hold, and the links of other records to them."""
-        records = sa.select(sa.func.count()).where(_R.table_name == table, _SENT)
+        records = sa.select(sa.func.count()).where(_R.table_name == table, schema.PERHAPS_SENT)
         links = sa.select(sa.func.count()).where(_L.parent_table == table, _L.keyed == 1, _L.acked_id.is_not(None))
         with self._session.read() as transaction:
             return transaction.execute(records).scalar_one(), transaction.execute(links).scalar_one()
@@ -75,7 +74,7 @@ class Targets(Repository):
         in_step = transaction.execute(sa.select(sa.func.count()).where(ours, _IN_STEP)).scalar_one()
         transaction.count(table, State.SYNCED, -in_step)
         transaction.count(table, State.WAITING, in_step)
-        others = sa.select(_R.seq).where(ours, _R.state != State.SYNCED.value, _SENT).order_by(_R.seq)
+        others = sa.select(_R.seq).where(ours, _R.state != State.SYNCED.value, schema.PERHAPS_SENT).order_by(_R.seq)
         changed = list(transaction.execute(others).scalars())
         in_scope = sa.select(_R.seq).where(ours, _R.out_of_scope == 0)
         possible = schema.possible_link
@@ -92,7 +91,9 @@ class Targets(Repository):
         changes = {name: sa.case((_IN_STEP, value), else_=_R[name]) for name, value in waits.items()}
         zero = dict.fromkeys(("outcome_unknown", "resend", "reinsert_sent", "attempts"), 0)
         transaction.execute(
-            sa.update(schema.record).where(ours, _SENT).values({**columns, **changes, **zero, "unknown_until": unknown})
+            sa.update(schema.record)
+            .where(ours, schema.PERHAPS_SENT)
+            .values({**columns, **changes, **zero, "unknown_until": unknown})
         )
         pending = sa.select(_L.seq).join(schema.record, _R.seq == _L.seq)
         children_pending = pending.where(_L.parent_table == table, schema.PENDING).distinct()

@@ -171,7 +171,7 @@ class MappingChanges(Repository):
 
         Campaign may hold any earlier attribute of the records whose rows this read did not map.
         """
-        not_mapped = sa.and_(_R.acked_hash.is_not(None), sa.or_(_R.out_of_scope > 0, _R.desired_hash.is_(None)))
+        not_mapped = sa.and_(schema.PERHAPS_SENT, sa.or_(_R.out_of_scope > 0, _R.desired_hash.is_(None)))
         settled = sa.update(_MAPPING).where(_MAPPING.c.table_name == table, _MAPPING.c.fingerprint != now)
         transaction.execute(settled.values(configuration=None))
         left = sa.update(schema.record).where(_R.table_name == table, not_mapped)

@@ -161,6 +161,11 @@ OPERATION = sa.case(
 )
 """Of a record: its next request."""
 
+PERHAPS_SENT = sa.or_(
+    record.c.acked_hash.is_not(None), record.c.outcome_unknown > 0, record.c.unknown_until.is_not(None)
+)
+"""Of a record: Campaign holds it, or may hold it now or later."""
+
 # Of rejected records: those that a retry may help, see record_state.RecordState.refused_by_campaign.
 REFUSED_BY_CAMPAIGN = sa.or_(record.c.validation_error.is_(None), record.c.attempts > 0)
 

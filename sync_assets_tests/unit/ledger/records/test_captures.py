@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from sync_assets.ledger import Ledger
-from sync_assets.ledger.model import LinkSpec, PageResult, Position, State
+from sync_assets.ledger.model import ANY_ATTRIBUTE, LinkSpec, PageResult, Position, State
 from sync_assets.ledger.prepared_page import LedgerPage
 from sync_assets_tests.support.ledgers import (
     Clock,
@@ -210,7 +210,8 @@ class TestAChangedMapping:
             },
             schema_overrides={"difference": pl.String},
         )
-        return capture(ledger, page=LedgerPage(frame([row("ada", "b")]), (), [under], {"email", "all"}))
+        page = LedgerPage(frame([row("ada", "b")]), (), [under], {"email", "all"}, ["all", "cusSent"])
+        return capture(ledger, page=page)
 
     def left(self, ledger: Ledger) -> str | None:
         return record(ledger, "ada").left_attributes
@@ -248,6 +249,22 @@ class TestAChangedMapping:
         ledger.database.write(lambda connection: connection.exec_driver_sql(statement) and None)
         self.capture_under(ledger, "a", '{"email":"x"}')
         assert claim_one(ledger).update == update
+
+    @pytest.mark.parametrize("acknowledged", [True, False])
+    def test_a_record_whose_outcome_is_unknown_may_hold_all_that_only_the_earlier_mapping_writes(
+        self, ledger: Ledger, acknowledged: bool
+    ) -> None:
+        if not acknowledged:
+            statement = "UPDATE sync_record SET acked_hash = NULL"
+            ledger.database.write(lambda connection: connection.exec_driver_sql(statement) and None)
+        capture(ledger, row("ada", "c"))
+        claim_one(ledger)
+        self.capture_under(ledger, "a", None, "cusJob")
+        assert self.left(ledger) == ("cusJob,cusSent" if acknowledged else "cusSent")
+
+    def test_an_earlier_mapping_that_is_not_known_any_more_may_have_written_any_attribute(self, ledger: Ledger) -> None:
+        capture(ledger, page=LedgerPage(frame([row("ada", "b")]), (), (), {"email"}, [ANY_ATTRIBUTE]))
+        assert self.left(ledger) == "*"
 
     def test_records_whose_rows_the_read_did_not_map_may_hold_any_attribute(self, ledger: Ledger) -> None:
         capture(ledger, deleted=["ada"])
