@@ -14,8 +14,10 @@ from sync_assets.audit.existing_records import first_load
 from sync_assets.campaign.metadata import Resource
 from sync_assets.capture.backlog_limit import backlog_is_full
 from sync_assets.capture.context import CaptureResult
+from sync_assets.capture.page_preparation import guarded_columns
 from sync_assets.capture.table_capture import Capture
 from sync_assets.checks import known_types, rules
+from sync_assets.checks.health import values_kept
 from sync_assets.checks.preflight import (
     EXAMINE_SECONDS,
     Ready,
@@ -143,8 +145,15 @@ async def capture_table(runtime: Runtime, config: TableConfig, *, limited: bool 
             is_full=lambda: limited and backlog_is_full(ledger, config),
             progress=lambda so_far: runtime.progress(f"capturing {config.table}", so_far.rows),
             earlier=earlier,
+            bits=await asyncio.to_thread(ledger.emptied.bits, config.table, guarded_columns(ready.mapping)),
+            max_emptied_share=runtime.config.guardrails.max_emptied_share,
         ).run()
         changes = differences(texts[0], config) if texts else []
+        kept = await asyncio.to_thread(ledger.emptied.kept, config.table) if result.rows else {}
+        if kept:
+            fields = [field for field in ready.mapping.fields if field.attribute.path in kept]
+            secured = [field.column.name for field in fields if field.column.secured]
+            notes.append(values_kept(config.table, kept, secured))
         if changes:
             differ = f"{result.changed:,} of {counted(result.rows, 'row')} differ by it"
             notes.append(f"{config.table}: the mapping changed: {'; '.join(changes)}. {differ}.")

@@ -100,9 +100,10 @@ async def drift(runtime: Runtime, config: TableConfig) -> Drift:
             result.moved = min(len(ids), wanted) - len(sent)
             links = await asyncio.to_thread(ledger.links.acknowledged_links, config.table, list(sent))
             left_out = refused_in_updates(await asyncio.to_thread(ledger.dialect.facts, config.resource))
-            for _, members in sent.values():
-                for name in left_out:
-                    members.pop(name, None)
+            kept = await asyncio.to_thread(ledger.stored.kept_values, config.table, sent)
+            for id_, (_, payload) in sent.items():
+                for path in (*left_out, *kept.get(id_, ())):
+                    _leave_out(payload, path)
             reading = await LinkedRecords.opened(runtime, campaign, config, ready.resource)
             await _compare(reading, ready.resource, links, sent, result)
         finally:
@@ -122,6 +123,14 @@ async def _sent(ledger: Ledger, client: DataverseClient, ready: Ready, ids: list
             sent[row["id"]] = (row["hash"], msgspec.json.decode(row["update_payload"] or row["payload"]))
     acked = await asyncio.to_thread(ledger.reports.acked_hashes, mapping.table, ids)
     return {id_: (hash_, members) for id_, (hash_, members) in sent.items() if acked.get(id_) == hash_}
+
+
+def _leave_out(payload: dict[str, Any], path: str) -> None:
+    group, _, name = path.partition(".")
+    if name:
+        payload.get(group, {}).pop(name, None)
+    else:
+        payload.pop(group, None)
 
 
 async def _compare(

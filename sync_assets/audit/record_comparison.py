@@ -24,9 +24,9 @@ from sync_assets.campaign.profile_opt_outs import statements
 from sync_assets.config.models import TableConfig
 from sync_assets.config.values import CONTACT
 from sync_assets.http.transport import Unavailable
+from sync_assets.json_members import without
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.model import OTHER, Claimed, LinkTo, Outcome, Rebuild
-from sync_assets.push.request_body import without
 from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.pkeys import ListedKeys
 

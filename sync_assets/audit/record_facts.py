@@ -284,7 +284,7 @@ def _of_systems(facts: RecordFacts, differs: Sequence[str]) -> Iterator[Reason]:
         yield Reason(False, f"The row is in scope and was not captured yet. {_ON_ITS_WAY}")
     elif stored.out_of_scope or stored.desired_hash is None:
         yield Reason(False, f"The row came into scope again, and that was not captured yet. {_ON_ITS_WAY}")
-    elif facts.mapped and stored.desired_hash != facts.mapped.hash:
+    elif facts.mapped and stored.desired_hash != facts.mapped.hash and not stored.kept:
         yield Reason(False, f"The row or the mapping changed since the last capture. {_ON_ITS_WAY}")
     acknowledged = (State.SYNCED, State.UNCONFIRMED)
     synced = stored is not None and stored.state in acknowledged and not stored.out_of_scope
@@ -295,10 +295,17 @@ def _of_systems(facts: RecordFacts, differs: Sequence[str]) -> Iterator[Reason]:
     days = f" --from {day} --to {day}" if day else ""
     command = f"sync-assets replay {facts.config.table}{days} --force"
     again = f" `{command}` sends it again." if synced and unchanged else ""
+    kept = stored.kept if stored else ()
+    if kept:
+        yield Reason(
+            False,
+            f"Campaign keeps its {', '.join(kept)}: the column became empty in more records than max_emptied_share "
+            f"allows. `sync-assets approve-deletes {facts.config.table}` lets the values go.",
+        )
     if presence == "missing" and synced and facts.has_row:
         yield Reason(False, f"Campaign acknowledged the record and does not have it: it was deleted there.{again}")
-    if differs:
-        yield Reason(False, f"Campaign's record differs in {', '.join(differs)}.{again}")
+    if others := [name for name in differs if name not in kept]:
+        yield Reason(False, f"Campaign's record differs in {', '.join(others)}.{again}")
 
 
 def _without_row(facts: RecordFacts) -> Iterator[Reason]:

@@ -14,7 +14,7 @@ import asyncio
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -100,6 +100,8 @@ class CaptureContext:
         rows: Page size of the current read.
         earlier: Mappings under which records may have been sent, until a full read is at its end. None: one that the
             two systems do not allow any more.
+        bits: Of the guarded columns, by attribute, see ledger/records/emptied_columns.py; None guards no column.
+        max_emptied_share: Largest share of the table's records in which a column may become empty within a day.
     """
 
     ledger: Ledger
@@ -115,6 +117,8 @@ class CaptureContext:
     progress: Callable[[CaptureResult], None] = lambda result: None
     rows: int = MAX_PAGE
     earlier: Sequence[TableMapping | None] = ()
+    bits: Mapping[str, int] | None = None
+    max_emptied_share: float = 1.0
 
     async def keep_lease(self, wait_seconds: float = 0) -> None:
         """Take or keep the feed's lease. Raises CaptureBusy if another worker holds it longer than `wait_seconds`."""
@@ -168,6 +172,7 @@ class CaptureContext:
             session=self.session,
             days=days,
             missing_are_deleted=missing_are_deleted,
+            max_emptied_share=self.max_emptied_share,
         )
         _log.debug("A page is stored", extra={"table": self.table.name, "rows": page.read})
         result.pages += 1

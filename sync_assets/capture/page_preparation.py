@@ -5,7 +5,8 @@ This is the part of capture that needs a processor only, so that a page is prepa
 Invariant: if a page of changes has a row several times, only the newest one counts, also for the filter.
 """
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import polars as pl
@@ -14,7 +15,7 @@ from sync_assets.dataverse import page_parser
 from sync_assets.dataverse.metadata import ColumnType
 from sync_assets.dataverse.page_parser import Page, PageParser
 from sync_assets.ledger.model import ANY_ATTRIBUTE
-from sync_assets.ledger.prepared_page import ROW_VERSION, LedgerPage
+from sync_assets.ledger.prepared_page import FILLED, ROW_VERSION, LedgerPage
 from sync_assets.mapping.filters import filter_rows
 from sync_assets.mapping.mapping_changes import rows_under_earlier_mapping
 from sync_assets.mapping.table_mapping import TableMapping
@@ -49,12 +50,19 @@ class PreparedPage:
     delta_link: str | None
 
 
-def prepare_page(page: Page, mapping: TableMapping, earlier: Sequence[TableMapping | None] = ()) -> PreparedPage:
-    """Prepare a parsed page. earlier: as in CaptureContext."""
+def prepare_page(
+    page: Page,
+    mapping: TableMapping,
+    earlier: Sequence[TableMapping | None] = (),
+    bits: Mapping[str, int] | None = None,
+) -> PreparedPage:
+    """Prepare a parsed page. earlier, bits: as in CaptureContext."""
     latest = last_of_each(page.rows, mapping)
     passed, dropped = filter_rows(latest, mapping.row_filter)
     rows = convert(replace_values(passed, mapping), mapping)
     rows = rows.with_columns(passed[page_parser.ROW_VERSION].alias(ROW_VERSION))
+    if bits:
+        rows = rows.with_columns(_filled(passed, guarded_columns(mapping), bits))
     key = mapping.table_key.select_name
     left = dropped.select(pl.col(key).str.to_lowercase(), page_parser.ROW_VERSION)
     return PreparedPage(
@@ -65,6 +73,7 @@ def prepare_page(page: Page, mapping: TableMapping, earlier: Sequence[TableMappi
             [rows_under_earlier_mapping(passed, version, mapping) for version in earlier if version],
             written_attributes(mapping).keys(),
             [name for version in earlier for name in (written_attributes(version) if version else [ANY_ATTRIBUTE])],
+            bits,
         ),
         deleted=page.deleted,
         both_ways=not set(page.deleted).isdisjoint(latest[key].str.to_lowercase() if page.deleted else ()),
@@ -75,6 +84,23 @@ def prepare_page(page: Page, mapping: TableMapping, earlier: Sequence[TableMappi
         next_link=page.next_link,
         delta_link=page.delta_link,
     )
+
+
+def guarded_columns(mapping: TableMapping) -> dict[str, str]:
+    """Return the columns whose values Campaign would lose with them, as selected, by attribute."""
+    fields = {field.attribute.path: field.column.select_name for field in mapping.fields if not field.keep_if_empty}
+    return fields | {link.attribute.path: link.column.select_name for link in mapping.links}
+
+
+def _filled(rows: pl.DataFrame, columns: Mapping[str, str], bits: Mapping[str, int]) -> pl.Series:
+    """Return for each row the bits of the attributes whose column has a value."""
+    has_value: defaultdict[int, list[pl.Expr]] = defaultdict(list)
+    for name, column in columns.items():
+        value = pl.col(column)
+        text = rows.schema[column] == pl.String
+        has_value[bits[name]].append(value.fill_null("") != "" if text else value.is_not_null())
+    parts = [pl.any_horizontal(values).cast(pl.Int64) * bit for bit, values in has_value.items()]
+    return rows.select(pl.sum_horizontal(parts).alias(FILLED)).to_series()
 
 
 def selected(mapping: TableMapping, earlier: Sequence[TableMapping | None] = ()) -> dict[str, ColumnType]:

@@ -104,7 +104,8 @@ async def store_rows(capture: CaptureContext, ids: Sequence[str], feed: Feed, re
         found_ids.update(page.rows[key].str.to_lowercase())
         # An id is known to be missing only after the last page of an answer.
         missing = [] if page.next_link else [id_ for id_ in asked if id_ not in found_ids]
-        ready = prepare_page(capture.without_older(replace(page, deleted=missing)), capture.mapping)
+        newer = capture.without_older(replace(page, deleted=missing))
+        ready = prepare_page(newer, capture.mapping, bits=capture.bits)
         return capture.store(ready, feed.version, result)
 
     for start in range(0, len(ids), IDS_IN_A_QUERY):

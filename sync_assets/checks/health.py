@@ -54,15 +54,36 @@ def table_findings(
     if feed is None and any(finding.stops for finding in set_up):  # a second failed check would only repeat the cause
         text = f"{config.table} has never been captured; its check `{rules.READY.name}` shows the reason."
         aging = [rules.POLLED.finding(True, text)]
-    deletes = feed.deletes if feed else 0
-    text = "No deletion is held back."
+    deletes, kept = feed.deletes if feed else 0, runtime.ledger.emptied.kept(config.table)
+    text = "No deletion is held back, and no value of an emptied column."
     if deletes:
         text = (
             f"Dynamics 365 reports {counted(deletes, 'record')} of {config.table} as deleted, more than "
             f"max_delete_share allows. They are held back. If that is right, `sync-assets approve-deletes "
             f"{config.table}` or the job approve_deletes, else check Dynamics 365."
         )
-    return [first, rules.GUARD.finding(not deletes, text, {"deletes_held_back": deletes}), *aging]
+    if kept:
+        text = f"{text} {values_kept(config.table, kept)}" if deletes else values_kept(config.table, kept)
+    numbers = {"deletes_held_back": deletes, "values_kept": sum(kept.values())}
+    return [first, rules.GUARD.finding(not (deletes or kept), text, numbers), *aging]
+
+
+def values_kept(table: str, kept: Mapping[str, int], secured: Sequence[str] = ()) -> str:
+    """Return in words which values Campaign keeps though their columns became empty.
+
+    Args:
+        table: logical name.
+        kept: number of records by attribute.
+        secured: the mapped columns with column security, as far as they are known.
+    """
+    named = ", ".join(f"{name} ({number:,})" for name, number in kept.items())
+    columns = ", ".join(f"`{column}`" for column in secured)
+    cause = f" {columns} {'is' if len(secured) == 1 else 'are'} secured in Dynamics 365." if secured else ""
+    return (
+        f"{table}: columns became empty in more records than max_emptied_share allows, and Campaign keeps the values "
+        f"of {named}.{cause} If the application user lost access to a column, give it back, then `sync-assets replay "
+        f"{table}`. If the values are to go, `sync-assets approve-deletes {table}` or the job approve_deletes."
+    )
 
 
 def aging_findings(runtime: Runtime, config: TableConfig, side: Side, now: datetime) -> list[Finding]:

@@ -228,7 +228,8 @@ READY = Rule(
 GUARD = TableRule(
     "no_deletion_is_held_back",
     "deletions are held back",
-    "The deletions of the last 24 hours are at most `max_delete_share` of the table's records.",
+    "The deletions of the last 24 hours are at most `max_delete_share` of the table's records, and no column became "
+    "empty in more than `max_emptied_share` of them.",
 )
 POLLED = TableRule(
     "change_feed_is_polled", "the change feed is not polled", "The change feed was polled within the last 15 minutes."

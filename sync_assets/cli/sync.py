@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
 UNFINISHED = {
     ("tables", "deletes_held_back"): ("deletions held back", "sync-assets approve-deletes {table}"),
+    ("tables", "kept_values"): ("emptied values kept", "sync-assets approve-deletes {table}"),
     ("tables", "rejected"): ("rejected", "sync-assets rejects"),
     ("opt_out", "rejected"): ("opt-outs rejected", "sync-assets rejects"),
     ("opt_out", "files_rejected"): ("opt-out files rejected", "sync-assets rejects"),
@@ -197,8 +198,9 @@ def _end(
         return 2 if corrigible and others_ran else 1, why
     counts, early = _unfinished(outcome, tables), [*flows.stopped, *in_maintenance(outcome, tables)]
     if counts and not flows.stopped:
-        command = UNFINISHED[next(iter(counts))][1]
-        table = next((name for name in tables if outcome["tables"][name]["deletes_held_back"]), "")
+        first = next(iter(counts))
+        command = UNFINISHED[first][1]
+        table = next((name for name in tables if outcome["tables"][name].get(first[1])), "")
         return 2, f"Left: {unfinished_text(outcome, tables)}. Go on with `{command.format(table=table)}`."
     if not early:
         return 0, ""
@@ -216,8 +218,14 @@ def _unfinished(outcome: dict[str, Any], tables: Sequence[str]) -> dict[tuple[st
     """Return the counts other than 0, in the order of `UNFINISHED`."""
     opt_outs = [outcome["opt_out"]] if CONTACT in tables else []
     counts = {"tables": [outcome["tables"][table] for table in tables], "opt_out": opt_outs}
-    sums = {(part, state): sum(numbers.get(state, 0) for numbers in counts[part]) for part, state in UNFINISHED}
+    sums = {
+        (part, state): sum(_number(numbers.get(state, 0)) for numbers in counts[part]) for part, state in UNFINISHED
+    }
     return {kind: number for kind, number in sums.items() if number}
+
+
+def _number(count: int | dict[str, int]) -> int:
+    return sum(count.values()) if isinstance(count, dict) else count
 
 
 # --- Quiet tables -----------------------------------------------------------------------------------------------------

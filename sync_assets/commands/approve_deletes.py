@@ -1,4 +1,4 @@
-"""`approve-deletes`: let a mass deletion that the guard stopped go ahead, once."""
+"""`approve-deletes`: let a mass deletion, or values emptied at large, that the guard stopped go ahead, once."""
 
 from typing import Any
 
@@ -12,12 +12,17 @@ from sync_assets.words import counted
 
 
 def command(table: OneTable, as_json: Json = False) -> None:
-    """Approve, once, the mass deletion that the guard holds back: the next capture lets the deletions go ahead."""
+    """Approve, once, the mass deletion and the emptied values that the guard holds back."""
     print_document(approve_deletes(open_runtime(), table), as_json, show)
 
 
 def approve_deletes(runtime: Runtime, table: str) -> dict[str, Any]:
-    """Approve the deletions of a table that are held back; return their number, and the children that they concern."""
+    """Approve what the guard holds back of a table.
+
+    Returns:
+        approved: number of deletions; following, orphaning: the children that they concern. approved_values: number of
+        emptied values by attribute.
+    """
     check_tables(runtime.config, [table])
     feed = runtime.ledger.feeds.feed(table)
     if feed is None:
@@ -27,13 +32,18 @@ def approve_deletes(runtime: Runtime, table: str) -> dict[str, Any]:
     if feed.deletes:
         runtime.ledger.feeds.approve_deletes(table)
     following = feed.orphans if feed.deletes else NO_ORPHANS
-    return {"table": table, "approved": feed.deletes, "following": following.deleted, "orphaning": following.kept}
+    values = runtime.ledger.emptied.approve(table)
+    orphans = {"following": following.deleted, "orphaning": following.kept}
+    return {"table": table, "approved": feed.deletes, **orphans, "approved_values": values}
 
 
 def show(document: dict[str, Any]) -> Parts:
     table, approved = document["table"], document["approved"]
+    for name, number in document["approved_values"].items():
+        yield f"The next sync empties {name} in {counted(number, 'record')} of {table}, as Dynamics 365 has them."
     if not approved:
-        yield f"No deletion of {table} is held back, so there is nothing to approve."
+        if not document["approved_values"]:
+            yield f"No deletion or emptied value of {table} is held back, so there is nothing to approve."
         return
     orphans = with_them(OrphansOfDeletes(document["following"], document["orphaning"]))
     yield f"The next capture of {table} lets {counted(approved, 'deletion')} go ahead{orphans}."

@@ -284,6 +284,7 @@ class SyncRehearsal:
             **fields(counts, "pending", "waiting", "held", "rejected", "orphaned"),
             "waiting_for": waiting_for(self.runtime, table),
             "deletes_held_back": feed.deletes if feed else 0,
+            "kept_values": self.ledger.emptied.kept(table),
             "deletes_following": orphans.deleted,
             "deletes_orphaning": orphans.kept,
             "uncertain": rehearsal.outcomes_unknown,

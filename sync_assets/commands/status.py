@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 
 from sync_assets.campaign.addressing import among
+from sync_assets.checks.health import values_kept
 from sync_assets.commands.terminal import Json, Parts, kinds, open_runtime, plain_table, print_document, print_parts
 from sync_assets.commands.values import fields, plain
 from sync_assets.config.models import TableConfig
@@ -92,6 +93,7 @@ def document(runtime: Runtime, calls: Mapping[str, int], opt_outs: Mapping[str, 
             "retried": fields(retries, *retries._fields) if retries else None,
             "waiting_for": waiting_for(runtime, table) if counts.waiting else {},
             "deletes_held_back": feed.deletes if feed else 0,
+            "kept_values": ledger.emptied.kept(table),
             "deletes_following": feed.orphans.deleted if feed else {},
             "deletes_orphaning": feed.orphans.kept if feed else {},
             "refused_in_updates": refused_attributes(runtime, config),
@@ -139,8 +141,9 @@ def waiting_for(runtime: Runtime, table: str) -> dict[str, int]:
 
 
 def held_back(document: Mapping[str, Any]) -> list[str]:
-    """Return a line for each table whose deletions the guard holds back."""
-    return [
+    """Return a line for each table whose deletions the guard holds back, or whose emptied values Campaign keeps."""
+    kept = {table: counts["kept_values"] for table, counts in document["tables"].items() if counts.get("kept_values")}
+    return [values_kept(table, values) for table, values in kept.items()] + [
         f"{table}: {counted(counts['deletes_held_back'], 'deletion', 'are')} held back"
         f"{with_them(OrphansOfDeletes(counts['deletes_following'], counts['deletes_orphaning']))}: more than "
         "max_delete_share allows. If that is right, "

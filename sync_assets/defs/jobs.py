@@ -78,13 +78,14 @@ def operator_jobs(runtime: Runtime, other_jobs: Iterable[str]) -> list[dg.JobDef
 
     @job(
         "approve_deletes",
-        "Approves, once, a mass deletion that is held back; the next capture lets it go ahead.",
-        table=dg.Field(table, description="the Dynamics 365 table whose held-back deletions are approved, once"),
+        "Approves, once, a mass deletion or emptied values that are held back; the next capture lets them go.",
+        table=dg.Field(table, description="the Dynamics 365 table to approve"),
     )
     def approve(_: dg.OpExecutionContext, settings: Settings) -> Numbers:
         from sync_assets.commands.approve_deletes import approve_deletes
 
-        return {"approved": approve_deletes(runtime, settings["table"])["approved"]}
+        done = approve_deletes(runtime, settings["table"])
+        return {name: done[name] for name in ("approved", "approved_values")}
 
     @job(
         "privacy_hold",

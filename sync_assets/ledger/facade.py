@@ -10,6 +10,7 @@ from sync_assets.ledger.records.captures import Captures
 from sync_assets.ledger.records.claims import Claims
 from sync_assets.ledger.records.deletions import Deletions
 from sync_assets.ledger.records.dependency_status import DependencyStatus
+from sync_assets.ledger.records.emptied_columns import EmptiedColumns
 from sync_assets.ledger.records.feeds import Feeds
 from sync_assets.ledger.records.hold_records import HoldRecords
 from sync_assets.ledger.records.privacy_holds import Holds
@@ -68,8 +69,9 @@ class Ledger:
         # Captured rows
         self.feeds = Feeds(session, self.sessions, self.maintenance)
         self.deletions = Deletions(session, dependencies)
+        self.emptied = EmptiedColumns(session, dependencies)
         self.captures = Captures(
-            session, self.sessions, self.feeds, self.deletions, dependencies, opt_out_rows, self.history
+            session, self.sessions, self.feeds, self.deletions, dependencies, opt_out_rows, self.history, self.emptied
         )
         self.replays = Replays(session, self.feeds)
         self.mappings = MappingChanges(session)

@@ -30,6 +30,7 @@ INSERTED = (
     "changed_at",
     "row_version",
     "insert_only_hash",
+    "filled",
 )
 """The columns of a new record, in the order of prepared_page.LedgerPage.records."""
 

@@ -24,6 +24,9 @@ ROW_VERSION = "row_version"
 INSERT_ONLY_HASH = "insert_only_hash"
 """An optional column, Int64: hash of the insert-only fields. Missing if the table has none."""
 
+FILLED = "filled"
+"""An optional column, Int64: bits of the attributes whose column has a value, see records/emptied_columns.py."""
+
 DIFFERENCE, FULL_DIFFERENCE, LEFT_ATTRIBUTES = "difference", "full_difference", "left_attributes"
 """Columns of rows under an earlier mapping, see mapping/mapping_changes.py."""
 
@@ -49,6 +52,7 @@ class LedgerPage:
         earlier: Sequence[pl.DataFrame] = (),
         attributes: Set[str] = frozenset(),
         earlier_attributes: Collection[str] = (),
+        bits: Mapping[str, int] | None = None,
     ) -> None:
         """Check and convert the rows.
 
@@ -56,11 +60,13 @@ class LedgerPage:
             rows: the columns id (String, each id once), payload (String: JSON of an insert), update_payload (String or
                 null: JSON of an update where it differs), hash (Binary, 16 bytes, of the update payload),
                 validation_error (String or null: of the row, whose payload is not stored); for each link a column named
-                after its attribute (String or null: the parent's id); optionally ROW_VERSION and INSERT_ONLY_HASH.
+                after its attribute (String or null: the parent's id); optionally ROW_VERSION, INSERT_ONLY_HASH and
+                FILLED.
             links: the table's links.
             earlier: the same rows under each earlier mapping under which records may have been acknowledged; columns
                 hash, DIFFERENCE, FULL_DIFFERENCE and LEFT_ATTRIBUTES.
             attributes: that the mapping writes; used with `earlier`.
+            bits: of FILLED, by attribute.
             earlier_attributes: that earlier mappings write, ANY_ATTRIBUTE for a mapping that is not known any more.
 
         Raises:
@@ -70,7 +76,7 @@ class LedgerPage:
         if rows.is_empty():
             rows = pl.DataFrame(schema=columns)
         _check(rows, columns)
-        left_out = [name for name in (ROW_VERSION, INSERT_ONLY_HASH) if name not in rows.columns]
+        left_out = [name for name in (ROW_VERSION, INSERT_ONLY_HASH, FILLED) if name not in rows.columns]
         self.insert_only = INSERT_ONLY_HASH not in left_out
         """True if the table has insert-only fields."""
         rows = rows.with_columns(pl.lit(None, pl.Int64).alias(name) for name in left_out)
@@ -85,6 +91,7 @@ class LedgerPage:
             pl.when(accepted).then(pl.col("update_payload")).cast(pl.String),
             pl.col(INSERT_ONLY_HASH),
             pl.col(ROW_VERSION),
+            pl.col(FILLED),
         )
         self.ids: list[str] = self._rows["id"].to_list()
         # Hexadecimal; None for a row with a validation error, which the hash alone cannot show to be unchanged.
@@ -92,6 +99,8 @@ class LedgerPage:
         self.hashes: list[str | None] = rows.select(known).to_series().to_list()
         self.row_versions: list[int | None] = rows[ROW_VERSION].to_list()
         self.insert_only_hashes: list[int | None] = rows[INSERT_ONLY_HASH].to_list()
+        self.filled: list[int] = rows[FILLED].fill_null(0).to_list()
+        self.bits = bits or {}
 
         self.after_change = bool(earlier or earlier_attributes)
         """True if the mapping changed, and records may have been sent under an earlier one."""
@@ -122,7 +131,7 @@ class LedgerPage:
 
     def row(self, index: int) -> Row:
         """Return the row at an index of `ids`."""
-        return Row(*self._rows.row(index)[1:-1])
+        return Row(*self._rows.row(index)[1:-2])
 
     def parents(self, ids: Container[str]) -> Iterator[tuple[str, tuple[str | None, ...]]]:
         """Yield (id, parents' ids in the order of `links`) for the rows with these ids."""

@@ -21,8 +21,8 @@ import msgspec
 from sync_assets.campaign.addressing import IN_UPDATES, refused_in_updates, taken_today
 from sync_assets.campaign.dialect import ResponseOutcome, attributes_named
 from sync_assets.campaign.records import Records
+from sync_assets.json_members import members, without
 from sync_assets.ledger.model import Claimed
-from sync_assets.push.request_body import members, without
 
 _log = logging.getLogger(__name__)
 

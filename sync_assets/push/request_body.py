@@ -2,12 +2,9 @@
 
 import json
 
-import msgspec
-
+from sync_assets.json_members import without
 from sync_assets.ledger.model import Claimed
 from sync_assets.push.record_links import Values
-
-_MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 def body(form: str | None, record: Claimed, key: str, *, patch: bool, values: Values | None = None) -> bytes:
@@ -31,17 +28,3 @@ def body(form: str | None, record: Claimed, key: str, *, patch: bool, values: Va
     if not patch:
         parts += [f"{json.dumps(attribute)}:true" for attribute, opted_out in record.opt_outs if opted_out]
     return f"{{{','.join(parts)}}}".encode()
-
-
-def members(form: str | None) -> dict[str, msgspec.Raw]:
-    """Return the members of a JSON object, each with its text as it stands; none without `form`."""
-    return _MEMBERS.decode(form) if form else {}
-
-
-def without(form: str | None, *names: str) -> str:
-    """Return a JSON object without some members; the text of all other members stays as it is."""
-    held = members(form)
-    kept = {name: value for name, value in held.items() if name not in names}
-    if len(kept) == len(held):
-        return form or "{}"
-    return "{" + ",".join(f"{json.dumps(name)}:{bytes(value).decode()}" for name, value in kept.items()) + "}"

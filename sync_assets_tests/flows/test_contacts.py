@@ -23,6 +23,7 @@ def test_a_first_load_costs_an_insert_each_and_afterwards_only_changes_cost(prog
         **dict.fromkeys(zeros, 0),
         **dict.fromkeys(("retried", "unconfirmed_until", "maintenance_since", "problem")),
         "waiting_for": {},
+        "kept_values": {},
         "deletes_following": {},
         "deletes_orphaning": {},
         "refused_in_updates": [],

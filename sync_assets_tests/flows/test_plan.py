@@ -111,7 +111,7 @@ class TestOneTable:
         zeros = ("update", "delete", "unchanged", "pending", "waiting", "held", "rejected", "orphaned", "uncertain")
         assert planned_sync["tables"]["contact"] == {
             **dict.fromkeys((*zeros, "deletes_held_back"), 0),
-            **{name: {} for name in ("waiting_for", "deletes_following", "deletes_orphaning")},
+            **{name: {} for name in ("waiting_for", "kept_values", "deletes_following", "deletes_orphaning")},
             "resource": "profile",
             "insert": 20,
             "engine_calls": calls(insert=20, read=2),

@@ -6,15 +6,17 @@ by deletions.py when the read is at its end.
 Invariant: a page and its cursor are stored in one transaction.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from sync_assets.config.values import CONTACT
+from sync_assets.json_members import without
 from sync_assets.ledger.model import ANY_ATTRIBUTE, LinkSpec, Loss, PageResult, Position, Replay, State
 from sync_assets.ledger.records.deletions import MOVED, NOT_COLLECTED, Deletions
 from sync_assets.ledger.records.dependency_status import DependencyStatus
+from sync_assets.ledger.records.emptied_columns import EmptiedColumns, Kept
 from sync_assets.ledger.records.feeds import Feeds
 from sync_assets.ledger.repositories.opt_out_rows import OptOutRows
 from sync_assets.ledger.repositories.record_history import RecordHistory
@@ -47,7 +49,7 @@ _MOVE = f"""
         update_payload = ?, reason = NULL, not_before = NULL
     WHERE seq = ?
 """  # noqa: S608 - constants
-_UNKNOWN = "outcome_unknown > 0 OR unknown_until IS NOT NULL"
+_UNKNOWN = "outcome_unknown > 0 OR unknown_until IS NOT NULL OR kept_values <> 0"
 _EARLIER = f"SELECT seq, acked_hash, left_attributes, {_UNKNOWN} FROM sync_record"  # noqa: S608 - constants
 _PERHAPS_SENT = f"AND (acked_hash IS NOT NULL OR {_UNKNOWN})"
 _VERSIONS = "SELECT id, row_version FROM sync_record WHERE table_name = ? AND id"
@@ -64,6 +66,7 @@ class Captures(Repository):
     _dependencies: DependencyStatus
     _opt_outs: OptOutRows
     _history: RecordHistory
+    _emptied: EmptiedColumns
 
     def save_page(
         self,
@@ -75,6 +78,7 @@ class Captures(Repository):
         session: int,
         days: Replay | None = None,
         missing_are_deleted: bool = False,
+        max_emptied_share: float = 1.0,
     ) -> PageResult:
         """Store a page and the cursor after it in one transaction.
 
@@ -88,6 +92,7 @@ class Captures(Repository):
                 updates leave out, and with its `resend` even if they are unchanged. The feed may request both, too.
             missing_are_deleted: when a full read is complete, the rows that it did not return are deleted. If False
                 they are out of scope.
+            max_emptied_share: see `EmptiedColumns.guard`.
 
         Raises:
             FeedMoved: the feed's version is another.
@@ -113,7 +118,13 @@ class Captures(Repository):
             if whole:
                 resent |= self._otherwise_inserted(transaction, rows, stored)
             earlier = self._under_earlier_mapping(transaction, rows, stored) if rows.after_change else {}
-            new, changed, invalid, moved = self._store(transaction, table, rows, stored, resent, earlier, now)
+            differing = {row.seq: (row.at, not row.other_version) for row in stored if row.differs}
+            share, full = max_emptied_share, bound is not None
+            kept = self._emptied.guard(transaction, table, rows, differing, max_share=share, full=full)
+            unapplied = self._unapplied(transaction, kept, resent)
+            new, changed, invalid, moved = self._store(
+                transaction, table, rows, stored, resent, earlier, kept, unapplied, now
+            )
             if invalid and self._history.kept:
                 self._history.invalid_rows(transaction, table, moved, now)
             self._delete(transaction, table, page.deleted)
@@ -129,7 +140,7 @@ class Captures(Repository):
             if links or self._dependencies.has_links(transaction):
                 self._deletions.mark_lost(transaction, table, not_wanted, Loss.DELETED)
                 self._deletions.mark_lost(transaction, table, [*page.filtered_out], Loss.FILTERED_OUT)
-                self._store_links(transaction, table, rows, moved, everything=bound is not None)
+                self._store_links(transaction, table, rows, moved, kept, unapplied, everything=full)
                 if bound is not None and last_page:
                     self._apply_link_configuration(transaction, table, links)
             if table == CONTACT:
@@ -182,6 +193,8 @@ class Captures(Repository):
         stored: Sequence[StoredRow],
         resend: set[int],
         earlier: Mapping[int, "EarlierRow"],
+        kept: Mapping[int, Kept],
+        unapplied: Set[int],
         now: int,
     ) -> tuple[int, int, int, list[str]]:
         """Insert and update the records of a page's rows.
@@ -190,12 +203,14 @@ class Captures(Repository):
             stored: those of the rows that have a record.
             resend: seqs of records that are sent again even if their row is unchanged.
             earlier: by seq the rows under the mapping with which Campaign acknowledged them.
+            kept: by seq, the values that Campaign keeps.
+            unapplied: seqs of rows that are not applied because of these.
 
         Returns:
             The numbers of new, changed and invalid rows, and the ids of all these.
         """
         cipher = self._session.cipher
-        known = {row.seq: row.at for row in stored if row.differs}
+        known = {row.seq: row.at for row in stored if row.differs and row.seq not in unapplied}
         values: list[tuple[Any, ...]] = []
         ids: list[str] = []
         to_insert: list[tuple[int | None, int]] = []
@@ -210,6 +225,11 @@ class Captures(Repository):
                     before = before._replace(acked_hash=row.hash)
                 else:
                     row = row._replace(update_payload=under.difference)
+            if keeps := kept.get(record.seq):
+                row = row._replace(
+                    payload=row.payload and without(row.payload, *keeps.attributes),
+                    update_payload=row.update_payload and without(row.update_payload, *keeps.attributes),
+                )
             move = transitions.after_capture(before, row, resend=again, now=now)
             if move is not None:
                 acknowledged += before.acked_hash != record.acked_hash
@@ -260,6 +280,11 @@ class Captures(Repository):
         transaction.for_each("UPDATE sync_record SET left_attributes = ? WHERE seq = ?", left)
         return rows
 
+    def _unapplied(self, transaction: Transaction, kept: Mapping[int, Kept], resent: Set[int]) -> set[int]:
+        """Return the seqs of records whose row is not applied: nothing but access to its columns changed."""
+        seqs = [seq for seq, values in kept.items() if values.unapplied and seq not in resent]
+        return {record.seq for record in transaction.states_of(seqs) if not transitions.needs_row(record)}
+
     def _otherwise_inserted(
         self, transaction: Transaction, page: "LedgerPage", stored: Sequence[StoredRow]
     ) -> set[int]:
@@ -284,7 +309,15 @@ class Captures(Repository):
         transaction.for_each(differs, values)
 
     def _store_links(
-        self, transaction: Transaction, table: str, page: "LedgerPage", moved: list[str], *, everything: bool
+        self,
+        transaction: Transaction,
+        table: str,
+        page: "LedgerPage",
+        moved: list[str],
+        kept: Mapping[int, Kept],
+        unapplied: Set[int],
+        *,
+        everything: bool,
     ) -> None:
         """Store the links of changed rows, and re-evaluate these records with their parents and children.
 
@@ -293,6 +326,7 @@ class Captures(Repository):
         """
         once = not all(link.apply_updates for link in page.links)  # then the hash does not cover the lookups
         seqs = transaction.find(table, page.ids if everything or once else moved)
+        seqs = {id_: seq for id_, seq in seqs.items() if seq not in unapplied}
         if not seqs:
             return
         records: list[RecordState] = transaction.states_of(sorted(seqs.values()))
@@ -300,13 +334,33 @@ class Captures(Repository):
         former_neighbours = self._dependencies.neighbours(transaction, records) if everything else set[int]()
         in_doubt = [record.seq for record in records if record.outcome_unknown or record.unknown_until]
         acked = [record for record in records if record.acked_hash is not None and not record.orphaned]
-        kept = [seqs.pop(record.id) for record in acked if once and not record.resend]
-        parents = {seqs[id_]: ids for id_, ids in page.parents(seqs)}
+        fixed = [seqs.pop(record.id) for record in acked if once and not record.resend]
+        parents = self._with_kept_links(transaction, page, {seqs[id_]: ids for id_, ids in page.parents(seqs)}, kept)
         if everything:
             self._deletions.discard_collected_orphans(transaction, [*parents])
-        self._dependencies.stored_links.put_links(transaction, page.links, parents, in_doubt, kept)
+        self._dependencies.stored_links.put_links(transaction, page.links, parents, in_doubt, fixed)
         self._dependencies.hold_records.captured(transaction, table, [*seqs])
         self._dependencies.reevaluate(transaction, records, also=former_neighbours, collect_orphans=everything)
+
+    def _with_kept_links(
+        self,
+        transaction: Transaction,
+        page: "LedgerPage",
+        parents: Mapping[int, tuple[str | None, ...]],
+        kept: Mapping[int, Kept],
+    ) -> dict[int, tuple[str | None, ...]]:
+        """Return the parents of records, with the stored ones for links whose lookup became empty at large."""
+        of_links = [seq for seq in parents if seq in kept]
+        stored = {
+            (link.seq, link.attribute): link.parent_id
+            for link in self._dependencies.stored_links.links(transaction, of_links)
+            if link.attribute in kept[link.seq].attributes
+        }
+        names = [link.attribute for link in page.links]
+        return {
+            seq: tuple(stored.get((seq, name), id_) for name, id_ in zip(names, ids, strict=True))
+            for seq, ids in parents.items()
+        }
 
     def _apply_link_configuration(self, transaction: Transaction, table: str, links: Sequence[LinkSpec]) -> None:
         """Apply changed settings of links to records that the full read did not return, and re-evaluate these."""

@@ -83,6 +83,17 @@ _NO_VERSION = """
 """
 
 
+def record_count(transaction: Transaction, table: str) -> int:
+    """Return the number of a table's records."""
+    counted = sa.select(sa.func.sum(_T.records)).where(_T.table_name == table, _T.state != State.TOMBSTONE.value)
+    return int(transaction.execute(counted).scalar() or 0)
+
+
+def allowed_of(records: int, max_share: float) -> int:
+    """Return how many of a number of records a share allows."""
+    return int(Decimal(str(max_share)) * records)  # as it is written: a float makes 62.99 of 35 % of 180
+
+
 @dataclass(eq=False)
 class Deletions(Repository):
     """Reads and writes `sync_collected`, the collected deletions."""
@@ -190,12 +201,11 @@ class Deletions(Repository):
         feed = sa.select(_F.deletes_approved, _F.deletes, _F.following).where(_F.table_name == table)
         if (row := transaction.execute(feed).one_or_none()) and row.deletes_approved:
             approved = {**OrphansOfDeletes.stored(row.following).deleted, table: row.deletes}
-        share = Decimal(str(max_share))  # as it is written: a float makes 62.99 of 35 % of 180
         allowed: dict[str, int] = {}
         known: dict[str, int] = {}
         for name, number in numbers.items():
             done, known[name] = self._deleted_lately(transaction, name)
-            left = max(0, int(share * known[name]) - done)
+            left = max(0, allowed_of(known[name], max_share) - done)
             allowed[name] = number if known[name] <= GUARDED_ABOVE else left + approved.get(name, 0)
         passed = all(numbers[name] <= allowed[name] for name in numbers)
         if passed:
@@ -212,7 +222,7 @@ class Deletions(Repository):
         day = sa.select(sa.func.sum(_D.records), sa.func.max(_D.known))
         lately = day.where(_D.table_name == table, _D.at > self._session.now() - DAY)
         records, known = transaction.execute(lately).one()
-        return int(records or 0), max(self._record_count(transaction, table), known or 0)
+        return int(records or 0), max(record_count(transaction, table), known or 0)
 
     def _count_deletions(self, transaction: Transaction, table: str, number: int, known: int) -> None:
         """Add to the deletions of this minute, and remove those of the day before."""
@@ -222,11 +232,6 @@ class Deletions(Repository):
         transaction.execute(sa.delete(schema.deletion).where(_D.table_name == table, _D.at <= now - DAY))
         minute = {"table_name": table, "at": now - now % MINUTE + MINUTE, "records": number, "known": known}
         transaction.put(schema.deletion, [minute], added="records")
-
-    def _record_count(self, transaction: Transaction, table: str) -> int:
-        """Return the number of the table's records."""
-        counted = sa.select(sa.func.sum(_T.records)).where(_T.table_name == table, _T.state != State.TOMBSTONE.value)
-        return int(transaction.execute(counted).scalar() or 0)
 
     def _store_in_feed(self, transaction: Transaction, table: str, changes: Mapping[str, Any]) -> None:
         """Store values in the table's feed, if they differ."""
@@ -352,7 +357,7 @@ class Deletions(Repository):
         values = (int(out_of_scope), table, bound, int(not out_of_scope))
         # Read by seq, the order on disk, unless most records are of other tables: by the index of ids each record is on
         # another page, which takes two to four times as long. The expression keeps the database from using the index.
-        in_order = self._record_count(transaction, table) * 4 > bound
+        in_order = record_count(transaction, table) * 4 > bound
         missing = _MISSING.replace("{table}", "(r.table_name || '')" if in_order else "r.table_name")
         transaction.run(missing, values)
         transaction.run(_NO_VERSION, (table,))

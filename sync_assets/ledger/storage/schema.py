@@ -112,10 +112,23 @@ record = sa.Table(
     sa.Column("row_version", sa.BigInteger),
     # Of the insert-only fields as they were last to be sent; NULL: not known, or there are none.
     sa.Column("insert_only_hash", sa.BigInteger),
+    # Bits of attribute.bit. Of the row captured last: attributes whose column had a value; NULL: not known.
+    sa.Column("filled", sa.BigInteger),
+    # Of these: attributes whose column has none any more, which Campaign keeps until that is approved.
+    sa.Column("kept_values", sa.BigInteger, nullable=False, server_default="0"),
     # Attributes that no mapping writes any more and of which Campaign may hold a value, comma-separated; `*`: any.
     sa.Column("left_attributes", sa.Text),
     sa.UniqueConstraint("table_name", "id", name="sync_record_id").ddl_if(dialect="postgresql"),
     sqlite_autoincrement=True,
+)
+
+KEEPS_VALUES = sa.text("kept_values <> 0")
+sa.Index(
+    "sync_record_kept_values",
+    record.c.table_name,
+    record.c.kept_values,
+    sqlite_where=KEEPS_VALUES,
+    postgresql_where=KEEPS_VALUES,
 )
 
 SHORT_ID_FROM = 2
@@ -268,6 +281,25 @@ deletion = sa.Table(
     sa.Column("at", sa.BigInteger, primary_key=True, autoincrement=False),  # the end of the minute
     sa.Column("records", sa.BigInteger, nullable=False),
     sa.Column("known", sa.BigInteger, nullable=False),  # records of the table that the share was taken of
+)
+
+# The bits of attributes in record.filled and record.kept_values.
+attribute = sa.Table(
+    "sync_attribute",
+    metadata,
+    sa.Column("table_name", NAME, primary_key=True),
+    sa.Column("name", NAME, primary_key=True),
+    sa.Column("bit", sa.SmallInteger, nullable=False),  # its number, from 0
+)
+
+# Values that became empty in the last day and that the guard let pass, by minute: see records/emptied_columns.py.
+emptied = sa.Table(
+    "sync_emptied",
+    metadata,
+    sa.Column("table_name", NAME, primary_key=True),
+    sa.Column("attribute", NAME, primary_key=True),
+    sa.Column("at", sa.BigInteger, primary_key=True, autoincrement=False),  # the end of the minute
+    sa.Column("records", sa.BigInteger, nullable=False),
 )
 
 # Records that the full read under way has returned: the others are deleted or out of scope.

@@ -36,7 +36,7 @@ SELECT_STATE = f"SELECT {_STATE_COLUMNS} FROM sync_record"  # noqa: S608 - made 
 # SQL on a record `r`: its next row may be a change even if the hash is equal.
 _MAY_DIFFER = """
     r.desired_hash IS NULL OR r.acked_hash IS NULL OR r.out_of_scope <> 0 OR r.validation_error IS NOT NULL
-    OR r.block_reason = 3
+    OR r.block_reason = 3 OR r.kept_values <> 0
 """
 _ADD_TOTAL = """
     INSERT INTO sync_tally (table_name, state, records) VALUES (?, ?, ?)
@@ -55,6 +55,7 @@ _BINARY_TYPES = {
     "changed_at": "int8",
     "row_version": "int8",
     "insert_only_hash": "int8",
+    "filled": "int8",
 }
 """PostgreSQL's types of INSERTED; the others are text."""
 

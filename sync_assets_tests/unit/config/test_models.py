@@ -124,6 +124,7 @@ class TestWhatTheFileSays:
             "engine_calls_per_hour": None,
             "engine_calls_per_day": None,
             "max_delete_share": 0.05,
+            "max_emptied_share": 0.05,
             "horizon_minutes": 15.0,
             "concurrency": 64,
         }

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
+from sync_assets.json_members import without
 from sync_assets.ledger.model import Claimed, LinkTo, Operation
-from sync_assets.push.request_body import body, without
+from sync_assets.push.request_body import body
 
 TO_ADA = LinkTo("cusContactLink", "ada", keyed=True)
 NOWHERE = LinkTo("cusContactLink", None, keyed=True)

@@ -1,0 +1,119 @@
+"""A column that becomes secured, or empty at large, empties no attribute in Campaign without a person's word."""
+
+from contextlib import closing
+from typing import Any
+
+import pytest
+
+from sync_assets.commands.approve_deletes import approve_deletes
+from sync_assets.commands.status import status
+from sync_assets_tests.conftest import SandboxFactory
+from sync_assets_tests.support.program import Program, calls
+
+PEOPLE = 150
+
+
+@pytest.fixture
+def emptied(sandbox_factory: SandboxFactory, tmp_path: Any) -> Program:
+    """The program after a first sync of PEOPLE contacts."""
+    program = Program(sandbox_factory(contacts=PEOPLE), tmp_path)
+    admin = program.sandbox.admin
+    for contact in admin.dump_d365():
+        if not contact["emailaddress1"]:
+            admin.change("contact", [contact["contactid"]], emailaddress1="some@example.org")
+    assert program.sync().status == 0
+    return program
+
+
+def secure(program: Program, *, secured: bool = True) -> None:
+    """Secure the column of e-mail addresses, or make it readable again. Delta tokens expire by that."""
+    program.sandbox.admin.post(
+        "/d365/metadata", {"table": "contact", "column": "emailaddress1", "set": {"secured": secured}}
+    )
+
+
+def emails(program: Program) -> int:
+    return sum(bool(profile["email"]) for profile in program.profiles().values())
+
+
+def table(program: Program) -> dict[str, Any]:
+    with closing(program.runtime()) as runtime:
+        return status(runtime)["tables"]["contact"]
+
+
+def approve(program: Program) -> dict[str, Any]:
+    with closing(program.runtime()) as runtime:
+        return approve_deletes(runtime, "contact")
+
+
+def test_a_column_that_becomes_secured_empties_nothing_and_costs_no_call_until_it_can_be_read_again(
+    emptied: Program, caplog: pytest.LogCaptureFixture
+) -> None:
+    secure(emptied)
+    done = emptied.sync()
+    assert (done.status, done.document["engine_calls"]) == (2, calls())
+    assert emails(emptied) == PEOPLE
+    assert table(emptied)["kept_values"] == {"email": PEOPLE}
+    assert "Campaign keeps the values of email (150). `emailaddress1` is secured in Dynamics 365." in caplog.text
+    assert "approve-deletes contact" in done.ending
+    status_, document = emptied.json("explain", min(emptied.profiles()))
+    assert status_ == 2
+    assert "Campaign keeps its email" in str(document["tables"]["contact"])
+
+    secure(emptied, secured=False)
+    done = emptied.sync()
+    assert (done.status, done.document["engine_calls"]) == (0, calls())
+    assert table(emptied)["kept_values"] == {}
+    assert emails(emptied) == PEOPLE
+
+
+def test_other_changes_go_on_and_values_that_changed_meanwhile_come_back(emptied: Program) -> None:
+    admin = emptied.sandbox.admin
+    secure(emptied)
+    assert emptied.sync().status == 2
+    some = sorted(emptied.profiles())[:3]
+    admin.change("contact", some, jobtitle="Painter", emailaddress1="new@example.org")
+    assert emptied.sync().status == 2
+    held = emptied.profiles()
+    assert {held[id_]["cusJobTitle"] for id_ in some} == {"Painter"}
+    assert emails(emptied) == PEOPLE
+
+    secure(emptied, secured=False)
+    done = emptied.sync()
+    assert (done.status, done.document["engine_calls"]) == (0, calls(update=3))
+    emptied.assert_in_step()
+
+
+def test_approved_values_go(emptied: Program) -> None:
+    admin = emptied.sandbox.admin
+    admin.change("contact", sorted(emptied.profiles())[:20], emailaddress1=None)
+    assert emptied.sync().status == 2
+    assert emails(emptied) == PEOPLE
+    assert approve(emptied)["approved_values"] == {"email": 20}
+    done = emptied.sync()
+    assert (done.status, done.document["engine_calls"]["update"]) == (0, 20)
+    assert emails(emptied) == PEOPLE - 20
+    emptied.assert_in_step()
+
+
+def test_a_few_emptied_values_are_sent_and_count_for_a_day(emptied: Program) -> None:
+    admin, ids = emptied.sandbox.admin, sorted(emptied.profiles())
+    admin.change("contact", ids[:7], emailaddress1=None)
+    assert emptied.sync().status == 0
+    assert emails(emptied) == PEOPLE - 7
+    admin.change("contact", ids[7:8], emailaddress1=None)
+    assert emptied.sync().status == 2
+    assert emails(emptied) == PEOPLE - 7
+
+
+def test_a_forced_replay_of_a_secured_column_empties_nothing(emptied: Program) -> None:
+    secure(emptied)
+    emptied.run("replay", "contact", "--force")
+    assert emails(emptied) == PEOPLE
+
+
+def test_the_plan_shows_what_is_kept(emptied: Program) -> None:
+    secure(emptied)
+    status_, document = emptied.json("plan")
+    assert document["tables"]["contact"]["kept_values"] == {"email": PEOPLE}
+    assert (status_, sum(document["engine_calls"].values())) == (0, 0)
