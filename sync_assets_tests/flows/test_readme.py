@@ -246,6 +246,7 @@ def privacy_delete(story: Story) -> None:
     pkey = story.program.profiles()[contact]["PKey"]
     admin.post("/campaign/delete", {"resource": "profile", "pkeys": [pkey]})
     story.type(f"hold verify {contact}", 1)
+    story.type(f"hold verify {contact} --kept contact/{contact}", 1)  # other records only
     admin.delete("contact", [contact])
     story.type(f"hold verify {contact} --json")
     story.type(f"hold release {contact}")
