@@ -47,6 +47,7 @@ https://learn.microsoft.com/microsoftteams/platform/webhooks-and-connectors/how-
 """
 
 NO_NEWS = ": no news"
+_UNREACHED = "Check SYNC_ASSETS_ALERT_WEBHOOK, HTTPS_PROXY and the network."
 NO_ANSWER = "It may have arrived. If its incident lasts it is sent again after an hour."
 
 Send = Callable[[str, str], None]
@@ -138,9 +139,7 @@ def send_webhook(settings: AlertSettings, context: ssl.SSLContext, text: str, *,
     except HttpError as error:  # its own text holds the address
         raise ChannelError(
             f"The webhook cannot be reached ({reason(error)}).",
-            error.remedy
-            if isinstance(error, NotTrusted)
-            else "Check SYNC_ASSETS_ALERT_WEBHOOK, HTTPS_PROXY and the network.",
+            error.remedy if isinstance(error, NotTrusted) else _UNREACHED,
         ) from None
     if answer.status == 504:  # of a gateway, which has passed the request on
         raise NoAnswer("The webhook did not answer its gateway in time (status 504).", NO_ANSWER)

@@ -57,10 +57,7 @@ Children = list[tuple[TableConfig, Link]]
 
 @dataclass(slots=True)
 class SystemAnswer:
-    """The person's records in one system, and why some or all of them could not be looked up.
-
-    kept: those that stay on purpose, which are none of `records` any more.
-    """
+    """The person's records in one system, those `kept` on purpose apart, and why some could not be looked up."""
 
     records: set[HeldRecord] = field(default_factory=set[HeldRecord])
     errors: list[SyncAssetsError] = field(default_factory=list[SyncAssetsError])

@@ -27,6 +27,9 @@ app = typer.Typer(
     add_completion=False,
 )
 Contact = Annotated[str, typer.Argument(metavar="ID", help="The contact's id in Dynamics 365, a GUID.")]
+Kept = Annotated[
+    list[str] | None, typer.Option(metavar="TABLE/ID", help="A record that stays on purpose; may be repeated.")
+]
 
 NEEDS = "A hold needs the contact's"
 _KEPT = "`--kept` needs TABLE/ID with the record's"
@@ -62,16 +65,7 @@ def list_command(as_json: Json = False) -> None:
 
 
 @app.command("verify")
-def verify_command(
-    contact: Contact,
-    kept: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--kept", metavar="TABLE/ID", help="A record that stays on purpose, as an order; may be repeated."
-        ),
-    ] = None,
-    as_json: Json = False,
-) -> None:
+def verify_command(contact: Contact, kept: Kept = None, as_json: Json = False) -> None:
     """List the records of the contact that either system still has. Exit status 0: all are deleted in both but those
     that are named by --kept; 1: another one is left, or the contact is unknown.
     """
@@ -204,10 +198,8 @@ def unproven(document: dict[str, Any]) -> str | None:
         unknown = f"Neither the ledger nor a system has a contact {document['id']}, so no deletion is proved."
         return f"{unknown} {_CHECK_ID.format(document['id'])}"
     if not document["gone"]:
-        remedy = (
-            "Delete the listed records, name those that stay on purpose by `--kept TABLE/ID`, or correct the errors, "
-        )
-        remedy += f"then `sync-assets hold verify {document['id']}`."
+        again = f"or correct the errors, then `sync-assets hold verify {document['id']}`."
+        remedy = f"Delete the listed records, name those that stay on purpose by `--kept TABLE/ID`, {again}"
         return "\n".join([*errors, f"{document['id']} is not known to be gone from both systems. {remedy}"])
     return None
 

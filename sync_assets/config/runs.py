@@ -117,9 +117,8 @@ class Alerts(Model):
     def _no_address(cls, value: Any) -> Any:
         if isinstance(value, str) and value != "teams":  # not shown: with its address, others can post
             raise refused(
-                "`webhook` takes no address, which is a secret that this file must not hold",
-                "write `webhook: true`, set SYNC_ASSETS_ALERT_WEBHOOK to the address in the environment, and renew the "
-                "address if others saw the file",
+                "`webhook` takes no address, which is a secret",
+                "write `webhook: true`, set SYNC_ASSETS_ALERT_WEBHOOK, and renew the address if others saw the file",
             )
         return value
 

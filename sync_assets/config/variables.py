@@ -250,8 +250,7 @@ class VariableReader:
         path = Path(value.removeprefix("sqlite:///").partition("?")[0]).absolute()
         if path.parent == path.parent.parent or not path.parent.exists():
             self.problems.append(
-                f"SYNC_ASSETS_LEDGER_URL names a file in a folder that does not exist or is the root of all "
-                f"({path.parent}). Correct the path, or create a folder for it."
+                f"SYNC_ASSETS_LEDGER_URL names a file in {path.parent}: missing, or the root. Name an existing folder."
             )
         return value
 

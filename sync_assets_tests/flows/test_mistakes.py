@@ -68,11 +68,11 @@ ENVIRONMENTS: dict[str, tuple[dict[str, str], str]] = {
     ),
     "a ledger in no folder": (
         {"SYNC_ASSETS_LEDGER_URL": "sqlite:////nonexistent/ledger.db"},
-        "names a file in a folder that does not exist or is the root of all (/nonexistent)",
+        "names a file in /nonexistent: missing, or the root. Name an existing folder.",
     ),
     "a ledger that is a folder's name": (
         {"SYNC_ASSETS_LEDGER_URL": "sqlite:////nonexistent"},
-        "Correct the path, or create a folder for it.",
+        "names a file in /: missing, or the root.",
     ),
     "no authorities in it": ({"SYNC_ASSETS_CA_BUNDLE": "config.yaml"}, "cannot be read as PEM certificates"),
     "authorities left out": ({"SYNC_ASSETS_CA_BUNDLE": ""}, "the server's certificate is not trusted"),

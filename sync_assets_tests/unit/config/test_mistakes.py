@@ -99,9 +99,8 @@ class TestEveryMistakeNamesItsLineAndItsRemedy:
             ),
             (
                 HEAD + "alerts: {webhook: https://h.example/T0/hush}\n",
-                "7: `webhook` takes no address, which is a secret that this file must not hold; write `webhook: true`, "
-                "set SYNC_ASSETS_ALERT_WEBHOOK to the address in the environment, and renew the address if others saw "
-                "the file",
+                "7: `webhook` takes no address, which is a secret; write `webhook: true`, set "
+                "SYNC_ASSETS_ALERT_WEBHOOK, and renew the address if others saw the file",
             ),
             (HEAD + "guardrails: {max_contacts: many}\n", "7: `max_contacts` cannot be `many`; write a whole number"),
             ("", "1: the file is not a configuration; begin with `privacy_acknowledged: true`"),

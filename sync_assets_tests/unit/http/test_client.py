@@ -333,7 +333,7 @@ async def test_an_untrusted_certificate_is_reported_at_once_with_the_remedy(star
     ("host", "lifetime", "remedy"),
     [
         ("localhost", timedelta(minutes=-1), "(certificate has expired). The certificate has ended: its server needs"),
-        ("other.example", LIFETIME, "The certificate is another host's: correct the host in the address"),
+        ("other.example", LIFETIME, "The certificate is another host's: correct the host, or"),
     ],
 )
 async def test_the_remedy_for_a_certificate_follows_from_its_fault(
