@@ -32,4 +32,7 @@ for name in D365_CLIENT_SECRET D365_CLIENT_CERTIFICATE_PASSWORD CAMPAIGN_CLIENT_
   export "${name}_FILE=$folder/$name"
 done
 
+# An init process collects ended runs. The platform's own one (init: true, InitProcessEnabled) would be process 1 with the
+# environment from before this script, which every process of the container can read in /proc/1/environ.
+[ $$ != 1 ] || set -- tini -- "$@"
 exec "$@"

@@ -27,7 +27,7 @@ from sync_assets.config.runs import Alerts, Email
 from sync_assets.errors import SyncAssetsError, reason
 from sync_assets.foreign_text import chat, one_line, printable
 from sync_assets.http.proxy import open_connection
-from sync_assets.http.transport import Limits, NotSent, OutcomeUnknown, Response
+from sync_assets.http.transport import Limits, NotSent, NotTrusted, OutcomeUnknown, Response, certificate_remedy
 from sync_assets.runtime.context import Runtime
 
 SECONDS = 10.0
@@ -47,6 +47,7 @@ https://learn.microsoft.com/microsoftteams/platform/webhooks-and-connectors/how-
 """
 
 NO_NEWS = ": no news"
+_UNREACHED = "Check SYNC_ASSETS_ALERT_WEBHOOK, HTTPS_PROXY and the network."
 NO_ANSWER = "It may have arrived. If its incident lasts it is sent again after an hour."
 
 Send = Callable[[str, str], None]
@@ -138,8 +139,7 @@ def send_webhook(settings: AlertSettings, context: ssl.SSLContext, text: str, *,
     except HttpError as error:  # its own text holds the address
         raise ChannelError(
             f"The webhook cannot be reached ({reason(error)}).",
-            "Check SYNC_ASSETS_ALERT_WEBHOOK, HTTPS_PROXY and the network; SYNC_ASSETS_CA_BUNDLE for an authority of "
-            "your own.",
+            error.remedy if isinstance(error, NotTrusted) else _UNREACHED,
         ) from None
     if answer.status == 504:  # of a gateway, which has passed the request on
         raise NoAnswer("The webhook did not answer its gateway in time (status 504).", NO_ANSWER)
@@ -219,7 +219,7 @@ def send_email(email: Email, settings: AlertSettings, context: ssl.SSLContext, s
     except ssl.SSLError as error:
         raise ChannelError(
             f"{where} has no certificate that is trusted ({reason(error)}).",
-            "Name the issuing authority's PEM file in SYNC_ASSETS_CA_BUNDLE, or correct host, port and `security`.",
+            f"{certificate_remedy(error)} Else correct host, port and `security`.",
         ) from None
     except NotSent as error:
         raise ChannelError(f"{where} cannot be reached. {error.cause}", error.remedy) from None

@@ -57,20 +57,24 @@ Children = list[tuple[TableConfig, Link]]
 
 @dataclass(slots=True)
 class SystemAnswer:
-    """The person's records in one system, and why some or all of them could not be looked up."""
+    """The person's records in one system, those `kept` on purpose apart, and why some could not be looked up."""
 
     records: set[HeldRecord] = field(default_factory=set[HeldRecord])
     errors: list[SyncAssetsError] = field(default_factory=list[SyncAssetsError])
+    kept: set[HeldRecord] = field(default_factory=set[HeldRecord])
 
-    @property
-    def ids(self) -> dict[str, list[str]]:
-        """Return ids by table, sorted."""
-        tables = sorted({record.table for record in self.records})
-        return {table: sorted({record.id for record in self.records if record.table == table}) for table in tables}
+    def keep(self, named: Collection[tuple[str, str]]) -> None:
+        """Take out the records, by table and id, that stay on purpose."""
+        self.kept |= {record for record in self.records if (record.table, record.id) in named}
+        self.records -= self.kept
+
+    def document(self) -> dict[str, Any]:
+        named = {"found": self.records, "kept": self.kept}.items()
+        return {name: _by_table(records) for name, records in named} | {"errors": list(map(str, self.errors))}
 
     @property
     def gone(self) -> bool:
-        """Return True if the system certainly has none of the person's records."""
+        """Return True if the system certainly has none of the person's records but those that are kept."""
         return not self.errors and not self.records
 
 
@@ -103,18 +107,24 @@ class Whereabouts:
 
     @property
     def gone(self) -> bool:
-        """Return True if neither system has any records of a known person, and no request can create one any more."""
+        """Return True if neither system has any other records of a known person, and no request can create one."""
         certain = not self.in_flight and self.certain_at is None
         return self.known and self.d365.gone and self.campaign.gone and certain
 
     @property
     def records(self) -> set[HeldRecord]:
         """Return the person's records in either system."""
-        return self.d365.records | self.campaign.records
+        return self.d365.records | self.campaign.records | self.d365.kept | self.campaign.kept
 
     @property
     def errors(self) -> list[str]:
         return [str(error) for error in (*self.d365.errors, *self.campaign.errors)]
+
+
+def _by_table(records: Collection[HeldRecord]) -> dict[str, list[str]]:
+    """Return ids by table, sorted."""
+    tables = sorted({record.table for record in records})
+    return {table: sorted({record.id for record in records if record.table == table}) for table in tables}
 
 
 async def whereabouts(runtime: Runtime, id: str) -> Whereabouts:

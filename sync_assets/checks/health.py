@@ -285,7 +285,9 @@ def room(export: Export, storage: Storage | None, troubles: Sequence[str] = ()) 
         )
     else:
         share = storage.share
-        text = f"The SFTP is {share:.0%} full ({storage.used / 1e9:,.1f} of {storage.size / 1e9:,.1f} GB)."
+        sizes = (("GB", 1e9), ("MB", 1e6), ("kB", 1e3), ("bytes", 1.0))
+        unit, one = next((unit, one) for unit, one in sizes if storage.size >= one)
+        text = f"The SFTP is {share:.0%} full ({storage.used / one:,.1f} of {storage.size / one:,.1f} {unit})."
         numbers = {"share_used": round(share, 4), "used_bytes": storage.used, "size_bytes": storage.size}
     if share >= WARN_SHARE:
         fewer = "; `export.after: delete` or fewer `keep_days` do it for opt-out files."

@@ -167,9 +167,9 @@ CARDINALITIES = CampaignRule(
     "link_cardinalities_agree", "link cardinalities differ", "Each link has the cardinality that Campaign published."
 )
 KEY = CampaignRule(
-    "key_is_unique",
+    "key_can_hold_the_id",
     "no record can be found by the key",
-    "The key attribute identifies one record: it can hold the id and is unique.",
+    "The key attribute can hold the id of Dynamics 365, and the filter takes it.",
 )
 ANSWERS = TableRule("system_answers", "not all could be done", "The system answers.")
 CAPTURE = TableRule("capture_goes_on", "the capture is paused", "The backlog is below its limit.")

@@ -194,7 +194,8 @@ def main() -> None:
             complete(os.environ, **named, of_component=not {*sys.argv[1:2]} & {*PANELS["Servers"]})
         configure(os.environ)
         # Every other exit status than 0 is that of `terminal.end`, except Typer's on Ctrl-C and for a closed pipe.
-        if app(prog_name="sync-assets", standalone_mode=False) == INTERRUPTED:
+        interrupted = app(prog_name="sync-assets", standalone_mode=False) == INTERRUPTED
+        if interrupted and not {"status", "--watch"} <= {*sys.argv}:  # which has no other end, also while it starts
             end(INTERRUPTED, "Interrupted.")
     except SystemExit as ended:
         if ended.code and not isinstance(ended, Ended):

@@ -2,6 +2,7 @@
 
 import time
 from collections import Counter
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -9,7 +10,7 @@ import typer
 
 from sync_assets.audit.person_records import is_gone, whereabouts
 from sync_assets.commands.terminal import Json, Parts, end, open_runtime, print_document
-from sync_assets.commands.values import fields, plain, record_id
+from sync_assets.commands.values import check_tables, fields, plain, record_id
 from sync_assets.config.values import CONTACT
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger.records.privacy_holds import Hold
@@ -26,8 +27,12 @@ app = typer.Typer(
     add_completion=False,
 )
 Contact = Annotated[str, typer.Argument(metavar="ID", help="The contact's id in Dynamics 365, a GUID.")]
+Kept = Annotated[
+    list[str] | None, typer.Option(metavar="TABLE/ID", help="A record that stays on purpose; may be repeated.")
+]
 
 NEEDS = "A hold needs the contact's"
+_KEPT = "`--kept` needs TABLE/ID with the record's"
 _CHECK_ID = "Check the id: `sync-assets explain {}` finds it in other tables, too."
 WAIT_SECONDS = 120.0
 """How long `add` waits for requests that a worker was sending before."""
@@ -60,11 +65,11 @@ def list_command(as_json: Json = False) -> None:
 
 
 @app.command("verify")
-def verify_command(contact: Contact, as_json: Json = False) -> None:
-    """List the records of the contact that either system still has. Exit status 0: deleted in both; 1: a record is
-    left, or the contact is unknown.
+def verify_command(contact: Contact, kept: Kept = None, as_json: Json = False) -> None:
+    """List the records of the contact that either system still has. Exit status 0: all are deleted in both but those
+    that are named by --kept; 1: another one is left, or the contact is unknown.
     """
-    document = verify(open_runtime(), contact)
+    document = verify(open_runtime(), contact, kept or ())
     print_document(document, as_json, show_whereabouts)
     if why := unproven(document):
         end(1, why, "When both have deleted all, run `sync-assets hold verify` again.")
@@ -137,23 +142,30 @@ def listed(runtime: Runtime) -> dict[str, Any]:
     return {"holds": [_document(hold) for hold in runtime.ledger.holds.all()]}
 
 
-def verify(runtime: Runtime, id_text: str) -> dict[str, Any]:
+def verify(runtime: Runtime, id_text: str, kept: Sequence[str] = ()) -> dict[str, Any]:
     """Return where the contact and the person's other records still are.
 
-    `known` is False if neither the ledger nor a system has any trace of the contact: then nothing is proved. `gone` is
-    True if the contact is known, neither system has any of the records, none is in flight, and no request without an
-    answer can take effect any more: that is so from `certain_at` on. `is_excluded`: the hold was released after
-    Dynamics 365 had deleted the contact. Raises OlderLedger: its lost requests are unknown.
+    kept: records that stay on purpose, as TABLE/ID; those that a system has are `kept`, not `found`. `known` is False
+    if neither the ledger nor a system has any trace of the contact: then nothing is proved. `gone` is True if the
+    contact is known, neither system has any other of the records, none is in flight, and no request without an answer
+    can take effect any more: that is so from `certain_at` on. `is_excluded`: the hold was released after Dynamics 365
+    had deleted the contact. Raises OlderLedger: its lost requests are unknown.
     """
     id_ = record_id(id_text, NEEDS)
+    named = [(table, record_id(of, _KEPT)) for table, _, of in (text.partition("/") for text in kept)]
+    check_tables(runtime.config, [table for table, _ in named])
+    if CONTACT in dict(named):
+        raise SyncAssetsError("The contact itself cannot be kept.", "Delete it in both systems, or leave out --kept.")
     runtime.check_not_older()
     trace = interruptible.run(whereabouts(runtime, id_))
+    for answer in (trace.d365, trace.campaign):
+        answer.keep(named)
     held_since = runtime.ledger.holds.held_since(id_)
     leased = [record.leased_until for record in trace.in_flight if record.leased_until]
     # Acknowledged children that Campaign does not show were deleted there, or are hidden because their parent was
     # deleted (docs/dev/references/campaign.md 5). No request distinguishes the two.
     unseen = {(record.table, record.id) for record in trace.related if record.may_exist_in_campaign}
-    unseen -= {(table, id_) for table, ids in trace.campaign.ids.items() for id_ in ids}
+    unseen -= {(record.table, record.id) for record in trace.campaign.records | trace.campaign.kept}
     return {
         "id": id_,
         "known": trace.known,
@@ -161,10 +173,9 @@ def verify(runtime: Runtime, id_text: str) -> dict[str, Any]:
         "certain_at": plain(trace.certain_at),
         "held_since": plain(held_since),
         "is_excluded": held_since is None and bool(runtime.ledger.holds.records_of_hold(id_)),
-        "d365": {"found": trace.d365.ids, "errors": list(map(str, trace.d365.errors))},
+        "d365": trace.d365.document(),
         "campaign": {
-            "found": trace.campaign.ids,
-            "errors": list(map(str, trace.campaign.errors)),
+            **trace.campaign.document(),
             "not_seen": {
                 table: sorted(id_ for of, id_ in unseen if of == table)
                 for table in sorted({table for table, _ in unseen} - {CONTACT})
@@ -187,7 +198,8 @@ def unproven(document: dict[str, Any]) -> str | None:
         unknown = f"Neither the ledger nor a system has a contact {document['id']}, so no deletion is proved."
         return f"{unknown} {_CHECK_ID.format(document['id'])}"
     if not document["gone"]:
-        remedy = f"Delete the listed records, or correct the errors, then `sync-assets hold verify {document['id']}`."
+        again = f"or correct the errors, then `sync-assets hold verify {document['id']}`."
+        remedy = f"Delete the listed records, name those that stay on purpose by `--kept TABLE/ID`, {again}"
         return "\n".join([*errors, f"{document['id']} is not known to be gone from both systems. {remedy}"])
     return None
 
@@ -243,12 +255,13 @@ def show_holds(document: dict[str, Any]) -> Parts:
 
 def show_whereabouts(document: dict[str, Any]) -> Parts:
     for system, name in (("d365", "Dynamics 365"), ("campaign", "Campaign")):
-        ids_by_table, errors = document[system]["found"], document[system]["errors"]
-        for table, ids in ids_by_table.items():
-            resource = document["resources"].get(table, table) if system == "campaign" else table
-            yield f"{name}: still there: {resource} {', '.join(ids)}"
+        ids_by_table, kept, errors = (document[system][key] for key in ("found", "kept", "errors"))
+        for of_table, state in ((ids_by_table, "still there"), (kept, "kept on purpose, as named")):
+            for table, ids in of_table.items():
+                resource = document["resources"].get(table, table) if system == "campaign" else table
+                yield f"{name}: {state}: {resource} {', '.join(ids)}"
         if not ids_by_table and not errors:
-            yield f"{name}: {'gone' if document['known'] else 'not known'}"
+            yield f"{name}: {'all others gone' if kept else 'gone' if document['known'] else 'not known'}"
     for table, ids in document["campaign"]["not_seen"].items():
         resource = document["resources"].get(table, table)
         yield (

@@ -337,7 +337,7 @@ def show(document: dict[str, Any]) -> Parts:
             why = "a parent that they need is gone for good, or they name none."
             yield f"{name}: {table['orphaned']:,} orphaned: {why}"
     calls, budget = sum(document["engine_calls"].values()), document["budget"]
-    if budget:
+    if budget and calls:
         later_calls, per_day = calls - budget["fits_today"], budget["engine_calls_per_day"]
         days = counted(-(-later_calls // max(1, per_day)), "more day")
         later = f"the other {later_calls:,} take {days}" if later_calls else "that is all of them"

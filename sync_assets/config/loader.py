@@ -280,7 +280,8 @@ def _shown(value: Any) -> str:
         return "keys and values"
     if isinstance(value, list | tuple):
         return "a list"
-    return f"`{value}`" if len(str(value)) <= 40 else "such a long value"
+    shown = f"`{value}`" if len(str(value)) <= 40 else "such a long value"
+    return "a URL" if "://" in shown else shown  # it may hold a secret, as that of a webhook does
 
 
 def _unknown_key(place: Place, name: str) -> Problem:

@@ -112,6 +112,16 @@ class Alerts(Model):
     warnings: bool = True
     """false: notifications of errors only, not of checks that warn."""
 
+    @field_validator("webhook", mode="before")
+    @classmethod
+    def _no_address(cls, value: Any) -> Any:
+        if isinstance(value, str) and value != "teams":  # not shown: with its address, others can post
+            raise refused(
+                "`webhook` takes no address, which is a secret",
+                "write `webhook: true`, set SYNC_ASSETS_ALERT_WEBHOOK, and renew the address if others saw the file",
+            )
+        return value
+
     @model_validator(mode="after")
     def _somebody(self) -> Self:
         if not self.webhook and self.email is None:

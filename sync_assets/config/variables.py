@@ -245,7 +245,14 @@ class VariableReader:
                 "SYNC_ASSETS_LEDGER_URL is not the URL of a ledger. Write sqlite:///<path> or postgresql+psycopg://<user>@<host>/<name>."
             )
             return value
-        return value if value.startswith("sqlite:") else self._verified(value)
+        if not value.startswith("sqlite:"):
+            return self._verified(value)
+        path = Path(value.removeprefix("sqlite:///").partition("?")[0]).absolute()
+        if path.parent == path.parent.parent or not path.parent.exists():
+            self.problems.append(
+                f"SYNC_ASSETS_LEDGER_URL names a file in {path.parent}: missing, or the root. Name an existing folder."
+            )
+        return value
 
     def _verified(self, url: str) -> str:
         """Return a PostgreSQL URL that verifies the server's certificate and name, unless it says otherwise itself.

@@ -97,12 +97,14 @@ def operator_jobs(runtime: Runtime, other_jobs: Iterable[str]) -> list[dg.JobDef
             description="add or release a privacy hold, or verify: list the person's remaining records",
         ),
         force=_switch("add a hold for an unknown contact, such as one that was deleted before"),
+        kept=dg.Field([str], default_value=[], description="to verify: records that stay on purpose, as TABLE/ID"),
     )
     def hold(_: dg.OpExecutionContext, settings: Settings) -> Numbers:
         from sync_assets.commands import hold as privacy
 
         add = partial(privacy.add, force=settings["force"])
-        operations = {"add": add, "release": privacy.release, "verify": privacy.verify}
+        verify = partial(privacy.verify, kept=settings["kept"])
+        operations = {"add": add, "release": privacy.release, "verify": verify}
         document = operations[settings["action"]](runtime, settings["contact"])
         metadata = {"document": dg.MetadataValue.json(document)}
         if settings["action"] == "verify" and (why := privacy.unproven(document)):

@@ -33,6 +33,7 @@ from sync_assets.http.transport import (
     OutcomeUnknown,
     Response,
     ResponseTooLarge,
+    certificate_remedy,
 )
 
 _PROXY = "Check HTTPS_PROXY and NO_PROXY, and whether the proxy runs; nothing is lost, run it again later."
@@ -128,7 +129,7 @@ class AiohttpClient:
         except aiohttp.ClientConnectorCertificateError as error:
             raise NotTrusted(
                 f"{_place(method, url)}: the server's certificate is not trusted ({reason(error)}).",
-                "Name the issuing authority's PEM file in SYNC_ASSETS_CA_BUNDLE.",
+                certificate_remedy(error.certificate_error),
             ) from None
         except aiohttp.ClientHttpProxyError as error:
             raise _proxy_refusal(method, url, proxy, error.status) from None

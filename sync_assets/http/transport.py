@@ -93,6 +93,20 @@ def ssl_context(ca_bundle: Path | None = None) -> ssl.SSLContext:
     return context
 
 
+_CERTIFICATE_REMEDIES = {
+    9: "The certificate begins later: correct this machine's clock.",
+    10: "The certificate has ended: its server needs a new one, unless this machine's clock is wrong.",
+    **dict.fromkeys((62, 64), "The certificate is another host's: correct the host, or see what answers on the way."),
+}
+"""By OpenSSL's X509_V_ERR_…: https://docs.openssl.org/master/man3/X509_STORE_CTX_get_error/"""
+
+
+def certificate_remedy(error: BaseException | None) -> str:
+    """Return what to do about a server's certificate that OpenSSL did not accept. error: its SSLError, or None."""
+    authority = "Name the issuing authority's PEM file in SYNC_ASSETS_CA_BUNDLE."
+    return _CERTIFICATE_REMEDIES.get(getattr(error, "verify_code", 0), authority)
+
+
 @dataclass(frozen=True, slots=True)
 class Response:
     """A complete response. body: decompressed. headers: names are matched case-insensitively."""

@@ -116,6 +116,7 @@ class Runtime:
         from sync_assets.ledger import Ledger  # SQLAlchemy: not needed to list assets  # noqa: PLC0415
         from sync_assets.ledger.scratch import missing_ledger, scratch_ledger  # noqa: PLC0415
 
+        horizon = self.config.guardrails.horizon_minutes * 60  # a wrong configuration is reported first, and alone
         url, config, urls = self.settings.ledger_url, self.settings.config, self.settings.links()
         checked = self._ledger_checked or self.settings.of_sandbox
         expected = None if checked or self.new_ledger else systems.expected_ledger(config, urls)
@@ -126,7 +127,7 @@ class Runtime:
             self.no_ledger = f"There is no ledger at {where} yet; `sync-assets sync` creates it."
             self.announce(self.no_ledger)
             return self._scratch.enter_context(scratch_ledger(url, self.cipher))
-        opened = Ledger.open(url, cipher=self.cipher, horizon_seconds=self.config.guardrails.horizon_minutes * 60)
+        opened = Ledger.open(url, cipher=self.cipher, horizon_seconds=horizon)
         if opened.made:  # expected at the first start; else the URL may be mistyped
             self.announce(f"A new, empty ledger was made at {opened.where}")
         try:

@@ -179,6 +179,25 @@ def test_ctrl_c_in_a_sync_however_often_shows_one_sentence_and_no_traceback(prog
     assert program.sync().status == 0
 
 
+INTERRUPTED_AT_START = """
+import sys
+from sync_assets.cli.main import main
+from sync_assets.commands import status
+from sync_assets.runtime.interruptible import interrupt
+status.open_runtime = lambda: interrupt(2, None)
+main()
+"""
+
+
+@pytest.mark.parametrize(("words", "ended"), [("--watch", (0, "")), ("", (130, "sync-assets: Interrupted."))])
+def test_ctrl_c_while_a_status_starts_is_the_end_that_a_watched_one_has(
+    program: Program, words: str, ended: tuple[int, str]
+) -> None:
+    command = [sys.executable, "-c", INTERRUPTED_AT_START, "status", *words.split()]
+    process = subprocess.run(command, check=False, env=program.env, capture_output=True, text=True, timeout=60)
+    assert (process.returncode, process.stderr[:25]) == ended
+
+
 def test_ctrl_c_between_the_flows_of_a_run_is_no_failure_of_the_run() -> None:
     @dg.asset
     def interrupted() -> None:

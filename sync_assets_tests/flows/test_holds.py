@@ -313,6 +313,25 @@ def test_orders_whose_lookup_the_deletion_cleared_are_named_never_made_again_and
     named = f"Dynamics 365: still there: new_order {people.adas_order}\n"
     assert people.program.run("hold", "verify", people.ada)[1].startswith(named)
 
+    kept = [f"--kept=new_order/{people.adas_order.upper()}", f"--kept=new_orderline/{people.adas_line}"]
+    status, output, errors = people.program.run("hold", "verify", people.ada, kept[0])
+    assert (status, "name those that stay on purpose by `--kept TABLE/ID`" in errors) == (1, True)
+    assert f"Dynamics 365: still there: new_orderline {people.adas_line}\n" in output
+    status, output, _ = people.program.run("hold", "verify", people.ada, *kept)
+    assert status == 0
+    assert f"Dynamics 365: kept on purpose, as named: new_order {people.adas_order}\n" in output
+    assert "Dynamics 365: all others gone\nCampaign: gone\n" in output
+    status, document = people.program.json("hold", "verify", people.ada, *kept)
+    assert (status, document["gone"], document["d365"]["found"]) == (0, True, {})
+    assert document["d365"]["kept"] == {"new_order": [people.adas_order], "new_orderline": [people.adas_line]}
+    for wrong, cause in (
+        (f"contact/{people.ada}", "The contact itself cannot be kept"),
+        (f"new_ordr/{people.adas_order}", "Did you mean new_order?"),
+        ("new_order", "`--kept` needs TABLE/ID"),
+    ):
+        status, _, errors = people.program.run("hold", "verify", people.ada, "--kept", wrong)
+        assert (status, cause in errors) == (1, True), errors
+
     released = people.do(hold.release)
     assert (released["gone"], released["released"]) == (True, 3)
     since = people.admin.last()

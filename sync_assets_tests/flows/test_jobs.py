@@ -121,6 +121,8 @@ def test_a_table_goes_into_maintenance_and_a_contact_on_hold_until_its_deletion_
     assert len(orchestra.runtime.ledger.holds.all()) == 1
     admin.delete("contact", [contact])
     admin.post("/campaign/delete", {"resource": "profile", "keys": [contact]})
+    kept = {"contact": contact, "action": "verify", "kept": [f"contact/{contact}"]}
+    assert "cannot be kept" in does(orchestra, "privacy_hold", "hold", **kept).errors[0]
     assert does(orchestra, "privacy_hold", "hold", contact=contact, action="verify").success
 
 

@@ -66,6 +66,14 @@ ENVIRONMENTS: dict[str, tuple[dict[str, str], str]] = {
         {"SANDBOX_ADMIN_URL": "http://localhost:1", "SYNC_ASSETS_CA_BUNDLE": "/tmp/sync-assets-sandbox-x/ca.pem"},
         "The sandbox has ended: start another one in a new folder, `sync-assets sandbox --env-file .env`",
     ),
+    "a ledger in no folder": (
+        {"SYNC_ASSETS_LEDGER_URL": "sqlite:////nonexistent/ledger.db"},
+        "names a file in /nonexistent: missing, or the root. Name an existing folder.",
+    ),
+    "a ledger that is a folder's name": (
+        {"SYNC_ASSETS_LEDGER_URL": "sqlite:////nonexistent"},
+        "names a file in /: missing, or the root.",
+    ),
     "no authorities in it": ({"SYNC_ASSETS_CA_BUNDLE": "config.yaml"}, "cannot be read as PEM certificates"),
     "authorities left out": ({"SYNC_ASSETS_CA_BUNDLE": ""}, "the server's certificate is not trusted"),
     "a ledger of another kind": ({"SYNC_ASSETS_LEDGER_URL": "mysql://a/b"}, "Write sqlite:///<path> or postgresql"),
@@ -135,6 +143,13 @@ def test_a_table_that_is_mapped_wrongly(program: Program, mistake: str) -> None:
     changed, sentence = PARTS[mistake]
     program.table = program.table | changed
     assert_leads_on(program, "plan", sentence)
+
+
+def test_a_configuration_that_is_wrong_is_all_that_is_reported(program: Program) -> None:
+    program.table = program.table | {"resorce": "profile"}
+    for command in ("status", "rejects", "retry", "hold list", "maintenance list", "alerts"):
+        status, output, errors = program.run(*command.split())
+        assert (status, output, "no ledger" in errors) == (1, "", False), command
 
 
 @pytest.mark.parametrize("mistake", ENVIRONMENTS)

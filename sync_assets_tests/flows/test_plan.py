@@ -153,6 +153,9 @@ class TestOneTable:
         assert "9 were made today: 3 of 9 fit today, the other 6 take 1 more day." in " ".join(output.split())
         assert output.splitlines()[-1] == "9 engine calls, about 4 s at 7,200 an hour (assumed)."
         assert program.sync().document["engine_calls"] == calls(insert=3)
+        program.guardrails = {"engine_calls_per_day": 100}
+        flown(program)
+        assert "fit today" not in program.run("plan")[1], "of no call"
 
     def test_records_in_doubt_are_reported(self, program: Program) -> None:
         """Claimed by a worker that is gone: nobody knows whether it had sent them."""

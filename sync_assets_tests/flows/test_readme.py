@@ -26,7 +26,7 @@ from sync_assets_tests.support.mail_server import mail_server
 from sync_assets_tests.support.program import CONTACT, OURS, Program
 from sync_assets_tests.support.sandbox_process import SandboxProcess
 from sync_assets_tests.support.waiting import until
-from sync_assets_tests.unit.test_pages import COMMANDS, DAGSTERS, README, ROOT, named, table_of_commands
+from sync_assets_tests.unit.test_pages import COMMANDS, CONFIGURATION, DAGSTERS, README, ROOT, named, table_of_commands
 
 NOT_RUN = {"demo", *DAGSTERS}
 """`demo` is run by `.ci/run`."""
@@ -92,6 +92,14 @@ def test_every_command_ends_as_documented(story: Story) -> None:
                 assert path in story.options, f"{path} is told and was not run"
                 assert story.options[path] == COMMANDS[path], f"an option of {path} was not tried"
                 assert story.statuses[path] == one.statuses | (story.statuses[path] & {1}), one.written
+
+
+def test_the_example_of_a_configuration_passes_doctor(systems: SandboxProcess, tmp_path: Path) -> None:
+    program = Program(systems, tmp_path)
+    [example] = re.findall(r"^```yaml\n(privacy_acknowledged.*?)^```$", CONFIGURATION, re.MULTILINE | re.DOTALL)
+    (program.home / "example.yaml").write_text(example, encoding="utf-8")
+    status, output, errors = program.run("doctor", "--config", "example.yaml")
+    assert (status, errors) == (0, ""), output
 
 
 @pytest.mark.slow
@@ -238,6 +246,7 @@ def privacy_delete(story: Story) -> None:
     pkey = story.program.profiles()[contact]["PKey"]
     admin.post("/campaign/delete", {"resource": "profile", "pkeys": [pkey]})
     story.type(f"hold verify {contact}", 1)
+    story.type(f"hold verify {contact} --kept contact/{contact}", 1)  # other records only
     admin.delete("contact", [contact])
     story.type(f"hold verify {contact} --json")
     story.type(f"hold release {contact}")

@@ -1,5 +1,7 @@
 """`rebuild`: the ledger was lost, or is an older copy. Nothing is made twice, only what differs is sent."""
 
+import re
+import sqlite3
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -28,7 +30,9 @@ from sync_assets_tests.support.opt_outs import (
     write_file,
     writes,
 )
+from sync_assets_tests.support.postgres import PostgresServer
 from sync_assets_tests.support.program import Program, calls
+from sync_assets_tests.unit.test_pages import DOCS
 
 
 def rebuilt(program: Program, *tables: str) -> Result:
@@ -90,6 +94,32 @@ def test_after_a_lost_ledger_only_differences_are_sent_and_no_record_is_made_twi
     assert orders[held["cusOrderLine"][second[2]]["cusOrderLink"]["PKey"]] == first[1]
     assert [one for one in admin.dump_campaign() if one["email"]] == foreign
     assert here.sync() == (0, calls())
+
+
+def test_a_ledger_moves_from_sqlite_to_postgresql_with_its_holds(program: Program, postgres: PostgresServer) -> None:
+    """By the steps of docs/own-server.md."""
+    admin, run = program.sandbox.admin, program.run
+    assert program.sync().status == 0
+    held, excluded, other = [row["contactid"] for row in admin.dump_d365()[:3]]
+    for id_ in (held, excluded):
+        assert run("hold", "add", id_)[0] == 0
+    admin.delete("contact", [excluded])
+    assert run("hold", "release", excluded)[0] == 0
+    holds = [one["id"] for one in program.json("hold", "list")[1]["holds"]]
+    [query] = re.findall(r"'(SELECT .*sync_hold)'", (DOCS / "own-server.md").read_text("utf-8"))
+    with closing(sqlite3.connect(program.home / "dagster" / "ledger.db")) as before:
+        former = [id_ for (id_,) in before.execute(query)]
+    assert (holds, former) == ([held], [excluded])
+    with postgres.database() as url:
+        program.more["SYNC_ASSETS_LEDGER_URL"] = url
+        assert run("rebuild", "--new-ledger")[0] == 0
+        for id_ in (*holds, *former):
+            assert run("hold", "add", "--force", id_)[0] == 0
+        assert run("hold", "release", excluded)[0] == 0
+        admin.change("contact", [held, other], firstname="Changed")
+        status, document = program.json("sync")
+        assert (status, document["engine_calls"]["update"], document["tables"]["contact"]["held"]) == (2, 1, 1)
+        assert [one["id"] for one in program.json("hold", "list")[1]["holds"]] == holds
 
 
 def test_it_goes_on_where_the_day_s_engine_calls_were_spent(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from sync_assets_tests.flows.deploy.files import DEPLOY, ROOT
+from sync_assets_tests.flows.deploy.files import DEPLOY, ROOT, read
+from sync_assets_tests.flows.deploy.services import NAMESPACE, namespaces_can_be_made
 
 INSTRUCTIONS = [
     re.split(r"\s+", line.strip())
@@ -131,6 +132,32 @@ def test_a_text_or_secret_becomes_a_private_file_and_leaves_the_environment(vari
     assert mode == "600"
     assert content.startswith(text + "\n")
     assert (content.count(text), f"{variable}=" in content) == (1, False)
+
+
+@pytest.mark.skipif(not namespaces_can_be_made(), reason="needs the right to make a process namespace")
+def test_process_1_of_a_container_has_no_secret_in_its_environment(tmp_path: Path) -> None:
+    """Every process of the container's user can read it there. In place of tini a script that stays, as tini does."""
+    (tmp_path / "tini").write_text('#!/bin/sh\nshift\n"$@"\n')
+    (tmp_path / "tini").chmod(0o700)
+    secrets = dict.fromkeys((*SECRETS, *(f"{name}_TEXT" for name in FILES)), "hunter2")
+    script = "cat /proc/1/environ; echo; cat /proc/1/comm /proc/self/environ; rm -r $(dirname $D365_CLIENT_SECRET_FILE)"
+    done = subprocess.run(
+        [*NAMESPACE, DEPLOY / "entrypoint.sh", "sh", "-c", script],
+        env={"PATH": f"{tmp_path}:/usr/bin:/bin", **secrets},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "D365_CLIENT_SECRET_FILE=/" in done.stdout.splitlines()[0]
+    assert "\ntini\n" in done.stdout
+    assert "hunter2" not in done.stdout
+
+
+def test_no_init_process_of_the_platform_stands_before_the_entrypoint_and_the_image_has_one() -> None:
+    compose, services = read(DEPLOY / "docker-compose.yaml")["services"], (DEPLOY / "aws" / "services.yaml").read_text()
+    assert {name for name, service in compose.items() if service.get("init")} == {"egress"}
+    assert "InitProcessEnabled: true" not in services
+    assert any("tini" in words and "apt-get" in words for name, *words in INSTRUCTIONS if name == "RUN")
 
 
 def test_every_secret_that_the_program_reads_from_a_file_is_one_of_them() -> None:

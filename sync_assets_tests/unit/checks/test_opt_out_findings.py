@@ -90,6 +90,13 @@ def test_names_that_cannot_be_read_are_reported_with_the_reason() -> None:
 
 
 @pytest.mark.parametrize(
+    ("size", "text"), [(GB // 1000, "97% full (1.0 of 1.0 MB)"), (100, "97% full (97.0 of 100.0 bytes)")]
+)
+def test_a_small_sftp_is_described_in_a_unit_that_shows_it(size: int, text: str) -> None:
+    assert text in room(Export(), Storage(size * 97 // 100, size)).message
+
+
+@pytest.mark.parametrize(
     ("used", "passed", "worst", "expected"),
     [
         (0, True, None, "0% full"),

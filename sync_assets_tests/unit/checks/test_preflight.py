@@ -53,7 +53,7 @@ def test_a_key_that_cannot_hold_an_id_is_one_finding(program: Program) -> None:
     program.table = CONTACT | {"key": "cusScore"}
     findings = readiness(runtime := program.runtime(), runtime.config.tables[0])
     runtime.close()
-    assert [finding.check for finding in findings if not finding.passed] == ["key_is_unique"]
+    assert [finding.check for finding in findings if not finding.passed] == ["key_can_hold_the_id"]
 
 
 @pytest.mark.parametrize("parameter", ["externalId_parameter", "externalId"])
@@ -62,7 +62,7 @@ def test_a_parameter_that_the_filter_does_not_have_is_a_warning(program: Program
     program.table = CONTACT | {"address": "filter", "filter": {"name": "byExternalId", "parameter": parameter}}
     findings = readiness(runtime := program.runtime(), runtime.config.tables[0])
     runtime.close()
-    [key] = [finding for finding in findings if finding.check == "key_is_unique"]
+    [key] = [finding for finding in findings if finding.check == "key_can_hold_the_id"]
     wrong = parameter == "externalId"
     remedy = "write `parameter: externalId_parameter`"
     assert (key.outcome, remedy in key.message) == ("warn" if wrong else "ok", wrong)

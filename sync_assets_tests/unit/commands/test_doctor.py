@@ -107,7 +107,7 @@ def test_a_good_set_up_is_reported_finding_by_finding(program: Program, ask: Ask
         *(
             f"{table}: {what}"
             for table in ("contact", "new_order")
-            for what in ("change tracking is on", "privileges to read", "resource is published", "key is unique")
+            for what in ("change tracking is on", "privileges to read", "resource is published", "key can hold the id")
         ),
     }
     assert result["estimate of the first load"][1].startswith("about 43 engine calls, one for each row")

@@ -97,6 +97,12 @@ class TestEveryMistakeNamesItsLineAndItsRemedy:
                 HEAD + "owners: {d365: [crm]}\n",
                 "7: `crm` is not a valid owner; write a team, as in `team:crm`, or an e-mail address",
             ),
+            (
+                HEAD + "alerts: {webhook: https://h.example/T0/hush}\n",
+                "7: `webhook` takes no address, which is a secret; write `webhook: true`, set "
+                "SYNC_ASSETS_ALERT_WEBHOOK, and renew the address if others saw the file",
+            ),
+            (HEAD + "alerts: https://h.example/hush\n", "7: `alerts` cannot be a URL; write keys and values"),
             (HEAD + "guardrails: {max_contacts: many}\n", "7: `max_contacts` cannot be `many`; write a whole number"),
             ("", "1: the file is not a configuration; begin with `privacy_acknowledged: true`"),
             ("- a\n- b\n", "1: the file is not a configuration; begin with `privacy_acknowledged: true`"),

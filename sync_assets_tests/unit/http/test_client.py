@@ -2,6 +2,7 @@
 
 import asyncio
 import gzip
+import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
@@ -16,6 +17,7 @@ from sync_assets.errors import SyncAssetsError
 from sync_assets.http.client import CachedTokens, Endpoint
 from sync_assets.http.retry import retry_after
 from sync_assets.http.transport import ForeignLink, NotSent, NotTrusted, OutcomeUnknown, Unavailable, ssl_context
+from sync_assets.sandbox.certificates import LIFETIME, make_certificates
 from sync_assets_tests.support.little_server import CUT, LittleServer, Request, answer
 
 
@@ -325,6 +327,25 @@ async def test_an_untrusted_certificate_is_reported_at_once_with_the_remedy(star
         await endpoint.send("GET", "x")
     assert time.monotonic() - started < 30
     await endpoint.aclose()
+
+
+@pytest.mark.parametrize(
+    ("host", "lifetime", "remedy"),
+    [
+        ("localhost", timedelta(minutes=-1), "(certificate has expired). The certificate has ended: its server needs"),
+        ("other.example", LIFETIME, "The certificate is another host's: correct the host, or"),
+    ],
+)
+async def test_the_remedy_for_a_certificate_follows_from_its_fault(
+    start: Starter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, host: str, lifetime: timedelta, remedy: str
+):
+    monkeypatch.setattr("sync_assets.sandbox.certificates.LIFETIME", lifetime)
+    (tmp_path / "little").mkdir()
+    make_certificates(tmp_path / "little", [host])
+    bench = await start(scripted(answer()))
+    with pytest.raises(NotTrusted, match=re.escape(remedy)) as caught:
+        await bench.endpoint.send("GET", "x")
+    assert "SYNC_ASSETS_CA_BUNDLE" not in str(caught.value)
 
 
 async def test_netrc_and_proxy_of_the_environment_do_not_get_in_the_way(

@@ -103,8 +103,8 @@ async def test_a_wait_beyond_our_patience_stops_the_push_at_once(bench: Bench):
     bench.capture(people(100))
     bench.admin.fault("campaign", "throttle", skip=20, retry_after=3600)
     started = time.monotonic()
-    result = await bench.push(client={"patience": 30})
-    assert time.monotonic() - started < 10
+    result = await bench.push(client={"patience": 600})
+    assert time.monotonic() - started < 200
     assert result.stopped is not None
     assert bench.counts().pending == 100 - result.inserted
 
@@ -140,7 +140,7 @@ async def test_a_campaign_that_answers_reads_and_takes_no_record_rejects_none(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, fault: dict[str, Any]
 ):
     for module in (delivery, push_module):
-        monkeypatch.setattr(module, "retry_wait", lambda attempts: 1.0 if attempts > 2 else 0.0)
+        monkeypatch.setattr(module, "retry_wait", lambda attempts: 3600.0 if attempts > 2 else 0.0)
     monkeypatch.setattr(claimed_records, "WAIT_FOR_RETRY_SECONDS", 0.0)
     monkeypatch.setattr(campaign_records, "backoff", lambda _: 0.0)
     contacts = people(60)
@@ -148,13 +148,12 @@ async def test_a_campaign_that_answers_reads_and_takes_no_record_rejects_none(
     await bench.push()
     bench.capture({id_: payload | {"lastName": "Lovelace"} for id_, payload in contacts.items()})
     bench.admin.faults({"system": "campaign", "method": "PATCH", **fault})
-    sent = 0
-    while sent < 3:  # pushes; the later ones send records that were put off
-        sent += bool((await bench.push()).calls)
+    for _ in range(3):  # the later ones send records that were put off
+        assert (await bench.push()).calls
         assert (bench.counts().pending, bench.counts().rejected) == (60, 0)
+        bench.ledger.claims.retry()
     bench.admin.clear_faults()
-    while bench.counts().pending:
-        await bench.push()
+    await bench.push()
     assert bench.counts().synced == 60
     assert {profile["lastName"] for [profile] in bench.profiles(contacts).values()} == {"Lovelace"}
 
@@ -168,8 +167,8 @@ async def test_a_record_that_hangs_holds_none_of_the_others_back(bench: Bench):
     session = bench.ledger.sessions.open("first")
     hanging = bench.ledger.claims.claim("contact", session, limit=1)[0]
     bench.ledger.claims.acknowledge(session, [Outcome(hanging.seq, "later", hanging.hash)])
-    bench.admin.fault("campaign", "slow", path=hanging.id, delay_ms=2_000)
-    result = await bench.push(concurrency=1, client={"timeout": 0.2, "patience": 0.3})
+    bench.admin.fault("campaign", "late", path=hanging.id, delay_ms=600_000)
+    result = await bench.push(concurrency=1, client={"timeout": 2, "patience": 1})
     assert (result.updated, result.rejected) == (19, 0)
     assert [one.id for one in bench.ledger.reports.retried_records("contact")] == [hanging.id]
     bench.admin.clear_faults()
@@ -178,7 +177,8 @@ async def test_a_record_that_hangs_holds_none_of_the_others_back(bench: Bench):
 
 
 @on_both_databases
-async def test_a_cancelled_push_stores_the_known_outcomes(bench: Bench):
+async def test_a_cancelled_push_stores_the_known_outcomes(bench: Bench, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(push_module, "GRACE", 60.0)  # all are answered, on a busy machine too
     payloads = people(400)
     bench.capture(payloads)
     bench.admin.latency("campaign", 150)
@@ -204,14 +204,13 @@ async def test_a_push_that_is_cancelled_while_campaign_is_silent_leaves_those_re
     monkeypatch.setattr(push_module, "GRACE", 0.2)
     payloads = people(20)
     bench.capture(payloads)
-    bench.admin.fault("campaign", "slow", delay_ms=1500, times=8)
+    bench.admin.fault("campaign", "slow", delay_ms=60_000, times=8)  # for which their client does not wait
     pushing = asyncio.create_task(bench.push(concurrency=8))
     await asyncio.to_thread(until, lambda: bench.admin.fault_rules()[0]["fired"] == 8)
     pushing.cancel()
     with pytest.raises(asyncio.CancelledError):
         await pushing
     assert bench.counts().pending == 20
-    await asyncio.sleep(1.5)  # until the sandbox, too, is done with them
     again = await bench.push()
     assert (again.done, again.calls["insert"]) == (12, 12)  # the others wait: the key was not known to be unique
     bench.ledger.claims.retry()
@@ -224,8 +223,10 @@ async def test_a_push_whose_time_is_up_ends_in_order_and_leaves_the_rest(bench: 
     monkeypatch.setattr(push_module, "GRACE", 0.05)  # is not for it: what it began is to be answered
     payloads = people(400)
     bench.capture(payloads)
-    bench.admin.latency("campaign", 300)  # eight in flight: no machine sends 400 within the half second
-    result = await bench.push(seconds=0.5, concurrency=8)
+    bench.admin.latency("campaign", 300)  # eight in flight: no machine sends 400 within a few seconds
+    seconds = 0.5
+    while not (result := await bench.push(seconds=seconds, concurrency=8)).inserted:
+        seconds *= 2  # a busy machine did not begin to send
     assert result.stopped is None
     assert 0 < bench.counts().synced == result.inserted < 400
     assert bench.counts().leased == 0
