@@ -10,15 +10,18 @@ from collections.abc import Awaitable
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sync_assets.audit.person_records import whereabouts
+from sync_assets.ledger.records import emptied_columns
+from sync_assets.ledger.records.deletions import GUARDED_ABOVE
 from sync_assets.sandbox.campaign.settings import BadSettings
 from sync_assets_tests.simulation.contract import Contract
-from sync_assets_tests.simulation.observed import Hold, Moment, Table, Verification
+from sync_assets_tests.simulation.observed import Hold, Moment, Replay, Table, Verification
 from sync_assets_tests.simulation.program import SimulatedRuntime, hold, rebuild, release
 from sync_assets_tests.simulation.report import mapped_tables
-from sync_assets_tests.simulation.scenario import NEW_KEY, TABLES, row_id
+from sync_assets_tests.simulation.scenario import NEW_KEY, SECURED, TABLES, row_id
+from sync_assets_tests.support.chain_configuration import RESOURCES
 
 if TYPE_CHECKING:
     from sync_assets_tests.simulation.run import Simulation
@@ -125,6 +128,46 @@ class Commands:
         calls = [one.handled for one in self._services.calls if resource in (None, one.handled.resource)]
         sent = [call.sent for call in calls if call.method != "GET"]
         return any(one.n > moment.n for one in (*sent, *(row.moment for row in rows)))
+
+    # A secured column
+
+    def secure(self, table: str) -> None:
+        """Secure a mapped column for a sync, unless one is at work: Campaign must lose none of its values by that.
+
+        The guard then takes no account of how few records the simulated tables have. At its end it lets go what it
+        kept: values that became empty meanwhile, unlike those of the secured column.
+        """
+        if not self._simulation.at_work:
+            self._simulation.start(self._alone(self._secure(table)))
+
+    async def _secure(self, table: str) -> None:
+        services, simulation = self._services, self._simulation
+        column, attribute = SECURED[table]
+        store = services.org.store(table)
+        await simulation.sync_once()  # what changed before may be sent
+        before = self._values(table, attribute)
+        replays = simulation.operators.replays  # a field that keeps its value if it is empty costs an update each time
+        replays.append(Replay(services.moment(), table, "forced replay"))
+        emptied_columns.GUARDED_ABOVE = 0
+        services.org.change_column(store, column, {"secured": True})
+        await simulation.sync_once()
+        after = self._values(table, attribute)
+        services.org.change_column(store, column, {"secured": False})
+        emptied_columns.GUARDED_ABOVE = GUARDED_ABOVE
+        if lost := [pkey for pkey, value in before.items() if value and pkey in after and not after[pkey]]:
+            raise Stuck(f"{column} of {table} became secured, and {len(lost)} records lost {attribute}")
+
+        async def let_go(runtime: SimulatedRuntime) -> None:
+            runtime.ledger.replays.replay_everything(table)
+            replays.append(Replay(services.moment(), table, "forced replay"))
+            await simulation.sync_once()
+            runtime.ledger.emptied.approve(table)
+            replays.append(Replay(services.moment(), table, "forced replay"))
+
+        await simulation.command(let_go)
+
+    def _values(self, table: str, attribute: str) -> dict[str, Any]:
+        return {one["PKey"]: one[attribute] for one in self._services.final_records()[RESOURCES[table]]}
 
     # Another target
 

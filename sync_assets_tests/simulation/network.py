@@ -45,6 +45,7 @@ class FaultPlan:
         kinds: What happens to them (KINDS, those of the SFTP server in sftp_server.py).
         share: Of the requests to which it happens.
         seed: Decides it for each request.
+        methods: Of the requests that it concerns; all if empty.
     """
 
     begin: float
@@ -53,6 +54,7 @@ class FaultPlan:
     kinds: Sequence[str]
     share: float
     seed: int
+    methods: Sequence[str] = ()
 
 
 class Network:
@@ -79,11 +81,12 @@ class Network:
         """End all fault plans."""
         self._plans.clear()
 
-    def fault(self, system: str) -> str | None:
+    def fault(self, system: str, method: str = "") -> str | None:
         """Return what happens to the next request to a system."""
         now = self._services.clock.elapsed
         for plan, chance in self._plans:
-            if plan.begin <= now < plan.end and system in plan.systems and chance.random() < plan.share:
+            concerned = system in plan.systems and (not plan.methods or method in plan.methods)
+            if plan.begin <= now < plan.end and concerned and chance.random() < plan.share:
                 kind = chance.choice(plan.kinds)
                 self.faults[kind] += 1
                 return kind
@@ -96,7 +99,7 @@ class Network:
         process, services = PROCESS.get(), self._services
         number = process.number if process else 0
         system = HOSTS[address.split("/")[2]]
-        fault = self.fault(system)
+        fault = self.fault(system, method)
         await self._pass()
         if fault == "not_sent":
             raise NotSent(f"{method} {system} cannot be reached (simulated).")

@@ -93,6 +93,13 @@ BUGS = (
         "an opt-out in Campaign is ignored if the contact changed later",
     ),
     PlantedBug(
+        "turns",
+        "sync_assets.ledger.records.captures",
+        "if unknown:\n                now_left = page.perhaps_left(now_left)",
+        "if unknown and not acked_hash:\n                now_left = page.perhaps_left(now_left)",
+        "a field taken back while its updates are under way is forgotten",
+    ),
+    PlantedBug(
         "race",
         "sync_assets.ledger.rules.transitions",
         "acked, outcome_unknown = None if missing else outcome.hash, 0",

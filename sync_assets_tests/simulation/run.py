@@ -213,9 +213,13 @@ class Simulation:
         self._file.write_text(yaml.safe_dump(self.document), encoding="utf-8")
         self._config = load_config(self._file)
 
-    def change_mapping(self, table: str, change: str) -> None:
-        """Map a column more or less, filter or no longer, or switch deletions on, unless a sync is at work."""
-        if not self._syncs and not (self._key and (table, change) == ("contact", "more")):  # the key is not mapped
+    def change_mapping(self, table: str, change: str, *, during: bool = False) -> None:
+        """Map a column more or less, filter or no longer, or switch deletions on. during: also while a sync is at work.
+
+        Processes at work go on with the configuration that they have.
+        """
+        is_the_key = self._key is not None and (table, change) == ("contact", "more")
+        if (during or not self._syncs) and not self.exclusive and not is_the_key:
             self.replaced.append((self.services.moment(), self.document))
             value = change == "apply_deletes" or not getattr(self.rules[table], change)
             self.rules[table] = replace(self.rules[table], **{change: value})

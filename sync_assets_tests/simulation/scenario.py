@@ -31,10 +31,21 @@ EDGES_FROM = 7_000_000
 """Seeds below are older than `add_edge_moves`, and keep their meaning."""
 KEEPS_FROM = 9_500_000
 """Seeds below have no `keep_if_empty`."""
+TURNS_FROM = 64_000_000
+"""Seeds below change no mapping while requests are under way."""
 HOUR, DAY = 3600.0, 86_400.0
 DIRECTIONS = ("disabled", "d365_to_campaign", "campaign_to_d365", "bidirectional", "bidirectional")
 NEW_KEY = "cusJobTitle"
 """The key attribute of profiles after a change of the target."""
+FILLED = {"contact": {"jobtitle": "Nurse"}, "new_order": {"new_tags": "1"}, "new_orderline": {"new_count": 20}}
+EMPTIED = {"contact": {"jobtitle": None}, "new_order": {"new_tags": None}, "new_orderline": {"new_count": None}}
+"""By table, the column that `add_turns` maps now and then, with and without a value."""
+SECURED = {
+    "contact": ("firstname", "firstName"),
+    "new_order": ("new_name", "cusName"),
+    "new_orderline": ("new_name", "cusName"),
+}
+"""By table, the column that `secure` secures for a time, and its attribute."""
 OPT_OUTS = {"donotemail": "blackListEmail", "donotphone": "blackListPhone"}
 
 
@@ -130,6 +141,8 @@ def scenario(seed: int) -> Scenario:
     direction = random.choice(DIRECTIONS)
     if seed >= EDGES_FROM:
         timeline.add_edge_moves(Random(f"edges {seed}"), files=direction in ("campaign_to_d365", "bidirectional"))
+    if seed >= TURNS_FROM:
+        timeline.add_turns(Random(f"turns {seed}"))
     opt_out: dict[str, Any] = {}
     if direction != "disabled":
         opt_out = {"direction": direction, "mappings": OPT_OUTS, "export": {"settle_seconds": random.choice((0, 60))}}
@@ -264,6 +277,40 @@ class _Timeline:
         if random.random() < 0.4 and not files:
             for at in (random.choice(syncs) - 0.5, random.choice(syncs) + random.uniform(600, 900)):
                 self._add(at, "change_target")
+
+    def add_turns(self, random: Random) -> None:
+        """Map a column while requests are under way, take that back, empty the column, and map it again."""
+        if random.random() < 0.3:
+            self._add(self.now + random.uniform(HOUR, DAY), "secure", table=random.choice(TABLES))
+        if random.random() < 0.5:
+            return
+        table, at = random.choice(TABLES), random.choice([move.at for move in self._moves if move.kind == "sync"])
+
+        def sync(after: float, crash: int | None = None) -> None:
+            self._add(at + after, "sync", tables=TABLES, together=False, machine="here", crash=crash)
+
+        def put(after: float, values: Mapping[str, Any]) -> None:
+            for row in range(ROWS[table]):
+                self._add(at + after, "put_row", table=table, row=row, set=dict(values))
+
+        def change(after: float) -> None:
+            self._add(at + after, "change_mapping", table=table, change="more", during=True)
+
+        put(-400, FILLED[table])
+        sync(-390)
+        change(0)
+        sync(0.1, random.choice((None, None, random.randint(800, 1600))))
+        kinds, seed = random.choice((("slow",), ("slow", "cut_after"), ("late",))), random.getrandbits(32)
+        plan = FaultPlan(at, at + 20, ("campaign",), kinds, 1.0, seed, methods=("PATCH", "POST"))
+        self._add(at, "network_faults", **vars(plan))
+        back = random.uniform(0.5, 15)
+        change(back)
+        sync(back + 0.05)
+        sync(back + random.uniform(20, 1000))
+        sync(2000)
+        put(2100, EMPTIED[table])
+        change(2200)
+        sync(2201)
 
     def _row(self, table: str) -> int:
         return self._random.randrange(ROWS[table])
