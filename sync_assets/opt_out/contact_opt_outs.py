@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from sync_assets.campaign.profile_opt_outs import opt_out
@@ -60,6 +60,6 @@ def contact_opt_outs(
         campaign, changed = opt_out(profile, mapping.to) if profile is not None else (None, None)
         now = None
         if row is not None and profile is not None and config.opt_out.direction != "disabled":
-            now = decide(config.opt_out.direction, d365, modified, campaign, changed)
+            now = decide(config.opt_out.direction, d365, modified, campaign, changed, datetime.now(UTC))
         opt_outs.append(ContactOptOut(column, mapping.to, stored.get(mapping.to), d365, campaign, changed, now))
     return opt_outs

@@ -89,7 +89,7 @@ def judge(
         applied: time of change of the last change in Campaign that was carried.
         now: the current time.
     """
-    decision = decide(direction, d365[0], d365[1], campaign[0], campaign[1])
+    decision = decide(direction, d365[0], d365[1], campaign[0], campaign[1], now)
     if decision.write is None or (direction == "d365_to_campaign" and not decision.value):
         return "agree"
     if direction == "campaign_to_d365":

@@ -153,7 +153,7 @@ class _Batch:
         d365, modified = self._d365(row, row_now), row_now.modified
         campaign, changed = _campaign_value(row, answer)
         direction = self._session.direction
-        decision = decide(direction, d365, modified, campaign, changed)
+        decision = decide(direction, d365, modified, campaign, changed, self._moment)
         if answer is not None and direction != "d365_to_campaign":
             # An opt-out that was stated about a profile that was made anew since holds for the present one, too.
             times_of_answer = _micros(answer.changed), _micros(answer.created)
@@ -181,7 +181,7 @@ class _Batch:
         missing = isinstance(answer, ResponseOutcome) and answer.kind == "missing"
         for row in rows:
             campaign, changed = _campaign_value(row, asked.get(row.attribute) if row.ask else None)
-            decision = decide(self._session.direction, _flag(row.d365), None, campaign, changed)
+            decision = decide(self._session.direction, _flag(row.d365), None, campaign, changed, self._moment)
             if decision.write == "campaign" and not missing:
                 self._settle(row, row.d365, self._logged(row, _flag(row.d365), None, campaign, changed, decision))
             else:

@@ -93,6 +93,13 @@ BUGS = (
         "an opt-out in Campaign is ignored if the contact changed later",
     ),
     PlantedBug(
+        "clocks",
+        "sync_assets.ledger.rules.opt_outs",
+        "if _is_older(row, latest or stated_at, vague=vague or earlier):",
+        "if earlier or _is_older(row, latest or stated_at, vague=vague):",
+        "an opt-out after one of a clock that was ahead is stale for ever",
+    ),
+    PlantedBug(
         "race",
         "sync_assets.ledger.rules.transitions",
         "acked, outcome_unknown = None if missing else outcome.hash, 0",

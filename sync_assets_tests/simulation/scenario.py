@@ -31,6 +31,8 @@ EDGES_FROM = 7_000_000
 """Seeds below are older than `add_edge_moves`, and keep their meaning."""
 KEEPS_FROM = 9_500_000
 """Seeds below have no `keep_if_empty`."""
+CLOCKS_FROM = 70_000_000
+"""Seeds below have no wrong clocks."""
 HOUR, DAY = 3600.0, 86_400.0
 DIRECTIONS = ("disabled", "d365_to_campaign", "campaign_to_d365", "bidirectional", "bidirectional")
 NEW_KEY = "cusJobTitle"
@@ -130,6 +132,8 @@ def scenario(seed: int) -> Scenario:
     direction = random.choice(DIRECTIONS)
     if seed >= EDGES_FROM:
         timeline.add_edge_moves(Random(f"edges {seed}"), files=direction in ("campaign_to_d365", "bidirectional"))
+    if seed >= CLOCKS_FROM and direction != "disabled":
+        timeline.add_wrong_clocks(Random(f"clocks {seed}"))
     opt_out: dict[str, Any] = {}
     if direction != "disabled":
         opt_out = {"direction": direction, "mappings": OPT_OUTS, "export": {"settle_seconds": random.choice((0, 60))}}
@@ -264,6 +268,18 @@ class _Timeline:
         if random.random() < 0.4 and not files:
             for at in (random.choice(syncs) - 0.5, random.choice(syncs) + random.uniform(600, 900)):
                 self._add(at, "change_target")
+
+    def add_wrong_clocks(self, random: Random) -> None:
+        """Add changes of opt-outs in Campaign by clocks that are wrong, each reversed later by one that is right."""
+        syncs = [move.at for move in self._moves if move.kind == "sync"]
+        for _ in range(random.choice((0, 1, 2))):
+            first, second = sorted((random.choice(syncs), random.choice(syncs)))
+            row, attribute = random.randrange(ROWS["contact"]), random.choice(tuple(OPT_OUTS.values()))
+            ahead, value = random.choice((20 * HOUR, 2400.0, -2400.0)), random.random() < 0.4
+            for sync, wrong, held in ((first, ahead, value), (second, 0.0, not value)):
+                at = sync - random.uniform(100, 300)
+                self._add(at, "opt_out_in_campaign", row=row, attribute=attribute, value=held, ahead=wrong)
+                self._add(at + 1, "export", only_changed=random.random() < 0.5, seconds=0.0)
 
     def _row(self, table: str) -> int:
         return self._random.randrange(ROWS[table])

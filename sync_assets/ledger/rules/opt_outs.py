@@ -80,9 +80,10 @@ def after_statement(
     """Classify a statement of Campaign about an attribute, and return the row that results from it.
 
     A time of change that was processed once is not processed again. The start of a day may stand for any moment of that
-    day. If the times do not show whether a different value is newer than the stored one (there is none, or it is only a
-    date), a statement made before the last one is stale; after any other one Campaign is queried for its current value,
-    since a file is written some time after its rows were read.
+    day. If the times do not show that a different value is newer than the stored one (there is none, it is only a date,
+    or it is earlier, as after summer time or if the stored one was of a wrong clock), a statement made before the last
+    one is stale; after any other one Campaign is queried for its current value, since a file is written some time after
+    its rows were read.
 
     Args:
         row: the stored row; a default `OptOutRow` if there is none.
@@ -106,10 +107,11 @@ def after_statement(
         if value == row.campaign and row.ours:
             return "echo", row._replace(campaign_at=at, stated_at=stated_at, ours=0)
         return "news", taken
-    if (at is not None and at != seen) or (value != row.campaign and _is_older(row, latest or stated_at, vague=vague)):
-        return "stale", None
+    earlier = at is not None and at != seen
     if value == row.campaign:
-        return "known", None
+        return ("stale" if earlier else "known"), None
+    if _is_older(row, latest or stated_at, vague=vague or earlier):
+        return "stale", None
     return "news", _due(row, source, ask=True) if known else taken
 
 
@@ -117,7 +119,7 @@ def _is_older(row: OptOutRow, latest: int, *, vague: bool) -> bool:
     """Return True if a different value is older than the stored one.
 
     It is if Campaign held it before its last statement or before our write. The value came without a time of change, or
-    with one that was processed before.
+    with one that is not later than the stored one. vague: that time does not order the two values.
     """
     if not vague or row.stated_at is None:
         return bool(row.ours)

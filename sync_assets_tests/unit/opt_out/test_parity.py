@@ -112,7 +112,7 @@ def test_values_that_need_no_decision_agree(direction: ActiveDirection) -> None:
         d365_at, campaign_at, applied = (None if one is None else NOW - one for one in (d365_age, campaign_age, age))
         result = judge(opt_out(direction), direction, (d365, d365_at), (campaign, campaign_at), applied, NOW)
         later = judge(opt_out(direction), direction, (d365, d365_at), (campaign, campaign_at), applied, NOW + HOUR)
-        if decide(direction, d365, d365_at, campaign, campaign_at).write is None:
+        if decide(direction, d365, d365_at, campaign, campaign_at, NOW).write is None:
             assert result == "agree"
         assert (result, later) in {(result, result), ("on the way", "differ")}
         wrong += result == "differ"

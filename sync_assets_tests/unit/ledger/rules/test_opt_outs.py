@@ -87,24 +87,24 @@ TABLE = """
                         no time  earlier  the same  later  its day  the day before  the day after
 nobody                | true   | ttt    ttt      ttt       ttt    ttt      ttt             ttt
 nobody                | false  | ddd    ttt      ttt       ttt    ttt      ttt             ttt
-false                 | true   | saa    sss      aaa       ttt    saa      sss             ttt
+false                 | true   | saa    saa      aaa       ttt    saa      saa             ttt
 false                 | false  | kkk    sss      kkk       ttt    kkk      sss             ttt
 true                  | true   | kkk    sss      kkk       ttt    kkk      sss             ttt
-true                  | false  | saa    sss      aaa       ttt    saa      sss             ttt
+true                  | false  | saa    saa      aaa       ttt    saa      saa             ttt
 true, no time         | true   | kkk    ttt      ttt       ttt    ttt      ttt             ttt
 true, no time         | false  | saa    ttt      ttt       ttt    ttt      ttt             ttt
 false, no time        | true   | saa    ttt      ttt       ttt    ttt      ttt             ttt
 false, no time        | false  | kkk    ttt      ttt       ttt    ttt      ttt             ttt
 we wrote true         | true   | kkk    sss      kkk       eee    kkk      sss             eee
-we wrote true         | false  | ssa    sss      sss       ttt    ssa      sss             ttt
+we wrote true         | false  | ssa    ssa      sss       ttt    ssa      ssa             ttt
 we wrote true, no time| true   | kkk    eee      eee       eee    eee      eee             eee
 we wrote true, no time| false  | ssa    ttt      ttt       ttt    ttt      ttt             ttt
 made with false       | true   | ssa    ttt      ttt       ttt    ttt      ttt             ttt
 made with false       | false  | kkk    eee      eee       eee    eee      eee             eee
 not known             | true   | aaa    ttt      ttt       ttt    ttt      ttt             ttt
 not known             | false  | aaa    ttt      ttt       ttt    ttt      ttt             ttt
-not known any more    | true   | saa    sss      aaa       ttt    saa      sss             ttt
-not known any more    | false  | saa    sss      aaa       ttt    saa      sss             ttt
+not known any more    | true   | saa    saa      aaa       ttt    saa      saa             ttt
+not known any more    | false  | saa    saa      aaa       ttt    saa      saa             ttt
 """
 
 
