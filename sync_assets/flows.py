@@ -143,6 +143,7 @@ async def capture_table(runtime: Runtime, config: TableConfig, *, limited: bool 
             is_full=lambda: limited and backlog_is_full(ledger, config),
             progress=lambda so_far: runtime.progress(f"capturing {config.table}", so_far.rows),
             earlier=[mapping for mapping in earlier if mapping],
+            opt_outs_compared=runtime.config.opt_out.direction == "campaign_to_d365",
         ).run()
         changes = differences(texts[0], config) if texts else []
         if changes:

@@ -99,6 +99,7 @@ class CaptureContext:
         progress: Called with the result so far after each page.
         rows: Page size of the current read.
         earlier: Mappings under which records may have been acknowledged, until a full read is at its end.
+        opt_outs_compared: True in direction campaign_to_d365, see `CapturedPage`.
     """
 
     ledger: Ledger
@@ -114,6 +115,7 @@ class CaptureContext:
     progress: Callable[[CaptureResult], None] = lambda result: None
     rows: int = MAX_PAGE
     earlier: Sequence[TableMapping] = ()
+    opt_outs_compared: bool = False
 
     async def keep_lease(self, wait_seconds: float = 0) -> None:
         """Take or keep the feed's lease. Raises CaptureBusy if another worker holds it longer than `wait_seconds`."""
@@ -161,6 +163,7 @@ class CaptureContext:
                 filtered_out=page.left,
                 opt_outs=page.opt_outs,
                 opt_outs_are_fields=self.mapping.opt_outs_are_fields,
+                opt_outs_compared=self.opt_outs_compared,
             ),
             position,
             version,

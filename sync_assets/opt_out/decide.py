@@ -16,7 +16,7 @@ Source:
 https://experienceleague.adobe.com/docs/campaign-standard/using/integrating-with-adobe-cloud/campaign-and-microsoft-dynamics-365/d365-acs-notices-and-recommendations.html
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Literal
 
@@ -81,6 +81,24 @@ def decide(  # noqa: PLR0911 - a table of cases
     if campaign_changed and d365_modified and campaign_changed.replace(microsecond=0) > d365_modified:
         return Decision(campaign, "d365", "Campaign is newer")
     return Decision(True, "campaign" if held else "d365", "an opt-out wins")
+
+
+def decide_again(
+    direction: ActiveDirection,
+    d365: bool | None,
+    d365_modified: datetime | None,
+    campaign: bool | None,
+    campaign_changed: datetime | None,
+    now: datetime,
+) -> Decision:
+    """Decide an opt-out that Campaign stated before: Dynamics 365 holds another value. Arguments as of `decide`.
+
+    From Campaign alone, its opt-in replaces an opt-out in Dynamics 365 only if it is newer.
+    """
+    if direction != "campaign_to_d365":
+        return decide(direction, d365, d365_modified, campaign, campaign_changed, now)
+    decision = decide("bidirectional", d365, d365_modified, campaign, campaign_changed, now)
+    return replace(decision, write=None) if decision.write == "campaign" else decision
 
 
 def without_value(reason: str) -> str:

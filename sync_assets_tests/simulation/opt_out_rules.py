@@ -20,6 +20,7 @@ JUST_NOW = timedelta(minutes=15)
 """A write may have been decided so long before it took effect."""
 WRONG = timedelta(minutes=4)
 """The difference of a clock that is wrong: at most 5 minutes count as none (opt_out/decide.py)."""
+CAPTURED_BY_THEN = timedelta(hours=2)
 TIMELESS = "blackListPushnotification"
 HOUSEKEEPING = frozenset(
     {"modifiedon", "versionnumber", "_modifiedby_value", "@odata.etag", "_modifiedonbehalfby_value"}
@@ -319,12 +320,21 @@ def _reported(history: History, contract: Contract, record: Id, last: OptOutChan
 
 
 def _overwritten(history: History, record: Id, pair: OptOut, last: OptOutChange | None, here: bool) -> Found:
-    """Campaign's last change stands in Dynamics 365, unless a user changed the column afterwards."""
+    """Campaign's last change stands in Dynamics 365, unless a user changed the column afterwards.
+
+    Also then an opt-out stands, once a later file has it: when it was processed, that change was captured.
+    """
     if last is None or here == last.opted_out:
         return
     changes = [one for one in history.changes[record] if _flag(pair, one.before) != _flag(pair, one.after)]
     if not changes or changes[-1].by == "program" or changes[-1].moment.n < last.moment.n:
         yield *record, f"{pair.column} means {here}, event {last.moment.n} in Campaign gave {last.opted_out}"
+    elif last.opted_out:
+        column = history.seen.configuration["opt_out"].get("export", {}).get("key_column", "externalId")
+        file = max(history.seen.files, key=lambda one: one.extracted.n, default=None)
+        in_file = file is not None and any(row.get(column) == record[1] for row in file.rows)
+        if file and in_file and file.extracted.at - changes[-1].moment.at > CAPTURED_BY_THEN:
+            yield *record, f"{pair.column} lost the opt-out, which the file {file.name} has"
 
 
 def _taken_back(history: History, record: Id, pair: OptOut, by_people: list[OptOutChange]) -> bool:

@@ -100,6 +100,13 @@ BUGS = (
         "an opt-out after one of a clock that was ahead is stale for ever",
     ),
     PlantedBug(
+        "comparison",
+        "sync_assets.ledger.rules.opt_outs",
+        "(row.written or (value and row.d365 == 0))",
+        "row.written",
+        "an opt-out that Dynamics 365 lost is not written again",
+    ),
+    PlantedBug(
         "race",
         "sync_assets.ledger.rules.transitions",
         "acked, outcome_unknown = None if missing else outcome.hash, 0",

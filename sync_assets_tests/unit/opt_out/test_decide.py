@@ -126,6 +126,18 @@ def test_a_time_of_the_future_makes_campaign_not_newer_and_its_opt_in_no_default
         assert decide("campaign_to_d365", True, THEN, False, LATER + ahead).write == "d365"
 
 
+def test_again_from_campaign_alone_an_opt_in_counts_only_if_it_is_newer() -> None:
+    for when, (d365, campaign) in itertools.product(TIMES, VALUES):
+        times = TIMES[when]
+        again = decide("campaign_to_d365", d365, times[0], campaign, times[1], by=rules.decide_again)
+        kept = d365 and not campaign and when != "campaign newer"
+        wanted = decide("campaign_to_d365", d365, times[0], campaign, times[1]).write
+        assert (again.value, again.write) == (d365 if kept else campaign, None if kept else wanted), (when, d365)
+        for direction in ("bidirectional", "d365_to_campaign"):
+            given = (direction, d365, times[0], campaign, times[1])
+            assert decide(*given, by=rules.decide_again) == decide(*given)
+
+
 def test_the_reason_names_the_cause() -> None:
     assert decide("bidirectional", True, LATER, False, THEN).reason == "an opt-out wins"
     assert decide("bidirectional", True, THEN, False, LATER).reason == "Campaign is newer"
