@@ -198,18 +198,9 @@ class DataverseClient:
         return f"{self.endpoint.base_url}/{table.set_name}?$select={','.join(select)}"
 
     async def page(
-        self,
-        link: str,
-        *,
-        tracked: bool,
-        size: int = MAX_PAGE,
-        table: str = "",
-        patience: float | None = None,
-        of_feed: bool = True,
+        self, link: str, *, tracked: bool, size: int = MAX_PAGE, table: str = "", patience: float | None = None
     ) -> bytes:
         """Return the body of one page. `tracked`: True for a first page and its next links, False for a delta link.
-
-        of_feed: False for a page of a query. A link of the feed that Dynamics 365 refuses has expired.
 
         Raises FeedExpired, TrackingOff, D365Refused, and what Endpoint.send raises.
         """
@@ -218,14 +209,15 @@ class DataverseClient:
             prefer = f"odata.track-changes,{prefer}"
         answer = await self.endpoint.send("GET", link, headers={"Prefer": prefer}, patience=patience)
         if answer.status != 200:
-            raise refusal(answer, table, of_cursor=of_feed and "token=" in link.lower())
+            of_cursor = "token=" in link.lower() and "filter=" not in link.lower()  # of the feed, not of a query
+            raise refusal(answer, table, of_cursor=of_cursor)
         return answer.body
 
     async def pages(self, link: str, *, size: int, table: str) -> AsyncIterator[Head]:
         """Yield the envelopes of a page and of those after it. Raises what `page` raises, BadPage and EndlessRead."""
         trail = LinkTrail("Dynamics 365", table, link)
         while link:
-            head = read_head(await self.page(link, tracked=False, size=size, table=table, of_feed=False))
+            head = read_head(await self.page(link, tracked=False, size=size, table=table))
             yield head
             link = trail.follow(head.next_link, len(head.value))
 

@@ -90,8 +90,8 @@ _DECODER = msgspec.json.Decoder(float_hook=str)
 def _names_a_part(quoted: re.Match[str]) -> bool:
     """Return True if a quoted text is a name, and the words around it say that it is one of the data model."""
     inside, before = _inside(quoted), quoted.string[: quoted.start()]
-    if not _NAME.fullmatch(inside):
-        return False
+    if not _NAME.fullmatch(inside) or inside in ("true", "false"):
+        return inside in ("true", "false")
     named = _NAMED_BEFORE.search(before) or _NAMED_AFTER.match(quoted.string, quoted.end())
     of = _OF.search(before) or quoted.string.startswith(" of ", quoted.end())
     return bool(named or (of and not inside[0].isupper()))

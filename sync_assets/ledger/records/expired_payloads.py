@@ -1,8 +1,4 @@
-"""Erase payloads that are kept for an update once more, when no process has made it by its horizon.
-
-A push makes that update at once. Any other process, as `status`, makes the record wait for its row, which is read
-again before the update.
-"""
+"""Erase payloads kept for an update once more that no push has made by its horizon: the row is read again first."""
 
 from dataclasses import dataclass
 
