@@ -147,6 +147,7 @@ async def capture_table(runtime: Runtime, config: TableConfig, *, limited: bool 
             earlier=earlier,
             bits=await asyncio.to_thread(ledger.emptied.bits, config.table, guarded_columns(ready.mapping)),
             max_emptied_share=runtime.config.guardrails.max_emptied_share,
+            opt_outs_compared=runtime.config.opt_out.direction == "campaign_to_d365",
         ).run()
         changes = differences(texts[0], config) if texts else []
         kept = await asyncio.to_thread(ledger.emptied.kept, config.table) if result.rows else {}

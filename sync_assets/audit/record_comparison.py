@@ -97,7 +97,8 @@ class Comparison:
             await asyncio.to_thread(self.ledger.dialect.note, self.config.resource, listed)
             # Rows that the filter excludes bring opt-outs only for profiles that were listed before.
             opt_outs = self.config.filters and self.runtime.config.captured_opt_outs(self.config.table)
-            again = bool(result.unknown and opt_outs)
+            to_campaign = self.runtime.config.opt_out.direction != "campaign_to_d365"
+            again = bool(result.unknown and opt_outs and to_campaign)
             await asyncio.to_thread(self.ledger.rebuilds.end_rebuild, self.config.table, read_again=again)
         return result
 

@@ -102,6 +102,7 @@ class CaptureContext:
             two systems do not allow any more.
         bits: Of the guarded columns, by attribute, see ledger/records/emptied_columns.py; None guards no column.
         max_emptied_share: Largest share of the table's records in which a column may become empty within a day.
+        opt_outs_compared: True in direction campaign_to_d365, see `CapturedPage`.
     """
 
     ledger: Ledger
@@ -119,6 +120,7 @@ class CaptureContext:
     earlier: Sequence[TableMapping | None] = ()
     bits: Mapping[str, int] | None = None
     max_emptied_share: float = 1.0
+    opt_outs_compared: bool = False
 
     async def keep_lease(self, wait_seconds: float = 0) -> None:
         """Take or keep the feed's lease. Raises CaptureBusy if another worker holds it longer than `wait_seconds`."""
@@ -166,6 +168,7 @@ class CaptureContext:
                 filtered_out=page.left,
                 opt_outs=page.opt_outs,
                 opt_outs_are_fields=self.mapping.opt_outs_are_fields,
+                opt_outs_compared=self.opt_outs_compared,
             ),
             position,
             version,

@@ -287,11 +287,7 @@ def _open_opt_outs(opt_outs: list[ContactOptOut]) -> Iterator[Reason]:
             why = f" ({opt_out.stored.reason})" if opt_out.stored and opt_out.stored.reason else ""
             yield Reason(False, f"The opt-out {opt_out.attribute} is {opt_out.state}{why}.")
         elif opt_out.now and opt_out.now.write:
-            yield Reason(
-                False,
-                f"The opt-out {opt_out.attribute} differs, and the program has not read it: the next export file or "
-                "poll brings Campaign's value.",
-            )
+            yield Reason(False, f"The opt-out {opt_out.attribute} differs; {opt_out.next}.")
 
 
 def _opt_out(opt_out: ContactOptOut, show: Show) -> Document:

@@ -329,9 +329,12 @@ class Config(Model):
     def captured_opt_outs(self, table: str) -> Mapping[str, OptOutMapping]:
         """Return the opt-outs (column -> mapping) that a table's rows bring beside the payload.
 
-        In direction d365_to_campaign they matter for rows that the filter excludes, whose record is not sent.
+        In direction d365_to_campaign they matter for rows that the filter excludes, whose record is not sent; in
+        direction campaign_to_d365 they are compared with what Campaign stated.
         """
-        if table == CONTACT and self.opt_out.direction == "d365_to_campaign" and self.table(CONTACT).filters:
+        direction = self.opt_out.direction
+        excluded = direction == "d365_to_campaign" and self.table(CONTACT).filters
+        if table == CONTACT and (excluded or direction == "campaign_to_d365"):
             return self.opt_out.mappings
         return self.opt_outs_of_new_records(table)
 

@@ -79,6 +79,8 @@ NO_SUCH_TABLE = ("0x80060888", "0x80040217")
 """Error codes for metadata that does not exist (docs/dev/references/dataverse.md 3.4)."""
 NO_SUCH_COLUMN = "0x80060888"
 """Error code for a column that does not exist, in `$select` or in a condition."""
+EXPIRED = "0x80044352"
+"""Error code for an expired delta link."""
 _TRACKING_OFF = "Change tracking is not enabled in Dynamics 365{about}."
 _SWITCH_ON = "Switch it on in the table's properties (Advanced options, Track changes) and publish."
 
@@ -207,7 +209,8 @@ class DataverseClient:
             prefer = f"odata.track-changes,{prefer}"
         answer = await self.endpoint.send("GET", link, headers={"Prefer": prefer}, patience=patience)
         if answer.status != 200:
-            raise refusal(answer, table)
+            of_cursor = "token=" in link.lower() and "filter=" not in link.lower()  # of the feed, not of a query
+            raise refusal(answer, table, of_cursor=of_cursor)
         return answer.body
 
     async def pages(self, link: str, *, size: int, table: str) -> AsyncIterator[Head]:
@@ -337,7 +340,7 @@ def _label(option: dict[str, Any]) -> str:
 
 
 _MEANINGS: dict[str, tuple[type[D365Refused], str, str]] = {
-    "0x80044352": (
+    EXPIRED: (
         FeedExpired,
         "The position in the change feed has expired{about}.",
         "The next sync reads the table in full.",
@@ -375,12 +378,18 @@ def error_of(answer: Response) -> tuple[str, str]:
     return code.lower() if re.fullmatch(r"0x[0-9a-fA-F]{1,8}", code) else "", message
 
 
-def refusal(answer: Response, table: str = "") -> D365Refused:
-    """Return the error for a refused answer. Source: docs/dev/references/dataverse.md 3.4."""
+def refusal(answer: Response, table: str = "", *, of_cursor: bool = False) -> D365Refused:
+    """Return the error for a refused answer. Source: docs/dev/references/dataverse.md 3.4.
+
+    of_cursor: the request followed a link with a token. One that Dynamics 365 does not understand has expired, as after
+    a restore: the codes for that are documented nowhere, and a full read shows any other cause.
+    """
     code, message = error_of(answer)
+    column = re.search(r"property named '(\w+)'", message)
     unknown = (ServerFailed if answer.status == 500 else D365Refused, "", "")
     kind, cause, remedy = _MEANINGS.get(code) or _MEANINGS.get(str(answer.status)) or unknown
-    column = re.search(r"property named '(\w+)'", message)
+    if of_cursor and answer.status in (400, 410) and (kind is D365Refused or (code == NO_SUCH_COLUMN and not column)):
+        kind, cause, remedy = _MEANINGS[EXPIRED]
     described = cause.format(
         about=f" (table {table})" if table else "", column=f"column {column[1]}" if column else "a column of the query"
     )

@@ -19,20 +19,26 @@ _MAIL = re.compile(r"[^\s'\"()<>,;:]+@[^\s'\"()<>,;:]+")
 _PHONE = re.compile(r"(?<![\w@-])\+?\d(?:[\s().\-/]?\d){6,}(?![\w-])")
 _QUOTED = re.compile(r"'(?P<single>[^'\n]*)'|\"(?P<double>[^\"\n]*)\"")
 _NAME = re.compile(r"@?[A-Za-z][\w:./\[\]-]*")
+_DETAIL = re.compile(r"\b(DETAIL|CONTEXT|HINT|QUERY|STATEMENT|LINE \d+):(?!\s*Key \().*$")
+_PARTS = "attribute|column|constraint|element|enumeration|field|filter|link|path|property|resource|schema|table"
+_NAMED_BEFORE = re.compile(rf"\b(?:an?|{_PARTS}) $", re.IGNORECASE)
+_NAMED_AFTER = re.compile(rf" (?:{_PARTS})\b", re.IGNORECASE)
+_OF = re.compile(r"\b(?:of|type) $", re.IGNORECASE)
 
 
 def redact(reason: str, payload: str | bytes | None) -> str:
     """Return the reason without personal data, as one line of at most 300 characters.
 
     Removed are every value of the payload (except booleans and ids), e-mail addresses, telephone numbers, the values in
-    a database's key details, and quoted text that is no name of the data model. Kept are the attribute's name, what is
-    wrong with it, error codes and ids (GUIDs).
+    a database's key details, all its other details, and quoted text that does not stand where the data model is named:
+    it may be the value of another record. Kept are the attribute's name, what is wrong with it, error codes and ids
+    (GUIDs).
 
     Args:
         reason: the server's error text.
         payload: JSON of the request; None if there was none.
     """
-    text = _KEY_DETAIL.sub(f")=({_GONE})", one_line(html.unescape(reason)))
+    text = _DETAIL.sub(rf"\1: {_GONE}", _KEY_DETAIL.sub(f")=({_GONE})", one_line(html.unescape(reason))))
     text = _Censor(payload)(text)
     return text if len(text) <= REASON_LENGTH else text[: REASON_LENGTH - 1] + _GONE
 
@@ -71,7 +77,7 @@ class _Censor:
 
     def _only_names(self, match: re.Match[str]) -> str:
         inside = _inside(match)
-        name = _NAME.fullmatch(inside) and (len(inside) < 2 or inside.casefold() not in self.values)
+        name = _names_a_part(match) and (len(inside) < 2 or inside.casefold() not in self.values)
         aside = any(ord(letter) >= _ASIDE for letter in inside)
         return match[0] if name or aside else f"{match[0][0]}{_GONE}{match[0][0]}"
 
@@ -79,6 +85,16 @@ class _Censor:
 _ASIDE = 0xF0000
 """First code point of a private plane, one per piece put aside: not printable, so `one_line` removes it from texts."""
 _DECODER = msgspec.json.Decoder(float_hook=str)
+
+
+def _names_a_part(quoted: re.Match[str]) -> bool:
+    """Return True if a quoted text is a name, and the words around it say that it is one of the data model."""
+    inside, before = _inside(quoted), quoted.string[: quoted.start()]
+    if not _NAME.fullmatch(inside) or inside in ("true", "false"):
+        return inside in ("true", "false")
+    named = _NAMED_BEFORE.search(before) or _NAMED_AFTER.match(quoted.string, quoted.end())
+    of = _OF.search(before) or quoted.string.startswith(" of ", quoted.end())
+    return bool(named or (of and not inside[0].isupper()))
 
 
 def _inside(quoted: re.Match[str]) -> str:

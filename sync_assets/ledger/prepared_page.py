@@ -159,7 +159,8 @@ class CapturedPage:
     out_of_scope: ids of rows whose records Campaign keeps; records never sent are purged.
     filtered_out: those of the ids of both whose rows exist in Dynamics 365 outside the filter, with their versions.
     opt_outs: opt-out columns of the rows and of those filtered out, see OptOutRows.apply_captured; None if none are
-    mapped. opt_outs_are_fields: the payloads hold them, too.
+    mapped. opt_outs_are_fields: the payloads hold them, too. opt_outs_compared: they are sent to no
+    profile, only compared with what Campaign stated.
     """
 
     rows: LedgerPage
@@ -168,6 +169,7 @@ class CapturedPage:
     filtered_out: Mapping[str, int | None] = field(default_factory=dict[str, int | None])
     opt_outs: pl.DataFrame | None = None
     opt_outs_are_fields: bool = False
+    opt_outs_compared: bool = False
 
 
 def _check(rows: pl.DataFrame, columns: dict[str, pl.DataType]) -> None:

@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from sync_assets.campaign.profile_opt_outs import opt_out
 from sync_assets.config.models import Config
+from sync_assets.ledger import times
 from sync_assets.ledger.rules.opt_outs import OptOutRow, OptOutState
-from sync_assets.opt_out.decide import Decision, decide
+from sync_assets.opt_out.decide import Decision, decide, decide_again
 
 STATES = {
     OptOutState.SYNCED: "synced",
@@ -18,13 +19,20 @@ STATES = {
     OptOutState.REJECTED: "rejected",
 }
 
+NEXT_STATEMENT = "the program has not read it: an export file or poll that has the profile brings Campaign's value"
+NEXT_AGAIN = (
+    "Dynamics 365 changed it since: a file or poll with the profile, or `sync-assets replay contact`, writes it"
+)
+NEXT_SYNC = "Dynamics 365 changed it since: the next sync reads that and decides"
+
 
 @dataclass(frozen=True, slots=True)
 class ContactOptOut:
     """One opt-out of a contact. Values are in Campaign's sense: True is opted out.
 
     d365, campaign: None if that system has no value, or no record. stored: the ledger's row; None if the contact never
-    opted out. now: the decision that these values lead to; None unless both records exist.
+    opted out. now: the decision that these values lead to; None unless both records exist. next: what carries out that
+    decision if nothing is due.
     """
 
     column: str
@@ -34,6 +42,7 @@ class ContactOptOut:
     campaign: bool | None = field(repr=False)
     changed_at: datetime | None
     now: Decision | None = field(repr=False)
+    next: str = ""
 
     @property
     def state(self) -> str:
@@ -58,8 +67,11 @@ def contact_opt_outs(
         value = row.get(column) if row is not None else None
         d365 = bool(value) != mapping.inverted if value in (0, 1) else None
         campaign, changed = opt_out(profile, mapping.to) if profile is not None else (None, None)
-        now = None
-        if row is not None and profile is not None and config.opt_out.direction != "disabled":
-            now = decide(config.opt_out.direction, d365, modified, campaign, changed)
-        opt_outs.append(ContactOptOut(column, mapping.to, stored.get(mapping.to), d365, campaign, changed, now))
+        now, direction, known = None, config.opt_out.direction, stored.get(mapping.to)
+        carried = known is not None and (known.campaign, times.instant(known.campaign_at)) == (campaign, changed)
+        if row is not None and profile is not None and direction != "disabled":
+            rule = decide_again if carried else decide
+            now = rule(direction, d365, modified, campaign, changed, datetime.now(UTC))
+        next_ = (NEXT_AGAIN if direction == "campaign_to_d365" else NEXT_SYNC) if carried else NEXT_STATEMENT
+        opt_outs.append(ContactOptOut(column, mapping.to, known, d365, campaign, changed, now, next_))
     return opt_outs

@@ -10,13 +10,14 @@ Missing values and times are handled so that no person is contacted through a ch
 - Campaign has no time of change: the value was never changed there as far as known, so it is not newer.
 - Dynamics 365 has no modification time: Campaign is not known to be newer, so an opt-out on either side wins.
 - Times are compared in whole seconds, Dynamics 365's resolution: the same second counts as equal.
+- Campaign's time of change is in the future: its clock is wrong, so Campaign is not known to be newer.
 
 Source:
 https://experienceleague.adobe.com/docs/campaign-standard/using/integrating-with-adobe-cloud/campaign-and-microsoft-dynamics-365/d365-acs-notices-and-recommendations.html
 """
 
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from typing import Literal
 
 from sync_assets.config.opt_out import ActiveDirection
@@ -31,6 +32,9 @@ Reason = Literal[
     "never changed in Campaign",
     "Campaign says nothing",
 ]
+
+AHEAD = timedelta(minutes=5)
+"""How far ahead of our clock a time of change may be: clocks of several machines differ."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +52,7 @@ def decide(  # noqa: PLR0911 - a table of cases
     d365_modified: datetime | None,
     campaign: bool | None,
     campaign_changed: datetime | None,
+    now: datetime,
 ) -> Decision:
     """Decide the value of one opt-out.
 
@@ -57,6 +62,7 @@ def decide(  # noqa: PLR0911 - a table of cases
         d365_modified: when the contact was last modified, with a time zone; None if unknown.
         campaign: True for opted out in Campaign; None for no value.
         campaign_changed: when the attribute was last changed, with a time zone; None if unknown.
+        now: the current time.
     """
     held = bool(d365)
     if direction == "d365_to_campaign":
@@ -70,9 +76,29 @@ def decide(  # noqa: PLR0911 - a table of cases
         if campaign or campaign_changed is not None:
             return Decision(campaign, "d365", "Campaign decides")
         return Decision(held, None, "never changed in Campaign")  # Campaign's default is not a person's opt-in
+    if campaign_changed and campaign_changed > now + AHEAD:
+        campaign_changed = None
     if campaign_changed and d365_modified and campaign_changed.replace(microsecond=0) > d365_modified:
         return Decision(campaign, "d365", "Campaign is newer")
     return Decision(True, "campaign" if held else "d365", "an opt-out wins")
+
+
+def decide_again(
+    direction: ActiveDirection,
+    d365: bool | None,
+    d365_modified: datetime | None,
+    campaign: bool | None,
+    campaign_changed: datetime | None,
+    now: datetime,
+) -> Decision:
+    """Decide an opt-out that Campaign stated before: Dynamics 365 holds another value. Arguments as of `decide`.
+
+    From Campaign alone, its opt-in replaces an opt-out in Dynamics 365 only if it is newer.
+    """
+    if direction != "campaign_to_d365":
+        return decide(direction, d365, d365_modified, campaign, campaign_changed, now)
+    decision = decide("bidirectional", d365, d365_modified, campaign, campaign_changed, now)
+    return replace(decision, write=None) if decision.write == "campaign" else decision
 
 
 def without_value(reason: str) -> str:

@@ -23,7 +23,7 @@ from sync_assets.config.values import CONTACT
 from sync_assets.dataverse.row_queries import rows_now
 from sync_assets.ledger import times
 from sync_assets.ledger.rules.opt_outs import OptOutState
-from sync_assets.opt_out.decide import decide
+from sync_assets.opt_out.decide import decide, decide_again
 from sync_assets.opt_out.session import Session, ready
 from sync_assets.runtime.context import Runtime
 from sync_assets.task_group import run_together
@@ -77,9 +77,9 @@ def judge(
 ) -> str:
     """Return `agree`, `on the way` or `differ` for one opt-out. Pure.
 
-    A change that the direction does not carry may differ permanently, and counts as agreement: a change in Dynamics 365
-    after the last one in Campaign (campaign_to_d365), or an opt-out made in Campaign (d365_to_campaign). An opt-out
-    that is missing in Campaign may not.
+    A change that the direction does not carry may differ permanently, and counts as agreement: an opt-out made in
+    Dynamics 365 after the last change in Campaign (campaign_to_d365), or in Campaign (d365_to_campaign). An opt-out
+    that is missing in Campaign may not, nor one that Campaign stated and Dynamics 365 lost.
 
     Args:
         opt_out: the configuration.
@@ -89,13 +89,14 @@ def judge(
         applied: time of change of the last change in Campaign that was carried.
         now: the current time.
     """
-    decision = decide(direction, d365[0], d365[1], campaign[0], campaign[1])
+    carried = applied is not None and campaign[1] is not None and campaign[1] <= applied
+    rule = decide_again if carried else decide
+    decision = rule(direction, d365[0], d365[1], campaign[0], campaign[1], now)
     if decision.write is None or (direction == "d365_to_campaign" and not decision.value):
         return "agree"
     if direction == "campaign_to_d365":
-        if applied is not None and campaign[1] is not None and campaign[1] <= applied:
-            return "agree"  # Dynamics 365 has changed it since then, which this direction does not carry
-        changed, side = campaign[1], "campaign"
+        # Dynamics 365 has changed what was carried: the next file, poll or replay that has the profile writes it again.
+        changed, side = d365[1] if carried else campaign[1], "campaign"
     else:
         from_campaign = decision.write == "d365"
         changed, side = (campaign[1], "campaign") if from_campaign else (d365[1], "d365")

@@ -247,9 +247,17 @@ class Runtime:
         self.end_session()
         with self._lock:
             if self._ledger is not None:
+                with suppress(LedgerError, systems.OtherSystems):
+                    self._erase_expired(self._ledger)
                 self._ledger.close()
             self._ledger = None
             self._scratch.close()
+
+    def _erase_expired(self, ledger: Ledger) -> None:
+        """Erase payloads that no push sent again by their horizon. Raises OtherSystems if the ledger is of others."""
+        self.check_addresses(ledger)
+        if not (self._number and self._number.is_older):
+            ledger.expired_payloads.erase()
 
     def check_addresses(self, ledger: Ledger) -> None:
         """Raise OtherSystems if the environment names other systems than those of the ledger."""

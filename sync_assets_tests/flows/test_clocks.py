@@ -2,13 +2,14 @@
 others do, and stand in a partition that there is."""
 
 import time
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from sync_assets.defs.partitions import today
-from sync_assets_tests.support.opt_outs import sides, switch_on
+from sync_assets_tests.support.opt_outs import assert_quiet, opted_in, set_campaign, set_d365, sides, switch_on
 from sync_assets_tests.support.orchestra import CONTACT, RANGE_END, Orchestra
-from sync_assets_tests.support.program import Program
+from sync_assets_tests.support.program import Program, calls
 
 DAY = 86_400
 
@@ -27,6 +28,35 @@ def test_sync_carries_rows_and_opt_outs_of_any_day(program: Program, offset: int
     assert (done.status, done.problems) == (0, [])
     program.assert_in_step()
     assert sides(program, id_) == (True, True)
+
+
+@pytest.mark.parametrize("direction", ["campaign_to_d365", "bidirectional"])
+def test_a_time_of_change_of_a_wrong_clock_hides_no_later_opt_out(program: Program, direction: str) -> None:
+    """One row of a file 20 hours ahead; 40 minutes at the end of summer time. Later files have the true times."""
+    switch_on(program, direction)
+    assert program.sync().status == 0
+    now, cases = datetime.now(UTC), zip((timedelta(hours=20), timedelta(minutes=-20)), opted_in(program), strict=False)
+    ids = {id_: now + ahead for ahead, id_ in cases}
+    for id_, changed in ids.items():
+        set_campaign(program, id_, changed, blackListEmail=False)
+    program.sandbox.admin.export()
+    assert program.sync().status == 0
+    for id_ in ids:
+        set_campaign(program, id_, now - timedelta(hours=1), blackListEmail=True)
+    program.sandbox.admin.export()
+    done = program.sync()
+    assert (done.status, done.document["engine_calls"]) == (0, calls(read=2)), done.problems  # Campaign is asked
+    assert [sides(program, id_) for id_ in ids] == [(True, True)] * 2
+    program.sandbox.admin.export()
+    assert_quiet(program)
+
+    [ahead, _] = ids
+    set_campaign(program, ahead, datetime.now(UTC) + timedelta(hours=20), blackListEmail=False)
+    program.sandbox.admin.export()
+    assert program.sync().status == 0
+    set_d365(program, ahead, donotemail=True)  # as by a user, an hour before the time that Campaign states
+    assert program.sync().status == 0
+    assert sides(program, ahead)[0] is True
 
 
 def test_doctor_compares_the_clocks_and_takes_a_row_of_the_future_for_a_clock_that_is_ahead(program: Program) -> None:

@@ -65,6 +65,31 @@ def table(program: Program) -> dict[str, Any]:
     return told(program)["tables"]["contact"]
 
 
+def payloads(program: Program) -> int:
+    stored = "SELECT count(*) FROM sync_record WHERE payload IS NOT NULL"
+    ledger = program.runtime().ledger
+    with closing(ledger), ledger.database.read() as connection:
+        return connection.exec_driver_sql(stored).scalar_one()
+
+
+def test_a_payload_goes_at_its_horizon_by_whichever_process_ends_next(late: Program) -> None:
+    id_, admin = one(late), late.sandbox.admin
+    admin.change("contact", [id_], jobtitle="Baker")
+    answer_is_lost(late, "PATCH")
+    assert late.sync().status in (0, 2)
+    late.sync()
+    assert (table(late)["unconfirmed"], payloads(late)) == (1, 1)
+    late.pass_horizon()
+    assert late.run("status")[0] == 0
+    assert payloads(late) == 0
+    assert table(late)["waiting_for"]
+    take_effect(late)
+    done = late.sync()
+    assert (done.status, done.document["engine_calls"]) == (0, calls(update=1)), done.problems
+    assert (table(late)["unconfirmed"], table(late)["waiting"], payloads(late)) == (0, 0, 0)
+    assert late.profiles()[id_]["cusJobTitle"] == "Baker"
+
+
 def city(program: Program, id_: str) -> str:
     return program.profiles()[id_]["location"]["city"]
 

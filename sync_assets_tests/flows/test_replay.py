@@ -206,8 +206,12 @@ def test_a_position_that_expires_again_and_again_is_an_error_and_the_next_sync_r
     deleting.assert_in_step()
 
 
-def test_an_organization_that_was_restored_from_a_backup_goes_back_in_campaign_too(deleting: Program) -> None:
+@pytest.mark.parametrize("error", ["expired", "bad_query"])
+def test_an_organization_that_was_restored_from_a_backup_goes_back_in_campaign_too(
+    deleting: Program, error: str
+) -> None:
     admin = deleting.sandbox.admin
+    admin.settings("d365", later_link_error=error)
     changed = admin.change("contact", 3, jobtitle="After the backup")
     assert deleting.sync().document["engine_calls"] == calls(update=3)
     admin.restore()

@@ -18,6 +18,9 @@ from sync_assets_tests.simulation.violation import Found, rule
 
 JUST_NOW = timedelta(minutes=15)
 """A write may have been decided so long before it took effect."""
+WRONG = timedelta(minutes=4)
+"""The difference of a clock that is wrong: at most 5 minutes count as none (opt_out/decide.py)."""
+CAPTURED_BY_THEN = timedelta(hours=2)
 TIMELESS = "blackListPushnotification"
 HOUSEKEEPING = frozenset(
     {"modifiedon", "versionnumber", "_modifiedby_value", "@odata.etag", "_modifiedonbehalfby_value"}
@@ -26,11 +29,16 @@ WRITES_D365 = ("campaign_to_d365", "bidirectional")
 
 
 class OptOutChange(NamedTuple):
-    """A change of an opt-out by a person."""
+    """A change of an opt-out by a person. stated: its time by Campaign, whose clock may be wrong."""
 
     moment: Moment
     side: str
     opted_out: bool
+    stated: datetime | None = None
+
+    @property
+    def wrong_clock(self) -> bool:
+        return self.stated is not None and abs(self.stated - self.moment.at) > WRONG
 
 
 def _contacts(history: History) -> Iterator[tuple[Contract, Id]]:
@@ -58,7 +66,9 @@ def _changes_by_people(history: History, contract: Contract, record: Id, pair: O
         if change.resource == contract.table.resource and change.after and change.after.get(key) == record[1]:
             before, after = (change.before or {}).get(pair.attribute, False), change.after[pair.attribute]
             if before != after:
-                by_people.append(OptOutChange(change.moment, "campaign", after))
+                time = change.after.get(f"{pair.attribute}LastModified")
+                stated = datetime.fromisoformat(str(time)) if time else None
+                by_people.append(OptOutChange(change.moment, "campaign", after, stated))
     return sorted(by_people)
 
 
@@ -136,7 +146,7 @@ def _given(history: History, contract: Contract, record: Id, pair: OptOut, momen
         if change.side == "campaign" and not change.opted_out and change.moment.n < moment.n:
             if contract.direction == "campaign_to_d365" or not _timed(history, pair):
                 return True
-            if newest is None or change.moment.at > newest:
+            if newest is None or max(change.moment.at, change.stated or change.moment.at) > newest:
                 return True
     return False
 
@@ -285,6 +295,8 @@ def opt_outs_agree_in_the_end(history: History) -> Found:
             elif here != there:
                 yield *record, f"{pair.column} means {here}, {pair.attribute} is {there}"
             elif not here and by_people and by_people[-1].opted_out and _timed(history, pair):
+                if by_people[-1].side == "d365" and any(one.wrong_clock for one in by_people):
+                    continue  # a time of Campaign that was ahead, and is past by now, is not known to be wrong
                 yield *record, f"the opt-out {pair.attribute} of event {by_people[-1].moment.n} is lost"
             elif here and _taken_back(history, record, pair, by_people):
                 yield *record, f"{pair.attribute} was taken back by event {by_people[-1].moment.n} and still stands"
@@ -308,12 +320,21 @@ def _reported(history: History, contract: Contract, record: Id, last: OptOutChan
 
 
 def _overwritten(history: History, record: Id, pair: OptOut, last: OptOutChange | None, here: bool) -> Found:
-    """Campaign's last change stands in Dynamics 365, unless a user changed the column afterwards."""
+    """Campaign's last change stands in Dynamics 365, unless a user changed the column afterwards.
+
+    Also then an opt-out stands, once a later file has it: when it was processed, that change was captured.
+    """
     if last is None or here == last.opted_out:
         return
     changes = [one for one in history.changes[record] if _flag(pair, one.before) != _flag(pair, one.after)]
     if not changes or changes[-1].by == "program" or changes[-1].moment.n < last.moment.n:
         yield *record, f"{pair.column} means {here}, event {last.moment.n} in Campaign gave {last.opted_out}"
+    elif last.opted_out:
+        column = history.seen.configuration["opt_out"].get("export", {}).get("key_column", "externalId")
+        file = max(history.seen.files, key=lambda one: one.extracted.n, default=None)
+        in_file = file is not None and any(row.get(column) == record[1] for row in file.rows)
+        if file and in_file and file.extracted.at - changes[-1].moment.at > CAPTURED_BY_THEN:
+            yield *record, f"{pair.column} lost the opt-out, which the file {file.name} has"
 
 
 def _taken_back(history: History, record: Id, pair: OptOut, by_people: list[OptOutChange]) -> bool:
@@ -325,6 +346,8 @@ def _taken_back(history: History, record: Id, pair: OptOut, by_people: list[OptO
     """
     if not by_people or by_people[-1].opted_out or by_people[-1].side != "campaign" or not _timed(history, pair):
         return False
+    if by_people[-1].wrong_clock:
+        return False  # it may be taken for an older change than the contact's
     n, resource = by_people[-1].moment.n, history.contracts[record[0]].table.resource
     writes = (call for request in history.writes.get((resource, record[1]), ()) for call in request.calls)
     if any(call.sent.n < n < call.handled.n and (call.body or {}).get(pair.attribute) for call in writes):

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 from sync_assets.sandbox.campaign.store import Record as StoredRecord
@@ -50,10 +51,13 @@ class People:
 
     # Campaign
 
-    def opt_out_in_campaign(self, row: int, attribute: str, value: bool) -> None:
+    def opt_out_in_campaign(self, row: int, attribute: str, value: bool, ahead: float = 0.0) -> None:
+        """Change an opt-out. ahead: seconds by which its time of change is ahead, as by a wrong clock."""
         record = self._services.campaign.tables["profile"].by_key.get(row_id("contact", row))
         if record is not None:
-            self._change_record("profile", record, {attribute: value})
+            moment = self._services.moment().at + timedelta(seconds=ahead)
+            raw = {f"{attribute}LastModified": f"{moment:%Y-%m-%d %H:%M:%S}.000Z"} if ahead else {}
+            self._change_record("profile", record, {attribute: value}, raw)
 
     def remove_record(self, table: str, row: int, children: bool) -> None:
         """Remove a record of ours. children: with all that is linked to it, as for a privacy request."""
@@ -77,7 +81,9 @@ class People:
         known = next((one for one in records if one.values.get("email") == email), None)
         self._change_record("profile", known, {"email": email, "firstName": name})
 
-    def _change_record(self, resource: str, record: StoredRecord | None, values: dict[str, Any]) -> None:
+    def _change_record(
+        self, resource: str, record: StoredRecord | None, values: dict[str, Any], raw: dict[str, Any] | None = None
+    ) -> None:
         services, campaign = self._services, self._services.campaign
         table = campaign.tables[resource]
         view = campaign.views[table.resource.apis[-1], resource]
@@ -87,6 +93,7 @@ class People:
             record = campaign.insert(view, values)
         else:
             campaign.update(view, record, values)
+        table.change(record, raw or {}, {})
         services.refused = refused
         services.others.append(
             RecordChange(services.moment(), resource, record.pkey, before, services.shown(table, record))

@@ -100,6 +100,20 @@ BUGS = (
         "a field taken back while its updates are under way is forgotten",
     ),
     PlantedBug(
+        "clocks",
+        "sync_assets.ledger.rules.opt_outs",
+        "if _is_older(row, latest or stated_at, vague=vague or earlier):",
+        "if earlier or _is_older(row, latest or stated_at, vague=vague):",
+        "an opt-out after one of a clock that was ahead is stale for ever",
+    ),
+    PlantedBug(
+        "comparison",
+        "sync_assets.ledger.rules.opt_outs",
+        "(row.written or (value and row.d365 == 0))",
+        "row.written",
+        "an opt-out that Dynamics 365 lost is not written again",
+    ),
+    PlantedBug(
         "race",
         "sync_assets.ledger.rules.transitions",
         "acked, outcome_unknown = None if missing else outcome.hash, 0",

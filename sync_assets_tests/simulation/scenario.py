@@ -33,6 +33,8 @@ KEEPS_FROM = 9_500_000
 """Seeds below have no `keep_if_empty`."""
 TURNS_FROM = 64_000_000
 """Seeds below change no mapping while requests are under way."""
+CLOCKS_FROM = 70_000_000
+"""Seeds below have no wrong clocks, and no full file at their end."""
 HOUR, DAY = 3600.0, 86_400.0
 DIRECTIONS = ("disabled", "d365_to_campaign", "campaign_to_d365", "bidirectional", "bidirectional")
 NEW_KEY = "cusJobTitle"
@@ -143,6 +145,10 @@ def scenario(seed: int) -> Scenario:
         timeline.add_edge_moves(Random(f"edges {seed}"), files=direction in ("campaign_to_d365", "bidirectional"))
     if seed >= TURNS_FROM:
         timeline.add_turns(Random(f"turns {seed}"))
+    if seed >= CLOCKS_FROM and direction != "disabled":
+        timeline.add_wrong_clocks(Random(f"clocks {seed}"))
+    if seed >= CLOCKS_FROM and direction == "campaign_to_d365":
+        timeline.add_lost_opt_out(Random(f"lost {seed}"))
     opt_out: dict[str, Any] = {}
     if direction != "disabled":
         opt_out = {"direction": direction, "mappings": OPT_OUTS, "export": {"settle_seconds": random.choice((0, 60))}}
@@ -311,6 +317,28 @@ class _Timeline:
         put(2100, EMPTIED[table])
         change(2200)
         sync(2201)
+
+    def add_wrong_clocks(self, random: Random) -> None:
+        """Add changes of opt-outs in Campaign by clocks that are wrong, each reversed later by one that is right."""
+        syncs = [move.at for move in self._moves if move.kind == "sync"]
+        for _ in range(random.choice((0, 1, 2))):
+            first, second = sorted((random.choice(syncs), random.choice(syncs)))
+            row, attribute = random.randrange(ROWS["contact"]), random.choice(tuple(OPT_OUTS.values()))
+            ahead, value = random.choice((20 * HOUR, 2400.0, -2400.0)), random.random() < 0.4
+            for sync, wrong, held in ((first, ahead, value), (second, 0.0, not value)):
+                at = sync - random.uniform(100, 300)
+                self._add(at, "opt_out_in_campaign", row=row, attribute=attribute, value=held, ahead=wrong)
+                self._add(at + 1, "export", only_changed=random.random() < 0.5, seconds=0.0)
+
+    def add_lost_opt_out(self, random: Random) -> None:
+        """Add an opt-out in Campaign that Dynamics 365 loses later, and a full file when all is quiet."""
+        row, (column, attribute) = random.randrange(ROWS["contact"]), random.choice(tuple(OPT_OUTS.items()))
+        self._add(self.now + HOUR, "opt_out_in_campaign", row=row, attribute=attribute, value=True)
+        for after in (2 * HOUR, 6 * HOUR):
+            self._add(self.now + after, "export", only_changed=False, seconds=0.0)
+            self._add(self.now + after + 90, "sync", tables=TABLES, together=False, machine="here", crash=None)
+        self._add(self.now + 3 * HOUR, "put_row", table="contact", row=row, set={column: False})
+        self.now += 7 * HOUR
 
     def _row(self, table: str) -> int:
         return self._random.randrange(ROWS[table])

@@ -162,7 +162,7 @@ class Program:
         past = "UPDATE sync_{} SET unknown_until = unknown_until - 900000000"
         for statement in (f"{past.format('record')}, not_before = NULL", past.format("opt_out")):
             runtime.ledger.database.write(lambda connection: connection.exec_driver_sql(statement) and None)  # noqa: B023
-        runtime.close()
+        runtime.ledger.close()  # alone: a process that ends erases payloads
 
     # State of both systems
 

@@ -146,6 +146,9 @@ class Captures(Repository):
             if table == CONTACT:
                 if page.opt_outs is None:
                     self._opt_outs.reconsider_returned(transaction, rows.ids)
+                elif page.opt_outs_compared:
+                    again = bound is not None or days is not None
+                    self._opt_outs.compare_captured(transaction, page.opt_outs, again=again)
                 else:
                     self._opt_outs.apply_captured(
                         transaction, page.opt_outs, [*page.filtered_out], are_fields=page.opt_outs_are_fields

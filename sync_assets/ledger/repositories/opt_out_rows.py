@@ -93,6 +93,14 @@ class OptOutRows(Repository):
                     rows[id_, name] = moved
         self.put(transaction, known, rows.values())
 
+    def compare_captured(self, transaction: Transaction, captured: "pl.DataFrame", *, again: bool) -> None:
+        """Compare captured values, as of `apply_captured`, with what Campaign stated. again: see `after_comparison`."""
+        known = self.load(transaction, captured["id"].to_list())
+        by_id = captured.rows_by_key("id", named=True, unique=True) if known else {}
+        compared = [row for row in known.values() if row.attribute in captured.columns]
+        moved = [rules.after_comparison(row, int(bool(by_id[row.id][row.attribute])), again=again) for row in compared]
+        self.put(transaction, known, [row for row in moved if row])
+
     def reconsider_returned(self, transaction: Transaction, ids: Sequence[str]) -> None:
         """Make opt-outs due for a decision of captured contacts that Dynamics 365 did not have at the last decision."""
         if not transaction.exists("SELECT 1 FROM sync_opt_out"):

@@ -104,6 +104,8 @@ class OptOuts(Repository):
         Returns:
             The number of statements by kind.
         """
+        import polars as pl  # noqa: PLC0415 - slow to import
+
         at, latest_at = times.to_micros(stated_at), times.to_micros(latest or stated_at)
         counts: Counter[Stated] = Counter()
         known = self._rows.load(transaction, statements["id"].unique().to_list())
@@ -115,9 +117,9 @@ class OptOuts(Repository):
             known_ids = [id_ for id_, attribute in known if attribute == name]
             plain = ~stated[name] & stated[f"{name}{CHANGED_SUFFIX}"].is_null() & ~stated["id"].is_in(known_ids)
             counts["default"] += int(plain.sum())
-            worth = stated.filter(~plain).with_columns(
-                at=stated.filter(~plain)[f"{name}{CHANGED_SUFFIX}"].dt.epoch("us")
-            )
+            timed = stated.filter(~plain).with_columns(pl.col(f"{name}{CHANGED_SUFFIX}").dt.epoch("us").alias("at"))
+            worth = timed.filter(pl.col("at").is_null() | (pl.col("at") == pl.col("at").max().over("id")))
+            counts["stale"] += timed.height - worth.height
             for id_, value, changed_at in (
                 worth.sort("at", nulls_last=False, maintain_order=True).select("id", name, "at").rows()
             ):

@@ -3,9 +3,10 @@
 One row per contact and attribute, in Campaign's sense: true is opted out. Which of two values wins is decided by
 sync_assets/opt_out/decide.py; this module computes the row that results.
 
-Invariants: a row is synced while both systems are known to agree. If that becomes uncertain, the row is due for a
-decision. A decided value that one system does not hold yet is due to be written there. Every change of a row
-raises its version, so that the response to an older request does not overwrite a newer change.
+Invariants: a row is synced while both systems are known to agree, or while Dynamics 365 was changed and the direction
+does not carry that. If that becomes uncertain, the row is due for a decision. A decided value that one system does not
+hold yet is due to be written there. Every change of a row raises its version, so that the response to an older request
+does not overwrite a newer change.
 """
 
 from enum import IntEnum
@@ -13,6 +14,8 @@ from typing import Literal, NamedTuple
 
 from sync_assets.ledger.rules.transitions import storable
 
+COMPARISON = "comparison with Dynamics 365"
+"""The source of a decision that no news of Campaign caused (`decide_again`)."""
 DAY = 86_400_000_000
 """In microseconds."""
 
@@ -44,6 +47,7 @@ class OptOutRow(NamedTuple):
     stated_at: int | None = None
     ours: int = 0
     d365: int | None = 0
+    written: int = 0
     d365_at: int | None = None
     state: int = OptOutState.SYNCED
     ask: int = 0
@@ -80,9 +84,10 @@ def after_statement(
     """Classify a statement of Campaign about an attribute, and return the row that results from it.
 
     A time of change that was processed once is not processed again. The start of a day may stand for any moment of that
-    day. If the times do not show whether a different value is newer than the stored one (there is none, or it is only a
-    date), a statement made before the last one is stale; after any other one Campaign is queried for its current value,
-    since a file is written some time after its rows were read.
+    day. If the times do not show that a different value is newer than the stored one (there is none, it is only a date,
+    or it is earlier, as after summer time or if the stored one was of a wrong clock), a statement made before the last
+    one is stale; after any other one Campaign is queried for its current value, since a file is written some time after
+    its rows were read.
 
     Args:
         row: the stored row; a default `OptOutRow` if there is none.
@@ -106,10 +111,13 @@ def after_statement(
         if value == row.campaign and row.ours:
             return "echo", row._replace(campaign_at=at, stated_at=stated_at, ours=0)
         return "news", taken
-    if (at is not None and at != seen) or (value != row.campaign and _is_older(row, latest or stated_at, vague=vague)):
-        return "stale", None
+    earlier = at is not None and at != seen
     if value == row.campaign:
-        return "known", None
+        # Dynamics 365 has lost an opt-out, or nothing shows that it has kept what was written.
+        compared = row.state == OptOutState.SYNCED and (row.written or (value and row.d365 == 0))
+        return ("stale" if earlier else "known"), _due(row, COMPARISON) if compared else None
+    if _is_older(row, latest or stated_at, vague=vague or earlier):
+        return "stale", None
     return "news", _due(row, source, ask=True) if known else taken
 
 
@@ -117,7 +125,7 @@ def _is_older(row: OptOutRow, latest: int, *, vague: bool) -> bool:
     """Return True if a different value is older than the stored one.
 
     It is if Campaign held it before its last statement or before our write. The value came without a time of change, or
-    with one that was processed before.
+    with one that is not later than the stored one. vague: that time does not order the two values.
     """
     if not vague or row.stated_at is None:
         return bool(row.ours)
@@ -174,13 +182,32 @@ def after_capture(
             stated a value, no decision is due: the insert of the profile carries the value.
     """
     if row.d365 == value:
-        return None
-    moved = row._replace(d365=value)
+        return row._replace(written=0) if row.written else None
+    moved = row._replace(d365=value, written=0)
     if not may_exist_in_campaign and not (known and row.campaign is not None):
         return _synced(moved._replace(campaign=None))
     if row.state == OptOutState.SYNCED and row.campaign == value:
         return moved
     return _due(moved if known else moved._replace(campaign=None), source, ask=True)
+
+
+def after_comparison(row: OptOutRow, value: int, *, again: bool) -> OptOutRow | None:
+    """Return the row after a capture in direction campaign_to_d365; None if the row does not change.
+
+    Args:
+        row: the stored row.
+        value: 1 if the contact is opted out in Dynamics 365, else 0.
+        again: True in a full read and a replay: a decision is due wherever Dynamics 365 does not hold what Campaign
+            stated, as after a restore, or with another column. A change alone is not carried.
+    """
+    moved = row._replace(d365=value, written=0)
+    if row.d365 is None:
+        return due_again(moved, ask=True)
+    if again and row.state == OptOutState.SYNCED and row.campaign not in (None, value):
+        return _due(moved, COMPARISON)
+    if row.d365 == value:
+        return moved if row.written else None
+    return moved if row.state in (OptOutState.SYNCED, OptOutState.DECIDE) else due_again(moved, ask=False)
 
 
 def after_insert(row: OptOutRow, sent: int, source: str, made_at: int) -> OptOutRow:
@@ -229,6 +256,7 @@ def after_decision(
         stated_at=now if row.ask else row.stated_at,
         ours=int(is_default) if row.ask else row.ours,
         d365=d365,
+        written=0,
         d365_at=d365_at,
     )
     if state == OptOutState.SYNCED:
@@ -238,12 +266,12 @@ def after_decision(
 
 def after_missing_profile(row: OptOutRow, d365: int | None) -> OptOutRow:
     """Return the row, synced, for a contact without a profile: the later insert carries Dynamics 365's value."""
-    return _synced(row._replace(campaign=None, campaign_at=None, ours=0, d365=d365))
+    return _synced(row._replace(campaign=None, campaign_at=None, ours=0, d365=d365, written=0))
 
 
 def after_missing_contact(row: OptOutRow) -> OptOutRow:
     """Return the row, synced, for a contact that Dynamics 365 does not have. It is decided again if it comes back."""
-    return _synced(row._replace(d365=None, d365_at=None))
+    return _synced(row._replace(d365=None, written=0, d365_at=None))
 
 
 def after_write(row: OptOutRow, now: int) -> OptOutRow:
@@ -254,7 +282,7 @@ def after_write(row: OptOutRow, now: int) -> OptOutRow:
     if row.state == OptOutState.TO_CAMPAIGN:
         held = row._replace(campaign=row.value, stated_at=now, ours=1)
         return _synced(held) if row.d365 is None or row.d365 == row.value else _due(held, row.source)
-    return _synced(row._replace(d365=row.value))
+    return _synced(row._replace(d365=row.value, written=1))
 
 
 def due_again(row: OptOutRow, *, ask: bool) -> OptOutRow:

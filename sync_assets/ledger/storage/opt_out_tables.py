@@ -15,7 +15,8 @@ opt_out = sa.Table(
     sa.Column("campaign_at", sa.BigInteger),  # its time of change, as Campaign stated it
     sa.Column("stated_at", sa.BigInteger),  # when it was stated, for attributes without a time of change
     sa.Column("ours", sa.SmallInteger, nullable=False, server_default="0"),  # 1: we wrote it, after campaign_at
-    sa.Column("d365", sa.SmallInteger),  # Dynamics 365's value, as last captured or read; NULL: not known
+    sa.Column("d365", sa.SmallInteger),  # Dynamics 365's value, as last captured, read or written; NULL: not known
+    sa.Column("written", sa.SmallInteger, nullable=False, server_default="0"),  # 1: and not captured or read since
     sa.Column("d365_at", sa.BigInteger),  # when the row was last modified, as of the decision
     sa.Column("state", sa.SmallInteger, nullable=False),  # rules.opt_outs.OptOutState
     sa.Column("ask", sa.SmallInteger, nullable=False, server_default="0"),  # 1: Campaign must be queried first

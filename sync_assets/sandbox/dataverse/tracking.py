@@ -117,10 +117,13 @@ def _check_age(call: Call, store: Store, version: int, issued: str) -> None:
         age = call.org.now() - datetime.strptime(issued, _STAMP_FORMAT).replace(tzinfo=UTC)
     except ValueError:
         raise bad_query(f"Invalid delta token '{version}!{issued}'.") from None
+    is_later = version > call.org.version  # a token of another organization, or from before a restart or restore
+    if is_later and call.org.switches.later_link_error == "bad_query":
+        raise bad_query(f"Invalid delta token '{version}!{issued}'.")
     if (
         age > call.org.tracking_window()
         or version < store.expired_before
-        or version > call.org.version  # a token of another organization, or from before a restart
+        or is_later
         or call.fault("expired_delta") is not None
     ):
         raise _expired(call)

@@ -24,6 +24,7 @@ from sync_assets_tests.unit.ledger.records.test_captures import (
     test_columns_may_come_in_any_order_and_wholly_null_ones_without_a_type,
 )
 from sync_assets_tests.unit.ledger.records.test_claims import (
+    test_a_payload_is_erased_at_its_horizon_and_its_row_read_again_where_no_push_came,
     test_a_record_acknowledged_after_a_lost_answer_is_sent_once_more_at_its_horizon,
     test_records_whose_requests_failed_come_behind_all_others,
     test_the_last_request_of_a_dead_worker_may_take_effect_until_its_horizon,
@@ -87,6 +88,7 @@ from sync_assets_tests.unit.ledger.repositories.test_opt_out_decisions import (
     test_a_decision_is_stored_with_the_opt_out_that_it_changes_and_not_without,
     test_a_refused_opt_out_is_a_reject_until_its_retry,
     test_an_opt_out_is_captured_if_its_profile_may_exist_and_no_record_carries_it,
+    test_captured_values_that_are_only_compared_make_no_row_and_no_decision_unless_they_are_read_again,
     test_decisions_are_found_by_contact_and_by_partition_the_last_one_first,
     test_due_opt_outs_are_read_by_an_index,
     test_rejected_rows_of_a_file_replace_the_earlier_ones_and_are_pruned_by_age,

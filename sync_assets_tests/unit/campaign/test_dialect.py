@@ -218,6 +218,21 @@ def test_attribute_and_cause_stay_and_the_value_goes_but_no_letters_of_other_wor
     )
 
 
+@pytest.mark.parametrize(
+    "reason",
+    [
+        "Cannot update the 'creationDate' property that is read-only",
+        "'cusNone' property is not valid for the 'cusOrder' resource.",
+        "Unable to find document with path 'Profile' (document with schema 'profile')",
+        'duplicate key value violates unique constraint "nmsrecipient_externalid" DETAIL: Key (sext)=(…) already',
+        "A 'Profile' with the same key '…' already exists.",
+        "The value 7 of 'gendercode' on record of type 'contact' is outside the valid range",
+    ],
+)
+def test_what_names_the_data_model_stays(reason: str) -> None:
+    assert redact(reason, None) == reason
+
+
 def test_the_key_details_of_the_database_go():
     text = redact(DUPLICATE.replace("\n", " "), payload(email="ada@example.com"))
     assert "(semail)=(…)" in text
@@ -243,6 +258,11 @@ def test_the_key_details_of_the_database_go():
         ("DETAIL: Failing row contains (12, Grace, Hopper, 1906", {}, "Grace"),
         ("The value 'Grace B. Hopper' is not valid", {}, "Hopper"),  # reformatted, so unlike any value
         ("line\nwith 'Ada\tByron'", {"firstName": "Ada\tByron"}, "Byron"),
+        ("A 'Profile' with the same key 'Hopper' already exists", {}, "Hopper"),  # another record's
+        ("The value 'Lovelace' of 'lastName' is that of 'Hopper'", {}, "Hopper"),
+        ("Cannot update key 'Hopper' to 'Lovelace'", {}, "Hopper"),
+        ("DETAIL: Token Hopper is invalid. CONTEXT: JSON data, line 1", {}, "Hopper"),
+        ("Key (slastname)=(Byron) already exists. CONTEXT: row Hopper", {}, "Hopper"),
         ("Zoë Müller is bad", {"firstName": "ZOË", "lastName": "müller"}, "ller"),
     ],
 )

@@ -166,6 +166,32 @@ def test_the_meaning_of_a_refusal(status: int, code: str, message: str, kind: ty
     assert expected in str(error)
 
 
+@pytest.mark.parametrize(
+    ("status", "code", "message", "kind"),
+    [
+        (400, "0x80060888", "Invalid delta token '919042!08/22/2017 08:10:44'.", FeedExpired),  # after a restore
+        (400, "0x80060888", "", FeedExpired),
+        (400, "0x80040203", "Invalid argument", FeedExpired),
+        (410, "", "", FeedExpired),
+        (
+            400,
+            "0x80060888",
+            "Could not find a property named 'x1' on type 'Microsoft.Dynamics.CRM.contact'.",
+            SetUpRefused,
+        ),
+        (400, "0x80072491", "Entity contact isn't enabled", TrackingOff),
+        (400, "0x80040220", "SecLib::Crm", SetUpRefused),
+        (403, "", "", SetUpRefused),
+        (404, "0x80060888", "", SetUpRefused),
+        (500, "0x80040216", "", ServerFailed),
+    ],
+)
+def test_a_cursor_that_is_not_understood_has_expired(status: int, code: str, message: str, kind: type) -> None:
+    answer = Response(status, httpx.Headers(), msgspec.json.encode({"error": {"code": code, "message": message}}))
+    assert type(refusal(answer, "contact", of_cursor=True)) is kind
+    assert type(refusal(answer, "contact")) is not FeedExpired
+
+
 def test_tables_with_change_tracking_are_listed_with_their_labels(shared: SandboxProcess) -> None:
     listed = {table.name: table for table in use(shared, lambda client: client.tables())}
     assert list(listed) == ["account", "contact", "new_order", "new_orderline"]

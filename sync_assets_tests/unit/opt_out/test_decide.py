@@ -1,13 +1,21 @@
 """The decision, as a truth table: direction x D365 value x Campaign value x which of the two is newer."""
 
 import itertools
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
 
 from sync_assets.config.opt_out import ActiveDirection
-from sync_assets.opt_out.decide import Decision, decide, without_value
+from sync_assets.opt_out import decide as rules
+from sync_assets.opt_out.decide import AHEAD, Decision, without_value
 
 THEN = datetime(2026, 11, 24, 10, 0, 5, tzinfo=UTC)
 LATER = THEN + timedelta(seconds=1)
+
+
+def decide(*given: Any, by: Callable[..., Decision] = rules.decide) -> Decision:
+    return by(*given, LATER)
+
 
 TIMES: dict[str, tuple[datetime | None, datetime | None]] = {
     "campaign newer": (THEN, LATER),
@@ -106,6 +114,28 @@ def test_bidirectional_never_takes_an_opt_out_from_campaign() -> None:
 def test_a_time_counts_whatever_its_zone() -> None:
     elsewhere = LATER.astimezone(timezone(timedelta(hours=-8)))
     assert decide("bidirectional", True, THEN, False, elsewhere) == Decision(False, "d365", "Campaign is newer")
+
+
+def test_a_time_of_the_future_makes_campaign_not_newer_and_its_opt_in_no_default() -> None:
+    """A clock of Campaign that was hours ahead would else win over each opt-out made meanwhile in Dynamics 365."""
+    assert decide("bidirectional", True, THEN, False, LATER + AHEAD).write == "d365"
+    for ahead in (AHEAD + timedelta(microseconds=1), timedelta(hours=20)):
+        assert decide("bidirectional", True, THEN, False, LATER + ahead) == Decision(
+            True, "campaign", "an opt-out wins"
+        )
+        assert decide("campaign_to_d365", True, THEN, False, LATER + ahead).write == "d365"
+
+
+def test_again_from_campaign_alone_an_opt_in_counts_only_if_it_is_newer() -> None:
+    for when, (d365, campaign) in itertools.product(TIMES, VALUES):
+        times = TIMES[when]
+        again = decide("campaign_to_d365", d365, times[0], campaign, times[1], by=rules.decide_again)
+        kept = d365 and not campaign and when != "campaign newer"
+        wanted = decide("campaign_to_d365", d365, times[0], campaign, times[1]).write
+        assert (again.value, again.write) == (d365 if kept else campaign, None if kept else wanted), (when, d365)
+        for direction in ("bidirectional", "d365_to_campaign"):
+            given = (direction, d365, times[0], campaign, times[1])
+            assert decide(*given, by=rules.decide_again) == decide(*given)
 
 
 def test_the_reason_names_the_cause() -> None:

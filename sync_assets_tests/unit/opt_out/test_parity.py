@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from sync_assets.config.opt_out import ActiveDirection, Export, OptOutConfig
-from sync_assets.opt_out.decide import decide
+from sync_assets.opt_out.decide import decide, decide_again
 from sync_assets.opt_out.parity import allowed, judge
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -56,7 +56,11 @@ FROM_CAMPAIGN: list[Case] = [
     (NO, 3 * DAY, YES, 25 * HOUR, None, "on the way"),
     (NO, 3 * DAY, YES, 26 * HOUR, None, "differ"),
     (YES, 3 * DAY, NO, 26 * HOUR, None, "differ"),
-    (NO, MINUTE, YES, 26 * HOUR, 26 * HOUR, "agree"),  # it was carried; Dynamics 365 has changed it since
+    (NO, MINUTE, YES, 26 * HOUR, 26 * HOUR, "on the way"),  # it was carried; Dynamics 365 has changed it since
+    (NO, 26 * HOUR, YES, 3 * DAY, 3 * DAY, "differ"),  # and no file brought it again
+    (NO, None, YES, 3 * DAY, 3 * DAY, "differ"),
+    (YES, HOUR, NO, 26 * HOUR, 26 * HOUR, "agree"),  # an opt-out in Dynamics 365 that this direction does not carry
+    (YES, 3 * DAY, NO, 26 * HOUR, 26 * HOUR, "differ"),  # an older one, as of a restored backup
     (NO, 3 * DAY, YES, 26 * HOUR, 27 * HOUR, "differ"),  # what was carried is older
     (NO, 3 * DAY, YES, HOUR, 27 * HOUR, "on the way"),
     (YES, 3 * DAY, NO, None, None, "agree"),  # never changed in Campaign
@@ -112,7 +116,9 @@ def test_values_that_need_no_decision_agree(direction: ActiveDirection) -> None:
         d365_at, campaign_at, applied = (None if one is None else NOW - one for one in (d365_age, campaign_age, age))
         result = judge(opt_out(direction), direction, (d365, d365_at), (campaign, campaign_at), applied, NOW)
         later = judge(opt_out(direction), direction, (d365, d365_at), (campaign, campaign_at), applied, NOW + HOUR)
-        if decide(direction, d365, d365_at, campaign, campaign_at).write is None:
+        carried = campaign_at is not None and applied is not None and campaign_at <= applied
+        rule = decide_again if carried else decide
+        if rule(direction, d365, d365_at, campaign, campaign_at, NOW).write is None:
             assert result == "agree"
         assert (result, later) in {(result, result), ("on the way", "differ")}
         wrong += result == "differ"

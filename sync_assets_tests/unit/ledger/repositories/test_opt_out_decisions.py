@@ -107,6 +107,19 @@ def test_a_contact_that_returns_is_decided_again_though_its_rows_bring_no_opt_ou
     assert [(one.id, one.ask) for one in due(ledger)] == [(guid("ada"), 1)]
 
 
+def test_captured_values_that_are_only_compared_make_no_row_and_no_decision_unless_they_are_read_again(
+    ledger: Ledger,
+) -> None:
+    in_campaign(ledger, "ada", "bob")
+    state(ledger, ("ada", True, THEN))
+    decide(ledger, SETTLED)
+    for again in (False, True):
+        page = opt_outs_page(ada=False, bob=True)
+        capture(ledger, row("ada"), row("bob"), opt_outs=page, opt_outs_compared=True, resend=again)
+        assert [(one.id, one.source) for one in due(ledger)] == [(guid("ada"), rules.COMPARISON)] * again
+    assert stored(ledger, "bob") is None
+
+
 def test_a_claim_is_in_flight_for_a_hold_until_its_outcome_is_stored(ledger: Ledger) -> None:
     contacts(ledger, ada=False)
     state(ledger, ("ada", True, THEN))

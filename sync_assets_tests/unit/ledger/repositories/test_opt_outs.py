@@ -82,6 +82,19 @@ def test_of_an_id_that_stands_twice_the_later_change_counts_in_any_order(ledger:
     assert (there(ledger, "cid").campaign, there(ledger, "dot").campaign) == (1, 1)
     state(ledger, ("eve", False, THEN), ("eve", True, None))
     assert [(one.campaign, one.ask) for one in ledger.opt_outs.of([guid("eve")])] == [(0, 0)]
+    counts = state(ledger, ("ada", True, THEN), ("ada", False, later))  # as in each full file
+    assert (+counts, there(ledger, "ada").ask) == ({"stale": 1, "known": 1}, 0)
+
+
+def test_a_later_file_that_states_the_opposite_with_an_earlier_time_makes_campaign_asked(ledger: Ledger) -> None:
+    """As after summer time, or after a clock that was ahead."""
+    ahead = THEN + timedelta(hours=20)
+    state(ledger, ("ada", False, ahead), ("bob", False, ahead), ("cid", True, ahead))
+    for made, kind in ((SAID - timedelta(days=9), "stale"), (SAID, "news"), (SAID + timedelta(days=1), "news")):
+        result = statements(("ada", True, THEN), ("cid", False, THEN))
+        assert +ledger.opt_outs.store_stated(result, ATTRIBUTES, "file", made) == {kind: 2}, made
+    assert [there(ledger, name).ask for name in ("ada", "bob", "cid")] == [1, 0, 1]
+    assert [there(ledger, name).campaign for name in ("ada", "bob", "cid")] == [0, 0, 1]  # until Campaign answers
 
 
 def test_of_an_id_that_stands_twice_without_times_the_opt_out_counts_in_any_order(ledger: Ledger) -> None:

@@ -28,7 +28,7 @@ def row(campaign: int | None, campaign_at: int | None = None, stated_at: int | N
     )
 
 
-def due(before: OptOutRow, **changes: int | None) -> OptOutRow:
+def due(before: OptOutRow, **changes: int | str | None) -> OptOutRow:
     """The row is to be decided, with nothing left of earlier tries."""
     tries = {"value": None, "attempts": 0, "failed_since": None, "reason": None}
     return before._replace(**{**tries, "state": DECIDE, "source": "why", **changes})
@@ -51,7 +51,7 @@ def test_stored_numbers_keep_their_meaning() -> None:
 
 def test_no_row_means_that_the_contact_never_opted_out() -> None:
     nothing = dict.fromkeys(("campaign_at", "stated_at", "d365_at", "value", "failed_since", "reason", "unknown_until"))
-    zero = dict.fromkeys(("campaign", "ours", "d365", "state", "ask", "attempts", "version"), 0)
+    zero = dict.fromkeys(("campaign", "ours", "d365", "written", "state", "ask", "attempts", "version"), 0)
     assert NOBODY._asdict() == {"id": "ada", "attribute": "blackListEmail", "source": "", **nothing, **zero}
 
 
@@ -87,24 +87,24 @@ TABLE = """
                         no time  earlier  the same  later  its day  the day before  the day after
 nobody                | true   | ttt    ttt      ttt       ttt    ttt      ttt             ttt
 nobody                | false  | ddd    ttt      ttt       ttt    ttt      ttt             ttt
-false                 | true   | saa    sss      aaa       ttt    saa      sss             ttt
+false                 | true   | saa    saa      aaa       ttt    saa      saa             ttt
 false                 | false  | kkk    sss      kkk       ttt    kkk      sss             ttt
 true                  | true   | kkk    sss      kkk       ttt    kkk      sss             ttt
-true                  | false  | saa    sss      aaa       ttt    saa      sss             ttt
+true                  | false  | saa    saa      aaa       ttt    saa      saa             ttt
 true, no time         | true   | kkk    ttt      ttt       ttt    ttt      ttt             ttt
 true, no time         | false  | saa    ttt      ttt       ttt    ttt      ttt             ttt
 false, no time        | true   | saa    ttt      ttt       ttt    ttt      ttt             ttt
 false, no time        | false  | kkk    ttt      ttt       ttt    ttt      ttt             ttt
 we wrote true         | true   | kkk    sss      kkk       eee    kkk      sss             eee
-we wrote true         | false  | ssa    sss      sss       ttt    ssa      sss             ttt
+we wrote true         | false  | ssa    ssa      sss       ttt    ssa      ssa             ttt
 we wrote true, no time| true   | kkk    eee      eee       eee    eee      eee             eee
 we wrote true, no time| false  | ssa    ttt      ttt       ttt    ttt      ttt             ttt
 made with false       | true   | ssa    ttt      ttt       ttt    ttt      ttt             ttt
 made with false       | false  | kkk    eee      eee       eee    eee      eee             eee
 not known             | true   | aaa    ttt      ttt       ttt    ttt      ttt             ttt
 not known             | false  | aaa    ttt      ttt       ttt    ttt      ttt             ttt
-not known any more    | true   | saa    sss      aaa       ttt    saa      sss             ttt
-not known any more    | false  | saa    sss      aaa       ttt    saa      sss             ttt
+not known any more    | true   | saa    saa      aaa       ttt    saa      saa             ttt
+not known any more    | false  | saa    saa      aaa       ttt    saa      saa             ttt
 """
 
 
@@ -147,6 +147,17 @@ class TestStatement:
         _, moved = rules.after_statement(row(1, THEN, ask=1), 0, THEN + 1, SAID, "why", known=True)
         assert moved is not None
         assert moved.ask == 1
+
+    @pytest.mark.parametrize(
+        ("state", "value", "d365", "written"), itertools.product(OptOutState, (0, 1), (0, 1), (0, 1))
+    )
+    def test_a_known_value_is_compared_if_dynamics_365_lost_the_opt_out_or_was_not_read_since_the_write(
+        self, state: OptOutState, value: int, d365: int, written: int
+    ) -> None:
+        before = row(value, THEN, d365=d365, written=written)._replace(**{**TRIED, "state": state})
+        compared = state == SETTLED and (written or (value and not d365))
+        after = due(before, source=rules.COMPARISON) if compared else None
+        assert rules.after_statement(before, value, THEN, SAID, "why", known=True) == ("known", after)
 
 
 class TestSince:
@@ -240,6 +251,12 @@ class TestCapture:
         )
 
     @pytest.mark.parametrize("value", [0, 1])
+    def test_what_was_written_is_captured(self, value: int) -> None:
+        before = row(value, THEN, d365=value, written=1)
+        after = rules.after_capture(before, value, "why", known=True, may_exist_in_campaign=True)
+        assert after == before._replace(written=0)
+
+    @pytest.mark.parametrize("value", [0, 1])
     def test_our_own_write_comes_back_and_nothing_follows(self, value: int) -> None:
         before = row(value, THEN, d365=1 - value)
         assert rules.after_capture(before, value, "why", known=True, may_exist_in_campaign=True) == before._replace(
@@ -257,6 +274,36 @@ class TestCapture:
             return
         after = rules.after_capture(before, value, "why", known=True, may_exist_in_campaign=True)
         assert after == due(before, d365=value, ask=1)
+
+
+class TestComparison:
+    """A capture in direction campaign_to_d365: nothing follows from a change alone."""
+
+    @pytest.mark.parametrize("written", [0, 1])
+    @pytest.mark.parametrize("again", [True, False])
+    @pytest.mark.parametrize(
+        ("state", "campaign", "d365", "value"), itertools.product(OptOutState, (None, 0, 1), (0, 1), (0, 1))
+    )
+    def test_truth_table(
+        self, state: OptOutState, campaign: int | None, d365: int, value: int, again: bool, written: int
+    ) -> None:
+        before = row(campaign, THEN, d365=d365, written=written)._replace(**{**TRIED, "state": state}, source="file")
+        moved = before._replace(d365=value, written=0)
+        expected: OptOutRow | None = moved
+        if again and state == SETTLED and campaign not in (None, value):
+            expected = due(moved, source=rules.COMPARISON)
+        elif d365 == value:
+            expected = moved if written else None
+        elif state in (TO_D365, TO_CAMPAIGN, REJECTED):  # decided about another value of Dynamics 365
+            expected = rules.due_again(moved, ask=False)
+            assert (expected.state, expected.source) == (DECIDE, "file")
+        assert rules.after_comparison(before, value, again=again) == expected
+
+    @pytest.mark.parametrize("again", [True, False])
+    def test_of_a_contact_that_returns_campaign_is_asked(self, again: bool) -> None:
+        before = row(1, THEN, d365=None)
+        after = rules.after_comparison(before, 0, again=again)
+        assert after == rules.due_again(before._replace(d365=0), ask=True)
 
 
 class TestInsert:
@@ -346,7 +393,7 @@ class TestWritten:
     @pytest.mark.parametrize("value", [0, 1])
     def test_to_d365(self, value: int) -> None:
         before = row(value, THEN, d365=1 - value)._replace(**{**TRIED, "state": TO_D365, "value": value})
-        assert rules.after_write(before, NOW) == settled(before, d365=value)
+        assert rules.after_write(before, NOW) == settled(before, d365=value, written=1)
 
     def test_to_campaign(self) -> None:
         """The time that it told is that of what it held before."""
