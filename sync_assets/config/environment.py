@@ -128,6 +128,7 @@ class Settings:
     ca_bundle: Path | None
     ledger_url: str = field(repr=False)  # a PostgreSQL URL holds a password
     ledger_keys: tuple[bytes, ...] = field(repr=False)  # 32 bytes each; the first one encrypts payloads
+    secret_files: tuple[Path, ...]  # that hold secrets or private keys, as far as variables name them, and `.env`
     _d365: D365Settings | SettingsError = field(repr=False)
     _campaign: CampaignSettings | SettingsError = field(repr=False)
     _sftp: SftpSettings | SettingsError = field(repr=False)
@@ -153,6 +154,7 @@ class Settings:
             instance=Path.cwd() if Path(INSTANCE).is_file() and not general.optional("DAGSTER_HOME") else home,
             ledger_url=general.ledger_url(home / (f"ledger_{name}.db" if name else "ledger.db")),
             ledger_keys=general.keys("SYNC_ASSETS_LEDGER_KEY_FILE"),
+            secret_files=(config.with_name(".env"), *general.secret_files()),
             autostart=general.flag("SYNC_ASSETS_AUTOSTART"),
             ca_bundle=general.file("SYNC_ASSETS_CA_BUNDLE", shown=True),
             _d365=VariableReader(environment, prefix).complete(_d365),

@@ -36,6 +36,13 @@ SECRETS = (
     "SYNC_ASSETS_HEARTBEAT_URL",
 )
 """Variables whose value may come from the file that `<NAME>_FILE` names."""
+SECRET_PATHS = (
+    "SYNC_ASSETS_LEDGER_KEY_FILE",
+    "D365_CLIENT_CERTIFICATE",
+    "D365_FEDERATED_TOKEN_FILE",
+    "CAMPAIGN_SFTP_PRIVATE_KEY",
+)
+"""Those of PATHS whose file is a secret."""
 KNOWN = frozenset(
     [
         *(variable for secret in SECRETS for variable in (secret, f"{secret}_FILE")),
@@ -232,6 +239,11 @@ class VariableReader:
             )
             return ()
         return keys
+
+    def secret_files(self) -> list[Path]:
+        """Return the files with secrets that variables name."""
+        named = [*(f"{secret}_FILE" for secret in SECRETS), *SECRET_PATHS]
+        return [expanded(path) for name in named if (path := self.optional(name))]
 
     def ledger_url(self, default: Path) -> str:
         """Read the ledger's URL; default: this SQLite file."""
