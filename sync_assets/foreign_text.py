@@ -1,4 +1,4 @@
-"""Escape text of servers, files and the environment for the place where it is shown. Pure.
+"""Escape text of servers, files and the environment for the place where it is shown, without our own secrets.
 
 Such text may be chosen by a stranger: the name of a file on the SFTP, the error of a server, the label of a table. It
 must be shown as it is, and never act: no terminal sequence, no link, no mention of a whole channel.
@@ -7,6 +7,8 @@ must be shown as it is, and never act: no terminal sequence, no link, no mention
 import json
 import re
 from typing import Any
+
+from sync_assets.own_secrets import hidden
 
 _MENTION = re.compile(r"@(?=(?:channel|here|everyone|all)\b)", re.IGNORECASE)
 _NOT_ASCII = re.compile(r"[^\n\x20-\x7e]")
@@ -19,6 +21,7 @@ def printable(text: str) -> str:
 
     Among them are escape sequences, bells, changes of the direction of writing, and halves of surrogate pairs.
     """
+    text = hidden(text)
     if text.isprintable():
         return text
     return "".join(letter if letter.isprintable() or letter == "\n" else " " for letter in text)
@@ -43,7 +46,7 @@ def chat(text: str) -> str:
 
 def json_text(document: Any) -> str:
     """Return JSON for people and programs: readable letters as they are, all others as `\\u` escapes."""
-    text = json.dumps(document, ensure_ascii=False, indent=2)
+    text = hidden(json.dumps(document, ensure_ascii=False, indent=2))
     return _NOT_ASCII.sub(lambda match: match[0] if match[0].isprintable() else json.dumps(match[0])[1:-1], text)
 
 

@@ -7,6 +7,5 @@ cross_checks   rules that involve several places of the file
 json_schema    the models as a JSON Schema, for editors
 files          find the configuration file, read `.env`
 found_files    refuse what another user may have put there
-found_files    refuse files that another user may have planted
 environment, variables   the settings from environment variables; how one variable is read
 """

@@ -18,6 +18,7 @@ from pydantic import SecretStr
 
 from sync_assets.config.files import CONFIG, OVER_DAGSTER, PATHS, PREFIXES
 from sync_assets.errors import SyncAssetsError
+from sync_assets.own_secrets import remember
 from sync_assets.words import did_you_mean
 
 T = TypeVar("T")
@@ -96,7 +97,7 @@ class FileSecret(SecretStr):
             ) from None
         if not value:
             raise SecretFileError(f"{self._variable} names {self._shown}, which is empty.", "Write the secret into it.")
-        return value
+        return remember(value)
 
     @property
     def _shown(self) -> str:
@@ -135,7 +136,7 @@ class VariableReader:
         if value and path:
             self.problems.append(f"{name} and {name}_FILE are both set. Leave out one of them.")
         if value or not path:
-            return SecretStr(value) if value else None
+            return SecretStr(remember(value)) if value else None
         try:
             return FileSecret(f"{name}_FILE", expanded(path))
         except SecretFileError as error:

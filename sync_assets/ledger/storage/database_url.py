@@ -10,6 +10,7 @@ from sqlalchemy import exc
 from sqlalchemy.engine import URL, make_url
 
 from sync_assets.ledger.errors import LedgerError
+from sync_assets.own_secrets import remember
 
 SETTING = "SYNC_ASSETS_LEDGER_URL"
 _EXAMPLES = "Write sqlite:///path/to/ledger.db or postgresql+psycopg://user:password@host/database."
@@ -46,7 +47,7 @@ class Address:
             port = f":{parsed.port}" if parsed.port else ""
             password = parsed.password or parsed.query.get("password")
             location = f"{host}{port}/{parsed.database or ''}"
-            return cls(parsed, False, location, password if isinstance(password, str) else None)
+            return cls(parsed, False, location, remember(password) if isinstance(password, str) else None)
         raise LedgerError(f"{SETTING} begins with {parsed.drivername}://, which is not supported.", _EXAMPLES)
 
     def prepare_file(self) -> None:
