@@ -264,20 +264,40 @@ class VariableReader:
         """Return a PostgreSQL URL that verifies the server's certificate and name, unless it says otherwise itself.
 
         Without `sslmode`, and even with `require`, libpq sends the password to a server with any certificate
-        (https://www.postgresql.org/docs/current/libpq-ssl.html). Servers on this host are left as they are.
+        (https://www.postgresql.org/docs/current/libpq-ssl.html). Servers on this host are left as they are. Without TLS
+        it goes to another host only if the URL itself says `disable`, as in a network of containers.
         """
-        try:
-            parts = urlsplit(url)
-            host, query = parts.hostname or "", parse_qs(parts.query)
-        except ValueError:
-            return url  # the ledger says why
-        if is_this_host(query.get("host", [host])[0]) or "sslmode" in query:
+        if not self.is_remote(url):
             return url
-        mode = self.optional("PGSSLMODE")
-        more = {"sslmode": mode or "verify-full"}
+        query, mode = parse_qs(database_parts(url).query), self.optional("PGSSLMODE")
+        modes = query.get("sslmode") or [mode or "verify-full"]
+        if {*modes} & {"allow", "prefer"} or (modes == [mode] == ["disable"] and "sslmode" not in query):
+            self.problems.append(
+                f"The ledger is on another host, and sslmode={modes[0]} may send its password without TLS. Write "
+                "sslmode=verify-full into SYNC_ASSETS_LEDGER_URL, or unset PGSSLMODE."
+            )
+        if "sslmode" in query:
+            return url
+        more = {"sslmode": modes[0]}
         if not mode and "sslrootcert" not in query and not self.optional("PGSSLROOTCERT"):
             more["sslrootcert"] = self.optional("SYNC_ASSETS_CA_BUNDLE", "system")
-        return f"{url}{'&' if parts.query else '?'}{urlencode(more)}"
+        return f"{url}{'&' if query else '?'}{urlencode(more)}"
+
+    def is_remote(self, url: str) -> bool:
+        """Return True if a PostgreSQL ledger may be on another host, by its URL and libpq's own variables.
+
+        `hostaddr` is where libpq connects to, whatever `host` is, which the certificate has to name. A service is an
+        entry of another file, which may name both.
+        """
+        try:
+            parts = database_parts(url)
+            query, host = parse_qs(parts.query), parts.hostname or ""
+        except ValueError:
+            return False  # the ledger says why
+        hosts = [host, *query.get("host", [])] if host or "host" in query else [self.optional("PGHOST")]
+        hosts += query.get("hostaddr") or [self.optional("PGHOSTADDR")]
+        every = [re.sub(r"^([^:]*):\d*$", r"\1", one.strip()) for listed in hosts for one in listed.split(",")]
+        return "service" in query or bool(self.optional("PGSERVICE")) or not all(map(is_this_host, every))
 
 
 def unknown_variables(environment: Mapping[str, str]) -> list[str]:
@@ -289,6 +309,11 @@ def unknown_variables(environment: Mapping[str, str]) -> list[str]:
         for name in ours
         if name not in KNOWN
     ]
+
+
+def database_parts(url: str) -> SplitResult:
+    """Return what follows user and password in a database's URL, as SQLAlchemy reads it: they may contain `/?#`."""
+    return urlsplit(re.sub(r"^[\w+]+://(?:[^:/]*(?::[^@]*)?@)?", "//", url))
 
 
 def _address(url: str) -> tuple[SplitResult, str]:
