@@ -305,6 +305,12 @@ class CallLimits:
                 if self._budget and not calls.total:
                     self._budget.give_back(hour)
 
+    @asynccontextmanager
+    async def slot(self) -> AsyncGenerator[None]:
+        """Enter around one request that is no engine call, such as one for metadata: wait for a slot alone."""
+        async with self._slots:
+            yield
+
     async def close(self) -> None:
         """Release everything. Call it when no request is under way."""
         await self._slots.close()
