@@ -52,6 +52,19 @@ def bearer_token(value: object) -> str:
     return value if isinstance(value, str) and re.fullmatch(r"[\x21-\x7e]+", value) else ""
 
 
+DAY = 24 * 60 * 60
+"""Seconds. No token is used for longer, whatever `expires_in` says; Adobe's are valid for a day."""
+
+
+def token_seconds(value: object) -> float:
+    """Return the lifetime of a token by its `expires_in`, which Entra's older endpoint sends as text; else an hour."""
+    try:
+        seconds = float(value)  # pyright: ignore[reportArgumentType]
+    except (TypeError, ValueError, OverflowError):
+        return 3600.0
+    return min(seconds, DAY) if seconds >= 0 else 3600.0
+
+
 class CachedTokens:
     """Caches a token until shortly before it expires, with at most one fetch at a time per event loop.
 
