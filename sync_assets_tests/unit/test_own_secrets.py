@@ -2,6 +2,7 @@
 
 import json
 from base64 import b64encode, urlsafe_b64encode
+from collections.abc import Callable
 from urllib.parse import quote, quote_plus
 
 import pytest
@@ -46,8 +47,9 @@ def test_a_secret_is_removed_in_each_form(form: str) -> None:
     after=st.text(max_size=6),
     secret=st.text(st.characters(min_codepoint=33, exclude_categories=["Cs"]), min_size=12),
 )
-def test_nothing_of_a_secret_can_be_decoded_from_base64(encode: object, before: str, after: str, secret: str) -> None:
-    assert callable(encode)
+def test_nothing_of_a_secret_can_be_decoded_from_base64(
+    encode: Callable[[bytes], bytes], before: str, after: str, secret: str
+) -> None:
     own_secrets._known.clear()
     remember(secret)
     text = encode(f"{before}{secret}{after}".encode()).decode()

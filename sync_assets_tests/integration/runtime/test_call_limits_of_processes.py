@@ -66,7 +66,7 @@ def test_two_syncs_look_at_the_set_up_within_the_requests_in_flight(sandbox: San
     sandbox.admin.latency("campaign", 50)
     both = [program.start("sync"), program.start("sync")]
     for process in both:
-        assert process.communicate(timeout=120)
+        process.communicate(timeout=120)
     assert most_in_flight(sandbox.admin) == 1
 
 
