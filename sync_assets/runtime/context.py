@@ -303,14 +303,13 @@ class Runtime:
 
         access = self.settings.campaign()
 
-        def session() -> WorkerSession:
+        def begin() -> None:
             # Stores Campaign's URL, unless one is stored: a wrong tenant fails before the first engine call.
             if not self.any_ledger and not self._campaign_noted:
                 self.ledger.systems.note("campaign", access.url, None)
                 self._campaign_noted = True
-            return self.session
 
-        limits = CallLimits(session, self.config.guardrails)
+        limits = CallLimits(lambda: self.session, self.config.guardrails, begin)
         client = CampaignClient(
             access.url,
             self._campaign_tokens,
