@@ -45,8 +45,8 @@ def foreign(error: BaseException, activity: str) -> SyncAssetsError:
     if is_disk_full(error):
         return SyncAssetsError(
             f"{activity} a full disk.",
-            "Make room in DAGSTER_HOME, where the ledger and Dagster's files are by default, and in the folder for "
-            "temporary files. Nothing is lost; run it again.",
+            "Make room in DAGSTER_HOME, where the ledger and Dagster's files are by default, in the folder for "
+            "temporary files, and where the output goes. Nothing is lost; run it again.",
         )
     return SyncAssetsError(
         f"{activity} an error of the program: {code_places(error)}.", "Nothing is lost; please report this line."

@@ -1,4 +1,4 @@
-"""Escape text of servers, files and the environment for the place where it is shown. Pure.
+"""Escape text of servers, files and the environment for the place where it is shown, without our own secrets.
 
 Such text may be chosen by a stranger: the name of a file on the SFTP, the error of a server, the label of a table. It
 must be shown as it is, and never act: no terminal sequence, no link, no mention of a whole channel.
@@ -8,10 +8,19 @@ import json
 import re
 from typing import Any
 
+from sync_assets.own_secrets import hidden
+
 _MENTION = re.compile(r"@(?=(?:channel|here|everyone|all)\b)", re.IGNORECASE)
 _NOT_ASCII = re.compile(r"[^\n\x20-\x7e]")
 _NO_BREAK = "\u200b"
-"""An invisible character that keeps a chat from recognising a mention or a link."""
+"""An invisible character that keeps a chat or a page from recognising a mention or a link."""
+_ACTS = re.compile(
+    r"<(?=[A-Za-z/!?])|\](?=[(\[:])|(?i:https?|ftp):(?=/)|(?i:www)(?=\.)|@(?=[\w-])"
+    r"|&(?=#?\w+;)|\\(?=[!-/:-@\[-`{-~])"
+)
+"""Of Markdown: the letter after which a tag, link, image, bare address, entity or escape is broken up. The last two
+could hide an address: it is looked for in the text that they stand for.
+"""
 
 
 def printable(text: str) -> str:
@@ -19,6 +28,7 @@ def printable(text: str) -> str:
 
     Among them are escape sequences, bells, changes of the direction of writing, and halves of surrogate pairs.
     """
+    text = hidden(text).replace(_NO_BREAK, "")
     if text.isprintable():
         return text
     return "".join(letter if letter.isprintable() or letter == "\n" else " " for letter in text)
@@ -30,9 +40,11 @@ def one_line(text: str) -> str:
 
 
 def markdown(text: str) -> str:
-    """Return the text for a place that renders Markdown: no HTML, link or image. Code spans stay."""
-    text = printable(text).replace("](", "]\\(").replace("][", "]\\[")
-    return re.sub(r"<(?=[A-Za-z/!?])", "\\\\<", text)
+    """Return the text for a place that renders Markdown: no HTML, link, image or bare address. Code spans stay.
+
+    `printable` returns the text from it again.
+    """
+    return _ACTS.sub(rf"\g<0>{_NO_BREAK}", printable(text))
 
 
 def chat(text: str) -> str:
@@ -43,7 +55,7 @@ def chat(text: str) -> str:
 
 def json_text(document: Any) -> str:
     """Return JSON for people and programs: readable letters as they are, all others as `\\u` escapes."""
-    text = json.dumps(document, ensure_ascii=False, indent=2)
+    text = hidden(json.dumps(document, ensure_ascii=False, indent=2))
     return _NOT_ASCII.sub(lambda match: match[0] if match[0].isprintable() else json.dumps(match[0])[1:-1], text)
 
 

@@ -19,6 +19,7 @@ from typing import Any
 
 from sync_assets.errors import SyncAssetsError, code_places
 from sync_assets.foreign_text import one_line
+from sync_assets.own_secrets import hidden
 
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 FIELDS = (
@@ -68,7 +69,7 @@ class _Format(logging.Formatter):
         line: dict[str, Any] = {"time": time, "level": record.levelname.lower(), "logger": record.name}
         fields = {name: getattr(record, name) for name in FIELDS if hasattr(record, name)}
         if self._as_json:
-            return json.dumps({**line, "message": record.getMessage(), **fields})
+            return hidden(json.dumps({**line, "message": record.getMessage(), **fields}))
         texts = {name: f"{value:.3g}" if isinstance(value, float) else value for name, value in fields.items()}
         ending = "".join(f" {name}={value}" for name, value in texts.items())
         return one_line(f"{time} {record.levelname.lower()} {record.name}: {record.getMessage()}{ending}")
@@ -143,6 +144,7 @@ def _redact(record: logging.LogRecord) -> None:
             text = record.getMessage()
         except Exception:  # noqa: BLE001  a library's own mistake: logging itself would only report it
             text = WITHHELD
+        text = hidden(text)
         for pattern in (_USER_INFO, _QUERY, _CREDENTIAL, _MAIL):
             text = pattern.sub("…", text)
         record.msg = text

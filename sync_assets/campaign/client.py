@@ -96,6 +96,7 @@ class CampaignClient:
         patience: seconds for which a throttled or failing request is retried.
         timeout: seconds to wait for one answer.
         admission: entered around each engine call; may raise BudgetSpent.
+        slot: entered around each other request, so that it counts as one in flight.
     """
 
     def __init__(
@@ -109,10 +110,11 @@ class CampaignClient:
         patience: float = PATIENCE,
         timeout: float = SILENCE,
         admission: Admission | None = None,
+        slot: Admission | None = None,
     ) -> None:
         self.url = url.rstrip("/")
         self.calls = CallCounter()
-        self.admission = admission
+        self.admission, self._slot = admission, slot
         self.endpoint = Endpoint(
             "Campaign",
             f"{self.url}/campaign",
@@ -207,7 +209,8 @@ class CampaignClient:
 
     async def _metadata(self, path: str, api: str, name: str) -> dict[str, Any]:
         try:
-            answer = await self.endpoint.send("GET", self._address(path), patience=METADATA_PATIENCE)
+            address = self._address(path)
+            answer = await self.endpoint.send("GET", address, patience=METADATA_PATIENCE, admission=self._slot)
         except Unavailable as error:
             raise _with_url_hint(error) from error
         if answer.status == 404:

@@ -15,12 +15,9 @@ import httpx
 from sync_assets.config.environment import CampaignSettings
 from sync_assets.http import transport
 from sync_assets.http.aiohttp_transport import AiohttpClient
-from sync_assets.http.client import CachedTokens, bearer_token
+from sync_assets.http.client import CachedTokens, bearer_token, token_seconds
 from sync_assets.http.retry import SIGN_IN_LONGEST_WAIT, SIGN_IN_TRIES, backoff, retry_after
 from sync_assets.http.transport import SIGN_IN_LIMITS, NotSent, OutcomeUnknown, SignInRefused, Unavailable
-
-DAY = 24 * 60 * 60
-"""Seconds. A token is valid no longer than this (docs/dev/references/campaign.md 1), whatever `expires_in` is."""
 
 _REACH = "Check CAMPAIGN_IMS_URL and the network; nothing is lost, run it again later."
 
@@ -84,9 +81,9 @@ def ims_tokens(access: CampaignSettings, context: ssl.SSLContext) -> CachedToken
                     raise kind(error.cause, _REACH if error.remedy == transport.REACH else error.remedy) from error
             else:
                 answer = transport.members(response.content)
-                token, lifetime = bearer_token(answer.get("access_token")), answer.get("expires_in")
+                token = bearer_token(answer.get("access_token"))
                 if response.status_code == 200 and token:
-                    return token, float(min(lifetime, DAY)) if isinstance(lifetime, int | float) else 3600.0
+                    return token, token_seconds(answer.get("expires_in"))
                 refusal = _refusal(response.status_code, answer, url)
                 if isinstance(refusal, SignInRefused):
                     raise refusal

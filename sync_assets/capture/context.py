@@ -241,7 +241,7 @@ async def fetch(capture: CaptureContext, link: str, *, tracked: bool) -> bytes:
                 link, tracked=tracked, size=capture.rows, table=capture.table.name, patience=patience
             )
         except ResponseTooLarge as error:
-            raise too_large(capture, error) from error
+            raise await too_large(capture, error) from error
         except (ServerFailed, OutcomeUnknown, Unavailable) as error:
             attempt += 1
             if isinstance(error, ServerFailed) and attempt < PAGE_TRIES:
@@ -252,8 +252,20 @@ async def fetch(capture: CaptureContext, link: str, *, tracked: bool) -> bytes:
             raise PageTooLarge(str(error)) from error
 
 
-def too_large(capture: CaptureContext, error: ResponseTooLarge) -> D365Refused:
-    """Return the error for an answer of more bytes than are accepted: its page can be reduced, down to one row."""
+async def too_large(capture: CaptureContext, error: ResponseTooLarge) -> D365Refused:
+    """Return the error for an answer of more bytes than are accepted: its page can be reduced, down to one row.
+
+    Unless one id alone is answered with as many: such an answer has no end, whatever is asked.
+    """
+    table = capture.table
+    try:
+        link = capture.client.first_page(table, [table.key])
+        await capture.client.page(link, tracked=False, size=1, table=table.name, patience=PAGE_PATIENCE)
+    except ResponseTooLarge:
+        return D365Refused(
+            f"The answer to a read of {table.name} does not end: an id alone has more than {LIMITS.largest >> 20} MiB.",
+            "Check D365_URL, and what answers in its place on the way, such as a proxy.",
+        )
     if capture.rows > 1:
         return PageTooLarge(str(error))
     return D365Refused(

@@ -114,7 +114,7 @@ async def store_rows(capture: CaptureContext, ids: Sequence[str], feed: Feed, re
             async for head in capture.client.rows(capture.table, select, batch, size=capture.rows):
                 feed = await asyncio.to_thread(store, head, batch)
         except ResponseTooLarge as error:
-            raise too_large(capture, error) from error
+            raise await too_large(capture, error) from error
     return feed
 
 

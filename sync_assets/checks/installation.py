@@ -1,5 +1,6 @@
 """Findings about the installation for `doctor`: region, environment, ledger, Campaign's API, our SFTP key."""
 
+import shlex
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -8,7 +9,8 @@ import yaml
 from sync_assets.campaign.client import SILENCE, CampaignClient, NotPublished
 from sync_assets.checks.guardrails import PRIVACY_ORDER
 from sync_assets.checks.rules import Finding, fail, ok, warn
-from sync_assets.config.environment import INSTANCE, System
+from sync_assets.config.environment import INSTANCE, Settings, System
+from sync_assets.config.found_files import others_can_read
 from sync_assets.config.models import Config
 from sync_assets.config.values import PROFILE
 from sync_assets.config.variables import SettingsError
@@ -82,6 +84,16 @@ def variables(runtime: Runtime, needed: list[System]) -> list[Finding]:
     except SettingsError as error:
         return fail("environment", error)
     return []
+
+
+def readable_secrets(settings: Settings) -> Finding:
+    """Return the finding on secrets, private keys and a ledger in a file that other users of this host can read."""
+    ledger = [Path(settings.ledger_url.removeprefix("sqlite:///"))] if settings.ledger_in_sqlite else []
+    open_to_others = [str(file) for file in (*settings.secret_files, *ledger) if others_can_read(file)]
+    if not open_to_others:
+        return ok("files with secrets", "no other user can read them")
+    text = f"other users can read {', '.join(open_to_others)}: `chmod go-rwx {shlex.join(open_to_others)}`"
+    return warn("files with secrets", text)
 
 
 def whole_configuration(config: Config) -> list[Finding]:

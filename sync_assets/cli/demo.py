@@ -124,7 +124,9 @@ def run_with_ui(contacts: int, port: int) -> int:
         command += ["--log-level", "warning"]  # keeps the terminal readable
         # Names by which the UI is reached are about this machine, not about a real system.
         settings = _clean(environment) | {name: os.environ[name] for name in (HOSTS_VARIABLE,) if name in os.environ}
-        dagster = start_guarded(command, settings, Path(environment["DAGSTER_HOME"]))
+        home = Path(environment["DAGSTER_HOME"])
+        settings["TMPDIR"] = str(home.parent)  # for the sockets that Dagster leaves; removed with the folder
+        dagster = start_guarded(command, settings, home)
         console.print(f"Dagster is starting at http://127.0.0.1:{port} (Ctrl-C ends everything).")
         console.print("Look at Assets, then Lineage: the sensors start the first runs within some ten seconds.")
         console.print(f"To change rows yourself: the sandbox's admin interface is {environment['SANDBOX_ADMIN_URL']}")

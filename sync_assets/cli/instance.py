@@ -14,6 +14,7 @@ import yaml
 
 from sync_assets.config.environment import INSTANCE, Settings
 from sync_assets.config.files import write_whole
+from sync_assets.config.found_files import check_found
 from sync_assets.errors import SyncAssetsError, is_disk_full
 from sync_assets.launching.processes import detach_copies_of_output
 
@@ -60,8 +61,11 @@ def has_history() -> bool:
 
 
 def instance_folder() -> Path:
-    """Return the folder of the instance, which may be missing."""
-    return Settings.from_environment(os.environ).instance
+    """Return the folder of the instance, which may be missing. Raises SyncAssetsError for that of another user."""
+    folder = Settings.from_environment(os.environ).instance
+    if folder == Path.cwd() and not os.environ.get("DAGSTER_HOME"):
+        check_found(folder / INSTANCE, "name the folder in DAGSTER_HOME")
+    return folder
 
 
 @contextmanager

@@ -18,7 +18,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
-from sync_assets.commands.terminal import INTERRUPTED, Ended, close_runtimes, end
+from sync_assets.commands.terminal import INTERRUPTED, Ended, close_runtimes, drop_unwritten, end
 
 PANELS = {
     "Start": {
@@ -214,3 +214,4 @@ def main() -> None:
         end(1, foreign(error, "The command stopped at"), remedy="See `sync-assets status`.")
     finally:
         close_runtimes()
+        drop_unwritten()

@@ -15,6 +15,7 @@ from sync_assets.cli.instance import dagster_instance, instance_folder
 from sync_assets.commands.terminal import end, invoked, say
 from sync_assets.config.environment import INSTANCE, Settings
 from sync_assets.config.files import keep_over_dagster
+from sync_assets.config.found_files import check_found
 from sync_assets.config.loader import load_config
 from sync_assets.errors import SyncAssetsError
 from sync_assets.launching import servers
@@ -28,6 +29,8 @@ PASS_ARGUMENTS = {"ignore_unknown_options": True, "allow_extra_args": True, "hel
 """Settings of a command that hands all its arguments to one of Dagster's, `--help` included."""
 WEB = ("-c", f"{servers.ENDS_SILENTLY}from sync_assets.cli.main import main; main()", "web")
 """The guarded web server of `dev`, as arguments of Python."""
+CODE = ("workspace.yaml", "workspace.yml", "pyproject.toml", "dg.toml")
+"""Files of the current folder by which Dagster finds code that it runs."""
 
 
 @app.command(context_settings=PASS_ARGUMENTS)
@@ -94,12 +97,15 @@ def _name_home(arguments: Sequence[str]) -> None:
     """Let Dagster use the instance and the variables of the other commands.
 
     It takes the instance of `dagster.yaml` in this folder by itself. Raises SettingsError if the instance would be
-    beside a configuration, and there is none.
+    beside a configuration, and there is none; SyncAssetsError if a file that Dagster finds may be another user's.
     """
     if "--help" in arguments:
         return
     if not os.environ.get("DAGSTER_HOME"):
         Settings.from_environment(os.environ).configuration()
+    for file in map(Path.cwd().joinpath, CODE):
+        if file.is_file():
+            check_found(file)
     folder = instance_folder()
     missing = not (folder / INSTANCE).is_file()
     with dagster_instance():  # creates Dagster's tables: two processes that do so at once would corrupt them

@@ -108,7 +108,8 @@ def examine(runtime: Runtime) -> list[Finding]:
         return findings
     findings = installation.configuration(runtime)
     can_sign_in = all(finding.passed for finding in findings)
-    findings += [installation.sensor_threads(runtime.settings.instance)]
+    settings = runtime.settings
+    findings += [installation.sensor_threads(settings.instance), installation.readable_secrets(settings)]
     findings += (ledger := installation.ledger(runtime))
     counted = ledger[0].passed
     if counted:
@@ -125,7 +126,7 @@ def examine(runtime: Runtime) -> list[Finding]:
         findings += [finding.about(table.table) for finding in limits]
     findings += alerts(runtime)
     if can_sign_in:
-        findings += dynamics.certificate(runtime.settings.d365().credential)
+        findings += dynamics.certificate(settings.d365().credential)
         of_systems = run_together(_systems(runtime, counted=counted), asyncio.to_thread(sftp, runtime))
         findings += [finding for part in interruptible.run(of_systems) for finding in part]
     return findings

@@ -1,11 +1,12 @@
 """Arrange the document of `explain` as sections of lines and tables, for the terminal and Dagster's page. Pure."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from sync_assets.commands.history import decision_line
 from sync_assets.commands.values import value_text
+from sync_assets.foreign_text import markdown
 from sync_assets.words import counted
 
 Document = Mapping[str, Any]
@@ -60,13 +61,14 @@ def sections(document: Document) -> Iterator[Section]:
 def page(document: Document) -> str:
     """Return an explanation as Markdown."""
     parts = enumerate(sections(document))
-    return "\n\n".join("\n".join(_markdown(part, level=3 if number else 2)) for number, part in parts)
+    forms = {table["d365"]["form"] for table in document["tables"].values()}
+    return "\n\n".join("\n".join(_markdown(part, forms, level=3 if number else 2)) for number, part in parts)
 
 
-def _markdown(part: Section, level: int) -> Iterator[str]:
+def _markdown(part: Section, links: Collection[str], level: int) -> Iterator[str]:
     yield f"{'#' * level} {_escaped(part.title)}"
     yield ""
-    yield from (f"- {_escaped(line)}" for line in part.lines)
+    yield from (f"- <{line}>" if line in links else f"- {_escaped(line)}" for line in part.lines)
     if part.rows:
         yield ""
         yield f"| {' | '.join(map(_escaped, part.columns))} |"
@@ -75,8 +77,8 @@ def _markdown(part: Section, level: int) -> Iterator[str]:
 
 
 def _escaped(text: str) -> str:
-    """Return the text on one line, without a meaning in Markdown's tables."""
-    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
+    """Return the text on one line, without a meaning in Markdown and its tables."""
+    return markdown(" ".join(text.split())).replace("|", "\\|")
 
 
 def _filter(row_filter: Document) -> Section:

@@ -11,7 +11,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -130,11 +130,22 @@ def end(status: int, why: object, remedy: str = "") -> NoReturn:
     *lines, last = str(why).splitlines() or [""]
     sentence = last if last.endswith((".", "?", "!")) else f"{last}."
     lines.append(last if "`sync-assets " in last else f"{sentence} {remedy or f'Then run `{invoked()}` again.'}")
-    if "--json" in sys.argv and not _DOCUMENTS:
-        typer.echo(json_text({"problems": lines}))
-    for line in lines:
-        say(line)
+    with suppress(OSError):  # such as a full disk
+        if "--json" in sys.argv and not _DOCUMENTS:
+            typer.echo(json_text({"problems": lines}))
+    with suppress(OSError):
+        for line in lines:
+            say(line)
     raise Ended(status)
+
+
+def drop_unwritten() -> None:
+    """Drop what standard output and error did not take: Python would try again when it ends, and end with 120."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def fail(*errors: object) -> NoReturn:

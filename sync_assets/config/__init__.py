@@ -6,5 +6,6 @@ loader         parse YAML with line numbers to `Config`, or report every problem
 cross_checks   rules that involve several places of the file
 json_schema    the models as a JSON Schema, for editors
 files          find the configuration file, read `.env`
+found_files    refuse what another user may have put there
 environment, variables   the settings from environment variables; how one variable is read
 """

@@ -15,7 +15,7 @@ from pydantic import SecretStr
 
 from sync_assets.config.files import CONFIG, DEFAULT_NAME, SANDBOX_CONFIG
 from sync_assets.config.installation import Installation
-from sync_assets.config.variables import SettingsError, VariableReader, is_loopback, is_this_host, unknown_variables
+from sync_assets.config.variables import SettingsError, VariableReader, database_parts, is_loopback, unknown_variables
 
 T = TypeVar("T")
 INSTANCE = "dagster.yaml"
@@ -128,6 +128,8 @@ class Settings:
     ca_bundle: Path | None
     ledger_url: str = field(repr=False)  # a PostgreSQL URL holds a password
     ledger_keys: tuple[bytes, ...] = field(repr=False)  # 32 bytes each; the first one encrypts payloads
+    secret_files: tuple[Path, ...]  # that hold secrets or private keys, as far as variables name them, and `.env`
+    _ledger_is_remote: bool
     _d365: D365Settings | SettingsError = field(repr=False)
     _campaign: CampaignSettings | SettingsError = field(repr=False)
     _sftp: SftpSettings | SettingsError = field(repr=False)
@@ -145,16 +147,19 @@ class Settings:
         config = general.file(CONFIG, shown=True) or Path(DEFAULT_NAME).absolute()
         of_sandbox = config.absolute() == SANDBOX_CONFIG
         home = general.home(Path() if of_sandbox else config.parent)
+        ledger_url = general.ledger_url(home / (f"ledger_{name}.db" if name else "ledger.db"))
         settings = cls(
             config=config,
             config_named=bool(general.optional(CONFIG)),
             of_sandbox=of_sandbox,
             home=home,
             instance=Path.cwd() if Path(INSTANCE).is_file() and not general.optional("DAGSTER_HOME") else home,
-            ledger_url=general.ledger_url(home / (f"ledger_{name}.db" if name else "ledger.db")),
+            ledger_url=ledger_url,
             ledger_keys=general.keys("SYNC_ASSETS_LEDGER_KEY_FILE"),
+            secret_files=(config.with_name(".env"), *general.secret_files()),
             autostart=general.flag("SYNC_ASSETS_AUTOSTART"),
             ca_bundle=general.file("SYNC_ASSETS_CA_BUNDLE", shown=True),
+            _ledger_is_remote=general.is_remote(ledger_url),
             _d365=VariableReader(environment, prefix).complete(_d365),
             _campaign=VariableReader(environment, prefix).complete(_campaign),
             _sftp=VariableReader(environment, prefix).complete(_sftp),
@@ -195,10 +200,9 @@ class Settings:
         """How far the connection to the ledger is protected."""
         if self.ledger_in_sqlite:
             return "file"
-        parts = urlsplit(self.ledger_url)
-        query = parse_qs(parts.query)
-        if is_this_host(query.get("host", [parts.hostname or ""])[0]):
+        if not self._ledger_is_remote:
             return "this host"
+        query = parse_qs(database_parts(self.ledger_url).query)
         return "verified" if query.get("sslmode") == ["verify-full"] else "unverified"
 
     @property

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import sync_assets
+from sync_assets.config.found_files import check_found
 from sync_assets.errors import SyncAssetsError
 
 PREFIXES = ("SYNC_ASSETS_", "D365_", "CAMPAIGN_")
@@ -62,18 +63,24 @@ def complete(
             configuration. The prefix is ignored if no variable has it.
 
     Raises:
-        SyncAssetsError: A file of variables, or of the component, cannot be read.
+        SyncAssetsError: A file of variables, or of the component, cannot be read; or one that was found, not named, may
+            be another user's.
     """
     environment.update(json.loads(environment.get(OVER_DAGSTER, "{}")))
     given = read_env_file(_absolute(env_file)) if env_file else {}
     named = config or given.get(CONFIG, "").strip() or environment.get(prefix + CONFIG, "").strip()
     path = _absolute(named) if named else find_configuration()
+    if path and not named:
+        check_found(path, f"name it: --config {path}")
     if of_component and path:
         component = component_of(path)
         prefix, file = component.get("environment_prefix") or "", component.get("environment_file")
         given = (read_env_file(component["folder"] / file) if file else {}) | given
     variables = path.with_name(".env") if path else Path.cwd() / ".env"
-    beside = read_env_file(variables) if os.path.exists(variables) else {}
+    beside = {}
+    if os.path.exists(variables):
+        check_found(variables, "move it elsewhere and name it: --env-file")
+        beside = read_env_file(variables)
     if of_component and not _without(prefix, {**environment, **beside, **given}):
         prefix = ""
     if prefix:
@@ -114,13 +121,15 @@ def _upwards(folder: Path) -> Iterator[Path]:
 def component_of(configuration: Path) -> dict[str, Any]:
     """Return the attributes, and the `folder`, of the component that names a configuration file; empty if none does.
 
-    Its `defs.yaml` is in the folder of the configuration or above it. Raises SyncAssetsError, also if two name it.
+    Its `defs.yaml` is in the folder of the configuration or above it. Raises SyncAssetsError, also if two name it, or
+    if the `defs.yaml` may be another user's.
     """
     for folder in _upwards(configuration.parent):
         named: list[dict[str, Any]] = []
         for attributes in components_in(folder / DEFS):
             path = str(attributes["configuration"])
             if "{{" in path or Path(os.path.abspath(folder / path)) == configuration:
+                check_found(folder / DEFS)
                 _check_attributes(folder / DEFS, attributes)
                 named.append({**attributes, "folder": folder})
         if len(named) > 1:
@@ -204,6 +213,7 @@ def keep_over_dagster(environment: MutableMapping[str, str]) -> None:
     Dagster's commands set the variables of `.env` in the current folder even if they are set already.
     """
     if os.path.isfile(".env"):
+        check_found(Path.cwd() / ".env")
         replaced = read_env_file(Path.cwd() / ".env")
         environment[OVER_DAGSTER] = json.dumps({name: environment.get(name, "") for name in replaced})
 

@@ -39,11 +39,19 @@ _Loader.add_implicit_resolver(
 )
 
 
+MOST_VALUES = 100_000
+"""Of a file with its aliases: ten lines, each of which repeats the one before, can stand for billions."""
+
+
+class _TooManyValues(Exception): ...
+
+
 class Document:
     """A file as plain data, with line numbers, and its findings as YAML."""
 
     def __init__(self, text: str) -> None:
         self.findings: list[Problem] = []
+        self._values = 0
         self._lines: dict[tuple[str, ...], int] = {(): 1}
         self.data: Any = None
         try:
@@ -54,6 +62,8 @@ class Document:
             self._report_syntax(mark.line + 1 if mark else 1, error.problem or "it cannot be read")
         except yaml.reader.ReaderError as error:
             self._report_syntax(text.count("\n", 0, error.position) + 1, "it contains a control character")
+        except _TooManyValues:
+            self._report_syntax(1, f"with its aliases (`*name`) it has more than {MOST_VALUES:,} values")
         except RecursionError:
             self._report_syntax(1, "it is nested too deeply, or aliases (`*name`) form a circle")
 
@@ -83,7 +93,13 @@ class Document:
         self._lines.setdefault(tuple(map(str, place)), node.start_mark.line + 1)
         self.findings.append((place, problem, remedy))
 
+    def _count(self) -> None:
+        self._values += 1
+        if self._values > MOST_VALUES:
+            raise _TooManyValues
+
     def _plain(self, node: yaml.Node, place: Place) -> Any:
+        self._count()
         self._lines.setdefault(tuple(map(str, place)), node.start_mark.line + 1)
         if isinstance(node, yaml.SequenceNode) and node.tag == "tag:yaml.org,2002:seq":
             return [self._plain(item, (*place, n)) for n, item in enumerate(node.value)]
@@ -93,6 +109,7 @@ class Document:
 
     def _mapping(self, node: yaml.MappingNode, place: Place, data: dict[Any, Any]) -> dict[Any, Any]:
         """Add the values of `node`, and of those merged into it, to `data`. Values that are there already stay."""
+        self._count()
         written: set[Any] = set()
         merged: list[yaml.Node] = []
         for key_node, value_node in node.value:

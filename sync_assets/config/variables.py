@@ -18,6 +18,7 @@ from pydantic import SecretStr
 
 from sync_assets.config.files import CONFIG, OVER_DAGSTER, PATHS, PREFIXES
 from sync_assets.errors import SyncAssetsError
+from sync_assets.own_secrets import remember
 from sync_assets.words import did_you_mean
 
 T = TypeVar("T")
@@ -36,6 +37,13 @@ SECRETS = (
     "SYNC_ASSETS_HEARTBEAT_URL",
 )
 """Variables whose value may come from the file that `<NAME>_FILE` names."""
+SECRET_PATHS = (
+    "SYNC_ASSETS_LEDGER_KEY_FILE",
+    "D365_CLIENT_CERTIFICATE",
+    "D365_FEDERATED_TOKEN_FILE",
+    "CAMPAIGN_SFTP_PRIVATE_KEY",
+)
+"""Those of PATHS whose file is a secret."""
 KNOWN = frozenset(
     [
         *(variable for secret in SECRETS for variable in (secret, f"{secret}_FILE")),
@@ -89,7 +97,7 @@ class FileSecret(SecretStr):
             ) from None
         if not value:
             raise SecretFileError(f"{self._variable} names {self._shown}, which is empty.", "Write the secret into it.")
-        return value
+        return remember(value)
 
     @property
     def _shown(self) -> str:
@@ -128,7 +136,7 @@ class VariableReader:
         if value and path:
             self.problems.append(f"{name} and {name}_FILE are both set. Leave out one of them.")
         if value or not path:
-            return SecretStr(value) if value else None
+            return SecretStr(remember(value)) if value else None
         try:
             return FileSecret(f"{name}_FILE", expanded(path))
         except SecretFileError as error:
@@ -233,6 +241,11 @@ class VariableReader:
             return ()
         return keys
 
+    def secret_files(self) -> list[Path]:
+        """Return the files with secrets that variables name."""
+        named = [*(f"{secret}_FILE" for secret in SECRETS), *SECRET_PATHS]
+        return [expanded(path) for name in named if (path := self.optional(name))]
+
     def ledger_url(self, default: Path) -> str:
         """Read the ledger's URL; default: this SQLite file."""
         problems = len(self.problems)
@@ -258,20 +271,40 @@ class VariableReader:
         """Return a PostgreSQL URL that verifies the server's certificate and name, unless it says otherwise itself.
 
         Without `sslmode`, and even with `require`, libpq sends the password to a server with any certificate
-        (https://www.postgresql.org/docs/current/libpq-ssl.html). Servers on this host are left as they are.
+        (https://www.postgresql.org/docs/current/libpq-ssl.html). Servers on this host are left as they are. Without TLS
+        it goes to another host only if the URL itself says `disable`, as in a network of containers.
         """
-        try:
-            parts = urlsplit(url)
-            host, query = parts.hostname or "", parse_qs(parts.query)
-        except ValueError:
-            return url  # the ledger says why
-        if is_this_host(query.get("host", [host])[0]) or "sslmode" in query:
+        if not self.is_remote(url):
             return url
-        mode = self.optional("PGSSLMODE")
-        more = {"sslmode": mode or "verify-full"}
+        query, mode = parse_qs(database_parts(url).query), self.optional("PGSSLMODE")
+        modes = query.get("sslmode") or [mode or "verify-full"]
+        if {*modes} & {"allow", "prefer"} or (modes == [mode] == ["disable"] and "sslmode" not in query):
+            self.problems.append(
+                f"The ledger is on another host, and sslmode={modes[0]} may send its password without TLS. Write "
+                "sslmode=verify-full into SYNC_ASSETS_LEDGER_URL, or unset PGSSLMODE."
+            )
+        if "sslmode" in query:
+            return url
+        more = {"sslmode": modes[0]}
         if not mode and "sslrootcert" not in query and not self.optional("PGSSLROOTCERT"):
             more["sslrootcert"] = self.optional("SYNC_ASSETS_CA_BUNDLE", "system")
-        return f"{url}{'&' if parts.query else '?'}{urlencode(more)}"
+        return f"{url}{'&' if query else '?'}{urlencode(more)}"
+
+    def is_remote(self, url: str) -> bool:
+        """Return True if a PostgreSQL ledger may be on another host, by its URL and libpq's own variables.
+
+        `hostaddr` is where libpq connects to, whatever `host` is, which the certificate has to name. A service is an
+        entry of another file, which may name both.
+        """
+        try:
+            parts = database_parts(url)
+            query, host = parse_qs(parts.query), parts.hostname or ""
+        except ValueError:
+            return False  # the ledger says why
+        hosts = [host, *query.get("host", [])] if host or "host" in query else [self.optional("PGHOST")]
+        hosts += query.get("hostaddr") or [self.optional("PGHOSTADDR")]
+        every = [re.sub(r"^([^:]*):\d*$", r"\1", one.strip()) for listed in hosts for one in listed.split(",")]
+        return "service" in query or bool(self.optional("PGSERVICE")) or not all(map(is_this_host, every))
 
 
 def unknown_variables(environment: Mapping[str, str]) -> list[str]:
@@ -283,6 +316,11 @@ def unknown_variables(environment: Mapping[str, str]) -> list[str]:
         for name in ours
         if name not in KNOWN
     ]
+
+
+def database_parts(url: str) -> SplitResult:
+    """Return what follows user and password in a database's URL, as SQLAlchemy reads it: they may contain `/?#`."""
+    return urlsplit(re.sub(r"^[\w+]+://(?:[^:/]*(?::[^@]*)?@)?", "//", url))
 
 
 def _address(url: str) -> tuple[SplitResult, str]:

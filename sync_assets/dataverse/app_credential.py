@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.serialization import pkcs12
 
 from sync_assets.config.environment import ClientCertificate, FederatedToken
 from sync_assets.http.transport import SignInRefused
+from sync_assets.own_secrets import remember
 
 CLOCK_SKEW = 300
 """Seconds by which clocks may differ: Entra ID decides about a token that ended less than that ago."""
@@ -136,7 +137,7 @@ def _token(file: Path) -> str:
         raise SignInRefused(f"The file that {_TOKEN} names holds no token (JWT).", renew) from error
     if ends < time.time() - CLOCK_SKEW:
         raise SignInRefused(f"The token in the file that {_TOKEN} names ended on {ended}.", renew)
-    return token
+    return remember(token)
 
 
 def _content(file: Path, variable: str) -> bytes:

@@ -15,6 +15,7 @@ import msgspec
 import polars as pl
 from msgspec.structs import astuple
 
+from sync_assets.config.values import GUID
 from sync_assets.dataverse.metadata import ColumnType
 from sync_assets.errors import SyncAssetsError
 from sync_assets.http.transport import parsed
@@ -128,9 +129,10 @@ class PageParser:
             items = self._decode(raws[at : at + AT_ONCE], deleted)
             for column, values in zip((*columns, etags), zip(*map(astuple, items), strict=True), strict=False):
                 column.extend(values)
-        if self._key and None in columns[list(self._columns).index(self._key)]:
+        ids = [*columns[list(self._columns).index(self._key)], *deleted] if self._key else []
+        if wrong := "null" if None in ids else "" if _are_guids(ids) else "no GUID":
             raise BadPage(
-                f"Dynamics 365 sent a row of {self._table} whose id ({self._key}) is null. Its page was not stored.",
+                f"Dynamics 365 sent a row of {self._table} whose id ({self._key}) is {wrong}. Its page was not stored.",
                 "Find the row in Dynamics 365, or a proxy that changes answers; the capture goes on at this page.",
             )
         return Page(self._frame(columns).with_columns(row_versions(etags)), deleted, head.next_link, head.delta_link)
@@ -200,14 +202,22 @@ def changes(head: Head, key: str) -> tuple[dict[str, int | None], list[str]]:
         items: list[Any] = msgspec.json.Decoder(item).decode_lines(b"\n".join(head.value))
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise BadPage("Dynamics 365 sent changes that are neither rows nor deletions.") from error
-    if not all(item.key or item.id for item in items):
-        raise BadPage("Dynamics 365 sent a change without an id.")
+    if not _are_guids([item.key or item.id or "" for item in items]):
+        raise BadPage("Dynamics 365 sent a change without an id, or with one that is no GUID.")
     rows = [item for item in items if item.key]
     highest: dict[str, int | None] = {}  # in the order of the page
     for row, version in zip(rows, row_versions([row.etag for row in rows]), strict=True):
         id_ = row.key.lower()
         highest[id_] = max(version or 0, highest.get(id_) or 0) or None
     return highest, [item.id.lower() for item in items if not item.key]
+
+
+_GUID = f"(?i)^(?:{GUID.pattern})$"
+
+
+def _are_guids(ids: Sequence[str]) -> bool:
+    """Return True if all are GUIDs: ids are put into addresses, queries and Campaign's keys as they are."""
+    return bool(pl.Series(ids, dtype=pl.String).str.contains(_GUID).all())
 
 
 def _tombstone(text: str) -> _Tombstone | None:

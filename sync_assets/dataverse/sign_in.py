@@ -17,7 +17,7 @@ from pydantic import SecretStr
 
 from sync_assets.config.environment import D365Settings, variable_of
 from sync_assets.http.aiohttp_transport import AiohttpClient
-from sync_assets.http.client import CachedTokens, bearer_token, origin
+from sync_assets.http.client import CachedTokens, bearer_token, origin, token_seconds
 from sync_assets.http.retry import RETRY_STATUS, retry_after
 from sync_assets.http.transport import REACH, SIGN_IN_LIMITS, HttpError, NotSent, SignInRefused, Unavailable
 from sync_assets.performance import new_event_loop
@@ -149,7 +149,7 @@ def entra_tokens(access: D365Settings, context: ssl.SSLContext) -> CachedTokens:
         finally:
             client.close()
         if token := bearer_token(answer.get("access_token")):
-            return token, float(answer.get("expires_in", 3600))
+            return token, token_seconds(answer.get("expires_in"))
         raise _refusal(answer, access.url, variable_of(credential))
 
     return CachedTokens(lambda: asyncio.to_thread(fetch))

@@ -39,6 +39,7 @@ from sync_assets.http.transport import (
     SignInRefused,
     Unavailable,
 )
+from sync_assets.own_secrets import forget, remember
 
 _log = logging.getLogger(__name__)
 
@@ -51,6 +52,19 @@ def bearer_token(value: object) -> str:
     return value if isinstance(value, str) and re.fullmatch(r"[\x21-\x7e]+", value) else ""
 
 
+DAY = 24 * 60 * 60
+"""Seconds. No token is used for longer, whatever `expires_in` says; Adobe's are valid for a day."""
+
+
+def token_seconds(value: object) -> float:
+    """Return the lifetime of a token by its `expires_in`, which Entra's older endpoint sends as text; else an hour."""
+    try:
+        seconds = float(value)  # pyright: ignore[reportArgumentType]
+    except (TypeError, ValueError, OverflowError):
+        return 3600.0
+    return min(seconds, DAY) if seconds >= 0 else 3600.0
+
+
 class CachedTokens:
     """Caches a token until shortly before it expires, with at most one fetch at a time per event loop.
 
@@ -59,7 +73,7 @@ class CachedTokens:
 
     def __init__(self, fetch: Callable[[], Any]) -> None:
         self._fetch = fetch
-        self._token = ""
+        self._token = self._before = ""
         self._good_until = 0.0
         self._locks: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakKeyDictionary()
 
@@ -73,7 +87,10 @@ class CachedTokens:
         async with self._locks.setdefault(asyncio.get_running_loop(), asyncio.Lock()):
             if self._token != refused and time.monotonic() < self._good_until:
                 return self._token  # another task renewed it while this one waited for the lock
+            forget(self._before)  # answers to requests under way may still repeat the one after it
+            self._before = self._token
             self._token, lifetime = await self._fetch()
+            remember(self._token)
             self._good_until = time.monotonic() + max(1.0, lifetime - min(120.0, lifetime / 10))
             return self._token
 

@@ -14,6 +14,7 @@ from urllib.parse import unquote, urlsplit
 
 from sync_assets.errors import reason
 from sync_assets.http.transport import NotSent
+from sync_assets.own_secrets import remember
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,7 @@ def _parsed(named: str, value: str) -> Proxy:
         ) from None
     host = f"[{host}]" if ":" in host else host
     address = f"{parts.scheme}://{host}{f':{port}' if port else ''}"
-    return Proxy(address, unquote(parts.username or ""), unquote(parts.password or ""))
+    return Proxy(address, unquote(parts.username or ""), remember(unquote(parts.password or "")))
 
 
 LONGEST_ANSWER = 16_384

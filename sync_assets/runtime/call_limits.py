@@ -278,8 +278,12 @@ class CallBudget:
 class CallLimits:
     """All limits for one Campaign client. Must be closed."""
 
-    def __init__(self, session: OpenSession, guardrails: Guardrails) -> None:
-        """session: opens the process's session, called before the first request."""
+    def __init__(
+        self, session: OpenSession, guardrails: Guardrails, begin: Callable[[], object] = lambda: None
+    ) -> None:
+        """session: opens the session, before the first request. begin: called before the first engine call."""
+        self._begin, self._beginning = begin, asyncio.Lock()
+        self._has_begun = False
 
         def ledger() -> Ledger:
             return session().ledger
@@ -294,6 +298,11 @@ class CallLimits:
     @asynccontextmanager
     async def admitted(self) -> AsyncGenerator[Observer]:
         """Enter around one request: wait for a slot and the rate limit, and take a call. Raises BudgetSpent."""
+        if not self._has_begun:
+            async with self._beginning:
+                if not self._has_begun:
+                    await asyncio.to_thread(self._begin)
+                    self._has_begun = True
         calls = CallCounter()
         async with self._slots:
             if self._rate:
@@ -304,6 +313,12 @@ class CallLimits:
             finally:
                 if self._budget and not calls.total:
                     self._budget.give_back(hour)
+
+    @asynccontextmanager
+    async def slot(self) -> AsyncGenerator[None]:
+        """Enter around one request that is no engine call, such as one for metadata: wait for a slot alone."""
+        async with self._slots:
+            yield
 
     async def close(self) -> None:
         """Release everything. Call it when no request is under way."""

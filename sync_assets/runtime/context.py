@@ -312,14 +312,13 @@ class Runtime:
 
         access = self.settings.campaign()
 
-        def session() -> WorkerSession:
+        def begin() -> None:
             # Stores Campaign's URL, unless one is stored: a wrong tenant fails before the first engine call.
             if not self.any_ledger and not self._campaign_noted:
                 self.ledger.systems.note("campaign", access.url, None)
                 self._campaign_noted = True
-            return self.session
 
-        limits = CallLimits(session, self.config.guardrails)
+        limits = CallLimits(lambda: self.session, self.config.guardrails, begin)
         client = CampaignClient(
             access.url,
             self._campaign_tokens,
@@ -327,6 +326,7 @@ class Runtime:
             context=self._trusted,
             connections=self.config.guardrails.concurrency,
             admission=limits.admitted,
+            slot=limits.slot if self._session else None,  # a command that only looks opens no session
         )
         client.endpoint.outage = self._campaign_outage
         try:

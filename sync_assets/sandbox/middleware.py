@@ -1,6 +1,7 @@
 """ASGI middleware in front of each system's app: writes the journal, injects faults, adds latency.
 
-The generic kinds of faults and their parameters: `status` (`status`, `body`, `content_type`, `headers`), `throttle` and
+The generic kinds of faults and their parameters: `status` (`status`, `body`, in which AUTHORIZATION becomes that header
+of the request, `content_type`, `headers`), `throttle` and
 `unavailable` (`retry_after` in seconds; null: without that header), `unauthorized`, `slow` (`delay_ms`), `cut_before`
 (no answer, not executed), `cut_after` (no answer, executed), `late` (no answer, executed after `seconds`, or
 when the rule is removed; the connection is cut after `delay_ms`, by default at once), and those of `bad_answers`.
@@ -214,7 +215,8 @@ class Observed:
             await cut(scope, receive)
         else:
             await self._note_key(scope, receive)
-            await send_answer(send, self._refusal(rule))
+            answer, sent = self._refusal(rule), dict(scope["headers"]).get(b"authorization", b"")
+            await send_answer(send, answer._replace(body=answer.body.replace(b"AUTHORIZATION", sent)))
 
     def _refusal(self, rule: Rule) -> Answer:
         kept = {name: value for name, value in rule.parameters.items() if value is not None}

@@ -37,14 +37,15 @@ class KnownKeys:
 def known_keys(text: str, host: str, port: int) -> KnownKeys:
     """Return the keys of a server.
 
-    Unreadable lines are skipped, and so are certificate authorities: we only negotiate plain keys.
+    Unreadable lines are skipped, and so are certificate authorities: we only negotiate plain keys. Lines and blanks are
+    OpenSSH's: a comment with another line separator of Unicode's does not end there.
     """
     name = host.lower() if port == 22 else f"[{host.lower()}]:{port}"
     trusted: list[HostKey] = []
     revoked: list[HostKey] = []
-    for line in text.splitlines():
-        marker, fields = "", line.split()
-        if fields and fields[0].startswith("@"):
+    for line in text.split("\n"):
+        marker, fields = "", re.split("[ \t]+", line.strip(" \t\r"))
+        if fields[0].startswith("@"):
             marker, fields = fields[0], fields[1:]
         if len(fields) < 3 or fields[0].startswith("#") or not _names(fields[0], name):
             continue

@@ -100,7 +100,7 @@ def sftp_channel(settings: SftpSettings, timeout: float) -> Generator[paramiko.C
 
 def _known(settings: SftpSettings) -> KnownKeys:
     try:
-        text = settings.host_key.read_text("utf-8", "replace")
+        text = settings.host_key.read_bytes().decode("utf-8", "replace")
     except OSError as error:
         raise HostKeyRefused(
             f"The known_hosts file {settings.host_key} cannot be read ({error.strerror}).",

@@ -3,17 +3,18 @@
 Dagster's web server executes mutations that are sent by GET, reads the names of hosts and origins nowhere, and accepts
 WebSockets from any page. Its log-in, if a proxy has one, does not help: the browser sends the cookie with each request.
 
-Here: which requests pass, as a pure function of the request's head, and the middleware that asks it. Not here: who may
-use the UI. Programs that send no `Origin` (curl, Dagster's GraphQL client) pass if they name an allowed host.
+Here: which requests pass, by their head and the application's routes, and the middleware that asks it. Not here: who
+may use the UI. Programs that send no `Origin` (curl, Dagster's GraphQL client) pass if they name an allowed host.
 """
 
 import ipaddress
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse
+from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sync_assets.errors import SyncAssetsError
@@ -23,6 +24,9 @@ SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 DEFAULT_PORTS = ("80", "443")
 AUTHORITY = re.compile(r"(?P<name>\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::(?P<port>\d{1,5}))?", re.IGNORECASE)
 ORIGIN = re.compile(r"https?://(?P<authority>[^/?#@]+)", re.IGNORECASE)
+CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+EXECUTES = frozenset({"GET", "POST"})
+"""Methods of a route that executes by GET what it executes by POST. Of Dagster's only GraphQL accepts both."""
 SECURITY_HEADERS = {
     "X-Frame-Options": "SAMEORIGIN",
     "X-Content-Type-Options": "nosniff",
@@ -47,6 +51,7 @@ UNKNOWN_HOST = Refusal(
 )
 OTHER_SITE = Refusal(403, "The request comes from a page of another site: use the pages of this server.")
 NOT_JSON = Refusal(415, "Requests that change something have the content type application/json.")
+CONTROL_CHARACTER = Refusal(400, "The path has a control character.")
 QUERY_BY_GET = Refusal(403, "GraphQL is not executed by GET: send it by POST as application/json.")
 
 
@@ -108,7 +113,7 @@ def refusal(scope: Scope, hosts: Collection[Host]) -> Refusal | None:
     """Return why a request or a WebSocket is refused, None if it may pass.
 
     Args:
-        scope: Of ASGI, of type http or websocket.
+        scope: Of ASGI, of type http or websocket, of a middleware of Starlette: `app` is the guarded application.
         hosts: Allowed besides localhost and IP addresses. Of these any port is: tunnels and containers map ports.
     """
     headers = Headers(scope=scope)
@@ -116,8 +121,10 @@ def refusal(scope: Scope, hosts: Collection[Host]) -> Refusal | None:
     host = _host(named[0]) if len(named) == 1 else None
     if host is None or not (host in hosts or host.is_local_or_address):
         return UNKNOWN_HOST
+    if CONTROLS.search(scope["path"]):  # is decoded; no page of Dagster's has one, and patterns end before a line's end
+        return CONTROL_CHARACTER
     if scope["type"] == "http" and scope["method"] in SAFE_METHODS:
-        return _refusal_to_read(scope["path"], headers)
+        return _refusal_to_read(scope, headers)
     if not _is_from_own_page(headers, {host, *hosts}):
         return OTHER_SITE
     # No form of another site can send JSON as its only content type. Dagster looks for the words anywhere in the
@@ -126,15 +133,26 @@ def refusal(scope: Scope, hosts: Collection[Host]) -> Refusal | None:
     return None if scope["type"] == "websocket" or types == ["application/json"] else NOT_JSON
 
 
-def _refusal_to_read(path: str, headers: Headers) -> Refusal | None:
+def _refusal_to_read(scope: Scope, headers: Headers) -> Refusal | None:
     opened = (headers.get("sec-fetch-mode"), headers.get("sec-fetch-dest")) == ("navigate", "document")
     if not opened and any(site not in ("same-origin", "none") for site in headers.getlist("sec-fetch-site")):
         return OTHER_SITE  # it may link to the UI, but neither frame it nor load parts of it
     # Dagster answers a GET that accepts HTML with its query editor, which executes nothing by itself, and executes the
     # query of any other GET. It decides by the same test.
-    if path.endswith("/graphql") and "text/html" not in headers.get("accept", ""):
+    if "text/html" not in headers.get("accept", "") and _executes(scope["app"].routes, scope):
         return QUERY_BY_GET
     return None
+
+
+def _executes(routes: Iterable[BaseRoute], scope: Scope) -> bool:
+    """Return True if a route that executes queries matches, by the router's own patterns and in any order."""
+    for route in routes:
+        match, within = route.matches(scope)
+        methods = getattr(route, "methods", ())  # None: any
+        executes = methods is None or EXECUTES.issubset(methods)
+        if match is not Match.NONE and (executes or _executes(getattr(route, "routes", ()), {**scope, **within})):
+            return True
+    return False
 
 
 def _is_from_own_page(headers: Headers, hosts: Collection[Host]) -> bool:

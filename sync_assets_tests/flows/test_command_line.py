@@ -265,6 +265,20 @@ def test_a_reader_that_closes_the_pipe_ends_a_command_with_one_line(program: Pro
     assert process.wait(60) == 1
 
 
+@pytest.mark.parametrize("command", ["status", "status --json", "status --table", "schema"])
+def test_an_output_on_a_full_disk_ends_a_command_with_1_and_the_reason(program: Program, command: str) -> None:
+    """Python writes what is left once more when it ends, unless it is unbuffered, and would end with 120."""
+    program.make_ledger()
+    words = [sys.executable, "-m", "sync_assets.cli", *command.split()]
+    env = {name: value for name, value in program.env.items() if name != "PYTHONUNBUFFERED"}
+    with open("/dev/full", "w") as full:
+        ended = subprocess.run(words, check=False, env=env, cwd=program.home, stdout=full, stderr=subprocess.PIPE)
+        reason = b"No such option" if command == "status --table" else b"a full disk"
+        assert (ended.returncode, reason in ended.stderr, b"Traceback" in ended.stderr) == (1, True, False), ended
+        ended = subprocess.run(words, check=False, env=env, cwd=program.home, stdout=full, stderr=full)
+        assert ended.returncode == 1
+
+
 def test_a_record_is_explained_by_a_column_and_a_value(program: Program) -> None:
     program.more["SYNC_ASSETS_LOG_LEVEL"] = "debug"
     admin, value = program.sandbox.admin, 'O\'Neil, "Nell" & Co'

@@ -98,9 +98,11 @@ def test_a_demo_that_is_killed_leaves_no_process_and_frees_its_port(demo: Demo) 
 
 def test_ctrl_c_is_answered_at_once_and_ends_everything(demo: Demo, tmp_path: Path) -> None:
     demo.wait_until_it_serves()
+    until(lambda: "Waiting for changes" in demo.log.read_text(), START_SECONDS)  # a run is at work
+    demo.family |= descendants(demo.process.pid)
     os.killpg(demo.process.pid, signal.SIGINT)  # as a terminal does
     until(lambda: "Stopping…" in demo.log.read_text(), END_SECONDS / 2)
     assert demo.process.wait(END_SECONDS) == 0
     assert "Traceback" not in demo.log.read_text()
     assert demo.left() == set()
-    assert list(tmp_path.glob("sync-assets-*")) == []
+    assert [*tmp_path.iterdir()] == [demo.log]  # neither its folder nor a socket of Dagster's, in TMPDIR

@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -185,7 +186,40 @@ def test_a_configuration_in_a_folder_of_all_users_is_not_that_of_the_folders_bel
     installed.folder.chmod(0o1777)
     status, _, errors = installed.run("status", installed.below)
     assert (status, "There is no configuration" in errors) == (1, True)
-    assert installed.run("status")[0] == 0
+    assert "every user can write" in installed.run("status")[2]  # and what is found in it does not count
+
+
+def planted(folder: Path, **variables: str) -> None:
+    """Write a `.env` as another user does in a folder of all; who is not root can only write an own one."""
+    (folder / ".env").write_text("".join(f"{name}={value}\n" for name, value in variables.items()))
+    if os.geteuid() == 0:
+        os.chown(folder / ".env", 4711, 4711)
+    folder.chmod(0o777)
+
+
+@pytest.mark.parametrize("command", ["plan", "plan --config SYNC/contacts.yaml", "dev --port 0"])
+def test_a_planted_env_file_sends_no_secret_to_a_host_of_its_own(installed: Installation, command: str) -> None:
+    """The user has the secrets set, and uses the default of D365_AUTHORITY, which the planted file replaces."""
+    env = {name: value for name, value in installed.variables.items() if name != "D365_AUTHORITY"}
+    with socket.create_server(("127.0.0.1", 0)) as attacker:
+        attacker.setblocking(False)
+        planted(installed.folder, D365_AUTHORITY=f"http://127.0.0.1:{attacker.getsockname()[1]}")
+        status, output, errors = installed.run(command, None, **env | {"SYNC_ASSETS_CONFIG": ""})
+        with pytest.raises(BlockingIOError):
+            attacker.accept()
+    assert (status, output) == (1, "")
+    assert " was found, not named, and another user could have written it: " in errors
+    assert "If it is yours: " in errors.splitlines()[-1]
+
+
+@pytest.mark.parametrize("file", ["workspace.yaml", "dagster.yaml"])
+def test_planted_code_or_an_instance_of_dagster_is_not_used(installed: Installation, file: str) -> None:
+    (installed.other / file).write_text("")
+    installed.other.chmod(0o777)
+    status, _, errors = installed.run(
+        "dev --config SYNC/contacts.yaml --env-file SYNC/own.env --port 0", installed.other
+    )
+    assert (status, f"{file} was found, not named" in errors) == (1, True), errors
 
 
 WRONGS: dict[str, tuple[str, dict[str, str], str]] = {

@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import zlib
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -108,6 +109,43 @@ def test_refusals_are_reported_without_the_refused_values(watched: Program) -> N
     assert status == 0, errors
     assert ledger_payloads(watched) == 0
     assert traces(watched, output, errors) == set()
+
+
+ECHO = "echo AUTHORIZATION end, client_secret SECRET and BASE64 end."
+
+
+def echo(secret: str, form: str = "%s") -> str:
+    encoded = b64encode(f"client:{secret}".encode()).decode()
+    return form % ECHO.replace("SECRET", secret).replace("BASE64", encoded)
+
+
+def test_a_server_that_repeats_tokens_and_secrets_has_none_of_them_stored_or_shown(watched: Program) -> None:
+    """The tokens are not known here: so all that stands where they were repeated is looked at."""
+    admin, env = watched.sandbox.admin, watched.sandbox.env
+    in_json = '{"error": {"code": "0x80040265", "message": "%s"}}'
+    secrets = env["CAMPAIGN_CLIENT_SECRET"], env["D365_CLIENT_SECRET"]
+    shown: list[str] = []
+    for system, secret, status, form, method in (
+        ("campaign", secrets[0], 500, "RST-360000 %s", "POST"),
+        ("campaign", secrets[0], 403, "%s", "GET"),
+        ("d365", secrets[1], 400, in_json, "GET"),
+        ("d365", secrets[1], 403, in_json, "GET"),
+    ):
+        more = {"headers": {"content-type": "application/json"}} if system == "d365" else {}
+        rule = {"status": status, "body": echo(secret, form), "method": method, **more}
+        admin.fault(system, "status", **rule)
+        for words in (("sync",), ("rejects",), ("plan", "--json"), ("doctor", "-v")):
+            shown += watched.run(*words)[1:]
+        admin.clear_faults()
+    assert "echo" in "".join(shown)
+    home = Path(watched.env["DAGSTER_HOME"])
+    stored = [path.read_bytes().decode(errors="replace") for path in home.rglob("*") if path.is_file()]
+    for text in (*shown, *stored, *(body.decode() for body in _snapshots(home))):
+        for after in re.findall(r"(?s)echo(.{0,60})", text):
+            assert re.match(r"( Bearer)? (…|\\u2026)| AUTHORIZATION", after), after
+        for secret in secrets:
+            assert secret not in text
+            assert b64encode(f"client:{secret}".encode()).decode()[12:-4] not in text
 
 
 EVERYTHING_AT_DEBUG = """

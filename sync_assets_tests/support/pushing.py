@@ -68,7 +68,7 @@ async def within(ledger: Ledger, guardrails: Guardrails) -> AsyncIterator[dict[s
     session.keep()
     limits = CallLimits(lambda: session, guardrails)
     try:
-        yield {"admission": limits.admitted, "connections": guardrails.concurrency}
+        yield {"admission": limits.admitted, "slot": limits.slot, "connections": guardrails.concurrency}
     finally:
         await limits.close()
         session.end()

@@ -1,6 +1,8 @@
 """Text of strangers is shown as it is and never acts, wherever it is shown."""
 
 import json
+import re
+from html import unescape
 from typing import Any
 
 import pytest
@@ -56,7 +58,23 @@ def test_json_is_the_same_document_in_printable_letters(document: Any) -> None:
         "[Sign in](https://evil.example)",
         "<https://evil.example>",
         "[a][b]",
+        "[a]\n\n[a]: https://evil.example",
+        "![a]\n\n[a]: <https://evil.example/p.png>",
+        "[a](<javascript:alert(1)>)",
+        "https://evil.example/login",
+        "HTTP://evil.example and (www.evil.example)",
+        "https\\://evil.example",
+        "https:\\//evil.example",
+        "https:/\\/evil.example and www\\.evil.example",
+        "&#104;ttps://evil.example",
+        "https&colon;//evil.example",
+        "https:&sol;/evil.example",
+        "&lt;img src=x&gt; www&period;evil.example",
+        "ada@evil.example, mailto:ada@evil.example",
+        "ada\\@evil.example ada&commat;evil.example",
+        "ht\u200btps://evil.example ]\u200b(x)",
         "a < b and `sync-assets doctor`",
+        "`[a](https://evil.example)` ``www.evil.example``",
     ],
 )
 def test_markdown_shows_the_text_itself(text: str) -> None:
@@ -65,6 +83,25 @@ def test_markdown_shows_the_text_itself(text: str) -> None:
     assert "<img" not in html
     assert "<script" not in html
     assert ("<code>" in html) == ("`" in text)
+    shown = unescape(re.sub("<[^>]+>", "", html))
+    assert not LITERAL.search(shown)
+    if not {*text} & {"\u200b", "\n", "`"}:
+        assert printable(shown).strip() == text  # its invisible characters are no part of it
+
+
+LITERAL = re.compile(r"https?://|www\.|[-.\w+]+@[-\w]+\.[-\w]", re.IGNORECASE)
+"""What GitHub's Markdown, which Dagster's pages show, makes a link of, also in a text that entities or escapes hid.
+
+https://github.com/syntax-tree/mdast-util-gfm-autolink-literal
+"""
+
+
+@given(st.text("aw.@:/\\<>[]()!&#;`htps \n1", max_size=60))
+def test_no_text_becomes_a_link(text: str) -> None:
+    html = MarkdownIt("commonmark").render(markdown(text))
+    assert "<a " not in html
+    assert "<img" not in html
+    assert not LITERAL.search(unescape(re.sub("<[^>]+>", "", html)))
 
 
 @pytest.mark.parametrize("text", ["<!channel>", "<@U1>", "<https://evil.example|Sign in>", "&lt;!here&gt;"])

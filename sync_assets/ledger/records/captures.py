@@ -144,16 +144,7 @@ class Captures(Repository):
                 if bound is not None and last_page:
                     self._apply_link_configuration(transaction, table, links)
             if table == CONTACT:
-                if page.opt_outs is None:
-                    self._opt_outs.reconsider_returned(transaction, rows.ids)
-                elif page.opt_outs_compared:
-                    again = bound is not None or days is not None
-                    self._opt_outs.compare_captured(transaction, page.opt_outs, again=again)
-                else:
-                    self._opt_outs.apply_captured(
-                        transaction, page.opt_outs, [*page.filtered_out], are_fields=page.opt_outs_are_fields
-                    )
-                self._opt_outs.forget(transaction, page.deleted)
+                self._store_opt_outs(transaction, page, again=full or days is not None)
             return PageResult(
                 new=new,
                 changed=changed,
@@ -163,6 +154,18 @@ class Captures(Repository):
             )
 
         return self._session.write(work, large=len(rows.ids) >= LARGE_PAGE)
+
+    def _store_opt_outs(self, transaction: Transaction, page: "CapturedPage", *, again: bool) -> None:
+        """Store the opt-outs of a page of contacts. again: its rows are read again."""
+        if page.opt_outs is None:
+            self._opt_outs.reconsider_returned(transaction, page.rows.ids)
+        elif page.opt_outs_compared:
+            self._opt_outs.compare_captured(transaction, page.opt_outs, again=again)
+        else:
+            self._opt_outs.apply_captured(
+                transaction, page.opt_outs, [*page.filtered_out], are_fields=page.opt_outs_are_fields
+            )
+        self._opt_outs.forget(transaction, page.deleted)
 
     def row_versions(self, table: str, ids: Sequence[str], *, above: int) -> dict[str, int]:
         """Return by id the versions captured last, of those of the ids for which it is higher than `above`."""

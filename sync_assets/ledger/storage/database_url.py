@@ -10,6 +10,7 @@ from sqlalchemy import exc
 from sqlalchemy.engine import URL, make_url
 
 from sync_assets.ledger.errors import LedgerError
+from sync_assets.own_secrets import remember
 
 SETTING = "SYNC_ASSETS_LEDGER_URL"
 _EXAMPLES = "Write sqlite:///path/to/ledger.db or postgresql+psycopg://user:password@host/database."
@@ -29,6 +30,11 @@ class Address:
     @classmethod
     def parse(cls, url: str) -> "Address":
         """Parse a URL. LedgerError if it is not a URL, or one of an unsupported database."""
+        if url.count("@") > 1 and not url.startswith("sqlite"):  # what follows the first one would count as the host
+            raise LedgerError(
+                f"{SETTING} has several @, so that a part of the password would count as the host.",
+                "Write an @ of the user or the password as %40, and of : / ? # % likewise their codes.",
+            )
         try:
             parsed = make_url(url)
         except (exc.ArgumentError, ValueError):
@@ -42,11 +48,11 @@ class Address:
             return cls(parsed, True, str(parsed.database), None)
         if backend in ("postgresql", "postgres") and driver in ("", "psycopg"):
             parsed = parsed.set(drivername="postgresql+psycopg")
-            host = parsed.host or parsed.query.get("host") or "the local socket"
+            host = parsed.host or parsed.query.get("host") or os.environ.get("PGHOST") or "the local socket"
             port = f":{parsed.port}" if parsed.port else ""
             password = parsed.password or parsed.query.get("password")
             location = f"{host}{port}/{parsed.database or ''}"
-            return cls(parsed, False, location, password if isinstance(password, str) else None)
+            return cls(parsed, False, location, remember(password) if isinstance(password, str) else None)
         raise LedgerError(f"{SETTING} begins with {parsed.drivername}://, which is not supported.", _EXAMPLES)
 
     def prepare_file(self) -> None:

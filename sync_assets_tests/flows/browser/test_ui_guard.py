@@ -11,6 +11,7 @@ from sync_assets_tests.flows.browser.ui import FLAGS, PATIENCE
 from sync_assets_tests.flows.browser.web_servers import (
     ATTACKS,
     DAGSTERS_OWN,
+    LISTED,
     OPENS_A_WEB_SOCKET,
     PAUSE,
     WebServer,
@@ -44,7 +45,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebServer]:
 def browser(browser_path: str) -> Iterator[Browser]:
     from playwright.sync_api import sync_playwright
 
-    resolved = ", ".join(f"MAP {name} 127.0.0.1" for name in (EVIL, REBOUND))
+    resolved = ", ".join(f"MAP {name} 127.0.0.1" for name in (EVIL, REBOUND, LISTED))
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=browser_path, args=[*FLAGS, f"--host-resolver-rules={resolved}"]
@@ -78,10 +79,11 @@ def attacker(request: pytest.FixtureRequest, page: Page, site: int) -> Page:
 def test_a_page_of_another_origin_changes_nothing(
     attack: str, attacker: Page, unguarded: WebServer, guarded: WebServer
 ) -> None:
-    for server in (unguarded, guarded):
-        server.resume()
-        attacker.evaluate(ATTACKS[attack], [server.graphql, PAUSE])
-    assert (unguarded.paused, guarded.paused) == (True, False)
+    for address in ("graphql", "graphql_by_name"):
+        for server in (unguarded, guarded):
+            server.resume()
+            attacker.evaluate(ATTACKS[attack], [getattr(server, address), PAUSE])
+        assert (unguarded.paused, guarded.paused) == (True, False), address
 
 
 def test_a_page_of_another_origin_opens_no_web_socket(attacker: Page, unguarded: WebServer, guarded: WebServer) -> None:

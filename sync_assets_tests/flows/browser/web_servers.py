@@ -13,12 +13,15 @@ from pathlib import Path
 import httpx
 
 from sync_assets.cli.servers import WEB
+from sync_assets.webserver.guard import HOSTS_VARIABLE
 from sync_assets_tests.flows.deploy.services import free_port
 from sync_assets_tests.support.program import OURS
 from sync_assets_tests.support.waiting import until
 
 DAGSTERS_OWN = ("-m", "dagster_webserver")
 START_SECONDS = 60.0
+LISTED = "ui.example"
+"""A name of the guarded server. By plain http a browser sends no `Sec-Fetch-Site` but to the loopback."""
 PAUSE = "mutation { setAutoMaterializePaused(paused: true) }"
 """Changes the instance, and needs no code location."""
 
@@ -30,6 +33,7 @@ class WebServer:
         self.port = port
         self.url = f"http://127.0.0.1:{port}"
         self.graphql = f"{self.url}/graphql"
+        self.graphql_by_name = f"http://{LISTED}:{port}/graphql"
 
     def ask(self, query: str) -> dict[str, object]:
         """Send a query as a program does, which is no browser."""
@@ -59,7 +63,7 @@ def web_server(home: Path, module: Sequence[str] = WEB) -> Iterator[WebServer]:
     others = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
     process = subprocess.Popen(
         [sys.executable, *module, "--empty-workspace", "--port", str(server.port)],
-        env=others | {"DAGSTER_HOME": str(home), "PYTHONWARNINGS": "ignore"},
+        env=others | {"DAGSTER_HOME": str(home), "PYTHONWARNINGS": "ignore", HOSTS_VARIABLE: f"{LISTED}:{server.port}"},
         cwd=home,
     )
     try:
@@ -96,6 +100,12 @@ ATTACKS = {
         const image = new Image();
         image.onload = image.onerror = done;
         image.src = `${url}?query=${encodeURIComponent(query)}`;
+    })""",
+    "an image whose path ends with a line's end": """([url, query]) => new Promise(done => {
+        const image = new Image();
+        image.onload = image.onerror = done;
+        image.referrerPolicy = 'no-referrer';
+        image.src = `${url}%0A?query=${encodeURIComponent(query)}`;
     })""",
     "a fetch by GET": """([url, query]) =>
         fetch(`${url}?query=${encodeURIComponent(query)}`, {mode: 'no-cors', credentials: 'include'}).catch(() => 0)""",

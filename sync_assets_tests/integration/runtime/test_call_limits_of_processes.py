@@ -1,19 +1,31 @@
 """Campaign's limits hold for all processes of a ledger together."""
 
+import asyncio
 import time
+from pathlib import Path
 
 import pytest
 
+from sync_assets.config.models import Guardrails
 from sync_assets_tests.support.forked_commands import Module
 from sync_assets_tests.support.ledgers import session_of
-from sync_assets_tests.support.pushing import Bench, on_both_databases, people, start_pushers
+from sync_assets_tests.support.program import Program
+from sync_assets_tests.support.pushing import (
+    Bench,
+    campaign_client,
+    on_both_databases,
+    people,
+    start_pushers,
+    within,
+)
+from sync_assets_tests.support.sandbox_process import Admin, SandboxProcess
 from sync_assets_tests.support.waiting import until
 from sync_assets_tests.unit.runtime.test_call_limits import sent
 
 
-def most_in_flight(bench: Bench) -> int:
-    """The most engine calls at one moment, as the server saw them."""
-    calls = [entry for entry in bench.admin.journal("campaign") if entry["engine"]]
+def most_in_flight(admin: Admin) -> int:
+    """The most requests at one moment, as the server saw them."""
+    calls = admin.journal("campaign")
     moments = [(entry["began"], 1) for entry in calls] + [(entry["answered"], -1) for entry in calls]
     most = now = 0
     for _, step in sorted(moments):
@@ -34,8 +46,28 @@ async def test_two_processes_together_keep_to_the_requests_in_flight(bench: Benc
     result = ended(*both)
     assert bench.counts().synced == 600, result
     assert all(int(line.split()[0]) > 50 for line in result), result
-    assert 10 <= most_in_flight(bench) <= 12
+    assert 10 <= most_in_flight(bench.admin) <= 12
     assert bench.ledger.limits.workers() == []
+
+
+async def test_metadata_is_in_flight_like_any_other_request(bench: Bench) -> None:
+    bench.admin.latency("campaign", 50)
+    limits = within(bench.ledger, Guardrails(concurrency=2))
+    async with limits as options, campaign_client(bench.sandbox.env, **options) as client:
+        asked = [client.resource("profileAndServicesExt", "profile") for _ in range(4)]
+        read = [client.call("read", "profileAndServicesExt/profile") for _ in range(4)]
+        await asyncio.gather(*asked, *read)
+    assert most_in_flight(bench.admin) == 2
+
+
+def test_two_syncs_look_at_the_set_up_within_the_requests_in_flight(sandbox: SandboxProcess, tmp_path: Path) -> None:
+    program = Program(sandbox, tmp_path, guardrails={"concurrency": 1})
+    program.make_ledger()
+    sandbox.admin.latency("campaign", 50)
+    both = [program.start("sync"), program.start("sync")]
+    for process in both:
+        process.communicate(timeout=120)
+    assert most_in_flight(sandbox.admin) == 1
 
 
 async def test_a_killed_process_leaves_its_part_to_the_others_at_once(bench: Bench) -> None:

@@ -49,23 +49,36 @@ def test_of_rows_with_versions_the_newest_one_decides_wherever_it_stands(version
     assert page(HIGH, {**rows[0], "score": 1}).left == {ID: versions[0]}
 
 
+A, B = (f"{ID[:-1]}{letter}" for letter in "ab")
+
+
 class TestIdsOfChanges:
     def ids(self, *items: dict[str, Any]) -> list[str]:
         return changed_ids(read_head(json.dumps({"value": items}).encode()), "contactid")
 
     def test_rows_and_deletions_alike_each_id_once(self) -> None:
-        gone = {"id": "2E", "reason": "deleted"}
-        assert self.ids({"contactid": "2e"}, gone, {"contactid": "1A", "id": "none of ours"}) == ["2e", "1a"]
+        gone = {"id": B.upper(), "reason": "deleted"}
+        assert self.ids({"contactid": B}, gone, {"contactid": A.upper(), "id": "none of ours"}) == [B, A]
 
     def test_versions_of_rows_the_highest_of_each_and_deletions(self) -> None:
-        rows = [{"contactid": id_, "@odata.etag": etag} for id_, etag in (("A", 'W/"9"'), ("b", "x"), ("a", 'W/"10"'))]
+        etags = ((A.upper(), 'W/"9"'), (B, "x"), (A, 'W/"10"'))
+        rows = [{"contactid": id_, "@odata.etag": etag} for id_, etag in etags]
         for items in (rows, rows[::-1]):
-            head = read_head(json.dumps({"value": [*items, {"id": "A", "reason": "deleted"}]}).encode())
-            assert changes(head, "contactid") == ({"a": 10, "b": None}, ["a"])
+            head = read_head(json.dumps({"value": [*items, {"id": A.upper(), "reason": "deleted"}]}).encode())
+            assert changes(head, "contactid") == ({A: 10, B: None}, [A])
 
     @pytest.mark.parametrize(
-        "item", [{}, {"contactid": None}, {"contactid": 7}, {"contactid": "", "reason": "deleted"}]
+        "item",
+        [
+            {},
+            {"contactid": None},
+            {"contactid": 7},
+            {"contactid": "", "reason": "deleted"},
+            {"contactid": "1a"},
+            {"contactid": f"{A}'"},
+            {"id": f"{A}\n", "reason": "deleted"},
+        ],
     )
     def test_an_entry_without_an_id_is_no_change(self, item: dict[str, Any]) -> None:
         with pytest.raises(Exception, match="Dynamics 365 sent"):
-            self.ids({"contactid": "1a"}, item)
+            self.ids({"contactid": A}, item)

@@ -104,12 +104,31 @@ def test_an_answer_of_too_many_bytes_is_asked_for_with_fewer_rows_down_to_one(
 
 
 def test_one_row_of_too_many_bytes_names_its_table(reading: Reading, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = reading.d365.page
+
     async def narrow(link: str, **how: Any) -> bytes:
+        if link.endswith("$select=contactid"):
+            return await page(link, **how)
         raise ResponseTooLarge("too large")
 
     monkeypatch.setitem(vars(reading.d365), "page", narrow)
     with pytest.raises(D365Refused, match="One row of contact has more than 64 MiB"):
         reading.read()
+
+
+def test_an_answer_without_end_is_asked_for_twice_and_named_as_one(
+    reading: Reading, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    async def endless(link: str, **how: Any) -> bytes:
+        asked.append(how["size"])
+        raise ResponseTooLarge("too large")
+
+    monkeypatch.setitem(vars(reading.d365), "page", endless)
+    with pytest.raises(D365Refused, match=r"does not end: an id alone has more than 64 MiB\. Check D365_URL"):
+        reading.read()
+    assert asked == [8, 1]
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,10 @@
 """An explanation fits a terminal of 80 columns: no id, time or attribute is broken."""
 
+import re
 from typing import Any
 
 import pytest
+from markdown_it import MarkdownIt
 
 from sync_assets.cli.explain import show
 from sync_assets.commands.explanation import page
@@ -97,4 +99,10 @@ def test_the_page_is_markdown_whose_tables_no_text_breaks() -> None:
     assert (
         "| cusPreferredLanguage | text, 300 characters | text, 255 characters | differs: text, 12 characters |" in text
     )
-    assert "- reason: a \\| b &lt;c>" in text
+    assert "- reason: a \\| b <\u200bc>" in text
+
+
+def test_the_page_links_to_the_rows_form_and_no_text_of_campaign_is_a_link() -> None:
+    ledger = {**ONE["ledger"], "reason": "![x](https://evil.example/p.png) [Sign in](https://evil.example)"}
+    html = MarkdownIt("commonmark").render(page({**DOCUMENT, "tables": {"new_order": {**ONE, "ledger": ledger}}}))
+    assert re.findall("<(?:a|img) [^>]+>", html) == [f'<a href="https://org/main.aspx?id={ID}">']

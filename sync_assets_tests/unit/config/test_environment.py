@@ -86,6 +86,15 @@ VERIFIED = "sslmode=verify-full&sslrootcert=system"
         ("postgresql+psycopg://u:p@localhost/l", "", "this host"),
         ("postgresql+psycopg://u:p@127.0.0.1:5433/l", "", "this host"),
         ("postgresql+psycopg:///l?host=/var/run/postgresql", "", "this host"),
+        ("postgresql+psycopg:///l?host=%40abstract", "", "this host"),
+        ("postgresql+psycopg://localhost/l?hostaddr=::1", "", "this host"),
+        ("postgresql+psycopg:///l?host=localhost:1,127.0.0.1:2", "", "this host"),
+        ("postgresql+psycopg://u:p/a?sslmode=disable#x@db.acme.com/l", VERIFIED, "verified"),
+        ("postgresql+psycopg://localhost/l?hostaddr=10.0.0.7", VERIFIED, "verified"),
+        ("postgresql+psycopg:///l?host=/tmp&hostaddr=10.0.0.7", VERIFIED, "verified"),
+        ("postgresql+psycopg:///l?host=localhost,db.acme.com", VERIFIED, "verified"),
+        ("postgresql+psycopg:///l?host=localhost&host=db.acme.com:5432", VERIFIED, "verified"),
+        ("postgresql+psycopg://localhost/l?service=other", VERIFIED, "verified"),
         ("sqlite:///ledger.db", "", "file"),
     ],
 )
@@ -93,8 +102,49 @@ def test_a_ledgers_server_on_another_host_is_verified_unless_the_url_decides_oth
     url: str, more: str, connected: str
 ) -> None:
     settings = Settings.from_environment({"SYNC_ASSETS_LEDGER_URL": url})
-    assert settings.ledger_url == (f"{url}{'&' if '?' in url else '?'}{more}" if more else url)
+    assert settings.ledger_url == (f"{url}{'&' if '?' in url.rpartition('@')[2] else '?'}{more}" if more else url)
     assert settings.ledger_connection == connected
+
+
+LOCAL, SOCKET = "postgresql+psycopg://u:p@localhost/l", "postgresql+psycopg://u:p@/l"
+
+
+@pytest.mark.parametrize(
+    ("url", "variables", "more"),
+    [
+        (SOCKET, {"PGHOST": "db.acme.com"}, VERIFIED),
+        (SOCKET, {"PGHOST": "/tmp", "PGHOSTADDR": "10.0.0.7"}, VERIFIED),
+        (SOCKET, {"PGHOST": "/tmp,db.acme.com"}, VERIFIED),
+        (SOCKET, {"PGSERVICE": "other"}, VERIFIED),
+        (LOCAL, {"PGHOSTADDR": "10.0.0.7"}, VERIFIED),
+        (LOCAL, {"PGHOST": "db.acme.com"}, ""),  # the URL names another
+        (f"{LOCAL}?hostaddr=127.0.0.1", {"PGHOSTADDR": "10.0.0.7"}, ""),
+        (SOCKET, {"PGHOST": "/var/run/postgresql", "PGHOSTADDR": ""}, ""),
+    ],
+)
+def test_libpqs_own_variables_may_name_another_host(url: str, variables: dict[str, str], more: str) -> None:
+    settings = Settings.from_environment({"SYNC_ASSETS_LEDGER_URL": url} | variables)
+    assert settings.ledger_url == (f"{url}?{more}" if more else url)
+    assert settings.ledger_connection == ("verified" if more else "this host")
+
+
+@pytest.mark.parametrize(
+    ("url", "variables"),
+    [
+        ("postgresql+psycopg://u:p@db.acme.com/l?sslmode=prefer", {}),
+        ("postgresql+psycopg://u:p@db.acme.com/l?sslmode=allow", {}),
+        ("postgresql+psycopg://u:p@db.acme.com/l", {"PGSSLMODE": "prefer"}),
+        ("postgresql+psycopg://u:p@db.acme.com/l", {"PGSSLMODE": "disable"}),
+        (LOCAL, {"PGSSLMODE": "disable", "PGHOSTADDR": "10.0.0.7"}),
+        (SOCKET, {"PGSSLMODE": "allow", "PGHOST": "db.acme.com"}),
+    ],
+)
+def test_a_password_goes_to_another_host_without_tls_only_if_the_url_says_so(
+    url: str, variables: dict[str, str]
+) -> None:
+    with pytest.raises(SettingsError, match=r"may send its password without TLS\. Write sslmode=verify-full"):
+        Settings.from_environment({"SYNC_ASSETS_LEDGER_URL": url} | variables)
+    Settings.from_environment({"SYNC_ASSETS_LEDGER_URL": "postgresql+psycopg://u:p@localhost/l", "PGSSLMODE": "prefer"})
 
 
 @pytest.mark.parametrize(

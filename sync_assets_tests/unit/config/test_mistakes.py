@@ -1,6 +1,7 @@
 """Each mistake in the configuration file is reported with its line and the remedy."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,13 @@ from sync_assets.config.loader import ConfigError, load_config, parse_config
 from sync_assets.config.models import Config
 from sync_assets.config.values import OPT_OUT_ATTRIBUTES
 from sync_assets_tests.unit.config.test_models import EXAMPLE, HEAD, ORDER, problems, table, the_problem
+
+
+def bomb(line: str) -> str:
+    """Return nine lines, each of which repeats the one before ten times."""
+    names = "abcdefghi"
+    lines = [f"{new}: &{new} {line.format(f'*{old}')}\n" for old, new in pairwise(names)]
+    return "a: &a {b: 1}\n" + "".join(lines)
 
 
 class TestEveryMistakeNamesItsLineAndItsRemedy:
@@ -132,6 +140,16 @@ class TestEveryMistakeNamesItsLineAndItsRemedy:
             (
                 HEAD + "opt_out: &a {<<: *a}\n",
                 "1: this is not valid YAML: it is nested too deeply, or aliases (`*name`) form a circle; check quotes, "
+                "colons and indentation",
+            ),
+            (
+                HEAD + bomb("[{0}, {0}, {0}, {0}, {0}, {0}, {0}, {0}, {0}, {0}]"),
+                "1: this is not valid YAML: with its aliases (`*name`) it has more than 100,000 values; check quotes, "
+                "colons and indentation",
+            ),
+            (
+                HEAD + bomb("{{<<: [{0}, {0}, {0}, {0}, {0}, {0}, {0}, {0}, {0}, {0}]}}"),
+                "1: this is not valid YAML: with its aliases (`*name`) it has more than 100,000 values; check quotes, "
                 "colons and indentation",
             ),
             ("x-t:\n  &t {addres: url}\n" + table("<<: *t"), "2: unknown key `addres`; did you mean `address`?"),

@@ -27,6 +27,7 @@ ROW = {
     "annualincome": 1.5,
     "modifiedon": "2026-11-24T10:00:00Z",
 }
+GUID = "5c0a1f00-0000-4000-8000-00000000000a"
 TOMBSTONE = {"@odata.context": "x/$metadata#contacts/$deletedEntity", "id": "2E", "reason": "deleted"}
 
 
@@ -108,6 +109,16 @@ def test_a_row_without_an_id_is_an_error_that_names_its_table() -> None:
     parser = PageParser(COLUMNS, table="contact", key="contactid")
     with pytest.raises(BadPage, match=r"a row of contact whose id \(contactid\) is null"):
         parser.parse(read_head(page(ROW, {**ROW, "contactid": None}, TOMBSTONE)))
+
+
+@pytest.mark.parametrize("wrong", ["6f", "", "../x", f"{GUID}'", f"{GUID}\n", f"{{{GUID}}}", GUID.replace("-", "")])
+def test_an_id_that_is_no_guid_is_refused(wrong: str) -> None:
+    parser = PageParser(COLUMNS, table="contact", key="contactid")
+    right = {**ROW, "contactid": GUID.upper()}
+    assert parser.parse(read_head(page(right, {**TOMBSTONE, "id": GUID}))).deleted == [GUID]
+    for sent in ({**ROW, "contactid": wrong}, {**TOMBSTONE, "id": wrong}):
+        with pytest.raises(BadPage, match=r"a row of contact whose id \(contactid\) is no GUID"):
+            parser.parse(read_head(page(right, sent)))
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b'{"value":', b'{"error":{}}', b'{"value":{}}'])

@@ -9,7 +9,7 @@ from pydantic import SecretStr
 
 from sync_assets.config.environment import D365Settings
 from sync_assets.dataverse.sign_in import entra_tokens
-from sync_assets.http.client import CachedTokens
+from sync_assets.http.client import DAY, CachedTokens, token_seconds
 from sync_assets.http.transport import HttpError, Unavailable, ssl_context
 from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.support.little_server import LittleServer, Request, answer
@@ -110,6 +110,23 @@ async def test_a_senseless_answer_is_one_of_our_errors_in_printable_words(tmp_pa
             with pytest.raises(HttpError) as refused:
                 await of_little_server(server).token()
             assert str(refused.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("expires_in", "seconds"),
+    [
+        (3599, 3599), ("3599", 3599), (86_401, DAY), (10**30, DAY), (10**400, 3600), ("1e400", DAY),
+        (float("inf"), DAY), (float("nan"), 3600), (-5, 3600), (None, 3600), ("soon", 3600), ([1], 3600),
+    ],
+)  # fmt: skip
+def test_a_lifetime_is_at_most_a_day(expires_in: object, seconds: float) -> None:
+    assert token_seconds(expires_in) == seconds
+
+
+async def test_a_token_that_is_to_be_valid_for_ever_is_used(tmp_path: Path) -> None:
+    body = json.dumps({"access_token": "t", "expires_in": 10**400}).encode()
+    async with LittleServer(tmp_path, sign_in_host(lambda _: answer(200, body))) as server:
+        assert await of_little_server(server).token() == "t"
 
 
 @pytest.mark.parametrize("status", [429, 503])

@@ -82,6 +82,13 @@ def test_comments_blank_lines_blanks_and_line_ends_do_not_matter():
     assert trusted(f"\n# sftp.example {TWO}\r\n\t sftp.example \t {ONE.replace(' ', '   ')}  \r\n\n") == [A]
 
 
+@pytest.mark.parametrize("separator", ["\u2028", "\u2029", "\x85", "\x0b", "\x0c", "\x1c", "\x1d", "\x1e", "\r"])
+def test_only_a_line_feed_ends_a_line_as_for_openssh(separator: str):
+    assert trusted(f"# of the old server{separator}sftp.example {ONE}\nsftp.example {TWO}\n") == [B]
+    assert trusted(f"other{separator}sftp.example {ONE}\n") == []
+    assert trusted(f"sftp.example\xa0{ONE}\nsftp.example\u2003{ONE}\n") == []
+
+
 @pytest.mark.parametrize(
     "line",
     [

@@ -1,16 +1,17 @@
 """Which requests may reach Dagster's web server: a table of request heads and answers."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from itertools import product
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import pytest
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse
-from starlette.routing import Route, WebSocketRoute
+from starlette.responses import JSONResponse, PlainTextResponse
+from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
 from sync_assets.errors import SyncAssetsError
@@ -26,13 +27,21 @@ Values = Mapping[str, str | list[str]]
 """Names of headers, with underscores, and their values."""
 
 
+def page(request: Request) -> PlainTextResponse:
+    return PlainTextResponse("page", headers={"Referrer-Policy": "no-referrer", "Content-Security-Policy": "a"})
+
+
+ROUTES: list[BaseRoute] = [Route("/graphql", page, methods=["GET", "POST"]), Route("/{path:path}", page)]
+APP = Starlette(routes=[Mount("/prefix", routes=ROUTES), *ROUTES])
+
+
 def asked(kind: str, headers: Values, host: str | None = HERE, path: str = "/graphql") -> int | None:
     """Return the status of the refusal, None if the request passes. kind: method, or WEBSOCKET."""
     given: list[tuple[bytes, bytes]] = [] if host is None else [(b"host", host.encode())]
     for name, values in headers.items():
         for value in [values] if isinstance(values, str) else values:
             given.append((name.replace("_", "-").encode(), value.encode()))
-    scope: dict[str, Any] = {"type": "http", "method": kind, "path": path, "headers": given}
+    scope: dict[str, Any] = {"type": "http", "method": kind, "path": path, "headers": given, "app": APP}
     if kind == "WEBSOCKET":
         scope = {"type": "websocket", "path": path, "headers": given}
     refused = refusal(scope, allowed_hosts(LISTED))
@@ -185,9 +194,58 @@ def test_a_value_that_is_no_host_is_refused_with_place_and_remedy(entry: str) ->
 
 # Around an application
 
+SPELLINGS = [
+    *(f"%{number:02X}" for number in range(0x20)), "%7F", "%C2%85", "%E2%80%A8", "%E2%80%A9", "/", "//", "/.", "/..",
+    "/../graphql", ";", ";a", "%20", "%2F", "%3F", "%23", "%25", "%250A", "%5C", ".", "%EF%BF%BD", "%0A%0A", "%0D%0A",
+]  # fmt: skip
+"""Ends of a path that a router, a proxy or a file system may take for none."""
 
-def page(request: Request) -> PlainTextResponse:
-    return PlainTextResponse("page", headers={"Referrer-Policy": "no-referrer", "Content-Security-Policy": "a"})
+
+@pytest.mark.parametrize("prefix", ["", "/prefix"])
+async def test_no_spelling_of_a_path_lets_dagsters_own_application_execute_a_get(
+    monkeypatch: pytest.MonkeyPatch, prefix: str
+) -> None:
+    from dagster_webserver.webserver import DagsterWebserver  # a second that each worker would pay
+
+    executed = set[str]()
+
+    async def execute(self: Any, request: Request, **_: Any) -> JSONResponse:
+        executed.add(request.scope["path"])
+        return JSONResponse({})
+
+    monkeypatch.setattr(DagsterWebserver, "execute_graphql_request", execute)
+    context: Any = None
+    application = DagsterWebserver(context, prefix)
+    routes = sorted({path.partition("{")[0] for path in _paths(application.build_routes())} | {"/", "//graphql"})
+    assert f"{prefix}/graphql" in routes
+    passed: dict[bool, set[str]] = {}
+    for guarded in (False, True):
+        app = application.create_asgi_app()
+        if guarded:
+            app.add_middleware(UiGuard)
+        transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+            for path, end in product(routes, ["", *SPELLINGS]):
+                raw = f"{path}{end}?query=mutation"
+                await client.get(httpx.URL("http://localhost").copy_with(raw_path=raw.encode()))
+        passed[guarded] = {*executed}
+        executed.clear()
+    unguarded = {f"{prefix}/graphql"} if prefix else {"/graphql", "/graphql\n"}
+    assert passed == {False: unguarded, True: set()}
+
+
+def _paths(routes: list[BaseRoute], above: str = "") -> Iterator[str]:
+    for route in routes:
+        yield above + getattr(route, "path", "")
+        yield from _paths(getattr(route, "routes", []), above + getattr(route, "path", ""))
+
+
+@pytest.mark.parametrize("kind", ["GET", "POST", "WEBSOCKET"])
+def test_a_path_with_a_control_character_is_refused(kind: str) -> None:
+    for character in ("\x00", "\t", "\n", "\r", "\x1f", "\x7f", "\x85", "\u2028", "\u2029"):
+        for path in (f"/graphql{character}", f"/ru{character}ns", character):
+            assert asked(kind, {"content_type": JSON, "accept": HTML}, path=path) == 400, quote(path)
+    assert asked(kind, {"content_type": JSON, "accept": HTML}, path="/locations/é €") is None
 
 
 async def socket(socket: WebSocket) -> None:
