@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from typing import Self
 
 from sync_assets.audit.existing_records import first_load
+from sync_assets.campaign.client import NotPublished
 from sync_assets.campaign.metadata import Resource
 from sync_assets.capture.backlog_limit import backlog_is_full
 from sync_assets.capture.context import CaptureResult
@@ -27,9 +28,10 @@ from sync_assets.checks.preflight import (
     types_note,
     types_of,
 )
-from sync_assets.checks.rules import Finding, require
+from sync_assets.checks.rules import Finding, NotReady, require
 from sync_assets.config.models import TableConfig
 from sync_assets.config.values import CONTACT
+from sync_assets.dataverse.client import SetUpRefused
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger import Ledger
 from sync_assets.mapping.mapping_changes import configuration_text, differences, earlier_mapping
@@ -101,6 +103,11 @@ class MappingsTakeTurns(SyncAssetsError):
             "Give each configuration its ledger (SYNC_ASSETS_LEDGER_URL). If it is one configuration that was changed "
             "back and forth: `sync-assets sync --accept-mapping`, once.",
         )
+
+
+SET_UP = (NotReady, NotPublished, SetUpRefused, MappingsTakeTurns)
+"""Errors of a table that last until a person corrects its set-up: the configuration, a system's model, a privilege in
+Dynamics 365. Campaign's refusal of access is none of them, since it holds for all tables as a rule."""
 
 
 async def is_unchanged(runtime: Runtime, config: TableConfig) -> bool:

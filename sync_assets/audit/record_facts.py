@@ -296,7 +296,12 @@ def _of_systems(facts: RecordFacts, differs: Sequence[str]) -> Iterator[Reason]:
     command = f"sync-assets replay {facts.config.table}{days} --force"
     again = f" `{command}` sends it again." if synced and unchanged else ""
     if presence == "missing" and synced and facts.has_row:
-        yield Reason(False, f"Campaign acknowledged the record and does not have it: it was deleted there.{again}")
+        of_links = facts.ready.resource.attributes.values() if facts.ready else ()
+        required = [link.path for link in of_links if link.type == "link" and link.mandatory is not False]
+        text = "Campaign acknowledged the record and does not show it: it was deleted there"
+        if required := [path for path in required if path.startswith("cus")]:
+            text += f", or is hidden, since {' or '.join(required)} leads to no record; see `sync-assets doctor`"
+        yield Reason(False, f"{text}.{again.replace('sends it', 'sends a deleted record')}")
     if differs:
         yield Reason(False, f"Campaign's record differs in {', '.join(differs)}.{again}")
 

@@ -9,7 +9,7 @@ calls; they are not in the ledger's count of the day.
 import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import partial
 from typing import Annotated, Any
@@ -20,6 +20,7 @@ from sync_assets.audit.existing_records import Existing, existing_records, needl
 from sync_assets.audit.record_comparison import EXISTING, LISTED
 from sync_assets.campaign.addressing import Addressing
 from sync_assets.campaign.client import BudgetSpent, CampaignRefused
+from sync_assets.checks import rules
 from sync_assets.checks.guardrails import check_configuration, check_limits
 from sync_assets.checks.preflight import target_finding
 from sync_assets.checks.rules import NotReady
@@ -35,7 +36,7 @@ from sync_assets.config.values import CONTACT
 from sync_assets.dataverse.client import D365Refused
 from sync_assets.dataverse.page_parser import BadPage
 from sync_assets.errors import SyncAssetsError
-from sync_assets.flows import capture_table, is_unchanged
+from sync_assets.flows import SET_UP, capture_table, is_unchanged
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.errors import with_them
 from sync_assets.ledger.model import NO_ORPHANS, OrphansOfDeletes
@@ -121,8 +122,9 @@ def plan(
         for table, since in paused.items()
         if table in rehearsal.tables
     ]
-    problems = rehearsal.problems
-    return Result({} if len(problems) == len(rehearsal.tables) else document, list(problems.values()))
+    problems, none = rehearsal.problems, len(rehearsal.problems) == len(rehearsal.tables)
+    status = 2 if not none and all(isinstance(problem, SET_UP) for problem in problems.values()) else 1
+    return Result({} if none else document, list(problems.values()), status=status)
 
 
 @dataclass(slots=True)
@@ -172,9 +174,15 @@ class SyncRehearsal:
             target = await asyncio.to_thread(target_finding, self.ledger, config)
             if not (target.passed or self.accepted):
                 raise NotReady(config.table, [target])
+            async with self.runtime.campaign() as campaign:
+                resource = await campaign.resource(config.api, config.resource)
+            self.tables[config.table].target = Target.of(self.runtime.config, config, resource)
             captured = await capture_table(self.runtime, config)
-        except (NotReady, D365Refused, BadPage, CampaignRefused) as error:
+        except (*SET_UP, D365Refused, BadPage, CampaignRefused) as error:
             self.problems[config.table] = error
+            return
+        if hidden := [replace(one, outcome="fail") for one in captured.findings if one.check == rules.SHOWN.name]:
+            self.problems[config.table] = NotReady(config.table, hidden)
             return
         self.mapping_changes[config.table] = captured.mapping_changes
         result = captured.result

@@ -112,8 +112,11 @@ def _lines(suggested: Suggested, defaults: TableOptions) -> Iterator[str]:
     entries = []
     for link in suggested.links:
         text = f"- {{field: {_name(link.column.name)}, to: {_name(link.attribute.path)}, table: {_name(link.parent)}"
-        may_be_empty = link.cardinality == "zero_or_one"
-        other = "; write one if it was published as a `1 cardinality simple link`" if may_be_empty else ""
+        other = {
+            True: "",
+            False: "; write one if it was published as a `1 cardinality simple link`",
+            None: "; the metadata does not state the cardinality: write zero_or_one if it was published so",
+        }[link.attribute.mandatory]
         text += f", cardinality: {link.cardinality}}}"
         entries.append((link.sure, text, f"{link.percent} %, {link.why}{other}"))
     yield from _section("links", entries)
