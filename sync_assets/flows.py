@@ -139,6 +139,7 @@ async def capture_table(runtime: Runtime, config: TableConfig, *, limited: bool 
         earlier = [earlier_mapping(text, ready.table, ready.resource, runtime.config.targets) for text in texts]
         session = await asyncio.to_thread(lambda: runtime.session)
         runtime.keep_history()
+        due = await asyncio.to_thread(_due, ledger, config) if texts else 0
         result = await Capture(
             ledger,
             d365,
@@ -153,8 +154,9 @@ async def capture_table(runtime: Runtime, config: TableConfig, *, limited: bool 
         ).run()
         changes = differences(texts[0], config) if texts else []
         if changes:
-            differ = f"{result.changed:,} of {counted(result.rows, 'row')} differ by it"
-            notes.append(f"{config.table}: the mapping changed: {'; '.join(changes)}. {differ}.")
+            due = max(0, await asyncio.to_thread(_due, ledger, config) - due)
+            cost = f"{counted(result.rows, 'row')} read again, {counted(due, 'record')} to be sent or deleted by it"
+            notes.append(f"{config.table}: the mapping changed: {'; '.join(changes)}. {cost}.")
         if texts and not result.paused:
             await asyncio.to_thread(ledger.mappings.settle, config.table, ready.mapping.fingerprint)
         for note in notes:
@@ -164,6 +166,11 @@ async def capture_table(runtime: Runtime, config: TableConfig, *, limited: bool 
         if warning := unknown_codes_warning(config.table, result.unknown_codes):
             notes.append(warning)
         return Captured([*findings, types_note(ready)], result, changes, notes)
+
+
+def _due(ledger: Ledger, config: TableConfig) -> int:
+    counts = ledger.reports.counts()[config.table]
+    return counts.pending + counts.waiting
 
 
 def _check_and_store(

@@ -74,7 +74,7 @@ class Addressing:
         news: findings that are not stored yet.
         confirmed: True if a request by the key found its record since this object was created.
         bare_errors: see `bare_by_key`.
-        trusted: deletes accepted without a read since one was verified.
+        trusted: deletes accepted without a read since one was read back.
         searches: searches for an attribute that Campaign refuses in updates, since this object was created.
         suspected: attributes that an error without a reason has made suspect at once, since then.
         first_update: held while an update finds out whether Campaign takes its groups, or while one is searched.
@@ -159,16 +159,19 @@ class Addressing:
     def trusts_delete(self, form: str) -> bool:
         """Return True if an answer to a DELETE needs no read, and count it.
 
-        That is so if a read confirmed an answer of this form today, and fewer than DELETES_TRUSTED were accepted since.
+        That is so if a read confirmed an answer of this form today, and fewer than DELETES_TRUSTED were accepted since
+        one was read back; then this one is, and no other that is under way.
         """
-        if not self._deletes_verified or self.findings[DELETE_ANSWER] != form or self.trusted >= DELETES_TRUSTED:
+        if not self._deletes_verified or self.findings[DELETE_ANSWER] != form:
+            return False
+        if self.trusted >= DELETES_TRUSTED:
+            self.trusted = 0
             return False
         self.trusted += 1
         return True
 
     def delete_verified(self, form: str) -> None:
         """Note that a read confirmed a delete whose answer had this form."""
-        self.trusted = 0
         self.note(DELETE_ANSWER, form)
         self.note(DELETE_SEEN, _today())
 

@@ -127,6 +127,10 @@ def _key(config: TableConfig, resource: Resource) -> Finding:
     if problem := key_problem(resource, config.key):
         return rules.KEY.finding(False, problem)
     used, sample = config.filter, resource.filters.get(config.filter.name, "") if config.filter else ""
+    if used and resource.filters and used.name not in resource.filters:  # metadata without any may simply not list them
+        published = f"{config.resource} has no filter {used.name} published (it has {', '.join(resource.filters)})"
+        remedy = f'Define it with "switch to parameters" on {config.key} and publish, or correct `filter`'
+        return rules.KEY.finding(False, f"{published}. {remedy}")
     parameters = [parameter for parameter, _ in parse_qsl(sample.partition("?")[2])]
     if used and parameters and used.parameter not in parameters:  # Campaign ignores an unknown parameter
         wrong = f"the filter {used.name} has no parameter {used.parameter} by Campaign's metadata"
