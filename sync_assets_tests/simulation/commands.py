@@ -94,12 +94,18 @@ class Commands:
             _copy(self._ledger, self._copy)
             self._copied = self._services.moment(), list(self.holds)
 
+    @property
+    def _busy(self) -> bool:
+        return bool(self._simulation.at_work or self._simulation.left_out)
+
     def set_back(self) -> None:
         """Put the copy in place of the ledger, sync and rebuild, unless a sync is at work or holds changed since.
 
+        Nor while a table is stopped: its rows, which the copy may lack, cannot be read before their parents go.
+
         The sync must be refused if anything was written since.
         """
-        if self._ledger and self._copied and self._copied[1] == self.holds and not self._simulation.at_work:
+        if self._ledger and self._copied and self._copied[1] == self.holds and not self._busy:
             copied, self._copied = self._copied[0], None
             self._simulation.start(self._alone(self._set_back(copied, self._ledger)))
 
@@ -135,7 +141,7 @@ class Commands:
         profiles hold the same value: Campaign publishes no such key.
         """
         simulation = self._simulation
-        busy = simulation.at_work or simulation.network.carries
+        busy = self._busy or simulation.network.carries
         if not (busy or self.retargeted or simulation.rules["contact"].more):
             simulation.start(self._alone(self._change_target()))
 

@@ -93,6 +93,13 @@ BUGS = (
         "an opt-out in Campaign is ignored if the contact changed later",
     ),
     PlantedBug(
+        "links",
+        "sync_assets.checks.link_findings",
+        "stops=bool(hidden)",
+        "stops=False",
+        "a table is sent without a link that Campaign requires",
+    ),
+    PlantedBug(
         "race",
         "sync_assets.ledger.rules.transitions",
         "acked, outcome_unknown = None if missing else outcome.hash, 0",

@@ -31,6 +31,8 @@ EDGES_FROM = 7_000_000
 """Seeds below are older than `add_edge_moves`, and keep their meaning."""
 KEEPS_FROM = 9_500_000
 """Seeds below have no `keep_if_empty`."""
+UNMAPPED_FROM = 61_000_000
+"""Seeds below have no link that Campaign requires and the configuration lacks for a time."""
 HOUR, DAY = 3600.0, 86_400.0
 DIRECTIONS = ("disabled", "d365_to_campaign", "campaign_to_d365", "bidirectional", "bidirectional")
 NEW_KEY = "cusJobTitle"
@@ -130,6 +132,9 @@ def scenario(seed: int) -> Scenario:
     direction = random.choice(DIRECTIONS)
     if seed >= EDGES_FROM:
         timeline.add_edge_moves(Random(f"edges {seed}"), files=direction in ("campaign_to_d365", "bidirectional"))
+    required = [table for table in PARENTS if rules[table].cardinality == "one"]
+    if seed >= UNMAPPED_FROM and required:
+        timeline.add_unmapped_link(Random(f"without link {seed}"), required)
     opt_out: dict[str, Any] = {}
     if direction != "disabled":
         opt_out = {"direction": direction, "mappings": OPT_OUTS, "export": {"settle_seconds": random.choice((0, 60))}}
@@ -264,6 +269,13 @@ class _Timeline:
         if random.random() < 0.4 and not files:
             for at in (random.choice(syncs) - 0.5, random.choice(syncs) + random.uniform(600, 900)):
                 self._add(at, "change_target")
+
+    def add_unmapped_link(self, random: Random, tables: list[str]) -> None:
+        """Add a time in which the configuration lacks a link of a table that Campaign requires."""
+        if random.random() < 0.3:
+            at = random.choice([move.at for move in self._moves if move.kind == "sync"])
+            self._add(at - 0.6, "unmap_link", table=random.choice(tables))
+            self._add(at + random.choice((600.0, 2 * HOUR, DAY)), "map_link")
 
     def _row(self, table: str) -> int:
         return self._random.randrange(ROWS[table])
