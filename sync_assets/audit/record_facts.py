@@ -297,9 +297,9 @@ def _of_systems(facts: RecordFacts, differs: Sequence[str]) -> Iterator[Reason]:
     again = f" `{command}` sends it again." if synced and unchanged else ""
     if presence == "missing" and synced and facts.has_row:
         of_links = facts.ready.resource.attributes.values() if facts.ready else ()
-        required = [link.path for link in of_links if link.type == "link" and link.mandatory is not False]
+        custom = (link for link in of_links if link.type == "link" and link.path.startswith("cus"))
         text = "Campaign acknowledged the record and does not show it: it was deleted there"
-        if required := [path for path in required if path.startswith("cus")]:
+        if required := [link.path for link in custom if link.mandatory is not False]:
             text += f", or is hidden, since {' or '.join(required)} leads to no record; see `sync-assets doctor`"
         yield Reason(False, f"{text}.{again.replace('sends it', 'sends a deleted record')}")
     if differs:

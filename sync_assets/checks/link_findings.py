@@ -49,14 +49,13 @@ def cardinalities(config: TableConfig, resource: Resource) -> Finding:
             "publish it as a `0 or 1 cardinality simple link`"
         )
     finding = rules.CARDINALITIES.finding(not (hidden or waiting), "; ".join([*hidden, *waiting]), stops=bool(hidden))
-    if unknown := [*unknown, *perhaps]:
+    if finding.passed and (unknown := [*unknown, *perhaps]):
         text = (
             f"unknown for {', '.join(unknown)}: Campaign's metadata does not state whether a record may lack it. Write "
             "`cardinality: one` for each that was not published as a `0 or 1 cardinality simple link`. The first "
             "record that is sent is read back"
         )
-        about = "link cardinalities are unknown" if finding.passed else finding.title
-        finding = replace(finding, title=about, message=text if finding.passed else f"{finding.message}; {text}")
+        return replace(finding, title="link cardinalities are unknown", message=text)
     return finding
 
 

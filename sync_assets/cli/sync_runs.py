@@ -151,6 +151,9 @@ def _push_pending(
             if due is not None and due <= datetime.now(UTC):
                 run_outcome = run_flow(runtime, config, instance, [campaign_key(config, runtime)])
                 _note(runtime, config, run_outcome, outcome, failures)
+        blocked = runtime.ledger.blocked
+        if any(blocked.ids_to_refetch(one.table) not in ([], refetched.get(one.table)) for one in active):
+            continue
         counts = runtime.ledger.reports.counts()
         pending = {config.table: counts[config.table].pending for config in active}
         if not any(pending.values()) or time.monotonic() > give_up_at:

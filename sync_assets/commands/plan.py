@@ -233,7 +233,7 @@ class SyncRehearsal:
                     moved += 1
                     await self._capture_and_push(config)
             moved += sum([await self._push(config) for config in tables])
-            if not moved or not any(counts.pending for counts in self.ledger.reports.counts().values()):
+            if not moved:
                 return
 
     async def _list_existing(self, config: TableConfig) -> int:

@@ -16,10 +16,7 @@ from sync_assets.words import counted, did_you_mean
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """The result of a command: its document, empty if there is none; why not all was done; notes for people.
-
-    status: the exit status if there are problems.
-    """
+    """The result of a command: its document, empty if there is none; problems, with their exit status; notes."""
 
     document: dict[str, Any]
     problems: list[SyncAssetsError] = field(default_factory=list[SyncAssetsError])
