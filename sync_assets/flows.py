@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from typing import Self
 
 from sync_assets.audit.existing_records import first_load
+from sync_assets.campaign.client import NotPublished
 from sync_assets.campaign.metadata import Resource
 from sync_assets.capture.backlog_limit import backlog_is_full
 from sync_assets.capture.context import CaptureResult
@@ -29,9 +30,10 @@ from sync_assets.checks.preflight import (
     types_note,
     types_of,
 )
-from sync_assets.checks.rules import Finding, require
+from sync_assets.checks.rules import Finding, NotReady, require
 from sync_assets.config.models import TableConfig
 from sync_assets.config.values import CONTACT
+from sync_assets.dataverse.client import SetUpRefused
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger import Ledger
 from sync_assets.mapping.mapping_changes import configuration_text, differences, earlier_mapping
@@ -105,6 +107,11 @@ class MappingsTakeTurns(SyncAssetsError):
         )
 
 
+SET_UP = (NotReady, NotPublished, SetUpRefused, MappingsTakeTurns)
+"""Errors of a table that last until a person corrects its set-up: the configuration, a system's model, a privilege in
+Dynamics 365. Campaign's refusal of access is none of them, since it holds for all tables as a rule."""
+
+
 async def is_unchanged(runtime: Runtime, config: TableConfig) -> bool:
     """Return True if the table was read to its end by this mapping, and its set-up passes all findings."""
     try:
@@ -134,6 +141,7 @@ async def capture_table(runtime: Runtime, config: TableConfig, *, limited: bool 
         earlier = [earlier_mapping(text, ready.table, ready.resource, runtime.config.targets) for text in texts]
         session = await asyncio.to_thread(lambda: runtime.session)
         runtime.keep_history()
+        due = await asyncio.to_thread(_due, ledger, config) if texts else 0
         result = await Capture(
             ledger,
             d365,
@@ -156,8 +164,9 @@ async def capture_table(runtime: Runtime, config: TableConfig, *, limited: bool 
             secured = [field.column.name for field in fields if field.column.secured]
             notes.append(values_kept(config.table, kept, secured))
         if changes:
-            differ = f"{result.changed:,} of {counted(result.rows, 'row')} differ by it"
-            notes.append(f"{config.table}: the mapping changed: {'; '.join(changes)}. {differ}.")
+            due = max(0, await asyncio.to_thread(_due, ledger, config) - due)
+            cost = f"{counted(result.rows, 'row')} read again, {counted(due, 'record')} to be sent or deleted by it"
+            notes.append(f"{config.table}: the mapping changed: {'; '.join(changes)}. {cost}.")
         if texts and not result.paused:
             await asyncio.to_thread(ledger.mappings.settle, config.table, ready.mapping.fingerprint)
         for note in notes:
@@ -167,6 +176,11 @@ async def capture_table(runtime: Runtime, config: TableConfig, *, limited: bool 
         if warning := unknown_codes_warning(config.table, result.unknown_codes):
             notes.append(warning)
         return Captured([*findings, types_note(ready)], result, changes, notes)
+
+
+def _due(ledger: Ledger, config: TableConfig) -> int:
+    counts = ledger.reports.counts()[config.table]
+    return counts.pending + counts.waiting
 
 
 def _check_and_store(

@@ -303,7 +303,12 @@ def _of_systems(facts: RecordFacts, differs: Sequence[str]) -> Iterator[Reason]:
             f"allows. `sync-assets approve-deletes {facts.config.table}` lets the values go.",
         )
     if presence == "missing" and synced and facts.has_row:
-        yield Reason(False, f"Campaign acknowledged the record and does not have it: it was deleted there.{again}")
+        of_links = facts.ready.resource.attributes.values() if facts.ready else ()
+        custom = (link for link in of_links if link.type == "link" and link.path.startswith("cus"))
+        text = "Campaign acknowledged the record and does not show it: it was deleted there"
+        if required := [link.path for link in custom if link.mandatory is not False]:
+            text += f", or is hidden, since {' or '.join(required)} leads to no record; see `sync-assets doctor`"
+        yield Reason(False, f"{text}.{again.replace('sends it', 'sends a deleted record')}")
     if others := [name for name in differs if name not in kept]:
         yield Reason(False, f"Campaign's record differs in {', '.join(others)}.{again}")
 

@@ -46,8 +46,15 @@ IN_UPDATES = "in updates: "
 yes and a UTC day: it took the value that it held already, after it had refused an update with another one.
 """
 
-HIDDEN = 3
-"""Records that Campaign hides, since they lack a parent, after which others are sent without a proof of the key."""
+HIDDEN = "hidden"
+"""Premise: Campaign hides a record that it took. Finding: the record's id; empty once that is over."""
+HIDES = (
+    "Campaign took the record {2} of {0} and hides it: a link that it requires is empty, or leads to a record that is "
+    "gone. No other record of {1} is inserted until it is shown. Map each mandatory link of {0} under `links`, publish "
+    "it as a `0 or 1 cardinality simple link` until the records have it, then `sync-assets retry {1}`"
+)
+CERTIFIED, NOT_WORKABLE = "certified ", "not workable: "
+"""Beginning of the premises that only the report of a certification has, and of a finding that stops a link's table."""
 REJECTED = 3
 """Rejected inserts, which made no record, after which PROOFS inserts are sent at once while the key is not proven."""
 PROOFS = 8
@@ -67,11 +74,10 @@ class Addressing:
         news: findings that are not stored yet.
         confirmed: True if a request by the key found its record since this object was created.
         bare_errors: see `bare_by_key`.
-        trusted: deletes accepted without a read since one was verified.
+        trusted: deletes accepted without a read since one was read back.
         searches: searches for an attribute that Campaign refuses in updates, since this object was created.
         suspected: attributes that an error without a reason has made suspect at once, since then.
         first_update: held while an update finds out whether Campaign takes its groups, or while one is searched.
-        hidden: records that were sent to prove the key, and that Campaign hides.
         rejected: records that were sent to prove the key, and that Campaign rejected.
         first_insert: held while an insert finds out whether records are found by the key.
         first_delete: held while a delete finds out how deletes work.
@@ -88,7 +94,6 @@ class Addressing:
     searches: int = 0
     suspected: set[str] = field(default_factory=set[str])
     first_update: asyncio.Lock = field(default_factory=asyncio.Lock)
-    hidden: int = 0
     rejected: int = 0
     first_insert: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
     first_delete: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -154,16 +159,19 @@ class Addressing:
     def trusts_delete(self, form: str) -> bool:
         """Return True if an answer to a DELETE needs no read, and count it.
 
-        That is so if a read confirmed an answer of this form today, and fewer than DELETES_TRUSTED were accepted since.
+        That is so if a read confirmed an answer of this form today, and fewer than DELETES_TRUSTED were accepted since
+        one was read back; then this one is, and no other that is under way.
         """
-        if not self._deletes_verified or self.findings[DELETE_ANSWER] != form or self.trusted >= DELETES_TRUSTED:
+        if not self._deletes_verified or self.findings[DELETE_ANSWER] != form:
+            return False
+        if self.trusted >= DELETES_TRUSTED:
+            self.trusted = 0
             return False
         self.trusted += 1
         return True
 
     def delete_verified(self, form: str) -> None:
         """Note that a read confirmed a delete whose answer had this form."""
-        self.trusted = 0
         self.note(DELETE_ANSWER, form)
         self.note(DELETE_SEEN, _today())
 
@@ -187,7 +195,7 @@ class Addressing:
         An update that found its record does not save that read: whether one is answered before depends on time, and
         `plan` and `estimate` foretell each call.
         """
-        return self.findings.get(KEY_FOUND) != "yes" and self.hidden < HIDDEN
+        return self.findings.get(KEY_FOUND) != "yes"
 
     def insert_rejected(self) -> None:
         """Count an insert that made no record while the key is not proven: see REJECTED."""

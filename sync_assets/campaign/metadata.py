@@ -46,7 +46,7 @@ class Attribute:
     type: AttributeType
     length: int | None = None
     read_only: bool = False
-    mandatory: bool = False
+    mandatory: bool | None = False  # None: not in the metadata, of a link
     values: tuple[str, ...] = ()  # of an enumeration, in the order of the stored values: the first is its empty value
     target: str | None = None  # of a link: the resource it points to
     cascades: bool | None = None  # of a link: if a record is deleted with its target; None: not in the metadata
@@ -84,12 +84,13 @@ def _attributes(content: dict[str, Any], under: str = "") -> Iterator[Attribute]
         if not isinstance(described, dict):
             continue
         type_ = _type(name, described)
+        unstated = type_ == "link" and "mandatory" not in described
         attribute = Attribute(
             path=f"{under}{name}",
             type=type_,
             length=_length(described) if type_ in {"string", "enumeration"} else None,
             read_only=described.get("readOnly") in (True, "true"),
-            mandatory=described.get("mandatory") in (True, "true"),
+            mandatory=described.get("mandatory") in (True, "true") or (None if unstated else False),
             values=tuple(_values(described.get("values"))) if type_ == "enumeration" else (),
             target=_target(described) if type_ in {"link", "collection"} else None,
             cascades=_cascades(described) if type_ == "link" else None,

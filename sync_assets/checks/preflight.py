@@ -16,6 +16,7 @@ from sync_assets.campaign.client import CampaignClient, CampaignRefused, NotPubl
 from sync_assets.campaign.metadata import Resource
 from sync_assets.checks import guardrails, rules
 from sync_assets.checks.known_types import KnownTypes
+from sync_assets.checks.link_findings import cardinalities, links_found_out
 from sync_assets.checks.opt_out_columns import opt_out_problems
 from sync_assets.checks.rules import Finding, NotReady, Side, require
 from sync_assets.config.models import TableConfig
@@ -126,6 +127,10 @@ def _key(config: TableConfig, resource: Resource) -> Finding:
     if problem := key_problem(resource, config.key):
         return rules.KEY.finding(False, problem)
     used, sample = config.filter, resource.filters.get(config.filter.name, "") if config.filter else ""
+    if used and resource.filters and used.name not in resource.filters:  # metadata without any may simply not list them
+        published = f"{config.resource} has no filter {used.name} published (it has {', '.join(resource.filters)})"
+        remedy = f'Define it with "switch to parameters" on {config.key} and publish, or correct `filter`'
+        return rules.KEY.finding(False, f"{published}. {remedy}")
     parameters = [parameter for parameter, _ in parse_qsl(sample.partition("?")[2])]
     if used and parameters and used.parameter not in parameters:  # Campaign ignores an unknown parameter
         wrong = f"the filter {used.name} has no parameter {used.parameter} by Campaign's metadata"
@@ -134,46 +139,6 @@ def _key(config: TableConfig, resource: Resource) -> Finding:
     hint = "the first record that is sent is read back by it"
     text = f"{config.key} can hold the D365 id. Campaign's metadata does not state whether it is unique: {hint}"
     return rules.KEY.finding(True, text)
-
-
-def cardinalities(config: TableConfig, resource: Resource) -> Finding:
-    """Return the finding on the links of a table.
-
-    Campaign calls a link mandatory if it must not be empty. A link that is mandatory there and not in the configuration
-    stops the table: Campaign would hide records that are sent without it, and lose their changes. The reverse only
-    warns, since records then wait that Campaign would take. A link of style join is skipped: its attribute is a plain
-    one, for which the metadata has no cardinality. A custom link that is mandatory and not configured warns, unless a
-    link of style join may set it.
-    """
-    hidden: list[str] = []
-    waiting: list[str] = []
-    for link in config.links:
-        attribute = resource.attributes.get(link.to)
-        if link.style == "join" or attribute is None or attribute.type != "link":
-            continue
-        if attribute.mandatory and link.cardinality == "zero_or_one":
-            hidden.append(
-                f"link `{link.field}`: {link.to} is mandatory in Campaign, which hides a record of {resource.name} "
-                "without its target and loses its changes, but the configuration says `cardinality: zero_or_one`. "
-                f"Nothing of {config.table} is sent until both agree: write `cardinality: one`, or publish the link as "
-                "a `0 or 1 cardinality simple link`"
-            )
-        elif not attribute.mandatory and link.cardinality == "one":
-            waiting.append(
-                f"link `{link.field}`: {link.to} is not mandatory in Campaign, but the configuration says "
-                f"`cardinality: one`: records without a {link.table} in scope are not sent. "
-                "If the link was published as a `0 or 1 cardinality simple link`, write `cardinality: zero_or_one`"
-            )
-    joined = any(link.style == "join" for link in config.links)
-    for name in sorted(resource.attributes.keys() - {link.to for link in config.links}):
-        attribute = resource.attributes[name]
-        if attribute.type == "link" and attribute.mandatory and name.startswith("cus") and not joined:
-            waiting.append(
-                f"{name} is mandatory in Campaign and not among the `links`: Campaign hides a {resource.name} record "
-                "that has no target, and loses its changes. Configure the link, or publish it as a `0 or 1 cardinality "
-                "simple link`"
-            )
-    return rules.CARDINALITIES.finding(not (hidden or waiting), "; ".join([*hidden, *waiting]), stops=bool(hidden))
 
 
 # --- What changed since the last capture ------------------------------------------------------------------------------
@@ -226,7 +191,7 @@ def findings_since_capture(ledger: Ledger, config: TableConfig, now: KnownTypes)
     stored, target = ledger.types.facts(config.table), target_finding(ledger, config)
     if ledger.targets.target(config.table) != (config.resource, config.key):
         stored.pop("campaign", None)
-    return [*type_findings(config, stored, now), target]
+    return [*type_findings(config, stored, now), target, *links_found_out(ledger, config)]
 
 
 def target_finding(ledger: Ledger, config: TableConfig) -> Finding:

@@ -166,6 +166,8 @@ ATTRIBUTE_TYPES = CampaignRule(
 CARDINALITIES = CampaignRule(
     "link_cardinalities_agree", "link cardinalities differ", "Each link has the cardinality that Campaign published."
 )
+LINKS = CampaignRule("links_work", "a link does not work", "No certification found a link that does not work.")
+SHOWN = CampaignRule("records_are_shown", "Campaign hides a record", "Campaign shows each record that it took.")
 KEY = CampaignRule(
     "key_can_hold_the_id",
     "no record can be found by the key",

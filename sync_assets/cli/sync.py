@@ -15,19 +15,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sync_assets.alerts.channels import DeadManSwitch
-from sync_assets.campaign.client import NotPublished
 from sync_assets.capture.feed_polling import FeedPoller
 from sync_assets.checks.guardrails import BeyondLimits, check_configuration, known_contacts, within_limits
-from sync_assets.checks.rules import NotReady
 from sync_assets.commands import plan, terminal
 from sync_assets.commands.status import document, held_back, in_maintenance, retried, show
 from sync_assets.commands.terminal import AcceptMapping, Json, NewLedger, TablesOption
 from sync_assets.commands.values import check_tables
 from sync_assets.config.models import TableConfig
 from sync_assets.config.values import CONTACT
-from sync_assets.dataverse.client import SetUpRefused
 from sync_assets.errors import SyncAssetsError
-from sync_assets.flows import CONFIRM, MappingsTakeTurns, Outcome, is_unchanged, opt_outs_due
+from sync_assets.flows import CONFIRM, SET_UP, Outcome, is_unchanged, opt_outs_due
 from sync_assets.foreign_text import one_line
 from sync_assets.performance import keep_loaded_objects
 from sync_assets.runtime import interruptible
@@ -58,10 +55,6 @@ UNFINISHED = {
 """Counts of records and of opt-outs that are all 0 when a sync is complete, each with its words and the next command.
 Orphaned records do not count: only a change in Dynamics 365 can help. Rejected rows are those of this invocation.
 """
-
-SET_UP = (NotReady, NotPublished, SetUpRefused, MappingsTakeTurns)
-"""Errors of a table that last until a person corrects its set-up: the configuration, a system's model, a privilege in
-Dynamics 365. Campaign's refusal of access is none of them, since it holds for all tables as a rule."""
 
 
 @dataclass(frozen=True, slots=True)

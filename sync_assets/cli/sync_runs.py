@@ -142,15 +142,18 @@ def _push_pending(
         config for config in tables if config.table not in failures and not _in_maintenance(runtime, config)
     ]:
         for config in active:
-            due = runtime.ledger.reports.next_due(config.table)
-            if due is not None and due <= datetime.now(UTC):
-                run_outcome = run_flow(runtime, config, instance, [campaign_key(config, runtime)])
-                _note(runtime, config, run_outcome, outcome, failures)
-        for config in active:
             to_refetch = runtime.ledger.blocked.ids_to_refetch(config.table)
             if to_refetch and to_refetch != refetched.get(config.table):
                 refetched[config.table] = to_refetch
                 _note(runtime, config, _capture_and_push(runtime, config, instance), outcome, failures)
+        for config in active:
+            due = runtime.ledger.reports.next_due(config.table)
+            if due is not None and due <= datetime.now(UTC):
+                run_outcome = run_flow(runtime, config, instance, [campaign_key(config, runtime)])
+                _note(runtime, config, run_outcome, outcome, failures)
+        blocked = runtime.ledger.blocked
+        if any(blocked.ids_to_refetch(one.table) not in ([], refetched.get(one.table)) for one in active):
+            continue
         counts = runtime.ledger.reports.counts()
         pending = {config.table: counts[config.table].pending for config in active}
         if not any(pending.values()) or time.monotonic() > give_up_at:

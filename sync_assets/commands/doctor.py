@@ -258,21 +258,8 @@ class _TableChecks:
         return [*findings, guardrails.personal_data(overall, config, resources)]
 
     async def _identified(self, resource: Resource) -> list[Finding]:
-        """Check that records are found: by the filter in the metadata, and by a look-up.
-
-        The look-up is left out if the ledger cannot count the call.
-        """
-        config, findings, configured = self.config, list[Finding](), self.config.filter
-        if configured and resource.filters:  # metadata without any filter may simply not list them
-            title = f"filter {configured.name}"
-            if configured.name not in resource.filters:
-                published = ", ".join(resource.filters)
-                text = f"{config.resource} has no such filter published (it has {published}). Define it with "
-                return fail(title, f'{text}"switch to parameters" on {config.key} and publish, or correct `filter`')
-            findings.append(ok(title, "published"))
-        if self.counted:
-            findings += [await self._key(), *await self._existing(resource)]
-        return findings
+        """Check by a look-up that records are found; left out if the ledger cannot count the call."""
+        return [await self._key(), *await self._existing(resource)] if self.counted else []
 
     async def _key(self) -> Finding:
         """Look up a record by its key: an acknowledged one, or else a random id that no record has.

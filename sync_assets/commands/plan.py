@@ -1,15 +1,16 @@
 """`plan`: what the next `sync` would do and cost, by table and by record. Writes to neither system.
 
 A sync is rehearsed on a scratch ledger: the capture is the real one, which only reads from Dynamics 365, and so are the
-list of Campaign's existing records and the rules for sending; the order of steps is that of cli/sync_runs.py.
-Rejections by Campaign are not foreseen. A long list of existing records is not read but estimated. The reads are engine
-calls; they are not in the ledger's count of the day.
+list of Campaign's existing records, the decisions on opt-outs and the rules for sending; the order of steps is that of
+cli/sync_runs.py. Rejections by Campaign are not foreseen. A long list of existing records is not read but estimated.
+The reads are engine calls; they are not in the ledger's count of the day.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import partial
 from typing import Annotated, Any
@@ -18,8 +19,8 @@ import typer
 
 from sync_assets.audit.existing_records import Existing, existing_records, needless, shown
 from sync_assets.audit.record_comparison import EXISTING, LISTED
-from sync_assets.campaign.addressing import Addressing
 from sync_assets.campaign.client import BudgetSpent, CampaignRefused
+from sync_assets.checks import rules
 from sync_assets.checks.guardrails import check_configuration, check_limits
 from sync_assets.checks.preflight import target_finding
 from sync_assets.checks.rules import NotReady
@@ -35,13 +36,15 @@ from sync_assets.config.values import CONTACT
 from sync_assets.dataverse.client import D365Refused
 from sync_assets.dataverse.page_parser import BadPage
 from sync_assets.errors import SyncAssetsError
-from sync_assets.flows import capture_table, is_unchanged
+from sync_assets.flows import SET_UP, capture_table, is_unchanged
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.errors import with_them
 from sync_assets.ledger.model import NO_ORPHANS, OrphansOfDeletes
+from sync_assets.ledger.repositories.opt_outs import OptOutsLeft
 from sync_assets.ledger.scratch import scratch_ledger
 from sync_assets.ledger.times import iso
 from sync_assets.mapping.unlabelled_options import unknown_codes_warning
+from sync_assets.opt_out.rehearsal import rehearse_opt_outs
 from sync_assets.push.rehearsal import Change, Rehearsal
 from sync_assets.push.target import Target
 from sync_assets.runtime import interruptible
@@ -121,8 +124,10 @@ def plan(
         for table, since in paused.items()
         if table in rehearsal.tables
     ]
-    problems = rehearsal.problems
-    return Result({} if len(problems) == len(rehearsal.tables) else document, list(problems.values()))
+    problems, none = rehearsal.problems, rehearsal.problems.keys() >= rehearsal.tables.keys()
+    of_tables = problems.keys() <= rehearsal.tables.keys()
+    status = 2 if of_tables and not none and all(isinstance(one, SET_UP) for one in problems.values()) else 1
+    return Result({} if none else document, list(problems.values()), status=status)
 
 
 @dataclass(slots=True)
@@ -147,6 +152,7 @@ class SyncRehearsal:
     mapping_changes: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
     orphans: dict[str, OrphansOfDeletes] = field(default_factory=dict[str, OrphansOfDeletes])
     notes: list[str] = field(default_factory=list[str])
+    opt_outs_due: OptOutsLeft = field(default_factory=OptOutsLeft)
 
     async def run(self) -> None:
         """Rehearse one run of each table, parents first, then further pushes until nothing moves."""
@@ -161,9 +167,28 @@ class SyncRehearsal:
                         await capture_table(self.runtime, parent)
             for table in self.configs:
                 await self._capture_and_push(table)
+                feed = self.ledger.feeds.feed(table.table)
+                if table.table not in self.problems and feed and not feed.complete:  # as `sync` does
+                    await self._capture_and_push(table)
             await self._push_pending([table for table in self.configs if table.table not in self.problems])
+            opt_out = self.runtime.config.opt_out
+            self.opt_outs_due = self.ledger.opt_outs.left(opt_out.attributes)
+            if opt_out.direction != "disabled" and CONTACT in self.tables and not self.inventory:
+                await self._decide_opt_outs()
         if self.inventory:
             await asyncio.to_thread(self.inventory.add_reads_of_opt_outs, self.ledger)
+
+    async def _decide_opt_outs(self) -> None:
+        """Rehearse the opt-outs, which `sync` decides and writes last. A problem is one of no table."""
+        calls_left = await asyncio.to_thread(lambda: self.runtime.calls_left)
+        most = MOST_READS if calls_left is None else min(MOST_READS, calls_left)
+        try:
+            calls = await rehearse_opt_outs(self.runtime, most) if self.opt_outs_due.due else Counter[str]()
+            self.tables[CONTACT].calls.update(calls)
+            if self.runtime.config.opt_out.active:
+                self.runtime.settings.sftp()
+        except SyncAssetsError as error:
+            self.problems["opt-outs"] = error
 
     async def _capture_and_push(self, config: TableConfig) -> None:
         """Rehearse one run as `sync` starts it: capture the table, and send what is pending then."""
@@ -172,9 +197,15 @@ class SyncRehearsal:
             target = await asyncio.to_thread(target_finding, self.ledger, config)
             if not (target.passed or self.accepted):
                 raise NotReady(config.table, [target])
+            async with self.runtime.campaign() as campaign:
+                resource = await campaign.resource(config.api, config.resource)
+            self.tables[config.table].target = Target.of(self.runtime.config, config, resource)
             captured = await capture_table(self.runtime, config)
-        except (NotReady, D365Refused, BadPage, CampaignRefused) as error:
+        except (*SET_UP, D365Refused, BadPage, CampaignRefused) as error:
             self.problems[config.table] = error
+            return
+        if hidden := [replace(one, outcome="fail") for one in captured.findings if one.check == rules.SHOWN.name]:
+            self.problems[config.table] = NotReady(config.table, hidden)
             return
         self.mapping_changes[config.table] = captured.mapping_changes
         result = captured.result
@@ -194,14 +225,15 @@ class SyncRehearsal:
     async def _push_pending(self, tables: Sequence[TableConfig]) -> None:
         refetched: dict[str, list[str]] = {}
         while True:
-            moved = sum([await self._push(config) for config in tables])
+            moved = 0
             for config in tables:
                 to_refetch = self.ledger.blocked.ids_to_refetch(config.table)
                 if to_refetch and to_refetch != refetched.get(config.table):
                     refetched[config.table] = to_refetch
                     moved += 1
                     await self._capture_and_push(config)
-            if not moved or not any(counts.pending for counts in self.ledger.reports.counts().values()):
+            moved += sum([await self._push(config) for config in tables])
+            if not moved:
                 return
 
     async def _list_existing(self, config: TableConfig) -> int:
@@ -246,7 +278,7 @@ class SyncRehearsal:
 
     def document(self) -> dict[str, Any]:
         """Return the document of `plan --json`."""
-        runtime, ledger, guardrails, budget = self.runtime, self.ledger, self.runtime.config.guardrails, None
+        runtime, guardrails, budget = self.runtime, self.runtime.config.guardrails, None
         calls = {kind: sum(table.calls[kind] for table in self.tables.values()) for kind in CALL_KINDS}
         total, opt_out, limit = sum(calls.values()), runtime.config.opt_out, guardrails.engine_calls_per_day
         configs = [config for config in runtime.config.tables if config.table in self.tables]
@@ -262,7 +294,7 @@ class SyncRehearsal:
             "seconds": round(3600 * hours(total, guardrails), 1),
             "calls_per_hour": pace(guardrails),
             "budget": budget,
-            "opt_out": fields(ledger.opt_outs.left(opt_out.attributes), *OPT_OUTS_DUE) if decided else None,
+            "opt_out": fields(self.opt_outs_due, *OPT_OUTS_DUE) if decided else None,
             "notes": [
                 *self.unknown_codes.values(),
                 *held_back({"tables": tables}),
@@ -295,8 +327,7 @@ class SyncRehearsal:
 
     def _notes(self, configs: Sequence[TableConfig]) -> Iterator[str]:
         for table in configs:
-            addressing = Addressing.configured(table, self.ledger.dialect.facts(table.resource))
-            if self.tables[table.table].deleted and addressing.key_in_delete is None:
+            if self.tables[table.table].deleted and self.tables[table.table].key_in_delete == (None,):
                 yield (
                     f"{table.table}: no delete has shown yet whether Campaign deletes by the key. Its deletes are "
                     "counted as two calls each, and finding out as two more; they cost one each if it does."
@@ -312,10 +343,7 @@ class SyncRehearsal:
         yield from self.notes
         opt_out = self.runtime.config.opt_out
         if opt_out.active and CONTACT in self.tables:
-            due = self.ledger.opt_outs.left(opt_out.attributes).due
-            calls = f"{counted(due, 'opt-out')} would be due for a decision, at one read and one update each at most; "
-            files = "the plan reads no opt-out files on the SFTP, so their opt-outs are not in these numbers."
-            yield f"{calls if due else ''}{files}"
+            yield "The plan reads no opt-out files on the SFTP and polls no profiles: their opt-outs are not in it."
 
 
 def show(document: dict[str, Any]) -> Parts:

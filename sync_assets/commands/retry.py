@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from sync_assets.campaign.addressing import HIDDEN
 from sync_assets.commands.terminal import Json, OptionalTable, Parts, fail, open_runtime, print_document
 from sync_assets.commands.values import check_tables
 from sync_assets.config.values import CONTACT
@@ -30,6 +31,8 @@ def retry(runtime: Runtime, table: str | None, record: str | None = None) -> dic
     check_tables(runtime.config, [table])
     ledger, id_ = runtime.ledger, record.lower() if record else None
     retried = ledger.claims.retry(table, id_)
+    for config in [runtime.config.table(table)] if table else runtime.config.tables:
+        ledger.dialect.forget(config.resource, HIDDEN)
     if table in (None, CONTACT):
         retried += ledger.opt_outs.reconsider(OptOutState.REJECTED, id_)
         retried += ledger.opt_out_files.retry_files() if id_ is None else 0

@@ -218,13 +218,13 @@ def print_document(document: Any, as_json: bool, show: Callable[[Any], Iterable[
 
 
 def finish(done: Result, as_json: bool, show: Callable[[Any], Iterable[Part]]) -> None:
-    """Print the result of a command, and end with exit status 1 if there are problems."""
+    """Print the result of a command, and end with its exit status if there are problems."""
     for line in dict.fromkeys(done.notes):
         say(line)
     if done.document:
         print_document(done.document, as_json, show)
     if done.problems:
-        fail(*dict.fromkeys(map(str, done.problems)))
+        end(done.status, "\n".join(dict.fromkeys(map(str, done.problems))))
 
 
 def print_parts(parts: Iterable[Part]) -> None:

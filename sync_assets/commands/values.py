@@ -16,11 +16,12 @@ from sync_assets.words import counted, did_you_mean
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """The result of a command: its document, empty if there is none; why not all was done; notes for people."""
+    """The result of a command: its document, empty if there is none; problems, with their exit status; notes."""
 
     document: dict[str, Any]
     problems: list[SyncAssetsError] = field(default_factory=list[SyncAssetsError])
     notes: list[str] = field(default_factory=list[str])
+    status: int = 1
 
 
 def record_id(id_text: str, needs: str) -> str:

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Literal
 
-from sync_assets.campaign.addressing import KEY_FOUND, KEY_UNIQUE, PROOFS, REJECTED
+from sync_assets.campaign.addressing import HIDDEN, HIDES, KEY_FOUND, KEY_UNIQUE, PROOFS, REJECTED
 from sync_assets.campaign.client import BudgetSpent, access_denied
 from sync_assets.campaign.dialect import BOILERPLATE, ResponseOutcome
 from sync_assets.campaign.records import Records
@@ -27,19 +27,15 @@ from sync_assets.push.refused_updates import update
 from sync_assets.push.request_body import body
 from sync_assets.push.target import PushStopped
 
-FIRST_WAIT = 1.0
-LONGEST_WAIT = 4 * 3600.0
+FIRST_WAIT, LONGEST_WAIT = 1.0, 4 * 3600.0
 """Seconds until the next attempt after no answer, or one that names no cause (such as a bare RST-360011): first, and at
 most. Each wait is three times as long as the one before.
 """
-LOOK_AGAIN_SECONDS = 10.0
+LOOK_AGAIN_SECONDS, LOOKS = 10.0, 4
 """Seconds before a record whose insert was lost, and which is not found, is looked up once more. Three times as long
-each time, until the insert can take effect no more.
+each time, until the insert can take effect no more, and how often this wait grows.
 """
-LOOKS = 4
-"""Times that this wait grows."""
-MAX_POSTS = 2
-"""POSTs of one delivery at most; the second one only if the answer to the first was lost."""
+MAX_POSTS = 2  # of one delivery; the second one only if the answer to the first was lost
 
 KeyWorks = Callable[[Records, str], Awaitable[bool | None]]
 Reinsert = Callable[[Claimed], Awaitable[None]]
@@ -68,8 +64,7 @@ _PERHAPS_SECOND = (
     "`cardinality: zero_or_one`. Then `sync-assets retry`."
 )
 _NOTHING_TO_SEND = "The ledger holds nothing to send for this record: replay the table with --force."
-READS = 3
-"""Reads of the first record at most, while Campaign answers without a reason."""
+READS = 3  # of the first record at most, while Campaign answers without a reason
 
 OperationDone = Literal["inserted", "updated", "deleted"]
 OPERATIONS: dict[OperationDone, Operation] = {"inserted": "insert", "updated": "update", "deleted": "delete"}
@@ -162,11 +157,8 @@ class Sender:
     async def _deliver_first(self, record: Claimed) -> Delivery:
         """Send one record, and find out whether Campaign finds it by the key."""
         records, addressing = self.records, self.records.addressing
-        just_tried = KEY_FOUND in addressing.news
-        if addressing.findings.get(KEY_FOUND) == "no" and (just_tried or not await self.key_works(records, record.id)):
-            reason = _KEY_NOT_FOUND.format(records.resource, records.key, "tried again", "its Dynamics 365 id", "")
-            return Delivery("later", stop=reason)
-        delivery = await self._deliver(record)
+        stop = await self._earlier_failed(record)
+        delivery = Delivery("later", stop=stop) if stop else await self._deliver(record)
         if delivery.operation_done == "updated":
             addressing.note(KEY_FOUND, "yes")  # it exists already, and the update found it by the key
         if delivery.result == "refused":
@@ -183,20 +175,30 @@ class Sender:
             return replace(delivery, stop=str(error))
         if isinstance(response, ResponseOutcome) and not hidden:
             addressing.note(KEY_FOUND, "no")
-            reason = redact(
-                redact(f"{response.reason} {response.remedy}".strip(), record.payload), record.update_payload
-            )
-            others = (
-                f", and after rejected records up to {PROOFS - 1} others" if addressing.rejected >= REJECTED else ""
-            )
-            return replace(
-                delivery, stop=_KEY_NOT_FOUND.format(records.resource, records.key, reason, record.id, others)
-            )
-        if hidden:
-            addressing.hidden += 1  # Campaign hides it, since it has no parent: that says nothing about the key
-        else:
-            addressing.note(KEY_FOUND, "yes")
+            text = f"{response.reason} {response.remedy}".strip()
+            reason = redact(redact(text, record.payload), record.update_payload)
+            at_once = addressing.rejected >= REJECTED
+            others = f", and after rejected records up to {PROOFS - 1} others" if at_once else ""
+            stop = _KEY_NOT_FOUND.format(records.resource, records.key, reason, record.id, others)
+            return replace(delivery, stop=stop)
+        if hidden:  # since it has no parent: that says nothing about the key
+            addressing.note(HIDDEN, record.id)
+            hides = HIDES.format(records.resource, records.config.table, record.id)
+            return Delivery("refused", reason=hides, stop=hides)
+        addressing.note(KEY_FOUND, "yes")
         return delivery
+
+    async def _earlier_failed(self, record: Claimed) -> str | None:
+        """Return why no record may be inserted: an earlier one was not found, or is hidden, and still is."""
+        records, addressing, known = self.records, self.records.addressing, self.records.addressing.findings
+        tried = KEY_FOUND in addressing.news
+        if known.get(KEY_FOUND) == "no" and (tried or not await self.key_works(records, record.id)):
+            return _KEY_NOT_FOUND.format(records.resource, records.key, "tried again", "its Dynamics 365 id", "")
+        if id_ := known.get(HIDDEN):
+            if isinstance(await records.find(id_), ResponseOutcome):
+                return HIDES.format(records.resource, records.config.table, id_)
+            addressing.note(HIDDEN, "")
+        return None
 
     async def _read_back(self, record: Claimed) -> dict[str, Any] | ResponseOutcome:
         """Return the record that Campaign finds by the key, or why it finds none."""

@@ -248,7 +248,7 @@ class _Push:
             else:
                 if delivery.stop:
                     self._stop(delivery.stop)
-                if delivery.stop and not delivery.operation_done:
+                if delivery.stop and delivery.result == "later":
                     self._give_back(record, answers)
                 else:
                     await self._delivered(record, replace(delivery, unanswered=answers.unanswered), records)

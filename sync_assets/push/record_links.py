@@ -45,7 +45,7 @@ class LinkTarget:
     Attributes:
         link: as configured. The style `join` does not occur here: it is a plain attribute.
         required: Campaign must never hold the child without this parent (cardinality one in the configuration, or
-            mandatory in Campaign's metadata).
+            mandatory in Campaign's metadata, or perhaps, if that does not state it).
     """
 
     link: Link
@@ -70,7 +70,7 @@ def link_targets(whole: Config, config: TableConfig, resource: Resource | None =
         LinkTarget(
             link,
             whole.table(link.table),
-            link.cardinality == "one" or (link.to in attributes and attributes[link.to].mandatory),
+            link.cardinality == "one" or (link.to in attributes and attributes[link.to].mandatory is not False),
         )
         for link in config.links
         if link.style != "join"

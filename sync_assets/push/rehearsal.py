@@ -51,6 +51,7 @@ class Rehearsal:
         settled: by a record's number in the ledger, 1 if it ends as synced in this rehearsal: a byte each, since a
             first load may have thirty million records.
         changes: the first requests, `listed` of them; several tables may share it.
+        key_in_delete: whether Campaign deletes by the key, as known before the first push (Addressing.key_in_delete).
     """
 
     target: Target
@@ -64,8 +65,7 @@ class Rehearsal:
     settled: bytearray = field(default_factory=bytearray)
     changes: list[Change] = field(default_factory=list[Change])
     listed: int = 0
-    _records: dict[str, Records] = field(default_factory=dict[str, Records])
-    _links: Links | None = None
+    key_in_delete: tuple[bool | None] | None = None
 
     async def push(self, ledger: Ledger, progress: Callable[[int], None] | None = None) -> int:
         """Rehearse a push on a scratch ledger: acknowledge its pending records without sending anything.
@@ -82,16 +82,16 @@ class Rehearsal:
         known = await asyncio.to_thread(ledger.dialect.facts, own.resource)
         tables = (own, *target.parents)
         client = _AcceptingClient({config.resource: config.key for config in tables}, known)
-        if not self._records:
-            for config in tables:
-                findings = await asyncio.to_thread(ledger.dialect.facts, config.resource)
-                self._records[config.resource] = Records(client, config, Addressing.configured(config, findings))
-            parents = {config.resource: self._records[config.resource] for config in target.parents}
-            self._links = Links(target.links, parents, self.parent_keys, _nothing_to_send) if target.links else None
-        for records in self._records.values():
-            records.client, records.observer = client, calls.observe
-        records = self._records[own.resource]
-        sender = Sender(records, _key_works, _reinsert, self._links, target.requires_parent)
+        by_resource: dict[str, Records] = {}
+        for config in tables:
+            findings = await asyncio.to_thread(ledger.dialect.facts, config.resource)
+            addressing = Addressing.configured(config, findings)
+            by_resource[config.resource] = Records(client, config, addressing, calls.observe)
+        records = by_resource[own.resource]
+        if self.key_in_delete is None:
+            self.key_in_delete = (records.addressing.key_in_delete,)
+        links = Links(target.links, by_resource, self.parent_keys, _nothing_to_send) if target.links else None
+        sender = Sender(records, _key_works, _reinsert, links, target.requires_parent)
         while claimed := await asyncio.to_thread(
             ledger.claims.claim, own.table, session, limit=BATCH, opt_outs=target.opt_outs
         ):
@@ -106,6 +106,8 @@ class Rehearsal:
             total += len(claimed)
             if progress:
                 progress(self.done)
+        for resource, one in by_resource.items():
+            await asyncio.to_thread(ledger.dialect.note, resource, one.addressing.news)
         self.calls.update(calls.take())
         return total
 

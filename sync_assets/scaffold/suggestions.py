@@ -69,12 +69,12 @@ class LinkSuggestion(Suggestion):
 
     @property
     def cardinality(self) -> Literal["one", "zero_or_one"]:
-        """Return `one` if Campaign calls the link mandatory, else `zero_or_one`.
+        """Return `zero_or_one` if Campaign's metadata states that the link is not mandatory, else `one`.
 
         Campaign hides a record without the target of a mandatory link. With `one` a child waits for its parent, which
         is not necessary if the link may be empty.
         """
-        return "one" if self.attribute.mandatory else "zero_or_one"
+        return "zero_or_one" if self.attribute.mandatory is False else "one"
 
 
 AnySuggestion = TypeVar("AnySuggestion", bound=Suggestion)

@@ -39,6 +39,13 @@ OPT_OUT_PAIRS = {
 (docs/dev/references/campaign.md 14).
 """
 
+_OPTIONS = {
+    "apply_deletes: true": "records deleted in Dynamics 365 are deleted in Campaign, too; without it they stay",
+    "apply_updates: false": "rows are sent on first load and replay only; without it, their changes, too",
+    "picklists: codes": "choices in text attributes by number; without it, by label",
+}
+"""Keys of a table with the value that is not the default, and what it does."""
+
 _HEAD = f"""\
 # yaml-language-server: $schema={SCHEMA_FILE}
 # Which Dynamics 365 table feeds which Campaign resource. Begun by `sync-assets init` from what both systems say of
@@ -103,17 +110,18 @@ def _lines(suggested: Suggested, defaults: TableOptions) -> Iterator[str]:
     if "statecode" in table.columns and "filters" not in given:
         rule = "{field: statecode, is: eq, value: 0}"
         yield _beside(f"  # filters: {{rules: [{rule}]}}", "active rows only; without it, every row")
-    if "apply_deletes" not in given:
-        yield _beside("  apply_deletes: false", "true: records deleted in Dynamics 365 are deleted in Campaign, too")
-    if "apply_updates" not in given:
-        yield _beside("  apply_updates: true", "false: rows are sent on first load and replay only")
-    if "picklists" not in given:
-        yield _beside("  picklists: labels", "choices in text attributes: labels or codes")
+    # Comments only: a key of a table outweighs the same key under `defaults`.
+    for option, text in _OPTIONS.items():
+        if option.partition(":")[0] not in given:
+            yield _beside(f"  # {option}", text)
     entries = []
     for link in suggested.links:
         text = f"- {{field: {_name(link.column.name)}, to: {_name(link.attribute.path)}, table: {_name(link.parent)}"
-        may_be_empty = link.cardinality == "zero_or_one"
-        other = "; write one if it was published as a `1 cardinality simple link`" if may_be_empty else ""
+        other = {
+            True: "",
+            False: "; write one if it was published as a `1 cardinality simple link`",
+            None: "; the metadata does not state the cardinality: write zero_or_one if it was published so",
+        }[link.attribute.mandatory]
         text += f", cardinality: {link.cardinality}}}"
         entries.append((link.sure, text, f"{link.percent} %, {link.why}{other}"))
     yield from _section("links", entries)

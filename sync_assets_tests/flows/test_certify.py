@@ -271,3 +271,39 @@ def test_lost_answers_are_no_findings(program: Program) -> None:
     document = certified(program)
     assert (document["workable"], left(program)) == (True, {})
     assert rows(document)["profile", TAKEN]["found"] == "refused, with the reason"
+
+
+@pytest.mark.parametrize("stated", [True, False])
+def test_a_link_that_campaign_requires_and_nobody_maps_leaves_nothing_and_stops_its_table(
+    program: Program, position: Position, stated: bool
+) -> None:
+    """A record without it would be hidden, and could not be removed. stated: in the metadata of Campaign."""
+    admin = program.sandbox.admin
+    admin.settings("campaign", mandatory_in_metadata=stated)
+    chained(program, position)
+    program.further = [{**program.further[0], "links": []}]
+    for _ in range(2):
+        document = certified(program)
+        row = rows(document)["cusOrder", "a synthetic record is made"]
+        found = f"cusContactLink is {'' if stated else 'perhaps '}required, and not among the `links`"
+        assert (row["found"], row["outcome"]) == (found, "not workable" if stated else "not tried")
+        assert (document["workable"], document["left"], left(program)) == (not stated, [], {})
+    program.further[0]["links"] = [{"field": "new_contactid", "to": "cusContactLink", "table": "contact"}]
+    assert (certified(program)["workable"], left(program)) == (True, {})
+
+
+def test_a_link_that_is_not_workable_stops_its_table_in_plan_and_sync_until_the_configuration_fits(
+    program: Program, position: Position
+) -> None:
+    admin = program.sandbox.admin
+    admin.settings("campaign", links_by_key="empty")
+    chained_loosely(program, position, style="key")
+    assert len(not_workable(certified(program))) == 2
+    for command in ("plan", "sync"):
+        status, _, errors = program.run(command)
+        assert (status, "the parent's key is not workable" in errors) == (2, True), command
+    assert admin.dump_campaign("cusOrder") == []
+    for table in program.further:
+        table["links"] = [link | {"style": "auto"} for link in table["links"]]
+    assert program.run("plan")[0] == 0
+    assert program.sync().status == 0

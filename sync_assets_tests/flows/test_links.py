@@ -298,3 +298,72 @@ def test_a_link_that_campaign_requires_and_the_configuration_does_not_stops_its_
     chain.admin.publish_link("cusOrder", "cusContactLink", "zero_or_one")
     assert chain.program.sync().status == 0
     assert [len(records) for records in chain.held().values()] == [1, 2, 2]
+
+
+def orders_alone(new_chain: Callable[..., Chain], *, stated: bool) -> tuple[Chain, str]:
+    """Orders without the link that Campaign requires; three of them. stated: in Campaign's metadata, too."""
+    chain = new_chain(cardinality="one")
+    chain.program.further = [{**chain.program.further[0], "links": []}]
+    chain.admin.settings("campaign", mandatory_in_metadata=stated)
+    [ada] = chain.admin.create("contact", {"firstname": "Ada"})
+    for _ in range(3):
+        chain.order(ada)
+    return chain, ada
+
+
+def test_a_mandatory_link_that_is_not_mapped_stops_its_table_before_the_first_write(
+    new_chain: Callable[..., Chain],
+) -> None:
+    chain, _ = orders_alone(new_chain, stated=True)
+    for command in ("plan", "sync"):
+        status, _, errors = chain.program.run(command)
+        assert (status, "add `to: cusContactLink` with its lookup to `links`" in errors) == (2, True)
+    assert [len(records) for records in chain.held().values()] == [1, 0, 0]
+    chain.program.further[0]["links"] = [{"field": "new_contactid", "to": "cusContactLink", "table": "contact"}]
+    assert chain.sync()[0] == 0
+    assert [len(records) for records in chain.held().values()] == [1, 3, 0]
+    chain.assert_no_hidden_child()
+
+
+def test_after_the_first_record_that_campaign_hides_no_other_is_sent_until_it_is_shown(
+    new_chain: Callable[..., Chain],
+) -> None:
+    """The metadata does not state that the link is mandatory."""
+    chain, _ = orders_alone(new_chain, stated=False)
+    for number in range(2):
+        done = chain.program.sync()
+        assert (done.status, len(chain.held()["cusOrder"]), len(chain.admin.hidden("cusOrder"))) == (2, 1, 1), number
+        assert done.document["tables"]["new_order"]["rejected"] == 1
+    assert chain.program.run("plan")[0] == 2
+    [hidden] = chain.admin.hidden("cusOrder")
+    [rejected] = chain.program.json("rejects")[1]["rejects"]
+    assert (rejected["id"], "and hides it" in rejected["reason"]) == (hidden["cusOrderId"], True)
+    assert "hides it" in chain.program.run("explain", hidden["cusOrderId"])[1]
+    # The remedy in the reason: published as 0 or 1, until all records have their link.
+    chain.admin.publish_link("cusOrder", "cusContactLink", "zero_or_one")
+    link = {"field": "new_contactid", "to": "cusContactLink", "table": "contact", "cardinality": "one"}
+    chain.program.further[0]["links"] = [link]
+    chain.program.run("retry", "new_order")
+    assert chain.sync()[0] == 0
+    chain.admin.publish_link("cusOrder", "cusContactLink", "one")
+    chain.assert_no_hidden_child()
+    assert len(chain.held()["cusOrder"]) == 3
+
+
+def test_orders_go_on_by_themselves_once_campaign_shows_the_hidden_one(new_chain: Callable[..., Chain]) -> None:
+    chain, _ = orders_alone(new_chain, stated=False)
+    assert chain.program.sync().status == 2
+    chain.admin.publish_link("cusOrder", "cusContactLink", "zero_or_one")
+    assert chain.program.sync().status == 2, "one is rejected"
+    assert len(chain.held()["cusOrder"]) == 3
+    assert chain.program.run("retry", "new_order")[0] == 0
+    assert chain.sync()[0] == 0
+
+
+def test_explain_names_hidden_among_the_causes(new_chain: Callable[..., Chain]) -> None:
+    chain = new_chain(cardinality="one")
+    ada, order, _ = chain.make()
+    assert chain.sync()[0] == 0
+    chain.admin.post("/campaign/delete", {"resource": "profile", "keys": [ada]})
+    _, output, _ = chain.program.run("explain", order, "--table", "new_order")
+    assert "it was deleted there, or is hidden, since cusContactLink leads to no record" in " ".join(output.split())

@@ -140,6 +140,20 @@ class TestOneTable:
         admin.delete("contact", ids[10:11])
         assert foretold(program) == calls(insert=1, delete=1, read=1)  # a full read
 
+    def test_of_many_deletes_one_in_51_is_read_back_however_many_are_under_way(self, program: Program) -> None:
+        admin = program.sandbox.admin
+        admin.settings("campaign", delete_by_key=True)
+        program.guardrails = {"max_delete_share": 1.0}
+        ids = admin.create("contact", *({"lastname": f"N{n}"} for n in range(412)))
+        flown(program)
+        admin.delete("contact", ids[:2])
+        flown(program)  # finds out how Campaign deletes
+        admin.delete("contact", ids[2:])
+        try:
+            assert foretold(program) == calls(delete=410, read=410 // 51)
+        finally:
+            admin.settings("campaign", delete_by_key=False)
+
     def test_the_budget_of_the_day_bounds_the_records_that_fit(self, program: Program) -> None:
         admin = program.sandbox.admin
         admin.create("contact", *({"lastname": f"N{n}"} for n in range(7)))
@@ -254,6 +268,61 @@ class TestLinkedTables:
         [change] = program.json("plan", "--changes", "--show-values")[1]["tables"]["new_order"]["changes"]
         assert (change["id"], change["attributes"]) == (order, ["cusContactLink"])
         assert change["values"] == {"cusContactLink": {"mapped": other}}
+
+
+class TestWhatDoctorFinds:
+    """`plan` reports it, with the exit status of `sync`."""
+
+    @pytest.mark.parametrize(
+        ("table", "text"),
+        [
+            ({"filter": {"name": "byNothing", "parameter": "x_parameter"}}, "profile has no filter byNothing"),
+            ({"replacements": {"gendercode": {"Mole": "male"}}}, "`Mole` is no option of `gendercode`"),
+            ({"replacements": {"gendercode": {1: "mole"}}}, "`mole` is no value of `gender`"),
+        ],
+    )
+    def test_a_table_that_would_stop(self, program: Program, table: dict[str, Any], text: str) -> None:
+        program.table["fields"]["gendercode"] = "gender"
+        program.table |= table
+        program.further = [
+            {"table": "account", "resource": "cusStore", "key": "cusStoreId", "api": "customResources"}
+            | {"fields": {"name": "cusName"}}
+        ]
+        for command, status in (("doctor", 1), ("plan", 2), ("sync", 2)):
+            ended, output, errors = program.run(command)
+            assert (ended, text in " ".join((output + errors).split())) == (status, True), command
+
+    def test_opt_outs_without_an_sftp(self, program: Program) -> None:
+        program.opt_out = {"direction": "bidirectional", "mappings": {"donotemail": "blackListEmail"}}
+        program.more |= {name: "" for name in program.sandbox.env if "SFTP" in name}
+        for command in ("doctor", "plan", "sync"):
+            status, output, errors = program.run(command)
+            assert (status, "CAMPAIGN_SFTP_HOST is not set" in output + errors) == (1, True), command
+
+
+class TestMappingChanges:
+    @pytest.mark.parametrize(("delete", "due"), [(True, 3), (False, 0)])
+    def test_deletions_by_another_filter_count(self, program: Program, delete: bool, due: int) -> None:
+        admin = program.sandbox.admin
+        ids = admin.create("contact", *({"lastname": f"N{n}"} for n in range(5)))
+        admin.change("contact", ids[:3], statecode=1)
+        flown(program)
+        program.table["filters"] = ACTIVE | {"delete_filtered_out": delete}
+        notes = " ".join(program.sync().stopped)
+        assert f"5 rows read again, {due} records to be sent or deleted by it" in notes
+        del program.table["filters"]
+        notes = " ".join(program.sync().stopped)
+        assert f"5 rows read again, {due} records to be sent or deleted by it" in notes
+
+    def test_links_count(self, program: Program) -> None:
+        linked(program, cardinality="zero_or_one")
+        [links, *_] = [table.pop("links") for table in program.further]
+        program.further = program.further[:1]
+        [contact] = program.sandbox.admin.create("contact", {"lastname": "A"})
+        program.sandbox.admin.create("new_order", *({"new_name": f"O{n}", "new_contactid": contact} for n in range(2)))
+        flown(program)
+        program.further[0]["links"] = links
+        assert "2 rows read again, 2 records to be sent or deleted by it" in " ".join(program.sync().stopped)
 
 
 class TestChanges:

@@ -179,6 +179,11 @@ def begin(story: Story) -> None:
     assert "105" in story.type("plan --accept-mapping")
     story.type("plan --table contact --changes --limit 3 --show-values")
     story.type("sync --dry-run --table contact")
+    order = {"table": "new_order", "resource": "cusOrder", "key": "cusOrderId", "fields": {"new_name": "cusName"}}
+    story.program.further = [order]  # without the link that Campaign requires
+    story.type("plan", 2)
+    story.type("plan --table new_order", 1)
+    story.program.further = []
     assert "105" in story.type("estimate --months 24 --other-calls 1000")
     story.type("estimate --table contact")
     story.type("migrate", 2)

@@ -20,6 +20,7 @@ def test_a_wrong_organisation_of_campaign_is_reported_once_within_seconds(progra
     program.dagster = True
     fields = {"fields": {"new_name": "cusName"}, "api": "profileAndServicesExt"}
     program.further = [{"table": "new_order", "resource": "cusOrder", "key": "cusOrderId", **fields}]
+    program.sandbox.admin.publish_link("cusOrder", "cusContactLink", "zero_or_one")
     env(CAMPAIGN_URL=program.sandbox.env["CAMPAIGN_URL"] + "x")(program)
     for command in ("sync", "plan", "doctor"):
         began = time.monotonic()

@@ -20,7 +20,8 @@ from sync_assets_tests.simulation.contract import Contract
 from sync_assets_tests.simulation.observed import Hold, Moment, Replay, Table, Verification
 from sync_assets_tests.simulation.program import SimulatedRuntime, hold, rebuild, release
 from sync_assets_tests.simulation.report import mapped_tables
-from sync_assets_tests.simulation.scenario import NEW_KEY, SECURED, TABLES, row_id
+from sync_assets_tests.simulation.scenario import NEW_KEY
+from sync_assets_tests.simulation.timeline import SECURED, TABLES, row_id
 from sync_assets_tests.support.chain_configuration import RESOURCES
 
 if TYPE_CHECKING:
@@ -97,12 +98,18 @@ class Commands:
             _copy(self._ledger, self._copy)
             self._copied = self._services.moment(), list(self.holds)
 
+    @property
+    def _busy(self) -> bool:
+        return bool(self._simulation.at_work or self._simulation.left_out)
+
     def set_back(self) -> None:
         """Put the copy in place of the ledger, sync and rebuild, unless a sync is at work or holds changed since.
 
+        Nor while a table is stopped: its rows, which the copy may lack, cannot be read before their parents go.
+
         The sync must be refused if anything was written since.
         """
-        if self._ledger and self._copied and self._copied[1] == self.holds and not self._simulation.at_work:
+        if self._ledger and self._copied and self._copied[1] == self.holds and not self._busy:
             copied, self._copied = self._copied[0], None
             self._simulation.start(self._alone(self._set_back(copied, self._ledger)))
 
@@ -178,7 +185,7 @@ class Commands:
         profiles hold the same value: Campaign publishes no such key.
         """
         simulation = self._simulation
-        busy = simulation.at_work or simulation.network.carries
+        busy = self._busy or simulation.network.carries
         if not (busy or self.retargeted or simulation.rules["contact"].more):
             simulation.start(self._alone(self._change_target()))
 

@@ -266,6 +266,7 @@ class Observed:
         retargeted: When profiles got another key attribute, and the tables before; `tables` have the new one.
         former_keys: Key attributes before they were changed, by table. Until a profile has the new key, Campaign hides
             the records that are linked to it.
+        unmapped: Tables whose link, which Campaign requires, was not among the `links`, and from when until when.
         reads: When Dynamics 365 handled a read of rows by the program, and their table.
         unanswered: Requests about records that were sent and did not reach the engine, without an answer of the
             gateway: their sender cannot know whether they are engine calls.
@@ -293,4 +294,5 @@ class Observed:
     restored: tuple[tuple[Moment, Moment], ...] = ()
     verified: tuple[Verification, ...] = ()
     retargeted: tuple[Moment, tuple[Table, ...]] | None = None
+    unmapped: tuple[tuple[str, Moment, Moment], ...] = ()
     former_keys: Mapping[str, str] = field(default_factory=dict[str, str])

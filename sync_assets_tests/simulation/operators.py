@@ -7,8 +7,8 @@ from typing import Any
 from sync_assets.ledger import Ledger
 from sync_assets_tests.simulation.network import FaultPlan, Network
 from sync_assets_tests.simulation.observed import Refusal, Replay
-from sync_assets_tests.simulation.scenario import row_id
 from sync_assets_tests.simulation.services import Services
+from sync_assets_tests.simulation.timeline import row_id
 
 
 class Operators:

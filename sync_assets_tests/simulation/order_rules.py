@@ -177,6 +177,15 @@ def _belongs(history: History, contract: Contract, record: Id, hold: Hold, until
     )
 
 
+@rule("A mandatory link that is not among the `links` stops its table before the first write (links and deletions)")
+def nothing_is_sent_that_campaign_would_hide(history: History) -> Found:
+    for table, since, until in history.seen.unmapped:
+        for contract, record, writes in each_write(history):
+            for one in writes:
+                if contract.table.table == table and since.n < one.sent.n < until.n:
+                    yield *record, f"event {one.sent.n} writes it while its link is not mapped"
+
+
 RULES = (
     parents_come_before_their_children,
     children_go_before_their_parents,
@@ -184,4 +193,5 @@ RULES = (
     held_contacts_are_left_alone,
     who_is_gone_stays_gone,
     excluded_records_are_not_sent,
+    nothing_is_sent_that_campaign_would_hide,
 )

@@ -8,8 +8,8 @@ from typing import Any
 from sync_assets.sandbox.campaign.store import Record as StoredRecord
 from sync_assets.sandbox.campaign.store import Table
 from sync_assets_tests.simulation.observed import ExportFile, Moment, RecordChange
-from sync_assets_tests.simulation.scenario import OPT_OUTS, row_id
 from sync_assets_tests.simulation.services import Services
+from sync_assets_tests.simulation.timeline import OPT_OUTS, row_id
 from sync_assets_tests.support.chain_configuration import IDS, LOOKUPS, PARENTS, RESOURCES
 
 

@@ -114,6 +114,13 @@ BUGS = (
         "an opt-out that Dynamics 365 lost is not written again",
     ),
     PlantedBug(
+        "links",
+        "sync_assets.checks.link_findings",
+        "stops=bool(hidden)",
+        "stops=False",
+        "a table is sent without a link that Campaign requires",
+    ),
+    PlantedBug(
         "race",
         "sync_assets.ledger.rules.transitions",
         "acked, outcome_unknown = None if missing else outcome.hash, 0",

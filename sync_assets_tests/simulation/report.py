@@ -7,7 +7,7 @@ from sync_assets.ledger import Ledger
 from sync_assets.sandbox.campaign.resources import resources
 from sync_assets.sandbox.dataverse.tables import TABLES as DATAVERSE_TABLES
 from sync_assets_tests.simulation.observed import Attribute, Column, LedgerReport, Table
-from sync_assets_tests.simulation.scenario import OPT_OUTS, TABLES
+from sync_assets_tests.simulation.timeline import OPT_OUTS, TABLES
 from sync_assets_tests.support.chain_configuration import FIELDS, FILTERS, IDS, JOINS, KEY_OF_RESOURCE, MORE, RESOURCES
 
 

@@ -28,9 +28,10 @@ from sync_assets_tests.simulation.operators import Operators
 from sync_assets_tests.simulation.people import People
 from sync_assets_tests.simulation.program import SimulatedRuntime, Sync, runtime_of
 from sync_assets_tests.simulation.report import ledger_report, mapped_tables
-from sync_assets_tests.simulation.scenario import TABLES, Scenario
+from sync_assets_tests.simulation.scenario import Scenario
 from sync_assets_tests.simulation.services import Services
 from sync_assets_tests.simulation.sftp_server import sftp_in_place
+from sync_assets_tests.simulation.timeline import TABLES
 
 WORKERS = 2
 SYNC_SECONDS = 4 * 3600.0
@@ -121,6 +122,8 @@ class Simulation:
         }
         self.rules = dict(scenario.rules)
         self._key: str | None = None
+        self.left_out: tuple[str, Moment] | None = None
+        """The table whose link is not in the configuration, and since when."""
         self.configure()
         self._url = url
         self._syncs: dict[asyncio.Task[None], int] = {}
@@ -129,6 +132,7 @@ class Simulation:
         self.journal: list[str] = []
         self.crashes: list[tuple[Moment, int]] = []
         self.replaced: list[tuple[Moment, dict[str, Any]]] = []
+        self.unmapped: list[tuple[str, Moment, Moment]] = []
         self.accept_mapping = True
         self.exclusive = False
         """A command needs that no other one begins."""
@@ -143,6 +147,7 @@ class Simulation:
             getattr(actor, move.kind)(**move.values)
         while self._syncs:
             await self._wait_for_a_sync()
+        self.map_link()
         idle = await self._sync_until_idle()
         observed = self._observed(idle)
         for call in observed.calls:
@@ -210,6 +215,9 @@ class Simulation:
         """Write the configuration file for all processes that start from now on. key: the new one of profiles."""
         self._key = key or self._key
         self.document = self.scenario.document(self.rules, self._key)
+        for table in self.document["tables"]:
+            if self.left_out and table["table"] == self.left_out[0]:
+                table["links"] = []
         self._file.write_text(yaml.safe_dump(self.document), encoding="utf-8")
         self._config = load_config(self._file)
 
@@ -219,10 +227,23 @@ class Simulation:
         Processes at work go on with the configuration that they have.
         """
         is_the_key = self._key is not None and (table, change) == ("contact", "more")
-        if (during or not self._syncs) and not self.exclusive and not is_the_key:
+        if (during or not self._syncs) and not (self.exclusive or self.left_out or is_the_key):
             self.replaced.append((self.services.moment(), self.document))
             value = change == "apply_deletes" or not getattr(self.rules[table], change)
             self.rules[table] = replace(self.rules[table], **{change: value})
+            self.configure()
+
+    def unmap_link(self, table: str) -> None:
+        """Leave the link of a table out of the configuration, unless a sync is at work."""
+        if not (self._syncs or self.left_out):
+            self.left_out = table, self.services.moment()
+            self.configure()
+
+    def map_link(self) -> None:
+        """Take the link into the configuration again, unless a sync is at work."""
+        if self.left_out and not self._syncs:
+            self.unmapped.append((*self.left_out, self.services.moment()))
+            self.left_out = None
             self.configure()
 
     def sync(self, tables: Sequence[str], *, together: bool, machine: str, crash: int | None) -> None:
@@ -324,4 +345,5 @@ class Simulation:
             restored=tuple(self.commands.restored),
             verified=tuple(self.commands.verified),
             retargeted=self.commands.retargeted,
+            unmapped=tuple(self.unmapped),
         )

@@ -297,6 +297,14 @@ def a_late_insert_makes_a_person_who_was_said_to_be_gone(history: HandwrittenHis
     history.calls[-1] = replace(history.calls[-1], sent=sent)
 
 
+@breaks("nothing_is_sent_that_campaign_would_hide")
+def an_order_is_sent_while_its_link_is_not_mapped(history: HandwrittenHistory) -> None:
+    since = history.moment()
+    history.put("new_order", "o1", new_name="x")
+    history.call("PATCH", "cusOrder", "o1", cusName="x")
+    history.further["unmapped"] = (("new_order", since, history.moment()),)
+
+
 @breaks("dynamics_gets_opt_outs_only")
 def the_program_writes_a_name_to_dynamics(history: HandwrittenHistory) -> None:
     history.put("contact", "c1", "program", jobtitle="x")

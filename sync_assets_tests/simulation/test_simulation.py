@@ -16,8 +16,9 @@ from sync_assets_tests.simulation.checker import check
 from sync_assets_tests.simulation.clock import PROCESS, Clock, Crashed, NothingToRun, Process, SimulatedLoop
 from sync_assets_tests.simulation.ledgers import sqlite_ledgers
 from sync_assets_tests.simulation.run import play
-from sync_assets_tests.simulation.scenario import TABLES, Move, Scenario, scenario
+from sync_assets_tests.simulation.scenario import Scenario, scenario
 from sync_assets_tests.simulation.shorten import shortened
+from sync_assets_tests.simulation.timeline import TABLES, Move
 from sync_assets_tests.support.chain_configuration import TableRules
 
 SEEDS, PAST = 8, 12

@@ -29,6 +29,7 @@ ODD = 'Zoë O\'Neil-Łukasz <b>&amp; "x" \\ / % + ; 漢字 😀'
 YES, NO = "the record is found", "the record is not found"
 _TWO = "The record is looked up by the filter first: one read more for each update and delete."
 _REQUIRED = "the link is required; Campaign hides a record without it for good"
+_PERHAPS_REQUIRED = "the metadata does not state whether the link is required"
 _AS_SENT = "Texts are sent as Dynamics 365 has them."
 _BY_KEY = {"resolved": "stored", "empty": "accepted, and nothing is stored", "refused": "refused"}
 
@@ -169,8 +170,11 @@ async def _link(subject: Subject, target: LinkTarget) -> None:
             way = "The program sends the parent's key, which another link to this parent resolves."
         elif target.link.style == "key":
             way = "The program sends the key, as `style: key` says, and reads links back. `style: auto` is safer."
-        subject.report(by_key, _REQUIRED, way, "not tried")
-        subject.report(unlinked, _REQUIRED, "A child without its parent is not sent.", "not tried")
+        attribute = subject.resource.attributes.get(target.attribute)
+        known = target.link.cardinality == "one" or (attribute and attribute.mandatory)
+        text = _REQUIRED if known else _PERHAPS_REQUIRED
+        subject.report(by_key, text, way, "not tried")
+        subject.report(unlinked, text, "A child without its parent is not sent.", "not tried")
         return
     await _unlink(subject, target, unlinked)
     await _link_by_key(subject, target, parent, by_key)

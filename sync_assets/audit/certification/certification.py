@@ -17,7 +17,9 @@ from sync_assets.audit.certification import campaign_premises, dynamics_premises
 from sync_assets.audit.certification.synthetic_record import PREFIX, NotCreated, PremiseResult, Subject
 from sync_assets.audit.existing_records import leased
 from sync_assets.campaign import addressing
+from sync_assets.campaign.addressing import CERTIFIED, NOT_WORKABLE
 from sync_assets.campaign.client import CampaignClient, CampaignRefused
+from sync_assets.checks.link_findings import unfilled_links
 from sync_assets.checks.rules import Finding, ok, warn
 from sync_assets.errors import SyncAssetsError
 from sync_assets.http.transport import OutcomeUnknown
@@ -36,13 +38,10 @@ PATIENCE = 30.0
 NAME = "(certification)"
 """The name under which the ledger stores what belongs to no resource: a lease, and the marks below."""
 BEGAN, CERTIFIED_AT, VERSION = "began", "certified_at", "version"
-CERTIFIED = "certified "
-"""Beginning of the premises that only the report has."""
 STAGE = "-mkt-stage"
 """The end of the name of a stage tenant. Source:
 https://experienceleague.adobe.com/docs/campaign-standard/using/working-with-apis/about-campaign-standard-apis/setting-up-api-access.html
 """
-_NOT_WORKABLE = "not workable: "
 CREATED, REMOVED = "a synthetic record is made", "the synthetic record is removed"
 _OF_KEYS = (addressing.KEY_FOUND, addressing.KEY_IN_URL, addressing.KEY_IN_DELETE, addressing.KEY_UNIQUE)
 _FOUND_ANEW = (*_OF_KEYS, addressing.DELETE_ANSWER, addressing.DELETE_SEEN)
@@ -147,8 +146,14 @@ class Certification:
         """Create the records, parents first; try the premises; delete the records as a push does, children first."""
         alive: list[Subject] = []
         for subject in self.subjects:
+            not_filled, perhaps = unfilled_links(subject.config, subject.resource)
             if any(parent not in alive for parent in subject.parents.values()):
                 subject.report(CREATED, "a parent could not be made", "See the parent's lines.", "not workable")
+            elif not_filled or perhaps:  # it would be hidden, and could not be removed
+                names = ", ".join(not_filled or perhaps)
+                found = f"{names} is {'' if not_filled else 'perhaps '}required, and not among the `links`"
+                way = f"Nothing was written to {subject.config.resource}. Map the link, or publish it as 0 or 1, and "
+                subject.report(CREATED, found, f"{way}run it again.", "not workable" if not_filled else "not tried")
             elif await self._created(subject):
                 alive.append(subject)
         for subject in alive:
@@ -251,9 +256,9 @@ def certification_findings(runtime: Runtime) -> list[Finding]:
         warn(f"{title} of {system if about == NAME else about}: {premise}", f"{text}. {way}")
         for about in (NAME, *names)
         for known, finding in sorted(ledger.dialect.facts(about).items())
-        if known.startswith(CERTIFIED) and finding.startswith(_NOT_WORKABLE)
+        if known.startswith(CERTIFIED) and finding.startswith(NOT_WORKABLE)
         for system, _, premise in [known.removeprefix(CERTIFIED).partition(": ")]
-        for text in [finding.removeprefix(_NOT_WORKABLE)]
+        for text in [finding.removeprefix(NOT_WORKABLE)]
     ]
     if began := marks.get(BEGAN):
         resources = ", ".join(f"{table.resource} ({table.key})" for table in tables)

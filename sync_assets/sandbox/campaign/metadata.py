@@ -67,6 +67,8 @@ def content(campaign: Campaign, view: View) -> dict[str, Any]:
         if campaign.settings.integrity_in_metadata:
             extra["revIntegrity"] = "own" if campaign.settings.cascade_delete else "normal"
         document[name] = _members(campaign, view, name, "link", "link") | extra
+        if not campaign.settings.mandatory_in_metadata:
+            del document[name]["mandatory"]
     for name, collection in view.collections.items():
         extra = {"metadata": "link", "resTarget": collection.source or name, "unbound": True, "sortable": False}
         document[name] = _members(campaign, view, name, "collection", "link") | extra

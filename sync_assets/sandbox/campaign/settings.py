@@ -86,6 +86,8 @@ class Settings(msgspec.Struct, forbid_unknown_fields=True):
     """Hide records whose link of cardinality 1 has no target."""
     cascade_delete: bool = False
     """Delete the records that link to a deleted record."""
+    mandatory_in_metadata: bool = True
+    """False: the descriptions of links do not state whether the link is mandatory. Assumed."""
     integrity_in_metadata: bool = False
     """Show in the description of a link whether a record is deleted with the link's target. Assumed."""
     relative_links: bool = False

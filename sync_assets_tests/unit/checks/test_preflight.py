@@ -10,8 +10,9 @@ import pytest
 from sync_assets.campaign.metadata import Attribute, AttributeType, Resource
 from sync_assets.checks import preflight
 from sync_assets.checks.known_types import KnownTypes
-from sync_assets.checks.preflight import cardinalities, readiness, type_findings, types_in
-from sync_assets.config.models import TableConfig
+from sync_assets.checks.link_findings import cardinalities
+from sync_assets.checks.preflight import readiness, type_findings, types_in
+from sync_assets.config.models import Link, TableConfig
 from sync_assets.http.transport import Unavailable
 from sync_assets_tests.support.program import CONTACT, Program
 
@@ -107,13 +108,32 @@ def test_the_finding_about_a_link(
     assert stops is ("Nothing of new_order is sent" in found.message)
 
 
-@pytest.mark.parametrize("mandatory", [True, False])
-def test_a_mandatory_link_that_is_not_configured_warns(mandatory: bool) -> None:
-    link = Attribute("cusContactLink", "link", mandatory=mandatory, target="profile")
-    config = CONFIG.model_copy(update={"links": ()})
-    finding = cardinalities(config, Resource("cusOrder", "profileAndServicesExt", {"cusContactLink": link}))
-    assert (finding.passed, finding.stops) == (not mandatory, False)
-    assert ("cusContactLink is mandatory in Campaign and not among the `links`" in finding.message) is mandatory
+@pytest.mark.parametrize(
+    ("mandatory", "name", "joins", "outcome", "title"),
+    [
+        (True, "cusContactLink", 0, "fail", "link cardinalities differ"),
+        (True, "cusContactLink", 1, "ok", "link cardinalities agree"),  # perhaps the join sets it
+        (False, "cusContactLink", 0, "ok", "link cardinalities agree"),
+        (None, "cusContactLink", 0, "ok", "link cardinalities are unknown"),
+        (True, "orgUnit", 0, "ok", "link cardinalities agree"),  # Campaign fills it
+    ],
+)
+def test_a_mandatory_link_that_is_not_configured_stops_its_table(
+    mandatory: bool | None, name: str, joins: int, outcome: str, title: str
+) -> None:
+    joined = Link.model_validate({"field": "new_contactid", "to": "cusId", "table": "contact", "style": "join"})
+    config = CONFIG.model_copy(update={"links": (joined,) * joins})
+    link = Attribute(name, "link", mandatory=mandatory, target="profile")
+    finding = cardinalities(config, Resource("cusOrder", "profileAndServicesExt", {name: link}))
+    assert (finding.outcome, finding.title) == (outcome, title)
+    assert ("Nothing of new_order is sent" in finding.message) == (outcome == "fail")
+
+
+def test_doctor_says_unknown_of_a_link_whose_cardinality_the_metadata_does_not_state() -> None:
+    link = Attribute("cusContactLink", "link", mandatory=None, target="profile")
+    finding = cardinalities(CONFIG, Resource("cusOrder", "profileAndServicesExt", {"cusContactLink": link}))
+    assert (finding.outcome, finding.title) == ("ok", "link cardinalities are unknown")
+    assert finding.message.startswith("unknown for cusContactLink")
 
 
 CONFIG = TableConfig.model_validate(

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from sync_assets.campaign.addressing import KEY, KEY_FOUND, KEY_IN_URL, PROOFS, REJECTED
+from sync_assets.campaign.addressing import HIDDEN, HIDES, KEY, KEY_FOUND, KEY_IN_URL, PROOFS, REJECTED
 from sync_assets.campaign.client import BudgetSpent
 from sync_assets.campaign.dialect import Operation
 from sync_assets.campaign.records import Records
@@ -119,8 +119,9 @@ async def test_an_answer_that_names_no_cause_does_not_let_others_go_at_once() ->
 
 
 UNPROVEN, NOT_FOUND = {KEY: "externalId"}, {KEY_FOUND: "no"}
-HIDDEN = [None, ABSENT, absent("@profile10")]
+NOT_SHOWN = [None, ABSENT, absent("@profile10")]
 """The record is inserted, and found neither by the key nor by its PKey."""
+HIDES_ADA = HIDES.format("profile", "a_table", ADA)
 WHOLE_LIST = Response(
     200, {}, json.dumps({"content": [{"externalId": id_, "PKey": id_} for id_ in (ADA, ORDER)]}).encode()
 )
@@ -155,7 +156,10 @@ def not_found(cause: str, sent: str = ADA, others: str = "") -> str:
         (Push([TAKEN], exists=True, found=UNPROVEN), "insert", "insert update", UPDATED, "yes", None),
         (Push(found=UNPROVEN), "update", "update insert", INSERTED, None, None),
         (Push([INVALID], found=UNPROVEN), "insert", "insert", ("refused", None), None, None),
-        (Push(HIDDEN, found=UNPROVEN), "insert", "insert read read", INSERTED, None, None),
+        # Campaign hides the record: no other is sent until it is shown.
+        (Push(NOT_SHOWN, found=UNPROVEN), "insert", "insert read read", ("refused", None), None, HIDES_ADA),
+        (Push([ABSENT], found={HIDDEN: ADA}), "insert", "read", ("later", None), None, HIDES_ADA),
+        (Push(exists=True, found={HIDDEN: ADA}), "insert", "read insert read", INSERTED, "yes", None),
         # The key identifies nothing.
         (
             *(Push([None, *[BARE] * 3], found=UNPROVEN), "insert", "insert read read read", INSERTED, "no"),
@@ -204,7 +208,8 @@ async def test_the_first_insert_proves_that_the_key_finds_records(
     assert " ".join(push.requests) == requests
     assert (delivered.result, delivered.operation_done, delivered.stop) == (*result, stop)
     assert push.records.addressing.findings.get(KEY_FOUND) == finding
-    assert push.records.addressing.hidden == (push.answers == HIDDEN)
+    hides = delivered.stop == HIDES_ADA
+    assert push.records.addressing.findings.get(HIDDEN, "") == (ADA if hides else "")
     assert waits == ([0, 1] if requests.endswith("read read read") else [])
 
 

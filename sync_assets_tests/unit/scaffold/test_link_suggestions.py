@@ -20,8 +20,10 @@ def test_the_only_lookup_to_a_table_becomes_the_only_link_to_its_resource() -> N
     assert links(ORDER, ORDER_RESOURCE) == [("new_contactid", "cusContactLink", True)]
 
 
-@pytest.mark.parametrize(("mandatory", "cardinality"), [(True, "one"), (False, "zero_or_one")])
-def test_only_a_link_that_campaign_calls_mandatory_is_written_as_one(mandatory: bool, cardinality: str) -> None:
+@pytest.mark.parametrize(("mandatory", "cardinality"), [(True, "one"), (None, "one"), (False, "zero_or_one")])
+def test_a_link_is_written_as_one_unless_campaign_says_that_it_may_be_empty(
+    mandatory: bool | None, cardinality: str
+) -> None:
     to = resource("cusOrder", attribute("cusContactLink", "link", target="profile", mandatory=mandatory))
     assert [one.cardinality for one in suggest_links(ORDER, to, TARGETS, {})] == [cardinality]
 

@@ -119,6 +119,12 @@ def test_an_entry_leaves_out_the_defaults_of_the_file_unless_it_needs_another_va
     assert "api:" not in block
 
 
+def test_keys_under_defaults_take_effect_on_the_tables_that_init_wrote() -> None:
+    text = whole_file([contact()], START) + "defaults: {apply_deletes: true, apply_updates: false, picklists: codes}\n"
+    one = checked(text, (CONTACT, PROFILE)).table("contact")
+    assert (one.apply_deletes, one.apply_updates, one.picklists) == (True, False, "codes")
+
+
 def test_each_line_that_is_commented_out_counts_once_its_mark_is_taken_away() -> None:
     order = table(
         "new_order",
