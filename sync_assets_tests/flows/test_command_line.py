@@ -123,7 +123,7 @@ def test_reports_in_json_and_a_forced_replay_where_the_next_sync_does_not_send_t
     admin, copy = program.sandbox.admin, tmp_path / "copy.db"
     assert program.sync().status == 0
     assert program.json("backup", str(copy)) == (0, {"file": str(copy), "bytes": copy.stat().st_size})
-    approved = {"table": "contact", "approved": 0, "following": {}, "orphaning": {}}
+    approved = {"table": "contact", "approved": 0, "following": {}, "orphaning": {}, "approved_values": {}}
     assert program.json("approve-deletes", "contact") == (0, approved)
     id_ = next(iter(program.profiles()))
     admin.post("/campaign/change", {"resource": "profile", "keys": [id_], "set": {"cusJobTitle": "A marketer's"}})

@@ -67,7 +67,9 @@ class Installation:
 
 @pytest.fixture(scope="module")
 def variables(sandbox_factory: SandboxFactory) -> dict[str, str]:
-    return sandbox_factory(contacts=3).env
+    sandbox = sandbox_factory(contacts=3)
+    sandbox.admin.publish_link("cusOrder", "cusContactLink", "zero_or_one")  # which these configurations do not map
+    return sandbox.env
 
 
 @pytest.fixture

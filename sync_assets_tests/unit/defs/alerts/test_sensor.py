@@ -177,7 +177,7 @@ EMAIL = {"host": "smtp.example.com", "from": "sync@example.com", "to": ["ops@exa
         ({"email": {**EMAIL, "to": ["Ops <ops@example.com>"]}}, "`Ops <ops@example.com>` is not an e-mail address"),
         ({"email": {"host": "smtp.example.com", "from": "sync@example.com"}}, "`to: [ops@example.com]`"),
         ({"email": {**EMAIL, "password": "x"}}, "this file must hold no secret"),
-        ({"webhook": "https://hooks.example.com/x"}, "write true or false"),
+        ({"webhook": "https://hooks.example.com/x"}, "`webhook` takes no address, which is a secret"),
     ],
 )
 def test_an_invalid_setting_is_refused_with_the_remedy(tmp_path: Path, alerts: object, message: str) -> None:

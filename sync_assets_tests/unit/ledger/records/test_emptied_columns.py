@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Sequence
+from typing import Any
 
 import polars as pl
 import pytest
@@ -32,7 +33,7 @@ def read(
     first: int = 0,
     version: int | None = None,
     full: bool = False,
-    **rest: object,
+    **rest: Any,
 ) -> None:
     """Capture a page of rows with these bits; a new version each time unless one is given."""
     number = next(versions) if version is None else version
