@@ -1,4 +1,4 @@
-"""A column that becomes secured, or empty at large, empties no attribute in Campaign without a person's word."""
+"""A column that becomes secured, or empty in many records, empties no attribute in Campaign without an approval."""
 
 from contextlib import closing
 from typing import Any

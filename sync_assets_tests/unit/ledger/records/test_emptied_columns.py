@@ -1,4 +1,4 @@
-"""The guard against columns that become empty at large: which values Campaign keeps, until when."""
+"""The guard against emptied columns: which values Campaign keeps, and until when."""
 
 import itertools
 from collections.abc import Sequence
@@ -179,7 +179,7 @@ def test_a_row_with_a_validation_error_changes_nothing_of_what_campaign_keeps(fi
     assert kept(filled) == {"email": RECORDS}
 
 
-def test_links_whose_lookup_became_empty_at_large_stay(ledger: Ledger) -> None:
+def test_links_whose_lookup_became_empty_in_many_records_stay(ledger: Ledger) -> None:
     links, bits = [LinkSpec("cusContact", "contact")], ledger.emptied.bits("order", ["cusContact"])
     capture(ledger, row("anna"), complete=True)
     push(ledger)
