@@ -165,7 +165,8 @@ async def capture_table(runtime: Runtime, config: TableConfig, *, limited: bool 
             notes.append(values_kept(config.table, kept, secured))
         if changes:
             due = max(0, await asyncio.to_thread(_due, ledger, config) - due)
-            cost = f"{counted(result.rows, 'row')} read again, {counted(due, 'record')} to be sent or deleted by it"
+            read, sent = counted(result.rows, "row", "were"), counted(due, "record", "are")
+            cost = f"{read} read again, {sent} to be sent or deleted"
             notes.append(f"{config.table}: the mapping changed: {'; '.join(changes)}. {cost}.")
         if texts and not result.paused:
             await asyncio.to_thread(ledger.mappings.settle, config.table, ready.mapping.fingerprint)

@@ -1,4 +1,4 @@
-"""Escape text of servers, files and the environment for the place where it is shown, without our own secrets.
+"""Escape text of servers, files and the environment for the place where it is shown; remove our own secrets.
 
 Such text may be chosen by a stranger: the name of a file on the SFTP, the error of a server, the label of a table. It
 must be shown as it is, and never act: no terminal sequence, no link, no mention of a whole channel.
@@ -18,8 +18,8 @@ _ACTS = re.compile(
     r"<(?=[A-Za-z/!?])|\](?=[(\[:])|(?i:https?|ftp):(?=/)|(?i:www)(?=\.)|@(?=[\w-])"
     r"|&(?=#?\w+;)|\\(?=[!-/:-@\[-`{-~])"
 )
-"""Of Markdown: the letter after which a tag, link, image, bare address, entity or escape is broken up. The last two
-could hide an address: it is looked for in the text that they stand for.
+"""Of Markdown: what begins a tag, link, image, bare address, entity or escape; an invisible character after it breaks
+them up. Entities and escapes could hide an address, which a page looks for in the text that they stand for.
 """
 
 
@@ -42,7 +42,7 @@ def one_line(text: str) -> str:
 def markdown(text: str) -> str:
     """Return the text for a place that renders Markdown: no HTML, link, image or bare address. Code spans stay.
 
-    `printable` returns the text from it again.
+    `printable` removes the invisible characters again.
     """
     return _ACTS.sub(rf"\g<0>{_NO_BREAK}", printable(text))
 

@@ -17,7 +17,7 @@ def without(form: str | None, *paths: str) -> str:
 
     Args:
         form: the object; None for an empty one.
-        paths: names of members, or `group.name` for a member of a member. A group of which nothing is left goes, too.
+        paths: names of members, or `group.name` for a member of a member. A group that becomes empty is left out, too.
     """
     held = members(form)
     kept = {name: value for name, value in held.items() if name not in paths}

@@ -1,6 +1,6 @@
 """The program's own secrets and tokens, and texts without them: a server may repeat what it was sent.
 
-Invariant: who reads a secret or gets a token remembers it here before it is sent anywhere. Kept in memory only.
+Invariant: each secret and token is remembered here before it is sent anywhere. Kept in memory only.
 """
 
 import json
@@ -9,7 +9,7 @@ from base64 import b64encode
 from urllib.parse import quote, quote_plus
 
 SHORTEST, SHORTEST_WORD = 8, 12
-"""Characters of a secret that is removed; of one that has letters only, since it may be a word of ours."""
+"""Least characters of a secret that is removed; of one that has letters only, since it may be an ordinary word."""
 _GONE = "…"
 _URL_SAFE = str.maketrans("+/", "-_")
 _known: dict[str, tuple[str, ...]] = {}  # secret -> the forms in which it may stand in a text
@@ -23,7 +23,7 @@ def remember(secret: str) -> str:
 
 
 def forget(secret: str) -> None:
-    """Remove a token that is of no use any more, so that a process of weeks does not collect all of them."""
+    """Drop a token that is not used any more, so that a process that runs for weeks does not collect them."""
     _known.pop(secret, None)
 
 

@@ -300,7 +300,7 @@ def _of_systems(facts: RecordFacts, differs: Sequence[str]) -> Iterator[Reason]:
         yield Reason(
             False,
             f"Campaign keeps its {', '.join(kept)}: the column became empty in more records than max_emptied_share "
-            f"allows. `sync-assets approve-deletes {facts.config.table}` lets the values go.",
+            f"allows. `sync-assets approve-deletes {facts.config.table}` empties them.",
         )
     if presence == "missing" and synced and facts.has_row:
         of_links = facts.ready.resource.attributes.values() if facts.ready else ()

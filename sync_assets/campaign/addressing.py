@@ -50,8 +50,8 @@ HIDDEN = "hidden"
 """Premise: Campaign hides a record that it took. Finding: the record's id; empty once that is over."""
 HIDES = (
     "Campaign took the record {2} of {0} and hides it: a link that it requires is empty, or leads to a record that is "
-    "gone. No other record of {1} is inserted until it is shown. Map each mandatory link of {0} under `links`, publish "
-    "it as a `0 or 1 cardinality simple link` until the records have it, then `sync-assets retry {1}`"
+    "gone. No other record of {1} is inserted until Campaign shows it. Map each mandatory link of {0} under `links`, "
+    "publish it as a `0 or 1 cardinality simple link` until the records have it, then `sync-assets retry {1}`"
 )
 CERTIFIED, NOT_WORKABLE = "certified ", "not workable: "
 """Beginning of the premises that only the report of a certification has, and of a finding that stops a link's table."""
@@ -159,8 +159,8 @@ class Addressing:
     def trusts_delete(self, form: str) -> bool:
         """Return True if an answer to a DELETE needs no read, and count it.
 
-        That is so if a read confirmed an answer of this form today, and fewer than DELETES_TRUSTED were accepted since
-        one was read back; then this one is, and no other that is under way.
+        That is so if a read confirmed an answer of this form today, and fewer than DELETES_TRUSTED were accepted since.
+        Else this delete is read back, and the count begins anew, so that no other delete under way is read back, too.
         """
         if not self._deletes_verified or self.findings[DELETE_ANSWER] != form:
             return False

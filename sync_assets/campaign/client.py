@@ -96,7 +96,7 @@ class CampaignClient:
         patience: seconds for which a throttled or failing request is retried.
         timeout: seconds to wait for one answer.
         admission: entered around each engine call; may raise BudgetSpent.
-        slot: entered around each other request, so that it counts as one in flight.
+        slot: entered around each request that is no engine call, so that it counts as one in flight.
     """
 
     def __init__(

@@ -255,7 +255,7 @@ async def fetch(capture: CaptureContext, link: str, *, tracked: bool) -> bytes:
 async def too_large(capture: CaptureContext, error: ResponseTooLarge) -> D365Refused:
     """Return the error for an answer of more bytes than are accepted: its page can be reduced, down to one row.
 
-    Unless one id alone is answered with as many: such an answer has no end, whatever is asked.
+    If the answer to a read of one id alone is as large, it has no end, and no smaller page helps.
     """
     table = capture.table
     try:
@@ -264,7 +264,7 @@ async def too_large(capture: CaptureContext, error: ResponseTooLarge) -> D365Ref
     except ResponseTooLarge:
         return D365Refused(
             f"The answer to a read of {table.name} does not end: an id alone has more than {LIMITS.largest >> 20} MiB.",
-            "Check D365_URL, and what answers in its place on the way, such as a proxy.",
+            "Check D365_URL, and the proxies between here and Dynamics 365.",
         )
     if capture.rows > 1:
         return PageTooLarge(str(error))

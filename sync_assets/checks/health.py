@@ -81,8 +81,8 @@ def values_kept(table: str, kept: Mapping[str, int], secured: Sequence[str] = ()
     cause = f" {columns} {'is' if len(secured) == 1 else 'are'} secured in Dynamics 365." if secured else ""
     return (
         f"{table}: columns became empty in more records than max_emptied_share allows, and Campaign keeps the values "
-        f"of {named}.{cause} If the application user lost access to a column, give it back, then `sync-assets replay "
-        f"{table}`. If the values are to go, `sync-assets approve-deletes {table}` or the job approve_deletes."
+        f"of {named}.{cause} If the application user lost access to a column, restore it, then `sync-assets replay "
+        f"{table}`. To empty the values, `sync-assets approve-deletes {table}` or the job approve_deletes."
     )
 
 

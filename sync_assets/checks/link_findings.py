@@ -73,10 +73,10 @@ def unfilled_links(config: TableConfig, resource: Resource) -> tuple[list[str], 
     return [link.path for link in links if link.mandatory], [link.path for link in links if not link.mandatory]
 
 
-def links_found_out(ledger: Ledger, config: TableConfig) -> list[Finding]:
+def earlier_link_findings(ledger: Ledger, config: TableConfig) -> list[Finding]:
     """Return findings on what earlier requests showed of the table's links, if they do not work.
 
-    That a record is hidden stops nothing here: before it inserts another one, the push looks whether it still is.
+    A hidden record stops nothing here: before it inserts another one, the push reads whether Campaign shows the first.
     """
     known = ledger.dialect.facts(config.resource)
     tried = [

@@ -16,7 +16,7 @@ from sync_assets.campaign.client import CampaignClient, CampaignRefused, NotPubl
 from sync_assets.campaign.metadata import Resource
 from sync_assets.checks import guardrails, rules
 from sync_assets.checks.known_types import KnownTypes
-from sync_assets.checks.link_findings import cardinalities, links_found_out
+from sync_assets.checks.link_findings import cardinalities, earlier_link_findings
 from sync_assets.checks.opt_out_columns import opt_out_problems
 from sync_assets.checks.rules import Finding, NotReady, Side, require
 from sync_assets.config.models import TableConfig
@@ -191,7 +191,7 @@ def findings_since_capture(ledger: Ledger, config: TableConfig, now: KnownTypes)
     stored, target = ledger.types.facts(config.table), target_finding(ledger, config)
     if ledger.targets.target(config.table) != (config.resource, config.key):
         stored.pop("campaign", None)
-    return [*type_findings(config, stored, now), target, *links_found_out(ledger, config)]
+    return [*type_findings(config, stored, now), target, *earlier_link_findings(ledger, config)]
 
 
 def target_finding(ledger: Ledger, config: TableConfig) -> Finding:

@@ -229,7 +229,7 @@ READY = Rule(
 )
 GUARD = TableRule(
     "no_deletion_is_held_back",
-    "deletions are held back",
+    "deletions or emptied values are held back",
     "The deletions of the last 24 hours are at most `max_delete_share` of the table's records, and no column became "
     "empty in more than `max_emptied_share` of them.",
 )

@@ -44,7 +44,7 @@ PANELS = {
         "retry": ("commands.retry", "Make rejected records pending again."),
         "approve-deletes": (
             "commands.approve_deletes",
-            "Approve, once, a mass deletion or emptied values held back.",
+            "Approve, once, a mass deletion or emptied values that are held back.",
         ),
         "replay": ("cli.replay", "Capture a table again, or the rows modified on some days."),
         "maintenance": ("commands.maintenance", "Stop tables while their data model is published."),
@@ -195,7 +195,7 @@ def main() -> None:
         configure(os.environ)
         # Every other exit status than 0 is that of `terminal.end`, except Typer's on Ctrl-C and for a closed pipe.
         interrupted = app(prog_name="sync-assets", standalone_mode=False) == INTERRUPTED
-        if interrupted and not {"status", "--watch"} <= {*sys.argv}:  # which has no other end, also while it starts
+        if interrupted and not {"status", "--watch"} <= {*sys.argv}:  # Ctrl-C is its only end, also while it starts
             end(INTERRUPTED, "Interrupted.")
     except SystemExit as ended:
         if ended.code and not isinstance(ended, Ended):

@@ -1,4 +1,4 @@
-"""`approve-deletes`: let a mass deletion, or values emptied at large, that the guard stopped go ahead, once."""
+"""`approve-deletes`: approve, once, a mass deletion or emptied values that the guard holds back."""
 
 from typing import Any
 

@@ -179,7 +179,7 @@ class SyncRehearsal:
             await asyncio.to_thread(self.inventory.add_reads_of_opt_outs, self.ledger)
 
     async def _decide_opt_outs(self) -> None:
-        """Rehearse the opt-outs, which `sync` decides and writes last. A problem is one of no table."""
+        """Rehearse the opt-outs, which `sync` decides and writes last. A problem belongs to no table."""
         calls_left = await asyncio.to_thread(lambda: self.runtime.calls_left)
         most = MOST_READS if calls_left is None else min(MOST_READS, calls_left)
         try:

@@ -27,7 +27,7 @@ def check_found(file: Path, instead: str = "") -> None:
         instead: What the user may do otherwise, such as name it by an option; such a file is not checked.
 
     Raises:
-        SyncAssetsError: The path that another user owns or can write.
+        SyncAssetsError: Another user owns the file or a folder above it, or can write to it.
     """
     place = file.parent.resolve() / file.name
     for path in (place, place.resolve()):
@@ -57,7 +57,7 @@ def _problem(part: Path, *, is_on_the_way: bool) -> tuple[str, str] | None:
 def others_can_read(file: Path) -> bool:
     """Return True if another user than root can read a file of this user's, by its mode and that of its folders.
 
-    Files of root's in a container are as the platform mounts them: read by a user who does not own them.
+    False for a file of another owner, such as a secret that a container's platform mounts as root's.
     """
     try:
         found, folders = file.stat(), [folder.stat().st_mode for folder in file.resolve().parents]

@@ -237,7 +237,7 @@ class Guardrails(Model):
     max_delete_share: Share = 0.05
     """Of the known records within 24 hours, once there are more than 100."""
     max_emptied_share: Share = 0.05
-    """Of the known records, in which one mapped column becomes empty within 24 hours, once there are more than 100."""
+    """Share of known records in which a mapped column may become empty in 24 hours, once there are more than 100."""
     horizon_minutes: Annotated[float, Field(gt=0, le=1440)] = 15
     """How long a request to Campaign without an answer may still take effect: longer than gateway and engine work on
     one. Then the record is sent, or deleted, once more."""

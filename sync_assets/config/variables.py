@@ -263,7 +263,8 @@ class VariableReader:
         path = Path(value.removeprefix("sqlite:///").partition("?")[0]).absolute()
         if path.parent == path.parent.parent or not path.parent.exists():
             self.problems.append(
-                f"SYNC_ASSETS_LEDGER_URL names a file in {path.parent}: missing, or the root. Name an existing folder."
+                f"SYNC_ASSETS_LEDGER_URL names a file in {path.parent}, which is missing or the root. Name an existing "
+                "folder."
             )
         return value
 
@@ -271,8 +272,9 @@ class VariableReader:
         """Return a PostgreSQL URL that verifies the server's certificate and name, unless it says otherwise itself.
 
         Without `sslmode`, and even with `require`, libpq sends the password to a server with any certificate
-        (https://www.postgresql.org/docs/current/libpq-ssl.html). Servers on this host are left as they are. Without TLS
-        it goes to another host only if the URL itself says `disable`, as in a network of containers.
+        (https://www.postgresql.org/docs/current/libpq-ssl.html). URLs of servers on this host stay as they are.
+        Without TLS the password goes to another host only if the URL itself has `sslmode=disable`, as in a network of
+        containers.
         """
         if not self.is_remote(url):
             return url

@@ -381,8 +381,8 @@ def error_of(answer: Response) -> tuple[str, str]:
 def refusal(answer: Response, table: str = "", *, of_cursor: bool = False) -> D365Refused:
     """Return the error for a refused answer. Source: docs/dev/references/dataverse.md 3.4.
 
-    of_cursor: the request followed a link with a token. One that Dynamics 365 does not understand has expired, as after
-    a restore: the codes for that are documented nowhere, and a full read shows any other cause.
+    of_cursor: the request followed a link with a token. A token that Dynamics 365 refuses counts as expired, as after a
+    restore: the codes for that are documented nowhere, and a full read shows any other cause.
     """
     code, message = error_of(answer)
     column = re.search(r"property named '(\w+)'", message)

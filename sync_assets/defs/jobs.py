@@ -78,7 +78,7 @@ def operator_jobs(runtime: Runtime, other_jobs: Iterable[str]) -> list[dg.JobDef
 
     @job(
         "approve_deletes",
-        "Approves, once, a mass deletion or emptied values that are held back; the next capture lets them go.",
+        "Approves, once, a mass deletion or emptied values that are held back; the next capture applies them.",
         table=dg.Field(table, description="the Dynamics 365 table to approve"),
     )
     def approve(_: dg.OpExecutionContext, settings: Settings) -> Numbers:

@@ -57,7 +57,7 @@ DAY = 24 * 60 * 60
 
 
 def token_seconds(value: object) -> float:
-    """Return the lifetime of a token by its `expires_in`, which Entra's older endpoint sends as text; else an hour."""
+    """Return the seconds that a token is used, by its `expires_in` (text from Entra's older endpoint); else an hour."""
     try:
         seconds = float(value)  # pyright: ignore[reportArgumentType]
     except (TypeError, ValueError, OverflowError):
@@ -87,7 +87,7 @@ class CachedTokens:
         async with self._locks.setdefault(asyncio.get_running_loop(), asyncio.Lock()):
             if self._token != refused and time.monotonic() < self._good_until:
                 return self._token  # another task renewed it while this one waited for the lock
-            forget(self._before)  # answers to requests under way may still repeat the one after it
+            forget(self._before)  # not the current one: answers to requests under way may repeat it
             self._before = self._token
             self._token, lifetime = await self._fetch()
             remember(self._token)

@@ -30,9 +30,9 @@ def redact(reason: str, payload: str | bytes | None) -> str:
     """Return the reason without personal data, as one line of at most 300 characters.
 
     Removed are every value of the payload (except booleans and ids), e-mail addresses, telephone numbers, the values in
-    a database's key details, all its other details, and quoted text that does not stand where the data model is named:
-    it may be the value of another record. Kept are the attribute's name, what is wrong with it, error codes and ids
-    (GUIDs).
+    a database's key details, all its other details, and quoted text that the words around it do not mark as a name of
+    the data model: it may be the value of another record. Kept are the attribute's name, what is wrong with it, error
+    codes and ids (GUIDs).
 
     Args:
         reason: the server's error text.

@@ -96,7 +96,7 @@ def ssl_context(ca_bundle: Path | None = None) -> ssl.SSLContext:
 _CERTIFICATE_REMEDIES = {
     9: "The certificate begins later: correct this machine's clock.",
     10: "The certificate has ended: its server needs a new one, unless this machine's clock is wrong.",
-    **dict.fromkeys((62, 64), "The certificate is another host's: correct the host, or see what answers on the way."),
+    **dict.fromkeys((62, 64), "The certificate is another host's: correct the host, or check the proxies on the way."),
 }
 """By OpenSSL's X509_V_ERR_…: https://docs.openssl.org/master/man3/X509_STORE_CTX_get_error/"""
 

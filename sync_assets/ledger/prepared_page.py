@@ -66,8 +66,8 @@ class LedgerPage:
             earlier: the same rows under each earlier mapping under which records may have been acknowledged; columns
                 hash, DIFFERENCE, FULL_DIFFERENCE and LEFT_ATTRIBUTES.
             attributes: that the mapping writes; used with `earlier`.
-            bits: of FILLED, by attribute.
             earlier_attributes: that earlier mappings write, ANY_ATTRIBUTE for a mapping that is not known any more.
+            bits: of FILLED, by attribute.
 
         Raises:
             ValueError: a column is missing, of another type, or null where it must not be; or an id occurs twice.

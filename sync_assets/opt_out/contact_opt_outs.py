@@ -21,7 +21,7 @@ STATES = {
 
 NEXT_STATEMENT = "the program has not read it: an export file or poll that has the profile brings Campaign's value"
 NEXT_AGAIN = (
-    "Dynamics 365 changed it since: a file or poll with the profile, or `sync-assets replay contact`, writes it"
+    "Dynamics 365 changed it since: a file or poll with the profile, or `sync-assets replay contact`, restores it"
 )
 NEXT_SYNC = "Dynamics 365 changed it since: the next sync reads that and decides"
 

@@ -93,7 +93,7 @@ def decide_again(
 ) -> Decision:
     """Decide an opt-out that Campaign stated before: Dynamics 365 holds another value. Arguments as of `decide`.
 
-    From Campaign alone, its opt-in replaces an opt-out in Dynamics 365 only if it is newer.
+    In direction campaign_to_d365, an opt-in replaces an opt-out in Dynamics 365 only if it is newer.
     """
     if direction != "campaign_to_d365":
         return decide(direction, d365, d365_modified, campaign, campaign_changed, now)

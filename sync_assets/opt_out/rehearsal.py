@@ -16,7 +16,8 @@ from sync_assets.runtime.context import Runtime
 
 
 async def rehearse_opt_outs(runtime: Runtime, most: int) -> Counter[str]:
-    """Return the engine calls of all that is due. If `most` reads do not suffice, a write each is the upper bound.
+    """Return the engine calls of the opt-outs that are due. Beyond `most` reads none is made: a read and an update
+    for each contact are the upper bound.
 
     runtime: its ledger is a scratch ledger. Raises what `open_session` raises, and what the clients raise.
     """

@@ -33,7 +33,7 @@ most. Each wait is three times as long as the one before.
 """
 LOOK_AGAIN_SECONDS, LOOKS = 10.0, 4
 """Seconds before a record whose insert was lost, and which is not found, is looked up once more. Three times as long
-each time, until the insert can take effect no more, and how often this wait grows.
+each time, until the insert can take effect no more. The second: how often this wait grows.
 """
 MAX_POSTS = 2  # of one delivery; the second one only if the answer to the first was lost
 

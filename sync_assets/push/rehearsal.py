@@ -51,7 +51,7 @@ class Rehearsal:
         settled: by a record's number in the ledger, 1 if it ends as synced in this rehearsal: a byte each, since a
             first load may have thirty million records.
         changes: the first requests, `listed` of them; several tables may share it.
-        key_in_delete: whether Campaign deletes by the key, as known before the first push (Addressing.key_in_delete).
+        key_in_delete: Addressing.key_in_delete before the first push, as a tuple of one; None until then.
     """
 
     target: Target

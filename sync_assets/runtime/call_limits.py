@@ -316,7 +316,7 @@ class CallLimits:
 
     @asynccontextmanager
     async def slot(self) -> AsyncGenerator[None]:
-        """Enter around one request that is no engine call, such as one for metadata: wait for a slot alone."""
+        """Enter around one request that is no engine call, such as one for metadata: wait for a slot only."""
         async with self._slots:
             yield
 

@@ -326,7 +326,7 @@ class Runtime:
             context=self._trusted,
             connections=self.config.guardrails.concurrency,
             admission=limits.admitted,
-            slot=limits.slot if self._session else None,  # a command that only looks opens no session
+            slot=limits.slot if self._session else None,  # a command that only reads opens no session
         )
         client.endpoint.outage = self._campaign_outage
         try:

@@ -37,8 +37,8 @@ class KnownKeys:
 def known_keys(text: str, host: str, port: int) -> KnownKeys:
     """Return the keys of a server.
 
-    Unreadable lines are skipped, and so are certificate authorities: we only negotiate plain keys. Lines and blanks are
-    OpenSSH's: a comment with another line separator of Unicode's does not end there.
+    Unreadable lines are skipped, and so are certificate authorities: we only negotiate plain keys. As for
+    OpenSSH, only a line feed ends a line: another line separator of Unicode's does not end a comment.
     """
     name = host.lower() if port == 22 else f"[{host.lower()}]:{port}"
     trusted: list[HostKey] = []

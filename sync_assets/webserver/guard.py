@@ -3,8 +3,8 @@
 Dagster's web server executes mutations that are sent by GET, reads the names of hosts and origins nowhere, and accepts
 WebSockets from any page. Its log-in, if a proxy has one, does not help: the browser sends the cookie with each request.
 
-Here: which requests pass, by their head and the application's routes, and the middleware that asks it. Not here: who
-may use the UI. Programs that send no `Origin` (curl, Dagster's GraphQL client) pass if they name an allowed host.
+Here: which requests pass, by their head and the application's routes, and the middleware that applies this. Not here:
+who may use the UI. Programs that send no `Origin` (curl, Dagster's GraphQL client) pass if they name an allowed host.
 """
 
 import ipaddress
@@ -26,7 +26,7 @@ AUTHORITY = re.compile(r"(?P<name>\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::(?P<port>\d{1
 ORIGIN = re.compile(r"https?://(?P<authority>[^/?#@]+)", re.IGNORECASE)
 CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 EXECUTES = frozenset({"GET", "POST"})
-"""Methods of a route that executes by GET what it executes by POST. Of Dagster's only GraphQL accepts both."""
+"""Methods of a route that executes by GET what it executes by POST. Of Dagster's routes only GraphQL's has both."""
 SECURITY_HEADERS = {
     "X-Frame-Options": "SAMEORIGIN",
     "X-Content-Type-Options": "nosniff",
@@ -113,7 +113,7 @@ def refusal(scope: Scope, hosts: Collection[Host]) -> Refusal | None:
     """Return why a request or a WebSocket is refused, None if it may pass.
 
     Args:
-        scope: Of ASGI, of type http or websocket, of a middleware of Starlette: `app` is the guarded application.
+        scope: Of ASGI, of type http or websocket; its `app` is the guarded application, as Starlette sets it.
         hosts: Allowed besides localhost and IP addresses. Of these any port is: tunnels and containers map ports.
     """
     headers = Headers(scope=scope)
@@ -121,7 +121,7 @@ def refusal(scope: Scope, hosts: Collection[Host]) -> Refusal | None:
     host = _host(named[0]) if len(named) == 1 else None
     if host is None or not (host in hosts or host.is_local_or_address):
         return UNKNOWN_HOST
-    if CONTROLS.search(scope["path"]):  # is decoded; no page of Dagster's has one, and patterns end before a line's end
+    if CONTROLS.search(scope["path"]):  # decoded; a route's pattern ends before a line feed, and no page has one
         return CONTROL_CHARACTER
     if scope["type"] == "http" and scope["method"] in SAFE_METHODS:
         return _refusal_to_read(scope, headers)

@@ -274,7 +274,7 @@ def test_lost_answers_are_no_findings(program: Program) -> None:
 
 
 @pytest.mark.parametrize("stated", [True, False])
-def test_a_link_that_campaign_requires_and_nobody_maps_leaves_nothing_and_stops_its_table(
+def test_a_link_that_campaign_requires_and_that_is_not_mapped_leaves_nothing_and_stops_its_table(
     program: Program, position: Position, stated: bool
 ) -> None:
     """A record without it would be hidden, and could not be removed. stated: in the metadata of Campaign."""

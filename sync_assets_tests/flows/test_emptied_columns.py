@@ -1,4 +1,4 @@
-"""A column that becomes secured, or empty at large, empties no attribute in Campaign without a person's word."""
+"""A column that becomes secured, or empty in many records, empties no attribute in Campaign without an approval."""
 
 from contextlib import closing
 from typing import Any
@@ -26,7 +26,7 @@ def emptied(sandbox_factory: SandboxFactory, tmp_path: Any) -> Program:
 
 
 def secure(program: Program, *, secured: bool = True) -> None:
-    """Secure the column of e-mail addresses, or make it readable again. Delta tokens expire by that."""
+    """Secure the column of e-mail addresses, or make it readable again. The table's delta tokens expire then."""
     program.sandbox.admin.post(
         "/d365/metadata", {"table": "contact", "column": "emailaddress1", "set": {"secured": secured}}
     )
@@ -84,7 +84,7 @@ def test_other_changes_go_on_and_values_that_changed_meanwhile_come_back(emptied
     emptied.assert_in_step()
 
 
-def test_approved_values_go(emptied: Program) -> None:
+def test_approved_values_are_emptied(emptied: Program) -> None:
     admin = emptied.sandbox.admin
     admin.change("contact", sorted(emptied.profiles())[:20], emailaddress1=None)
     assert emptied.sync().status == 2

@@ -192,7 +192,7 @@ def test_a_configuration_in_a_folder_of_all_users_is_not_that_of_the_folders_bel
 
 
 def planted(folder: Path, **variables: str) -> None:
-    """Write a `.env` as another user does in a folder of all; who is not root can only write an own one."""
+    """Write a `.env` of another user into a folder that all can write; without root's rights, one of this user."""
     (folder / ".env").write_text("".join(f"{name}={value}\n" for name, value in variables.items()))
     if os.geteuid() == 0:
         os.chown(folder / ".env", 4711, 4711)

@@ -68,11 +68,11 @@ ENVIRONMENTS: dict[str, tuple[dict[str, str], str]] = {
     ),
     "a ledger in no folder": (
         {"SYNC_ASSETS_LEDGER_URL": "sqlite:////nonexistent/ledger.db"},
-        "names a file in /nonexistent: missing, or the root. Name an existing folder.",
+        "names a file in /nonexistent, which is missing or the root. Name an existing folder.",
     ),
     "a ledger that is a folder's name": (
         {"SYNC_ASSETS_LEDGER_URL": "sqlite:////nonexistent"},
-        "names a file in /: missing, or the root.",
+        "names a file in /, which is missing or the root.",
     ),
     "no authorities in it": ({"SYNC_ASSETS_CA_BUNDLE": "config.yaml"}, "cannot be read as PEM certificates"),
     "authorities left out": ({"SYNC_ASSETS_CA_BUNDLE": ""}, "the server's certificate is not trusted"),

@@ -1,4 +1,4 @@
-"""From Campaign alone: when opt-outs are compared with what Dynamics 365 holds, and which value wins then."""
+"""Direction campaign_to_d365: when opt-outs are compared with what Dynamics 365 holds, and which value wins then."""
 
 from collections.abc import Callable
 from contextlib import closing
@@ -40,7 +40,7 @@ def opt_out(program: Program, count: int = 1, *, value: bool = True) -> list[str
 
 
 def lose(program: Program, ids: list[str]) -> None:
-    """Let Dynamics 365 lose opt-outs while no feed shows it: the ledger takes them for held there."""
+    """Let Dynamics 365 lose opt-outs while no feed shows it: by the ledger, Dynamics 365 still has them."""
     set_d365(program, ids[0], donotemail=False)
     for id_ in ids[1:]:
         set_d365(program, id_, donotemail=False)
@@ -83,7 +83,7 @@ def test_what_reads_contacts_again_writes_the_opt_outs_that_dynamics_lost(
 
 @pytest.mark.parametrize("seen", [True, False])
 def test_dynamics_that_was_restored_gets_the_opt_outs_made_since_its_backup(program: Program, seen: bool) -> None:
-    """seen: the feed has returned the program's own writes, so that its delta link is of later than the backup. Else
+    """seen: the feed has returned the program's own writes, so that its delta link is later than the backup. Else
     nothing shows the restore, and the next full file compares what was written."""
     admin = program.sandbox.admin
     back, out = (id_ for _, id_ in zip(range(2), opted_in(program), strict=False))

@@ -309,10 +309,10 @@ class TestMappingChanges:
         flown(program)
         program.table["filters"] = ACTIVE | {"delete_filtered_out": delete}
         notes = " ".join(program.sync().stopped)
-        assert f"5 rows read again, {due} records to be sent or deleted by it" in notes
+        assert f"5 rows were read again, {due} records are to be sent or deleted" in notes
         del program.table["filters"]
         notes = " ".join(program.sync().stopped)
-        assert f"5 rows read again, {due} records to be sent or deleted by it" in notes
+        assert f"5 rows were read again, {due} records are to be sent or deleted" in notes
 
     def test_links_count(self, program: Program) -> None:
         linked(program, cardinality="zero_or_one")
@@ -322,7 +322,7 @@ class TestMappingChanges:
         program.sandbox.admin.create("new_order", *({"new_name": f"O{n}", "new_contactid": contact} for n in range(2)))
         flown(program)
         program.further[0]["links"] = links
-        assert "2 rows read again, 2 records to be sent or deleted by it" in " ".join(program.sync().stopped)
+        assert "2 rows were read again, 2 records are to be sent or deleted" in " ".join(program.sync().stopped)
 
 
 class TestChanges:

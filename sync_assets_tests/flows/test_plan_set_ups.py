@@ -1,4 +1,4 @@
-"""`plan` says what `sync` then does, call for call, in set-ups that follow from a seed.
+"""`plan` names what `sync` then does, call for call, in set-ups that follow from a seed.
 
 Filters, opt-outs in each direction, links of each kind, a Campaign that holds records already; then changes in Dynamics
 365 and in Campaign, then another configuration. The files on the SFTP are empty: a plan reads none.
@@ -139,7 +139,7 @@ class SetUp:
         self.configure()
 
     def compare(self) -> list[str]:
-        """Plan and sync; return in what they differ."""
+        """Plan and sync; return the differences."""
         with closing(self.program.runtime()) as runtime:
             planned = plan(runtime)
         before = self.admin.engine_calls()

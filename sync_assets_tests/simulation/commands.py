@@ -164,14 +164,14 @@ class Commands:
         if lost := [pkey for pkey, value in before.items() if value and pkey in after and not after[pkey]]:
             raise Stuck(f"{column} of {table} became secured, and {len(lost)} records lost {attribute}")
 
-        async def let_go(runtime: SimulatedRuntime) -> None:
+        async def approve(runtime: SimulatedRuntime) -> None:
             runtime.ledger.replays.replay_everything(table)
             replays.append(Replay(services.moment(), table, "forced replay"))
             await simulation.sync_once()
             runtime.ledger.emptied.approve(table)
             replays.append(Replay(services.moment(), table, "forced replay"))
 
-        await simulation.command(let_go)
+        await simulation.command(approve)
 
     def _values(self, table: str, attribute: str) -> dict[str, Any]:
         return {one["PKey"]: one[attribute] for one in self._services.final_records()[RESOURCES[table]]}

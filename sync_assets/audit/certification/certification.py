@@ -152,8 +152,8 @@ class Certification:
             elif not_filled or perhaps:  # it would be hidden, and could not be removed
                 names = ", ".join(not_filled or perhaps)
                 found = f"{names} is {'' if not_filled else 'perhaps '}required, and not among the `links`"
-                way = f"Nothing was written to {subject.config.resource}. Map the link, or publish it as 0 or 1, and "
-                subject.report(CREATED, found, f"{way}run it again.", "not workable" if not_filled else "not tried")
+                way = f"Nothing was written to {subject.config.resource}. Map the link, or publish it as 0 or 1, then "
+                subject.report(CREATED, found, f"{way}certify again.", "not workable" if not_filled else "not tried")
             elif await self._created(subject):
                 alive.append(subject)
         for subject in alive:

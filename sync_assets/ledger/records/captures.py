@@ -355,7 +355,7 @@ class Captures(Repository):
         parents: Mapping[int, tuple[str | None, ...]],
         kept: Mapping[int, Kept],
     ) -> dict[int, tuple[str | None, ...]]:
-        """Return the parents of records, with the stored ones for links whose lookup became empty at large."""
+        """Return the parents of records, with the stored ones for links whose value Campaign keeps."""
         of_links = [seq for seq in parents if seq in kept]
         stored = {
             (link.seq, link.attribute): link.parent_id

@@ -1,8 +1,8 @@
-"""Keep Campaign's values of a column that became empty at large: the guard against emptied columns.
+"""Keep Campaign's values of a column that became empty in many records: the guard against emptied columns.
 
 A column that becomes secured, or whose values an integration removes, is null for all rows. The guard counts, for each
 attribute, the records in which it became empty within a day (24 hours until now). Beyond `max_emptied_share` the
-attribute is left out of what is sent, and all else goes on, until a person approves it or the values are back.
+attribute is left out of what is sent, and all else goes on, until a person approves it or the column has values again.
 
 The ledger stores which attributes had a value, as bits, and none of the values. `record.filled` holds those of the row
 captured last, `record.kept_values` those that Campaign keeps. A row that did not change itself (it has the version
@@ -88,7 +88,7 @@ class EmptiedColumns(Repository):
         return dict(sorted((+counts).items()))
 
     def approve(self, table: str) -> dict[str, int]:
-        """Let the kept values go: the rows are read again, and sent as they are. Return how many by attribute."""
+        """Approve all kept values: their rows are read again and sent as they are. Return the numbers by attribute."""
         approved = self.kept(table)
         while approved and self._approve_batch(table):
             pass
@@ -172,8 +172,8 @@ class EmptiedColumns(Repository):
         holds = 0
         for bit, number in news.items():
             passed = int(lately.get(names[bit], 0))
-            at_large = full and len(page.ids) > GUARDED_ABOVE and number > allowed_of(len(page.ids), max_share)
-            too_many = passed + number > allowed_of(known, max_share) or at_large
+            page_exceeds = full and len(page.ids) > GUARDED_ABOVE and number > allowed_of(len(page.ids), max_share)
+            too_many = passed + number > allowed_of(known, max_share) or page_exceeds
             if known > GUARDED_ABOVE and (too_many or self._keeps(transaction, table, bit)):
                 holds |= bit
         passing = {bit: number for bit, number in news.items() if not bit & holds}
@@ -185,6 +185,6 @@ class EmptiedColumns(Repository):
         return holds
 
     def _keeps(self, transaction: Transaction, table: str, bit: int) -> bool:
-        """Return True if Campaign keeps a value of this attribute already: then all do, until a person decides."""
+        """Return True if Campaign keeps a value of this attribute already: then all others, too."""
         kept = sa.exists().where(_R.table_name == table, schema.KEEPS_VALUES, _R.kept_values.op("&")(bit) != 0)
         return bool(transaction.execute(sa.select(kept)).scalar())

@@ -1,4 +1,4 @@
-"""Erase payloads kept for an update once more that no push has made by its horizon: the row is read again first."""
+"""Erase payloads of unconfirmed records whose horizon passed without a push: their rows are read again first."""
 
 from dataclasses import dataclass
 

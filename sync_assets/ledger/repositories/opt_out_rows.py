@@ -94,7 +94,7 @@ class OptOutRows(Repository):
         self.put(transaction, known, rows.values())
 
     def compare_captured(self, transaction: Transaction, captured: "pl.DataFrame", *, again: bool) -> None:
-        """Compare captured values, as of `apply_captured`, with what Campaign stated. again: see `after_comparison`."""
+        """Compare captured values, given as to `apply_captured`, with Campaign's. again: see `after_comparison`."""
         known = self.load(transaction, captured["id"].to_list())
         by_id = captured.rows_by_key("id", named=True, unique=True) if known else {}
         compared = [row for row in known.values() if row.attribute in captured.columns]

@@ -70,8 +70,8 @@ class StoredRecord:
     filter excludes it, and Campaign keeps what it holds. row_error: the validation error of the row. reason: of the
     last rejection, or why the last request failed. deletion_collected: a read found it deleted, and the deletion is
     not carried out yet. children: the first SHOWN of them; child_states: the number of all by state. persons: ids
-    of the held or excluded persons that it belongs to. kept: attributes whose column became empty at large, and whose
-    value Campaign keeps.
+    of the held or excluded persons that it belongs to. kept: attributes whose column became empty, and whose value
+    Campaign keeps.
     """
 
     table: str

@@ -33,7 +33,7 @@ class Address:
         if url.count("@") > 1 and not url.startswith("sqlite"):  # what follows the first one would count as the host
             raise LedgerError(
                 f"{SETTING} has several @, so that a part of the password would count as the host.",
-                "Write an @ of the user or the password as %40, and of : / ? # % likewise their codes.",
+                "In user and password, write @ as %40, and : / ? # % as their codes likewise.",
             )
         try:
             parsed = make_url(url)

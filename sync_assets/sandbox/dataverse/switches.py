@@ -24,7 +24,7 @@ class Switches(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     status_expired: int = 400
     """HTTP status for an expired delta token."""
     later_link_error: Literal["expired", "bad_query"] = "expired"
-    """The error for a delta token, or a page of a delta, of later than the present data, as after a restore."""
+    """The error for a delta token, or a page of a delta, that is later than the present data, as after a restore."""
     status_tracking_off: int = 400
     status_forbidden_option: int = 400
     """HTTP status for `$filter`, `$orderby`, `$expand`, `$top` with change tracking."""

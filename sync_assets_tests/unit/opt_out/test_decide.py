@@ -126,7 +126,7 @@ def test_a_time_of_the_future_makes_campaign_not_newer_and_its_opt_in_no_default
         assert decide("campaign_to_d365", True, THEN, False, LATER + ahead).write == "d365"
 
 
-def test_again_from_campaign_alone_an_opt_in_counts_only_if_it_is_newer() -> None:
+def test_decided_again_with_campaign_to_d365_an_opt_in_counts_only_if_it_is_newer() -> None:
     for when, (d365, campaign) in itertools.product(TIMES, VALUES):
         times = TIMES[when]
         again = decide("campaign_to_d365", d365, times[0], campaign, times[1], by=rules.decide_again)

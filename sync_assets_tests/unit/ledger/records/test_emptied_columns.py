@@ -1,4 +1,4 @@
-"""The guard against columns that become empty at large: which values Campaign keeps, until when."""
+"""The guard against emptied columns: which values Campaign keeps, and until when."""
 
 import itertools
 from collections.abc import Sequence
@@ -63,7 +63,7 @@ def filled(ledger: Ledger) -> Ledger:
 
 
 @pytest.mark.parametrize(("emptied", "keeps"), [(10, {}), (11, {"email": 11}), (RECORDS, {"email": RECORDS})])
-def test_up_to_the_share_values_go_and_beyond_it_campaign_keeps_all_of_them(
+def test_up_to_the_share_values_are_emptied_and_beyond_it_campaign_keeps_all_of_them(
     filled: Ledger, emptied: int, keeps: dict[str, int]
 ) -> None:
     read(filled, [CITY] * emptied)
@@ -86,7 +86,7 @@ def test_each_attribute_counts_alone_and_a_group_of_which_nothing_is_left_is_not
     assert (sent.count('{"email":"e","n":1.50}'), sent.count('{"email":"","n":1.50}')) == (11, 5)
 
 
-def test_values_that_went_count_for_a_day(filled: Ledger, clock: Clock) -> None:
+def test_emptied_values_count_for_a_day(filled: Ledger, clock: Clock) -> None:
     read(filled, [CITY] * 6)
     push(filled)
     clock.advance(86_400 - 120)
@@ -130,7 +130,7 @@ def test_a_page_of_a_full_read_counts_by_itself_so_that_the_first_one_of_a_large
     assert kept(ledger) == {"email": 150}, "as a page of a full read, they are all"
 
 
-def test_approved_values_are_read_again_and_go(filled: Ledger) -> None:
+def test_rows_of_approved_values_are_read_again_and_the_values_are_emptied(filled: Ledger) -> None:
     read(filled, [CITY] * RECORDS)
     push(filled)
     assert filled.emptied.approve("contact") == {"email": RECORDS}
@@ -180,7 +180,7 @@ def test_a_row_with_a_validation_error_changes_nothing_of_what_campaign_keeps(fi
     assert kept(filled) == {"email": RECORDS}
 
 
-def test_links_whose_lookup_became_empty_at_large_stay(ledger: Ledger) -> None:
+def test_links_whose_lookup_became_empty_in_many_records_stay(ledger: Ledger) -> None:
     links, bits = [LinkSpec("cusContact", "contact")], ledger.emptied.bits("order", ["cusContact"])
     capture(ledger, row("anna"), complete=True)
     push(ledger)
