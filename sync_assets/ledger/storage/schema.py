@@ -273,11 +273,12 @@ collected = sa.Table(
 )
 sa.Index("sync_collected_table", collected.c.table_name)
 
-# Deletions of the last day that the guard let pass without approval, by minute: see records/deletions.py.
+# What the guards let pass without approval in the last day, by minute: deletions, and values that became empty.
 deletion = sa.Table(
     "sync_deletion",
     metadata,
     sa.Column("table_name", NAME, primary_key=True),
+    sa.Column("attribute", NAME, primary_key=True),  # whose values became empty; '' for deletions
     sa.Column("at", sa.BigInteger, primary_key=True, autoincrement=False),  # the end of the minute
     sa.Column("records", sa.BigInteger, nullable=False),
     sa.Column("known", sa.BigInteger, nullable=False),  # records of the table that the share was taken of
@@ -290,16 +291,6 @@ attribute = sa.Table(
     sa.Column("table_name", NAME, primary_key=True),
     sa.Column("name", NAME, primary_key=True),
     sa.Column("bit", sa.SmallInteger, nullable=False),  # its number, from 0
-)
-
-# Values that became empty in the last day and that the guard let pass, by minute: see records/emptied_columns.py.
-emptied = sa.Table(
-    "sync_emptied",
-    metadata,
-    sa.Column("table_name", NAME, primary_key=True),
-    sa.Column("attribute", NAME, primary_key=True),
-    sa.Column("at", sa.BigInteger, primary_key=True, autoincrement=False),  # the end of the minute
-    sa.Column("records", sa.BigInteger, nullable=False),
 )
 
 # Records that the full read under way has returned: the others are deleted or out of scope.
