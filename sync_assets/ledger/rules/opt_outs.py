@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple
 from sync_assets.ledger.rules.transitions import storable
 
 COMPARISON = "comparison with Dynamics 365"
-"""The source of a decision that no news of Campaign caused (`decide_again`)."""
+"""The source of a decision that no news of Campaign caused (`decide`, `again`)."""
 DAY = 86_400_000_000
 """In microseconds."""
 
