@@ -100,7 +100,7 @@ async def drift(runtime: Runtime, config: TableConfig) -> Drift:
             result.moved = min(len(ids), wanted) - len(sent)
             links = await asyncio.to_thread(ledger.links.acknowledged_links, config.table, list(sent))
             left_out = refused_in_updates(await asyncio.to_thread(ledger.dialect.facts, config.resource))
-            kept = await asyncio.to_thread(ledger.stored.kept_values, config.table, sent)
+            kept = await asyncio.to_thread(ledger.emptied.kept_of, config.table, sent)
             for id_, (_, payload) in sent.items():
                 for path in (*left_out, *kept.get(id_, ())):
                     _leave_out(payload, path)

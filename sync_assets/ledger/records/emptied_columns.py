@@ -39,6 +39,7 @@ _STATES = f"""
     FROM sync_record
 """  # noqa: S608 - constants
 _PERHAPS_SENT = "AND (acked_hash IS NOT NULL OR outcome_unknown > 0 OR unknown_until IS NOT NULL)"
+_KEPT = "SELECT id, kept_values FROM sync_record WHERE table_name = ? AND id"
 _STORE = "UPDATE sync_record SET filled = ?, kept_values = ? WHERE seq = ?"
 _SEND_EMPTY = """
     UPDATE sync_record SET filled = filled - (filled & kept_values), kept_values = 0, resend = 1, payload = NULL,
@@ -92,6 +93,13 @@ class EmptiedColumns(Repository):
         for name, bit in self._stored_bits(table).items() if rows else ():
             counts[name] += sum(number for kept, number in rows if kept & bit)
         return dict(sorted((+counts).items()))
+
+    def kept_of(self, table: str, ids: Collection[str]) -> dict[str, list[str]]:
+        """Return by id, for those of the records that have any, the attributes whose value Campaign keeps."""
+        with self._session.read() as transaction:
+            rows = transaction.for_record_ids(_KEPT, sorted(ids), table, also="AND kept_values <> 0")
+        bits = self._stored_bits(table).items() if rows else ()
+        return {id_: sorted(name for name, bit in bits if kept & bit) for id_, kept in rows}
 
     def approve(self, table: str) -> dict[str, int]:
         """Let the kept values go: the rows are read again, and sent as they are. Return how many by attribute."""
