@@ -242,15 +242,12 @@ class Claims(Repository):
             table: only records of this table; None for all.
             id: only the record of this id.
         """
+        these = schema.only(_R.table_name, table) & schema.only(_R.id, id)
         refused = sa.select(_R.seq, _R.table_name, _R.validation_error).where(
-            schema.STUCK, sa.text("state = 3"), schema.REFUSED_BY_CAMPAIGN
+            schema.STUCK, sa.text("state = 3"), schema.REFUSED_BY_CAMPAIGN, these
         )
         pending = sa.select(schema.tally.c.table_name).where(schema.tally.c.state == State.PENDING.value)
-        delayed = sa.select(_R.seq).where(schema.RETRIED, _R.table_name.in_(pending))
-        if table is not None:
-            refused, delayed = refused.where(_R.table_name == table), delayed.where(_R.table_name == table)
-        if id is not None:
-            refused, delayed = refused.where(_R.id == id), delayed.where(_R.id == id)
+        delayed = sa.select(_R.seq).where(schema.RETRIED, _R.table_name.in_(pending), these)
         self._dependencies.lock_linked_records(transaction)
         rows = transaction.execute(refused.order_by(_R.seq).with_for_update()).all()
         for row in rows:
@@ -271,7 +268,7 @@ class Claims(Repository):
             self._session.erased = True
         return number
 
-    def _past_horizon(self, *of: sa.ColumnElement[bool]) -> sa.Select[tuple[int]]:
+    def _past_horizon(self, *of: sa.ColumnElement[bool]) -> sa.Select[int]:
         return sa.select(_R.seq).where(schema.UNKNOWN_DUE, _R.unknown_until <= self._session.now(), *of)
 
     def _end_unknown(self, transaction: Transaction, statement: str, *of: sa.ColumnElement[bool]) -> int:

@@ -9,6 +9,7 @@ are days, both since 1970 (UTC), see `times`. Hashes are 16 bytes.
 
 import json
 from datetime import date, datetime
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -173,6 +174,12 @@ OPERATION = sa.case(
     else_="update",
 )
 """Of a record: its next request."""
+
+
+def only(column: sa.ColumnElement[Any], value: str | None) -> sa.ColumnElement[bool]:
+    """Return the condition that a column has this value; for None, that it has any."""
+    return sa.true() if value is None else column == value
+
 
 PERHAPS_SENT = sa.or_(
     record.c.acked_hash.is_not(None), record.c.outcome_unknown > 0, record.c.unknown_until.is_not(None)
