@@ -329,32 +329,27 @@ class Captures(Repository):
         in_doubt = [record.seq for record in records if record.outcome_unknown or record.unknown_until]
         acked = [record for record in records if record.acked_hash is not None and not record.orphaned]
         fixed = [seqs.pop(record.id) for record in acked if once and not record.resend]
-        parents = self._with_kept_links(transaction, page, {seqs[id_]: ids for id_, ids in page.parents(seqs)}, kept)
+        parents = {seqs[id_]: [*ids] for id_, ids in page.parents(seqs)}
+        self._keep_links(transaction, page, parents, kept)
         if everything:
             self._deletions.discard_collected_orphans(transaction, [*parents])
         self._dependencies.stored_links.put_links(transaction, page.links, parents, in_doubt, fixed)
         self._dependencies.hold_records.captured(transaction, table, [*seqs])
         self._dependencies.reevaluate(transaction, records, also=former_neighbours, collect_orphans=everything)
 
-    def _with_kept_links(
+    def _keep_links(
         self,
         transaction: Transaction,
         page: "LedgerPage",
-        parents: Mapping[int, tuple[str | None, ...]],
+        parents: Mapping[int, list[str | None]],
         kept: Mapping[int, Kept],
-    ) -> dict[int, tuple[str | None, ...]]:
-        """Return the parents of records, with the stored ones for links whose lookup became empty at large."""
-        of_links = [seq for seq in parents if seq in kept]
-        stored = {
-            (link.seq, link.attribute): link.parent_id
-            for link in self._dependencies.stored_links.links(transaction, of_links)
-            if link.attribute in kept[link.seq].attributes
-        }
+    ) -> None:
+        """Put the stored parents in place of those of links whose lookup became empty at large."""
         names = [link.attribute for link in page.links]
-        return {
-            seq: tuple(stored.get((seq, name), id_) for name, id_ in zip(names, ids, strict=True))
-            for seq, ids in parents.items()
-        }
+        stored = self._dependencies.stored_links.links(transaction, [seq for seq in parents if seq in kept])
+        for link in stored:
+            if link.attribute in names and link.attribute in kept[link.seq].attributes:
+                parents[link.seq][names.index(link.attribute)] = link.parent_id
 
     def _apply_link_configuration(self, transaction: Transaction, table: str, links: Sequence[LinkSpec]) -> None:
         """Apply changed settings of links to records that the full read did not return, and re-evaluate these."""

@@ -79,6 +79,12 @@ RETRIED = sa.text("state = 1 AND not_before IS NOT NULL")
 UNKNOWN = sa.text("unknown_until IS NOT NULL")
 CLAIMED = sa.text("session IS NOT NULL")
 
+
+def partial_index(name: str, where: sa.TextClause, *columns: sa.Column[Any]) -> None:
+    """Index the rows that meet a predicate."""
+    sa.Index(name, *columns, sqlite_where=where, postgresql_where=where)
+
+
 record = sa.Table(
     "sync_record",
     metadata,
@@ -124,13 +130,7 @@ record = sa.Table(
 )
 
 KEEPS_VALUES = sa.text("kept_values <> 0")
-sa.Index(
-    "sync_record_kept_values",
-    record.c.table_name,
-    record.c.kept_values,
-    sqlite_where=KEEPS_VALUES,
-    postgresql_where=KEEPS_VALUES,
-)
+partial_index("sync_record_kept_values", KEEPS_VALUES, record.c.table_name, record.c.kept_values)
 
 SHORT_ID_FROM = 2
 """Leading characters of an id that its short form leaves out."""
@@ -152,21 +152,15 @@ sa.Index("sync_record_key", sa.text(short_id("id")), _table=record).ddl_if(diale
 
 # Pending records, oldest change first: on a first load this is their order on disk, which makes claims and
 # acknowledgements several times faster than any other order.
-sa.Index(
-    "sync_record_pending", record.c.table_name, record.c.changed_at, sqlite_where=PENDING, postgresql_where=PENDING
-)
+partial_index("sync_record_pending", PENDING, record.c.table_name, record.c.changed_at)
 
 # Pending records whose requests failed so far.
-sa.Index(
-    "sync_record_retried", record.c.table_name, record.c.not_before, sqlite_where=RETRIED, postgresql_where=RETRIED
-)
-sa.Index(
-    "sync_record_unknown", record.c.table_name, record.c.unknown_until, sqlite_where=UNKNOWN, postgresql_where=UNKNOWN
-)
+partial_index("sync_record_retried", RETRIED, record.c.table_name, record.c.not_before)
+partial_index("sync_record_unknown", UNKNOWN, record.c.table_name, record.c.unknown_until)
 
 # Records in any other state than synced and pending.
-sa.Index("sync_record_stuck", record.c.state, record.c.table_name, sqlite_where=STUCK, postgresql_where=STUCK)
-sa.Index("sync_record_session", record.c.session, sqlite_where=CLAIMED, postgresql_where=CLAIMED)
+partial_index("sync_record_stuck", STUCK, record.c.state, record.c.table_name)
+partial_index("sync_record_session", CLAIMED, record.c.session)
 
 OPERATION = sa.case(
     (sa.or_(record.c.desired_hash.is_(None), record.c.orphaned == Orphaned.DELETED.value), "delete"),
@@ -253,8 +247,7 @@ sa.Index("sync_link_parent", link.c.parent_table, link.c.parent_id)
 # Links that differ, by the acknowledged parent. Queries repeat the predicate literally.
 MOVED = "acked_id IS NOT NULL AND (parent_id IS NULL OR parent_id <> acked_id)"
 
-_MOVED = sa.text(MOVED)
-sa.Index("sync_link_acked", link.c.parent_table, link.c.acked_id, sqlite_where=_MOVED, postgresql_where=_MOVED)
+partial_index("sync_link_acked", sa.text(MOVED), link.c.parent_table, link.c.acked_id)
 
 # Further parents that Campaign's record may be linked to: a request without an answer named them, and the lookup has
 # changed since. Deleted once the outcome of every request is known, and none can take effect late.
