@@ -28,6 +28,7 @@ from sync_assets.dataverse.client import DataverseClient
 from sync_assets.dataverse.page_parser import PageParser
 from sync_assets.errors import SyncAssetsError
 from sync_assets.http.redaction import redact
+from sync_assets.json_members import without
 from sync_assets.ledger import Ledger
 from sync_assets.mapping.transform import transform
 from sync_assets.runtime.context import Runtime
@@ -99,11 +100,6 @@ async def drift(runtime: Runtime, config: TableConfig) -> Drift:
             sent = await _sent(ledger, d365, ready, ids[:wanted])
             result.moved = min(len(ids), wanted) - len(sent)
             links = await asyncio.to_thread(ledger.links.acknowledged_links, config.table, list(sent))
-            left_out = refused_in_updates(await asyncio.to_thread(ledger.dialect.facts, config.resource))
-            kept = await asyncio.to_thread(ledger.stored.kept_values, config.table, sent)
-            for id_, (_, payload) in sent.items():
-                for path in (*left_out, *kept.get(id_, ())):
-                    _leave_out(payload, path)
             reading = await LinkedRecords.opened(runtime, campaign, config, ready.resource)
             await _compare(reading, ready.resource, links, sent, result)
         finally:
@@ -115,22 +111,17 @@ async def drift(runtime: Runtime, config: TableConfig) -> Drift:
 async def _sent(ledger: Ledger, client: DataverseClient, ready: Ready, ids: list[str]) -> Sent:
     """Return the payload that was sent last, for those of the ids for which it is known."""
     mapping = ready.mapping
+    left_out = refused_in_updates(await asyncio.to_thread(ledger.dialect.facts, mapping.resource))
+    kept = await asyncio.to_thread(ledger.emptied.kept_of, mapping.table, ids)
     parser = PageParser({name: mapping.column_types[name] for name in mapping.select})
     sent: dict[str, tuple[bytes, dict[str, Any]]] = {}
     async for head in client.rows(ready.table, mapping.select, ids):
         rows = transform(parser.parse(head).rows, mapping)
         for row in rows.select("id", "hash", "payload", "update_payload").iter_rows(named=True):
-            sent[row["id"]] = (row["hash"], msgspec.json.decode(row["update_payload"] or row["payload"]))
+            form = without(row["update_payload"] or row["payload"], *left_out, *kept.get(row["id"], ()))
+            sent[row["id"]] = (row["hash"], msgspec.json.decode(form))
     acked = await asyncio.to_thread(ledger.reports.acked_hashes, mapping.table, ids)
     return {id_: (hash_, members) for id_, (hash_, members) in sent.items() if acked.get(id_) == hash_}
-
-
-def _leave_out(payload: dict[str, Any], path: str) -> None:
-    group, _, name = path.partition(".")
-    if name:
-        payload.get(group, {}).pop(name, None)
-    else:
-        payload.pop(group, None)
 
 
 async def _compare(

@@ -128,7 +128,7 @@ async def _find_out(comparison: Comparison, seconds: float | None, most: int | N
             return Existing(known=False, calls=calls + left, estimated=records)
     # Records whose rows are not in the ledger yet cannot be compared, and would be inserted again.
     feed = await asyncio.to_thread(ledger.feeds.feed, config.table)
-    state = await asyncio.to_thread(ledger.rebuilds.begin_listing, config.table)
+    state = await asyncio.to_thread(ledger.rebuilds.begin_rebuild, config.table, read_again=False)
     if not (feed and feed.complete):
         note = (
             f"{config.table}: Campaign holds records with ids of Dynamics 365 already. Nothing is sent until the full "

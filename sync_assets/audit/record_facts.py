@@ -53,6 +53,7 @@ class RecordFacts:
         linked: our id of the record that each of its links leads to.
         reason: why Campaign did not show it.
         held_since: beginning of the privacy hold on the person that the record belongs to.
+        kept: attributes whose column became empty at large, and whose value Campaign keeps.
         problem: why facts are missing.
         refused_in_updates: mapped attributes that Campaign refuses in updates, so that its record may differ in them.
     """
@@ -62,6 +63,7 @@ class RecordFacts:
     stored: StoredRecord | None
     held_since: datetime | None = None
     orphan_reason: str | None = None
+    kept: Sequence[str] = ()
     ready: Ready | None = None
     row: pl.DataFrame | None = field(default=None, repr=False)
     mapped: MappedRow | None = None
@@ -101,7 +103,8 @@ async def record_facts(
         persons = [id_] if config.table == CONTACT else [] if stored is None else stored.persons
         held = [since for person in persons if (since := ledger.holds.held_since(person))]
         orphans = ledger.blocked.orphans(config.table, id_) if stored and stored.state == State.ORPHANED else []
-        return RecordFacts(config, id_, stored, min(held, default=None), orphans[0].reason if orphans else None)
+        kept = ledger.emptied.kept_of(config.table, [id_]).get(id_, ())
+        return RecordFacts(config, id_, stored, min(held, default=None), orphans[0].reason if orphans else None, kept)
 
     all_facts = [await asyncio.to_thread(stored_facts, config) for config in tables]
     try:
@@ -284,7 +287,7 @@ def _of_systems(facts: RecordFacts, differs: Sequence[str]) -> Iterator[Reason]:
         yield Reason(False, f"The row is in scope and was not captured yet. {_ON_ITS_WAY}")
     elif stored.out_of_scope or stored.desired_hash is None:
         yield Reason(False, f"The row came into scope again, and that was not captured yet. {_ON_ITS_WAY}")
-    elif facts.mapped and stored.desired_hash != facts.mapped.hash and not stored.kept:
+    elif facts.mapped and stored.desired_hash != facts.mapped.hash and not facts.kept:
         yield Reason(False, f"The row or the mapping changed since the last capture. {_ON_ITS_WAY}")
     acknowledged = (State.SYNCED, State.UNCONFIRMED)
     synced = stored is not None and stored.state in acknowledged and not stored.out_of_scope
@@ -295,12 +298,11 @@ def _of_systems(facts: RecordFacts, differs: Sequence[str]) -> Iterator[Reason]:
     days = f" --from {day} --to {day}" if day else ""
     command = f"sync-assets replay {facts.config.table}{days} --force"
     again = f" `{command}` sends it again." if synced and unchanged else ""
-    kept = stored.kept if stored else ()
-    if kept:
+    if facts.kept:
         yield Reason(
             False,
-            f"Campaign keeps its {', '.join(kept)}: the column became empty in more records than max_emptied_share "
-            f"allows. `sync-assets approve-deletes {facts.config.table}` empties them.",
+            f"Campaign keeps its {', '.join(facts.kept)}: the column became empty in more records than "
+            f"max_emptied_share allows. `sync-assets approve-deletes {facts.config.table}` empties them.",
         )
     if presence == "missing" and synced and facts.has_row:
         of_links = facts.ready.resource.attributes.values() if facts.ready else ()
@@ -309,7 +311,7 @@ def _of_systems(facts: RecordFacts, differs: Sequence[str]) -> Iterator[Reason]:
         if required := [link.path for link in custom if link.mandatory is not False]:
             text += f", or is hidden, since {' or '.join(required)} leads to no record; see `sync-assets doctor`"
         yield Reason(False, f"{text}.{again.replace('sends it', 'sends a deleted record')}")
-    if others := [name for name in differs if name not in kept]:
+    if others := [name for name in differs if name not in facts.kept]:
         yield Reason(False, f"Campaign's record differs in {', '.join(others)}.{again}")
 
 

@@ -141,7 +141,6 @@ class CaptureContext:
         position: Position | None = None,
         *,
         days: Replay | None = None,
-        missing_are_deleted: bool = False,
     ) -> Feed:
         """Store a page in the ledger, add its numbers to `result`, and return the feed as it is stored now.
 
@@ -150,7 +149,7 @@ class CaptureContext:
             version: Version of the feed that the page is based on.
             result: Updated in place.
             position: New cursor; None if the page is not one of the feed.
-            days, missing_are_deleted: As in Captures.save_page.
+            days: As in Captures.save_page.
 
         Raises:
             BacklogFull: Too many records are pending; nothing is stored.
@@ -174,7 +173,7 @@ class CaptureContext:
             version,
             session=self.session,
             days=days,
-            missing_are_deleted=missing_are_deleted,
+            missing_are_deleted=self.apply_deletes,
             max_emptied_share=self.max_emptied_share,
         )
         _log.debug("A page is stored", extra={"table": self.table.name, "rows": page.read})

@@ -5,9 +5,9 @@ This is the part of capture that needs a processor only, so that a page is prepa
 Invariant: if a page of changes has a row several times, only the newest one counts, also for the filter.
 """
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from operator import or_
 
 import polars as pl
 
@@ -94,13 +94,12 @@ def guarded_columns(mapping: TableMapping) -> dict[str, str]:
 
 def _filled(rows: pl.DataFrame, columns: Mapping[str, str], bits: Mapping[str, int]) -> pl.Series:
     """Return for each row the bits of the attributes whose column has a value."""
-    has_value: defaultdict[int, list[pl.Expr]] = defaultdict(list)
+    filled: list[pl.Expr] = []
     for name, column in columns.items():
         value = pl.col(column)
-        text = rows.schema[column] == pl.String
-        has_value[bits[name]].append(value.fill_null("") != "" if text else value.is_not_null())
-    parts = [pl.any_horizontal(values).cast(pl.Int64) * bit for bit, values in has_value.items()]
-    return rows.select(pl.sum_horizontal(parts).alias(FILLED)).to_series()
+        has_value = value.fill_null("") != "" if rows.schema[column] == pl.String else value.is_not_null()
+        filled.append(has_value.cast(pl.Int64) * bits[name])
+    return rows.select(pl.reduce(or_, filled).alias(FILLED)).to_series()
 
 
 def selected(mapping: TableMapping, earlier: Sequence[TableMapping | None] = ()) -> dict[str, ColumnType]:

@@ -132,7 +132,7 @@ class Capture(CaptureContext):
             again=page.both_ways,
         )
         version = feed.version if feed else None
-        return self.store(page, version, result, position, missing_are_deleted=self.apply_deletes)
+        return self.store(page, version, result, position)
 
     async def _carry_out_deletes(self, result: CaptureResult) -> None:
         """Turn the deletions found into pending deletes, unless the deletion guard holds them back as too many."""

@@ -11,7 +11,6 @@ from sync_assets.ledger.records.claims import Claims
 from sync_assets.ledger.records.deletions import Deletions
 from sync_assets.ledger.records.dependency_status import DependencyStatus
 from sync_assets.ledger.records.emptied_columns import EmptiedColumns
-from sync_assets.ledger.records.expired_payloads import ExpiredPayloads
 from sync_assets.ledger.records.feeds import Feeds
 from sync_assets.ledger.records.hold_records import HoldRecords
 from sync_assets.ledger.records.privacy_holds import Holds
@@ -81,7 +80,6 @@ class Ledger:
 
         # Requests to Campaign, and their outcomes
         self.claims = Claims(session, self.sessions, self.maintenance, dependencies, opt_out_rows, self.history)
-        self.expired_payloads = ExpiredPayloads(session, dependencies)
         self.links = dependencies
         self.blocked = BlockedRecords(session)
         self.limits = CallLimits(session, self.sessions)

@@ -19,18 +19,8 @@ HistoryOutcome = Literal["acknowledged", "missing", "rejected", "deferred", "unk
 """deferred: Campaign did not process the request; it is repeated without further action."""
 
 INSERTED = (
-    "table_name",
-    "id",
-    "desired_hash",
-    "validation_error",
-    "payload",
-    "update_payload",
-    "state",
-    "failed_since",
-    "changed_at",
-    "row_version",
-    "insert_only_hash",
-    "filled",
+    *("table_name", "id", "desired_hash", "validation_error", "payload", "update_payload", "state"),
+    *("failed_since", "changed_at", "row_version", "insert_only_hash", "filled"),
 )
 """The columns of a new record, in the order of prepared_page.LedgerPage.records."""
 

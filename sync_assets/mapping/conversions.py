@@ -45,6 +45,8 @@ _INTEGERS: tuple[ColumnType, ...] = ("integer", "bigint")
 _FRACTIONS: tuple[ColumnType, ...] = ("decimal", "money", "double")
 OPTION_TYPES: tuple[ColumnType, ...] = (*_OPTIONS, "boolean")
 """Column types whose values have a number and a label."""
+_AS_OPTION: dict[AttributeType, Conversion] = {"string": "option", "enumeration": "option"}
+_AS_OPTION |= {"integer": "option_code", "float": "option_code"}
 
 AS_TEXT: tuple[ColumnType, ...] = ("other", "guid", "lookup", "multiselect")
 """Column types that Campaign does not have, so that their values are sent as text."""
@@ -58,26 +60,8 @@ CONVERSIONS: _Table = {
     **_each(_TEXTS, {"string": "text"}),
     **_each(("string", "memo"), {"string": "text", "enumeration": "match"}),
     **_each(("multiselect",), {"string": "choices"}),
-    **_each(
-        _OPTIONS,
-        {
-            "string": "option",
-            "enumeration": "option",
-            "integer": "option_code",
-            "float": "option_code",
-            "boolean": "option_truth",
-        },
-    ),
-    **_each(
-        ("boolean",),
-        {
-            "boolean": "truth",
-            "string": "option",
-            "enumeration": "option",
-            "integer": "option_code",
-            "float": "option_code",
-        },
-    ),
+    **_each(_OPTIONS, {**_AS_OPTION, "boolean": "option_truth"}),
+    **_each(("boolean",), {**_AS_OPTION, "boolean": "truth"}),
     **_each(_INTEGERS, {"integer": "integer", "float": "integer", "string": "number_text"}),
     **_each(_FRACTIONS, {"float": "number", "integer": "whole", "string": "number_text"}),
     **_each(("date",), {"date": "day", "datetime": "day_as_time", "string": "day"}),

@@ -4,6 +4,9 @@ After a change of the mapping every row is read again. Where Campaign acknowledg
 of the row, only the attributes that differ are sent (docs/how-it-works.md, "A change of the mapping").
 """
 
+from collections.abc import Mapping
+from typing import TypeVar
+
 import polars as pl
 import yaml
 from pydantic import ValidationError
@@ -24,6 +27,8 @@ from sync_assets.mapping.transform import (
     replace_values,
     written_attributes,
 )
+
+T = TypeVar("T")
 
 
 def configuration_text(config: TableConfig) -> str:
@@ -111,31 +116,15 @@ def differences(earlier: str, now: TableConfig) -> list[str]:
     before = _configuration(earlier)
     if before is None:
         return ["the configuration is of another version"]
-    lines = [
-        f"`{column}` -> {field.to} is no longer mapped"
-        for column, field in before.fields.items()
-        if column not in now.fields
-    ]
-    for column, field in now.fields.items():
-        old = before.fields.get(column)
-        if old is None:
-            lines.append(f"`{column}` -> {field.to} is added")
-        elif old != field:
-            lines.append(f"`{column}` -> {field.to} is changed")
-    replaced = [
-        column
-        for column in {**before.replacements, **now.replacements}
-        if before.replacements.get(column) != now.replacements.get(column)
-    ]
-    lines += [f"the replacements of `{column}` are changed" for column in replaced]
+    fields = _differing(now.fields, before.fields)
+    lines = [f"`{column}` -> {old.to} is no longer mapped" for column, field, old in fields if old and not field]
+    lines += [f"`{column}` -> {field.to} is {_verb(old, field)}" for column, field, old in fields if field]
+    replaced = _differing(before.replacements, now.replacements)
+    lines += [f"the replacements of `{column}` are changed" for column, _, _ in replaced]
     if before.filters != now.filters:
         lines.append("the filter is changed")
-    old_links, links = ({link.field: link for link in config.links} for config in (before, now))
-    lines += [
-        f"link `{name}` is {_verb(old_links.get(name), links.get(name))}"
-        for name in {**old_links, **links}
-        if old_links.get(name) != links.get(name)
-    ]
+    links = _differing(*({link.field: link for link in config.links} for config in (before, now)))
+    lines += [f"link `{name}` is {_verb(old, link)}" for name, old, link in links]
     others = TableConfig.model_fields.keys() - {"fields", "replacements", "filters", "links"}
     lines += [
         f"`{name}` is changed"
@@ -143,6 +132,12 @@ def differences(earlier: str, now: TableConfig) -> list[str]:
         if name in others and getattr(before, name) != getattr(now, name)
     ]
     return lines
+
+
+def _differing(one: Mapping[str, T], other: Mapping[str, T]) -> list[tuple[str, T | None, T | None]]:
+    """Return the name and both values of all that differ."""
+    both = ((name, one.get(name), other.get(name)) for name in {**one, **other})
+    return [(name, first, second) for name, first, second in both if first != second]
 
 
 def _verb(before: object, now: object) -> str:

@@ -9,7 +9,7 @@ from sync_assets.campaign.profile_opt_outs import opt_out
 from sync_assets.config.models import Config
 from sync_assets.ledger import times
 from sync_assets.ledger.rules.opt_outs import OptOutRow, OptOutState
-from sync_assets.opt_out.decide import Decision, decide, decide_again
+from sync_assets.opt_out.decide import Decision, decide
 
 STATES = {
     OptOutState.SYNCED: "synced",
@@ -70,8 +70,7 @@ def contact_opt_outs(
         now, direction, known = None, config.opt_out.direction, stored.get(mapping.to)
         carried = known is not None and (known.campaign, times.instant(known.campaign_at)) == (campaign, changed)
         if row is not None and profile is not None and direction != "disabled":
-            rule = decide_again if carried else decide
-            now = rule(direction, d365, modified, campaign, changed, datetime.now(UTC))
+            now = decide(direction, d365, modified, campaign, changed, datetime.now(UTC), again=carried)
         next_ = (NEXT_AGAIN if direction == "campaign_to_d365" else NEXT_SYNC) if carried else NEXT_STATEMENT
         opt_outs.append(ContactOptOut(column, mapping.to, known, d365, campaign, changed, now, next_))
     return opt_outs

@@ -53,6 +53,8 @@ def decide(  # noqa: PLR0911 - a table of cases
     campaign: bool | None,
     campaign_changed: datetime | None,
     now: datetime,
+    *,
+    again: bool = False,
 ) -> Decision:
     """Decide the value of one opt-out.
 
@@ -63,7 +65,12 @@ def decide(  # noqa: PLR0911 - a table of cases
         campaign: True for opted out in Campaign; None for no value.
         campaign_changed: when the attribute was last changed, with a time zone; None if unknown.
         now: the current time.
+        again: Campaign stated this value before, and Dynamics 365 holds another one. From Campaign alone its opt-in
+            then replaces an opt-out only if it is newer.
     """
+    if again and direction == "campaign_to_d365":
+        decision = decide("bidirectional", d365, d365_modified, campaign, campaign_changed, now)
+        return replace(decision, write=None) if decision.write == "campaign" else decision
     held = bool(d365)
     if direction == "d365_to_campaign":
         agree = held == bool(campaign)
@@ -81,24 +88,6 @@ def decide(  # noqa: PLR0911 - a table of cases
     if campaign_changed and d365_modified and campaign_changed.replace(microsecond=0) > d365_modified:
         return Decision(campaign, "d365", "Campaign is newer")
     return Decision(True, "campaign" if held else "d365", "an opt-out wins")
-
-
-def decide_again(
-    direction: ActiveDirection,
-    d365: bool | None,
-    d365_modified: datetime | None,
-    campaign: bool | None,
-    campaign_changed: datetime | None,
-    now: datetime,
-) -> Decision:
-    """Decide an opt-out that Campaign stated before: Dynamics 365 holds another value. Arguments as of `decide`.
-
-    In direction campaign_to_d365, an opt-in replaces an opt-out in Dynamics 365 only if it is newer.
-    """
-    if direction != "campaign_to_d365":
-        return decide(direction, d365, d365_modified, campaign, campaign_changed, now)
-    decision = decide("bidirectional", d365, d365_modified, campaign, campaign_changed, now)
-    return replace(decision, write=None) if decision.write == "campaign" else decision
 
 
 def without_value(reason: str) -> str:

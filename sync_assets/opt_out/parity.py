@@ -23,7 +23,7 @@ from sync_assets.config.values import CONTACT
 from sync_assets.dataverse.row_queries import rows_now
 from sync_assets.ledger import times
 from sync_assets.ledger.rules.opt_outs import OptOutState
-from sync_assets.opt_out.decide import decide, decide_again
+from sync_assets.opt_out.decide import decide
 from sync_assets.opt_out.session import Session, ready
 from sync_assets.runtime.context import Runtime
 from sync_assets.task_group import run_together
@@ -90,8 +90,7 @@ def judge(
         now: the current time.
     """
     carried = applied is not None and campaign[1] is not None and campaign[1] <= applied
-    rule = decide_again if carried else decide
-    decision = rule(direction, d365[0], d365[1], campaign[0], campaign[1], now)
+    decision = decide(direction, *d365, *campaign, now, again=carried)
     if decision.write is None or (direction == "d365_to_campaign" and not decision.value):
         return "agree"
     if direction == "campaign_to_d365":

@@ -23,7 +23,7 @@ from sync_assets.ledger import Ledger, times
 from sync_assets.ledger.repositories.opt_out_decisions import OptOutDecision
 from sync_assets.ledger.rules import opt_outs as rules
 from sync_assets.ledger.rules.opt_outs import OptOutRow, OptOutState
-from sync_assets.opt_out.decide import Decision, decide, decide_again, without_value
+from sync_assets.opt_out.decide import Decision, decide, without_value
 from sync_assets.opt_out.session import Session
 from sync_assets.task_group import run_together
 
@@ -153,8 +153,8 @@ class _Batch:
         d365, modified = self._d365(row, row_now), row_now.modified
         campaign, changed = _campaign_value(row, answer)
         direction = self._session.direction
-        rule = decide_again if row.source == rules.COMPARISON else decide
-        decision = rule(direction, d365, modified, campaign, changed, self._moment)
+        again = row.source == rules.COMPARISON
+        decision = decide(direction, d365, modified, campaign, changed, self._moment, again=again)
         if answer is not None and direction != "d365_to_campaign":
             # An opt-out that was stated about a profile that was made anew since holds for the present one, too.
             times_of_answer = _micros(answer.changed), _micros(answer.created)

@@ -33,13 +33,7 @@ class Target:
 
     @classmethod
     def of(cls, whole: Config, config: TableConfig, resource: Resource | None = None) -> Target:
-        """Return the target of one table.
-
-        Args:
-            whole: the configuration of all tables.
-            config: the table.
-            resource: Campaign's metadata, where a link may be mandatory; None: only the configuration decides.
-        """
+        """Return the target of one table. Arguments as of `link_targets`."""
         opt_outs = tuple(opt_out.to for opt_out in whole.opt_outs_of_new_records(config.table).values())
         set_by_key = [link.table for table in whole.tables for link in table.links if link.style != "join"]
         links = link_targets(whole, config, resource)

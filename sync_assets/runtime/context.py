@@ -257,7 +257,7 @@ class Runtime:
         """Erase payloads that no push sent again by their horizon. Raises OtherSystems if the ledger is of others."""
         self.check_addresses(ledger)
         if not (self._number and self._number.is_older):
-            ledger.expired_payloads.erase()
+            ledger.claims.erase_expired()
 
     def check_addresses(self, ledger: Ledger) -> None:
         """Raise OtherSystems if the environment names other systems than those of the ledger."""

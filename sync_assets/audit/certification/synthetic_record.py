@@ -10,11 +10,11 @@ are listed, back to the time at which the killed run began (its mark in the ledg
 
 import asyncio
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 from urllib.parse import quote
 
 import msgspec
@@ -32,6 +32,7 @@ from sync_assets.http.retry import backoff
 from sync_assets.http.transport import OutcomeUnknown
 from sync_assets.push.record_links import LinkTarget
 
+T = TypeVar("T")
 PREFIX = "5afe0000-ce27-4f1c-8000-"
 """The beginning of all synthetic ids. Dynamics 365 makes random or sequential GUIDs, which do not begin like this."""
 NAMES = {"firstName": "Synthetic", "lastName": "sync_assets certify"}
@@ -207,21 +208,11 @@ class Subject:
 
     async def patch(self, values: Mapping[str, Any], address: str = "") -> ResponseOutcome:
         """PATCH the record at its PKey, or at the key or PKey given; again after an error without a reason."""
-        response = ResponseOutcome("transient")
-        for _ in range(ATTEMPTS):
-            response = await self.addressed.update(address or self.pkey, msgspec.json.encode(values))
-            if response.kind != "transient":
-                break
-        return response
+        return await _again(lambda: self.addressed.update(address or self.pkey, msgspec.json.encode(values)))
 
     async def read(self, address: str = "") -> dict[str, Any] | ResponseOutcome:
         """GET the record at its PKey, or at the key or PKey given; again after an error without a reason."""
-        record: dict[str, Any] | ResponseOutcome = ResponseOutcome("transient")
-        for _ in range(ATTEMPTS):
-            record = await self.addressed.read(address or self.pkey)
-            if isinstance(record, dict) or record.kind != "transient":
-                break
-        return record
+        return await _again(lambda: self.addressed.read(address or self.pkey))
 
     async def delete(self, pkey: str) -> None:
         """DELETE the record of a PKey, and read whether it is gone."""
@@ -281,6 +272,15 @@ class Subject:
             last = times[-1] if times else last
             link = "" if sorts and last is not None and last < since else trail.follow(following, len(page))
         return ours
+
+
+async def _again(request: Callable[[], Awaitable[T]]) -> T:
+    """Send a request up to ATTEMPTS times, until the answer is no error without a reason."""
+    for _ in range(ATTEMPTS - 1):
+        answer = await request()
+        if not (isinstance(answer, ResponseOutcome) and answer.kind == "transient"):
+            return answer
+    return await request()
 
 
 def _filler(attribute: Attribute) -> Any:

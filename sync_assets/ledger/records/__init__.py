@@ -2,7 +2,7 @@
 
 feeds, captures, replays, rebuilds      change feeds and captured rows
 claims                                  requests to Campaign and their outcomes
-deletions                               deletes, collected and counted before they are carried out
+deletions, emptied_columns              deletes and emptied values, counted before they are carried out
 stored_links, dependency_status         links, parents and children
 blocked_records                         reports of records that wait or are orphaned
 privacy_holds, hold_records             privacy holds

@@ -99,9 +99,8 @@ class BlockedRecords(Repository):
 
         Each with the parents that it waits for, which the ledger may have no record of.
         """
-        waiting = sa.select(_R.seq, _R.table_name, _R.id, _R.block_reason, _R.changed_at).where(schema.STUCK, _WAITING)
-        if table is not None:
-            waiting = waiting.where(_R.table_name == table)
+        waiting = sa.select(_R.seq, _R.table_name, _R.id, _R.block_reason, _R.changed_at)
+        waiting = waiting.where(schema.STUCK, _WAITING, schema.only(_R.table_name, table))
         blocked = sa.select(_L.seq, _L.parent_table, _L.parent_id, _P.c.state).outerjoin(_P, _JOINED).where(_BLOCKS)
         with self._session.read() as transaction:
             rows = transaction.execute(waiting.order_by(_R.seq).limit(limit)).all()
@@ -123,26 +122,14 @@ class BlockedRecords(Repository):
         """
         orphaned = (
             sa.select(
-                _R.seq,
-                _R.table_name,
-                _R.id,
-                _R.failed_since,
-                _L.parent_table,
-                _L.parent_id,
-                _L.parent_loss,
-                _R.acked_hash,
-                _P.c.orphaned.label("parent_orphaned"),
+                *(_R.seq, _R.table_name, _R.id, _R.failed_since, _R.acked_hash),
+                *(_L.parent_table, _L.parent_id, _L.parent_loss, _P.c.orphaned.label("parent_orphaned")),
             )
             .join(schema.link, _L.seq == _R.seq)
             .outerjoin(_P, _JOINED)
-            .where(_ORPHANED)
-            .where(_L.required == 1)
+            .where(_ORPHANED, _L.required == 1, schema.only(_R.table_name, table), schema.only(_R.id, id))
             .where(sa.or_(_P.c.seq.is_(None), _P.c.desired_hash.is_(None), _P.c.orphaned > 0))
         )
-        if table is not None:
-            orphaned = orphaned.where(_R.table_name == table)
-        if id is not None:
-            orphaned = orphaned.where(_R.id == id)
         # If a record has lost several parents, report the one with the most specific reason.
         rows = {row.seq: row for row in sorted(self._session.rows(orphaned), key=_loss)}
         return [

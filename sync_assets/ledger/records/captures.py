@@ -6,7 +6,7 @@ by deletions.py when the read is at its end.
 Invariant: a page and its cursor are stored in one transaction.
 """
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ from sync_assets.json_members import without
 from sync_assets.ledger.model import ANY_ATTRIBUTE, LinkSpec, Loss, PageResult, Position, Replay, State
 from sync_assets.ledger.records.deletions import MOVED, NOT_COLLECTED, Deletions
 from sync_assets.ledger.records.dependency_status import DependencyStatus
-from sync_assets.ledger.records.emptied_columns import EmptiedColumns, Kept
+from sync_assets.ledger.records.emptied_columns import NOTHING_KEPT, EmptiedColumns, Kept
 from sync_assets.ledger.records.feeds import Feeds
 from sync_assets.ledger.repositories.opt_out_rows import OptOutRows
 from sync_assets.ledger.repositories.record_history import RecordHistory
@@ -118,13 +118,9 @@ class Captures(Repository):
             if whole:
                 resent |= self._otherwise_inserted(transaction, rows, stored)
             earlier = self._under_earlier_mapping(transaction, rows, stored) if rows.after_change else {}
-            differing = {row.seq: (row.at, not row.other_version) for row in stored if row.differs}
-            share, full = max_emptied_share, bound is not None
-            kept = self._emptied.guard(transaction, table, rows, differing, max_share=share, full=full)
-            unapplied = self._unapplied(transaction, kept, resent)
-            new, changed, invalid, moved = self._store(
-                transaction, table, rows, stored, resent, earlier, kept, unapplied, now
-            )
+            full = bound is not None
+            kept = self._emptied.guard(transaction, table, rows, stored, resent, max_emptied_share, full=full)
+            new, changed, invalid, moved = self._store(transaction, table, rows, stored, resent, earlier, kept, now)
             if invalid and self._history.kept:
                 self._history.invalid_rows(transaction, table, moved, now)
             self._delete(transaction, table, page.deleted)
@@ -140,7 +136,7 @@ class Captures(Repository):
             if links or self._dependencies.has_links(transaction):
                 self._deletions.mark_lost(transaction, table, not_wanted, Loss.DELETED)
                 self._deletions.mark_lost(transaction, table, [*page.filtered_out], Loss.FILTERED_OUT)
-                self._store_links(transaction, table, rows, moved, kept, unapplied, everything=full)
+                self._store_links(transaction, table, rows, moved, kept, everything=full)
                 if bound is not None and last_page:
                     self._apply_link_configuration(transaction, table, links)
             if table == CONTACT:
@@ -200,7 +196,6 @@ class Captures(Repository):
         resend: set[int],
         earlier: Mapping[int, "EarlierRow"],
         kept: Mapping[int, Kept],
-        unapplied: Set[int],
         now: int,
     ) -> tuple[int, int, int, list[str]]:
         """Insert and update the records of a page's rows.
@@ -210,13 +205,12 @@ class Captures(Repository):
             resend: seqs of records that are sent again even if their row is unchanged.
             earlier: by seq the rows under the mapping with which Campaign acknowledged them.
             kept: by seq, the values that Campaign keeps.
-            unapplied: seqs of rows that are not applied because of these.
 
         Returns:
             The numbers of new, changed and invalid rows, and the ids of all these.
         """
         cipher = self._session.cipher
-        known = {row.seq: row.at for row in stored if row.differs and row.seq not in unapplied}
+        known = {row.seq: row.at for row in stored if row.differs and not kept.get(row.seq, NOTHING_KEPT).unapplied}
         values: list[tuple[Any, ...]] = []
         ids: list[str] = []
         to_insert: list[tuple[int | None, int]] = []
@@ -286,11 +280,6 @@ class Captures(Repository):
         transaction.for_each("UPDATE sync_record SET left_attributes = ? WHERE seq = ?", left)
         return rows
 
-    def _unapplied(self, transaction: Transaction, kept: Mapping[int, Kept], resent: Set[int]) -> set[int]:
-        """Return the seqs of records whose row is not applied: nothing but access to its columns changed."""
-        seqs = [seq for seq, values in kept.items() if values.unapplied and seq not in resent]
-        return {record.seq for record in transaction.states_of(seqs) if not transitions.needs_row(record)}
-
     def _otherwise_inserted(
         self, transaction: Transaction, page: "LedgerPage", stored: Sequence[StoredRow]
     ) -> set[int]:
@@ -321,7 +310,6 @@ class Captures(Repository):
         page: "LedgerPage",
         moved: list[str],
         kept: Mapping[int, Kept],
-        unapplied: Set[int],
         *,
         everything: bool,
     ) -> None:
@@ -332,7 +320,7 @@ class Captures(Repository):
         """
         once = not all(link.apply_updates for link in page.links)  # then the hash does not cover the lookups
         seqs = transaction.find(table, page.ids if everything or once else moved)
-        seqs = {id_: seq for id_, seq in seqs.items() if seq not in unapplied}
+        seqs = {id_: seq for id_, seq in seqs.items() if not kept.get(seq, NOTHING_KEPT).unapplied}
         if not seqs:
             return
         records: list[RecordState] = transaction.states_of(sorted(seqs.values()))
@@ -341,32 +329,27 @@ class Captures(Repository):
         in_doubt = [record.seq for record in records if record.outcome_unknown or record.unknown_until]
         acked = [record for record in records if record.acked_hash is not None and not record.orphaned]
         fixed = [seqs.pop(record.id) for record in acked if once and not record.resend]
-        parents = self._with_kept_links(transaction, page, {seqs[id_]: ids for id_, ids in page.parents(seqs)}, kept)
+        parents = {seqs[id_]: [*ids] for id_, ids in page.parents(seqs)}
+        self._keep_links(transaction, page, parents, kept)
         if everything:
             self._deletions.discard_collected_orphans(transaction, [*parents])
         self._dependencies.stored_links.put_links(transaction, page.links, parents, in_doubt, fixed)
         self._dependencies.hold_records.captured(transaction, table, [*seqs])
         self._dependencies.reevaluate(transaction, records, also=former_neighbours, collect_orphans=everything)
 
-    def _with_kept_links(
+    def _keep_links(
         self,
         transaction: Transaction,
         page: "LedgerPage",
-        parents: Mapping[int, tuple[str | None, ...]],
+        parents: Mapping[int, list[str | None]],
         kept: Mapping[int, Kept],
-    ) -> dict[int, tuple[str | None, ...]]:
-        """Return the parents of records, with the stored ones for links whose value Campaign keeps."""
-        of_links = [seq for seq in parents if seq in kept]
-        stored = {
-            (link.seq, link.attribute): link.parent_id
-            for link in self._dependencies.stored_links.links(transaction, of_links)
-            if link.attribute in kept[link.seq].attributes
-        }
+    ) -> None:
+        """Put the stored parents in place of those of links whose value Campaign keeps."""
         names = [link.attribute for link in page.links]
-        return {
-            seq: tuple(stored.get((seq, name), id_) for name, id_ in zip(names, ids, strict=True))
-            for seq, ids in parents.items()
-        }
+        stored = self._dependencies.stored_links.links(transaction, [seq for seq in parents if seq in kept])
+        for link in stored:
+            if link.attribute in names and link.attribute in kept[link.seq].attributes:
+                parents[link.seq][names.index(link.attribute)] = link.parent_id
 
     def _apply_link_configuration(self, transaction: Transaction, table: str, links: Sequence[LinkSpec]) -> None:
         """Apply changed settings of links to records that the full read did not return, and re-evaluate these."""

@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from sync_assets.config.values import CONTACT
 from sync_assets.ledger import times
 from sync_assets.ledger.errors import SessionExpired
-from sync_assets.ledger.model import OTHER, Claimed, LinkTo, Operation, Orphaned, Outcome, State
+from sync_assets.ledger.model import OTHER, BlockReason, Claimed, LinkTo, Operation, Orphaned, Outcome, State
 from sync_assets.ledger.records.dependency_status import DependencyStatus
 from sync_assets.ledger.records.targets import stored_target
 from sync_assets.ledger.repositories.maintenance import Maintenance
@@ -35,25 +35,19 @@ from sync_assets.ledger.storage.transaction import Transaction
 
 _R = schema.record.c
 _X = schema.existing_record.c
+_UNKNOWN_UNTIL = sa.type_coerce(_R.unknown_until, sa.BigInteger).label("unknown_until")
 CLAIM_COLUMNS = (
-    _R.seq,
-    _R.id,
-    _R.payload,
-    _R.update_payload,
-    _R.desired_hash,
-    _R.acked_hash,
-    _R.attempts,
-    _R.orphaned,
-    _R.incarnation,
-    _R.reinsert_sent,
-    _R.out_of_scope,
-    _R.validation_error,
-    sa.type_coerce(_R.unknown_until, sa.BigInteger).label("unknown_until"),
+    *(_R.seq, _R.id, _R.payload, _R.update_payload, _R.desired_hash, _R.acked_hash, _R.attempts, _R.orphaned),
+    *(_R.incarnation, _R.reinsert_sent, _R.out_of_scope, _R.validation_error),
+    _UNKNOWN_UNTIL,
     sa.select(schema.session.c.until).where(schema.session.c.epoch == _R.session).scalar_subquery().label("ended"),
 )
 """The columns of a record that `take` needs, besides `outcome_unknown` and `resend`. ended: the end of the session that
 claimed the record last and stored no outcome."""
 _AT_ONCE = 5_000
+_UNKNOWN_ENDED = "UPDATE sync_record SET outcome_unknown = 1, unknown_until = NULL"
+_ERASED = f"{_UNKNOWN_ENDED}, payload = NULL, update_payload = NULL, block_reason = {BlockReason.REFETCH_REQUIRED:d}"
+_EXPIRED = (_R.state == State.UNCONFIRMED.value, _R.payload.is_not(None))
 _RETRY = "UPDATE sync_record SET state = 1, not_before = NULL"
 _EXISTS = sa.and_(
     _R.acked_hash.is_(None), sa.exists().where(_X.table_name == _R.table_name, _X.id == _R.id).correlate(schema.record)
@@ -125,7 +119,7 @@ class Claims(Repository):
         if moved or self._maintenance.maintained_since(transaction, table):
             return []
         now = self._session.now()
-        self._end_unknown(transaction, table, now)
+        self._end_unknown(transaction, _UNKNOWN_ENDED, _R.table_name == table)
         rows = transaction.execute(
             _due(now, limit).where(_R.table_name == table, schema.PENDING, _R.not_before.is_(None))
         ).all()
@@ -159,17 +153,11 @@ class Claims(Repository):
 
         Their outcomes stay unknown: the worker may have sent them, right before this call at the latest.
         """
-        claims = sa.select(
-            _R.seq,
-            _R.outcome_unknown,
-            sa.type_coerce(_R.unknown_until, sa.BigInteger).label("unknown_until"),
-            sa.literal(self._session.now()).label("ended"),
-        )
-        claims = claims.where(_R.session == session, _R.table_name == table).order_by(_R.seq).with_for_update()
-        rows = transaction.execute(claims).all()
-        ended = "UPDATE sync_record SET session = NULL, unknown_until = ?"
+        now = sa.literal(self._session.now()).label("ended")
+        claims = sa.select(_R.seq, _R.outcome_unknown, _UNKNOWN_UNTIL, now).order_by(_R.seq).with_for_update()
+        rows = transaction.execute(claims.where(_R.session == session, _R.table_name == table)).all()
         for until, seqs in self._unknown_until(rows).items():
-            transaction.for_seqs(ended, seqs, until)
+            transaction.for_seqs("UPDATE sync_record SET session = NULL, unknown_until = ?", seqs, until)
         return len(rows)
 
     @writes
@@ -254,15 +242,12 @@ class Claims(Repository):
             table: only records of this table; None for all.
             id: only the record of this id.
         """
+        these = schema.only(_R.table_name, table) & schema.only(_R.id, id)
         refused = sa.select(_R.seq, _R.table_name, _R.validation_error).where(
-            schema.STUCK, sa.text("state = 3"), schema.REFUSED_BY_CAMPAIGN
+            schema.STUCK, sa.text("state = 3"), schema.REFUSED_BY_CAMPAIGN, these
         )
         pending = sa.select(schema.tally.c.table_name).where(schema.tally.c.state == State.PENDING.value)
-        delayed = sa.select(_R.seq).where(schema.RETRIED, _R.table_name.in_(pending))
-        if table is not None:
-            refused, delayed = refused.where(_R.table_name == table), delayed.where(_R.table_name == table)
-        if id is not None:
-            refused, delayed = refused.where(_R.id == id), delayed.where(_R.id == id)
+        delayed = sa.select(_R.seq).where(schema.RETRIED, _R.table_name.in_(pending), these)
         self._dependencies.lock_linked_records(transaction)
         rows = transaction.execute(refused.order_by(_R.seq).with_for_update()).all()
         for row in rows:
@@ -275,15 +260,27 @@ class Claims(Repository):
             self._dependencies.reevaluate(transaction, transaction.states_of(seqs))
         return len(rows) + len(also)
 
-    def _end_unknown(self, transaction: Transaction, table: str, now: int) -> None:
-        """Make records pending that are to be sent once more, since their horizon has passed."""
-        due = sa.select(_R.seq).where(_R.table_name == table, schema.UNKNOWN_DUE, _R.unknown_until <= now)
+    def erase_expired(self) -> int:
+        """Erase payloads that no push has sent once more by their horizon; return how many rows are read again."""
+        number = 0
+        while self._session.scalar(self._past_horizon(*_EXPIRED).limit(1)) is not None:
+            number += self._session.write(lambda transaction: self._end_unknown(transaction, _ERASED, *_EXPIRED))
+            self._session.erased = True
+        return number
+
+    def _past_horizon(self, *of: sa.ColumnElement[bool]) -> sa.Select[int]:
+        return sa.select(_R.seq).where(schema.UNKNOWN_DUE, _R.unknown_until <= self._session.now(), *of)
+
+    def _end_unknown(self, transaction: Transaction, statement: str, *of: sa.ColumnElement[bool]) -> int:
+        """Apply a statement to records that are due once more since their horizon has passed; return how many."""
+        due = self._past_horizon(*of)
         if transaction.execute(due.limit(1)).first() is None:
-            return
+            return 0
         self._dependencies.lock_linked_records(transaction)
-        seqs = list(transaction.execute(due.order_by(_R.seq).limit(_AT_ONCE)).scalars())
-        transaction.for_seqs("UPDATE sync_record SET outcome_unknown = 1, unknown_until = NULL", seqs)
+        seqs = list(transaction.execute(due.order_by(_R.seq).limit(_AT_ONCE).with_for_update()).scalars())
+        transaction.for_seqs(statement, seqs)
         self._dependencies.reevaluate(transaction, transaction.states_of(seqs))
+        return len(seqs)
 
     def _unknown_until(self, rows: Sequence[Any]) -> dict[int | None, list[int]]:
         """Return the seqs of records by their new `unknown_until`; rows: their columns of `unknown_at_claim`."""

@@ -89,6 +89,22 @@ def record_count(transaction: Transaction, table: str) -> int:
     return int(transaction.execute(counted).scalar() or 0)
 
 
+def passed_lately(transaction: Transaction, now: int, table: str) -> dict[str, tuple[int, int]]:
+    """Return, by attribute as in `sync_deletion`, what passed in the last day, and the most records that there were."""
+    lately = sa.select(_D.attribute, sa.func.sum(_D.records), sa.func.max(_D.known))
+    rows = transaction.execute(lately.where(_D.table_name == table, _D.at > now - DAY).group_by(_D.attribute))
+    return {attribute: (int(records), int(known)) for attribute, records, known in rows}
+
+
+def count_passed(transaction: Transaction, now: int, table: str, numbers: Mapping[str, int], known: int) -> None:
+    """Add to what passed in this minute, by attribute, and remove what passed before the last day."""
+    minute = {"table_name": table, "at": now - now % MINUTE + MINUTE, "known": known}
+    rows = [{**minute, "attribute": name, "records": number} for name, number in sorted(numbers.items()) if number > 0]
+    if rows:
+        transaction.execute(sa.delete(schema.deletion).where(_D.table_name == table, _D.at <= now - DAY))
+        transaction.put(schema.deletion, rows, added="records")
+
+
 def allowed_of(records: int, max_share: float) -> int:
     """Return how many of a number of records a share allows."""
     return int(Decimal(str(max_share)) * records)  # as it is written: a float makes 62.99 of 35 % of 180
@@ -203,35 +219,21 @@ class Deletions(Repository):
             approved = {**OrphansOfDeletes.stored(row.following).deleted, table: row.deletes}
         allowed: dict[str, int] = {}
         known: dict[str, int] = {}
+        now = self._session.now()
         for name, number in numbers.items():
-            done, known[name] = self._deleted_lately(transaction, name)
+            done, before = passed_lately(transaction, now, name).get("", (0, 0))
+            known[name] = max(record_count(transaction, name), before)
             left = max(0, allowed_of(known[name], max_share) - done)
             allowed[name] = number if known[name] <= GUARDED_ABOVE else left + approved.get(name, 0)
         passed = all(numbers[name] <= allowed[name] for name in numbers)
         if passed:
             for name, number in numbers.items():
-                self._count_deletions(transaction, name, number - approved.get(name, 0), known[name])
+                count_passed(transaction, now, name, {"": number - approved.get(name, 0)}, known[name])
         following = json.dumps(orphans) if any(orphans) else None
         # What passed is approved, so that it passes and counts no second time if this process is killed now.
         held = {"deletes": uncounted, "following": following, "deletes_approved": passed and any(numbers.values())}
         self._store_in_feed(transaction, table, held)
         return collected, None if passed else allowed
-
-    def _deleted_lately(self, transaction: Transaction, table: str) -> tuple[int, int]:
-        """Return how many deletions counted in the last day, and the most records that the table had meanwhile."""
-        day = sa.select(sa.func.sum(_D.records), sa.func.max(_D.known))
-        lately = day.where(_D.table_name == table, _D.at > self._session.now() - DAY)
-        records, known = transaction.execute(lately).one()
-        return int(records or 0), max(record_count(transaction, table), known or 0)
-
-    def _count_deletions(self, transaction: Transaction, table: str, number: int, known: int) -> None:
-        """Add to the deletions of this minute, and remove those of the day before."""
-        if number <= 0:
-            return
-        now = self._session.now()
-        transaction.execute(sa.delete(schema.deletion).where(_D.table_name == table, _D.at <= now - DAY))
-        minute = {"table_name": table, "at": now - now % MINUTE + MINUTE, "records": number, "known": known}
-        transaction.put(schema.deletion, [minute], added="records")
 
     def _store_in_feed(self, transaction: Transaction, table: str, changes: Mapping[str, Any]) -> None:
         """Store values in the table's feed, if they differ."""

@@ -11,18 +11,18 @@ equal again, and costs no call.
 """
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence, Set
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import sqlalchemy as sa
 
-from sync_assets.ledger.model import State
-from sync_assets.ledger.records.deletions import DAY, GUARDED_ABOVE, MINUTE, allowed_of, record_count
+from sync_assets.ledger.model import BlockReason, State
+from sync_assets.ledger.records.deletions import GUARDED_ABOVE, allowed_of, count_passed, passed_lately, record_count
 from sync_assets.ledger.records.dependency_status import DependencyStatus
 from sync_assets.ledger.storage import schema
 from sync_assets.ledger.storage.session import Repository, writes
-from sync_assets.ledger.storage.transaction import Transaction
+from sync_assets.ledger.storage.transaction import StoredRow, Transaction
 
 if TYPE_CHECKING:
     from sync_assets.ledger.prepared_page import LedgerPage
@@ -31,11 +31,15 @@ LAST_BIT = 62
 """Attributes beyond share the last bit: a ledger's numbers have 63 bits. They count as empty once all of them are."""
 _BATCH = 5_000
 _A = schema.attribute.c
-_E = schema.emptied.c
 _R = schema.record.c
-_UNSENT = f"state IN ({State.HELD:d}, {State.EXCLUDED:d})"
-_STATES = f"SELECT seq, coalesce(filled, 0), kept_values, {_UNSENT} FROM sync_record"  # noqa: S608 - constants
+_STATES = f"""
+    SELECT seq, coalesce(filled, 0), kept_values, state IN ({State.HELD:d}, {State.EXCLUDED:d}) AS unsent,
+        desired_hash IS NULL OR out_of_scope <> 0 OR validation_error IS NOT NULL
+            OR block_reason = {BlockReason.REFETCH_REQUIRED:d} AS needs_row
+    FROM sync_record
+"""  # noqa: S608 - constants
 _PERHAPS_SENT = "AND (acked_hash IS NOT NULL OR outcome_unknown > 0 OR unknown_until IS NOT NULL)"
+_KEPT = "SELECT id, kept_values FROM sync_record WHERE table_name = ? AND id"
 _STORE = "UPDATE sync_record SET filled = ?, kept_values = ? WHERE seq = ?"
 _SEND_EMPTY = """
     UPDATE sync_record SET filled = filled - (filled & kept_values), kept_values = 0, resend = 1, payload = NULL,
@@ -49,13 +53,16 @@ class Kept(NamedTuple):
     attributes: their names. unapplied: True if the row is not applied, since only access to its columns changed.
     """
 
-    attributes: frozenset[str]
-    unapplied: bool
+    attributes: frozenset[str] = frozenset()
+    unapplied: bool = False
+
+
+NOTHING_KEPT = Kept()
 
 
 @dataclass(eq=False)
 class EmptiedColumns(Repository):
-    """Reads and writes `sync_attribute` and `sync_emptied`, and the two columns of bits of `sync_record`."""
+    """Reads and writes `sync_attribute`, and the two columns of bits of `sync_record`."""
 
     _dependencies: DependencyStatus
 
@@ -87,6 +94,13 @@ class EmptiedColumns(Repository):
             counts[name] += sum(number for kept, number in rows if kept & bit)
         return dict(sorted((+counts).items()))
 
+    def kept_of(self, table: str, ids: Collection[str]) -> dict[str, list[str]]:
+        """Return by id, for those of the records that have any, the attributes whose value Campaign keeps."""
+        with self._session.read() as transaction:
+            rows = transaction.for_record_ids(_KEPT, sorted(ids), table, also="AND kept_values <> 0")
+        bits = self._stored_bits(table).items() if rows else ()
+        return {id_: sorted(name for name, bit in bits if kept & bit) for id_, kept in rows}
+
     def approve(self, table: str) -> dict[str, int]:
         """Approve all kept values: their rows are read again and sent as they are. Return the numbers by attribute."""
         approved = self.kept(table)
@@ -110,48 +124,44 @@ class EmptiedColumns(Repository):
         transaction: Transaction,
         table: str,
         page: "LedgerPage",
-        rows: Mapping[int, tuple[int, bool]],
-        *,
+        stored: Sequence[StoredRow],
+        resent: Set[int],
         max_share: float,
+        *,
         full: bool,
     ) -> dict[int, Kept]:
         """Store which attributes the rows of a page fill, and return by seq the values that Campaign keeps.
 
         Args:
-            rows: by seq, the index of a row that may differ from its record, and True if it has the stored version.
+            stored: those of the rows that have a record.
+            resent: seqs of records that are sent again even if their row is unchanged.
             max_share: the largest share (0 to 1) of the table's records in which an attribute may become empty in 24
                 hours, once there are more than GUARDED_ABOVE.
             full: the page is one of a full read. Then it counts by itself, too, once it has more than GUARDED_ABOVE
                 rows, so that a column which is null for all rows stops at the first page.
         """
-        if not page.bits:
-            return {}
-        stored = transaction.for_seqs(_STATES, list(rows), also=_PERHAPS_SENT)
-        mapped = sum(set(page.bits.values()))
-        lost = {
-            seq: (filled & mapped & ~page.filled[rows[seq][0]], kept)
-            for seq, filled, kept, unsent in stored
-            if not unsent and page.hashes[rows[seq][0]] is not None
-        }
+        rows = {row.seq: row for row in stored if row.differs} if page.bits else {}
+        states = transaction.for_seqs(_STATES, list(rows), also=_PERHAPS_SENT)
+        bits = set(page.bits.values())
+        mapped = sum(bits)
+        emptied: dict[int, int] = {}
         news: Counter[int] = Counter()
-        for emptied, kept in lost.values():
-            news.update(bit for bit in set(page.bits.values()) if emptied & ~kept & bit)
+        for seq, filled, kept, unsent, _ in states:
+            if not unsent and page.hashes[rows[seq].at] is not None:
+                emptied[seq] = filled & mapped & ~page.filled[rows[seq].at]
+                news.update(bit for bit in bits if emptied[seq] & ~kept & bit)
         holds = self._decide(transaction, table, page, news, max_share, full=full) if news else 0
-        values: list[tuple[int, int, int]] = []
+        values = {seq: (page.filled[row.at], 0) for seq, row in rows.items()}
         result: dict[int, Kept] = {}
-        before = {seq: (filled, kept) for seq, filled, kept, _ in stored}
-        for seq, (emptied, kept) in lost.items():
-            at, same_version = rows[seq]
-            keeps = emptied & (kept | holds)
-            now = (page.filled[at] | keeps, keeps)
-            if now != before[seq]:
-                values.append((*now, seq))
+        for seq, filled, kept, _, needs_row in states:
+            keeps = emptied.get(seq, 0) & (kept | holds)
+            values[seq] = (page.filled[rows[seq].at] | keeps, keeps)
+            if seq not in emptied or values[seq] == (filled, kept):
+                del values[seq]
             if keeps:
-                names = frozenset(name for name, bit in page.bits.items() if bit & keeps)
-                result[seq] = Kept(names, same_version and not page.after_change)
-        known = {seq for seq, *_ in stored}
-        values += [(page.filled[at], 0, seq) for seq, (at, _) in rows.items() if seq not in known]
-        transaction.for_each(_STORE, values)
+                unapplied = not (rows[seq].other_version or page.after_change or needs_row or seq in resent)
+                result[seq] = Kept(frozenset(name for name, bit in page.bits.items() if bit & keeps), unapplied)
+        transaction.for_each(_STORE, [(*bits_of_row, seq) for seq, bits_of_row in values.items()])
         return result
 
     def _decide(
@@ -165,23 +175,20 @@ class EmptiedColumns(Repository):
         full: bool,
     ) -> int:
         """Return the bits of the attributes whose values Campaign keeps, and count the others."""
-        known, now = record_count(transaction, table), self._session.now()
+        known, rows, now = record_count(transaction, table), len(page.ids), self._session.now()
+        lately = passed_lately(transaction, now, table)
         names = {bit: name for name, bit in page.bits.items()}
-        since = sa.select(_E.attribute, sa.func.sum(_E.records)).where(_E.table_name == table, _E.at > now - DAY)
-        lately = dict(transaction.execute(since.group_by(_E.attribute)).tuples().all())
+        passing: dict[str, int] = {}
         holds = 0
         for bit, number in news.items():
-            passed = int(lately.get(names[bit], 0))
-            page_exceeds = full and len(page.ids) > GUARDED_ABOVE and number > allowed_of(len(page.ids), max_share)
+            passed, _ = lately.get(names[bit], (0, 0))
+            page_exceeds = full and rows > GUARDED_ABOVE and number > allowed_of(rows, max_share)
             too_many = passed + number > allowed_of(known, max_share) or page_exceeds
             if known > GUARDED_ABOVE and (too_many or self._keeps(transaction, table, bit)):
                 holds |= bit
-        passing = {bit: number for bit, number in news.items() if not bit & holds}
-        minute = {"table_name": table, "at": now - now % MINUTE + MINUTE}
-        rows = [{**minute, "attribute": names[bit], "records": number} for bit, number in sorted(passing.items())]
-        if rows:
-            transaction.execute(sa.delete(schema.emptied).where(_E.table_name == table, _E.at <= now - DAY))
-            transaction.put(schema.emptied, rows, added="records")
+            else:
+                passing[names[bit]] = number
+        count_passed(transaction, now, table, passing, known)
         return holds
 
     def _keeps(self, transaction: Transaction, table: str, bit: int) -> bool:

@@ -116,15 +116,8 @@ class Feeds(Repository):
     ) -> Feed:
         """Request pages of `rows` rows from now on.
 
-        A link of a next page is bound to the page size of its read, so a read under way begins again.
-
-        Args:
-            expected_version: the feed's version as read; None before the first page of the table.
-            rows: the new page size.
-            fingerprint: of the selected columns, for a feed that is created by this call.
-
-        Raises:
-            FeedMoved: the stored version is another.
+        A link of a next page is bound to the page size of its read, so a read under way begins again. The other
+        arguments, and what is raised: as of `keep_link`.
         """
         if expected_version is None:
             return self._begin(transaction, table, Position(None, fingerprint), self._session.now(), page_size=rows)

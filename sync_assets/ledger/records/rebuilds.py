@@ -39,23 +39,15 @@ class Rebuilds(Repository):
             return _stored(transaction, table)
 
     @writes
-    def begin_rebuild(self, transaction: Transaction, table: str) -> Rebuild:
+    def begin_rebuild(self, transaction: Transaction, table: str, *, read_again: bool = True) -> Rebuild:
         """Begin a rebuild: the feed is read again from its beginning, and each row is to be sent.
 
-        A rebuild that is under way goes on, and a replay of some days is dropped.
+        A rebuild that is under way goes on, and a replay of some days is dropped. read_again: False only lists
+        Campaign's records, as before the first insert.
         """
-        if transaction.add(schema.rebuild, _row(Rebuild(table))):
+        if transaction.add(schema.rebuild, _row(Rebuild(table))) and read_again:
             self._feeds.read_again(transaction, table, resend=True)
             self._feeds.drop_replay_in(transaction, table)
-        return _stored(transaction, table) or Rebuild(table)
-
-    @writes
-    def begin_listing(self, transaction: Transaction, table: str) -> Rebuild:
-        """Begin to list Campaign's records before the first insert, or continue a listing or rebuild under way.
-
-        Unlike `begin_rebuild` it does not read the feed again.
-        """
-        transaction.add(schema.rebuild, _row(Rebuild(table)))
         return _stored(transaction, table) or Rebuild(table)
 
     def put_rebuild(self, rebuild: Rebuild) -> None:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import sqlalchemy as sa
 
-from sync_assets.ledger.storage import opt_out_tables
+from sync_assets.ledger.storage import opt_out_tables, schema
 from sync_assets.ledger.storage.session import Repository, writes
 from sync_assets.ledger.storage.transaction import Transaction
 
@@ -61,10 +61,7 @@ class OptOutDecisions(Repository):
     ) -> list[OptOutDecision]:
         """Return the decisions, the last one first: of a file's partition or a day, about a contact, or all."""
         wanted = sa.select(*(_D[name] for name in OptOutDecision._fields)).order_by(_D.number.desc()).limit(limit)
-        if partition is not None:
-            wanted = wanted.where(_D.partition == partition)
-        if contact is not None:
-            wanted = wanted.where(_D.contact == contact)
+        wanted = wanted.where(schema.only(_D.partition, partition), schema.only(_D.contact, contact))
         return [OptOutDecision(*row) for row in self._session.rows(wanted)]
 
     @writes

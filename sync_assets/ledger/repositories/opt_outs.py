@@ -289,9 +289,7 @@ class OptOuts(Repository):
         As after a change of direction, and for a retry of rejected ones.
         """
         columns = (_O[name] for name in OptOutRow._fields)
-        wanted = sa.select(*columns).where(opt_out_tables.OPT_OUT_DUE, _O.state == state.value)
-        if id is not None:
-            wanted = wanted.where(_O.id == id)
+        wanted = sa.select(*columns).where(opt_out_tables.OPT_OUT_DUE, _O.state == state.value, schema.only(_O.id, id))
         waiting = [
             OptOutRow(*row) for row in transaction.execute(wanted.order_by(_O.id, _O.attribute).with_for_update())
         ]

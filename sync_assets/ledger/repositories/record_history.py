@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from sync_assets.ledger.model import HistoryOperation, HistoryOutcome, Outcome, Result
 from sync_assets.ledger.rules.record_state import RecordState
 from sync_assets.ledger.rules.transitions import storable
-from sync_assets.ledger.storage import operation_tables
+from sync_assets.ledger.storage import operation_tables, schema
 from sync_assets.ledger.storage.session import Repository
 from sync_assets.ledger.storage.transaction import Transaction
 
@@ -77,10 +77,7 @@ class RecordHistory(Repository):
     def entries(self, id: str | None = None, table: str | None = None, *, limit: int) -> list[HistoryEntry]:
         """Return the newest entries first, of one id, of one table, or of all."""
         wanted = sa.select(_H.at, _H.table_name, _H.id, _H.operation, _H.outcome, _H.reason, _H.run_id)
-        if id is not None:
-            wanted = wanted.where(_H.id == id)
-        if table is not None:
-            wanted = wanted.where(_H.table_name == table)
+        wanted = wanted.where(schema.only(_H.id, id), schema.only(_H.table_name, table))
         rows = self._session.rows(wanted.order_by(_H.number.desc()).limit(limit))
         return [HistoryEntry(*row) for row in rows]
 

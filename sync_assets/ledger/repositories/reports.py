@@ -113,8 +113,7 @@ class Reports(Repository):
         now = times.from_micros(self._session.now())
         with self._session.read() as transaction:
             pending = sa.select(_T.table_name).where(_T.state == State.PENDING.value, _T.records > 0)
-            if table is not None:
-                pending = pending.where(_T.table_name == table)
+            pending = pending.where(schema.only(_T.table_name, table))
             moments: list[datetime] = []
             for name in transaction.execute(pending).scalars().all():
                 of_table = sa.and_(_R.table_name == name, schema.PENDING)
@@ -126,8 +125,8 @@ class Reports(Repository):
                 moment = transaction.execute(sa.select(sa.func.min(later)).where(of_table)).scalar()
                 if moment is not None:
                     moments.append(moment)
-            unknown = sa.select(sa.func.min(_R.unknown_until)).where(schema.UNKNOWN_DUE)
-            unknown = unknown if table is None else unknown.where(_R.table_name == table)
+            of_table = schema.only(_R.table_name, table)
+            unknown = sa.select(sa.func.min(_R.unknown_until)).where(schema.UNKNOWN_DUE, of_table)
             if (moment := transaction.execute(unknown).scalar()) is not None:
                 moments.append(max(moment, now))
         return min(moments, default=None)
@@ -151,17 +150,14 @@ class Reports(Repository):
     def retried_records(self, table: str | None = None) -> list[Retry]:
         """Return the pending records whose requests failed, of a table or of all, the next attempt first."""
         columns = (_R.table_name, _R.id, _R.reason, _R.failed_since, _R.attempts, _R.not_before)
-        retried = sa.select(*columns).where(schema.RETRIED).order_by(_R.not_before, _R.seq)
-        if table is not None:
-            retried = retried.where(_R.table_name == table)
-        return [Retry(*row) for row in self._session.rows(retried)]
+        retried = sa.select(*columns).where(schema.RETRIED, schema.only(_R.table_name, table))
+        return [Retry(*row) for row in self._session.rows(retried.order_by(_R.not_before, _R.seq))]
 
     def rejects(self, table: str | None = None) -> list[Reject]:
         """Return the rejected records of a table, or of all tables, in the order of their first capture."""
         columns = (_R.table_name, _R.id, _REASON, _R.failed_since, _R.attempts, schema.REFUSED_BY_CAMPAIGN)
-        refused = sa.select(_R.seq, *columns).where(schema.STUCK, sa.text("state = 3"))
-        if table is not None:
-            refused = refused.where(_R.table_name == table)
+        of_table = schema.only(_R.table_name, table)
+        refused = sa.select(_R.seq, *columns).where(schema.STUCK, sa.text("state = 3"), of_table)
         rows = sorted(self._session.rows(refused))  # by seq; with ORDER BY SQLite would scan the table
         return [Reject(*row[1:]) for row in rows]
 

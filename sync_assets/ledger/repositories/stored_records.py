@@ -4,7 +4,6 @@ Reads only; used to explain a record, so each call may take a few queries.
 """
 
 from collections import Counter
-from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -21,7 +20,6 @@ from sync_assets.ledger.storage.transaction import SELECT_STATE, Transaction
 SHOWN = 20
 """Most children that are named."""
 _R, _L, _H, _C = schema.record.c, schema.link.c, schema.hold_record.c, schema.collected.c
-_A = schema.attribute.c
 _COLUMNS = (
     *(_R.table_name, _R.id, _R.state, _R.block_reason, schema.OPERATION, _R.desired_hash, _R.acked_hash),
     *(_R.changed_at, _R.acked_at, _R.failed_since, _R.not_before, schema.SESSION_UNTIL, _R.unknown_until, _R.attempts),
@@ -70,8 +68,7 @@ class StoredRecord:
     filter excludes it, and Campaign keeps what it holds. row_error: the validation error of the row. reason: of the
     last rejection, or why the last request failed. deletion_collected: a read found it deleted, and the deletion is
     not carried out yet. children: the first SHOWN of them; child_states: the number of all by state. persons: ids
-    of the held or excluded persons that it belongs to. kept: attributes whose column became empty, and whose value
-    Campaign keeps.
+    of the held or excluded persons that it belongs to.
     """
 
     table: str
@@ -97,7 +94,6 @@ class StoredRecord:
     children: tuple[RelatedState, ...] = ()
     child_states: Counter[State] = field(default_factory=Counter[State])
     persons: tuple[str, ...] = ()
-    kept: tuple[str, ...] = ()
 
 
 class StoredRecords(Repository):
@@ -111,20 +107,6 @@ class StoredRecords(Repository):
                 return None
             row = transaction.execute(sa.select(*_COLUMNS).where(_R.seq == seq)).one_or_none()
             return None if row is None else self._record(transaction, seq, *row)
-
-    def kept_values(self, table: str, ids: Collection[str]) -> dict[str, tuple[str, ...]]:
-        """Return by id the attributes whose value Campaign keeps, see records/emptied_columns.py."""
-        with self._session.read() as transaction:
-            seqs = transaction.find(table, sorted(ids))
-            kept = self._kept(transaction, table, list(seqs.values()))
-            return {id_: kept[seq] for id_, seq in seqs.items() if seq in kept}
-
-    def _kept(self, transaction: Transaction, table: str, seqs: Sequence[int]) -> dict[int, tuple[str, ...]]:
-        rows = transaction.for_seqs("SELECT seq, kept_values FROM sync_record", seqs, also="AND kept_values <> 0")
-        if not rows:
-            return {}
-        bits = transaction.execute(sa.select(_A.name, _A.bit).where(_A.table_name == table).order_by(_A.name)).all()
-        return {seq: tuple(row.name for row in bits if kept & 1 << row.bit) for seq, kept in rows}
 
     def _record(
         self, transaction: Transaction, seq: int, table: str, id: str, state: int, block_reason: int, *columns: Any
@@ -143,7 +125,6 @@ class StoredRecords(Repository):
             children=children,
             child_states=child_states,
             persons=tuple(sorted(transaction.execute(persons).scalars())),
-            kept=self._kept(transaction, table, [seq]).get(seq, ()),
         )
 
     def _links(self, transaction: Transaction, seq: int) -> tuple[StoredLink, ...]:

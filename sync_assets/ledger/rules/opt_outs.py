@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple
 from sync_assets.ledger.rules.transitions import storable
 
 COMPARISON = "comparison with Dynamics 365"
-"""The source of a decision that no news of Campaign caused (`decide_again`)."""
+"""The source of a decision that no news of Campaign caused (`decide`, `again`)."""
 DAY = 86_400_000_000
 """In microseconds."""
 
@@ -60,22 +60,18 @@ class OptOutRow(NamedTuple):
     unknown_until: int | None = None
 
 
+_CLEARED = {"value": None, "attempts": 0, "failed_since": None, "reason": None}
+"""The decision and earlier attempts."""
+
+
 def _due(row: OptOutRow, source: str, *, ask: bool = False) -> OptOutRow:
     """Return the row due for a decision, earlier attempts cleared. `ask` stays set once it is."""
-    return row._replace(
-        state=OptOutState.DECIDE,
-        ask=1 if ask else row.ask,
-        value=None,
-        attempts=0,
-        failed_since=None,
-        reason=None,
-        source=source,
-    )
+    return row._replace(state=OptOutState.DECIDE, ask=1 if ask else row.ask, source=source, **_CLEARED)
 
 
 def _synced(row: OptOutRow) -> OptOutRow:
     """Return the row as synced, with the decision and earlier attempts cleared."""
-    return row._replace(state=OptOutState.SYNCED, ask=0, value=None, attempts=0, failed_since=None, reason=None)
+    return row._replace(state=OptOutState.SYNCED, ask=0, **_CLEARED)
 
 
 def after_statement(

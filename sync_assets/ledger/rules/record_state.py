@@ -140,9 +140,8 @@ def _place_orphan(record: RecordState) -> Placement:
 
 def _place_wanted(record: RecordState, dependencies: Dependencies) -> Placement:
     waits = dependencies.block_reason != BlockReason.NONE
-    if (
-        record.out_of_scope and not record.outcome_unknown
-    ):  # Campaign keeps what it holds, even if that is not the latest
+    if record.out_of_scope and not record.outcome_unknown:
+        # Campaign keeps what it holds, even if that is not the latest.
         return Placement(State.PENDING if dependencies.relink and not waits else State.SYNCED, BlockReason.NONE)
     if record.validation_error is not None:
         # Its links are sent alone: else its former parent could not be deleted until the row is corrected.

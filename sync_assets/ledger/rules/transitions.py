@@ -97,12 +97,6 @@ def after_capture(record: RecordState, row: Row, *, resend: bool, now: int) -> R
     )
 
 
-def needs_row(record: RecordState) -> bool:
-    """Return True if a captured row is applied to the record even though only access to its columns changed."""
-    refetched = record.block_reason == BlockReason.REFETCH_REQUIRED
-    return refetched or bool(record.out_of_scope) or record.desired_hash is None or record.validation_error is not None
-
-
 def _stuck_since(record: RecordState, state: State, now: int) -> int | None:
     """Return since when a record is rejected or orphaned; the capture of an orphaned row does not restart that time."""
     if state == State.ORPHANED:  # a capture reads no parent anew, so the record was orphaned before

@@ -2,7 +2,7 @@
 
 import sqlalchemy as sa
 
-from sync_assets.ledger.storage.schema import CLAIMED, NAME, SEQUENCE, UNKNOWN, Instant, metadata
+from sync_assets.ledger.storage.schema import CLAIMED, NAME, SEQUENCE, UNKNOWN, Instant, metadata, partial_index
 
 # Opt-outs of contacts, one row per contact and attribute that was ever opted out or changed: a missing row stands for
 # false on both sides.
@@ -31,9 +31,9 @@ opt_out = sa.Table(
     sa.Column("version", sa.Integer, nullable=False, server_default="0"),  # raised by each change
 )
 OPT_OUT_DUE = sa.text("state > 0")
-sa.Index("sync_opt_out_due", opt_out.c.state, opt_out.c.id, sqlite_where=OPT_OUT_DUE, postgresql_where=OPT_OUT_DUE)
-sa.Index("sync_opt_out_session", opt_out.c.session, sqlite_where=CLAIMED, postgresql_where=CLAIMED)
-sa.Index("sync_opt_out_unknown", opt_out.c.unknown_until, sqlite_where=UNKNOWN, postgresql_where=UNKNOWN)
+partial_index("sync_opt_out_due", OPT_OUT_DUE, opt_out.c.state, opt_out.c.id)
+partial_index("sync_opt_out_session", CLAIMED, opt_out.c.session)
+partial_index("sync_opt_out_unknown", UNKNOWN, opt_out.c.unknown_until)
 
 # Every decision about an opt-out: the audit. Values are in Campaign's sense: 1 is opted out.
 opt_out_decision = sa.Table(

@@ -9,6 +9,7 @@ are days, both since 1970 (UTC), see `times`. Hashes are 16 bytes.
 
 import json
 from datetime import date, datetime
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -78,6 +79,12 @@ RETRIED = sa.text("state = 1 AND not_before IS NOT NULL")
 UNKNOWN = sa.text("unknown_until IS NOT NULL")
 CLAIMED = sa.text("session IS NOT NULL")
 
+
+def partial_index(name: str, where: sa.TextClause, *columns: sa.Column[Any]) -> None:
+    """Index the rows that meet a predicate."""
+    sa.Index(name, *columns, sqlite_where=where, postgresql_where=where)
+
+
 record = sa.Table(
     "sync_record",
     metadata,
@@ -123,13 +130,7 @@ record = sa.Table(
 )
 
 KEEPS_VALUES = sa.text("kept_values <> 0")
-sa.Index(
-    "sync_record_kept_values",
-    record.c.table_name,
-    record.c.kept_values,
-    sqlite_where=KEEPS_VALUES,
-    postgresql_where=KEEPS_VALUES,
-)
+partial_index("sync_record_kept_values", KEEPS_VALUES, record.c.table_name, record.c.kept_values)
 
 SHORT_ID_FROM = 2
 """Leading characters of an id that its short form leaves out."""
@@ -151,21 +152,15 @@ sa.Index("sync_record_key", sa.text(short_id("id")), _table=record).ddl_if(diale
 
 # Pending records, oldest change first: on a first load this is their order on disk, which makes claims and
 # acknowledgements several times faster than any other order.
-sa.Index(
-    "sync_record_pending", record.c.table_name, record.c.changed_at, sqlite_where=PENDING, postgresql_where=PENDING
-)
+partial_index("sync_record_pending", PENDING, record.c.table_name, record.c.changed_at)
 
 # Pending records whose requests failed so far.
-sa.Index(
-    "sync_record_retried", record.c.table_name, record.c.not_before, sqlite_where=RETRIED, postgresql_where=RETRIED
-)
-sa.Index(
-    "sync_record_unknown", record.c.table_name, record.c.unknown_until, sqlite_where=UNKNOWN, postgresql_where=UNKNOWN
-)
+partial_index("sync_record_retried", RETRIED, record.c.table_name, record.c.not_before)
+partial_index("sync_record_unknown", UNKNOWN, record.c.table_name, record.c.unknown_until)
 
 # Records in any other state than synced and pending.
-sa.Index("sync_record_stuck", record.c.state, record.c.table_name, sqlite_where=STUCK, postgresql_where=STUCK)
-sa.Index("sync_record_session", record.c.session, sqlite_where=CLAIMED, postgresql_where=CLAIMED)
+partial_index("sync_record_stuck", STUCK, record.c.state, record.c.table_name)
+partial_index("sync_record_session", CLAIMED, record.c.session)
 
 OPERATION = sa.case(
     (sa.or_(record.c.desired_hash.is_(None), record.c.orphaned == Orphaned.DELETED.value), "delete"),
@@ -173,6 +168,12 @@ OPERATION = sa.case(
     else_="update",
 )
 """Of a record: its next request."""
+
+
+def only(column: sa.ColumnElement[Any], value: str | None) -> sa.ColumnElement[bool]:
+    """Return the condition that a column has this value; for None, that it has any."""
+    return sa.true() if value is None else column == value
+
 
 PERHAPS_SENT = sa.or_(
     record.c.acked_hash.is_not(None), record.c.outcome_unknown > 0, record.c.unknown_until.is_not(None)
@@ -246,8 +247,7 @@ sa.Index("sync_link_parent", link.c.parent_table, link.c.parent_id)
 # Links that differ, by the acknowledged parent. Queries repeat the predicate literally.
 MOVED = "acked_id IS NOT NULL AND (parent_id IS NULL OR parent_id <> acked_id)"
 
-_MOVED = sa.text(MOVED)
-sa.Index("sync_link_acked", link.c.parent_table, link.c.acked_id, sqlite_where=_MOVED, postgresql_where=_MOVED)
+partial_index("sync_link_acked", sa.text(MOVED), link.c.parent_table, link.c.acked_id)
 
 # Further parents that Campaign's record may be linked to: a request without an answer named them, and the lookup has
 # changed since. Deleted once the outcome of every request is known, and none can take effect late.
@@ -273,11 +273,12 @@ collected = sa.Table(
 )
 sa.Index("sync_collected_table", collected.c.table_name)
 
-# Deletions of the last day that the guard let pass without approval, by minute: see records/deletions.py.
+# What the guards let pass without approval in the last day, by minute: deletions, and values that became empty.
 deletion = sa.Table(
     "sync_deletion",
     metadata,
     sa.Column("table_name", NAME, primary_key=True),
+    sa.Column("attribute", NAME, primary_key=True),  # whose values became empty; '' for deletions
     sa.Column("at", sa.BigInteger, primary_key=True, autoincrement=False),  # the end of the minute
     sa.Column("records", sa.BigInteger, nullable=False),
     sa.Column("known", sa.BigInteger, nullable=False),  # records of the table that the share was taken of
@@ -290,16 +291,6 @@ attribute = sa.Table(
     sa.Column("table_name", NAME, primary_key=True),
     sa.Column("name", NAME, primary_key=True),
     sa.Column("bit", sa.SmallInteger, nullable=False),  # its number, from 0
-)
-
-# Values that became empty in the last day and that the guard let pass, by minute: see records/emptied_columns.py.
-emptied = sa.Table(
-    "sync_emptied",
-    metadata,
-    sa.Column("table_name", NAME, primary_key=True),
-    sa.Column("attribute", NAME, primary_key=True),
-    sa.Column("at", sa.BigInteger, primary_key=True, autoincrement=False),  # the end of the minute
-    sa.Column("records", sa.BigInteger, nullable=False),
 )
 
 # Records that the full read under way has returned: the others are deleted or out of scope.

@@ -47,15 +47,9 @@ COUNTED = {"preserve_rowcount": True}
 _ROWS_AT_ONCE = 500
 """Rows of an INSERT: SQLite takes 32,766 parameters, and compiles the statement once for a connection."""
 _BINARY_TYPES = {
-    "desired_hash": "bytea",
-    "payload": "bytea",
-    "update_payload": "bytea",
+    **dict.fromkeys(("desired_hash", "payload", "update_payload"), "bytea"),
     "state": "int2",
-    "failed_since": "int8",
-    "changed_at": "int8",
-    "row_version": "int8",
-    "insert_only_hash": "int8",
-    "filled": "int8",
+    **dict.fromkeys(("failed_since", "changed_at", "row_version", "insert_only_hash", "filled"), "int8"),
 }
 """PostgreSQL's types of INSERTED; the others are text."""
 

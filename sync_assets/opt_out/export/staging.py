@@ -215,15 +215,9 @@ def state(
     stated_at: datetime,
     latest: datetime | None = None,
 ) -> Counter[Stated]:
-    """Store the statements of validated rows in the ledger; return their numbers by kind. May be repeated.
+    """Store the statements of validated rows in the ledger, see `store_stated`; may be repeated.
 
-    Args:
-        ledger: the ledger.
-        rows: frames in the columns of `valid_schema`.
-        names: mapped attributes.
-        source: what the statements come from, for the log of decisions.
-        stated_at: when Campaign made the statements, at the earliest.
-        latest: when Campaign made them, at the latest; None: at `stated_at`.
+    rows: frames in the columns of `valid_schema`.
     """
     counts: Counter[Stated] = Counter()
     for frame in rows:

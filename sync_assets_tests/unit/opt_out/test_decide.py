@@ -1,9 +1,7 @@
 """The decision, as a truth table: direction x D365 value x Campaign value x which of the two is newer."""
 
 import itertools
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
-from typing import Any
 
 from sync_assets.config.opt_out import ActiveDirection
 from sync_assets.opt_out import decide as rules
@@ -13,8 +11,15 @@ THEN = datetime(2026, 11, 24, 10, 0, 5, tzinfo=UTC)
 LATER = THEN + timedelta(seconds=1)
 
 
-def decide(*given: Any, by: Callable[..., Decision] = rules.decide) -> Decision:
-    return by(*given, LATER)
+def decide(
+    direction: ActiveDirection,
+    d365: bool | None,
+    d365_modified: datetime | None,
+    campaign: bool | None,
+    campaign_changed: datetime | None,
+    again: bool = False,
+) -> Decision:
+    return rules.decide(direction, d365, d365_modified, campaign, campaign_changed, LATER, again=again)
 
 
 TIMES: dict[str, tuple[datetime | None, datetime | None]] = {
@@ -129,13 +134,13 @@ def test_a_time_of_the_future_makes_campaign_not_newer_and_its_opt_in_no_default
 def test_decided_again_with_campaign_to_d365_an_opt_in_counts_only_if_it_is_newer() -> None:
     for when, (d365, campaign) in itertools.product(TIMES, VALUES):
         times = TIMES[when]
-        again = decide("campaign_to_d365", d365, times[0], campaign, times[1], by=rules.decide_again)
+        again = decide("campaign_to_d365", d365, times[0], campaign, times[1], again=True)
         kept = d365 and not campaign and when != "campaign newer"
         wanted = decide("campaign_to_d365", d365, times[0], campaign, times[1]).write
         assert (again.value, again.write) == (d365 if kept else campaign, None if kept else wanted), (when, d365)
         for direction in ("bidirectional", "d365_to_campaign"):
             given = (direction, d365, times[0], campaign, times[1])
-            assert decide(*given, by=rules.decide_again) == decide(*given)
+            assert decide(*given, again=True) == decide(*given)
 
 
 def test_the_reason_names_the_cause() -> None:

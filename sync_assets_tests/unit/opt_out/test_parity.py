@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from sync_assets.config.opt_out import ActiveDirection, Export, OptOutConfig
-from sync_assets.opt_out.decide import decide, decide_again
+from sync_assets.opt_out.decide import decide
 from sync_assets.opt_out.parity import allowed, judge
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -117,8 +117,7 @@ def test_values_that_need_no_decision_agree(direction: ActiveDirection) -> None:
         result = judge(opt_out(direction), direction, (d365, d365_at), (campaign, campaign_at), applied, NOW)
         later = judge(opt_out(direction), direction, (d365, d365_at), (campaign, campaign_at), applied, NOW + HOUR)
         carried = campaign_at is not None and applied is not None and campaign_at <= applied
-        rule = decide_again if carried else decide
-        if rule(direction, d365, d365_at, campaign, campaign_at, NOW).write is None:
+        if decide(direction, d365, d365_at, campaign, campaign_at, NOW, again=carried).write is None:
             assert result == "agree"
         assert (result, later) in {(result, result), ("on the way", "differ")}
         wrong += result == "differ"

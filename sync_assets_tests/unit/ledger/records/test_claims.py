@@ -6,7 +6,7 @@ import pytest
 
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.model import Claimed, Outcome, State
-from sync_assets.ledger.records import expired_payloads
+from sync_assets.ledger.records import claims
 from sync_assets.ledger.report_values import Retried
 from sync_assets_tests.support.ledgers import (
     Clock,
@@ -151,7 +151,7 @@ def test_a_record_acknowledged_after_a_lost_answer_is_sent_once_more_at_its_hori
 def test_a_payload_is_erased_at_its_horizon_and_its_row_read_again_where_no_push_came(
     ledger: Ledger, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(expired_payloads, "_AT_ONCE", 2)
+    monkeypatch.setattr(claims, "_AT_ONCE", 2)
     names = ("anna", "bert", "cara")
     capture(ledger, *map(row, names), row("dora"))
     *late, dora = claim(ledger)
@@ -159,10 +159,10 @@ def test_a_payload_is_erased_at_its_horizon_and_its_row_read_again_where_no_push
         unanswered(ledger, one)
     settle(ledger, "later", dora)
     clock.advance(HORIZON - 1)
-    assert ledger.expired_payloads.erase() == 0
+    assert ledger.claims.erase_expired() == 0
     clock.advance(1)
-    assert ledger.expired_payloads.erase() == 3
-    assert ledger.expired_payloads.erase() == 0
+    assert ledger.claims.erase_expired() == 3
+    assert ledger.claims.erase_expired() == 0
     assert {id_ for id_, one in stored(ledger).items() if one.payload} == {dora.id}  # pending as before
     counts = ledger.reports.counts()["contact"]
     assert (counts.pending, counts.waiting, counts.unconfirmed) == (1, 3, 0)

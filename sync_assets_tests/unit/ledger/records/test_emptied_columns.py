@@ -213,8 +213,5 @@ def test_bits_stay_with_their_attributes_and_those_beyond_the_last_share_it(ledg
 
 def test_values_kept_are_named_by_record(filled: Ledger) -> None:
     read(filled, [CITY] * RECORDS)
-    assert filled.stored.kept_values("contact", [guid("row1"), guid("none")]) == {guid("row1"): ("email",)}
-    explained = filled.stored.stored_record("contact", guid("row1"))
-    assert explained is not None
-    assert explained.kept == ("email",)
+    assert filled.emptied.kept_of("contact", [guid("row1"), guid("none")]) == {guid("row1"): ["email"]}
     assert record(filled, "row1").kept_values == EMAIL
