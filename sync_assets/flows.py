@@ -15,7 +15,7 @@ from sync_assets.campaign.client import NotPublished
 from sync_assets.campaign.metadata import Resource
 from sync_assets.capture.backlog_limit import backlog_is_full
 from sync_assets.capture.context import CaptureResult
-from sync_assets.capture.page_preparation import guarded_columns
+from sync_assets.capture.page_preparation import columns_by_attribute
 from sync_assets.capture.table_capture import Capture
 from sync_assets.checks import known_types, rules
 from sync_assets.checks.health import values_kept
@@ -153,7 +153,7 @@ async def capture_table(runtime: Runtime, config: TableConfig, *, limited: bool 
             is_full=lambda: limited and backlog_is_full(ledger, config),
             progress=lambda so_far: runtime.progress(f"capturing {config.table}", so_far.rows),
             earlier=earlier,
-            bits=await asyncio.to_thread(ledger.emptied.bits, config.table, guarded_columns(ready.mapping)),
+            bits=await asyncio.to_thread(ledger.emptied.bits, config.table, columns_by_attribute(ready.mapping)),
             max_emptied_share=runtime.config.guardrails.max_emptied_share,
             opt_outs_compared=runtime.config.opt_out.direction == "campaign_to_d365",
         ).run()

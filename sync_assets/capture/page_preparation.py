@@ -62,7 +62,7 @@ def prepare_page(
     rows = convert(replace_values(passed, mapping), mapping)
     rows = rows.with_columns(passed[page_parser.ROW_VERSION].alias(ROW_VERSION))
     if bits:
-        rows = rows.with_columns(_filled(passed, guarded_columns(mapping), bits))
+        rows = rows.with_columns(_filled(passed, columns_by_attribute(mapping), bits))
     key = mapping.table_key.select_name
     left = dropped.select(pl.col(key).str.to_lowercase(), page_parser.ROW_VERSION)
     return PreparedPage(
@@ -74,6 +74,7 @@ def prepare_page(
             written_attributes(mapping).keys(),
             [name for version in earlier for name in (written_attributes(version) if version else [ANY_ATTRIBUTE])],
             bits,
+            guarded_attributes(mapping),
         ),
         deleted=page.deleted,
         both_ways=not set(page.deleted).isdisjoint(latest[key].str.to_lowercase() if page.deleted else ()),
@@ -86,10 +87,17 @@ def prepare_page(
     )
 
 
-def guarded_columns(mapping: TableMapping) -> dict[str, str]:
-    """Return the columns whose values Campaign would lose with them, as selected, by attribute."""
-    fields = {field.attribute.path: field.column.select_name for field in mapping.fields if not field.keep_if_empty}
-    return fields | {link.attribute.path: link.column.select_name for link in mapping.links}
+def columns_by_attribute(mapping: TableMapping) -> dict[str, str]:
+    """Return the columns that are read for Campaign's attributes, as selected; of opt-outs in each direction, too."""
+    opt_outs = {opt_out.attribute: opt_out.column.select_name for opt_out in mapping.opt_outs}
+    mapped = {field.attribute.path: field.column.select_name for field in (*mapping.fields, *mapping.links)}
+    return opt_outs | mapped
+
+
+def guarded_attributes(mapping: TableMapping) -> dict[str, bool]:
+    """Return the attributes that become empty with their column: True if by updates, not by inserts only."""
+    fields = {field.attribute.path: field.apply_updates for field in mapping.fields if not field.keep_if_empty}
+    return fields | {link.attribute: link.apply_updates for link in mapping.link_specs}
 
 
 def _filled(rows: pl.DataFrame, columns: Mapping[str, str], bits: Mapping[str, int]) -> pl.Series:

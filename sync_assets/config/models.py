@@ -201,8 +201,12 @@ class TableConfig(TableOptions):
         return link.orphans == "keep" or (link.orphans is None and not self.apply_deletes)
 
     def with_opt_outs(self, mappings: Mapping[str, OptOutMapping]) -> Self:
-        """Return the table with opt-outs as further fields, with replacements for their inversion, 0, 1 and null."""
-        fields = self.fields | {column: FieldMapping(to=mapping.to) for column, mapping in mappings.items()}
+        """Return the table with opt-outs as further fields, with replacements for their inversion, 0 and 1.
+
+        A column without a value, as one that became secured, takes no opt-out back.
+        """
+        opt_outs = {column: FieldMapping(to=mapping.to, keep_if_empty=True) for column, mapping in mappings.items()}
+        fields = self.fields | opt_outs
         replaced = self.replacements | {column: mapping.replacements for column, mapping in mappings.items()}
         whole = self.model_copy(update={"fields": fields, "replacements": replaced})
         whole._opt_outs = dict(mappings)

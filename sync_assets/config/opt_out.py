@@ -41,11 +41,8 @@ class OptOutMapping(Model):
 
     @property
     def replacements(self) -> dict[int | None, bool]:
-        """D365 value -> Campaign value, for columns of true and false or 1 and 0 (1 and true are the same key).
-
-        An empty column is no opt-out.
-        """
-        return {1: not self.inverted, 0: self.inverted, None: False}
+        """D365 value -> Campaign value, for columns of true and false or 1 and 0 (1 and true are the same key)."""
+        return {1: not self.inverted, 0: self.inverted}
 
 
 class Export(Model):

@@ -5,6 +5,8 @@ Only this module and, with a key, storage/payload_cipher.py import Polars, which
 
 from collections.abc import Collection, Container, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
+from functools import reduce
+from operator import or_
 from typing import NamedTuple
 
 import polars as pl
@@ -53,6 +55,7 @@ class LedgerPage:
         attributes: Set[str] = frozenset(),
         earlier_attributes: Collection[str] = (),
         bits: Mapping[str, int] | None = None,
+        guarded: Mapping[str, bool] | None = None,
     ) -> None:
         """Check and convert the rows.
 
@@ -68,6 +71,8 @@ class LedgerPage:
             attributes: that the mapping writes; used with `earlier`.
             earlier_attributes: that earlier mappings write, ANY_ATTRIBUTE for a mapping that is not known any more.
             bits: of FILLED, by attribute.
+            guarded: attributes that become empty in Campaign with their column; True if by updates, not by inserts
+                only. All with a bit unless given.
 
         Raises:
             ValueError: a column is missing, of another type, or null where it must not be; or an id occurs twice.
@@ -101,6 +106,12 @@ class LedgerPage:
         self.insert_only_hashes: list[int | None] = rows[INSERT_ONLY_HASH].to_list()
         self.filled: list[int] = rows[FILLED].fill_null(0).to_list()
         self.bits = bits or {}
+        named = dict.fromkeys(self.bits, True) if guarded is None else guarded
+        self.guarded = {
+            whole: reduce(or_, (self.bits.get(name, 0) for name, updated in named.items() if whole or updated), 0)
+            for whole in (False, True)
+        }
+        """The bits of guarded attributes, by whether all that an insert sends is sent."""
 
         self.after_change = bool(earlier or earlier_attributes)
         """True if the mapping changed, and records may have been sent under an earlier one."""

@@ -112,6 +112,62 @@ def test_a_forced_replay_of_a_secured_column_empties_nothing(emptied: Program) -
     assert emails(emptied) == PEOPLE
 
 
+@pytest.mark.parametrize("between", ["not mapped", "kept if empty", "kept, then not mapped"])
+def test_a_column_that_was_mapped_otherwise_for_a_time_is_guarded_when_it_is_mapped_again(
+    emptied: Program, between: str
+) -> None:
+    plain, fields = dict(emptied.table), dict(emptied.table["fields"])
+    if between == "kept, then not mapped":
+        secure(emptied)
+        assert emptied.sync().status == 2
+    other = {"emailaddress1": {"to": "email", "keep_if_empty": True}} if between == "kept if empty" else {}
+    del fields["emailaddress1"]
+    emptied.table = plain | {"fields": fields | other}
+    assert emptied.sync().status == 0
+    secure(emptied)
+    emptied.table = plain
+    assert emptied.run("sync", "--accept-mapping")[0] == 2
+    assert (emails(emptied), table(emptied)["kept_values"]) == (PEOPLE, {"email": PEOPLE})
+
+
+@pytest.mark.parametrize("before", ["disabled", "bidirectional", "d365_to_campaign"])
+def test_a_secured_opt_out_takes_no_opt_out_back(emptied: Program, before: str) -> None:
+    admin, some = emptied.sandbox.admin, sorted(emptied.profiles())[:60]
+    admin.change("contact", some, donotemail=True)
+    mappings = {"donotemail": "blackListEmail"}
+    emptied.opt_out = {"direction": "d365_to_campaign", "mappings": mappings}
+    assert emptied.sync().status == 0
+    emptied.opt_out["direction"] = before
+    emptied.run("sync", "--accept-mapping")
+    admin.post("/d365/metadata", {"table": "contact", "column": "donotemail", "set": {"secured": True}})
+    emptied.opt_out["direction"] = "d365_to_campaign"
+    emptied.run("sync", "--accept-mapping")
+    held = emptied.profiles()
+    assert all(held[id_]["blackListEmail"] for id_ in some)
+
+
+def test_fields_that_updates_leave_out_are_not_kept_unless_all_is_sent(emptied: Program) -> None:
+    admin, ids = emptied.sandbox.admin, sorted(emptied.profiles())
+    admin.change("contact", ids, birthdate="1980-01-02")
+    assert (emptied.run("replay", "contact")[0], emptied.sync().status) == (0, 0)
+    admin.post("/d365/metadata", {"table": "contact", "column": "birthdate", "set": {"secured": True}})
+    admin.change("contact", ids[:30], jobtitle="Painter")
+    assert emptied.sync().status == 0
+    emptied.run("replay", "contact", "--force")
+    assert {profile["birthDate"] for profile in emptied.profiles().values()} == {"1980-01-02"}
+
+
+def test_values_of_rows_that_are_gone_do_not_count_as_kept(emptied: Program) -> None:
+    admin, ids = emptied.sandbox.admin, sorted(emptied.profiles())
+    admin.change("contact", ids[:20], emailaddress1=None)
+    assert emptied.sync().status == 2
+    admin.delete("contact", ids[:20])
+    assert emptied.sync().status == 0
+    admin.change("contact", ids[20:21], emailaddress1=None)
+    assert emptied.sync().status == 0
+    assert emptied.profiles()[ids[20]]["email"] == ""
+
+
 def test_the_plan_shows_what_is_kept(emptied: Program) -> None:
     secure(emptied)
     status_, document = emptied.json("plan")

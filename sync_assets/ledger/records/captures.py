@@ -49,6 +49,7 @@ _MOVE = f"""
         update_payload = ?, reason = NULL, not_before = NULL
     WHERE seq = ?
 """  # noqa: S608 - constants
+_PARENTS = "SELECT seq, attribute, parent_id FROM sync_link"
 _UNKNOWN = "outcome_unknown > 0 OR unknown_until IS NOT NULL OR kept_values <> 0"
 _EARLIER = f"SELECT seq, acked_hash, left_attributes, {_UNKNOWN} FROM sync_record"  # noqa: S608 - constants
 _PERHAPS_SENT = f"AND (acked_hash IS NOT NULL OR {_UNKNOWN})"
@@ -346,10 +347,10 @@ class Captures(Repository):
     ) -> None:
         """Put the stored parents in place of those of links whose value Campaign keeps."""
         names = [link.attribute for link in page.links]
-        stored = self._dependencies.stored_links.links(transaction, [seq for seq in parents if seq in kept])
-        for link in stored:
-            if link.attribute in names and link.attribute in kept[link.seq].attributes:
-                parents[link.seq][names.index(link.attribute)] = link.parent_id
+        # Of a link that was not mapped for a time, the parent is the acknowledged one.
+        for seq, name, parent in transaction.for_seqs(_PARENTS, [seq for seq in parents if seq in kept]):
+            if name in names and name in kept[seq].attributes:
+                parents[seq][names.index(name)] = parent
 
     def _apply_link_configuration(self, transaction: Transaction, table: str, links: Sequence[LinkSpec]) -> None:
         """Apply changed settings of links to records that the full read did not return, and re-evaluate these."""

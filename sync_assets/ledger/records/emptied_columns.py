@@ -35,9 +35,11 @@ _R = schema.record.c
 _STATES = f"""
     SELECT seq, coalesce(filled, 0), kept_values, state IN ({State.HELD:d}, {State.EXCLUDED:d}) AS unsent,
         desired_hash IS NULL OR out_of_scope <> 0 OR validation_error IS NOT NULL
-            OR block_reason = {BlockReason.REFETCH_REQUIRED:d} AS needs_row
+            OR block_reason = {BlockReason.REFETCH_REQUIRED:d} AS needs_row,
+        resend
     FROM sync_record
 """  # noqa: S608 - constants
+_KEEPS = sa.and_(schema.KEEPS_VALUES, _R.out_of_scope == 0, _R.desired_hash.is_not(None))
 _PERHAPS_SENT = "AND (acked_hash IS NOT NULL OR outcome_unknown > 0 OR unknown_until IS NOT NULL)"
 _KEPT = "SELECT id, kept_values FROM sync_record WHERE table_name = ? AND id"
 _STORE = "UPDATE sync_record SET filled = ?, kept_values = ? WHERE seq = ?"
@@ -87,7 +89,7 @@ class EmptiedColumns(Repository):
 
     def kept(self, table: str) -> dict[str, int]:
         """Count, by attribute, the records whose value Campaign keeps though the column became empty."""
-        held = sa.select(_R.kept_values, sa.func.count()).where(_R.table_name == table, schema.KEEPS_VALUES)
+        held = sa.select(_R.kept_values, sa.func.count()).where(_R.table_name == table, _KEEPS)
         counts: Counter[str] = Counter()
         rows = self._session.rows(held.group_by(_R.kept_values))
         for name, bit in self._stored_bits(table).items() if rows else ():
@@ -140,22 +142,23 @@ class EmptiedColumns(Repository):
             full: the page is one of a full read. Then it counts by itself, too, once it has more than GUARDED_ABOVE
                 rows, so that a column which is null for all rows stops at the first page.
         """
-        rows = {row.seq: row for row in stored if row.differs} if page.bits else {}
+        rows = {row.seq: row for row in stored if row.differs or page.after_change} if page.bits else {}
         states = transaction.for_seqs(_STATES, list(rows), also=_PERHAPS_SENT)
         bits = set(page.bits.values())
-        mapped = sum(bits)
         emptied: dict[int, int] = {}
         news: Counter[int] = Counter()
-        for seq, filled, kept, unsent, _ in states:
+        guarded = {seq: page.guarded[seq in resent or resend > 0] for seq, *_, resend in states}
+        for seq, filled, kept, unsent, *_ in states:
             if not unsent and page.hashes[rows[seq].at] is not None:
-                emptied[seq] = filled & mapped & ~page.filled[rows[seq].at]
+                emptied[seq] = filled & guarded[seq] & ~page.filled[rows[seq].at]
                 news.update(bit for bit in bits if emptied[seq] & ~kept & bit)
         holds = self._decide(transaction, table, page, news, max_share, full=full) if news else 0
         values = {seq: (page.filled[row.at], 0) for seq, row in rows.items()}
         result: dict[int, Kept] = {}
-        for seq, filled, kept, _, needs_row in states:
+        for seq, filled, kept, _, needs_row, _ in states:
             keeps = emptied.get(seq, 0) & (kept | holds)
-            values[seq] = (page.filled[rows[seq].at] | keeps, keeps)
+            # Of an attribute that this row does not write, Campaign keeps what it holds.
+            values[seq] = (page.filled[rows[seq].at] | keeps | (filled & ~guarded[seq]), keeps)
             if seq not in emptied or values[seq] == (filled, kept):
                 del values[seq]
             if keeps:
@@ -193,5 +196,5 @@ class EmptiedColumns(Repository):
 
     def _keeps(self, transaction: Transaction, table: str, bit: int) -> bool:
         """Return True if Campaign keeps a value of this attribute already: then all others, too."""
-        kept = sa.exists().where(_R.table_name == table, schema.KEEPS_VALUES, _R.kept_values.op("&")(bit) != 0)
+        kept = sa.exists().where(_R.table_name == table, _KEEPS, _R.kept_values.op("&")(bit) != 0)
         return bool(transaction.execute(sa.select(kept)).scalar())

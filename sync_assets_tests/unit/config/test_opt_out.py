@@ -153,11 +153,11 @@ class TestDirectionD365ToCampaign:
         assert config.table("new_order").fields.keys() == {"new_name"}
         assert not config.table("new_order").opt_outs
 
-    def test_true_and_1_false_and_0_and_null_have_a_value_in_campaign(self) -> None:
+    def test_true_and_1_and_false_and_0_have_a_value_in_campaign_and_null_has_none(self) -> None:
         _, contact = self.contact()
         assert contact.replacements == {
-            "donotemail": {True: True, False: False, None: False},
-            "followemail": {True: False, False: True, None: False},
+            "donotemail": {True: True, False: False},
+            "followemail": {True: False, False: True},
         }
 
     def test_the_table_can_be_had_as_it_stands_in_the_file(self) -> None:
