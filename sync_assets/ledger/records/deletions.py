@@ -153,10 +153,8 @@ class Deletions(Repository):
         with self._session.read() as transaction:
             if not self.has_collected(transaction, table) or not self._dependencies.has_links(transaction):
                 return NO_ORPHANS
-            collected = (
-                sa.select(_C.seq).join(schema.record, _R.seq == _C.seq).where(_C.table_name == table, _IS_DELETED)
-            )
-            seqs = list(transaction.execute(collected.order_by(_C.seq)).scalars())
+            deletes = sa.select(_C.seq).join(schema.record, _R.seq == _C.seq).where(_C.table_name == table, _IS_DELETED)
+            seqs = list(transaction.execute(deletes.order_by(_C.seq)).scalars())
             for start in range(0, len(seqs), BATCH):
                 self._find_orphans_of(transaction, seqs[start : start + BATCH], becomes)
             seqs = sorted(becomes.keys() - set(seqs))
@@ -206,12 +204,8 @@ class Deletions(Repository):
             The number of collected deletions, and how many are allowed by table; None instead if they may be carried
             out.
         """
-        deletes = (
-            sa.select(sa.func.count(), sa.func.count().filter(_UNCOUNTED))
-            .join(schema.record, _R.seq == _C.seq)
-            .where(_C.table_name == table, _IS_DELETED)
-        )
-        collected, uncounted = transaction.execute(deletes).one()
+        deletes = sa.select(sa.func.count(), sa.func.count().filter(_UNCOUNTED)).join(schema.record, _R.seq == _C.seq)
+        collected, uncounted = transaction.execute(deletes.where(_C.table_name == table, _IS_DELETED)).one()
         numbers = {**orphans.deleted, table: uncounted}
         approved: dict[str, int] = {}
         feed = sa.select(_F.deletes_approved, _F.deletes, _F.following).where(_F.table_name == table)
@@ -243,15 +237,10 @@ class Deletions(Repository):
     def _carry_out(self, transaction: Transaction, table: str, *only: sa.ColumnElement[bool]) -> bool:
         """Carry out one batch of collected deletions that meet the conditions `only`; False if none is left."""
         self._dependencies.lock_linked_records(transaction)
-        batch = (
-            sa.select(_C.seq, _C.out_of_scope, _C.orphan)
-            .where(_C.table_name == table, *only)
-            .order_by(_C.seq)
-            .limit(BATCH)
-        )
+        collected = sa.select(_C.seq, _C.out_of_scope, _C.orphan).where(_C.table_name == table, *only)
         if only:
-            batch = batch.join(schema.record, _R.seq == _C.seq)
-        rows = transaction.execute(batch).all()
+            collected = collected.join(schema.record, _R.seq == _C.seq)
+        rows = transaction.execute(collected.order_by(_C.seq).limit(BATCH)).all()
         orphans = [row.seq for row in rows if row.orphan]
         gone = [row for row in rows if not row.orphan]
         seqs = {out_of_scope: [row.seq for row in gone if row.out_of_scope == out_of_scope] for out_of_scope in (0, 1)}

@@ -139,14 +139,9 @@ class DependencyStatus(Repository):
     def _unlink(self, transaction: Transaction, table: str, attribute: str) -> int:
         """Do one batch of `send_links_again`; return its number of records."""
         self.lock_linked_records(transaction)
-        acknowledged = (
-            sa.select(_L.seq)
-            .join(schema.record, _R.seq == _L.seq)
-            .where(_R.table_name == table, _L.attribute == attribute, _L.keyed == 1, _L.acked_id == _L.parent_id)
-            .order_by(_L.seq)
-            .limit(BATCH)
-        )
-        seqs = list(transaction.execute(acknowledged).scalars())
+        acknowledged = (_L.attribute == attribute, _L.keyed == 1, _L.acked_id == _L.parent_id)
+        links = sa.select(_L.seq).join(schema.record, _R.seq == _L.seq).where(_R.table_name == table, *acknowledged)
+        seqs = list(transaction.execute(links.order_by(_L.seq).limit(BATCH)).scalars())
         transaction.for_seqs(UNLINK, seqs, attribute, also="AND attribute = ?")
         self.reevaluate(transaction, transaction.states_of(seqs))
         return len(seqs)

@@ -42,12 +42,8 @@ class Reports(Repository):
 
     def counts(self) -> dict[str, Counts]:
         """Count records by state, for each table that has a feed or records; no other table has any."""
-        # Grouped by session first, the order of the index.
-        leased = (
-            sa.select(_R.table_name, sa.func.count())
-            .where(schema.CLAIMED, _R.session.in_(schema.LIVE_EPOCHS))
-            .group_by(_R.session, _R.table_name)
-        )
+        claimed = sa.select(_R.table_name, sa.func.count()).where(schema.CLAIMED, _R.session.in_(schema.LIVE_EPOCHS))
+        leased = claimed.group_by(_R.session, _R.table_name)  # by session first, the order of the index
         with self._session.read() as transaction:
             by_table: dict[str, dict[int, int]] = defaultdict(dict)
             for row in transaction.execute(sa.select(schema.feed.c.table_name)):
@@ -81,13 +77,8 @@ class Reports(Repository):
 
     def pending_operations(self, table: str) -> dict[Operation, int]:
         """Count the table's pending records by operation; for a large backlog extrapolated from its oldest records."""
-        oldest = (
-            sa.select(schema.OPERATION.label("takes"))
-            .where(_R.table_name == table, schema.PENDING)
-            .order_by(_R.changed_at)
-            .limit(_MOST_COUNTED)
-            .subquery()
-        )
+        of_table = sa.select(schema.OPERATION.label("takes")).where(_R.table_name == table, schema.PENDING)
+        oldest = of_table.order_by(_R.changed_at).limit(_MOST_COUNTED).subquery()
         number = sa.select(_T.records).where(_T.table_name == table, _T.state == State.PENDING.value)
         with self._session.read() as transaction:
             grouped = sa.select(oldest.c.takes, sa.func.count()).group_by(oldest.c.takes)
