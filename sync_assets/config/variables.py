@@ -11,7 +11,7 @@ import os.path
 import re
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import Literal, Self, TypeVar
 from urllib.parse import SplitResult, parse_qs, urlencode, urlsplit
 
 from pydantic import SecretStr
@@ -22,6 +22,7 @@ from sync_assets.own_secrets import remember
 from sync_assets.words import did_you_mean
 
 T = TypeVar("T")
+LedgerConnection = Literal["file", "this host", "verified", "unverified"]
 
 KEY_BYTES = 32
 """Size of a key that encrypts the ledger's payloads: AES-256."""
@@ -289,6 +290,14 @@ class VariableReader:
         if not mode and "sslrootcert" not in query and not self.optional("PGSSLROOTCERT"):
             more["sslrootcert"] = self.optional("SYNC_ASSETS_CA_BUNDLE", "system")
         return f"{url}{'&' if query else '?'}{urlencode(more)}"
+
+    def ledger_connection(self, url: str) -> LedgerConnection:
+        """Return how far the connection to the ledger is protected."""
+        if url.startswith("sqlite:"):
+            return "file"
+        if not self.is_remote(url):
+            return "this host"
+        return "verified" if parse_qs(database_parts(url).query).get("sslmode") == ["verify-full"] else "unverified"
 
     def is_remote(self, url: str) -> bool:
         """Return True if a PostgreSQL ledger may be on another host, by its URL and libpq's own variables.
