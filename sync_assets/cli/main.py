@@ -42,10 +42,7 @@ PANELS = {
         "explain": ("cli.explain", "Explain one record: both systems, mapping, ledger, differences."),
         "rejects": ("commands.rejects", "List the rejected records with their reasons."),
         "retry": ("commands.retry", "Make rejected records pending again."),
-        "approve-deletes": (
-            "commands.approve_deletes",
-            "Approve, once, a mass deletion or emptied values held back.",
-        ),
+        "approve-deletes": ("commands.approve_deletes", "Approve, once, a mass deletion or emptied values held back."),
         "replay": ("cli.replay", "Capture a table again, or the rows modified on some days."),
         "maintenance": ("commands.maintenance", "Stop tables while their data model is published."),
         "alerts": ("cli.alerts", "Show the open incidents, or send a test notification."),
