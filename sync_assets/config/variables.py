@@ -16,7 +16,7 @@ from urllib.parse import SplitResult, parse_qs, urlencode, urlsplit
 
 from pydantic import SecretStr
 
-from sync_assets.config.files import CONFIG, OVER_DAGSTER, PATHS, PREFIXES
+from sync_assets.config.files import CONFIG, OVER_DAGSTER, PATHS, PREFIXES, SECRET_PATHS
 from sync_assets.errors import SyncAssetsError
 from sync_assets.own_secrets import remember
 from sync_assets.words import did_you_mean
@@ -38,13 +38,6 @@ SECRETS = (
     "SYNC_ASSETS_HEARTBEAT_URL",
 )
 """Variables whose value may come from the file that `<NAME>_FILE` names."""
-SECRET_PATHS = (
-    "SYNC_ASSETS_LEDGER_KEY_FILE",
-    "D365_CLIENT_CERTIFICATE",
-    "D365_FEDERATED_TOKEN_FILE",
-    "CAMPAIGN_SFTP_PRIVATE_KEY",
-)
-"""Those of PATHS whose file is a secret."""
 KNOWN = frozenset(
     [
         *(variable for secret in SECRETS for variable in (secret, f"{secret}_FILE")),
