@@ -23,20 +23,8 @@ from sync_assets.own_secrets import hidden
 
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 FIELDS = (
-    "system",
-    "table",
-    "resource",
-    "operation",
-    "status",
-    "attempt",
-    "seconds",
-    "until",
-    "records",
-    "rows",
-    "limit",
-    "premise",
-    "found",
-    "run_id",
+    *("system", "table", "resource", "operation", "status", "attempt", "seconds", "until"),
+    *("records", "rows", "limit", "premise", "found", "run_id"),
 )
 """Names of the fields that a line may have. None of them holds a value of a record, a key or a secret."""
 _ROOT = "sync_assets"

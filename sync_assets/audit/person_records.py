@@ -70,7 +70,7 @@ class SystemAnswer:
 
     def document(self) -> dict[str, Any]:
         named = {"found": self.records, "kept": self.kept}.items()
-        return {name: _by_table(records) for name, records in named} | {"errors": list(map(str, self.errors))}
+        return {name: by_table(records) for name, records in named} | {"errors": list(map(str, self.errors))}
 
     @property
     def gone(self) -> bool:
@@ -121,7 +121,7 @@ class Whereabouts:
         return [str(error) for error in (*self.d365.errors, *self.campaign.errors)]
 
 
-def _by_table(records: Collection[HeldRecord]) -> dict[str, list[str]]:
+def by_table(records: Collection[HeldRecord | RelatedRecord]) -> dict[str, list[str]]:
     """Return ids by table, sorted."""
     tables = sorted({record.table for record in records})
     return {table: sorted({record.id for record in records if record.table == table}) for table in tables}

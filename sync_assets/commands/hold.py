@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from sync_assets.audit.person_records import is_gone, whereabouts
+from sync_assets.audit.person_records import by_table, is_gone, whereabouts
 from sync_assets.commands.terminal import Json, Parts, end, open_runtime, print_document
 from sync_assets.commands.values import check_tables, fields, plain, record_id
 from sync_assets.config.values import CONTACT
@@ -164,8 +164,8 @@ def verify(runtime: Runtime, id_text: str, kept: Sequence[str] = ()) -> dict[str
     leased = [record.leased_until for record in trace.in_flight if record.leased_until]
     # Acknowledged children that Campaign does not show were deleted there, or are hidden because their parent was
     # deleted (docs/dev/references/campaign.md 5). No request distinguishes the two.
-    unseen = {(record.table, record.id) for record in trace.related if record.may_exist_in_campaign}
-    unseen -= {(record.table, record.id) for record in trace.campaign.records | trace.campaign.kept}
+    seen = {(record.table, record.id) for record in trace.campaign.records | trace.campaign.kept}
+    children = [record for record in trace.related if record.may_exist_in_campaign and record.table != CONTACT]
     return {
         "id": id_,
         "known": trace.known,
@@ -176,10 +176,7 @@ def verify(runtime: Runtime, id_text: str, kept: Sequence[str] = ()) -> dict[str
         "d365": trace.d365.document(),
         "campaign": {
             **trace.campaign.document(),
-            "not_seen": {
-                table: sorted(id_ for of, id_ in unseen if of == table)
-                for table in sorted({table for table, _ in unseen} - {CONTACT})
-            },
+            "not_seen": by_table([record for record in children if (record.table, record.id) not in seen]),
         },
         "resources": {table.table: table.resource for table in runtime.config.tables},
         "ledger": {

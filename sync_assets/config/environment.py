@@ -9,19 +9,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Self, TypeVar
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
 from sync_assets.config.files import CONFIG, DEFAULT_NAME, SANDBOX_CONFIG
 from sync_assets.config.installation import Installation
-from sync_assets.config.variables import SettingsError, VariableReader, database_parts, is_loopback, unknown_variables
+from sync_assets.config.variables import LedgerConnection, SettingsError, VariableReader, is_loopback, unknown_variables
 
 T = TypeVar("T")
 INSTANCE = "dagster.yaml"
 """Name of the configuration of a Dagster instance."""
 System = Literal["d365", "campaign", "sftp"]
-LedgerConnection = Literal["file", "this host", "verified", "unverified"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +128,7 @@ class Settings:
     ledger_url: str = field(repr=False)  # a PostgreSQL URL holds a password
     ledger_keys: tuple[bytes, ...] = field(repr=False)  # 32 bytes each; the first one encrypts payloads
     secret_files: tuple[Path, ...]  # that hold secrets or private keys, as far as variables name them, and `.env`
-    _ledger_is_remote: bool
+    ledger_connection: LedgerConnection  # how far it is protected
     _d365: D365Settings | SettingsError = field(repr=False)
     _campaign: CampaignSettings | SettingsError = field(repr=False)
     _sftp: SftpSettings | SettingsError = field(repr=False)
@@ -159,7 +158,7 @@ class Settings:
             secret_files=(config.with_name(".env"), *general.secret_files()),
             autostart=general.flag("SYNC_ASSETS_AUTOSTART"),
             ca_bundle=general.file("SYNC_ASSETS_CA_BUNDLE", shown=True),
-            _ledger_is_remote=general.is_remote(ledger_url),
+            ledger_connection=general.ledger_connection(ledger_url),
             _d365=VariableReader(environment, prefix).complete(_d365),
             _campaign=VariableReader(environment, prefix).complete(_campaign),
             _sftp=VariableReader(environment, prefix).complete(_sftp),
@@ -194,16 +193,6 @@ class Settings:
                 ]
             )
         return self.config
-
-    @property
-    def ledger_connection(self) -> LedgerConnection:
-        """How far the connection to the ledger is protected."""
-        if self.ledger_in_sqlite:
-            return "file"
-        if not self._ledger_is_remote:
-            return "this host"
-        query = parse_qs(database_parts(self.ledger_url).query)
-        return "verified" if query.get("sslmode") == ["verify-full"] else "unverified"
 
     @property
     def ledger_in_sqlite(self) -> bool:

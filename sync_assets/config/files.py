@@ -30,15 +30,14 @@ PREFIX = "([A-Za-z][A-Za-z0-9_]*)?"
 """Pattern of a component's `name` and `environment_prefix`."""
 COMMAND_LINE_ATTRIBUTES = ("configuration", "environment_file", "environment_prefix", "name", "key_prefix")
 """Attributes of the component that the command line reads."""
-PATHS = (
-    CONFIG,
-    "SYNC_ASSETS_CA_BUNDLE",
+SECRET_PATHS = (
     "SYNC_ASSETS_LEDGER_KEY_FILE",
     "D365_CLIENT_CERTIFICATE",
     "D365_FEDERATED_TOKEN_FILE",
     "CAMPAIGN_SFTP_PRIVATE_KEY",
-    "CAMPAIGN_SFTP_HOST_KEY",
 )
+"""Variables with the path of a file that is a secret."""
+PATHS = (CONFIG, "SYNC_ASSETS_CA_BUNDLE", "CAMPAIGN_SFTP_HOST_KEY", *SECRET_PATHS)
 """Variables with the path of a file."""
 OVER_DAGSTER = "SYNC_ASSETS_OVER_DAGSTER"
 """Variables, as a JSON object, that Dagster's own reader of `.env` would replace, see `keep_over_dagster`."""

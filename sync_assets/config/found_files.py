@@ -49,9 +49,8 @@ def _problem(part: Path, *, is_on_the_way: bool) -> tuple[str, str] | None:
     if stat.S_ISLNK(found.st_mode) or sticky or not (by_others or by_group):
         return None
     who = "every user" if by_others else "its group"
-    if found.st_uid == me:
-        return f"{who} can write {part}", f"`chmod go-w {shown}`"
-    return f"{who} can write {part}", "move it to a folder that only you can write"
+    remedy = f"`chmod go-w {shown}`" if found.st_uid == me else "move it to a folder that only you can write"
+    return f"{who} can write {part}", remedy
 
 
 def others_can_read(file: Path) -> bool:

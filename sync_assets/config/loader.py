@@ -43,9 +43,6 @@ MOST_VALUES = 100_000
 """Of a file with its aliases: ten lines, each of which repeats the one before, can stand for billions."""
 
 
-class _TooManyValues(Exception): ...
-
-
 class Document:
     """A file as plain data, with line numbers, and its findings as YAML."""
 
@@ -62,8 +59,6 @@ class Document:
             self._report_syntax(mark.line + 1 if mark else 1, error.problem or "it cannot be read")
         except yaml.reader.ReaderError as error:
             self._report_syntax(text.count("\n", 0, error.position) + 1, "it contains a control character")
-        except _TooManyValues:
-            self._report_syntax(1, f"with its aliases (`*name`) it has more than {MOST_VALUES:,} values")
         except RecursionError:
             self._report_syntax(1, "it is nested too deeply, or aliases (`*name`) form a circle")
 
@@ -96,7 +91,7 @@ class Document:
     def _count(self) -> None:
         self._values += 1
         if self._values > MOST_VALUES:
-            raise _TooManyValues
+            raise yaml.MarkedYAMLError(problem=f"with its aliases (`*name`) it has more than {MOST_VALUES:,} values")
 
     def _plain(self, node: yaml.Node, place: Place) -> Any:
         self._count()

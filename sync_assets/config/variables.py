@@ -11,39 +11,28 @@ import os.path
 import re
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import Literal, Self, TypeVar
 from urllib.parse import SplitResult, parse_qs, urlencode, urlsplit
 
 from pydantic import SecretStr
 
-from sync_assets.config.files import CONFIG, OVER_DAGSTER, PATHS, PREFIXES
+from sync_assets.config.files import CONFIG, OVER_DAGSTER, PATHS, PREFIXES, SECRET_PATHS
 from sync_assets.errors import SyncAssetsError
 from sync_assets.own_secrets import remember
 from sync_assets.words import did_you_mean
 
 T = TypeVar("T")
+LedgerConnection = Literal["file", "this host", "verified", "unverified"]
 
 KEY_BYTES = 32
 """Size of a key that encrypts the ledger's payloads: AES-256."""
 
 SECRETS = (
-    "D365_CLIENT_SECRET",
-    "D365_CLIENT_CERTIFICATE_PASSWORD",
-    "CAMPAIGN_CLIENT_SECRET",
-    "CAMPAIGN_SFTP_PRIVATE_KEY_PASSPHRASE",
-    "SYNC_ASSETS_LEDGER_URL",
-    "SYNC_ASSETS_ALERT_WEBHOOK",
-    "SYNC_ASSETS_SMTP_PASSWORD",
-    "SYNC_ASSETS_HEARTBEAT_URL",
+    *("D365_CLIENT_SECRET", "D365_CLIENT_CERTIFICATE_PASSWORD"),
+    *("CAMPAIGN_CLIENT_SECRET", "CAMPAIGN_SFTP_PRIVATE_KEY_PASSPHRASE"),
+    *("SYNC_ASSETS_LEDGER_URL", "SYNC_ASSETS_ALERT_WEBHOOK", "SYNC_ASSETS_SMTP_PASSWORD", "SYNC_ASSETS_HEARTBEAT_URL"),
 )
 """Variables whose value may come from the file that `<NAME>_FILE` names."""
-SECRET_PATHS = (
-    "SYNC_ASSETS_LEDGER_KEY_FILE",
-    "D365_CLIENT_CERTIFICATE",
-    "D365_FEDERATED_TOKEN_FILE",
-    "CAMPAIGN_SFTP_PRIVATE_KEY",
-)
-"""Those of PATHS whose file is a secret."""
 KNOWN = frozenset(
     [
         *(variable for secret in SECRETS for variable in (secret, f"{secret}_FILE")),
@@ -291,6 +280,14 @@ class VariableReader:
         if not mode and "sslrootcert" not in query and not self.optional("PGSSLROOTCERT"):
             more["sslrootcert"] = self.optional("SYNC_ASSETS_CA_BUNDLE", "system")
         return f"{url}{'&' if query else '?'}{urlencode(more)}"
+
+    def ledger_connection(self, url: str) -> LedgerConnection:
+        """Return how far the connection to the ledger is protected."""
+        if url.startswith("sqlite:"):
+            return "file"
+        if not self.is_remote(url):
+            return "this host"
+        return "verified" if parse_qs(database_parts(url).query).get("sslmode") == ["verify-full"] else "unverified"
 
     def is_remote(self, url: str) -> bool:
         """Return True if a PostgreSQL ledger may be on another host, by its URL and libpq's own variables.

@@ -183,14 +183,10 @@ class DataverseClient:
 
     async def _typed(self, path: str, column_type: ColumnType) -> dict[str, dict[str, Any]]:
         cast = _CASTS[column_type]
-        wanted = (
-            "$select=LogicalName,DateTimeBehavior"
-            if cast == "DateTime"
-            else "$select=LogicalName&$expand=OptionSet"
-            if cast == "Boolean"
-            else "$select=LogicalName&$expand=OptionSet,GlobalOptionSet"
-        )
-        answer = await self.read(f"{path}/Attributes/Microsoft.Dynamics.CRM.{cast}AttributeMetadata?{wanted}", path)
+        options = "&$expand=OptionSet,GlobalOptionSet"
+        more = {"DateTime": ",DateTimeBehavior", "Boolean": "&$expand=OptionSet"}.get(cast, options)
+        typed = f"{path}/Attributes/Microsoft.Dynamics.CRM.{cast}AttributeMetadata"
+        answer = await self.read(f"{typed}?$select=LogicalName{more}", path)
         return {item["LogicalName"]: item for item in answer["value"]}
 
     def first_page(self, table: Table, select: Iterable[str]) -> str:
@@ -357,7 +353,7 @@ _MEANINGS: dict[str, tuple[type[D365Refused], str, str]] = {
         "The application is not a user of this Dynamics 365 organisation.",
         "Make an application user for D365_CLIENT_ID in the Power Platform admin centre.",
     ),
-    "0x80060888": (SetUpRefused, "Dynamics 365 does not know {column}{about}.", "Correct the mapping."),
+    NO_SUCH_COLUMN: (SetUpRefused, "Dynamics 365 does not know {column}{about}.", "Correct the mapping."),
     "0x80040217": (SetUpRefused, "Dynamics 365 has no such row or table{about}.", "Check the configuration."),
     "404": (
         SetUpRefused,

@@ -248,15 +248,13 @@ def _sign_in(transport: paramiko.Transport, settings: SftpSettings, key: paramik
     login = f"the key {key.fingerprint} for the user {settings.user}"
     try:
         transport.auth_publickey(settings.user, key)
-    except paramiko.AuthenticationException as error:
-        if transport.is_active():
+    except (paramiko.SSHException, EOFError, OSError) as error:
+        if isinstance(error, paramiko.AuthenticationException) and transport.is_active():
             raise SignInRefused(
                 f"{place(settings)} refuses {login}.",
                 "The key may have expired, or its public half or the user is not known there: see Key Management in "
                 "the Campaign Control Panel, CAMPAIGN_SFTP_USER and CAMPAIGN_SFTP_PRIVATE_KEY.",
             ) from error
-        raise Unreachable(f"{place(settings)} cut the connection during the sign-in.", _REACH) from error
-    except (paramiko.SSHException, EOFError, OSError) as error:
         raise Unreachable(f"{place(settings)} cut the connection during the sign-in.", _REACH) from error
     if not transport.is_authenticated():
         raise SignInRefused(
