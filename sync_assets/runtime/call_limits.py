@@ -298,10 +298,11 @@ class CallLimits:
     @asynccontextmanager
     async def admitted(self) -> AsyncGenerator[Observer]:
         """Enter around one request: wait for a slot and the rate limit, and take a call. Raises BudgetSpent."""
-        async with self._beginning:
-            if not self._has_begun:
-                await asyncio.to_thread(self._begin)
-                self._has_begun = True
+        if not self._has_begun:
+            async with self._beginning:
+                if not self._has_begun:
+                    await asyncio.to_thread(self._begin)
+                    self._has_begun = True
         calls = CallCounter()
         async with self._slots:
             if self._rate:

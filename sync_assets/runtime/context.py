@@ -78,6 +78,7 @@ class Runtime:
     _scratch: ExitStack = field(default_factory=ExitStack)
     _ledger_checked: bool = False
     _organisation_checked: bool = False
+    _campaign_noted: bool = False
     _d365_outage: Outage = field(default_factory=Outage)
     _campaign_outage: Outage = field(default_factory=Outage)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -313,8 +314,9 @@ class Runtime:
 
         def begin() -> None:
             # Stores Campaign's URL, unless one is stored: a wrong tenant fails before the first engine call.
-            if not self.any_ledger:
+            if not self.any_ledger and not self._campaign_noted:
                 self.ledger.systems.note("campaign", access.url, None)
+                self._campaign_noted = True
 
         limits = CallLimits(lambda: self.session, self.config.guardrails, begin)
         client = CampaignClient(
