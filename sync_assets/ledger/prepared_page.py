@@ -5,8 +5,6 @@ Only this module and, with a key, storage/payload_cipher.py import Polars, which
 
 from collections.abc import Collection, Container, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
-from functools import reduce
-from operator import or_
 from typing import NamedTuple
 
 import polars as pl
@@ -108,7 +106,7 @@ class LedgerPage:
         self.bits = bits or {}
         named = dict.fromkeys(self.bits, True) if guarded is None else guarded
         self.guarded = {
-            whole: reduce(or_, (self.bits.get(name, 0) for name, updated in named.items() if whole or updated), 0)
+            whole: sum({self.bits.get(name, 0) for name, updated in named.items() if whole or updated})
             for whole in (False, True)
         }
         """The bits of guarded attributes, by whether all that an insert sends is sent."""
