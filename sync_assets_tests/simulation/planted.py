@@ -73,7 +73,7 @@ BUGS = (
     ),
     PlantedBug(
         "capture",
-        "sync_assets.capture.table_capture",
+        "sync_assets.capture.context",
         "missing_are_deleted=self.apply_deletes",
         "missing_are_deleted=False",
         "a full read deletes nothing that it did not contain",

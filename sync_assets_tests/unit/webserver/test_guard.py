@@ -218,13 +218,11 @@ async def test_no_spelling_of_a_path_lets_dagsters_own_application_execute_a_get
     application = DagsterWebserver(context, prefix)
     routes = sorted({path.partition("{")[0] for path in _paths(application.build_routes())} | {"/", "//graphql"})
     assert f"{prefix}/graphql" in routes
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(application.create_asgi_app())) as client:
-        await client.get(f"http://localhost{prefix}/graphql?query=mutation")  # raises if the application does not work
-    assert executed
-    executed.clear()
     passed: dict[bool, set[str]] = {}
     for guarded in (False, True):
         app = application.create_asgi_app()
+        # The commands that another test runs in this process put their guard into Dagster's class.
+        app.user_middleware = [one for one in app.user_middleware if one.cls is not UiGuard]
         if guarded:
             app.add_middleware(UiGuard)
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
