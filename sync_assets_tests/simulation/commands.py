@@ -152,6 +152,8 @@ class Commands:
         column, attribute = SECURED[table]
         store = services.org.store(table)
         await simulation.sync_once()  # what changed before may be sent
+        if not simulation.in_step(table):  # a record that was never sent is sent as Dynamics 365 shows it
+            return
         before = self._values(table, attribute)
         replays = simulation.operators.replays  # a field that keeps its value if it is empty costs an update each time
         replays.append(Replay(services.moment(), table, "forced replay"))

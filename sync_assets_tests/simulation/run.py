@@ -204,6 +204,12 @@ class Simulation:
             attributes = self._config.opt_out.attributes if self._config.opt_out.active else []
             return pending + (ledger.opt_outs.left(attributes).due if attributes else 0) + len(self._last_problems)
 
+    def in_step(self, table: str) -> bool:
+        """Return True if every record of a table is synced."""
+        with self._ledger() as ledger:
+            counts = ledger.reports.counts()[table]
+        return counts.records == counts.synced - counts.unconfirmed
+
     @contextmanager
     def _ledger(self) -> Generator[Ledger]:
         with Ledger.open(self._url) as ledger:
