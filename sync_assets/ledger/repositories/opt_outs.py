@@ -90,8 +90,8 @@ class OptOuts(Repository):
     ) -> Counter[Stated]:
         """Apply statements of Campaign about contacts.
 
-        If an id occurs twice, the later change counts; without times of change the opt-out does, and Campaign is
-        queried if the ledger has a row of the contact.
+        If an id occurs twice, the later change counts; without times of change the opt-out does. Campaign is queried if
+        the values differ: a time may be that of a wrong clock.
 
         Args:
             statements: the columns id (String), and per attribute its value under its name (Boolean, null: no
@@ -111,6 +111,7 @@ class OptOuts(Repository):
         known = self._rows.load(transaction, statements["id"].unique().to_list())
         rows = dict(known)
         changed: dict[tuple[str, str], OptOutRow] = {}
+        asked = set[tuple[str, str]]()
         for name in attributes:
             stated = statements.select("id", name, f"{name}{CHANGED_SUFFIX}").filter(statements[name].is_not_null())
             # Nearly all rows of a file state "not opted out" of contacts without a row: loop over the others only.
@@ -118,6 +119,8 @@ class OptOuts(Repository):
             plain = ~stated[name] & stated[f"{name}{CHANGED_SUFFIX}"].is_null() & ~stated["id"].is_in(known_ids)
             counts["default"] += int(plain.sum())
             timed = stated.filter(~plain).with_columns(pl.col(f"{name}{CHANGED_SUFFIX}").dt.epoch("us").alias("at"))
+            differing = timed.filter((pl.col(name).n_unique() > 1).over("id"))["id"].unique()
+            asked.update((id_, name) for id_ in differing)
             worth = timed.filter(pl.col("at").is_null() | (pl.col("at") == pl.col("at").max().over("id")))
             counts["stale"] += timed.height - worth.height
             for id_, value, changed_at in (
@@ -133,7 +136,7 @@ class OptOuts(Repository):
                     rows[id_, name] = changed[id_, name] = moved
         opted_out = [row.id for row in changed.values() if row.campaign and not row.ask]
         anew = {row.id for row in transaction.for_record_ids(_LATER_INCARNATION, sorted({*opted_out}), CONTACT)}
-        stored = [row._replace(ask=1) if row.id in anew else row for row in changed.values()]
+        stored = [row._replace(ask=1) if row.id in anew or at in asked else row for at, row in changed.items()]
         self._rows.put(transaction, known, stored)
         return counts
 
