@@ -56,7 +56,9 @@ class People:
         record = self._services.campaign.tables["profile"].by_key.get(row_id("contact", row))
         if record is not None:
             moment = self._services.moment().at + timedelta(seconds=ahead)
-            raw = {f"{attribute}LastModified": f"{moment:%Y-%m-%d %H:%M:%S}.000Z"} if ahead else {}
+            profiles = self._services.campaign.tables["profile"]
+            changes = bool(self._services.shown(profiles, record)[attribute]) != value  # else its time stays
+            raw = {f"{attribute}LastModified": f"{moment:%Y-%m-%d %H:%M:%S}.000Z"} if ahead and changes else {}
             self._change_record("profile", record, {attribute: value}, raw)
 
     def remove_record(self, table: str, row: int, children: bool) -> None:
