@@ -49,7 +49,7 @@ def both_sides_agree(history: History) -> Found:
             if one.mapped is not None and not held:
                 yield *record, "Campaign does not hold it"
             elif one.mapped is not None:
-                yield from _differences(history, contract, record, one.mapped, held[0], last)
+                yield from _differences(history, contract, record, one.mapped, held[0])
 
 
 def _effects(history: History, contract: Contract, id_: str) -> Iterator[Any]:
@@ -75,8 +75,8 @@ def _others_deleted(history: History, contract: Contract, id_: str, since: int) 
     )
 
 
-def _differences(history: History, contract: Contract, record: Id, mapped: Mapped, held: Any, last: int) -> Found:
-    others = _attributes_of_others(history, contract, record[1], last)
+def _differences(history: History, contract: Contract, record: Id, mapped: Mapped, held: Any) -> Found:
+    others = _attributes_of_others(history, contract, record[1])
     for name, value in mapped.values.items():
         if name in others:
             continue
@@ -93,18 +93,25 @@ def _differences(history: History, contract: Contract, record: Id, mapped: Mappe
             yield *record, f"{link.to} leads to {seen} and should lead to {mapped.parents[link.to]}"
 
 
-def _attributes_of_others(history: History, contract: Contract, id_: str, since: int) -> set[str]:
-    """Return what other people changed since our last write: Campaign keeps it until Dynamics 365 changes."""
+def _attributes_of_others(history: History, contract: Contract, id_: str) -> set[str]:
+    """Return what other people changed since we wrote it last: Campaign keeps it until Dynamics 365 changes.
+
+    After a change of the mapping an update carries the attributes alone that differ by it.
+    """
     names: set[str] = set()
+    written: dict[str, int] = {}
+    for call in sorted(_effects(history, contract, id_), key=lambda call: call.handled.n):
+        written |= dict.fromkeys(call.body or {}, call.handled.n)
     for change in history.seen.others:
         before, after = content(change.before) or {}, content(change.after) or {}
         mine = change.resource == contract.table.resource and id_ in (
             before.get(contract.table.key),
             after.get(contract.table.key),
         )
-        if mine and change.moment.n > since and change.by == "others":
-            names |= {name for name in contract.attributes if _differs(before, after, name)}
-            names |= {link.to for link in contract.links if before.get(link.to) != after.get(link.to)}
+        if mine and change.by == "others":
+            changed = {name for name in contract.attributes if _differs(before, after, name)}
+            changed |= {link.to for link in contract.links if before.get(link.to) != after.get(link.to)}
+            names |= {name for name in changed if change.moment.n > written.get(name.partition(".")[0], 0)}
     return names
 
 
