@@ -8,6 +8,7 @@ import argparse
 import asyncio
 
 from sync_assets.campaign.client import CampaignClient
+from sync_assets.capture.page_preparation import columns_by_attribute
 from sync_assets.capture.table_capture import Capture
 from sync_assets.dataverse.client import DataverseClient
 from sync_assets.http.client import CachedTokens
@@ -39,7 +40,9 @@ async def capture(ledger: Ledger, url: str, page_rows: int) -> None:
     if feed:
         ledger.feeds.reset_feed(TABLE_NAME, feed.version)
     client = DataverseClient(url, CachedTokens(_token), context=ssl_context())
-    job = Capture(ledger, client, TABLE, mapping(), _session(ledger).epoch, page_size=page_rows)
+    bits = ledger.emptied.bits(TABLE_NAME, columns_by_attribute(mapping()))
+    options = {"page_size": page_rows, "bits": bits, "max_emptied_share": 0.05}
+    job = Capture(ledger, client, TABLE, mapping(), _session(ledger).epoch, **options)
     try:
         with Meter() as meter:
             result = await job.run()

@@ -13,7 +13,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from sync_assets.ledger.model import Claimed, Orphaned, Rebuild, State
+from sync_assets.ledger.model import ANY_ATTRIBUTE, Claimed, Orphaned, Rebuild, State
 from sync_assets.ledger.records.claims import CLAIM_COLUMNS, Claims
 from sync_assets.ledger.records.feeds import Feeds
 from sync_assets.ledger.repositories.sessions import Sessions
@@ -23,6 +23,8 @@ from sync_assets.ledger.storage.transaction import Transaction
 
 _B = schema.rebuild.c
 _R = schema.record.c
+
+_LEFT = "UPDATE sync_record SET left_attributes = ?"
 
 
 @dataclass(eq=False)
@@ -116,6 +118,8 @@ class Rebuilds(Repository):
         # records that the record exists in Campaign, even if this process is killed.
         known_to_hold = [row.seq for row in rows if row.acked_hash is not None and not row.outcome_unknown]
         transaction.for_seqs("UPDATE sync_record SET outcome_unknown = 0", known_to_hold)
+        # They were sent before, or by others: Campaign may hold any attribute that the mapping does not write.
+        transaction.for_seqs(_LEFT, [row.seq for row in rows], ANY_ATTRIBUTE)
         return claimed, len(unknown)
 
 

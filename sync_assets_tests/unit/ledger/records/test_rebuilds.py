@@ -90,6 +90,14 @@ def test_a_record_that_differs_is_updated_without_the_fields_that_are_sent_once(
     assert record(ledger, "anna").payload is None
 
 
+def test_a_compared_record_may_hold_any_attribute_that_the_mapping_does_not_write(ledger: Ledger) -> None:
+    """An older copy of the ledger does not know of a field that was mapped after it was made."""
+    capture(ledger, row("anna"), row("bert"), complete=True)
+    ledger.rebuilds.begin_rebuild("contact")
+    find(ledger, "anna")
+    assert [record(ledger, name).left_attributes for name in ("anna", "bert")] == ["*", None]
+
+
 def test_ids_that_the_ledger_does_not_know_are_counted_and_left_alone(ledger: Ledger) -> None:
     capture(ledger, row("anna"))
     claimed, unknown = ledger.rebuilds.claim_found(
