@@ -41,9 +41,10 @@ def _users(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def home() -> Iterator[Path]:
-    """A folder below a sticky one of root's, as `/tmp` is; each test sets owners and modes."""
-    folder = Path(tempfile.mkdtemp(dir="/tmp"))
+    """A folder below a sticky one of root's, as `/tmp` is; each test sets owners and modes, whatever the umask was."""
+    folder, umask = Path(tempfile.mkdtemp(dir="/tmp")), os.umask(0o022)
     yield folder
+    os.umask(umask)
     shutil.rmtree(folder)
 
 
