@@ -4,6 +4,7 @@ Both begin with the checks that they need, so that nothing is written while the 
 """
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -124,10 +125,13 @@ async def is_unchanged(runtime: Runtime, config: TableConfig) -> bool:
     return passed and feed is not None and feed.complete and feed.fingerprint == ready.mapping.fingerprint
 
 
-async def capture_table(runtime: Runtime, config: TableConfig, *, limited: bool = False) -> Captured:
+async def capture_table(
+    runtime: Runtime, config: TableConfig, *, limited: bool = False, seconds: float = float("inf")
+) -> Captured:
     """Capture the table's changes into the ledger. Raises subclasses of SyncAssetsError.
 
     limited: pause once too many records are pending (`CaptureResult.paused`); the caller pushes and captures again.
+    seconds: pause after this time, too, once a page was stored.
     """
     async with runtime.d365() as d365, runtime.campaign() as campaign:
         ready = await preflight(
@@ -151,6 +155,7 @@ async def capture_table(runtime: Runtime, config: TableConfig, *, limited: bool 
             apply_deletes=config.apply_deletes,
             max_delete_share=runtime.config.guardrails.max_delete_share,
             is_full=lambda: limited and backlog_is_full(ledger, config),
+            until=time.monotonic() + seconds,
             progress=lambda so_far: runtime.progress(f"capturing {config.table}", so_far.rows),
             earlier=earlier,
             bits=await asyncio.to_thread(ledger.emptied.bits, config.table, columns_by_attribute(ready.mapping)),

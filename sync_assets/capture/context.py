@@ -61,7 +61,8 @@ class CaptureResult:
         deleted: Records that became pending deletes.
         filtered_out: Rows that the table's filter excludes.
         full_read: True if the table was read in full, not only its changes.
-        paused: True if the capture stopped before the end of the feed, because too many records are pending. The next
+        paused: True if the capture stopped before the end of the feed: too many records are pending, or its time was
+            over. The next
             capture continues at the cursor.
         held_back: Set if the deletion guard stopped the deletions; everything else was stored.
         orphans: The children that the deletions of this table orphan.
@@ -96,6 +97,7 @@ class CaptureContext:
         page_size: Largest page, in rows; smaller in tests.
         wait_seconds: How long to wait for another worker's lease.
         is_full: Returns True while too many records are pending, so that the capture must pause.
+        until: When it pauses otherwise, by the monotonic clock, once it has stored a page.
         progress: Called with the result so far after each page.
         rows: Page size of the current read.
         earlier: Mappings under which records may have been sent, until a full read is at its end. None: one that the
@@ -115,6 +117,7 @@ class CaptureContext:
     page_size: int = MAX_PAGE
     wait_seconds: float = 600.0
     is_full: Callable[[], bool] = lambda: False
+    until: float = float("inf")
     progress: Callable[[CaptureResult], None] = lambda result: None
     rows: int = MAX_PAGE
     earlier: Sequence[TableMapping | None] = ()
@@ -152,10 +155,10 @@ class CaptureContext:
             days: As in Captures.save_page.
 
         Raises:
-            BacklogFull: Too many records are pending; nothing is stored.
+            BacklogFull: Too many records are pending, or the time is over; nothing is stored.
             FeedMoved: The feed has another version than `version`.
         """
-        if self.is_full():
+        if self.is_full() or (result.pages and time.monotonic() > self.until):
             raise BacklogFull
         delete_left = bool(self.mapping.row_filter and self.mapping.row_filter.delete_filtered_out)
         saved = self.ledger.captures.save_page(

@@ -1,20 +1,18 @@
 """Poll the change feeds of Dynamics 365 for news, without reading the changes.
 
-One client and one event loop live as long as the poller, so that a poll costs no sign-in. With few mapped tables a poll
-is a request for each feed; with more, one for FEEDS_IN_A_BATCH of them (`$batch`), since Dynamics 365 limits requests,
-and each feed is to be polled every two seconds. All mapped tables count, since the runs of other groups poll theirs at
-the same time. A feed without an answer in a batch is polled by a request of its own; if none has one, the poller sends
-no further batch for a minute.
+One client lives as long as the poller, so that a poll costs no sign-in. With few mapped tables a poll is a request for
+each feed; with more, one for FEEDS_IN_A_BATCH of them (`$batch`), since Dynamics 365 limits requests, and each feed is
+to be polled every second. A feed without an answer in a batch is polled by a request of its own; if none has one, the
+poller sends no further batch for a minute.
 """
 
 import asyncio
-import threading
 import time
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypeVar
+from typing import Self
 
 from sync_assets.config.models import TableConfig
 from sync_assets.dataverse.batch import read_links
@@ -25,17 +23,15 @@ from sync_assets.http.retry import POLL_PATIENCE
 from sync_assets.http.transport import HttpError, Response
 from sync_assets.ledger.errors import FeedMoved
 from sync_assets.ledger.model import Feed
-from sync_assets.performance import new_event_loop
 from sync_assets.runtime.context import Runtime
 from sync_assets.task_group import run_together
 
-T = TypeVar("T")
 LONGEST_POLL = 20.0
 """Seconds that a poll may take, including a sign-in, since Dagster ends a sensor's tick after a minute."""
 MOST_SINGLE = 9
 """Most tables whose feeds are polled by a request each: five requests a second, of 20 that Dynamics 365 allows."""
 FEEDS_IN_A_BATCH = 20
-BATCH_SECONDS = 1.5
+BATCH_SECONDS = 0.8
 """Seconds between two polls by batches: the server's time for their parts is limited, too."""
 BATCH_AGAIN = 60.0
 """Seconds until the next batch after one without an answer: it is refused, or all its delta links have expired."""
@@ -56,18 +52,21 @@ class FeedPoll:
 
 
 class FeedPoller:
-    """Polls the feeds of several tables concurrently. Thread-safe. Close it after use."""
+    """Polls the feeds of several tables concurrently: `async with FeedPoller(runtime) as poller`."""
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
-        self._loop = new_event_loop()
         self._client: DataverseClient | None = None
         self._unanswered_at = float("-inf")
         self._stack = AsyncExitStack()
-        self._thread = threading.Thread(target=self._serve, name="feed-poll", daemon=True)
-        self._thread.start()
 
-    def poll(self, tables: Sequence[TableConfig]) -> FeedPoll:
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *raised: object) -> None:
+        await self._stack.aclose()
+
+    async def poll(self, tables: Sequence[TableConfig]) -> FeedPoll:
         """Poll the feeds of the tables. A feed that fails does not affect the others.
 
         For a feed without news, the ledger stores the time of the poll and the new delta link, since the link of a
@@ -77,42 +76,24 @@ class FeedPoller:
             SyncAssetsError: No feed could be polled; not raised if change tracking is off for all of them. Also if the
                 poll takes longer than LONGEST_POLL.
         """
-        return self._call(self._poll(tables))
+        try:
+            async with asyncio.timeout(LONGEST_POLL):
+                return await self._poll(tables)
+        except TimeoutError:
+            raise HttpError(
+                f"Dynamics 365 did not answer the poll within {LONGEST_POLL:.0f} s.",
+                "The poll is repeated. If it stays so, `sync-assets doctor` says which part does not answer.",
+            ) from None
 
+    @property
     def pause(self) -> float:
-        """Return the seconds to wait before the next poll."""
+        """Seconds to wait before the next poll."""
         return BATCH_SECONDS if self._batches else POLL_SECONDS * max(1, len(self._runtime.config.tables) / 2)
 
     @property
     def _batches(self) -> bool:
         """Return True if several feeds are polled by batches."""
         return len(self._runtime.config.tables) > MOST_SINGLE and time.monotonic() - self._unanswered_at > BATCH_AGAIN
-
-    def close(self) -> None:
-        """Close the client, end the thread, and close the event loop."""
-        try:
-            self._call(self._stack.aclose())
-        finally:
-            self._loop.call_soon_threadsafe(self._loop.stop)
-            self._thread.join()
-
-    def _serve(self) -> None:
-        try:
-            self._loop.run_forever()
-        finally:
-            self._loop.close()
-
-    def _call(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine in the poller's loop. Raises HttpError after LONGEST_POLL."""
-        future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
-        try:
-            return future.result(timeout=LONGEST_POLL)
-        except TimeoutError:
-            future.cancel()
-            raise HttpError(
-                f"Dynamics 365 did not answer the poll within {LONGEST_POLL:.0f} s.",
-                "The sensor asks again. If it stays so, `sync-assets doctor` says which part does not answer.",
-            ) from None
 
     async def _poll(self, tables: Sequence[TableConfig]) -> FeedPoll:
         if self._client is None:
@@ -187,3 +168,9 @@ class FeedPoller:
         with suppress(FeedMoved):  # a capture moved the cursor meanwhile, or a replay was requested: both poll the feed
             await asyncio.to_thread(ledger.feeds.note_poll, config.table, feed.version, delta_link if stale else None)
         return False
+
+
+async def poll_once(runtime: Runtime, tables: Sequence[TableConfig]) -> FeedPoll:
+    """Poll the feeds of the tables once. Raises as `FeedPoller.poll`."""
+    async with FeedPoller(runtime) as poller:
+        return await poller.poll(tables)

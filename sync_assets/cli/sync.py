@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sync_assets.alerts.channels import DeadManSwitch
-from sync_assets.capture.feed_polling import FeedPoller
+from sync_assets.capture.feed_polling import poll_once
 from sync_assets.checks.guardrails import BeyondLimits, check_configuration, known_contacts, within_limits
 from sync_assets.commands import plan, terminal
 from sync_assets.commands.status import document, held_back, in_maintenance, retried, show
@@ -242,8 +241,7 @@ def quiet_tables(runtime: Runtime, tables: Sequence[TableConfig]) -> set[str]:
         unchanged = [config for config, is_same in zip(candidates, are_same, strict=True) if is_same]
         if not unchanged:
             return set()
-        with closing(FeedPoller(runtime)) as poller:
-            polled = poller.poll(unchanged)
+        polled = interruptible.run(poll_once(runtime, unchanged))
     except Exception:  # noqa: BLE001  the run then reports the error without foreign text
         return set()
     return {config.table for config in unchanged} - polled.news - polled.refused.keys()

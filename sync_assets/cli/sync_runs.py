@@ -8,18 +8,18 @@ stopped a flow.
 import math
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import closing, nullcontext, suppress
+from contextlib import nullcontext, suppress
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from sync_assets.capture.feed_polling import FeedPoller
+from sync_assets.capture.feed_polling import poll_once
 from sync_assets.cli.instance import dagster_instance
 from sync_assets.config.models import TableConfig
 from sync_assets.config.values import CONTACT
 from sync_assets.defs.asset_keys import CHANGES, campaign_key, d365_key, file_chain, key_of
-from sync_assets.defs.partitions import BACKLOG_TAG, WORK, add_partition, run_tags, today
+from sync_assets.defs.partitions import WORK, add_partition, run_tags, today
 from sync_assets.defs.resources import systems
 from sync_assets.defs.tables.assets import table_assets
 from sync_assets.defs.tables.run_requests import end_killed
@@ -27,6 +27,7 @@ from sync_assets.errors import EndsAllTables, SyncAssetsError, public_message
 from sync_assets.flows import Outcome
 from sync_assets.ledger.repositories.opt_out_files import OptOutFile
 from sync_assets.push.claimed_records import WAIT_FOR_RETRY_SECONDS
+from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.interruptible import INTERRUPTS
 from sync_assets.runtime.workers import release_dead
@@ -110,16 +111,15 @@ def _parents_with_news(
     linked = {link.table for config in own if config.table not in quiet for link in config.links}
     if not linked:
         return
-    with closing(FeedPoller(runtime)) as poller:
-        for config in reversed(runtime.config.in_link_order):
-            if config.table not in linked or config not in own:
-                continue
-            if config.table in failures or _in_maintenance(runtime, config):
-                continue
-            with suppress(SyncAssetsError):  # its next capture reports the problem
-                if poller.poll([config]).news:
-                    linked |= {link.table for link in config.links}
-                    yield config
+    for config in reversed(runtime.config.in_link_order):
+        if config.table not in linked or config not in own:
+            continue
+        if config.table in failures or _in_maintenance(runtime, config):
+            continue
+        with suppress(SyncAssetsError):  # its next capture reports the problem
+            if interruptible.run(poll_once(runtime, [config])).news:
+                linked |= {link.table for link in config.links}
+                yield config
 
 
 def _note(runtime: Runtime, config: TableConfig, run_outcome: Outcome, outcome: Outcome, failures: Failures) -> None:
@@ -185,14 +185,9 @@ def _in_maintenance(runtime: Runtime, config: TableConfig) -> bool:
 def run_flow(
     runtime: Runtime, config: TableConfig, instance: dg.DagsterInstance, selection: list[dg.AssetKey]
 ) -> Outcome:
-    """Run one Dagster run of a table, in today's partition.
-
-    A run that only sends is tagged, so that sensors still follow the table's changes beside it.
-    """
-    tags = run_tags(runtime, config.table) | (
-        {BACKLOG_TAG: "yes"} if selection == [campaign_key(config, runtime)] else {}
-    )
+    """Run one Dagster run of a table, in today's partition."""
     outcome = Outcome()
+    tags = run_tags(runtime, config.table)
     execute(runtime, outcome, instance, table_assets(runtime, outcome), selection, today(), tags)
     return outcome
 

@@ -15,13 +15,13 @@ from sync_assets.config.installation import Installation
 from sync_assets.config.loader import ConfigError
 from sync_assets.defs.alerts import AlertScope, alert_sensor
 from sync_assets.defs.asset_keys import CHANGES, REPORT, campaign_key, d365_key, file_chain, key_of
-from sync_assets.defs.jobs import SHORT_TAGS, log_export, operator_jobs
+from sync_assets.defs.follower.job import follow_job
+from sync_assets.defs.jobs import SHORT_TAGS, log_export, operator_jobs, watch_job
 from sync_assets.defs.partitions import installation_tags
 from sync_assets.defs.report import report_asset
 from sync_assets.defs.resources import systems
 from sync_assets.defs.tables.assets import table_assets
 from sync_assets.defs.tables.audit_assets import audit_asset
-from sync_assets.defs.tables.checks import table_checks
 from sync_assets.defs.tables.sensors import backlog_sensor, changes_sensor
 from sync_assets.runtime.context import Runtime
 
@@ -44,7 +44,8 @@ def build_definitions(runtime: Runtime) -> dg.Definitions:
     text = "Captures and sends all tables. For a past day: reads the rows that were modified on that day again."
     sync = _job(runtime, "sync", of(*(d365_key(table, runtime) for table in tables), *sent), text)
     send = _job(runtime, "send_backlog", of(*sent), "Sends the pending records.")
-    table_jobs, sensors, other_work = [sync, send], [changes_sensor(tables, runtime, status, sync)], None
+    follow = follow_job(runtime)
+    table_jobs, sensors = [follow, sync, send], [changes_sensor(tables, runtime, status, follow, sync)]
     if config.opt_out.active:
         # Each run loads the definitions anew, and without opt-outs need not wait for SFTP.
         from sync_assets.defs.opt_out import assets as opt_outs  # noqa: PLC0415
@@ -59,13 +60,9 @@ def build_definitions(runtime: Runtime) -> dg.Definitions:
         changes = _job(runtime, opt_out_sensors.CHANGES_JOB, of(key_of(CHANGES, runtime)), text)
         sensors.append(opt_out_sensors.opt_out_file_sensor(runtime, status, [files, changes]))
         table_jobs += [files, changes]
-        other_work = (opt_out_sensors.due_request, changes)
-    sensors.append(backlog_sensor(tables, runtime, status, send, other_work))
-    checked = [spec.key for table in tables for spec in table_checks(table, runtime)]
-    checked += [key for check in checks for key in check.check_keys]
+    sensors.append(backlog_sensor(tables, runtime, status, follow))
     # The jobs that only read, each with its schedule.
-    text = "Checks the set-up, change feeds, opt-out files and backlog."
-    watch = _job(runtime, "watch", dg.AssetSelection.checks(*checked), text, SHORT_TAGS)
+    watch = watch_job(runtime)
     text = "Compares a random sample of records in both systems."
     audit = _job(runtime, "audit", of(*(key for asset in audits for key in asset.keys)), text, SHORT_TAGS)
     text = "Reports the last fourteen days on one page."

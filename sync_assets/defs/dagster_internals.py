@@ -6,7 +6,7 @@ Elsewhere only `history.py` and `launching/` import private names of Dagster. It
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -47,35 +47,61 @@ def latest_answers(
     return latest
 
 
-def answered_since(
-    instance: dg.DagsterInstance, keys: Sequence[dg.AssetCheckKey], run_id: str
-) -> set[dg.AssetCheckKey]:
-    """Return the checks that another run, or a report without a run, has answered since this run was planned.
+Materialization = AssetCheckEvaluationTargetMaterializationData
 
-    Dagster shows the answer of the run that was planned last, even if this run answers later.
 
-    Reason: as above.
+def last_materializations(
+    instance: dg.DagsterInstance, keys: Iterable[dg.AssetKey]
+) -> dict[dg.AssetKey, tuple[dg.EventLogEntry, Materialization]]:
+    """Return the last materialisation of each asset that has one: its event, and as a check result names it.
+
+    Reason: a result without a run that names no materialisation is compared by time, which SQLite stores in seconds:
+    Dagster would show it as not evaluated if both happened in one second. The class that names one is private.
+    """
+    records = [record.asset_entry for record in instance.get_asset_records([*keys])]
+    return {
+        entry.asset_key: (
+            last.event_log_entry,
+            Materialization(storage_id=last.storage_id, run_id=last.run_id, timestamp=last.timestamp),
+        )
+        for entry in records
+        if (last := entry.last_materialization_record)
+    }
+
+
+def shown_answers(
+    instance: dg.DagsterInstance,
+    keys: Sequence[dg.AssetCheckKey],
+    materializations: Mapping[dg.AssetKey, tuple[dg.EventLogEntry, Materialization]],
+) -> dict[dg.AssetCheckKey, CheckRecord]:
+    """Return the result that the UI shows for each check, as of the asset's last materialisation.
+
+    Checks without one are missing: a run plans them, or died, or the asset was materialised since by another run.
+
+    Reason: as that of `latest_answers`.
     """
     newest = instance.event_log_storage.get_latest_asset_check_execution_by_key(keys)
-    planned = AssetCheckExecutionRecordStatus.PLANNED
-    return {key for key, record in newest.items() if record.run_id != run_id and record.status != planned}
+
+    def is_current(check: dg.AssetCheckKey, record: CheckRecord) -> bool:
+        if check.asset_key not in materializations:
+            return True
+        about, (_, last) = (
+            record.evaluation and record.evaluation.target_materialization_data,
+            materializations[check.asset_key],
+        )
+        return last.run_id == record.run_id or bool(about and about.storage_id == last.storage_id)
+
+    completed = COMPLETED_ASSET_CHECK_EXECUTION_RECORD_STATUSES
+    return {key: record for key, record in newest.items() if record.status in completed and is_current(key, record)}
 
 
-def evaluation(instance: dg.DagsterInstance, result: dg.AssetCheckResult) -> dg.AssetCheckEvaluation:
-    """Convert a check result into an event about the asset's last materialisation, to be reported without its step.
+def evaluation(result: dg.AssetCheckResult, target: Materialization | None) -> dg.AssetCheckEvaluation:
+    """Convert a check result into an event about a materialisation, to be reported without its step.
 
-    Reason: an event without a run that names no materialisation is compared by time, which SQLite stores in seconds:
-    Dagster would show it as not evaluated if both happened in one second. The class that names one is private.
+    Reason: that of `last_materializations`.
     """
     assert result.asset_key
     assert result.check_name
-    materializations = instance.fetch_materializations(result.asset_key, limit=1).records
-    target = [
-        AssetCheckEvaluationTargetMaterializationData(
-            storage_id=record.storage_id, run_id=record.run_id, timestamp=record.timestamp
-        )
-        for record in materializations
-    ]
     return dg.AssetCheckEvaluation(
         asset_key=result.asset_key,
         check_name=result.check_name,
@@ -83,7 +109,7 @@ def evaluation(instance: dg.DagsterInstance, result: dg.AssetCheckResult) -> dg.
         severity=result.severity,
         metadata=dict(result.metadata),
         description=result.description,
-        target_materialization_data=target[0] if target else None,
+        target_materialization_data=target,
     )
 
 
@@ -120,6 +146,19 @@ def most_runs(instance: dg.DagsterInstance) -> int | None:
     """
     queue = instance.get_concurrency_config().run_queue_config
     return queue.max_concurrent_runs if queue and queue.max_concurrent_runs >= 0 else None
+
+
+def slot_is_wanted(instance: dg.DagsterInstance) -> bool:
+    """Return True if all slots of the queue are taken, and another run waits for one."""
+    status, slots = dg.DagsterRunStatus, most_runs(instance)
+    if slots is None:
+        return False
+    taken = [status.STARTING, status.STARTED, status.CANCELING]
+    try:
+        waiting = instance.get_runs_count(dg.RunsFilter(statuses=[status.QUEUED]))
+        return waiting > 0 and instance.get_runs_count(dg.RunsFilter(statuses=taken)) >= slots
+    except Exception:  # noqa: BLE001  any of Dagster's storages: its outage ends no run
+        return False
 
 
 _FINISHED = (TickStatus.SKIPPED, TickStatus.SUCCESS, TickStatus.FAILURE)

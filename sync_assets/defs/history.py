@@ -32,7 +32,6 @@ from dagster._core.storage.event_log.schema import (
 )
 from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import SqliteEventLogStorage
-from sqlalchemy import exc
 
 from sync_assets.commands.history import prune_records
 from sync_assets.defs.asset_keys import all_keys
@@ -287,21 +286,6 @@ def sql_storage(instance: dg.DagsterInstance) -> SqlEventLogStorage:
     storage = unwrapped(instance.event_log_storage, "event_log_storage")
     assert isinstance(storage, SqlEventLogStorage)
     return storage
-
-
-def forget_planned(instance: dg.DagsterInstance, run_id: str, checks: Iterable[dg.AssetCheckKey]) -> None:
-    """Delete the rows of a run's planned checks. Call it after the results were stored.
-
-    In a run of days, the row of a planned check has the day as its partition. The result of a check without partitions
-    has none, so Dagster stores it as another row, and the first one would stay planned for ever.
-    """
-    storage = unwrapped(instance.event_log_storage, "event_log_storage")
-    keys = {key.asset_key.to_string() for key in checks}
-    planned = sa.and_(_C.run_id == run_id, _C.asset_key.in_(keys), _C.execution_status.not_in(COMPLETED_STATUSES))
-    if isinstance(storage, SqlEventLogStorage):
-        # A run must not fail because Dagster's database is locked: the rows are deleted with those of the run, later.
-        with suppress(exc.OperationalError), storage.index_connection() as connection:
-            connection.execute(sa.delete(AssetCheckExecutionsTable).where(planned))
 
 
 def unwrapped(storage: Any, name: str) -> Any:

@@ -143,6 +143,17 @@ def operator_jobs(runtime: Runtime, other_jobs: Iterable[str]) -> list[dg.JobDef
     return jobs
 
 
+def watch_job(runtime: Runtime) -> dg.JobDefinition:
+    """Return the job that answers the checks, without planning them."""
+
+    def answer_checks(context: dg.OpExecutionContext, _: Settings) -> Numbers:
+        from sync_assets.defs.watch import watch
+
+        return watch(runtime, context)
+
+    return _job(runtime, "watch", answer_checks, "Checks the set-up, change feeds, opt-out files and backlog.")
+
+
 def log_export(runtime: Runtime) -> dg.JobDefinition:
     """Return the job of the log export, which exists only if the export is configured."""
 
@@ -202,7 +213,7 @@ def _replay(context: dg.OpExecutionContext, runtime: Runtime, settings: Settings
         if result.paused:  # the sensors' runs push, and continue it
             context.log.warning(paused_text(runtime.ledger, table))
 
-    with runtime.heartbeat(context.run_id):
+    with runtime.heartbeat(context.run_id, [table.table]):
         capture_again(runtime, table, (first, last), settings["force"], capture)
     return {"rows": rows, "pending": runtime.ledger.reports.counts()[table.table].pending}
 

@@ -24,10 +24,8 @@ INSTALLATION_TAG = "sync/installation"
 """Tag with the name of the installation, for display."""
 LEDGER_TAG = ".dagster/sync_ledger"
 """Tag with the id of the ledger that a run works on. The UI hides it."""
-BACKLOG_TAG = "sync/backlog"
-"""Tag of runs that only send pending records. A concurrency limit in `dagster.yaml` keeps a slot free for others."""
 FOLLOWS_TAG = ".dagster/sync_follows"
-"""Tag of runs that stay while changes keep coming. The UI hides it."""
+"""Tag of the run that follows all tables of an installation. The UI hides it."""
 WORK = "opt-outs"
 """Used instead of a table in the tags of opt-out runs; the sensors request one at a time."""
 
@@ -71,9 +69,9 @@ def past_days(keys: Sequence[str]) -> tuple[date, date] | None:
     return (date.fromisoformat(past[0]), date.fromisoformat(past[-1])) if past else None
 
 
-def table_tags(*tables: str) -> dict[str, str]:
-    """Return the tags of a run of these tables: TABLE_TAG, and one for each table by which sensors find active runs."""
-    return {TABLE_TAG: ", ".join(tables), **{under_way_tag(table): "yes" for table in tables}}
+def tables_of(run: dg.DagsterRun) -> set[str]:
+    """Return the tables of a run, by its tag."""
+    return set(run.tags.get(TABLE_TAG, "").split(", ")) - {""}
 
 
 def installation_tags(runtime: Runtime) -> dict[str, str]:
@@ -82,8 +80,9 @@ def installation_tags(runtime: Runtime) -> dict[str, str]:
 
 
 def run_tags(runtime: Runtime, *tables: str) -> dict[str, str]:
-    """Return the tags of a run of these tables, of the installation and of the ledger, which is opened."""
-    return table_tags(*tables) | installation_tags(runtime) | {LEDGER_TAG: runtime.ledger.systems.identity()}
+    """Return the tags of a run of these tables, else of the follower; of installation and ledger, which is opened."""
+    tags = {TABLE_TAG: ", ".join(tables)} if tables else {FOLLOWS_TAG: "yes"}
+    return tags | installation_tags(runtime) | {LEDGER_TAG: runtime.ledger.systems.identity()}
 
 
 def is_foreign(run: dg.DagsterRun, ledger: str | None, location: str | None) -> bool:
@@ -96,21 +95,18 @@ def is_foreign(run: dg.DagsterRun, ledger: str | None, location: str | None) -> 
     return elsewhere or (ledger is not None and run.tags.get(LEDGER_TAG, ledger) != ledger)
 
 
-def add_tags(context: dg.AssetExecutionContext, runtime: Runtime, *tables: str) -> None:
+def add_tags(context: dg.AssetExecutionContext | dg.OpExecutionContext, runtime: Runtime, *tables: str) -> None:
     """Add the tags for display and of the ledger to a run that Dagster's UI started, thus without tags.
 
-    Each step of the run adds its own.
+    Each step of the run adds its own. No tables: it is the follower.
     """
-    if TABLE_TAG in context.run.tags or not (run := context.instance.get_run_by_id(context.run_id)):
+    if {TABLE_TAG, FOLLOWS_TAG} & context.run.tags.keys() or not (
+        run := context.instance.get_run_by_id(context.run_id)
+    ):
         return
-    tags = {TABLE_TAG: ", ".join(tables), **installation_tags(runtime)}
+    tags = ({TABLE_TAG: ", ".join(tables)} if tables else {FOLLOWS_TAG: "yes"}) | installation_tags(runtime)
     for name, value in tags.items():
         tags[name] = ", ".join(dict.fromkeys([*run.tags.get(name, value).split(", "), *value.split(", ")]))
     with suppress(SyncAssetsError):  # the run reports it
         tags[LEDGER_TAG] = runtime.ledger.systems.identity()
     context.instance.add_run_tags(context.run_id, tags)
-
-
-def under_way_tag(table: str) -> str:
-    """Return the tag by which sensors find active runs of a table. Dagster's UI hides tags with this prefix."""
-    return f".dagster/sync_table/{table}"

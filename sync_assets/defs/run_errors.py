@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
+from typing import Protocol
 
 import dagster as dg
 
@@ -22,8 +23,15 @@ from sync_assets.flows import Outcome
 from sync_assets.ledger.errors import InMaintenance
 
 
+class Log(Protocol):
+    """What `reported` needs of a run's context, of assets or of ops."""
+
+    @property
+    def log(self) -> dg.DagsterLogManager: ...
+
+
 @contextmanager
-def reported(outcome: Outcome, context: dg.AssetExecutionContext, activity: str) -> Iterator[list[SyncAssetsError]]:
+def reported(outcome: Outcome, context: Log, activity: str) -> Iterator[list[SyncAssetsError]]:
     """Catch the errors of a flow, add them to the outcome and the run's log, and yield the list that collects them.
 
     Of an error that is not ours only the type and the lines of code are kept, since its text may quote a row.

@@ -58,18 +58,22 @@ class Orphaned(IntEnum):
 ENDED, GIVEN_UP = 0, -1
 """Stored in place of a run's session. ENDED: its work ended by itself. GIVEN_UP: its process was killed, and another
 run may continue its work."""
+FOLLOWER = "*"
+"""Stored in place of tables for the run that follows all of them; no table has this name."""
 
 
 class Heartbeat(NamedTuple):
     """The last heartbeat of a Dagster run.
 
     session: the epoch of its process's session, ENDED or GIVEN_UP. at: its time, UTC. worker: the process
-    (runtime/workers.py); None once its session has ended, expired or is overdue.
+    (runtime/workers.py); None once its session has ended, expired or is overdue. tables: those that it alone captures
+    and sends meanwhile; FOLLOWER for the run that follows all others.
     """
 
     session: int
     at: datetime
     worker: str | None = None
+    tables: frozenset[str] = frozenset()
 
 
 class OrphansOfDeletes(NamedTuple):

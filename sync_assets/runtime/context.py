@@ -10,7 +10,7 @@ import asyncio
 import os
 import threading
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Generator, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Generator, Mapping
 from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -185,13 +185,13 @@ class Runtime:
         return self._session is None or self._session.is_valid()
 
     @contextmanager
-    def heartbeat(self, run_id: str) -> Generator[None]:
+    def heartbeat(self, run_id: str, tables: Collection[str] = ()) -> Generator[None]:
         """Store that this process's session works on a Dagster run, or on one of its steps, during the block.
 
-        Raises SessionExpired if the run was given up before.
+        tables: those that the follower leaves to this run. Raises SessionExpired if the run was given up before.
         """
         session, before = self.session, self.run_id
-        if not session.ledger.runs.begin(run_id, session.epoch):
+        if not session.ledger.runs.begin(run_id, session.epoch, tables):
             raise SessionExpired
         self.run_id = run_id
         try:

@@ -23,7 +23,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from sync_assets.ledger.errors import SESSION_SECONDS, LedgerError
-from sync_assets.ledger.model import ENDED, GIVEN_UP, Heartbeat
+from sync_assets.ledger.model import ENDED, FOLLOWER, GIVEN_UP, Heartbeat
 
 if TYPE_CHECKING:
     from sync_assets.ledger import Ledger
@@ -182,6 +182,18 @@ def give_up_killed(ledger: Ledger) -> Mapping[str, Heartbeat]:
             _log.warning("A run was killed, its claims are released", extra={"run_id": run_id})
             beats[run_id] = Heartbeat(GIVEN_UP, datetime.now(UTC))
     return beats
+
+
+def tables_at_work(ledger: Ledger, but: str = "") -> frozenset[str]:
+    """Return the tables that live runs capture and send, except the run `but`; FOLLOWER for one that follows."""
+    beats = ledger.runs.heartbeats().items()
+    return frozenset[str]().union(*(beat.tables for run_id, beat in beats if beat.worker and run_id != but))
+
+
+def followers(ledger: Ledger) -> dict[str, int]:
+    """Return the live runs that follow all tables, with the epoch of each: a later run has a higher one."""
+    beats = ledger.runs.heartbeats().items()
+    return {run_id: beat.session for run_id, beat in beats if beat.worker and FOLLOWER in beat.tables}
 
 
 def _is_killed(beat: Heartbeat) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from sync_assets.cli import sync_runs
-from sync_assets.defs.tables import run_requests, sensors
+from sync_assets.defs.tables import sensors
 from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.support.chain import Chain
 from sync_assets_tests.support.opt_out_runs import N
@@ -24,7 +24,6 @@ from sync_assets_tests.support.short_waits import shorten_waits
 def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     shorten_waits(monkeypatch.setattr)
     monkeypatch.setattr(sensors, "HOLD_SECONDS", 0.0)
-    monkeypatch.setattr(run_requests, "EXAMINE_AGAIN", 0.0)
 
 
 @pytest.fixture

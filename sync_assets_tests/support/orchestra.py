@@ -158,7 +158,9 @@ class Orchestra:
         return str(failed.value)
 
     def execute(self, request: dg.RunRequest) -> Run:
-        """Execute a requested run in this process."""
+        """Execute a requested run in this process: of a job without assets, or of the assets that it selects."""
+        if not request.asset_selection:
+            return self.job(str(request.job_name), request.tags)
         return self.run_selection(
             request.asset_selection or (), request.asset_check_keys, request.partition_key, dict(request.tags)
         )
@@ -218,10 +220,12 @@ class Orchestra:
         graph, context = self.definitions.resolve_asset_graph(), LoadingContextForTest(self.instance)
         return CachingStaleStatusResolver(self.instance, graph, context).get_status(key)
 
-    def job(self, name: str) -> Run:
+    def job(self, name: str, tags: Mapping[str, str] | None = None) -> Run:
         """Execute a job, as a schedule or a user of the UI does."""
         job = self.definitions.resolve_job_def(name)
-        result = job.execute_in_process(instance=self.instance, raise_on_error=False)
+        result = job.execute_in_process(
+            instance=self.instance, raise_on_error=False, tags=dict(tags or {}), run_config=QUIET
+        )
         return Run(self.instance, result.run_id, result.success)
 
     def later(self, sensor: str, **time: float) -> None:

@@ -26,6 +26,7 @@ from sync_assets.defs.asset_keys import (
     key_of,
 )
 from sync_assets.defs.opt_out.export_asset import export_asset
+from sync_assets.defs.opt_out.settled import Settled, note_undecided
 from sync_assets.defs.partitions import WORK, add_tags, opt_out_files
 from sync_assets.defs.resources import OF_TABLES, bound, resource_names
 from sync_assets.defs.results import check_result, check_specs, metadata, selected
@@ -35,9 +36,7 @@ from sync_assets.flows import Outcome
 from sync_assets.opt_out.apply import Applied, rejected_by_reason, write_campaign, write_d365, write_due
 from sync_assets.opt_out.changes import Changes
 from sync_assets.opt_out.decide import Side, decide
-from sync_assets.opt_out.export.staging import stated_numbers
 from sync_assets.opt_out.pending_decisions import DecisionRun, decide_due, decision_numbers
-from sync_assets.opt_out.profile_polling import ProfilePoll
 from sync_assets.opt_out.session import open_session
 from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime
@@ -114,7 +113,7 @@ def _decide(context: dg.AssetExecutionContext, runtime: Runtime, outcome: Outcom
         async with open_session(runtime) as session:
             return await decide_due(session, partition)
 
-    with reported(outcome, context, f"decision of {partition}") as failed, runtime.heartbeat(context.run_id):
+    with reported(outcome, context, f"decision of {partition}") as failed, runtime.heartbeat(context.run_id, [WORK]):
         deciding = interruptible.run(decided())
     if failed:
         # Other checks are of the contact's table.
@@ -130,7 +129,7 @@ def _decide(context: dg.AssetExecutionContext, runtime: Runtime, outcome: Outcom
         "engine_calls": runtime.calls.total() - calls,
     }
     columns = [rule.finding(True) for rule in COLUMN_CHECKS]
-    yield _result(runtime, key_of(DECISIONS, runtime), numbers, [*columns, _note_undecided(outcome, deciding)])
+    yield _result(runtime, key_of(DECISIONS, runtime), numbers, [*columns, note_undecided(outcome, deciding)])
 
 
 def _writes(runtime: Runtime, outcome: Outcome | None, side: Side) -> dg.AssetsDefinition:
@@ -180,7 +179,10 @@ def _write(
         async with open_session(runtime) as session:
             return await write_due(session, side)
 
-    with reported(outcome, context, f"writing of {key.to_user_string()}") as failed, runtime.heartbeat(context.run_id):
+    with (
+        reported(outcome, context, f"writing of {key.to_user_string()}") as failed,
+        runtime.heartbeat(context.run_id, [WORK]),
+    ):
         done = interruptible.run(written())
     if failed:
         raise dg.Failure(str(failed[0]), allow_retries=False)
@@ -227,28 +229,18 @@ def _changes(runtime: Runtime, outcome: Outcome | None) -> dg.AssetsDefinition:
 
 
 def _run_changes(context: dg.AssetExecutionContext, runtime: Runtime, outcome: Outcome, *, poll: bool) -> Iterator[Any]:
-    calls, done = runtime.calls.total(), Changes(runtime)
-    with reported(outcome, context, "run of opt-outs") as failed, runtime.heartbeat(context.run_id):
-        done.failed = failed
-        interruptible.run(done.settle(poll=poll))
+    settled = Settled(runtime, outcome)
+    with reported(outcome, context, "run of opt-outs") as failed, runtime.heartbeat(context.run_id, [WORK]):
+        settled.changes.failed = failed
+        interruptible.run(settled.run(poll=poll))
     problems = " ".join(dict.fromkeys(map(str, failed)))
-    if done.deciding is None:
+    if settled.changes.deciding is None:
         yield check_result(key_of(CHANGES, runtime), rules.ALL_DECIDED.finding(False, str(failed[0]), stops=True))
         raise dg.Failure(problems, allow_retries=False)
-    opt_outs = runtime.ledger.opt_outs
-    refused, counts = opt_outs.refused(), opt_outs.left(runtime.config.opt_out.attributes)
-    polled = done.polled or ProfilePoll()  # without a poll its numbers are 0, so that the UI's plots have no gaps
-    numbers: dict[str, Any] = {"profiles_read": polled.profiles, **stated_numbers(polled.stated)}
-    numbers |= decision_numbers(runtime.ledger, done.deciding)
-    for side, written in done.written.items():
-        numbers |= written.numbers(f"{side}_")
-    numbers |= {"still_due": counts.due, "held": counts.held, **rejected_by_reason(refused)}
-    numbers["engine_calls"] = runtime.calls.total() - calls
-    checks = [_note_undecided(outcome, done.deciding), health.accepted(len(refused))]
-    yield _result(runtime, key_of(CHANGES, runtime), numbers, checks)
+    yield _result(runtime, key_of(CHANGES, runtime), settled.numbers(), settled.findings())
     if problems:
         raise dg.Failure(problems, allow_retries=False)
-    fail_if_stopped(outcome, *(applied.problem for applied in done.written.values()))
+    fail_if_stopped(outcome, *(applied.problem for applied in settled.changes.written.values()))
 
 
 def _result(
@@ -258,11 +250,3 @@ def _result(
     return dg.MaterializeResult(
         metadata=metadata(numbers) | links, check_results=[check_result(key, finding) for finding in findings]
     )
-
-
-def _note_undecided(outcome: Outcome, deciding: DecisionRun) -> Finding:
-    """Return the finding about decisions; if it fails, the run goes on, since the others are to be written."""
-    finding = health.decided(deciding.unanswered, deciding.problem)
-    if not finding.passed:
-        outcome.stopped.append(finding.message)
-    return finding

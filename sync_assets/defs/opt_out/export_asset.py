@@ -70,7 +70,7 @@ def export_asset(runtime: Runtime, outcome: Outcome | None) -> dg.AssetsDefiniti
 
 def _export_file(context: dg.AssetExecutionContext, runtime: Runtime, outcome: Outcome) -> Iterator[Any]:
     partition = context.partition_key
-    with reported(outcome, context, f"reading of {partition}") as failed, runtime.heartbeat(context.run_id):
+    with reported(outcome, context, f"reading of {partition}") as failed, runtime.heartbeat(context.run_id, [WORK]):
         result = process_file(runtime, partition)
     if failed:
         raise dg.Failure(str(failed[0]), allow_retries=False)

@@ -1,8 +1,7 @@
 """Define the sensor `opt_out_file`, which polls the SFTP folder and requests a run for each export file that is ready.
 
-It also requests a run of `opt_out/changes` when a poll of profiles is due, and restarts a stalled export workflow. Runs
-for opt-outs that are due without a file, and for a poll that is late, are requested by the sensor `backlog`, through
-`due_request`.
+It also restarts a stalled export workflow, and requests a run of `opt_out/changes` for a due poll of profiles unless a
+run follows all tables: that polls them, and sends opt-outs that are due without a file.
 """
 
 from __future__ import annotations
@@ -18,16 +17,18 @@ from sync_assets.campaign.workflows import start, workflow_status
 from sync_assets.checks.health import is_overdue
 from sync_assets.config.values import CONTACT
 from sync_assets.defs.asset_keys import CHANGES, EXPORT, file_chain, key_of
-from sync_assets.defs.dagster_internals import evaluation
-from sync_assets.defs.partitions import WORK, opt_out_files, run_tags
+from sync_assets.defs.dagster_internals import evaluation, last_materializations
+from sync_assets.defs.partitions import WORK, opt_out_files, run_tags, tables_of
 from sync_assets.defs.results import check_result
 from sync_assets.defs.run_errors import one_sentence
-from sync_assets.defs.tables.run_requests import RunRequested, RunRequests
+from sync_assets.defs.tables.attempts import Attempt
+from sync_assets.defs.tables.run_requests import active_runs, try_again
 from sync_assets.errors import SyncAssetsError
 from sync_assets.opt_out.export import folder
-from sync_assets.opt_out.profile_polling import poll_is_due, poll_is_late
+from sync_assets.opt_out.profile_polling import poll_is_due
 from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime
+from sync_assets.runtime.workers import followers
 from sync_assets.words import counted
 
 POLL_SECONDS = 29
@@ -51,14 +52,14 @@ class Cursor(msgspec.Struct):
     """
 
     reported: datetime | None = None
-    requested: dict[str, RunRequested] = {}
+    requested: dict[str, Attempt] = {}
 
 
 def opt_out_file_sensor(
     runtime: Runtime, default_status: dg.DefaultSensorStatus, jobs: Sequence[Any]
 ) -> dg.SensorDefinition:
     """Define the sensor. default_status: if it is running after its first load. jobs: of files, and of changes."""
-    runs, export = RunRequests(runtime), key_of(EXPORT, runtime)
+    export = key_of(EXPORT, runtime)
 
     @dg.sensor(
         name=runtime.installation.named("opt_out_file"),
@@ -72,7 +73,6 @@ def opt_out_file_sensor(
     def opt_out_file(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         cursor = msgspec.json.decode(context.cursor, type=Cursor) if context.cursor else Cursor()
         now = datetime.now(UTC)
-        runs.begin(context, cursor.requested)
         if CONTACT in runtime.ledger.maintenance.in_maintenance():
             return dg.SensorResult(skip_reason="contact is in maintenance", cursor=context.cursor)
         last, made = cursor.reported, context.instance.get_latest_materialization_event(export)
@@ -90,30 +90,37 @@ def opt_out_file_sensor(
         if due:
             cursor.reported = now
             findings = folder.folder_findings(runtime.config.opt_out.export, poll, now)
-            events += [evaluation(context.instance, check_result(export, finding)) for finding in findings]
-        request, why_not = None, "a run of opt-outs is under way"
-        if not runs.active_runs(WORK):
-            request, why_not = _next(runtime, poll, runs, now)
+            _, target = last_materializations(context.instance, [export]).get(export, (None, None))
+            events += [evaluation(check_result(export, finding), target) for finding in findings]
+        request, why_not, runs = None, "a run of opt-outs is under way", active_runs(context, runtime, WORK)
+        if not any(WORK in tables_of(run) for run in runs):
+            request, why_not = _next(runtime, poll, cursor.requested, now)
         new = [request.partition_key] if request and request.partition_key else []  # none for a poll
         files = opt_out_files(runtime.installation.name)
         partitions = [files.build_add_request(new)] if new else []
-        return runs.result([request] if request else [], why_not, cursor, events, partitions)
+        return dg.SensorResult(
+            run_requests=[request] if request else [],
+            skip_reason=None if request else why_not,
+            asset_events=events,
+            dynamic_partitions_requests=partitions,
+            cursor=msgspec.json.encode(cursor).decode(),
+        )
 
     return opt_out_file
 
 
 def _next(
-    runtime: Runtime, poll: folder.FolderPoll, runs: RunRequests, now: datetime
+    runtime: Runtime, poll: folder.FolderPoll, requested: dict[str, Attempt], now: datetime
 ) -> tuple[dg.RunRequest | None, str]:
     """Return the run to request now, or the reason why there is none.
 
     Files go first, one at a time and in order, since a later file has newer values; then a due poll of profiles.
     """
     contact, waiting = runtime.config.table(CONTACT), {POLL, *(file.partition for file in poll.ready)}
-    for partition in runs.requested.keys() - waiting:
-        del runs.requested[partition]
+    for partition in requested.keys() - waiting:
+        del requested[partition]
     for file in poll.ready:
-        if runs.is_due(contact, 1, work=file.partition):
+        if try_again(runtime, contact, requested, file.partition):
             request = dg.RunRequest(
                 job_name=runtime.installation.named(FILE_JOB),
                 partition_key=file.partition,
@@ -122,40 +129,16 @@ def _next(
             )
             return request, ""
         return None, f"{file.partition}: its last run did not process it; it is tried again later"
-    if poll_is_due(runtime, now):
-        is_due = runs.is_due(contact, 1, work=POLL)
-        return (_changes_request(runtime), "") if is_due else (None, "the last poll failed; it is tried again later")
-    runs.requested.pop(POLL, None)
+    if poll_is_due(runtime, now) and not followers(runtime.ledger):
+        if not try_again(runtime, contact, requested, POLL):
+            return None, "the last poll failed; it is tried again later"
+        changes = runtime.installation.named(CHANGES_JOB)
+        selection = [key_of(CHANGES, runtime)]
+        return dg.RunRequest(job_name=changes, asset_selection=selection, tags=run_tags(runtime, WORK)), ""
+    requested.pop(POLL, None)
     if poll.unsettled:
         return None, f"{counted(len(poll.unsettled), 'file', 'are')} perhaps still being written"
     return None, "no new file"
-
-
-def _changes_request(runtime: Runtime) -> dg.RunRequest:
-    return dg.RunRequest(
-        job_name=runtime.installation.named(CHANGES_JOB),
-        asset_selection=[key_of(CHANGES, runtime)],
-        tags=run_tags(runtime, WORK),
-    )
-
-
-def due_request(runtime: Runtime, runs: RunRequests) -> dg.RunRequest | None:
-    """Return a request for a run of opt-outs that are due without a file, or of a poll of profiles that is late.
-
-    The sensor `opt_out_file` requests polls in time, but its ticks fail while the SFTP cannot be reached.
-
-    Returns:
-        None if nothing is due or late, if a run of opt-outs is active, if contacts are in maintenance, or during a
-            backoff.
-    """
-    due = runtime.ledger.opt_outs.left(runtime.config.opt_out.attributes).due
-    is_late = due or poll_is_late(runtime, datetime.now(UTC))
-    if not is_late or CONTACT in runtime.ledger.maintenance.in_maintenance():
-        runs.requested.pop(WORK, None)
-        return None
-    if runs.active_runs(WORK) or not runs.is_due(runtime.config.table(CONTACT), due, work=WORK):
-        return None
-    return _changes_request(runtime)
 
 
 def _restart_stalled(runtime: Runtime, poll: folder.FolderPoll, now: datetime) -> dg.AssetObservation | None:

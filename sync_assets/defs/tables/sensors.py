@@ -1,348 +1,322 @@
-"""Define the sensor `d365_changes`, which requests runs for news in a change feed, and `backlog`, for pending records.
+"""Define the sensors of tables: `d365_changes` keeps one follower alive, `backlog` starts it for pending records.
 
-Here: when a run is requested, of which tables, and the events of tables that need no run. Polling is in
-`capture/feed_polling.py`, the backoff in `run_requests.py`.
+`d365_changes` also requests a run for each first load, which then ends. Polling is in `capture/feed_polling.py`, the
+follower in `defs/follower`, active runs in `run_requests.py`.
 """
 
 from __future__ import annotations
 
-import hashlib
+import asyncio
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Collection, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import dagster as dg
 import msgspec
-from msgspec import structs
 
 from sync_assets.alerts.channels import DeadManSwitch
-from sync_assets.capture.feed_polling import FeedPoller
+from sync_assets.capture.feed_polling import FeedPoll, FeedPoller
 from sync_assets.checks.guardrails import check_configuration
-from sync_assets.checks.health import aging_findings
-from sync_assets.checks.rules import SIDES, Side
+from sync_assets.checks.health import ready
+from sync_assets.checks.preflight import examine
+from sync_assets.checks.rules import SIDES, Finding
 from sync_assets.config.models import TableConfig
-from sync_assets.defs.asset_keys import campaign_key, d365_key, side_key
-from sync_assets.defs.dagster_internals import evaluation, latest_answers
-from sync_assets.defs.partitions import BACKLOG_TAG, FOLLOWS_TAG, daily, today, under_way_tag
-from sync_assets.defs.results import check_result, metadata
+from sync_assets.config.values import CONTACT
+from sync_assets.defs.asset_keys import side_key
+from sync_assets.defs.dagster_internals import evaluation, last_materializations, latest_answers
+from sync_assets.defs.partitions import FOLLOWS_TAG, tables_of
+from sync_assets.defs.results import check_key, check_result
 from sync_assets.defs.run_errors import one_sentence
-from sync_assets.defs.tables.asset_metadata import LINEAGE, campaign_lineage
 from sync_assets.defs.tables.assets import linked
-from sync_assets.defs.tables.checks import table_checks
-from sync_assets.defs.tables.run_requests import RunRequested, RunRequests, feed_version, table_request
-from sync_assets.defs.tables.table_work import data_version, day_numbers
+from sync_assets.defs.tables.attempts import Attempt, attempt
+from sync_assets.defs.tables.checks import ready_key
+from sync_assets.defs.tables.run_requests import active_runs, follow_request, load_request
 from sync_assets.errors import SyncAssetsError
 from sync_assets.flows import CONFIRM, opt_outs_due
+from sync_assets.opt_out.profile_polling import poll_is_late
+from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime
+from sync_assets.runtime.workers import tables_at_work
 
 HOLD_SECONDS = 9.5
-"""How long a tick waits for news, in seconds. Just under a multiple of the daemon's interval of 5 s, since the next
-tick would otherwise start 5 s late."""
-CHECK_INTERVAL = timedelta(minutes=5)
-"""Interval in which the checks of a quiet table are reported."""
-MOST_DAYS = 200
-"""Most partitions of past days that one tick reports as materialised for a table."""
-
-
-class PolledTable(msgspec.Struct):
-    """What the change sensor did for a table without a run.
-
-    Attributes:
-        confirmed: When today's partition was last confirmed, UTC.
-        reported: When the checks were last reported, UTC.
-        configured: Hash of the table's configuration at the last tick.
-        filled: The day on which the partitions of past days were last completed.
-    """
-
-    confirmed: datetime
-    reported: datetime | None = None
-    configured: str = ""
-    filled: str = ""
+"""How long a tick waits for news if no follower is to run without. Just under a multiple of the daemon's interval of
+5 s, since the next tick would otherwise start 5 s late."""
+EXAMINE_BUDGET = 10.0
+"""Seconds from the begin of a tick until no further table is examined."""
+POLL_OVERDUE = timedelta(seconds=60)
+"""If no feed was polled for so long though a follower runs, the tick polls, and fails with the cause."""
+SHORT_RUN_SECONDS = 5.0
+"""A follower that failed within this time is requested again with a backoff."""
 
 
 class Cursor(msgspec.Struct):
-    """The cursor of the change sensor. requested: the last requested run of each table."""
+    """The cursor of the change sensor.
 
-    requested: dict[str, RunRequested] = {}
-    tables: dict[str, PolledTable] = {}
+    Attributes:
+        followed: When a follower was last requested, UTC.
+        restarted: The last request after a follower that failed at once.
+        news: The last request for news, by the sum of the feeds' versions.
+        requested: The last requests for first loads, by table.
+    """
+
+    followed: datetime | None = None
+    restarted: Attempt | None = None
+    news: Attempt | None = None
+    requested: dict[str, Attempt] = {}
 
 
 def changes_sensor(
-    tables: Sequence[TableConfig], runtime: Runtime, default_status: dg.DefaultSensorStatus, job: Any
+    tables: Sequence[TableConfig], runtime: Runtime, default_status: dg.DefaultSensorStatus, follow: Any, sync: Any
 ) -> dg.SensorDefinition:
-    """Define the sensor that polls the change feeds and requests runs.
-
-    A tick waits for the next change (long polling), then requests a run of the changed table and the tables linked with
-    it. The run stays and follows their changes; until it ends, the sensor does not poll these feeds.
-    """
-    switch, runs = DeadManSwitch(runtime), RunRequests(runtime)
-    groups = linked(tables)
+    """Define the sensor. follow, sync: the jobs of the follower, and of runs of assets."""
+    switch = DeadManSwitch(runtime)
 
     @dg.sensor(
         name=runtime.installation.named("d365_changes"),
-        job=job,
+        jobs=[follow, sync],
         minimum_interval_seconds=1,
         default_status=default_status,
-        description="Polls the Dynamics 365 change feeds and starts a run for tables with changes.",
+        description="Keeps one run alive that follows the changes of all tables, and starts a run for each first load.",
     )
     @one_sentence("d365_changes")
     def d365_changes(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         check_configuration(runtime.config, tables)
         cursor = msgspec.json.decode(context.cursor, type=Cursor) if context.cursor else Cursor()
-        until = time.monotonic() + HOLD_SECONDS
-        for config in tables:
-            cursor.tables.setdefault(config.table, PolledTable(datetime.now(UTC)))
-        remapped = {config.table for config in tables if _remapped(config, cursor)}
-        polled_tables: set[str] = set()
-        runs.begin(context, cursor.requested)
-        with closing(FeedPoller(runtime)) as poller:
-            while True:
-                paused = runtime.ledger.maintenance.in_maintenance()
-                active = [config for config in tables if config.table not in paused]
-                followed = _followed(active, runs)
-                idle = [config for config in active if config.table not in followed]
-                try:
-                    polled = poller.poll(idle)
-                except SyncAssetsError as error:
-                    runs.failure = error
-                    raise
-                polled_tables |= {config.table for config in idle}
-                versions = {config.table: feed_version(runtime, config.table) for config in idle}
-                failed = {table for table, version in versions.items() if runs.has_failed(table, version)}
-                failed |= polled.refused.keys()
-                changed, due = failed | polled.news | remapped, set[str]()
-                for config in sorted((config for config in idle if config.table in changed), key=runs.examined_at):
-                    if runs.is_due(config, versions[config.table], polled.refused.get(config.table, "")):
-                        due.add(config.table)
-                pause = poller.pause()
-                if due or time.monotonic() + pause > until:
-                    break  # another poll would end after the daemon's next round has begun
-                time.sleep(pause)
-        without_news = [config for config in tables if config.table in polled_tables - changed]
-        free = [config for config in idle if config.table in due or config.table not in failed]
-        requests = [
-            request
-            for group in groups
-            for request in _requests([config for config in group if config in free], runtime, cursor, due)
-        ]
-        runs.review(without_news)
-        if not polled.refused and (requests or not runs.failure):
-            switch.ping()
-        events = [
-            event
-            for config in without_news
-            for event in _events(config, runtime, context.instance, cursor.tables[config.table], cursor.requested)
-        ]
-        why_not = _why_not(tables, idle, failed, cursor, paused)
-        return runs.result(requests, why_not, cursor, events)
+        runs = active_runs(context, runtime, *(config.table for config in tables))
+        paused = runtime.ledger.maintenance.in_maintenance()
+        free = [config for config in tables if config.table not in paused]
+        loads = FirstLoads(context, runtime, cursor.requested, runs)
+        requests = [load_request(runtime, group, sync.name) for group in loads.due(free)]
+        requests += _follow(context, runtime, free, runs, cursor, follow.name)
+        switch.ping()
+        return dg.SensorResult(
+            run_requests=requests,
+            skip_reason=None if requests else _why_not(tables, paused, runs, loads),
+            asset_events=loads.answers,
+            cursor=msgspec.json.encode(cursor).decode(),
+        )
 
     return d365_changes
 
 
-def _requests(
-    ready: Sequence[TableConfig], runtime: Runtime, cursor: Cursor, due: Collection[str]
+def _is_loaded(runtime: Runtime, config: TableConfig) -> bool:
+    feed = runtime.ledger.feeds.feed(config.table)
+    return feed is not None and feed.complete
+
+
+class FirstLoads:
+    """The tables without a complete first load for which no run is active.
+
+    Attributes:
+        answers: Results of the check `ready` of tables whose set-up is wrong.
+        waiting: By table, why no run was requested.
+    """
+
+    def __init__(
+        self,
+        context: dg.SensorEvaluationContext,
+        runtime: Runtime,
+        requested: dict[str, Attempt],
+        runs: Sequence[dg.DagsterRun],
+    ) -> None:
+        self._instance, self._runtime, self._requested = context.instance, runtime, requested
+        self._active = {table for run in runs for table in tables_of(run)} | tables_at_work(runtime.ledger)
+        self._until = time.monotonic() + EXAMINE_BUDGET
+        self.answers: list[dg.AssetCheckEvaluation] = []
+        self.waiting: dict[str, str] = {}
+
+    def due(self, tables: Sequence[TableConfig]) -> Iterator[list[TableConfig]]:
+        """Yield groups of linked tables for which a run is to be requested.
+
+        Raises SyncAssetsError if a table cannot be examined since a system does not answer, and none is due.
+        """
+        missing = [config for config in tables if not _is_loaded(self._runtime, config)]
+        for name in self._requested.keys() - {config.table for config in missing}:
+            del self._requested[name]
+        failure: SyncAssetsError | None = None
+        ready_ones: set[str] = set()
+        for config in missing:
+            if config.table in self._active:
+                self.waiting[config.table] = "a run is under way"
+                continue
+            try:
+                ready_ones |= {config.table} if self._may_run(config) else set()
+            except SyncAssetsError as error:
+                failure = error
+        if failure and not ready_ones:
+            raise failure
+        for group in linked(missing):
+            if due := [config for config in group if config.table in ready_ones]:
+                yield due
+
+    def _may_run(self, config: TableConfig) -> bool:
+        """Return True if the set-up of a table is right, and its last run long enough ago."""
+        feed = self._runtime.ledger.feeds.feed(config.table)
+        due, made = attempt(self._requested.get(config.table), feed.version if feed else 0, datetime.now(UTC))
+        self.waiting[config.table] = "the last run did not capture it; it is tried again later"
+        if not due or time.monotonic() > self._until:
+            return False
+        findings = examine(self._runtime, config, pushes=False)
+        if any(finding.stops for finding in findings):
+            self.waiting[config.table] = "its set-up must be corrected, see the check `ready`"
+            self.answers += self._changed(config, findings)
+            return False
+        self._requested[config.table] = made
+        return True
+
+    def _changed(self, config: TableConfig, findings: Sequence[Finding]) -> Iterator[dg.AssetCheckEvaluation]:
+        """Yield the checks `ready` of the sides that stop the table, if their last results say something else."""
+        for side in SIDES:
+            set_up = ready([finding for finding in findings if finding.side == side])
+            result = check_result(side_key(config, side, self._runtime), set_up)
+            key = check_key(result)
+            last = latest_answers(self._instance, [key]).get(key)
+            same = last and last.evaluation and last.evaluation.description == result.description
+            if set_up.stops and not same:
+                _, target = last_materializations(self._instance, [key.asset_key]).get(key.asset_key, (None, None))
+                yield evaluation(result, target)
+
+
+def _follow(
+    context: dg.SensorEvaluationContext,
+    runtime: Runtime,
+    free: Sequence[TableConfig],
+    runs: Sequence[dg.DagsterRun],
+    cursor: Cursor,
+    job: str,
 ) -> Iterator[dg.RunRequest]:
-    """Yield the requests for runs of a group of linked tables. ready: those that no run captures. due: for a run."""
-    # A table that fails ends its run, so one that is expected to fail gets a run of its own.
-    alone = [config for config in ready if config.table in due and cursor.requested[config.table].is_repeated]
-    together = [config for config in ready if config not in alone]
-    if not runtime.config.runs.linger:
-        together = [config for config in together if config.table in due]
-    if any(config.table in due for config in together):
-        yield _following(together, runtime)
-    yield from (_following([config], runtime) for config in alone if config.table in due)
+    """Yield a request for the follower if it is to be started. Raises SyncAssetsError if no feed can be polled."""
+    followers = [run for run in runs if FOLLOWS_TAG in run.tags]
+    loaded, now = [config for config in free if _is_loaded(runtime, config)], datetime.now(UTC)
+    if followers:
+        _check_polled(runtime, loaded, now)
+        records = context.instance.get_run_records(dg.RunsFilter(run_ids=[run.run_id for run in followers]))
+        longest = runtime.config.runs.longest_run_minutes * 60
+        if len(records) == 1 and (began := records[0].start_time) and now.timestamp() - began > longest:
+            cursor.followed = now
+            yield follow_request(runtime, job)
+        return
+    if not loaded or not _may_restart(context.instance, runtime, cursor, now):
+        return
+    last, is_due = cursor.followed, runtime.config.runs.linger == float("inf")
+    if not is_due and last is not None and abs(now - last) < CONFIRM:
+        stopped = [config for config in loaded if _is_stopped(context.instance, runtime, config)]
+        polled = interruptible.run(_news(runtime, loaded, 0.0 if stopped else HOLD_SECONDS))
+        is_right = any(_is_right(runtime, config) for config in stopped if config.table not in polled.refused)
+        if not (is_right or polled.news or polled.refused):
+            return
+        versions = [feed.version for config in loaded if (feed := runtime.ledger.feeds.feed(config.table))]
+        is_due, cursor.news = attempt(None if is_right else cursor.news, sum(versions), now)
+        if not is_due:
+            return
+    cursor.followed = now
+    yield follow_request(runtime, job)
 
 
-def _followed(tables: Sequence[TableConfig], requests: RunRequests) -> set[str]:
-    """Return the tables that an active run captures. Runs that only send a backlog do not count: they may take days."""
-    runs = requests.active_runs(*(config.table for config in tables)) if tables else []
-    tags = {tag for run in runs if BACKLOG_TAG not in run.tags for tag in run.tags}
-    return {config.table for config in tables if under_way_tag(config.table) in tags}
+def _is_stopped(instance: dg.DagsterInstance, runtime: Runtime, config: TableConfig) -> bool:
+    """Return True if the last result of a check `ready` of the table stops it."""
+    keys = [ready_key(config, side, runtime) for side in SIDES]
+    last = [answer.evaluation for answer in latest_answers(instance, keys).values()]
+    return any(one and not one.passed and one.severity == dg.AssetCheckSeverity.ERROR for one in last)
 
 
-def _remapped(config: TableConfig, cursor: Cursor) -> bool:
-    """Return True if the table's configuration changed since the last tick. Such a table is captured at once."""
-    polled, last = cursor.tables[config.table], cursor.requested.get(config.table)
-    now = hashlib.blake2b(config.model_dump_json().encode(), digest_size=8).hexdigest()
-    before, polled.configured = polled.configured or now, now
-    if before != now and last:  # the change may have removed the cause of failed runs
-        cursor.requested[config.table] = structs.replace(last, wait=0.0)
-    return before != now
+def _is_right(runtime: Runtime, config: TableConfig) -> bool:
+    return not any(finding.stops for finding in examine(runtime, config, pushes=False))
+
+
+def _check_polled(runtime: Runtime, tables: Sequence[TableConfig], now: datetime) -> None:
+    """Poll the feeds once if the follower has not polled them for long. Raises SyncAssetsError if that fails."""
+    feeds = [feed for config in tables if (feed := runtime.ledger.feeds.feed(config.table))]
+    if feeds and all(now - feed.polled_at > POLL_OVERDUE for feed in feeds):
+        interruptible.run(_news(runtime, tables, hold=0.0))
+
+
+async def _news(runtime: Runtime, tables: Sequence[TableConfig], hold: float) -> FeedPoll:
+    """Poll feeds until one has news, or is refused, for so many seconds, and once at least; return the last poll."""
+    until = time.monotonic() + hold
+    async with FeedPoller(runtime) as poller:
+        while True:
+            polled = await poller.poll(tables)
+            # Another poll would end after the daemon's next round has begun.
+            if polled.news or polled.refused or time.monotonic() + poller.pause > until:
+                return polled
+            await asyncio.sleep(poller.pause)
+
+
+def _may_restart(instance: dg.DagsterInstance, runtime: Runtime, cursor: Cursor, now: datetime) -> bool:
+    """Return False during the backoff after a follower that failed at once."""
+    tags = {key: value for key, value in follow_request(runtime, "").tags.items() if not key.startswith("dagster/")}
+    for record in instance.get_run_records(dg.RunsFilter(tags=tags), limit=1):
+        lasted = (record.end_time or 0.0) - (record.start_time or record.end_time or 0.0)
+        if record.dagster_run.status == dg.DagsterRunStatus.FAILURE and lasted < SHORT_RUN_SECONDS:
+            due, cursor.restarted = attempt(cursor.restarted, 0, now)
+            return due
+    cursor.restarted = None
+    return True
 
 
 def _why_not(
-    tables: Sequence[TableConfig],
-    idle: Collection[TableConfig],
-    failed: Collection[str],
-    cursor: Cursor,
-    paused: Collection[str],
+    tables: Sequence[TableConfig], paused: Collection[str], runs: Sequence[dg.DagsterRun], loads: FirstLoads
 ) -> str:
     """Return the skip reason of a tick: for each table, why no run of it was requested."""
-    lines: list[str] = []
-    for config in tables:
-        if config.table in paused:
-            why = "in maintenance"
-        elif config not in idle:
-            why = "a run is under way"
-        elif config.table not in failed:
-            why = "no change"
-        elif (last := cursor.requested.get(config.table)) and last.is_prevented:
-            why = "its set-up must be corrected, see the check `ready`"
-        else:
-            why = "the last run did not capture it; it is tried again later"
-        lines.append(f"{config.table}: {why}")
-    return "; ".join(sorted(lines))
-
-
-def _following(tables: Sequence[TableConfig], runtime: Runtime) -> dg.RunRequest:
-    """Return a request for a run that captures and sends these tables, and stays while changes keep coming."""
-    keys = [key for config in tables for key in (d365_key(config, runtime), campaign_key(config, runtime))]
-    return table_request(runtime, tables, keys, {FOLLOWS_TAG: "yes"})
-
-
-def _events(
-    config: TableConfig,
-    runtime: Runtime,
-    instance: dg.DagsterInstance,
-    polled: PolledTable,
-    requested: Mapping[str, RunRequested],
-) -> Iterator[dg.AssetMaterialization | dg.AssetCheckEvaluation]:
-    """Yield the events of a table without news: its partitions, then results of those checks that need the ledger only.
-
-    The checks are evaluated every CHECK_INTERVAL, and after each requested run, since Dagster shows a check that is
-    older than the last materialisation of its asset as not evaluated. So results that runs stored are repeated, too,
-    once the sensor has materialised the asset.
-    """
-    now, table = datetime.now(UTC), config.table
-    materialized = [*_confirmations(config, runtime, polled, now), *_ended_days(config, runtime, instance, polled)]
-    yield from materialized
-    keys = {event.asset_key for event in materialized}
-    hidden = latest_answers(instance, [spec.key for spec in table_checks(config, runtime) if spec.asset_key in keys])
-    yield from (answer.evaluation for answer in hidden.values() if answer.run_id and answer.evaluation)
-    last, request = polled.reported, requested.get(table)
-    if last and abs(now - last) < CHECK_INTERVAL and not (request and last < request.at <= now):
-        return
-    polled.reported = now
-    for side in SIDES:
-        for finding in aging_findings(runtime, config, side, now):
-            yield evaluation(instance, check_result(side_key(config, side, runtime), finding))
-
-
-def _confirmations(
-    config: TableConfig, runtime: Runtime, polled: PolledTable, now: datetime
-) -> Iterator[dg.AssetMaterialization]:
-    """Yield materialisations that confirm, hourly and without a run, today's partitions of a quiet table."""
-    if abs(now - polled.confirmed) < CONFIRM:
-        return
-    polled.confirmed = now
-    text = "The change feed was polled and has no change."
-    yield _without_run(runtime, config, "d365", today(), text, {"polled_at": now})
-    counts = runtime.ledger.reports.counts().get(config.table)
-    if counts and not counts.pending:
-        yield _without_run(runtime, config, "campaign", today(), "Nothing is pending.")
-
-
-def _ended_days(
-    config: TableConfig, runtime: Runtime, instance: dg.DagsterInstance, polled: PolledTable
-) -> Iterator[dg.AssetMaterialization]:
-    """Yield materialisations of past days on which no run was needed, since these partitions are complete as well.
-
-    Once a day for a quiet table, only after its first load, and of no day before it. At most MOST_DAYS; the next ticks
-    yield the others.
-    """
-    feed = runtime.ledger.feeds.feed(config.table)
-    if polled.filled == today() or feed is None or not feed.complete:
-        return
-    first = (runtime.ledger.counts.first_day("d365", config.table) or datetime.now(UTC).date()).isoformat()
-    days = [day for day in daily(runtime.config.runs.start_date).get_partition_keys() if first <= day < today()]
-    missing: list[tuple[Side, str]] = [
-        (side, day)
-        for side in SIDES
-        for day in sorted({*days} - instance.get_materialized_partitions(side_key(config, side, runtime)))
-    ]
-    for side, day in missing[:MOST_DAYS]:
-        yield _without_run(runtime, config, side, day, "The day has ended, and no run was needed.")
-    if len(missing) <= MOST_DAYS:
-        polled.filled = today()
-
-
-def _without_run(
-    runtime: Runtime, config: TableConfig, side: Side, day: str, text: str, further: Mapping[str, Any] | None = None
-) -> dg.AssetMaterialization:
-    """Return a materialisation of a day's partition that is no result of a run, with the numbers of that day.
-
-    The UI shows the lineage of the last materialisation, so that is repeated.
-    """
-    lineage = {LINEAGE: campaign_lineage(runtime, config)} if side == "campaign" else {}
-    return dg.AssetMaterialization(
-        side_key(config, side, runtime),
-        partition=day,
-        tags={"dagster/data_version": data_version(config, runtime, side)},
-        description=text,
-        metadata=day_numbers(config, runtime, side, day) | lineage | metadata(further or {}),
-    )
+    follows = any(FOLLOWS_TAG in run.tags for run in runs)
+    why = {config.table: "a run follows it" if follows else "no change" for config in tables}
+    why |= loads.waiting | dict.fromkeys(paused, "in maintenance")
+    return "; ".join(f"{name}: {why[name]}" for name in sorted(why))
 
 
 # --- Pending records --------------------------------------------------------------------------------------------------
 
 
-OtherWork = Callable[[Runtime, RunRequests], dg.RunRequest | None]
-"""Returns a request for a run of other pending work (opt-outs), or None."""
-
-
 def backlog_sensor(
-    tables: Sequence[TableConfig],
-    runtime: Runtime,
-    default_status: dg.DefaultSensorStatus,
-    job: Any,
-    opt_outs: tuple[OtherWork, Any] | None = None,
+    tables: Sequence[TableConfig], runtime: Runtime, default_status: dg.DefaultSensorStatus, follow: Any
 ) -> dg.SensorDefinition:
-    """Define the sensor that requests runs of pending records while no run of their table is active.
+    """Define the sensor that requests the follower for pending records and opt-outs while it does not run.
 
-    Such records were put off, retried or approved, or are pending while Dynamics 365 cannot be reached. opt_outs: a
-    function that requests runs of other pending work (opt-outs), and the job of these runs.
+    Such records were put off, retried or approved, or are pending while Dynamics 365 cannot be reached.
     """
-    runs = RunRequests(runtime, pushes=True)
 
     @dg.sensor(
         name=runtime.installation.named("backlog"),
-        jobs=[job, *([opt_outs[1]] if opt_outs else [])],
+        job=follow,
         minimum_interval_seconds=4,
         default_status=default_status,
-        description="Starts a run for tables with pending records and no active run.",
+        description="Starts the run that follows all tables for pending records and opt-outs, if it does not run.",
     )
     @one_sentence("backlog")
     def backlog(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         check_configuration(runtime.config, tables)
-        requested = msgspec.json.decode(context.cursor, type=dict[str, RunRequested]) if context.cursor else {}
-        runs.begin(context, requested)
-        requests: list[dg.RunRequest] = []
-        paused = runtime.ledger.maintenance.in_maintenance()
-        for group in linked(tables):
-            due = [config for config in group if config.table not in paused and _is_due(config, runtime, runs)]
-            if due:
-                keys = [campaign_key(config, runtime) for config in due]
-                requests.append(table_request(runtime, due, keys, {BACKLOG_TAG: "yes"}, job.name))
-        if opt_outs and (opt_out_request := opt_outs[0](runtime, runs)):
-            requests.append(opt_out_request)
-        why_not = "Nothing is pending, or a run is under way."
-        if paused:
+        last = msgspec.json.decode(context.cursor, type=Attempt | None) if context.cursor else None
+        runs = active_runs(context, runtime)
+        why_not, request = "The run that follows all tables is under way.", None
+        if not any(FOLLOWS_TAG in run.tags for run in runs):
+            why_not, amount = "Nothing is pending, or a run is under way.", _due(runtime, tables)
+            due, made = attempt(last, amount, datetime.now(UTC)) if amount else (False, None)
+            last = made if due or not amount else last
+            request = follow_request(runtime, follow.name) if due else None
+        if paused := runtime.ledger.maintenance.in_maintenance():
             why_not += f" In maintenance: {', '.join(paused)}."
-        return runs.result(requests, why_not, requested)
+        return dg.SensorResult(
+            run_requests=[request] if request else [],
+            skip_reason=None if request else why_not,
+            cursor=msgspec.json.encode(last).decode(),
+        )
 
     return backlog
 
 
-def _is_due(config: TableConfig, runtime: Runtime, runs: RunRequests) -> bool:
-    """Return True if records of the table can be sent and no run of it is active; with a backoff while none is sent."""
-    counts, opt_outs = runtime.ledger.reports.counts()[config.table], opt_outs_due(runtime, config)
-    pending = opt_outs + counts.pending + counts.unconfirmed
-    if not pending:
-        runs.requested.pop(config.table, None)
-        return False
-    due = datetime.now(UTC) if opt_outs else runtime.ledger.reports.next_due(config.table)
-    if due is None or due > datetime.now(UTC) or runs.active_runs(config.table):
-        return False
-    return runs.is_due(config, pending)
+def _due(runtime: Runtime, tables: Sequence[TableConfig]) -> int:
+    """Return the number of records and opt-outs of tables with some that can be sent now, and that no run works on."""
+    ledger, now, amount = runtime.ledger, datetime.now(UTC), 0
+    left, counts = ledger.maintenance.in_maintenance().keys() | tables_at_work(ledger), ledger.reports.counts()
+    for config in tables:
+        if config.table in left or not _is_loaded(runtime, config):
+            continue
+        opt_outs, due = opt_outs_due(runtime, config), ledger.reports.next_due(config.table)
+        if opt_outs or (due is not None and due <= now):
+            amount += opt_outs + counts[config.table].pending + counts[config.table].unconfirmed
+    opt_out = runtime.config.opt_out
+    if opt_out.active and CONTACT not in left:
+        amount += ledger.opt_outs.left(opt_out.attributes).due + poll_is_late(runtime, now)
+    return amount

@@ -10,7 +10,7 @@ process is known to have ended. A run whose session has ended or expired was kil
 stored.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -114,8 +114,8 @@ class Runs(Repository):
     _sessions: Sessions
 
     @writes
-    def begin(self, transaction: Transaction, run_id: str, session: int) -> bool:
-        """Store that a session works on a run, and delete old runs.
+    def begin(self, transaction: Transaction, run_id: str, session: int, tables: Collection[str] = ()) -> bool:
+        """Store that a session works on a run, and on which tables; delete old runs.
 
         Returns:
             False if the run was given up before: nothing is stored, and the process must end.
@@ -126,7 +126,7 @@ class Runs(Repository):
         silent = _RUN.session.not_in(schema.LIVE_EPOCHS)
         old = sa.or_(ended, sa.and_(silent, _RUN.changed_at < now - times.seconds(KEPT_SECONDS)))
         transaction.execute(sa.delete(operation_tables.run).where(old, _RUN.run_id != run_id))
-        row = {"session": session, "changed_at": now}
+        row = {"session": session, "changed_at": now, "tables": ",".join(sorted(tables))}
         new = transaction.insert_into(operation_tables.run).values(run_id=run_id, **row)
         begun = new.on_conflict_do_update(index_elements=["run_id"], set_=row, where=_RUN.session != GIVEN_UP)
         return transaction.execute(begun, execution_options=COUNTED).rowcount == 1
@@ -164,7 +164,6 @@ class Runs(Repository):
             for row in transaction.execute(joined):
                 beat_at = 0 if row.until is None else row.until - silence
                 at = times.from_micros(max(row.changed_at, beat_at))
-                heartbeats[row.run_id] = Heartbeat(
-                    row.session, at, row.worker if row.live and beat_at + silence > now else None
-                )
+                worker = row.worker if row.live and beat_at + silence > now else None
+                heartbeats[row.run_id] = Heartbeat(row.session, at, worker, frozenset(row.tables.split(",")) - {""})
             return heartbeats

@@ -96,6 +96,7 @@ run = sa.Table(
     sa.Column("run_id", NAME, primary_key=True),
     sa.Column("session", sa.BigInteger, nullable=False),  # or model.ENDED, model.GIVEN_UP
     sa.Column("changed_at", sa.BigInteger, nullable=False),
+    sa.Column("tables", sa.Text, nullable=False, server_default=""),  # by comma; or model.FOLLOWER
 )
 
 # Numbers by UTC day.

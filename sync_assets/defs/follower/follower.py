@@ -1,0 +1,297 @@
+"""Follow the changes of all tables in one process: poll the feeds, capture, push, send opt-outs that are due, report.
+
+One event loop, and a task for each group of linked tables that has work, so that no group waits for another one. The
+table of a task that fails is tried again later, the others go on. Tables that another run works on are left to it while
+it lasts. The follower ends, and logs why,
+
+- after `linger_seconds` without work;
+- after `longest_run_minutes`, once the next follower is ready (the sensor requests it), or some minutes later;
+- if the configuration or the program changes, or if a parent process ends;
+- if all slots of Dagster's queue are taken and another run waits for one;
+- if its session has expired, so that another run may have taken over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Collection, Coroutine, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import dagster as dg
+
+from sync_assets.capture.feed_polling import FeedPoll, FeedPoller
+from sync_assets.checks.guardrails import check_configuration
+from sync_assets.checks.preflight import EXAMINE_SECONDS, readiness
+from sync_assets.config.models import TableConfig
+from sync_assets.config.values import CONTACT
+from sync_assets.defs.dagster_internals import slot_is_wanted
+from sync_assets.defs.follower.reports import Reports
+from sync_assets.defs.partitions import WORK
+from sync_assets.defs.run_errors import reported
+from sync_assets.defs.tables.assets import linked
+from sync_assets.defs.tables.attempts import Attempt, attempt
+from sync_assets.defs.tables.table_work import TableWork
+from sync_assets.errors import SyncAssetsError, public_message
+from sync_assets.flows import Outcome, opt_outs_due
+from sync_assets.ledger.model import FOLLOWER
+from sync_assets.opt_out.profile_polling import poll_is_due
+from sync_assets.runtime.context import Runtime
+from sync_assets.runtime.program_sources import ProgramSources, ancestors
+from sync_assets.runtime.workers import followers, tables_at_work
+
+TURN_SECONDS = 15.0
+"""How long one table is captured, and then pushed, in seconds, before its group is polled again."""
+EXAMINE_SECONDS_APART = 5.0
+"""Seconds between two examinations of a table that failed."""
+SLOT_SECONDS = 2.0
+"""Seconds between two looks at Dagster's queue."""
+KEEPS_SLOT_SECONDS = 30.0
+"""How long a follower keeps its slot though other runs wait for one, in seconds."""
+GRACE_SECONDS = 300.0
+"""How long a follower stays after `longest_run_minutes` if no other one begins, in seconds."""
+OPT_OUTS = "opt-outs"
+"""Name of the task that decides and writes opt-outs."""
+
+
+@dataclass(eq=False)
+class Followed:
+    """A table, its work, and when work that failed is tried again.
+
+    was_wrong: the last examination after a failure found a set-up that stops the table, or a system that is down.
+    """
+
+    work: TableWork
+    captured: Attempt | None = None
+    sent: Attempt | None = None
+    examined_at: float = float("-inf")
+    was_wrong: bool = False
+
+    @property
+    def name(self) -> str:
+        return self.work.config.table
+
+    @property
+    def has_failed(self) -> bool:
+        return any(asset.error or asset.stopped for asset in self.work.both)
+
+
+@dataclass
+class Look:
+    """The state of the ledger before a round: tables not to be touched, and those with records that are due."""
+
+    left: frozenset[str] = frozenset()
+    due: set[str] = field(default_factory=set[str])
+    opt_outs: int = 0
+
+
+class Follower:
+    """Follows all tables of an installation within a run of an op. Await `follow` once.
+
+    Args:
+        context: Of the op.
+        runtime: With the resources of the run; its session lives.
+        outcome: Receives the run's result, for a caller in this process.
+    """
+
+    def __init__(self, context: dg.OpExecutionContext, runtime: Runtime, outcome: Outcome) -> None:
+        self._context, self._runtime, self._outcome = context, runtime, outcome
+        works = [TableWork(runtime, config, context, outcome) for config in runtime.config.in_link_order]
+        self._tables = {work.config.table: Followed(work) for work in works}
+        self._groups = [[config.table for config in group] for group in linked(runtime.config.in_link_order)]
+        self._reports = Reports(context, runtime, works)
+        self._tasks: dict[str, asyncio.Task[bool]] = {}
+        self._settled: Attempt | None = None
+        self._began = self._worked = time.monotonic()
+        self._rounds = 0
+        self._slots_at, self._d365_is_down = self._began, False
+        self._sources, self._started_by = ProgramSources(runtime), ancestors()
+
+    async def follow(self) -> str:
+        """Follow until the run is to end; return why. Raises SyncAssetsError if the configuration breaks limits."""
+        check_configuration(self._runtime.config, self._runtime.config.tables)
+        await self._wait_for_predecessor()
+        names, runs = ", ".join(self._tables), self._runtime.config.runs
+        until = "" if runs.linger_seconds == "always" else f"{runs.linger:g} s without work, or after "
+        self._context.log.info(f"Following {names}. The run ends after {until}{runs.longest_run_minutes:g} min.")
+        async with FeedPoller(self._runtime) as poller:
+            try:
+                while not (why := await asyncio.to_thread(self._why_end)):
+                    await self._round(poller)
+                    await asyncio.sleep(poller.pause)
+            except BaseException:
+                for task in self._tasks.values():
+                    task.cancel()
+                raise
+            finally:
+                if self._tasks:
+                    await asyncio.wait(self._tasks.values())
+        if self._runtime.session_is_valid():
+            await asyncio.to_thread(self._reports.end)
+        return why
+
+    async def _wait_for_predecessor(self) -> None:
+        """Wait until the follower before this one has ended, since that sees this one and ends."""
+        give_up_at, own = time.monotonic() + GRACE_SECONDS, self._runtime.session.epoch
+        while time.monotonic() < give_up_at:
+            others = await asyncio.to_thread(followers, self._runtime.ledger)
+            if not any(epoch < own for epoch in others.values()):
+                return
+            await asyncio.sleep(0.1)
+
+    def _why_end(self) -> str:
+        """Return why the run is to end now; empty if it goes on."""
+        now, runs = time.monotonic(), self._runtime.config.runs
+        lasted = now - self._began - runs.longest_run_minutes * 60
+        rests = self._rounds > 0 and not self._tasks
+        reasons: dict[str, Callable[[], bool]] = {
+            "Its session in the ledger has expired: another run may have taken over.": self._has_expired,
+            "The process that started it has ended.": lambda: ancestors() != self._started_by,
+            "The configuration or the program has changed.": self._sources.changed,
+            f"There was no work for {runs.linger:g} s.": lambda: rests and now - self._worked > runs.linger,
+            f"It has run for {runs.longest_run_minutes:g} min, and the next run is ready.": (
+                lambda: lasted > 0 and self._has_successor()
+            ),
+            f"It has run for {runs.longest_run_minutes:g} min, and no next run has begun.": (
+                lambda: lasted > GRACE_SECONDS
+            ),
+            "All slots of the run queue are taken, and another run waits for one.": self._is_slot_wanted,
+        }
+        return next((why for why, holds in reasons.items() if holds()), "")
+
+    def _has_expired(self) -> bool:
+        return not self._runtime.session_is_valid()
+
+    def _has_successor(self) -> bool:
+        own = self._runtime.session.epoch
+        return any(epoch > own for epoch in followers(self._runtime.ledger).values())
+
+    def _is_slot_wanted(self) -> bool:
+        now = time.monotonic()
+        if now - self._slots_at < SLOT_SECONDS or now - self._began < KEEPS_SLOT_SECONDS:
+            return False
+        self._slots_at = now
+        return slot_is_wanted(self._context.instance)
+
+    # --- A round -------------------------------------------------------------------------------------------------
+
+    async def _round(self, poller: FeedPoller) -> None:
+        """Poll the feeds of the tables without a task, begin the tasks that have work, and report."""
+        self._rounds += 1
+        for name, task in [*self._tasks.items()]:
+            if task.done():
+                del self._tasks[name]
+                if task.result():
+                    self._worked = time.monotonic()
+        look = await asyncio.to_thread(self._look)
+        idle = [group for group in self._groups if group[0] not in self._tasks]
+        free = [self._tables[name] for group in idle for name in group if name not in look.left]
+        polled = await self._polled(poller, [table.work.config for table in free])
+        for group in idle:
+            tables = [self._tables[name] for name in group if name not in look.left]
+            await asyncio.to_thread(self._examine, tables)
+            news = {table.name for table in tables if self._may_capture(table, polled)}
+            if any(table.name in news or self._may_send(table, look) for table in tables):
+                self._begin(group[0], self._work(tables, news))
+        if look.opt_outs and OPT_OUTS not in self._tasks:
+            due, self._settled = attempt(self._settled, look.opt_outs, datetime.now(UTC))
+            if due:
+                self._begin(OPT_OUTS, self._settle())
+        resting = {name for group in self._groups if group[0] not in self._tasks for name in group} - look.left
+        await asyncio.to_thread(self._reports.report, resting, polled=bool(polled))
+
+    def _begin(self, name: str, work: Coroutine[Any, Any, bool]) -> None:
+        self._tasks[name] = asyncio.create_task(work, name=name)
+
+    def _look(self) -> Look:
+        ledger, now, opt_out = self._runtime.ledger, datetime.now(UTC), self._runtime.config.opt_out
+        elsewhere = tables_at_work(ledger, but=self._context.run_id) - {FOLLOWER}
+        self._reports.forget(elsewhere)  # their runs materialise the assets, and answer the checks
+        look = Look(elsewhere | ledger.maintenance.in_maintenance().keys())
+        for name, table in self._tables.items():
+            next_due = ledger.reports.next_due(name)
+            if (next_due is not None and next_due <= now) or opt_outs_due(self._runtime, table.work.config):
+                look.due.add(name)
+        if opt_out.active and not look.left & {CONTACT, WORK}:
+            look.opt_outs = ledger.opt_outs.left(opt_out.attributes).due + poll_is_due(self._runtime, now)
+        return look
+
+    async def _polled(self, poller: FeedPoller, tables: Sequence[TableConfig]) -> FeedPoll | None:
+        """Poll feeds. None if none can be polled, of which the sensor's ticks fail: pending records are still sent."""
+        if not tables:
+            return FeedPoll()
+        try:
+            polled = await poller.poll(tables)
+        except SyncAssetsError as error:
+            if not self._d365_is_down:
+                self._context.log.warning(public_message(error, "poll of the change feeds"))
+            self._d365_is_down = True
+            return None
+        if self._d365_is_down:
+            self._context.log.info("The change feeds are polled again.")
+        self._d365_is_down = False
+        return polled
+
+    def _may_capture(self, table: Followed, polled: FeedPoll | None) -> bool:
+        """Return True if a feed has news, or is refused, and its table is not to be left alone after a failure."""
+        if polled is None or not (table.name in polled.news or table.name in polled.refused):
+            return False
+        feed = self._runtime.ledger.feeds.feed(table.name)
+        if feed is None or not (feed.complete or table.work.d365.done):
+            return False  # the first load has a run of its own
+        due, table.captured = attempt(table.captured, feed.version, datetime.now(UTC))
+        return due
+
+    def _may_send(self, table: Followed, look: Look) -> bool:
+        if table.name not in look.due:
+            return False
+        if not (table.work.campaign.error or table.work.campaign.stopped):
+            table.sent = None
+            return True
+        backlog = self._runtime.ledger.reports.backlog(table.name)
+        due, table.sent = attempt(table.sent, backlog, datetime.now(UTC))
+        return due
+
+    def _examine(self, tables: Sequence[Followed]) -> None:
+        """Examine the tables that failed: one whose set-up was wrong is tried again as soon as it is right."""
+        for table in tables:
+            if not table.has_failed or time.monotonic() - table.examined_at < EXAMINE_SECONDS_APART:
+                continue
+            table.examined_at = time.monotonic()
+            findings: Collection[Any] = ()
+            with suppress(SyncAssetsError):
+                findings = readiness(self._runtime, table.work.config, EXAMINE_SECONDS)
+            is_wrong = not findings or any(finding.stops for finding in findings)
+            if table.was_wrong and not is_wrong:
+                table.captured = table.sent = None
+            table.was_wrong = is_wrong
+
+    # --- Tasks ---------------------------------------------------------------------------------------------------
+
+    async def _work(self, tables: Sequence[Followed], news: Collection[str]) -> bool:
+        """Capture and push a group of linked tables once, in link order. Return True if anything was done."""
+        moved = False
+        for table in tables:
+            came = table.name in news and await table.work.capture(TURN_SECONDS)
+            if came:
+                table.captured = None
+            due = await asyncio.to_thread(lambda name=table.name: self._runtime.ledger.reports.next_due(name))
+            is_due = due is not None and due <= datetime.now(UTC)
+            is_due = is_due or opt_outs_due(self._runtime, table.work.config) > 0
+            sent = is_due and await table.work.push(TURN_SECONDS)
+            moved |= came or sent
+        return moved
+
+    async def _settle(self) -> bool:
+        """Decide and write the opt-outs that are due without a file."""
+        from sync_assets.defs.opt_out.settled import Settled  # noqa: PLC0415 - installations without opt-outs need none
+
+        with reported(self._outcome, self._context, "run of opt-outs"):
+            settled = Settled(self._runtime, self._outcome)
+            await settled.run()
+            await asyncio.to_thread(self._reports.add_opt_outs, settled)
+            return settled.moved
+        return False

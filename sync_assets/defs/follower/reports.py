@@ -1,0 +1,245 @@
+"""What the follower reports to Dagster of each table: materialisations, observations and results of checks.
+
+Nothing is remembered of what was reported: each look compares with what Dagster shows. So it does not matter who
+reported it, whether a run that was to answer a check was killed, or when the follower began.
+
+Of a check Dagster keeps one row for each run, in the order in which the runs answered first, and shows the last row. So
+a result is logged in the follower's run, as a materialisation hides results of other runs, unless another run or a
+report without a run has answered after the follower's first answer: then it is reported without a run.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal, NamedTuple, cast
+
+import dagster as dg
+
+from sync_assets.checks import rules
+from sync_assets.checks.preflight import EXAMINE_SECONDS, readiness
+from sync_assets.checks.rules import SIDES
+from sync_assets.config.values import CONTACT
+from sync_assets.defs.asset_keys import CHANGES, key_of
+from sync_assets.defs.dagster_internals import (
+    CheckRecord,
+    Materialization,
+    evaluation,
+    last_materializations,
+    shown_answers,
+)
+from sync_assets.defs.partitions import today
+from sync_assets.defs.results import check_key, check_result, metadata
+from sync_assets.defs.tables import asset_metadata
+from sync_assets.defs.tables.checks import table_checks
+from sync_assets.defs.tables.table_work import AssetWork, TableWork
+from sync_assets.errors import SyncAssetsError
+from sync_assets.flows import CONFIRM
+from sync_assets.runtime.context import Runtime
+
+LOOK_SECONDS = 2.0
+"""Interval in which up to TABLES_IN_A_LOOK tables are compared with what Dagster shows, in seconds."""
+TABLES_IN_A_LOOK = 15
+SPACING, WINDOW = timedelta(minutes=1), timedelta(minutes=15)
+"""Shortest time between two materialisations for changes of an asset, and the time in which there are MOST at most."""
+MOST, MOST_OF_MANY, FEW = 3, 1, 4
+"""Materialisations of a WINDOW if up to FEW assets changed in it, and if more did: the history grows with time."""
+EXAMINED = timedelta(seconds=4)
+"""A set-up that was found earlier than this is read again before it is reported, and while it is wrong."""
+
+
+class Last(NamedTuple):
+    """The last materialisation of an asset: its partition, its data version, and when it was stored, UTC."""
+
+    partition: str
+    version: str
+    at: datetime
+
+
+Kind = Literal["materialization", "observation"]
+
+
+def due_report(
+    last: Last | None, version: str, now: datetime, reported: Sequence[datetime], most: int, *, quiet: bool
+) -> Kind | None:
+    """Return what to report of an asset now, None if nothing.
+
+    Args:
+        last: None if it was never materialised.
+        version: Its data version now.
+        now: UTC.
+        reported: When the follower reported it in the last WINDOW, oldest first.
+        most: Reports of a WINDOW.
+        quiet: Its table was polled and has nothing to do, so that it may be confirmed.
+    """
+    changed = last is None or version != last.version
+    if last is None or last.partition != now.date().isoformat():
+        return "materialization" if changed or quiet else None
+    if now - last.at >= CONFIRM:
+        return "materialization" if changed or quiet else None
+    may = not reported or (now - reported[-1] >= SPACING and len(reported) < most)
+    return "materialization" if changed and may else None
+
+
+class Reports:
+    """Reports the work of tables in the follower's run."""
+
+    def __init__(self, context: dg.OpExecutionContext, runtime: Runtime, works: Sequence[TableWork]) -> None:
+        self._context, self._instance, self._runtime = context, context.instance, runtime
+        self._works = {work.config.table: work for work in works}
+        self._answered = set[dg.AssetCheckKey]()
+        self._reported: dict[dg.AssetKey, deque[datetime]] = {}
+        self._looked, self._opt_outs_at = float("-inf"), float("-inf")
+        self._opt_outs: Any = None
+
+    def report(self, tables: Collection[str], *, polled: bool) -> None:
+        """Report what is due of tables without work, at intervals. polled: their feeds were polled just now."""
+        pause = LOOK_SECONDS * max(1.0, len(self._works) / TABLES_IN_A_LOOK)
+        if tables and time.monotonic() - self._looked >= pause:
+            self._look([self._works[name] for name in self._works if name in tables], polled=polled, ends=False)
+            self._looked = time.monotonic()
+        if self._opt_outs and time.monotonic() - self._opt_outs_at >= SPACING.total_seconds():
+            self._opt_outs_at = time.monotonic()
+            self._report_opt_outs()
+
+    def end(self) -> None:
+        """Report what was not reported yet, at the end of the run."""
+        self._look([*self._works.values()], polled=False, ends=True)
+        if self._opt_outs:
+            self._report_opt_outs()
+
+    def forget(self, tables: Collection[str]) -> None:
+        """Forget the set-up of tables that another run works on: it is read again before it is reported."""
+        for name in self._works.keys() & tables:
+            self._works[name].found_at = None
+
+    def _look(self, works: Sequence[TableWork], *, polled: bool, ends: bool) -> None:
+        works = [work for work in works if self._is_known(work)]
+        assets = [(work, asset) for work in works for asset in work.both]
+        last = last_materializations(self._instance, [asset.key for _, asset in assets])
+        now, changed = datetime.now(UTC), dict[dg.AssetKey, str]()
+        for work, asset in assets:
+            changed[asset.key] = work.data_version(asset.side)
+        for times in self._reported.values():
+            while times and now - times[0] > WINDOW:
+                times.popleft()
+        few = sum(bool(times) for times in self._reported.values()) <= FEW * len(SIDES)
+        materialized = False
+        for work, asset in assets:
+            before, reported = _last(last.get(asset.key)), self._reported.setdefault(asset.key, deque())
+            version, quiet = changed[asset.key], polled and self._is_quiet(work, asset)
+            if ends:
+                kind = "materialization" if before and before.version != version else None
+            else:
+                kind = due_report(before, version, now, reported, MOST if few else MOST_OF_MANY, quiet=quiet)
+            if kind:
+                self._materialize(work, asset, version, now)
+                materialized = True
+        if materialized:
+            last = last_materializations(self._instance, [asset.key for _, asset in assets])
+        self._report_checks(works, last)
+
+    def _is_known(self, work: TableWork) -> bool:
+        """Return True for a table of which the ledger has rows: the first load has a run of its own."""
+        feed = self._runtime.ledger.feeds.feed(work.config.table)
+        return bool(feed and feed.complete) or any(asset.error or asset.done for asset in work.both)
+
+    def _is_quiet(self, work: TableWork, asset: AssetWork) -> bool:
+        if asset.error or asset.stopped:
+            return False
+        return asset is work.d365 or not self._runtime.ledger.reports.counts()[work.config.table].pending
+
+    def _materialize(self, work: TableWork, asset: AssetWork, version: str, now: datetime) -> None:
+        numbers = work.day_numbers(asset.side, today()) | work.result_metadata(asset)
+        tags = {"dagster/data_version": version}
+        self._context.log_event(dg.AssetMaterialization(asset.key, metadata=numbers, partition=today(), tags=tags))
+        self._reported[asset.key].append(now)
+
+    # --- Checks --------------------------------------------------------------------------------------------------
+
+    def _report_checks(
+        self, works: Sequence[TableWork], last: Mapping[dg.AssetKey, tuple[dg.EventLogEntry, Materialization]]
+    ) -> None:
+        """Report the results that Dagster does not show."""
+        keys = [spec.key for work in works for spec in table_checks(work.config, self._runtime)]
+        shown = shown_answers(self._instance, keys, last)
+        for work in works:
+            differing = self._differing(work, shown)
+            ready = [dg.AssetCheckKey(asset.key, rules.READY.name) for asset in work.both]
+            fails = any(
+                answer.evaluation and not answer.evaluation.passed for key in ready if (answer := shown.get(key))
+            )
+            if (fails or differing.keys() & {*ready}) and self._read_set_up(work):
+                differing = self._differing(work, shown)
+            for key, result in differing.items():
+                _, target = last.get(key.asset_key, (None, None))
+                self._report_check(evaluation(result, target), shown.get(key))
+
+    def _differing(
+        self, work: TableWork, shown: Mapping[dg.AssetCheckKey, CheckRecord]
+    ) -> dict[dg.AssetCheckKey, dg.AssetCheckResult]:
+        """Return the results of a table's checks that Dagster does not show."""
+        found = [(asset, finding) for asset in work.both for finding in work.findings(asset.side)]
+        results = {
+            check_key(result): result for asset, finding in found if (result := check_result(asset.key, finding))
+        }
+        return {
+            key: result
+            for key, result in results.items()
+            if key not in shown or _content(result) != _content(shown[key].evaluation)
+        }
+
+    def _read_set_up(self, work: TableWork) -> bool:
+        """Read the table's set-up again unless it was read just now, or its work failed: that is tried again."""
+        now = datetime.now(UTC)
+        if any(asset.error for asset in work.both) or (work.found_at and now - work.found_at < EXAMINED):
+            return False
+        with suppress(SyncAssetsError):
+            work.set_up, work.found_at = readiness(self._runtime, work.config, EXAMINE_SECONDS), now
+        return True
+
+    def _report_check(self, answer: dg.AssetCheckEvaluation, shown: CheckRecord | None) -> None:
+        key = dg.AssetCheckKey(answer.asset_key, answer.check_name)
+        is_own = shown is not None and shown.run_id == self._context.run_id
+        if is_own or key not in self._answered:
+            self._answered.add(key)
+            self._context.log_event(cast("Any", answer))  # `log_event` takes evaluations; its annotation lists others
+        else:
+            self._instance.report_runless_asset_event(answer)
+
+    # --- Opt-outs ------------------------------------------------------------------------------------------------
+
+    def add_opt_outs(self, settled: Any) -> None:
+        """Report a run of opt-outs without a file, with the next look."""
+        if settled.changes.deciding is not None:
+            self._opt_outs = settled
+
+    def _report_opt_outs(self) -> None:
+        key, settled, self._opt_outs = key_of(CHANGES, self._runtime), self._opt_outs, None
+        links = asset_metadata.links(self._runtime, self._runtime.config.table(CONTACT))
+        self._context.log_event(dg.AssetMaterialization(key, metadata=metadata(settled.numbers()) | links))
+        results = [check_result(key, finding) for finding in settled.findings()]
+        last = last_materializations(self._instance, [key])
+        shown = shown_answers(self._instance, [check_key(result) for result in results], last)
+        for result in results:
+            _, target = last.get(key, (None, None))
+            self._report_check(evaluation(result, target), shown.get(check_key(result)))
+
+
+def _last(event: tuple[dg.EventLogEntry, Materialization] | None) -> Last | None:
+    if event is None:
+        return None
+    entry, _ = event
+    made = entry.asset_materialization
+    assert made
+    version = (made.tags or {}).get("dagster/data_version", "")
+    return Last(made.partition or "", version, datetime.fromtimestamp(entry.timestamp, UTC))
+
+
+def _content(result: dg.AssetCheckResult | dg.AssetCheckEvaluation | None) -> tuple[object, ...]:
+    """Return the parts of a result whose change counts. The text of one that passed changes with each poll."""
+    assert result
+    return result.passed, result.severity, None if result.passed else result.description
