@@ -5,26 +5,40 @@
 import os
 import re
 from datetime import UTC, datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import dagster as dg
 from dagster.components.component_scaffolding import scaffold_component
 from dagster.components.utils.translation import ResolvedTranslationFn
-from pydantic import Field
+from pydantic import AfterValidator, BaseModel, Field
 
-from sync_assets.config.files import DEFAULT_NAME, DEFS, PREFIX, complete, components_in
+from sync_assets.config.files import COMPONENT, DEFAULT_NAME, DEFS, PREFIX, complete, components_in
 from sync_assets.config.installation import Installation, prefix_of_keys
+from sync_assets.config.values import CONTACT, PROFILE
+from sync_assets.config.variables import NEEDED
 from sync_assets.errors import SyncAssetsError
 
 FIRST_CONFIGURATION = """\
-# `sync-assets init` writes a whole file; sync_assets/docs/configuration.md has all options.
-# Privacy requests are your task, in both systems: set this to true once that is agreed.
-privacy_acknowledged: true
+# Begun by `dg scaffold`. In this folder, with the variables of `dg list envs` set, the next line writes it anew from
+# the metadata of both systems. sync_assets/docs/configuration.md has all options.
+#     sync-assets init --force --config sync_assets.yaml --table {tables}
+# Privacy requests (access, erasure) are your task, in both systems: this program neither sees nor forwards them.
+# Nothing loads before you set this to true: do so once that is arranged.
+privacy_acknowledged: false
+runs: {{start_date: {day}}} # the first partition
 tables:
-  - table: contact
-    resource: profile
-    key: externalId
-    fields: {firstname: firstName, lastname: lastName, emailaddress1: email}
+"""
+TABLE_ENTRY = """\
+  - table: {}
+    resource: {}
+    key: {}
+    fields: {{{}}} # column: attribute
+"""
+REQUIREMENTS = """
+# What `dg list envs` shows. `NAME_FILE` may take the place of a secret, `{0}D365_CLIENT_CERTIFICATE` or
+# `{0}D365_FEDERATED_TOKEN_FILE` that of `{0}D365_CLIENT_SECRET`.
+requirements:
+  env:
 """
 LOCAL_FILES = """\
 # The ledger has personal data while records are pending; the other files are of this machine.
@@ -32,28 +46,61 @@ LOCAL_FILES = """\
 /.sync_assets.yaml.*
 !/.sync_assets.yaml.types
 """
-Prefix = Annotated[str, Field(pattern=f"^{PREFIX}$")]
+Prefix = Annotated[str, Field(pattern=rf"^({PREFIX}|.*\{{\{{.*\}}\}}.*)$")]
+"""A template is evaluated before the component is made, and its value matched again."""
+CONTACT_ENTRY = (CONTACT, PROFILE, "externalId", "firstname: firstName, lastname: lastName, emailaddress1: email")
+OTHER_TABLE = re.compile(r"(\w+)=(\w+):(\w+)", re.ASCII)
 
 
-class SyncScaffolder(dg.Scaffolder):
+def _checked(table: str) -> str:
+    if table != CONTACT and not OTHER_TABLE.fullmatch(table):
+        raise ValueError(f"`{table}` names no resource and key. Write it as in new_order=cusOrder:cusOrderId.")
+    return table
+
+
+class ScaffoldParameters(BaseModel):
+    """The options of `dg scaffold defs sync_assets.SyncComponent`."""
+
+    table: list[Annotated[str, AfterValidator(_checked)]] = [CONTACT]
+    prefix: Annotated[str, Field(pattern=f"^{PREFIX}$")] | None = None
+
+
+class SyncScaffolder(dg.Scaffolder[ScaffoldParameters]):
     """Writes `defs.yaml`, whose installation is named after its folder, a first configuration and `.gitignore`."""
 
-    def scaffold(self, request: dg.ScaffoldRequest) -> None:
+    @classmethod
+    def get_scaffold_params(cls) -> type[ScaffoldParameters]:
+        return ScaffoldParameters
+
+    def scaffold(self, request: dg.ScaffoldRequest[ScaffoldParameters]) -> None:
         name = re.sub("[^A-Za-z0-9]", "_", request.target_path.name)
         name = name if name[0].isalpha() else f"sync_{name}"
-        scaffold_component(request, {"name": name, "environment_prefix": f"{name.upper()}_"})
+        prefix = f"{name.upper()}_" if request.params.prefix is None else request.params.prefix
+        scaffold_component(request, {"name": name, "environment_prefix": prefix})
+        if request.scaffold_format == "yaml":
+            with (request.target_path / DEFS).open("a", encoding="utf-8") as file:
+                file.write(REQUIREMENTS.format(prefix) + "".join(f"    - {prefix}{needed}\n" for needed in NEEDED))
         (request.target_path / ".gitignore").write_text(LOCAL_FILES, "utf-8")
         configuration = request.target_path / DEFAULT_NAME
         if not configuration.exists():
-            runs = f"runs: {{start_date: {datetime.now(UTC).date()}}} # the first partition\n"
-            configuration.write_text(FIRST_CONFIGURATION + runs, "utf-8")
+            configuration.write_text(first_configuration(*request.params.table), "utf-8")
+
+
+def first_configuration(*tables: str) -> str:
+    """Return a configuration that a person must complete. tables: `contact`, or new_order=cusOrder:cusOrderId."""
+    text = FIRST_CONFIGURATION.format(tables=" --table ".join(tables), day=datetime.now(UTC).date())
+    for table in tables:
+        other = OTHER_TABLE.fullmatch(table)
+        text += TABLE_ENTRY.format(*(*other.groups(), "") if other else CONTACT_ENTRY)
+    return text
 
 
 @dg.scaffold_with(SyncScaffolder)
 class SyncComponent(dg.Component, dg.Model, dg.Resolvable):
     """Synchronises Dynamics 365 with Adobe Campaign Standard.
 
-    Each installation in a code location has its own `name`.
+    Each installation in a code location has its own `name`. Options of `dg scaffold`, whose help names none: `--table
+    contact` or `--table new_order=cusOrder:cusOrderId`, any number; `--prefix CRM_`, of the environment variables.
     """
 
     configuration: Annotated[
@@ -125,14 +172,28 @@ class SyncComponent(dg.Component, dg.Model, dg.Resolvable):
             translate=self._translated,
         )
 
-    def _translated(self, spec: dg.AssetSpec) -> dg.AssetSpec:
-        """Return an asset with owners, tags and translation. Raises SyncAssetsError if its runs would fail."""
+    def get_asset_spec(self, spec: dg.AssetSpec) -> dg.AssetSpec:
+        """Return an asset with owners, tags and translation. A subclass may override this.
+
+        spec: as documented. Its key and partitions must stay; the key's last part names the table or the resource.
+        """
         owners = list(dict.fromkeys([*spec.owners, *self.owners]))
         ours = spec.replace_attributes(owners=owners, tags={**spec.tags, **self.tags})
-        translated = self.translation(ours, ours) if self.translation else ours
+        return self.translation(ours, ours) if self.translation else ours
+
+    def _translated(self, spec: dg.AssetSpec) -> dg.AssetSpec:
+        """Return an asset as its subclass has it. Raises SyncAssetsError if its runs would fail."""
+        translated = self.get_asset_spec(spec)
         if (translated.key, translated.partitions_def) != (spec.key, spec.partitions_def):
             name = spec.key.to_user_string()
             raise SyncAssetsError(
-                f"translation: changes the key or the partitions of {name}.", "Set `key_prefix` instead."
+                f"`translation` or `get_asset_spec` changes the key or the partitions of {name}.",
+                "Set `key_prefix` instead.",
             )
         return translated
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if not cls.__name__.endswith(COMPONENT):
+            text = f"{cls.__name__} is a subclass of {COMPONENT}, and commands find only names that end so."
+            raise SyncAssetsError(text, f"Rename it, as in `{cls.__name__.removesuffix('Component')}{COMPONENT}`.")

@@ -2,6 +2,7 @@
 
 import shlex
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import yaml
@@ -24,6 +25,8 @@ from sync_assets.words import counted
 EXTENSION = "profileAndServicesExt"
 RSA_BITS = 2048
 """The key length that the Campaign Control Panel requires (docs/dev/references/campaign.md 8)."""
+FEWEST_SLOTS = 3
+"""Of the queue of runs: with fewer, the follower and a first load leave none to other runs."""
 SHORTEST_HORIZON_MINUTES = 3 * SILENCE / 60
 """No answer that arrives has taken more than SILENCE seconds, so none that is measured calls for a longer horizon."""
 
@@ -111,25 +114,59 @@ def whole_configuration(config: Config) -> list[Finding]:
     return findings
 
 
-def sensor_threads(instance: Path) -> Finding:
-    """Return the finding that the sensors of the Dagster instance, by its folder, run concurrently.
-
-    `d365_changes` waits in its tick for changes; in one thread the sensors of all projects would wait with it.
-    """
-    title, file = "sensors of the Dagster instance", instance / INSTANCE
+def dagster_instance(instance: Path) -> list[Finding]:
+    """Return the findings on the configuration of a Dagster instance, by its folder. The program may share it."""
+    file = instance / INSTANCE
     try:
-        document = yaml.safe_load(file.read_bytes())
+        settings = yaml.safe_load(file.read_bytes())
     except FileNotFoundError:
         if not (instance / "schedules").exists():  # of Dagster's storage
-            return ok(title, f"there is no instance yet; `sync-assets dev` and `sync` write {file}")
-        document = None
+            return [ok("Dagster instance", f"there is none yet; `sync-assets dev` and `sync` write {file}")]
+        settings = None
     except (OSError, yaml.YAMLError) as error:
-        return warn(title, f"{file} cannot be read ({type(error).__name__}). Correct it")
-    sensors = document.get("sensors") if isinstance(document, dict) else None
-    if isinstance(sensors, dict) and sensors.get("use_threads"):
+        return [warn("Dagster instance", f"{file} cannot be read ({type(error).__name__}). Correct it")]
+    return [_sensor_threads(file, settings), _kept_ticks(file, settings), _run_slots(file, settings)]
+
+
+def _set(settings: Any, key: str) -> Any:
+    """Return the value of a key of `dagster.yaml`, such as `sensors.use_threads`; None if it is not set."""
+    for name in key.split("."):
+        settings = settings.get(name) if isinstance(settings, dict) else None
+    return settings
+
+
+def _sensor_threads(file: Path, settings: Any) -> Finding:
+    """`d365_changes` waits in its tick for changes; in one thread the sensors of all projects would wait with it."""
+    title = "sensors of the Dagster instance"
+    if _set(settings, "sensors.use_threads"):
         return ok(title, "they run in threads")
     text = f"each waits for the ticks of all others, those of other projects too, since {file} sets no threads. Write "
     return warn(title, f"{text}`sensors: {{use_threads: true, num_workers: 4}}` into it, and start the daemon again")
+
+
+def _kept_ticks(file: Path, settings: Any) -> Finding:
+    """Dagster keeps the ticks of sensors that started something for ever, unless `retention` says otherwise."""
+    title, key = "ticks in the Dagster instance", "retention.sensor.purge_after_days"
+    days: Any = _set(settings, key)
+    kept = (days.get("skipped", 7), days.get("success", -1)) if isinstance(days, dict) else (days,)  # Dagster's own
+    if all(isinstance(one, int) and one > 0 for one in kept):
+        return ok(title, "old ones are deleted")
+    text = f"sensors write one every few seconds, and {file} lets Dagster keep them. Write "
+    lines = "retention: {sensor: {purge_after_days: {skipped: 1, success: 7, failure: 30}}}"
+    return warn(title, f"{text}`{lines}` into it, and start the daemon again")
+
+
+def _run_slots(file: Path, settings: Any) -> Finding:
+    """Dagster refuses a second one of the keys that set the limit, so the one that is set is named."""
+    title = "slots of the run queue"
+    keys = [f"{part}.max_concurrent_runs" for part in ("concurrency.runs", "run_queue", "run_coordinator.config")]
+    slots, key = next(((value, key) for key in keys if isinstance(value := _set(settings, key), int)), (10, keys[0]))
+    if slots < 0 or slots >= FEWEST_SLOTS:
+        return ok(title, "no limit" if slots < 0 else f"{slots} runs at a time")
+    text = (
+        f"{file} lets {counted(slots, 'run')} execute at a time, and the follower stays. Set `{key}` to {FEWEST_SLOTS}"
+    )
+    return warn(title, f"{text} or more: one for the follower, one for a first load, one for others")
 
 
 # --- Ledger -----------------------------------------------------------------------------------------------------------

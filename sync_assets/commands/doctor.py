@@ -109,7 +109,7 @@ def examine(runtime: Runtime) -> list[Finding]:
     findings = installation.configuration(runtime)
     can_sign_in = all(finding.passed for finding in findings)
     settings = runtime.settings
-    findings += [installation.sensor_threads(settings.instance), installation.readable_secrets(settings)]
+    findings += [*installation.dagster_instance(settings.instance), installation.readable_secrets(settings)]
     findings += (ledger := installation.ledger(runtime))
     counted = ledger[0].passed
     if counted:

@@ -22,14 +22,15 @@ DEFAULT_NAME = "sync_assets.yaml"
 SANDBOX_CONFIG = Path(sync_assets.__file__).parent / "sandbox" / DEFAULT_NAME
 """The sandbox's own configuration, which only the environment that the sandbox writes names."""
 DEFS = "defs.yaml"
-COMPONENT_TYPES = ("sync_assets.SyncComponent", "sync_assets.component.SyncComponent")
-"""Of our component in a `defs.yaml` of Dagster's."""
+COMPONENT = "SyncComponent"
+"""Our component; the name of each subclass ends with it, as its type in a `defs.yaml` of Dagster's does."""
 OF_PROCESS = ("SYNC_ASSETS_LOG_LEVEL", "SYNC_ASSETS_LOG_FORMAT", "SYNC_ASSETS_UI_HOSTS", "SYNC_ASSETS_OWN_PROCESS")
 """Variables of a process, whichever installations it holds."""
 PREFIX = "([A-Za-z][A-Za-z0-9_]*)?"
 """Pattern of a component's `name` and `environment_prefix`."""
 COMMAND_LINE_ATTRIBUTES = ("configuration", "environment_file", "environment_prefix", "name", "key_prefix")
 """Attributes of the component that the command line reads."""
+_VARIABLE = re.compile(r"""\{\{\s*env(?:\.(\w+)|\(\s*['"](\w+)['"]\s*\))\s*\}\}""")
 SECRET_PATHS = (
     "SYNC_ASSETS_LEDGER_KEY_FILE",
     "D365_CLIENT_CERTIFICATE",
@@ -145,8 +146,8 @@ def _check_attributes(file: Path, attributes: Mapping[str, Any]) -> None:
         value: Any = attributes.get(name) or ""
         texts: list[Any] = value if name == "key_prefix" and isinstance(value, list) else [value]
         if "{{" in str(value):
-            text = f"{file}: `{name}` is an expression, which only Dagster can evaluate."
-            raise SyncAssetsError(text, "Write its value.")
+            text = f"{file}: `{name}` is an expression, of which the command line takes variables that are set."
+            raise SyncAssetsError(text, "Write its value, or set the variable that is its `{{ env.NAME }}`.")
         if not all(isinstance(text, str) for text in texts):
             raise SyncAssetsError(f"{file}: `{name}` is not a text.", "Write a text.")
         if name in ("environment_prefix", "name") and not re.fullmatch(PREFIX, str(value)):
@@ -154,22 +155,33 @@ def _check_attributes(file: Path, attributes: Mapping[str, Any]) -> None:
 
 
 def components_in(file: Path) -> list[dict[str, Any]]:
-    """Return the attributes, as written, of our components in a `defs.yaml` of Dagster's. Raises SyncAssetsError."""
+    """Return the attributes of our components in a `defs.yaml` of Dagster's. Raises SyncAssetsError.
+
+    Each `{{ env.NAME }}` of a variable that is set is replaced, as Dagster does; other expressions are as written.
+    """
     if not os.path.exists(file):
         return []
     import yaml  # noqa: PLC0415  only where such a file is
 
     try:
         text = file.read_text("utf-8")
-        if "SyncComponent" not in text:
+        if COMPONENT not in text:
             return []
         documents: list[Any] = [one for one in yaml.safe_load_all(text) if isinstance(one, dict)]
-        ours = [one.get("attributes") or {} for one in documents if one.get("type") in COMPONENT_TYPES]
-        return [{"configuration": DEFAULT_NAME, **attributes} for attributes in ours]
+        ours = [one.get("attributes") or {} for one in documents if str(one.get("type")).endswith(COMPONENT)]
+        return [{"configuration": DEFAULT_NAME} | {key: _evaluated(one[key]) for key in one} for one in ours]
     except (OSError, ValueError, TypeError, yaml.YAMLError) as error:
         mark = error.problem_mark if isinstance(error, yaml.MarkedYAMLError) else None
         at = f"{file}:{mark.line + 1}" if mark else str(file)
         raise SyncAssetsError(f"{at} cannot be read ({type(error).__name__}).", "Correct the file.") from None
+
+
+def _evaluated(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_evaluated(one) for one in value]
+    if not isinstance(value, str):
+        return value
+    return _VARIABLE.sub(lambda found: os.environ.get(found[1] or found[2], found[0]), value)
 
 
 def read_env_file(path: Path, prefix: str = "") -> dict[str, str]:

@@ -27,6 +27,11 @@ LedgerConnection = Literal["file", "this host", "verified", "unverified"]
 KEY_BYTES = 32
 """Size of a key that encrypts the ledger's payloads: AES-256."""
 
+NEEDED = (
+    *("D365_URL", "D365_TENANT_ID", "D365_CLIENT_ID", "D365_CLIENT_SECRET"),
+    *("CAMPAIGN_URL", "CAMPAIGN_CLIENT_ID", "CAMPAIGN_CLIENT_SECRET", "CAMPAIGN_SCOPES"),
+)
+"""Variables of both systems without a default. A file, a certificate or a token may take the place of a secret."""
 SECRETS = (
     *("D365_CLIENT_SECRET", "D365_CLIENT_CERTIFICATE_PASSWORD"),
     *("CAMPAIGN_CLIENT_SECRET", "CAMPAIGN_SFTP_PRIVATE_KEY_PASSPHRASE"),

@@ -119,14 +119,25 @@ def python_path(project: Path) -> str:
     return os.pathsep.join([str(project / "src"), str(README.parent)])
 
 
-def dg_command(project: Path, *arguments: str) -> str:
+def dg_command(project: Path, *arguments: str, status: int = 0) -> str:
     code = "import sys; from dagster_dg_cli.cli import main; sys.argv[0] = 'dg'; main()"
     done = subprocess.run(
         [sys.executable, "-c", code, *arguments], cwd=project, capture_output=True, text=True, check=False,
         env={**os.environ, "PYTHONPATH": python_path(project), "DAGSTER_DISABLE_TELEMETRY": "1"},
     )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    assert done.returncode == status, done.stdout + done.stderr
+    return done.stdout + done.stderr if status else done.stdout
+
+
+def scaffold(project: Path, folder: str, *options: str) -> Path:
+    """Add an installation, and acknowledge what a person must. Return its configuration file."""
+    dg_command(project, "scaffold", "defs", "sync_assets.SyncComponent", folder, *options)
+    return acknowledge(project / "src" / "shop" / "defs" / folder / DEFAULT_NAME)
+
+
+def acknowledge(file: Path) -> Path:
+    file.write_text(file.read_text().replace("acknowledged: false", "acknowledged: true"))
+    return file
 
 
 @pytest.fixture
@@ -146,13 +157,27 @@ def package(tmp_path: Path) -> Path:
 
 
 def test_a_project_of_dagsters_adds_two_installations_with_its_own_commands(package: Path, tmp_path: Path) -> None:
-    for folder in ("crm", "eu/2-stage"):
-        dg_command(tmp_path, "scaffold", "defs", "sync_assets.SyncComponent", folder)
+    new = "scaffold", "defs", "sync_assets.SyncComponent"
+    dg_command(tmp_path, *new, "crm")
+    dg_command(
+        tmp_path, *new, "eu/2-stage", "--prefix", "EU_", "--table", "contact", "--table", "new_order=cusOrder:id"
+    )
     written = yaml.safe_load((package / "defs" / "crm" / "defs.yaml").read_text())
     [documented] = re.findall(r"^```yaml\n(type: .*?)^```$", README.read_text("utf-8"), re.MULTILINE | re.DOTALL)
     assert written == yaml.safe_load(documented)
-    configuration = yaml.safe_load((package / "defs" / "crm" / DEFAULT_NAME).read_text())
+    first, second = (package / "defs" / folder / DEFAULT_NAME for folder in ("crm", "eu/2-stage"))
+    configuration = yaml.safe_load(first.read_text())
     assert str(configuration["runs"]["start_date"]) == today()  # days before are partitions that no run materialises
+    assert {"CRM_D365_CLIENT_SECRET", "EU_CAMPAIGN_URL"} <= set(
+        re.findall(r"\w+", dg_command(tmp_path, "list", "envs"))
+    )
+    refused = dg_command(tmp_path, "list", "defs", status=1)
+    line = first.read_text().split("\n").index("privacy_acknowledged: false") + 1
+    assert f"{first}:{line}: privacy requests are your task" in refused
+    assert "write `privacy_acknowledged: true` once that is arranged" in refused
+    assert "names no resource and key" in dg_command(tmp_path, *new, "x", "--table", "new_order", status=1)
+    acknowledge(first)
+    acknowledge(second).write_text(second.read_text().replace("fields: {}", "fields: {new_name: cusName}"))
     subprocess.run(["git", "init", "--quiet"], cwd=tmp_path, check=True)
     for local, status in {
         ".dagster/ledger_crm.db": 0,
@@ -163,15 +188,14 @@ def test_a_project_of_dagsters_adds_two_installations_with_its_own_commands(pack
         assert subprocess.run(ignored, cwd=tmp_path, check=False).returncode == status
     dg_command(tmp_path, "check", "yaml")
     listed = dg_command(tmp_path, "list", "defs", "--json")
-    names = ("crm/campaign/profile", "sync_2_stage/campaign/profile", "segments", "crm_d365_changes")
+    names = ("crm/campaign/profile", "sync_2_stage/campaign/cusOrder", "segments", "crm_d365_changes")
     assert all(name in listed for name in names)
 
 
 def test_sync_on_the_command_line_uses_the_names_and_variables_of_the_component_that_names_its_configuration(
     package: Path, sandbox_factory: SandboxFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sandbox, defs = sandbox_factory(contacts=5), package / "defs" / "crm"
-    dg_command(tmp_path, "scaffold", "defs", "sync_assets.SyncComponent", "crm")
+    sandbox, configuration = sandbox_factory(contacts=5), scaffold(tmp_path, "crm")
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
     variables = {name: one for name, one in sandbox.env.items() if one and name != "SYNC_ASSETS_CONFIG"}
     others = {name: value for name, value in os.environ.items() if not name.startswith((*OURS, "SANDBOX"))}
@@ -179,7 +203,7 @@ def test_sync_on_the_command_line_uses_the_names_and_variables_of_the_component_
     of_another = {"D365_URL": "https://other.example.com"}
 
     def sync(environment: dict[str, str], *options: str) -> None:
-        command = [sys.executable, "-m", "sync_assets.cli", "sync", "--config", str(defs / DEFAULT_NAME), *options]
+        command = [sys.executable, "-m", "sync_assets.cli", "sync", "--config", str(configuration), *options]
         done = subprocess.run(command, env=others | environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
 
@@ -205,7 +229,7 @@ def test_two_installations_and_an_asset_of_the_project_run_at_once_each_in_its_w
     environment |= {"DAGSTER_HOME": str(tmp_path), "PYTHONPATH": python_path(tmp_path)}
     (tmp_path / "dagster.yaml").write_text("sensors: {use_threads: true}\n")
     for name, sandbox in installations.items():
-        dg_command(tmp_path, "scaffold", "defs", "sync_assets.SyncComponent", name)
+        scaffold(tmp_path, name)
         variables = {"SYNC_ASSETS_AUTOSTART": "1", **sandbox.env, "SYNC_ASSETS_CONFIG": ""}
         environment |= {f"{name.upper()}_{key}": one for key, one in variables.items() if one and key.startswith(OURS)}
 

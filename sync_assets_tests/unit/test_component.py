@@ -11,24 +11,25 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from sync_assets.component import FIRST_CONFIGURATION, SyncComponent
+from sync_assets.component import SyncComponent, first_configuration
 from sync_assets.config.files import CONFIG, DEFAULT_NAME, DEFS, complete, component_of
 from sync_assets.config.installation import Installation
 from sync_assets.config.loader import ConfigError
-from sync_assets.config.variables import SettingsError
+from sync_assets.config.variables import NEEDED, SettingsError
 from sync_assets.defs.partitions import INSTALLATION_TAG
 from sync_assets.defs.resources import Dynamics365
 from sync_assets.defs.tables.asset_metadata import TABLE_NAME
 from sync_assets.errors import SyncAssetsError
 from sync_assets.runtime.context import Runtime
 
+CONFIGURATION = first_configuration("contact").replace("acknowledged: false", "acknowledged: true")
 OPT_OUT = "opt_out: {direction: bidirectional, mappings: {donotemail: blackListEmail}}\n"
 
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     path = tmp_path / DEFAULT_NAME
-    path.write_text(FIRST_CONFIGURATION + OPT_OUT)
+    path.write_text(CONFIGURATION + OPT_OUT)
     return path
 
 
@@ -168,6 +169,74 @@ def test_a_translation_sets_attributes_of_assets_but_not_their_keys_or_partition
             of_yaml(f"translation: {{{refused}}}").definitions(str(file))
 
 
+class CrmSyncComponent(SyncComponent):
+    """As a project defines it."""
+
+    def get_asset_spec(self, spec: dg.AssetSpec) -> dg.AssetSpec:
+        ours = super().get_asset_spec(spec)
+        return ours.replace_attributes(group_name=f"crm_{ours.key.path[-1]}", key=ours.key.with_prefix([*self.tags]))
+
+
+def test_a_subclass_overrides_the_assets_but_not_their_keys(file: Path) -> None:
+    component = CrmSyncComponent(translation=of_yaml("translation: {tags: {domain: sales}}").translation)
+    specs = {spec.key.to_user_string(): spec for spec in component.definitions(str(file)).resolve_all_asset_specs()}
+    assert specs["campaign/profile"].group_name == "crm_profile"
+    assert specs["campaign/profile"].tags["domain"] == "sales"
+    with pytest.raises(SyncAssetsError, match=r"`get_asset_spec` changes the key or .* of d365/contact\. Set"):
+        CrmSyncComponent(tags={"x": "y"}).definitions(str(file))
+    with pytest.raises(SyncAssetsError, match=r"Crm is a subclass of .* Rename it, as in `CrmSyncComponent`"):
+        type("Crm", (SyncComponent,), {})
+
+
+TEMPLATES = """
+configuration: "{{ env.STAGE }}/sync_assets.yaml"
+environment_file: "{{ env('STAGE') }}.env"
+environment_prefix: "{{ env.STAGE }}_"
+name: crm_{{ env.STAGE }}
+key_prefix: ["{{ env.STAGE }}", crm]
+owners: ["team:{{ env.STAGE }}"]
+tags: {stage: "{{ env.STAGE }}"}
+groups: {d365: "{{ env.STAGE }}_sources"}
+schedules: {audit: "{{ env.AUDIT }}"}
+"""
+
+
+def test_each_field_takes_variables_and_the_command_line_takes_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STAGE", "eu")
+    monkeypatch.setenv("AUDIT", "0 6 * * 1")
+    expected = {
+        "configuration": "eu/sync_assets.yaml",
+        "environment_file": "eu.env",
+        "environment_prefix": "eu_",
+        "name": "crm_eu",
+        "key_prefix": ["eu", "crm"],
+    }
+    component = of_yaml(TEMPLATES).model_dump()
+    assert expected.items() <= component.items()
+    assert (component["owners"], component["tags"]) == (["team:eu"], {"stage": "eu"})
+    assert (component["groups"], component["schedules"]) == ({"d365": "eu_sources"}, {"audit": "0 6 * * 1"})
+    attributes = TEMPLATES.replace("\n", "\n  ")
+    (tmp_path / DEFS).write_text(f"type: .lib.CrmSyncComponent\nattributes:{attributes}\n")
+    for stage in ("eu", "a-b"):
+        (tmp_path / stage).mkdir()
+        (tmp_path / stage / DEFAULT_NAME).touch()
+    assert expected.items() <= component_of(tmp_path / "eu" / DEFAULT_NAME).items()
+    monkeypatch.setenv("STAGE", "a-b")
+    with pytest.raises(ValueError, match="environment_prefix"):
+        of_yaml(TEMPLATES)
+    with pytest.raises(SyncAssetsError, match="`environment_prefix` must be letters"):
+        component_of(tmp_path / "a-b" / DEFAULT_NAME)
+
+
+def test_a_scaffolded_installation_names_the_variables_that_have_no_default(file: Path) -> None:
+    with pytest.raises(SettingsError) as raised:
+        Runtime({CONFIG: str(file)}).settings.require("d365", "campaign")
+    assert set(re.findall(r"\b(?:D365|CAMPAIGN)_\w+", str(raised.value))) >= set(NEEDED)
+    assert len(raised.value.problems) == len(NEEDED)
+
+
 @pytest.mark.parametrize(
     "attributes", [{"name": "a b"}, {"environment_prefix": "STAGE-"}, {"nmae": "x"}, {"groups": {"d356": "x"}}]
 )
@@ -188,7 +257,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         (folder / DEFS).write_text(
             f"type: sync_assets.SyncComponent\nattributes: {{name: {name}, environment_prefix: A_}}"
         )
-        (folder / DEFAULT_NAME).write_text(FIRST_CONFIGURATION)
+        (folder / DEFAULT_NAME).write_text(CONFIGURATION)
     for path in ("__init__.py", "defs/__init__.py"):
         (package / path).touch()
     monkeypatch.syspath_prepend(str(package.parent))
@@ -272,8 +341,8 @@ NAMES_SAME_FILE = "{name: eu}\n---\ntype: sync_assets.SyncComponent\nattributes:
 @pytest.mark.parametrize(
     ("attributes", "message"),
     [
-        ('{name: "{{ env.NAME }}"}', r"`name` is an expression"),
-        ('{configuration: "{{ env.FILE }}"}', r"`configuration` is an expression"),
+        ('{name: "{{ env.NOT_SET }}"}', r"`name` is an expression.* set the variable"),
+        ('{configuration: "{{ env.NOT_SET }}"}', r"`configuration` is an expression"),
         ("{name: 5}", r"`name` is not a text"),
         ("{name: ../eu}", r"`name` must be letters"),
         ("{environment_prefix: A-}", r"`environment_prefix` must be letters"),
@@ -293,6 +362,6 @@ def test_a_component_that_the_command_line_cannot_read_is_an_error(
 
 def test_a_component_is_read_beside_another_one_whose_name_is_an_expression(project: Path) -> None:
     file = project / "eu" / DEFS
-    other = 'type: sync_assets.SyncComponent\nattributes: {name: "{{ env.X }}", configuration: x.yaml}\n---\n'
+    other = 'type: sync_assets.SyncComponent\nattributes: {name: "{{ env.NOT_SET }}", configuration: x.yaml}\n---\n'
     file.write_text(other + file.read_text())
     assert component_of(project / "eu" / DEFAULT_NAME)["name"] == "eu"

@@ -6,12 +6,15 @@ import json
 import re
 import subprocess
 import sys
+import tomllib
 from email.message import Message
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
+from packaging.version import Version
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / ".ci" / "dependencies.py"
@@ -28,6 +31,27 @@ def _loaded() -> Any:
 
 
 dependencies = _loaded()
+
+
+def requirements() -> list[Requirement]:
+    """Return all requirements of `pyproject.toml`, with those of the extras."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    return [
+        Requirement(text)
+        for part in (project["dependencies"], *project["optional-dependencies"].values())
+        for text in part
+    ]
+
+
+def test_no_resolver_can_fall_back_to_an_old_release_of_dagster() -> None:
+    """Its packages pin each other: of one without a lower bound, a resolver selects a release from before they did."""
+    ranges = {one.name: {part.operator: Version(part.version) for part in one.specifier} for one in requirements()}
+    ranges = {name: bounds for name, bounds in ranges.items() if name.startswith("dagster")}
+    assert {"dagster", "dagster-webserver", "dagster-aws", "dagster-postgres", "dagster-dg-cli"} <= ranges.keys()
+    for name, bounds in ranges.items():
+        assert bounds.keys() == {">=", "<"}, name  # of a project that pins Dagster, `==` would be another version
+        assert (bounds["<"].major, bounds["<"].minor) == (bounds[">="].major, bounds[">="].minor + 1), name
+    assert len({bounds[">="].micro for bounds in ranges.values()}) == 1  # all were released together
 
 
 def about(**fields: str | list[str]) -> Message:

@@ -10,36 +10,78 @@ from sync_assets.checks import installation
 from sync_assets.checks.dynamics import position
 from sync_assets.checks.guardrails import INITIAL_RECORDS, a_day, first_load
 from sync_assets.checks.installation import REGIONS, ledger_security
+from sync_assets.checks.rules import Finding
 from sync_assets.ledger.model import Feed
 from sync_assets.runtime.context import Runtime
 
+PROJECT = Path(installation.__file__).parents[2]
+SHIPPED = ("dagster.yaml", "sync_assets/cli/dagster.yaml", "deploy/dagster.yaml", "deploy/compose/dagster.yaml")
 THREADS = "sensors: {use_threads: true}"
+RETENTION = "retention: {sensor: {purge_after_days: {skipped: 1, success: 7, failure: 30}}}"
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 
 
+def instance_findings(folder: Path, text: str | None) -> dict[str, Finding]:
+    if text is not None:
+        (folder / "dagster.yaml").write_text(text)
+    return {finding.title: finding for finding in installation.dagster_instance(folder)}
+
+
+@pytest.mark.parametrize("text", ["sensors: {num_workers: 4}", "telemetry: {enabled: false}", "sensors: 4", "", None])
+def test_an_instance_whose_sensors_share_a_thread_or_keep_their_ticks_is_named_with_the_missing_lines(
+    text: str | None, tmp_path: Path
+) -> None:
+    (tmp_path / "schedules").mkdir()  # as of an instance that ran, if without a configuration
+    of_sensors, of_ticks, of_slots = instance_findings(tmp_path, text).values()
+    assert (of_sensors.outcome, f"`{THREADS[:-1]}, num_workers: 4}}`" in of_sensors.message) == ("warn", True)
+    assert (of_ticks.outcome, f"`{RETENTION}`" in of_ticks.message) == ("warn", True)
+    assert (of_slots.outcome, of_slots.message) == ("ok", "10 runs at a time")  # Dagster's own number
+    written = instance_findings(tmp_path, f"{THREADS}\n{RETENTION}\n")
+    assert [one.outcome for one in written.values()] == ["ok"] * 3
+
+
+@pytest.mark.parametrize(("text", "outcome"), [("[", "warn"), (None, "ok")])
+def test_an_instance_that_cannot_be_read_or_is_not_there_has_one_finding(
+    text: str | None, outcome: str, tmp_path: Path
+) -> None:
+    [finding] = instance_findings(tmp_path, text).values()
+    assert finding.outcome == outcome
+    assert ("there is none yet" if text is None else "cannot be read (ParserError)") in finding.message
+
+
 @pytest.mark.parametrize(
-    ("text", "outcome", "message"),
+    ("days", "outcome"),
     [
-        (THREADS, "ok", "they run in threads"),
-        ("sensors: {num_workers: 4}", "warn", THREADS[:-1]),
-        ("telemetry: {enabled: false}", "warn", THREADS[:-1]),
-        ("", "warn", THREADS[:-1]),
-        ("[", "warn", "cannot be read (ParserError)"),
-        (None, "ok", "there is no instance yet"),
+        ("7", "ok"),
+        ("{success: 7}", "ok"),
+        ("-1", "warn"),
+        ("{skipped: 1}", "warn"),
+        ("{skipped: -1, success: 7}", "warn"),
     ],
 )
-def test_an_instance_whose_sensors_share_a_thread_is_named_with_the_line_that_is_missing(
-    text: str | None, outcome: str, message: str, tmp_path: Path
+def test_ticks_are_deleted_if_neither_skipped_nor_successful_ones_are_kept_for_ever(
+    days: str, outcome: str, tmp_path: Path
 ) -> None:
-    if text is not None:
-        (tmp_path / "dagster.yaml").write_text(text)
-    finding = installation.sensor_threads(tmp_path)
-    assert (finding.outcome, message in finding.message) == (outcome, True), finding.message
+    found = instance_findings(tmp_path, f"retention: {{sensor: {{purge_after_days: {days}}}}}")
+    assert found["ticks in the Dagster instance"].outcome == outcome
 
 
-def test_an_instance_that_ran_without_a_configuration_is_named_as_well(tmp_path: Path) -> None:
-    (tmp_path / "schedules").mkdir()
-    assert installation.sensor_threads(tmp_path).outcome == "warn"
+@pytest.mark.parametrize("limit", [-1, 0, 1, 2, 3])
+@pytest.mark.parametrize("key", ["concurrency.runs", "run_queue", "run_coordinator.config"])
+def test_fewer_than_three_slots_of_the_queue_are_named_with_the_key_that_limits_them(
+    key: str, limit: int, tmp_path: Path
+) -> None:
+    text = f"max_concurrent_runs: {limit}"
+    for name in reversed(key.split(".")):
+        text = f"{name}: {{{text}}}"
+    finding = instance_findings(tmp_path, text)["slots of the run queue"]
+    assert finding.outcome == ("warn" if 0 <= limit < 3 else "ok")
+    assert (f"Set `{key}.max_concurrent_runs` to 3 or more" in finding.message) == (finding.outcome == "warn")
+
+
+def test_the_configurations_of_instances_that_we_ship_have_no_finding(tmp_path: Path) -> None:
+    for file in (PROJECT / name for name in SHIPPED):
+        assert {one.outcome for one in instance_findings(tmp_path, file.read_text("utf-8")).values()} == {"ok"}, file
 
 
 # --- Estimates ------------------------------------------------------------------------------------------------------
