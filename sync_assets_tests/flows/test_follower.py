@@ -339,7 +339,7 @@ def test_it_ends_and_says_why(
     end: Callable[[Orchestra], None],
     why: str,
 ) -> None:
-    monkeypatch.setattr(follower, "GRACE_SECONDS", 2.0)
+    monkeypatch.setattr(follower, "GRACE_SECONDS", 2.0 if end is no_next_follower else 60.0)
     monkeypatch.setattr(follower, "KEEPS_SLOT_SECONDS", 0.0)
     monkeypatch.setattr(follower, "SLOT_SECONDS", 0.0)
     monkeypatch.setattr(follower, "slot_is_wanted", lambda instance: False)
