@@ -15,7 +15,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -26,6 +26,8 @@ from requests import RequestException
 from rich.console import Console
 from rich.text import Text
 
+from sync_assets.checks.known_types import remember
+from sync_assets.checks.preflight import set_up
 from sync_assets.cli.instance import PACKAGED
 from sync_assets.cli.process_guard import start_guarded
 from sync_assets.cli.sync import SyncResult, sync
@@ -39,6 +41,7 @@ from sync_assets.config.variables import KEY_BYTES
 from sync_assets.errors import SyncAssetsError
 from sync_assets.foreign_text import printable
 from sync_assets.launching.servers import free_port
+from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime
 from sync_assets.sandbox.files import write_private
 from sync_assets.webserver.guard import HOSTS_VARIABLE
@@ -102,6 +105,13 @@ def _scene(contacts: int) -> Iterator[dict[str, str]]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def _remember_types(environment: Mapping[str, str]) -> None:
+    """Store the types of columns beside the configuration, as `init` does, so that Dagster shows them at once."""
+    with closing(Runtime({**environment})) as runtime, suppress(SyncAssetsError):
+        for config in runtime.config.tables:
+            remember(runtime.settings.beside, interruptible.run(set_up(runtime, config)).mapping)
+
+
 def _clean(environment: dict[str, str]) -> dict[str, str]:
     """Return the process's environment with the demo's settings in place of ours, which could be of real systems."""
     prefixes = (*PREFIXES, "DAGSTER_")
@@ -120,6 +130,7 @@ def run_with_ui(contacts: int, port: int) -> int:
         signal.signal(number, signal.default_int_handler)
     with _scene(contacts) as environment:
         console.print(f"Local Dynamics 365 with {contacts:,} contacts, and a local Campaign, are running.")
+        _remember_types(environment)
         command = [*PYTHON, "sync_assets.cli", "dev", "-m", "sync_assets.definitions", "-p", str(port)]
         command += ["--log-level", "warning"]  # keeps the terminal readable
         # Names by which the UI is reached are about this machine, not about a real system.

@@ -7,8 +7,7 @@ op's output. Modules of commands are imported when a job runs: each run of an as
 # No `from __future__ import annotations`: Dagster reads the annotation of `context` at run time.
 # ruff: noqa: PLC0415
 
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import closing
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -16,6 +15,7 @@ import dagster as dg
 
 from sync_assets.capture.backlog_limit import paused_text
 from sync_assets.defs.partitions import installation_tags
+from sync_assets.defs.resources import LEDGER, OF_TABLES, SFTP, bound, resource_names
 from sync_assets.defs.run_errors import failing
 from sync_assets.flows import capture_table
 from sync_assets.runtime import interruptible
@@ -23,7 +23,7 @@ from sync_assets.runtime.context import Runtime
 
 Numbers = Mapping[str, Any]
 Settings = Mapping[str, Any]
-Work = Callable[[dg.OpExecutionContext, Settings], Numbers]
+Work = Callable[[Runtime, dg.OpExecutionContext, Settings], Numbers]
 SHORT_TAGS = {"dagster/max_runtime": "3600"}
 """Tags of jobs that write no heartbeats. If one is killed, Dagster ends its run after an hour; none takes that long."""
 ACTION = dg.Enum("PrivacyHoldAction", [dg.EnumValue(action) for action in ("add", "release", "verify")])
@@ -45,10 +45,14 @@ def operator_jobs(runtime: Runtime, other_jobs: Iterable[str]) -> list[dg.JobDef
     jobs: list[dg.JobDefinition] = []
 
     def job(
-        name: str, description: str, tags: Mapping[str, str] = SHORT_TAGS, **settings: dg.Field
+        name: str,
+        description: str,
+        tags: Mapping[str, str] = SHORT_TAGS,
+        uses: Collection[str] = (LEDGER,),
+        **settings: dg.Field,
     ) -> Callable[[Work], None]:
         """Decorate the work of the only op of a job."""
-        return lambda work: jobs.append(_job(runtime, name, work, description, tags, settings))
+        return lambda work: jobs.append(_job(runtime, name, work, description, tags, settings, uses))
 
     def any_table(description: str) -> dg.Field:
         return dg.Field(dg.Noneable(table), default_value=None, description=description)
@@ -57,12 +61,13 @@ def operator_jobs(runtime: Runtime, other_jobs: Iterable[str]) -> list[dg.JobDef
         "replay",
         "Reads all rows of a table again, or those modified on some days.",
         {},
+        OF_TABLES,
         table=dg.Field(table, description="the Dynamics 365 table"),
         first_day=_text("only rows modified on this UTC day or later, as in 2026-11-24"),
         last_day=_text("only rows modified on this UTC day or earlier"),
         force=_switch("send rows even if Campaign acknowledged the same values"),
     )
-    def replay_table(context: dg.OpExecutionContext, settings: Settings) -> Numbers:
+    def replay_table(runtime: Runtime, context: dg.OpExecutionContext, settings: Settings) -> Numbers:
         return _replay(context, runtime, settings)
 
     @job(
@@ -71,7 +76,7 @@ def operator_jobs(runtime: Runtime, other_jobs: Iterable[str]) -> list[dg.JobDef
         table=any_table("the Dynamics 365 table; null: all tables"),
         id=_text("the Dynamics 365 id of a single record; empty: all records"),
     )
-    def retry_records(_: dg.OpExecutionContext, settings: Settings) -> Numbers:
+    def retry_records(runtime: Runtime, _: dg.OpExecutionContext, settings: Settings) -> Numbers:
         from sync_assets.commands.retry import retry
 
         return retry(runtime, settings["table"], settings["id"] or None)
@@ -81,7 +86,7 @@ def operator_jobs(runtime: Runtime, other_jobs: Iterable[str]) -> list[dg.JobDef
         "Approves, once, a mass deletion or emptied values that are held back; the next capture applies them.",
         table=dg.Field(table, description="the Dynamics 365 table to approve"),
     )
-    def approve(_: dg.OpExecutionContext, settings: Settings) -> Numbers:
+    def approve(runtime: Runtime, _: dg.OpExecutionContext, settings: Settings) -> Numbers:
         from sync_assets.commands.approve_deletes import approve_deletes
 
         done = approve_deletes(runtime, settings["table"])
@@ -90,6 +95,7 @@ def operator_jobs(runtime: Runtime, other_jobs: Iterable[str]) -> list[dg.JobDef
     @job(
         "privacy_hold",
         "Begins or ends a privacy hold, or lists the person's remaining records.",
+        uses=OF_TABLES,
         contact=dg.Field(str, description="the contact's id in Dynamics 365"),
         action=dg.Field(
             ACTION,
@@ -99,7 +105,7 @@ def operator_jobs(runtime: Runtime, other_jobs: Iterable[str]) -> list[dg.JobDef
         force=_switch("add a hold for an unknown contact, such as one that was deleted before"),
         kept=dg.Field([str], default_value=[], description="to verify: records that stay on purpose, as TABLE/ID"),
     )
-    def hold(_: dg.OpExecutionContext, settings: Settings) -> Numbers:
+    def hold(runtime: Runtime, _: dg.OpExecutionContext, settings: Settings) -> Numbers:
         from sync_assets.commands import hold as privacy
 
         add = partial(privacy.add, force=settings["force"])
@@ -117,7 +123,7 @@ def operator_jobs(runtime: Runtime, other_jobs: Iterable[str]) -> list[dg.JobDef
         tables=dg.Field([table], description="Dynamics 365 tables"),
         on=_switch("true puts them into maintenance, false ends it", default=True),
     )
-    def switch_maintenance(_: dg.OpExecutionContext, settings: Settings) -> Numbers:
+    def switch_maintenance(runtime: Runtime, _: dg.OpExecutionContext, settings: Settings) -> Numbers:
         from sync_assets.commands.maintenance import off, on
 
         switch = on if settings["on"] else off
@@ -126,14 +132,15 @@ def operator_jobs(runtime: Runtime, other_jobs: Iterable[str]) -> list[dg.JobDef
     @job(
         "explain",
         "Explains one record from end to end; values are masked.",
+        uses=OF_TABLES,
         id=dg.Field(str, description="the Dynamics 365 id of the record"),
         table=any_table("the Dynamics 365 table; null: each table that has the id"),
     )
-    def explain_record(context: dg.OpExecutionContext, settings: Settings) -> Numbers:
+    def explain_record(runtime: Runtime, context: dg.OpExecutionContext, settings: Settings) -> Numbers:
         return _explain(context, runtime, settings)
 
     @job("prune_history", "Deletes runs older than runs.keep_days, and old history; the partitions stay materialised.")
-    def prune(context: dg.OpExecutionContext, _: Settings) -> Numbers:
+    def prune(runtime: Runtime, context: dg.OpExecutionContext, _: Settings) -> Numbers:
         from sync_assets.defs.history import prune_project
 
         origin = context.run.remote_job_origin
@@ -146,24 +153,27 @@ def operator_jobs(runtime: Runtime, other_jobs: Iterable[str]) -> list[dg.JobDef
 def watch_job(runtime: Runtime) -> dg.JobDefinition:
     """Return the job that answers the checks, without planning them."""
 
-    def answer_checks(context: dg.OpExecutionContext, _: Settings) -> Numbers:
+    def answer_checks(runtime: Runtime, context: dg.OpExecutionContext, _: Settings) -> Numbers:
         from sync_assets.defs.watch import watch
 
         return watch(runtime, context)
 
-    return _job(runtime, "watch", answer_checks, "Checks the set-up, change feeds, opt-out files and backlog.")
+    text = "Checks the set-up, change feeds, opt-out files and backlog."
+    uses = {*OF_TABLES, SFTP} if runtime.config.opt_out.active else OF_TABLES
+    return _job(runtime, "watch", answer_checks, text, uses=uses)
 
 
 def log_export(runtime: Runtime) -> dg.JobDefinition:
     """Return the job of the log export, which exists only if the export is configured."""
 
-    def write_log(context: dg.OpExecutionContext, _: Settings) -> Numbers:
+    def write_log(runtime: Runtime, context: dg.OpExecutionContext, _: Settings) -> Numbers:
         from sync_assets.commands.log_export import export_log
 
         context.log.info(f"{export_log(runtime)} was written.")
         return {}
 
-    return _job(runtime, "log_export", write_log, "Writes the day's log file to the Campaign SFTP.")
+    text = "Writes the day's log file to the Campaign SFTP."
+    return _job(runtime, "log_export", write_log, text, uses={LEDGER, SFTP})
 
 
 def _job(
@@ -173,8 +183,12 @@ def _job(
     description: str,
     tags: Mapping[str, str] = SHORT_TAGS,
     settings: Mapping[str, dg.Field] | None = None,
+    uses: Collection[str] = OF_TABLES,
 ) -> dg.JobDefinition:
-    """Return a job of one op, which has the name of its function. Its numbers are in the metadata and in the log."""
+    """Return a job of one op that uses these resources, named after its function.
+
+    Its numbers are in the metadata and in the log.
+    """
     named = runtime.installation.named
 
     @dg.op(
@@ -182,10 +196,11 @@ def _job(
         description=description,
         config_schema=dict(settings) if settings else None,
         out=dg.Out(dg.Nothing),
+        required_resource_keys=resource_names(runtime, uses),
     )
     def op(context: dg.OpExecutionContext) -> None:
-        with closing(runtime), failing("job"):
-            numbers = work(context, context.op_config or {})
+        with bound(runtime, context.resources, uses) as run_runtime, failing("job"):
+            numbers = work(run_runtime, context, context.op_config or {})
         context.add_output_metadata(dict(numbers))
         if text := ", ".join(f"{name}: {value}" for name, value in numbers.items() if isinstance(value, int)):
             context.log.info(text)

@@ -25,15 +25,14 @@ DAYS_KEY = "days"
 
 def report_asset(runtime: Runtime) -> dg.AssetsDefinition:
     """Define the asset. `build.py` schedules it daily."""
-    # It depends on no particular day, so on the last partition. It has no dependency on opt-out assets: as long as they
-    # were never materialised, the UI would show a warning when the report is materialised.
-    last = dg.LastPartitionMapping()
+    # It has no dependency on opt-out assets: as long as they were never materialised, the UI would show a warning when
+    # the report is materialised.
     keys = [campaign_key(config, runtime) for config in runtime.config.in_link_order]
 
     @dg.asset(
         key=key_of(REPORT, runtime),
         group_name=runtime.installation.group("report"),
-        deps=[dg.AssetDep(key, partition_mapping=last) for key in keys],
+        deps=keys,
         kinds={"markdown"},
         owners=list(runtime.config.owners.report),
         description=f"The last {DAYS} days: changes captured, pushed, waiting, rejected, opt-outs by direction, "

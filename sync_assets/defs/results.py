@@ -18,9 +18,10 @@ from sync_assets.foreign_text import markdown
 def metadata(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return values as metadata: numbers and texts as they are; times (UTC), `Rows` and documents in Dagster's types.
 
-    A value that is None is left out.
+    A value that is None is left out, and so is a table without rows.
     """
-    return {name: _value(value) for name, value in values.items() if value is not None}
+    known = {name: value for name, value in values.items() if value is not None}
+    return {name: _value(value) for name, value in known.items() if not isinstance(value, Rows) or value.rows}
 
 
 def _value(value: Any) -> Any:

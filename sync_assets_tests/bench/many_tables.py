@@ -52,7 +52,7 @@ def serve(number: int, arguments: list[str]) -> int:
     custom = resources._custom
 
     def with_copies() -> list[Any]:
-        apis, plain = ("customResources",), cast("Any", {"cusName": "string"})
+        apis, plain = cast("tuple[Any, Any]", (("customResources",), {"cusName": "string"}))
         made = [resources._custom_resource(f"cusCopy{at:02}", "Copy", apis, plain) for at in range(number)]
         return [*custom(), *made]
 

@@ -43,7 +43,8 @@ def audit_asset(config: TableConfig, runtime: Runtime) -> dg.AssetsDefinition:
         specs=[
             dg.AssetSpec(
                 key,
-                deps=[dg.AssetDep(campaign_key(config, runtime), partition_mapping=dg.LastPartitionMapping())],
+                # Of all partitions: of the last one the audit would be out of date after the next change.
+                deps=[campaign_key(config, runtime)],
                 group_name=runtime.installation.group("audit"),
                 kinds={"adobecampaign"},
                 owners=list(runtime.config.owners.campaign),

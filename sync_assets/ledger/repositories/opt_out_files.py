@@ -53,7 +53,7 @@ class OptOutFile:
     @property
     def partition(self) -> str:
         """Its partition key: a file that is written again has another one. Dagster rejects keys with three dots."""
-        return f"{self.name.replace('...', '…')}@{self.modified:%Y-%m-%dT%H:%M:%SZ}"
+        return f"{self.name.replace('...', '…')}@{self.modified:%y%m%dT%H%M%SZ}"
 
 
 class OptOutFiles(Repository):
