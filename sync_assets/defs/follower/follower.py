@@ -61,15 +61,15 @@ OPT_OUTS = "opt-outs"
 class Followed:
     """A table, its work, and when work that failed is tried again.
 
-    refused: the last poll of its feed failed. was_wrong: the last examination after a failure found a set-up that stops
-    the table, or a system that is down.
+    refused: why the last poll of its feed failed; empty if it did not. was_wrong: the last examination after a failure
+    found a set-up that stops the table, or a system that is down.
     """
 
     work: TableWork
     captured: Attempt | None = None
     sent: Attempt | None = None
     examined_at: float = float("-inf")
-    refused: bool = False
+    refused: str = ""
     was_wrong: bool = False
 
     @property
@@ -78,7 +78,7 @@ class Followed:
 
     @property
     def has_failed(self) -> bool:
-        return self.work.d365.error is not None or self.is_unsent
+        return bool(self.refused or self.work.d365.error or self.is_unsent)
 
     @property
     def is_unsent(self) -> bool:
@@ -241,15 +241,20 @@ class Follower:
             self._d365_is_down, self._poll_at = True, time.monotonic() + EXAMINE_SECONDS_APART
             return None
         for table in tables:
-            table.refused = table.name in polled.refused
+            table.refused = polled.refused.get(table.name, "")
+            if table.refused:
+                self._context.log.error(table.refused)
         if self._d365_is_down:
             self._context.log.info("The change feeds are polled again.")
         self._d365_is_down = False
         return polled
 
     def _may_capture(self, table: Followed, polled: FeedPoll | None) -> bool:
-        """Return True if a feed has news, or the last poll or capture failed, and it is time to try."""
-        if polled is None or not (table.name in polled.news or table.refused or table.work.d365.error):
+        """Return True if a feed has news, or the last capture failed, and it is time to try.
+
+        Not while the feed is refused: the capture would repeat that for minutes, and the tables of its group wait.
+        """
+        if polled is None or table.refused or not (table.name in polled.news or table.work.d365.error):
             return False
         feed = self._runtime.ledger.feeds.feed(table.name)
         if feed is None or not (feed.complete or table.work.d365.done):
@@ -269,7 +274,7 @@ class Follower:
 
     def _begin_examination(self, poller: FeedPoller, table: Followed) -> None:
         name = f"examination of {table.name}"
-        if not (table.refused or table.has_failed) or name in self._tasks:
+        if name in self._tasks or not table.has_failed:
             return
         if time.monotonic() - table.examined_at >= EXAMINE_SECONDS_APART:
             self._begin(name, self._examine(poller, table))
@@ -291,20 +296,28 @@ class Follower:
         return moved
 
     async def _examine(self, poller: FeedPoller, table: Followed) -> bool:
-        """Poll a refused feed alone, and examine a table that failed: it is tried again as soon as it is right.
+        """Poll a refused feed alone, or examine a table that failed: it is tried again as soon as it is right.
 
         Either may take long, so it is a task of its own. Return False: this is no work.
         """
-        was_refused, findings = table.refused, list[Finding]()
-        if was_refused:
-            with suppress(SyncAssetsError):
-                table.refused = bool((await poller.poll([table.work.config])).refused)
-        with suppress(Exception):  # the capture and the push report it
-            findings = await asyncio.to_thread(readiness, self._runtime, table.work.config, EXAMINE_SECONDS)
-        is_wrong = not findings or any(finding.stops for finding in findings)
-        if (table.was_wrong and not is_wrong) or (was_refused and not table.refused):
-            table.captured = table.sent = None
-        table.was_wrong, table.examined_at = is_wrong, time.monotonic()
+        work = table.work
+        if table.refused:
+            if work.d365.error:  # not found just now
+                with suppress(SyncAssetsError):
+                    table.refused = (await poller.poll([work.config])).refused.get(table.name, "")
+            if table.refused:
+                await asyncio.to_thread(work.fail, work.d365, SyncAssetsError(table.refused))
+            else:
+                table.captured = None
+        else:
+            findings = list[Finding]()
+            with suppress(Exception):  # the capture and the push report it
+                findings = await asyncio.to_thread(readiness, self._runtime, work.config, EXAMINE_SECONDS)
+            is_wrong = not findings or any(finding.stops for finding in findings)
+            if table.was_wrong and not is_wrong:
+                table.captured = table.sent = None
+            table.was_wrong = is_wrong
+        table.examined_at = time.monotonic()
         return False
 
     async def _settle(self) -> bool:
