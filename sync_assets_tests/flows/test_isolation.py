@@ -185,25 +185,24 @@ def fails(program: Program, table: str) -> None:
 
 
 def is_silent(program: Program, table: str) -> None:
-    program.sandbox.admin.fault("d365", "slow", delay_ms=3000, path=f"/{table}s")
+    program.sandbox.admin.fault("d365", "slow", delay_ms=30_000, path=rf"/{table}s\?")
 
 
 @pytest.mark.parametrize(
     ("trouble", "cause"),
-    [(refuses, "change tracking is off"), (fails, "500"), pytest.param(is_silent, "", marks=pytest.mark.slow)],
+    [(refuses, "change tracking is off"), (fails, "500"), pytest.param(is_silent, "did not answer", marks=pytest.mark.slow)],
 )
 def test_a_table_in_trouble_is_reported_once_delays_no_other_and_is_right_within_seconds(
     orchestra: Orchestra, monkeypatch: pytest.MonkeyPatch, trouble: Callable[[Program, str], None], cause: str
 ) -> None:
     monkeypatch.setattr(feed_polling, "POLL_PATIENCE", 8.0)
-    program, key = orchestra.program, READY
+    program, key, soon = orchestra.program, READY, 20 if trouble is is_silent else 10
 
     def play() -> None:
         trouble(program, "contact")
         change(program, "contact", "later")
-        if cause:
-            until(lambda: shown(orchestra.instance, key) == "FAILED", 20)
-            assert cause in text(orchestra, key)
+        until(lambda: shown(orchestra.instance, key) == "FAILED", 20)
+        assert cause in text(orchestra, key)
         before = results(orchestra, key)
         for value in ("a", "b", "c"):
             change(program, "new_order", value)
@@ -214,14 +213,13 @@ def test_a_table_in_trouble_is_reported_once_delays_no_other_and_is_right_within
             program.sandbox.admin.clear_faults()
             tracking(program, "contact", enabled=True)
             if one:
-                until(lambda: arrived(program, "contact", "later") == 3, 10)
-            until(lambda: shown(orchestra.instance, key) == "SUCCEEDED", 10)
+                until(lambda: arrived(program, "contact", "later") == 3, soon)
+            until(lambda: shown(orchestra.instance, key) == "SUCCEEDED", soon)
             if one:  # once more: without a change, a table is right soon, too
                 trouble(program, "contact")
-                if cause:
-                    until(lambda: shown(orchestra.instance, key) == "FAILED", 20)
+                until(lambda: shown(orchestra.instance, key) == "FAILED", 20)
 
-    stays(orchestra, 15, play)
+    stays(orchestra, 2 * soon, play)
 
 
 def test_a_table_that_campaign_refuses_does_not_stop_those_that_link_to_it_and_is_sent_once_it_is_corrected(
@@ -292,9 +290,9 @@ def test_a_refused_sign_in_is_not_repeated_each_moment(orchestra: Orchestra) -> 
     program.more["D365_CLIENT_SECRET"] = "wrong"
 
     def play() -> None:
-        assert requests(program, "login", 6) < 6
+        assert 0 < requests(program, "login", 8) < 6
 
-    stays(orchestra, 5, play)
+    stays(orchestra, 12, play)
 
 
 def test_while_campaign_is_down_the_follower_stays_and_the_check_shows_the_cause(
