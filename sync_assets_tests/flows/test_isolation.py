@@ -190,7 +190,11 @@ def is_silent(program: Program, table: str) -> None:
 
 @pytest.mark.parametrize(
     ("trouble", "cause"),
-    [(refuses, "change tracking is off"), (fails, "500"), pytest.param(is_silent, "did not answer", marks=pytest.mark.slow)],
+    [
+        (refuses, "change tracking is off"),
+        (fails, "500"),
+        pytest.param(is_silent, "did not answer", marks=pytest.mark.slow),
+    ],
 )
 def test_a_table_in_trouble_is_reported_once_delays_no_other_and_is_right_within_seconds(
     orchestra: Orchestra, monkeypatch: pytest.MonkeyPatch, trouble: Callable[[Program, str], None], cause: str
