@@ -267,12 +267,6 @@ async def push_table(runtime: Runtime, config: TableConfig, seconds: float | Non
     return Pushed(resource, findings, result, existing.notes)
 
 
-def is_due(runtime: Runtime, config: TableConfig) -> bool:
-    """Return True if records of the table can be sent now, or opt-outs are to be sent with them."""
-    due = runtime.ledger.reports.next_due(config.table)  # that is now at the earliest
-    return (due is not None and due <= datetime.now(UTC)) or opt_outs_due(runtime, config) > 0
-
-
 def opt_outs_due(runtime: Runtime, config: TableConfig) -> int:
     """Return how many opt-outs a push of the table writes beside the records, with direction d365_to_campaign.
 
