@@ -28,6 +28,8 @@ from sync_assets.task_group import run_together
 
 LONGEST_POLL = 20.0
 """Seconds that a poll may take, including a sign-in, since Dagster ends a sensor's tick after a minute."""
+FEED_SECONDS = 9.0
+"""Of these, seconds for a request: a feed without an answer does not fail the others, nor a batch its feeds."""
 MOST_SINGLE = 9
 """Most tables whose feeds are polled by a request each: five requests a second, of 20 that Dynamics 365 allows."""
 FEEDS_IN_A_BATCH = 20
@@ -80,10 +82,7 @@ class FeedPoller:
             async with asyncio.timeout(LONGEST_POLL):
                 return await self._poll(tables)
         except TimeoutError:
-            raise HttpError(
-                f"Dynamics 365 did not answer the poll within {LONGEST_POLL:.0f} s.",
-                "The poll is repeated. If it stays so, `sync-assets doctor` says which part does not answer.",
-            ) from None
+            raise _no_answer(LONGEST_POLL) from None
 
     @property
     def pause(self) -> float:
@@ -136,8 +135,9 @@ class FeedPoller:
         slices = [links[at : at + FEEDS_IN_A_BATCH] for at in range(0, len(links), FEEDS_IN_A_BATCH)]
         prefer = "odata.maxpagesize=1"
         read: Sequence[list[Response | None]] = ()
-        with suppress(HttpError):  # requests of their own show the cause
-            read = await run_together(*(read_links(client, some, prefer, POLL_PATIENCE) for some in slices))
+        with suppress(HttpError, TimeoutError):  # requests of their own show the cause
+            async with asyncio.timeout(FEED_SECONDS):
+                read = await run_together(*(read_links(client, some, prefer, POLL_PATIENCE) for some in slices))
         parts = zip(links, (part for some in read for part in some), strict=False)
         bodies = {link: part.body for link, part in parts if part and part.status == 200}
         if not bodies:
@@ -152,11 +152,14 @@ class FeedPoller:
             return True
         ledger = self._runtime.ledger
         try:
-            body = bodies.get(feed.link) or await client.page(
-                feed.link, tracked=False, size=1, table=config.table, patience=POLL_PATIENCE
-            )
+            async with asyncio.timeout(FEED_SECONDS):
+                body = bodies.get(feed.link) or await client.page(
+                    feed.link, tracked=False, size=1, table=config.table, patience=POLL_PATIENCE
+                )
         except FeedExpired:
             return True  # the capture then reads the table in full
+        except TimeoutError:
+            raise _no_answer(FEED_SECONDS) from None
         news, delta_link = has_news(body)
         if news or not delta_link:
             return True
@@ -168,6 +171,13 @@ class FeedPoller:
         with suppress(FeedMoved):  # a capture moved the cursor meanwhile, or a replay was requested: both poll the feed
             await asyncio.to_thread(ledger.feeds.note_poll, config.table, feed.version, delta_link if stale else None)
         return False
+
+
+def _no_answer(seconds: float) -> HttpError:
+    return HttpError(
+        f"Dynamics 365 did not answer the poll within {seconds:.0f} s.",
+        "The poll is repeated. If it stays so, `sync-assets doctor` says which part does not answer.",
+    )
 
 
 async def poll_once(runtime: Runtime, tables: Sequence[TableConfig]) -> FeedPoll:

@@ -22,8 +22,7 @@ from random import Random
 from typing import Any
 
 from sync_assets.cli.instance import PACKAGED
-from sync_assets.defs.partitions import TABLE_TAG, today
-from sync_assets.ledger import Ledger
+from sync_assets.defs.partitions import FOLLOWS_TAG, TABLE_TAG, today
 from sync_assets_tests.bench.measure import BenchError, Result, Run, checkout_environment, progress
 from sync_assets_tests.bench.stage import Report, Settings, Target
 from sync_assets_tests.support.dagster_dev import DagsterDev, dagster_dev
@@ -38,6 +37,8 @@ SILENCE_LINGER, SILENCE_PAUSES = 3, (0.0, 10.0)
 """Seconds that a run stays in the bench of silences, and those after its end: the sensor's tick is 9.5 s long."""
 KILLED = ", after kill -9"
 _ENDED = ("SUCCESS", "FAILURE", "CANCELED")
+_RUNS = "SELECT status, end_time FROM runs WHERE run_id IN (SELECT run_id FROM run_tags WHERE key IN (?, ?))"
+_WORKERS = "SELECT worker FROM sync_run JOIN sync_session ON epoch = session WHERE live = 1"
 
 
 @dataclass
@@ -64,9 +65,7 @@ class Live:
 
     def runs(self, since: datetime | None = None) -> int:
         """Count the runs that capture or send: those under way, or, with `since`, those that ended later, too."""
-        query = "SELECT status, end_time FROM runs WHERE run_id IN (SELECT run_id FROM run_tags WHERE key = ?)"
-        with closing(sqlite3.connect(self.home / "dagster" / "history" / "runs.db", timeout=30)) as database:
-            result = database.execute(query, (TABLE_TAG,)).fetchall()
+        result = self._read("history/runs.db", _RUNS, TABLE_TAG, FOLLOWS_TAG)
         return sum(
             status not in _ENDED or (since is not None and (ended or 0.0) >= since.timestamp())
             for status, ended in result
@@ -80,9 +79,13 @@ class Live:
 
     def kill(self) -> None:
         """Kill the process of the run that stays, and no other."""
-        with Ledger.open(f"sqlite:///{self.home / 'dagster' / 'ledger.db'}") as ledger:
-            [worker] = [beat.worker for beat in ledger.runs.heartbeats().values() if beat.worker]
+        [(worker,)] = self._read("ledger.db", _WORKERS)
         os.kill(int(worker.split("|")[2]), signal.SIGKILL)
+
+    def _read(self, database: str, query: str, *values: str) -> list[tuple[Any, ...]]:
+        """Query a database of the program, which may be of another version than this one."""
+        with closing(sqlite3.connect(self.home / "dagster" / database, timeout=30)) as opened:
+            return opened.execute(query, values).fetchall()
 
     def make(self) -> None:
         """Give the next contact a job title that none had before."""

@@ -1,13 +1,15 @@
-"""Asset checks on a real Dagster instance: a cause fails one check, and runs, the job `watch` and the UI agree."""
+"""Asset checks on a real Dagster instance: a cause fails one check, and runs of assets, the follower, the job `watch`
+and the UI agree."""
 
 from collections.abc import Callable
+from functools import partial
 
 import dagster as dg
 import pytest
 
 from sync_assets.commands.maintenance import off, on
-from sync_assets.defs.partitions import table_tags, today
-from sync_assets_tests.support.orchestra import AUDIT, CONTACT, PROFILE, Orchestra, Run
+from sync_assets.defs.partitions import TABLE_TAG, today
+from sync_assets_tests.support.orchestra import AUDIT, CONTACT, PROFILE, Orchestra, Run, shown
 from sync_assets_tests.support.program import calls
 
 READY = {CONTACT: "d365/contact ready", PROFILE: "campaign/profile ready"}
@@ -22,13 +24,30 @@ ALL = {
 }
 
 
+def answers(orchestra: Orchestra) -> dict[str, dg.AssetCheckEvaluation]:
+    """Return the results that the UI shows, by the names of `ALL`."""
+    keys = orchestra.definitions.resolve_asset_graph().asset_check_keys
+    ours = [key for key in keys if key.asset_key in (CONTACT, PROFILE)]
+    records = orchestra.instance.event_log_storage.get_latest_asset_check_execution_by_key(ours)
+    assert "not evaluated" not in {shown(orchestra.instance, key) for key in records}
+    evaluations = [record.evaluation for record in records.values() if record.evaluation]
+    return {
+        f"{one.asset_key.to_user_string()} ready" if one.check_name == "ready" else one.check_name: one
+        for one in evaluations
+    }
+
+
+def passed(orchestra: Orchestra) -> dict[str, bool]:
+    return {name: result.passed for name, result in answers(orchestra).items()}
+
+
 def by_hand(orchestra: Orchestra) -> Run:
     """Both assets of contacts and all their checks, as the UI's button Materialize starts them."""
-    return orchestra.run_selection([CONTACT, PROFILE], None, today(), table_tags("contact"))
+    return orchestra.run_selection([CONTACT, PROFILE], None, today(), {TABLE_TAG: "contact"})
 
 
-def tracking_off(orchestra: Orchestra) -> None:
-    orchestra.program.sandbox.admin.post("/d365/tracking", {"table": "contact", "enabled": False})
+def tracking(orchestra: Orchestra, *, enabled: bool) -> None:
+    orchestra.program.sandbox.admin.post("/d365/tracking", {"table": "contact", "enabled": enabled})
 
 
 def wrong_secret_of_campaign(orchestra: Orchestra) -> None:
@@ -52,12 +71,13 @@ def test_a_set_up_that_fails_fails_one_check_with_the_cause_and_the_watch_agrees
     orchestra: Orchestra, broken: Callable[[Orchestra], None], at: dg.AssetKey, expected: str
 ) -> None:
     broken(orchestra)
-    watch, run = orchestra.job("watch"), by_hand(orchestra)
-    assert watch.success, "it stays green itself"
+    assert orchestra.job("watch").success, "it stays green itself"
+    reported = answers(orchestra)
+    run = by_hand(orchestra)
     assert not run.success, "and is stopped before anything is written"
-    for one in (watch, run):
-        assert one.checks == {**dict.fromkeys(ALL, True), READY[at]: False}
-        result = one.check("ready", at)
+    for results in (reported, answers(orchestra)):
+        assert {name: one.passed for name, one in results.items()} == {**dict.fromkeys(ALL, True), READY[at]: False}
+        result = results[READY[at]]
         assert expected in (result.description or "").splitlines()[0]
         assert result.severity is dg.AssetCheckSeverity.ERROR
     assert run.days(CONTACT) == run.days(PROFILE) == []
@@ -66,7 +86,7 @@ def test_a_set_up_that_fails_fails_one_check_with_the_cause_and_the_watch_agrees
     assert orchestra.runtime.ledger.reports.counts() == {}
 
 
-def test_runs_watches_and_checks_that_are_executed_by_themselves_agree(orchestra: Orchestra) -> None:
+def test_runs_the_follower_watches_and_checks_that_are_executed_by_themselves_agree(orchestra: Orchestra) -> None:
     run = by_hand(orchestra)
     assert (run.success, run.checks) == (True, dict.fromkeys(ALL, True))
     parts = run.check("ready", CONTACT).metadata["parts"]
@@ -83,17 +103,34 @@ def test_runs_watches_and_checks_that_are_executed_by_themselves_agree(orchestra
     assert executed({dg.AssetCheckKey(PROFILE, "backlog_is_young")}).success
     assert orchestra.program.sandbox.admin.journal(since=since) == []  # the ledger answers it
 
+    keys = {one for one in job.asset_layer.asset_graph.asset_check_keys if one.asset_key in (CONTACT, PROFILE)}
     on(orchestra.runtime, ["contact"])
-    run = orchestra.job("watch")
+    tracking(orchestra, enabled=False)
+    run = executed(keys)
     assert run.checks == dict.fromkeys(ALL, True)
     assert (run.check("ready", CONTACT).description or "").startswith("Not evaluated: contact is in maintenance")
+    assert orchestra.job("watch").success
+    assert passed(orchestra) == dict.fromkeys(ALL, True)
     off(orchestra.runtime, ["contact"])
 
-    tracking_off(orchestra)
-    keys = {one for one in job.asset_layer.asset_graph.asset_check_keys if one.asset_key in (CONTACT, PROFILE)}
-    run = executed(keys)
-    assert run.success
-    assert run.checks == orchestra.job("watch").checks == {**dict.fromkeys(ALL, True), READY[CONTACT]: False}
+    wrong = {**dict.fromkeys(ALL, True), READY[CONTACT]: False}
+    for answer in (lambda: executed(keys), partial(orchestra.job, "watch"), partial(orchestra.job, "follow")):
+        tracking(orchestra, enabled=True)
+        assert by_hand(orchestra).success
+        tracking(orchestra, enabled=False)
+        assert answer().success
+        assert passed(orchestra) == wrong
+    tracking(orchestra, enabled=True)
+    assert orchestra.job("watch").success
+    assert passed(orchestra) == dict.fromkeys(ALL, True)
+
+
+def test_a_watch_that_is_killed_leaves_the_answers_before_it(orchestra: Orchestra) -> None:
+    assert by_hand(orchestra).success
+    watch = orchestra.definitions.resolve_job_def("watch")
+    run = orchestra.instance.create_run_for_job(watch, status=dg.DagsterRunStatus.STARTED)
+    orchestra.instance.report_run_failed(run, "killed")
+    assert passed(orchestra) == dict.fromkeys(ALL, True)
 
 
 def test_a_watch_without_a_ledger_fails_in_our_own_words(orchestra: Orchestra) -> None:

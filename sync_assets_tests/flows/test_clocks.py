@@ -8,7 +8,7 @@ import pytest
 
 from sync_assets.defs.partitions import today
 from sync_assets_tests.support.opt_outs import assert_quiet, opted_in, set_campaign, set_d365, sides, switch_on
-from sync_assets_tests.support.orchestra import CONTACT, RANGE_END, Orchestra
+from sync_assets_tests.support.orchestra import CONTACT, PROFILE, Orchestra
 from sync_assets_tests.support.program import Program, calls
 
 DAY = 86_400
@@ -80,7 +80,7 @@ def test_doctor_compares_the_clocks_and_takes_a_row_of_the_future_for_a_clock_th
     assert (outcome, "120 minutes ahead of" in message) == ("warn", True)
 
 
-def test_the_sensors_request_no_partition_of_a_later_day_and_a_capture_counts_its_rows_as_todays(
+def test_the_follower_materialises_no_later_day_and_a_capture_counts_its_rows_as_todays(
     orchestra: Orchestra,
 ) -> None:
     orchestra.settle()
@@ -96,7 +96,7 @@ def test_the_sensors_request_no_partition_of_a_later_day_and_a_capture_counts_it
     assert (metadata["this_run"]["rows_captured"], metadata["rows_captured"]) == (5, 60)  # of 50 contacts
     assert orchestra.pending == 5
     [request] = orchestra.asked("backlog")
-    assert (request.partition_key or request.tags[RANGE_END]) <= today()
-    assert orchestra.execute(request).success
+    run = orchestra.execute(request)
+    assert (run.success, run.days(PROFILE)) == (True, [today()])
     assert not orchestra.pending
     program.assert_in_step()

@@ -75,7 +75,8 @@ def follow(orchestra: Orchestra, meanwhile: Callable[[], object] = lambda: None)
     thread.start()
     run = orchestra.execute(request)
     thread.join()
-    assert not failed, failed[0]
+    if failed:
+        raise failed[0]
     return run
 
 

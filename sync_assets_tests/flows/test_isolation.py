@@ -1,6 +1,8 @@
 """One table's trouble is that table's: the others are captured and sent as before, and the trouble is shown."""
 
-from collections.abc import Iterator
+import asyncio
+import time
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from copy import deepcopy
 from datetime import timedelta
@@ -13,12 +15,13 @@ import pytest
 from sync_assets.campaign import client
 from sync_assets.capture import feed_polling
 from sync_assets.defs.dagster_internals import latest_answers
-from sync_assets.defs.partitions import TABLE_TAG
 from sync_assets.defs.tables import sensors
+from sync_assets_tests.flows.test_follower import follow
 from sync_assets_tests.support.orchestra import CONTACT as SOURCE
-from sync_assets_tests.support.orchestra import PROFILE, Orchestra, in_memory, shown
+from sync_assets_tests.support.orchestra import PROFILE, Orchestra, Run, in_memory, shown
 from sync_assets_tests.support.program import CONTACT, Program
 from sync_assets_tests.support.sandbox_process import SandboxProcess
+from sync_assets_tests.support.waiting import until
 
 ORDER: dict[str, Any] = {
     "table": "new_order",
@@ -80,25 +83,35 @@ def test_many_feeds_are_polled_by_one_request_or_each_by_its_own_where_batches_a
     group = runtime.config.tables[:2]  # other runs poll the other groups, all together as often as Dynamics 365 allows
     if refused:
         admin.fault("d365", "status", status=400, path="batch")
-    with closing(runtime), closing(feed_polling.FeedPoller(runtime)) as poller:
 
-        def polled() -> tuple[set[str], list[str]]:
-            since = admin.last()
-            poll = poller.poll(group)
-            assert not poll.refused
-            paths = [one["path"].partition("?")[0] for one in admin.journal("d365", since)]
-            return poll.news, sorted(path.rpartition("/")[2] for path in paths)
+    async def polls() -> None:
+        async with feed_polling.FeedPoller(runtime) as poller:
 
-        polled()  # signs in; the first batch is refused
-        assert polled() == (set(), ["contacts", "new_orders"] if refused else ["$batch"])
-        assert poller.pause() == (pytest.approx(0.6) if refused else feed_polling.BATCH_SECONDS)
-        change(program, "contact", "later")
-        assert polled()[0] == {"contact"}
-        admin.clear_faults()
-        monkeypatch.setattr(feed_polling, "BATCH_AGAIN", 0.0)
-        assert polled() == ({"contact"}, ["$batch"])
-        tracking(program, "new_order", enabled=False)
-        assert poller.poll(group).refused.keys() == {"new_order"}
+            async def polled() -> tuple[set[str], list[str]]:
+                since = admin.last()
+                poll = await poller.poll(group)
+                assert not poll.refused
+                paths = [one["path"].partition("?")[0] for one in admin.journal("d365", since)]
+                return poll.news, sorted(path.rpartition("/")[2] for path in paths)
+
+            await polled()  # signs in; the first batch is refused
+            assert await polled() == (set(), ["contacts", "new_orders"] if refused else ["$batch"])
+            assert poller.pause == (pytest.approx(0.6) if refused else feed_polling.BATCH_SECONDS)
+            change(program, "contact", "later")
+            assert (await polled())[0] == {"contact"}
+            admin.clear_faults()
+            monkeypatch.setattr(feed_polling, "BATCH_AGAIN", 0.0)
+            assert await polled() == ({"contact"}, ["$batch"])
+            tracking(program, "new_order", enabled=False)
+            assert (await poller.poll(group)).refused.keys() == {"new_order"}
+            admin.fault("d365", "slow", delay_ms=3000, path="/new_orders")
+            monkeypatch.setattr(feed_polling, "FEED_SECONDS", 0.5)
+            poll = await poller.poll(group)
+            assert poll.news == {"contact"}
+            assert "did not answer the poll" in poll.refused["new_order"]
+
+    with closing(runtime):
+        asyncio.run(polls())
 
 
 @pytest.mark.parametrize("table", ["contact", pytest.param("new_order", marks=pytest.mark.slow)])
@@ -132,132 +145,177 @@ def test_plan_and_sync_carry_the_other_table_and_report_this_one(program: Progra
     assert arrived(program, table, "later") == 3
 
 
-def results(orchestra: Orchestra) -> list[tuple[str, bool]]:
-    """Return the checks of set-ups that one tick reports, which requests no run: (asset, passed)."""
-    tick = orchestra.tick("d365_changes")
-    assert not tick.run_requests
-    evaluations = [event for event in tick.asset_events if isinstance(event, dg.AssetCheckEvaluation)]
-    return [(one.asset_key.to_user_string(), one.passed) for one in evaluations if one.check_name == "ready"]
+# The follower
 
 
-def test_the_sensor_reports_a_table_that_must_be_corrected_once_without_a_run_and_carries_the_others(
-    orchestra: Orchestra, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(feed_polling, "KEEP_LINK", timedelta(0))  # each poll moves the feed's version
-    table, program = "contact", orchestra.program
-    tracking(program, table, enabled=False)
-    assert results(orchestra) == [(f"d365/{table}", False)]
-    answer = latest_answers(orchestra.instance, [READY])[READY].evaluation
+def stays(orchestra: Orchestra, seconds: float, meanwhile: Callable[[], object]) -> Run:
+    """Execute a follower that stays so many seconds without work."""
+    orchestra.program.runs["linger_seconds"] = seconds
+    orchestra.reload()
+    orchestra.later("d365_changes", hours=2)  # requests it without news
+    run = follow(orchestra, meanwhile)
+    assert run.success
+    return run
+
+
+def requests(program: Program, system: str, seconds: float) -> int:
+    since = program.sandbox.admin.last()
+    time.sleep(seconds)
+    return len(program.sandbox.admin.journal(system, since))
+
+
+def results(orchestra: Orchestra, key: dg.AssetCheckKey) -> int:
+    """Return how many results of a check are stored."""
+    return len(orchestra.instance.event_log_storage.get_asset_check_execution_history(key, limit=99))
+
+
+def text(orchestra: Orchestra, key: dg.AssetCheckKey) -> str:
+    """Return the first line of the result that is shown."""
+    answer = latest_answers(orchestra.instance, [key])[key].evaluation
     assert answer
-    assert "change tracking is off" in (answer.description or "")
-    assert results(orchestra) == []  # the history stays flat
-    assert "contact: its set-up must be corrected" in (orchestra.tick("d365_changes").skip_message or "")
-    change(program, other(table), "later")
-    [request] = orchestra.asked("d365_changes")
-    assert request.tags[TABLE_TAG] == other(table)
-    assert orchestra.execute(request).success
-    assert arrived(program, other(table), "later") == 3
+    return (answer.description or "").splitlines()[0]
 
-    tracking(program, table, enabled=True)
-    tick = orchestra.tick("d365_changes")
-    assert latest_answers(orchestra.instance, [READY])[READY].status.value == "SUCCEEDED"
-    [request] = list(tick.run_requests or ())
-    assert orchestra.execute(request).success
-    assert shown(orchestra.instance, READY) == "SUCCEEDED"
 
+def refuses(program: Program, table: str) -> None:
     tracking(program, table, enabled=False)
-    assert orchestra.job("watch").success
-    assert latest_answers(orchestra.instance, [READY])[READY].status.value == "FAILED"
-    tracking(program, table, enabled=True)
-    with monkeypatch.context() as patch:
-        patch.setattr(sensors, "CONFIRM", timedelta(0))  # materialised, too, so that results of runs are repeated
-        assert results(orchestra)[-1] == (f"d365/{table}", True)  # soon, though the table is quiet
-    assert shown(orchestra.instance, READY) == "SUCCEEDED"
-    assert results(orchestra) == []
-
-    program.sandbox.admin.fault("d365", "status", status=500, path="/contacts")
-    change(program, other(table), "at last")
-    requests = {request.tags[TABLE_TAG]: request for request in orchestra.asked("d365_changes")}
-    assert orchestra.execute(requests[other(table)]).success
-    assert arrived(program, other(table), "at last") == 3
 
 
-def test_a_table_that_fails_in_every_run_does_not_share_its_runs_with_those_that_link_to_it_until_it_is_corrected(
+def fails(program: Program, table: str) -> None:
+    program.sandbox.admin.fault("d365", "status", status=500, path=f"/{table}s")
+
+
+def is_silent(program: Program, table: str) -> None:
+    program.sandbox.admin.fault("d365", "slow", delay_ms=30_000, path=rf"/{table}s\?")
+
+
+@pytest.mark.parametrize(
+    ("trouble", "cause"),
+    [
+        (refuses, "change tracking is off"),
+        (fails, "500"),
+        pytest.param(is_silent, "did not answer", marks=pytest.mark.slow),
+    ],
+)
+def test_a_table_in_trouble_is_reported_once_delays_no_other_and_is_right_within_seconds(
+    orchestra: Orchestra, monkeypatch: pytest.MonkeyPatch, trouble: Callable[[Program, str], None], cause: str
+) -> None:
+    monkeypatch.setattr(feed_polling, "POLL_PATIENCE", 8.0)
+    program, key, soon = orchestra.program, READY, 20 if trouble is is_silent else 10
+
+    def play() -> None:
+        trouble(program, "contact")
+        change(program, "contact", "later")
+        until(lambda: shown(orchestra.instance, key) == "FAILED", 20)
+        assert cause in text(orchestra, key)
+        before = results(orchestra, key)
+        for value in ("a", "b", "c"):
+            change(program, "new_order", value)
+            until(lambda value=value: arrived(program, "new_order", value) == 3, 4)
+        assert requests(program, "d365", 6) < 40, "less than a poll of both feeds each 0.4 s"
+        assert results(orchestra, key) == before, "the history stays flat"
+        for one in (True, False):
+            program.sandbox.admin.clear_faults()
+            tracking(program, "contact", enabled=True)
+            if one:
+                until(lambda: arrived(program, "contact", "later") == 3, soon)
+            until(lambda: shown(orchestra.instance, key) == "SUCCEEDED", soon)
+            if one:  # once more: without a change, a table is right soon, too
+                trouble(program, "contact")
+                until(lambda: shown(orchestra.instance, key) == "FAILED", 20)
+
+    stays(orchestra, 2 * soon, play)
+
+
+def test_a_table_that_campaign_refuses_does_not_stop_those_that_link_to_it_and_is_sent_once_it_is_corrected(
     orchestra: Orchestra,
 ) -> None:
     program = orchestra.program
     program.table["fields"]["nickname"] = "cusNoSuchThing"
     orchestra.reload()
     change(program, "contact", "later")
-    change(program, "new_order", "later")
-    for sensor in ("d365_changes", "backlog"):  # the second one sends what the run of both did not get to
-        for request in orchestra.asked(sensor):
-            orchestra.execute(request)
-    assert arrived(program, "new_order", "later") == 3
-    change(program, "new_order", "still later")
-    for _ in range(3):
-        orchestra.later("d365_changes", seconds=300)
-        for request in orchestra.asked("d365_changes"):
-            assert request.tags[TABLE_TAG] == "new_order"
-            assert orchestra.execute(request).success
-    assert arrived(program, "new_order", "still later") == 3
-    assert results(orchestra) == []  # the run reported it
+    for value in ("later", "still later"):
+        change(program, "new_order", value)
+        [request] = orchestra.asked("d365_changes")
+        assert orchestra.execute(request).success
+        assert arrived(program, "new_order", value) == 3
+    assert "cusNoSuchThing" in text(orchestra, READY_TO_SEND)
+    before = results(orchestra, READY_TO_SEND)
+    for _ in range(5):  # the next run is requested with growing pauses
+        for sensor in ("d365_changes", "backlog"):
+            orchestra.later(sensor, seconds=15)
+            assert sum(orchestra.execute(request).success for request in orchestra.asked(sensor)) <= 1
+    assert results(orchestra, READY_TO_SEND) <= before + 4
     del program.table["fields"]["nickname"]
     orchestra.reload()
-    requests = orchestra.asked("d365_changes")  # at once
-    assert [orchestra.execute(request).success for request in requests] == [True] * len(requests)
+    [request] = orchestra.asked("d365_changes")  # at once
+    assert orchestra.execute(request).success
     assert arrived(program, "contact", "later") == 3
+    assert shown(orchestra.instance, READY_TO_SEND) == "SUCCEEDED"
 
 
-@pytest.mark.parametrize("sensor", ["d365_changes", "backlog"])
-@pytest.mark.parametrize("system", ["d365", "campaign"])
-def test_while_a_system_is_down_each_tick_of_a_sensor_that_needs_it_fails_and_no_run_does(
-    orchestra: Orchestra, sensor: str, system: str, monkeypatch: pytest.MonkeyPatch
+def test_while_dynamics_365_is_down_ticks_fail_with_the_cause_and_no_run_does(
+    orchestra: Orchestra, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program, admin = orchestra.program, orchestra.program.sandbox.admin
+    change(program, "contact", "pending")
+    orchestra.capture()
+    admin.fault("d365", "unavailable")
+    orchestra.later("d365_changes", seconds=10)
+
+    def fail() -> None:
+        line = orchestra.failure("d365_changes")
+        assert line.startswith("Dynamics 365 ")
+        assert len(line.splitlines()) == 1
+
+    fail()
+    [request] = orchestra.asked("backlog")
+    assert orchestra.execute(request).success
+    assert arrived(program, "contact", "pending") == 3
+    admin.clear_faults()
+
+    def play() -> None:
+        monkeypatch.setattr(sensors, "POLL_OVERDUE", timedelta(seconds=3))
+        admin.fault("d365", "unavailable")
+        change(program, "contact", "later")
+        time.sleep(4)
+        fail()
+        assert requests(program, "d365", 6) < 20
+        fail()
+        admin.clear_faults()
+        until(lambda: arrived(program, "contact", "later") == 3, 10)
+        assert not orchestra.asked("d365_changes")
+
+    monkeypatch.setattr(feed_polling, "NOTE_POLL", timedelta(0))
+    stays(orchestra, 12, play)
+
+
+def test_a_refused_sign_in_is_not_repeated_each_moment(orchestra: Orchestra) -> None:
+    program = orchestra.program
+    program.more["D365_CLIENT_SECRET"] = "wrong"
+
+    def play() -> None:
+        assert 0 < requests(program, "login", 8) < 6
+
+    stays(orchestra, 12, play)
+
+
+def test_while_campaign_is_down_the_follower_stays_and_the_check_shows_the_cause(
+    orchestra: Orchestra, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(client, "METADATA_PATIENCE", 0.2)
-    admin = orchestra.program.sandbox.admin
-    change(orchestra.program, "contact", "later")
-    if sensor == "backlog":
-        orchestra.capture()
-    [request] = orchestra.asked(sensor)  # its run never began
-    admin.fault(system, "unavailable")
-    orchestra.later(sensor, seconds=10)
-    failed = dg.AssetCheckEvaluation(PROFILE, READY_TO_SEND.name, passed=False, metadata={})
-    orchestra.instance.report_runless_asset_event(failed)
-    if (system, sensor) == ("d365", "backlog"):
-        [request] = orchestra.asked(sensor)
-        assert orchestra.execute(request).success
-        return
-    for _ in range(3):
-        text = orchestra.failure(sensor)
-        assert text.startswith("Dynamics 365 " if system == "d365" else "Campaign ")
-        assert len(text.splitlines()) == 1
-    admin.clear_faults()
-    tick = orchestra.tick(sensor)
-    assert shown(orchestra.instance, READY_TO_SEND) == "SUCCEEDED"
-    [request] = list(tick.run_requests or ())
-    assert orchestra.execute(request).success
-    assert arrived(orchestra.program, "contact", "later") == 3
+    program, admin = orchestra.program, orchestra.program.sandbox.admin
 
+    def play() -> None:
+        admin.fault("campaign", "unavailable")
+        change(program, "contact", "later")
+        until(lambda: shown(orchestra.instance, READY_TO_SEND) == "FAILED", 20)
+        assert "Campaign kept answering 503" in text(orchestra, READY_TO_SEND)
+        assert shown(orchestra.instance, READY) != "FAILED"
+        orchestra.tick("d365_changes")
+        change(program, "contact", "latest")
+        assert requests(program, "campaign", 6) < 40
+        admin.clear_faults()
+        until(lambda: arrived(program, "contact", "latest") == 3, 10)
+        until(lambda: shown(orchestra.instance, READY_TO_SEND) == "SUCCEEDED", 5)
 
-def test_a_table_that_campaign_refuses_to_take_is_reported_instead_of_sent(orchestra: Orchestra) -> None:
-    change(orchestra.program, "contact", "later")
-    orchestra.capture()
-    orchestra.asked("backlog")  # its run never began
-    orchestra.program.table["fields"]["nickname"] = "cusNoSuchThing"
-    orchestra.reload()
-    orchestra.later("backlog", seconds=10)
-    tick = orchestra.tick("backlog")
-    assert not tick.run_requests
-    [evaluation] = tick.asset_events
-    assert isinstance(evaluation, dg.AssetCheckEvaluation)
-    assert (evaluation.asset_key, evaluation.passed) == (PROFILE, False)
-    assert not orchestra.tick("backlog").asset_events
-    del orchestra.program.table["fields"]["nickname"]
-    orchestra.reload()
-    tick = orchestra.tick("backlog")
-    [evaluation] = tick.asset_events
-    assert isinstance(evaluation, dg.AssetCheckEvaluation)
-    assert evaluation.passed
-    [request] = list(tick.run_requests or ())
-    assert orchestra.execute(request).success
+    stays(orchestra, 12, play)

@@ -1,8 +1,8 @@
 """Follow the changes of all tables in one process: poll the feeds, capture, push, send opt-outs that are due, report.
 
 One event loop, and a task for each group of linked tables that has work, so that no group waits for another one. The
-table of a task that fails is tried again later, the others go on. Tables that another run works on are left to it while
-it lasts. The follower ends, and logs why,
+table of a task that fails, or whose feed is refused, is examined, polled and tried again by itself, the others go on.
+Tables that another run works on are left to it while it lasts. The follower ends, and logs why,
 
 - after `linger_seconds` without work;
 - after `longest_run_minutes`, once the next follower is ready (the sensor requests it), or some minutes later;
@@ -26,7 +26,7 @@ import dagster as dg
 from sync_assets.capture.feed_polling import FeedPoll, FeedPoller
 from sync_assets.checks.guardrails import check_configuration
 from sync_assets.checks.preflight import EXAMINE_SECONDS, readiness
-from sync_assets.config.models import TableConfig
+from sync_assets.checks.rules import Finding
 from sync_assets.config.values import CONTACT
 from sync_assets.defs.dagster_internals import slot_is_wanted
 from sync_assets.defs.follower.reports import Reports
@@ -46,7 +46,7 @@ from sync_assets.runtime.workers import followers, tables_at_work
 TURN_SECONDS = 15.0
 """How long one table is captured, and then pushed, in seconds, before its group is polled again."""
 EXAMINE_SECONDS_APART = 5.0
-"""Seconds between two examinations of a table that failed."""
+"""Seconds between two examinations of a table that failed, and between two polls if no feed can be polled."""
 SLOT_SECONDS = 2.0
 """Seconds between two looks at Dagster's queue."""
 KEEPS_SLOT_SECONDS = 30.0
@@ -61,13 +61,15 @@ OPT_OUTS = "opt-outs"
 class Followed:
     """A table, its work, and when work that failed is tried again.
 
-    was_wrong: the last examination after a failure found a set-up that stops the table, or a system that is down.
+    refused: why the last poll of its feed failed; empty if it did not. was_wrong: the last examination after a failure
+    found a set-up that stops the table, or a system that is down.
     """
 
     work: TableWork
     captured: Attempt | None = None
     sent: Attempt | None = None
     examined_at: float = float("-inf")
+    refused: str = ""
     was_wrong: bool = False
 
     @property
@@ -76,7 +78,12 @@ class Followed:
 
     @property
     def has_failed(self) -> bool:
-        return any(asset.error or asset.stopped for asset in self.work.both)
+        return bool(self.refused or self.work.d365.error or self.is_unsent)
+
+    @property
+    def is_unsent(self) -> bool:
+        """Return True if the last push failed, or stopped before its end."""
+        return self.work.campaign.error is not None or bool(self.work.campaign.stopped)
 
 
 @dataclass
@@ -107,7 +114,7 @@ class Follower:
         self._settled: Attempt | None = None
         self._began = self._worked = time.monotonic()
         self._rounds = 0
-        self._slots_at, self._d365_is_down = self._began, False
+        self._slots_at, self._poll_at, self._d365_is_down = self._began, self._began, False
         self._sources, self._started_by = ProgramSources(runtime), ancestors()
 
     async def follow(self) -> str:
@@ -188,20 +195,22 @@ class Follower:
                     self._worked = time.monotonic()
         look = await asyncio.to_thread(self._look)
         idle = [group for group in self._groups if group[0] not in self._tasks]
-        free = [self._tables[name] for group in idle for name in group if name not in look.left]
-        polled = await self._polled(poller, [table.work.config for table in free])
-        for group in idle:
-            tables = [self._tables[name] for name in group if name not in look.left]
-            await asyncio.to_thread(self._examine, tables)
+        free = [[self._tables[name] for name in group if name not in look.left] for group in idle]
+        polled = await self._polled(poller, [table for tables in free for table in tables if not table.refused])
+        for group, tables in zip(idle, free, strict=True):
+            for table in tables:
+                self._begin_examination(poller, table)
             news = {table.name for table in tables if self._may_capture(table, polled)}
-            if any(table.name in news or self._may_send(table, look) for table in tables):
-                self._begin(group[0], self._work(tables, news))
+            sends = {table.name for table in tables if self._may_send(table, look)}
+            if news or sends:
+                self._begin(group[0], self._work(tables, news, sends))
         if look.opt_outs and OPT_OUTS not in self._tasks:
             due, self._settled = attempt(self._settled, look.opt_outs, datetime.now(UTC))
             if due:
                 self._begin(OPT_OUTS, self._settle())
         resting = {name for group in self._groups if group[0] not in self._tasks for name in group} - look.left
-        await asyncio.to_thread(self._reports.report, resting, polled=bool(polled))
+        quiet = {name for name in resting if polled is not None and not self._tables[name].refused}
+        await asyncio.to_thread(self._reports.report, resting, polled=quiet)
 
     def _begin(self, name: str, work: Coroutine[Any, Any, bool]) -> None:
         self._tasks[name] = asyncio.create_task(work, name=name)
@@ -218,25 +227,34 @@ class Follower:
             look.opt_outs = ledger.opt_outs.left(opt_out.attributes).due + poll_is_due(self._runtime, now)
         return look
 
-    async def _polled(self, poller: FeedPoller, tables: Sequence[TableConfig]) -> FeedPoll | None:
+    async def _polled(self, poller: FeedPoller, tables: Sequence[Followed]) -> FeedPoll | None:
         """Poll feeds. None if none can be polled, of which the sensor's ticks fail: pending records are still sent."""
         if not tables:
             return FeedPoll()
+        if time.monotonic() < self._poll_at:
+            return None
         try:
-            polled = await poller.poll(tables)
+            polled = await poller.poll([table.work.config for table in tables])
         except SyncAssetsError as error:
             if not self._d365_is_down:
                 self._context.log.warning(public_message(error, "poll of the change feeds"))
-            self._d365_is_down = True
+            self._d365_is_down, self._poll_at = True, time.monotonic() + EXAMINE_SECONDS_APART
             return None
+        for table in tables:
+            table.refused = polled.refused.get(table.name, "")
+            if table.refused:
+                self._context.log.error(table.refused)
         if self._d365_is_down:
             self._context.log.info("The change feeds are polled again.")
         self._d365_is_down = False
         return polled
 
     def _may_capture(self, table: Followed, polled: FeedPoll | None) -> bool:
-        """Return True if a feed has news, or is refused, and its table is not to be left alone after a failure."""
-        if polled is None or not (table.name in polled.news or table.name in polled.refused):
+        """Return True if a feed has news, or the last capture failed, and it is time to try.
+
+        Not while the feed is refused: the capture would repeat that for minutes, and the tables of its group wait.
+        """
+        if polled is None or table.refused or not (table.name in polled.news or table.work.d365.error):
             return False
         feed = self._runtime.ledger.feeds.feed(table.name)
         if feed is None or not (feed.complete or table.work.d365.done):
@@ -245,42 +263,62 @@ class Follower:
         return due
 
     def _may_send(self, table: Followed, look: Look) -> bool:
-        if table.name not in look.due:
+        if table.name not in look.due and not table.work.campaign.error:
             return False
-        if not (table.work.campaign.error or table.work.campaign.stopped):
+        if not table.is_unsent:
             table.sent = None
             return True
         backlog = self._runtime.ledger.reports.backlog(table.name)
         due, table.sent = attempt(table.sent, backlog, datetime.now(UTC))
         return due
 
-    def _examine(self, tables: Sequence[Followed]) -> None:
-        """Examine the tables that failed: one whose set-up was wrong is tried again as soon as it is right."""
-        for table in tables:
-            if not table.has_failed or time.monotonic() - table.examined_at < EXAMINE_SECONDS_APART:
-                continue
-            table.examined_at = time.monotonic()
-            findings: Collection[Any] = ()
-            with suppress(SyncAssetsError):
-                findings = readiness(self._runtime, table.work.config, EXAMINE_SECONDS)
-            is_wrong = not findings or any(finding.stops for finding in findings)
-            if table.was_wrong and not is_wrong:
-                table.captured = table.sent = None
-            table.was_wrong = is_wrong
+    def _begin_examination(self, poller: FeedPoller, table: Followed) -> None:
+        name = f"examination of {table.name}"
+        if name in self._tasks or not table.has_failed:
+            return
+        if time.monotonic() - table.examined_at >= EXAMINE_SECONDS_APART:
+            self._begin(name, self._examine(poller, table))
 
     # --- Tasks ---------------------------------------------------------------------------------------------------
 
-    async def _work(self, tables: Sequence[Followed], news: Collection[str]) -> bool:
+    async def _work(self, tables: Sequence[Followed], news: Collection[str], sends: Collection[str]) -> bool:
         """Capture and push a group of linked tables once, in link order. Return True if anything was done."""
         moved = False
         for table in tables:
             came = table.name in news and await table.work.capture(TURN_SECONDS)
             if came:
                 table.captured = None
-            due = await asyncio.to_thread(is_due, self._runtime, table.work.config)
-            sent = due and await table.work.push(TURN_SECONDS)
+            may_send = table.name in sends or (
+                not table.is_unsent and await asyncio.to_thread(is_due, self._runtime, table.work.config)
+            )
+            sent = may_send and await table.work.push(TURN_SECONDS)
             moved |= came or sent
         return moved
+
+    async def _examine(self, poller: FeedPoller, table: Followed) -> bool:
+        """Poll a refused feed alone, or examine a table that failed: it is tried again as soon as it is right.
+
+        Either may take long, so it is a task of its own. Return False: this is no work.
+        """
+        work = table.work
+        if table.refused:
+            if work.d365.error:  # not found just now
+                with suppress(SyncAssetsError):
+                    table.refused = (await poller.poll([work.config])).refused.get(table.name, "")
+            if table.refused:
+                await asyncio.to_thread(work.fail, work.d365, SyncAssetsError(table.refused))
+            else:
+                table.captured = None
+        else:
+            findings = list[Finding]()
+            with suppress(Exception):  # the capture and the push report it
+                findings = await asyncio.to_thread(readiness, self._runtime, work.config, EXAMINE_SECONDS)
+            is_wrong = not findings or any(finding.stops for finding in findings)
+            if table.was_wrong and not is_wrong:
+                table.captured = table.sent = None
+            table.was_wrong = is_wrong
+        table.examined_at = time.monotonic()
+        return False
 
     async def _settle(self) -> bool:
         """Decide and write the opt-outs that are due without a file."""

@@ -89,8 +89,8 @@ class Reports:
         self._looked, self._opt_outs_at = float("-inf"), float("-inf")
         self._opt_outs: Any = None
 
-    def report(self, tables: Collection[str], *, polled: bool) -> None:
-        """Report what is due of tables without work, at intervals. polled: their feeds were polled just now."""
+    def report(self, tables: Collection[str], *, polled: Collection[str]) -> None:
+        """Report what is due of tables without work, at intervals. polled: those whose feeds were polled just now."""
         pause = LOOK_SECONDS * max(1.0, len(self._works) / TABLES_IN_A_LOOK)
         if tables and time.monotonic() - self._looked >= pause:
             self._look([self._works[name] for name in self._works if name in tables], polled=polled, ends=False)
@@ -101,7 +101,7 @@ class Reports:
 
     def end(self) -> None:
         """Report what was not reported yet, at the end of the run."""
-        self._look([*self._works.values()], polled=False, ends=True)
+        self._look([*self._works.values()], polled=(), ends=True)
         if self._opt_outs:
             self._report_opt_outs()
 
@@ -110,7 +110,7 @@ class Reports:
         for name in self._works.keys() & tables:
             self._works[name].found_at = None
 
-    def _look(self, works: Sequence[TableWork], *, polled: bool, ends: bool) -> None:
+    def _look(self, works: Sequence[TableWork], *, polled: Collection[str], ends: bool) -> None:
         works = [work for work in works if self._is_known(work)]
         assets = [(work, asset) for work in works for asset in work.both]
         last = last_materializations(self._instance, [asset.key for _, asset in assets])
@@ -124,7 +124,7 @@ class Reports:
         materialized = False
         for work, asset in assets:
             before, reported = _last(last.get(asset.key)), self._reported.setdefault(asset.key, deque())
-            version, quiet = changed[asset.key], polled and self._is_quiet(work, asset)
+            version, quiet = changed[asset.key], work.config.table in polled and self._is_quiet(work, asset)
             if ends:
                 due = before is not None and before.version != version
             else:

@@ -92,7 +92,8 @@ def changes_sensor(
         loads = FirstLoads(context, runtime, cursor.requested, runs)
         requests = [load_request(runtime, group, sync.name) for group in loads.due(free)]
         requests += _follow(context, runtime, free, runs, cursor, follow.name)
-        switch.ping()
+        if _is_polled(runtime, [config for config in free if _is_loaded(runtime, config)]):
+            switch.ping()
         return dg.SensorResult(
             run_requests=requests,
             skip_reason=None if requests else _why_not(tables, paused, runs, loads),
@@ -197,7 +198,7 @@ def _follow(
     followers = [run for run in runs if FOLLOWS_TAG in run.tags]
     loaded, now = [config for config in free if _is_loaded(runtime, config)], datetime.now(UTC)
     if followers:
-        _check_polled(runtime, loaded, now)
+        _check_polled(runtime, loaded)
         records = context.instance.get_run_records(dg.RunsFilter(run_ids=[run.run_id for run in followers]))
         longest = runtime.config.runs.longest_run_minutes * 60
         started = [record for record in records if record.dagster_run.status == dg.DagsterRunStatus.STARTED]
@@ -234,10 +235,15 @@ def _is_right(runtime: Runtime, config: TableConfig) -> bool:
     return not any(finding.stops for finding in examine(runtime, config, pushes=False))
 
 
-def _check_polled(runtime: Runtime, tables: Sequence[TableConfig], now: datetime) -> None:
+def _is_polled(runtime: Runtime, tables: Sequence[TableConfig]) -> bool:
+    """Return False if no feed of these tables was polled for POLL_OVERDUE."""
+    feeds, now = [feed for config in tables if (feed := runtime.ledger.feeds.feed(config.table))], datetime.now(UTC)
+    return not feeds or any(now - feed.polled_at <= POLL_OVERDUE for feed in feeds)
+
+
+def _check_polled(runtime: Runtime, tables: Sequence[TableConfig]) -> None:
     """Poll the feeds once if the follower has not polled them for long. Raises SyncAssetsError if that fails."""
-    feeds = [feed for config in tables if (feed := runtime.ledger.feeds.feed(config.table))]
-    if feeds and all(now - feed.polled_at > POLL_OVERDUE for feed in feeds):
+    if not _is_polled(runtime, tables):
         interruptible.run(_news(runtime, tables, hold=0.0))
 
 

@@ -22,9 +22,9 @@ from sync_assets.checks import health
 from sync_assets.checks.preflight import failure
 from sync_assets.config.models import TableConfig
 from sync_assets.defs.partitions import past_days
-from sync_assets.defs.results import selected
+from sync_assets.defs.results import check_result, selected
 from sync_assets.defs.run_errors import reported
-from sync_assets.defs.tables.checks import not_evaluated
+from sync_assets.defs.tables.checks import not_evaluated, report
 from sync_assets.defs.tables.table_work import AssetWork, TableWork
 from sync_assets.flows import Outcome, is_due
 from sync_assets.runtime import interruptible
@@ -83,6 +83,7 @@ class TableRun:
                 for work, assets in self._selected.items():
                     for asset in assets:
                         yield from self._result(work, asset)
+                    self._report_cause(work, assets)
         if reason := self._reason:
             raise dg.Failure(reason, allow_retries=False)
 
@@ -145,6 +146,13 @@ class TableRun:
             yield dg.MaterializeResult(asset_key=asset.key, check_results=checks, data_version=version)
         else:
             yield from checks
+
+    def _report_cause(self, work: TableWork, assets: Sequence[AssetWork]) -> None:
+        """Report the check `ready` of the side that is not selected, if that stopped the run."""
+        if any(asset.error for asset in assets):
+            others = [(asset, finding) for asset in {*work.both} - {*assets} for finding in work.findings(asset.side)]
+            failed = [check_result(asset.key, finding) for asset, finding in others if finding.stops]
+            report(self._context.instance, failed)
 
     def _add_numbers(self, work: TableWork, asset: AssetWork) -> None:
         """Add each partition's numbers of its day, and the run's to the last one; the others refer to it."""

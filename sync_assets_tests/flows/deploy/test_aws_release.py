@@ -20,7 +20,7 @@ from dagster._core.instance.ref import InstanceRef
 from dagster._core.launcher import LaunchRunContext, WorkerStatus
 from dagster._core.origin import JobPythonOrigin, RepositoryPythonOrigin
 
-from sync_assets.defs.partitions import BACKLOG_TAG, table_tags
+from sync_assets.defs.partitions import FOLLOWS_TAG, TABLE_TAG
 from sync_assets_tests.flows.deploy.files import DEPLOY, read, variables
 from sync_assets_tests.flows.deploy.test_aws import RESOURCES, TASKS
 
@@ -205,7 +205,7 @@ def test_a_run_is_a_task_of_its_own_in_the_daemons_network(
             dg.DagsterRun(
                 "__ASSET_JOB",
                 run_id=str(uuid.uuid4()),
-                tags={**table_tags("contact", "new_order"), BACKLOG_TAG: "yes"},
+                tags={TABLE_TAG: "contact, new_order", FOLLOWS_TAG: "yes"},
                 job_code_origin=JobPythonOrigin("__ASSET_JOB", python),
             )
         )

@@ -56,12 +56,12 @@ def submitted(
         ("ecs/task_arn", False),  # of the launcher; a re-execution inherits it
         ("ecs/cluster", False),
         ("dagster/priority", False),
-        ("sync/backlog", False),
+        ("sync/table", False),
         ("specs/cpu", False),
     ],
 )
 def test_a_tag_that_replaces_command_image_role_or_resources_is_refused(tag: str, refused: bool) -> None:
-    assert refused_tags({"sync/table": "contact", tag: "{}"}) == ([tag] if refused else [])
+    assert refused_tags({"sync/installation": "stage", tag: "{}"}) == ([tag] if refused else [])
 
 
 def test_every_tag_that_dagsters_ecs_launcher_reads_is_refused_or_its_own_note() -> None:
