@@ -17,7 +17,7 @@ from dagster._core.events.log import EventLogEntry
 
 from sync_assets.cli.instance import PACKAGED
 from sync_assets.defs.history import ProjectScope
-from sync_assets.defs.partitions import LEDGER_TAG, table_tags
+from sync_assets.defs.partitions import LEDGER_TAG, TABLE_TAG
 from sync_assets_tests.support.orchestra import job_origin
 
 FIRST = date(2026, 1, 1)
@@ -71,7 +71,7 @@ class Past:
         """
         run_id, day = str(uuid.uuid4()), at.date().isoformat()
         status_before = dg.DagsterRunStatus.STARTED
-        tags = {} if theirs else {**table_tags("contact"), LEDGER_TAG: ledger}
+        tags = {} if theirs else {TABLE_TAG: "contact", LEDGER_TAG: ledger}
         origin = job_origin(location) if location else None
         job = "their_job" if theirs else "sync"
         started = dg.DagsterRun(job, run_id=run_id, status=status_before, tags=tags, remote_job_origin=origin)
