@@ -1,33 +1,457 @@
 """The follower: one run that captures and sends the changes of all tables, and ends by itself when it should."""
 
+import subprocess
+import sys
+import threading
 import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
 
 import dagster as dg
+import pytest
 
-from sync_assets.defs.partitions import today
-from sync_assets_tests.support.orchestra import CONTACT, PROFILE, Orchestra, shown
+from sync_assets.commands.maintenance import off, on
+from sync_assets.defs.asset_keys import CHANGES
+from sync_assets.defs.follower import follower, reports
+from sync_assets.defs.partitions import FOLLOWS_TAG, LEDGER_TAG, TABLE_TAG, today
+from sync_assets.defs.tables import run_requests
+from sync_assets.defs.tables.asset_metadata import LINEAGE
+from sync_assets.defs.tables.run_requests import end_killed
+from sync_assets.ledger import Ledger
+from sync_assets.ledger.model import FOLLOWER
+from sync_assets.runtime import program_sources
+from sync_assets.runtime.workers import SILENT_AFTER, WorkerSession
+from sync_assets_tests.support.chain import Chain
+from sync_assets_tests.support.ledgers import session_of
+from sync_assets_tests.support.orchestra import CONTACT, PROFILE, Orchestra, Run, in_memory, shown
+from sync_assets_tests.support.program import Program
+from sync_assets_tests.support.waiting import until
 
 N = 50
+ELSEWHERE = "elsewhere|another boot 4026531836|17|99|00000000"
+"""A worker on another machine."""
+REFUSED = dg.AssetCheckKey(PROFILE, "no_record_is_rejected")
+READY = dg.AssetCheckKey(CONTACT, "ready")
 
 
-def test_a_first_load_has_a_run_of_its_own_and_what_comes_then_is_followed(orchestra: Orchestra) -> None:
-    [load] = orchestra.asked("d365_changes")
-    assert load.job_name == "sync"
-    assert orchestra.execute(load).success
+@pytest.fixture
+def orchestra(program: Program) -> Iterator[Orchestra]:
+    program.runs = {"linger_seconds": 3}
+    with in_memory(program) as started:
+        yield started
+
+
+@pytest.fixture(autouse=True)
+def _quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reports, "LOOK_SECONDS", 0.3)
+    monkeypatch.setattr(program_sources, "SECONDS", 0.3)
+
+
+def loaded(orchestra: Orchestra) -> Orchestra:
+    """After the first loads, which have runs of their own."""
+    for request in orchestra.asked("d365_changes"):
+        assert request.job_name == "sync"
+        assert orchestra.execute(request).success
+    return orchestra
+
+
+def follow(orchestra: Orchestra, meanwhile: Callable[[], object] = lambda: None) -> Run:
+    """Execute the follower that the sensor requests. `meanwhile` is called once it follows."""
+    failed: list[BaseException] = []
+
+    def play() -> None:
+        try:
+            until(lambda: bool(orchestra.instance.get_runs(dg.RunsFilter(tags={FOLLOWS_TAG: "yes"}))), 30)
+            time.sleep(0.5)
+            meanwhile()
+        except BaseException as error:  # noqa: BLE001
+            failed.append(error)
+
     [request] = orchestra.asked("d365_changes")
     assert request.job_name == "follow"
-    began = time.monotonic()
+    thread = threading.Thread(target=play)
+    thread.start()
     run = orchestra.execute(request)
-    print(time.monotonic() - began)
-    for entry in orchestra.instance.all_logs(run.run_id):
-        print(entry.user_message, entry.dagster_event.event_type_value if entry.dagster_event else "")
+    thread.join()
+    assert not failed, failed[0]
+    return run
+
+
+def lines(run: Run) -> list[str]:
+    return [entry.user_message for entry in run.instance.all_logs(run.run_id)]
+
+
+def ended(run: Run) -> str:
+    [line] = [line for line in lines(run) if line.startswith("The run ends: ")]
+    return line.removeprefix("The run ends: ")
+
+
+def titles(orchestra: Orchestra) -> set[str]:
+    return {one["cusJobTitle"] for one in orchestra.program.profiles().values()}
+
+
+def test_a_first_load_has_a_run_of_its_own_and_what_changes_then_is_sent_at_once_by_one_run(
+    orchestra: Orchestra,
+) -> None:
+    admin = loaded(orchestra).program.sandbox.admin
+
+    def change() -> None:
+        for title in ("first", "second", "third"):
+            admin.change("contact", 1, jobtitle=title)
+            until(lambda title=title: title in titles(orchestra), 10)  # the latency bench says how quick it is
+            until(lambda: len(orchestra.instance.fetch_materializations(PROFILE, limit=9).records) == 2, 10)
+
+    run = follow(orchestra, change)
     assert run.success
-    orchestra.program.sandbox.admin.change("contact", 1, jobtitle="Later")
+    assert "Following contact. The run ends after 3 s without work, or after 60 min." in lines(run)
+    assert ended(run) == "There was no work for 3 s."
+    metadata = run.metadata(CONTACT, today())
+    assert (metadata["rows_captured"], metadata["this_run"]["rows_captured"]) == (N + 3, 3)
+    metadata = run.metadata(PROFILE, today())
+    assert (metadata["inserted"], metadata["updated"], metadata["this_run"]["updated"]) == (N, 3, 3)
+    assert LINEAGE in metadata  # the UI shows that of the last materialisation
+    assert run.days(CONTACT) == [today()] * 2  # after the first change, and the totals at the end
+    assert run.steps == {"follow"}
+    planned = [dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED, dg.DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED]
+    assert not [event for kind in planned for event in run._events(kind)]
+    assert orchestra.tick("d365_changes").skip_message == "contact: no change"
+
+
+def test_nothing_is_reported_of_quiet_tables_whose_state_dagster_shows(orchestra: Orchestra) -> None:
+    run = follow(loaded(orchestra))
+    assert run.days(CONTACT) == run.days(PROFILE) == []
+    assert run.checks == {}
+
+
+def test_an_opt_out_of_a_contact_that_the_filter_excludes_is_sent(orchestra: Orchestra) -> None:
+    program, admin = orchestra.program, orchestra.program.sandbox.admin
+    program.opt_out = {"direction": "d365_to_campaign", "mappings": {"donotemail": "blackListEmail"}}
+    program.table |= {"filters": {"rules": [{"field": "department", "is": "is_null"}]}}
+
+    def opt_out() -> None:
+        [id_] = admin.change("contact", 1, department="out", donotemail=False)
+        time.sleep(1)
+        admin.change("contact", [id_], donotemail=True)
+        until(lambda: program.profiles()[id_]["blackListEmail"], 12)
+
+    follow(loaded(orchestra), opt_out)
+
+
+def test_opt_outs_that_are_due_without_a_file_are_sent_and_reported(orchestra: Orchestra) -> None:
+    program, admin = orchestra.program, orchestra.program.sandbox.admin
+    program.opt_out = {"direction": "bidirectional", "mappings": {"donotemail": "blackListEmail"}}
+    sent: list[str] = []
+
+    def opt_out() -> None:
+        sent.extend(admin.change("contact", 1, donotemail=True))
+        until(lambda: program.profiles()[sent[0]]["blackListEmail"], 12)
+
+    run = follow(loaded(orchestra), opt_out)
+    assert run.metadata(CHANGES)["campaign_written"] == 1
+    assert run.checks["everything_due_is_decided"] is True
+
+
+def test_a_check_whose_answer_changes_shows_the_new_one_whoever_answered_before(orchestra: Orchestra) -> None:
+    admin = loaded(orchestra).program.sandbox.admin
+    admin.settings("campaign", bare_data_policy=False)
+    orchestra.program.runs = {"linger_seconds": 8}
+
+    def refuse() -> None:
+        [wrong] = admin.change("contact", 1, emailaddress1="not-an-address")
+        until(lambda: shown(orchestra.instance, REFUSED) == "FAILED", 20)
+        assert orchestra.job("watch").success
+        assert shown(orchestra.instance, REFUSED) == "FAILED"
+        admin.change("contact", [wrong], emailaddress1="right@example.org")
+        until(lambda: shown(orchestra.instance, REFUSED) == "SUCCEEDED", 20)
+        admin.change("contact", [wrong], emailaddress1="not-an-address")
+        until(lambda: shown(orchestra.instance, REFUSED) == "FAILED", 20)
+
+    follow(orchestra, refuse)
+    assert shown(orchestra.instance, REFUSED) == "FAILED"
+
+
+def test_checks_that_a_dead_run_was_to_answer_are_answered(orchestra: Orchestra) -> None:
+    """As after kill -9 of a run of assets, or of the checks that a user of the UI executes."""
+    instance, checks = loaded(orchestra).instance, [READY, REFUSED]
+
+    def plan() -> None:
+        job = orchestra.definitions.resolve_implicit_global_asset_job_def().get_subset(
+            asset_selection=set(), asset_check_selection=set(checks)
+        )
+        run = instance.create_run_for_job(job)
+        assert "SUCCEEDED" not in {shown(instance, key) for key in checks}
+        instance.report_run_failed(run)
+        until(lambda: {shown(instance, key) for key in checks} == {"SUCCEEDED"}, 10)
+
+    follow(orchestra, plan)
+
+
+def test_an_eager_asset_on_two_tables_follows_the_one_that_changed(
+    chain: Chain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chain.program.runs = {"linger_seconds": 3}
+    chain.make("Ada")
+    with in_memory(chain.program) as orchestra:
+        orders = dg.AssetKey(["campaign", "cusOrder"])
+        partitions = orchestra.definitions.resolve_asset_graph().get(PROFILE).partitions_def
+
+        @dg.asset(
+            deps=[PROFILE, orders], partitions_def=partitions, automation_condition=dg.AutomationCondition.eager()
+        )
+        def campaigns() -> None: ...
+
+        defs, cursor = dg.Definitions.merge(loaded(orchestra).definitions, dg.Definitions([campaigns])), None
+
+        def requested() -> int:
+            nonlocal cursor
+            done = dg.evaluate_automation_conditions(defs, orchestra.instance, cursor=cursor)
+            cursor = done.cursor
+            return done.total_requested
+
+        def change() -> None:
+            requested()
+            chain.admin.change("contact", 1, firstname="Later")
+            until(lambda: requested() == 1, 10)
+            chain.admin.change("contact", 1, firstname="Within a minute")
+            time.sleep(1.5)
+            assert requested() == 0
+
+        follow(orchestra, change)
+        assert requested() == 1  # the totals at the end
+
+
+def test_linked_tables_arrive_in_link_order(chain: Chain) -> None:
+    chain.program.runs = {"linger_seconds": 3}
+    chain.make("Ada")
+    with in_memory(chain.program) as orchestra:
+        follow(loaded(orchestra), lambda: chain.make("Grace"))
+        assert {resource: len(records) for resource, records in chain.held().items()} == dict.fromkeys(chain.held(), 2)
+        chain.assert_no_hidden_child()
+        assert chain.admin.engine_calls()["insert"] == 6
+
+
+# Tables that are not followed
+
+
+def test_a_table_in_maintenance_is_left_alone_and_followed_again_afterwards(orchestra: Orchestra) -> None:
+    admin, program = loaded(orchestra).program.sandbox.admin, orchestra.program
+    program.runs = {"linger_seconds": 8}
+    orchestra.reload()
+
+    def pause() -> None:
+        on(orchestra.runtime, ["contact"])
+        admin.change("contact", 1, jobtitle="Meanwhile")
+        time.sleep(1.5)
+        assert "Meanwhile" not in titles(orchestra)
+        off(orchestra.runtime, ["contact"])
+        until(lambda: "Meanwhile" in titles(orchestra), 10)
+
+    follow(orchestra, pause)
+
+
+def test_a_table_is_left_to_another_run_while_that_lasts(orchestra: Orchestra) -> None:
+    admin = loaded(orchestra).program.sandbox.admin
+
+    def work() -> None:
+        with Ledger.open(orchestra.runtime.settings.ledger_url) as ledger:
+            session = WorkerSession(ledger)
+            ledger.runs.begin("by hand", session.epoch, ["contact"])
+            admin.change("contact", 1, jobtitle="Meanwhile")
+            time.sleep(1.5)
+            assert "Meanwhile" not in titles(orchestra)
+            session.end()
+        until(lambda: "Meanwhile" in titles(orchestra), 10)
+
+    follow(orchestra, work)
+
+
+def test_a_refused_feed_fails_the_check_ready_without_ending_the_run_until_it_is_right_again(
+    orchestra: Orchestra, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(follower, "EXAMINE_SECONDS_APART", 0.5)
+    admin, program = loaded(orchestra).program.sandbox.admin, orchestra.program
+
+    def refuse() -> None:
+        admin.post("/d365/tracking", {"table": "contact", "enabled": False})
+        until(lambda: shown(orchestra.instance, READY) == "FAILED", 10)
+        since = admin.last()
+        time.sleep(2)
+        captures = [entry for entry in admin.journal("d365", since) if "EntityDefinitions" in entry["path"]]
+        assert len(captures) < 60, "in spite of a backoff"
+        admin.post("/d365/tracking", {"table": "contact", "enabled": True})
+        admin.change("contact", 1, jobtitle="Right again")
+        until(lambda: shown(orchestra.instance, READY) == "SUCCEEDED", 10)
+        until(lambda: "Right again" in titles(orchestra), 10)
+
+    program.runs = {"linger_seconds": 5}
+    orchestra.reload()
+    assert follow(orchestra, refuse).success
+
+
+# Its end
+
+
+def another_configuration(orchestra: Orchestra) -> None:
+    orchestra.program.guardrails = {"concurrency": 8}
+    _ = orchestra.program.env  # writes the file
+
+
+def the_next_follower(orchestra: Orchestra) -> None:
+    with Ledger.open(orchestra.runtime.settings.ledger_url) as ledger:
+        ledger.runs.begin("next", WorkerSession(ledger).epoch, [FOLLOWER])
+
+
+def no_next_follower(_: Orchestra) -> None: ...
+
+
+def a_run_that_waits(orchestra: Orchestra) -> None:
+    pytest.MonkeyPatch().setattr(follower, "slot_is_wanted", lambda instance: True)
+
+
+@pytest.mark.parametrize(
+    ("runs", "end", "why"),
+    [
+        ({"linger_seconds": 600}, another_configuration, "The configuration or the program has changed."),
+        (
+            {"longest_run_minutes": 0.02},
+            the_next_follower,
+            "It has run for 0.02 min, and the next run is ready.",
+        ),
+        (
+            {"longest_run_minutes": 0.02},
+            no_next_follower,
+            "It has run for 0.02 min, and no next run has begun.",
+        ),
+        (
+            {"linger_seconds": "always"},
+            a_run_that_waits,
+            "All slots of the run queue are taken, and another run waits for one.",
+        ),
+    ],
+    ids=["configuration", "successor", "no successor", "slots"],
+)
+def test_it_ends_and_says_why(
+    orchestra: Orchestra,
+    monkeypatch: pytest.MonkeyPatch,
+    runs: dict[str, Any],
+    end: Callable[[Orchestra], None],
+    why: str,
+) -> None:
+    monkeypatch.setattr(follower, "GRACE_SECONDS", 2.0)
+    monkeypatch.setattr(follower, "KEEPS_SLOT_SECONDS", 0.0)
+    monkeypatch.setattr(follower, "SLOT_SECONDS", 0.0)
+    monkeypatch.setattr(follower, "slot_is_wanted", lambda instance: False)
+    orchestra.program.runs = runs
+    began, run = time.monotonic(), follow(loaded(orchestra), lambda: end(orchestra))
+    assert run.success
+    assert time.monotonic() - began < 60
+    assert ended(run) == why
+
+
+def test_the_next_follower_waits_for_the_end_of_the_one_before_it(orchestra: Orchestra) -> None:
+    loaded(orchestra)
+    with Ledger.open(orchestra.runtime.settings.ledger_url) as ledger:
+        first = WorkerSession(ledger)
+        ledger.runs.begin("first", first.epoch, [FOLLOWER])
+
+        def end() -> None:
+            time.sleep(1)
+            assert not any("Following" in line for run in orchestra.instance.get_runs() for line in lines(_run(run)))
+            first.end()
+
+        def _run(run: dg.DagsterRun) -> Run:
+            return Run(orchestra.instance, run.run_id, success=True)
+
+        orchestra._cursors.clear()
+        run = follow(orchestra, end)
+    assert ended(run) == "There was no work for 3 s."
+
+
+def test_the_sensor_requests_the_next_follower_when_the_first_one_gets_old(orchestra: Orchestra) -> None:
+    orchestra.program.runs = {"linger_seconds": "always", "longest_run_minutes": 0.01}
+    tags = {FOLLOWS_TAG: "yes"}
+    old = loaded(orchestra).under_way(tags, location=orchestra.location)
+    assert orchestra.asked("d365_changes") == []
+    time.sleep(1)
     [request] = orchestra.asked("d365_changes")
-    run = orchestra.execute(request)
-    for entry in orchestra.instance.all_logs(run.run_id):
-        print(entry.user_message, entry.dagster_event.event_type_value if entry.dagster_event else "")
-    assert run.success
-    assert run.metadata(PROFILE, today())["updated"] == 1
-    assert run.days(CONTACT) == [today()]
-    assert not orchestra.asked("d365_changes")
+    assert request.job_name == "follow"
+    orchestra.under_way(tags, dg.DagsterRunStatus.QUEUED, orchestra.location)
+    assert orchestra.asked("d365_changes") == []
+    orchestra.instance.delete_run(old.run_id)
+
+
+def test_it_ends_with_the_processes_that_started_it(tmp_path: Path) -> None:
+    """`dagster dev` that ends alone, as by `kill`, leaves its code server waiting for the run."""
+    script = (
+        "import os, subprocess, sys, time\n"
+        "from sync_assets.runtime.program_sources import ancestors\n"
+        "before = ancestors()\n"
+        "print(len(before) > 1, flush=True)\n"
+        "give_up_at = time.monotonic() + 20\n"
+        "while ancestors() == before and time.monotonic() < give_up_at: time.sleep(0.05)\n"
+        f"open({str(tmp_path / 'noticed')!r}, 'w').write(str(ancestors() != before))\n"
+    )
+    parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {script!r}])"
+    grandparent = f"import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', {parent!r}]); time.sleep(60)"
+    process = subprocess.Popen([sys.executable, "-c", grandparent], stdout=subprocess.PIPE, text=True)
+    assert process.stdout
+    assert process.stdout.readline() == "True\n"
+    process.kill()
+    process.wait()
+    until(lambda: (tmp_path / "noticed").exists() and (tmp_path / "noticed").read_text() == "True", 20)
+
+
+# Runs that were killed, and those of others
+
+
+def test_a_run_without_a_sign_of_life_is_ended_and_the_next_one_is_asked_for(orchestra: Orchestra) -> None:
+    """As after kill -9, on another machine or by another launcher: nothing but the ledger tells.
+
+    A run that a person started has no tags of ours: its heartbeats are enough.
+    """
+    ledger, instance = orchestra.runtime.ledger, orchestra.instance
+    dead, alive = (orchestra.under_way({TABLE_TAG: "contact"}) for _ in range(2))
+    persons, foreign = (orchestra.under_way({}) for _ in range(2))
+    ledger.runs.begin(alive.run_id, session_of(ledger, f"{ELSEWHERE}alive"))
+    earlier = datetime.now(UTC) - SILENT_AFTER - timedelta(seconds=1)
+    with Ledger.open(orchestra.runtime.settings.ledger_url, clock=lambda: earlier) as then:
+        for run in (dead, persons):
+            then.runs.begin(run.run_id, session_of(then, ELSEWHERE))
+    assert [run.run_id for run in end_killed(instance, ledger, "contact")] == [alive.run_id]
+    assert {run.run_id: run.status for run in instance.get_runs()} == {
+        **dict.fromkeys((dead.run_id, persons.run_id), dg.DagsterRunStatus.FAILURE),
+        **dict.fromkeys((alive.run_id, foreign.run_id), dg.DagsterRunStatus.STARTED),
+    }
+    assert orchestra.tick("d365_changes").skip_message == "contact: a run is under way"
+    instance.delete_run(alive.run_id)
+    assert orchestra.asked("d365_changes")
+
+
+def test_code_locations_and_ledgers_on_one_instance_neither_end_nor_wait_for_each_others_runs(
+    orchestra: Orchestra, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Runs without heartbeats in the ledger: those of another location write theirs to another ledger, and so do two
+    installations in one location, and one with a new ledger."""
+    monkeypatch.setattr(run_requests, "SILENT_AFTER", timedelta(seconds=-1))
+    status, tags, here = dg.DagsterRunStatus, {TABLE_TAG: "contact"}, orchestra.location
+    foreign = [
+        orchestra.under_way(tags, kind, location, ledger="another")
+        for kind in (status.QUEUED, status.STARTED, status.CANCELING)
+        for location in (here, None)
+        if location or kind is not status.QUEUED  # Dagster queues no run of the command line
+    ]
+    before = {run.run_id: run.status for run in orchestra.instance.get_runs()}
+    assert len(before) == len(foreign)
+    for location in (here, None):
+        assert end_killed(orchestra.instance, orchestra.runtime.ledger, "contact", location=location) == []
+    theirs, queued = (orchestra.under_way(tags, kind, location="theirs") for kind in (status.STARTED, status.QUEUED))
+    by_command_line = orchestra.under_way(tags)
+    ours = orchestra.under_way(tags, location=here)
+    assert end_killed(orchestra.instance, orchestra.runtime.ledger, "contact") == [queued]  # as `sync` does
+    [request] = orchestra.asked("d365_changes")
+    assert request.tags[LEDGER_TAG] == orchestra.runtime.ledger.systems.identity()
+    kinds = (status.STARTED, status.QUEUED, status.STARTED, status.FAILURE)
+    after = {run.run_id: kind for run, kind in zip((theirs, queued, by_command_line, ours), kinds, strict=True)}
+    assert {run.run_id: run.status for run in orchestra.instance.get_runs()} == before | after

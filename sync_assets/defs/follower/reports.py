@@ -1,4 +1,4 @@
-"""What the follower reports to Dagster of each table: materialisations, observations and results of checks.
+"""What the follower reports to Dagster of each table: materialisations and results of checks.
 
 Nothing is remembered of what was reported: each look compares with what Dagster shows. So it does not matter who
 reported it, whether a run that was to answer a check was killed, or when the follower began.
@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import dagster as dg
 
@@ -59,29 +59,23 @@ class Last(NamedTuple):
     at: datetime
 
 
-Kind = Literal["materialization", "observation"]
-
-
-def due_report(
+def is_due(
     last: Last | None, version: str, now: datetime, reported: Sequence[datetime], most: int, *, quiet: bool
-) -> Kind | None:
-    """Return what to report of an asset now, None if nothing.
+) -> bool:
+    """Return True if an asset is to be materialised now.
 
     Args:
-        last: None if it was never materialised.
+        last: None if it never was.
         version: Its data version now.
         now: UTC.
-        reported: When the follower reported it in the last WINDOW, oldest first.
-        most: Reports of a WINDOW.
+        reported: When the follower materialised it in the last WINDOW, oldest first.
+        most: Materialisations of a WINDOW.
         quiet: Its table was polled and has nothing to do, so that it may be confirmed.
     """
     changed = last is None or version != last.version
-    if last is None or last.partition != now.date().isoformat():
-        return "materialization" if changed or quiet else None
-    if now - last.at >= CONFIRM:
-        return "materialization" if changed or quiet else None
-    may = not reported or (now - reported[-1] >= SPACING and len(reported) < most)
-    return "materialization" if changed and may else None
+    if last is None or last.partition != now.date().isoformat() or now - last.at >= CONFIRM:
+        return changed or quiet
+    return changed and (not reported or (now - reported[-1] >= SPACING and len(reported) < most))
 
 
 class Reports:
@@ -132,10 +126,10 @@ class Reports:
             before, reported = _last(last.get(asset.key)), self._reported.setdefault(asset.key, deque())
             version, quiet = changed[asset.key], polled and self._is_quiet(work, asset)
             if ends:
-                kind = "materialization" if before and before.version != version else None
+                due = before is not None and before.version != version
             else:
-                kind = due_report(before, version, now, reported, MOST if few else MOST_OF_MANY, quiet=quiet)
-            if kind:
+                due = is_due(before, version, now, reported, MOST if few else MOST_OF_MANY, quiet=quiet)
+            if due:
                 self._materialize(work, asset, version, now)
                 materialized = True
         if materialized:

@@ -193,7 +193,9 @@ def _follow(
         _check_polled(runtime, loaded, now)
         records = context.instance.get_run_records(dg.RunsFilter(run_ids=[run.run_id for run in followers]))
         longest = runtime.config.runs.longest_run_minutes * 60
-        if len(records) == 1 and (began := records[0].start_time) and now.timestamp() - began > longest:
+        started = [record for record in records if record.dagster_run.status == dg.DagsterRunStatus.STARTED]
+        began = [record.start_time or record.create_timestamp.timestamp() for record in started]
+        if len(records) == 1 and any(now.timestamp() - at > longest for at in began):
             cursor.followed = now
             yield follow_request(runtime, job)
         return

@@ -14,9 +14,17 @@ from dagster._core.execution import compute_logs
 from dagster._core.storage import sql
 
 import sync_assets
-from sync_assets.defs.dagster_internals import answered_since, evaluation, failed_ticks, freshness, latest_answers
+from sync_assets.defs.dagster_internals import (
+    evaluation,
+    failed_ticks,
+    freshness,
+    last_materializations,
+    latest_answers,
+    shown_answers,
+    slot_is_wanted,
+)
 from sync_assets.launching.processes import detach_copies_of_output, find_migrations_by_path
-from sync_assets_tests.support.orchestra import shown
+from sync_assets_tests.support.orchestra import job_origin, shown
 
 ASSET = dg.AssetKey(["d365", "contact"])
 CHECK = dg.AssetCheckKey(ASSET, "ready")
@@ -58,28 +66,58 @@ def test_of_a_run_that_died_over_a_check_the_answer_before_it_counts(instance: d
     assert latest_answers(instance, [CHECK])[CHECK].status.value == "FAILED"
 
 
-def test_a_check_is_answered_since_a_run_if_a_later_one_or_a_report_without_a_run_did(
+def is_shown(instance: dg.DagsterInstance) -> bool:
+    return CHECK in shown_answers(instance, [CHECK], last_materializations(instance, [ASSET]))
+
+
+def answer(instance: dg.DagsterInstance, *, passed: bool) -> None:
+    """Report a result without a run."""
+    result = dg.AssetCheckResult(passed=passed, asset_key=ASSET, check_name="ready")
+    _, target = last_materializations(instance, [ASSET]).get(ASSET, (None, None))
+    instance.report_runless_asset_event(evaluation(result, target))
+
+
+def test_an_answer_is_shown_unless_a_run_plans_another_or_the_asset_was_materialised_since(
     instance: dg.DagsterInstance,
 ) -> None:
-    assert answered_since(instance, [CHECK], "a run") == set()
+    assert not is_shown(instance)
     run(instance, passed=True)
-    [first] = instance.get_runs()
-    assert answered_since(instance, [CHECK], first.run_id) == set()
+    assert is_shown(instance)
     run(instance, passed=True, dies=True)
-    assert answered_since(instance, [CHECK], first.run_id) == set()
-    run(instance, passed=True)
-    assert answered_since(instance, [CHECK], first.run_id) == {CHECK}
-    instance.report_runless_asset_event(dg.AssetCheckEvaluation(ASSET, "ready", passed=True, metadata={}))
-    assert answered_since(instance, [CHECK], instance.get_runs(limit=1)[0].run_id) == {CHECK}
+    assert not is_shown(instance)
+    answer(instance, passed=False)
+    assert is_shown(instance)
+    assert shown(instance, CHECK) == "FAILED"
+    instance.report_runless_asset_event(dg.AssetMaterialization(ASSET))
+    assert is_shown(instance)  # neither has a run
+    dg.materialize([dg.asset(key=ASSET)(lambda: None)], instance=instance)
+    assert (is_shown(instance), shown(instance, CHECK)) == (False, "not evaluated")
 
 
 def test_a_result_without_a_run_is_about_the_last_materialisation(instance: dg.DagsterInstance) -> None:
     """Of the same second: SQLite's time of the result would be before it."""
-    result = dg.AssetCheckResult(passed=False, asset_key=ASSET, check_name="ready")
-    assert evaluation(instance, result).target_materialization_data is None
+    assert last_materializations(instance, [ASSET]) == {}
     run(instance, passed=True)
-    instance.report_runless_asset_event(evaluation(instance, result))
+    entry, target = last_materializations(instance, [ASSET])[ASSET]
+    assert (entry.run_id, target.run_id) == (instance.get_runs()[0].run_id,) * 2
+    answer(instance, passed=False)
     assert shown(instance, CHECK) == "FAILED"
+
+
+@pytest.mark.parametrize(
+    ("slots", "active", "waiting", "wanted"),
+    [(3, 3, 0, False), (3, 3, 1, True), (3, 2, 1, False), (-1, 9, 1, False)],
+    ids=["no run waits", "one waits", "a slot is free", "no limit"],
+)
+def test_a_slot_is_wanted_if_all_are_taken_and_a_run_waits(
+    tmp_path: Path, slots: int, active: int, waiting: int, wanted: bool
+) -> None:
+    queue = {"concurrency": {"runs": {"max_concurrent_runs": slots}}}
+    with dg.DagsterInstance.local_temp(str(tmp_path), overrides=queue) as instance:
+        for status, number in ((dg.DagsterRunStatus.STARTED, active), (dg.DagsterRunStatus.QUEUED, waiting)):
+            for _ in range(number):
+                instance.run_storage.add_run(dg.DagsterRun("sync", status=status, remote_job_origin=job_origin("ours")))
+        assert slot_is_wanted(instance) is wanted
 
 
 def test_late_assets_are_reported_with_the_moment(instance: dg.DagsterInstance) -> None:

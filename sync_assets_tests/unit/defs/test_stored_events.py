@@ -2,16 +2,13 @@
 
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import dagster as dg
 import pytest
 import sqlalchemy as sa
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import SqliteEventLogStorage
-from sqlalchemy import event, exc
 
 from sync_assets.cli.instance import PACKAGED
 from sync_assets.defs import history
@@ -19,7 +16,6 @@ from sync_assets.defs.history import (
     COMPLETED_STATUSES,
     KEPT_EVENT_TYPES,
     RUNLESS_RUN_ID,
-    forget_planned,
     sql_storage,
     unwrapped,
     without_run,
@@ -81,39 +77,6 @@ def test_sqlite_has_one_database_a_run_and_three_that_runs_share(
         assert files == {"index.db", "runs.db", "schedules.db", ".db"}
         assert all(file.exists() for file in history.StoredEvents(instance, ()).shared_files())
         assert Path(storage.path_for_shard("some-run")).name == "some-run.db"
-
-
-def test_planned_checks_of_a_run_of_a_day_are_forgotten_and_their_results_kept() -> None:
-    key = dg.AssetCheckKey(dg.AssetKey("rows"), "ready")
-
-    @dg.asset(
-        partitions_def=dg.DailyPartitionsDefinition("2026-11-24"),
-        check_specs=[dg.AssetCheckSpec("ready", asset="rows")],
-    )
-    def rows() -> Iterator[Any]:
-        yield dg.MaterializeResult(check_results=[dg.AssetCheckResult(passed=True, check_name="ready")])
-
-    with dg.DagsterInstance.ephemeral() as instance:
-
-        def statuses() -> list[str]:
-            result = instance.event_log_storage.get_asset_check_execution_history(key, limit=9)
-            return sorted(one.status.value for one in result)
-
-        first, second = (dg.materialize([rows], instance=instance, partition_key="2026-11-24").run_id for _ in range(2))
-        assert statuses() == ["PLANNED"] * 2 + ["SUCCEEDED"] * 2  # Dagster stores both
-        forget_planned(instance, first, [key])
-        assert statuses() == ["PLANNED"] + ["SUCCEEDED"] * 2
-        event.listen(sa.Engine, "before_cursor_execute", locked)
-        try:
-            forget_planned(instance, second, [key])
-        finally:
-            event.remove(sa.Engine, "before_cursor_execute", locked)
-        assert statuses() == ["PLANNED"] + ["SUCCEEDED"] * 2
-
-
-def locked(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
-    if statement.startswith("DELETE FROM asset_check_executions"):
-        raise exc.OperationalError(statement, None, Exception("database is locked"))
 
 
 def test_ticks_of_the_local_instance_are_purged_by_their_retention(tmp_path: Path) -> None:

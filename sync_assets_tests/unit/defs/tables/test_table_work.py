@@ -1,11 +1,11 @@
 """The numbers that a run reports of a table's assets."""
 
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 from sync_assets.config.models import TableConfig
 from sync_assets.defs.tables.table_work import TableWork
+from sync_assets.flows import Outcome
 from sync_assets.ledger import Ledger
 from sync_assets.runtime.context import Runtime
 from sync_assets_tests.support.ledgers import capture, row
@@ -21,6 +21,6 @@ def test_the_backlog_is_pending_records_without_waiting_ones(tmp_path: Path) -> 
         capture(ledger, row("free"), table="order")
         runtime = Runtime({}, _ledger=ledger)
         assert (ledger.reports.counts()["order"].pending, ledger.reports.counts()["order"].waiting) == (1, 1)
-        context: Any = SimpleNamespace(instance=None, selected_asset_keys=())
-        work = TableWork(context, runtime, config)
+        log: Any = None
+        work = TableWork(runtime, config, log, Outcome())
         assert [work.numbers(asset)["backlog"] for asset in work.both] == [1, 1]

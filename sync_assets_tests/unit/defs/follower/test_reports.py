@@ -1,0 +1,38 @@
+"""What the follower reports of an asset at a moment: a truth table of what Dagster shows and what is so."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from sync_assets.defs.follower.reports import Last, is_due
+
+NOW = datetime(2026, 12, 1, 12, tzinfo=UTC)
+TODAY, YESTERDAY = "2026-12-01", "2026-11-30"
+
+
+def ago(minutes: float) -> datetime:
+    return NOW - timedelta(minutes=minutes)
+
+
+@pytest.mark.parametrize(
+    ("last", "version", "reported", "quiet", "due"),
+    [
+        pytest.param(None, "0", [], True, True, id="never materialised, and polled"),
+        pytest.param(None, "7", [], False, True, id="never materialised, and changed"),
+        pytest.param(Last(YESTERDAY, "7", ago(30)), "7", [], True, True, id="the first poll of a day"),
+        pytest.param(Last(YESTERDAY, "7", ago(30)), "7", [], False, False, id="a new day without a poll"),
+        pytest.param(Last(YESTERDAY, "7", ago(30)), "8", [ago(0.1)], False, True, id="the first work of a day"),
+        pytest.param(Last(TODAY, "7", ago(5)), "7", [], True, False, id="quiet"),
+        pytest.param(Last(TODAY, "7", ago(60)), "7", [], True, True, id="quiet for an hour"),
+        pytest.param(Last(TODAY, "7", ago(60)), "7", [], False, False, id="for an hour not polled, or pending"),
+        pytest.param(Last(TODAY, "7", ago(0.1)), "8", [], True, True, id="changed just after another run"),
+        pytest.param(Last(TODAY, "7", ago(0.5)), "8", [ago(0.5)], True, False, id="changed within a minute"),
+        pytest.param(Last(TODAY, "7", ago(1)), "8", [ago(1)], True, True, id="changed after a minute"),
+        pytest.param(Last(TODAY, "7", ago(2)), "8", [ago(9), ago(5), ago(2)], True, False, id="changes all the time"),
+        pytest.param(Last(TODAY, "7", ago(60)), "8", [ago(9), ago(5), ago(2)], True, True, id="an hour, whatever else"),
+    ],
+)
+def test_an_asset_is_materialised_when_it_changed_and_hourly_but_not_all_the_time(
+    last: Last | None, version: str, reported: list[datetime], quiet: bool, due: bool
+) -> None:
+    assert is_due(last, version, NOW, reported, most=3, quiet=quiet) is due
