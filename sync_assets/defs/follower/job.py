@@ -21,7 +21,7 @@ def follow_job(runtime: Runtime) -> Any:
     text = "Follows the changes of all tables, captures and sends them as they come, and reports what changed."
 
     @dg.op(
-        name=named("follow"),
+        name=named("follow_tables"),  # `follow` is the name of its graph
         description=text,
         out=dg.Out(dg.Nothing),
         required_resource_keys=resource_names(runtime, OF_TABLES),
