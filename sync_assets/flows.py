@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Self
 
 from sync_assets.audit.existing_records import first_load
@@ -277,6 +277,12 @@ def opt_outs_due(runtime: Runtime, config: TableConfig) -> int:
     if config.table != CONTACT or opt_out.direction != "d365_to_campaign":
         return 0
     return runtime.ledger.opt_outs.left(opt_out.attributes).due
+
+
+def is_due(runtime: Runtime, config: TableConfig) -> bool:
+    """Return True if a push of the table would send something now."""
+    due = runtime.ledger.reports.next_due(config.table)  # at earliest now, so that the time is read afterwards
+    return (due is not None and due <= datetime.now(UTC)) or opt_outs_due(runtime, config) > 0
 
 
 async def _write_opt_outs(runtime: Runtime, result: PushResult) -> None:

@@ -12,13 +12,14 @@ import pytest
 from dagster._core.definitions.data_version import StaleStatus
 
 from sync_assets.capture import feed_polling
-from sync_assets.defs.partitions import TABLE_TAG, table_tags, today
+from sync_assets.checks import guardrails
+from sync_assets.defs.follower import follower, reports
+from sync_assets.defs.partitions import FOLLOWS_TAG, TABLE_TAG, today
 from sync_assets.defs.tables import sensors
 from sync_assets.defs.tables.asset_metadata import LINEAGE
 from sync_assets.defs.tables.checks import table_checks
 from sync_assets.defs.tables.table_work import NUMBERS
 from sync_assets.http import aiohttp_transport
-from sync_assets.ledger import Ledger
 from sync_assets_tests.support.orchestra import AUDIT, CONTACT, PROFILE, RANGE_END, RANGE_START, Orchestra, shown
 
 N = 50
@@ -44,7 +45,7 @@ def in_step(orchestra: Orchestra) -> Orchestra:
     return orchestra
 
 
-# The sensor d365_changes
+# The sensor d365_changes, where no follower is to stay
 
 
 def test_nothing_new_is_looked_at_all_the_while_and_noted_as_polled_and_a_defect_keeps_the_cursor(
@@ -52,6 +53,7 @@ def test_nothing_new_is_looked_at_all_the_while_and_noted_as_polled_and_a_defect
 ) -> None:
     monkeypatch.setattr(sensors, "HOLD_SECONDS", 1.2)
     monkeypatch.setattr(feed_polling, "NOTE_POLL", timedelta(0))
+    followed(in_step)
     before, since = in_step.feed, in_step.program.sandbox.admin.last()
     data = in_step.tick("d365_changes")
     assert not data.run_requests
@@ -74,9 +76,14 @@ def test_nothing_new_is_looked_at_all_the_while_and_noted_as_polled_and_a_defect
     assert in_step.tick("d365_changes").skip_message == "contact: no change"
 
 
-def test_a_tick_leaves_no_connection_and_no_thread_behind(
-    orchestra: Orchestra, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def followed(orchestra: Orchestra) -> None:
+    """Execute the follower that confirms the partitions once an hour."""
+    [request] = orchestra.asked("d365_changes")
+    assert request.job_name == "follow"
+    assert orchestra.execute(request).success
+
+
+def test_a_tick_leaves_no_connection_behind(orchestra: Orchestra, monkeypatch: pytest.MonkeyPatch) -> None:
     """Else aiohttp prints "Unclosed client session" when the process ends, or loads the definitions anew."""
     opened: list[aiohttp.ClientSession] = []
     make = aiohttp_transport.AiohttpClient._open
@@ -87,17 +94,17 @@ def test_a_tick_leaves_no_connection_and_no_thread_behind(
 
     monkeypatch.setattr(aiohttp_transport.AiohttpClient, "_open", noted)
     orchestra.capture()
-    orchestra.tick("d365_changes")
+    orchestra.asked("d365_changes")
     orchestra.program.sandbox.admin.fault("d365", "forbidden")
     orchestra.failure("d365_changes")
     assert opened
     assert [session for session in opened if not session.closed] == []
-    assert "feed-poll" not in {thread.name for thread in threading.enumerate()}
 
 
 def test_a_change_is_asked_for_long_before_the_tick_would_end(
     in_step: Orchestra, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    followed(in_step)
     monkeypatch.setattr(sensors, "HOLD_SECONDS", 9.5)
     changed_at: list[float] = []
 
@@ -116,26 +123,58 @@ def test_a_change_is_asked_for_long_before_the_tick_would_end(
     in_step.program.assert_in_step()
 
 
-def test_while_a_run_is_under_way_no_other_is_requested(captured: Orchestra) -> None:
-    captured.program.sandbox.admin.change("contact", 1, jobtitle="Later")
+def test_a_tick_beside_a_follower_polls_nothing_and_returns_at_once(
+    in_step: Orchestra, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sensors, "HOLD_SECONDS", 9.5)
+    in_step.under_way({FOLLOWS_TAG: "yes"})
+    began, since = time.monotonic(), in_step.program.sandbox.admin.last()
+    assert in_step.tick("d365_changes").skip_message == "contact: a run follows it"
+    assert time.monotonic() - began < 2.0
+    assert in_step.program.sandbox.admin.journal("d365", since) == []
+
+
+def test_a_tick_fails_with_the_cause_if_a_follower_could_not_poll_for_a_minute(
+    in_step: Orchestra, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_step.under_way({FOLLOWS_TAG: "yes"})
+    in_step.program.sandbox.admin.fault("d365", "forbidden")
+    assert in_step.asked("d365_changes") == []
+    monkeypatch.setattr(sensors, "POLL_OVERDUE", timedelta(0))
+    assert in_step.failure("d365_changes").startswith("The application user lacks a privilege in Dynamics 365")
+    in_step.program.sandbox.admin.clear_faults()
+    assert in_step.tick("d365_changes").skip_message == "contact: a run follows it"
+
+
+def test_while_a_run_is_under_way_no_other_is_requested(orchestra: Orchestra) -> None:
     for status in (dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED):
-        run = captured.under_way(table_tags("contact"), status)
-        assert captured.tick("d365_changes").skip_message == "contact: a run is under way"
-        assert not captured.asked("backlog")
-        captured.instance.delete_run(run.run_id)
-    assert captured.asked("d365_changes")
-    assert captured.asked("backlog")
+        run = orchestra.under_way({TABLE_TAG: "contact"}, status)
+        assert orchestra.tick("d365_changes").skip_message == "contact: a run is under way"
+        orchestra.instance.delete_run(run.run_id)
+    orchestra.capture()
+    for status in (dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.STARTED):
+        run = orchestra.under_way({FOLLOWS_TAG: "yes"}, status, orchestra.location)
+        assert not [*orchestra.asked("d365_changes"), *orchestra.asked("backlog")]
+        orchestra.instance.delete_run(run.run_id)
+    assert orchestra.asked("d365_changes")
+    assert orchestra.asked("backlog")
 
 
-def test_while_a_backlog_is_worked_off_changes_are_captured_and_sent(captured: Orchestra) -> None:
-    [backlog] = captured.asked("backlog")
-    captured.under_way(backlog.tags)
-    captured.program.sandbox.admin.change("contact", 1, jobtitle="At once")
-    [request] = captured.asked("d365_changes")
-    assert captured.execute(request).metadata(PROFILE, today())["inserted"] == N
-    assert captured.pending == 0
-    captured.later("backlog", hours=1)
-    assert not captured.asked("backlog")
+def test_a_follower_that_fails_at_once_is_requested_again_with_a_backoff(
+    in_step: Orchestra, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guardrails, "check_configuration", lambda *_: None)
+    in_step.program.runs = {"linger_seconds": "always"}
+    in_step.reload()
+    for requested in (1, 1, 0):
+        requests = in_step.asked("d365_changes")
+        assert len(requests) == requested
+        for request in requests:
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(follower.Follower, "follow", None)
+                assert not in_step.execute(request).success
+    in_step.later("d365_changes", seconds=11)
+    assert in_step.asked("d365_changes")
 
 
 def test_an_audit_is_out_of_date_once_rows_changed_and_by_nothing_else(
@@ -144,32 +183,14 @@ def test_an_audit_is_out_of_date_once_rows_changed_and_by_nothing_else(
     orchestra.settle()
     assert orchestra.job("audit").success
     assert orchestra.instance.get_runs()[0].tags[TABLE_TAG] == "contact"
-    orchestra.tick("d365_changes")
-    monkeypatch.setattr(sensors, "CONFIRM", timedelta(0))
-    assert PROFILE in {event.asset_key for event in orchestra.tick("d365_changes").asset_events}
+    monkeypatch.setattr(reports, "CONFIRM", timedelta(0))
+    assert orchestra.job("follow").days(PROFILE)
     orchestra.program.sandbox.admin.change("contact", 2, fax="+1 555 0100")  # is not mapped
     orchestra.settle()
     assert orchestra.stale(AUDIT) == StaleStatus.FRESH
     orchestra.program.sandbox.admin.change("contact", 1, jobtitle="Changed")
     orchestra.settle()
     assert orchestra.stale(AUDIT) == StaleStatus.STALE
-
-
-def test_the_polling_is_reported_as_a_check_without_a_run(in_step: Orchestra) -> None:
-    """Once in five minutes, and after a run: a check older than the last materialisation counts as not evaluated."""
-    in_step._cursors.clear()
-    result = [one for one in in_step.tick("d365_changes").asset_events if isinstance(one, dg.AssetCheckEvaluation)]
-    assert [(one.check_name, one.passed) for one in result] == [
-        ("change_feed_is_polled", True),
-        ("no_record_waits_long", True),
-        ("backlog_is_young", True),
-    ]
-    assert not in_step.tick("d365_changes").asset_events
-
-    in_step.program.sandbox.admin.change("contact", 1, jobtitle="Changed")
-    in_step.execute(in_step.asked("d365_changes")[0])
-    assert {type(one) for one in in_step.tick("d365_changes").asset_events} == {dg.AssetCheckEvaluation}
-    assert not in_step.tick("d365_changes").asset_events
 
 
 # Runs
@@ -201,22 +222,6 @@ def test_past_days_are_one_run_that_reads_their_rows_again_and_sends_differences
     in_step.program.assert_in_step()
 
 
-def test_days_that_have_ended_are_filled_from_the_day_of_the_first_load_on(orchestra: Orchestra) -> None:
-    orchestra.program.runs["start_date"] = days_before(9)
-    orchestra.settle()
-    for key in (CONTACT, PROFILE):
-        assert orchestra.instance.get_materialized_partitions(key) == {today()}
-    with Ledger.open(
-        orchestra.runtime.settings.ledger_url, clock=lambda: datetime.now(UTC) - timedelta(days=3)
-    ) as then:
-        then.feeds.confirm("contact", 7)
-    orchestra._cursors.clear()
-    orchestra.tick("d365_changes")
-    for key in (CONTACT, PROFILE):
-        assert orchestra.instance.get_materialized_partitions(key) == {days_before(n) for n in range(4)}
-    assert not orchestra.tick("d365_changes").asset_events
-
-
 def test_plotted_numbers_of_a_partition_are_the_totals_of_its_day(
     orchestra: Orchestra, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -235,32 +240,23 @@ def test_plotted_numbers_of_a_partition_are_the_totals_of_its_day(
     assert numbers(pushed["this_run"]) == {"inserted": 0, "updated": 2, "engine_calls": 2}
     assert not {"records_per_second", "seconds", "latency_p50_ms"} & pushed.keys()
 
-    orchestra.tick("d365_changes")
-    monkeypatch.setattr(sensors, "CONFIRM", timedelta(0))
-    confirmed = [one for one in orchestra.tick("d365_changes").asset_events if isinstance(one, dg.AssetMaterialization)]
-    assert [numbers({name: value.value for name, value in one.metadata.items()}) for one in confirmed] == [
-        numbers(captured),
-        numbers(pushed),
-    ]
 
-
-def test_a_quiet_table_is_confirmed_hourly_so_that_it_stays_fresh_which_hides_no_check_of_a_run(
+def test_a_quiet_table_is_confirmed_hourly_so_that_it_stays_fresh_which_hides_no_check(
     orchestra: Orchestra, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     orchestra.program.sandbox.admin.settings("campaign", bare_data_policy=False)
     orchestra.program.sandbox.admin.change("contact", 1, emailaddress1="not-an-address")
-    orchestra.execute(orchestra.asked("d365_changes")[0])
+    orchestra.settle()
     checks = [one.key for one in table_checks(orchestra.runtime.config.tables[0], orchestra.runtime)]
     before = {key: shown(orchestra.instance, key) for key in checks}
     assert sorted(before.values()) == ["FAILED", *["SUCCEEDED"] * 6]
-    read = orchestra.instance.event_log_storage.get_asset_check_execution_history
-    assert "PLANNED" not in {one.status.value for key in checks for one in read(key, limit=9)}
-    quiet = orchestra.tick("d365_changes").asset_events
-    assert not [one for one in quiet if isinstance(one, dg.AssetMaterialization)]
-    monkeypatch.setattr(sensors, "CONFIRM", timedelta(0))
-    result = [one for one in orchestra.tick("d365_changes").asset_events if isinstance(one, dg.AssetMaterialization)]
-    assert [(one.asset_key, one.partition) for one in result] == [(CONTACT, today()), (PROFILE, today())]
-    assert LINEAGE in result[1].metadata  # the UI shows that of the last materialisation
+    assert not orchestra.asked("d365_changes")
+    orchestra.later("d365_changes", hours=1)
+    monkeypatch.setattr(reports, "CONFIRM", timedelta(0))
+    [request] = orchestra.asked("d365_changes")
+    run = orchestra.execute(request)
+    assert run.days(CONTACT) == run.days(PROFILE) == [today()]
+    assert LINEAGE in run.metadata(PROFILE, today())  # the UI shows that of the last materialisation
     assert {key: shown(orchestra.instance, key) for key in checks} == before
 
 
@@ -301,6 +297,7 @@ def test_a_run_shows_its_numbers(in_step: Orchestra) -> None:
 
 
 def test_a_quiet_feed_keeps_its_place_by_its_newest_link(in_step: Orchestra, monkeypatch: pytest.MonkeyPatch) -> None:
+    followed(in_step)
     monkeypatch.setattr(feed_polling, "KEEP_LINK", timedelta(0))
     before = in_step.feed
     in_step.tick("d365_changes")

@@ -36,7 +36,7 @@ from sync_assets.defs.tables.assets import linked
 from sync_assets.defs.tables.attempts import Attempt, attempt
 from sync_assets.defs.tables.table_work import TableWork
 from sync_assets.errors import SyncAssetsError, public_message
-from sync_assets.flows import Outcome, opt_outs_due
+from sync_assets.flows import Outcome, is_due
 from sync_assets.ledger.model import FOLLOWER
 from sync_assets.opt_out.profile_polling import poll_is_due
 from sync_assets.runtime.context import Runtime
@@ -216,8 +216,7 @@ class Follower:
         self._reports.forget(elsewhere)  # their runs materialise the assets, and answer the checks
         look = Look(elsewhere | ledger.maintenance.in_maintenance().keys())
         for name, table in self._tables.items():
-            next_due = ledger.reports.next_due(name)
-            if (next_due is not None and next_due <= now) or opt_outs_due(self._runtime, table.work.config):
+            if is_due(self._runtime, table.work.config):
                 look.due.add(name)
         if opt_out.active and not look.left & {CONTACT, WORK}:
             look.opt_outs = ledger.opt_outs.left(opt_out.attributes).due + poll_is_due(self._runtime, now)
@@ -285,10 +284,8 @@ class Follower:
             came = table.name in news and await table.work.capture(TURN_SECONDS)
             if came:
                 table.captured = None
-            due = await asyncio.to_thread(lambda name=table.name: self._runtime.ledger.reports.next_due(name))
-            is_due = due is not None and due <= datetime.now(UTC)
-            is_due = is_due or opt_outs_due(self._runtime, table.work.config) > 0
-            sent = is_due and await table.work.push(TURN_SECONDS)
+            due = await asyncio.to_thread(is_due, self._runtime, table.work.config)
+            sent = due and await table.work.push(TURN_SECONDS)
             moved |= came or sent
         return moved
 

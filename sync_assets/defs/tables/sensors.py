@@ -33,7 +33,7 @@ from sync_assets.defs.tables.attempts import Attempt, attempt
 from sync_assets.defs.tables.checks import ready_key
 from sync_assets.defs.tables.run_requests import active_runs, follow_request, load_request
 from sync_assets.errors import SyncAssetsError
-from sync_assets.flows import CONFIRM, opt_outs_due
+from sync_assets.flows import CONFIRM, is_due, opt_outs_due
 from sync_assets.opt_out.profile_polling import poll_is_late
 from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime
@@ -310,15 +310,15 @@ def backlog_sensor(
 
 def _due(runtime: Runtime, tables: Sequence[TableConfig]) -> int:
     """Return the number of records and opt-outs of tables with some that can be sent now, and that no run works on."""
-    ledger, now, amount = runtime.ledger, datetime.now(UTC), 0
+    ledger, amount = runtime.ledger, 0
     left, counts = ledger.maintenance.in_maintenance().keys() | tables_at_work(ledger), ledger.reports.counts()
     for config in tables:
         if config.table in left or not _is_loaded(runtime, config):
             continue
-        opt_outs, due = opt_outs_due(runtime, config), ledger.reports.next_due(config.table)
-        if opt_outs or (due is not None and due <= now):
-            amount += opt_outs + counts[config.table].pending + counts[config.table].unconfirmed
+        if is_due(runtime, config):
+            of_table = counts[config.table]
+            amount += opt_outs_due(runtime, config) + of_table.pending + of_table.unconfirmed
     opt_out = runtime.config.opt_out
     if opt_out.active and CONTACT not in left:
-        amount += ledger.opt_outs.left(opt_out.attributes).due + poll_is_late(runtime, now)
+        amount += ledger.opt_outs.left(opt_out.attributes).due + poll_is_late(runtime, datetime.now(UTC))
     return amount

@@ -12,7 +12,6 @@ leaves the tables to the run while it lasts (`runtime/workers.py`), and then rep
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from datetime import UTC, datetime
 from typing import Any
 
 import dagster as dg
@@ -27,7 +26,7 @@ from sync_assets.defs.results import selected
 from sync_assets.defs.run_errors import reported
 from sync_assets.defs.tables.checks import not_evaluated
 from sync_assets.defs.tables.table_work import AssetWork, TableWork
-from sync_assets.flows import Outcome
+from sync_assets.flows import Outcome, is_due
 from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime
 
@@ -104,7 +103,7 @@ class TableRun:
             return
         ledger, config = self._runtime.ledger, work.config
         self._push(work)
-        while not work.is_over and work.d365 in assets and (work.is_full or self._is_due(work)):
+        while not work.is_over and work.d365 in assets and (work.is_full or is_due(self._runtime, config)):
             pending = ledger.reports.backlog(config.table)
             if not backlog_is_full(ledger, config):
                 interruptible.run(work.capture())
@@ -130,10 +129,6 @@ class TableRun:
 
     def _push(self, work: TableWork) -> bool:
         return interruptible.run(work.push(TURN_SECONDS))
-
-    def _is_due(self, work: TableWork) -> bool:
-        due = self._runtime.ledger.reports.next_due(work.config.table)
-        return due is not None and due <= datetime.now(UTC)
 
     def _result(self, work: TableWork, asset: AssetWork) -> Iterator[Any]:
         """Yield the result of an asset; if its work failed, only its checks."""
