@@ -198,9 +198,7 @@ class Follower:
             news = {table.name for table in tables if self._may_capture(table, polled)}
             if any(table.name in news or self._may_send(table, look) for table in tables):
                 self._begin(group[0], self._work(tables, news))
-        if not look.opt_outs:
-            self._settled = None
-        elif OPT_OUTS not in self._tasks:
+        if look.opt_outs and OPT_OUTS not in self._tasks:
             due, self._settled = attempt(self._settled, look.opt_outs, datetime.now(UTC))
             if due:
                 self._begin(OPT_OUTS, self._settle())
@@ -223,6 +221,8 @@ class Follower:
             if look.opt_outs and WORK in tables_at_work(ledger, ended_within=STEPS_APART):
                 look.opt_outs = 0
                 self._worked = time.monotonic() + STEPS_APART.total_seconds()  # they are awaited
+        if not look.opt_outs:
+            self._settled = None
         return look
 
     async def _polled(self, poller: FeedPoller, tables: Sequence[TableConfig]) -> FeedPoll | None:
