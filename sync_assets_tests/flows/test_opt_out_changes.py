@@ -5,6 +5,7 @@ When a run of it is asked for: integration/defs/opt_out/test_sensors.py.
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 
@@ -13,6 +14,7 @@ import pytest
 
 from sync_assets.config.values import CONTACT
 from sync_assets.defs.asset_keys import CHANGES, CONTACT_OPT_OUT, PROFILE_OPT_OUT
+from sync_assets.defs.partitions import WORK
 from sync_assets.opt_out.profile_polling import POLL
 from sync_assets_tests.support.opt_out_runs import FILE, N, polling, rest, table, take, values
 from sync_assets_tests.support.opt_outs import (
@@ -194,9 +196,14 @@ def test_a_side_that_cannot_be_written_keeps_the_other_from_nothing(orchestra: O
     set_d365(orchestra.program, here, donotemail=True)
     set_campaign(orchestra.program, there, blackListEmail=True)
     orchestra.capture()
-    orchestra.program.sandbox.admin.fault("d365", "status", status=401, path=r"\$batch")
+    orchestra.program.runs["linger_seconds"] = 3
+    orchestra.reload()
+    admin = orchestra.program.sandbox.admin
+    rule = admin.fault("d365", "status", status=401, path=r"\$batch")
     run = orchestra.job("follow")
     assert run.success
+    [fired] = [known["fired"] for known in admin.fault_rules() if known["id"] == rule]
+    assert fired == 2 * 2  # each time with a new token, too: once more after the progress in Campaign, then in 10 s
     assert "refused" in (run.check("everything_due_is_decided").description or "")
     assert [sides(orchestra.program, id_) for id_ in (here, there)] == [(True, True), (False, True)]
     result = values(run, CHANGES)
@@ -205,6 +212,23 @@ def test_a_side_that_cannot_be_written_keeps_the_other_from_nothing(orchestra: O
     orchestra.program.sandbox.admin.clear_faults()
     rest(orchestra)
     assert sides(orchestra.program, there) == (True, True)
+
+
+def test_opt_outs_wait_while_a_run_of_a_file_works_on_them_or_their_table_is_in_maintenance(
+    orchestra: Orchestra,
+) -> None:
+    id_ = next(opted_in(orchestra.program))
+    set_d365(orchestra.program, id_, donotemail=True)
+    orchestra.capture()
+    with closing(orchestra.program.runtime()) as other, other.heartbeat("of a file", [WORK]):
+        assert orchestra.job("follow").success
+    assert sides(orchestra.program, id_) == (True, False)
+    orchestra.runtime.ledger.maintenance.begin(CONTACT)
+    assert orchestra.job("follow").success
+    assert sides(orchestra.program, id_) == (True, False)
+    orchestra.runtime.ledger.maintenance.end(CONTACT)
+    assert orchestra.job("follow").success
+    assert sides(orchestra.program, id_) == (True, True)
 
 
 def test_an_opt_out_that_is_refused_leaves_the_run_green_and_its_check_red(orchestra: Orchestra) -> None:
