@@ -94,7 +94,7 @@ def total(run: Run, name: str) -> int:
     """Return the sum of a number of all materialisations of a run."""
     events = run._events(dg.DagsterEventType.ASSET_MATERIALIZATION)
     made = [event.step_materialization_data.materialization for event in events if event.asset_key == CHANGES]
-    return sum(one.metadata[name].value for one in made if name in one.metadata)
+    return sum(int(str(one.metadata[name].value)) for one in made if name in one.metadata)
 
 
 # Polls of profiles
