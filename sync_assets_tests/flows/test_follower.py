@@ -113,7 +113,7 @@ def test_a_first_load_has_a_run_of_its_own_and_what_changes_then_is_sent_at_once
     assert (metadata["inserted"], metadata["updated"], metadata["this_run"]["updated"]) == (N, 3, 3)
     assert LINEAGE in metadata  # the UI shows that of the last materialisation
     assert run.days(CONTACT) == [today()] * 2  # after the first change, and the totals at the end
-    assert run.steps == {"follow"}
+    assert run.steps == {"follow_changes"}
     planned = [dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED, dg.DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED]
     assert not [event for kind in planned for event in run._events(kind)]
     assert orchestra.tick("d365_changes").skip_message == "contact: no change"
@@ -339,7 +339,7 @@ def test_it_ends_and_says_why(
     end: Callable[[Orchestra], None],
     why: str,
 ) -> None:
-    monkeypatch.setattr(follower, "GRACE_SECONDS", 2.0)
+    monkeypatch.setattr(follower, "GRACE_SECONDS", 2.0 if end is no_next_follower else 60.0)
     monkeypatch.setattr(follower, "KEEPS_SLOT_SECONDS", 0.0)
     monkeypatch.setattr(follower, "SLOT_SECONDS", 0.0)
     monkeypatch.setattr(follower, "slot_is_wanted", lambda instance: False)

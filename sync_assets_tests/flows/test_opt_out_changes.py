@@ -39,7 +39,7 @@ def test_the_follower_carries_an_opt_out_from_d365_to_campaign_and_shows_its_num
     id_ = next(opted_in(orchestra.program))
     set_d365(orchestra.program, id_, donotemail=True)
     [carried] = rest(orchestra)
-    assert carried.steps == {"follow_tables"}
+    assert carried.steps == {"follow_changes"}
     assert orchestra.instance.get_dynamic_partitions("opt_out_files") == []
     assert sides(orchestra.program, id_) == (True, True)
     nothing = ("held_already", "to_be_decided_again", "rejected", "no_longer_there", "unanswered")
@@ -120,7 +120,7 @@ def test_a_due_poll_reads_what_changed_since_the_last_poll_began_without_any_fil
     [request] = orchestra.asked(sensor)
     run = orchestra.execute(request)
     assert run.success, run.errors
-    assert run.steps == {"opt_out__changes" if sensor == FILE else "follow_tables"}
+    assert run.steps == {"opt_out__changes" if sensor == FILE else "follow_changes"}
     assert values(run, CHANGES)["profiles_read"] == values(run, CHANGES)["stated_news"] == 1
     assert sides(orchestra.program, new) == (True, True)
     assert sides(orchestra.program, old) == (False, True)  # the file brings it

@@ -30,8 +30,8 @@ def rest(orchestra: Orchestra) -> list[Run]:
 
 def apart(runs: list[Run]) -> tuple[list[Run], list[Run]]:
     """Split runs into runs of assets and runs of the follower."""
-    return [run for run in runs if "follow_tables" not in run.steps], [
-        run for run in runs if "follow_tables" in run.steps
+    return [run for run in runs if "follow_changes" not in run.steps], [
+        run for run in runs if "follow_changes" in run.steps
     ]
 
 

@@ -21,12 +21,12 @@ def follow_job(runtime: Runtime) -> Any:
     text = "Follows the changes of all tables, captures and sends them as they come, and reports what changed."
 
     @dg.op(
-        name=named("follow_tables"),  # `follow` is the name of its graph
+        name=named("follow_changes"),
         description=text,
         out=dg.Out(dg.Nothing),
         required_resource_keys=resource_names(runtime, OF_TABLES),
     )
-    def follow(context: dg.OpExecutionContext) -> None:
+    def follow_changes(context: dg.OpExecutionContext) -> None:
         from sync_assets.defs.follower.follower import Follower  # noqa: PLC0415 - other runs need not wait for it
 
         with bound(runtime, context.resources, OF_TABLES) as run_runtime, failing("follower"):
@@ -35,7 +35,7 @@ def follow_job(runtime: Runtime) -> Any:
                 why = interruptible.run(Follower(context, run_runtime, Outcome()).follow())
             context.log.info(f"The run ends: {why}")
 
-    return dg.GraphDefinition(name=named("follow"), node_defs=[follow]).to_job(
+    return dg.GraphDefinition(name=named("follow"), node_defs=[follow_changes]).to_job(
         name=named("follow"),
         description=text,
         # Bound here, since Dagster else makes sensors that request the job anew, with a warning at each load.

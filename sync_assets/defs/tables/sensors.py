@@ -24,7 +24,7 @@ from sync_assets.checks.rules import SIDES, Finding
 from sync_assets.config.models import TableConfig
 from sync_assets.config.values import CONTACT
 from sync_assets.defs.asset_keys import side_key
-from sync_assets.defs.dagster_internals import evaluation, last_materializations, latest_answers
+from sync_assets.defs.dagster_internals import evaluation, last_materializations, latest_answers, most_runs
 from sync_assets.defs.partitions import FOLLOWS_TAG, WORK, tables_of
 from sync_assets.defs.results import check_key, check_result
 from sync_assets.defs.run_errors import one_sentence
@@ -44,6 +44,9 @@ HOLD_SECONDS = 9.5
 5 s, since the next tick would otherwise start 5 s late."""
 EXAMINE_BUDGET = 10.0
 """Seconds from the begin of a tick until no further table is examined."""
+OTHER_SLOTS, MOST_LOADS = 2, 4
+"""Slots of Dagster's queue that first loads leave to others, the follower among them; and how many there are at once if
+the queue has no limit."""
 POLL_OVERDUE = timedelta(seconds=60)
 """If no feed was polled for so long though a follower runs, the tick polls, and fails with the cause."""
 SHORT_RUN_SECONDS = 5.0
@@ -122,6 +125,8 @@ class FirstLoads:
     ) -> None:
         self._instance, self._runtime, self._requested = context.instance, runtime, requested
         self._active = {table for run in runs for table in tables_of(run)} | tables_at_work(runtime.ledger)
+        slots = (most_runs(context.instance) or MOST_LOADS + OTHER_SLOTS) - OTHER_SLOTS
+        self._room = max(1, slots) - sum(FOLLOWS_TAG not in run.tags for run in runs)
         self._until = time.monotonic() + EXAMINE_BUDGET
         self.answers: list[dg.AssetCheckEvaluation] = []
         self.waiting: dict[str, str] = {}
@@ -140,15 +145,17 @@ class FirstLoads:
             if config.table in self._active:
                 self.waiting[config.table] = "a run is under way"
                 continue
+            if len(linked([one for one in missing if one.table in {*ready_ones, config.table}])) > self._room:
+                self.waiting[config.table] = "other first loads go first"
+                continue
             try:
                 ready_ones |= {config.table} if self._may_run(config) else set()
             except SyncAssetsError as error:
                 failure = error
         if failure and not ready_ones:
             raise failure
-        for group in linked(missing):
-            if due := [config for config in group if config.table in ready_ones]:
-                yield due
+        groups = [[config for config in group if config.table in ready_ones] for group in linked(missing)]
+        yield from filter(None, groups)
 
     def _may_run(self, config: TableConfig) -> bool:
         """Return True if the set-up of a table is right, and its last run long enough ago."""

@@ -191,11 +191,11 @@ def test_a_run_whose_process_died_is_reported_for_the_steps_that_it_left(world: 
 def test_a_job_without_assets_has_failed_until_a_run_of_it_ends_well_or_lasts(world: World) -> None:
     def follow(error: Exception | None = None) -> str:
         @dg.op
-        def follow_tables() -> None:
+        def follow_changes() -> None:
             if error:
                 raise error
 
-        graph = dg.GraphDefinition("follow", node_defs=[follow_tables])
+        graph = dg.GraphDefinition("follow", node_defs=[follow_changes])
         return graph.to_job().execute_in_process(instance=world.instance, raise_on_error=False).run_id
 
     follow()
