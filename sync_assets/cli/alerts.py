@@ -40,7 +40,8 @@ def open_incidents(runtime: Runtime) -> dict[str, Any]:
     definitions = build_definitions(runtime)
     assets = [*(definitions.assets or ()), *(definitions.asset_checks or ())]
     names = ([definition.name for definition in objects or ()] for objects in (definitions.sensors, definitions.jobs))
-    watched = AlertScope((asset for asset in assets if isinstance(asset, dg.AssetsDefinition)), *names)
+    ours = (asset for asset in assets if isinstance(asset, dg.AssetsDefinition))
+    watched = AlertScope(ours, *names, named=runtime.installation.named)
     # Without a folder there were no runs; a command that only reads must not create it.
     with dagster_instance() if instance_folder().exists() else dg.DagsterInstance.ephemeral() as instance:
         incidents, _ = find_incidents(runtime, instance, watched, datetime.now(UTC))

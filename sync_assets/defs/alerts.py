@@ -46,6 +46,11 @@ LOOK_BACK = timedelta(days=1)
 MOST_RUNS, MOST_RUN_EVENTS = 2_000, 40
 """Most failed runs that are listed, of others as well, and most of ours whose events are read, which is slower."""
 
+WITHOUT_ASSETS = ("follow", "watch", "log_export")
+"""The jobs without assets that sensors or schedules start: such a job has failed if its last run did."""
+BEGINS = timedelta(seconds=10)
+"""A run of such a job that began earlier than this has not failed again."""
+
 
 class AlertScope:
     """The objects of this project on the instance, which may have others: only these are read.
@@ -54,13 +59,20 @@ class AlertScope:
         definitions: Of assets, or of checks alone.
         sensors: Names of sensors.
         jobs: Names of jobs.
+        named: Returns a name in the installation.
     """
 
     def __init__(
-        self, definitions: Iterable[dg.AssetsDefinition], sensors: Iterable[str] = (), jobs: Iterable[str] = ()
+        self,
+        definitions: Iterable[dg.AssetsDefinition],
+        sensors: Iterable[str] = (),
+        jobs: Iterable[str] = (),
+        named: Callable[[str], str] = str,
     ) -> None:
         self.steps = {definition.node_def.name: definition for definition in definitions}
-        self.sensors, self.jobs = frozenset(sensors), frozenset(jobs)
+        self.sensors, names = frozenset(sensors), frozenset(jobs)
+        self.without_assets = names & {*map(named, WITHOUT_ASSETS)}
+        self.jobs = names - self.without_assets
 
     def steps_of(self, run: dg.DagsterRun) -> set[str]:
         """Return the steps that a run was to execute, by its step keys, its selected assets and checks, or its job."""
@@ -151,8 +163,13 @@ def read_state(
         if (times := [done[key] for key in step.keys or step.check_keys if key in done])
     }
     stale = freshness(instance, [spec.key for step in steps for spec in step.specs if spec.freshness_policy]).items()
+
+    def foreign(run: dg.DagsterRun) -> bool:
+        return is_foreign(run, ledger, location)
+
     incidents = [
-        *_failed(instance, watched, last_good, made_at, now, lambda run: is_foreign(run, ledger, location)),
+        *_failed(instance, watched, last_good, made_at, now, foreign),
+        *_failed_without_assets(instance, watched.without_assets, last_good, now, foreign),
         *(
             failed_check(
                 key.asset_key.to_user_string(),
@@ -222,6 +239,28 @@ def _failed(
             if name not in handled and not is_over(name, run, at):
                 yield failed_step(name, _work(steps[name]), run.run_id, at, why)
             handled.add(name)
+
+
+def _failed_without_assets(
+    instance: dg.DagsterInstance,
+    jobs: frozenset[str],
+    last_good: dict[str, datetime],
+    now: datetime,
+    foreign: Callable[[dg.DagsterRun], bool],
+) -> Iterator[Incident]:
+    """Yield the jobs whose last run failed; add to `last_good` when the others did not fail."""
+    for job in sorted(jobs):
+        for record in instance.get_run_records(dg.RunsFilter(job_name=job), limit=MOST_RUN_EVENTS):
+            run, began, ended = record.dagster_run, record.start_time or now.timestamp(), record.end_time
+            if foreign(run) or (not run.is_finished and now.timestamp() - began < BEGINS.total_seconds()):
+                continue
+            at = datetime.fromtimestamp(ended, UTC) if ended else now
+            if run.status != dg.DagsterRunStatus.FAILURE:
+                last_good[job] = at
+            elif now - at < LOOK_BACK:
+                why = next((why for _, why in _step_failures(instance, run.run_id)), "")
+                yield failed_step(job, f"the job {job}", run.run_id, at, why or "Its process ended before it was done.")
+            break
 
 
 def _work(step: dg.AssetsDefinition) -> str:

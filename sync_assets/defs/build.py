@@ -72,7 +72,7 @@ def build_definitions(runtime: Runtime) -> dg.Definitions:
         scheduled.append((log_export(runtime), "*/15 * * * *"))
     names = [job.name for job in (*table_jobs, *(job for job, _ in scheduled))]
     if config.alerts:
-        watched = AlertScope([*assets, *checks], [sensor.name for sensor in sensors], names)
+        watched = AlertScope([*assets, *checks], [sensor.name for sensor in sensors], names, named)
         sensors.append(alert_sensor(runtime, watched, status))
     operators = operator_jobs(runtime, names)
     jobs = [*table_jobs, *(job for job, _ in scheduled), *operators]

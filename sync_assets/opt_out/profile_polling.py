@@ -8,7 +8,6 @@ from datetime import datetime, timedelta
 from sync_assets.campaign.profile_opt_outs import MARGIN, changed_profiles
 from sync_assets.config.values import CONTACT
 from sync_assets.ledger.rules.opt_outs import Stated
-from sync_assets.opt_out.export.staging import state
 from sync_assets.runtime.context import Runtime
 
 POLL = "poll of profiles"
@@ -69,6 +68,8 @@ async def poll_profiles(runtime: Runtime, now: datetime) -> ProfilePoll:
         SyncAssetsError: of the client, including BudgetSpent. Stored pages stay stored, and the next poll reads them
             again with the rest.
     """
+    from sync_assets.opt_out.export.staging import state  # noqa: PLC0415 - sensors need no paramiko to know what is due
+
     polled, source, last = ProfilePoll(), f"poll of profiles {now:%Y-%m-%dT%H:%M:%SZ}", _last_poll(runtime, now)
     names, key = runtime.config.opt_out.attributes, runtime.config.table(CONTACT).key
     async with runtime.campaign() as campaign:

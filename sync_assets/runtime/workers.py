@@ -184,10 +184,18 @@ def give_up_killed(ledger: Ledger) -> Mapping[str, Heartbeat]:
     return beats
 
 
-def tables_at_work(ledger: Ledger, but: str = "") -> frozenset[str]:
-    """Return the tables that live runs capture and send, except the run `but`; FOLLOWER for one that follows."""
-    beats = ledger.runs.heartbeats().items()
-    return frozenset[str]().union(*(beat.tables for run_id, beat in beats if beat.worker and run_id != but))
+def tables_at_work(ledger: Ledger, but: str = "", ended_within: timedelta = timedelta()) -> frozenset[str]:
+    """Return the tables that live runs capture and send, except the run `but`; FOLLOWER for one that follows.
+
+    ended_within: runs that ended so recently count, too: between two of its steps a run has no heartbeat.
+    """
+    beats, since = ledger.runs.heartbeats(), datetime.now(UTC) - ended_within
+    alive = {
+        run_id
+        for run_id, beat in beats.items()
+        if beat.worker or (ended_within and beat.session == ENDED and beat.at > since)
+    }
+    return frozenset[str]().union(*(beats[run_id].tables for run_id in alive - {but}))
 
 
 def followers(ledger: Ledger) -> dict[str, int]:

@@ -1,6 +1,5 @@
 """A large table is captured and sent in turns: the ledger never holds more pending records than a limit and a page."""
 
-import dagster as dg
 import pytest
 
 from sync_assets.capture import backlog_limit
@@ -48,45 +47,37 @@ def refuse_inserts(program: Program) -> None:
     program.sandbox.admin.fault("campaign", "status", status=401, path="/profile", method="POST", body=body)
 
 
-class TestSync:
-    def test_a_first_load_and_a_full_read_stay_below_the_limit_and_a_page(self, program: Program) -> None:
-        done, most = watched(program)
-        assert (done.status, done.document["engine_calls"]) == (0, calls(insert=N, read=2))
-        assert MOST <= most < MOST + PAGE
-        program.assert_in_step()
+def test_a_first_load_and_a_full_read_stay_below_the_limit_and_a_page(program: Program) -> None:
+    done, most = watched(program)
+    assert (done.status, done.document["engine_calls"]) == (0, calls(insert=N, read=2))
+    assert MOST <= most < MOST + PAGE
+    program.assert_in_step()
 
-        program.table = {**OTHER_MAPPING, "apply_deletes": True}
-        program.guardrails = {"max_delete_share": 0.1}
-        program.sandbox.admin.delete("contact", 4)
-        done, most = watched(program)
-        assert (done.status, done.document["engine_calls"]["update"]) == (0, N - 4)
-        assert MOST <= most < MOST + PAGE
-        program.assert_in_step()
+    program.table = {**OTHER_MAPPING, "apply_deletes": True}
+    program.guardrails = {"max_delete_share": 0.1}
+    program.sandbox.admin.delete("contact", 4)
+    done, most = watched(program)
+    assert (done.status, done.document["engine_calls"]["update"]) == (0, N - 4)
+    assert MOST <= most < MOST + PAGE
+    program.assert_in_step()
 
 
-class TestARunThatStays:
-    @pytest.fixture
-    def orchestra(self, program: Program) -> Orchestra:
-        program.runs = {"linger_seconds": 2}
-        return Orchestra(program, dg.DagsterInstance.ephemeral())
-
-    def test_it_fails_with_a_finding_while_campaign_takes_nothing_and_later_runs_go_on(
-        self, orchestra: Orchestra
-    ) -> None:
-        admin = orchestra.program.sandbox.admin
-        refuse_inserts(orchestra.program)
-        [request] = orchestra.asked("d365_changes")
-        run = orchestra.execute(request)
-        assert not run.success
-        description = str(run.check("ready", CONTACT).description)
-        assert "is paused" in description
-        assert "15 records are pending" in description
-        assert pending(orchestra.program) < MOST + PAGE
-        admin.clear_faults()
-        orchestra.later("d365_changes", minutes=10)
-        [request] = orchestra.asked("d365_changes")
-        run = orchestra.execute(request)
-        assert run.success
-        assert run.check("ready", CONTACT).passed
-        orchestra.program.assert_in_step()
-        orchestra.runtime.close()
+def test_a_first_load_fails_with_a_finding_while_campaign_takes_nothing_and_later_runs_go_on(
+    orchestra: Orchestra,
+) -> None:
+    admin = orchestra.program.sandbox.admin
+    refuse_inserts(orchestra.program)
+    [request] = orchestra.asked("d365_changes")
+    run = orchestra.execute(request)
+    assert not run.success
+    description = str(run.check("ready", CONTACT).description)
+    assert "is paused" in description
+    assert "15 records are pending" in description
+    assert pending(orchestra.program) < MOST + PAGE
+    admin.clear_faults()
+    orchestra.later("d365_changes", minutes=10)
+    [request] = orchestra.asked("d365_changes")
+    run = orchestra.execute(request)
+    assert run.success
+    assert run.check("ready", CONTACT).passed
+    orchestra.program.assert_in_step()

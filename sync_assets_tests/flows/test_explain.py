@@ -11,6 +11,8 @@ import pytest
 
 from sync_assets.commands import hold
 from sync_assets.commands.explain import Explanation, explain
+from sync_assets.defs.partitions import run_tags
+from sync_assets.defs.tables.run_requests import add_runs
 from sync_assets_tests.support.chain import Chain
 from sync_assets_tests.support.opt_outs import set_campaign, set_d365, switch_on
 from sync_assets_tests.support.orchestra import in_memory
@@ -215,6 +217,13 @@ def test_the_runs_that_changed_the_record_are_named(program: Program) -> None:
     [run] = document["tables"]["contact"]["runs"]
     assert run["status"] == "success"
     assert document["tables"]["contact"]["ledger"]["acknowledged_at"] in run["changed_at"]
+
+    program.sandbox.admin.change("contact", [id_], lastname="Byron")
+    with in_memory(program) as orchestra:
+        followed = orchestra.job("follow", run_tags(orchestra.runtime))
+        result = explanation(program, id_)
+        add_runs(result, orchestra.instance, orchestra.runtime.ledger)
+    assert [(run["run_id"], run["job"]) for run in of(result)["runs"]] == [(followed.run_id, "follow")]
 
 
 def test_a_child_names_its_parent_a_parent_its_children_and_another_link_differs(chain: Chain) -> None:

@@ -39,7 +39,16 @@ def test_the_jobs_of_the_contract_are_there_and_contradictory_options_fail_with_
     orchestra: Orchestra,
 ) -> None:
     names = set(orchestra.definitions.get_repository_def().job_names)
-    wanted = {"sync", "send_backlog", "replay", "retry_rejected", "approve_deletes", "privacy_hold", "maintenance"}
+    wanted = {
+        "follow",
+        "sync",
+        "send_backlog",
+        "replay",
+        "retry_rejected",
+        "approve_deletes",
+        "privacy_hold",
+        "maintenance",
+    }
     assert wanted | {"explain", "audit", "watch", "prune_history"} <= names
     assert not [name for name in names if "anonymous" in name]
     run = does(orchestra, "replay", "replay_table", table="contact", first_day="tomorrow")

@@ -5,17 +5,20 @@ no file: test_opt_out_changes.py.
 """
 
 import re
+import time
 from collections import Counter
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import dagster as dg
 import pytest
 
 from sync_assets.cli import sync_runs
 from sync_assets.cli.instance import dagster_instance
-from sync_assets.defs.asset_keys import CONTACT_OPT_OUT, DECISIONS, EXPORT, PROFILE_OPT_OUT, file_chain
+from sync_assets.defs.asset_keys import CHANGES, CONTACT_OPT_OUT, DECISIONS, EXPORT, PROFILE_OPT_OUT, file_chain
+from sync_assets.defs.follower.follower import STEPS_APART
 from sync_assets.ledger.repositories.opt_out_files import FileState
-from sync_assets_tests.support.opt_out_runs import CONTACT_STEP, FILE, N, apart, rest, table, take, values
+from sync_assets_tests.support.opt_out_runs import FILE, N, apart, rest, table, take, values
 from sync_assets_tests.support.opt_outs import (
     EARLIER,
     HEADER,
@@ -50,7 +53,8 @@ def test_sensors_alone_carry_a_file_to_d365_its_echo_changes_nothing_and_one_of_
     assert taken.steps >= {"campaign__opt_out_export", "opt_out__decisions", "d365__contact_opt_out"}
     assert sides(orchestra.program, first, "donotphone") == (True, True)
     # What we wrote comes back in the change feed, and is nothing new.
-    assert [run.steps for run in after] == [{CONTACT_STEP}]
+    assert [run.days(CHANGES) for run in after] == [[]] * len(after)
+    assert audit(orchestra.program)[-1].source.startswith("optout_")
     assert not rest(orchestra)
     clear(orchestra.program)
     write_file(orchestra.program, "something,else\n1,2\n", "optout_20261123_040000.csv")
@@ -147,6 +151,21 @@ def test_one_asset_alone_can_be_materialised_and_a_file_that_was_not_read_is_not
     assert states() == [FileState.DONE]
 
 
+def test_the_follower_leaves_the_opt_outs_of_a_file_to_its_run_between_two_steps_and_takes_what_remains(
+    orchestra: Orchestra,
+) -> None:
+    id_ = next(opted_in(orchestra.program))
+    write_file(orchestra.program, HEADER + says(id_, 1, LATER))
+    orchestra.tick(FILE)
+    [request] = orchestra.asked(FILE)
+    assert orchestra.materialize(EXPORT, request.partition_key).success
+    began = time.monotonic()
+    run = orchestra.job("follow")
+    assert (run.success, sides(orchestra.program, id_)[0]) == (True, True)
+    assert time.monotonic() - began > STEPS_APART.total_seconds() - 1
+    assert values(run, CHANGES)["d365_written"] == 1
+
+
 def test_records_and_opt_outs_are_compared_by_the_job_audit_and_by_no_run_of_profiles(orchestra: Orchestra) -> None:
     """The comparison costs a sample of reads. The UI selects all checks of an asset with it."""
     before = orchestra.program.sandbox.admin.engine_calls()["read"]
@@ -173,15 +192,25 @@ def test_records_and_opt_outs_are_compared_by_the_job_audit_and_by_no_run_of_pro
 
 
 def test_the_folder_is_watched_by_a_job_that_fails_if_it_cannot_look(orchestra: Orchestra) -> None:
+    keys = orchestra.definitions.resolve_asset_graph().asset_check_keys
+
+    def answers() -> dict[str, Any]:
+        last = orchestra.instance.event_log_storage.get_latest_asset_check_execution_by_key([*keys])
+        return {key.name: record for key, record in last.items() if record.event}
+
     run = orchestra.job("watch")
     assert run.success
-    assert (run.checks["export_arrives_in_time"], run.checks["sftp_has_room"]) == (False, True)
+    assert run.checks == {}  # it plans none, so that one which is killed hides none
+    first = answers()
+    passed = {name: record.status.value == "SUCCEEDED" for name, record in first.items()}
+    assert (passed["export_arrives_in_time"], passed["sftp_has_room"]) == (False, True)
     orchestra.program.sandbox.admin.fault("sftp", "cut_before", times=1)
     run = orchestra.job("watch")
     assert not run.success
     assert "cut the connection" in run.errors[0]
-    assert "export_arrives_in_time" not in run.checks
-    assert run.checks["change_feed_is_polled"]  # the others are asked all the same
+    again = {name for name, record in answers().items() if record.id != first[name].id}
+    assert again >= {"ready", "change_feed_is_polled", "backlog_is_young"}  # the others are answered all the same
+    assert again.isdisjoint({"export_arrives_in_time", "sftp_has_room"})
 
 
 def test_no_contact_can_be_read_in_dagsters_storage(orchestra: Orchestra, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from sync_assets_tests.support.orchestra import Orchestra, Run
 
 N = 20
 """Number of contacts in the sandbox."""
-FILE, CONTACT_STEP = "opt_out_file", "sync_contact"
+FILE = "opt_out_file"
 
 
 def rest(orchestra: Orchestra) -> list[Run]:
@@ -29,8 +29,10 @@ def rest(orchestra: Orchestra) -> list[Run]:
 
 
 def apart(runs: list[Run]) -> tuple[list[Run], list[Run]]:
-    """Split runs into runs of opt-outs and runs of tables."""
-    return [run for run in runs if CONTACT_STEP not in run.steps], [run for run in runs if CONTACT_STEP in run.steps]
+    """Split runs into runs of assets and runs of the follower."""
+    return [run for run in runs if "follow_changes" not in run.steps], [
+        run for run in runs if "follow_changes" in run.steps
+    ]
 
 
 def take(orchestra: Orchestra) -> tuple[Run, str]:

@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Collection, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import dagster as dg
@@ -53,6 +53,8 @@ KEEPS_SLOT_SECONDS = 30.0
 """How long a follower keeps its slot though other runs wait for one, in seconds."""
 GRACE_SECONDS = 300.0
 """How long a follower stays after `longest_run_minutes` if no other one begins, in seconds."""
+STEPS_APART = timedelta(seconds=3)
+"""How long opt-outs are left to a run of a file after one of its steps has ended, since another one may follow."""
 OPT_OUTS = "opt-outs"
 """Name of the task that decides and writes opt-outs."""
 
@@ -225,6 +227,11 @@ class Follower:
                 look.due.add(name)
         if opt_out.active and not look.left & {CONTACT, WORK}:
             look.opt_outs = ledger.opt_outs.left(opt_out.attributes).due + poll_is_due(self._runtime, now)
+            if look.opt_outs and WORK in tables_at_work(ledger, ended_within=STEPS_APART):
+                look.opt_outs = 0
+                self._worked = time.monotonic() + STEPS_APART.total_seconds()  # they are awaited
+        if not look.opt_outs:
+            self._settled = None
         return look
 
     async def _polled(self, poller: FeedPoller, tables: Sequence[Followed]) -> FeedPoll | None:
@@ -324,9 +331,11 @@ class Follower:
         """Decide and write the opt-outs that are due without a file."""
         from sync_assets.defs.opt_out.settled import Settled  # noqa: PLC0415 - installations without opt-outs need none
 
-        with reported(self._outcome, self._context, "run of opt-outs"):
-            settled = Settled(self._runtime, self._outcome)
+        settled = Settled(self._runtime, self._outcome)
+        with reported(self._outcome, self._context, "run of opt-outs") as failed:
+            settled.changes.failed = failed
             await settled.run()
-            await asyncio.to_thread(self._reports.add_opt_outs, settled)
-            return settled.moved
-        return False
+        self._reports.add_opt_outs(settled)
+        if settled.moved:
+            self._settled = None  # what is left, or comes next, is no second attempt
+        return settled.moved

@@ -7,7 +7,7 @@ from typing import Any
 import dagster as dg
 
 from sync_assets.defs.partitions import add_tags, installation_tags
-from sync_assets.defs.resources import OF_TABLES, bound, resource_names
+from sync_assets.defs.resources import OF_TABLES, bound, resource_names, systems
 from sync_assets.defs.run_errors import failing
 from sync_assets.flows import Outcome
 from sync_assets.ledger.model import FOLLOWER
@@ -38,6 +38,8 @@ def follow_job(runtime: Runtime) -> Any:
     return dg.GraphDefinition(name=named("follow"), node_defs=[follow_changes]).to_job(
         name=named("follow"),
         description=text,
+        # Bound here, since Dagster else makes sensors that request the job anew, with a warning at each load.
+        resource_defs={**systems(runtime.environment, runtime.installation)},
         executor_def=dg.in_process_executor,
         tags=installation_tags(runtime),
     )

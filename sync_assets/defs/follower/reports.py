@@ -207,14 +207,17 @@ class Reports:
     # --- Opt-outs ------------------------------------------------------------------------------------------------
 
     def add_opt_outs(self, settled: Any) -> None:
-        """Report a run of opt-outs without a file, with the next look."""
-        if settled.changes.deciding is not None:
-            self._opt_outs = settled
+        """Report a run of opt-outs without a file, with the next look; several at once, at most once a minute."""
+        earlier, self._opt_outs = self._opt_outs, None
+        if earlier:
+            settled.include(earlier)
+        self._opt_outs = settled
 
     def _report_opt_outs(self) -> None:
         key, settled, self._opt_outs = key_of(CHANGES, self._runtime), self._opt_outs, None
-        links = asset_metadata.links(self._runtime, self._runtime.config.table(CONTACT))
-        self._context.log_event(dg.AssetMaterialization(key, metadata=metadata(settled.numbers()) | links))
+        if numbers := settled.numbers():
+            links = asset_metadata.links(self._runtime, self._runtime.config.table(CONTACT))
+            self._context.log_event(dg.AssetMaterialization(key, metadata=metadata(numbers) | links))
         results = [check_result(key, finding) for finding in settled.findings()]
         last = last_materializations(self._instance, [key])
         shown = shown_answers(self._instance, [check_key(result) for result in results], last)

@@ -230,14 +230,15 @@ def _changes(runtime: Runtime, outcome: Outcome | None) -> dg.AssetsDefinition:
 
 def _run_changes(context: dg.AssetExecutionContext, runtime: Runtime, outcome: Outcome, *, poll: bool) -> Iterator[Any]:
     settled = Settled(runtime, outcome)
-    with reported(outcome, context, "run of opt-outs") as failed, runtime.heartbeat(context.run_id, [WORK]):
+    with reported(outcome, context, "run of opt-outs") as failed:
         settled.changes.failed = failed
-        interruptible.run(settled.run(poll=poll))
-    problems = " ".join(dict.fromkeys(map(str, failed)))
-    if settled.changes.deciding is None:
-        yield check_result(key_of(CHANGES, runtime), rules.ALL_DECIDED.finding(False, str(failed[0]), stops=True))
+        with runtime.heartbeat(context.run_id, [WORK]):
+            interruptible.run(settled.run(poll=poll))
+    key, numbers, problems = key_of(CHANGES, runtime), settled.numbers(), " ".join(dict.fromkeys(map(str, failed)))
+    if numbers is None:
+        yield from (check_result(key, finding) for finding in settled.findings())
         raise dg.Failure(problems, allow_retries=False)
-    yield _result(runtime, key_of(CHANGES, runtime), settled.numbers(), settled.findings())
+    yield _result(runtime, key, numbers, settled.findings())
     if problems:
         raise dg.Failure(problems, allow_retries=False)
     fail_if_stopped(outcome, *(applied.problem for applied in settled.changes.written.values()))

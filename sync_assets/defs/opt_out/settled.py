@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
+from copy import copy
 from typing import Any
 
-from sync_assets.checks import health
+from sync_assets.checks import health, rules
 from sync_assets.checks.rules import Finding
 from sync_assets.flows import Outcome
 from sync_assets.opt_out.apply import rejected_by_reason
@@ -17,47 +19,70 @@ from sync_assets.runtime.context import Runtime
 
 
 class Settled:
-    """One run of the flow of opt-outs without a file. `numbers` and `findings` need `changes.deciding`.
+    """A run of the flow of opt-outs without a file, with the numbers of earlier ones that were not reported.
 
     outcome: receives the reasons why work was not done.
     """
 
     def __init__(self, runtime: Runtime, outcome: Outcome) -> None:
-        self._runtime, self._outcome, self._calls = runtime, outcome, runtime.calls.total()
-        self.changes = Changes(runtime)
+        self._runtime, self._outcome, self.changes = runtime, outcome, Changes(runtime)
+        self._counts = Counter[str]()
+        self._deciding: DecisionRun | None = None
 
     async def run(self, *, poll: bool = False) -> None:
         """Poll profiles if that is due, decide and write. Raises SyncAssetsError if nothing could be decided."""
-        await self.changes.settle(poll=poll)
+        self.changes.runtime = own = copy(self._runtime)
+        own.calls = Counter()  # tables may be sent at the same time
+        try:
+            await self.changes.settle(poll=poll)
+        finally:
+            self._runtime.calls.update(own.calls)
+            # Without a poll its numbers are 0, so that the UI's plots have no gaps.
+            polled, self._deciding = self.changes.polled or ProfilePoll(), self.changes.deciding
+            counts = {"profiles_read": polled.profiles, **stated_numbers(polled.stated)}
+            for side, written in self.changes.written.items():
+                counts |= written.numbers(f"{side}_")
+            self._counts.update(counts | {"engine_calls": own.calls.total()})
+
+    def include(self, earlier: Settled) -> None:
+        """Add the numbers of an earlier run. The findings stay those of this run."""
+        self._counts.update(earlier._counts)
+        if self._deciding and earlier._deciding:
+            self._deciding.decided.update(earlier._deciding.decided)
+        self._deciding = self._deciding or earlier._deciding
 
     @property
     def moved(self) -> bool:
-        """Return True if something was decided or written."""
-        changes = self.changes
-        return bool(changes.deciding and changes.deciding.decided) or any(
-            any(applied.numbers().values()) for applied in changes.written.values()
+        """Return True if something was decided, or answered by a system."""
+        written = (applied.numbers().items() for applied in self.changes.written.values())
+        return bool(self.changes.deciding and self.changes.deciding.decided) or any(
+            number for numbers in written for name, number in numbers if name != "unanswered"
         )
 
-    def numbers(self) -> Mapping[str, Any]:
-        """Return the numbers of the run, and of what is left."""
-        ledger, changes, attributes = self._runtime.ledger, self.changes, self._runtime.config.opt_out.attributes
-        assert changes.deciding
-        polled = (
-            changes.polled or ProfilePoll()
-        )  # without a poll its numbers are 0, so that the UI's plots have no gaps
-        numbers: dict[str, Any] = {"profiles_read": polled.profiles, **stated_numbers(polled.stated)}
-        numbers |= decision_numbers(ledger, changes.deciding)
-        for side, written in changes.written.items():
-            numbers |= written.numbers(f"{side}_")
+    @property
+    def problems(self) -> list[str]:
+        """Why parts of the run failed, or ended early."""
+        ended = [applied.problem for applied in self.changes.written.values() if applied.problem]
+        return [*dict.fromkeys([*map(str, self.changes.failed), *ended])]
+
+    def numbers(self) -> Mapping[str, Any] | None:
+        """Return the numbers of the run, and of what is left; None if nothing could be decided."""
+        if self._deciding is None:
+            return None
+        ledger, attributes = self._runtime.ledger, self._runtime.config.opt_out.attributes
         counts, refused = ledger.opt_outs.left(attributes), ledger.opt_outs.refused()
-        numbers |= {"still_due": counts.due, "held": counts.held, **rejected_by_reason(refused)}
-        return numbers | {"engine_calls": self._runtime.calls.total() - self._calls}
+        numbers = {**self._counts, **decision_numbers(ledger, self._deciding)}
+        return numbers | {"still_due": counts.due, "held": counts.held, **rejected_by_reason(refused)}
 
     def findings(self) -> list[Finding]:
         """Return the findings of the checks of `opt_out/changes`."""
-        assert self.changes.deciding
-        refused = len(self._runtime.ledger.opt_outs.refused())
-        return [note_undecided(self._outcome, self.changes.deciding), health.accepted(refused)]
+        deciding, why = self.changes.deciding, " ".join(self.problems)
+        if deciding is None:
+            return [rules.ALL_DECIDED.finding(False, why, stops=True)]
+        decided = note_undecided(self._outcome, deciding)
+        if why and decided.passed:
+            decided = rules.ALL_DECIDED.finding(False, why)
+        return [decided, health.accepted(len(self._runtime.ledger.opt_outs.refused()))]
 
 
 def note_undecided(outcome: Outcome, deciding: DecisionRun) -> Finding:

@@ -25,7 +25,7 @@ from sync_assets.config.models import TableConfig
 from sync_assets.config.values import CONTACT
 from sync_assets.defs.asset_keys import side_key
 from sync_assets.defs.dagster_internals import evaluation, last_materializations, latest_answers, most_runs
-from sync_assets.defs.partitions import FOLLOWS_TAG, tables_of
+from sync_assets.defs.partitions import FOLLOWS_TAG, WORK, tables_of
 from sync_assets.defs.results import check_key, check_result
 from sync_assets.defs.run_errors import one_sentence
 from sync_assets.defs.tables.assets import linked
@@ -332,6 +332,6 @@ def _due(runtime: Runtime, tables: Sequence[TableConfig]) -> int:
             of_table = counts[config.table]
             amount += opt_outs_due(runtime, config) + of_table.pending + of_table.unconfirmed
     opt_out = runtime.config.opt_out
-    if opt_out.active and CONTACT not in left:
+    if opt_out.active and not left & {CONTACT, WORK}:
         amount += ledger.opt_outs.left(opt_out.attributes).due + poll_is_late(runtime, datetime.now(UTC))
     return amount

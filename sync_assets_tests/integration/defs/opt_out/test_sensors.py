@@ -19,9 +19,9 @@ from sync_assets.cli.instance import dagster_instance
 from sync_assets.config.values import CONTACT
 from sync_assets.defs.asset_keys import CHANGES, CONTACT_OPT_OUT, DECISIONS, EXPORT, PROFILE_OPT_OUT
 from sync_assets.defs.opt_out.sensors import RESTART
-from sync_assets.defs.partitions import WORK, table_tags
-from sync_assets.defs.tables import run_requests
+from sync_assets.defs.partitions import WORK, run_tags
 from sync_assets.defs.tables import sensors as ingress_sensors
+from sync_assets.ledger.model import FOLLOWER
 from sync_assets.opt_out.profile_polling import POLL
 from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.support.chain import forget_ledger
@@ -67,7 +67,6 @@ def on_disk(program: Program) -> Iterator[Orchestra]:
 def orchestra(request: pytest.FixtureRequest, program: Program, monkeypatch: pytest.MonkeyPatch) -> Iterator[Orchestra]:
     """In memory, which takes a tenth of the time, unless a test asks for another."""
     monkeypatch.setattr(ingress_sensors, "HOLD_SECONDS", 0.0)
-    monkeypatch.setattr(run_requests, "EXAMINE_AGAIN", 0.0)
     monkeypatch.setattr(client, "METADATA_PATIENCE", 0.2)
     with getattr(request, "param", in_memory)(program) as started:
         yield started
@@ -87,14 +86,14 @@ def asked_partition(orchestra: Orchestra) -> str | None:
     return partitions[0] if partitions else None
 
 
-def assert_changes_asked(orchestra: Orchestra, sensor: str = FILE) -> None:
+def assert_changes_asked(orchestra: Orchestra) -> None:
     """A tick asks for a run of what is due without a file, and for nothing else."""
-    data = orchestra.tick(sensor)
+    data = orchestra.tick(FILE)
     [request] = list(data.run_requests or ())
     assert request.asset_selection == [CHANGES]
     assert request.partition_key is None
     assert not request.run_config  # whether a poll is due is found out by the run
-    assert request.tags.items() >= table_tags(WORK).items()
+    assert request.tags.items() >= run_tags(orchestra.runtime, WORK).items()
     assert not data.dynamic_partitions_requests
 
 
@@ -133,7 +132,7 @@ def test_a_file_is_taken_at_the_second_look_by_a_run_of_a_partition_of_its_own(
     assert request.partition_key == "optout_20261124_040000.csv@2026-11-24T04:00:07Z"
     assert request.asset_selection == assets
     assert request.job_name == "process_opt_out_file"
-    assert request.tags.items() >= table_tags(WORK).items()
+    assert request.tags.items() >= run_tags(orchestra.runtime, WORK).items()
     assert orchestra.instance.get_dynamic_partitions("opt_out_files") == [request.partition_key]
 
 
@@ -142,8 +141,9 @@ def test_a_file_is_given_its_time_to_settle_and_waits_for_another_run_of_opt_out
     write_file(orchestra.program, HEADER)
     assert [why_not(orchestra) for _ in range(3)] == ["1 file is perhaps still being written"] * 3
     reconfigure(orchestra)
-    orchestra.under_way(table_tags("contact"))  # holds no file up
-    run = orchestra.under_way(table_tags(WORK))
+    for tags in (run_tags(orchestra.runtime, "contact"), run_tags(orchestra.runtime)):  # hold no file up
+        orchestra.under_way(tags)
+    run = orchestra.under_way(run_tags(orchestra.runtime, WORK))
     assert why_not(orchestra) == "a run of opt-outs is under way"
     orchestra.instance.delete_run(run.run_id)
     assert asked_partition(orchestra)
@@ -267,6 +267,13 @@ def test_a_poll_is_asked_for_at_once_more_rarely_if_it_fails_then_after_its_minu
     assert_changes_asked(orchestra)
 
 
+def test_no_poll_is_asked_for_while_the_follower_lives_which_polls_by_itself(orchestra: Orchestra) -> None:
+    reconfigure(orchestra, poll_profiles_minutes=5)
+    with orchestra.runtime.heartbeat("of the follower", [FOLLOWER]):
+        assert why_not(orchestra) == "no new file"
+    assert_changes_asked(orchestra)
+
+
 def test_a_poll_that_is_late_is_asked_for_though_the_sftp_cannot_be_reached(orchestra: Orchestra) -> None:
     """Polls of profiles go through the API: without the SFTP they are the only way for opt-outs."""
     reconfigure(orchestra, poll_profiles_minutes=5)
@@ -275,7 +282,7 @@ def test_a_poll_that_is_late_is_asked_for_though_the_sftp_cannot_be_reached(orch
     began = datetime.now(UTC) - timedelta(minutes=10)
     orchestra.runtime.ledger.events.note(CONTACT, {POLL: began.isoformat()})
     assert "SFTP" in orchestra.failure(FILE)
-    assert_changes_asked(orchestra, "backlog")
+    assert follower_asked(orchestra)
 
 
 # An export that has stopped
@@ -368,30 +375,32 @@ def due(in_step: Orchestra) -> Iterator[Orchestra]:
     set_d365(in_step.program, id_, donotemail=False)
 
 
-def test_an_opt_out_of_d365_is_asked_for_by_a_run_that_needs_no_partition_unless_its_contact_is_held(
-    due: Orchestra,
-) -> None:
-    run = due.under_way(table_tags(WORK))
-    assert not due.asked("backlog")
+def follower_asked(orchestra: Orchestra) -> bool:
+    """Return True if the sensor `backlog` asks for the follower."""
+    requests = orchestra.asked("backlog")
+    assert [request.job_name for request in requests] in ([], ["follow"])
+    return bool(requests)
+
+
+def test_the_follower_is_asked_for_an_opt_out_of_d365_unless_it_runs_or_its_contact_is_held(due: Orchestra) -> None:
+    run = due.under_way(run_tags(due.runtime))
+    assert not follower_asked(due)
     due.instance.delete_run(run.run_id)
-    assert_changes_asked(due, "backlog")
-    assert due.instance.get_dynamic_partitions("opt_out_files") == []
-    due.later("backlog", seconds=10)
-    for wait in (20, 40):  # a run that changes nothing is asked for ever more rarely
-        assert due.asked("backlog")
-        assert not due.asked("backlog")
+    due.program.sandbox.admin.change("contact", 2, jobtitle="Changed")  # records and opt-outs need one run
+    due.capture()
+    assert follower_asked(due)
+    due.push()
+    for wait in (0, 10, 20, 40):  # a run that changes nothing is asked for ever more rarely
         due.later("backlog", seconds=wait)
+        assert follower_asked(due)
+        assert not follower_asked(due)
+    due.later("backlog", hours=1)
+    with due.runtime.heartbeat("of a file", [WORK]):
+        assert not follower_asked(due)
     ids = [row["contactid"] for row in due.program.sandbox.admin.dump_d365()]
     [id_] = [row.id for row in due.runtime.ledger.opt_outs.of(ids) if row.state]
     due.runtime.ledger.holds.hold(id_)
-    assert not due.asked("backlog")
-
-
-def test_records_and_opt_outs_are_asked_for_in_one_tick(due: Orchestra) -> None:
-    due.program.sandbox.admin.change("contact", 2, jobtitle="Changed")
-    due.capture()
-    keys = [request.asset_selection for request in due.asked("backlog")]
-    assert keys == [[dg.AssetKey(["campaign", "profile"])], [CHANGES]]
+    assert not follower_asked(due)
 
 
 def test_from_campaign_alone_a_change_of_d365_is_never_due(orchestra: Orchestra) -> None:
@@ -401,4 +410,4 @@ def test_from_campaign_alone_a_change_of_d365_is_never_due(orchestra: Orchestra)
     set_d365(orchestra.program, next(opted_in(orchestra.program)), donotphone=True)
     orchestra.capture()
     orchestra.push()
-    assert not orchestra.asked("backlog")
+    assert not follower_asked(orchestra)

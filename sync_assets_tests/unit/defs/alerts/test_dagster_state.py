@@ -3,6 +3,7 @@
 # No `from __future__ import annotations`: Dagster looks at the type of `context` itself.
 
 import sys
+import time
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -19,7 +20,7 @@ from dagster._core.scheduler.instigation import InstigatorState, InstigatorStatu
 from dagster._utils.error import serializable_error_info_from_exc_info
 
 from sync_assets.alerts.incidents import Incident, Kind, open_incidents
-from sync_assets.defs.alerts import MOST_RUN_EVENTS, AlertScope, InstanceState, read_state
+from sync_assets.defs.alerts import BEGINS, MOST_RUN_EVENTS, AlertScope, InstanceState, read_state
 from sync_assets.defs.dagster_internals import SensorFailed
 from sync_assets_tests.support.orchestra import job_origin
 
@@ -67,9 +68,9 @@ class World:
         self.defs = dg.Definitions(
             assets=self.assets,
             asset_checks=[feed],
-            jobs=[dg.define_asset_job("watch", dg.AssetSelection.checks(QUESTION))],
+            jobs=[dg.define_asset_job("ask", dg.AssetSelection.checks(QUESTION))],
         )
-        self.watched = AlertScope([source, target, feed], jobs=["watch"])
+        self.watched = AlertScope([source, target, feed], jobs=["ask", "follow"])
 
     def _fail(self, what: str) -> None:
         error = self.fails.get(what)
@@ -87,7 +88,7 @@ class World:
 
     def ask(self, **fails: Exception | bool) -> None:
         self.fails = fails
-        self.defs.resolve_job_def("watch").execute_in_process(instance=self.instance, raise_on_error=False)
+        self.defs.resolve_job_def("ask").execute_in_process(instance=self.instance, raise_on_error=False)
 
     def look(self) -> InstanceState:
         return read_state(self.instance, self.watched, datetime.now(UTC))
@@ -187,6 +188,37 @@ def test_a_run_whose_process_died_is_reported_for_the_steps_that_it_left(world: 
     assert (failed.asset, failed.detail) == ("campaign/profile", "Its process ended before it was done.")
 
 
+def test_a_job_without_assets_has_failed_until_a_run_of_it_ends_well_or_lasts(world: World) -> None:
+    def follow(error: Exception | None = None) -> str:
+        @dg.op
+        def follow_changes() -> None:
+            if error:
+                raise error
+
+        graph = dg.GraphDefinition("follow", node_defs=[follow_changes])
+        return graph.to_job().execute_in_process(instance=world.instance, raise_on_error=False).run_id
+
+    follow()
+    assert world.look().incidents == []
+    follow(dg.Failure("max_contacts is exceeded", allow_retries=False))
+    [failed] = of_kind(world.look(), "run")
+    assert (failed.id, failed.detail) == ("run follow", "max_contacts is exceeded")
+    assert world.wrong == ["The run … of the job follow failed"]
+    follow()
+    assert (world.wrong, world.look().successes.keys()) == ([], {"follow"})
+
+    killed, lasts = (dg.DagsterRun("follow", run_id=str(uuid.uuid4())) for _ in range(2))
+    world.instance.add_run(killed)
+    world.instance.report_run_failed(killed, "killed")
+    world.instance.add_run(lasts)
+    world.instance.report_dagster_event(
+        dg.DagsterEvent("PIPELINE_START", job_name="follow"), lasts.run_id, timestamp=time.time()
+    )
+    assert [failed.run_id for failed in of_kind(world.look(), "run")] == [killed.run_id]
+    later = datetime.now(UTC) + BEGINS
+    assert read_state(world.instance, world.watched, later).incidents == []
+
+
 def test_runs_of_others_on_the_same_instance_are_not_ours(world: World) -> None:
     @dg.asset
     def theirs() -> None:
@@ -201,7 +233,7 @@ def test_runs_of_others_on_the_same_instance_are_not_ours(world: World) -> None:
     [
         dg.DagsterRun("their_job", asset_selection=frozenset({dg.AssetKey("theirs")})),
         dg.DagsterRun("their_job"),
-        dg.DagsterRun("watch", asset_selection=frozenset({SOURCE}), remote_job_origin=job_origin("their")),
+        dg.DagsterRun("ask", asset_selection=frozenset({SOURCE}), remote_job_origin=job_origin("their")),
     ],
     ids=["of an asset in our code location", "of a job in our code location", "in another code location"],
 )

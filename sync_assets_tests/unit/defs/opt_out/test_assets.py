@@ -173,17 +173,6 @@ def test_both_sides_are_compared_daily_in_every_direction_but_none(
     assert (PARITY in _checks_of_job(definitions, "audit")) is compared
 
 
-@pytest.mark.parametrize(
-    ("direction", "watched"),
-    [("disabled", False), ("d365_to_campaign", False), ("campaign_to_d365", True), ("bidirectional", True)],
-)
-def test_the_export_is_watched_half_hourly_where_files_are_read(
-    configured: Any, direction: ActiveDirection, watched: bool
-) -> None:
-    result = _checks_of_job(configured(direction), "watch")
-    assert (ARRIVES in result, ROOM in result) == (watched, watched)
-
-
 def _checks_of_job(definitions: dg.Definitions, job: str) -> set[str]:
     layer = definitions.resolve_job_def(job).asset_layer
     return {key.name for key in layer.asset_graph.asset_check_keys}
