@@ -252,7 +252,8 @@ def test_dev_without_arguments_prints_its_address_and_ends_on_ctrl_c_without_a_t
         program, "dev", typed=CTRL_C, again=0.4, once=lambda shown: "Dagster's UI: http" in shown
     )
     assert status == 0, text
-    assert "Serving dagster-webserver on http://127.0.0.1:" in text
+    assert "Dagster's UI: http://127.0.0.1:" in text
+    assert text.endswith("sync-assets: Stopping…\n")
     assert not re.search(r"Traceback|Aborted|withheld|dg dev|DAGSTER_HOME|Warning", text), text
 
 
