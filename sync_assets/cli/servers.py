@@ -21,7 +21,6 @@ from sync_assets.config.found_files import check_found
 from sync_assets.config.loader import load_config
 from sync_assets.errors import SyncAssetsError
 from sync_assets.launching import servers
-from sync_assets.launching.code_server import refusal_of_call
 from sync_assets.launching.dagster_patches import DEFINITIONS, code_locations, code_server_command, serve_code
 from sync_assets.launching.processes import mark_as_own
 from sync_assets.launching.supervisor import supervise
@@ -151,4 +150,4 @@ def _serve_code(raise_taken: Callable[[int], None], **options: Any) -> None:
     with dagster_instance() as instance:
         if options["port"]:  # Dagster would serve another address of the host, or end with a traceback
             servers.chosen_port(options, raise_taken)
-        serve_code(partial(refusal_of_call, instance), **options)
+        serve_code(instance, **options)

@@ -1,4 +1,4 @@
-"""What our servers need of Dagster that is not public: three patches, and names that any release can move.
+"""What our servers need of Dagster that is not public: four patches, and names that any release can move.
 
 No other module of `launching` and `cli` imports such names, and importing this one patches nothing. `test_servers.py`
 and `test_dagster_internals.py` call each function, and fail with its name.
@@ -17,7 +17,7 @@ from typing import Any
 import dagster as dg
 
 from sync_assets.errors import SyncAssetsError
-from sync_assets.launching.code_server import WITH_INSTANCE
+from sync_assets.launching.code_server import WITH_INSTANCE, refusal_of_call
 
 DEFINITIONS = "sync_assets.definitions"
 
@@ -25,38 +25,52 @@ DEFINITIONS = "sync_assets.definitions"
 # Patches
 
 
-def serve_code(refusal: Callable[[str, Any], str | None], **options: Any) -> None:
+def serve_code(instance: dg.DagsterInstance, **options: Any) -> None:
     """Serve code until Ctrl-C as `dagster code-server start` does, but check each call before it is answered.
 
-    refusal: Return why a call is refused, None if it is answered, by its name and its arguments (code_server.py).
+    So does the second process, which this one starts to load the code, and whose socket is no secret.
 
-    Reason: the server has no option for a check; the class that answers and the service's description are private.
-    Upstream: no issue known.
+    Reason: the servers have no option for a check, and their classes are private. Upstream: no issue known.
     """
-    from dagster._grpc import proxy_server  # noqa: PLC0415  slow, and no run needs it
+    from dagster._grpc import proxy_server, server  # noqa: PLC0415  slow, and no run needs it
+
+    _guard(proxy_server, "DagsterProxyApiServicer", instance)
+    setattr(server, "get_python_environment_entry_point", lambda _: [sys.executable, "-m", __name__])  # noqa: B010
+    code_server_command().callback(**options)
+
+
+def _serve_loaded_code() -> None:
+    """Run `dagster api grpc` with the arguments of this process, which `serve_code` has started."""
+    from dagster._cli import main  # noqa: PLC0415
+    from dagster._grpc import server  # noqa: PLC0415
+
+    with dg.DagsterInstance.get() as instance:
+        _guard(server, "DagsterApiServer", instance, "ShutdownServer")  # of the first process, to load the code anew
+        main()
+
+
+def _guard(module: Any, name: str, instance: dg.DagsterInstance, *also_answered: str) -> None:
+    """Let a class of Dagster's answer calls of its gRPC service only if `refusal_of_call` has no reason against it."""
     from dagster._grpc.__generated__ import dagster_api_pb2  # noqa: PLC0415
     from dagster._serdes import deserialize_value  # noqa: PLC0415
     from grpc import StatusCode  # noqa: PLC0415
 
-    def checked(answer: Callable[..., Any] | None, name: str) -> Any:
+    def checked(call: str, answer: Callable[..., Any] | None) -> Any:
         def answered(self: Any, request: Any, context: Any) -> Any:
             given = None
-            if name in WITH_INSTANCE:  # Dagster itself refuses arguments of another type
+            if call in WITH_INSTANCE:  # Dagster itself refuses arguments of another type
                 [field] = [field.name for field in request.DESCRIPTOR.fields if field.name.startswith("serialized_")]
                 given = deserialize_value(getattr(request, field))
-            if why := refusal(name, given):
+            if call not in also_answered and (why := refusal_of_call(instance, call, given)):
                 context.abort(StatusCode.PERMISSION_DENIED, why)  # raises
-            if answer is None:
-                return context.abort(StatusCode.UNIMPLEMENTED, name)
-            return answer(self, request, context)
+            return answer(self, request, context) if answer else context.abort(StatusCode.UNIMPLEMENTED, call)
 
         return answered
 
-    servicer = proxy_server.DagsterProxyApiServicer
+    servicer = getattr(module, name)
     calls = dagster_api_pb2.DESCRIPTOR.services_by_name["DagsterApi"].methods_by_name
-    answers = {name: checked(getattr(servicer, name, None), name) for name in calls}
-    proxy_server.DagsterProxyApiServicer = type(servicer.__name__, (servicer,), answers)
-    code_server_command().callback(**options)
+    answers = {call: checked(call, getattr(servicer, call, None)) for call in calls}
+    setattr(module, name, type(name, (servicer,), answers))
 
 
 def find_migrations_by_path() -> None:
@@ -161,3 +175,7 @@ def web_application(instance: dg.DagsterInstance, options: dict[str, Any]) -> It
     with WorkspaceProcessContext(instance, load_target(options), version=dg.__version__, **given) as context:
         prefix, rate = options["path_prefix"], options["live_data_poll_rate"]
         yield create_app_from_workspace_process_context(context, prefix, rate)
+
+
+if __name__ == "__main__":
+    _serve_loaded_code()

@@ -13,7 +13,7 @@ from typing import Any
 import dagster as dg
 import pytest
 import yaml
-from dagster._grpc import proxy_server
+from dagster._grpc import proxy_server, server
 from starlette.applications import Starlette
 
 from sync_assets.errors import SyncAssetsError
@@ -106,7 +106,10 @@ def test_each_call_of_the_code_server_is_checked(monkeypatch: pytest.MonkeyPatch
     former = proxy_server.DagsterProxyApiServicer
     monkeypatch.setattr(proxy_server, "DagsterProxyApiServicer", former)  # put back at the end
     monkeypatch.setattr(code_server_command(), "callback", lambda port: port)
-    serve_code(lambda *_: "refused", port=1)
+    monkeypatch.setattr(server, "get_python_environment_entry_point", None)
+    with dg.DagsterInstance.ephemeral() as instance:
+        serve_code(instance, port=1)
+    assert vars(server)["get_python_environment_entry_point"]("")[1:] == ["-m", serve_code.__module__]
     assert issubclass(proxy_server.DagsterProxyApiServicer, former)
     assert vars(proxy_server.DagsterProxyApiServicer).keys() >= WITH_INSTANCE | WITHOUT_INSTANCE
 
