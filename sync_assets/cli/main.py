@@ -56,8 +56,8 @@ PANELS = {
         "accept-systems": ("commands.accept_systems", "Confirm that the ledger's systems moved to other addresses."),
     },
     "Servers": {
-        "dev": ("cli.servers", "Start `dagster dev` behind a guard."),
-        "web": ("cli.servers", "Start `dagster-webserver` behind the same guard."),
+        "dev": ("cli.servers", "Start Dagster: web server, daemon and code server, behind guards."),
+        "web": ("cli.servers", "Start `dagster-webserver` behind a guard."),
         "code-server": ("cli.servers", "Start `dagster code-server start` behind a guard."),
     },
     "Demo": {
