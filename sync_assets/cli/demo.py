@@ -9,13 +9,12 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager, suppress
+from contextlib import chdir, closing, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -29,7 +28,7 @@ from rich.text import Text
 from sync_assets.checks.known_types import remember
 from sync_assets.checks.preflight import set_up
 from sync_assets.cli.instance import PACKAGED
-from sync_assets.cli.process_guard import start_guarded
+from sync_assets.cli.servers import serve_dev
 from sync_assets.cli.sync import SyncResult, sync
 from sync_assets.commands.status import show
 from sync_assets.commands.terminal import end, print_parts, private_files
@@ -40,6 +39,8 @@ from sync_assets.config.values import CONTACT
 from sync_assets.config.variables import KEY_BYTES
 from sync_assets.errors import SyncAssetsError
 from sync_assets.foreign_text import printable
+from sync_assets.launching.dagster_patches import DEFINITIONS
+from sync_assets.launching.process_guard import PYTHON
 from sync_assets.launching.servers import free_port
 from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime
@@ -48,8 +49,6 @@ from sync_assets.webserver.guard import HOSTS_VARIABLE
 
 START_SECONDS = 60.0
 FIRST_JOBS_SECONDS = 2.0
-PYTHON = (sys.executable, "-P", "-m")
-"""Runs a module. `-P`: without the current folder in the search path, where a module `uvloop`, say, would be run."""
 CONFIG = Path(__file__).parent.parent / "sandbox" / "demo.yaml"
 COMPARED = ("emailaddress1", "firstname", "jobtitle", "new_name")
 """The mapped columns that are compared at the end, beside opt-outs and links."""
@@ -62,8 +61,10 @@ def command(
 ) -> None:
     """Start the sandbox, and Dagster that synchronises its two systems."""
     private_files()
-    if status := run_headless(contacts) if headless else run_with_ui(contacts, port):
-        end(status, "The systems do not agree." if headless else f"Dagster ended with status {status}.")
+    if not headless:
+        run_with_ui(contacts, port)
+    elif status := run_headless(contacts):
+        end(status, "The systems do not agree.")
 
 
 @contextmanager
@@ -118,8 +119,8 @@ def _clean(environment: dict[str, str]) -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith(prefixes)} | environment
 
 
-def run_with_ui(contacts: int, port: int) -> int:
-    """Serve until stopped. Return the exit status."""
+def run_with_ui(contacts: int, port: int) -> None:
+    """Serve until stopped. Raises SyncAssetsError."""
     console = Console()
     if (free := free_port(port)) is None:
         other = port + 1 if port < 65535 else port - 1
@@ -131,30 +132,25 @@ def run_with_ui(contacts: int, port: int) -> int:
     with _scene(contacts) as environment:
         console.print(f"Local Dynamics 365 with {contacts:,} contacts, and a local Campaign, are running.")
         _remember_types(environment)
-        command = [*PYTHON, "sync_assets.cli", "dev", "-m", "sync_assets.definitions", "-p", str(port)]
-        command += ["--log-level", "warning"]  # keeps the terminal readable
-        # Names by which the UI is reached are about this machine, not about a real system.
-        settings = _clean(environment) | {name: os.environ[name] for name in (HOSTS_VARIABLE,) if name in os.environ}
-        home = Path(environment["DAGSTER_HOME"])
-        settings["TMPDIR"] = str(home.parent)  # for the sockets that Dagster leaves; removed with the folder
-        dagster = start_guarded(command, settings, home)
         console.print(f"Dagster is starting at http://127.0.0.1:{port} (Ctrl-C ends everything).")
         console.print("Look at Assets, then Lineage: the sensors start the first runs within some ten seconds.")
         console.print(f"To change rows yourself: the sandbox's admin interface is {environment['SANDBOX_ADMIN_URL']}")
         threading.Thread(target=_first_jobs, args=(environment, port), daemon=True).start()
-        try:
-            return dagster.wait()
-        except KeyboardInterrupt:
-            console.print("Stopping…")
-            return 0
-        finally:
-            dagster.communicate()  # closes its standard input, and waits
+        # Names by which the UI is reached are about this machine, not about a real system.
+        settings = _clean(environment) | {name: os.environ[name] for name in (HOSTS_VARIABLE,) if name in os.environ}
+        os.environ.clear()
+        os.environ.update(settings)
+        with chdir(environment["DAGSTER_HOME"]):  # the current folder may name other code
+            # The level keeps the terminal readable.
+            serve_dev(["--module-name", DEFINITIONS, "--port", str(port), "--log-level", "warning"])
 
 
 def _first_jobs(environment: Mapping[str, str], port: int) -> None:
     """After the first load, let some contacts opt out, and run once the audit and the report that are due at night."""
     from dagster_graphql import DagsterGraphQLClient, DagsterGraphQLClientError  # noqa: PLC0415
 
+    while free_port(port) is not None:  # before, the main thread makes Dagster's tables: Alembic is for one thread
+        time.sleep(FIRST_JOBS_SECONDS)
     runtime = Runtime(environment)
     jobs, opted_out = ["audit", "daily_report"], False
     while jobs:

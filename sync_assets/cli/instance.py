@@ -16,7 +16,7 @@ from sync_assets.config.environment import INSTANCE, Settings
 from sync_assets.config.files import write_whole
 from sync_assets.config.found_files import check_found
 from sync_assets.errors import SyncAssetsError, is_disk_full
-from sync_assets.launching.processes import detach_copies_of_output
+from sync_assets.launching.dagster_patches import detach_copies_of_output
 
 PACKAGED = Path(__file__).with_name(INSTANCE)
 

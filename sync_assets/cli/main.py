@@ -56,8 +56,8 @@ PANELS = {
         "accept-systems": ("commands.accept_systems", "Confirm that the ledger's systems moved to other addresses."),
     },
     "Servers": {
-        "dev": ("cli.servers", "Start `dagster dev` behind a guard."),
-        "web": ("cli.servers", "Start `dagster-webserver` behind the same guard."),
+        "dev": ("cli.servers", "Start Dagster: web server, daemon and code server, behind guards."),
+        "web": ("cli.servers", "Start `dagster-webserver` behind a guard."),
         "code-server": ("cli.servers", "Start `dagster code-server start` behind a guard."),
     },
     "Demo": {
@@ -177,8 +177,7 @@ def main() -> None:
     from sync_assets.runtime import interruptible  # noqa: PLC0415
 
     return_large_buffers()
-    if signal.getsignal(signal.SIGINT) is not signal.SIG_DFL:  # else `dev` started this process
-        signal.signal(signal.SIGINT, interruptible.interrupt)
+    signal.signal(signal.SIGINT, interruptible.interrupt)
     sys.unraisablehook = interruptible.repeat_ignored
     try:
         if "_SYNC_ASSETS_COMPLETE" in os.environ:  # a shell completes a command: its words as far as they are typed

@@ -1,4 +1,4 @@
-"""`dev`, `web` and `code-server`: start Dagster's servers behind our guards, with all of Dagster's options."""
+"""`dev`, `web` and `code-server`: start Dagster's servers behind our guards, with Dagster's options."""
 
 import os
 import shlex
@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+import dagster as dg
 import typer
 
 from sync_assets.cli.instance import dagster_instance, instance_folder
@@ -19,71 +21,83 @@ from sync_assets.config.found_files import check_found
 from sync_assets.config.loader import load_config
 from sync_assets.errors import SyncAssetsError
 from sync_assets.launching import servers
-from sync_assets.launching.code_server import refusal_of_call
+from sync_assets.launching.dagster_patches import DEFINITIONS, code_locations, code_server_command, serve_code
 from sync_assets.launching.processes import mark_as_own
+from sync_assets.launching.supervisor import supervise
 from sync_assets.webserver.guard import HOSTS_VARIABLE, UiGuard, allowed_hosts
 
 app = typer.Typer(add_completion=False)
 
 PASS_ARGUMENTS = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
 """Settings of a command that hands all its arguments to one of Dagster's, `--help` included."""
-WEB = ("-c", f"{servers.ENDS_SILENTLY}from sync_assets.cli.main import main; main()", "web")
-"""The guarded web server of `dev`, as arguments of Python."""
 CODE = ("workspace.yaml", "workspace.yml", "pyproject.toml", "dg.toml")
 """Files of the current folder by which Dagster finds code that it runs."""
+CODE_OPTIONS = ("module_name", "python_file", "package_name", "autoload_defs_module_name")
 
 
 @app.command(context_settings=PASS_ARGUMENTS)
 def dev(context: typer.Context) -> None:
-    """`dagster dev`, with all its options, behind a guard: no page of another site can drive its UI."""
-    _serve(run_dev, context.args)
+    """Web server, daemon and guarded code servers, with the options of `dagster dev`."""
+    serve_dev(context.args)
+
+
+def serve_dev(arguments: Sequence[str]) -> None:
+    """Run `dev` until Ctrl-C or SIGTERM. Raises SyncAssetsError, also if one of its servers ends before."""
+    levels = {"uvicorn_log_level": "info", "code_server_log_level": "warning"}  # as in `dagster dev`
+    command = servers.web_command("dagster_log_level")
+    _serve("dev", command, _serve_dev, arguments, auto_envvar_prefix="DAGSTER_CLI_DEV", default_map=levels)
 
 
 @app.command(context_settings=PASS_ARGUMENTS)
 def web(context: typer.Context) -> None:
-    """`dagster-webserver`, with all its options, behind the same guard."""
-    _serve(run_web, context.args)
+    """`dagster-webserver`, with all its options, behind a guard: no page of another site can drive its UI."""
+    _serve("web", servers.web_command(), _serve_web, context.args, auto_envvar_prefix="DAGSTER_WEBSERVER")
 
 
 @app.command("code-server", context_settings=PASS_ARGUMENTS)
 def code_server(context: typer.Context) -> None:
     """`dagster code-server start`, with all its options, behind a guard: it answers its own instance only."""
-    _serve(run_code_server, context.args)
+    command = code_server_command()
+    _serve("code-server", command, _serve_code, context.args, auto_envvar_prefix="DAGSTER_CODE_SERVER")
 
 
-def _serve(run: Callable[[Sequence[str]], None], arguments: Sequence[str]) -> None:
-    """Run a command of Dagster's, which ends the process itself. Its `-h` is the host, unless nothing follows."""
+def _serve(name: str, command: Any, serve: Callable[..., None], arguments: Sequence[str], **settings: Any) -> None:
+    """Run a server by the options of one of Dagster's commands. Their `-h` is the host, unless nothing follows.
+
+    Dagster's errors are printed whole, as its own commands do: they are about its configuration, never about records.
+    """
     mark_as_own()
+    words = [*arguments[:-1], "--help"] if arguments[-1:] == ["-h"] else arguments
+    status: object = "1"
     try:
-        run([*arguments[:-1], "--help"] if arguments[-1:] == ["-h"] else arguments)
+        serve = partial(serve, partial(_raise_taken, name, words))
+        servers.run(command, serve, words, f"sync-assets {name}", **settings)
     except SystemExit as ended:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C, once all processes have ended
-        if ended.code:
-            end(1, f"Dagster ended with an error (status {ended.code}). See `{invoked()} --help`.")
+        status = ended.code
+    except SyncAssetsError:
+        raise
+    except Exception:  # noqa: BLE001
+        traceback.print_exc()
+    if status:
+        end(1, f"Dagster ended with an error (status {status}). See `{invoked()} --help`.")
 
 
-def run_web(arguments: Sequence[str]) -> None:
-    """Run Dagster's web server behind the guard, with its own options. Raises SyncAssetsError if the port is taken."""
-    hosts = allowed_hosts(os.environ.get(HOSTS_VARIABLE, ""))
-    _name_home(arguments)
-    with _dagsters_errors():
-        servers.run_webserver(
-            arguments,
-            UiGuard,
-            partial(_raise_taken, "web", arguments),
-            lambda address: say(f"Dagster's UI: {address}"),
-            hosts=hosts,
-        )
+def _serve_web(raise_taken: Callable[[int], None], **options: Any) -> None:
+    guard = partial(UiGuard, hosts=allowed_hosts(os.environ.get(HOSTS_VARIABLE, "")))
+    with _instance() as instance:
+        options["port"] = servers.chosen_port(options, raise_taken)
+        servers.serve_ui(instance, options, guard, lambda address: say(f"Dagster's UI: {address}"))
 
 
-def run_dev(arguments: Sequence[str]) -> None:
-    """Run `dagster dev` with the guarded web server in place of Dagster's. Does not return."""
+def _serve_dev(raise_taken: Callable[[int], None], **options: Any) -> None:
     allowed_hosts(os.environ.get(HOSTS_VARIABLE, ""))  # found out before three processes start
-    if "--help" not in arguments:
-        Settings.from_environment(os.environ).configuration()
-    _name_home(arguments)
-    with _dagsters_errors():
-        servers.run_dev(arguments, webserver=WEB, raise_taken=partial(_raise_taken, "dev", arguments))
+    Settings.from_environment(os.environ).configuration()
+    with _instance() as instance:
+        locations = code_locations(options)
+        options["port"] = servers.chosen_port(options, raise_taken)
+        options["dagster_log_level"] = options.pop("uvicorn_log_level")
+        supervise(instance, locations, options, lambda: say("Stopping…"))
 
 
 def _raise_taken(command: str, arguments: Sequence[str], port: int) -> None:
@@ -93,14 +107,13 @@ def _raise_taken(command: str, arguments: Sequence[str], port: int) -> None:
     raise SyncAssetsError(f"Port {port} is taken.", f"Write e.g. `{retry}`.")
 
 
-def _name_home(arguments: Sequence[str]) -> None:
-    """Let Dagster use the instance and the variables of the other commands.
+@contextmanager
+def _instance() -> Iterator[dg.DagsterInstance]:
+    """Open the instance of the other commands, and name it and their variables to the processes that are started.
 
-    It takes the instance of `dagster.yaml` in this folder by itself. Raises SettingsError if the instance would be
-    beside a configuration, and there is none; SyncAssetsError if a file that Dagster finds may be another user's.
+    Raises SettingsError if the instance would be beside a configuration, and there is none; SyncAssetsError if a file
+    that Dagster finds may be another user's.
     """
-    if "--help" in arguments:
-        return
     if not os.environ.get("DAGSTER_HOME"):
         Settings.from_environment(os.environ).configuration()
     for file in map(Path.cwd().joinpath, CODE):
@@ -108,46 +121,33 @@ def _name_home(arguments: Sequence[str]) -> None:
             check_found(file)
     folder = instance_folder()
     missing = not (folder / INSTANCE).is_file()
-    with dagster_instance():  # creates Dagster's tables: two processes that do so at once would corrupt them
+    with dagster_instance() as instance:
         if missing:
             say(f"{folder / INSTANCE} was missing. It was written, with the settings that the sensors and runs need.")
-    if folder != Path.cwd():
         os.environ["DAGSTER_HOME"] = str(folder)
-    keep_over_dagster(os.environ)
+        keep_over_dagster(os.environ)
+        yield instance
 
 
-@contextmanager
-def _dagsters_errors() -> Iterator[None]:
-    """Print Dagster's errors whole, as its own commands do: they are about its configuration, never about records."""
-    try:
-        yield
-    except SyncAssetsError:
-        raise
-    except Exception:  # noqa: BLE001
-        traceback.print_exc()
-        raise SystemExit(1) from None
+def _serve_code(raise_taken: Callable[[int], None], **options: Any) -> None:
+    """Serve our own code only once configuration and environment are valid.
 
-
-def run_code_server(arguments: Sequence[str]) -> None:
-    """Run the code server with the options of `dagster code-server start`. Does not return.
-
-    It serves only once configuration and environment are valid, so that the health check of a platform means that, and
-    a release that cannot work replaces none that works.
+    So the health check of a platform means that, and a release that cannot work replaces none that works.
     """
-    words = ["--module-name", "sync_assets.definitions", *arguments]
-    raise_taken = partial(_raise_taken, "code-server", arguments)
-    if "--help" in arguments:
-        refusal = "Refused by sync_assets: this server only prints its help."
-        servers.run_code_server(words, lambda *_: refusal, raise_taken)
     if not os.environ.get("DAGSTER_HOME"):
         raise SyncAssetsError(
             "DAGSTER_HOME is not set.", "Name the folder with the dagster.yaml of web server and daemon."
         )
     keep_over_dagster(os.environ)
-    settings = Settings.from_environment(os.environ)
-    load_config(settings.configuration())
-    settings.d365()
-    settings.campaign()
-    settings.alerts()
+    if not any(options[name] for name in CODE_OPTIONS):
+        options["module_name"] = DEFINITIONS
+    if options["module_name"] == DEFINITIONS:
+        settings = Settings.from_environment(os.environ)
+        load_config(settings.configuration())
+        settings.d365()
+        settings.campaign()
+        settings.alerts()
     with dagster_instance() as instance:
-        servers.run_code_server(words, partial(refusal_of_call, instance), raise_taken)
+        if options["port"]:  # Dagster would serve another address of the host, or end with a traceback
+            servers.chosen_port(options, raise_taken)
+        serve_code(instance, **options)

@@ -1,10 +1,11 @@
-"""ASGI middleware that keeps other web pages from driving Dagster's UI through the browser of its user.
+"""ASGI application that keeps other web pages from driving Dagster's UI through the browser of its user.
 
 Dagster's web server executes mutations that are sent by GET, reads the names of hosts and origins nowhere, and accepts
 WebSockets from any page. Its log-in, if a proxy has one, does not help: the browser sends the cookie with each request.
 
-Here: which requests pass, by their head and the application's routes, and the middleware that applies this. Not here:
-who may use the UI. Programs that send no `Origin` (curl, Dagster's GraphQL client) pass if they name an allowed host.
+Here: which requests pass, by their head and the application's routes, and the application that wraps Dagster's and
+applies this. Not here: who may use the UI. Programs that send no `Origin` (curl, Dagster's GraphQL client) pass if they
+name an allowed host.
 """
 
 import ipaddress
@@ -12,10 +13,11 @@ import re
 from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
+from starlette.applications import Starlette
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse
 from starlette.routing import BaseRoute, Match
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from sync_assets.errors import SyncAssetsError
 
@@ -76,14 +78,14 @@ class Host(NamedTuple):
 class UiGuard:
     """Answers requests that are not for this server, or come from another site, in place of the application."""
 
-    def __init__(self, app: ASGIApp, hosts: Collection[Host] = ()) -> None:
+    def __init__(self, app: Starlette, hosts: Collection[Host] = ()) -> None:
         self._app = app
         self._hosts = frozenset(hosts)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
-        elif refused := refusal(scope, self._hosts):
+        elif refused := refusal(scope, self._hosts, self._app.routes):
             await _refuse(refused, scope, receive, send)
         else:
             await self._app(scope, receive, _secured(send))
@@ -109,12 +111,13 @@ def allowed_hosts(listed: str) -> frozenset[Host]:
     return frozenset(hosts)
 
 
-def refusal(scope: Scope, hosts: Collection[Host]) -> Refusal | None:
+def refusal(scope: Scope, hosts: Collection[Host], routes: Iterable[BaseRoute] = ()) -> Refusal | None:
     """Return why a request or a WebSocket is refused, None if it may pass.
 
     Args:
-        scope: Of ASGI, of type http or websocket; its `app` is the guarded application, as Starlette sets it.
+        scope: Of ASGI, of type http or websocket.
         hosts: Allowed besides localhost and IP addresses. Of these any port is: tunnels and containers map ports.
+        routes: Of the guarded application.
     """
     headers = Headers(scope=scope)
     named = headers.getlist("host")
@@ -124,7 +127,7 @@ def refusal(scope: Scope, hosts: Collection[Host]) -> Refusal | None:
     if CONTROLS.search(scope["path"]):  # decoded; a route's pattern ends before a line feed, and no page has one
         return CONTROL_CHARACTER
     if scope["type"] == "http" and scope["method"] in SAFE_METHODS:
-        return _refusal_to_read(scope, headers)
+        return _refusal_to_read(scope, headers, routes)
     if not _is_from_own_page(headers, {host, *hosts}):
         return OTHER_SITE
     # No form of another site can send JSON as its only content type. Dagster looks for the words anywhere in the
@@ -133,13 +136,13 @@ def refusal(scope: Scope, hosts: Collection[Host]) -> Refusal | None:
     return None if scope["type"] == "websocket" or types == ["application/json"] else NOT_JSON
 
 
-def _refusal_to_read(scope: Scope, headers: Headers) -> Refusal | None:
+def _refusal_to_read(scope: Scope, headers: Headers, routes: Iterable[BaseRoute]) -> Refusal | None:
     opened = (headers.get("sec-fetch-mode"), headers.get("sec-fetch-dest")) == ("navigate", "document")
     if not opened and any(site not in ("same-origin", "none") for site in headers.getlist("sec-fetch-site")):
         return OTHER_SITE  # it may link to the UI, but neither frame it nor load parts of it
     # Dagster answers a GET that accepts HTML with its query editor, which executes nothing by itself, and executes the
     # query of any other GET. It decides by the same test.
-    if "text/html" not in headers.get("accept", "") and _executes(scope["app"].routes, scope):
+    if "text/html" not in headers.get("accept", "") and _executes(routes, scope):
         return QUERY_BY_GET
     return None
 

@@ -252,8 +252,19 @@ def test_dev_without_arguments_prints_its_address_and_ends_on_ctrl_c_without_a_t
         program, "dev", typed=CTRL_C, again=0.4, once=lambda shown: "Dagster's UI: http" in shown
     )
     assert status == 0, text
-    assert "Serving dagster-webserver on http://127.0.0.1:" in text
+    assert "Dagster's UI: http://127.0.0.1:" in text
+    assert text.endswith("sync-assets: Stopping…\n")
     assert not re.search(r"Traceback|Aborted|withheld|dg dev|DAGSTER_HOME|Warning", text), text
+
+
+@pytest.mark.slow  # starts processes that import Dagster
+def test_dev_with_a_variable_that_is_missing_ends_and_names_it(program: Program) -> None:
+    program.more["CAMPAIGN_SCOPES"] = ""
+    status, _, errors = program.run("dev", "--port", "0")
+    assert status == 1
+    assert "sync-assets: CAMPAIGN_SCOPES is not set." in errors
+    ending = "sync-assets: The code server of sync_assets.definitions ended, and with it the others."
+    assert errors.splitlines()[-1].startswith(ending)
 
 
 def test_a_reader_that_closes_the_pipe_ends_a_command_with_one_line(program: Program) -> None:

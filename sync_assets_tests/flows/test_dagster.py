@@ -177,9 +177,7 @@ def test_a_follower_that_fails_at_once_is_requested_again_with_a_backoff(
     assert in_step.asked("d365_changes")
 
 
-def test_an_audit_is_not_out_of_date_since_rows_changed(
-    orchestra: Orchestra, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_audit_is_not_out_of_date_since_rows_changed(orchestra: Orchestra, monkeypatch: pytest.MonkeyPatch) -> None:
     orchestra.settle()
     assert orchestra.job("audit").success
     assert orchestra.instance.get_runs()[0].tags[TABLE_TAG] == "contact"

@@ -52,7 +52,7 @@ class Demo:
 
         until(serves, START_SECONDS)
         self.family = descendants(self.process.pid)
-        assert len(self.family) >= 5, "the sandbox, the guard, dagster dev, its web server and its daemon"
+        assert len(self.family) >= 7, "the sandbox, and code server, daemon and web server with their guards"
 
     def left(self) -> set[int]:
         return self.family & running()
@@ -106,3 +106,14 @@ def test_ctrl_c_is_answered_at_once_and_ends_everything(demo: Demo, tmp_path: Pa
     assert "Traceback" not in demo.log.read_text()
     assert demo.left() == set()
     assert [*tmp_path.iterdir()] == [demo.log]  # neither its folder nor a socket of Dagster's, in TMPDIR
+
+
+def test_a_server_that_is_killed_ends_the_demo_which_names_it(demo: Demo) -> None:
+    demo.wait_until_it_serves()
+    listed = subprocess.run(["ps", "-A", "-ww", "-o", "pid=,args="], capture_output=True, text=True, check=True).stdout
+    rows = [line.split(None, 1) for line in listed.splitlines() if "dagster-daemon" in line]
+    [daemon] = [int(pid) for pid, command in rows if int(pid) in demo.family and "process_guard" not in command]
+    os.kill(daemon, signal.SIGKILL)
+    assert demo.process.wait(END_SECONDS) == 1
+    assert demo.log.read_text().splitlines()[-1].startswith("sync-assets: The daemon ended, and with it the others.")
+    assert demo.left() == set()

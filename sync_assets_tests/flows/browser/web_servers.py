@@ -12,13 +12,13 @@ from pathlib import Path
 
 import httpx
 
-from sync_assets.cli.servers import WEB
 from sync_assets.webserver.guard import HOSTS_VARIABLE
 from sync_assets_tests.flows.deploy.services import free_port
 from sync_assets_tests.support.program import OURS
 from sync_assets_tests.support.waiting import until
 
 DAGSTERS_OWN = ("-m", "dagster_webserver")
+OURS_GUARDED = ("-m", "sync_assets.cli", "web")
 START_SECONDS = 60.0
 LISTED = "ui.example"
 """A name of the guarded server. By plain http a browser sends no `Sec-Fetch-Site` but to the loopback."""
@@ -56,7 +56,7 @@ class WebServer:
 
 
 @contextmanager
-def web_server(home: Path, module: Sequence[str] = WEB) -> Iterator[WebServer]:
+def web_server(home: Path, module: Sequence[str] = OURS_GUARDED) -> Iterator[WebServer]:
     """Start a web server with an instance of its own in an empty folder."""
     server = WebServer(free_port())
     (home / "dagster.yaml").write_text("telemetry: {enabled: false}\n")

@@ -4,11 +4,13 @@ Each attack succeeds against `dagster code-server start`, and fails against `syn
 """
 
 import os
+import re
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -173,6 +175,21 @@ def test_a_caller_with_an_instance_of_its_own_gets_nothing(ours: CodeServer) -> 
         assert str(ours.secret) not in answer
     assert not ours.secret.exists()
     assert not ours.executed.exists()
+
+
+def test_the_process_that_loads_the_code_gives_nothing_either(ours: CodeServer) -> None:
+    """Its socket is in the folder for temporary files, and named by the list of processes."""
+    group = ["ps", "-A", "-ww", "-o", "pgid=,args="]
+    listed = subprocess.run(group, capture_output=True, text=True, check=True).stdout
+    [socket] = re.findall(rf"^ *{ours.process.pid} .* api grpc .*--socket (\S+)", listed, re.MULTILINE)
+    second = copy(ours)
+    second.client = DagsterGrpcClient(socket=socket)
+    for answer in second.calls(of_the_attacker(ours.own), {}):
+        assert "not that of the code server" in answer
+    assert not ours.secret.exists()
+    ours.client.reload_code(30)  # ends that process, and starts another
+    until(ours.serves)
+    assert "SensorFailed" in ours.sensor(ours.own)
 
 
 def test_web_server_and_daemon_of_the_same_instance_are_answered(ours: CodeServer) -> None:

@@ -23,7 +23,7 @@ from sync_assets.defs.dagster_internals import (
     shown_answers,
     slot_is_wanted,
 )
-from sync_assets.launching.processes import detach_copies_of_output, find_migrations_by_path
+from sync_assets.launching.dagster_patches import detach_copies_of_output, find_migrations_by_path
 from sync_assets_tests.support.orchestra import job_origin, shown
 
 ASSET = dg.AssetKey(["d365", "contact"])
@@ -140,7 +140,7 @@ def test_an_instance_without_sensors_has_no_ticks(instance: dg.DagsterInstance) 
 def test_no_other_module_imports_private_names_of_dagster() -> None:
     private = re.compile(r"^\s*(?:from|import) dagster\._", re.MULTILINE)
     modules = {path.name for path in PACKAGE.rglob("*.py") if private.search(path.read_text(encoding="utf-8"))}
-    assert modules == {"dagster_internals.py", "history.py", "servers.py", "processes.py"}
+    assert modules == {"dagster_internals.py", "history.py", "dagster_patches.py"}
 
 
 def test_the_migrations_of_sqlite_are_found_by_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
