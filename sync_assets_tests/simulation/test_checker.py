@@ -74,6 +74,20 @@ def a_link_whose_read_back_had_no_answer_is_sent_once_more(history: HandwrittenH
         history.call("GET", "cusOrder", "o1", answered=answered)
 
 
+def _sent_twice(history: HandwrittenHistory, first: int) -> None:
+    """Let two processes send an order with its contact's key, and read it back; the second one reads the contact."""
+    for process in (first, 3):
+        history.call("PATCH", "cusOrder", "o1", process=process, cusContactLink="c1")
+        history.call("GET", "cusOrder", "o1", process=process)
+    history.call("GET", "profile", "c1", process=3)
+
+
+@breaks(NO_RULE)
+def a_link_whose_parent_could_not_be_read_is_sent_once_more(history: HandwrittenHistory) -> None:
+    history.further["replays"] = (Replay(history.moment(), "new_order", "forced replay"),)
+    _sent_twice(history, first=2)
+
+
 @breaks(NO_RULE)
 def a_row_that_leaves_the_filter_stays_in_campaign(history: HandwrittenHistory) -> None:
     history.put("contact", "c4", firstname="lin")
@@ -169,6 +183,21 @@ def a_call_is_not_counted(history: HandwrittenHistory) -> None:
 def an_update_is_sent_again(history: HandwrittenHistory) -> None:
     history.call("PATCH", "profile", "c1", firstName="grace")
     history.further["replays"] = (Replay(history.moment(), "contact", "replay"),)
+
+
+@breaks("no_update_without_need")
+def a_link_to_a_parent_that_was_known_is_sent_again(history: HandwrittenHistory) -> None:
+    history.further["replays"] = (Replay(history.moment(), "new_order", "forced replay"),)
+    _sent_twice(history, first=1)
+
+
+@breaks("no_update_without_need")
+def a_link_whose_parent_was_read_is_sent_again(history: HandwrittenHistory) -> None:
+    history.further["replays"] = (Replay(history.moment(), "new_order", "forced replay"),)
+    history.call("PATCH", "cusOrder", "o1", process=2, cusContactLink="c1")
+    history.call("GET", "profile", "c1", process=2)
+    history.call("GET", "cusOrder", "o1", process=2)
+    _sent_twice(history, first=3)
 
 
 @breaks("no_second_insert_or_delete")
