@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
@@ -131,6 +132,51 @@ def the_records_of_a_person_who_was_gone_are_excluded(history: HandwrittenHistor
 def a_record_is_sent_again_once_a_further_column_is_mapped(history: HandwrittenHistory) -> None:
     status_is_mapped(history)
     history.call("PATCH", "cusOrder", "o6", cusName="first", cusStatus="Placed")
+
+
+def _moved_twice(history: HandwrittenHistory) -> None:
+    """Let two files, or the same ones that are read again, move an opt-out of Dynamics 365 there and back."""
+    for _ in range(2):
+        for value in (True, False):
+            history.put("contact", "c1", "program", donotemail=value)
+
+
+@breaks(NO_RULE)
+def files_are_read_again_with_an_older_ledger(history: HandwrittenHistory) -> None:
+    for value in (True, False):
+        history.other("profile", "@c1", {"blackListEmail": value})
+        history.export()
+    history.further["restored"] = ((history.moment(), history.moment()),)
+    _moved_twice(history)
+
+
+def _opt_in_with_an_earlier_time(history: HandwrittenHistory, *, deleted: bool) -> None:
+    """Opt a contact in after an opt-out of a clock that was ahead. deleted: then the profile was, and made anew."""
+    history.configuration["tables"][0]["filters"]["delete_filtered_out"] = True
+    history.put("contact", "c4")
+    history.call("POST", "profile", "c4", firstName="ada")
+    for value, ahead in ((True, 20), (False, 0)):
+        time = (history.now + timedelta(hours=1 + ahead)).isoformat()
+        history.other("profile", "@c4", {"blackListEmail": value, "blackListEmailLastModified": time})
+        history.export()
+    if deleted:
+        history.put("contact", "c4", department="out")
+        history.call("DELETE", "profile", "c4")
+        history.put("contact", "c4", department="in")
+        history.call("POST", "profile", "c4", firstName="ada")
+    history.put("contact", "c4", "program", donotemail=True)
+
+
+@breaks(NO_RULE, "campaign_to_d365")
+def an_opt_in_that_contradicts_an_opt_out_cannot_be_asked_for_once_its_profile_is_deleted(
+    history: HandwrittenHistory,
+) -> None:
+    _opt_in_with_an_earlier_time(history, deleted=True)
+
+
+@breaks("opt_outs_agree_in_the_end", "campaign_to_d365")
+def an_opt_in_that_contradicts_an_opt_out_is_not_asked_for(history: HandwrittenHistory) -> None:
+    _opt_in_with_an_earlier_time(history, deleted=False)
 
 
 @breaks("the_run_ends_idle")
@@ -376,6 +422,14 @@ def the_program_writes_what_campaign_holds(history: HandwrittenHistory) -> None:
     history.call("PATCH", "profile", "c1", blackListEmail=True)
     history.moment()
     history.call("PATCH", "profile", "c1", blackListEmail=True)
+
+
+@breaks("nothing_echoes")
+def files_are_read_again_without_a_cause(history: HandwrittenHistory) -> None:
+    for value in (True, False):
+        history.other("profile", "@c1", {"blackListEmail": value})
+        history.export()
+    _moved_twice(history)
 
 
 @breaks("opt_outs_agree_in_the_end")
