@@ -315,6 +315,7 @@ class Outcome(NamedTuple):
     inserted_opt_outs: those that Campaign inserted the record with, at `inserted_at`. existing_opt_outs: opt-out
     attributes of a record that existed in Campaign before our insert.
     operation: for the history. unanswered: a write of this delivery got no answer, so it may still take effect.
+    hidden: Campaign inserted the refused record, and hides it: the next try is an update.
     """
 
     seq: int
@@ -328,3 +329,4 @@ class Outcome(NamedTuple):
     existing_opt_outs: tuple[str, ...] = ()
     operation: HistoryOperation = "compare"
     unanswered: bool = False
+    hidden: bool = False

@@ -82,13 +82,16 @@ class DecisionRun:
         columns = [column.name for column in session.columns.values()]
         row_by_id = await rows_now(session.d365, session.table, columns, list(due))
         batch = _Batch(session, datetime.now(UTC))
-        for id_, rows in due.items():
+        for id_, due_rows in due.items():
             row_now, answer = row_by_id.get(id_), answers.get(id_)
+            missing = isinstance(answer, ResponseOutcome) and answer.kind == "missing"
+            from_campaign = session.direction != "d365_to_campaign"
+            rows = [rules.as_stated(row) for row in due_rows] if missing and from_campaign else due_rows
             if row_now is None:
                 batch.without_contact(rows, answer)
                 continue
             asked = [row for row in rows if row.ask]
-            if isinstance(answer, ResponseOutcome) and answer.kind == "missing":
+            if missing:
                 batch.without_profile(asked, row_now)
             elif isinstance(answer, ResponseOutcome):
                 batch.refuse(asked, f"Campaign: {redact(answer.reason, None)}")

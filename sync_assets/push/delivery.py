@@ -94,7 +94,7 @@ class Delivery:
         operation_done: what Campaign did; None unless `result` is done.
         reason: why it was not delivered, redacted.
         wait: seconds until the next attempt; None for at once.
-        pkey: the record's PKey as Campaign's answer gave it; empty if it gave none.
+        pkey: the record's PKey as Campaign's answer gave it; empty if it gave none. If refused: Campaign hides it.
         stop: why no other record of the table may be sent.
         unanswered: True if a write of this delivery got no answer, so that it may still take effect.
     """
@@ -184,7 +184,7 @@ class Sender:
         if hidden:  # since it has no parent: that says nothing about the key
             addressing.note(HIDDEN, record.id)
             hides = HIDES.format(records.resource, records.config.table, record.id)
-            return Delivery("refused", reason=hides, stop=hides)
+            return Delivery("refused", reason=hides, stop=hides, pkey=delivery.pkey)
         addressing.note(KEY_FOUND, "yes")
         return delivery
 
@@ -255,8 +255,7 @@ class Sender:
 def outcome(record: Claimed, delivery: Delivery, now: datetime | None = None) -> Outcome:
     """Return the outcome that the ledger stores for a delivery made at `now` (UTC; default: the current time)."""
     done, first = delivery.operation_done, record.operation == "insert" or record.reinsert_sent
-    made = done == "inserted"
-    links_alone = record.operation == "update" and record.payload is None
+    made, links_alone = done == "inserted", record.operation == "update" and record.payload is None
     operation = OPERATIONS[done] if done else record.operation
     return Outcome(
         record.seq,
@@ -271,6 +270,7 @@ def outcome(record: Claimed, delivery: Delivery, now: datetime | None = None) ->
         existing_opt_outs=tuple(name for name, _ in record.opt_outs) if first and done == "updated" else (),
         operation="link" if links_alone else operation,
         unanswered=delivery.unanswered,
+        hidden=delivery.result == "refused" and bool(delivery.pkey),
     )
 
 

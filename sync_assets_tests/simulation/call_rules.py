@@ -121,12 +121,14 @@ def _may_have_changed(history: History, record: Id, resource: str, before: Reque
 def _link_not_verified(history: History, contract: Contract, record: Id, before: Request, now: Request) -> bool:
     """Return True if the link of an update could not be read back: the update is sent once more, and then read back.
 
-    The answer to the read of the record, or of the parent to which it leads, was lost, or no read reached the engine.
+    The answer to the read of the record, or of the parent to which it leads, was lost, or one of them that was needed
+    did not reach the engine.
     """
     reads = [one for one in history.about(contract.table.resource, record[1]) if one.method == "GET"]
     between = [one for one in reads if before.sent.n < one.sent.n < now.sent.n]
     read_back = any(one.sent.n > now.sent.n and one.first.process == now.first.process for one in reads)
     sends_link = any(link.to in before.body for link in contract.links)
+    not_read = not between or _leads_to_unknown(history, contract, before, now.sent.n)
     of_parents = [
         one
         for _, (table, id_) in history.parents_ever(record)
@@ -134,8 +136,23 @@ def _link_not_verified(history: History, contract: Contract, record: Id, before:
         if one.method == "GET" and before.sent.n < one.sent.n < now.sent.n
     ]
     return bool(contract.links) and (
-        any(one.delivered is None for one in (*between, *of_parents)) or (sends_link and read_back and not between)
+        any(one.delivered is None for one in (*between, *of_parents)) or (sends_link and read_back and not_read)
     )
+
+
+def _leads_to_unknown(history: History, contract: Contract, request: Request, until: int) -> bool:
+    """Return True if a request names a parent by its key, of which its process got no answer before event `until`.
+
+    Campaign shows a link as the PKey of the parent: only an answer about the parent shows whose PKey that is.
+    """
+    for link in contract.links:
+        value, id_ = request.body.get(link.to), history.target(request.body.get(link.to))
+        if id_ and value == {"PKey": id_}:
+            about = history.about(history.contracts[link.parent].table.resource, id_)
+            own = [one for one in about if one.first.process == request.first.process and one.first.key == id_]
+            if not any(one.acknowledged and one.sent.n < until for one in own):
+                return True
+    return False
 
 
 def _confirms(history: History, record: Id, resource: str, before: Request, now: Request) -> bool:

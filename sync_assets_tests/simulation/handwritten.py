@@ -104,7 +104,7 @@ class HandwrittenHistory:
 
     def call(
         self, method: Literal["POST", "PATCH", "DELETE", "GET"], resource: str, id_: str, *, status: int = 0,
-        answered: bool = True, counted: bool = True, pkey: str | None = None, **body: Any,
+        answered: bool = True, counted: bool = True, pkey: str | None = None, process: int = 1, **body: Any,
     ) -> None:  # fmt: skip
         """Send a request about the record with PKey `@<id>`, or `pkey`. `status`: of a refusal."""
         pkey, key = pkey or f"@{id_}", next(table.key for table in TABLES if table.resource == resource)
@@ -126,7 +126,7 @@ class HandwrittenHistory:
         sent_body |= {key: id_} if method == "POST" else {}
         self.calls.append(
             EngineCall(
-                sent, handled, delivered if answered else None, 1, method, resource, id_, pkey, sent_body,
+                sent, handled, delivered if answered else None, process, method, resource, id_, pkey, sent_body,
                 status or 200, before, after, KINDS[method], (id_,) if method == "GET" and before else (),
             )
         )  # fmt: skip

@@ -247,7 +247,10 @@ def nothing_echoes(history: History) -> Found:
 
 
 def _too_many(history: History, contract: Contract, record: Id) -> Found:
-    """Each change of a person moves the other side once, or its own side back. A row that comes back has new values."""
+    """Each change of a person moves the other side once, or its own side back. A row that comes back has new values.
+
+    After a rebuild of an older ledger the files are news once more, one after the other.
+    """
     writes = history.writes.get((contract.table.resource, record[1]), ())
     for pair in contract.opt_outs:
         if contract.direction not in WRITES_D365:
@@ -265,7 +268,11 @@ def _too_many(history: History, contract: Contract, record: Id) -> Found:
             before.after is None and one.after is not None for before, one in pairwise(history.changes[record])
         )
         inserts = sum(one.method == "POST" for one in writes)
-        by_people = len(_changes_by_people(history, contract, record, pair)) + inserts + came_back
+        changes = _changes_by_people(history, contract, record, pair)
+        read_again = sum(
+            one.side == "campaign" and one.moment.n < back.n for one in changes for _, back in history.seen.restored
+        )
+        by_people = len(changes) + read_again + inserts + came_back
         if here + there > by_people:
             yield *record, f"{pair.attribute} was written {here} and {there} times for {by_people} changes by people"
 
@@ -291,7 +298,8 @@ def opt_outs_agree_in_the_end(history: History) -> Found:
                 continue
             here, there = pair.opted_out(row), bool(held[0][pair.attribute])
             if contract.direction == "campaign_to_d365":
-                yield from _overwritten(history, record, pair, last, here)
+                if not (last and _of_deleted_profile(history, contract, record, by_people)):
+                    yield from _overwritten(history, record, pair, last, here)
             elif here != there:
                 yield *record, f"{pair.column} means {here}, {pair.attribute} is {there}"
             elif not here and by_people and by_people[-1].opted_out and _timed(history, pair):
@@ -317,6 +325,24 @@ def _reported(history: History, contract: Contract, record: Id, last: OptOutChan
         last.moment.n < file.extracted.n <= until and any(row.get(column) == record[1] for row in file.rows)
         for file in history.seen.files
     )
+
+
+def _of_deleted_profile(history: History, contract: Contract, record: Id, by_people: list[OptOutChange]) -> bool:
+    """Return True if Campaign's last change is an opt-in that contradicts an opt-out, of a profile that is deleted.
+
+    By its time it is older than the opt-out, which a wrong clock dated: Campaign cannot be asked which one was last.
+    """
+    changes = [one for one in by_people if one.side == "campaign"]
+    *earlier, last = changes
+    requests = history.writes.get((contract.table.resource, record[1]), ())
+    deleted = any(
+        call.took_effect and last.moment.n < call.handled.n
+        for one in requests
+        if one.method == "DELETE"
+        for call in one.calls
+    )
+    contradicts = any(one.opted_out and one.stated and last.stated and one.stated > last.stated for one in earlier)
+    return not last.opted_out and contradicts and deleted
 
 
 def _overwritten(history: History, record: Id, pair: OptOut, last: OptOutChange | None, here: bool) -> Found:

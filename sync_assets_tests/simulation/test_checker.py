@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
@@ -74,6 +75,20 @@ def a_link_whose_read_back_had_no_answer_is_sent_once_more(history: HandwrittenH
         history.call("GET", "cusOrder", "o1", answered=answered)
 
 
+def _sent_twice(history: HandwrittenHistory, first: int) -> None:
+    """Let two processes send an order with its contact's key, and read it back; the second one reads the contact."""
+    for process in (first, 3):
+        history.call("PATCH", "cusOrder", "o1", process=process, cusContactLink="c1")
+        history.call("GET", "cusOrder", "o1", process=process)
+    history.call("GET", "profile", "c1", process=3)
+
+
+@breaks(NO_RULE)
+def a_link_whose_parent_could_not_be_read_is_sent_once_more(history: HandwrittenHistory) -> None:
+    history.further["replays"] = (Replay(history.moment(), "new_order", "forced replay"),)
+    _sent_twice(history, first=2)
+
+
 @breaks(NO_RULE)
 def a_row_that_leaves_the_filter_stays_in_campaign(history: HandwrittenHistory) -> None:
     history.put("contact", "c4", firstname="lin")
@@ -117,6 +132,51 @@ def the_records_of_a_person_who_was_gone_are_excluded(history: HandwrittenHistor
 def a_record_is_sent_again_once_a_further_column_is_mapped(history: HandwrittenHistory) -> None:
     status_is_mapped(history)
     history.call("PATCH", "cusOrder", "o6", cusName="first", cusStatus="Placed")
+
+
+def _moved_twice(history: HandwrittenHistory) -> None:
+    """Let two files, or the same ones that are read again, move an opt-out of Dynamics 365 there and back."""
+    for _ in range(2):
+        for value in (True, False):
+            history.put("contact", "c1", "program", donotemail=value)
+
+
+@breaks(NO_RULE)
+def files_are_read_again_with_an_older_ledger(history: HandwrittenHistory) -> None:
+    for value in (True, False):
+        history.other("profile", "@c1", {"blackListEmail": value})
+        history.export()
+    history.further["restored"] = ((history.moment(), history.moment()),)
+    _moved_twice(history)
+
+
+def _opt_in_with_an_earlier_time(history: HandwrittenHistory, *, deleted: bool) -> None:
+    """Opt a contact in after an opt-out of a clock that was ahead. deleted: then the profile was, and made anew."""
+    history.configuration["tables"][0]["filters"]["delete_filtered_out"] = True
+    history.put("contact", "c4")
+    history.call("POST", "profile", "c4", firstName="ada")
+    for value, ahead in ((True, 20), (False, 0)):
+        time = (history.now + timedelta(hours=1 + ahead)).isoformat()
+        history.other("profile", "@c4", {"blackListEmail": value, "blackListEmailLastModified": time})
+        history.export()
+    if deleted:
+        history.put("contact", "c4", department="out")
+        history.call("DELETE", "profile", "c4")
+        history.put("contact", "c4", department="in")
+        history.call("POST", "profile", "c4", firstName="ada")
+    history.put("contact", "c4", "program", donotemail=True)
+
+
+@breaks(NO_RULE, "campaign_to_d365")
+def an_opt_in_that_contradicts_an_opt_out_cannot_be_asked_for_once_its_profile_is_deleted(
+    history: HandwrittenHistory,
+) -> None:
+    _opt_in_with_an_earlier_time(history, deleted=True)
+
+
+@breaks("opt_outs_agree_in_the_end", "campaign_to_d365")
+def an_opt_in_that_contradicts_an_opt_out_is_not_asked_for(history: HandwrittenHistory) -> None:
+    _opt_in_with_an_earlier_time(history, deleted=False)
 
 
 @breaks("the_run_ends_idle")
@@ -169,6 +229,21 @@ def a_call_is_not_counted(history: HandwrittenHistory) -> None:
 def an_update_is_sent_again(history: HandwrittenHistory) -> None:
     history.call("PATCH", "profile", "c1", firstName="grace")
     history.further["replays"] = (Replay(history.moment(), "contact", "replay"),)
+
+
+@breaks("no_update_without_need")
+def a_link_to_a_parent_that_was_known_is_sent_again(history: HandwrittenHistory) -> None:
+    history.further["replays"] = (Replay(history.moment(), "new_order", "forced replay"),)
+    _sent_twice(history, first=1)
+
+
+@breaks("no_update_without_need")
+def a_link_whose_parent_was_read_is_sent_again(history: HandwrittenHistory) -> None:
+    history.further["replays"] = (Replay(history.moment(), "new_order", "forced replay"),)
+    history.call("PATCH", "cusOrder", "o1", process=2, cusContactLink="c1")
+    history.call("GET", "profile", "c1", process=2)
+    history.call("GET", "cusOrder", "o1", process=2)
+    _sent_twice(history, first=3)
 
 
 @breaks("no_second_insert_or_delete")
@@ -347,6 +422,14 @@ def the_program_writes_what_campaign_holds(history: HandwrittenHistory) -> None:
     history.call("PATCH", "profile", "c1", blackListEmail=True)
     history.moment()
     history.call("PATCH", "profile", "c1", blackListEmail=True)
+
+
+@breaks("nothing_echoes")
+def files_are_read_again_without_a_cause(history: HandwrittenHistory) -> None:
+    for value in (True, False):
+        history.other("profile", "@c1", {"blackListEmail": value})
+        history.export()
+    _moved_twice(history)
 
 
 @breaks("opt_outs_agree_in_the_end")

@@ -26,7 +26,8 @@ _UPDATE = f"""
 # A row that was inserted since it was looked up is of another transaction: query Campaign before the decision.
 _INSERT = f"""
     INSERT INTO sync_opt_out ({_COLUMNS}) VALUES ({", ".join("?" * len(OptOutRow._fields))})
-    ON CONFLICT (id, attribute) DO UPDATE SET state = 1, ask = 1, version = sync_opt_out.version + 1
+    ON CONFLICT (id, attribute) DO UPDATE SET state = 1, version = sync_opt_out.version + 1,
+        ask = CASE WHEN sync_opt_out.ask = 2 OR excluded.campaign = 1 THEN 2 ELSE 1 END
 """  # noqa: S608
 _EXISTS = "SELECT id FROM sync_record WHERE table_name = ? AND (acked_hash IS NOT NULL OR outcome_unknown > 0) AND id"
 _RECORDED = "SELECT id FROM sync_record WHERE table_name = ? AND id"

@@ -136,7 +136,9 @@ class OptOuts(Repository):
                     rows[id_, name] = changed[id_, name] = moved
         opted_out = [row.id for row in changed.values() if row.campaign and not row.ask]
         anew = {row.id for row in transaction.for_record_ids(_LATER_INCARNATION, sorted({*opted_out}), CONTACT)}
-        stored = [row._replace(ask=1) if row.id in anew or at in asked else row for at, row in changed.items()]
+        stored = [
+            row._replace(ask=rules.STATED) if row.id in anew or at in asked else row for at, row in changed.items()
+        ]
         self._rows.put(transaction, known, stored)
         return counts
 

@@ -16,6 +16,8 @@ from sync_assets.ledger.rules.transitions import storable
 
 COMPARISON = "comparison with Dynamics 365"
 """The source of a decision that no news of Campaign caused (`decide`, `again`)."""
+STATED = 2
+"""The value of `ask` if Campaign stated an opt-out that is not carried yet: it counts if there is no profile to ask."""
 DAY = 86_400_000_000
 """In microseconds."""
 
@@ -37,6 +39,7 @@ class OptOutState(IntEnum):
 class OptOutRow(NamedTuple):
     """A row of sync_opt_out; schema.py explains the columns. Flags are 0 or 1, times are microseconds since 1970.
 
+    ask: also STATED.
     unknown_until: only read: claims and their outcomes write it (repositories/opt_outs.py), whatever else changes.
     """
 
@@ -64,9 +67,11 @@ _CLEARED = {"value": None, "attempts": 0, "failed_since": None, "reason": None}
 """The decision and earlier attempts."""
 
 
-def _due(row: OptOutRow, source: str, *, ask: bool = False) -> OptOutRow:
+def _due(row: OptOutRow, source: str, *, ask: int = 0) -> OptOutRow:
     """Return the row due for a decision, earlier attempts cleared. `ask` stays set once it is."""
-    return row._replace(state=OptOutState.DECIDE, ask=1 if ask else row.ask, source=source, **_CLEARED)
+    not_carried = row.campaign and row.state != OptOutState.SYNCED and not row.ask
+    ask = max(int(ask), row.ask, STATED if ask and not_carried else 0)
+    return row._replace(state=OptOutState.DECIDE, ask=ask, source=source, **_CLEARED)
 
 
 def _synced(row: OptOutRow) -> OptOutRow:
@@ -102,7 +107,8 @@ def after_statement(
     seen, vague = row.campaign_at, at is None or at % DAY == 0
     if seen is not None and vague:
         seen -= seen % DAY
-    taken = _due(row._replace(campaign=value, campaign_at=at, stated_at=stated_at, ours=0), source)
+    ask = (STATED if value else 1) if row.ask else 0
+    taken = _due(row._replace(campaign=value, campaign_at=at, stated_at=stated_at, ours=0, ask=ask), source)
     if at is not None and (seen is None or at > seen):
         if value == row.campaign and row.ours:
             return "echo", row._replace(campaign_at=at, stated_at=stated_at, ours=0)
@@ -114,7 +120,7 @@ def after_statement(
         return ("stale" if earlier else "known"), _due(row, COMPARISON) if compared else None
     if _is_older(row, latest or stated_at, vague=vague or earlier):
         return "stale", None
-    return "news", _due(row, source, ask=True) if known else taken
+    return "news", _due(row, source, ask=STATED if value else 1) if known else taken
 
 
 def _is_older(row: OptOutRow, latest: int, *, vague: bool) -> bool:
@@ -214,13 +220,13 @@ def after_insert(row: OptOutRow, sent: int, source: str, made_at: int) -> OptOut
     """
     if row.campaign is not None:
         return _due(row, source, ask=True)
-    held = row._replace(campaign=sent, campaign_at=None, stated_at=made_at, ours=1)
-    return _synced(held) if (held.d365 or 0) == sent else _due(held, source, ask=True)
+    next_row = _synced(row) if (row.d365 or 0) == sent else _due(row, source, ask=1)
+    return next_row._replace(campaign=sent, campaign_at=None, stated_at=made_at, ours=1)
 
 
 def after_existing_profile(row: OptOutRow, source: str) -> OptOutRow:
     """Return the row for a profile that existed before our insert: its value is unknown, so Campaign is queried."""
-    return _due(row._replace(campaign=None), source, ask=True)
+    return _due(row, source, ask=1)._replace(campaign=None)
 
 
 def after_decision(
@@ -258,6 +264,11 @@ def after_decision(
     if state == OptOutState.SYNCED:
         return _synced(held)
     return held._replace(state=state, ask=0, value=value, reason=None)
+
+
+def as_stated(row: OptOutRow) -> OptOutRow:
+    """Return the row for a decision about a contact without a profile: an opt-out that is not carried yet counts."""
+    return row._replace(campaign=1, ours=0, ask=0) if row.ask == STATED else row
 
 
 def after_missing_profile(row: OptOutRow, d365: int | None) -> OptOutRow:

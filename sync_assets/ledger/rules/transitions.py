@@ -192,7 +192,7 @@ def after_outcome(record: RecordState, outcome: Outcome, *, now: int, horizon: i
     else:
         acked, resend = record.acked_hash, 1 if missing and wanted else min(record.resend, 1)
         # A request that was not processed had no effect, so the column gets the value it had before the claim.
-        outcome_unknown = 1 if outcome.result == "unknown" or record.outcome_unknown == 2 else 0
+        outcome_unknown = 1 if outcome.result == "unknown" or outcome.hidden or record.outcome_unknown == 2 else 0
     unknown_until = now + horizon if outcome.unanswered else record.unknown_until
     answered = record._replace(
         acked_hash=acked,

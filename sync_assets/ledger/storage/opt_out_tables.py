@@ -19,7 +19,7 @@ opt_out = sa.Table(
     sa.Column("written", sa.SmallInteger, nullable=False, server_default="0"),  # 1: and not captured or read since
     sa.Column("d365_at", sa.BigInteger),  # when the row was last modified, as of the decision
     sa.Column("state", sa.SmallInteger, nullable=False),  # rules.opt_outs.OptOutState
-    sa.Column("ask", sa.SmallInteger, nullable=False, server_default="0"),  # 1: Campaign must be queried first
+    sa.Column("ask", sa.SmallInteger, nullable=False, server_default="0"),  # above 0: Campaign must be queried first
     sa.Column("value", sa.SmallInteger),  # decided: the value that both sides should hold
     sa.Column("session", sa.BigInteger),  # that claimed it last; NULL: no request is under way
     sa.Column("unknown_until", sa.BigInteger),  # the horizon of its requests without an answer

@@ -51,6 +51,39 @@ def test_an_opt_out_that_a_file_states_is_decided_though_the_profile_is_gone(
     assert in_d365(program, id_)["donotphone"] is True
 
 
+@pytest.mark.parametrize("direction", ["bidirectional", "campaign_to_d365"])
+@pytest.mark.parametrize("asked", ["made anew", "contradiction"])
+def test_an_opt_out_about_which_campaign_is_asked_counts_though_the_profile_is_gone(
+    asked: str, direction: str, sandbox_factory: SandboxFactory, tmp_path: Path
+) -> None:
+    """Campaign is asked, since the file may mean an earlier profile, or has the opposite of the last one."""
+    program, id_ = with_ledger(direction, sandbox_factory, tmp_path)
+    with closing(program.runtime()) as runtime:
+
+        def delete_profile() -> None:
+            profile = {"resource": "profile", "pkeys": [program.profiles()[id_]["PKey"]]}
+            program.sandbox.admin.post("/campaign/delete", profile)
+
+        def state(value: bool, hours: int) -> None:
+            changed = f"{datetime.now(UTC) + timedelta(hours=hours):%Y-%m-%d %H:%M:%S.000Z}"
+            stated = {"externalId": id_, "blackListPhone": value, "blackListPhoneLastModified": changed}
+            file: pl.DataFrame = statements([stated], "externalId", ATTRIBUTES)
+            runtime.ledger.opt_outs.store_stated(file, ATTRIBUTES, "file", datetime.now(UTC))
+            asyncio.run(Changes(runtime).settle())
+
+        capture_and_push(runtime)
+        if asked == "made anew":
+            delete_profile()
+            program.sandbox.admin.change("contact", [id_], firstname="Made anew")
+            capture_and_push(runtime)
+        else:
+            state(value=False, hours=20)
+        delete_profile()
+        state(value=True, hours=-1)
+        asyncio.run(Changes(runtime).settle())
+    assert in_d365(program, id_)["donotphone"] is True
+
+
 def test_an_opt_out_of_a_contact_that_is_gone_arrives_at_a_profile_that_was_there_before(
     sandbox_factory: SandboxFactory, tmp_path: Path
 ) -> None:

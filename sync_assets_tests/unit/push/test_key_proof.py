@@ -5,6 +5,7 @@ The first one is read back.
 
 import asyncio
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,10 +15,13 @@ from sync_assets.campaign.client import BudgetSpent
 from sync_assets.campaign.dialect import Operation
 from sync_assets.campaign.records import Records
 from sync_assets.http.transport import NotSent, Response, SignInRefused, Unavailable
-from sync_assets.ledger.model import Claimed
-from sync_assets.push.delivery import Delivery
-from sync_assets.push.target import PushStopped
-from sync_assets_tests.unit.push.little_campaign import BARE, BY_KEY, LittleCampaign, absent
+from sync_assets.ledger import Ledger
+from sync_assets.ledger.model import Claimed, State
+from sync_assets.push.delivery import Delivery, outcome
+from sync_assets.push.dispatcher import push
+from sync_assets.push.target import PushStopped, Target
+from sync_assets_tests.support.ledgers import capture, guid, record, row, session_of
+from sync_assets_tests.unit.push.little_campaign import BARE, BY_KEY, CONTACT, LittleCampaign, absent
 from sync_assets_tests.unit.push.one_delivery import (
     ABSENT,
     ADA,
@@ -210,7 +214,25 @@ async def test_the_first_insert_proves_that_the_key_finds_records(
     assert push.records.addressing.findings.get(KEY_FOUND) == finding
     hides = delivered.stop == HIDES_ADA
     assert push.records.addressing.findings.get(HIDDEN, "") == (ADA if hides else "")
+    assert outcome(contact(operation), delivered).hidden == (hides and delivered.result == "refused")
     assert waits == ([0, 1] if requests.endswith("read read read") else [])
+
+
+async def test_a_hidden_record_is_updated_and_not_inserted_once_more_when_it_is_shown_again(tmp_path: Path) -> None:
+    """Where the key is not unique, Campaign would hold it twice."""
+    campaign = LittleCampaign(profile="externalId")
+    campaign.answers = lambda operation, path: absent(path.rpartition("/")[2]) if operation == "read" else None
+    with Ledger.open(f"sqlite:///{tmp_path}/ledger.db") as ledger:
+        capture(ledger, row("anna"))
+        await push(ledger, campaign, Target(CONTACT), session=session_of(ledger))
+        assert (record(ledger, "anna").state, record(ledger, "anna").outcome_unknown) == (State.REJECTED, 1)
+        [shown] = campaign.records["profile"].values()
+        shown["externalId"] = guid("anna")
+        campaign.answers = lambda operation, path: None
+        ledger.claims.retry("contact")
+        await push(ledger, campaign, Target(CONTACT), session=session_of(ledger))
+        assert record(ledger, "anna").state == State.SYNCED
+    assert [operation for operation, _ in campaign.log] == ["insert", "read", "read", "read", "update"]
 
 
 async def test_an_insert_is_not_read_back_if_another_one_has_proven_the_key_meanwhile() -> None:

@@ -244,6 +244,27 @@ async def test_a_push_that_ends_between_a_post_and_its_read_back_does_not_forget
         assert record(ledger, "order").outcome_unknown == 1
 
 
+async def test_a_link_whose_parent_could_not_be_read_is_sent_once_more_and_then_verified(
+    campaign: LittleCampaign, tmp_path: Path
+) -> None:
+    with Ledger.open(f"sqlite:///{tmp_path}/ledger.db") as ledger:
+        capture(ledger, row("anna"))
+        order(ledger, None, link=OPTIONAL)
+        sent(ledger)
+        sent(ledger, "order")
+        campaign.holds("profile", guid("anna"))
+        campaign.holds("cusOrder", guid("order"))
+        order(ledger, "anna", link=OPTIONAL)
+        requests: list[str] = []
+        for refused in (NotSent("no token", ""), None, None):
+            parent = f"{CONTACT.api}/profile/"
+            campaign.answers = lambda _, path, end=refused, of=parent: end if path.startswith(of) else None
+            campaign.log.clear()
+            await push(ledger, campaign, Target(ORDERS, links=(LINK,)), session=session_of(ledger))
+            requests.append(" ".join(f"{operation} {path.split('/')[1]}" for operation, path in campaign.log))
+        assert requests == ["update cusOrder read cusOrder read profile"] * 2 + [""]
+
+
 async def test_findings_about_another_key_are_forgotten(campaign: LittleCampaign, tmp_path: Path) -> None:
     """Else some of them would be taken for the new key's once one of that is stored."""
     with Ledger.open(f"sqlite:///{tmp_path}/ledger.db") as ledger:

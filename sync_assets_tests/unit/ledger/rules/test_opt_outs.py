@@ -42,7 +42,13 @@ def settled(before: OptOutRow, **changes: int | None) -> OptOutRow:
     return due(before, ask=0)._replace(**{"state": SETTLED, "source": before.source, **changes})
 
 
+def ask_of(before: OptOutRow) -> int:
+    """How Campaign is asked: whether an opt-out that it stated is still to be carried."""
+    return rules.STATED if before.campaign == 1 and before.state != SETTLED else 1
+
+
 def test_stored_numbers_keep_their_meaning() -> None:
+    assert rules.STATED == 2
     assert [(state.name, state.value) for state in OptOutState] == [
         ("SYNCED", 0), ("DECIDE", 1), ("TO_D365", 2), ("TO_CAMPAIGN", 3), ("REJECTED", 4),
     ]  # fmt: skip
@@ -136,17 +142,19 @@ class TestStatement:
             result = rules.after_statement(before, value, at, stated_at, "why", known=name != "nobody")
             after = {
                 "t": due(before, campaign=value, campaign_at=at, stated_at=stated_at, ours=0),
-                "a": due(before, ask=1),
+                "a": due(before, ask=rules.STATED if value else ask_of(before)),
                 "e": before._replace(campaign_at=at, stated_at=stated_at, ours=0),
             }.get(sign)
             if result != (KINDS[sign], after):
                 wrong.append(f"{value} {when}, made {made}: {sign} expected, not {result}")
         assert not wrong, "\n".join(wrong)
 
-    def test_who_was_to_be_asked_already_still_is(self) -> None:
-        _, moved = rules.after_statement(row(1, THEN, ask=1), 0, THEN + 1, SAID, "why", known=True)
+    @pytest.mark.parametrize(("ask", "value"), itertools.product((1, rules.STATED), (0, 1)))
+    def test_who_was_to_be_asked_already_still_is_and_the_newest_value_counts(self, ask: int, value: int) -> None:
+        before = row(1 - value, THEN, ask=ask, state=DECIDE)
+        _, moved = rules.after_statement(before, value, THEN + 1, SAID, "why", known=True)
         assert moved is not None
-        assert moved.ask == 1
+        assert moved.ask == (rules.STATED if value else 1)
 
     @pytest.mark.parametrize(
         ("state", "value", "d365", "written"), itertools.product(OptOutState, (0, 1), (0, 1), (0, 1))
@@ -247,7 +255,7 @@ class TestCapture:
         """One that was there before us, and that we did not send anything to yet."""
         before = row(value, THEN, d365=1 - value, state=DECIDE)
         assert rules.after_capture(before, value, "why", known=True, may_exist_in_campaign=False) == due(
-            before, d365=value, ask=1
+            before, d365=value, ask=ask_of(before)
         )
 
     @pytest.mark.parametrize("value", [0, 1])
@@ -273,7 +281,7 @@ class TestCapture:
         if state == SETTLED and campaign == value:
             return
         after = rules.after_capture(before, value, "why", known=True, may_exist_in_campaign=True)
-        assert after == due(before, d365=value, ask=1)
+        assert after == due(before, d365=value, ask=ask_of(before))
 
 
 class TestComparison:
@@ -326,13 +334,13 @@ class TestInsert:
     def test_an_opt_out_of_campaign_is_not_undone(self, state: OptOutState, sent: int) -> None:
         """A person may have changed the profile, and a file told of it, before we hear that it was made."""
         before = row(1, THEN, d365=sent)._replace(**{**TRIED, "state": state})
-        assert rules.after_insert(before, sent, "why", NOW) == due(before, ask=1)
+        assert rules.after_insert(before, sent, "why", NOW) == due(before, ask=ask_of(before))
 
 
 @pytest.mark.parametrize("state", OptOutState)
 def test_of_a_profile_that_was_there_before_campaign_is_asked(state: OptOutState) -> None:
     before = row(1, THEN)._replace(**{**TRIED, "state": state})
-    assert rules.after_existing_profile(before, "why") == due(before, campaign=None, ask=1)
+    assert rules.after_existing_profile(before, "why") == due(before, campaign=None, ask=ask_of(before))
 
 
 class TestDecided:
@@ -380,6 +388,13 @@ class TestDecided:
         assert rules.changed_at(after) == campaign_at
         assert rules.since(after, value=False, at=None, created=SAID) == (NOW if campaign else campaign_at)
         assert rules.after_statement(after, 1, THEN, SAID, "old file", known=True)[0] != "news" or not is_default
+
+
+@pytest.mark.parametrize(("ask", "campaign"), itertools.product((0, 1, rules.STATED), (None, 0, 1)))
+def test_without_a_profile_an_opt_out_that_is_not_carried_yet_counts(ask: int, campaign: int | None) -> None:
+    before = row(campaign, THEN, ask=ask, ours=1, state=DECIDE)
+    counts = before._replace(campaign=1, ours=0, ask=0)
+    assert rules.as_stated(before) == (counts if ask == rules.STATED else before)
 
 
 @pytest.mark.parametrize("d365", [0, 1, None])

@@ -347,6 +347,14 @@ def test_each_insert_begins_an_incarnation(record: RecordState, outcome: Outcome
     assert acknowledgement.record.reinsert_sent == (record.reinsert_sent and outcome.result != "done")
 
 
+@pytest.mark.parametrize("hidden", [True, False])
+def test_campaign_may_hold_a_refused_record_that_it_hides(hidden: bool) -> None:
+    acknowledgement = after_outcome(stand(NEW), Outcome(1, "refused", A, "why", hidden=hidden), now=1, horizon=1)
+    assert acknowledgement is not None
+    assert acknowledgement.record.state == State.REJECTED
+    assert acknowledgement.record.may_exist_in_campaign == hidden
+
+
 def test_an_orphan_whose_request_is_refused_late_is_not_rejected() -> None:
     record = stand(CHANGED, outcome_unknown=1, orphaned=Orphaned.KEPT)
     late = after_outcome(record, Outcome(1, "refused", A, "no"), now=1, horizon=1)
