@@ -34,9 +34,9 @@ class Runs(Model):
     start_date: Annotated[date, BeforeValidator(_day)] = DEFAULT_START
     """The first partition, a UTC day as in 2026-11-26. `init` writes the day it ran."""
     linger_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] | Literal["always"] = "always"
-    """A run stays so long after its last change. 0: a run for each change. always: until `longest_run_minutes`."""
+    """The run `follow` goes on so long without work. 0: a run for each change. always: until `longest_run_minutes`."""
     longest_run_minutes: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 60.0
-    """After this time a run ends; the next change starts another one."""
+    """After this time the next run `follow` is started, and this one ends."""
     keep_days: Days = 14
     """Successful runs are deleted after this many days, failed ones after four times as many."""
 
