@@ -28,7 +28,7 @@ def command(
     as_json: Json = False,
 ) -> None:
     """Capture a table again: all rows, or those last modified on the days given (UTC, both included). The next sync, or
-    the sensor `backlog`, sends the records that are pending then. May be killed and repeated.
+    the run `follow`, sends the records that are pending then. May be killed and repeated.
     """
     days = day(first, "--from"), day(last, "--to")
     runtime = terminal.open_runtime()

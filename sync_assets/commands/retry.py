@@ -18,7 +18,7 @@ def command(
     record: Annotated[str | None, typer.Option("--id", help="Only the record with this id of Dynamics 365.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Make rejected records pending again. The next sync, or the sensor `backlog`, sends them."""
+    """Make rejected records pending again. The next sync, or the run `follow`, sends them."""
     document = retry(open_runtime(), table, record)
     if record and not any(document.values()):
         where = table or "any table"

@@ -13,8 +13,8 @@ from sync_assets.runtime.context import Runtime
 POLL = "poll of profiles"
 """Name of the event in the ledger."""
 LATE = timedelta(minutes=5)
-"""A poll of profiles that has been due for this long is requested by the sensor `backlog`, since `opt_out_file` has not
-requested it.
+"""If a poll of profiles has been due for this long, the sensor `backlog` starts the follower for it: no follower polls,
+and `opt_out_file` has not requested the poll.
 """
 
 

@@ -1,7 +1,7 @@
 """Define the assets of the mapped tables: `d365/<table>` captures the change feed, `campaign/<resource>` pushes it.
 
-Tables that are connected by links share one op. It works in link order and can run any subset of its assets; a run that
-stays follows the changes of all its tables (`table_run.py`).
+Tables that are connected by links share one op. It works in link order, can run any subset of its assets, and ends when
+nothing is due (`table_run.py`). Changes are followed by another run, which materialises the assets, too (`defs/follower`).
 
 Here: the definitions. Metadata of a run is in `table_work.py`, checks in `checks.py`, columns, links and code
 references in `asset_metadata.py`.
@@ -30,7 +30,7 @@ from sync_assets.flows import Outcome, capture_table, push_table
 from sync_assets.runtime.context import Runtime
 
 FRESH = timedelta(hours=3)
-"""Freshness limit. The change sensor confirms today's partition at least hourly, even without changes (sensors.py)."""
+"""Freshness limit. The follower materialises today's partition hourly, even without changes (follower/reports.py)."""
 NAMED_TABLES = 3
 """Most tables of a group that the name of its step lists: the UI cuts long names."""
 
