@@ -45,7 +45,7 @@ def orchestra(program: Program) -> Iterator[Orchestra]:
 
 @pytest.fixture(autouse=True)
 def _quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reports, "LOOK_SECONDS", 0.3)
+    monkeypatch.setattr(reports, "COMPARE_SECONDS", 0.3)
     monkeypatch.setattr(program_sources, "SECONDS", 0.3)
 
 

@@ -1,14 +1,14 @@
 """Follow the changes of all tables in one process: poll the feeds, capture, push, send opt-outs that are due, report.
 
-One event loop, and a task for each group of linked tables that has work, so that no group waits for another one. The
-table of a task that fails, or whose feed is refused, is examined, polled and tried again by itself, the others go on.
-Tables that another run works on are left to it while it lasts. The follower ends, and logs why,
+One event loop, and a task for each group of linked tables that has work, so that no group waits for another one. A
+table whose work fails, or whose feed is refused, is examined and tried again by itself; the others go on. The follower
+leaves tables to another run that works on them, while it lasts. It ends, and logs why,
 
 - after `linger_seconds` without work;
 - after `longest_run_minutes`, once the next follower is ready (the sensor requests it), or some minutes later;
 - if the configuration or the program changes, or if a parent process ends;
 - if all slots of Dagster's queue are taken and another run waits for one;
-- if its session has expired, so that another run may have taken over.
+- if its session has expired: another run may have taken over.
 """
 
 from __future__ import annotations
@@ -89,11 +89,15 @@ class Followed:
 
 
 @dataclass
-class Look:
-    """The state of the ledger before a round: tables not to be touched, and those with records that are due."""
+class Due:
+    """The work that is due by the ledger before a round.
 
-    left: frozenset[str] = frozenset()
-    due: set[str] = field(default_factory=set[str])
+    excluded: tables in maintenance, and those that other runs work on. tables: those with records that are due.
+    opt_outs: number of opt-outs that are due, and 1 for a poll of profiles.
+    """
+
+    excluded: frozenset[str] = frozenset()
+    tables: set[str] = field(default_factory=set[str])
     opt_outs: int = 0
 
 
@@ -154,18 +158,18 @@ class Follower:
     def _why_end(self) -> str:
         """Return why the run is to end now; empty if it goes on."""
         now, runs = time.monotonic(), self._runtime.config.runs
-        lasted = now - self._began - runs.longest_run_minutes * 60
-        rests = self._rounds > 0 and not self._tasks
+        overrun = now - self._began - runs.longest_run_minutes * 60
+        is_idle = self._rounds > 0 and not self._tasks
         reasons: dict[str, Callable[[], bool]] = {
             "Its session in the ledger has expired: another run may have taken over.": self._has_expired,
             "The process that started it has ended.": lambda: ancestors() != self._started_by,
             "The configuration or the program has changed.": self._sources.changed,
-            f"There was no work for {runs.linger:g} s.": lambda: rests and now - self._worked > runs.linger,
+            f"There was no work for {runs.linger:g} s.": lambda: is_idle and now - self._worked > runs.linger,
             f"It has run for {runs.longest_run_minutes:g} min, and the next run is ready.": (
-                lambda: lasted > 0 and self._has_successor()
+                lambda: overrun > 0 and self._has_successor()
             ),
             f"It has run for {runs.longest_run_minutes:g} min, and no next run has begun.": (
-                lambda: lasted > GRACE_SECONDS
+                lambda: overrun > GRACE_SECONDS
             ),
             "All slots of the run queue are taken, and another run waits for one.": self._is_slot_wanted,
         }
@@ -195,47 +199,47 @@ class Follower:
                 del self._tasks[name]
                 if task.result():
                     self._worked = time.monotonic()
-        look = await asyncio.to_thread(self._look)
+        due = await asyncio.to_thread(self._due)
         idle = [group for group in self._groups if group[0] not in self._tasks]
-        free = [[self._tables[name] for name in group if name not in look.left] for group in idle]
+        free = [[self._tables[name] for name in group if name not in due.excluded] for group in idle]
         polled = await self._polled(poller, [table for tables in free for table in tables if not table.refused])
         for group, tables in zip(idle, free, strict=True):
             for table in tables:
                 self._begin_examination(poller, table)
             news = {table.name for table in tables if self._may_capture(table, polled)}
-            sends = {table.name for table in tables if self._may_send(table, look)}
+            sends = {table.name for table in tables if self._may_send(table, due)}
             if news or sends:
                 self._begin(group[0], self._work(tables, news, sends))
-        if look.opt_outs and OPT_OUTS not in self._tasks:
-            due, self._settled = attempt(self._settled, look.opt_outs, datetime.now(UTC))
-            if due:
+        if due.opt_outs and OPT_OUTS not in self._tasks:
+            may_settle, self._settled = attempt(self._settled, due.opt_outs, datetime.now(UTC))
+            if may_settle:
                 self._begin(OPT_OUTS, self._settle())
-        resting = {name for group in self._groups if group[0] not in self._tasks for name in group} - look.left
+        resting = {name for group in self._groups if group[0] not in self._tasks for name in group} - due.excluded
         quiet = {name for name in resting if polled is not None and not self._tables[name].refused}
         await asyncio.to_thread(self._reports.report, resting, polled=quiet)
 
     def _begin(self, name: str, work: Coroutine[Any, Any, bool]) -> None:
         self._tasks[name] = asyncio.create_task(work, name=name)
 
-    def _look(self) -> Look:
+    def _due(self) -> Due:
         ledger, now, opt_out = self._runtime.ledger, datetime.now(UTC), self._runtime.config.opt_out
         elsewhere = tables_at_work(ledger, but=self._context.run_id) - {FOLLOWER}
         self._reports.forget(elsewhere)  # their runs materialise the assets, and answer the checks
-        look = Look(elsewhere | ledger.maintenance.in_maintenance().keys())
+        due = Due(elsewhere | ledger.maintenance.in_maintenance().keys())
         for name, table in self._tables.items():
             if is_due(self._runtime, table.work.config):
-                look.due.add(name)
-        if opt_out.active and not look.left & {CONTACT, WORK}:
-            look.opt_outs = ledger.opt_outs.left(opt_out.attributes).due + poll_is_due(self._runtime, now)
-            if look.opt_outs and WORK in tables_at_work(ledger, ended_within=STEPS_APART):
-                look.opt_outs = 0
+                due.tables.add(name)
+        if opt_out.active and not due.excluded & {CONTACT, WORK}:
+            due.opt_outs = ledger.opt_outs.left(opt_out.attributes).due + poll_is_due(self._runtime, now)
+            if due.opt_outs and WORK in tables_at_work(ledger, ended_within=STEPS_APART):
+                due.opt_outs = 0
                 self._worked = time.monotonic() + STEPS_APART.total_seconds()  # they are awaited
-        if not look.opt_outs:
+        if not due.opt_outs:
             self._settled = None
-        return look
+        return due
 
     async def _polled(self, poller: FeedPoller, tables: Sequence[Followed]) -> FeedPoll | None:
-        """Poll feeds. None if none can be polled, of which the sensor's ticks fail: pending records are still sent."""
+        """Poll feeds; return None if none can be polled. The sensor's ticks then fail, and pending records are sent."""
         if not tables:
             return FeedPoll()
         if time.monotonic() < self._poll_at:
@@ -259,25 +263,25 @@ class Follower:
     def _may_capture(self, table: Followed, polled: FeedPoll | None) -> bool:
         """Return True if a feed has news, or the last capture failed, and it is time to try.
 
-        Not while the feed is refused: the capture would repeat that for minutes, and the tables of its group wait.
+        Not while the feed is refused: the capture would repeat that for minutes, and other tables of its group wait.
         """
         if polled is None or table.refused or not (table.name in polled.news or table.work.d365.error):
             return False
         feed = self._runtime.ledger.feeds.feed(table.name)
         if feed is None or not (feed.complete or table.work.d365.done):
             return False  # the first load has a run of its own
-        due, table.captured = attempt(table.captured, feed.version, datetime.now(UTC))
-        return due
+        may_capture, table.captured = attempt(table.captured, feed.version, datetime.now(UTC))
+        return may_capture
 
-    def _may_send(self, table: Followed, look: Look) -> bool:
-        if table.name not in look.due and not table.work.campaign.error:
+    def _may_send(self, table: Followed, due: Due) -> bool:
+        if table.name not in due.tables and not table.work.campaign.error:
             return False
         if not table.is_unsent:
             table.sent = None
             return True
         backlog = self._runtime.ledger.reports.backlog(table.name)
-        due, table.sent = attempt(table.sent, backlog, datetime.now(UTC))
-        return due
+        may_send, table.sent = attempt(table.sent, backlog, datetime.now(UTC))
+        return may_send
 
     def _begin_examination(self, poller: FeedPoller, table: Followed) -> None:
         name = f"examination of {table.name}"
@@ -305,11 +309,11 @@ class Follower:
     async def _examine(self, poller: FeedPoller, table: Followed) -> bool:
         """Poll a refused feed alone, or examine a table that failed: it is tried again as soon as it is right.
 
-        Either may take long, so it is a task of its own. Return False: this is no work.
+        Either may take long, so it is a task of its own. Return False, since nothing is captured or sent.
         """
         work = table.work
         if table.refused:
-            if work.d365.error:  # not found just now
+            if work.d365.error:  # known before this examination
                 with suppress(SyncAssetsError):
                     table.refused = (await poller.poll([work.config])).refused.get(table.name, "")
             if table.refused:

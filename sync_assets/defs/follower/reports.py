@@ -1,11 +1,11 @@
 """What the follower reports to Dagster of each table: materialisations and results of checks.
 
-Nothing is remembered of what was reported: each look compares with what Dagster shows. So it does not matter who
-reported it, whether a run that was to answer a check was killed, or when the follower began.
+The follower does not remember what it reported: at intervals it compares its results with those that Dagster shows. So
+it also replaces results of other runs, of killed ones and of earlier followers.
 
-Of a check Dagster keeps one row for each run, in the order in which the runs answered first, and shows the last row. So
-a result is logged in the follower's run, as a materialisation hides results of other runs, unless another run or a
-report without a run has answered after the follower's first answer: then it is reported without a run.
+Results are logged in the follower's run, since a materialisation hides those of other runs. But of a check Dagster
+keeps one row for each run, in the order in which the runs answered first, and shows the last row. Once another run, or
+a report without a run, has answered after the follower's first answer, a result is reported without a run.
 """
 
 from __future__ import annotations
@@ -40,15 +40,16 @@ from sync_assets.errors import SyncAssetsError
 from sync_assets.flows import CONFIRM
 from sync_assets.runtime.context import Runtime
 
-LOOK_SECONDS = 2.0
-"""Interval in which up to TABLES_IN_A_LOOK tables are compared with what Dagster shows, in seconds."""
-TABLES_IN_A_LOOK = 15
+COMPARE_SECONDS = 2.0
+"""Interval in which up to COMPARED_TABLES tables are compared with what Dagster shows, in seconds."""
+COMPARED_TABLES = 15
 SPACING, WINDOW = timedelta(minutes=1), timedelta(minutes=15)
 """Shortest time between two materialisations for changes of an asset, and the time in which there are MOST at most."""
 MOST, MOST_OF_MANY, FEW = 3, 1, 4
-"""Materialisations of a WINDOW if up to FEW assets changed in it, and if more did: the history grows with time."""
+"""The most materialisations of an asset in a WINDOW, if up to FEW tables changed in it, and if more did: each adds to
+Dagster's history."""
 EXAMINED = timedelta(seconds=4)
-"""A set-up that was found earlier than this is read again before it is reported, and while it is wrong."""
+"""A set-up that was read longer ago is read again before it is reported, and while it is wrong."""
 
 
 class Last(NamedTuple):
@@ -86,22 +87,22 @@ class Reports:
         self._works = {work.config.table: work for work in works}
         self._answered = set[dg.AssetCheckKey]()
         self._reported: dict[dg.AssetKey, deque[datetime]] = {}
-        self._looked, self._opt_outs_at = float("-inf"), float("-inf")
+        self._compared_at, self._opt_outs_at = float("-inf"), float("-inf")
         self._opt_outs: Any = None
 
     def report(self, tables: Collection[str], *, polled: Collection[str]) -> None:
         """Report what is due of tables without work, at intervals. polled: those whose feeds were polled just now."""
-        pause = LOOK_SECONDS * max(1.0, len(self._works) / TABLES_IN_A_LOOK)
-        if tables and time.monotonic() - self._looked >= pause:
-            self._look([self._works[name] for name in self._works if name in tables], polled=polled, ends=False)
-            self._looked = time.monotonic()
+        pause = COMPARE_SECONDS * max(1.0, len(self._works) / COMPARED_TABLES)
+        if tables and time.monotonic() - self._compared_at >= pause:
+            self._compare([self._works[name] for name in self._works if name in tables], polled=polled, ends=False)
+            self._compared_at = time.monotonic()
         if self._opt_outs and time.monotonic() - self._opt_outs_at >= SPACING.total_seconds():
             self._opt_outs_at = time.monotonic()
             self._report_opt_outs()
 
     def end(self) -> None:
         """Report what was not reported yet, at the end of the run."""
-        self._look([*self._works.values()], polled=(), ends=True)
+        self._compare([*self._works.values()], polled=(), ends=True)
         if self._opt_outs:
             self._report_opt_outs()
 
@@ -110,7 +111,7 @@ class Reports:
         for name in self._works.keys() & tables:
             self._works[name].found_at = None
 
-    def _look(self, works: Sequence[TableWork], *, polled: Collection[str], ends: bool) -> None:
+    def _compare(self, works: Sequence[TableWork], *, polled: Collection[str], ends: bool) -> None:
         works = [work for work in works if self._is_known(work)]
         assets = [(work, asset) for work in works for asset in work.both]
         last = last_materializations(self._instance, [asset.key for _, asset in assets])
@@ -207,7 +208,7 @@ class Reports:
     # --- Opt-outs ------------------------------------------------------------------------------------------------
 
     def add_opt_outs(self, settled: Any) -> None:
-        """Report a run of opt-outs without a file, with the next look; several at once, at most once a minute."""
+        """Add a run of opt-outs without a file to the next report, which follows at most once a minute."""
         earlier, self._opt_outs = self._opt_outs, None
         if earlier:
             settled.include(earlier)

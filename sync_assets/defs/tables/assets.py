@@ -1,7 +1,7 @@
 """Define the assets of the mapped tables: `d365/<table>` captures the change feed, `campaign/<resource>` pushes it.
 
 Tables that are connected by links share one op. It works in link order, can run any subset of its assets, and ends when
-nothing is due (`table_run.py`). Changes are followed by another run, which materialises the assets, too (`defs/follower`).
+nothing is due (`table_run.py`). Another run follows the changes, and materialises the assets, too (`defs/follower`).
 
 Here: the definitions. Metadata of a run is in `table_work.py`, checks in `checks.py`, columns, links and code
 references in `asset_metadata.py`.

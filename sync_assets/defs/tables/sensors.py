@@ -40,13 +40,13 @@ from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.workers import tables_at_work
 
 HOLD_SECONDS = 9.5
-"""How long a tick waits for news if no follower is to run without. Just under a multiple of the daemon's interval of
+"""How long a tick waits for news if only news start the follower. Just under a multiple of the daemon's interval of
 5 s, since the next tick would otherwise start 5 s late."""
 EXAMINE_BUDGET = 10.0
-"""Seconds from the begin of a tick until no further table is examined."""
+"""Seconds after the start of a tick from which on it examines no further table."""
 OTHER_SLOTS, MOST_LOADS = 2, 4
-"""Slots of Dagster's queue that first loads leave to others, the follower among them; and how many there are at once if
-the queue has no limit."""
+"""Slots of Dagster's queue that first loads leave to other runs, one of them to the follower; and the most first loads
+at once if the queue has no limit."""
 POLL_OVERDUE = timedelta(seconds=60)
 """If no feed was polled for so long though a follower runs, the tick polls, and fails with the cause."""
 SHORT_RUN_SECONDS = 5.0
@@ -59,7 +59,7 @@ class Cursor(msgspec.Struct):
     Attributes:
         followed: When a follower was last requested, UTC.
         restarted: The last request after a follower that failed at once.
-        news: The last request for news, by the sum of the feeds' versions.
+        news: The last request at news; its amount is the sum of the feeds' versions.
         requested: The last requests for first loads, by table.
     """
 
@@ -127,7 +127,7 @@ class FirstLoads:
         self._instance, self._runtime, self._requested = context.instance, runtime, requested
         self._active = {table for run in runs for table in tables_of(run)} | tables_at_work(runtime.ledger)
         slots = (most_runs(context.instance) or MOST_LOADS + OTHER_SLOTS) - OTHER_SLOTS
-        self._room = max(1, slots) - sum(FOLLOWS_TAG not in run.tags for run in runs)
+        self._free_slots = max(1, slots) - sum(FOLLOWS_TAG not in run.tags for run in runs)
         self._until = time.monotonic() + EXAMINE_BUDGET
         self.answers: list[dg.AssetCheckEvaluation] = []
         self.waiting: dict[str, str] = {}
@@ -146,7 +146,7 @@ class FirstLoads:
             if config.table in self._active:
                 self.waiting[config.table] = "a run is under way"
                 continue
-            if len(linked([one for one in missing if one.table in {*ready_ones, config.table}])) > self._room:
+            if len(linked([one for one in missing if one.table in {*ready_ones, config.table}])) > self._free_slots:
                 self.waiting[config.table] = "other first loads go first"
                 continue
             try:
@@ -174,7 +174,7 @@ class FirstLoads:
         return True
 
     def _changed(self, config: TableConfig, findings: Sequence[Finding]) -> Iterator[dg.AssetCheckEvaluation]:
-        """Yield the checks `ready` of the sides that stop the table, if their last results say something else."""
+        """Yield the checks `ready` of the sides that stop the table, if their last results differ."""
         for side in SIDES:
             set_up = ready([finding for finding in findings if finding.side == side])
             result = check_result(side_key(config, side, self._runtime), set_up)
@@ -232,6 +232,7 @@ def _is_stopped(instance: dg.DagsterInstance, runtime: Runtime, config: TableCon
 
 
 def _is_right(runtime: Runtime, config: TableConfig) -> bool:
+    """Return True if the set-up of the table does not stop it."""
     return not any(finding.stops for finding in examine(runtime, config, pushes=False))
 
 
@@ -322,7 +323,7 @@ def backlog_sensor(
 
 
 def _due(runtime: Runtime, tables: Sequence[TableConfig]) -> int:
-    """Return the number of records and opt-outs of tables with some that can be sent now, and that no run works on."""
+    """Return how many records and opt-outs can be sent now, of tables that no run works on."""
     ledger, amount = runtime.ledger, 0
     left, counts = ledger.maintenance.in_maintenance().keys() | tables_at_work(ledger), ledger.reports.counts()
     for config in tables:
