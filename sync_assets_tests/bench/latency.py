@@ -1,8 +1,8 @@
 """`latency`: the time from a change in Dynamics 365 to the answer of Campaign, under `dagster dev` with its sensors.
 
 One change after the other at odd moments, so that no clock of Dagster's is met by design; or each after a silence in
-which no run stays, or each second one just after `kill -9` of the run that stays. The sandbox's journal has the time at
-which Campaign's engine took a record.
+which no run follows the tables, or each second one just after `kill -9` of that run. The sandbox's journal has the time
+at which Campaign's engine took a record.
 """
 
 import math
@@ -78,7 +78,7 @@ class Live:
             time.sleep(0.2)
 
     def kill(self) -> None:
-        """Kill the process of the run that stays, and no other."""
+        """Kill the process of the run that follows the tables, and no other."""
         [(worker,)] = self._read("ledger.db", _WORKERS)
         os.kill(int(worker.split("|")[2]), signal.SIGKILL)
 

@@ -157,7 +157,7 @@ def test_all_arrives_once_and_by_itself_after_the_code_server_was_killed_twice(
     assert not installation.services.healthy("web")
     admin.latency("campaign", 0)
     admin.change("contact", ids[:CHANGED], jobtitle="Without a daemon")
-    until(lambda: installation.titles().count("Without a daemon") == CHANGED)  # by the run that stays
+    until(lambda: installation.titles().count("Without a daemon") == CHANGED)  # by the follower
     installation.services.start("daemon")
     program.assert_in_step()
 
