@@ -342,11 +342,7 @@ def a_run_that_waits(orchestra: Orchestra) -> None:
     ("runs", "end", "why"),
     [
         ({"linger_seconds": 600}, another_configuration, "The configuration or the program has changed."),
-        (
-            {"longest_run_minutes": 0.02},
-            the_next_follower,
-            "It has run for 0.02 min, and the next run is ready.",
-        ),
+        ({"linger_seconds": 600}, the_next_follower, "A later run follows the tables."),
         (
             {"longest_run_minutes": 0.02},
             no_next_follower,

@@ -308,6 +308,8 @@ def backlog_sensor(
         if not any(FOLLOWS_TAG in run.tags for run in runs):
             why_not, amount = "Nothing is pending, or a run is under way.", _due(runtime, tables)
             due, made = attempt(last, amount, datetime.now(UTC)) if amount else (False, None)
+            if last is None and runtime.config.runs.linger_seconds == "always":
+                due, last = False, made  # `d365_changes` requests it at this moment
             last = made if due or not amount else last
             request = follow_request(runtime, follow.name) if due else None
         if paused := runtime.ledger.maintenance.in_maintenance():
