@@ -90,8 +90,12 @@ def changes_sensor(
         paused = runtime.ledger.maintenance.in_maintenance()
         free = [config for config in tables if config.table not in paused]
         loads = FirstLoads(context, runtime, cursor.requested, runs)
-        requests = [load_request(runtime, group, sync.name) for group in loads.due(free)]
-        requests += _follow(context, runtime, free, runs, cursor, follow.name)
+        requests = [*_follow(context, runtime, free, runs, cursor, follow.name)]
+        try:
+            requests += [load_request(runtime, group, sync.name) for group in loads.due(free)]
+        except SyncAssetsError:
+            if not requests:
+                raise
         if _is_polled(runtime, [config for config in free if _is_loaded(runtime, config)]):
             switch.ping()
         return dg.SensorResult(
