@@ -13,8 +13,9 @@ import dagster as dg
 import pytest
 
 from sync_assets.commands.maintenance import off, on
-from sync_assets.defs.asset_keys import CHANGES
+from sync_assets.defs.asset_keys import CHANGES, all_keys
 from sync_assets.defs.follower import follower, reports
+from sync_assets.defs.history import ProjectScope, prune_history
 from sync_assets.defs.partitions import FOLLOWS_TAG, LEDGER_TAG, TABLE_TAG, today
 from sync_assets.defs.tables import run_requests
 from sync_assets.defs.tables.asset_metadata import LINEAGE
@@ -118,6 +119,32 @@ def test_a_first_load_has_a_run_of_its_own_and_what_changes_then_is_sent_at_once
     planned = [dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED, dg.DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED]
     assert not [event for kind in planned for event in run._events(kind)]
     assert orchestra.tick("d365_changes").skip_message == "contact: no change"
+
+
+def test_partitions_of_days_stay_materialised_when_the_runs_of_the_follower_are_deleted(orchestra: Orchestra) -> None:
+    admin, instance = loaded(orchestra).program.sandbox.admin, orchestra.instance
+    follow(orchestra, lambda: admin.change("contact", 1, jobtitle="first"))
+    owned = ProjectScope(
+        all_keys(orchestra.runtime), frozenset({"follow", "sync"}), orchestra.runtime.ledger.systems.identity()
+    )
+    prune_history(instance, owned, 14, datetime.now(UTC) + timedelta(days=99))
+    assert instance.get_runs() == []
+    for key in (CONTACT, PROFILE):
+        assert instance.get_materialized_partitions(key) == {today()}
+
+
+def test_the_numbers_of_a_day_are_completed_after_its_end(
+    orchestra: Orchestra, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    yesterday = (datetime.now(UTC).date() - timedelta(days=1)).isoformat()
+    orchestra.program.runs["start_date"] = yesterday
+    loaded(orchestra)
+    for key in (CONTACT, PROFILE):
+        orchestra.instance.report_runless_asset_event(
+            dg.AssetMaterialization(key, partition=yesterday, tags={"dagster/data_version": "1"})
+        )
+    run = follow(orchestra)
+    assert run.days(CONTACT) == run.days(PROFILE) == [yesterday, today()]
 
 
 def test_nothing_is_reported_of_quiet_tables_whose_state_dagster_shows(orchestra: Orchestra) -> None:
@@ -315,11 +342,7 @@ def a_run_that_waits(orchestra: Orchestra) -> None:
     ("runs", "end", "why"),
     [
         ({"linger_seconds": 600}, another_configuration, "The configuration or the program has changed."),
-        (
-            {"longest_run_minutes": 0.02},
-            the_next_follower,
-            "It has run for 0.02 min, and the next run is ready.",
-        ),
+        ({"linger_seconds": 600}, the_next_follower, "A later run follows the tables."),
         (
             {"longest_run_minutes": 0.02},
             no_next_follower,

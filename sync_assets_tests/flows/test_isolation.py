@@ -319,3 +319,16 @@ def test_while_campaign_is_down_the_follower_stays_and_the_check_shows_the_cause
         until(lambda: shown(orchestra.instance, READY_TO_SEND) == "SUCCEEDED", 5)
 
     stays(orchestra, 12, play)
+
+
+def test_one_sensor_requests_the_follower_for_what_is_pending_and_the_other_only_if_that_fails(
+    orchestra: Orchestra,
+) -> None:
+    orchestra.program.runs["linger_seconds"] = "always"
+    orchestra.reload()
+    change(orchestra.program, "contact", "later")
+    orchestra.capture()
+    assert not orchestra.asked("backlog")
+    assert [request.job_name for request in orchestra.asked("d365_changes")] == ["follow"]
+    orchestra.later("backlog", seconds=10)
+    assert [request.job_name for request in orchestra.asked("backlog")] == ["follow"]

@@ -5,7 +5,8 @@ table whose work fails, or whose feed is refused, is examined and tried again by
 leaves tables to another run that works on them, while it lasts. It ends, and logs why,
 
 - after `linger_seconds` without work;
-- after `longest_run_minutes`, once the next follower is ready (the sensor requests it), or some minutes later;
+- once a later follower is ready, which the sensor requests after `longest_run_minutes`;
+- some minutes after `longest_run_minutes`, if no later one has begun;
 - if the configuration or the program changes, or if a parent process ends;
 - if all slots of Dagster's queue are taken and another run waits for one;
 - if its session has expired: another run may have taken over.
@@ -165,9 +166,8 @@ class Follower:
             "The process that started it has ended.": lambda: ancestors() != self._started_by,
             "The configuration or the program has changed.": self._sources.changed,
             f"There was no work for {runs.linger:g} s.": lambda: is_idle and now - self._worked > runs.linger,
-            f"It has run for {runs.longest_run_minutes:g} min, and the next run is ready.": (
-                lambda: overrun > 0 and self._has_successor()
-            ),
+            # After `longest_run_minutes`; or two sensors requested one at the same time, or a person did.
+            "A later run follows the tables.": self._has_successor,
             f"It has run for {runs.longest_run_minutes:g} min, and no next run has begun.": (
                 lambda: overrun > GRACE_SECONDS
             ),

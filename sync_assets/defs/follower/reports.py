@@ -31,7 +31,6 @@ from sync_assets.defs.dagster_internals import (
     last_materializations,
     shown_answers,
 )
-from sync_assets.defs.partitions import today
 from sync_assets.defs.results import check_key, check_result, metadata
 from sync_assets.defs.tables import asset_metadata
 from sync_assets.defs.tables.checks import table_checks
@@ -115,9 +114,7 @@ class Reports:
         works = [work for work in works if self._is_known(work)]
         assets = [(work, asset) for work in works for asset in work.both]
         last = last_materializations(self._instance, [asset.key for _, asset in assets])
-        now, changed = datetime.now(UTC), dict[dg.AssetKey, str]()
-        for work, asset in assets:
-            changed[asset.key] = work.data_version(asset.side)
+        now = datetime.now(UTC)
         for times in self._reported.values():
             while times and now - times[0] > WINDOW:
                 times.popleft()
@@ -125,13 +122,16 @@ class Reports:
         materialized = False
         for work, asset in assets:
             before, reported = _last(last.get(asset.key)), self._reported.setdefault(asset.key, deque())
-            version, quiet = changed[asset.key], work.config.table in polled and self._is_quiet(work, asset)
+            version, quiet = work.data_version(asset.side), work.config.table in polled and self._is_quiet(work, asset)
+            if before and before.version != version and before.partition == _day_before(now):
+                self._materialize(work, asset, version, before.partition)  # with the last numbers of its day
             if ends:
                 due = before is not None and before.version != version
             else:
                 due = is_due(before, version, now, reported, MOST if few else MOST_OF_MANY, quiet=quiet)
             if due:
-                self._materialize(work, asset, version, now)
+                self._materialize(work, asset, version, now.date().isoformat())
+                reported.append(now)
                 materialized = True
         if materialized:
             last = last_materializations(self._instance, [asset.key for _, asset in assets])
@@ -147,11 +147,10 @@ class Reports:
             return False
         return asset is work.d365 or not self._runtime.ledger.reports.counts()[work.config.table].pending
 
-    def _materialize(self, work: TableWork, asset: AssetWork, version: str, now: datetime) -> None:
-        numbers = work.day_numbers(asset.side, today()) | work.result_metadata(asset)
+    def _materialize(self, work: TableWork, asset: AssetWork, version: str, day: str) -> None:
+        numbers = work.day_numbers(asset.side, day) | work.result_metadata(asset)
         tags = {"dagster/data_version": version}
-        self._context.log_event(dg.AssetMaterialization(asset.key, metadata=numbers, partition=today(), tags=tags))
-        self._reported[asset.key].append(now)
+        self._context.log_event(dg.AssetMaterialization(asset.key, metadata=numbers, partition=day, tags=tags))
 
     # --- Checks --------------------------------------------------------------------------------------------------
 
@@ -225,6 +224,10 @@ class Reports:
         for result in results:
             _, target = last.get(key, (None, None))
             self._report_check(evaluation(result, target), shown.get(check_key(result)))
+
+
+def _day_before(now: datetime) -> str:
+    return (now.date() - timedelta(days=1)).isoformat()
 
 
 def _last(event: tuple[dg.EventLogEntry, Materialization] | None) -> Last | None:

@@ -90,8 +90,12 @@ def changes_sensor(
         paused = runtime.ledger.maintenance.in_maintenance()
         free = [config for config in tables if config.table not in paused]
         loads = FirstLoads(context, runtime, cursor.requested, runs)
-        requests = [load_request(runtime, group, sync.name) for group in loads.due(free)]
-        requests += _follow(context, runtime, free, runs, cursor, follow.name)
+        requests = [*_follow(context, runtime, free, runs, cursor, follow.name)]
+        try:
+            requests += [load_request(runtime, group, sync.name) for group in loads.due(free)]
+        except SyncAssetsError:
+            if not requests:
+                raise
         if _is_polled(runtime, [config for config in free if _is_loaded(runtime, config)]):
             switch.ping()
         return dg.SensorResult(
@@ -309,6 +313,8 @@ def backlog_sensor(
         if not any(FOLLOWS_TAG in run.tags for run in runs):
             why_not, amount = "Nothing is pending, or a run is under way.", _due(runtime, tables)
             due, made = attempt(last, amount, datetime.now(UTC)) if amount else (False, None)
+            if last is None and runtime.config.runs.linger_seconds == "always":
+                due, last = False, made  # `d365_changes` requests it at this moment
             last = made if due or not amount else last
             request = follow_request(runtime, follow.name) if due else None
         if paused := runtime.ledger.maintenance.in_maintenance():
