@@ -52,8 +52,9 @@ def export_asset(runtime: Runtime, outcome: Outcome | None) -> dg.AssetsDefiniti
         kinds={"adobecampaign", "sftp", "polars"},
         owners=list(runtime.config.owners.opt_out),
         metadata=asset_metadata.page(runtime.config, process_file, columns, {}),
+        # Without the pattern: the UI shows descriptions as Markdown in one place, as plain text in another.
         description="Opt-outs as Campaign states them: the validated rows of a file of the Campaign SFTP "
-        f"(`{export.directory}/{export.pattern}`), as statements in the ledger.",
+        f"(folder {export.directory}), as statements in the ledger.",
         check_specs=check_specs(key_of(EXPORT, runtime), [READABLE, VALID], [READABLE]),
         freshness_policy=dg.FreshnessPolicy.time_window(
             fail_window=max(expected * 1.25, timedelta(minutes=2)), warn_window=max(expected, timedelta(minutes=1))

@@ -125,7 +125,7 @@ def test_each_resource_has_a_description(configured: Any) -> None:
         TO_CAMPAIGN: {"adobecampaign"},
         CHANGES: {"dynamics365", "adobecampaign"},
     }
-    assert "(a/folder/out_*.csv)" in (result[EXPORT].description or "")
+    assert "(folder a/folder)" in (result[EXPORT].description or "")
     assert "direction bidirectional" in (result[DECISIONS].description or "")
     assert "direction bidirectional" in (result[CHANGES].description or "")
     assert "running it again retries the failed ones" in (result[TO_D365].description or "")
