@@ -198,7 +198,7 @@ def backlog(pending: int, oldest: datetime | None, now: datetime, retried: Retri
         f"Records that are pending: {pending:,}, the oldest for {duration(age)}." if pending else "Nothing is pending."
     )
     if age > LONG_WAIT:
-        text += " Start the sensor backlog or run `sync-assets sync`; if they run, see the last run of this asset."
+        text += " Start the sensor d365_changes or run `sync-assets sync`; if they run, see the last run of `follow`."
     if retried:
         since = f" since {clock(retried.since, now)}" if retried.since else ""
         due = f" The next attempt is at {clock(retried.next_attempt, now)}." if retried.next_attempt else ""
