@@ -14,7 +14,7 @@ import dagster as dg
 from sync_assets.config.installation import Installation
 from sync_assets.config.loader import ConfigError
 from sync_assets.defs.alerts import AlertScope, alert_sensor
-from sync_assets.defs.asset_keys import CHANGES, REPORT, campaign_key, d365_key, file_chain, key_of
+from sync_assets.defs.asset_keys import REPORT, campaign_key, d365_key, file_chain, key_of
 from sync_assets.defs.follower.job import follow_job
 from sync_assets.defs.jobs import SHORT_TAGS, log_export, operator_jobs, watch_job
 from sync_assets.defs.partitions import installation_tags
@@ -56,10 +56,8 @@ def build_definitions(runtime: Runtime) -> dg.Definitions:
         checks.append(export_asset.watch_checks(runtime))
         text = "Decides and writes the opt-outs of an export file."
         files = _job(runtime, opt_out_sensors.FILE_JOB, of(*file_chain(runtime)), text)
-        text = "Decides and writes all due opt-outs."
-        changes = _job(runtime, opt_out_sensors.CHANGES_JOB, of(key_of(CHANGES, runtime)), text)
-        sensors.append(opt_out_sensors.opt_out_file_sensor(runtime, status, [files, changes]))
-        table_jobs += [files, changes]
+        sensors.append(opt_out_sensors.opt_out_file_sensor(runtime, status, files))
+        table_jobs.append(files)
     sensors.append(backlog_sensor(tables, runtime, status, follow))
     # The jobs that only read, each with its schedule.
     watch = watch_job(runtime)

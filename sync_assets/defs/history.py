@@ -5,18 +5,17 @@ each check, the last one of each day, and after `FAILED_FACTOR` times the retent
 history grows by some kilobytes a day, however much changes.
 
 Runs are read and deleted by Dagster's public methods. What these cannot do is SQL here, and nowhere else: keep an event
-of a deleted run, and delete events without a run, check results, the SQLite database of a deleted run and the unused
-pages of SQLite files (measured in docs/dev/decisions/dagster-history.md). All names imported from `dagster._core`
-are private; a test of this module fails if one of them changes.
+of a deleted run, and delete events without a run, check results and the SQLite database of a deleted run (measured in
+docs/dev/decisions/dagster-history.md). All names imported from `dagster._core` are private; a test of this module fails
+if one of them changes.
 """
 
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -48,11 +47,6 @@ BATCH_ROWS = 500
 """Rows of one transaction: few, since Dagster waits only seconds for a lock on its databases."""
 ORPHAN_AGE = timedelta(days=1)
 """The database of an unknown run is removed only from this age on, since the run may be newer than the list of runs."""
-REBUILD_FREE_SHARE, REBUILD_FREE_BYTES, REBUILD_MOST_BYTES = 0.25, 1_000_000, 500_000_000
-"""A SQLite file is rebuilt if at least this share and this number of bytes of it are unused. Dagster cannot write
-meanwhile; a file with more used bytes than the last number would take too long."""
-BUSY_SECONDS = 5.0
-"""How long a rebuild waits for a lock on the file."""
 
 _ENDED = {
     1: [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.CANCELED],
@@ -116,7 +110,7 @@ def prune_history(instance: dg.DagsterInstance, owned: ProjectScope, keep_days: 
     `dagster.yaml`). Safe while Dagster works; can be stopped and repeated at any moment.
 
     Returns:
-        The number of deleted runs by status, of `events` and `checks`, and `bytes_freed` in SQLite files.
+        The number of deleted runs by status, of `events` and `checks`.
     """
     storage = StoredEvents(instance, owned.assets)
     before, days_since = now - timedelta(days=keep_days), now - timedelta(days=keep_days * FAILED_FACTOR)
@@ -135,7 +129,6 @@ def prune_history(instance: dg.DagsterInstance, owned: ProjectScope, keep_days: 
     deleted["checks"] = storage.delete_checks(before, storage.kept_checks(days_since), existing)
     deleted["events"] = storage.delete_events(before, kept)
     storage.remove_databases(existing, deleted_runs, now)
-    deleted["bytes_freed"] = sum(rebuilt(file) for file in storage.shared_files())
     return deleted
 
 
@@ -222,20 +215,6 @@ class StoredEvents:
                     for end in ("-wal", "-shm", ""):
                         file.with_name(file.name + end).unlink(missing_ok=True)
 
-    def shared_files(self) -> list[Path]:
-        """Return the instance's SQLite files except those of single runs; none if the storage is not SQLite on disk."""
-        storages = [self._storage.index_connection]
-        for name in ("run_storage", "schedule_storage"):
-            connect = getattr(unwrapped(getattr(self._instance, name), name), "connect", None)
-            storages += [connect] if connect else []
-        files: list[Path] = []
-        for connect in storages:
-            with connect() as connection:
-                if connection.dialect.name == "sqlite":
-                    _, _, file = connection.execute(sa.text("PRAGMA database_list")).one()
-                    files += [Path(file)] if file else []
-        return [*files, self._file(RUNLESS_RUN_ID)] if isinstance(self._storage, SqliteEventLogStorage) else files
-
     def _file(self, run_id: str) -> Path:
         assert isinstance(self._storage, SqliteEventLogStorage)
         return Path(self._storage.path_for_shard(run_id))
@@ -252,33 +231,6 @@ class StoredEvents:
 def without_run(event: str) -> str:
     """Convert a stored event (JSON) into one without a run. Pure."""
     return json.dumps({**json.loads(event), "run_id": RUNLESS_RUN_ID})
-
-
-def rebuilt(file: Path) -> int:
-    """Rebuild a SQLite file if much of it is unused. Safe while Dagster works: reads go on, writes wait.
-
-    Returns:
-        The number of bytes given back to the disk: 0 if little is unused, if the file is too large, or if Dagster holds
-        a lock on it for longer than BUSY_SECONDS.
-    """
-    if not file.exists():
-        return 0
-    before = file.stat().st_size
-    with (
-        suppress(sqlite3.OperationalError),
-        closing(sqlite3.connect(file, timeout=BUSY_SECONDS, isolation_level=None)) as database,
-    ):
-        page, pages, free = (
-            int(database.execute(f"PRAGMA {name}").fetchone()[0])
-            for name in ("page_size", "page_count", "freelist_count")
-        )
-        if free * page < REBUILD_FREE_BYTES or free < pages * REBUILD_FREE_SHARE:
-            return 0
-        if (pages - free) * page > REBUILD_MOST_BYTES:
-            return 0
-        database.execute("VACUUM")
-        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    return max(0, before - file.stat().st_size)
 
 
 def sql_storage(instance: dg.DagsterInstance) -> SqlEventLogStorage:

@@ -12,10 +12,6 @@ from sync_assets.runtime.context import Runtime
 
 POLL = "poll of profiles"
 """Name of the event in the ledger."""
-LATE = timedelta(minutes=5)
-"""If a poll of profiles has been due for this long, the sensor `backlog` starts the follower for it: no follower polls,
-and `opt_out_file` has not requested the poll.
-"""
 
 
 @dataclass(slots=True)
@@ -33,15 +29,6 @@ def poll_is_due(runtime: Runtime, now: datetime) -> bool:
         return False
     last = _last_poll(runtime, now)
     return last is None or now - last >= timedelta(minutes=minutes)
-
-
-def poll_is_late(runtime: Runtime, now: datetime) -> bool:
-    """Return True if a poll after an earlier one has been due for LATE, as while the SFTP cannot be reached."""
-    minutes = runtime.config.opt_out.poll_profiles_minutes
-    if minutes is None:
-        return False
-    last = _last_poll(runtime, now)
-    return last is not None and now - last >= timedelta(minutes=minutes) + LATE
 
 
 def _last_poll(runtime: Runtime, now: datetime) -> datetime | None:

@@ -16,7 +16,7 @@ from sync_assets.config.values import CONTACT
 from sync_assets.defs.asset_keys import CHANGES, CONTACT_OPT_OUT, PROFILE_OPT_OUT
 from sync_assets.defs.partitions import WORK
 from sync_assets.opt_out.profile_polling import POLL
-from sync_assets_tests.support.opt_out_runs import FILE, N, polling, rest, table, take, values
+from sync_assets_tests.support.opt_out_runs import N, polling, rest, table, take, values
 from sync_assets_tests.support.opt_outs import (
     HEADER,
     audit,
@@ -100,11 +100,10 @@ def total(run: Run, name: str) -> int:
 # Polls of profiles
 
 
-@pytest.mark.parametrize("sensor", ["d365_changes", FILE])
+@pytest.mark.parametrize("sensor", ["d365_changes", "backlog"])
 def test_a_due_poll_reads_what_changed_since_the_last_poll_began_without_any_file(
     orchestra: Orchestra, sensor: str
 ) -> None:
-    """By the follower, or by a run that is asked for while there is none."""
     polling(orchestra, datetime.now(UTC) - timedelta(minutes=5))
     old, new, *_ = opted_in(orchestra.program)
     for id_, age in ((old, timedelta(minutes=30)), (new, timedelta(minutes=1))):
@@ -120,7 +119,7 @@ def test_a_due_poll_reads_what_changed_since_the_last_poll_began_without_any_fil
     [request] = orchestra.asked(sensor)
     run = orchestra.execute(request)
     assert run.success, run.errors
-    assert run.steps == {"opt_out__changes" if sensor == FILE else "follow_changes"}
+    assert run.steps == {"follow_changes"}
     assert values(run, CHANGES)["profiles_read"] == values(run, CHANGES)["stated_news"] == 1
     assert sides(orchestra.program, new) == (True, True)
     assert sides(orchestra.program, old) == (False, True)  # the file brings it
@@ -150,8 +149,7 @@ def test_a_poll_that_fails_fails_one_check_with_the_cause_and_keeps_nothing_back
     polling(orchestra)
     lists = {"method": "GET", "path": "_order=lastModified", "status": 400}
     orchestra.program.sandbox.admin.fault("campaign", "status", **lists)
-    [request] = orchestra.asked(FILE)
-    run = orchestra.execute(request)
+    run = orchestra.materialize_unpartitioned(CHANGES)
     assert (run.success, run.checks) == (False, {"everything_due_is_decided": False})
     [error] = run.errors
     assert (run.check("everything_due_is_decided").description or "-") in error
@@ -159,16 +157,13 @@ def test_a_poll_that_fails_fails_one_check_with_the_cause_and_keeps_nothing_back
     id_ = next(opted_in(orchestra.program))
     set_d365(orchestra.program, id_, donotemail=True)
     orchestra.capture()
-    orchestra.later(FILE, minutes=10)
-    [request] = orchestra.asked(FILE)
-    run = orchestra.execute(request)
+    run = orchestra.materialize_unpartitioned(CHANGES)
     assert not run.success
     assert "400" in run.errors[0]
     assert sides(orchestra.program, id_) == (True, True)
     assert values(run, CHANGES)["campaign_written"] == 1
     assert "400" in (run.check("everything_due_is_decided").description or "")
     assert orchestra.runtime.ledger.events.facts(CONTACT) == {}
-    assert orchestra.tick(FILE).skip_message == "the last poll failed; it is tried again later"
 
 
 def test_a_poll_of_the_follower_that_fails_is_shown_by_a_check_and_is_not_tried_at_once(orchestra: Orchestra) -> None:

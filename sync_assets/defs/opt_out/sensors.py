@@ -1,12 +1,10 @@
 """Define the sensor `opt_out_file`, which polls the SFTP folder and requests a run for each export file that is ready.
 
-It also restarts a stalled export workflow, and requests a run of `opt_out/changes` for a due poll of profiles unless a
-run follows all tables: that polls them, and sends opt-outs that are due without a file.
+It also restarts a stalled export workflow. What is due without a file, a poll of profiles as well, is the follower's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -16,7 +14,7 @@ import msgspec
 from sync_assets.campaign.workflows import start, workflow_status
 from sync_assets.checks.health import is_overdue
 from sync_assets.config.values import CONTACT
-from sync_assets.defs.asset_keys import CHANGES, EXPORT, file_chain, key_of
+from sync_assets.defs.asset_keys import EXPORT, file_chain, key_of
 from sync_assets.defs.dagster_internals import evaluation, last_materializations
 from sync_assets.defs.partitions import WORK, opt_out_files, run_tags, tables_of
 from sync_assets.defs.results import check_result
@@ -25,10 +23,8 @@ from sync_assets.defs.tables.attempts import Attempt
 from sync_assets.defs.tables.run_requests import active_runs, try_again
 from sync_assets.errors import SyncAssetsError
 from sync_assets.opt_out.export import folder
-from sync_assets.opt_out.profile_polling import poll_is_due
 from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime
-from sync_assets.runtime.workers import followers
 from sync_assets.words import counted
 
 POLL_SECONDS = 29
@@ -39,8 +35,7 @@ RESTART = "restart of the export"
 """Name of the event in the ledger."""
 RESTART_AFTER = timedelta(hours=1)
 """Shortest time between two restarts of a stalled export."""
-POLL = CHANGES.to_user_string()
-FILE_JOB, CHANGES_JOB = "process_opt_out_file", "settle_opt_outs"
+FILE_JOB = "process_opt_out_file"
 
 
 class Cursor(msgspec.Struct):
@@ -48,26 +43,23 @@ class Cursor(msgspec.Struct):
 
     Attributes:
         reported: When the checks were last reported, UTC.
-        requested: The last requested run by partition; of a poll of profiles by POLL.
+        requested: The last requested run by partition.
     """
 
     reported: datetime | None = None
     requested: dict[str, Attempt] = {}
 
 
-def opt_out_file_sensor(
-    runtime: Runtime, default_status: dg.DefaultSensorStatus, jobs: Sequence[Any]
-) -> dg.SensorDefinition:
-    """Define the sensor. default_status: if it is running after its first load. jobs: of files, and of changes."""
+def opt_out_file_sensor(runtime: Runtime, default_status: dg.DefaultSensorStatus, job: Any) -> dg.SensorDefinition:
+    """Define the sensor. default_status: if it is running after its first load. job: of files."""
     export = key_of(EXPORT, runtime)
 
     @dg.sensor(
         name=runtime.installation.named("opt_out_file"),
-        jobs=jobs,
+        job=job,
         minimum_interval_seconds=POLL_SECONDS,
         default_status=default_status,
-        description="Watches the Campaign SFTP and starts a run of each opt-out file once it is complete, and a poll "
-        "of profiles when one is due.",
+        description="Watches the Campaign SFTP and starts a run of each opt-out file once it is complete.",
     )
     @one_sentence("opt_out_file")
     def opt_out_file(context: dg.SensorEvaluationContext) -> dg.SensorResult:
@@ -94,7 +86,7 @@ def opt_out_file_sensor(
             events += [evaluation(check_result(export, finding), target) for finding in findings]
         request, why_not, runs = None, "a run of opt-outs is under way", active_runs(context, runtime, WORK)
         if not any(WORK in tables_of(run) for run in runs):
-            request, why_not = _next(runtime, poll, cursor.requested, now)
+            request, why_not = _next(runtime, poll, cursor.requested)
         new = [request.partition_key] if request and request.partition_key else []  # none for a poll
         files = opt_out_files(runtime.installation.name)
         partitions = [files.build_add_request(new)] if new else []
@@ -109,14 +101,12 @@ def opt_out_file_sensor(
     return opt_out_file
 
 
-def _next(
-    runtime: Runtime, poll: folder.FolderPoll, requested: dict[str, Attempt], now: datetime
-) -> tuple[dg.RunRequest | None, str]:
+def _next(runtime: Runtime, poll: folder.FolderPoll, requested: dict[str, Attempt]) -> tuple[dg.RunRequest | None, str]:
     """Return the run to request now, or the reason why there is none.
 
-    Files go first, one at a time and in order, since a later file has newer values; then a due poll of profiles.
+    Files go one at a time and in order, since a later file has newer values.
     """
-    contact, waiting = runtime.config.table(CONTACT), {POLL, *(file.partition for file in poll.ready)}
+    contact, waiting = runtime.config.table(CONTACT), {file.partition for file in poll.ready}
     for partition in requested.keys() - waiting:
         del requested[partition]
     for file in poll.ready:
@@ -129,13 +119,6 @@ def _next(
             )
             return request, ""
         return None, f"{file.partition}: its last run did not process it; it is tried again later"
-    if poll_is_due(runtime, now) and not followers(runtime.ledger):
-        if not try_again(runtime, contact, requested, POLL):
-            return None, "the last poll failed; it is tried again later"
-        changes = runtime.installation.named(CHANGES_JOB)
-        selection = [key_of(CHANGES, runtime)]
-        return dg.RunRequest(job_name=changes, asset_selection=selection, tags=run_tags(runtime, WORK)), ""
-    requested.pop(POLL, None)
     if poll.unsettled:
         return None, f"{counted(len(poll.unsettled), 'file', 'are')} perhaps still being written"
     return None, "no new file"

@@ -34,7 +34,7 @@ from sync_assets.defs.tables.checks import ready_key
 from sync_assets.defs.tables.run_requests import active_runs, follow_request, load_request
 from sync_assets.errors import SyncAssetsError
 from sync_assets.flows import CONFIRM, is_due, opt_outs_due
-from sync_assets.opt_out.profile_polling import poll_is_late
+from sync_assets.opt_out.profile_polling import poll_is_due
 from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.workers import tables_at_work
@@ -340,5 +340,5 @@ def _due(runtime: Runtime, tables: Sequence[TableConfig]) -> int:
             amount += opt_outs_due(runtime, config) + of_table.pending + of_table.unconfirmed
     opt_out = runtime.config.opt_out
     if opt_out.active and not left & {CONTACT, WORK}:
-        amount += ledger.opt_outs.left(opt_out.attributes).due + poll_is_late(runtime, datetime.now(UTC))
+        amount += ledger.opt_outs.left(opt_out.attributes).due + poll_is_due(runtime, datetime.now(UTC))
     return amount

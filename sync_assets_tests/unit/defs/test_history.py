@@ -1,17 +1,14 @@
 """A history that stays small: what `prune_history` deletes, what it keeps, and that Dagster can work meanwhile."""
 
-import sqlite3
-import threading
 from collections import Counter
 from collections.abc import Collection, Iterator
-from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 import dagster as dg
 import pytest
 
-from sync_assets.defs.history import FAILED_FACTOR, prune_history, rebuilt
+from sync_assets.defs.history import FAILED_FACTOR, prune_history
 from sync_assets_tests.support.past_history import (
     AUDIT,
     OWNED,
@@ -132,48 +129,3 @@ def test_of_an_asset_without_partitions_the_last_of_a_day_is_kept_and_of_long_ag
 
     assert days(AUDIT) == [moment(11).timestamp(), moment(10, 2).timestamp()]
     assert days(RECORDS) == [moment(1).timestamp()]
-
-
-def test_a_file_that_is_mostly_unused_is_rebuilt_while_others_read_and_write(tmp_path: Path) -> None:
-    file, failed, done = tmp_path / "index.db", list[Exception](), threading.Event()
-    with closing(sqlite3.connect(file)) as database:
-        database.execute("PRAGMA journal_mode = WAL")
-        database.execute("CREATE TABLE events (id INTEGER PRIMARY KEY, event TEXT)")
-        database.executemany("INSERT INTO events (event) VALUES (?)", [("x" * 2000,)] * 3000)
-        database.commit()
-        database.execute("DELETE FROM events WHERE id > 100")
-        database.commit()
-
-    def write() -> None:
-        try:
-            while not done.is_set():
-                with closing(sqlite3.connect(file, timeout=5)) as database, database:
-                    database.execute("INSERT INTO events (event) VALUES ('new')")
-                    assert database.execute("SELECT count(*) FROM events").fetchone()[0] > 100
-        except Exception as error:  # noqa: BLE001
-            failed.append(error)
-
-    writers = [threading.Thread(target=write) for _ in range(2)]
-    for writer in writers:
-        writer.start()
-    freed = [rebuilt(file) for _ in range(5)]
-    done.set()
-    for writer in writers:
-        writer.join()
-    assert not failed
-    assert sum(freed) > 4_000_000
-    assert rebuilt(file) == 0  # not worth it again
-    assert rebuilt(tmp_path / "none.db") == 0
-
-
-def test_a_file_that_is_locked_is_left_for_the_next_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sync_assets.defs.history.BUSY_SECONDS", 0.1)
-    file = tmp_path / "runs.db"
-    with closing(sqlite3.connect(file, isolation_level=None)) as database:
-        database.execute("CREATE TABLE events (event TEXT)")
-        database.executemany("INSERT INTO events VALUES (?)", [("x" * 2000,)] * 1500)
-        database.execute("DELETE FROM events")
-        database.execute("BEGIN IMMEDIATE")
-        assert rebuilt(file) == 0
-        database.execute("ROLLBACK")
-    assert rebuilt(file) > 1_000_000

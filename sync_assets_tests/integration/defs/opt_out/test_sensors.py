@@ -17,11 +17,10 @@ import pytest
 from sync_assets.campaign import client
 from sync_assets.cli.instance import dagster_instance
 from sync_assets.config.values import CONTACT
-from sync_assets.defs.asset_keys import CHANGES, CONTACT_OPT_OUT, DECISIONS, EXPORT, PROFILE_OPT_OUT
+from sync_assets.defs.asset_keys import CONTACT_OPT_OUT, DECISIONS, EXPORT, PROFILE_OPT_OUT
 from sync_assets.defs.opt_out.sensors import RESTART
 from sync_assets.defs.partitions import WORK, run_tags
 from sync_assets.defs.tables import sensors as ingress_sensors
-from sync_assets.ledger.model import FOLLOWER
 from sync_assets.opt_out.profile_polling import POLL
 from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.support.chain import forget_ledger
@@ -84,17 +83,6 @@ def asked_partition(orchestra: Orchestra) -> str | None:
     partitions = [request.partition_key for request in orchestra.asked(FILE)]
     assert len(partitions) <= 1
     return partitions[0] if partitions else None
-
-
-def assert_changes_asked(orchestra: Orchestra) -> None:
-    """A tick asks for a run of what is due without a file, and for nothing else."""
-    data = orchestra.tick(FILE)
-    [request] = list(data.run_requests or ())
-    assert request.asset_selection == [CHANGES]
-    assert request.partition_key is None
-    assert not request.run_config  # whether a poll is due is found out by the run
-    assert request.tags.items() >= run_tags(orchestra.runtime, WORK).items()
-    assert not data.dynamic_partitions_requests
 
 
 def events(data: Any, kind: type[Any]) -> list[Any]:
@@ -247,34 +235,17 @@ def test_the_folders_checks_are_repeated_each_quarter_hour_and_after_runs_that_h
 # Polls of profiles
 
 
-def test_a_poll_is_asked_for_at_once_more_rarely_if_it_fails_then_after_its_minutes_and_behind_files(
-    orchestra: Orchestra,
-) -> None:
+def test_the_follower_is_asked_for_a_poll_when_one_is_due(orchestra: Orchestra) -> None:
     reconfigure(orchestra, poll_profiles_minutes=5)
-    assert_changes_asked(orchestra)
-    for wait in (10, 20, 40):
-        assert why_not(orchestra) == "the last poll failed; it is tried again later"
-        orchestra.later(FILE, seconds=wait)
-        assert_changes_asked(orchestra)
+    assert follower_asked(orchestra)
     began = datetime.now(UTC) - timedelta(minutes=4, seconds=50)
     orchestra.runtime.ledger.events.note(CONTACT, {POLL: began.isoformat()})  # as the run does
-    assert why_not(orchestra) == "no new file"
-    write_file(orchestra.program, HEADER)
-    assert why_not(orchestra) == "1 file is perhaps still being written"
+    assert not follower_asked(orchestra)
     reconfigure(orchestra, poll_profiles_minutes=4)
-    assert (asked_partition(orchestra) or "").startswith("optout_")
-    clear(orchestra.program)
-    assert_changes_asked(orchestra)
+    assert follower_asked(orchestra)
 
 
-def test_no_poll_is_asked_for_while_the_follower_lives_which_polls_by_itself(orchestra: Orchestra) -> None:
-    reconfigure(orchestra, poll_profiles_minutes=5)
-    with orchestra.runtime.heartbeat("of the follower", [FOLLOWER]):
-        assert why_not(orchestra) == "no new file"
-    assert_changes_asked(orchestra)
-
-
-def test_a_poll_that_is_late_is_asked_for_though_the_sftp_cannot_be_reached(orchestra: Orchestra) -> None:
+def test_a_poll_is_asked_for_though_the_sftp_cannot_be_reached(orchestra: Orchestra) -> None:
     """Polls of profiles go through the API: without the SFTP they are the only way for opt-outs."""
     reconfigure(orchestra, poll_profiles_minutes=5)
     orchestra.program.more = {"CAMPAIGN_SFTP_PORT": "1"}
