@@ -42,6 +42,7 @@ def main() -> None:
     parser.add_argument("--changes", type=int, help="of `latency`")
     parser.add_argument("--silence", action="store_true", help="`latency` of the first change after a silence")
     parser.add_argument("--kill", action="store_true", help="`latency`: each second change follows a kill of the run")
+    parser.add_argument("--rate", type=float, help="`latency` of so many changes a second, without waiting for each")
     parser.add_argument("--labels", action="store_true", help="peers ask for labels, which ours has from the metadata")
     parser.add_argument("--peers", choices=("all", "light", "none"), help="light: none that has to be installed")
     parser.add_argument("--quick", action="store_true", help="a smoke test; its figures mean nothing")

@@ -30,7 +30,7 @@ from sync_assets_tests.support.program import Program
 from sync_assets_tests.support.sandbox_process import SandboxProcess
 
 CONTACTS = 200
-START_SECONDS, CHANGE_SECONDS, REST_SECONDS, SETTLE_SECONDS = 180.0, 60.0, 300.0, 10.0
+START_SECONDS, CHANGE_SECONDS, REST_SECONDS, SETTLE_SECONDS = 180.0, 60.0, 300.0, 20.0
 PAUSES = (0.5, 6.0)
 """Seconds between an arrival and the next change, at random."""
 SILENCE_LINGER, SILENCE_PAUSES = 3, (0.0, 10.0)
@@ -154,7 +154,12 @@ def latency(settings: Settings) -> Report:
 def _part(report: Report, settings: Settings, name: str, root: Path, changes: int) -> None:
     with live(root, {"linger_seconds": SILENCE_LINGER} if settings.silence else {}) as running:
         began, chance = datetime.now(UTC), Random(5)
-        for number in range(changes):
+        if settings.rate:
+            for number in range(changes):
+                running.make()
+                time.sleep(max(0.0, (number + 1) / settings.rate - (datetime.now(UTC) - began).total_seconds()))
+            running.arrive()
+        for number in () if settings.rate else range(changes):
             if settings.silence:
                 running.rest()
             time.sleep(chance.uniform(*(SILENCE_PAUSES if settings.silence else PAUSES)))

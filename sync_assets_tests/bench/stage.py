@@ -32,6 +32,7 @@ class Settings:
     changes: int = 50
     silence: bool = False
     kill: bool = False
+    rate: float = 0.0
     peers: Peers = "all"
     labels: bool = False
     before: Path | None = None
