@@ -147,8 +147,14 @@ def test_the_numbers_of_a_day_are_completed_after_its_end(
     assert run.days(CONTACT) == run.days(PROFILE) == [yesterday, today()]
 
 
-def test_nothing_is_reported_of_quiet_tables_whose_state_dagster_shows(orchestra: Orchestra) -> None:
-    run = follow(loaded(orchestra))
+@pytest.mark.parametrize("tracked", [True, False])
+def test_nothing_is_reported_of_quiet_tables_whose_state_dagster_shows(orchestra: Orchestra, tracked: bool) -> None:
+    loaded(orchestra)
+    if not tracked:
+        orchestra.program.sandbox.admin.post("/d365/tracking", {"table": "contact", "enabled": False})
+        assert follow(orchestra).checks == {"d365/contact ready": False}
+        orchestra._cursors.clear()
+    run = follow(orchestra)
     assert run.days(CONTACT) == run.days(PROFILE) == []
     assert run.checks == {}
 
@@ -181,10 +187,19 @@ def test_opt_outs_that_are_due_without_a_file_are_sent_and_reported(orchestra: O
     assert run.checks["everything_due_is_decided"] is True
 
 
-def test_a_check_whose_answer_changes_shows_the_new_one_whoever_answered_before(orchestra: Orchestra) -> None:
+def test_a_check_whose_answer_changes_shows_the_new_one_whoever_answered_before(
+    program: Program, tmp_path: Path
+) -> None:
+    program.runs = {"linger_seconds": 8}
+    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:  # two runs at once lock the tables of one in memory
+        orchestra = Orchestra(program, instance)
+        answers_change(orchestra)
+        orchestra.runtime.close()
+
+
+def answers_change(orchestra: Orchestra) -> None:
     admin = loaded(orchestra).program.sandbox.admin
     admin.settings("campaign", bare_data_policy=False)
-    orchestra.program.runs = {"linger_seconds": 8}
 
     def refuse() -> None:
         [wrong] = admin.change("contact", 1, emailaddress1="not-an-address")

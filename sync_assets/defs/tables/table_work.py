@@ -202,10 +202,10 @@ class TableWork:
         if isinstance(error, InMaintenance):
             asset.maintenance = error
             return
-        asset.error = error
         with suppress(LedgerError):
             self._runtime.ledger.feeds.confirm(self.config.table, None)
-        findings = causes(self._runtime, self.config, error, asset.side)
+        findings = causes(self._runtime, self.config, error, asset.side)  # takes long; checks are reported meanwhile
+        asset.error = error
         if asset is self.d365:
             self.set_up = []
         self.merge_findings(asset.side, findings)
