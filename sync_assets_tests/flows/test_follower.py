@@ -276,7 +276,8 @@ def test_a_table_in_maintenance_is_left_alone_and_followed_again_afterwards(orch
         off(orchestra.runtime, ["contact"])
         until(lambda: "Meanwhile" in titles(orchestra), 10)
 
-    follow(orchestra, pause)
+    logged = [line for line in lines(follow(orchestra, pause)) if "aintenance" in line]
+    assert logged == ["contact: in maintenance", "contact: maintenance ended"]
 
 
 def test_a_table_is_left_to_another_run_while_that_lasts(orchestra: Orchestra) -> None:
