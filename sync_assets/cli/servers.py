@@ -92,9 +92,10 @@ def _serve_web(raise_taken: Callable[[int], None], **options: Any) -> None:
 
 def _serve_dev(raise_taken: Callable[[int], None], **options: Any) -> None:
     allowed_hosts(os.environ.get(HOSTS_VARIABLE, ""))  # found out before three processes start
-    Settings.from_environment(os.environ).configuration()
+    locations = code_locations(options)
+    if any(DEFINITIONS in location.get("arguments", ()) for location in locations):  # a component names its own
+        Settings.from_environment(os.environ).configuration()
     with _instance() as instance:
-        locations = code_locations(options)
         options["port"] = servers.chosen_port(options, raise_taken)
         options["dagster_log_level"] = options.pop("uvicorn_log_level")
         supervise(instance, locations, options, lambda: say("Stopping…"))

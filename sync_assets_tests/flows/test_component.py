@@ -219,6 +219,25 @@ def test_sync_on_the_command_line_uses_the_names_and_variables_of_the_component_
         assert {run.job_name for run in runs} == {"crm_sync"}
 
 
+@pytest.mark.parametrize("in_project", [True, False])
+def test_dev_serves_a_project_whose_components_name_their_configurations(
+    package: Path, tmp_path: Path, in_project: bool
+) -> None:
+    code = (
+        "from sync_assets.cli import servers\n"
+        "servers.supervise = lambda _, locations, *__: print(*(one['location_name'] for one in locations))\n"
+        "servers.serve_dev(['--port', '0'])\n"
+    )
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
+    environment |= {"DAGSTER_HOME": str(tmp_path), "PYTHONPATH": python_path(tmp_path)}
+    folder = tmp_path if in_project else package
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.stdout == ("shop.definitions\n" if in_project else "")
+    assert ("There is no configuration" in done.stderr) is not in_project
+
+
 @pytest.mark.slow
 def test_two_installations_and_an_asset_of_the_project_run_at_once_each_in_its_way(
     package: Path, sandbox_factory: SandboxFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

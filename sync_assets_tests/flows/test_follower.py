@@ -291,7 +291,8 @@ def test_a_table_in_maintenance_is_left_alone_and_followed_again_afterwards(orch
         off(orchestra.runtime, ["contact"])
         until(lambda: "Meanwhile" in titles(orchestra), 10)
 
-    follow(orchestra, pause)
+    logged = [line for line in lines(follow(orchestra, pause)) if "aintenance" in line]
+    assert logged == ["contact: in maintenance", "contact: maintenance ended"]
 
 
 def test_a_table_is_left_to_another_run_while_that_lasts(orchestra: Orchestra) -> None:
@@ -406,6 +407,18 @@ def test_the_next_follower_waits_for_the_end_of_the_one_before_it(orchestra: Orc
         orchestra._cursors.clear()
         run = follow(orchestra, end)
     assert ended(run) == "There was no work for 3 s."
+
+
+@pytest.mark.parametrize(("runs", "requested"), [({"linger_seconds": 3}, 0), ({"longest_run_minutes": 30}, 1)])
+def test_without_news_the_sensor_starts_a_follower_only_if_it_stays_by_the_file_as_it_is_now(
+    orchestra: Orchestra, runs: dict[str, Any], requested: int
+) -> None:
+    """The code server has the configuration of its start; the process of a run reads the file."""
+    orchestra.program.runs = {"linger_seconds": "always"}
+    assert [one.job_name for one in loaded(orchestra).asked("d365_changes")] == ["follow"]
+    orchestra.program.runs = runs
+    _ = orchestra.program.env  # writes the file
+    assert len(orchestra.asked("d365_changes")) == requested
 
 
 def test_the_sensor_requests_the_next_follower_when_the_first_one_gets_old(orchestra: Orchestra) -> None:

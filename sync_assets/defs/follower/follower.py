@@ -119,6 +119,7 @@ class Follower:
         self._reports = Reports(context, runtime, works)
         self._tasks: dict[str, asyncio.Task[bool]] = {}
         self._settled: Attempt | None = None
+        self._paused = frozenset[str]()
         self._began = self._worked = time.monotonic()
         self._rounds = 0
         self._slots_at, self._poll_at, self._d365_is_down = self._began, self._began, False
@@ -225,7 +226,11 @@ class Follower:
         ledger, now, opt_out = self._runtime.ledger, datetime.now(UTC), self._runtime.config.opt_out
         elsewhere = tables_at_work(ledger, but=self._context.run_id) - {FOLLOWER}
         self._reports.forget(elsewhere)  # their runs materialise the assets, and answer the checks
-        due = Due(elsewhere | ledger.maintenance.in_maintenance().keys())
+        paused = frozenset(ledger.maintenance.in_maintenance())
+        for name in sorted(self._tables.keys() & (paused ^ self._paused)):
+            self._context.log.info(f"{name}: {'in maintenance' if name in paused else 'maintenance ended'}")
+        self._paused = paused
+        due = Due(elsewhere | paused)
         for name, table in self._tables.items():
             if is_due(self._runtime, table.work.config):
                 due.tables.add(name)

@@ -3,15 +3,14 @@
 The follower does not remember what it reported: at intervals it compares its results with those that Dagster shows. So
 it also replaces results of other runs, of killed ones and of earlier followers.
 
-Results are logged in the follower's run, since a materialisation hides those of other runs. But of a check Dagster
-keeps one row for each run, in the order in which the runs answered first, and shows the last row. Once another run, or
-a report without a run, has answered after the follower's first answer, a result is reported without a run.
+The first result of each check is logged in the follower's run, since a materialisation hides those of other runs. But
+of a check Dagster keeps one row for each run, with the time of its first result, and shows the row that was made last.
+So each further result is reported without a run, and again after each materialisation.
 """
 
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -42,11 +41,9 @@ from sync_assets.runtime.context import Runtime
 COMPARE_SECONDS = 2.0
 """Interval in which up to COMPARED_TABLES tables are compared with what Dagster shows, in seconds."""
 COMPARED_TABLES = 15
-SPACING, WINDOW = timedelta(minutes=1), timedelta(minutes=15)
-"""Shortest time between two materialisations for changes of an asset, and the time in which there are MOST at most."""
-MOST, MOST_OF_MANY, FEW = 3, 1, 4
-"""The most materialisations of an asset in a WINDOW, if up to FEW tables changed in it, and if more did: each adds to
-Dagster's history."""
+SPACING, BUSY = timedelta(minutes=1), timedelta(minutes=15)
+"""Shortest time between two materialisations of an asset for changes, times the number of tables that changed within
+BUSY: each materialisation adds to Dagster's history."""
 EXAMINED = timedelta(seconds=4)
 """A set-up that was read longer ago is read again before it is reported, and while it is wrong."""
 
@@ -60,7 +57,7 @@ class Last(NamedTuple):
 
 
 def is_due(
-    last: Last | None, version: str, now: datetime, reported: Sequence[datetime], most: int, *, quiet: bool
+    last: Last | None, version: str, now: datetime, reported: datetime | None, spacing: timedelta, *, quiet: bool
 ) -> bool:
     """Return True if an asset is to be materialised now.
 
@@ -68,14 +65,14 @@ def is_due(
         last: None if it never was.
         version: Its data version now.
         now: UTC.
-        reported: When the follower materialised it in the last WINDOW, oldest first.
-        most: Materialisations of a WINDOW.
+        reported: When the follower materialised it last; None if it never did.
+        spacing: Shortest time since then, for changes.
         quiet: Its table was polled and has nothing to do, so that it may be confirmed.
     """
     changed = last is None or version != last.version
     if last is None or last.partition != now.date().isoformat() or now - last.at >= CONFIRM:
         return changed or quiet
-    return changed and (not reported or (now - reported[-1] >= SPACING and len(reported) < most))
+    return changed and (reported is None or now - reported >= spacing)
 
 
 class Reports:
@@ -85,7 +82,7 @@ class Reports:
         self._context, self._instance, self._runtime = context, context.instance, runtime
         self._works = {work.config.table: work for work in works}
         self._answered = set[dg.AssetCheckKey]()
-        self._reported: dict[dg.AssetKey, deque[datetime]] = {}
+        self._reported: dict[dg.AssetKey, datetime] = {}
         self._compared_at, self._opt_outs_at = float("-inf"), float("-inf")
         self._opt_outs: Any = None
 
@@ -114,24 +111,20 @@ class Reports:
         works = [work for work in works if self._is_known(work)]
         assets = [(work, asset) for work in works for asset in work.both]
         last = last_materializations(self._instance, [asset.key for _, asset in assets])
-        now = datetime.now(UTC)
-        for times in self._reported.values():
-            while times and now - times[0] > WINDOW:
-                times.popleft()
-        few = sum(bool(times) for times in self._reported.values()) <= FEW * len(SIDES)
-        materialized = False
+        now, materialized = datetime.now(UTC), False
+        busy = sum(now - at < BUSY for at in self._reported.values()) // len(SIDES)
         for work, asset in assets:
-            before, reported = _last(last.get(asset.key)), self._reported.setdefault(asset.key, deque())
+            before, reported = _last(last.get(asset.key)), self._reported.get(asset.key)
             version, quiet = work.data_version(asset.side), work.config.table in polled and self._is_quiet(work, asset)
             if before and before.version != version and before.partition == _day_before(now):
                 self._materialize(work, asset, version, before.partition)  # with the last numbers of its day
             if ends:
                 due = before is not None and before.version != version
             else:
-                due = is_due(before, version, now, reported, MOST if few else MOST_OF_MANY, quiet=quiet)
+                due = is_due(before, version, now, reported, SPACING * max(1, busy), quiet=quiet)
             if due:
                 self._materialize(work, asset, version, now.date().isoformat())
-                reported.append(now)
+                self._reported[asset.key] = now
                 materialized = True
         if materialized:
             last = last_materializations(self._instance, [asset.key for _, asset in assets])
@@ -170,7 +163,7 @@ class Reports:
                 differing = self._differing(work, shown)
             for key, result in differing.items():
                 _, target = last.get(key.asset_key, (None, None))
-                self._report_check(evaluation(result, target), shown.get(key))
+                self._report_check(evaluation(result, target))
 
     def _differing(
         self, work: TableWork, shown: Mapping[dg.AssetCheckKey, CheckRecord]
@@ -195,14 +188,13 @@ class Reports:
             work.set_up, work.found_at = readiness(self._runtime, work.config, EXAMINE_SECONDS), now
         return True
 
-    def _report_check(self, answer: dg.AssetCheckEvaluation, shown: CheckRecord | None) -> None:
+    def _report_check(self, answer: dg.AssetCheckEvaluation) -> None:
         key = dg.AssetCheckKey(answer.asset_key, answer.check_name)
-        is_own = shown is not None and shown.run_id == self._context.run_id
-        if is_own or key not in self._answered:
+        if key in self._answered:
+            self._instance.report_runless_asset_event(answer)
+        else:
             self._answered.add(key)
             self._context.log_event(cast("Any", answer))  # `log_event` takes evaluations; its annotation lists others
-        else:
-            self._instance.report_runless_asset_event(answer)
 
     # --- Opt-outs ------------------------------------------------------------------------------------------------
 
@@ -220,10 +212,9 @@ class Reports:
             self._context.log_event(dg.AssetMaterialization(key, metadata=metadata(numbers) | links))
         results = [check_result(key, finding) for finding in settled.findings()]
         last = last_materializations(self._instance, [key])
-        shown = shown_answers(self._instance, [check_key(result) for result in results], last)
         for result in results:
             _, target = last.get(key, (None, None))
-            self._report_check(evaluation(result, target), shown.get(check_key(result)))
+            self._report_check(evaluation(result, target))
 
 
 def _day_before(now: datetime) -> str:

@@ -21,6 +21,7 @@ from sync_assets.checks.guardrails import check_configuration
 from sync_assets.checks.health import ready
 from sync_assets.checks.preflight import examine
 from sync_assets.checks.rules import SIDES, Finding
+from sync_assets.config.loader import load_config
 from sync_assets.config.models import TableConfig
 from sync_assets.config.values import CONTACT
 from sync_assets.defs.asset_keys import side_key
@@ -213,7 +214,7 @@ def _follow(
         return
     if not loaded or not _may_restart(context.instance, runtime, cursor, now):
         return
-    last, is_due = cursor.followed, runtime.config.runs.linger == float("inf")
+    last, is_due = cursor.followed, _stays(runtime)
     if not is_due and last is not None and abs(now - last) < CONFIRM:
         stopped = [config for config in loaded if _is_stopped(context.instance, runtime, config)]
         polled = interruptible.run(_news(runtime, loaded, 0.0 if stopped else HOLD_SECONDS))
@@ -226,6 +227,15 @@ def _follow(
             return
     cursor.followed = now
     yield follow_request(runtime, job)
+
+
+def _stays(runtime: Runtime) -> bool:
+    """Return True if a follower stays without work, by the file as its run will read it: it may have changed."""
+    try:
+        config = load_config(runtime.settings.configuration())
+    except SyncAssetsError:
+        config = runtime.config
+    return config.runs.linger == float("inf")
 
 
 def _is_stopped(instance: dg.DagsterInstance, runtime: Runtime, config: TableConfig) -> bool:
