@@ -123,11 +123,34 @@ def test_a_change_is_asked_for_long_before_the_tick_would_end(
     in_step.program.assert_in_step()
 
 
-def test_a_tick_beside_a_follower_polls_nothing_and_returns_at_once(
+def test_a_tick_watches_the_only_follower_and_requests_the_next_one_at_its_end(
+    in_step: Orchestra, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_step.program.runs = {"linger_seconds": "always"}
+    in_step.reload()
+    monkeypatch.setattr(sensors, "HOLD_SECONDS", 9.5)
+    run = in_step.under_way({FOLLOWS_TAG: "yes"})
+    ended: list[float] = []
+
+    def end() -> None:
+        time.sleep(1)
+        in_step.instance.report_run_failed(run)
+        ended.append(time.monotonic())
+
+    thread = threading.Thread(target=end)
+    thread.start()
+    [request] = in_step.asked("d365_changes")
+    assert request.job_name == "follow"
+    assert time.monotonic() - ended[0] < 2.0
+    thread.join()
+
+
+def test_a_tick_beside_followers_of_several_installations_polls_nothing_and_returns_at_once(
     in_step: Orchestra, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sensors, "HOLD_SECONDS", 9.5)
     in_step.under_way({FOLLOWS_TAG: "yes"})
+    in_step.under_way({FOLLOWS_TAG: "yes"}, ledger="that of another installation")
     began, since = time.monotonic(), in_step.program.sandbox.admin.last()
     assert in_step.tick("d365_changes").skip_message == "contact: a run follows it"
     assert time.monotonic() - began < 2.0

@@ -43,6 +43,8 @@ from sync_assets.runtime.workers import tables_at_work
 HOLD_SECONDS = 9.5
 """How long a tick waits for news if only news start the follower. Just under a multiple of the daemon's interval of
 5 s, since the next tick would otherwise start 5 s late."""
+WATCH_SECONDS, WATCH_PAUSE = 4.3, 0.25
+"""How long a tick watches the only follower of the instance, less than the daemon's interval; and how often."""
 EXAMINE_BUDGET = 10.0
 """Seconds after the start of a tick from which on it examines no further table."""
 OTHER_SLOTS, MOST_LOADS = 2, 4
@@ -87,7 +89,7 @@ def changes_sensor(
     def d365_changes(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         check_configuration(runtime.config, tables)
         cursor = msgspec.json.decode(context.cursor, type=Cursor) if context.cursor else Cursor()
-        runs = active_runs(context, runtime, *(config.table for config in tables))
+        runs = _watched(context, runtime, [config.table for config in tables])
         paused = runtime.ledger.maintenance.in_maintenance()
         free = [config for config in tables if config.table not in paused]
         loads = FirstLoads(context, runtime, cursor.requested, runs)
@@ -107,6 +109,22 @@ def changes_sensor(
         )
 
     return d365_changes
+
+
+def _watched(context: dg.SensorEvaluationContext, runtime: Runtime, tables: Sequence[str]) -> list[dg.DagsterRun]:
+    """Return the active runs of the tables, and followers; with one follower only after WATCH_SECONDS, or its end.
+
+    So the next one is requested at once. With those of other installations the ticks leave Dagster's threads to others.
+    """
+    of_all = dg.RunsFilter(tags={FOLLOWS_TAG: "yes"}, statuses=[dg.DagsterRunStatus.STARTED])
+    is_alone = context.instance.get_runs_count(of_all) == 1
+    until = time.monotonic() + min(WATCH_SECONDS, HOLD_SECONDS)
+    while True:
+        runs = active_runs(context, runtime, *tables)
+        lives = any(FOLLOWS_TAG in run.tags for run in runs)
+        if not (lives and is_alone) or time.monotonic() + WATCH_PAUSE > until:
+            return runs
+        time.sleep(WATCH_PAUSE)
 
 
 def _is_loaded(runtime: Runtime, config: TableConfig) -> bool:
