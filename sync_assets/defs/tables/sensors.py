@@ -240,7 +240,7 @@ def _follow(
         if not (is_right or polled.news or polled.refused):
             return
         versions = [feed.version for config in loaded if (feed := runtime.ledger.feeds.feed(config.table))]
-        is_due, cursor.news = attempt(None if is_right else cursor.news, sum(versions), now)
+        is_due, cursor.news = (True, None) if is_right else attempt(cursor.news, sum(versions), now)
         if not is_due:
             return
     cursor.followed = now
