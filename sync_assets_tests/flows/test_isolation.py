@@ -16,7 +16,7 @@ from sync_assets.campaign import client
 from sync_assets.capture import feed_polling
 from sync_assets.defs.dagster_internals import latest_answers
 from sync_assets.defs.tables import sensors
-from sync_assets_tests.flows.test_follower import follow
+from sync_assets_tests.support.following import follow
 from sync_assets_tests.support.orchestra import CONTACT as SOURCE
 from sync_assets_tests.support.orchestra import PROFILE, Orchestra, Run, in_memory, shown
 from sync_assets_tests.support.program import CONTACT, Program

@@ -56,8 +56,6 @@ GRACE_SECONDS = 300.0
 """How long a follower stays after `longest_run_minutes` if no other one begins, in seconds."""
 STEPS_APART = timedelta(seconds=3)
 """How long opt-outs are left to a run of a file after one of its steps has ended, since another one may follow."""
-OPT_OUTS = "opt-outs"
-"""Name of the task that decides and writes opt-outs."""
 
 
 @dataclass(eq=False)
@@ -211,10 +209,10 @@ class Follower:
             sends = {table.name for table in tables if self._may_send(table, due)}
             if news or sends:
                 self._begin(group[0], self._work(tables, news, sends))
-        if due.opt_outs and OPT_OUTS not in self._tasks:
+        if due.opt_outs and WORK not in self._tasks:
             may_settle, self._settled = attempt(self._settled, due.opt_outs, datetime.now(UTC))
             if may_settle:
-                self._begin(OPT_OUTS, self._settle())
+                self._begin(WORK, self._settle())
         resting = {name for group in self._groups if group[0] not in self._tasks for name in group} - due.excluded
         quiet = {name for name in resting if polled is not None and not self._tables[name].refused}
         await asyncio.to_thread(self._reports.report, resting, polled=quiet)

@@ -16,7 +16,7 @@ import dagster as dg
 import msgspec
 
 from sync_assets.alerts.channels import DeadManSwitch
-from sync_assets.capture.feed_polling import FeedPoll, FeedPoller
+from sync_assets.capture.feed_polling import FeedPoll, FeedPoller, poll_once
 from sync_assets.checks.guardrails import check_configuration
 from sync_assets.checks.health import ready
 from sync_assets.checks.preflight import examine
@@ -26,7 +26,7 @@ from sync_assets.config.models import TableConfig
 from sync_assets.config.values import CONTACT
 from sync_assets.defs.asset_keys import side_key
 from sync_assets.defs.dagster_internals import evaluation, last_materializations, latest_answers, most_runs
-from sync_assets.defs.partitions import FOLLOWS_TAG, WORK, tables_of
+from sync_assets.defs.partitions import FOLLOWS_TAG, WORK, run_tags, tables_of
 from sync_assets.defs.results import check_key, check_result
 from sync_assets.defs.run_errors import one_sentence
 from sync_assets.defs.tables.assets import linked
@@ -277,7 +277,7 @@ def _is_polled(runtime: Runtime, tables: Sequence[TableConfig]) -> bool:
 def _check_polled(runtime: Runtime, tables: Sequence[TableConfig]) -> None:
     """Poll the feeds once if the follower has not polled them for long. Raises SyncAssetsError if that fails."""
     if not _is_polled(runtime, tables):
-        interruptible.run(_news(runtime, tables, hold=0.0))
+        interruptible.run(poll_once(runtime, tables))
 
 
 async def _news(runtime: Runtime, tables: Sequence[TableConfig], hold: float) -> FeedPoll:
@@ -294,8 +294,7 @@ async def _news(runtime: Runtime, tables: Sequence[TableConfig], hold: float) ->
 
 def _may_restart(instance: dg.DagsterInstance, runtime: Runtime, cursor: Cursor, now: datetime) -> bool:
     """Return False during the backoff after a follower that failed at once."""
-    tags = {key: value for key, value in follow_request(runtime, "").tags.items() if not key.startswith("dagster/")}
-    for record in instance.get_run_records(dg.RunsFilter(tags=tags), limit=1):
+    for record in instance.get_run_records(dg.RunsFilter(tags=run_tags(runtime)), limit=1):
         lasted = (record.end_time or 0.0) - (record.start_time or record.end_time or 0.0)
         if record.dagster_run.status == dg.DagsterRunStatus.FAILURE and lasted < SHORT_RUN_SECONDS:
             due, cursor.restarted = attempt(cursor.restarted, 0, now)
