@@ -186,6 +186,23 @@ def test_a_run_without_a_sign_of_life_is_ended_and_the_next_one_is_asked_for(orc
     assert orchestra.asked("d365_changes")
 
 
+@pytest.mark.parametrize("status", [dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTING])
+def test_a_run_whose_launcher_was_killed_holds_up_no_other_without_run_monitoring(
+    orchestra: Orchestra, status: dg.DagsterRunStatus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An instance of a user's own has no run monitoring: nothing else would end it."""
+    run = orchestra.under_way({FOLLOWS_TAG: "yes"}, status, orchestra.location)
+    assert end_killed(orchestra.instance, orchestra.runtime.ledger, "contact") == [run]
+    monkeypatch.setattr(run_requests, "START_WITHIN", timedelta(seconds=-1))
+    with monkeypatch.context() as monitored:
+        monitored.setattr(dg.DagsterInstance, "run_monitoring_enabled", True)
+        assert end_killed(orchestra.instance, orchestra.runtime.ledger, "contact") == [run]
+    assert end_killed(orchestra.instance, orchestra.runtime.ledger, "contact") == []
+    ended = orchestra.instance.get_run_by_id(run.run_id)
+    assert ended
+    assert ended.status is dg.DagsterRunStatus.FAILURE
+
+
 def test_code_locations_and_ledgers_on_one_instance_neither_end_nor_wait_for_each_others_runs(
     orchestra: Orchestra, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,7 +6,7 @@ Runs whose process was killed are marked as failed in Dagster; heartbeats in the
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -29,11 +29,15 @@ SHOWN_RUNS = 5
 """Most runs of a record that are named."""
 SEARCHED_RUNS = 2000
 """Most runs that are searched for those of a record, the newest first."""
+START_WITHIN = timedelta(minutes=5)
+"""A run that does not start within this time is marked as failed, unless Dagster's own run monitoring is enabled. Its
+launcher was killed: the sensors would wait for it for ever."""
 KILLED = "The process of this run was killed. No change is lost: the next run goes on."
 
 _FINISHED = (dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
 _UNDER_WAY = [status for status in dg.DagsterRunStatus if status not in _FINISHED]
 _STARTED = (dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING)
+_BEGINNING = (dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTING)
 
 
 def follow_request(runtime: Runtime, job: str) -> dg.RunRequest:
@@ -94,7 +98,8 @@ def end_killed(
             continue
         is_ours = LEDGER_TAG in run.tags and (FOLLOWS_TAG in run.tags or not tables_of(run).isdisjoint(tables))
         if run.status not in _STARTED:
-            ended = False
+            ended = is_ours and run.status in _BEGINNING and not instance.run_monitoring_enabled
+            ended = ended and now - record.update_timestamp.astimezone(UTC) > START_WITHIN
         elif beat and beat.session == GIVEN_UP:
             ended = True
         else:

@@ -7,6 +7,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.errors import FeedMoved
@@ -15,13 +16,21 @@ from sync_assets_tests.support.ledgers import many, save_page, session_of
 
 PAGES, PAGE = 30, 100
 KILLED_PAGE = 500
+BATCH = 40
 
 
 def push_all(ledger: Ledger, name: str) -> Iterator[list[tuple[int, str | None]]]:
-    """Claim and acknowledge until the last page is in and nothing is left; says what was sent, batch by batch."""
+    """Claim and acknowledge until the last page is in and nothing is left; says what was sent, batch by batch.
+
+    Nobody sends a second batch before both have sent one: SQLite may give all turns to one process.
+    """
+    batches = 0
     while True:
+        if batches == 1 and ledger.counts.numbers("engine_calls", datetime.now(UTC).date()).get("insert", 0) <= BATCH:
+            time.sleep(0.01)
+            continue
         feed = ledger.feeds.feed("contact")
-        claimed = ledger.claims.claim("contact", session_of(ledger, name), limit=40)
+        claimed = ledger.claims.claim("contact", session_of(ledger, name), limit=BATCH)
         if not claimed:
             if feed and feed.complete and not ledger.reports.counts()["contact"].pending:
                 return
@@ -29,6 +38,7 @@ def push_all(ledger: Ledger, name: str) -> Iterator[list[tuple[int, str | None]]
             continue
         outcomes = [Outcome(one.seq, "done", one.hash) for one in claimed]
         ledger.claims.acknowledge(session_of(ledger, name), outcomes, {("contact", "insert"): len(outcomes)})
+        batches += 1
         yield [(one.seq, one.hash.hex() if one.hash else None) for one in claimed]
 
 
