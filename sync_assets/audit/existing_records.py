@@ -148,14 +148,14 @@ async def leased(runtime: Runtime, name: str, *, wait_seconds: float = 0) -> Asy
     session, until = await asyncio.to_thread(lambda: runtime.session), time.monotonic() + wait_seconds
     ledger, epoch = session.ledger, session.epoch
     lease = f"campaign/{name}"  # that of a capture has no slash
-    while not (taken := await asyncio.to_thread(ledger.feeds.lease_feed, lease, epoch)):
+    while not (taken := await asyncio.to_thread(ledger.leases.take, lease, epoch)):
         if time.monotonic() >= until:
             break
         await asyncio.sleep(0.2)
     try:
         yield epoch if taken else None
     finally:
-        await asyncio.to_thread(ledger.feeds.release_feed, lease, epoch)
+        await asyncio.to_thread(ledger.leases.release, lease, epoch)
 
 
 def needless(ledger: Ledger, config: TableConfig) -> bool:

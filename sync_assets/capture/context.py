@@ -128,7 +128,7 @@ class CaptureContext:
     async def keep_lease(self, wait_seconds: float = 0) -> None:
         """Take or keep the feed's lease. Raises CaptureBusy if another worker holds it longer than `wait_seconds`."""
         give_up_at = time.monotonic() + wait_seconds
-        while not await asyncio.to_thread(self.ledger.feeds.lease_feed, self.table.name, self.session):
+        while not await asyncio.to_thread(self.ledger.leases.take, self.table.name, self.session):
             if time.monotonic() > give_up_at:
                 raise CaptureBusy(
                     f"Another run has been capturing {self.table.name} for over {wait_seconds:.0f} s.",

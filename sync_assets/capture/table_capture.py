@@ -87,7 +87,7 @@ class Capture(CaptureContext):
             return result
         finally:
             result.seconds = time.monotonic() - started
-            await asyncio.to_thread(self.ledger.feeds.release_feed, self.table.name, self.session)
+            await asyncio.to_thread(self.ledger.leases.release, self.table.name, self.session)
 
     async def _start(self) -> tuple[str, bool, Feed | None, bytes | None]:
         """Return the first link, True if it belongs to a full read, the stored feed, and the page's body if fetched."""

@@ -19,6 +19,7 @@ from sync_assets.ledger.records.replays import Replays
 from sync_assets.ledger.records.stored_links import StoredLinks
 from sync_assets.ledger.records.targets import Targets
 from sync_assets.ledger.repositories.call_limits import CallLimits
+from sync_assets.ledger.repositories.leases import Leases
 from sync_assets.ledger.repositories.maintenance import Maintenance
 from sync_assets.ledger.repositories.notes import Facts, MappingChanges, Systems
 from sync_assets.ledger.repositories.opt_out_decisions import OptOutDecisions
@@ -64,10 +65,11 @@ class Ledger:
         self.sessions = Sessions(session)
         self.types = Facts(session, "types")
         self.maintenance = Maintenance(session, self.types)
+        self.leases = Leases(session, self.sessions, self.maintenance)
         self.history = RecordHistory(session)
 
         # Captured rows
-        self.feeds = Feeds(session, self.sessions, self.maintenance)
+        self.feeds = Feeds(session)
         self.deletions = Deletions(session, dependencies)
         self.emptied = EmptiedColumns(session, dependencies)
         self.captures = Captures(

@@ -68,7 +68,7 @@ class Session:
             OptOutsBusy: another worker has held it for `wait_seconds`.
         """
         give_up_at = time.monotonic() + wait_seconds
-        while not await asyncio.to_thread(self.ledger.feeds.lease_feed, LEASE, self.epoch):
+        while not await asyncio.to_thread(self.ledger.leases.take, LEASE, self.epoch):
             if time.monotonic() > give_up_at:
                 raise OptOutsBusy(
                     f"Another run has been writing opt-outs for over {wait_seconds:.0f} s.", "Let it finish first."
@@ -118,4 +118,4 @@ async def open_session(runtime: Runtime) -> AsyncIterator[Session]:
             yield session
         finally:
             await session.count_calls()
-            await asyncio.to_thread(session.ledger.feeds.release_feed, LEASE, session.epoch)
+            await asyncio.to_thread(session.ledger.leases.release, LEASE, session.epoch)

@@ -258,7 +258,7 @@ def test_it_is_refused_before_the_first_write_if_a_budget_may_not_suffice_or_ano
     assert (status, output, "Nothing was written" in errors) == (1, "", True)
     program.guardrails = {}
     with Ledger.open(program.runtime().settings.ledger_url) as ledger:
-        assert ledger.feeds.lease_feed(f"campaign/{NAME}", session_of(ledger))
+        assert ledger.leases.take(f"campaign/{NAME}", session_of(ledger))
         status, _, errors = program.run("certify", "--yes")
         assert (status, "Another `sync-assets certify`" in errors) == (1, True)
     assert program.sandbox.admin.engine_calls() == calls()

@@ -203,12 +203,12 @@ def test_a_second_process_that_waits_reports_that_once(program: Program, monkeyp
     monkeypatch.setattr(existing_records, "WAIT_SECONDS", 0.1)
     with closing(program.runtime()) as runtime:
         capture(runtime)
-        assert runtime.ledger.feeds.lease_feed("campaign/contact", session_of(runtime.ledger, "another"))
+        assert runtime.ledger.leases.take("campaign/contact", session_of(runtime.ledger, "another"))
         result = Outcome()
         for _ in range(2):
             pushed = asyncio.run(push_table(runtime, runtime.config.tables[0]))
             assert pushed.result.done == 0
             result.note(pushed.notes)
         assert ["another process is finding out" in note for note in result.notes] == [True]
-        runtime.ledger.feeds.release_feed("campaign/contact", session_of(runtime.ledger, "another"))
+        runtime.ledger.leases.release("campaign/contact", session_of(runtime.ledger, "another"))
         assert asyncio.run(push_table(runtime, runtime.config.tables[0])).result.done == N

@@ -68,7 +68,7 @@ def real(url: str, temporary: Path) -> Real:
         claim(ledger, "another", limit=2)
         capture(ledger, row("settled0", "changed"), deleted=["settled1"])
         capture(ledger, page=orders(child="settled2", waits="pending8"), table="new_order", links=[TO_CONTACT])
-        ledger.feeds.lease_feed("contact", session_of(ledger, "another"))
+        ledger.leases.take("contact", session_of(ledger, "another"))
     return Real(url)
 
 

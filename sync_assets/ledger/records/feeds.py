@@ -11,16 +11,13 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from sync_assets.ledger.errors import FeedMoved, InMaintenance
+from sync_assets.ledger.errors import FeedMoved
 from sync_assets.ledger.model import Feed, FeedKind, Position, Replay
-from sync_assets.ledger.repositories.maintenance import Maintenance
-from sync_assets.ledger.repositories.sessions import Sessions
 from sync_assets.ledger.storage import schema
 from sync_assets.ledger.storage.session import Repository, writes
-from sync_assets.ledger.storage.transaction import COUNTED, Transaction
+from sync_assets.ledger.storage.transaction import Transaction
 
 _F = schema.feed.c
-_L = schema.lease.c
 _COLUMNS = (_F.table_name, *(_F[field.name] for field in fields(Feed)[1:]))
 _DELTA_LINK = sa.case((_F.complete, _F.link))
 """The feed's link, if it returns changes; NULL during a full read."""
@@ -34,10 +31,7 @@ _GROWN = _F.page_size + _F.page_size // 10 + 1
 
 @dataclass(eq=False)
 class Feeds(Repository):
-    """Reads and writes `sync_feed` and `sync_lease`."""
-
-    _sessions: Sessions
-    _maintenance: Maintenance
+    """Reads and writes `sync_feed`."""
 
     def feed(self, table: str) -> Feed | None:
         """Return the table's feed; None before its first page."""
@@ -163,33 +157,6 @@ class Feeds(Repository):
         """
         changed = sa.update(schema.feed).where(_F.table_name == table).values(deletes_approved=True)
         return transaction.execute(changed).rowcount == 1
-
-    @writes
-    def lease_feed(self, transaction: Transaction, table: str, session: int) -> bool:
-        """Take the lease to capture a table, or keep it; False if another live session holds it.
-
-        The lease only avoids duplicate work; consistency is guarded by the feed's version. It also names other work
-        that one session at a time does.
-
-        Raises:
-            InMaintenance: the table is in maintenance.
-            SessionExpired: of the session.
-        """
-        if since := self._maintenance.maintained_since(transaction, table):
-            raise InMaintenance(table, since)
-        self._sessions.require(transaction, session)
-        new = transaction.insert_into(schema.lease).values(name=table, session=session)
-        taken = new.on_conflict_do_update(
-            index_elements=["name"],
-            set_={"session": session},
-            where=(_L.session == session) | _L.session.not_in(schema.LIVE_EPOCHS),
-        )
-        return transaction.execute(taken, execution_options=COUNTED).rowcount == 1
-
-    def release_feed(self, table: str, session: int) -> None:
-        """Release the capture lease, if this session still holds it."""
-        lease = sa.delete(schema.lease).where(_L.name == table, _L.session == session)
-        self._session.run(lease)
 
     def locked(self, transaction: Transaction, table: str) -> Feed | None:
         """Return the table's feed, as `feed`, and lock it until the transaction ends."""

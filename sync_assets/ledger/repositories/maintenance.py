@@ -1,6 +1,6 @@
 """Store which tables are in maintenance: neither captured nor sent, while their data model is being published.
 
-Invariant: maintenance is checked wherever work is handed out (`Claims.claim`, `Feeds.lease_feed`, `OptOuts.due`), so
+Invariant: maintenance is checked wherever work is handed out (`Claims.claim`, `Leases.take`, `OptOuts.due`), so
 that every worker on every machine obeys it within a batch, or within the 15 s after which a capture checks its lease.
 """
 

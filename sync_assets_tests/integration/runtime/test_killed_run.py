@@ -14,7 +14,7 @@ def test_claims_of_a_killed_runs_process_are_released_and_those_of_others_are_no
     for worker, table in ((killed, "contact"), (other, "new_order")):
         bench.ledger.claims.claim("contact", session_of(bench.ledger, worker), limit=10)
         bench.ledger.limits.lease_slots(worker, session_of(bench.ledger, worker), wanted=8, slots=8, total=64)
-        bench.ledger.feeds.lease_feed(table, session_of(bench.ledger, worker))
+        bench.ledger.leases.take(table, session_of(bench.ledger, worker))
     bench.ledger.runs.begin("run", session_of(bench.ledger, killed))
     be_overdue(bench.ledger, killed)
     assert give_up_killed(bench.ledger)["run"].session == GIVEN_UP

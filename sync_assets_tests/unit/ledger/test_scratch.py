@@ -35,7 +35,7 @@ def trample(ledger: Ledger) -> None:
     for table in ("contact", "new_order", "contact"):
         push(ledger, table=table)
     ledger.counts.add("engine_calls", "contact", {"insert": 7})
-    ledger.feeds.lease_feed("contact", session_of(ledger, "us"))
+    ledger.leases.take("contact", session_of(ledger, "us"))
 
 
 def test_a_copy_holds_what_the_real_one_holds(real: Real) -> None:

@@ -7,7 +7,7 @@ import pytest
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.errors import FeedMoved
 from sync_assets.ledger.model import Feed, Position
-from sync_assets_tests.support.ledgers import Clock, frame, row, save_page, session_of, stored
+from sync_assets_tests.support.ledgers import Clock, frame, row, save_page, stored
 
 FIRST = Position(link="https://d365/page2", fingerprint="f1")
 
@@ -87,13 +87,3 @@ def test_a_poll_may_bring_a_fresh_delta_link(ledger: Ledger, clock: Clock) -> No
     assert (feed.version, feed.link, feed.saved_at) == (2, "https://d365/delta2", clock.now)
     with pytest.raises(FeedMoved):
         ledger.feeds.note_poll("contact", 1)
-
-
-def test_one_capture_of_a_table_at_a_time(ledger: Ledger, clock: Clock) -> None:
-    assert ledger.feeds.lease_feed("contact", session_of(ledger, "first"))
-    assert not ledger.feeds.lease_feed("contact", session_of(ledger, "second"))
-    assert ledger.feeds.lease_feed("account", session_of(ledger, "second"))
-    ledger.feeds.release_feed("contact", session_of(ledger, "second"))  # not the second's to give back
-    assert not ledger.feeds.lease_feed("contact", session_of(ledger, "second"))
-    ledger.feeds.release_feed("contact", session_of(ledger, "first"))
-    assert ledger.feeds.lease_feed("contact", session_of(ledger, "second"))

@@ -8,7 +8,6 @@ from sync_assets.ledger import Ledger
 from sync_assets.ledger.model import OTHER, BlockReason, Claimed, LinkSpec, Outcome, Rebuild, State
 from sync_assets_tests.support.ledgers import (
     DAY,
-    Clock,
     capture,
     claim,
     claim_one,
@@ -128,21 +127,6 @@ def test_a_list_before_a_first_load_goes_on_where_it_was(ledger: Ledger) -> None
     ledger.rebuilds.put_rebuild(reached)
     assert ledger.rebuilds.begin_rebuild("contact", read_again=False) == ledger.rebuilds.rebuild("contact") == reached
     assert ledger.rebuilds.begin_rebuild("contact") == reached
-
-
-def test_one_worker_lists_the_records_of_a_table_beside_another_one_that_captures_it(
-    ledger: Ledger, clock: Clock
-) -> None:
-    assert ledger.feeds.lease_feed("contact", session_of(ledger, "capture"))
-    assert ledger.feeds.lease_feed("campaign/contact", session_of(ledger, "one"))
-    assert ledger.feeds.lease_feed("campaign/contact", session_of(ledger, "one"))
-    assert not ledger.feeds.lease_feed("campaign/contact", session_of(ledger, "two"))
-    ledger.feeds.release_feed("campaign/contact", session_of(ledger, "two"))
-    assert not ledger.feeds.lease_feed("campaign/contact", session_of(ledger, "two"))
-    run_out(ledger, "one")
-    assert ledger.feeds.lease_feed("campaign/contact", session_of(ledger, "two"))
-    ledger.feeds.release_feed("campaign/contact", session_of(ledger, "two"))
-    assert ledger.feeds.lease_feed("campaign/contact", session_of(ledger, "one"))
 
 
 def test_claims_of_another_worker_are_left_to_it_until_its_session_is_over(ledger: Ledger) -> None:

@@ -19,26 +19,26 @@ def test_nothing_of_it_is_handed_out_until_it_is_over(ledger: Ledger) -> None:
     with pytest.raises(
         InMaintenance, match=r"contact is in maintenance since 20.* `sync-assets maintenance off contact`"
     ):
-        ledger.feeds.lease_feed("contact", session_of(ledger, "ada"))
+        ledger.leases.take("contact", session_of(ledger, "ada"))
     assert ledger.reports.counts()["contact"].pending == 1
     assert ledger.maintenance.end("contact")
     assert claimed(ledger) == 1
-    assert ledger.feeds.lease_feed("contact", session_of(ledger, "ada"))
+    assert ledger.leases.take("contact", session_of(ledger, "ada"))
 
 
 def test_other_tables_go_on(ledger: Ledger) -> None:
     capture(ledger, row("o"), table="new_order")
     ledger.maintenance.begin("contact")
     assert claimed(ledger, "new_order") == 1
-    assert ledger.feeds.lease_feed("new_order", session_of(ledger, "ada"))
+    assert ledger.leases.take("new_order", session_of(ledger, "ada"))
 
 
 def test_a_reader_that_lost_the_feed_ends_at_the_next_page(ledger: Ledger) -> None:
-    assert ledger.feeds.lease_feed("contact", session_of(ledger, "ada"))
+    assert ledger.leases.take("contact", session_of(ledger, "ada"))
     ledger.maintenance.begin("contact")
     with pytest.raises(InMaintenance):
-        ledger.feeds.lease_feed("contact", session_of(ledger, "ada"))
-    ledger.feeds.release_feed("contact", session_of(ledger, "ada"))
+        ledger.leases.take("contact", session_of(ledger, "ada"))
+    ledger.leases.release("contact", session_of(ledger, "ada"))
     assert leases(ledger) == []
 
 

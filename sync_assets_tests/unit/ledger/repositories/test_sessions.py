@@ -51,7 +51,7 @@ def test_the_rights_of_a_session_by_its_state(ledger: Ledger, fate: Callable[[Le
     capture(ledger, page=many(1), table="account")
     first = session_of(ledger, "first")
     one, other = claim(ledger, "first", limit=2)
-    assert ledger.feeds.lease_feed("contact", first)
+    assert ledger.leases.take("contact", first)
     assert ledger.limits.lease_slots("client", first, wanted=4, slots=4, total=8) == 4
     assert ledger.runs.begin("run", first)
     fate(ledger)
@@ -63,7 +63,7 @@ def test_the_rights_of_a_session_by_its_state(ledger: Ledger, fate: Callable[[Le
         "claim a listed record": may(lambda: ledger.rebuilds.claim_found("contact", [guid("row3")], first)[0]),
         "acknowledge": ledger.claims.acknowledge(first, [Outcome(one.seq, "done", one.hash)]) == 1,
         "save a page": may(lambda: save_page(ledger, "contact", many(1, "b"), [], None, feed.version, session=first)),
-        "capture": may(lambda: ledger.feeds.lease_feed("contact", first)),
+        "capture": may(lambda: ledger.leases.take("contact", first)),
         "send": may(lambda: ledger.limits.lease_slots("client", first, wanted=4, slots=4, total=8)),
         "begin a run": may(lambda: ledger.runs.begin("another run", first)),
     }
@@ -73,7 +73,7 @@ def test_the_rights_of_a_session_by_its_state(ledger: Ledger, fate: Callable[[Le
     # What it held is free for others, as uncertain, exactly if it does not live.
     second = session_of(ledger, "second")
     assert (other.seq in {record.seq for record in claim(ledger, "second")}) is not lives
-    assert ledger.feeds.lease_feed("contact", second) is not lives
+    assert ledger.leases.take("contact", second) is not lives
     assert ledger.limits.lease_slots("other client", second, wanted=8, slots=8, total=8) == (4 if lives else 8)
     assert (ledger.runs.heartbeats()["run"].worker == "first") is lives
 
