@@ -1,9 +1,11 @@
 """What is said of an error that is not ours: where it arose, and nothing of what it says."""
 
 import errno
+import importlib
+import pkgutil
 import re
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import dagster as dg
@@ -12,6 +14,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy import exc
 
+import sync_assets
 from sync_assets.defs.partitions import add_partition
 from sync_assets.errors import SyncAssetsError, code_places, foreign, public_message, reason
 
@@ -75,3 +78,20 @@ def test_another_error_of_a_database_is_to_be_reported() -> None:
     result = foreign(caught.value, "The command stopped at")
     assert isinstance(result, SyncAssetsError)
     assert result.cause.startswith("The command stopped at an error of the program: OperationalError at ")
+
+
+def tree(error: type[SyncAssetsError], depth: int = 0) -> Iterator[str]:
+    """Yield a line of Markdown for an error and each public one below it."""
+    yield f"{'  ' * depth}- `{error.__name__}` ({error.__module__.removeprefix('sync_assets.')})"
+    for below in sorted(error.__subclasses__(), key=lambda one: one.__name__):
+        if below.__module__.startswith("sync_assets.") and not below.__name__.startswith("_"):
+            yield from tree(below, depth + 1)
+
+
+def test_the_page_of_errors_shows_them_all() -> None:
+    for module in pkgutil.walk_packages(sync_assets.__path__, "sync_assets."):
+        if not re.search(r"\.(sandbox|migrations|__main__)", module.name):
+            importlib.import_module(module.name)
+    page = Path(sync_assets.__file__).parent / "docs" / "dev" / "errors.md"
+    shown = [line for line in page.read_text(encoding="utf-8").splitlines() if line.lstrip().startswith("-")]
+    assert shown == [*tree(SyncAssetsError)], "replace the list by:\n" + "\n".join(tree(SyncAssetsError))
