@@ -43,7 +43,7 @@ COMPARE_SECONDS = 2.0
 COMPARED_TABLES = 15
 SPACING, BUSY = timedelta(minutes=1), timedelta(minutes=15)
 """Shortest time between two materialisations of an asset for changes, times the number of tables that changed within
-BUSY: each materialisation adds to Dagster's history."""
+BUSY, and the longest such time for one table: each materialisation adds to Dagster's history."""
 EXAMINED = timedelta(seconds=4)
 """A set-up that was read longer ago is read again before it is reported, and while it is wrong."""
 
@@ -56,23 +56,37 @@ class Last(NamedTuple):
     at: datetime
 
 
-def is_due(
-    last: Last | None, version: str, now: datetime, reported: datetime | None, spacing: timedelta, *, quiet: bool
-) -> bool:
+class Reported(NamedTuple):
+    """When the follower materialised an asset last, UTC, and the shortest time to the next one for changes."""
+
+    at: datetime
+    spacing: timedelta
+
+
+def is_due(last: Last | None, version: str, now: datetime, reported: Reported | None, *, quiet: bool) -> bool:
     """Return True if an asset is to be materialised now.
 
     Args:
         last: None if it never was.
         version: Its data version now.
         now: UTC.
-        reported: When the follower materialised it last; None if it never did.
-        spacing: Shortest time since then, for changes.
+        reported: None if the follower never did.
         quiet: Its table was polled and has nothing to do, so that it may be confirmed.
     """
     changed = last is None or version != last.version
     if last is None or last.partition != now.date().isoformat() or now - last.at >= CONFIRM:
         return changed or quiet
-    return changed and (reported is None or now - reported >= spacing)
+    return changed and (reported is None or now - reported.at >= reported.spacing)
+
+
+def next_reported(earlier: Reported | None, now: datetime, first: timedelta) -> Reported:
+    """Return what to remember of a materialisation: the spacing grows while the asset changes on and on.
+
+    first: The spacing of an asset that was quiet.
+    """
+    if earlier is None or now - earlier.at > earlier.spacing + BUSY:
+        return Reported(now, first)
+    return Reported(now, max(first, min(2 * earlier.spacing, BUSY)))
 
 
 class Reports:
@@ -82,7 +96,7 @@ class Reports:
         self._context, self._instance, self._runtime = context, context.instance, runtime
         self._works = {work.config.table: work for work in works}
         self._answered = set[dg.AssetCheckKey]()
-        self._reported: dict[dg.AssetKey, datetime] = {}
+        self._reported: dict[dg.AssetKey, Reported] = {}
         self._compared_at, self._opt_outs_at = float("-inf"), float("-inf")
         self._opt_outs: Any = None
 
@@ -112,7 +126,7 @@ class Reports:
         assets = [(work, asset) for work in works for asset in work.both]
         last = last_materializations(self._instance, [asset.key for _, asset in assets])
         now, materialized = datetime.now(UTC), False
-        busy = sum(now - at < BUSY for at in self._reported.values()) // len(SIDES)
+        first = SPACING * max(1, sum(now - one.at < BUSY for one in self._reported.values()) // len(SIDES))
         for work, asset in assets:
             before, reported = _last(last.get(asset.key)), self._reported.get(asset.key)
             version, quiet = work.data_version(asset.side), work.config.table in polled and self._is_quiet(work, asset)
@@ -121,10 +135,10 @@ class Reports:
             if ends:
                 due = before is not None and before.version != version
             else:
-                due = is_due(before, version, now, reported, SPACING * max(1, busy), quiet=quiet)
+                due = is_due(before, version, now, reported, quiet=quiet)
             if due:
                 self._materialize(work, asset, version, now.date().isoformat())
-                self._reported[asset.key] = now
+                self._reported[asset.key] = next_reported(reported, now, first)
                 materialized = True
         if materialized:
             last = last_materializations(self._instance, [asset.key for _, asset in assets])

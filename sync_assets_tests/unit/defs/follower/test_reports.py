@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from sync_assets.defs.follower.reports import Last, is_due
+from sync_assets.defs.follower.reports import Last, Reported, is_due, next_reported
 
 NOW = datetime(2026, 12, 1, 12, tzinfo=UTC)
 TODAY, YESTERDAY = "2026-12-01", "2026-11-30"
@@ -34,4 +34,24 @@ def ago(minutes: float) -> datetime:
 def test_an_asset_is_materialised_when_it_changed_and_hourly_but_not_all_the_time(
     last: Last | None, version: str, reported: datetime | None, quiet: bool, due: bool
 ) -> None:
-    assert is_due(last, version, NOW, reported, timedelta(minutes=2), quiet=quiet) is due
+    earlier = reported and Reported(reported, timedelta(minutes=2))
+    assert is_due(last, version, NOW, earlier, quiet=quiet) is due
+
+
+@pytest.mark.parametrize(
+    ("changes", "reported"),
+    [
+        pytest.param([*range(60)], [0, 1, 3, 7, 15, 30, 45], id="each minute"),
+        pytest.param([*range(0, 60, 4)], [0, 4, 8, 12, 20, 36, 52], id="each fourth minute"),
+        pytest.param([0, 1, 2, 40, 41, 42], [0, 1, 40, 41], id="with a pause"),
+    ],
+)
+def test_changes_are_reported_at_once_and_less_often_while_they_go_on(changes: list[int], reported: list[int]) -> None:
+    last, times = None, list[int]()
+    for minute in changes:
+        now = NOW + timedelta(minutes=minute)
+        shown = Last(TODAY, "7", last.at) if last else None
+        if is_due(shown, "8", now, last, quiet=False) and (last is None or now - last.at < timedelta(hours=1)):
+            times.append(minute)
+            last = next_reported(last, now, timedelta(minutes=1))
+    assert times == reported
