@@ -247,6 +247,8 @@ def test_a_table_in_maintenance_is_left_alone_and_followed_again_afterwards(orch
 
 
 def test_a_table_is_left_to_another_run_while_that_lasts(orchestra: Orchestra) -> None:
+    orchestra.program.runs = {"linger_seconds": 8}
+    orchestra.reload()
     admin = loaded(orchestra).program.sandbox.admin
 
     def work() -> None:
