@@ -43,29 +43,40 @@ def table_findings(
 ) -> list[Finding]:
     """Return the findings of all checks of one asset, by the ledger. Raises LedgerError.
 
-    set_up: findings about the table's set-up on both sides, for the check `ready`.
+    set_up: findings about the table's set-up on both sides, for the check `ready`; not needed in maintenance.
     """
-    first, reports = ready([finding for finding in set_up if finding.side == side]), runtime.ledger.reports
-    aging = aging_findings(runtime, config, side, now)
+    table, ledger = config.table, runtime.ledger
+    maintenance = ledger.maintenance.in_maintenance().get(table)
+    if maintenance:
+        first = rules.READY.finding(True, f"Not evaluated: {InMaintenance(table, maintenance).cause}")
+    else:
+        first = ready([finding for finding in set_up if finding.side == side])
     if side == "campaign":
-        counts = reports.counts()[config.table]
-        return [first, refused(config.table, counts, reports.reject_reasons(config.table)), *aging]
-    feed = runtime.ledger.feeds.feed(config.table)
+        blocked, reports, counts = ledger.blocked, ledger.reports, ledger.reports.counts(table)[table]
+        by_reason = {WAITING_FOR[reason]: number for reason, number in blocked.waiting_reasons(table).items()}
+        return [
+            first,
+            refused(table, counts, reports.reject_reasons(table)),
+            waiting(by_reason, blocked.oldest_waiting(table), now, blocked.waiting_parents(table)),
+            backlog(counts.pending, reports.oldest_pending(table), now, reports.retried(table)),
+        ]
+    feed = ledger.feeds.feed(table)
+    is_polled = polled(table, feed, now, maintenance)
     if feed is None and any(finding.stops for finding in set_up):  # a second failed check would only repeat the cause
-        text = f"{config.table} has never been captured; its check `{rules.READY.name}` shows the reason."
-        aging = [rules.POLLED.finding(True, text)]
-    deletes, kept = feed.deletes if feed else 0, runtime.ledger.emptied.kept(config.table)
+        text = f"{table} has never been captured; its check `{rules.READY.name}` shows the reason."
+        is_polled = rules.POLLED.finding(True, text)
+    deletes, kept = feed.deletes if feed else 0, ledger.emptied.kept(table)
     text = "No deletion is held back, and no value of an emptied column."
     if deletes:
         text = (
-            f"Dynamics 365 reports {counted(deletes, 'record')} of {config.table} as deleted, more than "
+            f"Dynamics 365 reports {counted(deletes, 'record')} of {table} as deleted, more than "
             f"max_delete_share allows. They are held back. If that is right, `sync-assets approve-deletes "
-            f"{config.table}` or the job approve_deletes, else check Dynamics 365."
+            f"{table}` or the job approve_deletes, else check Dynamics 365."
         )
     if kept:
-        text = f"{text} {values_kept(config.table, kept)}" if deletes else values_kept(config.table, kept)
+        text = f"{text} {values_kept(table, kept)}" if deletes else values_kept(table, kept)
     numbers = {"deletes_held_back": deletes, "values_kept": sum(kept.values())}
-    return [first, rules.GUARD.finding(not (deletes or kept), text, numbers), *aging]
+    return [first, rules.GUARD.finding(not (deletes or kept), text, numbers), is_polled]
 
 
 def values_kept(table: str, kept: Mapping[str, int], secured: Sequence[str] = ()) -> str:
@@ -84,20 +95,6 @@ def values_kept(table: str, kept: Mapping[str, int], secured: Sequence[str] = ()
         f"of {named}.{cause} If the application user lost access to a column, restore it, then `sync-assets replay "
         f"{table}`. To empty the values, `sync-assets approve-deletes {table}` or the job approve_deletes."
     )
-
-
-def aging_findings(runtime: Runtime, config: TableConfig, side: Side, now: datetime) -> list[Finding]:
-    """Return the findings that can change with time alone."""
-    table, ledger = config.table, runtime.ledger
-    if side == "d365":
-        return [polled(table, ledger.feeds.feed(table), now, ledger.maintenance.in_maintenance().get(table))]
-    blocked, reports = ledger.blocked, ledger.reports
-    by_reason = {WAITING_FOR[reason]: number for reason, number in blocked.waiting_reasons(table).items()}
-    pending = reports.counts()[table].pending
-    return [
-        waiting(by_reason, blocked.oldest_waiting(table), now, blocked.waiting_parents(table)),
-        backlog(pending, reports.oldest_pending(table), now, reports.retried(table)),
-    ]
 
 
 def ready(set_up: Sequence[Finding]) -> Finding:

@@ -92,11 +92,10 @@ def _serve_web(raise_taken: Callable[[int], None], **options: Any) -> None:
 
 def _serve_dev(raise_taken: Callable[[int], None], **options: Any) -> None:
     allowed_hosts(os.environ.get(HOSTS_VARIABLE, ""))  # found out before three processes start
-    _check_code()
-    locations = code_locations(options)
-    if any(DEFINITIONS in location.get("arguments", ()) for location in locations):  # a component names its own
-        Settings.from_environment(os.environ).configuration()
     with _instance() as instance:
+        locations = code_locations(options)
+        if any(DEFINITIONS in location.get("arguments", ()) for location in locations):  # a component names its own
+            Settings.from_environment(os.environ).configuration()
         options["port"] = servers.chosen_port(options, raise_taken)
         options["dagster_log_level"] = options.pop("uvicorn_log_level")
         supervise(instance, locations, options, lambda: say("Stopping…"))
@@ -109,13 +108,6 @@ def _raise_taken(command: str, arguments: Sequence[str], port: int) -> None:
     raise SyncAssetsError(f"Port {port} is taken.", f"Write e.g. `{retry}`.")
 
 
-def _check_code() -> None:
-    """Check the files of the current folder that name code. Raises SyncAssetsError if another user could write one."""
-    for file in map(Path.cwd().joinpath, CODE):
-        if file.is_file():
-            check_found(file)
-
-
 @contextmanager
 def _instance() -> Iterator[dg.DagsterInstance]:
     """Open the instance of the other commands, and name it and their variables to the processes that are started.
@@ -125,7 +117,9 @@ def _instance() -> Iterator[dg.DagsterInstance]:
     """
     if not os.environ.get("DAGSTER_HOME"):
         Settings.from_environment(os.environ).configuration()
-    _check_code()
+    for file in map(Path.cwd().joinpath, CODE):
+        if file.is_file():
+            check_found(file)
     folder = instance_folder()
     missing = not (folder / INSTANCE).is_file()
     with dagster_instance() as instance:

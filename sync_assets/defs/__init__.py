@@ -9,7 +9,6 @@ opt_out/          the same for opt-outs
 report            the daily report
 alerts            state of the instance, and the sensor that sends notifications
 jobs              jobs for operators, which call the functions of commands
-watch             reports the results of all checks, every half hour
 history           deletes old runs, events and check results from the instance
 results           metadata and results of checks from plain values
 asset_keys, partitions, resources   keys, partitions and run tags, systems as Dagster resources

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import dagster as dg
 from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluationTargetMaterializationData
@@ -50,29 +50,34 @@ def latest_answers(
 Materialization = AssetCheckEvaluationTargetMaterializationData
 
 
-def last_materializations(
-    instance: dg.DagsterInstance, keys: Iterable[dg.AssetKey]
-) -> dict[dg.AssetKey, tuple[dg.EventLogEntry, Materialization]]:
-    """Return the last materialisation of each asset that has one: its event, and as a check result names it.
+class Last(NamedTuple):
+    """The last materialisation of an asset.
 
-    Reason: a result without a run that names no materialisation is compared by time, which SQLite stores in seconds:
-    Dagster would show it as not evaluated if both happened in one second. The class that names one is private.
+    target: as a check result names it. partition, version: its partition and data version. at: when it was stored, UTC.
     """
-    records = [record.asset_entry for record in instance.get_asset_records([*keys])]
-    return {
-        entry.asset_key: (
-            last.event_log_entry,
-            Materialization(storage_id=last.storage_id, run_id=last.run_id, timestamp=last.timestamp),
-        )
-        for entry in records
-        if (last := entry.last_materialization_record)
-    }
+
+    target: Materialization
+    partition: str
+    version: str
+    at: datetime
+
+
+def last_materializations(instance: dg.DagsterInstance, keys: Iterable[dg.AssetKey]) -> dict[dg.AssetKey, Last]:
+    """Return the last materialisation of each asset that has one."""
+    found = dict[dg.AssetKey, Last]()
+    for record in instance.get_asset_records([*keys]):
+        if (last := record.asset_entry.last_materialization_record) and (made := last.asset_materialization):
+            found[record.asset_entry.asset_key] = Last(
+                Materialization(storage_id=last.storage_id, run_id=last.run_id, timestamp=last.timestamp),
+                made.partition or "",
+                (made.tags or {}).get("dagster/data_version", ""),
+                datetime.fromtimestamp(last.timestamp, UTC),
+            )
+    return found
 
 
 def shown_answers(
-    instance: dg.DagsterInstance,
-    keys: Sequence[dg.AssetCheckKey],
-    materializations: Mapping[dg.AssetKey, tuple[dg.EventLogEntry, Materialization]],
+    instance: dg.DagsterInstance, keys: Sequence[dg.AssetCheckKey], materializations: Mapping[dg.AssetKey, Last]
 ) -> dict[dg.AssetCheckKey, CheckRecord]:
     """Return the result that the UI shows for each check, as of the asset's last materialisation.
 
@@ -85,32 +90,35 @@ def shown_answers(
     def is_current(check: dg.AssetCheckKey, record: CheckRecord) -> bool:
         if check.asset_key not in materializations:
             return True
-        about, (_, last) = (
-            record.evaluation and record.evaluation.target_materialization_data,
-            materializations[check.asset_key],
-        )
+        about, last = record.evaluation, materializations[check.asset_key].target
+        about = about and about.target_materialization_data
         return last.run_id == record.run_id or bool(about and about.storage_id == last.storage_id)
 
     completed = COMPLETED_ASSET_CHECK_EXECUTION_RECORD_STATUSES
     return {key: record for key, record in newest.items() if record.status in completed and is_current(key, record)}
 
 
-def evaluation(result: dg.AssetCheckResult, target: Materialization | None) -> dg.AssetCheckEvaluation:
-    """Convert a check result into an event about a materialisation, to be reported without its step.
+def evaluations(instance: dg.DagsterInstance, results: Iterable[dg.AssetCheckResult]) -> list[dg.AssetCheckEvaluation]:
+    """Convert check results into events about the last materialisations, to be reported without their steps.
 
-    Reason: that of `last_materializations`.
+    Reason: a result without a run that names no materialisation is compared by time, which SQLite stores in seconds:
+    Dagster would show it as not evaluated if both happened in one second. The class that names one is private.
     """
-    assert result.asset_key
-    assert result.check_name
-    return dg.AssetCheckEvaluation(
-        asset_key=result.asset_key,
-        check_name=result.check_name,
-        passed=bool(result.passed),
-        severity=result.severity,
-        metadata=dict(result.metadata),
-        description=result.description,
-        target_materialization_data=target,
-    )
+    results = list(results)
+    last = last_materializations(instance, {result.asset_key for result in results if result.asset_key})
+    return [
+        dg.AssetCheckEvaluation(
+            asset_key=key,
+            check_name=str(result.check_name),
+            passed=bool(result.passed),
+            severity=result.severity,
+            metadata=dict(result.metadata),
+            description=result.description,
+            target_materialization_data=last[key].target if key in last else None,
+        )
+        for result in results
+        if (key := result.asset_key)
+    ]
 
 
 def freshness(

@@ -154,7 +154,7 @@ def watch_job(runtime: Runtime) -> dg.JobDefinition:
     """Return the job that answers the checks, without planning them."""
 
     def answer_checks(runtime: Runtime, context: dg.OpExecutionContext, _: Settings) -> Numbers:
-        from sync_assets.defs.watch import watch
+        from sync_assets.defs.tables.checks import watch
 
         return watch(runtime, context)
 

@@ -10,7 +10,8 @@ import pytest
 
 from sync_assets.commands.maintenance import off, on
 from sync_assets.defs.asset_keys import CHANGES, all_keys
-from sync_assets.defs.follower import follower, reports
+from sync_assets.defs.dagster_internals import latest_answers
+from sync_assets.defs.follower import reports
 from sync_assets.defs.history import ProjectScope, prune_history
 from sync_assets.defs.partitions import today
 from sync_assets.defs.tables.asset_metadata import LINEAGE
@@ -234,15 +235,22 @@ def test_a_table_in_maintenance_is_left_alone_and_followed_again_afterwards(orch
     program.runs = {"linger_seconds": 8}
     orchestra.reload()
 
+    def ready() -> str:
+        [answer] = latest_answers(orchestra.instance, [READY]).values()
+        return answer.evaluation.description or "" if answer.evaluation else ""
+
     def pause() -> None:
         on(orchestra.runtime, ["contact"])
+        since = admin.last()
         admin.change("contact", 1, jobtitle="Meanwhile")
-        time.sleep(1.5)
+        until(lambda: ready().startswith("Not evaluated: contact is in maintenance since"), 10)
         assert "Meanwhile" not in titles(orchestra)
+        assert not [entry for entry in admin.journal(since=since) if "oauth" not in entry["path"]]
         off(orchestra.runtime, ["contact"])
         until(lambda: "Meanwhile" in titles(orchestra), 10)
+        until(lambda: ready() == "The set-up is correct.", 10)
 
-    logged = [line for line in lines(follow(orchestra, pause)) if "aintenance" in line]
+    logged = [line for line in lines(follow(orchestra, pause)) if line.startswith("contact: ")]
     assert logged == ["contact: in maintenance", "contact: maintenance ended"]
 
 
@@ -262,26 +270,3 @@ def test_a_table_is_left_to_another_run_while_that_lasts(orchestra: Orchestra) -
         until(lambda: "Meanwhile" in titles(orchestra), 10)
 
     follow(orchestra, work)
-
-
-def test_a_refused_feed_fails_the_check_ready_without_ending_the_run_until_it_is_right_again(
-    orchestra: Orchestra, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(follower, "EXAMINE_SECONDS_APART", 0.5)
-    admin, program = loaded(orchestra).program.sandbox.admin, orchestra.program
-
-    def refuse() -> None:
-        admin.post("/d365/tracking", {"table": "contact", "enabled": False})
-        until(lambda: shown(orchestra.instance, READY) == "FAILED", 10)
-        since = admin.last()
-        time.sleep(2)
-        captures = [entry for entry in admin.journal("d365", since) if "EntityDefinitions" in entry["path"]]
-        assert len(captures) < 60, "in spite of a backoff"
-        admin.post("/d365/tracking", {"table": "contact", "enabled": True})
-        admin.change("contact", 1, jobtitle="Right again")
-        until(lambda: shown(orchestra.instance, READY) == "SUCCEEDED", 10)
-        until(lambda: "Right again" in titles(orchestra), 10)
-
-    program.runs = {"linger_seconds": 5}
-    orchestra.reload()
-    assert follow(orchestra, refuse).success

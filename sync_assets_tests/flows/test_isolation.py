@@ -253,6 +253,24 @@ def test_a_table_that_campaign_refuses_does_not_stop_those_that_link_to_it_and_i
     assert shown(orchestra.instance, READY_TO_SEND) == "SUCCEEDED"
 
 
+def test_without_a_follower_that_stays_a_refused_feed_is_reported_once_and_as_soon_as_it_is_right(
+    orchestra: Orchestra,
+) -> None:
+    program = orchestra.program
+
+    def follows(shows: str) -> None:
+        [request] = orchestra.asked("d365_changes")
+        assert orchestra.execute(request).success
+        assert shown(orchestra.instance, READY) == shows
+
+    tracking(program, "contact", enabled=False)
+    follows("FAILED")
+    assert orchestra.asked("d365_changes") == []
+    tracking(program, "contact", enabled=True)
+    follows("SUCCEEDED")
+    assert orchestra.asked("d365_changes") == []
+
+
 def test_while_dynamics_365_is_down_ticks_fail_with_the_cause_and_no_run_does(
     orchestra: Orchestra, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,6 +1,6 @@
 """What Dagster loads: the names people script against, and that loading needs nothing but the configuration."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,7 +11,6 @@ import yaml
 
 from sync_assets.config.files import CONFIG, SANDBOX_CONFIG
 from sync_assets.config.loader import ConfigError
-from sync_assets.config.runs import DEFAULT_START
 from sync_assets.defs.asset_keys import all_keys
 from sync_assets.defs.build import build_definitions
 from sync_assets.defs.resources import LedgerDatabase, bound, systems
@@ -57,16 +56,6 @@ def test_each_table_of_the_file_has_its_own(tmp_path: Path) -> None:
     file.write_text(yaml.safe_dump({"privacy_acknowledged": True, "tables": tables, "opt_out": opt_out}))
     runtime = Runtime({CONFIG: str(file)})
     assert specs(build_definitions(runtime)).keys() == all_keys(runtime)
-
-
-def test_partitions_are_utc_days_up_to_and_including_today() -> None:
-    for key in (CONTACT, PROFILE):
-        days = specs(definitions())[key].partitions_def
-        assert isinstance(days, dg.DailyPartitionsDefinition)
-        assert days.timezone == "UTC"
-        before = datetime.now(UTC).date().isoformat()
-        assert days.get_first_partition_key() == DEFAULT_START.isoformat()
-        assert days.get_last_partition_key() in (before, datetime.now(UTC).date().isoformat())
 
 
 def test_each_asset_has_few_checks_and_none_of_them_blocks() -> None:

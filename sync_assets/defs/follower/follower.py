@@ -91,11 +91,12 @@ class Followed:
 class Due:
     """The work that is due by the ledger before a round.
 
-    excluded: tables in maintenance, and those that other runs work on. tables: those with records that are due.
-    opt_outs: number of opt-outs that are due, and 1 for a poll of profiles.
+    elsewhere: tables that other runs work on. excluded: these, and those in maintenance. tables: those of which records
+    are due. opt_outs: number of opt-outs that are due, and 1 for a poll of profiles.
     """
 
-    excluded: frozenset[str] = frozenset()
+    elsewhere: frozenset[str]
+    excluded: frozenset[str]
     tables: set[str] = field(default_factory=set[str])
     opt_outs: int = 0
 
@@ -106,12 +107,11 @@ class Follower:
     Args:
         context: Of the op.
         runtime: With the resources of the run; its session lives.
-        outcome: Receives the run's result, for a caller in this process.
     """
 
-    def __init__(self, context: dg.OpExecutionContext, runtime: Runtime, outcome: Outcome) -> None:
-        self._context, self._runtime, self._outcome = context, runtime, outcome
-        works = [TableWork(runtime, config, context, outcome) for config in runtime.config.in_link_order]
+    def __init__(self, context: dg.OpExecutionContext, runtime: Runtime) -> None:
+        self._context, self._runtime, self._outcome = context, runtime, Outcome()
+        works = [TableWork(runtime, config, context, self._outcome) for config in runtime.config.in_link_order]
         self._tables = {work.config.table: Followed(work) for work in works}
         self._groups = [[config.table for config in group] for group in linked(runtime.config.in_link_order)]
         self._reports = Reports(context, runtime, works)
@@ -161,7 +161,9 @@ class Follower:
         overrun = now - self._began - runs.longest_run_minutes * 60
         is_idle = self._rounds > 0 and not self._tasks
         reasons: dict[str, Callable[[], bool]] = {
-            "Its session in the ledger has expired: another run may have taken over.": self._has_expired,
+            "Its session in the ledger has expired: another run may have taken over.": (
+                lambda: not self._runtime.session_is_valid()
+            ),
             "The process that started it has ended.": lambda: ancestors() != self._started_by,
             "The configuration or the program has changed.": self._sources.changed,
             f"There was no work for {runs.linger:g} s.": lambda: is_idle and now - self._worked > runs.linger,
@@ -173,9 +175,6 @@ class Follower:
             "All slots of the run queue are taken, and another run waits for one.": self._is_slot_wanted,
         }
         return next((why for why, holds in reasons.items() if holds()), "")
-
-    def _has_expired(self) -> bool:
-        return not self._runtime.session_is_valid()
 
     def _has_successor(self) -> bool:
         own = self._runtime.session.epoch
@@ -193,6 +192,8 @@ class Follower:
     async def _round(self, poller: FeedPoller) -> None:
         """Poll the feeds of the tables without a task, begin the tasks that have work, and report."""
         self._rounds += 1
+        self._outcome.problems.clear()  # they are in the log and in the checks, and would pile up for hours
+        self._outcome.stopped.clear()
         for name, task in [*self._tasks.items()]:
             if task.done():
                 del self._tasks[name]
@@ -213,8 +214,9 @@ class Follower:
             may_settle, self._settled = attempt(self._settled, due.opt_outs, datetime.now(UTC))
             if may_settle:
                 self._begin(WORK, self._settle())
-        resting = {name for group in self._groups if group[0] not in self._tasks for name in group} - due.excluded
-        quiet = {name for name in resting if polled is not None and not self._tables[name].refused}
+        resting = {name for group in self._groups if group[0] not in self._tasks for name in group} - due.elsewhere
+        polls = resting - due.excluded if polled is not None else set[str]()
+        quiet = {name for name in polls if not self._tables[name].refused}
         await asyncio.to_thread(self._reports.report, resting, polled=quiet)
 
     def _begin(self, name: str, work: Coroutine[Any, Any, bool]) -> None:
@@ -228,7 +230,7 @@ class Follower:
         for name in sorted(self._tables.keys() & (paused ^ self._paused)):
             self._context.log.info(f"{name}: {'in maintenance' if name in paused else 'maintenance ended'}")
         self._paused = paused
-        due = Due(elsewhere | paused)
+        due = Due(elsewhere, elsewhere | paused)
         for name, table in self._tables.items():
             if is_due(self._runtime, table.work.config):
                 due.tables.add(name)
@@ -338,11 +340,10 @@ class Follower:
         """Decide and write the opt-outs that are due without a file."""
         from sync_assets.defs.opt_out.settled import Settled  # noqa: PLC0415 - installations without opt-outs need none
 
-        settled = Settled(self._runtime, self._outcome)
+        settled, self._reports.opt_outs = self._reports.opt_outs or Settled(self._runtime, self._outcome), None
         with reported(self._outcome, self._context, "run of opt-outs") as failed:
-            settled.changes.failed = failed
-            await settled.run()
-        self._reports.add_opt_outs(settled)
+            await settled.run(failed)
+        self._reports.opt_outs = settled
         if settled.moved:
             self._settled = None  # what is left, or comes next, is no second attempt
         return settled.moved

@@ -9,7 +9,6 @@ import dagster as dg
 from sync_assets.defs.partitions import add_tags, installation_tags
 from sync_assets.defs.resources import OF_TABLES, bound, resource_names, systems
 from sync_assets.defs.run_errors import failing
-from sync_assets.flows import Outcome
 from sync_assets.ledger.model import FOLLOWER
 from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime
@@ -32,7 +31,7 @@ def follow_job(runtime: Runtime) -> Any:
         with bound(runtime, context.resources, OF_TABLES) as run_runtime, failing("follower"):
             add_tags(context, run_runtime)
             with run_runtime.heartbeat(context.run_id, [FOLLOWER]):
-                why = interruptible.run(Follower(context, run_runtime, Outcome()).follow())
+                why = interruptible.run(Follower(context, run_runtime).follow())
             context.log.info(f"The run ends: {why}")
 
     return dg.GraphDefinition(name=named("follow"), node_defs=[follow_changes]).to_job(

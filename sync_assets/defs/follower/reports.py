@@ -23,13 +23,7 @@ from sync_assets.checks.preflight import EXAMINE_SECONDS, readiness
 from sync_assets.checks.rules import SIDES
 from sync_assets.config.values import CONTACT
 from sync_assets.defs.asset_keys import CHANGES, key_of
-from sync_assets.defs.dagster_internals import (
-    CheckRecord,
-    Materialization,
-    evaluation,
-    last_materializations,
-    shown_answers,
-)
+from sync_assets.defs.dagster_internals import CheckRecord, Last, evaluations, last_materializations, shown_answers
 from sync_assets.defs.results import check_key, check_result, metadata
 from sync_assets.defs.tables import asset_metadata
 from sync_assets.defs.tables.checks import table_checks
@@ -46,14 +40,6 @@ SPACING, BUSY = timedelta(minutes=1), timedelta(minutes=15)
 BUSY, and the longest such time for one table: each materialisation adds to Dagster's history."""
 EXAMINED = timedelta(seconds=4)
 """A set-up that was read longer ago is read again before it is reported, and while it is wrong."""
-
-
-class Last(NamedTuple):
-    """The last materialisation of an asset: its partition, its data version, and when it was stored, UTC."""
-
-    partition: str
-    version: str
-    at: datetime
 
 
 class Reported(NamedTuple):
@@ -90,7 +76,10 @@ def next_reported(earlier: Reported | None, now: datetime, first: timedelta) -> 
 
 
 class Reports:
-    """Reports the work of tables in the follower's run."""
+    """Reports the work of tables in the follower's run.
+
+    opt_outs: Runs of opt-outs without a file, as one `Settled`, that are reported next, at most once a minute.
+    """
 
     def __init__(self, context: dg.OpExecutionContext, runtime: Runtime, works: Sequence[TableWork]) -> None:
         self._context, self._instance, self._runtime = context, context.instance, runtime
@@ -98,7 +87,7 @@ class Reports:
         self._answered = set[dg.AssetCheckKey]()
         self._reported: dict[dg.AssetKey, Reported] = {}
         self._compared_at, self._opt_outs_at = float("-inf"), float("-inf")
-        self._opt_outs: Any = None
+        self.opt_outs: Any = None
 
     def report(self, tables: Collection[str], *, polled: Collection[str]) -> None:
         """Report what is due of tables without work, at intervals. polled: those whose feeds were polled just now."""
@@ -106,14 +95,14 @@ class Reports:
         if tables and time.monotonic() - self._compared_at >= pause:
             self._compare([self._works[name] for name in self._works if name in tables], polled=polled, ends=False)
             self._compared_at = time.monotonic()
-        if self._opt_outs and time.monotonic() - self._opt_outs_at >= SPACING.total_seconds():
+        if self.opt_outs and time.monotonic() - self._opt_outs_at >= SPACING.total_seconds():
             self._opt_outs_at = time.monotonic()
             self._report_opt_outs()
 
     def end(self) -> None:
         """Report what was not reported yet, at the end of the run."""
         self._compare([*self._works.values()], polled=(), ends=True)
-        if self._opt_outs:
+        if self.opt_outs:
             self._report_opt_outs()
 
     def forget(self, tables: Collection[str]) -> None:
@@ -128,7 +117,7 @@ class Reports:
         now, materialized = datetime.now(UTC), False
         first = SPACING * max(1, sum(now - one.at < BUSY for one in self._reported.values()) // len(SIDES))
         for work, asset in assets:
-            before, reported = _last(last.get(asset.key)), self._reported.get(asset.key)
+            before, reported = last.get(asset.key), self._reported.get(asset.key)
             version, quiet = work.data_version(asset.side), work.config.table in polled and self._is_quiet(work, asset)
             if before and before.version != version and before.partition == _day_before(now):
                 self._materialize(work, asset, version, before.partition)  # with the last numbers of its day
@@ -152,7 +141,7 @@ class Reports:
     def _is_quiet(self, work: TableWork, asset: AssetWork) -> bool:
         if asset.error or asset.stopped:
             return False
-        return asset is work.d365 or not self._runtime.ledger.reports.counts()[work.config.table].pending
+        return asset is work.d365 or not self._runtime.ledger.reports.backlog(work.config.table)
 
     def _materialize(self, work: TableWork, asset: AssetWork, version: str, day: str) -> None:
         numbers = work.day_numbers(asset.side, day) | work.result_metadata(asset)
@@ -161,9 +150,7 @@ class Reports:
 
     # --- Checks --------------------------------------------------------------------------------------------------
 
-    def _report_checks(
-        self, works: Sequence[TableWork], last: Mapping[dg.AssetKey, tuple[dg.EventLogEntry, Materialization]]
-    ) -> None:
+    def _report_checks(self, works: Sequence[TableWork], last: Mapping[dg.AssetKey, Last]) -> None:
         """Report the results that Dagster does not show."""
         keys = [spec.key for work in works for spec in table_checks(work.config, self._runtime)]
         shown = shown_answers(self._instance, keys, last)
@@ -175,9 +162,7 @@ class Reports:
             )
             if (fails or differing.keys() & {*ready}) and self._read_set_up(work):
                 differing = self._differing(work, shown)
-            for key, result in differing.items():
-                _, target = last.get(key.asset_key, (None, None))
-                self._report_check(evaluation(result, target))
+            self._report_results(differing.values())
 
     def _differing(
         self, work: TableWork, shown: Mapping[dg.AssetCheckKey, CheckRecord]
@@ -194,58 +179,43 @@ class Reports:
         }
 
     def _read_set_up(self, work: TableWork) -> bool:
-        """Read the table's set-up again unless it was read just now, or its work failed: that is tried again."""
-        now = datetime.now(UTC)
-        if any(asset.error for asset in work.both) or (work.found_at and now - work.found_at < EXAMINED):
+        """Read the table's set-up again unless it was read just now, or its work failed: that is tried again.
+
+        Not while its data model is being published.
+        """
+        now, paused = datetime.now(UTC), self._runtime.ledger.maintenance.in_maintenance()
+        is_known = any(asset.error for asset in work.both) or work.config.table in paused
+        if is_known or (work.found_at and now - work.found_at < EXAMINED):
             return False
         with suppress(SyncAssetsError):
             work.set_up, work.found_at = readiness(self._runtime, work.config, EXAMINE_SECONDS), now
         return True
 
-    def _report_check(self, answer: dg.AssetCheckEvaluation) -> None:
-        key = dg.AssetCheckKey(answer.asset_key, answer.check_name)
-        if key in self._answered:
-            self._instance.report_runless_asset_event(answer)
-        else:
-            self._answered.add(key)
-            self._context.log_event(cast("Any", answer))  # `log_event` takes evaluations; its annotation lists others
+    def _report_results(self, results: Collection[dg.AssetCheckResult]) -> None:
+        for answer in evaluations(self._instance, results) if results else ():
+            key = dg.AssetCheckKey(answer.asset_key, answer.check_name)
+            if key in self._answered:
+                self._instance.report_runless_asset_event(answer)
+            else:
+                self._answered.add(key)
+                self._context.log_event(cast("Any", answer))  # it takes evaluations; its annotation lists others
 
     # --- Opt-outs ------------------------------------------------------------------------------------------------
 
-    def add_opt_outs(self, settled: Any) -> None:
-        """Add a run of opt-outs without a file to the next report, which follows at most once a minute."""
-        earlier, self._opt_outs = self._opt_outs, None
-        if earlier:
-            settled.include(earlier)
-        self._opt_outs = settled
-
     def _report_opt_outs(self) -> None:
-        key, settled, self._opt_outs = key_of(CHANGES, self._runtime), self._opt_outs, None
+        key, settled, self.opt_outs = key_of(CHANGES, self._runtime), self.opt_outs, None
         if numbers := settled.numbers():
             links = asset_metadata.links(self._runtime, self._runtime.config.table(CONTACT))
             self._context.log_event(dg.AssetMaterialization(key, metadata=metadata(numbers) | links))
-        results = [check_result(key, finding) for finding in settled.findings()]
-        last = last_materializations(self._instance, [key])
-        for result in results:
-            _, target = last.get(key, (None, None))
-            self._report_check(evaluation(result, target))
+        self._report_results([check_result(key, finding) for finding in settled.findings()])
 
 
 def _day_before(now: datetime) -> str:
     return (now.date() - timedelta(days=1)).isoformat()
 
 
-def _last(event: tuple[dg.EventLogEntry, Materialization] | None) -> Last | None:
-    if event is None:
-        return None
-    entry, _ = event
-    made = entry.asset_materialization
-    assert made
-    version = (made.tags or {}).get("dagster/data_version", "")
-    return Last(made.partition or "", version, datetime.fromtimestamp(entry.timestamp, UTC))
-
-
 def _content(result: dg.AssetCheckResult | dg.AssetCheckEvaluation | None) -> tuple[object, ...]:
-    """Return the parts of a result whose change counts. The text of one that passed changes with each poll."""
+    """Return the parts of a result whose change counts. Most texts of those that passed change with each poll."""
     assert result
-    return result.passed, result.severity, None if result.passed else result.description
+    has_text = not result.passed or result.check_name == rules.READY.name  # which says that a table is in maintenance
+    return result.passed, result.severity, result.description if has_text else None

@@ -230,10 +230,8 @@ def _changes(runtime: Runtime, outcome: Outcome | None) -> dg.AssetsDefinition:
 
 def _run_changes(context: dg.AssetExecutionContext, runtime: Runtime, outcome: Outcome, *, poll: bool) -> Iterator[Any]:
     settled = Settled(runtime, outcome)
-    with reported(outcome, context, "run of opt-outs") as failed:
-        settled.changes.failed = failed
-        with runtime.heartbeat(context.run_id, [WORK]):
-            interruptible.run(settled.run(poll=poll))
+    with reported(outcome, context, "run of opt-outs") as failed, runtime.heartbeat(context.run_id, [WORK]):
+        interruptible.run(settled.run(failed, poll=poll))
     key, numbers, problems = key_of(CHANGES, runtime), settled.numbers(), " ".join(dict.fromkeys(map(str, failed)))
     if numbers is None:
         yield from (check_result(key, finding) for finding in settled.findings())

@@ -13,14 +13,15 @@ import msgspec
 
 from sync_assets.campaign.workflows import start, workflow_status
 from sync_assets.checks.health import is_overdue
+from sync_assets.checks.preflight import examine
 from sync_assets.config.values import CONTACT
 from sync_assets.defs.asset_keys import EXPORT, file_chain, key_of
-from sync_assets.defs.dagster_internals import evaluation, last_materializations
+from sync_assets.defs.dagster_internals import evaluations
 from sync_assets.defs.partitions import WORK, opt_out_files, run_tags, tables_of
 from sync_assets.defs.results import check_result
 from sync_assets.defs.run_errors import one_sentence
-from sync_assets.defs.tables.attempts import Attempt
-from sync_assets.defs.tables.run_requests import active_runs, try_again
+from sync_assets.defs.tables.attempts import Attempt, attempt
+from sync_assets.defs.tables.run_requests import active_runs
 from sync_assets.errors import SyncAssetsError
 from sync_assets.opt_out.export import folder
 from sync_assets.runtime import interruptible
@@ -82,8 +83,7 @@ def opt_out_file_sensor(runtime: Runtime, default_status: dg.DefaultSensorStatus
         if due:
             cursor.reported = now
             findings = folder.folder_findings(runtime.config.opt_out.export, poll, now)
-            _, target = last_materializations(context.instance, [export]).get(export, (None, None))
-            events += [evaluation(check_result(export, finding), target) for finding in findings]
+            events += evaluations(context.instance, [check_result(export, finding) for finding in findings])
         request, why_not, runs = None, "a run of opt-outs is under way", active_runs(context, runtime, WORK)
         if not any(WORK in tables_of(run) for run in runs):
             request, why_not = _next(runtime, poll, cursor.requested)
@@ -104,13 +104,17 @@ def opt_out_file_sensor(runtime: Runtime, default_status: dg.DefaultSensorStatus
 def _next(runtime: Runtime, poll: folder.FolderPoll, requested: dict[str, Attempt]) -> tuple[dg.RunRequest | None, str]:
     """Return the run to request now, or the reason why there is none.
 
-    Files go one at a time and in order, since a later file has newer values.
+    Files go one at a time and in order, since a later file has newer values. Raises SyncAssetsError if a file was
+    requested before, and a system does not answer: no run could succeed.
     """
-    contact, waiting = runtime.config.table(CONTACT), {file.partition for file in poll.ready}
-    for partition in requested.keys() - waiting:
+    for partition in requested.keys() - {file.partition for file in poll.ready}:
         del requested[partition]
     for file in poll.ready:
-        if try_again(runtime, contact, requested, file.partition):
+        is_due, made = attempt(requested.get(file.partition), 1, datetime.now(UTC))
+        if is_due and file.partition in requested:
+            examine(runtime, runtime.config.table(CONTACT), pushes=False)
+        requested[file.partition] = made
+        if is_due:
             request = dg.RunRequest(
                 job_name=runtime.installation.named(FILE_JOB),
                 partition_key=file.partition,

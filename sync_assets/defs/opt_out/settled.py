@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from copy import copy
+from dataclasses import replace
 from typing import Any
 
 from sync_assets.checks import health, rules
 from sync_assets.checks.rules import Finding
+from sync_assets.errors import SyncAssetsError
 from sync_assets.flows import Outcome
 from sync_assets.opt_out.apply import rejected_by_reason
 from sync_assets.opt_out.changes import Changes
@@ -19,37 +21,37 @@ from sync_assets.runtime.context import Runtime
 
 
 class Settled:
-    """A run of the flow of opt-outs without a file, with the numbers of earlier ones that were not reported.
+    """Runs of the flow of opt-outs without a file that are reported together: their numbers, the last one's findings.
 
     outcome: receives the reasons why work was not done.
     """
 
     def __init__(self, runtime: Runtime, outcome: Outcome) -> None:
         self._runtime, self._outcome, self.changes = runtime, outcome, Changes(runtime)
-        self._counts = Counter[str]()
+        self._counts, self._decided = Counter[str](), Counter[tuple[str, str]]()
         self._deciding: DecisionRun | None = None
 
-    async def run(self, *, poll: bool = False) -> None:
-        """Poll profiles if that is due, decide and write. Raises SyncAssetsError if nothing could be decided."""
-        self.changes.runtime = own = copy(self._runtime)
+    async def run(self, failed: list[SyncAssetsError], *, poll: bool = False) -> None:
+        """Poll profiles if that is due, decide and write. Raises SyncAssetsError if nothing could be decided.
+
+        failed: receives what failed of the run.
+        """
+        own = copy(self._runtime)
         own.calls = Counter()  # tables may be sent at the same time
+        self.changes = Changes(own, failed=failed)
         try:
             await self.changes.settle(poll=poll)
         finally:
             self._runtime.calls.update(own.calls)
             # Without a poll its numbers are 0, so that the UI's plots have no gaps.
-            polled, self._deciding = self.changes.polled or ProfilePoll(), self.changes.deciding
+            polled = self.changes.polled or ProfilePoll()
             counts = {"profiles_read": polled.profiles, **stated_numbers(polled.stated)}
             for side, written in self.changes.written.items():
                 counts |= written.numbers(f"{side}_")
             self._counts.update(counts | {"engine_calls": own.calls.total()})
-
-    def include(self, earlier: Settled) -> None:
-        """Add the numbers of an earlier run. The findings stay those of this run."""
-        self._counts.update(earlier._counts)
-        if self._deciding and earlier._deciding:
-            self._deciding.decided.update(earlier._deciding.decided)
-        self._deciding = self._deciding or earlier._deciding
+            if deciding := self.changes.deciding:
+                self._decided.update(deciding.decided)
+                self._deciding = replace(deciding, decided=self._decided)
 
     @property
     def moved(self) -> bool:

@@ -23,6 +23,7 @@ from sync_assets.config.models import TableConfig
 from sync_assets.defs.asset_keys import campaign_key, d365_key, side_key
 from sync_assets.defs.partitions import add_tags, daily
 from sync_assets.defs.resources import OF_TABLES, bound, resource_names
+from sync_assets.defs.run_errors import failing
 from sync_assets.defs.tables import asset_metadata
 from sync_assets.defs.tables.checks import check_alone, table_checks
 from sync_assets.defs.tables.table_run import TableRun
@@ -91,7 +92,8 @@ def _group(
             if context.selected_asset_keys:
                 yield from TableRun(context, run_runtime, tables, outcome or Outcome(), force=config.force).results()
             else:
-                yield from check_alone(context, run_runtime, tables)
+                with failing("check"):
+                    yield from check_alone(run_runtime, tables, context.selected_asset_check_keys)
 
     return sync_tables
 

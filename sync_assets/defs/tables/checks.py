@@ -6,7 +6,7 @@ A run of the assets, the follower, the job `watch` and the Checks tab of the UI 
 
 # No `from __future__ import annotations`, as in the modules whose annotations Dagster reads at run time.
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 
 import dagster as dg
@@ -14,13 +14,11 @@ import dagster as dg
 from sync_assets.checks import rules
 from sync_assets.checks.health import table_findings
 from sync_assets.checks.preflight import readiness
-from sync_assets.checks.rules import SIDES, Finding, Side
+from sync_assets.checks.rules import SIDES, Side
 from sync_assets.config.models import TableConfig
-from sync_assets.defs.asset_keys import side_key
-from sync_assets.defs.dagster_internals import evaluation, last_materializations
+from sync_assets.defs.asset_keys import EXPORT, key_of, side_key
+from sync_assets.defs.dagster_internals import evaluations
 from sync_assets.defs.results import check_key, check_result, check_specs
-from sync_assets.defs.run_errors import failing
-from sync_assets.ledger.errors import InMaintenance
 from sync_assets.runtime.context import Runtime
 
 
@@ -35,36 +33,41 @@ def ready_key(config: TableConfig, side: Side, runtime: Runtime) -> dg.AssetChec
 
 
 def check_alone(
-    context: dg.AssetExecutionContext, runtime: Runtime, tables: Sequence[TableConfig]
+    runtime: Runtime, tables: Sequence[TableConfig], keys: Collection[dg.AssetCheckKey] | None = None
 ) -> Iterator[dg.AssetCheckResult]:
-    """Evaluate the checks that a run selects without their assets. In maintenance `ready` is not evaluated.
+    """Evaluate the checks of tables, all or those of some keys, without a run of their assets. Raises LedgerError."""
+    paused, now = runtime.ledger.maintenance.in_maintenance(), datetime.now(UTC)
+    for config in tables:
+        ready = {ready_key(config, side, runtime) for side in SIDES}
+        is_read = config.table not in paused and (keys is None or not ready.isdisjoint(keys))
+        set_up = readiness(runtime, config) if is_read else []
+        for side in SIDES:
+            for finding in table_findings(runtime, config, side, set_up, now):
+                result = check_result(side_key(config, side, runtime), finding)
+                if keys is None or check_key(result) in keys:
+                    yield result
 
-    Raises dg.Failure if the ledger cannot be read.
+
+def watch(runtime: Runtime, context: dg.OpExecutionContext) -> dict[str, int]:
+    """Report the results of all checks that need no run of their assets; return how many, and how many failed.
+
+    It is the work of the job `watch`, which plans no checks: if it is killed, Dagster goes on to show the results
+    before it. Raises SyncAssetsError after those of the tables if the SFTP cannot be polled.
     """
-    selected_keys, now = context.selected_asset_check_keys, datetime.now(UTC)
-    with failing("check"):
-        for config in tables:
-            ready = {ready_key(config, side, runtime) for side in SIDES} & set(selected_keys)
-            since = runtime.ledger.maintenance.in_maintenance().get(config.table)
-            set_up = readiness(runtime, config) if ready and not since else []
-            for side in SIDES:
-                for finding in table_findings(runtime, config, side, set_up, now):
-                    key = dg.AssetCheckKey(side_key(config, side, runtime), finding.check)
-                    if since and key in ready:
-                        yield not_evaluated(key, InMaintenance(config.table, since))
-                    elif key in selected_keys:
-                        yield check_result(key.asset_key, finding)
+    results = [*check_alone(runtime, runtime.config.in_link_order)]
+    report(context.instance, results)
+    if runtime.config.opt_out.active:
+        from sync_assets.opt_out.export import folder  # noqa: PLC0415 - paramiko is slow to import
 
-
-def not_evaluated(key: dg.AssetCheckKey, why: InMaintenance) -> dg.AssetCheckResult:
-    """Return the result of a check that was not evaluated. Dagster requires one for each selected check of a step."""
-    return check_result(key.asset_key, Finding("ok", key.name, f"Not evaluated: {why.cause}", key.name))
+        poll, export = folder.poll_folder(runtime), runtime.config.opt_out.export
+        findings = folder.folder_findings(export, poll, datetime.now(UTC))
+        of_export = [check_result(key_of(EXPORT, runtime), finding) for finding in findings]
+        report(context.instance, of_export)
+        results += of_export
+    return {"checks": len(results), "failed": sum(not result.passed for result in results)}
 
 
 def report(instance: dg.DagsterInstance, results: Iterable[dg.AssetCheckResult]) -> None:
     """Report results without a run, about the last materialisations of their assets."""
-    results = list(results)
-    last = last_materializations(instance, {check_key(result).asset_key for result in results})
-    for result in results:
-        _, target = last.get(check_key(result).asset_key, (None, None))
-        instance.report_runless_asset_event(evaluation(result, target))
+    for one in evaluations(instance, results):
+        instance.report_runless_asset_event(one)

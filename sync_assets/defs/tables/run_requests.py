@@ -11,11 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from sync_assets.checks.preflight import examine
 from sync_assets.config.models import TableConfig
 from sync_assets.defs.asset_keys import campaign_key, d365_key
 from sync_assets.defs.partitions import FOLLOWS_TAG, LEDGER_TAG, is_foreign, run_tags, tables_of, today
-from sync_assets.defs.tables.attempts import Attempt, attempt
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.model import ENDED, GIVEN_UP
 from sync_assets.ledger.times import iso
@@ -50,19 +48,6 @@ def load_request(runtime: Runtime, tables: Sequence[TableConfig], job: str) -> d
     keys = [key for config in tables for key in (d365_key(config, runtime), campaign_key(config, runtime))]
     names = [config.table for config in tables]
     return dg.RunRequest(job_name=job, partition_key=today(), asset_selection=keys, tags=run_tags(runtime, *names))
-
-
-def try_again(runtime: Runtime, config: TableConfig, attempts: dict[str, Attempt], work: str) -> bool:
-    """Return True if a run of some work is to be requested, with a backoff, and store that in `attempts`.
-
-    Raises SyncAssetsError if it was tried before, and a system does not answer: no run could succeed.
-    """
-    due, made = attempt(attempts.get(work), 1, datetime.now(UTC))
-    if due and work in attempts:
-        examine(runtime, config, pushes=False)
-    if due:
-        attempts[work] = made
-    return due
 
 
 def active_runs(context: dg.SensorEvaluationContext, runtime: Runtime, *tables: str) -> list[dg.DagsterRun]:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -25,7 +26,7 @@ from sync_assets.config.loader import load_config
 from sync_assets.config.models import TableConfig
 from sync_assets.config.values import CONTACT
 from sync_assets.defs.asset_keys import side_key
-from sync_assets.defs.dagster_internals import evaluation, last_materializations, latest_answers, most_runs
+from sync_assets.defs.dagster_internals import evaluations, latest_answers, most_runs
 from sync_assets.defs.partitions import FOLLOWS_TAG, WORK, run_tags, tables_of
 from sync_assets.defs.results import check_key, check_result
 from sync_assets.defs.run_errors import one_sentence
@@ -62,7 +63,7 @@ class Cursor(msgspec.Struct):
     Attributes:
         followed: When a follower was last requested, UTC.
         restarted: The last request after a follower that failed at once.
-        news: The last request at news; its amount is the sum of the feeds' versions.
+        news: The last request at news; its amount grows with the feeds' versions, and if a stopped table is right.
         requested: The last requests for first loads, by table.
     """
 
@@ -92,18 +93,25 @@ def changes_sensor(
         runs = _watched(context, runtime, [config.table for config in tables])
         paused = runtime.ledger.maintenance.in_maintenance()
         free = [config for config in tables if config.table not in paused]
-        loads = FirstLoads(context, runtime, cursor.requested, runs)
-        requests = [*_follow(context, runtime, free, runs, cursor, follow.name)]
+        loaded = [config for config in free if _is_loaded(runtime, config)]
+        follows = any(FOLLOWS_TAG in run.tags for run in runs)
+        why = {config.table: "a run follows it" if follows else "no change" for config in tables}
+        why |= dict.fromkeys(paused, "in maintenance")
+        requests, loads = list[dg.RunRequest](), _FirstLoads()
+        if _may_follow(context, runtime, loaded, runs, cursor):
+            requests, cursor.followed = [follow_request(runtime, follow.name)], datetime.now(UTC)
         try:
-            requests += [load_request(runtime, group, sync.name) for group in loads.due(free)]
+            loads = _first_loads(context, runtime, [config for config in free if config not in loaded], runs, cursor)
         except SyncAssetsError:
             if not requests:
                 raise
-        if _is_polled(runtime, [config for config in free if _is_loaded(runtime, config)]):
+        requests += [load_request(runtime, group, sync.name) for group in linked(loads.due)]
+        why |= loads.waiting
+        if _is_polled(runtime, loaded):
             switch.ping()
         return dg.SensorResult(
             run_requests=requests,
-            skip_reason=None if requests else _why_not(tables, paused, runs, loads),
+            skip_reason=None if requests else "; ".join(f"{name}: {text}" for name, text in sorted(why.items())),
             asset_events=loads.answers,
             cursor=msgspec.json.encode(cursor).decode(),
         )
@@ -132,119 +140,97 @@ def _is_loaded(runtime: Runtime, config: TableConfig) -> bool:
     return feed is not None and feed.complete
 
 
-class FirstLoads:
-    """The tables without a complete first load for which no run is active.
+@dataclass
+class _FirstLoads:
+    """The tables for whose first load a run is to be requested.
 
-    Attributes:
-        answers: Results of the check `ready` of tables whose set-up is wrong.
-        waiting: By table, why no run was requested.
+    waiting: by other table without one, why it waits. answers: results of the check `ready` of a set-up that is wrong.
     """
 
-    def __init__(
-        self,
-        context: dg.SensorEvaluationContext,
-        runtime: Runtime,
-        requested: dict[str, Attempt],
-        runs: Sequence[dg.DagsterRun],
-    ) -> None:
-        self._instance, self._runtime, self._requested = context.instance, runtime, requested
-        self._active = {table for run in runs for table in tables_of(run)} | tables_at_work(runtime.ledger)
-        slots = (most_runs(context.instance) or MOST_LOADS + OTHER_SLOTS) - OTHER_SLOTS
-        self._free_slots = max(1, slots) - sum(FOLLOWS_TAG not in run.tags for run in runs)
-        self._until = time.monotonic() + EXAMINE_BUDGET
-        self.answers: list[dg.AssetCheckEvaluation] = []
-        self.waiting: dict[str, str] = {}
-
-    def due(self, tables: Sequence[TableConfig]) -> Iterator[list[TableConfig]]:
-        """Yield groups of linked tables for which a run is to be requested.
-
-        Raises SyncAssetsError if a table cannot be examined since a system does not answer, and none is due.
-        """
-        missing = [config for config in tables if not _is_loaded(self._runtime, config)]
-        for name in self._requested.keys() - {config.table for config in missing}:
-            del self._requested[name]
-        failure: SyncAssetsError | None = None
-        ready_ones: set[str] = set()
-        for config in missing:
-            if config.table in self._active:
-                self.waiting[config.table] = "a run is under way"
-                continue
-            if len(linked([one for one in missing if one.table in {*ready_ones, config.table}])) > self._free_slots:
-                self.waiting[config.table] = "other first loads go first"
-                continue
-            try:
-                ready_ones |= {config.table} if self._may_run(config) else set()
-            except SyncAssetsError as error:
-                failure = error
-        if failure and not ready_ones:
-            raise failure
-        groups = [[config for config in group if config.table in ready_ones] for group in linked(missing)]
-        yield from filter(None, groups)
-
-    def _may_run(self, config: TableConfig) -> bool:
-        """Return True if the set-up of a table is right, and its last run long enough ago."""
-        feed = self._runtime.ledger.feeds.feed(config.table)
-        due, made = attempt(self._requested.get(config.table), feed.version if feed else 0, datetime.now(UTC))
-        self.waiting[config.table] = "the last run did not capture it; it is tried again later"
-        if not due or time.monotonic() > self._until:
-            return False
-        findings = examine(self._runtime, config, pushes=False)
-        if any(finding.stops for finding in findings):
-            self.waiting[config.table] = "its set-up must be corrected, see the check `ready`"
-            self.answers += self._changed(config, findings)
-            return False
-        self._requested[config.table] = made
-        return True
-
-    def _changed(self, config: TableConfig, findings: Sequence[Finding]) -> Iterator[dg.AssetCheckEvaluation]:
-        """Yield the checks `ready` of the sides that stop the table, if their last results differ."""
-        for side in SIDES:
-            set_up = ready([finding for finding in findings if finding.side == side])
-            result = check_result(side_key(config, side, self._runtime), set_up)
-            key = check_key(result)
-            last = latest_answers(self._instance, [key]).get(key)
-            same = last and last.evaluation and last.evaluation.description == result.description
-            if set_up.stops and not same:
-                _, target = last_materializations(self._instance, [key.asset_key]).get(key.asset_key, (None, None))
-                yield evaluation(result, target)
+    due: list[TableConfig] = field(default_factory=list[TableConfig])
+    waiting: dict[str, str] = field(default_factory=dict[str, str])
+    answers: list[dg.AssetCheckEvaluation] = field(default_factory=list[dg.AssetCheckEvaluation])
 
 
-def _follow(
+def _first_loads(
     context: dg.SensorEvaluationContext,
     runtime: Runtime,
-    free: Sequence[TableConfig],
+    missing: Sequence[TableConfig],
     runs: Sequence[dg.DagsterRun],
     cursor: Cursor,
-    job: str,
-) -> Iterator[dg.RunRequest]:
-    """Yield a request for the follower if it is to be started. Raises SyncAssetsError if no feed can be polled."""
-    followers = [run for run in runs if FOLLOWS_TAG in run.tags]
-    loaded, now = [config for config in free if _is_loaded(runtime, config)], datetime.now(UTC)
+) -> _FirstLoads:
+    """Find tables without a complete first load that no run works on, and whose set-up is right.
+
+    Raises SyncAssetsError if a table cannot be examined since a system does not answer, and none is due.
+    """
+    until, loads = time.monotonic() + EXAMINE_BUDGET, _FirstLoads()
+    names = {config.table for config in missing}
+    cursor.requested = {name: made for name, made in cursor.requested.items() if name in names}
+    active = {table for run in runs for table in tables_of(run)} | tables_at_work(runtime.ledger)
+    slots = (most_runs(context.instance) or MOST_LOADS + OTHER_SLOTS) - OTHER_SLOTS
+    free_slots = max(1, slots) - sum(FOLLOWS_TAG not in run.tags for run in runs)
+    failure: SyncAssetsError | None = None
+    for config in missing:
+        name, feed = config.table, runtime.ledger.feeds.feed(config.table)
+        is_due, made = attempt(cursor.requested.get(name), feed.version if feed else 0, datetime.now(UTC))
+        if name in active:
+            loads.waiting[name] = "a run is under way"
+        elif len(linked([*loads.due, config])) > free_slots:
+            loads.waiting[name] = "other first loads go first"
+        elif not is_due or time.monotonic() > until:
+            loads.waiting[name] = "the last run did not capture it; it is tried again later"
+        else:
+            try:
+                findings = examine(runtime, config, pushes=False)
+            except SyncAssetsError as error:
+                failure = error
+                continue
+            if any(finding.stops for finding in findings):
+                loads.waiting[name] = "its set-up must be corrected, see the check `ready`"
+                loads.answers += _new_answers(context.instance, runtime, config, findings)
+            else:
+                loads.due.append(config)
+                cursor.requested[name] = made
+    if failure and not loads.due:
+        raise failure
+    return loads
+
+
+def _new_answers(
+    instance: dg.DagsterInstance, runtime: Runtime, config: TableConfig, findings: Sequence[Finding]
+) -> list[dg.AssetCheckEvaluation]:
+    """Return the checks `ready` of the sides that stop the table, if their last results differ."""
+    results = [
+        check_result(side_key(config, side, runtime), set_up)
+        for side in SIDES
+        if (set_up := ready([finding for finding in findings if finding.side == side])).stops
+    ]
+    last = latest_answers(instance, [check_key(result) for result in results])
+    known = {(key, answer.evaluation.description) for key, answer in last.items() if answer.evaluation}
+    return evaluations(instance, [result for result in results if (check_key(result), result.description) not in known])
+
+
+def _may_follow(
+    context: dg.SensorEvaluationContext,
+    runtime: Runtime,
+    loaded: Sequence[TableConfig],
+    runs: Sequence[dg.DagsterRun],
+    cursor: Cursor,
+) -> bool:
+    """Return True if a follower is to be started. Raises SyncAssetsError if no feed can be polled."""
+    followers, now = [run.run_id for run in runs if FOLLOWS_TAG in run.tags], datetime.now(UTC)
     if followers:
-        _check_polled(runtime, loaded)
-        records = context.instance.get_run_records(dg.RunsFilter(run_ids=[run.run_id for run in followers]))
-        longest = runtime.config.runs.longest_run_minutes * 60
-        started = [record for record in records if record.dagster_run.status == dg.DagsterRunStatus.STARTED]
-        began = [record.start_time or record.create_timestamp.timestamp() for record in started]
-        if len(records) == 1 and any(now.timestamp() - at > longest for at in began):
-            cursor.followed = now
-            yield follow_request(runtime, job)
-        return
+        if not _is_polled(runtime, loaded):
+            interruptible.run(poll_once(runtime, loaded))
+        first, *others = context.instance.get_run_records(dg.RunsFilter(run_ids=followers))
+        minutes = (now.timestamp() - first.create_timestamp.timestamp()) / 60
+        is_old = minutes > runtime.config.runs.longest_run_minutes
+        return is_old and not others and first.dagster_run.status == dg.DagsterRunStatus.STARTED
     if not loaded or not _may_restart(context.instance, runtime, cursor, now):
-        return
-    last, is_due = cursor.followed, _stays(runtime)
-    if not is_due and last is not None and abs(now - last) < CONFIRM:
-        stopped = [config for config in loaded if _is_stopped(context.instance, runtime, config)]
-        polled = interruptible.run(_news(runtime, loaded, 0.0 if stopped else HOLD_SECONDS))
-        is_right = any(_is_right(runtime, config) for config in stopped if config.table not in polled.refused)
-        if not (is_right or polled.news or polled.refused):
-            return
-        versions = [feed.version for config in loaded if (feed := runtime.ledger.feeds.feed(config.table))]
-        is_due, cursor.news = (True, None) if is_right else attempt(cursor.news, sum(versions), now)
-        if not is_due:
-            return
-    cursor.followed = now
-    yield follow_request(runtime, job)
+        return False
+    if cursor.followed and abs(now - cursor.followed) < CONFIRM and not _stays(runtime):
+        return _has_news(context.instance, runtime, loaded, cursor, now)
+    return True
 
 
 def _stays(runtime: Runtime) -> bool:
@@ -256,28 +242,34 @@ def _stays(runtime: Runtime) -> bool:
     return config.runs.linger == float("inf")
 
 
-def _is_stopped(instance: dg.DagsterInstance, runtime: Runtime, config: TableConfig) -> bool:
-    """Return True if the last result of a check `ready` of the table stops it."""
-    keys = [ready_key(config, side, runtime) for side in SIDES]
-    last = [answer.evaluation for answer in latest_answers(instance, keys).values()]
-    return any(one and not one.passed and one.severity == dg.AssetCheckSeverity.ERROR for one in last)
+def _has_news(
+    instance: dg.DagsterInstance, runtime: Runtime, tables: Sequence[TableConfig], cursor: Cursor, now: datetime
+) -> bool:
+    """Poll the feeds for HOLD_SECONDS. Return True if one has news, or a table that was stopped is right again.
 
-
-def _is_right(runtime: Runtime, config: TableConfig) -> bool:
-    """Return True if the set-up of the table does not stop it."""
-    return not any(finding.stops for finding in examine(runtime, config, pushes=False))
+    With a backoff for what the follower did not capture. While a table is stopped the feeds are polled once.
+    """
+    keys = {ready_key(config, side, runtime): config for config in tables for side in SIDES}
+    last = [(keys[key], answer.evaluation) for key, answer in latest_answers(instance, [*keys]).items()]
+    failed = dg.AssetCheckSeverity.ERROR
+    stopped = [config for config, one in last if one and not one.passed and one.severity == failed]
+    polled = interruptible.run(_news(runtime, tables, 0.0 if stopped else HOLD_SECONDS))
+    is_right = any(
+        not any(finding.stops for finding in examine(runtime, config, pushes=False))
+        for config in stopped
+        if config.table not in polled.refused
+    )
+    if not (is_right or polled.news or polled.refused):
+        return False
+    versions = [feed.version for config in tables if (feed := runtime.ledger.feeds.feed(config.table))]
+    is_due, cursor.news = attempt(cursor.news, 2 * sum(versions) + is_right, now)
+    return is_due
 
 
 def _is_polled(runtime: Runtime, tables: Sequence[TableConfig]) -> bool:
     """Return False if no feed of these tables was polled for POLL_OVERDUE."""
     feeds, now = [feed for config in tables if (feed := runtime.ledger.feeds.feed(config.table))], datetime.now(UTC)
     return not feeds or any(now - feed.polled_at <= POLL_OVERDUE for feed in feeds)
-
-
-def _check_polled(runtime: Runtime, tables: Sequence[TableConfig]) -> None:
-    """Poll the feeds once if the follower has not polled them for long. Raises SyncAssetsError if that fails."""
-    if not _is_polled(runtime, tables):
-        interruptible.run(poll_once(runtime, tables))
 
 
 async def _news(runtime: Runtime, tables: Sequence[TableConfig], hold: float) -> FeedPoll:
@@ -301,16 +293,6 @@ def _may_restart(instance: dg.DagsterInstance, runtime: Runtime, cursor: Cursor,
             return due
     cursor.restarted = None
     return True
-
-
-def _why_not(
-    tables: Sequence[TableConfig], paused: Collection[str], runs: Sequence[dg.DagsterRun], loads: FirstLoads
-) -> str:
-    """Return the skip reason of a tick: for each table, why no run of it was requested."""
-    follows = any(FOLLOWS_TAG in run.tags for run in runs)
-    why = {config.table: "a run follows it" if follows else "no change" for config in tables}
-    why |= loads.waiting | dict.fromkeys(paused, "in maintenance")
-    return "; ".join(f"{name}: {why[name]}" for name in sorted(why))
 
 
 # --- Pending records --------------------------------------------------------------------------------------------------
@@ -340,7 +322,7 @@ def backlog_sensor(
         if not any(FOLLOWS_TAG in run.tags for run in runs):
             why_not, amount = "Nothing is pending, or a run is under way.", _due(runtime, tables)
             due, made = attempt(last, amount, datetime.now(UTC)) if amount else (False, None)
-            if last is None and runtime.config.runs.linger_seconds == "always":
+            if last is None and _stays(runtime):
                 due, last = False, made  # `d365_changes` requests it at this moment
             last = made if due or not amount else last
             request = follow_request(runtime, follow.name) if due else None

@@ -24,7 +24,7 @@ from sync_assets.config.models import TableConfig
 from sync_assets.defs.partitions import past_days
 from sync_assets.defs.results import check_result, selected
 from sync_assets.defs.run_errors import reported
-from sync_assets.defs.tables.checks import not_evaluated, report
+from sync_assets.defs.tables.checks import report
 from sync_assets.defs.tables.table_work import AssetWork, TableWork
 from sync_assets.flows import Outcome, is_due
 from sync_assets.runtime import interruptible
@@ -133,14 +133,11 @@ class TableRun:
 
     def _result(self, work: TableWork, asset: AssetWork) -> Iterator[Any]:
         """Yield the result of an asset; if its work failed, only its checks."""
-        if asset.maintenance:
-            checks = [check for check in self._context.selected_asset_check_keys if check.asset_key == asset.key]
-            answers = [not_evaluated(check, asset.maintenance) for check in checks]
-            numbers = {"passed_over": str(asset.maintenance)}
-            yield dg.MaterializeResult(asset_key=asset.key, metadata=numbers, check_results=answers)
-            return
         checks = selected(self._context, asset.key, work.findings(asset.side))
-        if asset.done and not asset.error:
+        if asset.maintenance:
+            numbers = {"passed_over": str(asset.maintenance)}
+            yield dg.MaterializeResult(asset_key=asset.key, metadata=numbers, check_results=checks)
+        elif asset.done and not asset.error:
             self._add_numbers(work, asset)
             version = dg.DataVersion(work.data_version(asset.side))
             yield dg.MaterializeResult(asset_key=asset.key, check_results=checks, data_version=version)

@@ -40,15 +40,17 @@ _MOST_COUNTED = 100_000
 class Reports(Repository):
     """Reads for `status`, checks and audits."""
 
-    def counts(self) -> dict[str, Counts]:
-        """Count records by state, for each table that has a feed or records; no other table has any."""
+    def counts(self, only: str | None = None) -> dict[str, Counts]:
+        """Count records by state, for each table that has a feed or records, or for one; no other table has any."""
         claimed = sa.select(_R.table_name, sa.func.count()).where(schema.CLAIMED, _R.session.in_(schema.LIVE_EPOCHS))
+        claimed = claimed.where(schema.only(_R.table_name, only))
         leased = claimed.group_by(_R.session, _R.table_name)  # by session first, the order of the index
         with self._session.read() as transaction:
             by_table: dict[str, dict[int, int]] = defaultdict(dict)
-            for row in transaction.execute(sa.select(schema.feed.c.table_name)):
+            of_feed = schema.feed.c.table_name
+            for row in transaction.execute(sa.select(of_feed).where(schema.only(of_feed, only))):
                 by_table[row.table_name] = {}
-            for row in transaction.execute(sa.select(schema.tally)):
+            for row in transaction.execute(sa.select(schema.tally).where(schema.only(_T.table_name, only))):
                 by_table[row.table_name][row.state] = row.records
             held: Counter[str] = Counter()
             for table, records in transaction.execute(leased):

@@ -15,7 +15,7 @@ from dagster._core.storage import sql
 
 import sync_assets
 from sync_assets.defs.dagster_internals import (
-    evaluation,
+    evaluations,
     failed_ticks,
     freshness,
     last_materializations,
@@ -73,8 +73,7 @@ def is_shown(instance: dg.DagsterInstance) -> bool:
 def answer(instance: dg.DagsterInstance, *, passed: bool) -> None:
     """Report a result without a run."""
     result = dg.AssetCheckResult(passed=passed, asset_key=ASSET, check_name="ready")
-    _, target = last_materializations(instance, [ASSET]).get(ASSET, (None, None))
-    instance.report_runless_asset_event(evaluation(result, target))
+    instance.report_runless_asset_event(*evaluations(instance, [result]))
 
 
 def test_an_answer_is_shown_unless_a_run_plans_another_or_the_asset_was_materialised_since(
@@ -98,8 +97,7 @@ def test_a_result_without_a_run_is_about_the_last_materialisation(instance: dg.D
     """Of the same second: SQLite's time of the result would be before it."""
     assert last_materializations(instance, [ASSET]) == {}
     run(instance, passed=True)
-    entry, target = last_materializations(instance, [ASSET])[ASSET]
-    assert (entry.run_id, target.run_id) == (instance.get_runs()[0].run_id,) * 2
+    assert last_materializations(instance, [ASSET])[ASSET].target.run_id == instance.get_runs()[0].run_id
     answer(instance, passed=False)
     assert shown(instance, CHECK) == "FAILED"
 

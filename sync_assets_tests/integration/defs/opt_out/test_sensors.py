@@ -245,17 +245,6 @@ def test_the_follower_is_asked_for_a_poll_when_one_is_due(orchestra: Orchestra) 
     assert follower_asked(orchestra)
 
 
-def test_a_poll_is_asked_for_though_the_sftp_cannot_be_reached(orchestra: Orchestra) -> None:
-    """Polls of profiles go through the API: without the SFTP they are the only way for opt-outs."""
-    reconfigure(orchestra, poll_profiles_minutes=5)
-    orchestra.program.more = {"CAMPAIGN_SFTP_PORT": "1"}
-    orchestra.reload()
-    began = datetime.now(UTC) - timedelta(minutes=10)
-    orchestra.runtime.ledger.events.note(CONTACT, {POLL: began.isoformat()})
-    assert "SFTP" in orchestra.failure(FILE)
-    assert follower_asked(orchestra)
-
-
 # An export that has stopped
 
 
