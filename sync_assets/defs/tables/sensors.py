@@ -222,10 +222,11 @@ def _may_follow(
     if followers:
         if not _is_polled(runtime, loaded):
             interruptible.run(poll_once(runtime, loaded))
-        first, *others = context.instance.get_run_records(dg.RunsFilter(run_ids=followers))
-        minutes = (now.timestamp() - first.create_timestamp.timestamp()) / 60
-        is_old = minutes > runtime.config.runs.longest_run_minutes
-        return is_old and not others and first.dagster_run.status == dg.DagsterRunStatus.STARTED
+        records = context.instance.get_run_records(dg.RunsFilter(run_ids=followers))
+        if len(records) != 1 or records[0].dagster_run.status != dg.DagsterRunStatus.STARTED:
+            return False
+        minutes = (now.timestamp() - records[0].create_timestamp.timestamp()) / 60
+        return minutes > runtime.config.runs.longest_run_minutes
     if not loaded or not _may_restart(context.instance, runtime, cursor, now):
         return False
     if cursor.followed and abs(now - cursor.followed) < CONFIRM and not _stays(runtime):
