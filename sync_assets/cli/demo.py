@@ -190,7 +190,7 @@ def run_headless(contacts: int) -> int:
         differences = _differences(admin, load_config(CONFIG))
     for line in differences[:20]:
         console.print(Text.assemble(("differs", "red"), f": {line}"))
-    calls = [sum(done.document["engine_calls"].values()) for done in (first, second, third)]
+    calls = [sum(done.document.engine_calls.values()) for done in (first, second, third)]
     console.print(f"engine calls: {calls[0]:,} for the first load, {calls[1]:,} for the changes, {calls[2]:,} for none")
     agreed = not differences and all(done.status == 0 for done in (first, second, third))
     console.print("[green]Both systems agree.[/]" if agreed else "[red]The systems do not agree.[/]")
