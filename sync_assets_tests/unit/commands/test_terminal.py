@@ -23,6 +23,8 @@ from sync_assets.commands.status import COLUMNS, KilledRunStatus, OptOutStatus, 
 from sync_assets.commands.terminal import print_document, print_parts, progress, progress_text
 from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.workers import REMEDY
+from sync_assets_tests.unit.commands.test_explanation import ATTRIBUTE
+from sync_assets_tests.unit.commands.test_explanation import document as explained
 
 PACKAGE = Path(sync_assets.__file__).parent
 WIDTH = 80
@@ -179,30 +181,12 @@ MONTH = dict.fromkeys(("inserts", "updates", "deletes"), NUMBER) | {
 }
 ROWS = {"number": NUMBER, "at_least": True}
 RECORD = {
+    "attributes": [ATTRIBUTE | {"attribute": NAME, "d365": NUMBER, "mapped": IDS[1], "campaign": LONG, "column": NAME}],
+    **dict.fromkeys(("reasons", "links", "opt_outs", "decisions", "runs"), ()),
+    "table": NAME,
     "resource": "cusPreference",
-    "in_step": True,
-    "reasons": (),
-    "d365": {"found": None, "form": None},
     "filter": None,
     "ledger": None,
-    "campaign": {"presence": "found", "last_modified": None, "reason": None},
-    "validation_error": None,
-    "attributes": [
-        {"attribute": NAME, "d365": NUMBER, "mapped": IDS[1], "campaign": LONG, "equal": False}
-        | {
-            "column": NAME,
-            "replaced": False,
-            "kept": False,
-            "conversion": "text",
-            "cut_from": None,
-            "apply_updates": True,
-        }
-    ],
-    "links": (),
-    "children": {"states": {}},
-    "opt_outs": (),
-    "decisions": (),
-    "runs": (),
 }
 
 TABLES: dict[str, tuple[Callable[[Any], Any], Any, int]] = {
@@ -234,7 +218,7 @@ TABLES: dict[str, tuple[Callable[[Any], Any], Any, int]] = {
         },
         10,
     ),
-    "explain": (explain.show, {"id": IDS[0], "values": "shown", "tables": {NAME: RECORD}}, 1),
+    "explain": (explain.show, explained(**RECORD), 1),
     "rebuild": (
         rebuild.show,
         {"tables": {NAME: dict.fromkeys((*rebuild.FOUND, *COLUMNS), NUMBER)}},
