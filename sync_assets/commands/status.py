@@ -162,7 +162,7 @@ class Status(Overview, frozen=True):
 
 
 class SyncDocument(Overview, frozen=True):
-    """The document of `sync --json`. engine_calls: of this invocation. unchanged: rows that needed no request."""
+    """The document of `sync --json`. engine_calls: of this invocation. unchanged: rows read that changed no record."""
 
     seconds: float
     unchanged: int

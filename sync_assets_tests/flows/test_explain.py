@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any, cast
 
 import dagster as dg
+import jsonschema
 import pytest
 
 from sync_assets.commands import hold
+from sync_assets.commands.document_schema import schema
 from sync_assets.commands.explain import explain
 from sync_assets.commands.values import builtins
 from sync_assets.defs.partitions import run_tags
@@ -187,6 +189,7 @@ def test_json_has_a_stable_form_and_the_job_gives_a_page_without_values(program:
     change_in_campaign(program, ada, cusJobTitle="Poet")
     status, document = program.json("explain", ada.upper(), "--table", "contact")
     assert status == 2
+    jsonschema.validate(document, schema() | {"$ref": "#/$defs/ExplainDocument"})
     assert document.keys() == {"id", "in_step", "values", "tables", "engine_calls"}
     assert (document["id"], document["in_step"], document["values"]) == (ada, False, "masked")
     [one] = document["tables"].values()
