@@ -31,7 +31,7 @@ from sync_assets.cli.instance import PACKAGED
 from sync_assets.cli.servers import serve_dev
 from sync_assets.cli.sync import SyncResult, sync
 from sync_assets.commands.status import show
-from sync_assets.commands.terminal import end, print_parts, private_files
+from sync_assets.commands.terminal import end, print_document, private_files
 from sync_assets.config.files import PREFIXES
 from sync_assets.config.loader import load_config
 from sync_assets.config.models import Config
@@ -201,7 +201,7 @@ def _sync(console: Console) -> SyncResult:
     runtime = Runtime()
     done = sync(runtime)
     runtime.close()
-    print_parts(show(done.document))
+    print_document(done.document, False, show)
     for line in (*map(str, done.problems), *done.stopped):
         console.print(Text(printable(line), "red"))
     return done

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from sync_assets.campaign.addressing import among
 from sync_assets.checks.health import values_kept
-from sync_assets.commands.terminal import Json, Parts, kinds, open_runtime, plain_table, print_document, print_parts
+from sync_assets.commands.terminal import Json, Parts, kinds, open_runtime, plain_table, print_document
 from sync_assets.commands.values import fields
 from sync_assets.config.models import TableConfig
 from sync_assets.config.opt_out import Direction
@@ -53,7 +53,7 @@ def command(
         while True:
             if console.is_terminal:
                 console.clear()
-            print_parts(show(status(runtime)))
+            print_document(status(runtime), as_json, show)
             console.file.flush()
             time.sleep(WATCH_SECONDS)
     except KeyboardInterrupt:

@@ -9,9 +9,9 @@ import sys
 import uuid
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, closing
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import dagster as dg
 import pytest
@@ -131,8 +131,7 @@ class Program:
                 if not (self.dagster or self.on_disk):
                     patch.setattr(sync_runs, "execute", plain_runs.execute)
                 done = sync(runtime, only, instance=self._instance)
-                results = {one.name: getattr(done, one.name) for one in fields(done)}
-                return Synced(**results | {"document": builtins(done.document)})
+                return cast("Synced", replace(done, document=builtins(done.document)))
         finally:
             runtime.close()
             os.environ.clear()

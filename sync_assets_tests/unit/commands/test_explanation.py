@@ -17,14 +17,11 @@ ATTRIBUTE: dict[str, Any] = {
     "attribute": "cusPreferredLanguage",
     "column": "new_language",
     "conversion": "text",
-    "apply_updates": False,
-    "kept": False,
-    "replaced": False,
+    **dict.fromkeys(("apply_updates", "kept", "replaced", "equal"), False),
     "cut_from": 300,
     "d365": "text, 300 characters",
     "mapped": "text, 255 characters",
     "campaign": "text, 12 characters",
-    "equal": False,
 }
 ONE: dict[str, Any] = {
     "table": "new_order",
@@ -41,20 +38,15 @@ ONE: dict[str, Any] = {
     "validation_error": None,
     "attributes": [ATTRIBUTE],
     "ledger": {
+        **dict.fromkeys(("waiting_for", "held_since", "next_request", "acknowledged_at", "not_before")),
+        **dict.fromkeys(("unknown_until", "leased_until")),
         "state": "rejected",
-        "waiting_for": None,
         "reason": "a | b <c>",
         "since": AT,
         "out_of_scope": False,
-        "held_since": None,
-        "next_request": None,
         "changed_at": AT,
-        "acknowledged_at": None,
         "attempts": 1,
         "last_outcome": "rejected",
-        "not_before": None,
-        "unknown_until": None,
-        "leased_until": None,
     },
     "links": [
         {

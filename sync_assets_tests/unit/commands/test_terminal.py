@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 from rich.console import Console
 from rich.table import Table
 
@@ -21,6 +22,7 @@ from sync_assets.commands import status as status_command
 from sync_assets.commands.plan import OPT_OUTS_DUE, PLANNED
 from sync_assets.commands.status import COLUMNS, KilledRunStatus, OptOutStatus, Status, TableStatus
 from sync_assets.commands.terminal import print_document, print_parts, progress, progress_text
+from sync_assets.ledger.report_values import Retried
 from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.workers import REMEDY
 from sync_assets_tests.unit.commands.test_explanation import ATTRIBUTE
@@ -134,8 +136,10 @@ def test_a_server_s_words_are_neither_markup_nor_commands_of_the_terminal(
         rejects.show,
     )
     print_document({"checks": [{"outcome": "fail", "title": "Campaign", "message": reason}]}, as_json, doctor.show)
+    retried = replace(table("profile"), retried=Retried(1, None, None, reason))
+    print_document(status(contact=retried), as_json, status_command.show)
     output = capsys.readouterr().out
-    assert output.count("[bold]no[/] [/link]") == 2
+    assert output.count("[bold]no[/] [/link]") == 3
     assert output.replace("\n", "").isprintable()
 
 
@@ -185,8 +189,7 @@ RECORD = {
     **dict.fromkeys(("reasons", "links", "opt_outs", "decisions", "runs"), ()),
     "table": NAME,
     "resource": "cusPreference",
-    "filter": None,
-    "ledger": None,
+    **dict.fromkeys(("filter", "ledger")),
 }
 
 TABLES: dict[str, tuple[Callable[[Any], Any], Any, int]] = {
