@@ -8,6 +8,9 @@ import json
 import re
 from typing import Any
 
+import msgspec
+from msgspec.structs import asdict, replace
+
 from sync_assets.own_secrets import hidden
 
 _MENTION = re.compile(r"@(?=(?:channel|here|everyone|all)\b)", re.IGNORECASE)
@@ -60,9 +63,11 @@ def json_text(document: Any) -> str:
 
 
 def cleaned(document: Any) -> Any:
-    """Return a document of lists, mappings and texts with each text `printable`."""
+    """Return a document of structs, lists, mappings and texts with each text `printable`."""
     if isinstance(document, str):
         return printable(document)
     if isinstance(document, dict):
         return {cleaned(key): cleaned(value) for key, value in document.items()}
+    if isinstance(document, msgspec.Struct):
+        return replace(document, **{name: cleaned(value) for name, value in asdict(document).items()})
     return [cleaned(item) for item in document] if isinstance(document, list | tuple) else document

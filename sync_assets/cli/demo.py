@@ -31,7 +31,7 @@ from sync_assets.cli.instance import PACKAGED
 from sync_assets.cli.servers import serve_dev
 from sync_assets.cli.sync import SyncResult, sync
 from sync_assets.commands.status import show
-from sync_assets.commands.terminal import end, print_parts, private_files
+from sync_assets.commands.terminal import end, print_document, private_files
 from sync_assets.config.files import PREFIXES
 from sync_assets.config.loader import load_config
 from sync_assets.config.models import Config
@@ -190,7 +190,7 @@ def run_headless(contacts: int) -> int:
         differences = _differences(admin, load_config(CONFIG))
     for line in differences[:20]:
         console.print(Text.assemble(("differs", "red"), f": {line}"))
-    calls = [sum(done.document["engine_calls"].values()) for done in (first, second, third)]
+    calls = [sum(done.document.engine_calls.values()) for done in (first, second, third)]
     console.print(f"engine calls: {calls[0]:,} for the first load, {calls[1]:,} for the changes, {calls[2]:,} for none")
     agreed = not differences and all(done.status == 0 for done in (first, second, third))
     console.print("[green]Both systems agree.[/]" if agreed else "[red]The systems do not agree.[/]")
@@ -201,7 +201,7 @@ def _sync(console: Console) -> SyncResult:
     runtime = Runtime()
     done = sync(runtime)
     runtime.close()
-    print_parts(show(done.document))
+    print_document(done.document, False, show)
     for line in (*map(str, done.problems), *done.stopped):
         console.print(Text(printable(line), "red"))
     return done

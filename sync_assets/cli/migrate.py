@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import Annotated, Any
 
+import msgspec
 import typer
 from rich.text import Text
 
@@ -29,8 +30,7 @@ from sync_assets.commands.estimate_calls import calls_a_day, hours, pace
 from sync_assets.commands.inventory import Inventory
 from sync_assets.commands.plan import plan
 from sync_assets.commands.plan_changes import change_text
-from sync_assets.commands.status import CALL_KINDS, held_back, in_maintenance
-from sync_assets.commands.status import document as status_document
+from sync_assets.commands.status import CALL_KINDS, Guarded, Overview, held_back, in_maintenance, overview
 from sync_assets.commands.terminal import Json, Parts, Table, kinds, plain_table
 from sync_assets.commands.values import fields
 from sync_assets.config.models import Config
@@ -134,7 +134,7 @@ def changes_step(inventory: Inventory, plan: Mapping[str, Any]) -> StepResult:
     details = {
         "samples": {name: counts.samples for name, counts in inventory.tables.items() if counts.samples},
         "values": "shown" if inventory.show_values else "masked",
-        "notes": held_back(plan),
+        "notes": held_back(msgspec.convert(plan["tables"], dict[str, Guarded])),
     }
     return StepResult({"tables": tables}, details, question if changed else None)
 
@@ -306,7 +306,7 @@ class _Steps:
     def _sync(self) -> StepResult:
         result, afterwards = dict[str, Any](), {"afterwards": NEXT_STEPS}
         if not self.go:
-            status = status_document(self.runtime, {}, {})
+            status = overview(self.runtime, {}, {})
             if _unfinished(status):
                 return StepResult(result, afterwards, todo=[LAST_COMMAND])
         else:
@@ -317,8 +317,8 @@ class _Steps:
                 runtime.close()
             if done.status == 1:
                 raise SyncAssetsError("\n".join(map(str, done.problems)))
-            result, status = {"engine_calls": done.document["engine_calls"]}, done.document
-            in_part = done.problems or done.ended_early or in_maintenance(status, list(status["tables"]))
+            result, status = {"engine_calls": done.document.engine_calls}, done.document
+            in_part = done.problems or done.ended_early or in_maintenance(status, status.tables)
             if in_part or _unfinished(status):
                 return StepResult(result, todo=[*map(str, done.problems), *done.stopped, done.ending])
         remainder = unfinished_text(status)
@@ -326,12 +326,11 @@ class _Steps:
         return StepResult(result, afterwards, question if remainder else None)
 
 
-def _unfinished(status: dict[str, Any]) -> bool:
+def _unfinished(status: Overview) -> bool:
     """Return True if no sync has been made, or one that left more than records which a person may leave as they are."""
-    tables = status["tables"].values()
-    complete = all(table["feed"]["complete"] for table in tables)
-    pending = any(table["pending"] or table["deletes_held_back"] for table in tables)
-    return not complete or pending or any(status["opt_out"][state] for state in ("due", "files_waiting"))
+    tables, opt_out = status.tables.values(), status.opt_out
+    unfinished = (not table.feed.complete or table.pending or table.deletes_held_back for table in tables)
+    return any(unfinished) or bool(opt_out.due or opt_out.files_waiting)
 
 
 def show_step(step: dict[str, Any], *, confirmed: bool = False) -> Parts:

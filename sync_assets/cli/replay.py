@@ -9,9 +9,9 @@ from sync_assets.cli.instance import dagster_instance
 from sync_assets.cli.sync_runs import run_flow
 from sync_assets.commands import terminal
 from sync_assets.commands.replay import capture_again, day, replayable
-from sync_assets.commands.status import COLUMNS, document, held_back
+from sync_assets.commands.status import COLUMNS, held_back, overview
 from sync_assets.commands.terminal import Json, OneTable, Parts
-from sync_assets.commands.values import Result
+from sync_assets.commands.values import Result, fields
 from sync_assets.defs.asset_keys import d365_key
 from sync_assets.defs.tables.run_requests import end_killed
 from sync_assets.flows import Outcome
@@ -55,9 +55,9 @@ def replay(
             outcome.add(run_flow(runtime, config, instance, [d365_key(config, runtime)]))
 
         capture_again(runtime, config, (first, last), force, capture)
-    counts = document(runtime, {}, {})["tables"][table]
-    notes = [*outcome.notes, *held_back({"tables": {table: counts}}), *outcome.stopped]
-    summary = {"table": table, **{name: counts[name] for name in COLUMNS}}
+    counts = overview(runtime, {}, {}).tables[table]
+    notes = [*outcome.notes, *held_back({table: counts}), *outcome.stopped]
+    summary = {"table": table, **fields(counts, *COLUMNS)}
     return Result({} if outcome.problems else summary, outcome.problems, notes)
 
 

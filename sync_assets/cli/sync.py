@@ -9,15 +9,17 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Any
+from itertools import compress
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from msgspec.structs import asdict, replace
 
 from sync_assets.alerts.channels import DeadManSwitch
 from sync_assets.capture.feed_polling import poll_once
 from sync_assets.checks.guardrails import BeyondLimits, check_configuration, known_contacts, within_limits
 from sync_assets.commands import plan, terminal
-from sync_assets.commands.status import document, held_back, in_maintenance, retried, show
+from sync_assets.commands.status import Overview, SyncDocument, held_back, in_maintenance, overview, retried, show
 from sync_assets.commands.terminal import AcceptMapping, Json, NewLedger, TablesOption
 from sync_assets.commands.values import check_tables
 from sync_assets.config.models import TableConfig
@@ -37,25 +39,6 @@ if TYPE_CHECKING:
     from sync_assets.cli.sync_runs import Failures
 
 
-UNFINISHED = {
-    ("tables", "deletes_held_back"): ("deletions held back", "sync-assets approve-deletes {table}"),
-    ("tables", "kept_values"): ("emptied values kept", "sync-assets approve-deletes {table}"),
-    ("tables", "rejected"): ("rejected", "sync-assets rejects"),
-    ("opt_out", "rejected"): ("opt-outs rejected", "sync-assets rejects"),
-    ("opt_out", "files_rejected"): ("opt-out files rejected", "sync-assets rejects"),
-    ("opt_out", "rejected_rows"): ("rows of opt-out files rejected", "sync-assets doctor --file SAMPLE"),
-    ("tables", "held"): ("held", "sync-assets hold list"),
-    ("opt_out", "held"): ("opt-outs held", "sync-assets hold list"),
-    ("tables", "waiting"): ("waiting", "sync-assets rejects --waiting"),
-    ("tables", "pending"): ("pending", "sync-assets sync"),
-    ("opt_out", "due"): ("opt-outs due", "sync-assets sync"),
-    ("opt_out", "files_waiting"): ("opt-out files waiting", "sync-assets sync"),
-}
-"""Counts of records and of opt-outs that are all 0 when a sync is complete, each with its words and the next command.
-Orphaned records do not count: only a change in Dynamics 365 can help. Rejected rows are those of this invocation.
-"""
-
-
 @dataclass(frozen=True, slots=True)
 class SyncResult:
     """The result of `sync`.
@@ -67,7 +50,7 @@ class SyncResult:
         ending: why the status is not 0, and the command that leads on; empty if it is 0.
     """
 
-    document: dict[str, Any]
+    document: SyncDocument
     problems: list[SyncAssetsError]
     stopped: list[str]
     ended_early: bool
@@ -101,7 +84,7 @@ def command(
         done = sync(runtime, table or [])
     terminal.print_document(done.document, as_json, show)
     if not as_json:
-        printed += [*held_back(done.document), *in_maintenance(done.document, list(done.document["tables"]))]
+        printed += [*held_back(done.document.tables), *in_maintenance(done.document, done.document.tables)]
         printed += retried(done.document)
     for line in done.stopped:
         announce(line)
@@ -139,17 +122,17 @@ def sync(runtime: Runtime, only: Sequence[str] = (), *, instance: dg.DagsterInst
             export_log(runtime)
         except SyncAssetsError as error:  # does not make the whole sync a failure
             flows.stopped.append(f"The log was not written to the Campaign SFTP: {error}")
-    outcome = document(runtime, runtime.calls, runtime.opt_outs)
-    for table, counts in outcome["tables"].items():
-        counts["problem"] = str(failures[table][0]) if table in failures else None
+    outcome = overview(runtime, runtime.calls, runtime.opt_outs)
+    for table, counts in outcome.tables.items():
+        outcome.tables[table] = replace(counts, problem=str(failures[table][0]) if table in failures else None)
     names = [config.table for config in tables]
     paused, (status, ending) = in_maintenance(outcome, names), _end(runtime, flows, outcome, failures, names)
     if status != 1:
         DeadManSwitch(runtime).ping()
-    outcome |= {"seconds": round(time.monotonic() - started, 1), "unchanged": runtime.unchanged}
-    outcome["problems"] = [str(problem) for problem in flows.problems]
-    notes = [*flows.notes, *paused, *held_back(outcome), *retried(outcome), *flows.stopped]
-    return SyncResult(outcome, flows.problems, notes, bool(flows.stopped), status, ending)
+    notes = [*flows.notes, *paused, *held_back(outcome.tables), *retried(outcome), *flows.stopped]
+    seconds, problems = round(time.monotonic() - started, 1), list(map(str, flows.problems))
+    document = SyncDocument(**asdict(outcome), seconds=seconds, unchanged=runtime.unchanged, problems=problems)
+    return SyncResult(document, flows.problems, notes, bool(flows.stopped), status, ending)
 
 
 def _run(
@@ -171,7 +154,7 @@ def _run(
 
 
 def _end(
-    runtime: Runtime, flows: Outcome, outcome: dict[str, Any], failures: Failures, tables: Sequence[str]
+    runtime: Runtime, flows: Outcome, outcome: Overview, failures: Failures, tables: Sequence[str]
 ) -> tuple[int, str]:
     """Return the exit status, and why something is left to be done, with the command that leads on, in one line.
 
@@ -185,39 +168,47 @@ def _end(
         # A text says why a table ended early, e.g. that a budget was spent.
         not_run = {table for table, why in failures.items() if any(isinstance(cause, SyncAssetsError) for cause in why)}
         others_ran = {*tables} - not_run - runtime.ledger.maintenance.in_maintenance().keys()
-        named = ", ".join(table for table in tables if outcome["tables"][table]["problem"]) or "opt-outs"
+        named = ", ".join(table for table in tables if outcome.tables[table].problem) or "opt-outs"
         why = f"Not done, as said above: {named}. `sync-assets doctor` checks the set-up."
         return 2 if corrigible and others_ran else 1, why
-    counts, early = _unfinished(outcome, tables), [*flows.stopped, *in_maintenance(outcome, tables)]
-    if counts and not flows.stopped:
-        first = next(iter(counts))
-        command = UNFINISHED[first][1]
-        table = next((name for name in tables if outcome["tables"][name].get(first[1])), "")
-        return 2, f"Left: {unfinished_text(outcome, tables)}. Go on with `{command.format(table=table)}`."
+    left, early = _unfinished(outcome, tables), [*flows.stopped, *in_maintenance(outcome, tables)]
+    if left and not flows.stopped:
+        return 2, f"Left: {unfinished_text(outcome, tables)}. Go on with `sync-assets {left[0][2]}`."
     if not early:
         return 0, ""
     why = one_line(f"Not all could be done: {early[0]}")
     return 2, why if "`sync-assets " in why else f"{why} Then run `sync-assets sync` again."
 
 
-def unfinished_text(outcome: dict[str, Any], tables: Sequence[str] = ()) -> str:
+def unfinished_text(outcome: Overview, tables: Sequence[str] = ()) -> str:
     """Return the unfinished counts in words; empty if there are none. tables: all if left out."""
-    counts = _unfinished(outcome, tables or list(outcome["tables"]))
-    return ", ".join(f"{number:,} {UNFINISHED[kind][0]}" for kind, number in counts.items())
+    left = _unfinished(outcome, tables or list(outcome.tables))
+    return ", ".join(f"{number:,} {words}" for number, words, _ in left)
 
 
-def _unfinished(outcome: dict[str, Any], tables: Sequence[str]) -> dict[tuple[str, str], int]:
-    """Return the counts other than 0, in the order of `UNFINISHED`."""
-    opt_outs = [outcome["opt_out"]] if CONTACT in tables else []
-    counts = {"tables": [outcome["tables"][table] for table in tables], "opt_out": opt_outs}
-    sums = {
-        (part, state): sum(_number(numbers.get(state, 0)) for numbers in counts[part]) for part, state in UNFINISHED
-    }
-    return {kind: number for kind, number in sums.items() if number}
+def _unfinished(outcome: Overview, names: Sequence[str]) -> list[tuple[int, str, str]]:
+    """Return the counts other than 0 of what a complete sync leaves none of, with words and the command that leads on.
 
-
-def _number(count: int | dict[str, int]) -> int:
-    return sum(count.values()) if isinstance(count, dict) else count
+    Orphaned records do not count: only a change in Dynamics 365 can help. Rejected rows are those of this invocation.
+    """
+    tables, opt_out, contacts = [outcome.tables[name] for name in names], outcome.opt_out, CONTACT in names
+    deletes = [table.deletes_held_back for table in tables]
+    kept = [sum(table.kept_values.values()) for table in tables]
+    counts = (
+        (sum(deletes), "deletions held back", f"approve-deletes {next(compress(names, deletes), '')}"),
+        (sum(kept), "emptied values kept", f"approve-deletes {next(compress(names, kept), '')}"),
+        (sum(table.rejected for table in tables), "rejected", "rejects"),
+        (contacts * opt_out.rejected, "opt-outs rejected", "rejects"),
+        (contacts * opt_out.files_rejected, "opt-out files rejected", "rejects"),
+        (contacts * opt_out.rejected_rows, "rows of opt-out files rejected", "doctor --file SAMPLE"),
+        (sum(table.held for table in tables), "held", "hold list"),
+        (contacts * opt_out.held, "opt-outs held", "hold list"),
+        (sum(table.waiting for table in tables), "waiting", "rejects --waiting"),
+        (sum(table.pending for table in tables), "pending", "sync"),
+        (contacts * opt_out.due, "opt-outs due", "sync"),
+        (contacts * opt_out.files_waiting, "opt-out files waiting", "sync"),
+    )
+    return [count for count in counts if count[0]]
 
 
 # --- Quiet tables -----------------------------------------------------------------------------------------------------

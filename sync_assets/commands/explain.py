@@ -1,4 +1,4 @@
-"""`explain`: one record from end to end as a plain document: what each part of its way holds, and what differs.
+"""`explain`: one record from end to end as a document: what each part of its way holds, and what differs.
 
 Reads only. The Dagster runs that changed the record are added by defs/tables/run_requests.py, for the command
 (cli/explain.py) and the job alike.
@@ -11,17 +11,20 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from msgspec.structs import replace
+
 from sync_assets.audit.record_facts import Reason, RecordFacts, agreement, record_facts, rejection
 from sync_assets.audit.value_comparison import differing
 from sync_assets.campaign.dialect import moment
+from sync_assets.commands import explanation
+from sync_assets.commands.explanation import AttributeOfRecord, ExplainDocument, RecordOfTable
 from sync_assets.commands.history import opt_out_decisions
 from sync_assets.commands.status import CALL_KINDS
-from sync_assets.commands.values import check_tables, fields, plain, record_id, value_shape
+from sync_assets.commands.values import check_tables, record_id, value_shape
 from sync_assets.config.values import CONTACT
 from sync_assets.dataverse.metadata import MODIFIED
 from sync_assets.dataverse.page_parser import PageParser
 from sync_assets.errors import SyncAssetsError
-from sync_assets.ledger import times
 from sync_assets.ledger.model import BlockReason, State
 from sync_assets.ledger.report_values import WAITING_FOR
 from sync_assets.ledger.repositories.stored_records import RelatedState, StoredRecord
@@ -37,14 +40,13 @@ FORM = "{}/main.aspx?pagetype=entityrecord&etn={}&id={}"
 """The address of a row's form in Dynamics 365."""
 Show = Callable[[Any], Any]
 """Returns a value as it is shown: its shape, or itself."""
-Document = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
     """The document of `explain --json`, by table when the ledger's record changed, and why facts are missing."""
 
-    document: Document
+    document: ExplainDocument
     moments: dict[str, list[datetime]]
     problems: list[str]
 
@@ -62,14 +64,14 @@ def explain(runtime: Runtime, id_text: str, table: str | None = None, *, show_va
     all_facts = interruptible.run(record_facts(runtime, id_, tables, opt_outs))
     known = [facts for facts in all_facts if facts.known]
     explained = {facts.config.table: _of_table(runtime, facts, show_values) for facts in known}
-    calls, in_step = runtime.calls - before, [explanation["in_step"] for explanation in explained.values()]
-    document: Document = {
-        "id": id_,
-        "in_step": None if not in_step or None in in_step else all(in_step),
-        "values": "shown" if show_values else "masked",
-        "tables": explained,
-        "engine_calls": {kind: calls[kind] for kind in CALL_KINDS},
-    }
+    calls, in_step = runtime.calls - before, [one.in_step for one in explained.values()]
+    document = ExplainDocument(
+        id_,
+        None if not in_step or None in in_step else all(in_step),
+        "shown" if show_values else "masked",
+        explained,
+        {kind: calls[kind] for kind in CALL_KINDS},
+    )
     changed = {facts.config.table: facts.stored for facts in known if facts.stored}
     moments = {
         name: [at for at in (stored.changed_at, stored.acked_at, stored.failed_since) if at]
@@ -125,10 +127,10 @@ async def _rows_where(runtime: Runtime, name: str, value: str, only: Sequence[st
     return sorted(rows)
 
 
-def _of_table(runtime: Runtime, facts: RecordFacts, show_values: bool) -> Document:
-    """Return the record in one table; its `runs` are filled by the caller."""
+def _of_table(runtime: Runtime, facts: RecordFacts, show_values: bool) -> RecordOfTable:
+    """Return the record in one table, without its runs."""
     show: Show = (lambda value: value) if show_values else value_shape
-    links, mapped, stored, opt_outs = _links(facts), facts.mapped, facts.stored, list[ContactOptOut]()
+    links, mapped, stored, opt_outs = list(_links(facts)), facts.mapped, facts.stored, list[tuple[ContactOptOut, str]]()
     if facts.config.table == CONTACT and runtime.config.opt_out.active:
         row = facts.row.row(0, named=True) if facts.row is not None and facts.has_row else None
         modified = datetime.fromisoformat(row[MODIFIED]) if row and row[MODIFIED] else None
@@ -142,90 +144,76 @@ def _of_table(runtime: Runtime, facts: RecordFacts, show_values: bool) -> Docume
     left_out = {step.target.attribute.path for step in steps if not step.target.apply_updates}
     left_out |= {*facts.refused_in_updates}
     differs = [path for path in in_payload if path not in left_out] if facts.passes else []
-    differs += [link["attribute"] for link in links if link["equal"] is False and link["attribute"] not in differs]
-    in_step, reasons = agreement(facts, differs, list(_open_opt_outs(opt_outs)))
-    changed = plain(moment(facts.record.get("lastModified")))
-    return {
-        "table": facts.config.table,
-        "resource": facts.config.resource,
-        "in_step": in_step,
-        "reasons": reasons,
-        "d365": {
-            "found": facts.has_row if facts.row is not None else None,
-            "modified_at": facts.row[MODIFIED].item() if facts.row is not None and facts.has_row else None,
-            "form": FORM.format(runtime.settings.d365().url, facts.config.table, facts.id) if facts.has_row else None,
-        },
-        "filter": _filter(facts, show),
-        "validation_error": mapped.error if mapped else None,
-        "attributes": _attributes(facts, show, in_payload),
-        "ledger": _ledger(facts, stored) if stored else None,
-        "links": links,
-        "children": {
-            "states": {state.word: number for state, number in sorted(stored.child_states.items())} if stored else {},
-            "first": [
-                {"table": child.table, "id": child.id, "state": child.state.word, "reason": _reason(child)}
-                for child in (stored.children if stored else ())
-            ],
-        },
-        "campaign": {"presence": facts.presence, "last_modified": changed, "reason": facts.reason},
-        "differs": differs,
-        "problem": facts.problem,
-        "opt_outs": [_opt_out(opt_out, show) for opt_out in opt_outs],
-        "decisions": opt_out_decisions(runtime, facts.id, show_values=show_values) if opt_outs else [],
-        "runs": [],
-    }
+    differs += [link.attribute for link in links if link.equal is False and link.attribute not in differs]
+    in_step, reasons = agreement(facts, differs, [Reason(False, why) for _, why in opt_outs if why])
+    states, children = (stored.child_states, stored.children) if stored else ({}, ())
+    return RecordOfTable(
+        table=facts.config.table,
+        resource=facts.config.resource,
+        in_step=in_step,
+        reasons=reasons,
+        d365=explanation.RowOfRecord(
+            facts.has_row if facts.row is not None else None,
+            facts.row[MODIFIED].item() if facts.row is not None and facts.has_row else None,
+            FORM.format(runtime.settings.d365().url, facts.config.table, facts.id) if facts.has_row else None,
+        ),
+        filter=_filter(facts, show),
+        validation_error=mapped.error if mapped else None,
+        attributes=list(_attributes(facts, show, in_payload)),
+        ledger=_ledger(facts, stored) if stored else None,
+        links=links,
+        children=explanation.ChildrenOfRecord(
+            {state.word: number for state, number in sorted(states.items())},
+            [explanation.ChildOfRecord(child.table, child.id, child.state.word, _reason(child)) for child in children],
+        ),
+        campaign=explanation.CampaignOfRecord(facts.presence, moment(facts.record.get("lastModified")), facts.reason),
+        differs=differs,
+        problem=facts.problem,
+        opt_outs=[replace(one, d365=show(one.d365), campaign=show(one.campaign)) for one, _ in opt_outs],
+        decisions=opt_out_decisions(runtime, facts.id, show_values=show_values) if opt_outs else [],
+    )
 
 
-def _filter(facts: RecordFacts, show: Show) -> Document | None:
-    """Return the filter. passes, met: None without a row."""
+def _filter(facts: RecordFacts, show: Show) -> explanation.FilterOfRecord | None:
     if facts.ready is None or facts.ready.mapping.row_filter is None:
         return None
     row_filter = facts.ready.mapping.row_filter
     met = list(facts.rules_met) or [None] * len(row_filter.rules)
     # A filter's result reveals the row's value, so its operand is masked like the value.
     rules = [
-        {"field": rule.column.name, "operator": rule.operator, "values": list(map(show, rule.values)), "met": is_met}
+        explanation.RuleOfFilter(rule.column.name, rule.operator, list(map(show, rule.values)), is_met)
         for rule, is_met in zip(row_filter.rules, met, strict=True)
     ]
-    deletes = row_filter.delete_filtered_out
-    return {"passes": facts.passes, "match": row_filter.match, "delete_filtered_out": deletes, "rules": rules}
+    return explanation.FilterOfRecord(facts.passes, row_filter.match, row_filter.delete_filtered_out, rules)
 
 
-def _attributes(facts: RecordFacts, show: Show, differing_paths: Sequence[str]) -> list[Document]:
-    """Return the way of each column to its attribute.
-
-    cut_from: characters before the text was truncated. kept: the value is empty and left out, and not compared.
-    """
+def _attributes(facts: RecordFacts, show: Show, differing_paths: Sequence[str]) -> Iterator[AttributeOfRecord]:
+    """Yield the way of each column to its attribute."""
     if facts.ready is None:
-        return []
+        return
     in_campaign = facts.presence == "found"
     steps = {step.target.attribute.path: step for step in facts.mapped.steps} if facts.mapped else {}
-    columns: list[Document] = []
     for field in facts.ready.mapping.fields:
         path, step = field.attribute.path, steps.get(field.attribute.path)
-        columns.append(
-            {
-                "attribute": path,
-                "column": field.column.name,
-                "conversion": field.conversion,
-                "apply_updates": field.apply_updates and path not in facts.refused_in_updates,
-                "kept": step.kept if step else None,
-                "replaced": step.replaced if step else None,
-                "cut_from": step.cut_from if step else None,
-                "d365": show(step.source) if step else None,
-                "mapped": show(step.mapped) if step else None,
-                "campaign": show(value_at(facts.record, path)) if in_campaign else None,
-                "equal": path not in differing_paths if step and in_campaign and not step.kept else None,
-            }
+        yield AttributeOfRecord(
+            attribute=path,
+            column=field.column.name,
+            conversion=field.conversion,
+            apply_updates=field.apply_updates and path not in facts.refused_in_updates,
+            kept=step.kept if step else None,
+            replaced=step.replaced if step else None,
+            cut_from=step.cut_from if step else None,
+            d365=show(step.source) if step else None,
+            mapped=show(step.mapped) if step else None,
+            campaign=show(value_at(facts.record, path)) if in_campaign else None,
+            equal=path not in differing_paths if step and in_campaign and not step.kept else None,
         )
-    return columns
 
 
-def _links(facts: RecordFacts) -> list[Document]:
-    """Return the links to parents. id: in Dynamics 365. campaign: the id that Campaign's record is linked to."""
+def _links(facts: RecordFacts) -> Iterator[explanation.LinkOfRecord]:
+    """Yield the links to parents."""
     stored = {link.attribute: link for link in facts.stored.links} if facts.stored else {}
     parents = facts.mapped.links if facts.mapped else {}
-    documents: list[Document] = []
     for configured in facts.config.links:
         name, stored_link = configured.to, stored.get(configured.to)
         id_ = parents.get(name) if facts.mapped else stored_link.id if stored_link else None
@@ -239,69 +227,38 @@ def _links(facts: RecordFacts) -> list[Document]:
         if facts.presence == "found" and stored_link is not None and facts.passes is True and follows:
             # A link to a record without our id is set, and leads elsewhere.
             equal = linked == expected and (linked is not None or name not in facts.linked)
-        documents.append(
-            {
-                "attribute": name,
-                "table": configured.table,
-                "id": id_,
-                "required": configured.cardinality == "one",
-                "state": parent.state.word if parent else None,
-                "reason": _reason(parent) if parent else None,
-                "acknowledged": bool(stored_link and stored_link.acknowledged),
-                "campaign": linked,
-                "equal": equal,
-            }
+        yield explanation.LinkOfRecord(
+            attribute=name,
+            table=configured.table,
+            id=id_,
+            required=configured.cardinality == "one",
+            state=parent.state.word if parent else None,
+            reason=_reason(parent) if parent else None,
+            acknowledged=bool(stored_link and stored_link.acknowledged),
+            campaign=linked,
+            equal=equal,
         )
-    return documents
 
 
-def _ledger(facts: RecordFacts, stored: StoredRecord) -> Document:
-    """Return the record in the ledger. next_request: insert, update or delete, if one is due."""
+def _ledger(facts: RecordFacts, stored: StoredRecord) -> explanation.LedgerOfRecord:
     last = "none" if stored.acked_hash is None else "acknowledged"
     if stored.attempts and (stored.state == State.REJECTED or stored.reason):
         last = "rejected" if stored.state == State.REJECTED else "failed"
-    return {
-        "state": stored.state.word,
-        "waiting_for": WAITING_FOR[stored.block_reason] if stored.state == State.WAITING else None,
-        "reason": facts.orphan_reason or rejection(stored),
-        "since": plain(stored.failed_since),
-        "out_of_scope": stored.out_of_scope,
-        "held_since": plain(facts.held_since),
-        "next_request": stored.operation if stored.state in (State.PENDING, State.WAITING) else None,
-        "acknowledged_at": plain(stored.acked_at),
-        "last_outcome": "unknown" if stored.outcome_unknown else last,
-        **fields(stored, "changed_at", "attempts", "not_before", "unknown_until", "leased_until"),
-    }
+    same = ("out_of_scope", "changed_at", "attempts", "not_before", "unknown_until", "leased_until")
+    return explanation.LedgerOfRecord(
+        state=stored.state.word,
+        waiting_for=WAITING_FOR[stored.block_reason] if stored.state == State.WAITING else None,
+        reason=facts.orphan_reason or rejection(stored),
+        since=stored.failed_since,
+        held_since=facts.held_since,
+        next_request=stored.operation if stored.state in (State.PENDING, State.WAITING) else None,
+        acknowledged_at=stored.acked_at,
+        last_outcome="unknown" if stored.outcome_unknown else last,
+        **{name: getattr(stored, name) for name in same},
+    )
 
 
 def _reason(record: RelatedState) -> str | None:
     if record.state == State.WAITING and record.block_reason != BlockReason.NONE:
         return f"waiting for {WAITING_FOR[record.block_reason]}"
     return record.reason
-
-
-def _open_opt_outs(opt_outs: list[ContactOptOut]) -> Iterator[Reason]:
-    """Yield the opt-outs in which the systems are not in step."""
-    for opt_out in opt_outs:
-        if not opt_out.settled:
-            why = f" ({opt_out.stored.reason})" if opt_out.stored and opt_out.stored.reason else ""
-            yield Reason(False, f"The opt-out {opt_out.attribute} is {opt_out.state}{why}.")
-        elif opt_out.now and opt_out.now.write:
-            yield Reason(False, f"The opt-out {opt_out.attribute} differs; {opt_out.next}.")
-
-
-def _opt_out(opt_out: ContactOptOut, show: Show) -> Document:
-    stored = opt_out.stored
-    on_both_sides = opt_out.d365 is not None and opt_out.campaign is not None
-    return {
-        **fields(opt_out, "column", "attribute", "state"),
-        "reason": stored.reason if stored else None,
-        "attempts": stored.attempts if stored else 0,
-        "source": (stored.source or None) if stored else None,
-        "d365": show(opt_out.d365),
-        "campaign": show(opt_out.campaign),
-        "campaign_changed_at": plain(opt_out.changed_at),
-        "last_stated_at": plain(times.from_micros(stored.stated_at)) if stored and stored.stated_at else None,
-        "equal": bool(opt_out.d365) == opt_out.campaign if on_both_sides else None,
-        "would_write": opt_out.now.write if opt_out.now else None,
-    }

@@ -3,6 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
+import msgspec
 import typer
 
 from sync_assets.commands.terminal import Json, Parts, TableOption, open_runtime, print_document
@@ -40,23 +41,34 @@ def history(runtime: Runtime, id_text: str | None, table: str | None, limit: int
         fields(entry, "at", "table", "id", "operation", "outcome", "reason") | {"run": entry.run_id}
         for entry in runtime.ledger.history.entries(id_, table, limit=limit)
     ]
-    decisions: list[dict[str, Any]] = []
+    decisions: list[ContactDecision] = []
     if id_ is not None and table in (None, CONTACT):
         decisions = opt_out_decisions(runtime, id_)[:limit]
     return {"kept_days": history_config.days if history_config else None, "history": entries, "decisions": decisions}
 
 
-def opt_out_decisions(runtime: Runtime, contact: str, *, show_values: bool = False) -> list[dict[str, Any]]:
+class ContactDecision(msgspec.Struct, frozen=True):
+    """A decision about an opt-out. value: what both systems should hold, or its shape. write: the system written to."""
+
+    decided_at: datetime
+    attribute: str
+    value: bool | str | None
+    write: str | None
+    reason: str
+    source: str
+
+
+def opt_out_decisions(runtime: Runtime, contact: str, *, show_values: bool = False) -> list[ContactDecision]:
     """Return the decisions about a contact's opt-outs, the newest first."""
     return [
-        {
-            "decided_at": iso(decision.decided_at),
-            "attribute": decision.attribute,
-            "value": decision.value if show_values else value_shape(decision.value),
-            "write": decision.write,
-            "reason": decision.reason if show_values else without_value(decision.reason),
-            "source": decision.source,
-        }
+        ContactDecision(
+            decision.decided_at,
+            decision.attribute,
+            decision.value if show_values else value_shape(decision.value),
+            decision.write,
+            decision.reason if show_values else without_value(decision.reason),
+            decision.source,
+        )
         for decision in runtime.ledger.opt_out_decisions.decisions(contact=contact)
     ]
 
@@ -81,9 +93,9 @@ def show(document: dict[str, Any]) -> Parts:
         yield f"opt-out decision: {decision_line(decision)}"
 
 
-def decision_line(decision: dict[str, Any]) -> str:
+def decision_line(decision: ContactDecision) -> str:
     """Return an opt-out decision as a line."""
     return (
-        f"{decision['decided_at']} {decision['attribute']}: {value_text(decision['value'])}, "
-        f"{_WRITTEN[decision['write']]} ({decision['reason']}; cause: {decision['source']})"
+        f"{iso(decision.decided_at)} {decision.attribute}: {value_text(decision.value)}, "
+        f"{_WRITTEN[decision.write]} ({decision.reason}; cause: {decision.source})"
     )

@@ -163,8 +163,8 @@ class Inventory:
                 counts.not_in_scope += row is not None
                 counts.unknown += row is None
             if opt_outs and row is not None:
-                values = contact_opt_outs(self.runtime.config, {}, row.values, row.modified, record)
-                self._count_opt_outs(values, in_scope=id_ in compared_ids)
+                of_contact = contact_opt_outs(self.runtime.config, {}, row.values, row.modified, record)
+                self._count_opt_outs([one for one, _ in of_contact], in_scope=id_ in compared_ids)
 
     def add_reads_of_opt_outs(self, ledger: Ledger) -> None:
         """Add the reads that opt-outs will cost: of contacts that Campaign is asked for before a decision, and of those
@@ -206,8 +206,8 @@ class Inventory:
                 continue
             in_d365, counts = bool(opt_out.d365), self.opt_outs[opt_out.attribute]
             counts["agree" if in_d365 == opt_out.campaign else "only_d365" if in_d365 else "only_campaign"] += 1
-            if opt_out.now and opt_out.now.write and (in_scope or opt_out.campaign or opt_out.changed_at):
-                counts[f"to_{opt_out.now.write}"] += 1
-                writes.add(opt_out.now.write)
+            if opt_out.would_write and (in_scope or opt_out.campaign or opt_out.campaign_changed_at):
+                counts[f"to_{opt_out.would_write}"] += 1
+                writes.add(opt_out.would_write)
         if "campaign" in writes and self.runtime.config.opt_out.active:  # else they are sent with the other attributes
             self.opt_out_calls["update"] += 1

@@ -21,6 +21,7 @@ from typing import Any
 from sync_assets.checks.rules import Finding, fail, ok
 from sync_assets.commands.rejects import rejects
 from sync_assets.commands.status import CALL_KINDS, status
+from sync_assets.commands.values import builtins
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger.times import iso
 from sync_assets.runtime.context import Runtime
@@ -56,7 +57,7 @@ def too_old(name: str, oldest: date) -> bool:
 
 def entries(runtime: Runtime, now: datetime) -> Iterator[dict[str, Any]]:
     """Yield the lines of today's file."""
-    day, document = now.astimezone(UTC).date(), status(runtime)
+    day, document = now.astimezone(UTC).date(), builtins(status(runtime))
     yield {"kind": "log", "day": day.isoformat(), "at": iso(now), "version": version("sync_assets")}
     for table, counts in document["tables"].items():
         calls = runtime.ledger.counts.numbers("engine_calls", day, table=table)

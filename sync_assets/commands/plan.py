@@ -15,6 +15,7 @@ from datetime import timedelta
 from functools import partial
 from typing import Annotated, Any
 
+import msgspec
 import typer
 
 from sync_assets.audit.existing_records import Existing, existing_records, needless, shown
@@ -28,7 +29,7 @@ from sync_assets.commands import terminal
 from sync_assets.commands.estimate_calls import hours, pace
 from sync_assets.commands.inventory import Inventory
 from sync_assets.commands.plan_changes import planned_changes, rejections, show_changes
-from sync_assets.commands.status import CALL_KINDS, held_back, refused_attributes, refused_updates, waiting_for
+from sync_assets.commands.status import CALL_KINDS, Guarded, held_back, refused_attributes, refused_updates, waiting_for
 from sync_assets.commands.terminal import AcceptMapping, Json, Parts, TablesOption, number_table
 from sync_assets.commands.values import Result, check_tables, fields
 from sync_assets.config.models import TableConfig
@@ -297,7 +298,7 @@ class SyncRehearsal:
             "opt_out": fields(self.opt_outs_due, *OPT_OUTS_DUE) if decided else None,
             "notes": [
                 *self.unknown_codes.values(),
-                *held_back({"tables": tables}),
+                *held_back(msgspec.convert(tables, dict[str, Guarded])),
                 *(f"{table}: its deletions go ahead{with_them(orphans)}." for table, orphans in self.orphans.items()),
                 *self._notes(configs),
             ],

@@ -19,7 +19,7 @@ from sync_assets.checks.guardrails import check_limits
 from sync_assets.checks.preflight import campaign_findings, target_finding
 from sync_assets.checks.rules import require
 from sync_assets.commands import terminal
-from sync_assets.commands.status import COLUMNS, document, held_back
+from sync_assets.commands.status import COLUMNS, held_back, overview
 from sync_assets.commands.terminal import Json, NewLedger, Parts, number_table
 from sync_assets.commands.values import Result, check_tables, fields
 from sync_assets.config.models import TableConfig
@@ -75,12 +75,11 @@ def rebuild(runtime: Runtime, only: Sequence[str] = ()) -> Result:
                 break
             results[config.table] = fields(result, *FOUND)
             notes += further
-    result_document = document(runtime, runtime.calls, {})
+    found = overview(runtime, runtime.calls, {})
     for table, counts in results.items():
-        counts |= {name: result_document["tables"][table][name] for name in COLUMNS}
-    notes.append(LOST_HOLDS)
-    notes += held_back({"tables": {table: result_document["tables"][table] for table in results}})
-    return Result({"tables": results, "engine_calls": result_document["engine_calls"]}, problems, notes)
+        results[table] = counts | fields(found.tables[table], *COLUMNS)
+    notes += [LOST_HOLDS, *held_back({table: found.tables[table] for table in results})]
+    return Result({"tables": results, "engine_calls": found.engine_calls}, problems, notes)
 
 
 def begin_anew(runtime: Runtime) -> None:

@@ -4,21 +4,24 @@ Here also: the sentences on what a person must know of a table, which `plan`, `s
 """
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated
 
+import msgspec
 import typer
+from msgspec.structs import asdict
 from rich.console import Console
 
 from sync_assets.campaign.addressing import among
 from sync_assets.checks.health import values_kept
-from sync_assets.commands.terminal import Json, Parts, kinds, open_runtime, plain_table, print_document, print_parts
-from sync_assets.commands.values import fields, plain
+from sync_assets.commands.terminal import Json, Parts, kinds, open_runtime, plain_table, print_document
+from sync_assets.commands.values import fields
 from sync_assets.config.models import TableConfig
+from sync_assets.config.opt_out import Direction
 from sync_assets.ledger.errors import with_them
-from sync_assets.ledger.model import OrphansOfDeletes
-from sync_assets.ledger.report_values import WAITING_FOR
+from sync_assets.ledger.model import NO_ORPHANS, OrphansOfDeletes
+from sync_assets.ledger.report_values import WAITING_FOR, Retried
 from sync_assets.ledger.repositories.opt_out_files import FileState
 from sync_assets.ledger.times import clock, iso
 from sync_assets.runtime.context import Runtime
@@ -50,15 +53,124 @@ def command(
         while True:
             if console.is_terminal:
                 console.clear()
-            print_parts(show(status(runtime)))
+            print_document(status(runtime), as_json, show)
             console.file.flush()
             time.sleep(WATCH_SECONDS)
     except KeyboardInterrupt:
         return
 
 
-def status(runtime: Runtime) -> dict[str, Any]:
-    """Return the document of `status --json` (docs/commands.md); engine calls are those of the current UTC day.
+class FeedStatus(msgspec.Struct, frozen=True):
+    """The change feed of a table. complete: its first read has ended."""
+
+    position_saved_at: datetime | None
+    polled_at: datetime | None
+    complete: bool
+
+
+class Guarded(msgspec.Struct, frozen=True):
+    """What the guards of deletions and of emptied values hold back of a table in a plan: members as in TableStatus."""
+
+    deletes_held_back: int
+    kept_values: dict[str, int]
+    deletes_following: dict[str, int]
+    deletes_orphaning: dict[str, int]
+
+
+class TableStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """A table: the number of its records by state, and what a person must know of them.
+
+    Attributes:
+        unconfirmed: Synced records that are sent once more by `unconfirmed_until`.
+        retried: Pending records whose requests failed.
+        waiting_for: Waiting records by reason.
+        kept_values: Emptied values that the guard keeps in Campaign, by attribute.
+        deletes_following: Children that the held back deletions would delete, by table.
+        deletes_orphaning: Children that they would orphan, by table.
+        refused_in_updates: Attributes that updates leave out.
+        problem: Of `sync` alone: why the table could not go on.
+    """
+
+    resource: str
+    pending: int
+    waiting: int
+    rejected: int
+    held: int
+    orphaned: int
+    synced: int
+    excluded: int
+    unconfirmed: int
+    unconfirmed_until: datetime | None
+    retried: Retried | None
+    waiting_for: dict[str, int]
+    deletes_held_back: int
+    kept_values: dict[str, int]
+    deletes_following: dict[str, int]
+    deletes_orphaning: dict[str, int]
+    refused_in_updates: list[str]
+    maintenance_since: datetime | None
+    feed: FeedStatus
+    problem: str | msgspec.UnsetType | None = msgspec.UNSET
+
+
+class OptOutStatus(msgspec.Struct, frozen=True):
+    """Opt-outs: what was done, from `files_processed` to `rejected_rows`, and what is left.
+
+    Attributes:
+        last_file_at: When the newest processed file was written.
+        due: Still to be decided or written.
+        rejected: By the side that was to be written.
+        held: Under a privacy hold.
+        unconfirmed: Synced, and compared once more by `unconfirmed_until`.
+    """
+
+    direction: Direction
+    files_processed: int
+    to_d365: int
+    to_campaign: int
+    rejected_rows: int
+    last_file_at: datetime | None
+    due: int
+    rejected: int
+    held: int
+    unconfirmed: int
+    unconfirmed_until: datetime | None
+    files_waiting: int
+    files_rejected: int
+
+
+class Overview(msgspec.Struct, frozen=True):
+    """What `sync` and `status` print in common: tables by name, engine calls by kind, opt-outs."""
+
+    tables: dict[str, TableStatus]
+    engine_calls: dict[str, int]
+    opt_out: OptOutStatus
+
+
+class KilledRunStatus(msgspec.Struct, frozen=True):
+    """A run whose process was killed, which a sensor or `sync` will mark failed."""
+
+    run_id: str
+    last_sign_of_life: datetime
+    message: str
+
+
+class Status(Overview, frozen=True):
+    """The document of `status --json`. engine_calls: of the current UTC day."""
+
+    killed_runs: list[KilledRunStatus]
+
+
+class SyncDocument(Overview, frozen=True):
+    """The document of `sync --json`. engine_calls: of this invocation. unchanged: rows read that changed no record."""
+
+    seconds: float
+    unchanged: int
+    problems: list[str]
+
+
+def status(runtime: Runtime) -> Status:
+    """Return the records by state, feeds, today's engine calls and opt-outs.
 
     Works with a ledger of other systems as well, and announces it.
     """
@@ -69,68 +181,42 @@ def status(runtime: Runtime) -> dict[str, Any]:
     except OtherSystems as error:
         runtime.announce(str(error))
     calls, opt_outs = (runtime.ledger.counts.numbers(kind, today) for kind in ("engine_calls", "opt_outs"))
-    return document(runtime, calls, opt_outs) | {
-        "killed_runs": [  # until a sensor or `sync` has marked them failed
-            {"run_id": run.run_id, "last_sign_of_life": iso(run.since), "message": f"{run} {REMEDY}"}
-            for run in killed_runs(runtime.ledger)
-        ]
-    }
+    killed = [KilledRunStatus(run.run_id, run.since, f"{run} {REMEDY}") for run in killed_runs(runtime.ledger)]
+    return Status(**asdict(overview(runtime, calls, opt_outs)), killed_runs=killed)
 
 
-def document(runtime: Runtime, calls: Mapping[str, int], opt_outs: Mapping[str, int]) -> dict[str, Any]:
+def overview(runtime: Runtime, calls: Mapping[str, int], opt_outs: Mapping[str, int]) -> Overview:
     """Return counts per mapped table, the feed's position, engine calls by kind, and opt-outs by kind."""
-    ledger, tables = runtime.ledger, dict[str, Any]()
+    ledger, tables = runtime.ledger, dict[str, TableStatus]()
     all_counts, paused = ledger.reports.counts(), ledger.maintenance.in_maintenance()
     for config in runtime.config.tables:
         table, counts = config.table, all_counts[config.table]
         feed = ledger.feeds.feed(table)
-        unconfirmed_until = ledger.reports.unconfirmed_until(table) if counts.unconfirmed else None
-        retries = ledger.reports.retried(table) if counts.pending else None
-        tables[table] = {
-            "resource": config.resource,
+        orphans = feed.orphans if feed else NO_ORPHANS
+        tables[table] = TableStatus(
+            resource=config.resource,
             **fields(counts, *COLUMNS, "excluded", "unconfirmed"),
-            "unconfirmed_until": plain(unconfirmed_until),
-            "retried": fields(retries, *retries._fields) if retries else None,
-            "waiting_for": waiting_for(runtime, table) if counts.waiting else {},
-            "deletes_held_back": feed.deletes if feed else 0,
-            "kept_values": ledger.emptied.kept(table),
-            "deletes_following": feed.orphans.deleted if feed else {},
-            "deletes_orphaning": feed.orphans.kept if feed else {},
-            "refused_in_updates": refused_attributes(runtime, config),
-            "maintenance_since": plain(paused.get(table)),
-            "feed": {
-                "position_saved_at": iso(feed.saved_at) if feed else None,
-                "polled_at": iso(feed.polled_at) if feed else None,
-                "complete": bool(feed and feed.complete),
-            },
-        }
-    return {
-        "tables": tables,
-        "engine_calls": {kind: calls.get(kind, 0) for kind in CALL_KINDS},
-        "opt_out": _opt_outs(runtime, opt_outs),
-    }
-
-
-OPT_OUT_KINDS = ("files_processed", "to_d365", "to_campaign", "rejected_rows")
-
-
-def _opt_outs(runtime: Runtime, counts: Mapping[str, int]) -> dict[str, Any]:
-    """Return the counts of opt-outs.
-
-    `due`: still to be decided or written; `rejected`: by the side that was to be written; `held`: under a
-    privacy hold; `unconfirmed`: synced, and compared once more at the horizon of a lost answer; files by state;
-    `last_file_at`: when the newest processed file was written.
-    """
-    files, left = runtime.ledger.opt_out_files.files(), runtime.ledger.opt_outs.left(runtime.config.opt_out.attributes)
-    done = [file.modified for file in files if file.state == FileState.DONE]
-    return {
-        "direction": runtime.config.opt_out.direction,
-        **{kind: counts.get(kind, 0) for kind in OPT_OUT_KINDS},
-        "last_file_at": iso(max(done)) if done else None,
-        **fields(left, "due", "rejected", "held", "unconfirmed", "unconfirmed_until"),
-        "files_waiting": sum(file.state == FileState.SEEN for file in files),
-        "files_rejected": sum(file.state == FileState.REJECTED for file in files),
-    }
+            unconfirmed_until=ledger.reports.unconfirmed_until(table) if counts.unconfirmed else None,
+            retried=ledger.reports.retried(table) if counts.pending else None,
+            waiting_for=waiting_for(runtime, table) if counts.waiting else {},
+            deletes_held_back=feed.deletes if feed else 0,
+            kept_values=ledger.emptied.kept(table),
+            deletes_following=orphans.deleted,
+            deletes_orphaning=orphans.kept,
+            refused_in_updates=refused_attributes(runtime, config),
+            maintenance_since=paused.get(table),
+            feed=FeedStatus(feed.saved_at, feed.polled_at, feed.complete) if feed else FeedStatus(None, None, False),
+        )
+    files, left = ledger.opt_out_files.files(), ledger.opt_outs.left(runtime.config.opt_out.attributes)
+    opt_out = OptOutStatus(
+        direction=runtime.config.opt_out.direction,
+        **{kind: opt_outs.get(kind, 0) for kind in ("files_processed", "to_d365", "to_campaign", "rejected_rows")},
+        last_file_at=max((file.modified for file in files if file.state == FileState.DONE), default=None),
+        **{kind: getattr(left, kind) for kind in ("due", "rejected", "held", "unconfirmed", "unconfirmed_until")},
+        files_waiting=sum(file.state == FileState.SEEN for file in files),
+        files_rejected=sum(file.state == FileState.REJECTED for file in files),
+    )
+    return Overview(tables, {kind: calls.get(kind, 0) for kind in CALL_KINDS}, opt_out)
 
 
 def waiting_for(runtime: Runtime, table: str) -> dict[str, int]:
@@ -140,48 +226,38 @@ def waiting_for(runtime: Runtime, table: str) -> dict[str, int]:
     }
 
 
-def held_back(document: Mapping[str, Any]) -> list[str]:
+def held_back(tables: Mapping[str, Guarded | TableStatus]) -> list[str]:
     """Return a line for each table whose deletions the guard holds back, or whose emptied values Campaign keeps."""
-    kept = {table: counts["kept_values"] for table, counts in document["tables"].items() if counts.get("kept_values")}
-    return [values_kept(table, values) for table, values in kept.items()] + [
-        f"{table}: {counted(counts['deletes_held_back'], 'deletion', 'are')} held back"
-        f"{with_them(OrphansOfDeletes(counts['deletes_following'], counts['deletes_orphaning']))}: more than "
-        "max_delete_share allows. If that is right, "
-        f"`sync-assets approve-deletes {table}`, else look at Dynamics 365."
-        for table, counts in document["tables"].items()
-        if counts["deletes_held_back"]
+    return [values_kept(name, table.kept_values) for name, table in tables.items() if table.kept_values] + [
+        f"{name}: {counted(table.deletes_held_back, 'deletion', 'are')} held back"
+        f"{with_them(OrphansOfDeletes(table.deletes_following, table.deletes_orphaning))}: more than "
+        f"max_delete_share allows. If that is right, `sync-assets approve-deletes {name}`, else look at Dynamics 365."
+        for name, table in tables.items()
+        if table.deletes_held_back
     ]
 
 
-def unconfirmed(document: Mapping[str, Any]) -> list[str]:
-    """Return a line for each table, and one for opt-outs, that are sent once more at the horizon of lost answers."""
-    lines = [
-        f"{table}: {counted(counts['unconfirmed'], 'record', 'are')} sent once more by "
-        f"{clock(datetime.fromisoformat(counts['unconfirmed_until']))}, since answers to earlier requests were lost."
-        for table, counts in document["tables"].items()
-        if counts.get("unconfirmed_until")
-    ]
-    if until := document["opt_out"].get("unconfirmed_until"):
-        lines.append(
-            f"{counted(document['opt_out']['unconfirmed'], 'opt-out', 'are')} compared once more by "
-            f"{clock(datetime.fromisoformat(until))}, since answers to earlier requests were lost."
-        )
-    return lines
-
-
-def retried(document: Mapping[str, Any]) -> list[str]:
-    """Return a line for each table with records that are tried again since no answer named a cause."""
-    lines: list[str] = []
-    for table, counts in document["tables"].items():
-        if retries := counts.get("retried"):
-            at, since = retries["next_attempt"], retries["since"]
-            due = f"at {clock(datetime.fromisoformat(at))}" if at else "with the next sync"
-            for_long = f" since {clock(datetime.fromisoformat(since))}" if since else ""
-            lines.append(
-                f"{table}: {counted(retries['records'], 'record')} got no answer that names a cause{for_long}; the "
-                f"next attempt is {due}. `sync-assets rejects {table} --retried` lists them. First: {retries['reason']}"
+def unconfirmed(document: Overview) -> Iterator[str]:
+    """Yield a line for each table, and one for opt-outs, that are sent once more at the horizon of lost answers."""
+    counts = [(f"{name}: ", "record", "sent", table) for name, table in document.tables.items()]
+    for name, one, again, part in (*counts, ("", "opt-out", "compared", document.opt_out)):
+        if part.unconfirmed_until:
+            yield (
+                f"{name}{counted(part.unconfirmed, one, 'are')} {again} once more by "
+                f"{clock(part.unconfirmed_until)}, since answers to earlier requests were lost."
             )
-    return lines
+
+
+def retried(document: Overview) -> Iterator[str]:
+    """Yield a line for each table with records that are tried again since no answer named a cause."""
+    for name, table in document.tables.items():
+        if retries := table.retried:
+            due = f"at {clock(retries.next_attempt)}" if retries.next_attempt else "with the next sync"
+            for_long = f" since {clock(retries.since)}" if retries.since else ""
+            yield (
+                f"{name}: {counted(retries.records, 'record')} got no answer that names a cause{for_long}; the "
+                f"next attempt is {due}. `sync-assets rejects {name} --retried` lists them. First: {retries.reason}"
+            )
 
 
 def refused_attributes(runtime: Runtime, config: TableConfig) -> list[str]:
@@ -199,83 +275,80 @@ def refused_updates(table: str, attributes: Sequence[str]) -> str:
     )
 
 
-def in_maintenance(document: Mapping[str, Any], tables: Sequence[str]) -> list[str]:
+def in_maintenance(document: Overview, tables: Iterable[str]) -> list[str]:
     """Return a line for each of the tables that is in maintenance."""
     return [
-        f"{table} is in maintenance since {since}: nothing of it is captured or sent. `sync-assets maintenance off "
-        f"{table}` ends that."
+        f"{table} is in maintenance since {iso(since)}: nothing of it is captured or sent. `sync-assets maintenance "
+        f"off {table}` ends that."
         for table in tables
-        if (since := document["tables"][table]["maintenance_since"])
+        if (since := document.tables[table].maintenance_since)
     ]
 
 
-def show(document: dict[str, Any]) -> Parts:
+def show(document: Overview) -> Parts:
     """Print tables with their counts, their change feeds, then engine calls and opt-outs. Fits 80 columns."""
-    tables, times = document["tables"], ("position saved", "last asked")
-    rows = ([name, table["resource"], *(table[column] for column in COLUMNS)] for name, table in tables.items())
+    tables, times = document.tables, ("position saved", "last asked")
+    rows = ([name, table.resource, *(getattr(table, column) for column in COLUMNS)] for name, table in tables.items())
     yield plain_table("table", "resource", *COLUMNS, rows=rows, numbers=COLUMNS)
     yield ""
-    feeds = plain_table("change feed", *times, "")
-    for name, feed in ((name, table["feed"]) for name, table in tables.items()):
-        state = "" if feed["complete"] else "first read goes on"
-        state = state if feed["position_saved_at"] else "never captured"
-        feeds.add_row(name, feed["position_saved_at"] or "-", feed["polled_at"] or "-", state)
-    yield feeds
+    feeds: list[list[str | None]] = []
+    for name, feed in ((name, table.feed) for name, table in tables.items()):
+        state = "" if feed.complete else "first read goes on" if feed.position_saved_at else "never captured"
+        feeds.append([name, *(at and iso(at) for at in (feed.position_saved_at, feed.polled_at)), state])
+    yield plain_table("change feed", *times, "", rows=feeds)
     yield ""
     yield from _lines(document)
 
 
-def _lines(document: dict[str, Any]) -> Iterator[str]:
-    tables = document["tables"]
-    for name, counts in tables.items():
-        for reason, number in counts.get("waiting_for", {}).items():
+def _lines(document: Overview) -> Iterator[str]:
+    tables = document.tables
+    for name, table in tables.items():
+        for reason, number in table.waiting_for.items():
             yield f"{name}: {counted(number, 'record', 'wait')} for {reason}"
-        if counts.get("excluded"):
-            why = "excluded: of a contact that was gone when its privacy hold was released"
-            yield f"{name}: {counts['excluded']:,} {why}"
-    yield from (run["message"] for run in document.get("killed_runs", ()))
-    for lines in (in_maintenance(document, list(tables)), held_back(document), retried(document)):
+        if table.excluded:
+            yield f"{name}: {table.excluded:,} excluded: of a contact that was gone when its privacy hold was released"
+    if isinstance(document, Status):
+        yield from (run.message for run in document.killed_runs)
+    for lines in (in_maintenance(document, tables), held_back(tables), retried(document), unconfirmed(document)):
         yield from lines
-    yield from unconfirmed(document)
-    for name, counts in tables.items():
-        if counts["orphaned"]:
+    for name, table in tables.items():
+        if table.orphaned:
             yield (
-                f"{name}: {counts['orphaned']:,} orphaned: a parent that they need is gone for good, or they name "
+                f"{name}: {table.orphaned:,} orphaned: a parent that they need is gone for good, or they name "
                 f"none. `sync-assets rejects {name} --orphaned` lists them; each is sent once it has a parent "
                 "in scope."
             )
-        if left_out := counts.get("refused_in_updates"):
-            yield refused_updates(name, left_out)
-    if "seconds" not in document:
-        yield f"engine calls: {kinds(document['engine_calls'])}"
-    yield from _opt_out_lines(document["opt_out"])
-    if "seconds" in document:  # of a `sync`: at the end, what it did
-        waiting = counted(sum(table["waiting"] for table in tables.values()), "record")
+        if table.refused_in_updates:
+            yield refused_updates(name, table.refused_in_updates)
+    if isinstance(document, Status):
+        yield f"engine calls: {kinds(document.engine_calls)}"
+    yield from _opt_out_lines(document.opt_out)
+    if isinstance(document, SyncDocument):  # at the end, what it did
+        waiting = counted(sum(table.waiting for table in tables.values()), "record")
         yield (
-            f"Ended after {document['seconds']:,} s: {kinds(document['engine_calls'])} sent; "
-            f"{counted(document['unchanged'], 'unchanged row')} skipped; {waiting} waiting."
+            f"Ended after {document.seconds:,} s: {kinds(document.engine_calls)} sent; "
+            f"{counted(document.unchanged, 'unchanged row')} skipped; {waiting} waiting."
         )
 
 
-def _opt_out_lines(data: dict[str, Any]) -> Iterator[str]:
+def _opt_out_lines(opt_out: OptOutStatus) -> Iterator[str]:
     """Yield lines on opt-outs; none if they are disabled, or ordinary fields and nothing else is left to write."""
-    if data["direction"] == "disabled":
+    if opt_out.direction == "disabled":
         return
-    open_kinds = any(data[kind] for kind in ("due", "rejected", "held"))
-    if data["direction"] == "d365_to_campaign" and not open_kinds:
+    if opt_out.direction == "d365_to_campaign" and not (opt_out.due or opt_out.rejected or opt_out.held):
         return
-    last = f"the newest of {data['last_file_at']}" if data["last_file_at"] else "none was ever taken"
+    last = f"the newest of {iso(opt_out.last_file_at)}" if opt_out.last_file_at else "none was ever taken"
     yield (
-        f"opt-outs ({data['direction']}): {data['to_d365']:,} written to Dynamics 365, {data['to_campaign']:,} to "
-        f"Campaign, {counted(data['files_processed'], 'file')} with {counted(data['rejected_rows'], 'rejected row')}; "
+        f"opt-outs ({opt_out.direction}): {opt_out.to_d365:,} written to Dynamics 365, {opt_out.to_campaign:,} to "
+        f"Campaign, {counted(opt_out.files_processed, 'file')} with {counted(opt_out.rejected_rows, 'rejected row')}; "
         f"{last}"
     )
-    for kind, text in (
-        ("due", "are due: run `sync-assets sync`, or start the sensors"),
-        ("rejected", "are rejected: see `sync-assets rejects`"),
-        ("held", "are kept back by a privacy hold"),
+    for number, text in (
+        (opt_out.due, "are due: run `sync-assets sync`, or start the sensors"),
+        (opt_out.rejected, "are rejected: see `sync-assets rejects`"),
+        (opt_out.held, "are kept back by a privacy hold"),
     ):
-        if data[kind]:
-            yield f"opt-outs: {data[kind]:,} {text}"
-    if data["files_waiting"] or data["files_rejected"]:
-        yield f"opt-out files: {data['files_waiting']:,} waiting, {data['files_rejected']:,} rejected as a whole"
+        if number:
+            yield f"opt-outs: {number:,} {text}"
+    if opt_out.files_waiting or opt_out.files_rejected:
+        yield f"opt-out files: {opt_out.files_waiting:,} waiting, {opt_out.files_rejected:,} rejected as a whole"

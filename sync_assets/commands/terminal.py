@@ -211,8 +211,10 @@ Parts = Iterator[Part]
 def print_document(document: Any, as_json: bool, show: Callable[[Any], Iterable[Part] | None]) -> None:
     """Print a document, as JSON or by its function for people."""
     if as_json:
+        from sync_assets.commands.values import builtins  # not for `--help`  # noqa: PLC0415
+
         _DOCUMENTS.append(document)
-        typer.echo(json_text(document))
+        typer.echo(json_text(builtins(document)))
     else:
         print_parts(show(cleaned(document)) or ())
 

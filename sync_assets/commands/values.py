@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+import msgspec
+
 from sync_assets.config.models import Config
 from sync_assets.config.values import GUID
 from sync_assets.errors import SyncAssetsError
@@ -46,6 +48,11 @@ def check_tables(config: Config, names: Sequence[str | None]) -> None:
         closest = did_you_mean(unknown[0], mapped)
         remedy = f"Did you mean {closest}?" if closest else f"Mapped are: {', '.join(mapped)}."
         raise SyncAssetsError(f"{', '.join(unknown)} is not a mapped table.", remedy)
+
+
+def builtins(document: Any) -> Any:
+    """Return a document as its JSON has it: dictionaries, lists, texts and numbers; times with whole seconds."""
+    return json.loads(json.dumps(msgspec.to_builtins(document, builtin_types=(datetime,)), default=iso))
 
 
 def plain(value: Any) -> Any:

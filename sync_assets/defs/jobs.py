@@ -237,15 +237,16 @@ def _explain(context: dg.OpExecutionContext, runtime: Runtime, settings: Setting
     """Explain a record on a page. Raises SyncAssetsError if it is unknown; dg.Failure if a system did not answer."""
     from sync_assets.commands.explain import explain
     from sync_assets.commands.explanation import CONCLUSIONS, page
-    from sync_assets.defs.tables.run_requests import add_runs
+    from sync_assets.commands.values import builtins
+    from sync_assets.defs.tables.run_requests import with_runs
 
     explained, metadata = explain(runtime, settings["id"], settings["table"]), dict[str, Any]()
-    if explained.document["tables"]:
-        add_runs(explained, context.instance, runtime.ledger)
+    if explained.document.tables:
+        document = with_runs(explained, context.instance, runtime.ledger)
         metadata = {
-            "page": dg.MetadataValue.md(page(explained.document)),
-            "conclusion": CONCLUSIONS[explained.document["in_step"]],
-            "document": dg.MetadataValue.json(explained.document),
+            "page": dg.MetadataValue.md(page(document)),
+            "conclusion": CONCLUSIONS[document.in_step],
+            "document": dg.MetadataValue.json(builtins(document)),
         }
     if explained.problems:
         raise dg.Failure(" ".join(explained.problems), metadata=metadata, allow_retries=False)

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
+import msgspec
+
 from sync_assets.ledger.model import BlockReason, Loss
 
 WAITING_FOR = {
@@ -75,7 +77,7 @@ class Retry(NamedTuple):
     next_attempt: datetime | None
 
 
-class Retried(NamedTuple):
+class Retried(msgspec.Struct, frozen=True):
     """Pending records of a table whose requests failed: their number, since when, and the reason of the first."""
 
     records: int

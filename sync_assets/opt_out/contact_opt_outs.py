@@ -1,15 +1,16 @@
 """Explain the opt-outs of one contact: state, what would be decided now, the last decisions. Reads only."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
+
+import msgspec
 
 from sync_assets.campaign.profile_opt_outs import opt_out
 from sync_assets.config.models import Config
 from sync_assets.ledger import times
 from sync_assets.ledger.rules.opt_outs import OptOutRow, OptOutState
-from sync_assets.opt_out.decide import Decision, decide
+from sync_assets.opt_out.decide import Side, decide
 
 STATES = {
     OptOutState.SYNCED: "synced",
@@ -26,32 +27,29 @@ NEXT_AGAIN = (
 NEXT_SYNC = "Dynamics 365 changed it since: the next sync reads that and decides"
 
 
-@dataclass(frozen=True, slots=True)
-class ContactOptOut:
+class ContactOptOut(msgspec.Struct, frozen=True, kw_only=True):
     """One opt-out of a contact. Values are in Campaign's sense: True is opted out.
 
-    d365, campaign: None if that system has no value, or no record. stored: the ledger's row; None if the contact never
-    opted out. now: the decision that these values lead to; None unless both records exist. next: what carries out that
-    decision if nothing is due.
+    Attributes:
+        state: In the ledger.
+        reason: Of its rejection, or why its last request failed.
+        d365: The value in Dynamics 365, or its shape; None without a value or record.
+        campaign: The value in Campaign, likewise.
+        would_write: The system that a decision now would write to; None unless both records exist.
     """
 
     column: str
     attribute: str
-    stored: OptOutRow | None = field(repr=False)
-    d365: bool | None = field(repr=False)
-    campaign: bool | None = field(repr=False)
-    changed_at: datetime | None
-    now: Decision | None = field(repr=False)
-    next: str = ""
-
-    @property
-    def state(self) -> str:
-        return STATES[OptOutState(self.stored.state)] if self.stored else STATES[OptOutState.SYNCED]
-
-    @property
-    def settled(self) -> bool:
-        """Return True if nothing is to be decided or written."""
-        return self.stored is None or self.stored.state == OptOutState.SYNCED
+    state: str
+    reason: str | None
+    attempts: int
+    source: str | None
+    d365: bool | str | None
+    campaign: bool | str | None
+    campaign_changed_at: datetime | None
+    last_stated_at: datetime | None
+    equal: bool | None
+    would_write: Side | None
 
 
 def contact_opt_outs(
@@ -60,9 +58,9 @@ def contact_opt_outs(
     row: Mapping[str, Any] | None,
     modified: datetime | None,
     profile: dict[str, Any] | None,
-) -> list[ContactOptOut]:
-    """Return the mapped opt-outs of a contact."""
-    opt_outs: list[ContactOptOut] = []
+) -> list[tuple[ContactOptOut, str]]:
+    """Return the mapped opt-outs of a contact, each with why it is not in step; empty if it is."""
+    opt_outs: list[tuple[ContactOptOut, str]] = []
     for column, mapping in config.opt_out.mappings.items():
         value = row.get(column) if row is not None else None
         d365 = bool(value) != mapping.inverted if value in (0, 1) else None
@@ -71,6 +69,26 @@ def contact_opt_outs(
         carried = known is not None and (known.campaign, times.instant(known.campaign_at)) == (campaign, changed)
         if row is not None and profile is not None and direction != "disabled":
             now = decide(direction, d365, modified, campaign, changed, datetime.now(UTC), again=carried)
-        next_ = (NEXT_AGAIN if direction == "campaign_to_d365" else NEXT_SYNC) if carried else NEXT_STATEMENT
-        opt_outs.append(ContactOptOut(column, mapping.to, known, d365, campaign, changed, now, next_))
+        known, why = known or OptOutRow("", mapping.to), ""
+        if known.state != OptOutState.SYNCED:
+            why = f"The opt-out {mapping.to} is {STATES[OptOutState(known.state)]}"
+            why += f" ({known.reason})." if known.reason else "."
+        elif now and now.write:
+            again = NEXT_AGAIN if direction == "campaign_to_d365" else NEXT_SYNC
+            why = f"The opt-out {mapping.to} differs; {again if carried else NEXT_STATEMENT}."
+        one = ContactOptOut(
+            column=column,
+            attribute=mapping.to,
+            state=STATES[OptOutState(known.state)],
+            reason=known.reason,
+            attempts=known.attempts,
+            source=known.source or None,
+            d365=d365,
+            campaign=campaign,
+            campaign_changed_at=changed,
+            last_stated_at=times.from_micros(known.stated_at) if known.stated_at else None,
+            equal=d365 == campaign if d365 is not None and campaign is not None else None,
+            would_write=now.write if now else None,
+        )
+        opt_outs.append((one, why))
     return opt_outs

@@ -3,11 +3,10 @@
 import pytest
 
 from sync_assets.capture import backlog_limit
-from sync_assets.cli.sync import SyncResult
 from sync_assets.ledger import Ledger
 from sync_assets_tests.support.orchestra import CONTACT, Orchestra
 from sync_assets_tests.support.program import CONTACT as TABLE
-from sync_assets_tests.support.program import Program, calls
+from sync_assets_tests.support.program import Program, Synced, calls
 
 N, PAGE, MOST = 50, 5, 12
 OTHER_MAPPING = {**TABLE, "fields": {**TABLE["fields"], "jobtitle": "cusJobTitle", "firstname": "middleName"}}
@@ -24,7 +23,7 @@ def program(program: Program) -> Program:
     return program
 
 
-def watched(program: Program) -> tuple[SyncResult, int]:
+def watched(program: Program) -> tuple[Synced, int]:
     """Sync; return the result and the highest number of pending records after any page or batch of answers."""
     runtime, most = program.runtime(), 0
 

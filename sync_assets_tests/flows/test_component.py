@@ -60,7 +60,7 @@ def test_stage_and_production_stand_side_by_side_and_each_sends_to_its_own_campa
             assert (tags[INSTALLATION_TAG], tags[TABLE_TAG]) == (name, "contact")
             ledgers.add(tags[LEDGER_TAG])
             [explained] = record_runs(instance, tags[LEDGER_TAG], "contact", [during])
-            assert explained["run_id"] == ran.run_id
+            assert explained.run_id == ran.run_id
         assert len(ledgers) == 2
         sensor = location.resolve_sensor_def("stage_d365_changes")
         installations["stage"].admin.change("contact", 1, jobtitle="Later")

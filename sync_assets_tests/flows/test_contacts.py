@@ -4,8 +4,10 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 
+from sync_assets.commands.document_schema import schema
 from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.support.program import CONTACT, Program, calls, capture
 
@@ -18,6 +20,7 @@ def test_a_first_load_costs_an_insert_each_and_afterwards_only_changes_cost(prog
     first = program.sync()
     assert first.status == 0, first.problems
     assert first.document["engine_calls"] == admin.engine_calls() == calls(insert=N, read=2)
+    jsonschema.validate(first.document, schema() | {"$ref": "#/$defs/SyncDocument"})
     zeros = ("pending", "waiting", "rejected", "held", "orphaned", "excluded", "deletes_held_back", "unconfirmed")
     assert first.document["tables"]["contact"] == {
         **dict.fromkeys(zeros, 0),

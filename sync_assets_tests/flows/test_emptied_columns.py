@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from sync_assets.commands.approve_deletes import approve_deletes
-from sync_assets.commands.status import status
+from sync_assets.commands.status import TableStatus, status
 from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.support.program import Program, calls
 
@@ -36,9 +36,9 @@ def emails(program: Program) -> int:
     return sum(bool(profile["email"]) for profile in program.profiles().values())
 
 
-def table(program: Program) -> dict[str, Any]:
+def table(program: Program) -> TableStatus:
     with closing(program.runtime()) as runtime:
-        return status(runtime)["tables"]["contact"]
+        return status(runtime).tables["contact"]
 
 
 def approve(program: Program) -> dict[str, Any]:
@@ -53,7 +53,7 @@ def test_a_column_that_becomes_secured_empties_nothing_and_costs_no_call_until_i
     done = emptied.sync()
     assert (done.status, done.document["engine_calls"]) == (2, calls())
     assert emails(emptied) == PEOPLE
-    assert table(emptied)["kept_values"] == {"email": PEOPLE}
+    assert table(emptied).kept_values == {"email": PEOPLE}
     assert "Campaign keeps the values of email (150). `emailaddress1` is secured in Dynamics 365." in caplog.text
     assert "approve-deletes contact" in done.ending
     status_, document = emptied.json("explain", min(emptied.profiles()))
@@ -63,7 +63,7 @@ def test_a_column_that_becomes_secured_empties_nothing_and_costs_no_call_until_i
     secure(emptied, secured=False)
     done = emptied.sync()
     assert (done.status, done.document["engine_calls"]) == (0, calls())
-    assert table(emptied)["kept_values"] == {}
+    assert table(emptied).kept_values == {}
     assert emails(emptied) == PEOPLE
 
 
@@ -127,7 +127,7 @@ def test_a_column_that_was_mapped_otherwise_for_a_time_is_guarded_when_it_is_map
     secure(emptied)
     emptied.table = plain
     assert emptied.run("sync", "--accept-mapping")[0] == 2
-    assert (emails(emptied), table(emptied)["kept_values"]) == (PEOPLE, {"email": PEOPLE})
+    assert (emails(emptied), table(emptied).kept_values) == (PEOPLE, {"email": PEOPLE})
 
 
 @pytest.mark.parametrize("before", ["disabled", "bidirectional", "d365_to_campaign"])

@@ -3,16 +3,20 @@
 import uuid
 from contextlib import closing
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import dagster as dg
+import jsonschema
 import pytest
 
 from sync_assets.commands import hold
-from sync_assets.commands.explain import Explanation, explain
+from sync_assets.commands.document_schema import schema
+from sync_assets.commands.explain import explain
+from sync_assets.commands.values import builtins
 from sync_assets.defs.partitions import run_tags
-from sync_assets.defs.tables.run_requests import add_runs
+from sync_assets.defs.tables.run_requests import with_runs
 from sync_assets_tests.support.chain import Chain
 from sync_assets_tests.support.opt_outs import set_campaign, set_d365, switch_on
 from sync_assets_tests.support.orchestra import in_memory
@@ -45,13 +49,14 @@ def ada(program: Program) -> str:
     return id_
 
 
-def explanation(program: Program, id_: str, table: str | None = None, *, show_values: bool = False) -> Explanation:
-    """What `explain` finds, without Dagster's runs."""
+def explanation(program: Program, id_: str, table: str | None = None, *, show_values: bool = False) -> Any:
+    """What `explain` finds, without Dagster's runs. Its document is as `--json` prints it."""
     with closing(program.runtime()) as runtime:
-        return explain(runtime, id_, table, show_values=show_values)
+        explained = explain(runtime, id_, table, show_values=show_values)
+        return replace(explained, document=cast("Any", builtins(explained.document)))
 
 
-def of(explained: Explanation, table: str = "contact") -> dict[str, Any]:
+def of(explained: Any, table: str = "contact") -> dict[str, Any]:
     return explained.document["tables"][table]
 
 
@@ -184,6 +189,7 @@ def test_json_has_a_stable_form_and_the_job_gives_a_page_without_values(program:
     change_in_campaign(program, ada, cusJobTitle="Poet")
     status, document = program.json("explain", ada.upper(), "--table", "contact")
     assert status == 2
+    jsonschema.validate(document, schema() | {"$ref": "#/$defs/ExplainDocument"})
     assert document.keys() == {"id", "in_step", "values", "tables", "engine_calls"}
     assert (document["id"], document["in_step"], document["values"]) == (ada, False, "masked")
     [one] = document["tables"].values()
@@ -221,9 +227,8 @@ def test_the_runs_that_changed_the_record_are_named(program: Program) -> None:
     program.sandbox.admin.change("contact", [id_], lastname="Byron")
     with in_memory(program) as orchestra:
         followed = orchestra.job("follow", run_tags(orchestra.runtime))
-        result = explanation(program, id_)
-        add_runs(result, orchestra.instance, orchestra.runtime.ledger)
-    assert [(run["run_id"], run["job"]) for run in of(result)["runs"]] == [(followed.run_id, "follow")]
+        result = with_runs(explain(orchestra.runtime, id_), orchestra.instance, orchestra.runtime.ledger)
+    assert [(run.run_id, run.job) for run in result.tables["contact"].runs] == [(followed.run_id, "follow")]
 
 
 def test_a_child_names_its_parent_a_parent_its_children_and_another_link_differs(chain: Chain) -> None:

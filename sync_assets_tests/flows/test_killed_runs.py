@@ -54,10 +54,10 @@ def assert_named_by_status_doctor_and_alerts(program: Program, instance: dg.Dags
     [run] = instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED]))
     named = f"The process of run {run.run_id[:8]} was killed"
     with closing(program.runtime()) as runtime:
-        [killed] = status(runtime)["killed_runs"]
-        assert killed["run_id"] == run.run_id
-        assert killed["message"].startswith(named)
-        assert "`sync-assets sync`" in killed["message"]
+        [killed] = status(runtime).killed_runs
+        assert killed.run_id == run.run_id
+        assert killed.message.startswith(named)
+        assert "`sync-assets sync`" in killed.message
         [line] = [line for line in examine(runtime) if line.title == "runs"]
         assert (line.outcome, line.message[: len(named)]) == ("warn", named)
     _, document = program.json("alerts")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sync_assets.commands.status import status
+from sync_assets.commands.status import Status, TableStatus, status
 from sync_assets_tests.support.opt_outs import (
     HEADER,
     assert_quiet,
@@ -56,13 +56,13 @@ def take_effect(program: Program) -> None:
     until(lambda: any(entry["fault"] == "late" for entry in admin.journal()))
 
 
-def told(program: Program) -> dict[str, Any]:
+def told(program: Program) -> Status:
     with closing(program.runtime()) as runtime:
         return status(runtime)
 
 
-def table(program: Program) -> dict[str, Any]:
-    return told(program)["tables"]["contact"]
+def table(program: Program) -> TableStatus:
+    return told(program).tables["contact"]
 
 
 def payloads(program: Program) -> int:
@@ -78,15 +78,15 @@ def test_a_payload_goes_at_its_horizon_by_whichever_process_ends_next(late: Prog
     answer_is_lost(late, "PATCH")
     assert late.sync().status in (0, 2)
     late.sync()
-    assert (table(late)["unconfirmed"], payloads(late)) == (1, 1)
+    assert (table(late).unconfirmed, payloads(late)) == (1, 1)
     late.pass_horizon()
     assert late.run("status")[0] == 0
     assert payloads(late) == 0
-    assert table(late)["waiting_for"]
+    assert table(late).waiting_for
     take_effect(late)
     done = late.sync()
     assert (done.status, done.document["engine_calls"]) == (0, calls(update=1)), done.problems
-    assert (table(late)["unconfirmed"], table(late)["waiting"], payloads(late)) == (0, 0, 0)
+    assert (table(late).unconfirmed, table(late).waiting, payloads(late)) == (0, 0, 0)
     assert late.profiles()[id_]["cusJobTitle"] == "Baker"
 
 
@@ -104,8 +104,8 @@ def test_a_late_update_does_not_stay_over_a_newer_value_and_a_late_insert_does_n
     admin.change("contact", [id_], address1_city="Newer")
     assert late.sync().status == 0
     assert city(late, id_) == "Newer"
-    assert table(late)["unconfirmed"] == 1
-    assert table(late)["synced"] == len(late.profiles())
+    assert table(late).unconfirmed == 1
+    assert table(late).synced == len(late.profiles())
     _, output, _ = late.run("status")
     assert "1 record is sent once more by" in output
 
@@ -119,7 +119,7 @@ def test_a_late_update_does_not_stay_over_a_newer_value_and_a_late_insert_does_n
     assert (done.status, done.document["engine_calls"]) == (0, calls(update=1))
     assert sum(admin.engine_calls().values()) - sum(before.values()) <= 1
     assert city(late, id_) == "Newer"
-    assert table(late)["unconfirmed"] == 0
+    assert table(late).unconfirmed == 0
     assert late.sync().document["engine_calls"] == calls()
 
     answer_is_lost(late, "POST")
@@ -156,7 +156,7 @@ def test_records_without_a_cause_stay_pending_with_a_growing_wait_and_name_the_n
     assert "; the next attempt is at " in line
     assert "RST-360011" in line
     result = table(late)
-    assert (result["pending"], result["rejected"], result["retried"]["records"]) == (3, 0, 3)
+    assert (result.pending, result.rejected, result.retried and result.retried.records) == (3, 0, 3)
     listed = json.loads(late.run("rejects", "--retried", "--json")[1])["retried"]
     assert {one["id"] for one in listed} == set(changed)
     assert all(one["attempts"] >= 4 and one["since"] and one["next_attempt"] for one in listed)
@@ -193,7 +193,7 @@ def test_a_late_opt_in_does_not_stay_over_a_newer_opt_out_in_campaign(program: P
     set_d365(program, id_, donotemail=True)
     synced(program)
     assert sides(program, id_) == (True, True)
-    assert told(program)["opt_out"]["unconfirmed"] == 1
+    assert told(program).opt_out.unconfirmed == 1
     _, output, _ = program.run("status")
     assert "1 opt-out is compared once more by" in output
 
@@ -204,7 +204,7 @@ def test_a_late_opt_in_does_not_stay_over_a_newer_opt_out_in_campaign(program: P
     done = program.sync()
     assert (done.status, done.document["engine_calls"]) == (0, calls(read=1, update=1))
     assert sides(program, id_) == (True, True)
-    assert told(program)["opt_out"]["unconfirmed"] == 0
+    assert told(program).opt_out.unconfirmed == 0
     assert_quiet(program)
 
 

@@ -51,7 +51,7 @@ def refused(program: Program) -> dict[str, tuple[str, int]]:
 
 def calls_today(program: Program) -> int:
     with closing(program.runtime()) as runtime:
-        return sum(status(runtime)["engine_calls"].values())
+        return sum(status(runtime).engine_calls.values())
 
 
 def try_again(program: Program, id_: str | None = None) -> int:

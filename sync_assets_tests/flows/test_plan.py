@@ -12,7 +12,8 @@ import sqlalchemy as sa
 import yaml
 
 from sync_assets.commands.plan import plan
-from sync_assets.commands.status import document
+from sync_assets.commands.status import overview
+from sync_assets.commands.values import builtins
 from sync_assets.flows import capture_table, push_table
 from sync_assets_tests.support.chain_configuration import CHAIN_LINKS, RESOURCES, chain_configuration
 from sync_assets_tests.support.ledgers import session_of
@@ -81,7 +82,7 @@ def flown(program: Program) -> dict[str, Any]:
             refetch = any(runtime.ledger.blocked.ids_to_refetch(config.table, 1) for config in tables)
 
     asyncio.run(fly())
-    result = document(runtime, runtime.calls, runtime.opt_outs)
+    result = builtins(overview(runtime, runtime.calls, runtime.opt_outs))
     runtime.close()
     return result
 

@@ -9,9 +9,9 @@ import sys
 import uuid
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import dagster as dg
 import pytest
@@ -22,6 +22,7 @@ from sync_assets.capture.table_capture import Capture
 from sync_assets.checks.preflight import preflight
 from sync_assets.cli import sync_runs
 from sync_assets.cli.sync import SyncResult, sync
+from sync_assets.commands.values import builtins
 from sync_assets.defs.partitions import today
 from sync_assets.runtime.context import Runtime
 from sync_assets_tests.support import plain_runs
@@ -47,6 +48,13 @@ CONTACT: dict[str, Any] = {
 _DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 """In C where PyYAML has it: each use of `Program.env` writes the configuration."""
 OURS = ("SYNC_ASSETS_", "D365_", "CAMPAIGN_", "DAGSTER_")
+
+
+@dataclass(frozen=True)
+class Synced(SyncResult):
+    """The result of `sync`. document: as `sync --json` prints it."""
+
+    document: Any
 
 
 @dataclass
@@ -110,7 +118,7 @@ class Program:
             with closing(sqlite3.connect(ledger)) as connection, connection:
                 connection.execute("UPDATE sync_identity SET id = ?", (str(uuid.uuid4()),))
 
-    def sync(self, runtime: Runtime | None = None, only: Sequence[str] = ()) -> SyncResult:
+    def sync(self, runtime: Runtime | None = None, only: Sequence[str] = ()) -> Synced:
         """Run `sync` in this process. only: these tables."""
         before = dict(os.environ)
         os.environ["DAGSTER_HOME"] = self.env["DAGSTER_HOME"]
@@ -122,7 +130,8 @@ class Program:
             with pytest.MonkeyPatch.context() as patch:
                 if not (self.dagster or self.on_disk):
                     patch.setattr(sync_runs, "execute", plain_runs.execute)
-                return sync(runtime, only, instance=self._instance)
+                done = sync(runtime, only, instance=self._instance)
+                return cast("Synced", replace(done, document=builtins(done.document)))
         finally:
             runtime.close()
             os.environ.clear()

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from sync_assets.cli import main
+from sync_assets.commands import document_schema
 from sync_assets.config.json_schema import PACKAGED
 from sync_assets.config.loader import load_config
 
@@ -164,6 +165,11 @@ def test_a_link_within_the_project_leads_somewhere(page: Path) -> None:
 def test_every_page_is_reached_from_the_read_me() -> None:
     reached = {(ROOT / link.partition("#")[0]).resolve() for link in links(PAGES[0])}
     assert {page for page in PAGES[1:] if page.resolve() not in reached} == set()
+
+
+def test_the_page_of_json_documents_has_the_schema_of_the_structs() -> None:
+    text = document_schema.PAGE.read_text(encoding="utf-8")
+    assert text == document_schema.page(), "run: python -m sync_assets.commands.document_schema"
 
 
 def keys() -> dict[str, str]:

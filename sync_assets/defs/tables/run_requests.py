@@ -7,21 +7,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import dagster as dg
+from msgspec.structs import replace
 
 from sync_assets.config.models import TableConfig
 from sync_assets.defs.asset_keys import campaign_key, d365_key
 from sync_assets.defs.partitions import FOLLOWS_TAG, LEDGER_TAG, is_foreign, run_tags, tables_of, today
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.model import ENDED, GIVEN_UP
-from sync_assets.ledger.times import iso
 from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.workers import SILENT_AFTER, give_up_killed
 
 if TYPE_CHECKING:
     from sync_assets.commands.explain import Explanation
+    from sync_assets.commands.explanation import ExplainDocument, RunOfRecord
 
 SHOWN_RUNS = 5
 """Most runs of a record that are named."""
@@ -107,39 +108,37 @@ def end_killed(
 # --- Runs of a record -------------------------------------------------------------------------------------------------
 
 
-def add_runs(explained: Explanation, instance: dg.DagsterInstance, ledger: Ledger) -> None:
-    """Add to each table of the document the last runs that changed the record."""
-    for table, moments in explained.moments.items():
-        explained.document["tables"][table]["runs"] = record_runs(instance, ledger.systems.identity(), table, moments)
+def with_runs(explained: Explanation, instance: dg.DagsterInstance, ledger: Ledger) -> ExplainDocument:
+    """Return the document with the last runs that changed the record, for each table."""
+    identity, moments = ledger.systems.identity(), explained.moments
+    tables = {
+        name: replace(table, runs=record_runs(instance, identity, name, moments.get(name, ())))
+        for name, table in explained.document.tables.items()
+    }
+    return replace(explained.document, tables=tables)
 
 
 def record_runs(
     instance: dg.DagsterInstance, ledger: str, table: str, moments: Sequence[datetime]
-) -> list[dict[str, Any]]:
+) -> list[RunOfRecord]:
     """Return the runs of a table that were active at these times, the newest first.
 
     ledger: its id. moments: when the record was changed, acknowledged or rejected.
     """
+    from sync_assets.commands.explanation import RunOfRecord  # not for the sensors  # noqa: PLC0415
+
     if not moments:
         return []
     filters = dg.RunsFilter(tags={LEDGER_TAG: ledger}, updated_after=min(moments))
-    documents: list[dict[str, Any]] = []
+    runs: list[RunOfRecord] = []
     for record in instance.get_run_records(filters, limit=SEARCHED_RUNS):
         run, started = record.dagster_run, record.start_time or record.create_timestamp.timestamp()
-        changed = {iso(at) for at in moments if started <= at.timestamp() <= (record.end_time or float("inf"))}
+        last = record.end_time or float("inf")
+        changed = {at.replace(microsecond=0) for at in moments if started <= at.timestamp() <= last}
         if changed and (FOLLOWS_TAG in run.tags or table in tables_of(run)):
-            documents.append(
-                {
-                    "run_id": run.run_id,
-                    "job": run.job_name,
-                    "status": run.status.value.lower(),
-                    "started_at": _iso(record.start_time),
-                    "ended_at": _iso(record.end_time),
-                    "changed_at": sorted(changed),
-                }
+            began, ended = (
+                None if at is None else datetime.fromtimestamp(at, UTC) for at in (record.start_time, record.end_time)
             )
-    return documents[:SHOWN_RUNS]
-
-
-def _iso(seconds: float | None) -> str | None:
-    return None if seconds is None else iso(datetime.fromtimestamp(seconds, UTC))
+            status = run.status.value.lower()
+            runs.append(RunOfRecord(run.run_id, run.job_name, status, began, ended, sorted(changed)))
+    return runs[:SHOWN_RUNS]

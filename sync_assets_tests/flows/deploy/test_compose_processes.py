@@ -98,7 +98,7 @@ class Installation:
     @property
     def named(self) -> list[str]:
         """The killed runs that `status` names."""
-        return [one["run_id"] for one in status(self.runtime)["killed_runs"]]
+        return [one.run_id for one in status(self.runtime).killed_runs]
 
     def arrives(self, all_is_there: Callable[[], bool], since: float) -> float:
         """How long that took."""

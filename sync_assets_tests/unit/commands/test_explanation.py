@@ -3,11 +3,12 @@
 import re
 from typing import Any
 
+import msgspec
 import pytest
 from markdown_it import MarkdownIt
 
 from sync_assets.cli.explain import show
-from sync_assets.commands.explanation import page
+from sync_assets.commands.explanation import ExplainDocument, RecordOfTable, page
 from sync_assets.commands.terminal import print_parts
 
 ID, PARENT, RUN = (f"5c0a1f00-0000-4000-8000-{n:012d}" for n in range(3))
@@ -16,14 +17,11 @@ ATTRIBUTE: dict[str, Any] = {
     "attribute": "cusPreferredLanguage",
     "column": "new_language",
     "conversion": "text",
-    "apply_updates": False,
-    "kept": False,
-    "replaced": False,
+    **dict.fromkeys(("apply_updates", "kept", "replaced", "equal"), False),
     "cut_from": 300,
     "d365": "text, 300 characters",
     "mapped": "text, 255 characters",
     "campaign": "text, 12 characters",
-    "equal": False,
 }
 ONE: dict[str, Any] = {
     "table": "new_order",
@@ -40,19 +38,15 @@ ONE: dict[str, Any] = {
     "validation_error": None,
     "attributes": [ATTRIBUTE],
     "ledger": {
+        **dict.fromkeys(("waiting_for", "held_since", "next_request", "acknowledged_at", "not_before")),
+        **dict.fromkeys(("unknown_until", "leased_until")),
         "state": "rejected",
-        "waiting_for": None,
         "reason": "a | b <c>",
         "since": AT,
         "out_of_scope": False,
-        "held_since": None,
-        "next_request": None,
         "changed_at": AT,
-        "acknowledged_at": None,
         "attempts": 1,
         "last_outcome": "rejected",
-        "not_before": None,
-        "leased_until": None,
     },
     "links": [
         {
@@ -76,9 +70,14 @@ ONE: dict[str, Any] = {
     "problem": None,
     "opt_outs": [],
     "decisions": [],
-    "runs": [{"run_id": RUN, "job": "sync", "status": "success", "changed_at": [AT]}],
+    "runs": [{"run_id": RUN, "job": "sync", "status": "success", "started_at": AT, "ended_at": AT, "changed_at": [AT]}],
 }
-DOCUMENT: dict[str, Any] = {"id": ID, "in_step": False, "values": "masked", "tables": {"new_order": ONE}}
+
+
+def document(**changes: Any) -> ExplainDocument:
+    """Return a document of one table. changes: members of the record."""
+    record = msgspec.convert(ONE | changes, RecordOfTable)
+    return ExplainDocument(ID, False, "masked", {record.table: record}, {})
 
 
 def test_ids_times_and_attributes_are_not_broken(
@@ -86,7 +85,7 @@ def test_ids_times_and_attributes_are_not_broken(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setenv("NO_COLOR", "1")
-    print_parts(show(DOCUMENT))
+    print_parts(show(document()))
     text = capsys.readouterr().out
     for whole in (ID, PARENT, RUN, AT, "cusPreferredLanguage", "1 attempt since", "differs: none of ours"):
         assert whole in text
@@ -94,7 +93,7 @@ def test_ids_times_and_attributes_are_not_broken(
 
 
 def test_the_page_is_markdown_whose_tables_no_text_breaks() -> None:
-    text = page(DOCUMENT)
+    text = page(document())
     assert text.startswith(f"## new_order {ID} -> cusOrder: not in step\n")
     assert (
         "| cusPreferredLanguage | text, 300 characters | text, 255 characters | differs: text, 12 characters |" in text
@@ -104,5 +103,5 @@ def test_the_page_is_markdown_whose_tables_no_text_breaks() -> None:
 
 def test_the_page_links_to_the_rows_form_and_no_text_of_campaign_is_a_link() -> None:
     ledger = {**ONE["ledger"], "reason": "![x](https://evil.example/p.png) [Sign in](https://evil.example)"}
-    html = MarkdownIt("commonmark").render(page({**DOCUMENT, "tables": {"new_order": {**ONE, "ledger": ledger}}}))
+    html = MarkdownIt("commonmark").render(page(document(ledger=ledger)))
     assert re.findall("<(?:a|img) [^>]+>", html) == [f'<a href="https://org/main.aspx?id={ID}">']

@@ -37,9 +37,8 @@ def inventory(**counts: Any) -> Inventory:
 
 def planned(**counts: int) -> dict[str, Any]:
     kinds = ("insert", "update", "delete", "unchanged", "waiting", "rejected", "held", "deletes_held_back")
-    return {
-        "tables": {"contact": dict.fromkeys(kinds, 0) | counts | {"deletes_following": {}, "deletes_orphaning": {}}}
-    }
+    by_name = {key: dict[str, int]() for key in ("kept_values", "deletes_following", "deletes_orphaning")}
+    return {"tables": {"contact": dict.fromkeys(kinds, 0) | counts | by_name}}
 
 
 def test_failures_and_warnings_are_shown_and_only_failures_count() -> None:

@@ -4,10 +4,13 @@ import inspect
 import io
 import re
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
+from msgspec.structs import replace
 from rich.console import Console
 from rich.table import Table
 
@@ -17,10 +20,13 @@ from sync_assets.cli.migrate import OPT_OUT_COUNTS, show_step
 from sync_assets.commands import certify, doctor, estimate, plan, rebuild, rejects, terminal
 from sync_assets.commands import status as status_command
 from sync_assets.commands.plan import OPT_OUTS_DUE, PLANNED
-from sync_assets.commands.status import COLUMNS
+from sync_assets.commands.status import COLUMNS, KilledRunStatus, OptOutStatus, Status, TableStatus
 from sync_assets.commands.terminal import print_document, print_parts, progress, progress_text
+from sync_assets.ledger.report_values import Retried
 from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.workers import REMEDY
+from sync_assets_tests.unit.commands.test_explanation import ATTRIBUTE
+from sync_assets_tests.unit.commands.test_explanation import document as explained
 
 PACKAGE = Path(sync_assets.__file__).parent
 WIDTH = 80
@@ -45,29 +51,19 @@ def terminal_of(width: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1" if width else "")
 
 
-def table(resource: str, complete: bool = True, at: str | None = AT) -> dict[str, Any]:
-    counts = {
-        "pending": 30_000_000,
-        "waiting": 1_200_000,
-        "rejected": 12_345,
-        "held": 12,
-        "orphaned": 0,
-        "synced": 30_000_000,
-    }
+def table(resource: str, complete: bool = True, at: str | None = AT, **counts: int) -> TableStatus:
+    values = dict.fromkeys(COLUMNS, 0) | {"pending": 30_000_000, "waiting": 1_200_000, "rejected": 12_345, "held": 12}
+    values |= dict.fromkeys(("excluded", "unconfirmed", "deletes_held_back"), 0) | {"synced": 30_000_000} | counts
+    nothing = {key: {} for key in ("waiting_for", "kept_values", "deletes_following", "deletes_orphaning")}
+    nothing |= {"unconfirmed_until": None, "retried": None, "refused_in_updates": [], "maintenance_since": None}
     feed = {"position_saved_at": at, "polled_at": at, "complete": complete}
-    about = {
-        "waiting_for": {},
-        "deletes_held_back": 0,
-        "deletes_following": {},
-        "deletes_orphaning": {},
-        "maintenance_since": None,
-    }
-    return {"resource": resource, **counts, **about, "feed": feed}
+    return msgspec.convert({"resource": resource, **values, **nothing, "feed": feed}, TableStatus)
 
 
-def status(**tables: dict[str, Any]) -> dict[str, Any]:
+def status(*killed: KilledRunStatus, **tables: TableStatus) -> Status:
     calls = {"insert": 0, "update": 0, "delete": 0, "read": 0}
-    return {"tables": tables, "engine_calls": calls, "opt_out": {"direction": "disabled"}}
+    opt_out = OptOutStatus("disabled", 0, 0, 0, 0, None, 0, 0, 0, 0, None, 0, 0)
+    return Status(tables, calls, opt_out, list(killed))
 
 
 def read(capsys: pytest.CaptureFixture[str]) -> list[str]:
@@ -98,8 +94,8 @@ def test_status_names_tables_that_were_never_captured(capsys: pytest.CaptureFixt
 
 def test_status_names_a_killed_run_and_the_remedy(capsys: pytest.CaptureFixture[str]) -> None:
     message = f"The process of run 0123abcd was killed. {REMEDY}"
-    killed = {"run_id": "0123abcd", "last_sign_of_life": AT, "message": message}
-    print_parts(status_command.show(status(contact=table("profile")) | {"killed_runs": [killed]}))
+    killed = KilledRunStatus("0123abcd", datetime.fromisoformat(AT), message)
+    print_parts(status_command.show(status(killed, contact=table("profile"))))
     assert message in capsys.readouterr().out.splitlines()
 
 
@@ -140,8 +136,10 @@ def test_a_server_s_words_are_neither_markup_nor_commands_of_the_terminal(
         rejects.show,
     )
     print_document({"checks": [{"outcome": "fail", "title": "Campaign", "message": reason}]}, as_json, doctor.show)
+    retried = replace(table("profile"), retried=Retried(1, None, None, reason))
+    print_document(status(contact=retried), as_json, status_command.show)
     output = capsys.readouterr().out
-    assert output.count("[bold]no[/] [/link]") == 2
+    assert output.count("[bold]no[/] [/link]") == 3
     assert output.replace("\n", "").isprintable()
 
 
@@ -187,34 +185,15 @@ MONTH = dict.fromkeys(("inserts", "updates", "deletes"), NUMBER) | {
 }
 ROWS = {"number": NUMBER, "at_least": True}
 RECORD = {
+    "attributes": [ATTRIBUTE | {"attribute": NAME, "d365": NUMBER, "mapped": IDS[1], "campaign": LONG, "column": NAME}],
+    **dict.fromkeys(("reasons", "links", "opt_outs", "decisions", "runs"), ()),
+    "table": NAME,
     "resource": "cusPreference",
-    "in_step": True,
-    "reasons": (),
-    "d365": {"found": None, "form": None},
-    "filter": None,
-    "ledger": None,
-    "campaign": {"presence": "found", "last_modified": None, "reason": None},
-    "validation_error": None,
-    "attributes": [
-        {"attribute": NAME, "d365": NUMBER, "mapped": IDS[1], "campaign": LONG, "equal": False}
-        | {
-            "column": NAME,
-            "replaced": False,
-            "kept": False,
-            "conversion": "text",
-            "cut_from": None,
-            "apply_updates": True,
-        }
-    ],
-    "links": (),
-    "children": {"states": {}},
-    "opt_outs": (),
-    "decisions": (),
-    "runs": (),
+    **dict.fromkeys(("filter", "ledger")),
 }
 
-TABLES: dict[str, tuple[Callable[[dict[str, Any]], Any], dict[str, Any], int]] = {
-    "status": (status_command.show, status(**{NAME: table("profile") | dict.fromkeys(COLUMNS, NUMBER)}), len(COLUMNS)),
+TABLES: dict[str, tuple[Callable[[Any], Any], Any, int]] = {
+    "status": (status_command.show, status(**{NAME: table("profile", **dict.fromkeys(COLUMNS, NUMBER))}), len(COLUMNS)),
     "plan": (
         plan.show,
         {
@@ -242,7 +221,7 @@ TABLES: dict[str, tuple[Callable[[dict[str, Any]], Any], dict[str, Any], int]] =
         },
         10,
     ),
-    "explain": (explain.show, {"id": IDS[0], "values": "shown", "tables": {NAME: RECORD}}, 1),
+    "explain": (explain.show, explained(**RECORD), 1),
     "rebuild": (
         rebuild.show,
         {"tables": {NAME: dict.fromkeys((*rebuild.FOUND, *COLUMNS), NUMBER)}},
