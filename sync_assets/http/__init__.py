@@ -1,7 +1,6 @@
 """Send HTTP requests for every client: sign-in renewal, retry, throttling, response limits, TLS and proxies.
 
 client              the endpoint of a system, and an end for endless paged reads: start reading here
-call                what is asked for a request besides what travels
 tokens              cached tokens
 transport_stack     sign-in renewal, retry and throttle as transports of httpx, and httpx's client around them
 retry               which answers are repeated, after how long, how often

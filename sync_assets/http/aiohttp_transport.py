@@ -47,20 +47,40 @@ INFLATED_HERE = 65_536
 """Bytes of a compressed response above which a thread decompresses it: a page takes 20 ms, delaying other calls."""
 
 
-class AiohttpClient:
+_ENDS_HERE = frozenset({"content-encoding", "content-length", "transfer-encoding", "location", "set-cookie"})
+"""Headers that httpx is not given: an answer is decompressed, redirects are not followed, and cookies not kept."""
+_AS_RECEIVED = ("utf-8", "surrogateescape")
+
+
+@dataclass(slots=True)
+class RecordRequest:
+    """What the transports read of an `httpx.Request`; making one, and an `httpx.Response`, costs as much as they do.
+
+    Passes them in place of one if a request is about a record; then a `Response` comes back.
+    """
+
+    method: str
+    headers: dict[str, str]
+    body: bytes | None
+    extensions: dict[str, Any]
+
+    async def aread(self) -> bytes:
+        return self.body or b""
+
+
+class AiohttpTransport(httpx.AsyncBaseTransport):
     """Sends requests with aiohttp. URLs are sent exactly as given; errors distinguish "not sent" and "outcome unknown".
 
-    connections: most connections at once. connect, read: timeouts in seconds, for the connection and between two pieces
-    of a response. limits: of a whole response. headers: of every request, unless a request overrides them.
+    connections: most connections at once. timeout: of its parts, `connect` and `read` (between two pieces of a
+    response). limits: of a whole response. headers: of every request, unless a request overrides them.
     """
 
     def __init__(
         self,
         context: ssl.SSLContext,
         connections: int,
+        timeout: httpx.Timeout,
         *,
-        connect: float,
-        read: float,
         headers: Mapping[str, str] | None = None,
         limits: Limits = USUAL_LIMITS,
     ) -> None:
@@ -68,7 +88,7 @@ class AiohttpClient:
         self._limits = limits
         self._headers = headers
         self._connections = connections
-        self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect, sock_read=read)
+        self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=timeout.connect, sock_read=timeout.read)
         self._session: aiohttp.ClientSession | None = None
 
     def _open(self) -> aiohttp.ClientSession:
@@ -87,6 +107,20 @@ class AiohttpClient:
         # aiohttp would repeat a GET or DELETE by itself if a kept-alive connection breaks, without it being counted.
         session._retry_connection = False  # pyright: ignore[reportPrivateUsage]
         return session
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Send a request, to its extension `address` if it has one. Raises what `exchange` raises."""
+        if isinstance(request, RecordRequest):
+            sent = request.extensions["address"], request.headers, request.body
+            return cast(httpx.Response, await self.exchange(request.method, *sent))
+        address = request.extensions.get("address") or str(request.url)
+        answer = await self.exchange(request.method, address, request.headers, await request.aread())
+        headers = [
+            (name.encode(*_AS_RECEIVED), value.encode(*_AS_RECEIVED))  # as text httpx would take ASCII only
+            for name, value in answer.headers.items()
+            if name.lower() not in _ENDS_HERE
+        ]
+        return httpx.Response(answer.status, headers=headers, stream=httpx.ByteStream(answer.body))
 
     async def exchange(self, method: str, address: str, headers: Mapping[str, str], body: bytes | None) -> Response:
         """Send one request and read its whole response.
@@ -151,62 +185,6 @@ class AiohttpClient:
     async def aclose(self) -> None:
         if self._session:
             await self._session.close()
-
-
-_ENDS_HERE = frozenset({"content-encoding", "content-length", "transfer-encoding", "location", "set-cookie"})
-"""Headers that httpx is not given: an answer is decompressed, redirects are not followed, and cookies not kept."""
-
-
-@dataclass(slots=True)
-class RecordRequest:
-    """What the transports read of an `httpx.Request`; making one, and an `httpx.Response`, costs as much as they do.
-
-    Passes them in place of one if a request is about a record; then a `Response` comes back.
-    """
-
-    method: str
-    headers: dict[str, str]
-    body: bytes | None
-    extensions: dict[str, Any]
-
-    async def aread(self) -> bytes:
-        return self.body or b""
-
-
-class AiohttpTransport(httpx.AsyncBaseTransport):
-    """httpx's transport on an `AiohttpClient`, whose timeouts and limits count; a request's extension `address` is its
-    URL as given.
-    """
-
-    def __init__(
-        self,
-        context: ssl.SSLContext,
-        connections: int,
-        timeout: httpx.Timeout,
-        limits: Limits,
-        headers: Mapping[str, str] | None = None,
-    ) -> None:
-        connect, read = timeout.connect or 0, timeout.read or 0
-        self._wire = AiohttpClient(context, connections, connect=connect, read=read, headers=headers, limits=limits)
-
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        if isinstance(request, RecordRequest):
-            sent = request.extensions["address"], request.headers, request.body
-            return cast(httpx.Response, await self._wire.exchange(request.method, *sent))
-        address = request.extensions.get("address") or str(request.url)
-        answer = await self._wire.exchange(request.method, address, request.headers, await request.aread())
-        headers = [
-            (name.encode(*_AS_RECEIVED), value.encode(*_AS_RECEIVED))  # as text httpx would take ASCII only
-            for name, value in answer.headers.items()
-            if name.lower() not in _ENDS_HERE
-        ]
-        return httpx.Response(answer.status, headers=headers, stream=httpx.ByteStream(answer.body), request=request)
-
-    async def aclose(self) -> None:
-        await self._wire.aclose()
-
-
-_AS_RECEIVED = ("utf-8", "surrogateescape")
 
 
 def _proxy_refusal(method: str, url: URL, proxy: Proxy | None, status: int) -> NotSent:

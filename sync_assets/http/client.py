@@ -9,8 +9,7 @@ import ssl
 from collections.abc import Callable, Mapping
 from urllib.parse import urlsplit
 
-from sync_assets.http.call import Admission, Call, Guard, Observer
-from sync_assets.http.retry import PATIENCE, RETRY_STATUS, Retries
+from sync_assets.http.retry import PATIENCE, RETRY_STATUS, Admission, Call, Guard, Observer, Retries
 from sync_assets.http.tokens import CachedTokens
 from sync_assets.http.transport import USUAL_LIMITS, ForeignLink, HttpError, Limits, Response
 
@@ -48,7 +47,7 @@ class Endpoint(Retries):
 
         always = {"Accept": "application/json", "Accept-Encoding": "gzip", "User-Agent": "sync_assets", **headers}
         silence = httpx.Timeout(timeout, connect=15.0)
-        carrier = AiohttpTransport(context, connections, silence, limits, always)
+        carrier = AiohttpTransport(context, connections, silence, headers=always, limits=limits)
         self.stack = TransportStack(self, self.base_url, tokens, observer, silence, carrier)
 
     async def sign_in(self) -> None:
@@ -73,16 +72,12 @@ class Endpoint(Retries):
         """Send a request, with retries, and return its response, whatever the status, unless it is transient.
 
         Args:
-            method: HTTP method.
             url: absolute (a link from a response, sent as it is), or a path below the base URL.
-            body: of the request.
             headers: in addition to the endpoint's.
             kind: of the request, for the observers.
             repeat_unknown: True to retry also if the outcome is unknown; by default for GET only.
             patience: total seconds for retries; the endpoint's by default.
-            guard: called right before each single request.
             observer: in addition to the endpoint's.
-            admission: entered around each single request.
             of_record: one of many: the same transports without httpx's client around them, which costs as much again.
 
         Raises:
@@ -94,8 +89,7 @@ class Endpoint(Retries):
         """
         repeat = method == "GET" if repeat_unknown is None else repeat_unknown
         call = Call(kind, repeat, self.patience if patience is None else patience, guard, observer, admission)
-        send = self.stack.send_record if of_record else self.stack.send
-        return await send(method, self.checked(url), headers, body, call)
+        return await self.stack.send(method, self.checked(url), headers or {}, body, call, of_record=of_record)
 
     def checked(self, url: str) -> str:
         """Return the absolute URL of a path or link. Raises ForeignLink if it leads to another host, or is no URL."""

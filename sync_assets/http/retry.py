@@ -1,4 +1,5 @@
-"""Retry rules of all requests: which answers are repeated, after how long, and how often; and the shared throttle.
+"""Retry rules of all requests: which answers are repeated, after how long, and how often; and the shared throttle;
+and who admits, guards and counts each try of a request.
 
 Every number of seconds and tries stands here. Who repeats what: `RetryTransport` a single request, the clients of both
 systems and the capture what an answer of the system itself asks for.
@@ -11,6 +12,8 @@ import random
 import re
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from sync_assets.http.transport import HttpError, Unavailable
@@ -76,6 +79,44 @@ def backoff(attempt: int, asked: float | None = None) -> float:
     if asked is not None:
         return asked + random.uniform(0, 0.25)  # noqa: S311
     return min(30.0, 0.5 * 2 ** min(attempt, 10)) * random.uniform(0.7, 1.3)  # noqa: S311
+
+
+Observer = Callable[[str, int | None, float], None]
+"""Called after each single request with its kind, its status (None: outcome unknown; 0: not sent) and its seconds.
+
+Used to count calls.
+"""
+
+
+def is_lost(kind: str, status: int | None) -> bool:
+    """Return True if a single request, as an Observer sees it, is a write without an answer: it may take effect."""
+    return kind != "read" and (status is None or status in LOST_BEHIND_GATEWAY)
+
+
+Guard = Callable[[], None]
+"""Called right before each single request is sent, with no await in between; raises to prevent it."""
+
+Admission = Callable[[], AbstractAsyncContextManager[Observer | None]]
+"""Entered around each single request: waits until it may be sent, or raises. May return a further observer."""
+
+
+@dataclass(slots=True)
+class Call:
+    """What is asked of the transports for one request, besides what travels: its extension `call`.
+
+    kind: for the observers. repeat_unknown: repeat it also if its outcome is unknown. patience: total seconds for
+    retries; the time until it is admitted does not count. guard, observer, admission: of each single request.
+    """
+
+    kind: str
+    repeat_unknown: bool
+    patience: float
+    guard: Guard | None = None
+    observer: Observer | None = None
+    admission: Admission | None = None
+    attempt: int = field(default=0, init=False)
+    give_up_at: float = field(default=0.0, init=False)
+    """On the monotonic clock; set when the request arrives at the transport that repeats."""
 
 
 class Outage:
@@ -150,14 +191,12 @@ class Retries:
             self.pause.hold(wait)
         return wait
 
-    async def before_repeating(
-        self, failure: HttpError, wait: float, patience: float, give_up_at: float, **about: object
-    ) -> None:
+    async def before_repeating(self, failure: HttpError, wait: float, call: Call) -> None:
         """Wait before a request is sent again; raise its failure if that would be beyond the patience."""
         now = time.monotonic()
-        repeat_until = min(give_up_at, self.outage.begin(now) + patience)
+        repeat_until = min(call.give_up_at, self.outage.begin(now) + call.patience)
         if now + wait > repeat_until:
-            self.outage.give_up(now, patience)
+            self.outage.give_up(now, call.patience)
             raise failure
         self.outage.due = now + wait
         throttled = isinstance(failure, Unavailable) and failure.status in GATEWAY_REFUSALS  # logged by `wait_after`
@@ -167,5 +206,6 @@ class Retries:
             _log.warning(
                 "The system does not answer, requests are repeated", extra={"system": self.name, "until": until}
             )
-        _log.debug("A request is repeated", extra={"system": self.name, "seconds": wait, **about})
+        about = {"operation": call.kind, "attempt": call.attempt, "seconds": wait}
+        _log.debug("A request is repeated", extra={"system": self.name, **about})
         await asyncio.sleep(wait)

@@ -14,15 +14,14 @@ import logging
 import ssl
 import time
 from collections.abc import AsyncGenerator, Iterator, Mapping
-from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
+from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext, suppress
 from typing import cast
 from urllib.parse import urlsplit
 
 import httpx
 
 from sync_assets.http.aiohttp_transport import AiohttpTransport, RecordRequest
-from sync_assets.http.call import Call, Observer
-from sync_assets.http.retry import LOST_BEHIND_GATEWAY, Retries, Throttle, backoff
+from sync_assets.http.retry import LOST_BEHIND_GATEWAY, Call, Observer, Retries, Throttle, backoff
 from sync_assets.http.tokens import CachedTokens
 from sync_assets.http.transport import (
     CHECK_ADDRESS,
@@ -74,7 +73,7 @@ def errors_as_ours(method: str, address: str) -> Iterator[None]:
 
 def sign_in_client(context: ssl.SSLContext, timeout: httpx.Timeout, limits: Limits) -> httpx.AsyncClient:
     """Return a client for one sign-in: no connection stays open, whichever event loop fetches a token."""
-    carrier = AiohttpTransport(context, 1, timeout, limits)
+    carrier = AiohttpTransport(context, 1, timeout, limits=limits)
     return httpx.AsyncClient(transport=carrier, headers={"Accept-Encoding": "gzip"}, trust_env=False)
 
 
@@ -105,7 +104,7 @@ class RetryTransport(httpx.AsyncBaseTransport):
         self._retries, self._inner = retries, inner
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        retries, call, attempt = self._retries, request.extensions["call"], 0
+        retries, call = self._retries, request.extensions["call"]
         call.give_up_at = call.give_up_at or time.monotonic() + call.patience
         while True:
             if not await retries.pause.passed(call.give_up_at):
@@ -118,7 +117,7 @@ class RetryTransport(httpx.AsyncBaseTransport):
                 useless = isinstance(error, NotTrusted | LimitExceeded)
                 if useless or (isinstance(error, OutcomeUnknown) and not call.repeat_unknown):
                     raise
-                wait, failure = backoff(attempt), error
+                wait, failure = backoff(call.attempt), error
             else:
                 status = response.status_code
                 if status < 400 or status == 401 or not retries.transient(status, await response.aread()):
@@ -126,12 +125,11 @@ class RetryTransport(httpx.AsyncBaseTransport):
                     return response
                 if status in LOST_BEHIND_GATEWAY and not call.repeat_unknown:
                     raise OutcomeUnknown(f"{retries.name}'s gateway got no answer ({status}).")
-                wait = retries.wait_after(status, response.headers, attempt)
+                wait = retries.wait_after(status, response.headers, call.attempt)
                 text = f"{retries.name} kept answering {status} for {call.patience:.0f} s."
                 failure = Unavailable(text, status=status)
-            attempt += 1
-            about = {"operation": call.kind, "attempt": attempt}
-            await retries.before_repeating(failure, wait, call.patience, call.give_up_at, **about)
+            call.attempt += 1
+            await retries.before_repeating(failure, wait, call)
 
     async def aclose(self) -> None:
         await self._inner.aclose()
@@ -204,30 +202,24 @@ class TransportStack:
         self.client = httpx.AsyncClient(auth=self._auth, transport=self._top, timeout=timeout, trust_env=False)
 
     async def send(
-        self, method: str, address: str, headers: Mapping[str, str] | None, body: bytes | None, call: Call
+        self, method: str, address: str, headers: Mapping[str, str], body: bytes | None, call: Call, *, of_record: bool
     ) -> Response:
-        """Send a request through httpx's client, and return its whole answer. Raises what the transports raise."""
-        with errors_as_ours(method, address):  # those of the client itself, such as for a Location that is no URL
-            given = {"address": address, "call": call}
-            request = httpx.Request(method, self._url, headers=headers, content=body, extensions=given)
-            answer = await self.client.send(request)
-        return _whole(answer)
+        """Send a request, and return its whole answer. Raises what the transports raise.
 
-    async def send_record(
-        self, method: str, address: str, headers: Mapping[str, str] | None, body: bytes | None, call: Call
-    ) -> Response:
-        """Do as `send`, without the client and its values: they take longer than all transports together."""
-        request = RecordRequest(method, dict(headers or ()), body, {"address": address, "call": call})
-        flow = self._auth.async_auth_flow(cast(httpx.Request, request))
-        answer = await self._top.handle_async_request(await anext(flow))
-        try:
-            while True:
-                answer = await self._top.handle_async_request(await flow.asend(answer))
-        except StopAsyncIteration:
-            return _whole(answer)
-
-
-def _whole(answer: httpx.Response) -> Response:
-    if isinstance(answer, Response):  # to a RecordRequest
-        return answer
-    return Response(answer.status_code, answer.headers, answer.content)
+        of_record: without the client and its values, which take longer than all transports together.
+        """
+        given = {"address": address, "call": call}
+        if of_record:
+            request = RecordRequest(method, {**headers}, body, given)
+            flow = self._auth.async_auth_flow(cast(httpx.Request, request))
+            answer = await self._top.handle_async_request(await anext(flow))
+            with suppress(StopAsyncIteration):
+                while True:
+                    answer = await self._top.handle_async_request(await flow.asend(answer))
+        else:
+            with errors_as_ours(method, address):  # those of the client itself
+                whole = httpx.Request(method, self._url, headers=headers, content=body, extensions=given)
+                answer = await self.client.send(whole)
+        if isinstance(answer, Response):  # to a RecordRequest
+            return answer
+        return Response(answer.status_code, answer.headers, answer.content)

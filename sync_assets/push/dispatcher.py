@@ -18,7 +18,7 @@ from sync_assets.campaign.addressing import KEY, Addressing
 from sync_assets.campaign.client import BudgetSpent, CallCounter, CampaignClient
 from sync_assets.campaign.records import Records
 from sync_assets.errors import SyncAssetsError
-from sync_assets.http.call import Observer, is_lost
+from sync_assets.http.retry import Observer, is_lost
 from sync_assets.http.transport import HttpError, NotSent, NotTrusted, OutcomeUnknown, Unavailable
 from sync_assets.ledger.model import Claimed
 from sync_assets.push.campaign_health import CampaignHealth, Latencies, Limiter
