@@ -22,6 +22,7 @@ from sync_assets.ledger.repositories.opt_out_rows import OptOutRows
 from sync_assets.ledger.repositories.record_history import RecordHistory
 from sync_assets.ledger.repositories.sessions import Sessions
 from sync_assets.ledger.rules import transitions
+from sync_assets.ledger.rules.predicates import KEEPS_VALUES, PERHAPS_SENT, UNANSWERED
 from sync_assets.ledger.rules.record_state import RecordState
 from sync_assets.ledger.storage.session import Repository
 from sync_assets.ledger.storage.transaction import StoredRow, Transaction
@@ -50,9 +51,8 @@ _MOVE = f"""
     WHERE seq = ?
 """  # noqa: S608 - constants
 _PARENTS = "SELECT seq, attribute, parent_id FROM sync_link"
-_UNKNOWN = "outcome_unknown > 0 OR unknown_until IS NOT NULL OR kept_values <> 0"
-_EARLIER = f"SELECT seq, acked_hash, left_attributes, {_UNKNOWN} FROM sync_record"  # noqa: S608 - constants
-_PERHAPS_SENT = f"AND (acked_hash IS NOT NULL OR {_UNKNOWN})"
+_EARLIER = f"SELECT seq, acked_hash, left_attributes, {UNANSWERED | KEEPS_VALUES} FROM sync_record"  # noqa: S608 - constants
+_PERHAPS_SENT = f"AND {PERHAPS_SENT | KEEPS_VALUES}"
 _VERSIONS = "SELECT id, row_version FROM sync_record WHERE table_name = ? AND id"
 _EXISTING = f"AND desired_hash IS NOT NULL AND {NOT_COLLECTED}"
 
@@ -327,7 +327,7 @@ class Captures(Repository):
         records: list[RecordState] = transaction.states_of(sorted(seqs.values()))
         # A link may no longer be configured.
         former_neighbours = self._dependencies.neighbours(transaction, records) if everything else set[int]()
-        in_doubt = [record.seq for record in records if record.outcome_unknown or record.unknown_until]
+        in_doubt = [record.seq for record in records if UNANSWERED(record)]
         acked = [record for record in records if record.acked_hash is not None and not record.orphaned]
         fixed = [seqs.pop(record.id) for record in acked if once and not record.resend]
         parents = {seqs[id_]: [*ids] for id_, ids in page.parents(seqs)}

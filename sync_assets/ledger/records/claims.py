@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from sync_assets.config.values import CONTACT
 from sync_assets.ledger import times
 from sync_assets.ledger.errors import SessionExpired
-from sync_assets.ledger.model import OTHER, BlockReason, Claimed, LinkTo, Operation, Orphaned, Outcome, State
+from sync_assets.ledger.model import OTHER, BlockReason, Claimed, LinkTo, Operation, Outcome, State
 from sync_assets.ledger.records.dependency_status import DependencyStatus
 from sync_assets.ledger.records.targets import stored_target
 from sync_assets.ledger.repositories.maintenance import Maintenance
@@ -27,6 +27,7 @@ from sync_assets.ledger.repositories.record_history import RecordHistory
 from sync_assets.ledger.repositories.sessions import Sessions
 from sync_assets.ledger.rules import transitions
 from sync_assets.ledger.rules.dependencies import Key
+from sync_assets.ledger.rules.predicates import MUST_NOT_EXIST, REFUSED_BY_CAMPAIGN, REJECTED
 from sync_assets.ledger.rules.record_state import RecordState
 from sync_assets.ledger.storage import schema
 from sync_assets.ledger.storage.payload_cipher import PayloadCipher
@@ -48,7 +49,7 @@ _AT_ONCE = 5_000
 _UNKNOWN_ENDED = "UPDATE sync_record SET outcome_unknown = 1, unknown_until = NULL"
 _ERASED = f"{_UNKNOWN_ENDED}, payload = NULL, update_payload = NULL, block_reason = {BlockReason.REFETCH_REQUIRED:d}"
 _EXPIRED = (_R.state == State.UNCONFIRMED.value, _R.payload.is_not(None))
-_RETRY = "UPDATE sync_record SET state = 1, not_before = NULL"
+_RETRY = f"UPDATE sync_record SET state = {State.PENDING:d}, not_before = NULL"  # noqa: S608
 _EXISTS = sa.and_(
     _R.acked_hash.is_(None), sa.exists().where(_X.table_name == _R.table_name, _X.id == _R.id).correlate(schema.record)
 )
@@ -69,12 +70,12 @@ _STORE = f"""
         update_payload = CASE WHEN ? THEN NULL ELSE update_payload END
     WHERE seq = ?
 """
-_CLAIM = """
+_CLAIM = f"""
     UPDATE sync_record SET session = ?, unknown_until = ?,
         outcome_unknown = CASE WHEN outcome_unknown = 0 AND (unknown_until IS NULL OR CAST(? AS bigint) IS NOT NULL)
             THEN 1 ELSE 2 END, resend = CASE resend WHEN 0 THEN 0 ELSE 2 END,
-        incarnation = incarnation + CASE WHEN desired_hash IS NULL OR orphaned = 2 THEN 1 ELSE 0 END
-"""
+        incarnation = incarnation + CASE WHEN {MUST_NOT_EXIST} THEN 1 ELSE 0 END
+"""  # noqa: S608
 
 
 @dataclass(eq=False)
@@ -244,7 +245,7 @@ class Claims(Repository):
         """
         these = schema.only(_R.table_name, table) & schema.only(_R.id, id)
         refused = sa.select(_R.seq, _R.table_name, _R.validation_error).where(
-            schema.STUCK, sa.text("state = 3"), schema.REFUSED_BY_CAMPAIGN, these
+            schema.holds(REJECTED & REFUSED_BY_CAMPAIGN), these
         )
         pending = sa.select(schema.tally.c.table_name).where(schema.tally.c.state == State.PENDING.value)
         delayed = sa.select(_R.seq).where(schema.RETRIED, _R.table_name.in_(pending), these)
@@ -335,7 +336,7 @@ class Claims(Repository):
         seqs = {seq for seq, parent, incarnation in named if now.get(parent, incarnation) > incarnation}
         seqs |= self._dependencies.children(transaction, inserted_again)
         children = transaction.states_of(sorted(seqs))
-        rejected = [child for child in children if child.state == State.REJECTED and child.refused_by_campaign]
+        rejected = [child for child in children if (REJECTED & REFUSED_BY_CAMPAIGN)(child)]
         transaction.for_seqs(_RETRY, [child.seq for child in rejected])
         for child in rejected:
             transaction.move(child, State.PENDING)
@@ -363,7 +364,7 @@ def _claimed(
     horizon_passed = row.unknown_until is not None and unknown_seconds is None  # that of an earlier request
     outcome_unknown, resend = bool(row.outcome_unknown or horizon_passed), bool(row.resend)
     unknown = outcome_unknown or unknown_seconds is not None
-    if row.desired_hash is None or row.orphaned == Orphaned.DELETED:
+    if MUST_NOT_EXIST(row):
         return Claimed(row.seq, row.id, "delete", None, None, None, row.attempts, unknown, resend=resend)
     payload, update_payload, content = row.payload, row.update_payload, row.desired_hash
     if row.orphaned or row.out_of_scope:  # only its last outcome is to be found out: Campaign keeps what it holds

@@ -23,6 +23,7 @@ from sync_assets.ledger.model import NO_ORPHANS, Loss, Orphaned, OrphansOfDelete
 from sync_assets.ledger.records.dependency_status import DependencyStatus
 from sync_assets.ledger.rules import transitions
 from sync_assets.ledger.rules.dependencies import status_of_parents
+from sync_assets.ledger.rules.predicates import MAY_EXIST, UNAVAILABLE_PARENT, WAITING
 from sync_assets.ledger.rules.record_state import RecordState
 from sync_assets.ledger.storage import schema
 from sync_assets.ledger.storage.session import Repository, writes
@@ -42,7 +43,7 @@ _L = schema.link.c
 # An orphan that is deleted in Campaign counted when its parent was deleted.
 _UNCOUNTED = _R.orphaned != Orphaned.DELETED.value
 _IS_DELETED = sa.and_(_C.out_of_scope == 0, sa.or_(_C.orphan == 0, _R.orphaned == Orphaned.KEPT.value))
-_NEVER_SENT = sa.and_(_R.acked_hash.is_(None), _R.outcome_unknown == 0)
+_NEVER_SENT = schema.holds(~MAY_EXIST)
 MOVED = (
     *("state", "block_reason", "desired_hash", "acked_hash", "validation_error"),
     *("failed_since", "resend", "out_of_scope", "attempts"),
@@ -57,7 +58,7 @@ _REMOVE = f"""
 _NO_LONGER_KEPT = "UPDATE sync_link SET keep_orphans = 0"
 _LOST = "UPDATE sync_link SET parent_loss = ? WHERE parent_table = ? AND parent_id"
 _IN_CAMPAIGN = "SELECT seq, table_name FROM sync_record"
-_COUNTS = "AND (acked_hash IS NOT NULL OR outcome_unknown > 0) AND state <> 4 ORDER BY table_name"
+_COUNTS = f"AND {MAY_EXIST} AND state <> {State.HELD:d} ORDER BY table_name"
 NOT_COLLECTED = "seq NOT IN (SELECT seq FROM sync_collected WHERE table_name = ? AND orphan = 0)"
 _COLLECT = "INSERT INTO sync_collected (seq, table_name, out_of_scope) SELECT seq, table_name, 0 FROM sync_record"
 _UNLESS_COLLECTED = f"""
@@ -68,13 +69,18 @@ _DELETE_COLLECTED = (
     "DELETE FROM sync_collected WHERE orphan = 0 AND seq IN (SELECT seq FROM sync_record WHERE table_name = ? AND id"
 )
 _INSERT_SEEN = "INSERT INTO sync_seen (seq, table_name) SELECT seq, table_name FROM sync_record"
-_MISSING = """
+# Read by seq, the order on disk, unless most records are of other tables: by the index of ids each record is on another
+# page, which takes two to four times as long. The expression keeps the database from using the index.
+_MISSING, _MISSING_IN_ORDER = (
+    f"""
     INSERT INTO sync_collected (seq, table_name, out_of_scope)
     SELECT r.seq, r.table_name, ? FROM sync_record r
-    WHERE {table} = ? AND r.seq <= ? AND r.desired_hash IS NOT NULL AND r.out_of_scope <= ?
+    WHERE {name} = ? AND r.seq <= ? AND r.desired_hash IS NOT NULL AND r.out_of_scope <= ?
         AND NOT EXISTS (SELECT 1 FROM sync_seen s WHERE s.seq = r.seq)
     ON CONFLICT (seq) DO UPDATE SET orphan = 0, out_of_scope = excluded.out_of_scope WHERE sync_collected.orphan = 1
-"""
+    """  # noqa: S608 - constants
+    for name in ("r.table_name", "(r.table_name || '')")
+)
 # In an organization that was restored from a backup such a row may be created again with a lower version.
 _NO_VERSION = """
     UPDATE sync_record SET row_version = NULL
@@ -234,7 +240,7 @@ class Deletions(Repository):
         differs = sa.or_(*(_F[name].is_distinct_from(value) for name, value in changes.items()))
         transaction.execute(sa.update(schema.feed).where(_F.table_name == table, differs).values(changes))
 
-    def _carry_out(self, transaction: Transaction, table: str, *only: sa.ColumnElement[bool]) -> bool:
+    def _carry_out(self, transaction: Transaction, table: str, *only: sa.TextClause) -> bool:
         """Carry out one batch of collected deletions that meet the conditions `only`; False if none is left."""
         self._dependencies.lock_linked_records(transaction)
         collected = sa.select(_C.seq, _C.out_of_scope, _C.orphan).where(_C.table_name == table, *only)
@@ -290,7 +296,7 @@ class Deletions(Repository):
         waiting = (
             sa.select(_R.seq)
             .join(schema.link, _L.seq == _R.seq)
-            .where(schema.STUCK, sa.text("state = 2 AND block_reason = 2"), _L.parent_table == table)
+            .where(schema.holds(WAITING & UNAVAILABLE_PARENT), _L.parent_table == table)
             .distinct()
         )
         version = self._session.scalar(due)
@@ -346,10 +352,7 @@ class Deletions(Repository):
                 Campaign kept when their rows went out of scope.
         """
         values = (int(out_of_scope), table, bound, int(not out_of_scope))
-        # Read by seq, the order on disk, unless most records are of other tables: by the index of ids each record is on
-        # another page, which takes two to four times as long. The expression keeps the database from using the index.
         in_order = record_count(transaction, table) * 4 > bound
-        missing = _MISSING.replace("{table}", "(r.table_name || '')" if in_order else "r.table_name")
-        transaction.run(missing, values)
+        transaction.run(_MISSING_IN_ORDER if in_order else _MISSING, values)
         transaction.run(_NO_VERSION, (table,))
         transaction.execute(sa.delete(schema.seen).where(schema.seen.c.table_name == table))

@@ -22,7 +22,16 @@ from sync_assets.ledger.model import LinkTo, Orphaned, State
 from sync_assets.ledger.records.hold_records import HoldRecords, ReasonsByRecord, is_excluded, is_held
 from sync_assets.ledger.records.stored_links import UNLINK, StoredLinks
 from sync_assets.ledger.rules.dependencies import FormerParent, Key, Link, is_acknowledged, stands, status_of_parents
-from sync_assets.ledger.rules.record_state import UNSENT, Dependencies, RecordState, reevaluate
+from sync_assets.ledger.rules.predicates import (
+    BINDS,
+    HOLDS_PARENT,
+    MAY_EXIST,
+    MOVED,
+    MUST_NOT_EXIST,
+    UNANSWERED,
+    UNSENT_STATES,
+)
+from sync_assets.ledger.rules.record_state import Dependencies, RecordState, reevaluate
 from sync_assets.ledger.storage import operation_tables, schema
 from sync_assets.ledger.storage.session import Repository, writes
 from sync_assets.ledger.storage.transaction import SELECT_STATE, Transaction, by_first
@@ -30,42 +39,37 @@ from sync_assets.ledger.storage.transaction import SELECT_STATE, Transaction, by
 _LOCK = 6_090_275_134_511_382_749  # of an advisory lock; any number that no other lock uses
 
 _FORMER = {
-    "SELECT seq, attribute, parent_table, acked_id FROM sync_link": f"AND {schema.MOVED}",
+    "SELECT seq, attribute, parent_table, acked_id FROM sync_link": f"AND {MOVED}",
     "SELECT seq, attribute, parent_table, parent_id FROM sync_possible_link": "",
 }
-_STORE_STATE = """
+_STORE_STATE = f"""
     UPDATE sync_record SET state = ?, block_reason = ?, orphaned = ?,
         failed_since = CASE WHEN ? THEN coalesce(failed_since, ?) END, not_before = NULL,
         payload = CASE WHEN ? THEN payload END, update_payload = CASE WHEN ? THEN update_payload END,
-        reason = CASE WHEN ? AND state <> 3 THEN NULL ELSE reason END,
-        attempts = CASE WHEN ? AND state <> 3 THEN 0 ELSE attempts END
-"""  # a record rejected by re-evaluation has a validation error: RecordState.refused_by_campaign
-_LEAVING = "SELECT seq FROM sync_record WHERE (desired_hash IS NULL OR orphaned = 2) AND table_name = ? AND id"
+        reason = CASE WHEN ? AND state <> {State.REJECTED:d} THEN NULL ELSE reason END,
+        attempts = CASE WHEN ? AND state <> {State.REJECTED:d} THEN 0 ELSE attempts END
+"""  # a record rejected by re-evaluation has a validation error: REFUSED_BY_CAMPAIGN  # noqa: S608
+_LEAVING = f"SELECT seq FROM sync_record WHERE {MUST_NOT_EXIST} AND table_name = ? AND id"  # noqa: S608
 BATCH = 5_000
 _R, _L = schema.record.c, schema.link.c
 
 
-def _of_parents(select: str, join: str = "", also: str = "") -> tuple[str, str, str]:
-    """Return three SELECTs of links by parent: the desired one, the acknowledged one that differs, a possible one."""
-    desired = f"{select} FROM sync_link l {join} WHERE {also} l.parent_table = ? AND l.parent_id"
-    acknowledged = f"{select.replace('parent_id', 'acked_id')} FROM sync_link l {join} WHERE {also}"
-    acknowledged += f" {schema.MOVED} AND l.parent_table = ? AND l.acked_id"
-    possible = f"{select} FROM sync_possible_link l {join} WHERE {also} l.parent_table = ? AND l.parent_id"
-    return desired, acknowledged, possible
-
-
-_CHILDREN = _of_parents("SELECT l.seq")
-# A parent's delete waits for a child while Campaign may hold a link from it that is to be removed: the child will be
-# relinked, unlinked or deleted. It does not wait for an orphan that Campaign keeps, nor for an excluded child, which is
-# only ever deleted.
-_CHILD = "JOIN sync_record c ON c.seq = l.seq"
-_UNKNOWN = "(c.outcome_unknown > 0 OR c.unknown_until IS NOT NULL)"
-_WAITED_FOR = "(c.orphaned <> 1 OR c.outcome_unknown > 0) AND (c.state <> 6 OR c.orphaned = 2) AND"
-_BINDS = f"(l.required = 1 OR l.keyed = 1) AND {_WAITED_FOR}"
+_CHILDREN = (
+    "SELECT seq FROM sync_link WHERE parent_table = ? AND parent_id",
+    f"SELECT seq FROM sync_link WHERE {MOVED} AND parent_table = ? AND acked_id",  # noqa: S608 - constants
+    "SELECT seq FROM sync_possible_link WHERE parent_table = ? AND parent_id",
+)
+_OF_CHILD = f"l JOIN sync_record c ON c.seq = l.seq WHERE {HOLDS_PARENT.of('c')}"
 _LINKED_PARENTS = (
-    _of_parents("SELECT l.parent_id", _CHILD, f"(l.acked_id = l.parent_id OR {_UNKNOWN}) AND {_BINDS}")[0],
-    _of_parents("SELECT l.parent_id", _CHILD, _BINDS)[1],
-    _of_parents("SELECT l.parent_id", _CHILD, _WAITED_FOR)[2],
+    f"""
+    SELECT l.parent_id FROM sync_link {_OF_CHILD} AND {BINDS.of("l")}
+        AND (l.acked_id = l.parent_id OR {UNANSWERED.of("c")}) AND l.parent_table = ? AND l.parent_id
+    """,  # noqa: S608
+    f"""
+    SELECT l.acked_id FROM sync_link {_OF_CHILD} AND {BINDS.of("l")} AND {MOVED.of("l")}
+        AND l.parent_table = ? AND l.acked_id
+    """,  # noqa: S608
+    f"SELECT l.parent_id FROM sync_possible_link {_OF_CHILD} AND l.parent_table = ? AND l.parent_id",  # noqa: S608
 )
 _KEEP_UNTIL_GUARDED = "UPDATE sync_link SET keep_orphans = 2"
 _COLLECT = (
@@ -246,8 +250,7 @@ class DependencyStatus(Repository):
         leaving = [
             record
             for record in records
-            if record.may_exist_in_campaign
-            and (record.desired_hash is None or statuses[record.seq].orphaned == Orphaned.DELETED)
+            if MAY_EXIST(record) and MUST_NOT_EXIST(record._replace(orphaned=statuses[record.seq].orphaned))
         ]
         with_children = self.with_linked_children(transaction, leaving)
         records = self._no_longer_excluded(transaction, records, reasons_by_record)
@@ -285,9 +288,7 @@ class DependencyStatus(Repository):
         new = [
             record.seq
             for record in records
-            if statuses[record.seq].orphaned == Orphaned.DELETED
-            and not record.must_not_exist_in_campaign
-            and record.may_exist_in_campaign
+            if statuses[record.seq].orphaned == Orphaned.DELETED and MAY_EXIST(record) and not MUST_NOT_EXIST(record)
         ]
         transaction.for_seqs(_KEEP_UNTIL_GUARDED, new, also="AND required = 1 AND keep_orphans = 0")
         transaction.for_seqs(_COLLECT, new, also="ON CONFLICT (seq) DO NOTHING")
@@ -325,7 +326,7 @@ class DependencyStatus(Repository):
         for record in moved:
             alike[record.state, record.block_reason, record.orphaned].append(record.seq)
         for (state, block_reason, loss), seqs in alike.items():
-            failed, keep = state == State.REJECTED, state not in (State.SYNCED, State.TOMBSTONE, *UNSENT)
+            failed, keep = state == State.REJECTED, state not in (State.SYNCED, State.TOMBSTONE, *UNSENT_STATES)
             orphaned = state == State.ORPHANED
             values = (state, block_reason, loss, failed or orphaned, now, keep, keep, failed, failed)
             transaction.for_seqs(_STORE_STATE, seqs, *values)

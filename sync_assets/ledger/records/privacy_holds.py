@@ -22,6 +22,7 @@ from sync_assets.ledger.model import State
 from sync_assets.ledger.records.dependency_status import DependencyStatus, Key
 from sync_assets.ledger.records.hold_records import PERSON, UNKNOWN, HeldRecord, HoldRecords
 from sync_assets.ledger.repositories.opt_out_rows import OptOutRows
+from sync_assets.ledger.rules.predicates import MAY_EXIST
 from sync_assets.ledger.rules.record_state import RecordState
 from sync_assets.ledger.rules.transitions import unknown_at_claim
 from sync_assets.ledger.storage import operation_tables, schema
@@ -31,8 +32,8 @@ from sync_assets.ledger.storage.transaction import Transaction
 _H = schema.hold.c
 _HR = schema.hold_record.c
 _HISTORY = operation_tables.history
-_RELATED = """
-    SELECT seq, table_name, id, state, desired_hash IS NOT NULL, acked_hash IS NOT NULL OR outcome_unknown > 0,
+_RELATED = f"""
+    SELECT seq, table_name, id, state, desired_hash IS NOT NULL, {MAY_EXIST},
         payload IS NOT NULL, (SELECT max(s.until) FROM sync_session s WHERE s.live = 1 AND (
             s.epoch = sync_record.session OR table_name = 'contact'
                 AND s.epoch IN (SELECT o.session FROM sync_opt_out o WHERE o.id = sync_record.id))),
@@ -41,7 +42,7 @@ _RELATED = """
             WHERE table_name = 'contact' AND o.id = sync_record.id),
         (SELECT max(o.unknown_until) FROM sync_opt_out o WHERE table_name = 'contact' AND o.id = sync_record.id)
     FROM sync_record
-"""
+"""  # noqa: S608
 
 
 class RelatedRecord(NamedTuple):

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from sync_assets.ledger.model import LinkSpec, Outcome
 from sync_assets.ledger.rules.dependencies import Link
+from sync_assets.ledger.rules.predicates import BINDS, UNANSWERED
 from sync_assets.ledger.rules.record_state import RecordState
 from sync_assets.ledger.storage.session import Repository
 from sync_assets.ledger.storage.transaction import Transaction
@@ -60,7 +61,7 @@ class StoredLinks(Repository):
         possible = [
             (link.seq, link.attribute, link.parent_table, link.parent_id)
             for link in self.links(transaction, in_doubt)
-            if link.binds and link.parent_id not in (None, now.get((link.seq, link.attribute)))
+            if BINDS(link) and link.parent_id not in (None, now.get((link.seq, link.attribute)))
         ]
         transaction.for_each(_ADD_POSSIBLE, possible)
         for index, spec in enumerate(specs):
@@ -89,5 +90,5 @@ class StoredLinks(Repository):
                 sent[link.attribute, None if record.orphaned else incarnation].append((record.seq, link.id))
         for (attribute, incarnation), pairs in sent.items():
             transaction.for_pairs(_ACKNOWLEDGE, pairs, incarnation, attribute)
-        certain = [record.seq for record, _ in outcomes if not record.outcome_unknown and record.unknown_until is None]
+        certain = [record.seq for record, _ in outcomes if not UNANSWERED(record)]
         transaction.for_seqs("DELETE FROM sync_possible_link", certain)

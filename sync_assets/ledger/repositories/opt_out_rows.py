@@ -10,7 +10,8 @@ from sync_assets.config.values import CONTACT
 from sync_assets.ledger import times
 from sync_assets.ledger.model import Outcome
 from sync_assets.ledger.rules import opt_outs as rules
-from sync_assets.ledger.rules.opt_outs import OptOutRow
+from sync_assets.ledger.rules.opt_outs import OptOutRow, OptOutState
+from sync_assets.ledger.rules.predicates import MAY_EXIST
 from sync_assets.ledger.storage.session import Repository
 from sync_assets.ledger.storage.transaction import Transaction
 
@@ -26,10 +27,10 @@ _UPDATE = f"""
 # A row that was inserted since it was looked up is of another transaction: query Campaign before the decision.
 _INSERT = f"""
     INSERT INTO sync_opt_out ({_COLUMNS}) VALUES ({", ".join("?" * len(OptOutRow._fields))})
-    ON CONFLICT (id, attribute) DO UPDATE SET state = 1, version = sync_opt_out.version + 1,
+    ON CONFLICT (id, attribute) DO UPDATE SET state = {OptOutState.DECIDE:d}, version = sync_opt_out.version + 1,
         ask = CASE WHEN sync_opt_out.ask = 2 OR excluded.campaign = 1 THEN 2 ELSE 1 END
 """  # noqa: S608
-_EXISTS = "SELECT id FROM sync_record WHERE table_name = ? AND (acked_hash IS NOT NULL OR outcome_unknown > 0) AND id"
+_EXISTS = f"SELECT id FROM sync_record WHERE table_name = ? AND {MAY_EXIST} AND id"  # noqa: S608
 _RECORDED = "SELECT id FROM sync_record WHERE table_name = ? AND id"
 _LISTED = "SELECT id FROM sync_existing_record WHERE table_name = ? AND id"
 _BATCH = 5_000

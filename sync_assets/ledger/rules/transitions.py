@@ -24,8 +24,17 @@ The state and block reason that follow from these columns are computed by record
 
 from typing import NamedTuple
 
-from sync_assets.ledger.model import OTHER, BlockReason, Outcome, State
-from sync_assets.ledger.rules.record_state import UNSENT, RecordState, placement
+from sync_assets.ledger.model import OTHER, Outcome, State
+from sync_assets.ledger.rules.predicates import (
+    ACKNOWLEDGED,
+    MUST_NOT_EXIST,
+    PERHAPS_SENT,
+    REFETCH_REQUIRED,
+    UNANSWERED,
+    UNSENT,
+    UNSENT_STATES,
+)
+from sync_assets.ledger.rules.record_state import RecordState, placement
 from sync_assets.ledger.times import seconds
 
 REASON_LENGTH = 2_000
@@ -70,8 +79,8 @@ def after_capture(record: RecordState, row: Row, *, resend: bool, now: int) -> R
         row.hash == record.desired_hash
         and row.validation_error == record.validation_error
         and not record.out_of_scope
-        and record.block_reason != BlockReason.REFETCH_REQUIRED
-        and (record.acked_hash is not None or record.state in UNSENT or row.payload == record.payload)
+        and not REFETCH_REQUIRED(record)
+        and (ACKNOWLEDGED(record) or UNSENT(record) or row.payload == record.payload)
     )
     if same and not again:
         return None
@@ -109,8 +118,8 @@ def holds_acknowledged(record: RecordState, row: Row) -> bool:
 
     False also for a row with a validation error, of which nothing is sent.
     """
-    certain = not record.outcome_unknown and record.unknown_until is None and not record.resend
-    return certain and record.acked_hash is not None and row.validation_error is None
+    certain = not UNANSWERED(record) and not record.resend
+    return certain and ACKNOWLEDGED(record) and row.validation_error is None
 
 
 def sends_all(record: RecordState, moved: RecordState) -> bool:
@@ -119,7 +128,7 @@ def sends_all(record: RecordState, moved: RecordState) -> bool:
     False while the outcome of a request is unknown: the request of an earlier row may be the last to take effect, so
     the fields of this row must not be recorded as sent.
     """
-    whole = record.acked_hash is None or moved.resend == 1
+    whole = not ACKNOWLEDGED(record) or moved.resend == 1
     return whole and moved.has_payload and not record.outcome_unknown
 
 
@@ -139,7 +148,7 @@ def after_removal(record: RecordState, *, out_of_scope: bool, now: int) -> Recor
         return left._replace(
             validation_error=None, failed_since=None, resend=0, attempts=0, payload=None, has_payload=False
         )
-    rejected = where.state == State.REJECTED  # it has a validation error: RecordState.refused_by_campaign
+    rejected = where.state == State.REJECTED  # it has a validation error: REFUSED_BY_CAMPAIGN
     return left._replace(
         failed_since=(record.failed_since or now) if rejected or where.state == State.ORPHANED else None,
         attempts=0 if rejected else record.attempts,
@@ -152,7 +161,7 @@ def is_purgeable(record: RecordState) -> bool:
 
     It does unless Campaign may hold the record, now or later, or the record is under a privacy hold.
     """
-    return not record.may_exist_in_campaign and record.unknown_until is None and record.state != State.HELD
+    return not PERHAPS_SENT(record) and record.state != State.HELD
 
 
 def unknown_at_claim(
@@ -182,7 +191,7 @@ def after_outcome(record: RecordState, outcome: Outcome, *, now: int, horizon: i
     """
     missing = outcome.result == "missing"
     # An unknown outcome is known by that. What was acknowledged stays so: Campaign may only hide the record.
-    settled = missing and (record.acked_hash is None or record.outcome_unknown == 2)
+    settled = missing and (not ACKNOWLEDGED(record) or record.outcome_unknown == 2)
     wanted = not (record.out_of_scope or record.orphaned or record.validation_error)
     done = outcome.result == "done" or settled
     if done:
@@ -210,20 +219,20 @@ def after_outcome(record: RecordState, outcome: Outcome, *, now: int, horizon: i
     if where is None:
         return None
     state = where.state
-    if record.must_not_exist_in_campaign:
+    if MUST_NOT_EXIST(record):
         as_asked = outcome.hash is None
     else:
         # Of a record that is out of scope, or an orphan, the links are sent alone, even if it has a payload.
         whole = record.has_payload and not (record.out_of_scope or record.orphaned)
         as_asked = outcome.hash == record.desired_hash if whole else links_alone
     refused = outcome.result == "refused" or (missing and not (settled or wanted))
-    refused = refused and as_asked and state not in (*UNSENT, State.ORPHANED)
+    refused = refused and as_asked and state not in (*UNSENT_STATES, State.ORPHANED)
     # If the row has a validation error by now, only what would be sent again counts as rejected: a delete, or links.
     refused = refused and (record.validation_error is None or state == State.PENDING)
     if refused:
         state = State.REJECTED
     given_back = outcome.result == "later" and outcome.reason is None  # never sent, so no attempt
-    # A record rejected for a validation error has nothing to send, see RecordState.refused_by_campaign.
+    # A record rejected for a validation error has nothing to send, see REFUSED_BY_CAMPAIGN.
     tried = refused or (not done and state in (State.PENDING, State.WAITING))
     since = record.failed_since if tried or state == State.REJECTED else None
     since = now if tried and outcome.reason is not None and since is None else since
@@ -244,7 +253,7 @@ def after_outcome(record: RecordState, outcome: Outcome, *, now: int, horizon: i
 
 def _was_inserted(record: RecordState, outcome: Outcome) -> bool:
     """Return True if an acknowledged request, or one before it without an answer, inserted the record in Campaign."""
-    return outcome.operation == "insert" or record.acked_hash is None or bool(record.reinsert_sent)
+    return outcome.operation == "insert" or not ACKNOWLEDGED(record) or bool(record.reinsert_sent)
 
 
 def storable(reason: str | None) -> str:

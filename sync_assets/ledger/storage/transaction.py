@@ -17,6 +17,7 @@ from sqlalchemy.engine import Connection
 
 from sync_assets.ledger import times
 from sync_assets.ledger.model import INSERTED
+from sync_assets.ledger.rules.predicates import ACKNOWLEDGED, MAY_DIFFER
 from sync_assets.ledger.rules.record_state import RecordState
 from sync_assets.ledger.storage import operation_tables
 from sync_assets.ledger.storage.schema import short_id
@@ -28,20 +29,15 @@ if TYPE_CHECKING:
     from sync_assets.ledger.prepared_page import LedgerPage
 
 _EXPRESSIONS = {
-    "payload": "CASE WHEN acked_hash IS NULL THEN payload END AS payload",
+    "payload": f"CASE WHEN {~ACKNOWLEDGED} THEN payload END AS payload",
     "has_payload": "payload IS NOT NULL AS has_payload",
 }
 _STATE_COLUMNS = ", ".join(_EXPRESSIONS.get(name, name) for name in RecordState._fields)
 SELECT_STATE = f"SELECT {_STATE_COLUMNS} FROM sync_record"  # noqa: S608 - made of constants
-# SQL on a record `r`: its next row may be a change even if the hash is equal.
-_MAY_DIFFER = """
-    r.desired_hash IS NULL OR r.acked_hash IS NULL OR r.out_of_scope <> 0 OR r.validation_error IS NOT NULL
-    OR r.block_reason = 3 OR r.kept_values <> 0
-"""
 _ADD_TOTAL = """
     INSERT INTO sync_tally (table_name, state, records) VALUES (?, ?, ?)
-    ON CONFLICT (table_name, state) DO UPDATE SET records = sync_tally.records + excluded.records
-"""
+    ON CONFLICT (table_name, state) DO UPDATE SET records = sync_tally.records + ?
+"""  # the database checks the inserted row, too, which is not below 0
 COUNTED = {"preserve_rowcount": True}
 """Execution options: without them an INSERT has no rowcount."""
 _ROWS_AT_ONCE = 500
@@ -107,7 +103,9 @@ class Transaction:
 
     def store_totals(self) -> None:
         """Store the changes of the totals. Called at the end of the transaction."""
-        self.for_each(_ADD_TOTAL, [(*at, records) for at, records in sorted(self._totals.items()) if records])
+        self.for_each(
+            _ADD_TOTAL, [(*at, max(records, 0), records) for at, records in sorted(self._totals.items()) if records]
+        )
 
     # --- statements ---------------------------------------------------------------------------------------------------
 
@@ -247,7 +245,7 @@ class Transaction:
     def stored_rows(self, table: str, page: "LedgerPage", *, everything: bool) -> list[StoredRow]:
         """Compare the page's rows with their records by their hashes. everything: all rows count as differing."""
         shown = "lower(hex(r.desired_hash))" if self._sqlite else "encode(r.desired_hash, 'hex')"
-        differs = f"? OR {_MAY_DIFFER} OR ({shown} = p.hash) IS NOT TRUE"
+        differs = f"? OR {MAY_DIFFER.of('r')} OR ({shown} = p.hash) IS NOT TRUE"
         flags = f"CASE WHEN {differs} THEN 1 ELSE 0 END, CASE WHEN r.row_version = p.row_version THEN 0 ELSE 1 END"
         rows = enumerate(zip(page.ids, page.hashes, page.row_versions, strict=True))
 
