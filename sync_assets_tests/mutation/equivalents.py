@@ -2,7 +2,6 @@
 
 _NEVER_NONE = "a captured row has a desired state and is in scope, so `placement` is never None: for pyright"
 _REFUSED_ANYWAY = "`_delivery` rejects a record for any outcome but done, denied, transient; no reason names a link"
-_LEAVING = "SELECT seq FROM sync_record WHERE (desired_hash IS NULL OR orphaned = 2)"
 _MORE_PARENTS = "more parents are re-evaluated, whose states follow from their own dependencies as before"
 
 EQUIVALENT: dict[str, str] = {
@@ -21,10 +20,8 @@ EQUIVALENT: dict[str, str] = {
     "_NO_KEY.format(records.resource, records.key))": _REFUSED_ANYWAY,
     "delivery.py _Write._patch: 'refused' -> 'refused?' in ResponseOutcome('refused', "
     "_NO_KEY.format(records.resource, records.key))": _REFUSED_ANYWAY,
-    f"dependency_status.py : '{_LEAVING} AND table_name = ? AND id' -> '{_LEAVING} OR table_name = ? AND id'": (
-        _MORE_PARENTS
-    ),
-    f"dependency_status.py : '{_LEAVING} AND table_name = ? AND id' -> '{_LEAVING} AND table_name = ? OR id'": (
-        _MORE_PARENTS
-    ),
+    "dependency_status.py : ' AND table_name = :table AND id IN :records' -> "
+    "' OR table_name = :table AND id IN :records'": _MORE_PARENTS,
+    "dependency_status.py : ' AND table_name = :table AND id IN :records' -> "
+    "' AND table_name = :table OR id IN :records'": _MORE_PARENTS,
 }

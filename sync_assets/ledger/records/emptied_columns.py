@@ -34,13 +34,14 @@ _A = schema.attribute.c
 _R = schema.record.c
 _STATES = f"""
     SELECT seq, coalesce(filled, 0), kept_values, {UNSENT} AS unsent, {NEEDS_ROW} AS needs_row, resend FROM sync_record
+    WHERE seq IN :seqs AND {PERHAPS_SENT}
 """  # noqa: S608 - constants
 _KEEPS = schema.holds(KEEPS_VALUES & ~DISCONNECTED)
-_KEPT = "SELECT id, kept_values FROM sync_record WHERE table_name = ? AND id"
+_KEPT = f"SELECT id, kept_values FROM sync_record WHERE table_name = :table AND id IN :records AND {KEEPS_VALUES}"  # noqa: S608
 _STORE = "UPDATE sync_record SET filled = ?, kept_values = ? WHERE seq = ?"
 _SEND_EMPTY = """
     UPDATE sync_record SET filled = filled - (filled & kept_values), kept_values = 0, resend = 1, payload = NULL,
-        update_payload = NULL
+        update_payload = NULL WHERE seq IN :seqs
 """
 
 
@@ -94,7 +95,7 @@ class EmptiedColumns(Repository):
     def kept_of(self, table: str, ids: Collection[str]) -> dict[str, list[str]]:
         """Return by id, for those of the records that have any, the attributes whose value Campaign keeps."""
         with self._session.read() as transaction:
-            rows = transaction.for_record_ids(_KEPT, sorted(ids), table, also=f"AND {KEEPS_VALUES}")
+            rows = transaction.run(_KEPT, records=sorted(ids), table=table)
         bits = self._stored_bits(table).items() if rows else ()
         return {id_: sorted(name for name, bit in bits if kept & bit) for id_, kept in rows}
 
@@ -112,7 +113,7 @@ class EmptiedColumns(Repository):
             sa.select(_R.seq).where(_R.table_name == table, schema.holds(KEEPS_VALUES)).order_by(_R.seq).limit(_BATCH)
         )
         seqs = list(transaction.execute(batch).scalars())
-        transaction.for_seqs(_SEND_EMPTY, seqs)
+        transaction.run(_SEND_EMPTY, seqs=seqs)
         self._dependencies.reevaluate(transaction, transaction.states_of(seqs))
         return len(seqs)
 
@@ -140,7 +141,7 @@ class EmptiedColumns(Repository):
                 rows, so that a column which is null for all rows stops at the first page.
         """
         rows = {row.seq: row for row in stored if row.differs or page.after_change} if page.bits else {}
-        states = transaction.for_seqs(_STATES, list(rows), also=f"AND {PERHAPS_SENT}")
+        states = transaction.run(_STATES, seqs=list(rows))
         bits = set(page.bits.values())
         emptied: dict[int, int] = {}
         news: Counter[int] = Counter()

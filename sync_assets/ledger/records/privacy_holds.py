@@ -41,8 +41,9 @@ _RELATED = f"""
         (SELECT max(s.until) FROM sync_opt_out o JOIN sync_session s ON s.epoch = o.session
             WHERE table_name = 'contact' AND o.id = sync_record.id),
         (SELECT max(o.unknown_until) FROM sync_opt_out o WHERE table_name = 'contact' AND o.id = sync_record.id)
-    FROM sync_record
+    FROM sync_record WHERE seq IN :seqs ORDER BY table_name, id
 """  # noqa: S608
+_STATES = "SELECT state FROM sync_record WHERE seq IN :seqs"
 
 
 class RelatedRecord(NamedTuple):
@@ -238,7 +239,7 @@ class Holds(Repository):
 
     def _count_in_state(self, transaction: Transaction, records: Iterable[HeldRecord], *states: State) -> int:
         """Count those of the records that are in one of these states."""
-        rows = transaction.for_seqs("SELECT state FROM sync_record", _seqs(transaction, records))
+        rows = transaction.run(_STATES, seqs=_seqs(transaction, records))
         return sum(row[0] in states for row in rows)
 
     def _related_records(self, transaction: Transaction, id: str) -> list[RelatedRecord]:
@@ -249,7 +250,7 @@ class Holds(Repository):
         level: list[Key] = [(CONTACT, id), *of_hold]  # its children may have been captured though it was not
         seqs = transaction.find_all(level)
         while seqs or level:
-            rows = transaction.for_seqs(_RELATED, seqs, also="ORDER BY table_name, id")
+            rows = transaction.run(_RELATED, seqs=seqs)
             new = {
                 (row[1], row[2]): _related_record(row, now, horizon) for row in rows if (row[1], row[2]) not in related
             }

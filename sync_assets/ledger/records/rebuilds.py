@@ -25,7 +25,8 @@ from sync_assets.ledger.storage.transaction import Transaction
 _B = schema.rebuild.c
 _R = schema.record.c
 
-_LEFT = "UPDATE sync_record SET left_attributes = ?"
+_LEFT = "UPDATE sync_record SET left_attributes = :left WHERE seq IN :seqs"
+_KNOWN = "UPDATE sync_record SET outcome_unknown = 0 WHERE seq IN :seqs"
 
 
 @dataclass(eq=False)
@@ -111,9 +112,9 @@ class Rebuilds(Repository):
         # be sent, it would stay so for ever, and its children would wait. For any other record the mark is kept: it
         # records that the record exists in Campaign, even if this process is killed.
         known_to_hold = [row.seq for row in rows if row.acked_hash is not None and not row.outcome_unknown]
-        transaction.for_seqs("UPDATE sync_record SET outcome_unknown = 0", known_to_hold)
+        transaction.run(_KNOWN, seqs=known_to_hold)
         # They were sent before, or by others: Campaign may hold any attribute that the mapping does not write.
-        transaction.for_seqs(_LEFT, [row.seq for row in rows], ANY_ATTRIBUTE)
+        transaction.run(_LEFT, seqs=[row.seq for row in rows], left=ANY_ATTRIBUTE)
         return claimed, len(unknown)
 
 

@@ -34,9 +34,11 @@ if TYPE_CHECKING:
 
 _CLAIM = "UPDATE sync_opt_out SET session = ? WHERE id = ? AND attribute = ?"
 _ANSWERED = "UPDATE sync_opt_out SET session = NULL WHERE session = ? AND id = ? AND attribute = ?"
-_HELD = "SELECT id FROM sync_hold WHERE id"
+_HELD = "SELECT id FROM sync_hold WHERE id IN :ids"
 # Of such a profile Campaign is queried: the statement may be about an earlier one.
-_LATER_INCARNATION = "SELECT id FROM sync_record WHERE (incarnation > 1 OR reinsert_sent = 1) AND table_name = ? AND id"
+_LATER_INCARNATION = """
+    SELECT id FROM sync_record WHERE (incarnation > 1 OR reinsert_sent = 1) AND table_name = :table AND id IN :records
+"""
 _DUE = {
     state: sa.text(f"""
     SELECT DISTINCT id FROM sync_opt_out o
@@ -140,7 +142,7 @@ class OptOuts(Repository):
                 if moved is not None:
                     rows[id_, name] = changed[id_, name] = moved
         opted_out = [row.id for row in changed.values() if row.campaign and not row.ask]
-        anew = {row.id for row in transaction.for_record_ids(_LATER_INCARNATION, sorted({*opted_out}), CONTACT)}
+        anew = {row.id for row in transaction.run(_LATER_INCARNATION, records=sorted({*opted_out}), table=CONTACT)}
         stored = [
             row._replace(ask=rules.STATED) if row.id in anew or at in asked else row for at, row in changed.items()
         ]
@@ -156,7 +158,7 @@ class OptOuts(Repository):
         """
         with self._session.read() as transaction:
             ids = _due_ids(transaction, state, attributes, after, limit)
-            rows = transaction.for_ids(ROWS, ids, also="ORDER BY id, attribute")
+            rows = transaction.run(ROWS, ids=ids)
             return _by_contact((OptOutRow(*row) for row in rows), state, attributes)
 
     @writes
@@ -189,7 +191,7 @@ class OptOuts(Repository):
         self._release(transaction, _O.session.not_in(schema.LIVE_EPOCHS))
         ids = _due_ids(transaction, state, attributes, after, limit)
         rows = self._rows.load(transaction, ids)
-        held = {row[0] for row in transaction.for_ids(_HELD, ids)}
+        held = {row[0] for row in transaction.run(_HELD, ids=ids)}
         due = _by_contact((rows[key] for key in sorted(rows) if key[0] not in held), state, attributes)
         claimed = [(session, row.id, row.attribute) for contact_rows in due.values() for row in contact_rows]
         transaction.for_each(_CLAIM, claimed)
@@ -233,7 +235,7 @@ class OptOuts(Repository):
     def of(self, ids: Sequence[str]) -> list[OptOutRow]:
         """Return all rows of these contacts."""
         with self._session.read() as transaction:
-            return [OptOutRow(*row) for row in transaction.for_ids(ROWS, ids, also="ORDER BY id, attribute")]
+            return [OptOutRow(*row) for row in transaction.run(ROWS, ids=ids)]
 
     @writes
     def put(

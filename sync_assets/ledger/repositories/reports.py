@@ -23,7 +23,7 @@ from sync_assets.ledger.storage.transaction import Transaction
 MOST_REASONS = 20
 
 _R = schema.record.c
-_SYNCED = f"SELECT id, acked_hash FROM sync_record WHERE {IN_CAMPAIGN} AND table_name = ? AND id"  # noqa: S608
+_SYNCED = f"SELECT id, acked_hash FROM sync_record WHERE {IN_CAMPAIGN} AND table_name = :table AND id IN :records"  # noqa: S608
 _T = schema.tally.c
 _N = operation_tables.day_count.c
 CountKind = Literal["engine_calls", "opt_outs", "d365", "campaign"]
@@ -199,7 +199,7 @@ class Reports(Repository):
         with self._session.read() as transaction:
             for start in range(0, len(ids), _AT_ONCE):
                 batch = list(ids[start : start + _AT_ONCE])
-                rows = transaction.for_record_ids(_SYNCED, batch, table)
+                rows = transaction.run(_SYNCED, records=batch, table=table)
                 hashes |= {id_: bytes(acked) for id_, acked in rows}
         return hashes
 

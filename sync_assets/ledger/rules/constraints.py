@@ -5,23 +5,9 @@ weaker than what is stored at its end.
 """
 
 from sync_assets.ledger.model import BlockReason, Loss, Orphaned, State
+from sync_assets.ledger.rules import predicates
 from sync_assets.ledger.rules.opt_outs import DUE, STATED, OptOutState
-from sync_assets.ledger.rules.predicates import (
-    ACKNOWLEDGED,
-    AS_DESIRED,
-    LATE_REQUEST,
-    PENDING,
-    SYNCED,
-    UNANSWERED,
-    UNSENT,
-    Predicate,
-    above,
-    absent,
-    all_of,
-    is_one,
-    present,
-    same,
-)
+from sync_assets.ledger.rules.predicates import Predicate, above, absent, all_of, is_one, present, same
 
 FLAG = (0, 1)
 _NO_PAYLOAD = absent("payload") & absent("update_payload")
@@ -52,17 +38,18 @@ RECORD = {
     & is_one("resend", 0, 1, 2)
     & flags("reinsert_sent", "out_of_scope")
     & not_negative("attempts", "incarnation", "kept_values"),
-    "synced": ~SYNCED | (_NO_PAYLOAD & _UNBLOCKED & (_OUT_OF_SCOPE | (AS_DESIRED & ~LATE_REQUEST))),
+    "synced": ~predicates.SYNCED
+    | (_NO_PAYLOAD & _UNBLOCKED & (_OUT_OF_SCOPE | (predicates.AS_DESIRED & ~predicates.LATE_REQUEST))),
     "waiting": ~is_one("state", State.WAITING) | ~_UNBLOCKED,
     "rejected": ~is_one("state", State.REJECTED) | (_FAILED & (present("reason") | present("validation_error"))),
-    "unsent": ~UNSENT | _NO_PAYLOAD,
+    "unsent": ~predicates.UNSENT | _NO_PAYLOAD,
     "orphaned": ~is_one("state", State.ORPHANED) | (above("orphaned") & _FAILED),
-    "unconfirmed": ~is_one("state", State.UNCONFIRMED) | (same("desired_hash", "acked_hash") & UNANSWERED),
+    "unconfirmed": ~is_one("state", State.UNCONFIRMED) | (same("desired_hash", "acked_hash") & predicates.UNANSWERED),
     "tombstone": ~is_one("state", State.TOMBSTONE)
-    | (absent("desired_hash") & ~ACKNOWLEDGED & UNANSWERED & _NO_PAYLOAD),
-    "acknowledged": ~ACKNOWLEDGED | (present("acked_at") & above("incarnation")),
+    | (absent("desired_hash") & ~predicates.ACKNOWLEDGED & predicates.UNANSWERED & _NO_PAYLOAD),
+    "acknowledged": ~predicates.ACKNOWLEDGED | (present("acked_at") & above("incarnation")),
     "deleted": present("desired_hash") | (absent("validation_error") & ~_OUT_OF_SCOPE & _NO_PAYLOAD),
-    "delayed": absent("not_before") | PENDING,
+    "delayed": absent("not_before") | predicates.PENDING,
 }
 """Of a record. The database refuses any other."""
 LINK = {

@@ -8,6 +8,7 @@ Invariant: no part of a predicate is NULL, so that its negation is right in SQL,
 """
 
 from collections.abc import Callable, Iterable
+from functools import reduce
 from typing import Any
 
 from sync_assets.ledger.model import BlockReason, Orphaned, State
@@ -82,10 +83,7 @@ def same(column: str, other: str) -> Predicate:
 
 def all_of(predicates: Iterable[Predicate]) -> Predicate:
     """Return the condition that all of these hold."""
-    first, *others = predicates
-    for other in others:
-        first &= other
-    return first
+    return reduce(Predicate.__and__, predicates)
 
 
 # --- a record and Campaign --------------------------------------------------------------------------------------------

@@ -10,20 +10,7 @@ Campaign may hold a link from a child to it. Orphans that Campaign is to keep ar
 from typing import NamedTuple
 
 from sync_assets.ledger.model import BlockReason, Orphaned, State
-from sync_assets.ledger.rules.predicates import (
-    ACKNOWLEDGED,
-    AS_DESIRED,
-    BACKLOG,
-    BLOCKED_BY_PARENT,
-    DISCONNECTED,
-    LATE_REQUEST,
-    MAY_EXIST,
-    MUST_NOT_EXIST,
-    REFETCH_REQUIRED,
-    REFUSED_BY_CAMPAIGN,
-    REJECTED,
-    UNSENT,
-)
+from sync_assets.ledger.rules import predicates
 
 
 class RecordState(NamedTuple):
@@ -64,7 +51,7 @@ class RecordState(NamedTuple):
         """The dependencies as last evaluated, from the stored state and block reason (`relink` is not stored)."""
         return Dependencies(
             self.state == State.HELD,
-            BlockReason(self.block_reason) if BLOCKED_BY_PARENT(self) else BlockReason.NONE,
+            BlockReason(self.block_reason) if predicates.BLOCKED_BY_PARENT(self) else BlockReason.NONE,
             has_children=self.block_reason == BlockReason.CHILDREN_PENDING,
             orphaned=Orphaned(self.orphaned),
             excluded=self.state == State.EXCLUDED,
@@ -108,13 +95,13 @@ def placement(record: RecordState, dependencies: Dependencies) -> Placement | No
     if dependencies.held:
         # Also if neither system holds it any more: its children are held because this record is.
         return Placement(State.HELD, dependencies.block_reason)
-    exists = MAY_EXIST(record)
-    if DISCONNECTED(record) and not exists:
-        if not LATE_REQUEST(record):
+    exists = predicates.MAY_EXIST(record)
+    if predicates.DISCONNECTED(record) and not exists:
+        if not predicates.LATE_REQUEST(record):
             return None
         # A request without an answer may still insert it: it is deleted once more, or kept in Campaign if out of scope.
         return Placement(State.TOMBSTONE if record.desired_hash is None else State.SYNCED, BlockReason.NONE)
-    unwanted = MUST_NOT_EXIST(_with_dependencies(record, dependencies)) and exists
+    unwanted = predicates.MUST_NOT_EXIST(_with_dependencies(record, dependencies)) and exists
     if dependencies.excluded and not unwanted:
         return Placement(State.EXCLUDED, dependencies.block_reason)
     if unwanted:
@@ -137,9 +124,9 @@ def _place_wanted(record: RecordState, dependencies: Dependencies) -> Placement:
         return Placement(State.PENDING if dependencies.relink and not waits else State.SYNCED, BlockReason.NONE)
     if record.validation_error is not None:
         # Its links are sent alone: else its former parent could not be deleted until the row is corrected.
-        alone = dependencies.relink and MAY_EXIST(record) and not record.has_payload and not waits
+        alone = dependencies.relink and predicates.MAY_EXIST(record) and not record.has_payload and not waits
         return Placement(State.PENDING if alone else State.REJECTED, BlockReason.NONE)
-    if AS_DESIRED(record) and not record.resend and not dependencies.relink:
+    if predicates.AS_DESIRED(record) and not record.resend and not dependencies.relink:
         return _place_acknowledged(record)
     if waits:
         return Placement(State.WAITING, dependencies.block_reason)
@@ -148,7 +135,7 @@ def _place_wanted(record: RecordState, dependencies: Dependencies) -> Placement:
 
 def _place_acknowledged(record: RecordState) -> Placement:
     """Place a record that Campaign acknowledged as it is desired: unconfirmed while an earlier request may arrive."""
-    if not LATE_REQUEST(record):
+    if not predicates.LATE_REQUEST(record):
         return Placement(State.SYNCED, BlockReason.NONE)
     if _needs_refetch(record):
         return Placement(State.WAITING, BlockReason.REFETCH_REQUIRED)
@@ -163,8 +150,8 @@ def _needs_refetch(record: RecordState) -> bool:
     is out of scope is not read again: an update of its links shows whether Campaign holds it.
     """
     perhaps_deleted = record.outcome_unknown and (record.block_reason != BlockReason.NONE or record.orphaned)
-    was_held = UNSENT(record) or REFETCH_REQUIRED(record)
-    differs = not ACKNOWLEDGED(record) or record.acked_hash != record.desired_hash
+    was_held = predicates.UNSENT(record) or predicates.REFETCH_REQUIRED(record)
+    differs = not predicates.ACKNOWLEDGED(record) or record.acked_hash != record.desired_hash
     needed = was_held or differs or bool(record.resend or perhaps_deleted)
     return not record.has_payload and not record.out_of_scope and needed
 
@@ -176,9 +163,9 @@ def reevaluate(record: RecordState, dependencies: Dependencies) -> Placement | N
     of an insert or update, or the other way round.
     """
     now = placement(record, dependencies)
-    refused = REJECTED(record) and (REFUSED_BY_CAMPAIGN(record) or record.out_of_scope)
-    opposite = MUST_NOT_EXIST(_with_dependencies(record, dependencies)) != MUST_NOT_EXIST(record)
-    if now and refused and BACKLOG(now) and not opposite:
+    refused = predicates.REJECTED(record) and (predicates.REFUSED_BY_CAMPAIGN(record) or record.out_of_scope)
+    opposite = predicates.MUST_NOT_EXIST(_with_dependencies(record, dependencies)) != predicates.MUST_NOT_EXIST(record)
+    if now and refused and predicates.BACKLOG(now) and not opposite:
         return Placement(State.REJECTED, now.block_reason)
     return now
 

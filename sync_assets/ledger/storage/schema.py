@@ -12,6 +12,7 @@ from datetime import date, datetime
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.sql.selectable import NamedFromClause
 
 from sync_assets.ledger import times
 from sync_assets.ledger.model import Replay, State
@@ -136,9 +137,9 @@ record = sa.Table(
 check(record, **constraints.RECORD)
 
 
-def holds(predicate: Predicate, of: sa.FromClause = record) -> sa.TextClause:
+def holds(predicate: Predicate, of: NamedFromClause = record) -> sa.TextClause:
     """Return the condition that a record, or a row of another table or alias, meets a predicate."""
-    return sa.text(predicate.of(str(of.name)))  # pyright: ignore
+    return sa.text(predicate.of(of.name))
 
 
 PENDING, STUCK, RETRIED = (holds(one) for one in (predicates.PENDING, predicates.STUCK, predicates.RETRIED))
