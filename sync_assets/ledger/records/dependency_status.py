@@ -42,7 +42,9 @@ _STORE_STATE = f"""
         attempts = CASE WHEN :rejected AND state <> {State.REJECTED:d} THEN 0 ELSE attempts END
     WHERE seq IN :seqs
 """  # a record rejected by re-evaluation has a validation error: REFUSED_BY_CAMPAIGN  # noqa: S608
-_LEAVING = f"SELECT seq FROM sync_record WHERE {predicates.MUST_NOT_EXIST} AND table_name = :table AND id IN :records"  # noqa: S608
+_LEAVING = f"""
+    SELECT seq FROM sync_record WHERE table_name = :table AND id IN :records AND {predicates.MUST_NOT_EXIST}
+"""  # noqa: S608
 BATCH = 5_000
 _R, _L = schema.record.c, schema.link.c
 
