@@ -7,9 +7,8 @@ weaker than what is stored at its end.
 from sync_assets.ledger.model import BlockReason, Loss, Orphaned, State
 from sync_assets.ledger.rules import predicates
 from sync_assets.ledger.rules.opt_outs import DUE, STATED, OptOutState
-from sync_assets.ledger.rules.predicates import Predicate, above, absent, all_of, is_one, present, same
+from sync_assets.ledger.rules.predicates import Predicate, above, absent, all_of, is_one, present, same, within
 
-FLAG = (0, 1)
 _NO_PAYLOAD = absent("payload") & absent("update_payload")
 _OUT_OF_SCOPE, _UNBLOCKED = is_one("out_of_scope", 1), is_one("block_reason", BlockReason.NONE)
 _FAILED = present("failed_since")
@@ -22,20 +21,20 @@ def not_negative(*columns: str) -> Predicate:
 
 def flags(*columns: str) -> Predicate:
     """Return the condition that these columns, which are never NULL, are 0 or 1."""
-    return all_of(is_one(column, *FLAG) for column in columns)
+    return all_of(within(column, 0, 1) for column in columns)
 
 
 def flag_or_null(*columns: str) -> Predicate:
     """Return the condition that these columns are 0, 1 or NULL."""
-    return all_of(absent(column) | is_one(column, *FLAG) for column in columns)
+    return all_of(absent(column) | within(column, 0, 1) for column in columns)
 
 
 RECORD = {
-    "numbers": is_one("state", *State)
-    & is_one("block_reason", *BlockReason)
-    & is_one("orphaned", *Orphaned)
-    & is_one("outcome_unknown", 0, 1, 2)
-    & is_one("resend", 0, 1, 2)
+    "numbers": within("state", State.SYNCED, State.TOMBSTONE)
+    & within("block_reason", BlockReason.NONE, BlockReason.CHILDREN_PENDING)
+    & within("orphaned", Orphaned.NO, Orphaned.DELETED)
+    & within("outcome_unknown", 0, 2)
+    & within("resend", 0, 2)
     & flags("reinsert_sent", "out_of_scope")
     & not_negative("attempts", "incarnation", "kept_values"),
     "synced": ~predicates.SYNCED
@@ -54,14 +53,13 @@ RECORD = {
 """Of a record. The database refuses any other."""
 LINK = {
     "numbers": flags("required", "keyed")
-    & is_one("keep_orphans", 0, 1, 2)
-    # The other losses are computed.
-    & is_one("parent_loss", Loss.NOT_KNOWN, Loss.DELETED, Loss.FILTERED_OUT),
+    & within("keep_orphans", 0, 2)
+    & within("parent_loss", Loss.NOT_KNOWN, Loss.FILTERED_OUT),
     "acknowledged": present("acked_id") | absent("acked_incarnation"),
 }
 OPT_OUT = {
-    "numbers": is_one("state", *OptOutState)
-    & is_one("ask", 0, 1, STATED)
+    "numbers": within("state", OptOutState.SYNCED, OptOutState.REJECTED)
+    & within("ask", 0, STATED)
     & flags("ours", "written")
     & flag_or_null("campaign", "d365", "value")
     & not_negative("attempts", "version"),

@@ -75,6 +75,12 @@ def is_one(column: str, *numbers: int) -> Predicate:
     return Predicate(f"(record.{column} in ({listed}))", f"({{0}}{column} IN ({listed}))", column)
 
 
+def within(column: str, first: int, last: int) -> Predicate:
+    """Return the condition that a column, which is never NULL, has a value in a range: faster than a list of many."""
+    python = f"({first:d} <= record.{column} <= {last:d})"
+    return Predicate(python, f"({{0}}{column} BETWEEN {first:d} AND {last:d})", column)
+
+
 def same(column: str, other: str) -> Predicate:
     """Return the condition that two columns have the same value, and none of them is NULL."""
     equal = Predicate(f"(record.{column} == record.{other})", f"({{0}}{column} = {{0}}{other})", column, other)

@@ -18,7 +18,7 @@ from sync_assets.ledger import times
 from sync_assets.ledger.model import Replay, State
 from sync_assets.ledger.rules import constraints, predicates
 from sync_assets.ledger.rules.constraints import flags, not_negative
-from sync_assets.ledger.rules.predicates import Predicate, above, absent, is_one, present
+from sync_assets.ledger.rules.predicates import Predicate, above, absent, present, within
 
 metadata = sa.MetaData()
 
@@ -194,7 +194,7 @@ tally = sa.Table(
     sa.Column("state", sa.SmallInteger, primary_key=True),
     sa.Column("records", sa.BigInteger, nullable=False),
 )
-check(tally, numbers=is_one("state", *State) & not_negative("records"))
+check(tally, numbers=within("state", State.SYNCED, State.TOMBSTONE) & not_negative("records"))
 
 feed = sa.Table(
     "sync_feed",
@@ -302,7 +302,7 @@ attribute = sa.Table(
     sa.Column("name", NAME, primary_key=True),
     sa.Column("bit", sa.SmallInteger, nullable=False),  # its number, from 0
 )
-check(attribute, bit=not_negative("bit") & ~above("bit", 62))
+check(attribute, bit=within("bit", 0, 62))
 
 # Records that the full read under way has returned: the others are deleted or out of scope.
 seen = sa.Table(
