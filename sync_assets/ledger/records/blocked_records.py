@@ -8,6 +8,7 @@ import sqlalchemy as sa
 
 from sync_assets.ledger.model import BlockReason, Loss, State
 from sync_assets.ledger.report_values import Orphan
+from sync_assets.ledger.rules import predicates
 from sync_assets.ledger.storage import schema
 from sync_assets.ledger.storage.session import Repository
 
@@ -21,17 +22,17 @@ STATES: dict[int, str] = {
 _R = schema.record.c
 _SAME_SHORT_ID = sa.text(f"{schema.short_id('parent.id')} = {schema.short_id('sync_link.parent_id')}")
 _L = schema.link.c
-_WAITING = sa.text("state = 2")
 _P = schema.record.alias("parent")
 _JOINED = sa.and_(_SAME_SHORT_ID, _P.c.table_name == _L.parent_table, _P.c.id == _L.parent_id)
 _BLOCKS = sa.or_(
-    sa.and_(_L.required == 1, sa.or_(_P.c.seq.is_(None), _P.c.acked_hash.is_(None), _P.c.outcome_unknown > 0)),
-    sa.and_(_L.keyed == 1, _P.c.state.in_((State.PENDING.value, State.WAITING.value)), _P.c.acked_hash.is_(None)),
+    sa.and_(
+        _L.required == 1,
+        sa.or_(_P.c.seq.is_(None), schema.holds(~predicates.ACKNOWLEDGED | predicates.OUTCOME_UNKNOWN, _P)),
+    ),
+    sa.and_(_L.keyed == 1, schema.holds(predicates.BACKLOG & ~predicates.ACKNOWLEDGED, _P)),
 )
 """SQL condition: a waiting child waits for this parent."""
-_ORPHANED = sa.text("sync_record.state > 1 AND sync_record.state = 5")  # served by the index of STUCK
-_REJECTED = sa.text("sync_record.state > 1 AND sync_record.state = 3")
-_BY_PARENT = (BlockReason.PARENT_PENDING, BlockReason.PARENT_UNAVAILABLE)
+_WAITING, _REFETCH_REQUIRED = schema.holds(predicates.WAITING), schema.holds(predicates.REFETCH_REQUIRED)
 LISTED = 10_000
 """Most waiting records that are listed."""
 _AT_ONCE = 500
@@ -63,12 +64,12 @@ class BlockedRecords(Repository):
 
     def waiting_reasons(self, table: str) -> dict[BlockReason, int]:
         """Count the waiting records of the table by block reason."""
-        waiting = sa.select(_R.block_reason, sa.func.count()).where(schema.STUCK, _WAITING, _R.table_name == table)
+        waiting = sa.select(_R.block_reason, sa.func.count()).where(_WAITING, _R.table_name == table)
         return {BlockReason(reason): number for reason, number in self._session.rows(waiting.group_by(_R.block_reason))}
 
     def oldest_waiting(self, table: str) -> datetime | None:
         """Return when the waiting record that changed first did so; None if none waits."""
-        oldest = sa.select(sa.func.min(_R.changed_at)).where(schema.STUCK, _WAITING, _R.table_name == table)
+        oldest = sa.select(sa.func.min(_R.changed_at)).where(_WAITING, _R.table_name == table)
         return self._session.scalar(oldest)
 
     def waiting_parents(self, table: str) -> list[tuple[str, str, int]]:
@@ -76,10 +77,9 @@ class BlockedRecords(Repository):
 
         The most frequent first. Counts at most _MOST_COUNTED of the waiting records.
         """
-        block_reasons = (BlockReason.PARENT_PENDING.value, BlockReason.PARENT_UNAVAILABLE.value)
         waiting = (
             sa.select(_R.seq)
-            .where(schema.STUCK, _WAITING, _R.table_name == table, _R.block_reason.in_(block_reasons))
+            .where(_WAITING, _R.table_name == table, schema.holds(predicates.BLOCKED_BY_PARENT))
             .limit(_MOST_COUNTED)
             .subquery()
         )
@@ -100,13 +100,13 @@ class BlockedRecords(Repository):
         Each with the parents that it waits for, which the ledger may have no record of.
         """
         waiting = sa.select(_R.seq, _R.table_name, _R.id, _R.block_reason, _R.changed_at)
-        waiting = waiting.where(schema.STUCK, _WAITING, schema.only(_R.table_name, table))
+        waiting = waiting.where(_WAITING, schema.only(_R.table_name, table))
         blocked = sa.select(_L.seq, _L.parent_table, _L.parent_id, _P.c.state).outerjoin(_P, _JOINED).where(_BLOCKS)
         with self._session.read() as transaction:
             rows = transaction.execute(waiting.order_by(_R.seq).limit(limit)).all()
             parents: defaultdict[int, list[BlockingParent]] = defaultdict(list)
             for start in range(0, len(rows), _AT_ONCE):
-                seqs = [row.seq for row in rows[start : start + _AT_ONCE] if row.block_reason in _BY_PARENT]
+                seqs = [row.seq for row in rows[start : start + _AT_ONCE] if predicates.BLOCKED_BY_PARENT(row)]
                 for seq, of, id_, state in transaction.execute(blocked.where(_L.seq.in_(seqs)).order_by(_L.attribute)):
                     state_text = _in_words(state)
                     parents[seq].append(BlockingParent(of, id_, state_text))
@@ -127,8 +127,13 @@ class BlockedRecords(Repository):
             )
             .join(schema.link, _L.seq == _R.seq)
             .outerjoin(_P, _JOINED)
-            .where(_ORPHANED, _L.required == 1, schema.only(_R.table_name, table), schema.only(_R.id, id))
-            .where(sa.or_(_P.c.seq.is_(None), _P.c.desired_hash.is_(None), _P.c.orphaned > 0))
+            .where(
+                schema.holds(predicates.ORPHANED),
+                _L.required == 1,
+                schema.only(_R.table_name, table),
+                schema.only(_R.id, id),
+            )
+            .where(sa.or_(_P.c.seq.is_(None), schema.holds(predicates.NO_PARENT, _P)))
         )
         # If a record has lost several parents, report the one with the most specific reason.
         rows = {row.seq: row for row in sorted(self._session.rows(orphaned), key=_loss)}
@@ -148,15 +153,14 @@ class BlockedRecords(Repository):
             sa.select(_R.table_name, _R.id, _L.parent_table)
             .join(schema.link, _L.seq == _R.seq)
             .join(_P, _JOINED)
-            .where(_REJECTED, schema.REFUSED_BY_CAMPAIGN, _P.c.state == State.REJECTED.value)
+            .where(schema.holds(predicates.REJECTED & predicates.REFUSED_BY_CAMPAIGN))
+            .where(schema.holds(predicates.REJECTED, _P))
         )
         return {(table, id_): parent for table, id_, parent in self._session.rows(refused)}
 
     def ids_to_refetch(self, table: str, limit: int = 1000) -> list[str]:
         """Return the ids of records whose row must be read again (BlockReason.REFETCH_REQUIRED), up to `limit`."""
-        ids = sa.select(_R.id).where(
-            schema.STUCK, _WAITING, _R.table_name == table, _R.block_reason == BlockReason.REFETCH_REQUIRED.value
-        )
+        ids = sa.select(_R.id).where(_WAITING, _R.table_name == table, _REFETCH_REQUIRED)
         return list(self._session.column(ids.limit(limit)))
 
 

@@ -22,6 +22,7 @@ from sync_assets.ledger.repositories.opt_out_rows import OptOutRows
 from sync_assets.ledger.repositories.record_history import RecordHistory
 from sync_assets.ledger.repositories.sessions import Sessions
 from sync_assets.ledger.rules import transitions
+from sync_assets.ledger.rules.predicates import ACKNOWLEDGED, KEEPS_VALUES, PERHAPS_SENT, UNANSWERED
 from sync_assets.ledger.rules.record_state import RecordState
 from sync_assets.ledger.storage.session import Repository
 from sync_assets.ledger.storage.transaction import StoredRow, Transaction
@@ -37,8 +38,8 @@ LARGE_PAGE = 1000
 # Links of a table whose configuration changed, on records that no page of a full read returned.
 _OTHER_LINKS = """
     SELECT l.seq FROM sync_link l JOIN sync_record r ON r.seq = l.seq
-    WHERE r.table_name = ? AND l.attribute = ?
-        AND (l.parent_table = '' OR l.required <> ? OR l.keyed <> ? OR l.keep_orphans <> ?)
+    WHERE r.table_name = :table AND l.attribute = :attribute
+        AND (l.parent_table = '' OR l.required <> :required OR l.keyed <> :keyed OR l.keep_orphans <> :keep_orphans)
 """
 _CHANGE_LINK = """
     UPDATE sync_link SET parent_table = coalesce(nullif(parent_table, ''), ?), required = ?, keyed = ?, keep_orphans = ?
@@ -49,12 +50,17 @@ _MOVE = f"""
         update_payload = ?, reason = NULL, not_before = NULL
     WHERE seq = ?
 """  # noqa: S608 - constants
-_PARENTS = "SELECT seq, attribute, parent_id FROM sync_link"
-_UNKNOWN = "outcome_unknown > 0 OR unknown_until IS NOT NULL OR kept_values <> 0"
-_EARLIER = f"SELECT seq, acked_hash, left_attributes, {_UNKNOWN} FROM sync_record"  # noqa: S608 - constants
-_PERHAPS_SENT = f"AND (acked_hash IS NOT NULL OR {_UNKNOWN})"
-_VERSIONS = "SELECT id, row_version FROM sync_record WHERE table_name = ? AND id"
-_EXISTING = f"AND desired_hash IS NOT NULL AND {NOT_COLLECTED}"
+_PARENTS = "SELECT seq, attribute, parent_id FROM sync_link WHERE seq IN :seqs"
+_EARLIER = f"""
+    SELECT seq, acked_hash, left_attributes, {UNANSWERED | KEEPS_VALUES} FROM sync_record
+    WHERE seq IN :seqs AND {PERHAPS_SENT | KEEPS_VALUES}
+"""  # noqa: S608 - constants
+_INSERT_ONLY = f"SELECT seq, insert_only_hash FROM sync_record WHERE seq IN :seqs AND {ACKNOWLEDGED}"  # noqa: S608
+_NEWER = "SELECT id, row_version FROM sync_record WHERE table_name = :table AND id IN :records AND row_version > :above"
+_KNOWN = f"""
+    SELECT id, row_version FROM sync_record
+    WHERE table_name = :table AND id IN :records AND desired_hash IS NOT NULL AND {NOT_COLLECTED}
+"""  # noqa: S608
 
 
 @dataclass(eq=False)
@@ -167,7 +173,7 @@ class Captures(Repository):
     def row_versions(self, table: str, ids: Sequence[str], *, above: int) -> dict[str, int]:
         """Return by id the versions captured last, of those of the ids for which it is higher than `above`."""
         with self._session.read() as transaction:
-            newer = transaction.for_record_ids(_VERSIONS, ids, table, above, also="AND row_version > ?")
+            newer = transaction.run(_NEWER, records=list(ids), table=table, above=above)
         return {row[0]: row[1] for row in newer}
 
     def ids_to_read(self, table: str, versions: Mapping[str, int | None], deleted: Sequence[str]) -> list[str]:
@@ -179,7 +185,7 @@ class Captures(Repository):
         """
         ids = [*versions, *deleted]
         with self._session.read() as transaction:
-            known = transaction.for_record_ids(_VERSIONS, ids, table, table, also=_EXISTING)
+            known = transaction.run(_KNOWN, records=ids, table=table)
         stored: dict[str, int | None] = {row[0]: row[1] for row in known}
         changed = [id_ for id_, version in versions.items() if version is None or (stored.get(id_) or -1) < version]
         return list(dict.fromkeys([*changed, *(id_ for id_ in deleted if id_ in stored)]))
@@ -267,7 +273,7 @@ class Captures(Repository):
         at = {row.seq: row.at for row in stored}
         rows: dict[int, EarlierRow] = {}
         left: list[tuple[str | None, int]] = []
-        for seq, acked_hash, left_attributes, unknown in transaction.for_seqs(_EARLIER, list(at), also=_PERHAPS_SENT):
+        for seq, acked_hash, left_attributes, unknown in transaction.run(_EARLIER, seqs=list(at)):
             row = acked_hash and page.earlier_row(at[seq], bytes(acked_hash), left_attributes)
             now_left: str | None = left_attributes
             if row:
@@ -285,9 +291,7 @@ class Captures(Repository):
         self, transaction: Transaction, page: "LedgerPage", stored: Sequence[StoredRow]
     ) -> set[int]:
         """Return the seqs of acknowledged records whose insert-only fields differ, or whose values were not stored."""
-        acknowledged = "SELECT seq, insert_only_hash FROM sync_record"
-        hashes = transaction.for_seqs(acknowledged, [row.seq for row in stored], also="AND acked_hash IS NOT NULL")
-        sent: dict[int, int | None] = dict(hashes)
+        sent: dict[int, int | None] = dict(transaction.run(_INSERT_ONLY, seqs=[row.seq for row in stored]))
         return {row.seq for row in stored if row.seq in sent and sent[row.seq] != page.insert_only_hashes[row.at]}
 
     def _delete(self, transaction: Transaction, table: str, ids: Sequence[str]) -> None:
@@ -327,7 +331,7 @@ class Captures(Repository):
         records: list[RecordState] = transaction.states_of(sorted(seqs.values()))
         # A link may no longer be configured.
         former_neighbours = self._dependencies.neighbours(transaction, records) if everything else set[int]()
-        in_doubt = [record.seq for record in records if record.outcome_unknown or record.unknown_until]
+        in_doubt = [record.seq for record in records if UNANSWERED(record)]
         acked = [record for record in records if record.acked_hash is not None and not record.orphaned]
         fixed = [seqs.pop(record.id) for record in acked if once and not record.resend]
         parents = {seqs[id_]: [*ids] for id_, ids in page.parents(seqs)}
@@ -348,16 +352,16 @@ class Captures(Repository):
         """Put the stored parents in place of those of links whose value Campaign keeps."""
         names = [link.attribute for link in page.links]
         # Of a link that was not mapped for a time, the parent is the acknowledged one.
-        for seq, name, parent in transaction.for_seqs(_PARENTS, [seq for seq in parents if seq in kept]):
+        for seq, name, parent in transaction.run(_PARENTS, seqs=[seq for seq in parents if seq in kept]):
             if name in names and name in kept[seq].attributes:
                 parents[seq][names.index(name)] = parent
 
     def _apply_link_configuration(self, transaction: Transaction, table: str, links: Sequence[LinkSpec]) -> None:
         """Apply changed settings of links to records that the full read did not return, and re-evaluate these."""
         for link in links:
-            values = int(link.required), int(link.keyed), int(link.keep_orphans)
-            other = [row[0] for row in transaction.run(_OTHER_LINKS, (table, link.attribute, *values))]
-            changes = [(link.parent_table, *values, seq, link.attribute) for seq in other]
+            now = {name: int(getattr(link, name)) for name in ("required", "keyed", "keep_orphans")}
+            other = [row[0] for row in transaction.run(_OTHER_LINKS, table=table, attribute=link.attribute, **now)]
+            changes = [(link.parent_table, *now.values(), seq, link.attribute) for seq in other]
             transaction.for_each(_CHANGE_LINK, changes)
             states = transaction.states_of(sorted(other))
             self._dependencies.reevaluate(transaction, states, collect_orphans=True)

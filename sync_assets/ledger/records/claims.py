@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from sync_assets.config.values import CONTACT
 from sync_assets.ledger import times
 from sync_assets.ledger.errors import SessionExpired
-from sync_assets.ledger.model import OTHER, BlockReason, Claimed, LinkTo, Operation, Orphaned, Outcome, State
+from sync_assets.ledger.model import OTHER, BlockReason, Claimed, LinkTo, Operation, Outcome, State
 from sync_assets.ledger.records.dependency_status import DependencyStatus
 from sync_assets.ledger.records.targets import stored_target
 from sync_assets.ledger.repositories.maintenance import Maintenance
@@ -27,14 +27,14 @@ from sync_assets.ledger.repositories.record_history import RecordHistory
 from sync_assets.ledger.repositories.sessions import Sessions
 from sync_assets.ledger.rules import transitions
 from sync_assets.ledger.rules.dependencies import Key
+from sync_assets.ledger.rules.predicates import MUST_NOT_EXIST, REFUSED_BY_CAMPAIGN, REJECTED
 from sync_assets.ledger.rules.record_state import RecordState
 from sync_assets.ledger.storage import schema
 from sync_assets.ledger.storage.payload_cipher import PayloadCipher
 from sync_assets.ledger.storage.session import Repository, writes
-from sync_assets.ledger.storage.transaction import Transaction
+from sync_assets.ledger.storage.transaction import DELETE_RECORDS, LOCK_CLAIMED, Transaction
 
-_R = schema.record.c
-_X = schema.existing_record.c
+_R, _X = schema.record.c, schema.existing_record.c
 _UNKNOWN_UNTIL = sa.type_coerce(_R.unknown_until, sa.BigInteger).label("unknown_until")
 CLAIM_COLUMNS = (
     *(_R.seq, _R.id, _R.payload, _R.update_payload, _R.desired_hash, _R.acked_hash, _R.attempts, _R.orphaned),
@@ -45,10 +45,15 @@ CLAIM_COLUMNS = (
 """The columns of a record that `take` needs, besides `outcome_unknown` and `resend`. ended: the end of the session that
 claimed the record last and stored no outcome."""
 _AT_ONCE = 5_000
-_UNKNOWN_ENDED = "UPDATE sync_record SET outcome_unknown = 1, unknown_until = NULL"
-_ERASED = f"{_UNKNOWN_ENDED}, payload = NULL, update_payload = NULL, block_reason = {BlockReason.REFETCH_REQUIRED:d}"
+_UNKNOWN_ENDED = "UPDATE sync_record SET outcome_unknown = 1, unknown_until = NULL WHERE seq IN :seqs"
+_ERASED = f"""
+    UPDATE sync_record SET outcome_unknown = 1, unknown_until = NULL, payload = NULL, update_payload = NULL,
+        block_reason = {BlockReason.REFETCH_REQUIRED:d} WHERE seq IN :seqs
+"""  # noqa: S608 - constants
 _EXPIRED = (_R.state == State.UNCONFIRMED.value, _R.payload.is_not(None))
-_RETRY = "UPDATE sync_record SET state = 1, not_before = NULL"
+_RELEASE = "UPDATE sync_record SET session = NULL, unknown_until = :until WHERE seq IN :seqs"
+_RETRY = f"UPDATE sync_record SET state = {State.PENDING:d}, not_before = NULL WHERE seq IN :seqs"  # noqa: S608
+_REFUSED = schema.holds(REJECTED & REFUSED_BY_CAMPAIGN)
 _EXISTS = sa.and_(
     _R.acked_hash.is_(None), sa.exists().where(_X.table_name == _R.table_name, _X.id == _R.id).correlate(schema.record)
 )
@@ -58,23 +63,27 @@ _ACKNOWLEDGED = (
     *("state", "block_reason", "outcome_unknown", "unknown_until", "resend", "attempts", "failed_since"),
     *("incarnation", "reinsert_sent"),
 )
-_COLUMNS = f"""
-    UPDATE sync_record SET session = NULL, {", ".join(f"{name} = ?" for name in _ACKNOWLEDGED)}, reason = ?,
-        not_before = ?, acked_at = coalesce(?, acked_at)
+_STORED = (*_ACKNOWLEDGED, "reason", "not_before")
+_STORE_AS_DESIRED = f"""
+    UPDATE sync_record SET session = NULL, {", ".join(f"{name} = :{name}" for name in _STORED)},
+        acked_at = coalesce(:acked_at, acked_at), acked_hash = desired_hash, payload = NULL, update_payload = NULL
+    WHERE seq IN :seqs
 """  # noqa: S608 - constants
-_STORE_AS_DESIRED = f"{_COLUMNS}, acked_hash = desired_hash, payload = NULL, update_payload = NULL"
 """For records that Campaign holds as they are desired: most of a batch differ in the hash only."""
 _STORE = f"""
-    {_COLUMNS}, acked_hash = ?, payload = CASE WHEN ? THEN NULL ELSE payload END,
-        update_payload = CASE WHEN ? THEN NULL ELSE update_payload END
+    UPDATE sync_record SET session = NULL, {", ".join(f"{name} = ?" for name in _STORED)},
+        acked_at = coalesce(?, acked_at), acked_hash = ?, payload = CASE WHEN ? THEN payload END,
+        update_payload = CASE WHEN ? THEN update_payload END
     WHERE seq = ?
-"""
-_CLAIM = """
-    UPDATE sync_record SET session = ?, unknown_until = ?,
-        outcome_unknown = CASE WHEN outcome_unknown = 0 AND (unknown_until IS NULL OR CAST(? AS bigint) IS NOT NULL)
-            THEN 1 ELSE 2 END, resend = CASE resend WHEN 0 THEN 0 ELSE 2 END,
-        incarnation = incarnation + CASE WHEN desired_hash IS NULL OR orphaned = 2 THEN 1 ELSE 0 END
-"""
+"""  # noqa: S608
+_CLAIM = f"""
+    UPDATE sync_record SET session = :session, unknown_until = :until,
+        outcome_unknown = CASE WHEN outcome_unknown > 0 THEN 2
+            WHEN unknown_until IS NULL OR CAST(:until AS bigint) IS NOT NULL THEN 1 ELSE 2 END,
+        resend = CASE resend WHEN 0 THEN 0 ELSE 2 END,
+        incarnation = incarnation + CASE WHEN {MUST_NOT_EXIST} THEN 1 ELSE 0 END
+    WHERE seq IN :seqs
+"""  # noqa: S608
 
 
 @dataclass(eq=False)
@@ -126,10 +135,9 @@ class Claims(Repository):
         if len(rows) < limit:  # records whose requests failed come behind all others
             failed = _due(now, limit - len(rows)).where(_R.table_name == table, schema.RETRIED)
             rows = [*rows, *transaction.execute(failed).all()]
-        opt_outs_by_id: dict[str, tuple[tuple[str, bool], ...]] = {}
-        if opt_outs:
-            opt_outs_by_id = self._opt_outs.to_send(transaction, [row.id for row in rows], opt_outs)
-        sent = dict.fromkeys([row.id for row in rows], tuple((name, False) for name in opt_outs)) | opt_outs_by_id
+        ids = [row.id for row in rows]
+        stated = self._opt_outs.to_send(transaction, ids, opt_outs) if opt_outs else {}
+        sent = dict.fromkeys(ids, tuple((name, False) for name in opt_outs)) | stated
         claimed = self.take(transaction, rows, session, sent)
         if rows:
             self._sessions.count(transaction)
@@ -157,7 +165,7 @@ class Claims(Repository):
         claims = sa.select(_R.seq, _R.outcome_unknown, _UNKNOWN_UNTIL, now).order_by(_R.seq).with_for_update()
         rows = transaction.execute(claims.where(_R.session == session, _R.table_name == table)).all()
         for until, seqs in self._unknown_until(rows).items():
-            transaction.for_seqs("UPDATE sync_record SET session = NULL, unknown_until = ?", seqs, until)
+            transaction.run(_RELEASE, seqs=seqs, until=until)
         return len(rows)
 
     @writes
@@ -178,18 +186,16 @@ class Claims(Repository):
             calls: engine calls by (table, kind).
         """
         by_seq = {outcome.seq: outcome for outcome in outcomes}
-        now = self._session.now()
+        now, horizon = self._session.now(), self._session.horizon
         values: list[tuple[Any, ...]] = []
         as_desired: defaultdict[tuple[Any, ...], list[int]] = defaultdict(list)  # the other columns -> seqs
         removed, moved, inserted_again = list[RecordState](), list[RecordState](), list[Key]()
         self._dependencies.lock_linked_records(transaction)
         has_links = self._dependencies.has_links(transaction)
         seqs = list(by_seq) if self._sessions.is_live(transaction, session) else []
-        held = transaction.states_of(seqs, "AND session = ?", session)
+        held = transaction.states_of(seqs, LOCK_CLAIMED, session=session)
         for record in held:
-            acknowledgement = transitions.after_outcome(
-                record, by_seq[record.seq], now=now, horizon=self._session.horizon
-            )
+            acknowledgement = transitions.after_outcome(record, by_seq[record.seq], now=now, horizon=horizon)
             if acknowledgement is None:
                 transaction.remove(record)
                 removed.append(record)
@@ -204,13 +210,13 @@ class Claims(Repository):
             if after.state == State.SYNCED and after.acked_hash is not None and after.acked_hash == record.desired_hash:
                 as_desired[columns].append(record.seq)
             else:
-                synced = after.state == State.SYNCED
-                values.append((*columns, after.acked_hash, synced, synced, record.seq))
+                kept = after.state != State.SYNCED
+                values.append((*columns, after.acked_hash, kept, kept, record.seq))
         for columns, seqs in as_desired.items():
-            transaction.for_seqs(_STORE_AS_DESIRED, seqs, *columns)
+            transaction.run(_STORE_AS_DESIRED, seqs=seqs, **dict(zip((*_STORED, "acked_at"), columns, strict=True)))
         transaction.for_each(_STORE, values)
-        self._session.erased = self._session.erased or bool(as_desired) or any(row[-2] for row in values)
-        transaction.for_seqs("DELETE FROM sync_record", [record.seq for record in removed])
+        self._session.erased = self._session.erased or bool(as_desired) or not all(row[-2] for row in values)
+        transaction.run(DELETE_RECORDS, seqs=[record.seq for record in removed])
         self._opt_outs.forget(transaction, [record.id for record in removed if record.table_name == CONTACT])
         if has_links:
             # Parents that Campaign's records may be linked to until now: their deletes may wait for these outcomes.
@@ -243,9 +249,7 @@ class Claims(Repository):
             id: only the record of this id.
         """
         these = schema.only(_R.table_name, table) & schema.only(_R.id, id)
-        refused = sa.select(_R.seq, _R.table_name, _R.validation_error).where(
-            schema.STUCK, sa.text("state = 3"), schema.REFUSED_BY_CAMPAIGN, these
-        )
+        refused = sa.select(_R.seq, _R.table_name, _R.validation_error).where(_REFUSED, these)
         pending = sa.select(schema.tally.c.table_name).where(schema.tally.c.state == State.PENDING.value)
         delayed = sa.select(_R.seq).where(schema.RETRIED, _R.table_name.in_(pending), these)
         self._dependencies.lock_linked_records(transaction)
@@ -255,7 +259,7 @@ class Claims(Repository):
             transaction.count(row.table_name, State.PENDING)
         seqs = [row.seq for row in rows]
         also = list(transaction.execute(delayed.order_by(_R.seq).with_for_update()).scalars())
-        transaction.for_seqs(_RETRY, [*seqs, *also])
+        transaction.run(_RETRY, seqs=[*seqs, *also])
         if self._dependencies.has_links(transaction) or any(row.validation_error is not None for row in rows):
             self._dependencies.reevaluate(transaction, transaction.states_of(seqs))
         return len(rows) + len(also)
@@ -278,7 +282,7 @@ class Claims(Repository):
             return 0
         self._dependencies.lock_linked_records(transaction)
         seqs = list(transaction.execute(due.order_by(_R.seq).limit(_AT_ONCE).with_for_update()).scalars())
-        transaction.for_seqs(statement, seqs)
+        transaction.run(statement, seqs=seqs)
         self._dependencies.reevaluate(transaction, transaction.states_of(seqs))
         return len(seqs)
 
@@ -309,7 +313,7 @@ class Claims(Repository):
         """
         unknown_seconds: dict[int, float] = {}
         for unknown_until, seqs in self._unknown_until(rows).items():
-            transaction.for_seqs(_CLAIM, seqs, epoch, unknown_until, unknown_until)
+            transaction.run(_CLAIM, seqs=seqs, session=epoch, until=unknown_until)
             if unknown_until is not None:
                 unknown_seconds |= dict.fromkeys(seqs, (unknown_until - self._session.now()) / times.seconds(1))
         has_links = self._dependencies.has_links(transaction)
@@ -335,8 +339,8 @@ class Claims(Repository):
         seqs = {seq for seq, parent, incarnation in named if now.get(parent, incarnation) > incarnation}
         seqs |= self._dependencies.children(transaction, inserted_again)
         children = transaction.states_of(sorted(seqs))
-        rejected = [child for child in children if child.state == State.REJECTED and child.refused_by_campaign]
-        transaction.for_seqs(_RETRY, [child.seq for child in rejected])
+        rejected = [child for child in children if (REJECTED & REFUSED_BY_CAMPAIGN)(child)]
+        transaction.run(_RETRY, seqs=[child.seq for child in rejected])
         for child in rejected:
             transaction.move(child, State.PENDING)
 
@@ -363,13 +367,12 @@ def _claimed(
     horizon_passed = row.unknown_until is not None and unknown_seconds is None  # that of an earlier request
     outcome_unknown, resend = bool(row.outcome_unknown or horizon_passed), bool(row.resend)
     unknown = outcome_unknown or unknown_seconds is not None
-    if row.desired_hash is None or row.orphaned == Orphaned.DELETED:
+    if MUST_NOT_EXIST(row):
         return Claimed(row.seq, row.id, "delete", None, None, None, row.attempts, unknown, resend=resend)
     payload, update_payload, content = row.payload, row.update_payload, row.desired_hash
     if row.orphaned or row.out_of_scope:  # only its last outcome is to be found out: Campaign keeps what it holds
         payload = update_payload = None
-    if row.orphaned:
-        links = ()
+    links = () if row.orphaned else links
     # After a lost response, and for a resend, no link counts as acknowledged.
     if links and (outcome_unknown or resend):
         links = tuple(link._replace(acknowledged=False) for link in links)

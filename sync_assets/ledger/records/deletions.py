@@ -23,10 +23,11 @@ from sync_assets.ledger.model import NO_ORPHANS, Loss, Orphaned, OrphansOfDelete
 from sync_assets.ledger.records.dependency_status import DependencyStatus
 from sync_assets.ledger.rules import transitions
 from sync_assets.ledger.rules.dependencies import status_of_parents
+from sync_assets.ledger.rules.predicates import MAY_EXIST, UNAVAILABLE_PARENT, WAITING
 from sync_assets.ledger.rules.record_state import RecordState
 from sync_assets.ledger.storage import schema
 from sync_assets.ledger.storage.session import Repository, writes
-from sync_assets.ledger.storage.transaction import Transaction
+from sync_assets.ledger.storage.transaction import DELETE_RECORDS, Transaction
 
 GUARDED_ABOVE = 100
 """Number of records above which the guard limits the share of deletions (`max_delete_share`, docs/configuration.md)."""
@@ -42,7 +43,7 @@ _L = schema.link.c
 # An orphan that is deleted in Campaign counted when its parent was deleted.
 _UNCOUNTED = _R.orphaned != Orphaned.DELETED.value
 _IS_DELETED = sa.and_(_C.out_of_scope == 0, sa.or_(_C.orphan == 0, _R.orphaned == Orphaned.KEPT.value))
-_NEVER_SENT = sa.and_(_R.acked_hash.is_(None), _R.outcome_unknown == 0)
+_NEVER_SENT = schema.holds(~MAY_EXIST)
 MOVED = (
     *("state", "block_reason", "desired_hash", "acked_hash", "validation_error"),
     *("failed_since", "resend", "out_of_scope", "attempts"),
@@ -54,31 +55,44 @@ _REMOVE = f"""
         reason = CASE WHEN ? THEN reason END, not_before = CASE WHEN ? THEN not_before END
     WHERE seq = ?
 """  # noqa: S608 - constants
-_NO_LONGER_KEPT = "UPDATE sync_link SET keep_orphans = 0"
-_LOST = "UPDATE sync_link SET parent_loss = ? WHERE parent_table = ? AND parent_id"
-_IN_CAMPAIGN = "SELECT seq, table_name FROM sync_record"
-_COUNTS = "AND (acked_hash IS NOT NULL OR outcome_unknown > 0) AND state <> 4 ORDER BY table_name"
-NOT_COLLECTED = "seq NOT IN (SELECT seq FROM sync_collected WHERE table_name = ? AND orphan = 0)"
-_COLLECT = "INSERT INTO sync_collected (seq, table_name, out_of_scope) SELECT seq, table_name, 0 FROM sync_record"
-_UNLESS_COLLECTED = f"""
-    AND desired_hash IS NOT NULL AND {NOT_COLLECTED}
+_NO_LONGER_KEPT = "UPDATE sync_link SET keep_orphans = 0 WHERE seq IN :seqs AND keep_orphans = 2"
+_LOST = "UPDATE sync_link SET parent_loss = :loss WHERE parent_table = :table AND parent_id IN :ids"
+_IN_CAMPAIGN = f"""
+    SELECT seq, table_name FROM sync_record WHERE seq IN :seqs AND {MAY_EXIST} AND state <> {State.HELD:d}
+    ORDER BY table_name
+"""  # noqa: S608 - constants
+NOT_COLLECTED = "seq NOT IN (SELECT seq FROM sync_collected WHERE table_name = :table AND orphan = 0)"
+_COLLECT = f"""
+    INSERT INTO sync_collected (seq, table_name, out_of_scope) SELECT seq, table_name, 0 FROM sync_record
+    WHERE seq IN :seqs AND desired_hash IS NOT NULL AND {NOT_COLLECTED}
     ON CONFLICT (seq) DO UPDATE SET orphan = 0
+"""  # noqa: S608 - constants
+_DISCARD_DELETES = """
+    DELETE FROM sync_collected
+    WHERE orphan = 0 AND seq IN (SELECT seq FROM sync_record WHERE table_name = :table AND id IN :records)
 """
-_DELETE_COLLECTED = (
-    "DELETE FROM sync_collected WHERE orphan = 0 AND seq IN (SELECT seq FROM sync_record WHERE table_name = ? AND id"
-)
-_INSERT_SEEN = "INSERT INTO sync_seen (seq, table_name) SELECT seq, table_name FROM sync_record"
-_MISSING = """
+_DISCARD_ORPHANS = "DELETE FROM sync_collected WHERE seq IN :seqs AND orphan = 1"
+_CARRIED_OUT = "DELETE FROM sync_collected WHERE seq IN :seqs"
+_INSERT_SEEN = """
+    INSERT INTO sync_seen (seq, table_name) SELECT seq, table_name FROM sync_record WHERE seq IN :seqs
+    ON CONFLICT (seq) DO NOTHING
+"""
+# Read by seq, the order on disk, unless most records are of other tables: by the index of ids each record is on another
+# page, which takes two to four times as long. The expression keeps the database from using the index.
+_MISSING, _MISSING_IN_ORDER = (
+    f"""
     INSERT INTO sync_collected (seq, table_name, out_of_scope)
-    SELECT r.seq, r.table_name, ? FROM sync_record r
-    WHERE {table} = ? AND r.seq <= ? AND r.desired_hash IS NOT NULL AND r.out_of_scope <= ?
+    SELECT r.seq, r.table_name, :out_of_scope FROM sync_record r
+    WHERE {name} = :table AND r.seq <= :bound AND r.desired_hash IS NOT NULL AND r.out_of_scope <= :most
         AND NOT EXISTS (SELECT 1 FROM sync_seen s WHERE s.seq = r.seq)
     ON CONFLICT (seq) DO UPDATE SET orphan = 0, out_of_scope = excluded.out_of_scope WHERE sync_collected.orphan = 1
-"""
+    """  # noqa: S608 - constants
+    for name in ("r.table_name", "(r.table_name || '')")
+)
 # In an organization that was restored from a backup such a row may be created again with a lower version.
 _NO_VERSION = """
     UPDATE sync_record SET row_version = NULL
-    WHERE seq IN (SELECT seq FROM sync_collected WHERE table_name = ?)
+    WHERE seq IN (SELECT seq FROM sync_collected WHERE table_name = :table)
         AND NOT EXISTS (SELECT 1 FROM sync_seen s WHERE s.seq = sync_record.seq)
 """
 
@@ -159,7 +173,7 @@ class Deletions(Repository):
                 self._find_orphans_of(transaction, seqs[start : start + BATCH], becomes)
             seqs = sorted(becomes.keys() - set(seqs))
             for start in range(0, len(seqs), BATCH):
-                rows = transaction.for_seqs(_IN_CAMPAIGN, seqs[start : start + BATCH], also=_COUNTS)
+                rows = transaction.run(_IN_CAMPAIGN, seqs=seqs[start : start + BATCH])
                 for seq, orphan_table in rows:
                     counts = orphans.deleted if becomes[seq] == Orphaned.DELETED else orphans.kept
                     counts[orphan_table] = counts.get(orphan_table, 0) + 1
@@ -234,7 +248,7 @@ class Deletions(Repository):
         differs = sa.or_(*(_F[name].is_distinct_from(value) for name, value in changes.items()))
         transaction.execute(sa.update(schema.feed).where(_F.table_name == table, differs).values(changes))
 
-    def _carry_out(self, transaction: Transaction, table: str, *only: sa.ColumnElement[bool]) -> bool:
+    def _carry_out(self, transaction: Transaction, table: str, *only: sa.TextClause) -> bool:
         """Carry out one batch of collected deletions that meet the conditions `only`; False if none is left."""
         self._dependencies.lock_linked_records(transaction)
         collected = sa.select(_C.seq, _C.out_of_scope, _C.orphan).where(_C.table_name == table, *only)
@@ -246,9 +260,9 @@ class Deletions(Repository):
         seqs = {out_of_scope: [row.seq for row in gone if row.out_of_scope == out_of_scope] for out_of_scope in (0, 1)}
         self.mark_deleted_or_out_of_scope(transaction, seqs[0], out_of_scope=False)
         self.mark_deleted_or_out_of_scope(transaction, seqs[1], out_of_scope=True)
-        transaction.for_seqs(_NO_LONGER_KEPT, orphans, also="AND keep_orphans = 2")
+        transaction.run(_NO_LONGER_KEPT, seqs=orphans)
         self._dependencies.reevaluate(transaction, transaction.states_of(orphans))
-        transaction.for_seqs("DELETE FROM sync_collected", [row.seq for row in rows])
+        transaction.run(_CARRIED_OUT, seqs=[row.seq for row in rows])
         return bool(rows)
 
     def mark_deleted_or_out_of_scope(
@@ -273,7 +287,7 @@ class Deletions(Repository):
                 kept = (left.has_payload, left.has_payload, keeps_reason, out_of_scope)
                 values.append((*attrgetter(*MOVED)(left), None if out_of_scope else now, *kept, left.seq))
         transaction.for_each(_REMOVE, values)
-        transaction.for_seqs("DELETE FROM sync_record", [record.seq for record in forgotten])
+        transaction.run(DELETE_RECORDS, seqs=[record.seq for record in forgotten])
         if self._dependencies.has_links(transaction):
             self._dependencies.reevaluate(transaction, moved)
             # The guard did not count these: Campaign may hold their children if it lost them itself.
@@ -290,7 +304,7 @@ class Deletions(Repository):
         waiting = (
             sa.select(_R.seq)
             .join(schema.link, _L.seq == _R.seq)
-            .where(schema.STUCK, sa.text("state = 2 AND block_reason = 2"), _L.parent_table == table)
+            .where(schema.holds(WAITING & UNAVAILABLE_PARENT), _L.parent_table == table)
             .distinct()
         )
         version = self._session.scalar(due)
@@ -311,13 +325,13 @@ class Deletions(Repository):
 
     def mark_lost(self, transaction: Transaction, table: str, ids: Sequence[str], loss: Loss) -> None:
         """Store with the links of children why these rows of the table are unavailable, for `orphans`."""
-        transaction.for_ids(_LOST, ids, loss.value, table)
+        transaction.run(_LOST, ids=list(ids), loss=loss.value, table=table)
 
     # --- collecting ---------------------------------------------------------------------------------------------------
 
     def collect(self, transaction: Transaction, table: str, seqs: Sequence[int]) -> None:
         """Collect the deletes of records whose rows were not deleted so far."""
-        transaction.for_seqs(_COLLECT, seqs, table, also=_UNLESS_COLLECTED)
+        transaction.run(_COLLECT, seqs=list(seqs), table=table)
 
     def has_collected(self, transaction: Transaction, table: str) -> bool:
         return bool(transaction.execute(sa.select(sa.exists().where(_C.table_name == table))).scalar())
@@ -325,17 +339,17 @@ class Deletions(Repository):
     def discard_collected_deletes(self, transaction: Transaction, table: str, ids: Sequence[str]) -> None:
         """Remove these rows from the collected deletions: this page returned them."""
         if self.has_collected(transaction, table):
-            transaction.for_record_ids(_DELETE_COLLECTED, ids, table, also=")")
+            transaction.run(_DISCARD_DELETES, records=list(ids), table=table)
 
     def discard_collected_orphans(self, transaction: Transaction, seqs: Sequence[int]) -> None:
         """Remove these records from the collected orphans: a full read decides about them anew."""
-        transaction.for_seqs("DELETE FROM sync_collected", seqs, also="AND orphan = 1")
-        transaction.for_seqs(_NO_LONGER_KEPT, seqs, also="AND keep_orphans = 2")
+        transaction.run(_DISCARD_ORPHANS, seqs=list(seqs))
+        transaction.run(_NO_LONGER_KEPT, seqs=list(seqs))
 
     def note_seen(self, transaction: Transaction, table: str, seqs: Sequence[int], ids: Sequence[str]) -> None:
         """Store that the full read under way has returned these records, by seq and by id."""
         seen = [*seqs, *transaction.find(table, ids).values()]
-        transaction.for_seqs(_INSERT_SEEN, seen, also="ON CONFLICT (seq) DO NOTHING")
+        transaction.run(_INSERT_SEEN, seqs=seen)
 
     def note_missing(self, transaction: Transaction, table: str, bound: int, *, out_of_scope: bool) -> None:
         """Collect the records that a complete full read did not return.
@@ -345,11 +359,8 @@ class Deletions(Repository):
             out_of_scope: treat them as out of scope. If False they are to be deleted, and with them the records that
                 Campaign kept when their rows went out of scope.
         """
-        values = (int(out_of_scope), table, bound, int(not out_of_scope))
-        # Read by seq, the order on disk, unless most records are of other tables: by the index of ids each record is on
-        # another page, which takes two to four times as long. The expression keeps the database from using the index.
+        values = {"out_of_scope": int(out_of_scope), "table": table, "bound": bound, "most": int(not out_of_scope)}
         in_order = record_count(transaction, table) * 4 > bound
-        missing = _MISSING.replace("{table}", "(r.table_name || '')" if in_order else "r.table_name")
-        transaction.run(missing, values)
-        transaction.run(_NO_VERSION, (table,))
+        transaction.run(_MISSING_IN_ORDER if in_order else _MISSING, **values)
+        transaction.run(_NO_VERSION, table=table)
         transaction.execute(sa.delete(schema.seen).where(schema.seen.c.table_name == table))

@@ -13,67 +13,75 @@ moment in which the first links are stored.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
 
 from sync_assets.ledger.model import LinkTo, Orphaned, State
-from sync_assets.ledger.records.hold_records import HoldRecords, ReasonsByRecord, is_excluded, is_held
-from sync_assets.ledger.records.stored_links import UNLINK, StoredLinks
+from sync_assets.ledger.records.hold_records import HoldRecords, is_excluded, is_held
+from sync_assets.ledger.records.stored_links import ACKNOWLEDGED_KEYED, UNLINK_ONE, StoredLinks
+from sync_assets.ledger.rules import predicates
 from sync_assets.ledger.rules.dependencies import FormerParent, Key, Link, is_acknowledged, stands, status_of_parents
-from sync_assets.ledger.rules.record_state import UNSENT, Dependencies, RecordState, reevaluate
+from sync_assets.ledger.rules.record_state import Dependencies, RecordState, reevaluate
 from sync_assets.ledger.storage import operation_tables, schema
 from sync_assets.ledger.storage.session import Repository, writes
-from sync_assets.ledger.storage.transaction import SELECT_STATE, Transaction, by_first
+from sync_assets.ledger.storage.transaction import DELETE_RECORDS, SELECT_STATE, Transaction, by_first
 
 _LOCK = 6_090_275_134_511_382_749  # of an advisory lock; any number that no other lock uses
 
-_FORMER = {
-    "SELECT seq, attribute, parent_table, acked_id FROM sync_link": f"AND {schema.MOVED}",
-    "SELECT seq, attribute, parent_table, parent_id FROM sync_possible_link": "",
-}
-_STORE_STATE = """
-    UPDATE sync_record SET state = ?, block_reason = ?, orphaned = ?,
-        failed_since = CASE WHEN ? THEN coalesce(failed_since, ?) END, not_before = NULL,
-        payload = CASE WHEN ? THEN payload END, update_payload = CASE WHEN ? THEN update_payload END,
-        reason = CASE WHEN ? AND state <> 3 THEN NULL ELSE reason END,
-        attempts = CASE WHEN ? AND state <> 3 THEN 0 ELSE attempts END
-"""  # a record rejected by re-evaluation has a validation error: RecordState.refused_by_campaign
-_LEAVING = "SELECT seq FROM sync_record WHERE (desired_hash IS NULL OR orphaned = 2) AND table_name = ? AND id"
+_FORMER = (
+    f"SELECT seq, attribute, parent_table, acked_id FROM sync_link WHERE seq IN :seqs AND {predicates.MOVED}",  # noqa: S608
+    "SELECT seq, attribute, parent_table, parent_id FROM sync_possible_link WHERE seq IN :seqs",
+)
+_STORE_STATE = f"""
+    UPDATE sync_record SET state = :state, block_reason = :block_reason, orphaned = :orphaned,
+        failed_since = CASE WHEN :failed THEN coalesce(failed_since, :now) END, not_before = NULL,
+        payload = CASE WHEN :keep THEN payload END, update_payload = CASE WHEN :keep THEN update_payload END,
+        reason = CASE WHEN :rejected AND state <> {State.REJECTED:d} THEN NULL ELSE reason END,
+        attempts = CASE WHEN :rejected AND state <> {State.REJECTED:d} THEN 0 ELSE attempts END
+    WHERE seq IN :seqs
+"""  # a record rejected by re-evaluation has a validation error: REFUSED_BY_CAMPAIGN  # noqa: S608
+_LEAVING = f"""
+    SELECT seq FROM sync_record WHERE table_name = :table AND id IN :records AND {predicates.MUST_NOT_EXIST}
+"""  # noqa: S608
 BATCH = 5_000
 _R, _L = schema.record.c, schema.link.c
 
 
-def _of_parents(select: str, join: str = "", also: str = "") -> tuple[str, str, str]:
-    """Return three SELECTs of links by parent: the desired one, the acknowledged one that differs, a possible one."""
-    desired = f"{select} FROM sync_link l {join} WHERE {also} l.parent_table = ? AND l.parent_id"
-    acknowledged = f"{select.replace('parent_id', 'acked_id')} FROM sync_link l {join} WHERE {also}"
-    acknowledged += f" {schema.MOVED} AND l.parent_table = ? AND l.acked_id"
-    possible = f"{select} FROM sync_possible_link l {join} WHERE {also} l.parent_table = ? AND l.parent_id"
-    return desired, acknowledged, possible
-
-
-_CHILDREN = _of_parents("SELECT l.seq")
-# A parent's delete waits for a child while Campaign may hold a link from it that is to be removed: the child will be
-# relinked, unlinked or deleted. It does not wait for an orphan that Campaign keeps, nor for an excluded child, which is
-# only ever deleted.
-_CHILD = "JOIN sync_record c ON c.seq = l.seq"
-_UNKNOWN = "(c.outcome_unknown > 0 OR c.unknown_until IS NOT NULL)"
-_WAITED_FOR = "(c.orphaned <> 1 OR c.outcome_unknown > 0) AND (c.state <> 6 OR c.orphaned = 2) AND"
-_BINDS = f"(l.required = 1 OR l.keyed = 1) AND {_WAITED_FOR}"
+_CHILDREN = (
+    "SELECT seq FROM sync_link WHERE parent_table = :table AND parent_id IN :ids",
+    f"SELECT seq FROM sync_link WHERE {predicates.MOVED} AND parent_table = :table AND acked_id IN :ids",  # noqa: S608 - constants
+    "SELECT seq FROM sync_possible_link WHERE parent_table = :table AND parent_id IN :ids",
+)
+_OF_CHILD = f"l JOIN sync_record c ON c.seq = l.seq WHERE {predicates.HOLDS_PARENT.of('c')}"
 _LINKED_PARENTS = (
-    _of_parents("SELECT l.parent_id", _CHILD, f"(l.acked_id = l.parent_id OR {_UNKNOWN}) AND {_BINDS}")[0],
-    _of_parents("SELECT l.parent_id", _CHILD, _BINDS)[1],
-    _of_parents("SELECT l.parent_id", _CHILD, _WAITED_FOR)[2],
+    f"""
+    SELECT l.parent_id FROM sync_link {_OF_CHILD} AND {predicates.BINDS.of("l")}
+        AND (l.acked_id = l.parent_id OR {predicates.UNANSWERED.of("c")})
+        AND l.parent_table = :table AND l.parent_id IN :ids
+    """,  # noqa: S608
+    f"""
+    SELECT l.acked_id FROM sync_link {_OF_CHILD} AND {predicates.BINDS.of("l")} AND {predicates.MOVED.of("l")}
+        AND l.parent_table = :table AND l.acked_id IN :ids
+    """,  # noqa: S608
+    f"SELECT l.parent_id FROM sync_possible_link {_OF_CHILD} AND l.parent_table = :table AND l.parent_id IN :ids",  # noqa: S608
 )
-_KEEP_UNTIL_GUARDED = "UPDATE sync_link SET keep_orphans = 2"
-_COLLECT = (
-    "INSERT INTO sync_collected (seq, table_name, out_of_scope, orphan) SELECT seq, table_name, 0, 1 FROM sync_record"
-)
-_SEND_AGAIN = "UPDATE sync_record SET resend = 1"
-_AS_IN_CAMPAIGN = "UPDATE sync_link SET parent_id = acked_id"
-_DIFFERS = "AND coalesce(parent_id, '') <> coalesce(acked_id, '')"
+_KEEP_UNTIL_GUARDED = """
+    UPDATE sync_link SET keep_orphans = 2 WHERE seq IN :seqs AND required = 1 AND keep_orphans = 0
+"""
+_COLLECT = """
+    INSERT INTO sync_collected (seq, table_name, out_of_scope, orphan) SELECT seq, table_name, 0, 1 FROM sync_record
+    WHERE seq IN :seqs ON CONFLICT (seq) DO NOTHING
+"""
+_SEND_AGAIN = "UPDATE sync_record SET resend = 1 WHERE seq IN :seqs"
+_AS_IN_CAMPAIGN = """
+    UPDATE sync_link SET parent_id = acked_id
+    WHERE seq IN :seqs AND coalesce(parent_id, '') <> coalesce(acked_id, '')
+"""
+_FORGET_INCARNATION = "UPDATE sync_link SET acked_incarnation = NULL WHERE seq IN :seqs"
+_DELETE_LINKS = "DELETE FROM sync_link WHERE seq IN :seqs", "DELETE FROM sync_possible_link WHERE seq IN :seqs"
+_HAS_LINKS = "SELECT EXISTS (SELECT 1 FROM sync_link UNION ALL SELECT 1 FROM sync_hold_record)"
 
 
 @dataclass(eq=False)
@@ -85,7 +93,7 @@ class DependencyStatus(Repository):
 
     def has_links(self, transaction: Transaction) -> bool:
         """Return True if there are links or held records: most ledgers of contacts alone have none."""
-        return transaction.exists("SELECT 1 FROM sync_link UNION ALL SELECT 1 FROM sync_hold_record")
+        return transaction.is_true(_HAS_LINKS)
 
     def lock_linked_records(self, transaction: Transaction, *, first_links: bool = False) -> None:
         """Serialise transactions that change linked records. Call it before a transaction locks its first record.
@@ -117,8 +125,7 @@ class DependencyStatus(Repository):
         with self._session.read() as transaction:
             for start in range(0, len(ids), BATCH):
                 id_of = {seq: id_ for id_, seq in transaction.find(table, ids[start : start + BATCH]).items()}
-                keyed = "AND keyed = 1 AND acked_id = parent_id"
-                for link in self.stored_links.links(transaction, list(id_of), keyed):
+                for link in self.stored_links.links(transaction, list(id_of), ACKNOWLEDGED_KEYED):
                     links[id_of[link.seq]][link.attribute] = str(link.parent_id)
         return dict(links)
 
@@ -142,7 +149,7 @@ class DependencyStatus(Repository):
         acknowledged = (_L.attribute == attribute, _L.keyed == 1, _L.acked_id == _L.parent_id)
         links = sa.select(_L.seq).join(schema.record, _R.seq == _L.seq).where(_R.table_name == table, *acknowledged)
         seqs = list(transaction.execute(links.order_by(_L.seq).limit(BATCH)).scalars())
-        transaction.for_seqs(UNLINK, seqs, attribute, also="AND attribute = ?")
+        transaction.run(UNLINK_ONE, seqs=seqs, attribute=attribute)
         self.reevaluate(transaction, transaction.states_of(seqs))
         return len(seqs)
 
@@ -173,13 +180,13 @@ class DependencyStatus(Repository):
         while seqs:
             moved, forgotten = self._reevaluate_once(transaction, sorted(seqs), collect_orphans=collect_orphans)
             seqs = self.neighbours(transaction, [*moved, *forgotten])
-            transaction.for_seqs("DELETE FROM sync_record", [record.seq for record in forgotten])
+            transaction.run(DELETE_RECORDS, seqs=[record.seq for record in forgotten])
             self._delete_links(transaction, forgotten)
 
     def _delete_links(self, transaction: Transaction, removed: Iterable[RecordState]) -> None:
         seqs = [record.seq for record in removed]
-        for table in ("sync_link", "sync_possible_link"):
-            transaction.for_seqs(f"DELETE FROM {table}", seqs)  # noqa: S608 - constants
+        for statement in _DELETE_LINKS:
+            transaction.run(statement, seqs=seqs)
 
     def neighbours(self, transaction: Transaction, records: Sequence[RecordState]) -> set[int]:
         """Return the seqs of the children of these records, and of those parents that are pending delete."""
@@ -192,7 +199,7 @@ class DependencyStatus(Repository):
         seqs = [record.seq for record in records]
         named = [*self.stored_links.links(transaction, seqs), *self.former_parents(transaction, seqs)]
         keys = by_first((link.parent_table, link.parent_id) for link in named if link.parent_id)
-        return {row[0] for table, ids in keys for row in transaction.for_record_ids(_LEAVING, ids, table)}
+        return {row[0] for table, ids in keys for row in transaction.run(_LEAVING, records=ids, table=table)}
 
     def children(self, transaction: Transaction, keys: Iterable[Key]) -> set[int]:
         """Return the seqs of these records' children, by D365's lookups and by links that Campaign may hold."""
@@ -200,16 +207,12 @@ class DependencyStatus(Repository):
             row[0]
             for table, ids in by_first(keys)
             for statement in _CHILDREN
-            for row in transaction.for_ids(statement, ids, table)
+            for row in transaction.run(statement, ids=ids, table=table)
         }
 
     def former_parents(self, transaction: Transaction, seqs: Sequence[int]) -> list[FormerParent]:
         """Return the parents that the lookups no longer name, and that Campaign's records are or may be linked to."""
-        return [
-            FormerParent(*row)
-            for select, also in _FORMER.items()
-            for row in transaction.for_seqs(select, seqs, also=also)
-        ]
+        return [FormerParent(*row) for select in _FORMER for row in transaction.run(select, seqs=list(seqs))]
 
     def _parents(
         self, transaction: Transaction, links: Iterable[Link | FormerParent], *, lock: bool = True
@@ -221,7 +224,7 @@ class DependencyStatus(Repository):
 
     def states(self, transaction: Transaction, seqs: Sequence[int]) -> list[RecordState]:
         """Read records without a lock."""
-        return [RecordState(*row) for row in transaction.for_seqs(SELECT_STATE, seqs)]
+        return transaction.states_of(seqs, SELECT_STATE)
 
     def _reevaluate_once(
         self, transaction: Transaction, seqs: Sequence[int], *, collect_orphans: bool
@@ -234,63 +237,62 @@ class DependencyStatus(Repository):
         records = transaction.states_of(seqs)
         # Campaign keeps an out-of-scope record as it is, its links included.
         out_of_scope = [record.seq for record in records if record.out_of_scope and not record.outcome_unknown]
-        transaction.for_seqs(_AS_IN_CAMPAIGN, out_of_scope, also=_DIFFERS)
-        links, former, parents = self.links_and_parents(transaction, seqs)
-        complete_tables = self.read_to_their_end(transaction) if links else set[str]()
-        reasons_by_record, new_owner = self.hold_records.follow(transaction, records, links, former)
-        statuses = {
-            record.seq: status_of_parents(record, links[record.seq], parents, complete_tables) for record in records
-        }
-        if collect_orphans:
-            self._collect_orphans(transaction, records, statuses)
-        leaving = [
-            record
-            for record in records
-            if record.may_exist_in_campaign
-            and (record.desired_hash is None or statuses[record.seq].orphaned == Orphaned.DELETED)
-        ]
-        with_children = self.with_linked_children(transaction, leaving)
-        records = self._no_longer_excluded(transaction, records, reasons_by_record)
+        transaction.run(_AS_IN_CAMPAIGN, seqs=out_of_scope)
+        dependencies, new_owner = self._dependencies_of(transaction, records, collect_orphans=collect_orphans)
+        records = self._no_longer_excluded(transaction, records, dependencies)
         moved: list[RecordState] = []
         forgotten: list[RecordState] = []
+        new_orphans: list[int] = []
         for record in records:
-            key = (record.table_name, record.id)
-            orphaned = statuses[record.seq].orphaned
-            reasons = reasons_by_record.get(key, frozenset())
-            dependencies = statuses[record.seq]._replace(
-                held=is_held(reasons), has_children=key in with_children, excluded=is_excluded(reasons)
-            )
-            where = reevaluate(record, dependencies)
+            orphaned = dependencies[record.seq].orphaned
+            where = reevaluate(record, dependencies[record.seq])
             if where is None:
                 transaction.remove(record)
                 forgotten.append(record)
             elif (*where, orphaned) != (record.state, record.block_reason, record.orphaned):
                 transaction.move(record, where.state)
                 moved.append(record._replace(state=where.state, block_reason=where.block_reason, orphaned=orphaned))
+                if orphaned == Orphaned.KEPT != record.orphaned:
+                    new_orphans.append(record.seq)
         self._store_states(transaction, moved)
-        before = {record.seq: record.orphaned for record in records}
         # New orphans are sent whole, with all links, once they have a parent again: nothing waits for them, so Campaign
         # may remove their links, and them, with a parent at any time.
-        kept = [record.seq for record in moved if record.orphaned == Orphaned.KEPT != before[record.seq]]
-        transaction.for_seqs("UPDATE sync_link SET acked_incarnation = NULL", kept)
-        transaction.for_seqs(_SEND_AGAIN, kept)
+        transaction.run(_FORGET_INCARNATION, seqs=new_orphans)
+        transaction.run(_SEND_AGAIN, seqs=new_orphans)
         done = {record.seq for record in (*moved, *forgotten)}
         changed = [*moved, *(record for record in records if _key(record) in new_owner and record.seq not in done)]
         return changed, forgotten
+
+    def _dependencies_of(
+        self, transaction: Transaction, records: Sequence[RecordState], *, collect_orphans: bool
+    ) -> tuple[dict[int, Dependencies], set[Key]]:
+        """Return the dependencies of these records by seq, and the records whose hold reasons changed."""
+        links, former, parents = self.links_and_parents(transaction, [record.seq for record in records])
+        complete_tables = self.read_to_their_end(transaction) if links else set[str]()
+        reasons_by_record, new_owner = self.hold_records.follow(transaction, records, links, former)
+        found = {
+            record.seq: status_of_parents(record, links[record.seq], parents, complete_tables) for record in records
+        }
+        if collect_orphans:
+            self._collect_orphans(transaction, records, found)
+        becomes = (record._replace(orphaned=found[record.seq].orphaned) for record in records)
+        leaving = [record for record in becomes if predicates.MAY_EXIST(record) and predicates.MUST_NOT_EXIST(record)]
+        with_children = self.with_linked_children(transaction, leaving)
+        for record in records:
+            reasons = reasons_by_record.get(_key(record), frozenset())
+            found[record.seq] = found[record.seq]._replace(
+                held=is_held(reasons), has_children=_key(record) in with_children, excluded=is_excluded(reasons)
+            )
+        return found, new_owner
 
     def _collect_orphans(
         self, transaction: Transaction, records: Sequence[RecordState], statuses: dict[int, Dependencies]
     ) -> None:
         """Collect those of the records that Campaign holds and that became orphans to be deleted, and keep them."""
-        new = [
-            record.seq
-            for record in records
-            if statuses[record.seq].orphaned == Orphaned.DELETED
-            and not record.must_not_exist_in_campaign
-            and record.may_exist_in_campaign
-        ]
-        transaction.for_seqs(_KEEP_UNTIL_GUARDED, new, also="AND required = 1 AND keep_orphans = 0")
-        transaction.for_seqs(_COLLECT, new, also="ON CONFLICT (seq) DO NOTHING")
+        held = (record for record in records if predicates.MAY_EXIST(record) and not predicates.MUST_NOT_EXIST(record))
+        new = [record.seq for record in held if statuses[record.seq].orphaned == Orphaned.DELETED]
+        transaction.run(_KEEP_UNTIL_GUARDED, seqs=new)
+        transaction.run(_COLLECT, seqs=new)
         statuses |= {seq: statuses[seq]._replace(orphaned=Orphaned.KEPT) for seq in new}
 
     def links_and_parents(
@@ -307,15 +309,17 @@ class DependencyStatus(Repository):
         return links, former, self._parents(transaction, named, lock=lock)
 
     def _no_longer_excluded(
-        self, transaction: Transaction, records: Sequence[RecordState], reasons_by_record: ReasonsByRecord
+        self, transaction: Transaction, records: Sequence[RecordState], dependencies: Mapping[int, Dependencies]
     ) -> list[RecordState]:
         """Mark records that are no longer excluded for a resend: Campaign may have deleted them with the person."""
         free = {
             record.seq
             for record in records
-            if record.state == State.EXCLUDED and not reasons_by_record.get(_key(record)) and record.desired_hash
+            if record.state == State.EXCLUDED
+            and record.desired_hash
+            and not (dependencies[record.seq].held or dependencies[record.seq].excluded)
         }
-        transaction.for_seqs(_SEND_AGAIN, sorted(free))
+        transaction.run(_SEND_AGAIN, seqs=sorted(free))
         return [record._replace(resend=1) if record.seq in free else record for record in records]
 
     def _store_states(self, transaction: Transaction, moved: Iterable[RecordState]) -> None:
@@ -324,11 +328,18 @@ class DependencyStatus(Repository):
         alike: dict[tuple[int, int, int], list[int]] = defaultdict(list)
         for record in moved:
             alike[record.state, record.block_reason, record.orphaned].append(record.seq)
-        for (state, block_reason, loss), seqs in alike.items():
-            failed, keep = state == State.REJECTED, state not in (State.SYNCED, State.TOMBSTONE, *UNSENT)
-            orphaned = state == State.ORPHANED
-            values = (state, block_reason, loss, failed or orphaned, now, keep, keep, failed, failed)
-            transaction.for_seqs(_STORE_STATE, seqs, *values)
+        for (state, block_reason, orphaned), seqs in alike.items():
+            transaction.run(
+                _STORE_STATE,
+                seqs=seqs,
+                state=state,
+                block_reason=block_reason,
+                orphaned=orphaned,
+                failed=state in (State.REJECTED, State.ORPHANED),
+                rejected=state == State.REJECTED,
+                keep=state not in (State.SYNCED, State.TOMBSTONE, *predicates.UNSENT_STATES),
+                now=now,
+            )
 
     def read_to_their_end(self, transaction: Transaction) -> set[str]:
         """Return the tables that are completely read and not in maintenance: rows without a record do not exist."""
@@ -344,7 +355,7 @@ class DependencyStatus(Repository):
             (table, row[0])
             for table, ids in by_first(map(_key, records))
             for statement in _LINKED_PARENTS
-            for row in transaction.for_ids(statement, ids, table)
+            for row in transaction.run(statement, ids=ids, table=table)
         }
 
 

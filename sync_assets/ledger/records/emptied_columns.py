@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import sqlalchemy as sa
 
-from sync_assets.ledger.model import BlockReason, State
 from sync_assets.ledger.records.deletions import GUARDED_ABOVE, allowed_of, count_passed, passed_lately, record_count
 from sync_assets.ledger.records.dependency_status import DependencyStatus
+from sync_assets.ledger.rules.predicates import DISCONNECTED, KEEPS_VALUES, NEEDS_ROW, PERHAPS_SENT, UNSENT
 from sync_assets.ledger.storage import schema
 from sync_assets.ledger.storage.session import Repository, writes
 from sync_assets.ledger.storage.transaction import StoredRow, Transaction
@@ -33,19 +33,15 @@ _BATCH = 5_000
 _A = schema.attribute.c
 _R = schema.record.c
 _STATES = f"""
-    SELECT seq, coalesce(filled, 0), kept_values, state IN ({State.HELD:d}, {State.EXCLUDED:d}) AS unsent,
-        desired_hash IS NULL OR out_of_scope <> 0 OR validation_error IS NOT NULL
-            OR block_reason = {BlockReason.REFETCH_REQUIRED:d} AS needs_row,
-        resend
-    FROM sync_record
+    SELECT seq, coalesce(filled, 0), kept_values, {UNSENT} AS unsent, {NEEDS_ROW} AS needs_row, resend FROM sync_record
+    WHERE seq IN :seqs AND {PERHAPS_SENT}
 """  # noqa: S608 - constants
-_KEEPS = sa.and_(schema.KEEPS_VALUES, _R.out_of_scope == 0, _R.desired_hash.is_not(None))
-_PERHAPS_SENT = "AND (acked_hash IS NOT NULL OR outcome_unknown > 0 OR unknown_until IS NOT NULL)"
-_KEPT = "SELECT id, kept_values FROM sync_record WHERE table_name = ? AND id"
+_KEEPS = schema.holds(KEEPS_VALUES & ~DISCONNECTED)
+_KEPT = f"SELECT id, kept_values FROM sync_record WHERE table_name = :table AND id IN :records AND {KEEPS_VALUES}"  # noqa: S608
 _STORE = "UPDATE sync_record SET filled = ?, kept_values = ? WHERE seq = ?"
 _SEND_EMPTY = """
     UPDATE sync_record SET filled = filled - (filled & kept_values), kept_values = 0, resend = 1, payload = NULL,
-        update_payload = NULL
+        update_payload = NULL WHERE seq IN :seqs
 """
 
 
@@ -99,7 +95,7 @@ class EmptiedColumns(Repository):
     def kept_of(self, table: str, ids: Collection[str]) -> dict[str, list[str]]:
         """Return by id, for those of the records that have any, the attributes whose value Campaign keeps."""
         with self._session.read() as transaction:
-            rows = transaction.for_record_ids(_KEPT, sorted(ids), table, also="AND kept_values <> 0")
+            rows = transaction.run(_KEPT, records=sorted(ids), table=table)
         bits = self._stored_bits(table).items() if rows else ()
         return {id_: sorted(name for name, bit in bits if kept & bit) for id_, kept in rows}
 
@@ -113,9 +109,11 @@ class EmptiedColumns(Repository):
     @writes
     def _approve_batch(self, transaction: Transaction, table: str) -> int:
         self._dependencies.lock_linked_records(transaction)
-        batch = sa.select(_R.seq).where(_R.table_name == table, schema.KEEPS_VALUES).order_by(_R.seq).limit(_BATCH)
+        batch = (
+            sa.select(_R.seq).where(_R.table_name == table, schema.holds(KEEPS_VALUES)).order_by(_R.seq).limit(_BATCH)
+        )
         seqs = list(transaction.execute(batch).scalars())
-        transaction.for_seqs(_SEND_EMPTY, seqs)
+        transaction.run(_SEND_EMPTY, seqs=seqs)
         self._dependencies.reevaluate(transaction, transaction.states_of(seqs))
         return len(seqs)
 
@@ -143,7 +141,7 @@ class EmptiedColumns(Repository):
                 rows, so that a column which is null for all rows stops at the first page.
         """
         rows = {row.seq: row for row in stored if row.differs or page.after_change} if page.bits else {}
-        states = transaction.for_seqs(_STATES, list(rows), also=_PERHAPS_SENT)
+        states = transaction.run(_STATES, seqs=list(rows))
         bits = set(page.bits.values())
         emptied: dict[int, int] = {}
         news: Counter[int] = Counter()

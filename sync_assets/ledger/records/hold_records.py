@@ -25,12 +25,14 @@ UNKNOWN = "unknown"
 
 _OF_RECORDS = """
     SELECT id, person, attribute, CASE WHEN person IN (SELECT h.id FROM sync_hold h) THEN 0 ELSE 1 END, noted
-    FROM sync_hold_record WHERE table_name = ? AND id
+    FROM sync_hold_record WHERE table_name = :table AND id IN :ids
 """
 _ADD = """
     INSERT INTO sync_hold_record (person, table_name, id, attribute, noted) VALUES (?, ?, ?, ?, ?)
     ON CONFLICT DO NOTHING
 """
+_CAPTURED = "UPDATE sync_hold_record SET noted = 0 WHERE table_name = :table AND id IN :ids"
+_OF_PERSON = "SELECT table_name, id, attribute FROM sync_hold_record WHERE person = :person"
 _REMOVE = "DELETE FROM sync_hold_record WHERE person = ? AND table_name = ? AND id = ? AND attribute = ?"
 
 
@@ -103,7 +105,9 @@ class HoldRecords(Repository):
         Returns:
             The reasons by record, and the records whose reasons changed: their children must be re-evaluated in turn.
         """
-        if not transaction.exists("SELECT 1 FROM sync_hold_record"):  # most ledgers have none, and skip the queries
+        if not transaction.is_true(
+            "SELECT EXISTS (SELECT 1 FROM sync_hold_record)"
+        ):  # most ledgers have none, and skip the queries
             return {}, set()
         keys = {(record.table_name, record.id) for record in records}
         for named in (*links.values(), *former.values()):
@@ -124,7 +128,7 @@ class HoldRecords(Repository):
         """Return the stored hold reasons of these records, by record."""
         reasons: defaultdict[Key, set[HoldReason]] = defaultdict(set)
         for table, ids in by_first(keys):
-            for id_, *reason in transaction.for_ids(_OF_RECORDS, ids, table):
+            for id_, *reason in transaction.run(_OF_RECORDS, ids=ids, table=table):
                 reasons[table, id_].add(HoldReason(*reason))
         return reasons
 
@@ -133,14 +137,13 @@ class HoldRecords(Repository):
         links = [(person, *record, int(record.attribute not in (PERSON, UNKNOWN))) for record in sorted(records)]
         transaction.for_each(_ADD, links)
 
-    def captured(self, transaction: Transaction, table: str, ids: Sequence[str]) -> None:
+    def captured(self, transaction: Transaction, table: str, ids: list[str]) -> None:
         """Let the stored links of these rows decide again, since they were captured."""
-        if transaction.exists("SELECT 1 FROM sync_hold_record WHERE noted = 1"):
-            transaction.for_ids("UPDATE sync_hold_record SET noted = 0 WHERE table_name = ? AND id", ids, table)
+        if transaction.is_true("SELECT EXISTS (SELECT 1 FROM sync_hold_record WHERE noted = 1)"):
+            transaction.run(_CAPTURED, ids=ids, table=table)
 
     def records_of(self, transaction: Transaction, person: str) -> list[HeldRecord]:
-        query = "SELECT table_name, id, attribute FROM sync_hold_record WHERE person = ?"
-        return sorted(HeldRecord(*row) for row in transaction.run(query, (person,)))
+        return sorted(HeldRecord(*row) for row in transaction.run(_OF_PERSON, person=person))
 
 
 def is_held(reasons: Set[HoldReason]) -> bool:

@@ -22,6 +22,7 @@ from sync_assets.ledger.model import State
 from sync_assets.ledger.records.dependency_status import DependencyStatus, Key
 from sync_assets.ledger.records.hold_records import PERSON, UNKNOWN, HeldRecord, HoldRecords
 from sync_assets.ledger.repositories.opt_out_rows import OptOutRows
+from sync_assets.ledger.rules.predicates import MAY_EXIST
 from sync_assets.ledger.rules.record_state import RecordState
 from sync_assets.ledger.rules.transitions import unknown_at_claim
 from sync_assets.ledger.storage import operation_tables, schema
@@ -31,8 +32,8 @@ from sync_assets.ledger.storage.transaction import Transaction
 _H = schema.hold.c
 _HR = schema.hold_record.c
 _HISTORY = operation_tables.history
-_RELATED = """
-    SELECT seq, table_name, id, state, desired_hash IS NOT NULL, acked_hash IS NOT NULL OR outcome_unknown > 0,
+_RELATED = f"""
+    SELECT seq, table_name, id, state, desired_hash IS NOT NULL, {MAY_EXIST},
         payload IS NOT NULL, (SELECT max(s.until) FROM sync_session s WHERE s.live = 1 AND (
             s.epoch = sync_record.session OR table_name = 'contact'
                 AND s.epoch IN (SELECT o.session FROM sync_opt_out o WHERE o.id = sync_record.id))),
@@ -40,8 +41,9 @@ _RELATED = """
         (SELECT max(s.until) FROM sync_opt_out o JOIN sync_session s ON s.epoch = o.session
             WHERE table_name = 'contact' AND o.id = sync_record.id),
         (SELECT max(o.unknown_until) FROM sync_opt_out o WHERE table_name = 'contact' AND o.id = sync_record.id)
-    FROM sync_record
-"""
+    FROM sync_record WHERE seq IN :seqs ORDER BY table_name, id
+"""  # noqa: S608
+_STATES = "SELECT state FROM sync_record WHERE seq IN :seqs"
 
 
 class RelatedRecord(NamedTuple):
@@ -237,7 +239,7 @@ class Holds(Repository):
 
     def _count_in_state(self, transaction: Transaction, records: Iterable[HeldRecord], *states: State) -> int:
         """Count those of the records that are in one of these states."""
-        rows = transaction.for_seqs("SELECT state FROM sync_record", _seqs(transaction, records))
+        rows = transaction.run(_STATES, seqs=_seqs(transaction, records))
         return sum(row[0] in states for row in rows)
 
     def _related_records(self, transaction: Transaction, id: str) -> list[RelatedRecord]:
@@ -248,7 +250,7 @@ class Holds(Repository):
         level: list[Key] = [(CONTACT, id), *of_hold]  # its children may have been captured though it was not
         seqs = transaction.find_all(level)
         while seqs or level:
-            rows = transaction.for_seqs(_RELATED, seqs, also="ORDER BY table_name, id")
+            rows = transaction.run(_RELATED, seqs=seqs)
             new = {
                 (row[1], row[2]): _related_record(row, now, horizon) for row in rows if (row[1], row[2]) not in related
             }

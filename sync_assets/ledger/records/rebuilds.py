@@ -13,10 +13,11 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from sync_assets.ledger.model import ANY_ATTRIBUTE, Claimed, Orphaned, Rebuild, State
+from sync_assets.ledger.model import ANY_ATTRIBUTE, Claimed, Rebuild, State
 from sync_assets.ledger.records.claims import CLAIM_COLUMNS, Claims
 from sync_assets.ledger.records.feeds import Feeds
 from sync_assets.ledger.repositories.sessions import Sessions
+from sync_assets.ledger.rules.predicates import MAY_EXIST, MUST_NOT_EXIST, ORPHANED, UNSENT
 from sync_assets.ledger.storage import schema
 from sync_assets.ledger.storage.session import Repository, writes
 from sync_assets.ledger.storage.transaction import Transaction
@@ -24,7 +25,8 @@ from sync_assets.ledger.storage.transaction import Transaction
 _B = schema.rebuild.c
 _R = schema.record.c
 
-_LEFT = "UPDATE sync_record SET left_attributes = ?"
+_LEFT = "UPDATE sync_record SET left_attributes = :left WHERE seq IN :seqs"
+_KNOWN = "UPDATE sync_record SET outcome_unknown = 0 WHERE seq IN :seqs"
 
 
 @dataclass(eq=False)
@@ -87,12 +89,7 @@ class Rebuilds(Repository):
         """
         self._sessions.require(transaction, session)
         known = transaction.find(table, ids)
-        orphans = sa.select(_R.id).where(
-            _R.seq.in_(list(known.values())),
-            _R.state == State.ORPHANED.value,
-            _R.acked_hash.is_(None),
-            _R.outcome_unknown == 0,
-        )
+        orphans = sa.select(_R.id).where(_R.seq.in_(list(known.values())), schema.holds(ORPHANED & ~MAY_EXIST))
         unknown = [id_ for id_ in ids if id_ not in known] + list(transaction.execute(orphans).scalars())
         if remember:
             transaction.add(schema.existing_record, *({"table_name": table, "id": id_} for id_ in unknown))
@@ -100,11 +97,9 @@ class Rebuilds(Repository):
             sa.and_(_R.state == State.PENDING.value, _R.payload.is_not(None)),
             _R.state.in_([State.WAITING.value, State.REJECTED.value]),
             sa.and_(_R.state == State.SYNCED.value, _R.out_of_scope == 1),
-            sa.and_(
-                _R.state.in_([State.HELD.value, State.EXCLUDED.value]), _R.acked_hash.is_(None), _R.outcome_unknown == 0
-            ),
+            schema.holds(UNSENT & ~MAY_EXIST),
         )
-        stays = sa.and_(_R.desired_hash.is_not(None), _R.orphaned != Orphaned.DELETED.value)
+        stays = schema.holds(~MUST_NOT_EXIST)
         wanted = (
             sa.select(*CLAIM_COLUMNS, _R.outcome_unknown, sa.literal(0).label("resend"))
             .where(_R.seq.in_(list(known.values())), stays, asked_for, *schema.claimable(self._session.now()))
@@ -117,9 +112,9 @@ class Rebuilds(Repository):
         # be sent, it would stay so for ever, and its children would wait. For any other record the mark is kept: it
         # records that the record exists in Campaign, even if this process is killed.
         known_to_hold = [row.seq for row in rows if row.acked_hash is not None and not row.outcome_unknown]
-        transaction.for_seqs("UPDATE sync_record SET outcome_unknown = 0", known_to_hold)
+        transaction.run(_KNOWN, seqs=known_to_hold)
         # They were sent before, or by others: Campaign may hold any attribute that the mapping does not write.
-        transaction.for_seqs(_LEFT, [row.seq for row in rows], ANY_ATTRIBUTE)
+        transaction.run(_LEFT, seqs=[row.seq for row in rows], left=ANY_ATTRIBUTE)
         return claimed, len(unknown)
 
 

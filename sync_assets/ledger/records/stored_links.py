@@ -8,36 +8,45 @@ from collections.abc import Mapping, Sequence
 
 from sync_assets.ledger.model import LinkSpec, Outcome
 from sync_assets.ledger.rules.dependencies import Link
+from sync_assets.ledger.rules.predicates import BINDS, UNANSWERED
 from sync_assets.ledger.rules.record_state import RecordState
 from sync_assets.ledger.storage.session import Repository
 from sync_assets.ledger.storage.transaction import Transaction
 
-_LINK = f"SELECT {', '.join(Link._fields)} FROM sync_link"  # noqa: S608 - constants
-_PUT = """
+_LINK = f"SELECT {', '.join(Link._fields)} FROM sync_link WHERE seq IN :seqs AND parent_table <> ''"  # noqa: S608 - constants
+ALL = f"{_LINK} ORDER BY seq, attribute"
+ACKNOWLEDGED_KEYED = f"{_LINK} AND keyed = 1 AND acked_id = parent_id ORDER BY seq, attribute"
+_PAIRS = "(SELECT CAST(value ->> 0 AS BIGINT) AS seq, value ->> 1 AS id FROM json_rows(:pairs))"
+_PUT = f"""
     INSERT INTO sync_link (seq, attribute, parent_table, parent_id, required, keyed, keep_orphans)
-    SELECT n.seq, ?, ?, n.id, ?, ?, ? FROM {pairs} WHERE true
+    SELECT n.seq, :attribute, :parent_table, n.id, :required, :keyed, :keep_orphans FROM {_PAIRS} n WHERE true
     ON CONFLICT (seq, attribute) DO UPDATE SET
         parent_loss = CASE WHEN sync_link.parent_id = excluded.parent_id THEN sync_link.parent_loss ELSE 0 END,
         parent_table = excluded.parent_table, parent_id = excluded.parent_id, required = excluded.required,
         keyed = excluded.keyed,
         keep_orphans = CASE WHEN sync_link.keep_orphans = 2 THEN 2 ELSE excluded.keep_orphans END
-"""
-_ACKNOWLEDGE = """
-    UPDATE sync_link SET acked_id = n.id, acked_incarnation = CASE WHEN n.id IS NOT NULL THEN CAST(? AS integer) END
-    FROM {pairs} WHERE sync_link.seq = n.seq AND attribute = ?
-"""
-UNLINK = "UPDATE sync_link SET acked_id = NULL, acked_incarnation = NULL"
-_NOT_MAPPED = "UPDATE sync_link SET parent_table = '', parent_id = acked_id"
-_PERHAPS_LINKED = "UPDATE sync_link SET acked_id = coalesce(acked_id, parent_id), acked_incarnation = NULL"
+"""  # noqa: S608
+_ACKNOWLEDGE = f"""
+    UPDATE sync_link SET acked_id = n.id,
+        acked_incarnation = CASE WHEN n.id IS NOT NULL THEN CAST(:incarnation AS integer) END
+    FROM {_PAIRS} n WHERE sync_link.seq = n.seq AND attribute = :attribute
+"""  # noqa: S608
+_UNLINK = "UPDATE sync_link SET acked_id = NULL, acked_incarnation = NULL WHERE seq IN :seqs"
+UNLINK_ONE = f"{_UNLINK} AND attribute = :attribute"
+_OTHERS = "WHERE seq IN :seqs AND parent_table <> '' AND NOT attribute IN :ids"
+_NOT_MAPPED = f"UPDATE sync_link SET parent_table = '', parent_id = acked_id {_OTHERS}"  # noqa: S608
+_PERHAPS_LINKED = f"""
+    UPDATE sync_link SET acked_id = coalesce(acked_id, parent_id), acked_incarnation = NULL {_OTHERS}
+"""  # noqa: S608
+_CERTAIN = "DELETE FROM sync_possible_link WHERE seq IN :seqs"
 _ADD_POSSIBLE = "INSERT INTO sync_possible_link VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING"
 
 
 class StoredLinks(Repository):
     """Reads and writes links."""
 
-    def links(self, transaction: Transaction, seqs: Sequence[int], also: str = "") -> list[Link]:
-        ordered = f"AND parent_table <> '' {also} ORDER BY seq, attribute"
-        return [Link(*row) for row in transaction.for_seqs(_LINK, seqs, also=ordered)]
+    def links(self, transaction: Transaction, seqs: Sequence[int], statement: str = ALL) -> list[Link]:
+        return [Link(*row) for row in transaction.run(statement, seqs=list(seqs))]
 
     def put_links(
         self,
@@ -60,18 +69,16 @@ class StoredLinks(Repository):
         possible = [
             (link.seq, link.attribute, link.parent_table, link.parent_id)
             for link in self.links(transaction, in_doubt)
-            if link.binds and link.parent_id not in (None, now.get((link.seq, link.attribute)))
+            if BINDS(link) and link.parent_id not in (None, now.get((link.seq, link.attribute)))
         ]
         transaction.for_each(_ADD_POSSIBLE, possible)
         for index, spec in enumerate(specs):
             pairs = [(seq, ids[index]) for seq, ids in sorted(parents.items())]
-            values = (spec.attribute, spec.parent_table, int(spec.required), int(spec.keyed), int(spec.keep_orphans))
-            transaction.for_pairs(_PUT, pairs, *values)
-        known = ", ".join("?" * len(specs))
-        others = f"AND parent_table <> ''{f' AND attribute NOT IN ({known})' if specs else ''}"
-        names = [spec.attribute for spec in specs]
-        transaction.for_seqs(_PERHAPS_LINKED, in_doubt, *names, also=others)
-        transaction.for_seqs(_NOT_MAPPED, [*parents, *kept], *names, also=others)
+            flags = {name: int(getattr(spec, name)) for name in ("required", "keyed", "keep_orphans")}
+            transaction.run(_PUT, pairs=pairs, attribute=spec.attribute, parent_table=spec.parent_table, **flags)
+        names = [spec.attribute for spec in specs] or [""]
+        transaction.run(_PERHAPS_LINKED, seqs=list(in_doubt), ids=names)
+        transaction.run(_NOT_MAPPED, seqs=[*parents, *kept], ids=names)
 
     def store_sent_links(self, transaction: Transaction, outcomes: Sequence[tuple[RecordState, Outcome]]) -> None:
         """Store the links that Campaign acknowledged, and remove those of deleted or missing records.
@@ -81,13 +88,13 @@ class StoredLinks(Repository):
         done = [(record, outcome) for record, outcome in outcomes if outcome.result == "done"]
         deleted = [record.seq for record, outcome in done if outcome.hash is None]
         deleted += [record.seq for record, outcome in outcomes if outcome.result == "missing" and not record.acked_hash]
-        transaction.for_seqs(UNLINK, deleted)
+        transaction.run(_UNLINK, seqs=deleted)
         sent: dict[tuple[str, int | None], list[tuple[int, str | None]]] = defaultdict(list)
         for record, outcome in done:
             for link in outcome.links if outcome.hash else ():
                 incarnation = link.parent[1] if link.parent else 0
                 sent[link.attribute, None if record.orphaned else incarnation].append((record.seq, link.id))
         for (attribute, incarnation), pairs in sent.items():
-            transaction.for_pairs(_ACKNOWLEDGE, pairs, incarnation, attribute)
-        certain = [record.seq for record, _ in outcomes if not record.outcome_unknown and record.unknown_until is None]
-        transaction.for_seqs("DELETE FROM sync_possible_link", certain)
+            transaction.run(_ACKNOWLEDGE, pairs=pairs, incarnation=incarnation, attribute=attribute)
+        certain = [record.seq for record, _ in outcomes if not UNANSWERED(record)]
+        transaction.run(_CERTAIN, seqs=certain)

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 
 from sync_assets.ledger import times
 from sync_assets.ledger.model import ANY_ATTRIBUTE
+from sync_assets.ledger.rules.predicates import DISCONNECTED, PERHAPS_SENT
 from sync_assets.ledger.storage import operation_tables, schema
 from sync_assets.ledger.storage.session import Repository, writes
 from sync_assets.ledger.storage.transaction import Transaction
@@ -171,7 +172,7 @@ class MappingChanges(Repository):
 
         Campaign may hold any earlier attribute of the records whose rows this read did not map.
         """
-        not_mapped = sa.and_(schema.PERHAPS_SENT, sa.or_(_R.out_of_scope > 0, _R.desired_hash.is_(None)))
+        not_mapped = schema.holds(PERHAPS_SENT & DISCONNECTED)
         settled = sa.update(_MAPPING).where(_MAPPING.c.table_name == table, _MAPPING.c.fingerprint != now)
         transaction.execute(settled.values(configuration=None))
         left = sa.update(schema.record).where(_R.table_name == table, not_mapped)

@@ -10,7 +10,8 @@ from sync_assets.config.values import CONTACT
 from sync_assets.ledger import times
 from sync_assets.ledger.model import Outcome
 from sync_assets.ledger.rules import opt_outs as rules
-from sync_assets.ledger.rules.opt_outs import OptOutRow
+from sync_assets.ledger.rules.opt_outs import OptOutRow, OptOutState
+from sync_assets.ledger.rules.predicates import MAY_EXIST
 from sync_assets.ledger.storage.session import Repository
 from sync_assets.ledger.storage.transaction import Transaction
 
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
     import polars as pl
 
 _COLUMNS = ", ".join(OptOutRow._fields)
-ROWS = f"SELECT {_COLUMNS} FROM sync_opt_out WHERE id"  # noqa: S608 - constants
+ROWS = f"SELECT {_COLUMNS} FROM sync_opt_out WHERE id IN :ids ORDER BY id, attribute"  # noqa: S608 - constants
+_LOCK = f"{ROWS} FOR UPDATE"
 _SET = ", ".join(f"{name} = ?" for name in OptOutRow._fields[2:-2])
 _UPDATE = f"""
     UPDATE sync_opt_out SET {_SET}, version = version + 1 WHERE id = ? AND attribute = ? AND version = ?
@@ -26,12 +28,12 @@ _UPDATE = f"""
 # A row that was inserted since it was looked up is of another transaction: query Campaign before the decision.
 _INSERT = f"""
     INSERT INTO sync_opt_out ({_COLUMNS}) VALUES ({", ".join("?" * len(OptOutRow._fields))})
-    ON CONFLICT (id, attribute) DO UPDATE SET state = 1, version = sync_opt_out.version + 1,
+    ON CONFLICT (id, attribute) DO UPDATE SET state = {OptOutState.DECIDE:d}, version = sync_opt_out.version + 1,
         ask = CASE WHEN sync_opt_out.ask = 2 OR excluded.campaign = 1 THEN 2 ELSE 1 END
 """  # noqa: S608
-_EXISTS = "SELECT id FROM sync_record WHERE table_name = ? AND (acked_hash IS NOT NULL OR outcome_unknown > 0) AND id"
-_RECORDED = "SELECT id FROM sync_record WHERE table_name = ? AND id"
-_LISTED = "SELECT id FROM sync_existing_record WHERE table_name = ? AND id"
+_EXISTS = f"SELECT id FROM sync_record WHERE table_name = :table AND {MAY_EXIST} AND id IN :records"  # noqa: S608
+_RECORDED = "SELECT id FROM sync_record WHERE table_name = :table AND id IN :records"
+_LISTED = "SELECT id FROM sync_existing_record WHERE table_name = :table AND id IN :ids"
 _BATCH = 5_000
 
 
@@ -41,9 +43,8 @@ class OptOutRows(Repository):
     def load(self, transaction: Transaction, ids: Sequence[str]) -> dict[tuple[str, str], OptOutRow]:
         """Read and lock the rows of these contacts."""
         rows: dict[tuple[str, str], OptOutRow] = {}
-        lock = "ORDER BY id, attribute" + ("" if self._session.database.sqlite else " FOR UPDATE")
         for start in range(0, len(ids), _BATCH):
-            for row in transaction.for_ids(ROWS, ids[start : start + _BATCH], also=lock):
+            for row in transaction.run(_LOCK, ids=list(ids[start : start + _BATCH])):
                 opt_out = OptOutRow(*row)
                 rows[opt_out.id, opt_out.attribute] = opt_out
         return rows
@@ -104,7 +105,7 @@ class OptOutRows(Repository):
 
     def reconsider_returned(self, transaction: Transaction, ids: Sequence[str]) -> None:
         """Make opt-outs due for a decision of captured contacts that Dynamics 365 did not have at the last decision."""
-        if not transaction.exists("SELECT 1 FROM sync_opt_out"):
+        if not transaction.is_true("SELECT EXISTS (SELECT 1 FROM sync_opt_out)"):
             return
         known = self.load(transaction, ids)
         back = [row for row in known.values() if row.d365 is None]
@@ -115,8 +116,8 @@ class OptOutRows(Repository):
 
         A profile in scope that was only found in a list of Campaign's records is read before its insert.
         """
-        held = transaction.for_record_ids(_EXISTS, ids, CONTACT)
-        listed = transaction.for_ids(_LISTED, filtered_out, CONTACT)
+        held = transaction.run(_EXISTS, records=list(ids), table=CONTACT)
+        listed = transaction.run(_LISTED, ids=list(filtered_out), table=CONTACT)
         return {row[0] for row in (*held, *listed)}
 
     def apply_inserted(
@@ -155,13 +156,13 @@ class OptOutRows(Repository):
         """Return by id the value of Dynamics 365 for each attribute, for contacts that have rows."""
         by_id: dict[str, dict[str, bool]] = {}
         for start in range(0, len(ids), _BATCH):
-            for row in transaction.for_ids(ROWS, ids[start : start + _BATCH]):
+            for row in transaction.run(ROWS, ids=list(ids[start : start + _BATCH])):
                 opt_out = OptOutRow(*row)
                 by_id.setdefault(opt_out.id, {})[opt_out.attribute] = bool(opt_out.d365)
         return {id_: tuple((name, values.get(name, False)) for name in attributes) for id_, values in by_id.items()}
 
     def forget(self, transaction: Transaction, ids: Sequence[str]) -> None:
         """Delete the rows of those contacts that have no record: Campaign has no profile of them any more."""
-        recorded = transaction.for_record_ids(_RECORDED, ids, CONTACT)
+        recorded = transaction.run(_RECORDED, records=list(ids), table=CONTACT)
         purged = sorted(set(ids).difference(row[0] for row in recorded))
         transaction.for_each("DELETE FROM sync_opt_out WHERE id = ?", [(id_,) for id_ in purged])

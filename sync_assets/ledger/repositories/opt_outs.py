@@ -24,6 +24,7 @@ from sync_assets.ledger.repositories.opt_out_rows import ROWS, OptOutRows
 from sync_assets.ledger.repositories.sessions import Sessions
 from sync_assets.ledger.rules import opt_outs as rules
 from sync_assets.ledger.rules.opt_outs import OptOutRow, OptOutState, Stated
+from sync_assets.ledger.rules.predicates import CLAIMED, LATE_REQUEST, is_one
 from sync_assets.ledger.storage import opt_out_tables, schema
 from sync_assets.ledger.storage.session import Repository, writes
 from sync_assets.ledger.storage.transaction import Transaction
@@ -33,19 +34,25 @@ if TYPE_CHECKING:
 
 _CLAIM = "UPDATE sync_opt_out SET session = ? WHERE id = ? AND attribute = ?"
 _ANSWERED = "UPDATE sync_opt_out SET session = NULL WHERE session = ? AND id = ? AND attribute = ?"
-_HELD = "SELECT id FROM sync_hold WHERE id"
+_HELD = "SELECT id FROM sync_hold WHERE id IN :ids"
 # Of such a profile Campaign is queried: the statement may be about an earlier one.
-_LATER_INCARNATION = "SELECT id FROM sync_record WHERE (incarnation > 1 OR reinsert_sent = 1) AND table_name = ? AND id"
-_DUE = """
+_LATER_INCARNATION = """
+    SELECT id FROM sync_record WHERE (incarnation > 1 OR reinsert_sent = 1) AND table_name = :table AND id IN :records
+"""
+_DUE = {
+    state: sa.text(f"""
     SELECT DISTINCT id FROM sync_opt_out o
-    WHERE state > 0 AND state = {state} AND id > :after AND attribute IN :attributes
+    WHERE {rules.DUE & is_one("state", state)} AND id > :after AND attribute IN :attributes
         AND NOT EXISTS (SELECT 1 FROM sync_hold h WHERE h.id = o.id)
         AND NOT EXISTS (SELECT 1 FROM sync_maintenance m WHERE m.table_name = 'contact')
     ORDER BY id LIMIT :limit
-"""
-_O = opt_out_tables.opt_out.c
+    """).bindparams(sa.bindparam("attributes", expanding=True))  # noqa: S608 - constants
+    for state in OptOutState
+}
+_OPT_OUTS = opt_out_tables.opt_out
+_O = _OPT_OUTS.c
 _S = schema.session.c
-_UNCONFIRMED = sa.and_(schema.UNKNOWN, _O.state == OptOutState.SYNCED.value)
+_UNCONFIRMED = schema.holds(LATE_REQUEST & ~rules.DUE, _OPT_OUTS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +142,7 @@ class OptOuts(Repository):
                 if moved is not None:
                     rows[id_, name] = changed[id_, name] = moved
         opted_out = [row.id for row in changed.values() if row.campaign and not row.ask]
-        anew = {row.id for row in transaction.for_record_ids(_LATER_INCARNATION, sorted({*opted_out}), CONTACT)}
+        anew = {row.id for row in transaction.run(_LATER_INCARNATION, records=sorted({*opted_out}), table=CONTACT)}
         stored = [
             row._replace(ask=rules.STATED) if row.id in anew or at in asked else row for at, row in changed.items()
         ]
@@ -151,7 +158,7 @@ class OptOuts(Repository):
         """
         with self._session.read() as transaction:
             ids = _due_ids(transaction, state, attributes, after, limit)
-            rows = transaction.for_ids(ROWS, ids, also="ORDER BY id, attribute")
+            rows = transaction.run(ROWS, ids=ids)
             return _by_contact((OptOutRow(*row) for row in rows), state, attributes)
 
     @writes
@@ -184,7 +191,7 @@ class OptOuts(Repository):
         self._release(transaction, _O.session.not_in(schema.LIVE_EPOCHS))
         ids = _due_ids(transaction, state, attributes, after, limit)
         rows = self._rows.load(transaction, ids)
-        held = {row[0] for row in transaction.for_ids(_HELD, ids)}
+        held = {row[0] for row in transaction.run(_HELD, ids=ids)}
         due = _by_contact((rows[key] for key in sorted(rows) if key[0] not in held), state, attributes)
         claimed = [(session, row.id, row.attribute) for contact_rows in due.values() for row in contact_rows]
         transaction.for_each(_CLAIM, claimed)
@@ -198,14 +205,15 @@ class OptOuts(Repository):
         """End claims whose requests got no answer: they may take effect until their horizon."""
         now = self._session.now()
         until = sa.select(sa.case((_S.until < now, _S.until), else_=now)).where(_S.epoch == _O.session)
-        ended = sa.func.coalesce(until.correlate(opt_out_tables.opt_out).scalar_subquery(), now)
-        only_d365 = sa.and_(_O.state == 2, sa.func.coalesce(_O.unknown_side, 2) == 2)
+        ended = sa.func.coalesce(until.correlate(_OPT_OUTS).scalar_subquery(), now)
+        to_d365, to_campaign = int(OptOutState.TO_D365), int(OptOutState.TO_CAMPAIGN)
+        only_d365 = sa.and_(_O.state == to_d365, sa.func.coalesce(_O.unknown_side, to_d365) == to_d365)
         unknown = {
             "session": None,
             "unknown_until": ended + self._session.horizon,
-            "unknown_side": sa.case((only_d365, 2), else_=3),
+            "unknown_side": sa.case((only_d365, to_d365), else_=to_campaign),
         }
-        transaction.execute(sa.update(opt_out_tables.opt_out).where(schema.CLAIMED, of).values(unknown))
+        transaction.execute(sa.update(_OPT_OUTS).where(schema.holds(CLAIMED, _OPT_OUTS), of).values(unknown))
 
     @writes
     def end_unknown(self, transaction: Transaction) -> None:
@@ -214,20 +222,20 @@ class OptOuts(Repository):
         Campaign is queried unless these went to Dynamics 365, which is read for each decision.
         """
         self._release(transaction, _O.session.not_in(schema.LIVE_EPOCHS))
-        past = sa.and_(schema.UNKNOWN, _O.unknown_until <= self._session.now())
+        past = sa.and_(schema.holds(LATE_REQUEST, _OPT_OUTS), _O.unknown_until <= self._session.now())
         ids = sorted(set(transaction.execute(sa.select(_O.id).where(past)).scalars()))
         if not ids:
             return
         known = self._rows.load(transaction, ids)
         ended = transaction.execute(sa.select(_O.id, _O.attribute, _O.unknown_side).where(past)).all()
-        transaction.execute(sa.update(opt_out_tables.opt_out).where(past).values(unknown_until=None, unknown_side=None))
+        transaction.execute(sa.update(_OPT_OUTS).where(past).values(unknown_until=None, unknown_side=None))
         due = [rules.due_again(known[id_, attribute], ask=side != 2) for id_, attribute, side in sorted(ended)]
         self._rows.put(transaction, known, due)
 
     def of(self, ids: Sequence[str]) -> list[OptOutRow]:
         """Return all rows of these contacts."""
         with self._session.read() as transaction:
-            return [OptOutRow(*row) for row in transaction.for_ids(ROWS, ids, also="ORDER BY id, attribute")]
+            return [OptOutRow(*row) for row in transaction.run(ROWS, ids=ids)]
 
     @writes
     def put(
@@ -355,9 +363,8 @@ def _due_ids(
     transaction: Transaction, state: OptOutState, attributes: Sequence[str], after: str, limit: int
 ) -> list[str]:
     """Return the ids that `OptOuts.due` describes."""
-    text = sa.text(_DUE.format(state=int(state))).bindparams(sa.bindparam("attributes", expanding=True))
     given = {"after": after, "attributes": list(attributes), "limit": limit}
-    return list(transaction.execute(text, given).scalars())
+    return list(transaction.execute(_DUE[state], given).scalars())
 
 
 def _by_contact(rows: Iterable[OptOutRow], state: OptOutState, attributes: Sequence[str]) -> dict[str, list[OptOutRow]]:

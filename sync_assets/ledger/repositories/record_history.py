@@ -4,7 +4,6 @@ Nothing is stored unless `keep` was called. Invariant: an entry is stored in the
 outcome itself, so neither is ever stored without the other.
 """
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -30,10 +29,14 @@ _OUTCOMES: dict[Result, HistoryOutcome] = {
 }
 _INSERT = "INSERT INTO sync_history (at, run_id, table_name, id, operation, outcome, reason)"
 # All entries are one parameter: a statement for each of them takes several times as long.
-_FROM_JSON = f"{_INSERT} SELECT ?, ?, value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4 FROM "  # noqa: S608 - constants
+_ANSWERED = f"""
+    {_INSERT} SELECT :now, :run_id, value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4
+    FROM json_rows(:entries)
+"""  # noqa: S608 - constants
 _INVALID_ROWS = f"""
-    {_INSERT} SELECT ?, ?, table_name, id, 'validate', 'rejected', validation_error FROM sync_record
-    WHERE validation_error IS NOT NULL AND table_name = ? AND id"""  # noqa: S608 - constants
+    {_INSERT} SELECT :now, :run_id, table_name, id, 'validate', 'rejected', validation_error FROM sync_record
+    WHERE validation_error IS NOT NULL AND table_name = :table AND id IN :records
+"""  # noqa: S608 - constants
 _H = operation_tables.history.c
 
 
@@ -67,12 +70,11 @@ class RecordHistory(Repository):
             for record, outcome in records
             if outcome.result != "later" or outcome.reason is not None
         ]
-        if entries:
-            transaction.run(f"{_FROM_JSON}{transaction.json_elements}", (now, self._run_id, json.dumps(entries)))
+        transaction.run(_ANSWERED, entries=entries, now=now, run_id=self._run_id)
 
     def invalid_rows(self, transaction: Transaction, table: str, ids: Sequence[str], now: int) -> None:
         """Store the validation errors of those of these records that have one. Call it only if entries are `kept`."""
-        transaction.for_record_ids(_INVALID_ROWS, ids, now, self._run_id, table)
+        transaction.run(_INVALID_ROWS, records=list(ids), now=now, run_id=self._run_id, table=table)
 
     def entries(self, id: str | None = None, table: str | None = None, *, limit: int) -> list[HistoryEntry]:
         """Return the newest entries first, of one id, of one table, or of all."""

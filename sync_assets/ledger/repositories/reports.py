@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from sync_assets.ledger import times
 from sync_assets.ledger.model import Operation, State
 from sync_assets.ledger.report_values import Counts, Reject, Retried, Retry
+from sync_assets.ledger.rules.predicates import CLAIMED, IN_CAMPAIGN, LATE_REQUEST, ONCE_MORE, REJECTED
 from sync_assets.ledger.rules.rejection_reasons import kind_of_reason
 from sync_assets.ledger.storage import operation_tables, schema
 from sync_assets.ledger.storage.session import Repository, writes
@@ -22,7 +23,7 @@ from sync_assets.ledger.storage.transaction import Transaction
 MOST_REASONS = 20
 
 _R = schema.record.c
-_SYNCED = "SELECT id, acked_hash FROM sync_record WHERE state = 0 AND acked_hash IS NOT NULL AND table_name = ? AND id"
+_SYNCED = f"SELECT id, acked_hash FROM sync_record WHERE {IN_CAMPAIGN} AND table_name = :table AND id IN :records"  # noqa: S608
 _T = schema.tally.c
 _N = operation_tables.day_count.c
 CountKind = Literal["engine_calls", "opt_outs", "d365", "campaign"]
@@ -42,8 +43,9 @@ class Reports(Repository):
 
     def counts(self, only: str | None = None) -> dict[str, Counts]:
         """Count records by state, for each table that has a feed or records, or for one; no other table has any."""
-        claimed = sa.select(_R.table_name, sa.func.count()).where(schema.CLAIMED, _R.session.in_(schema.LIVE_EPOCHS))
-        claimed = claimed.where(schema.only(_R.table_name, only))
+        claimed = sa.select(_R.table_name, sa.func.count()).where(
+            schema.holds(CLAIMED), _R.session.in_(schema.LIVE_EPOCHS), schema.only(_R.table_name, only)
+        )
         leased = claimed.group_by(_R.session, _R.table_name)  # by session first, the order of the index
         with self._session.read() as transaction:
             by_table: dict[str, dict[int, int]] = defaultdict(dict)
@@ -93,7 +95,7 @@ class Reports(Repository):
 
     def one_acknowledged(self, table: str) -> str | None:
         """Return the id of any synced record that Campaign holds; None without one."""
-        held = sa.select(_R.id).where(_R.table_name == table, _R.state == int(State.SYNCED), _R.acked_hash.is_not(None))
+        held = sa.select(_R.id).where(_R.table_name == table, schema.holds(IN_CAMPAIGN))
         return self._session.scalar(held.limit(1))
 
     def oldest_pending(self, table: str) -> datetime | None:
@@ -126,7 +128,7 @@ class Reports(Repository):
 
     def unconfirmed_until(self, table: str) -> datetime | None:
         """Return when the last of the table's unconfirmed records is sent once more; None if there is none."""
-        of_table = (_R.table_name == table, schema.UNKNOWN, _R.state.in_([State.UNCONFIRMED, State.TOMBSTONE]))
+        of_table = (_R.table_name == table, schema.holds(LATE_REQUEST & ONCE_MORE))
         last = sa.select(sa.func.max(_R.unknown_until)).where(*of_table)
         return self._session.scalar(last)
 
@@ -150,7 +152,7 @@ class Reports(Repository):
         """Return the rejected records of a table, or of all tables, in the order of their first capture."""
         columns = (_R.table_name, _R.id, _REASON, _R.failed_since, _R.attempts, schema.REFUSED_BY_CAMPAIGN)
         of_table = schema.only(_R.table_name, table)
-        refused = sa.select(_R.seq, *columns).where(schema.STUCK, sa.text("state = 3"), of_table)
+        refused = sa.select(_R.seq, *columns).where(schema.holds(REJECTED), of_table)
         rows = sorted(self._session.rows(refused))  # by seq; with ORDER BY SQLite would scan the table
         return [Reject(*row[1:]) for row in rows]
 
@@ -159,7 +161,7 @@ class Reports(Repository):
 
         Reasons that differ only in an id, a length or a count are counted as one.
         """
-        refused = sa.select(_REASON, sa.func.count()).where(schema.STUCK, sa.text("state = 3"), _R.table_name == table)
+        refused = sa.select(_REASON, sa.func.count()).where(schema.holds(REJECTED), _R.table_name == table)
         reasons: Counter[str] = Counter()
         for text, records in self._session.rows(refused.group_by(_REASON)):
             reasons[kind_of_reason(text or "no reason given")] += records
@@ -172,7 +174,7 @@ class Reports(Repository):
         seqs are looked up until enough of them match.
         """
         chance = random.Random(seed)  # noqa: S311  a sample, no secret
-        settled = (_R.table_name == table, _R.state == State.SYNCED.value, _R.acked_hash.is_not(None))
+        settled = (_R.table_name == table, schema.holds(IN_CAMPAIGN))
         by_table: Counter[str] = Counter()
         with self._session.read() as transaction:
             for name, state, records in transaction.execute(sa.select(_T.table_name, _T.state, _T.records)):
@@ -198,7 +200,7 @@ class Reports(Repository):
         with self._session.read() as transaction:
             for start in range(0, len(ids), _AT_ONCE):
                 batch = list(ids[start : start + _AT_ONCE])
-                rows = transaction.for_record_ids(_SYNCED, batch, table)
+                rows = transaction.run(_SYNCED, records=batch, table=table)
                 hashes |= {id_: bytes(acked) for id_, acked in rows}
         return hashes
 

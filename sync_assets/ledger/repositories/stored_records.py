@@ -12,7 +12,6 @@ import sqlalchemy as sa
 
 from sync_assets.ledger.model import BlockReason, Operation, State
 from sync_assets.ledger.rules.dependencies import Link, is_acknowledged, stands
-from sync_assets.ledger.rules.record_state import RecordState
 from sync_assets.ledger.storage import schema
 from sync_assets.ledger.storage.session import Repository
 from sync_assets.ledger.storage.transaction import SELECT_STATE, Transaction
@@ -136,8 +135,7 @@ class StoredRecords(Repository):
 
     def _link(self, transaction: Transaction, link: Link) -> StoredLink:
         seqs = transaction.find_all([(link.parent_table, link.parent_id)] if link.parent_id else [])
-        rows = transaction.for_seqs(SELECT_STATE, seqs)
-        parent = RecordState(*rows[0]) if rows else None
+        parent = next(iter(transaction.states_of(seqs, SELECT_STATE)), None)
         return StoredLink(
             attribute=link.attribute,
             table=link.parent_table,

@@ -8,7 +8,15 @@ from collections.abc import Container, Mapping, Sequence
 from enum import IntEnum
 from typing import NamedTuple
 
-from sync_assets.ledger.model import BlockReason, Orphaned, State
+from sync_assets.ledger.model import BlockReason, Orphaned
+from sync_assets.ledger.rules.predicates import (
+    ACKNOWLEDGED,
+    BINDS,
+    MUST_NOT_EXIST,
+    NO_PARENT,
+    REJECTED,
+    UNAVAILABLE_PARENT,
+)
 from sync_assets.ledger.rules.record_state import Dependencies, RecordState
 
 Key = tuple[str, str]
@@ -28,11 +36,6 @@ class Link(NamedTuple):
     acked_id: str | None
     acked_incarnation: int | None
     parent_loss: int = 0
-
-    @property
-    def binds(self) -> bool:
-        """Return True if child and parent depend on each other. False for a plain attribute that may lead nowhere."""
-        return bool(self.required or self.keyed)
 
 
 class FormerParent(NamedTuple):
@@ -67,7 +70,7 @@ def status_of_parents(
     """
     block_reason, relink, orphaned = BlockReason.NONE, False, Orphaned.NO
     for link in links:
-        if not link.binds:
+        if not BINDS(link):
             continue
         parent = parents.get((link.parent_table, link.parent_id)) if link.parent_id else None
         status = parent_status(link, parent, read_to_their_end)
@@ -75,7 +78,7 @@ def status_of_parents(
             continue  # forgotten with the former target of its parents: Campaign keeps the record, its link included
         if link.required and status == ParentStatus.GONE:
             linked = parents.get((link.parent_table, link.acked_id)) if link.acked_id else None
-            stays = linked is not None and linked.acked_hash is not None and not linked.must_not_exist_in_campaign
+            stays = linked is not None and ACKNOWLEDGED(linked) and not MUST_NOT_EXIST(linked)
             orphaned = max(orphaned, Orphaned.KEPT if link.keep_orphans or stays else Orphaned.DELETED)
             continue
         if link.required or status == ParentStatus.PENDING:
@@ -98,10 +101,10 @@ def parent_status(link: Link, parent: RecordState | None, read_to_their_end: Con
     if parent is None:
         known = link.parent_loss or link.parent_table in read_to_their_end
         return ParentStatus.GONE if known else ParentStatus.UNAVAILABLE
-    if parent.must_not_exist_in_campaign or parent.orphaned:
+    if NO_PARENT(parent):
         return ParentStatus.GONE
-    if parent.acked_hash is None:
-        unavailable = parent.state == State.REJECTED or parent.block_reason == BlockReason.PARENT_UNAVAILABLE
+    if not ACKNOWLEDGED(parent):
+        unavailable = REJECTED(parent) or UNAVAILABLE_PARENT(parent)
         return ParentStatus.UNAVAILABLE if unavailable else ParentStatus.PENDING
     perhaps_deleted = parent.outcome_unknown or (parent.unknown_until is not None and parent.incarnation > 1)
     if perhaps_deleted and not is_acknowledged(link, parent, wanted=True):
@@ -111,9 +114,7 @@ def parent_status(link: Link, parent: RecordState | None, read_to_their_end: Con
 
 def stands(parent: RecordState | None) -> bool:
     """Return True if Campaign holds the parent, and is to hold it."""
-    if parent is None or parent.must_not_exist_in_campaign or parent.orphaned:
-        return False
-    return parent.acked_hash is not None
+    return parent is not None and ACKNOWLEDGED(parent) and not NO_PARENT(parent)
 
 
 def is_acknowledged(link: Link, parent: RecordState | None, *, wanted: bool) -> bool:

@@ -12,6 +12,7 @@ does not overwrite a newer change.
 from enum import IntEnum
 from typing import Literal, NamedTuple
 
+from sync_assets.ledger.rules.predicates import above
 from sync_assets.ledger.rules.transitions import storable
 
 COMPARISON = "comparison with Dynamics 365"
@@ -34,6 +35,10 @@ class OptOutState(IntEnum):
     TO_D365 = 2  # decided, to be written to Dynamics 365
     TO_CAMPAIGN = 3  # decided, to be written to Campaign
     REJECTED = 4  # the system to be written rejected it; stays so until either value changes or it is retried
+
+
+DUE = above("state", OptOutState.SYNCED)
+"""Of an opt-out: it is not synced."""
 
 
 class OptOutRow(NamedTuple):

@@ -10,9 +10,7 @@ Campaign may hold a link from a child to it. Orphans that Campaign is to keep ar
 from typing import NamedTuple
 
 from sync_assets.ledger.model import BlockReason, Orphaned, State
-
-UNSENT = (State.HELD, State.EXCLUDED)
-"""States in which a record is not sent and the ledger keeps none of its content."""
+from sync_assets.ledger.rules import predicates
 
 
 class RecordState(NamedTuple):
@@ -49,31 +47,11 @@ class RecordState(NamedTuple):
     reinsert_sent: int = 0
 
     @property
-    def may_exist_in_campaign(self) -> bool:
-        """Return True if Campaign holds the record, or may hold it since the outcome of a request is unknown."""
-        return self.acked_hash is not None or bool(self.outcome_unknown)
-
-    @property
-    def must_not_exist_in_campaign(self) -> bool:
-        """Return True if the record must not exist in Campaign."""
-        return self.desired_hash is None or self.orphaned == Orphaned.DELETED
-
-    @property
-    def refused_by_campaign(self) -> bool:
-        """Return True if Campaign rejected a request for this record, even if the row has a validation error too.
-
-        Only meaningful in State.REJECTED. A record that has only a validation error was never sent, so it has no
-        attempts. schema.REFUSED_BY_CAMPAIGN is the same condition in SQL.
-        """
-        return self.validation_error is None or self.attempts > 0
-
-    @property
     def dependencies(self) -> "Dependencies":
         """The dependencies as last evaluated, from the stored state and block reason (`relink` is not stored)."""
-        by_parents = self.block_reason in (BlockReason.PARENT_PENDING, BlockReason.PARENT_UNAVAILABLE)
         return Dependencies(
             self.state == State.HELD,
-            BlockReason(self.block_reason) if by_parents else BlockReason.NONE,
+            BlockReason(self.block_reason) if predicates.BLOCKED_BY_PARENT(self) else BlockReason.NONE,
             has_children=self.block_reason == BlockReason.CHILDREN_PENDING,
             orphaned=Orphaned(self.orphaned),
             excluded=self.state == State.EXCLUDED,
@@ -117,15 +95,16 @@ def placement(record: RecordState, dependencies: Dependencies) -> Placement | No
     if dependencies.held:
         # Also if neither system holds it any more: its children are held because this record is.
         return Placement(State.HELD, dependencies.block_reason)
-    if (record.desired_hash is None or record.out_of_scope) and not record.may_exist_in_campaign:
-        if record.unknown_until is None:
+    exists = predicates.MAY_EXIST(record)
+    if predicates.DISCONNECTED(record) and not exists:
+        if not predicates.LATE_REQUEST(record):
             return None
         # A request without an answer may still insert it: it is deleted once more, or kept in Campaign if out of scope.
         return Placement(State.TOMBSTONE if record.desired_hash is None else State.SYNCED, BlockReason.NONE)
-    unwanted = record.desired_hash is None or dependencies.orphaned == Orphaned.DELETED
-    if dependencies.excluded and not (unwanted and (record.desired_hash is None or record.may_exist_in_campaign)):
+    unwanted = predicates.MUST_NOT_EXIST(_with_dependencies(record, dependencies)) and exists
+    if dependencies.excluded and not unwanted:
         return Placement(State.EXCLUDED, dependencies.block_reason)
-    if unwanted and record.may_exist_in_campaign:
+    if unwanted:
         waits = dependencies.has_children
         return Placement(State.WAITING, BlockReason.CHILDREN_PENDING) if waits else _SENDABLE
     return _place_orphan(record) if dependencies.orphaned else _place_wanted(record, dependencies)
@@ -145,10 +124,9 @@ def _place_wanted(record: RecordState, dependencies: Dependencies) -> Placement:
         return Placement(State.PENDING if dependencies.relink and not waits else State.SYNCED, BlockReason.NONE)
     if record.validation_error is not None:
         # Its links are sent alone: else its former parent could not be deleted until the row is corrected.
-        alone = dependencies.relink and record.may_exist_in_campaign and not record.has_payload and not waits
+        alone = dependencies.relink and predicates.MAY_EXIST(record) and not record.has_payload and not waits
         return Placement(State.PENDING if alone else State.REJECTED, BlockReason.NONE)
-    same = record.desired_hash == record.acked_hash
-    if same and not record.outcome_unknown and not record.resend and not dependencies.relink:
+    if predicates.AS_DESIRED(record) and not record.resend and not dependencies.relink:
         return _place_acknowledged(record)
     if waits:
         return Placement(State.WAITING, dependencies.block_reason)
@@ -157,7 +135,7 @@ def _place_wanted(record: RecordState, dependencies: Dependencies) -> Placement:
 
 def _place_acknowledged(record: RecordState) -> Placement:
     """Place a record that Campaign acknowledged as it is desired: unconfirmed while an earlier request may arrive."""
-    if record.unknown_until is None:
+    if not predicates.LATE_REQUEST(record):
         return Placement(State.SYNCED, BlockReason.NONE)
     if _needs_refetch(record):
         return Placement(State.WAITING, BlockReason.REFETCH_REQUIRED)
@@ -172,8 +150,8 @@ def _needs_refetch(record: RecordState) -> bool:
     is out of scope is not read again: an update of its links shows whether Campaign holds it.
     """
     perhaps_deleted = record.outcome_unknown and (record.block_reason != BlockReason.NONE or record.orphaned)
-    was_held = record.state in UNSENT or record.block_reason == BlockReason.REFETCH_REQUIRED
-    differs = record.acked_hash is None or record.acked_hash != record.desired_hash
+    was_held = predicates.UNSENT(record) or predicates.REFETCH_REQUIRED(record)
+    differs = not predicates.ACKNOWLEDGED(record) or record.acked_hash != record.desired_hash
     needed = was_held or differs or bool(record.resend or perhaps_deleted)
     return not record.has_payload and not record.out_of_scope and needed
 
@@ -185,9 +163,15 @@ def reevaluate(record: RecordState, dependencies: Dependencies) -> Placement | N
     of an insert or update, or the other way round.
     """
     now = placement(record, dependencies)
-    refused = record.state == State.REJECTED and (record.refused_by_campaign or record.out_of_scope)
-    if now and refused and now.state in (State.PENDING, State.WAITING):
-        now_leaving = record.desired_hash is None or dependencies.orphaned == Orphaned.DELETED
-        if now_leaving == record.must_not_exist_in_campaign:
-            return Placement(State.REJECTED, now.block_reason)
+    refused = predicates.REJECTED(record) and (predicates.REFUSED_BY_CAMPAIGN(record) or record.out_of_scope)
+    opposite = predicates.MUST_NOT_EXIST(_with_dependencies(record, dependencies)) != predicates.MUST_NOT_EXIST(record)
+    if now and refused and predicates.BACKLOG(now) and not opposite:
+        return Placement(State.REJECTED, now.block_reason)
     return now
+
+
+def _with_dependencies(record: RecordState, dependencies: Dependencies) -> RecordState:
+    """Return the record as its dependencies make it."""
+    if record.orphaned == dependencies.orphaned:
+        return record
+    return record._replace(orphaned=dependencies.orphaned)

@@ -24,8 +24,9 @@ The state and block reason that follow from these columns are computed by record
 
 from typing import NamedTuple
 
-from sync_assets.ledger.model import OTHER, BlockReason, Outcome, State
-from sync_assets.ledger.rules.record_state import UNSENT, RecordState, placement
+from sync_assets.ledger.model import OTHER, Outcome, State
+from sync_assets.ledger.rules import predicates
+from sync_assets.ledger.rules.record_state import RecordState, placement
 from sync_assets.ledger.times import seconds
 
 REASON_LENGTH = 2_000
@@ -70,8 +71,8 @@ def after_capture(record: RecordState, row: Row, *, resend: bool, now: int) -> R
         row.hash == record.desired_hash
         and row.validation_error == record.validation_error
         and not record.out_of_scope
-        and record.block_reason != BlockReason.REFETCH_REQUIRED
-        and (record.acked_hash is not None or record.state in UNSENT or row.payload == record.payload)
+        and not predicates.REFETCH_REQUIRED(record)
+        and (predicates.ACKNOWLEDGED(record) or predicates.UNSENT(record) or row.payload == record.payload)
     )
     if same and not again:
         return None
@@ -109,8 +110,8 @@ def holds_acknowledged(record: RecordState, row: Row) -> bool:
 
     False also for a row with a validation error, of which nothing is sent.
     """
-    certain = not record.outcome_unknown and record.unknown_until is None and not record.resend
-    return certain and record.acked_hash is not None and row.validation_error is None
+    certain = not predicates.UNANSWERED(record) and not record.resend
+    return certain and predicates.ACKNOWLEDGED(record) and row.validation_error is None
 
 
 def sends_all(record: RecordState, moved: RecordState) -> bool:
@@ -119,7 +120,7 @@ def sends_all(record: RecordState, moved: RecordState) -> bool:
     False while the outcome of a request is unknown: the request of an earlier row may be the last to take effect, so
     the fields of this row must not be recorded as sent.
     """
-    whole = record.acked_hash is None or moved.resend == 1
+    whole = not predicates.ACKNOWLEDGED(record) or moved.resend == 1
     return whole and moved.has_payload and not record.outcome_unknown
 
 
@@ -139,7 +140,7 @@ def after_removal(record: RecordState, *, out_of_scope: bool, now: int) -> Recor
         return left._replace(
             validation_error=None, failed_since=None, resend=0, attempts=0, payload=None, has_payload=False
         )
-    rejected = where.state == State.REJECTED  # it has a validation error: RecordState.refused_by_campaign
+    rejected = where.state == State.REJECTED  # it has a validation error: REFUSED_BY_CAMPAIGN
     return left._replace(
         failed_since=(record.failed_since or now) if rejected or where.state == State.ORPHANED else None,
         attempts=0 if rejected else record.attempts,
@@ -152,7 +153,7 @@ def is_purgeable(record: RecordState) -> bool:
 
     It does unless Campaign may hold the record, now or later, or the record is under a privacy hold.
     """
-    return not record.may_exist_in_campaign and record.unknown_until is None and record.state != State.HELD
+    return not predicates.PERHAPS_SENT(record) and record.state != State.HELD
 
 
 def unknown_at_claim(
@@ -180,71 +181,91 @@ def after_outcome(record: RecordState, outcome: Outcome, *, now: int, horizon: i
     The desired state may have changed since the record was claimed, so the outcome applies to what was sent
     (`outcome.hash`), never to what is desired by now.
     """
-    missing = outcome.result == "missing"
     # An unknown outcome is known by that. What was acknowledged stays so: Campaign may only hide the record.
-    settled = missing and (record.acked_hash is None or record.outcome_unknown == 2)
-    wanted = not (record.out_of_scope or record.orphaned or record.validation_error)
-    done = outcome.result == "done" or settled
-    if done:
-        acked, outcome_unknown = None if missing else outcome.hash, 0
-        # After a delete the record would be inserted with all its fields, which does what a resend would.
-        resend = 0 if record.resend == 2 or acked is None else record.resend
-    else:
-        acked, resend = record.acked_hash, 1 if missing and wanted else min(record.resend, 1)
-        # A request that was not processed had no effect, so the column gets the value it had before the claim.
-        outcome_unknown = 1 if outcome.result == "unknown" or outcome.hidden or record.outcome_unknown == 2 else 0
-    unknown_until = now + horizon if outcome.unanswered else record.unknown_until
-    answered = record._replace(
-        acked_hash=acked,
-        outcome_unknown=outcome_unknown,
-        unknown_until=unknown_until,
-        resend=resend,
-        incarnation=record.incarnation + (done and acked is not None and _was_inserted(record, outcome)),
-        reinsert_sent=0 if done else record.reinsert_sent,
-    )
-    # The request was made for the links alone, which are still to be sent.
+    known_missing = outcome.result == "missing" and (not predicates.ACKNOWLEDGED(record) or record.outcome_unknown == 2)
+    done = outcome.result == "done" or known_missing
+    # The request was made for the links alone.
     links_alone = outcome.hash is not None and outcome.hash in (record.acked_hash, OTHER)
-    relink = not done and bool(outcome.links) and links_alone
-    dependencies = record.dependencies
-    where = placement(answered, dependencies._replace(relink=True) if relink else dependencies)
+    relink = not done and bool(outcome.links) and links_alone  # they are still to be sent
+    dependencies = record.dependencies._replace(relink=True) if relink else record.dependencies
+    answered = _with_outcome(record, outcome, done=done, late_until=now + horizon)
+    where = placement(answered, dependencies)
     if where is None:
         return None
-    state = where.state
-    if record.must_not_exist_in_campaign:
-        as_asked = outcome.hash is None
-    else:
-        # Of a record that is out of scope, or an orphan, the links are sent alone, even if it has a payload.
-        whole = record.has_payload and not (record.out_of_scope or record.orphaned)
-        as_asked = outcome.hash == record.desired_hash if whole else links_alone
-    refused = outcome.result == "refused" or (missing and not (settled or wanted))
-    refused = refused and as_asked and state not in (*UNSENT, State.ORPHANED)
-    # If the row has a validation error by now, only what would be sent again counts as rejected: a delete, or links.
-    refused = refused and (record.validation_error is None or state == State.PENDING)
-    if refused:
-        state = State.REJECTED
+    refused = not done and _is_refused(record, outcome, where.state, links_alone=links_alone)
+    state = State.REJECTED if refused else where.state
+    tried = refused or (not done and predicates.BACKLOG(where))
     given_back = outcome.result == "later" and outcome.reason is None  # never sent, so no attempt
-    # A record rejected for a validation error has nothing to send, see RecordState.refused_by_campaign.
-    tried = refused or (not done and state in (State.PENDING, State.WAITING))
-    since = record.failed_since if tried or state == State.REJECTED else None
-    since = now if tried and outcome.reason is not None and since is None else since
-    if state == State.ORPHANED:
-        since = record.failed_since if record.state == State.ORPHANED else now
-    wait = outcome.retry_after_seconds
+    delayed = state == State.PENDING and not done and outcome.retry_after_seconds is not None
     return Acknowledgement(
         answered._replace(
             state=state,
             block_reason=where.block_reason,
+            # A record rejected for a validation error has nothing to send, see REFUSED_BY_CAMPAIGN.
             attempts=record.attempts + (not given_back) if tried else 0,
-            failed_since=now if state == State.REJECTED and since is None else since,
+            failed_since=_failing_since(record, outcome, state, tried=tried, now=now),
         ),
         reason=storable(outcome.reason) if tried else None,
-        not_before=now + seconds(wait) if state == State.PENDING and not done and wait is not None else None,
+        not_before=now + seconds(outcome.retry_after_seconds or 0) if delayed else None,
     )
+
+
+def _with_outcome(record: RecordState, outcome: Outcome, *, done: bool, late_until: int) -> RecordState:
+    """Return the record with what the outcome shows of Campaign, in its former state.
+
+    late_until: the time until which a request without an answer may take effect.
+    """
+    if outcome.unanswered:
+        record = record._replace(unknown_until=late_until)
+    if not done:
+        # A request that was not processed had no effect, so the column gets the value it had before the claim.
+        unknown = outcome.result == "unknown" or outcome.hidden or record.outcome_unknown == 2
+        again = outcome.result == "missing" and _is_wanted(record)
+        return record._replace(outcome_unknown=int(unknown), resend=1 if again else min(record.resend, 1))
+    acked = None if outcome.result == "missing" else outcome.hash
+    return record._replace(
+        acked_hash=acked,
+        outcome_unknown=0,
+        # After a delete the record would be inserted with all its fields, which does what a resend would.
+        resend=0 if record.resend == 2 or acked is None else record.resend,
+        incarnation=record.incarnation + (acked is not None and _was_inserted(record, outcome)),
+        reinsert_sent=0,
+    )
+
+
+def _is_wanted(record: RecordState) -> bool:
+    """Return True if the whole record may be sent to Campaign."""
+    return not (record.out_of_scope or record.orphaned or record.validation_error)
+
+
+def _is_refused(record: RecordState, outcome: Outcome, state: State, *, links_alone: bool) -> bool:
+    """Return True if Campaign rejected what is to be sent in this state, the one without a rejection."""
+    if outcome.result not in ("refused", "missing") or (outcome.result == "missing" and _is_wanted(record)):
+        return False
+    if state in (*predicates.UNSENT_STATES, State.ORPHANED):
+        return False
+    # If the row has a validation error by now, only what would be sent again counts as rejected: a delete, or links.
+    if record.validation_error is not None and state != State.PENDING:
+        return False
+    if predicates.MUST_NOT_EXIST(record):
+        return outcome.hash is None
+    # Of a record that is out of scope, or an orphan, the links are sent alone, even if it has a payload.
+    whole = record.has_payload and not (record.out_of_scope or record.orphaned)
+    return outcome.hash == record.desired_hash if whole else links_alone
+
+
+def _failing_since(record: RecordState, outcome: Outcome, state: State, *, tried: bool, now: int) -> int | None:
+    """Return since when the record is rejected or orphaned in its new state, or its requests fail."""
+    if state == State.ORPHANED:
+        return record.failed_since if record.state == State.ORPHANED else now
+    if state == State.REJECTED or (tried and outcome.reason is not None):
+        return now if record.failed_since is None else record.failed_since
+    return record.failed_since if tried else None
 
 
 def _was_inserted(record: RecordState, outcome: Outcome) -> bool:
     """Return True if an acknowledged request, or one before it without an answer, inserted the record in Campaign."""
-    return outcome.operation == "insert" or record.acked_hash is None or bool(record.reinsert_sent)
+    return outcome.operation == "insert" or not predicates.ACKNOWLEDGED(record) or bool(record.reinsert_sent)
 
 
 def storable(reason: str | None) -> str:

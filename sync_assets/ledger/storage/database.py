@@ -303,6 +303,11 @@ def fault(error: BaseException | None, address: Address) -> LedgerError:
     cause = lines[0].strip() if lines else type(error).__name__
     if address.password:
         cause = cause.replace(address.password, "***")
+    if "check constraint" in cause.lower():
+        return LedgerError(
+            f"The ledger {address.location} refused a row ({cause}). It is as it was before.",
+            "Report this: the program would have stored what cannot be.",
+        )
     if not address.sqlite:
         return _postgres_fault(address, cause, state)
     if is_disk_full(error):

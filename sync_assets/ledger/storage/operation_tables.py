@@ -3,7 +3,8 @@ limits, counts, history."""
 
 import sqlalchemy as sa
 
-from sync_assets.ledger.storage.schema import NAME, SEQUENCE, Day, Instant, metadata
+from sync_assets.ledger.rules.constraints import flags, not_negative
+from sync_assets.ledger.storage.schema import NAME, SEQUENCE, Day, Instant, check, metadata
 
 # One row: the ledger's own id, see runtime/systems.py, and how often sessions were opened and renewed and records
 # claimed: an older copy has a lower number, see runtime/systems.py.
@@ -51,6 +52,7 @@ worker = sa.Table(
     sa.Column("wanted", sa.Integer, nullable=False),
     sa.Column("slots", sa.Integer, nullable=False),
 )
+check(worker, numbers=not_negative("wanted", "slots"))
 
 # Engine calls made or reserved under a budget, by UTC day and UTC hour, both counted since 1970.
 call_budget = sa.Table(
@@ -60,6 +62,7 @@ call_budget = sa.Table(
     sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),
     sa.Column("calls", sa.BigInteger, nullable=False),
 )
+check(call_budget, calls=not_negative("calls"))
 
 # When the next call that no process has reserved may start.
 call_rate = sa.Table(
@@ -79,6 +82,7 @@ mapping = sa.Table(
     sa.Column("returned", sa.SmallInteger, nullable=False),  # 1: it had been in use within a day before
     sa.Column("configuration", sa.Text),  # of the table, while records may be acknowledged under this mapping
 )
+check(mapping, returned=flags("returned"))
 
 # The resource and key attribute that a table's acknowledgements are about: see records/targets.py.
 target = sa.Table(
@@ -109,6 +113,7 @@ day_count = sa.Table(
     sa.Column("name", NAME, primary_key=True),
     sa.Column("number", sa.BigInteger, nullable=False),
 )
+check(day_count, number=not_negative("number"))
 
 # The outcomes of requests and validation errors, by record, while `history` is configured: see record_history.py.
 history = sa.Table(

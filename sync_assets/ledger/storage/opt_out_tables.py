@@ -2,7 +2,10 @@
 
 import sqlalchemy as sa
 
-from sync_assets.ledger.storage.schema import CLAIMED, NAME, SEQUENCE, UNKNOWN, Instant, metadata, partial_index
+from sync_assets.ledger.rules.constraints import OPT_OUT
+from sync_assets.ledger.rules.opt_outs import DUE
+from sync_assets.ledger.rules.predicates import CLAIMED, LATE_REQUEST
+from sync_assets.ledger.storage.schema import NAME, SEQUENCE, Instant, check, holds, metadata, partial_index
 
 # Opt-outs of contacts, one row per contact and attribute that was ever opted out or changed: a missing row stands for
 # false on both sides.
@@ -30,10 +33,11 @@ opt_out = sa.Table(
     sa.Column("source", sa.Text, nullable=False, server_default=""),  # what caused the last decision
     sa.Column("version", sa.Integer, nullable=False, server_default="0"),  # raised by each change
 )
-OPT_OUT_DUE = sa.text("state > 0")
-partial_index("sync_opt_out_due", OPT_OUT_DUE, opt_out.c.state, opt_out.c.id)
+check(opt_out, **OPT_OUT)
+OPT_OUT_DUE = holds(DUE, opt_out)
+partial_index("sync_opt_out_due", DUE, opt_out.c.state, opt_out.c.id)
 partial_index("sync_opt_out_session", CLAIMED, opt_out.c.session)
-partial_index("sync_opt_out_unknown", UNKNOWN, opt_out.c.unknown_until)
+partial_index("sync_opt_out_unknown", LATE_REQUEST, opt_out.c.unknown_until)
 
 # Every decision about an opt-out: the audit. Values are in Campaign's sense: 1 is opted out.
 opt_out_decision = sa.Table(

@@ -12,9 +12,13 @@ from datetime import date, datetime
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.sql.selectable import NamedFromClause
 
 from sync_assets.ledger import times
-from sync_assets.ledger.model import Orphaned, Replay
+from sync_assets.ledger.model import Replay, State
+from sync_assets.ledger.rules import constraints, predicates
+from sync_assets.ledger.rules.constraints import flags, not_negative
+from sync_assets.ledger.rules.predicates import Predicate, above, absent, present, within
 
 metadata = sa.MetaData()
 
@@ -70,19 +74,20 @@ SEQUENCE = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 # page that is not encrypted in less time.
 PAYLOAD = sa.Text().with_variant(sa.LargeBinary(), "postgresql")
 
-# Predicates of the partial indexes. Queries must repeat them literally: neither database matches a bound parameter to a
-# partial index.
-PENDING = sa.text("state = 1")
 
-STUCK = sa.text("state > 1")
-RETRIED = sa.text("state = 1 AND not_before IS NOT NULL")
-UNKNOWN = sa.text("unknown_until IS NOT NULL")
-CLAIMED = sa.text("session IS NOT NULL")
+def partial_index(name: str, predicate: Predicate, *columns: sa.Column[Any]) -> None:
+    """Index the rows that meet a predicate.
 
-
-def partial_index(name: str, where: sa.TextClause, *columns: sa.Column[Any]) -> None:
-    """Index the rows that meet a predicate."""
+    Queries must repeat it literally: neither database matches a bound parameter to a partial index.
+    """
+    where = sa.text(str(predicate))
     sa.Index(name, *columns, sqlite_where=where, postgresql_where=where)
+
+
+def check(table: sa.Table, **conditions: Predicate) -> None:
+    """Let the database refuse rows that do not meet a condition."""
+    for name, condition in conditions.items():
+        table.append_constraint(sa.CheckConstraint(str(condition), name=f"{table.name}_{name}"))
 
 
 record = sa.Table(
@@ -129,8 +134,18 @@ record = sa.Table(
     sqlite_autoincrement=True,
 )
 
-KEEPS_VALUES = sa.text("kept_values <> 0")
-partial_index("sync_record_kept_values", KEEPS_VALUES, record.c.table_name, record.c.kept_values)
+check(record, **constraints.RECORD)
+
+
+def holds(predicate: Predicate, of: NamedFromClause = record) -> sa.TextClause:
+    """Return the condition that a record, or a row of another table or alias, meets a predicate."""
+    return sa.text(predicate.of(of.name))
+
+
+PENDING, STUCK, RETRIED = (holds(one) for one in (predicates.PENDING, predicates.STUCK, predicates.RETRIED))
+PERHAPS_SENT, REFUSED_BY_CAMPAIGN = holds(predicates.PERHAPS_SENT), holds(predicates.REFUSED_BY_CAMPAIGN)
+
+partial_index("sync_record_kept_values", predicates.KEEPS_VALUES, record.c.table_name, record.c.kept_values)
 
 SHORT_ID_FROM = 2
 """Leading characters of an id that its short form leaves out."""
@@ -152,20 +167,16 @@ sa.Index("sync_record_key", sa.text(short_id("id")), _table=record).ddl_if(diale
 
 # Pending records, oldest change first: on a first load this is their order on disk, which makes claims and
 # acknowledgements several times faster than any other order.
-partial_index("sync_record_pending", PENDING, record.c.table_name, record.c.changed_at)
+partial_index("sync_record_pending", predicates.PENDING, record.c.table_name, record.c.changed_at)
 
 # Pending records whose requests failed so far.
-partial_index("sync_record_retried", RETRIED, record.c.table_name, record.c.not_before)
-partial_index("sync_record_unknown", UNKNOWN, record.c.table_name, record.c.unknown_until)
-
-# Records in any other state than synced and pending.
-partial_index("sync_record_stuck", STUCK, record.c.state, record.c.table_name)
-partial_index("sync_record_session", CLAIMED, record.c.session)
+partial_index("sync_record_retried", predicates.RETRIED, record.c.table_name, record.c.not_before)
+partial_index("sync_record_unknown", predicates.LATE_REQUEST, record.c.table_name, record.c.unknown_until)
+partial_index("sync_record_stuck", predicates.STUCK, record.c.state, record.c.table_name)
+partial_index("sync_record_session", predicates.CLAIMED, record.c.session)
 
 OPERATION = sa.case(
-    (sa.or_(record.c.desired_hash.is_(None), record.c.orphaned == Orphaned.DELETED.value), "delete"),
-    (record.c.acked_hash.is_(None), "insert"),
-    else_="update",
+    (holds(predicates.MUST_NOT_EXIST), "delete"), (holds(predicates.ACKNOWLEDGED), "update"), else_="insert"
 )
 """Of a record: its next request."""
 
@@ -175,14 +186,6 @@ def only(column: sa.ColumnElement[Any], value: str | None) -> sa.ColumnElement[b
     return sa.true() if value is None else column == value
 
 
-PERHAPS_SENT = sa.or_(
-    record.c.acked_hash.is_not(None), record.c.outcome_unknown > 0, record.c.unknown_until.is_not(None)
-)
-"""Of a record: Campaign holds it, or may hold it now or later."""
-
-# Of rejected records: those that a retry may help, see record_state.RecordState.refused_by_campaign.
-REFUSED_BY_CAMPAIGN = sa.or_(record.c.validation_error.is_(None), record.c.attempts > 0)
-
 # Number of records by state, updated with every change: counting thirty million rows takes seconds.
 tally = sa.Table(
     "sync_tally",
@@ -191,6 +194,7 @@ tally = sa.Table(
     sa.Column("state", sa.SmallInteger, primary_key=True),
     sa.Column("records", sa.BigInteger, nullable=False),
 )
+check(tally, numbers=within("state", State.SYNCED, State.TOMBSTONE) & not_negative("records"))
 
 feed = sa.Table(
     "sync_feed",
@@ -220,6 +224,11 @@ feed = sa.Table(
     sa.Column("replay", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Column("days", ReplayedDays),  # the replay of some days; a replay of the whole table is a full read
 )
+check(
+    feed,
+    numbers=not_negative("deletes", "version") & (absent("page_size") | above("page_size")),
+    kept=(absent("kept_link") & absent("kept_kind")) | (present("kept_link") & present("kept_kind")),
+)
 
 # A record's links to its parents, one row for each configured link: the desired link, and the one that Campaign
 # acknowledged last. The record is pending while the two differ. A link that is no longer mapped keeps its row, with
@@ -242,12 +251,11 @@ link = sa.Table(
     # model.Loss: why parent_id is unavailable; 0 while it is not, or if the reason was not captured.
     sa.Column("parent_loss", sa.SmallInteger, nullable=False, server_default="0"),
 )
+check(link, **constraints.LINK)
 sa.Index("sync_link_parent", link.c.parent_table, link.c.parent_id)
 
-# Links that differ, by the acknowledged parent. Queries repeat the predicate literally.
-MOVED = "acked_id IS NOT NULL AND (parent_id IS NULL OR parent_id <> acked_id)"
-
-partial_index("sync_link_acked", sa.text(MOVED), link.c.parent_table, link.c.acked_id)
+# Links that differ, by the acknowledged parent.
+partial_index("sync_link_acked", predicates.MOVED, link.c.parent_table, link.c.acked_id)
 
 # Further parents that Campaign's record may be linked to: a request without an answer named them, and the lookup has
 # changed since. Deleted once the outcome of every request is known, and none can take effect late.
@@ -271,6 +279,7 @@ collected = sa.Table(
     # 1: the row exists, but other settings of its link make it an orphan that is to be deleted.
     sa.Column("orphan", sa.SmallInteger, nullable=False, server_default="0"),
 )
+check(collected, flags=flags("out_of_scope", "orphan"))
 sa.Index("sync_collected_table", collected.c.table_name)
 
 # What the guards let pass without approval in the last day, by minute: deletions, and values that became empty.
@@ -283,6 +292,7 @@ deletion = sa.Table(
     sa.Column("records", sa.BigInteger, nullable=False),
     sa.Column("known", sa.BigInteger, nullable=False),  # records of the table that the share was taken of
 )
+check(deletion, numbers=not_negative("records", "known"))
 
 # The bits of attributes in record.filled and record.kept_values.
 attribute = sa.Table(
@@ -292,6 +302,7 @@ attribute = sa.Table(
     sa.Column("name", NAME, primary_key=True),
     sa.Column("bit", sa.SmallInteger, nullable=False),  # its number, from 0
 )
+check(attribute, bit=within("bit", 0, 62))
 
 # Records that the full read under way has returned: the others are deleted or out of scope.
 seen = sa.Table(
@@ -321,6 +332,7 @@ hold_record = sa.Table(
     # 1: `hold add` saw the link in one of the systems, and the row was not captured since.
     sa.Column("noted", sa.SmallInteger, nullable=False, server_default="0"),
 )
+check(hold_record, noted=flags("noted"))
 sa.Index("sync_hold_record_id", hold_record.c.table_name, hold_record.c.id)
 
 # Rebuilds under way, with their progress.
@@ -334,6 +346,7 @@ rebuild = sa.Table(
     sa.Column("differing", sa.BigInteger, nullable=False),
     sa.Column("unknown", sa.BigInteger, nullable=False),  # with an id without a record in the ledger
 )
+check(rebuild, numbers=not_negative("records", "equal", "differing", "unknown"))
 
 # Ids of Campaign's records that had no record in the ledger when they were listed, since their rows were out of scope;
 # and of orphans. If such a record comes into scope later, or gets a parent, it is looked up before it is inserted.
@@ -353,6 +366,7 @@ session = sa.Table(
     sa.Column("until", sa.BigInteger, nullable=False),  # when it counts as expired unless it is renewed
     sa.Column("live", sa.SmallInteger, nullable=False),  # 0: it has ended or expired
 )
+check(session, live=flags("live"))
 LIVE_EPOCHS = sa.select(session.c.epoch).where(session.c.live == 1)
 SESSION_UNTIL = (
     sa.select(sa.type_coerce(session.c.until, Instant))
@@ -371,7 +385,7 @@ lease = sa.Table(
 
 NOT_UNDER_WAY = sa.or_(record.c.session.is_(None), record.c.session.not_in(LIVE_EPOCHS))
 
-UNKNOWN_DUE = sa.and_(UNKNOWN, record.c.state != 1, NOT_UNDER_WAY)
+UNKNOWN_DUE = sa.and_(holds(predicates.LATE_REQUEST), holds(~predicates.PENDING), NOT_UNDER_WAY)
 """Records whose outcome counts as unknown when `unknown_until` has passed, so that they are sent or deleted once more.
 A claim does that for pending ones. A request under way may have taken effect before an earlier one, so it counts first.
 """

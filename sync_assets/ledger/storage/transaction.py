@@ -2,9 +2,6 @@
 
 Statements on thousands of records at once bypass SQLAlchemy's own insert, which costs a third of the rate
 (docs/dev/measurements.md C).
-
-Many values are one parameter, a JSON array, and many rows one row of the result: for each row that the driver binds or
-fetches it waits for the interpreter lock, which another thread may hold.
 """
 
 import json
@@ -17,9 +14,11 @@ from sqlalchemy.engine import Connection
 
 from sync_assets.ledger import times
 from sync_assets.ledger.model import INSERTED
+from sync_assets.ledger.rules.predicates import ACKNOWLEDGED, MAY_DIFFER
 from sync_assets.ledger.rules.record_state import RecordState
 from sync_assets.ledger.storage import operation_tables
 from sync_assets.ledger.storage.schema import short_id
+from sync_assets.ledger.storage.statements import for_postgresql, for_sqlite
 
 if TYPE_CHECKING:
     import polars as pl
@@ -28,20 +27,19 @@ if TYPE_CHECKING:
     from sync_assets.ledger.prepared_page import LedgerPage
 
 _EXPRESSIONS = {
-    "payload": "CASE WHEN acked_hash IS NULL THEN payload END AS payload",
+    "payload": f"CASE WHEN {~ACKNOWLEDGED} THEN payload END AS payload",
     "has_payload": "payload IS NOT NULL AS has_payload",
 }
 _STATE_COLUMNS = ", ".join(_EXPRESSIONS.get(name, name) for name in RecordState._fields)
-SELECT_STATE = f"SELECT {_STATE_COLUMNS} FROM sync_record"  # noqa: S608 - made of constants
-# SQL on a record `r`: its next row may be a change even if the hash is equal.
-_MAY_DIFFER = """
-    r.desired_hash IS NULL OR r.acked_hash IS NULL OR r.out_of_scope <> 0 OR r.validation_error IS NOT NULL
-    OR r.block_reason = 3 OR r.kept_values <> 0
-"""
+SELECT_STATE = f"SELECT {_STATE_COLUMNS} FROM sync_record WHERE seq IN :seqs"  # noqa: S608 - made of constants
+LOCK_STATE = f"{SELECT_STATE} ORDER BY seq FOR UPDATE"
+LOCK_CLAIMED = f"{SELECT_STATE} AND session = :session ORDER BY seq FOR UPDATE"
+DELETE_RECORDS = "DELETE FROM sync_record WHERE seq IN :seqs"
+_FIND = "SELECT id, seq FROM sync_record WHERE table_name = :table AND id IN :records"
 _ADD_TOTAL = """
     INSERT INTO sync_tally (table_name, state, records) VALUES (?, ?, ?)
-    ON CONFLICT (table_name, state) DO UPDATE SET records = sync_tally.records + excluded.records
-"""
+    ON CONFLICT (table_name, state) DO UPDATE SET records = sync_tally.records + ?
+"""  # the database checks the inserted row, too, which is not below 0
 COUNTED = {"preserve_rowcount": True}
 """Execution options: without them an INSERT has no rowcount."""
 _ROWS_AT_ONCE = 500
@@ -76,7 +74,7 @@ class StoredRow(NamedTuple):
 
 
 class Transaction:
-    """A transaction of a ledger. The parameter mark of statements written as text is `?` on both databases.
+    """A transaction of a ledger. Statements written as text are those of statements.py.
 
     The totals (`sync_tally`) change with its end: all writers of a table lock these rows, in one order.
     """
@@ -84,8 +82,6 @@ class Transaction:
     def __init__(self, connection: Connection, *, sqlite: bool) -> None:
         self._connection, self._sqlite = connection, sqlite
         self.execute = connection.execute
-        self.json_elements = "json_each(?)" if sqlite else "json_array_elements(?::json)"
-        """SQL for a FROM: the elements of an array of JSON, its one parameter, as column `value`."""
         self.number: int | None = None
         """The ledger's number, if this transaction raised it: see repositories/sessions.py."""
         self._totals: Counter[tuple[str, int]] = Counter()
@@ -107,18 +103,20 @@ class Transaction:
 
     def store_totals(self) -> None:
         """Store the changes of the totals. Called at the end of the transaction."""
-        self.for_each(_ADD_TOTAL, [(*at, records) for at, records in sorted(self._totals.items()) if records])
+        self.for_each(
+            _ADD_TOTAL, [(*at, max(records, 0), records) for at, records in sorted(self._totals.items()) if records]
+        )
 
     # --- statements ---------------------------------------------------------------------------------------------------
 
     def lock(self, number: int) -> None:
         """PostgreSQL: take an advisory lock until the transaction ends. SQLite has one writer at a time anyway."""
         if not self._sqlite:
-            self.run("SELECT pg_advisory_xact_lock(?)", (number,))
+            self.run("SELECT pg_advisory_xact_lock(:number)", number=number)
 
-    def exists(self, statement: str) -> bool:
-        """Return True if a SELECT returns a row."""
-        return bool(self.run(f"SELECT EXISTS ({statement})")[0][0])
+    def is_true(self, statement: str) -> bool:
+        """Return True if a SELECT of one value returns a true one."""
+        return bool(self.run(statement)[0][0])
 
     def put(self, table: sa.Table, rows: Sequence[Mapping[str, Any]], added: str = "") -> None:
         """Insert rows. The columns of a row replace those of a stored one with its key.
@@ -158,104 +156,58 @@ class Transaction:
 
         return postgresql.insert(table)
 
-    def run(self, statement: str, values: Sequence[Any] = ()) -> Sequence[Any]:
-        """Run one statement; return the rows of a SELECT."""
-        marked = statement if self._sqlite else statement.replace("?", "%s")
-        result = self._connection.exec_driver_sql(marked, tuple(values))
+    def run(self, statement: str, /, **values: Any) -> Sequence[Any]:
+        """Run one statement with named parameters; return the rows of a SELECT.
+
+        A list is one parameter, a JSON array. With an empty list nothing is run.
+        """
+        for name, value in values.items():
+            if isinstance(value, list):
+                if not value:
+                    return []
+                values[name] = json.dumps(value)
+        result = self._connection.exec_driver_sql(self._written(statement), values)
         return result.all() if result.returns_rows else []
 
-    def for_seqs(self, statement: str, seqs: Sequence[int], *values: Any, also: str = "") -> Sequence[Any]:
-        """Run a SELECT, UPDATE or DELETE on the records with these seqs; return the rows of a SELECT.
-
-        Args:
-            statement: without WHERE.
-            seqs: the records; none runs nothing.
-            values: the parameters of `statement`, then those of `also`.
-            also: SQL that follows the condition on seq.
-        """
-        return self._for_values(f"{statement} WHERE seq", "bigint", seqs, values, also)
-
-    def for_ids(self, statement: str, ids: Sequence[str], *values: Any, also: str = "") -> Sequence[Any]:
-        """Run a statement whose last word is a column, restricted to `ids`; return the rows of a SELECT.
-
-        values, also: as in `for_seqs`.
-        """
-        return self._for_values(statement, "text", ids, values, also)
-
-    def for_record_ids(self, statement: str, ids: Sequence[str], *values: Any, also: str = "") -> Sequence[Any]:
-        """Do the same for a statement that ends in `id` of sync_record, using the index of ids."""
-        if not self._sqlite:
-            return self.for_ids(statement, ids, *values, also=also)
-        marks = statement.count("?")
-        keys = f"{short_id('id')} IN (SELECT {short_id('value')} FROM json_each(?))"  # noqa: S608 - constants
-        found_by = f"{statement.removesuffix('id')}{keys} AND id"
-        return self.for_ids(found_by, ids, *values[:marks], json.dumps(ids), *values[marks:], also=also)
-
-    def _for_values(
-        self, statement: str, kind: str, given: Sequence[int] | Sequence[str], values: tuple[Any, ...], also: str
-    ) -> Sequence[Any]:
-        if not given:
-            return []
-        # An array as such: PostgreSQL would not use the index for a subquery while its statistics are old.
-        within = (
-            "IN (SELECT value FROM json_each(?))"
-            if self._sqlite
-            else f"= ANY(ARRAY(SELECT value::{kind} FROM json_array_elements_text(?::json)))"  # noqa: S608 - constants
-        )
-        marks = statement.count("?")
-        packed = (*values[:marks], json.dumps(given), *values[marks:])
-        return self.run(f"{statement} {within} {also}", packed)
-
     def for_each(self, statement: str, rows: Sequence[tuple[Any, ...]]) -> None:
-        """Run a statement once for each row of values."""
+        """Run a statement once for each row of values, which its marks `?` stand for."""
         if rows:
-            self._connection.exec_driver_sql(statement if self._sqlite else statement.replace("?", "%s"), list(rows))
+            self._connection.exec_driver_sql(self._written(statement), list(rows))
 
-    def for_pairs(self, statement: str, pairs: Sequence[tuple[int, str | None]], *values: Any) -> None:
-        """Run a statement once for all pairs of a seq and an id, available to it as `n (seq, id)` in place of {pairs}.
-
-        values: the parameters before {pairs}, then those after it.
-        """
-        if pairs:
-            before, _, after = statement.partition("{pairs}")
-            packed = f"(SELECT CAST(value ->> 0 AS BIGINT) AS seq, value ->> 1 AS id FROM {self.json_elements}) n"  # noqa: S608
-            marks = before.count("?")
-            given = (*values[:marks], json.dumps(pairs), *values[marks:])
-            self.run(f"{before}{packed}{after}", given)
+    def _written(self, statement: str) -> str:
+        return for_sqlite(statement) if self._sqlite else for_postgresql(statement)
 
     def find(self, table: str, ids: Sequence[str]) -> dict[str, int]:
         """Return id -> seq of those ids that have a record."""
-        statement = "SELECT id, seq FROM sync_record WHERE table_name = ? AND id"
-        return {row[0]: row[1] for row in self.for_record_ids(statement, ids, table)}
+        return {row[0]: row[1] for row in self.run(_FIND, records=list(ids), table=table)}
 
     def find_all(self, keys: Iterable[tuple[str, str]]) -> list[int]:
         """Return the seqs, in order, of those (table, id) that have a record."""
         by_table = by_first(keys)
         return sorted(seq for table, ids in by_table for seq in self.find(table, ids).values())
 
-    def states_of(self, seqs: Sequence[int], also: str = "", *values: Any) -> list[RecordState]:
-        """Read and lock records until the transaction ends, in the order of seq, which avoids deadlocks.
+    def states_of(self, seqs: Sequence[int], statement: str = LOCK_STATE, **values: Any) -> list[RecordState]:
+        """Read records, and lock them until the transaction ends, in the order of seq, which avoids deadlocks.
 
-        also: a further condition on the record, with its values.
+        statement: LOCK_CLAIMED for those that a session has claimed; SELECT_STATE to lock none.
         """
-        lock = "" if self._sqlite else "FOR UPDATE"
-        rows = self.for_seqs(SELECT_STATE, seqs, *values, also=f"{also} ORDER BY seq {lock}")
-        return [RecordState(*row) for row in rows]
+        return [RecordState(*row) for row in self.run(statement, seqs=list(seqs), **values)]
 
     # --- pages --------------------------------------------------------------------------------------------------------
 
     def stored_rows(self, table: str, page: "LedgerPage", *, everything: bool) -> list[StoredRow]:
         """Compare the page's rows with their records by their hashes. everything: all rows count as differing."""
         shown = "lower(hex(r.desired_hash))" if self._sqlite else "encode(r.desired_hash, 'hex')"
-        differs = f"? OR {_MAY_DIFFER} OR ({shown} = p.hash) IS NOT TRUE"
+        if not page.ids:
+            return []
+        differs = f":everything OR {MAY_DIFFER.of('r')} OR ({shown} = p.hash) IS NOT TRUE"
         flags = f"CASE WHEN {differs} THEN 1 ELSE 0 END, CASE WHEN r.row_version = p.row_version THEN 0 ELSE 1 END"
-        rows = enumerate(zip(page.ids, page.hashes, page.row_versions, strict=True))
-
+        rows = zip(range(len(page.ids)), page.ids, page.hashes, page.row_versions, strict=True)
         # PostgreSQL: one index lookup per row of the page. With old statistics it would scan all records instead.
         record = (
-            f"JOIN sync_record r ON {short_id('r.id')} = {short_id('p.id')} AND r.table_name = ? AND r.id = p.id"
+            f"JOIN sync_record r ON {short_id('r.id')} = {short_id('p.id')} AND r.table_name = :table AND r.id = p.id"
             if self._sqlite
-            else "JOIN LATERAL (SELECT * FROM sync_record WHERE table_name = ? AND id = p.id LIMIT 1) r ON true"
+            else "JOIN LATERAL (SELECT * FROM sync_record WHERE table_name = :table AND id = p.id LIMIT 1) r ON true"
         )
         array, gather = ("json_array", "json_group_array") if self._sqlite else ("json_build_array", "json_agg")
         rows_of_json = self.run(
@@ -264,10 +216,12 @@ class Transaction:
             FROM (
                 SELECT CAST(value ->> 0 AS BIGINT) AS n, value ->> 1 AS id, value ->> 2 AS hash,
                     CAST(value ->> 3 AS BIGINT) AS row_version
-                FROM {self.json_elements}
+                FROM json_rows(:rows)
             ) p {record}
             """,  # noqa: S608 - constants
-            (everything, json.dumps([(index, *row) for index, row in rows]), table),
+            everything=everything,
+            rows=list(rows),
+            table=table,
         )
         return [StoredRow(*row) for row in json.loads(rows_of_json[0][0] or "[]")]
 

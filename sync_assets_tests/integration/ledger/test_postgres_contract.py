@@ -130,6 +130,10 @@ from sync_assets_tests.unit.ledger.repositories.test_stored_records import (
     test_a_waiting_child_names_the_state_and_the_reason_of_its_parent,
 )
 from sync_assets_tests.unit.ledger.repositories.test_systems import test_one_that_moved_takes_its_place
+from sync_assets_tests.unit.ledger.rules.test_predicates import test_a_predicate_means_the_same_in_python_and_in_sql
+from sync_assets_tests.unit.ledger.storage.test_constraints import (
+    test_each_constraint_refuses_what_cannot_be_and_nothing_else,
+)
 from sync_assets_tests.unit.ledger.test_encryption import (
     encrypted,
     test_a_plan_reads_the_encrypted_copy,

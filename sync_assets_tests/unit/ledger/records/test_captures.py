@@ -255,8 +255,12 @@ class TestAChangedMapping:
         self, ledger: Ledger, acknowledged: bool
     ) -> None:
         if not acknowledged:
-            statement = "UPDATE sync_record SET acked_hash = NULL"
-            ledger.database.write(lambda connection: connection.exec_driver_sql(statement) and None)
+            for statement in (
+                "UPDATE sync_record SET acked_hash = NULL, state = 1",
+                "UPDATE sync_tally SET records = state",
+            ):
+                with ledger.database.read() as connection:
+                    connection.exec_driver_sql(statement)
         capture(ledger, row("ada", "c"))
         claim_one(ledger)
         self.capture_under(ledger, "a", None, "cusJob")

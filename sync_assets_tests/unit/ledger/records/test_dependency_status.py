@@ -2,6 +2,8 @@
 there are links at all."""
 
 import itertools
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -11,6 +13,7 @@ from sync_assets.ledger.model import Orphaned, State
 from sync_assets.ledger.records.dependency_status import DependencyStatus
 from sync_assets.ledger.records.hold_records import HoldRecords
 from sync_assets.ledger.records.stored_links import StoredLinks
+from sync_assets.ledger.rules.constraints import RECORD
 from sync_assets.ledger.rules.record_state import RecordState
 from sync_assets.ledger.storage import schema
 from sync_assets.ledger.storage.session import LedgerSession
@@ -20,7 +23,35 @@ from sync_assets_tests.unit.ledger.linking import order
 from sync_assets_tests.unit.ledger.rules.test_transitions import GONE, SENT, stand
 
 PARENTS = ["named", "acknowledged", "possible"]
-ROWS = list(itertools.product(State, Orphaned, [0, 1], [0, 1], [0, 1], [False, True], PARENTS))
+FITS: dict[State, dict[str, Any]] = {
+    State.WAITING: {"block_reason": 1},
+    State.TOMBSTONE: {"desired_hash": None, "acked_hash": None},
+}
+
+
+def child_of(number: int, state: State, orphaned: Orphaned, outcome_unknown: int) -> dict[str, Any]:
+    child = stand(SENT, seq=number + 1, id=f"child {number}", state=state, orphaned=orphaned, **FITS.get(state, {}))
+    stored = child._replace(outcome_unknown=outcome_unknown, incarnation=1, failed_since=1)._asdict()
+    del stored["has_payload"]
+    return stored | {
+        "changed_at": 0,
+        "acked_at": 0,
+        "reason": "no",
+        "update_payload": None,
+        "kept_values": 0,
+        "not_before": None,
+    }
+
+
+def is_possible(*of_child: Any) -> bool:
+    return all(condition(SimpleNamespace(**child_of(0, *of_child[:3]))) for condition in RECORD.values())
+
+
+ROWS = [
+    row
+    for row in itertools.product(State, Orphaned, [0, 1], [0, 1], [0, 1], [False, True], PARENTS)
+    if is_possible(*row)
+]
 """Of the child: state, orphaned, unknown outcome; of its link: required, keyed, whether the acknowledged parent is the
 one that the lookup names; then the parent that is to be deleted.
 """
@@ -44,12 +75,8 @@ def delayed(ledger: Ledger, clock: Clock) -> set[str]:
     session = LedgerSession(ledger.database, clock)
     records, links, possible, parents = [], [], [], list[RecordState]()
     for number, (state, orphaned, outcome_unknown, required, keyed, same, deleted) in enumerate(ROWS):
-        child = stand(
-            SENT, seq=number + 1, id=f"child {number}", state=state, orphaned=orphaned, outcome_unknown=outcome_unknown
-        )
-        names = ("seq", "table_name", "id", "state", "orphaned", "desired_hash", "acked_hash", "outcome_unknown")
-        records.append({name: getattr(child, name) for name in names} | {"changed_at": 0})
-        link = {"seq": child.seq, "attribute": "cusContact", "parent_table": "contact", "parent_id": f"named {number}"}
+        records.append(child_of(number, state, orphaned, outcome_unknown))
+        link = {"seq": number + 1, "attribute": "cusContact", "parent_table": "contact", "parent_id": f"named {number}"}
         acked = "named" if same and deleted != "acknowledged" else "acknowledged"
         links.append(link | {"required": required, "keyed": keyed, "acked_id": f"{acked} {number}"})
         if deleted == "possible":

@@ -150,7 +150,7 @@ def test_due_opt_outs_come_contact_by_contact(ledger: Ledger) -> None:
 def test_due_opt_outs_are_read_by_an_index(ledger: Ledger) -> None:
     """Nearly all rows of a large ledger are settled."""
     for given in DECIDE, TO_D365, TO_CAMPAIGN:
-        query = opt_outs._DUE.format(state=int(given)).replace(":after", "''").replace(":limit", "500")
+        query = opt_outs._DUE[given].text.replace(":after", "''").replace(":limit", "500")
         plan = "\n".join(explain(ledger, query.replace(":attributes", f"('{EMAIL}')"), ()))
         assert "sync_opt_out_due" in plan
         assert "Seq Scan on sync_opt_out" not in plan

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from sync_assets.ledger.model import OTHER, BlockReason, LinkTo, Orphaned, Outcome, State
+from sync_assets.ledger.rules.predicates import MAY_EXIST
 from sync_assets.ledger.rules.record_state import Dependencies, Placement, RecordState, placement, reevaluate
 from sync_assets.ledger.rules.transitions import after_outcome
 
@@ -223,7 +224,7 @@ def test_each_claimable_record_may_be_sent() -> None:
     for record, dependencies in itertools.product(every_stand(), EVERY_TIES):
         where = placement(record, dependencies)
         if where is None:
-            assert not record.may_exist_in_campaign
+            assert not MAY_EXIST(record)
             assert record.unknown_until is None
             assert not dependencies.held
             continue
@@ -232,14 +233,14 @@ def test_each_claimable_record_may_be_sent() -> None:
         assert not dependencies.held
         delete = record.desired_hash is None or dependencies.orphaned == Orphaned.DELETED
         if delete:
-            assert record.may_exist_in_campaign
+            assert MAY_EXIST(record)
             assert not dependencies.has_children
         elif dependencies.orphaned:
             assert record.outcome_unknown, "an orphan is only looked up"
         else:
             assert dependencies.block_reason == BlockReason.NONE
-            assert record.has_payload or record.may_exist_in_campaign
-            links_alone = record.may_exist_in_campaign and not record.has_payload and dependencies.relink
+            assert record.has_payload or MAY_EXIST(record)
+            links_alone = MAY_EXIST(record) and not record.has_payload and dependencies.relink
             assert record.validation_error is None or record.out_of_scope or links_alone
 
 
@@ -352,7 +353,7 @@ def test_campaign_may_hold_a_refused_record_that_it_hides(hidden: bool) -> None:
     acknowledgement = after_outcome(stand(NEW), Outcome(1, "refused", A, "why", hidden=hidden), now=1, horizon=1)
     assert acknowledgement is not None
     assert acknowledgement.record.state == State.REJECTED
-    assert acknowledgement.record.may_exist_in_campaign == hidden
+    assert MAY_EXIST(acknowledgement.record) == hidden
 
 
 def test_an_orphan_whose_request_is_refused_late_is_not_rejected() -> None:
