@@ -4,6 +4,7 @@ import itertools
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 import sqlalchemy as sa
 
 from sync_assets.ledger.model import BlockReason, Orphaned, State
@@ -30,6 +31,7 @@ def values(name: str) -> list[Any]:
     return [*([None] if column.nullable else []), *some]
 
 
+@pytest.mark.postgresql
 def test_a_predicate_means_the_same_in_python_and_in_sql(url: str) -> None:
     assert len(PREDICATES) > 30
     database = Database(url)
