@@ -7,6 +7,7 @@ from pathlib import Path
 
 import sync_assets
 from sync_assets.ledger.model import OTHER, BlockReason, Orphaned, Outcome, Result, State
+from sync_assets.ledger.rules.predicates import MUST_NOT_EXIST
 from sync_assets.ledger.rules.record_state import Dependencies, RecordState, reevaluate
 from sync_assets.ledger.rules.transitions import Row, after_capture, after_outcome, after_removal, is_purgeable
 
@@ -59,7 +60,7 @@ def moves(record: RecordState) -> Iterator[Move]:
         yield "relatives", placed(record, one)
     if record.state == State.PENDING:
         claimed = record._replace(outcome_unknown=2 if record.outcome_unknown else 1, resend=2 if record.resend else 0)
-        sent = None if record.must_not_exist_in_campaign else record.desired_hash
+        sent = None if MUST_NOT_EXIST(record) else record.desired_hash
         for result in RESULTS:
             outcome = Outcome(1, result, sent, "no", unanswered=result == "unknown", operation="update")
             answered = after_outcome(claimed, outcome, now=NOW, horizon=HORIZON)
