@@ -1,4 +1,4 @@
-"""Tests of the ledger run on SQLite; integration/ledger/test_postgres_contract.py names those for PostgreSQL, too."""
+"""Tests of the ledger run on SQLite; those marked `postgresql` on both databases, and with --thorough all of them."""
 
 import pytest
 
@@ -17,6 +17,5 @@ __all__ = ["clock", "ledger", "ledgers", "migrated_postgres", "new_url", "real",
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """With --thorough all tests run on both databases."""
-    if metafunc.config.getoption("thorough"):
+    if metafunc.config.getoption("thorough") or metafunc.definition.get_closest_marker("postgresql"):
         on_both_databases(metafunc)

@@ -31,6 +31,7 @@ def payloads(ledger: Ledger) -> set[bytes]:
     return {payload for payload in result if payload is not None}
 
 
+@pytest.mark.postgresql
 def test_new_and_changed_rows_are_stored_encrypted_and_claimed_as_they_were(encrypted: Ledger) -> None:
     capture(encrypted, row("anna", insert_only="1990"), row("bert"))
     assert len(payloads(encrypted)) == 3
@@ -43,6 +44,7 @@ def test_new_and_changed_rows_are_stored_encrypted_and_claimed_as_they_were(encr
     assert payloads(encrypted) == set()
 
 
+@pytest.mark.postgresql
 def test_a_plan_reads_the_encrypted_copy(encrypted: Ledger, url: str) -> None:
     capture(encrypted, row("anna"))
     with scratch_ledger(url, CIPHER) as copy:

@@ -34,6 +34,7 @@ def test_a_ledger_is_made_where_there_is_none_and_found_again(new_url: str) -> N
         assert len(stored(ledger)) == 1
 
 
+@pytest.mark.postgresql
 def test_a_ledger_has_an_id_of_its_own_from_the_beginning_and_keeps_it(new_url: str, tmp_path: Path) -> None:
     with Ledger.open(new_url) as ledger:
         id_ = ledger.systems.identity()
@@ -53,6 +54,7 @@ def test_a_ledger_that_was_closed_connects_to_nothing_again(new_url: str) -> Non
             closed.reports.backlog("contact")
 
 
+@pytest.mark.postgresql
 @pytest.mark.filterwarnings("ignore:(Skipped unsupported reflection|autogenerate skipping) .*expression-based")
 def test_the_migrations_bring_about_the_schema_that_the_code_knows(url: str) -> None:
     engine = sa.create_engine(url)
@@ -77,6 +79,7 @@ def test_the_migrations_bring_about_the_schema_that_the_code_knows(url: str) -> 
     engine.dispose()
 
 
+@pytest.mark.postgresql
 def test_partial_indexes_are_partial_on_both_databases(url: str) -> None:
     engine = sa.create_engine(url)
     partial = "SELECT sql FROM sqlite_master" if engine.name == "sqlite" else "SELECT indexdef FROM pg_indexes"
@@ -98,6 +101,7 @@ def test_the_code_knows_the_newest_migration() -> None:
     assert ScriptDirectory(str(folder)).get_heads() == [HEAD]
 
 
+@pytest.mark.postgresql
 def test_a_ledger_of_a_newer_version_is_left_alone_and_no_try_to_open_it_leaves_anything_behind(url: str) -> None:
     engine, kept_until_the_end = sa.create_engine(url), atexit._ncallbacks()
     with engine.begin() as connection:
@@ -193,6 +197,7 @@ def test_the_file_is_for_its_owner_only(tmp_path: Path) -> None:
     assert set(modes) == {0o600}
 
 
+@pytest.mark.postgresql
 def test_a_database_error_quotes_no_rows(ledger: Ledger) -> None:
     """PostgreSQL names the offending row in its details; what comes out is one line about the database."""
 

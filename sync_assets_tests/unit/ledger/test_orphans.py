@@ -91,6 +91,7 @@ def test_the_state_of_a_former_parent_is_no_reason(ledger: Ledger) -> None:
     assert told(ledger)[guid("order")].startswith("its contact was not read")
 
 
+@pytest.mark.postgresql
 def test_a_record_is_orphaned_since_it_first_was(ledger: Ledger, clock: Clock) -> None:
     contacts_are_read(ledger)
     order(ledger, None)
@@ -117,6 +118,7 @@ def test_an_orphan_that_leaves_the_scope_stays_one_and_is_reported_since_when(le
     assert [(one.id, one.since) for one in ledger.blocked.orphans()] == [(guid("order"), before.since)]
 
 
+@pytest.mark.postgresql
 def test_orphaned_records_are_counted_apart_and_do_not_wait(ledger: Ledger) -> None:
     contacts_are_read(ledger)
     order(ledger, None)

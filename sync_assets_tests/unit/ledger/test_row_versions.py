@@ -39,6 +39,7 @@ def test_those_above_a_version_are_found(ledger: Ledger) -> None:
     assert ledger.captures.row_versions("account", [guid("anna")], above=0) == {}
 
 
+@pytest.mark.postgresql
 @pytest.mark.parametrize("value", ["a", "b"], ids=["an equal payload", "another payload"])
 def test_a_row_that_comes_again_has_its_new_version(ledger: Ledger, value: str) -> None:
     capture(ledger, row("anna", row_version=5))
@@ -59,6 +60,7 @@ def test_a_row_that_leaves_the_filter_has_its_new_version(ledger: Ledger, kept: 
     assert versions_of(ledger) == {"anna": 6}
 
 
+@pytest.mark.postgresql
 @pytest.mark.parametrize("missing_are_deleted", [True, False])
 def test_a_row_that_a_full_read_did_not_return_may_come_in_any_version(
     ledger: Ledger, missing_are_deleted: bool

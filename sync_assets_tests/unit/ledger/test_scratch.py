@@ -158,6 +158,7 @@ class TestPostgres:
         engine.dispose()
 
 
+@pytest.mark.postgresql
 def test_a_current_ledger_that_is_only_read_is_not_copied_and_stays_as_it_is(real: Real) -> None:
     with Ledger.open(real.url) as ledger:
         counts, where = ledger.reports.counts(), ledger.where

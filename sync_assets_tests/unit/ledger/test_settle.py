@@ -2,6 +2,8 @@
 
 from datetime import timedelta
 
+import pytest
+
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.model import Outcome, State
 from sync_assets_tests.support.ledgers import (
@@ -30,6 +32,7 @@ def test_done_settles_the_record_and_erases_the_payload(ledger: Ledger, clock: C
     assert claim(ledger) == []
 
 
+@pytest.mark.postgresql
 def test_a_rejection_keeps_reason_and_payload(ledger: Ledger, clock: Clock) -> None:
     capture(ledger, row("anna"), row("bert"))
     anna, bert = claim(ledger)
@@ -42,6 +45,7 @@ def test_a_rejection_keeps_reason_and_payload(ledger: Ledger, clock: Clock) -> N
     assert claim(ledger) == []
 
 
+@pytest.mark.postgresql
 def test_later_waits_for_its_time(ledger: Ledger, clock: Clock) -> None:
     capture(ledger, row("anna"))
     assert settle(ledger, "later", claim_one(ledger), reason="429", retry_after=30) == 1

@@ -95,6 +95,7 @@ def test_the_link_of_a_refused_child_is_sent_alone_also_if_it_is_a_plain_attribu
     assert sent(ledger, "order") == ["update"]
 
 
+@pytest.mark.postgresql
 @pytest.mark.parametrize("link", [NEEDED, OPTIONAL], ids=["delete", "links alone"])
 def test_a_request_that_campaign_refused_for_an_invalid_row_is_not_sent_again_by_itself(
     ledger: Ledger, link: LinkSpec
@@ -114,6 +115,7 @@ def test_a_request_that_campaign_refused_for_an_invalid_row_is_not_sent_again_by
     assert [(one.reason, one.attempts, one.retryable) for one in ledger.reports.rejects()] == [("too long", 0, False)]
 
 
+@pytest.mark.postgresql
 def test_a_child_in_doubt_waits_for_its_new_parent_alone(ledger: Ledger) -> None:
     capture(ledger, row("anna"))
     sent(ledger)

@@ -1,5 +1,7 @@
 """Links that Campaign acknowledged, and one that it took and did not keep: records send it again, and it alone."""
 
+import pytest
+
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.model import LinkTo, Outcome
 from sync_assets_tests.support.ledgers import capture, claim, guid, row, session_of
@@ -26,6 +28,7 @@ def test_other_tables_and_other_links_stay(ledger: Ledger) -> None:
     assert ledger.reports.counts()["order"].synced == 1
 
 
+@pytest.mark.postgresql
 def test_an_update_under_way_that_left_the_link_out_does_not_acknowledge_it(ledger: Ledger) -> None:
     in_campaign(ledger)
     order(ledger, "anna", "b", link=NEEDED)
@@ -37,6 +40,7 @@ def test_an_update_under_way_that_left_the_link_out_does_not_acknowledge_it(ledg
     assert (again.payload, links_of(again)) == (None, (LinkTo(LINK, guid("anna"), keyed=True),))
 
 
+@pytest.mark.postgresql
 def test_the_links_of_campaigns_records_are_listed_by_id(ledger: Ledger) -> None:
     in_campaign(ledger)
     assert ledger.links.acknowledged_links("order", [guid("order"), guid("nothing")]) == {

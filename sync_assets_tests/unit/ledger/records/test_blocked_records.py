@@ -1,5 +1,7 @@
 """Waiting records are listed with the parents that they wait for. On both databases."""
 
+import pytest
+
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.model import BlockReason
 from sync_assets.ledger.records.blocked_records import BlockingParent
@@ -7,6 +9,7 @@ from sync_assets_tests.support.ledgers import capture, guid, row
 from sync_assets_tests.unit.ledger.linking import in_campaign, line, order, sent
 
 
+@pytest.mark.postgresql
 def test_a_child_is_listed_with_its_parent_until_that_is_acknowledged(ledger: Ledger) -> None:
     capture(ledger, row("anna"))
     order(ledger, "anna")
@@ -32,6 +35,7 @@ def test_a_parent_that_was_not_captured_is_named(ledger: Ledger) -> None:
     assert one.parents == (BlockingParent("contact", guid("anna"), "not captured"),)
 
 
+@pytest.mark.postgresql
 def test_a_delete_that_waits_for_children_names_no_parent(ledger: Ledger) -> None:
     in_campaign(ledger)
     capture(ledger, deleted=["anna"])

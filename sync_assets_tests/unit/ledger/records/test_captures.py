@@ -34,6 +34,7 @@ def result(**counts: int) -> PageResult:
     return PageResult(**{**numbers, **counts}, feed=cast(Any, None))  # not compared
 
 
+@pytest.mark.postgresql
 def test_a_new_row_is_pending_with_its_payload(ledger: Ledger, clock: Clock) -> None:
     assert capture(ledger, row("anna", insert_only="1990")) == result(new=1)
     anna = record(ledger, "anna")
@@ -111,12 +112,14 @@ def test_texts_of_all_kinds_come_back_as_they_were(ledger: Ledger) -> None:
     assert claimed == {guid(text): (text, text[:1] or None) for text in texts}
 
 
+@pytest.mark.postgresql
 def test_a_nul_in_a_refusal_is_dropped_since_one_of_the_databases_knows_none(ledger: Ledger) -> None:
     capture(ledger, row("anna", validation_error="a\x00b"))
     assert ledger.reports.rejects()[0].reason == "ab"
     assert capture(ledger, row("anna", validation_error="a\x00b")) == result(unchanged=1)
 
 
+@pytest.mark.postgresql
 def test_columns_may_come_in_any_order_and_wholly_null_ones_without_a_type(ledger: Ledger) -> None:
     page = frame([row("anna")]).with_columns(
         pl.lit(None).alias("validation_error"), pl.lit(None).alias("update_payload")
@@ -178,6 +181,7 @@ def test_a_full_read_deletes_kept_records_whose_rows_are_gone(ledger: Ledger) ->
     assert [(one.id, one.operation) for one in claim(ledger)] == [(guid("anna"), "delete")]
 
 
+@pytest.mark.postgresql
 def test_a_child_kept_out_of_scope_follows_a_stricter_cardinality(ledger: Ledger) -> None:
     """Otherwise it would be hidden in Campaign, where nobody can delete it any more, once its parent goes."""
     lax, strict = LinkSpec("cusContact", "contact", required=False), LinkSpec("cusContact", "contact")

@@ -118,6 +118,7 @@ def unanswered(ledger: Ledger, one: Claimed) -> None:
     )
 
 
+@pytest.mark.postgresql
 def test_a_record_acknowledged_after_a_lost_answer_is_sent_once_more_at_its_horizon(
     ledger: Ledger, clock: Clock
 ) -> None:
@@ -148,6 +149,7 @@ def test_a_record_acknowledged_after_a_lost_answer_is_sent_once_more_at_its_hori
     assert stored(ledger)[one.id].payload is None
 
 
+@pytest.mark.postgresql
 def test_a_payload_is_erased_at_its_horizon_and_its_row_read_again_where_no_push_came(
     ledger: Ledger, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -204,6 +206,7 @@ def test_a_record_that_is_deleted_after_a_lost_answer_is_deleted_once_more(ledge
     assert ledger.reports.counts()["contact"].unconfirmed == 0
 
 
+@pytest.mark.postgresql
 @pytest.mark.parametrize("ends", ["released", "expired"])
 def test_the_last_request_of_a_dead_worker_may_take_effect_until_its_horizon(
     ledger: Ledger, clock: Clock, ends: str
@@ -224,6 +227,7 @@ def test_the_last_request_of_a_dead_worker_may_take_effect_until_its_horizon(
     assert ledger.reports.counts()["contact"].unconfirmed == 1
 
 
+@pytest.mark.postgresql
 def test_records_whose_requests_failed_come_behind_all_others(ledger: Ledger, clock: Clock) -> None:
     capture(ledger, row("anna"))
     settle(ledger, "unknown", claim_one(ledger), reason="no answer", retry_after=1)

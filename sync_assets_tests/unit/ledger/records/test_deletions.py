@@ -248,6 +248,7 @@ def test_an_approval_covers_the_deletions_of_its_time_and_no_more(ledger: Ledger
     assert (feed.deletes, feed.orphans, feed.deletes_approved) == (0, ({}, {}), False)
 
 
+@pytest.mark.postgresql
 def test_an_approval_holds_for_children_that_came_since_as_far_as_the_guard_lets_them(ledger: Ledger) -> None:
     names = in_campaign_with_orders(ledger, 200)
     page(ledger, deleted=names[:20])
@@ -276,6 +277,7 @@ def test_children_that_have_another_parent_by_now_or_are_held_are_not_counted(le
     assert ledger.deletions.count_orphans_of_deletes("contact") == ({}, {})
 
 
+@pytest.mark.postgresql
 def test_orphans_that_campaign_keeps_are_reported_and_stop_no_deletion(ledger: Ledger) -> None:
     """Their lines stay with them, though their table says to delete orphans: they are still linked to an order."""
     keep = replace(NEEDED, keep_orphans=True)
@@ -383,6 +385,7 @@ def test_the_first_full_read_compares_with_nothing(ledger: Ledger) -> None:
     assert len(claim(ledger)) == 2
 
 
+@pytest.mark.postgresql
 def test_changes_after_a_full_read_compare_with_nothing(ledger: Ledger) -> None:
     in_campaign(ledger, 2)
     page(ledger, ["row0"], complete=True, missing_are_deleted=True)

@@ -2,6 +2,7 @@
 there are links at all."""
 
 import itertools
+from contextlib import closing
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,6 +17,7 @@ from sync_assets.ledger.records.stored_links import StoredLinks
 from sync_assets.ledger.rules.constraints import RECORD
 from sync_assets.ledger.rules.record_state import RecordState
 from sync_assets.ledger.storage import schema
+from sync_assets.ledger.storage.database import Database
 from sync_assets.ledger.storage.session import LedgerSession
 from sync_assets.ledger.storage.transaction import Transaction
 from sync_assets_tests.support.ledgers import Clock, capture, guid, row
@@ -70,9 +72,9 @@ def delays(number: int) -> bool:
 
 
 @pytest.fixture
-def delayed(ledger: Ledger, clock: Clock) -> set[str]:
+def delayed(url: str, clock: Clock) -> set[str]:
     """Store all children with their links; return the ids of the parents that the statements find."""
-    session = LedgerSession(ledger.database, clock)
+    session = LedgerSession(Database(url), clock)
     records, links, possible, parents = [], [], [], list[RecordState]()
     for number, (state, orphaned, outcome_unknown, required, keyed, same, deleted) in enumerate(ROWS):
         records.append(child_of(number, state, orphaned, outcome_unknown))
@@ -90,9 +92,11 @@ def delayed(ledger: Ledger, clock: Clock) -> set[str]:
         dependencies = DependencyStatus(session, StoredLinks(session), HoldRecords(session))
         return {id_ for _, id_ in dependencies.with_linked_children(transaction, parents)}
 
-    return session.write(work)
+    with closing(session.database):
+        return session.write(work)
 
 
+@pytest.mark.postgresql
 def test_a_parent_waits_for_exactly_the_children_that_will_be_relinked_unlinked_or_deleted(delayed: set[str]) -> None:
     for number, case in enumerate(ROWS):
         assert (f"{case[-1]} {number}" in delayed) == delays(number), case

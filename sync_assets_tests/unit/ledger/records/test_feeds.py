@@ -80,6 +80,7 @@ def test_a_poll_that_found_nothing_moves_the_time_only(ledger: Ledger, clock: Cl
     assert (feed.version, feed.link, feed.saved_at, feed.polled_at) == (1, FIRST.link, saved_at, clock.now)
 
 
+@pytest.mark.postgresql
 def test_a_poll_may_bring_a_fresh_delta_link(ledger: Ledger, clock: Clock) -> None:
     save(ledger, FIRST, None)
     clock.advance(30)

@@ -198,6 +198,7 @@ def test_an_excluded_order_that_is_given_to_another_contact_is_read_again_and_se
     assert set(push_all(ledger)) == {ANNAS_ORDER, ANNAS_LINE, ANNA}
 
 
+@pytest.mark.postgresql
 def test_a_second_release_ends_the_exclusion(ledger: Ledger) -> None:
     family(ledger)
     unlinked(ledger)
@@ -221,6 +222,7 @@ def test_a_second_hold_takes_excluded_records_again(ledger: Ledger) -> None:
     assert_held(ledger, *ANNAS)
 
 
+@pytest.mark.postgresql
 def test_records_that_the_ledger_does_not_know_are_held_when_they_come(ledger: Ledger) -> None:
     assert ledger.holds.add_to_hold(ANNA, []) is None
     ledger.holds.hold(ANNA)

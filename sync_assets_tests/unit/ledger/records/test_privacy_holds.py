@@ -163,6 +163,7 @@ def test_children_are_held_though_the_row_was_never_captured(ledger: Ledger, req
         assert states(ledger, "early", "late") == [(State.WAITING, BlockReason.REFETCH_REQUIRED)] * 2
 
 
+@pytest.mark.postgresql
 def test_a_rejected_record_is_held_and_cannot_be_retried(ledger: Ledger) -> None:
     capture(ledger, row("anna"))
     settle(ledger, "refused", claim_one(ledger), reason="no")
@@ -205,6 +206,7 @@ def test_after_a_delete_in_both_systems_the_release_leads_to_deletes_only(ledger
     assert {guid("bert"), guid("bert's order")} == stored(ledger).keys()
 
 
+@pytest.mark.postgresql
 @pytest.mark.parametrize("sent", ["settled", "unknown", "never"])
 def test_a_withdrawn_row_is_not_sent_after_its_release(ledger: Ledger, sent: str) -> None:
     """Without apply_deletes a row that is gone leaves Campaign's record as it is."""
@@ -257,6 +259,7 @@ def test_kin_is_known_by_ids_and_marks(ledger: Ledger) -> None:
     ]
 
 
+@pytest.mark.postgresql
 def test_holds_and_captures_in_threads_end_with_all_children_held(ledger: Ledger) -> None:
     """Whoever comes first: an order captured while the hold is set is held."""
     below(ledger, "order", "order", "bert")

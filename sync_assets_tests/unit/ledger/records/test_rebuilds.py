@@ -98,6 +98,7 @@ def test_a_compared_record_may_hold_any_attribute_that_the_mapping_does_not_writ
     assert [record(ledger, name).left_attributes for name in ("anna", "bert")] == ["*", None]
 
 
+@pytest.mark.postgresql
 def test_ids_that_the_ledger_does_not_know_are_counted_and_left_alone(ledger: Ledger) -> None:
     capture(ledger, row("anna"))
     claimed, unknown = ledger.rebuilds.claim_found(
@@ -122,6 +123,7 @@ def test_one_that_campaign_was_found_to_hold_is_not_inserted_blindly_when_its_ro
     }
 
 
+@pytest.mark.postgresql
 def test_a_list_before_a_first_load_goes_on_where_it_was(ledger: Ledger) -> None:
     assert ledger.rebuilds.begin_rebuild("contact", read_again=False) == Rebuild("contact")
     reached = Rebuild("contact", "https://campaign/page2", 500)
@@ -161,6 +163,7 @@ def test_of_a_rebuild_that_was_killed_the_records_are_in_doubt_and_stay_pending(
     assert claim_one(ledger).outcome_unknown  # so that it is not inserted blindly
 
 
+@pytest.mark.postgresql
 def test_a_killed_rebuild_leaves_known_records_known(ledger: Ledger) -> None:
     """The order waits for a new parent, so nothing is sent that would end the doubt, and its lines would wait."""
     capture(ledger, row("anna"))

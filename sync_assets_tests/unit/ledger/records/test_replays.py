@@ -38,6 +38,7 @@ def in_step(ledger: Ledger, *names: str) -> None:
     push(ledger)
 
 
+@pytest.mark.postgresql
 def test_a_replay_stands_until_its_last_page_is_in(ledger: Ledger) -> None:
     capture(ledger, complete=True)
     assert requested(ledger) is None
@@ -68,6 +69,7 @@ def test_days_are_kept_as_they_were_given(ledger: Ledger, first: date, last: dat
     assert (stands.first, stands.last) == (first, last)
 
 
+@pytest.mark.postgresql
 def test_a_page_does_not_count_if_another_capture_read_it_or_the_replay_was_dropped(ledger: Ledger) -> None:
     capture(ledger, complete=True)
     read = asked(ledger)
@@ -132,6 +134,7 @@ def test_equal_rows_of_a_full_read_are_sent_again_if_it_is_forced(ledger: Ledger
     assert push(ledger) == []  # forced once, not for ever
 
 
+@pytest.mark.postgresql
 def test_a_capture_is_due_for_a_replay_and_for_approved_deletions(ledger: Ledger) -> None:
     assert not ledger.replays.capture_wanted("contact")
     in_step(ledger, *(f"row{n}" for n in range(101)))
@@ -154,6 +157,7 @@ def test_a_capture_is_due_for_a_replay_and_for_approved_deletions(ledger: Ledger
     assert not ledger.replays.capture_wanted("contact")
 
 
+@pytest.mark.postgresql
 class TestFieldsThatAreNotUpdated:
     """They are no part of a row's hash, and have one of their own. Only a replay sends them again."""
 

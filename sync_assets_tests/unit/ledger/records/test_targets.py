@@ -117,11 +117,13 @@ def test_a_worker_with_the_former_target_claims_nothing_more(sent: Ledger) -> No
     assert len(sent.claims.claim("contact", session, limit=9, target=("cusPerson", "cusPersonId"))) == 1
 
 
+@pytest.mark.postgresql
 def test_findings_about_the_new_resource_are_made_again(sent: Ledger) -> None:
     sent.targets.change_target("contact", "profile", "cusPersonId")
     assert sent.dialect.facts("profile") == {}
 
 
+@pytest.mark.postgresql
 @pytest.mark.parametrize("sent", ["nothing", "pending", "outcome unknown", "acknowledged"])
 @pytest.mark.parametrize(
     "target", [None, ("cusOrder", "cusOrderId"), ("cusLine", "cusOrderId"), ("cusOrder", "cusName")]

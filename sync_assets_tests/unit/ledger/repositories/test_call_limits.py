@@ -23,6 +23,7 @@ def test_workers_get_the_calls_that_others_leave(ledger: Ledger) -> None:
     assert [(w.owner, w.slots) for w in ledger.limits.workers()] == [("a", 30), ("b", 34), ("c", 0)]
 
 
+@pytest.mark.postgresql
 def test_slots_come_free_with_their_worker_or_with_its_session(ledger: Ledger) -> None:
     lease(ledger, "a", 64)
     ledger.limits.release_slots("a")
@@ -33,6 +34,7 @@ def test_slots_come_free_with_their_worker_or_with_its_session(ledger: Ledger) -
     assert lease(ledger, "c", 64) == 64
 
 
+@pytest.mark.postgresql
 def test_many_at_once_never_hold_more_than_all(ledger: Ledger) -> None:
     with ThreadPoolExecutor(8) as threads:
         granted = list(threads.map(lambda n: lease(ledger, f"w{n}", 20), range(8)))
@@ -47,6 +49,7 @@ def test_starts_follow_one_another_at_the_rate(ledger: Ledger, clock: Clock) -> 
     assert ledger.limits.reserve_starts(1, 10.0) == 0.0
 
 
+@pytest.mark.postgresql
 def test_a_clock_that_was_set_back_stops_nothing(ledger: Ledger, clock: Clock) -> None:
     ledger.limits.reserve_starts(1, 10.0)
     clock.advance(-2 * HOUR)
@@ -73,6 +76,7 @@ def test_no_worker_gets_more_than_a_quarter_of_the_remaining_calls(ledger: Ledge
     assert reserve(ledger, 500, day=1000, hour=41) == (4, None)
 
 
+@pytest.mark.postgresql
 def test_calls_that_were_not_made_are_given_back(ledger: Ledger) -> None:
     block = ledger.limits.reserve_calls(2, per_day=8, per_hour=None)
     assert ledger.limits.calls_taken() == (2, 2)
@@ -99,6 +103,7 @@ def test_calls_counted_before_there_was_a_budget_belong_to_it(ledger: Ledger) ->
     assert ledger.limits.calls_taken()[0] == 92
 
 
+@pytest.mark.postgresql
 def test_many_at_once_never_reserve_more_than_the_budget(ledger: Ledger) -> None:
     with ThreadPoolExecutor(8) as threads:
         got = list(threads.map(lambda _: reserve(ledger, 7, day=100)[0], range(60)))

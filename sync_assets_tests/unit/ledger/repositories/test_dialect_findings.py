@@ -1,5 +1,7 @@
 """Findings about Campaign are kept by resource and premise until another finding, or none, replaces them."""
 
+import pytest
+
 from sync_assets.ledger import Ledger
 
 
@@ -11,6 +13,7 @@ def test_a_finding_stays_until_another_one_replaces_it(ledger: Ledger) -> None:
     assert ledger.dialect.facts("cusOrder") == {}
 
 
+@pytest.mark.postgresql
 def test_findings_are_forgotten_one_by_one_or_all_of_a_resource(ledger: Ledger) -> None:
     ledger.dialect.note("profile", {"key_in_url": "yes", "key_unique": "no"})
     ledger.dialect.note("cusOrder", {"key_in_url": "yes"})
@@ -21,6 +24,7 @@ def test_findings_are_forgotten_one_by_one_or_all_of_a_resource(ledger: Ledger) 
     assert ledger.dialect.facts("cusOrder") == {"key_in_url": "yes"}
 
 
+@pytest.mark.postgresql
 def test_each_kind_has_its_own_findings_which_are_values_of_json(ledger: Ledger) -> None:
     step = {"configuration": "one", "result": {"tables": {"contact": {"records": 5}}}, "done_at": None}
     ledger.adobe_migration.note("profile", {"doctor": step})

@@ -33,6 +33,7 @@ def test_other_tables_go_on(ledger: Ledger) -> None:
     assert ledger.feeds.lease_feed("new_order", session_of(ledger, "ada"))
 
 
+@pytest.mark.postgresql
 def test_a_reader_that_lost_the_feed_ends_at_the_next_page(ledger: Ledger) -> None:
     assert ledger.feeds.lease_feed("contact", session_of(ledger, "ada"))
     ledger.maintenance.begin("contact")
@@ -42,6 +43,7 @@ def test_a_reader_that_lost_the_feed_ends_at_the_next_page(ledger: Ledger) -> No
     assert leases(ledger) == []
 
 
+@pytest.mark.postgresql
 def test_it_begins_once_and_shows_its_beginning(ledger: Ledger) -> None:
     ledger.maintenance.begin("contact")
     before = ledger.maintenance.in_maintenance()
@@ -53,6 +55,7 @@ def test_it_begins_once_and_shows_its_beginning(ledger: Ledger) -> None:
     assert ledger.maintenance.in_maintenance() == {}
 
 
+@pytest.mark.postgresql
 def test_types_are_remembered_by_table_until_others_are_noted_or_its_maintenance_ends(ledger: Ledger) -> None:
     types = {"d365": {"nickname": "string"}, "campaign": {"cusNickname": "string"}}
     ledger.types.note("contact", types)

@@ -2,6 +2,8 @@
 
 from itertools import pairwise
 
+import pytest
+
 from sync_assets.ledger import Ledger
 from sync_assets_tests.support.ledgers import Clock
 
@@ -22,6 +24,7 @@ def test_changes_forward_and_one_back_are_nobodys_mistake(ledger: Ledger, clock:
     assert turns(ledger, clock, "d", "c") == [False]
 
 
+@pytest.mark.postgresql
 def test_two_that_take_turns_are_noticed_before_the_third_round(ledger: Ledger, clock: Clock) -> None:
     assert turns(ledger, clock, "a", "b", "a", "b") == [False, False, True]
     assert turns(ledger, clock, "a", "b") == [True]

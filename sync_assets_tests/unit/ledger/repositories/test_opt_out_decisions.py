@@ -77,6 +77,7 @@ def test_opt_outs_of_a_deleted_contact_are_kept_until_its_profile_is_deleted(led
     assert [one.id for one in due(ledger)] == [guid("bob")]
 
 
+@pytest.mark.postgresql
 @pytest.mark.parametrize(("in_scope", "may_exist", "are_fields", "stored_then"), [
     (True, True, False, True), (True, False, False, True), (False, True, False, True), (False, False, False, False),
     (True, True, True, False), (True, False, True, False), (False, True, True, True), (False, False, True, False),
@@ -107,6 +108,7 @@ def test_a_contact_that_returns_is_decided_again_though_its_rows_bring_no_opt_ou
     assert [(one.id, one.ask) for one in due(ledger)] == [(guid("ada"), 1)]
 
 
+@pytest.mark.postgresql
 def test_captured_values_that_are_only_compared_make_no_row_and_no_decision_unless_they_are_read_again(
     ledger: Ledger,
 ) -> None:
@@ -120,6 +122,7 @@ def test_captured_values_that_are_only_compared_make_no_row_and_no_decision_unle
     assert stored(ledger, "bob") is None
 
 
+@pytest.mark.postgresql
 def test_a_claim_is_in_flight_for_a_hold_until_its_outcome_is_stored(ledger: Ledger) -> None:
     contacts(ledger, ada=False)
     state(ledger, ("ada", True, THEN))
@@ -147,6 +150,7 @@ def test_due_opt_outs_come_contact_by_contact(ledger: Ledger) -> None:
     assert ledger.opt_outs.due(TO_D365, ATTRIBUTES) == {}
 
 
+@pytest.mark.postgresql
 def test_due_opt_outs_are_read_by_an_index(ledger: Ledger) -> None:
     """Nearly all rows of a large ledger are settled."""
     for given in DECIDE, TO_D365, TO_CAMPAIGN:
@@ -182,6 +186,7 @@ def refuse(ledger: Ledger, clock: Clock, reason: str = "no") -> None:
     ledger.opt_outs.put(refused)
 
 
+@pytest.mark.postgresql
 def test_a_refused_opt_out_is_a_reject_until_its_retry(ledger: Ledger, clock: Clock) -> None:
     state(ledger, ("ada", True, THEN), ("bob", True, THEN))
     decide(ledger, TO_D365)
@@ -221,6 +226,7 @@ def decision(name: str, reason: str = "an opt-out wins") -> OptOutDecision:
     )
 
 
+@pytest.mark.postgresql
 def test_a_decision_is_stored_with_the_opt_out_that_it_changes_and_not_without(ledger: Ledger) -> None:
     state(ledger, ("ada", True, THEN), ("bob", True, THEN))
     rows = [rules.due_again(there(ledger, name), ask=True) for name in ("ada", "bob")]
@@ -229,6 +235,7 @@ def test_a_decision_is_stored_with_the_opt_out_that_it_changes_and_not_without(l
     assert kept == ledger.opt_out_decisions.decisions() == [decision("ada")]
 
 
+@pytest.mark.postgresql
 def test_decisions_are_found_by_contact_and_by_partition_the_last_one_first(ledger: Ledger) -> None:
     first, second = decision("ada", "Campaign decides"), decision("ada")
     for partition, one in (("file@1", first), ("(changes)@2026-11-24", second), ("file@1", decision("bob"))):
@@ -240,6 +247,7 @@ def test_decisions_are_found_by_contact_and_by_partition_the_last_one_first(ledg
     assert ledger.opt_out_decisions.decisions(partition="file@1", limit=1) == [decision("bob")]
 
 
+@pytest.mark.postgresql
 def test_rejected_rows_of_a_file_replace_the_earlier_ones_and_are_pruned_by_age(ledger: Ledger, clock: Clock) -> None:
     decisions = ledger.opt_out_decisions
     decisions.replace_rejected_rows("file@1", [RejectedRow(2, None, "no id"), RejectedRow(9, "x", "no value")])

@@ -52,6 +52,7 @@ def test_files_come_the_oldest_first(ledger: Ledger) -> None:
     assert [file.name for file in ledger.opt_out_files.files()] == [MONDAY[0], twin[0], TUESDAY[0]]
 
 
+@pytest.mark.postgresql
 @pytest.mark.parametrize("grown", [(TUESDAY[0], THEN, 2_001), (TUESDAY[0], THEN + timedelta(seconds=1), 2_000)])
 def test_a_file_that_is_still_written_is_another_one_at_each_look(ledger: Ledger, clock: Clock, grown: Listed) -> None:
     look(ledger, TUESDAY)
@@ -67,6 +68,7 @@ def test_a_file_that_went_before_it_was_taken_is_forgotten(ledger: Ledger, clock
     assert look(ledger, MONDAY, TUESDAY)[MONDAY[0]].seen_at == clock.now
 
 
+@pytest.mark.postgresql
 def test_a_file_that_is_done_stays_done(ledger: Ledger, clock: Clock) -> None:
     file = look_at(ledger, TUESDAY)
     clock.advance(5)

@@ -178,6 +178,7 @@ def test_a_page_that_brings_a_contact_and_its_tombstone_forgets(ledger: Ledger) 
 # What is told of it
 
 
+@pytest.mark.postgresql
 def test_open_opt_outs_are_counted_by_their_next_step(ledger: Ledger, clock: Clock) -> None:
     result: list[Statement] = [(f"n{number}", True, THEN) for number in range(6)]
     state(ledger, *result, push=True)

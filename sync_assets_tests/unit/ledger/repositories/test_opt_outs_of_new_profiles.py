@@ -35,6 +35,7 @@ def settle(
     ledger.claims.acknowledge(session_of(ledger, owner), [outcome(one, delivery, at)])
 
 
+@pytest.mark.postgresql
 def test_a_new_profile_is_made_with_opt_outs_and_with_nothing_that_is_none(ledger: Ledger) -> None:
     contacts(ledger, ada=True, bob=False)
     sent = {one.id: one for one in claimed(ledger, "ada", "bob")}

@@ -86,6 +86,7 @@ def test_the_outcome_of_a_claim_that_another_worker_took_is_no_entry(ledger: Led
     assert ledger.history.entries(limit=10) == []
 
 
+@pytest.mark.postgresql
 def test_a_validation_error_is_an_entry_once_however_often_its_row_is_captured(ledger: Ledger) -> None:
     ledger.history.keep("run")
     for _ in range(2):
@@ -96,6 +97,7 @@ def test_a_validation_error_is_an_entry_once_however_often_its_row_is_captured(l
     assert told(ledger) == [(bert, "validate", "rejected", "no date"), (bert, "validate", "rejected", "too long")]
 
 
+@pytest.mark.postgresql
 def test_entries_are_found_by_id_and_table_the_newest_ones_first(ledger: Ledger) -> None:
     ledger.history.keep("run")
     capture(ledger, page=many(20))
@@ -169,6 +171,7 @@ def two_days(ledger: Ledger, clock: Clock) -> Callable[[], list[str]]:
     return lambda: [one.id for one in ledger.history.entries(limit=100)]
 
 
+@pytest.mark.postgresql
 def test_entries_older_than_a_time_are_pruned_in_parts(
     ledger: Ledger, clock: Clock, two_days: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -33,6 +33,7 @@ def test_counts_are_by_table_and_state(ledger: Ledger) -> None:
     assert counts["contact"].records == 8
 
 
+@pytest.mark.postgresql
 def test_numbers_of_several_days_are_by_day_and_name(ledger: Ledger, clock: Clock) -> None:
     first = clock.now.date()
     ledger.counts.add("engine_calls", "contact", {"insert": 2, "read": 1})
@@ -46,6 +47,7 @@ def test_numbers_of_several_days_are_by_day_and_name(ledger: Ledger, clock: Cloc
     assert ledger.counts.by_day("engine_calls", last, last) == {last: {"update": 4}}
 
 
+@pytest.mark.postgresql
 def test_numbers_of_several_days_are_summed_by_table_and_name(ledger: Ledger, clock: Clock) -> None:
     first = clock.now.date()
     assert ledger.counts.first_day("engine_calls", "contact") is None
@@ -60,6 +62,7 @@ def test_numbers_of_several_days_are_summed_by_table_and_name(ledger: Ledger, cl
     assert [ledger.counts.first_day("engine_calls", table) for table in ("contact", "order")] == [first, last]
 
 
+@pytest.mark.postgresql
 def test_the_oldest_pending_change(ledger: Ledger, clock: Clock) -> None:
     assert ledger.reports.oldest_pending("contact") is None
     start = clock.now
@@ -87,6 +90,7 @@ def test_next_due_is_now_while_a_record_can_be_claimed(ledger: Ledger, clock: Cl
     assert ledger.reports.next_due() is None
 
 
+@pytest.mark.postgresql
 def test_rejects_are_listed_by_table_in_the_order_in_which_they_came(ledger: Ledger) -> None:
     capture(ledger, *[row(name, validation_error="no") for name in ("zoe", "anna", "mia")])
     capture(ledger, row("bert", validation_error="no"), table="account")
@@ -108,6 +112,7 @@ def test_reasons_are_counted_by_kind_the_most_frequent_first(ledger: Ledger, mon
     assert ledger.reports.reject_reasons("contact") == expected[:1]
 
 
+@pytest.mark.postgresql
 @pytest.mark.parametrize("small", [20_000, 0], ids=["a small table", "a large table"])
 def test_a_sample_holds_settled_records_of_its_table_each_once(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch, small: int
@@ -137,6 +142,7 @@ def test_a_sample_that_finds_nothing_comes_to_an_end(ledger: Ledger, monkeypatch
     assert ledger.reports.sample_synced("contact", 5, 1) == [guid("anna")]
 
 
+@pytest.mark.postgresql
 def test_acknowledged_hashes_are_those_of_settled_records(ledger: Ledger) -> None:
     capture(ledger, row("anna"), row("bert"))
     push(ledger)
@@ -148,6 +154,7 @@ def test_acknowledged_hashes_are_those_of_settled_records(ledger: Ledger) -> Non
     assert len(ledger.reports.acked_hashes("contact", [guid("anna"), *(guid(str(n)) for n in range(1200))])) == 1
 
 
+@pytest.mark.postgresql
 @pytest.mark.parametrize("judged", [100_000, 4])
 def test_pending_records_are_counted_by_operation(
     ledger: Ledger, clock: Clock, monkeypatch: pytest.MonkeyPatch, judged: int

@@ -1,5 +1,7 @@
 """Runs: which session works on each, until its work ends or it is given up."""
 
+import pytest
+
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.model import ENDED, GIVEN_UP
 from sync_assets.ledger.repositories.sessions import ENDED_RUN_KEPT_SECONDS, KEPT_SECONDS
@@ -22,6 +24,7 @@ def test_a_run_has_the_sign_of_life_of_its_session(ledger: Ledger, clock: Clock)
     assert ledger.runs.heartbeats()["run"].worker is None
 
 
+@pytest.mark.postgresql
 def test_a_run_whose_session_lives_is_not_given_up(ledger: Ledger) -> None:
     ledger.runs.begin("run", session_of(ledger))
     seen = ledger.runs.heartbeats()["run"]
@@ -33,6 +36,7 @@ def test_a_run_whose_session_lives_is_not_given_up(ledger: Ledger) -> None:
     assert sessions(ledger) == {"run": GIVEN_UP}
 
 
+@pytest.mark.postgresql
 def test_a_run_that_never_gave_a_sign_of_life_is_given_up_before_it_can(ledger: Ledger) -> None:
     assert ledger.runs.give_up("run", None)
     assert not ledger.runs.begin("run", session_of(ledger))
@@ -62,6 +66,7 @@ def test_leftovers_of_earlier_runs_are_removed_and_those_of_a_live_run_are_not(l
     assert sessions(ledger).keys() == {"long", "run", "next"}
 
 
+@pytest.mark.postgresql
 def test_numbers_are_added_up_by_table_side_and_day(ledger: Ledger, clock: Clock) -> None:
     day = clock.now.date()
     for _ in range(2):
@@ -76,6 +81,7 @@ def test_numbers_are_added_up_by_table_side_and_day(ledger: Ledger, clock: Clock
     assert ledger.counts.numbers("d365", table="contact") == {"new": 7}
 
 
+@pytest.mark.postgresql
 def test_the_first_day_of_a_table_is_that_of_its_first_capture_even_without_rows(ledger: Ledger, clock: Clock) -> None:
     assert ledger.counts.first_day("d365", "contact") is None
     first = clock.now.date()

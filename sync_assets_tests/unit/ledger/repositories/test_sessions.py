@@ -84,6 +84,7 @@ def test_a_session_is_overdue_by_the_clock_of_the_database(ledger: Ledger, clock
     assert ledger.sessions.expire() == (1 if ledger.database.sqlite else 0)
 
 
+@pytest.mark.postgresql
 def test_a_session_that_is_storing_does_not_expire(ledger: Ledger) -> None:
     """On SQLite nobody can write meanwhile."""
     if ledger.database.sqlite:
@@ -106,6 +107,7 @@ def test_a_later_session_has_a_higher_epoch_and_none_is_used_twice(ledger: Ledge
     assert epochs == sorted(set(epochs))
 
 
+@pytest.mark.postgresql
 def test_the_number_of_the_ledger_rises_with_sessions_renewals_and_claims(ledger: Ledger) -> None:
     seen: list[int] = []
     ledger.remember_numbers(seen.append)

@@ -1,5 +1,7 @@
 """One record with its links, children and holds, as `explain` shows it. On both databases."""
 
+import pytest
+
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.model import BlockReason, State
 from sync_assets.ledger.repositories.stored_records import SHOWN, RelatedState, StoredRecord
@@ -60,6 +62,7 @@ def test_a_child_names_its_parent_and_the_parent_its_child(ledger: Ledger) -> No
     assert of_parent.child_states == {State.SYNCED: 1}
 
 
+@pytest.mark.postgresql
 def test_a_waiting_child_names_the_state_and_the_reason_of_its_parent(ledger: Ledger) -> None:
     capture(ledger, row("anna"))
     settle(ledger, "refused", *claim(ledger), reason="RST-1")

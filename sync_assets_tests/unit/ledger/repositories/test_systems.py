@@ -1,5 +1,7 @@
 """The systems that a ledger belongs to: the first ones, until a person says that they moved."""
 
+import pytest
+
 from sync_assets.ledger import Ledger
 
 
@@ -14,6 +16,7 @@ def test_the_first_one_that_is_noted_stays(ledger: Ledger) -> None:
     ]
 
 
+@pytest.mark.postgresql
 def test_one_that_moved_takes_its_place(ledger: Ledger) -> None:
     ledger.systems.note("d365", "https://a.example", "org-a")
     ledger.systems.replace("d365", "https://b.example", "org-b")

@@ -30,6 +30,7 @@ def values(name: str) -> list[Any]:
     return [*([None] if column.nullable else []), *some]
 
 
+@pytest.mark.postgresql
 def test_a_predicate_means_the_same_in_python_and_in_sql(url: str) -> None:
     assert len(PREDICATES) > 30
     database = Database(url)

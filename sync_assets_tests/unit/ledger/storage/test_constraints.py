@@ -128,6 +128,7 @@ REFUSED: dict[str, list[tuple[Row, Row]]] = {
 }
 
 
+@pytest.mark.postgresql
 def test_each_constraint_refuses_what_cannot_be_and_nothing_else(ledger: Ledger) -> None:
     checks = {
         str(one.name): table
