@@ -33,7 +33,7 @@ def failures(played: Scenario, ledgers: Ledgers) -> tuple[list[str], Run | None]
     try:
         run = play(played, ledgers)
     except Stuck as error:
-        return [f"stuck: {error}"], None
+        return [f"{type(error).__name__.lower()}: {error}"], None
     problems = [str(violation) for violation in check(run.observed)]
     return problems, run
 

@@ -39,6 +39,7 @@ from sync_assets.checks.preflight import (
 )
 from sync_assets.checks.rules import Finding, fail, ok, warn
 from sync_assets.commands.export_sample import examine_sample, show_sample
+from sync_assets.commands.ledger_check import REMEDY, check_ledger, show_check
 from sync_assets.commands.log_export import examine_log_folder
 from sync_assets.commands.status import refused_attributes, refused_updates
 from sync_assets.commands.terminal import Json, Parts, end, open_runtime, print_document
@@ -65,6 +66,9 @@ def command(
     file: Annotated[
         str | None, typer.Option("--file", metavar="SAMPLE", help="Check only this sample of the opt-out file.")
     ] = None,
+    ledger: Annotated[
+        bool, typer.Option("--ledger", help="Check only that the ledger agrees with its own rules, as after a restore.")
+    ] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show the checks that passed, too.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -74,6 +78,12 @@ def command(
         print_document(document, as_json, show_sample)
         if not document["taken"]:
             end(1, "No row of the sample would be taken. Correct the export, or `opt_out.export` in the configuration.")
+        return
+    if ledger:
+        document = check_ledger(open_runtime())
+        print_document(document, as_json, show_check)
+        if found := document["contradictions"]:
+            end(2, f"The ledger contradicts its own rules in {counted(len(found), 'point')}. {REMEDY}")
         return
     findings = examine(open_runtime())
     print_document({"checks": [finding.document() for finding in findings]}, as_json, partial(show, verbose=verbose))

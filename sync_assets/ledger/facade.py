@@ -8,6 +8,7 @@ from typing import Self
 from sync_assets.ledger.records.blocked_records import BlockedRecords
 from sync_assets.ledger.records.captures import Captures
 from sync_assets.ledger.records.claims import Claims
+from sync_assets.ledger.records.consistency import Consistency
 from sync_assets.ledger.records.deletions import Deletions
 from sync_assets.ledger.records.dependency_status import DependencyStatus
 from sync_assets.ledger.records.emptied_columns import EmptiedColumns
@@ -99,6 +100,7 @@ class Ledger:
         self.stored = StoredRecords(session)
         self.reports = Reports(session)
         self.counts = DayCounts(session)
+        self.check = Consistency(session, dependencies, hold_records).check
 
     made = False
     """True if `open` created the ledger."""

@@ -100,3 +100,15 @@ class Orphan:
         """The reason as shown to users."""
         kept = "; Campaign keeps it as it was, hidden if that parent is deleted there" if self.kept else ""
         return f"{LOST[self.loss].format(parent=self.parent_table)}{kept}"
+
+
+class Inconsistency(NamedTuple):
+    """What `Ledger.check` found: rows of a table that contradict the rules. No ids, so that it may stand in logs.
+
+    table: of Dynamics 365, or of the ledger. rows: their number. seqs: of some of these records.
+    """
+
+    table: str
+    problem: str
+    rows: int
+    seqs: tuple[int, ...]

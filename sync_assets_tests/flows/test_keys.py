@@ -133,6 +133,18 @@ def test_another_resource_stops_its_table_alone_until_it_is_accepted(eight_order
     assert names_by_key(eight_orders, "cusOrder", "cusOrderId") == before
 
 
+def test_a_record_out_of_scope_is_not_synced_in_another_resource(eight_orders: Program) -> None:
+    """Campaign keeps it in the former one, without its row: the new one never gets it, so the ledger purges it."""
+    eight_orders.sandbox.admin.delete("new_order", 1)
+    for table, held in ((ORDERS, 8), (LINES, 7)):
+        eight_orders.table = {**table, "apply_deletes": False}
+        assert eight_orders.run("sync", "--accept-mapping")[0] == 0
+        assert eight_orders.json("status")[1]["tables"]["new_order"]["synced"] == held
+        assert len(names_by_key(eight_orders, table["resource"], table["key"])) == held
+        with eight_orders.runtime().ledger as ledger:
+            assert ledger.check() == []
+
+
 ONE: dict[str, Any] = CONTACT
 OTHER: dict[str, Any] = {**CONTACT, "fields": {**CONTACT["fields"], "firstname": "lastName", "lastname": "firstName"}}
 

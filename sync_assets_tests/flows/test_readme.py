@@ -172,6 +172,7 @@ def begin(story: Story) -> None:
     assert "prvReadContact" in story.type("role least_rights.zip")
     story.type("doctor --json")
     story.type("doctor --verbose")
+    story.type("doctor --ledger")
     story.type("doctor --file not-there.csv", 1)
     assert "kept_days" in story.type("history --table contact --limit 5 --json")
     story.type("certify --yes --json")

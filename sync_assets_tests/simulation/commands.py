@@ -32,6 +32,10 @@ class Stuck(AssertionError):
     """Raised if a sync does not end, is not refused though it must be, or raises an error of its own."""
 
 
+class Inconsistent(Stuck):
+    """Raised if the ledger contradicts its rules after a step."""
+
+
 class Commands:
     """Methods named as kinds of moves carry them out. holds, restored, verified, retargeted: as in `Observed`."""
 

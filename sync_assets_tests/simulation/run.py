@@ -20,7 +20,7 @@ from sync_assets.config.loader import load_config
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger import Ledger
 from sync_assets_tests.simulation.clock import PROCESS, RUNNING, Clock, Process, SimulatedLoop, simulated
-from sync_assets_tests.simulation.commands import Commands, Stuck
+from sync_assets_tests.simulation.commands import Commands, Inconsistent, Stuck
 from sync_assets_tests.simulation.ledgers import MEMORY, Ledgers
 from sync_assets_tests.simulation.network import Network
 from sync_assets_tests.simulation.observed import Moment, Observed
@@ -316,6 +316,9 @@ class Simulation:
         elif error := task.exception():
             raise Stuck(f"process {process.number} fails: {error!r}") from error
         process.ended = True
+        with self._ledger() as ledger:
+            if found := ledger.check():
+                raise Inconsistent("; ".join(map(str, found)))
 
     def _started_process(self, machine: str, crash: int | None) -> Process:
         self._started += 1

@@ -80,3 +80,4 @@ def clock() -> Clock:
 def ledger(url: str, clock: Clock) -> Iterator[Ledger]:
     with Ledger.open(url, clock=clock) as opened:
         yield opened
+        assert not (found := opened.check()), found

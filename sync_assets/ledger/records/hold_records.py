@@ -93,6 +93,27 @@ def hold_reasons(
 class HoldRecords(Repository):
     """Reads and writes `sync_hold_record`."""
 
+    def reasons(
+        self,
+        transaction: Transaction,
+        records: Sequence[RecordState],
+        links: Mapping[int, Sequence[Link]],
+        former: Mapping[int, Sequence[FormerParent]],
+    ) -> tuple[ReasonsByRecord, ReasonsByRecord]:
+        """Return the hold reasons of these records as stored, with those of their parents, and as they should be."""
+        # Most ledgers have none, and skip the queries.
+        if not transaction.is_true("SELECT EXISTS (SELECT 1 FROM sync_hold_record)"):
+            return {}, {}
+        keys = {(record.table_name, record.id) for record in records}
+        for named in (*links.values(), *former.values()):
+            keys |= {(link.parent_table, link.parent_id) for link in named if link.parent_id}
+        known = self._stored_reasons(transaction, keys)
+        now: dict[Key, Set[HoldReason]] = {}
+        for record in records:
+            key = (record.table_name, record.id)
+            now[key] = hold_reasons(known[key], links.get(record.seq, ()), former.get(record.seq, ()), known)
+        return known, now
+
     def follow(
         self,
         transaction: Transaction,
@@ -105,18 +126,7 @@ class HoldRecords(Repository):
         Returns:
             The reasons by record, and the records whose reasons changed: their children must be re-evaluated in turn.
         """
-        if not transaction.is_true(
-            "SELECT EXISTS (SELECT 1 FROM sync_hold_record)"
-        ):  # most ledgers have none, and skip the queries
-            return {}, set()
-        keys = {(record.table_name, record.id) for record in records}
-        for named in (*links.values(), *former.values()):
-            keys |= {(link.parent_table, link.parent_id) for link in named if link.parent_id}
-        known = self._stored_reasons(transaction, keys)
-        now: dict[Key, Set[HoldReason]] = {}
-        for record in records:
-            key = (record.table_name, record.id)
-            now[key] = hold_reasons(known[key], links.get(record.seq, ()), former.get(record.seq, ()), known)
+        known, now = self.reasons(transaction, records, links, former)
         changed = {key for key, reasons in now.items() if reasons != known[key]}
         added = [(*_ids(key, reason), reason.noted) for key in sorted(changed) for reason in now[key] - known[key]]
         removed = [_ids(key, reason) for key in sorted(changed) for reason in known[key] - now[key]]

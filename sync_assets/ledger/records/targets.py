@@ -22,7 +22,6 @@ from sync_assets.ledger.storage.transaction import Transaction
 _R = schema.record.c
 _L = schema.link.c
 _T = operation_tables.target.c
-_IN_STEP = sa.and_(_R.state == State.SYNCED.value, _R.out_of_scope == 0, schema.PERHAPS_SENT)
 
 
 @dataclass(eq=False)
@@ -65,41 +64,46 @@ class Targets(Repository):
     def _forget_acknowledged(self, transaction: Transaction, table: str) -> None:
         """Forget what Campaign acknowledged of a table's records, and the payloads made for the former target.
 
-        A record out of scope, which nothing sends again, keeps its links and those of its children. Records that are
-        synced wait for the row that the next capture reads; all others are re-evaluated. A request without an answer
-        stays unknown until its horizon: the table may get its former target back before that.
+        Records that are synced wait for the row that the next capture reads, and their children for them: there may be
+        millions, and what the rules compute is known. All others are re-evaluated, and a record out of scope is purged:
+        nothing sends it again. A request without an answer stays unknown until its horizon: the table may get its
+        former target back before that.
         """
         self._dependencies.lock_linked_records(transaction)
-        ours = _R.table_name == table
-        in_step = transaction.execute(sa.select(sa.func.count()).where(ours, _IN_STEP)).scalar_one()
-        transaction.count(table, State.SYNCED, -in_step)
-        transaction.count(table, State.WAITING, in_step)
-        others = sa.select(_R.seq).where(ours, _R.state != State.SYNCED.value, schema.PERHAPS_SENT).order_by(_R.seq)
+        ours, synced = _R.table_name == table, _R.state == State.SYNCED.value
+        in_scope = _R.out_of_scope == 0
+        others = sa.select(_R.seq).where(ours, sa.not_(synced & in_scope), schema.PERHAPS_SENT).order_by(_R.seq)
         changed = list(transaction.execute(others).scalars())
-        in_scope = sa.select(_R.seq).where(ours, _R.out_of_scope == 0)
+        of_children = sa.select(_L.seq).where(_L.parent_table == table)
+        not_synced = sa.select(_R.seq).where(_R.seq.in_(of_children), ~synced).order_by(_R.seq)
+        also = transaction.execute(not_synced).scalars().all()
+        linked = of_children.where(_L.required == 1, _L.keyed == 1, _L.parent_id.is_not(None))
+        _wait(transaction, BlockReason.PARENT_PENDING, _R.seq.in_(linked), synced, in_scope)
+        _wait(transaction, BlockReason.REFETCH_REQUIRED, ours, synced, in_scope, schema.PERHAPS_SENT)
+        ours_in_scope = sa.select(_R.seq).where(ours, in_scope)
         possible = schema.possible_link
-        transaction.execute(sa.delete(possible).where(possible.c.seq.in_(in_scope)))
+        transaction.execute(sa.delete(possible).where(possible.c.seq.in_(ours_in_scope)))
         unlinked = sa.update(schema.link).where(_L.acked_id.is_not(None)).values(acked_id=None, acked_incarnation=None)
-        transaction.execute(unlinked.where(_L.seq.in_(in_scope)))
-        kept = sa.select(_R.id).where(ours, _R.out_of_scope == 1)
-        transaction.execute(unlinked.where(_L.parent_table == table, _L.keyed == 1, _L.acked_id.not_in(kept)))
+        transaction.execute(unlinked.where(_L.seq.in_(ours_in_scope)))
+        transaction.execute(unlinked.where(_L.parent_table == table, _L.keyed == 1))
         nothing = ("acked_hash", "acked_at", "payload", "update_payload", "insert_only_hash", "reason")
-        waits = {"state": State.WAITING.value, "block_reason": BlockReason.REFETCH_REQUIRED.value}
         columns = dict.fromkeys((*nothing, "not_before", "session"))
         horizon = self._session.now() + self._session.horizon
         unknown = sa.case((_R.session.is_not(None), horizon), else_=_R.unknown_until)
-        changes = {name: sa.case((_IN_STEP, value), else_=_R[name]) for name, value in waits.items()}
         zero = dict.fromkeys(("outcome_unknown", "resend", "reinsert_sent", "attempts"), 0)
-        transaction.execute(
-            sa.update(schema.record)
-            .where(ours, schema.PERHAPS_SENT)
-            .values({**columns, **changes, **zero, "unknown_until": unknown})
-        )
-        pending = sa.select(_L.seq).join(schema.record, _R.seq == _L.seq)
-        children_pending = pending.where(_L.parent_table == table, schema.PENDING).distinct()
-        also = transaction.execute(children_pending).scalars().all()
-        states = transaction.states_of(changed)
-        self._dependencies.reevaluate(transaction, states, also=also, collect_orphans=True)
+        forgotten = sa.update(schema.record).where(ours, schema.PERHAPS_SENT)
+        transaction.execute(forgotten.values({**columns, **zero, "unknown_until": unknown}))
+        self._dependencies.reevaluate(transaction, transaction.states_of(changed), also=also, collect_orphans=True)
+
+
+def _wait(transaction: Transaction, block_reason: BlockReason, *of: sa.ColumnElement[bool] | sa.TextClause) -> None:
+    """Let synced records wait."""
+    numbers = sa.select(_R.table_name, sa.func.count()).where(*of).group_by(_R.table_name)
+    for table, number in transaction.execute(numbers).all():
+        transaction.count(table, State.SYNCED, -number)
+        transaction.count(table, State.WAITING, number)
+    waits = {"state": State.WAITING.value, "block_reason": block_reason.value}
+    transaction.execute(sa.update(schema.record).where(*of).values(waits))
 
 
 def stored_target(transaction: Transaction, table: str) -> tuple[str, str] | None:

@@ -290,6 +290,21 @@ def test_the_last_line_names_a_title_once_however_often_it_fails(
     assert "2 checks failed: environment. Correct the set-up." in errors
 
 
+def test_a_ledger_is_compared_with_its_rules_alone_and_no_system_is_asked(program: Program) -> None:
+    program.more = {"D365_URL": "https://localhost:1", "CAMPAIGN_URL": "https://localhost:1"}
+    program.make_ledger()
+    status, output, errors = program.run("doctor", "--ledger")
+    assert (status, output.strip().startswith("The ledger agrees with its rules: 0 records")) == (0, True), errors
+    with closing(sqlite3.connect(program.home / "dagster" / "ledger.db")) as file, file:
+        file.execute("INSERT INTO sync_tally VALUES ('contact', 0, 3)")
+    status, output, errors = program.run("doctor", "--ledger")
+    assert (status, output) == (2, "contact: 3 synced records are miscounted\n")
+    assert "contradicts its own rules in 1 point" in errors
+    assert "`sync-assets rebuild`" in errors.splitlines()[-1]
+    found = [{"table": "contact", "problem": "synced records are miscounted", "rows": 3, "seqs": []}]
+    assert program.json("doctor", "--ledger") == (2, {"records": 3, "contradictions": found})
+
+
 # --- Campaign -------------------------------------------------------------------------------------------------------
 
 
