@@ -121,6 +121,20 @@ BUGS = (
         "a table is sent without a link that Campaign requires",
     ),
     PlantedBug(
+        "orphaned",
+        "sync_assets.ledger.records.deletions",
+        "transaction, [], forgotten, collect_orphans",
+        "transaction, [], (), collect_orphans",
+        "the links of a purged record stay in the ledger",
+    ),
+    PlantedBug(
+        "totals",
+        "sync_assets.ledger.records.captures",
+        "transaction.count(table, state, number)",
+        "transaction.count(table, state, number - (state == State.REJECTED))",
+        "new rows with a validation error are miscounted",
+    ),
+    PlantedBug(
         "race",
         "sync_assets.ledger.rules.transitions",
         "acked, outcome_unknown = None if missing else outcome.hash, 0",

@@ -7,7 +7,7 @@ and its memory does not grow with the ledger. What is under way at that moment i
 re-evaluates no other one, and children of rows that a read may yet return are re-evaluated at its end.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -79,7 +79,7 @@ class Consistency(Repository):
             progress(done)
 
     @contextmanager
-    def _snapshot(self) -> Iterator[Transaction]:
+    def _snapshot(self) -> Generator[Transaction]:
         """Open a read transaction whose queries all see the same state of the ledger."""
         with self._session.read() as transaction:
             if not self._session.database.sqlite:
