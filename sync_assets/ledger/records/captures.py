@@ -239,6 +239,8 @@ class Captures(Repository):
                 )
             move = transitions.after_capture(before, row, resend=again, now=now)
             if move is not None:
+                assert move.desired_hash == row.hash
+                assert not move.out_of_scope, "its row is in scope"
                 acknowledged += before.acked_hash != record.acked_hash
                 invalid += move.validation_error is not None
                 if page.insert_only and transitions.sends_all(record, move):

@@ -201,6 +201,8 @@ class Claims(Repository):
                 removed.append(record)
                 continue
             after, reason, not_before = acknowledgement
+            assert after.incarnation >= record.incarnation
+            assert (after.state == State.HELD) == (record.state == State.HELD), "a request begins or ends no hold"
             transaction.move(record, after.state)
             moved.append(after)
             if after.incarnation > max(record.incarnation, 1):

@@ -281,6 +281,8 @@ class Deletions(Repository):
                 forgotten.append(record)
                 transaction.remove(record)
             elif left := transitions.after_removal(record, out_of_scope=out_of_scope, now=now):
+                assert left.acked_hash == record.acked_hash
+                assert bool(left.out_of_scope) == out_of_scope, "a row is deleted or out of scope"
                 moved.append(left)
                 transaction.move(record, left.state)
                 keeps_reason = out_of_scope and left.state != State.REJECTED
