@@ -138,6 +138,7 @@ class Reading:
         ledger = Ledger.open(new_sqlite_ledger(path))
         try:
             yield ledger
+            assert ledger.check() == []
         finally:
             ledger.close()
             path.unlink()

@@ -64,8 +64,10 @@ class Consistency(Repository):
 
     def _all(self, progress: Callable[[int], None]) -> Iterator[Inconsistency]:
         with self._snapshot() as transaction:
-            yield from _totals(transaction)
             yield from _holds(transaction)
+            if not self._session.database.sqlite:  # by an index, records would be read in another order than on disk
+                transaction.execute(sa.text("SET LOCAL enable_seqscan = on"))
+            yield from _totals(transaction)
         done, after, more = 0, -1, True
         while more:
             with self._snapshot() as transaction:

@@ -6,17 +6,18 @@ import random
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import pytest
 import sqlalchemy as sa
 
 from sync_assets.ledger import Ledger
-from sync_assets.ledger.model import Outcome, State
+from sync_assets.ledger.model import Outcome
 from sync_assets.ledger.report_values import Counts
 from sync_assets_tests.integration.ledger.worker import KILLED_PAGE, PAGE, PAGES
 from sync_assets_tests.support.forked_commands import Module, start_module
-from sync_assets_tests.support.ledgers import capture, claim, frame, many, row, session_of, stored
+from sync_assets_tests.support.ledgers import capture, claim, frame, many, row, session_of
 
 
 def start(job: str, url: str, name: str) -> Module:
@@ -41,9 +42,11 @@ def kill_soon(process: Module, seed: int) -> None:
 
 
 @pytest.fixture
-def real_ledger(url: str) -> Ledger:
-    """With the machine's clock, as the processes have it."""
-    return Ledger.open(url)
+def real_ledger(url: str) -> Iterator[Ledger]:
+    """With the machine's clock, as the processes have it. Whatever was killed, it agrees with its rules."""
+    with Ledger.open(url) as ledger:
+        yield ledger
+        assert ledger.check() == []
 
 
 def test_two_workers_share_the_work_while_rows_change(real_ledger: Ledger, url: str) -> None:
@@ -63,7 +66,6 @@ def test_two_workers_share_the_work_while_rows_change(real_ledger: Ledger, url: 
     assert real_ledger.reports.counts()["contact"] == Counts(synced=1500)
     calls = real_ledger.counts.numbers("engine_calls", datetime.now(UTC).date())
     assert calls == {"insert": len(sent[0]) + len(sent[1])}
-    assert all(one.desired_hash == one.acked_hash for one in stored(real_ledger).values())
 
 
 def test_two_captures_of_a_table_save_each_page_once(real_ledger: Ledger, url: str) -> None:
@@ -88,7 +90,6 @@ def test_a_capture_killed_at_any_moment_has_saved_whole_pages(real_ledger: Ledge
         feed = real_ledger.feeds.feed("contact")
         pages = feed.version if feed else 0
         assert real_ledger.reports.counts().get("contact", Counts()) == Counts(pending=pages * KILLED_PAGE)
-        assert len(stored(real_ledger)) == pages * KILLED_PAGE
 
 
 def test_a_worker_killed_at_any_moment_has_settled_whole_batches(real_ledger: Ledger, url: str) -> None:
@@ -97,8 +98,6 @@ def test_a_worker_killed_at_any_moment_has_settled_whole_batches(real_ledger: Le
         kill_soon(start("settle_for_ever", url, f"doomed{seed}"), seed)
         settle_down(real_ledger)
         counts = real_ledger.reports.counts()["contact"]
-        states = Counter(one.state for one in stored(real_ledger).values())
-        assert (counts.synced, counts.pending) == (states[State.SYNCED] + states[State.UNCONFIRMED], states[1])
         assert counts.records == 20_000
         assert real_ledger.counts.numbers("engine_calls", datetime.now(UTC).date()).get("insert", 0) == counts.synced
         assert real_ledger.reports.counts()["contact"].leased in (0, 200)
