@@ -58,8 +58,8 @@ def operations(ledger: Ledger) -> dict[str, Callable[[], object]]:
 
 @pytest.fixture
 def used_ledger(ledger: Ledger, clock: Clock) -> Ledger:
-    """6,000 settled records, 600 pending since six moments, some failed, some claimed."""
-    capture(ledger, page=many(6000))
+    """2,000 settled records, 600 pending since six moments, some failed, some claimed."""
+    capture(ledger, page=many(2000))
     push(ledger)
     for page in many(600, prefix="new").iter_slices(100):
         capture(ledger, page=page)
@@ -126,7 +126,7 @@ def test_claims_take_the_index_in_whose_order_they_want_the_records(
 @pytest.mark.parametrize("operation", ["of an id", "of all", "of a table", "prune"])
 def test_the_history_is_read_and_pruned_by_its_indexes(ledger: Ledger, clock: Clock, operation: str) -> None:
     ledger.history.keep("run")
-    capture(ledger, page=many(3000))
+    capture(ledger, page=many(1000))
     push(ledger)
     ledger.database.write(lambda connection: connection.exec_driver_sql("ANALYZE"))
     does: dict[str, Callable[[], object]] = {
