@@ -59,6 +59,7 @@ def bench(shared_sandbox: SandboxProcess, ledger_url: str, monkeypatch: pytest.M
     opened = Bench(ledger_url, shared_sandbox)
     opened.admin.clear_journal()
     yield opened
+    assert opened.ledger.check() == []
     opened.admin.clear_faults()
     opened.admin.latency("campaign", 0)
     opened.close()
