@@ -60,15 +60,15 @@ BUGS = (
     PlantedBug(
         "claims",
         "sync_assets.ledger.records.claims",
-        "(unknown_until IS NULL OR CAST(? AS bigint) IS NOT NULL)\n            THEN 1 ELSE 2 END",
-        "CAST(? AS bigint) IS NULL THEN 0 ELSE outcome_unknown END",
+        "> 0 THEN 2\n            WHEN unknown_until IS NULL OR CAST(:until AS bigint) IS NOT NULL THEN 1 ELSE 2 END",
+        "= 0 AND CAST(:until AS bigint) IS NULL THEN 0 ELSE outcome_unknown END",
         "a claim forgets that a killed worker may have sent its records",
     ),
     PlantedBug(
         "horizon",
         "sync_assets.ledger.rules.transitions",
-        "unknown_until = now + horizon if outcome.unanswered else record.unknown_until",
-        "unknown_until = None",
+        "if outcome.unanswered:\n        record = record._replace(unknown_until=late_until)",
+        "record = record._replace(unknown_until=None)",
         "a late request undoes a newer one, and it stays so",
     ),
     PlantedBug(
@@ -137,8 +137,8 @@ BUGS = (
     PlantedBug(
         "race",
         "sync_assets.ledger.rules.transitions",
-        "acked, outcome_unknown = None if missing else outcome.hash, 0",
-        "acked, outcome_unknown = outcome.hash and record.desired_hash, 0",
+        'acked = None if outcome.result == "missing" else outcome.hash',
+        "acked = outcome.hash and record.desired_hash",
         "an answer acknowledges what is desired by now instead of what was sent",
     ),
 )
