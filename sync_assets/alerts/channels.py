@@ -180,10 +180,12 @@ def _teams_message(text: str) -> dict[str, object]:
 
 def request(context: ssl.SSLContext, method: str, address: str, body: bytes, seconds: float) -> Response:
     """Send one request through the transport of all requests. Raises HttpError, whose text holds the address."""
-    from sync_assets.http.aiohttp_transport import AiohttpClient  # noqa: PLC0415
+    import httpx  # noqa: PLC0415
+
+    from sync_assets.http.aiohttp_transport import AiohttpTransport  # noqa: PLC0415
 
     async def exchange() -> Response:
-        client = AiohttpClient(context, 1, connect=seconds, read=seconds, limits=Limits(1 << 20, seconds))
+        client = AiohttpTransport(context, 1, httpx.Timeout(seconds), limits=Limits(1 << 20, seconds))
         try:
             return await client.exchange(method, address, {"Content-Type": "application/json"} if body else {}, body)
         finally:

@@ -15,9 +15,9 @@ from urllib.parse import quote, urlsplit
 from sync_assets.campaign.dialect import Operation, ResponseOutcome, may_be_resent, response_outcome, words
 from sync_assets.campaign.metadata import Resource, read_resource
 from sync_assets.errors import EndsAllTables, SyncAssetsError
-from sync_assets.http.client import Admission, CachedTokens, Endpoint, Guard, Observer
+from sync_assets.http.client import CachedTokens, Endpoint
 from sync_assets.http.redaction import redact
-from sync_assets.http.retry import GATEWAY_REFUSALS, METADATA_PATIENCE, PATIENCE
+from sync_assets.http.retry import GATEWAY_REFUSALS, METADATA_PATIENCE, PATIENCE, Admission, Guard, Observer
 from sync_assets.http.transport import HttpError, Limits, Response, SignInRefused, Unavailable, parsed
 from sync_assets.words import did_you_mean
 
@@ -155,6 +155,7 @@ class CampaignClient:
                 guard=guard,
                 observer=observer,
                 admission=self.admission,
+                of_record=operation != "read",
             )
         except Unavailable as error:
             raise _with_url_hint(error) from error

@@ -60,7 +60,7 @@ def response_outcome(answer: Response, operation: Operation, key: str = "") -> R
     reason = words(answer)
     if answer.status in {401, 403} and _gateway_json(answer):
         return ResponseOutcome("denied", reason)
-    if may_be_resent(answer):
+    if may_be_resent(answer.status, answer.body):
         return ResponseOutcome("transient", reason)
     return ResponseOutcome(_kind(reason.lower(), operation, key.lower()), reason)
 
@@ -102,17 +102,17 @@ def attributes_named(reason: str) -> set[str]:
     return set(_ATTRIBUTE.findall(reason))
 
 
-def is_oops(answer: Response) -> bool:
+def is_oops(status: int, body: bytes) -> bool:
     """Return True if the gateway did not reach the instance.
 
     Its text: `Oops. Something went wrong. Check your URI and try again.`
     """
-    return answer.status >= 400 and answer.body[:1] == b"{" and b"Oops. Something went wrong" in answer.body
+    return status >= 400 and body[:1] == b"{" and b"Oops. Something went wrong" in body
 
 
-def may_be_resent(answer: Response) -> bool:
+def may_be_resent(status: int, body: bytes) -> bool:
     """Return True if any request may be sent again after a wait: throttled, or lost on the way. For `Endpoint`."""
-    return answer.status in RETRY_STATUS or is_oops(answer)
+    return status in RETRY_STATUS or is_oops(status, body)
 
 
 def words(answer: Response) -> str:

@@ -18,8 +18,7 @@ from sync_assets.campaign.addressing import CAPITALS, DELETE_ANSWER, KEY_IN_DELE
 from sync_assets.campaign.client import CampaignClient
 from sync_assets.campaign.dialect import Operation, ResponseOutcome, response_outcome
 from sync_assets.config.models import AddressFilter, TableConfig
-from sync_assets.http.client import Guard, Observer
-from sync_assets.http.retry import REPEATS, backoff
+from sync_assets.http.retry import REPEATS, Guard, Observer, backoff
 from sync_assets.http.transport import OutcomeUnknown, Response, members, parsed
 
 _NOT_BY_KEY = frozenset({"missing", "refused", "transient"})

@@ -8,16 +8,15 @@ import asyncio
 import re
 import ssl
 from typing import Any
-from urllib.parse import urlencode
 
 import httpx
 
 from sync_assets.config.environment import CampaignSettings
 from sync_assets.http import transport
-from sync_assets.http.aiohttp_transport import AiohttpClient
-from sync_assets.http.client import CachedTokens, bearer_token, token_seconds
 from sync_assets.http.retry import SIGN_IN_LONGEST_WAIT, SIGN_IN_TRIES, backoff, retry_after
+from sync_assets.http.tokens import CachedTokens, bearer_token, token_seconds
 from sync_assets.http.transport import SIGN_IN_LIMITS, NotSent, OutcomeUnknown, SignInRefused, Unavailable
+from sync_assets.http.transport_stack import errors_as_ours, sign_in_client
 
 _REACH = "Check CAMPAIGN_IMS_URL and the network; nothing is lost, run it again later."
 
@@ -27,24 +26,6 @@ _REMEDIES = {
     "unauthorized_client": "The credential must be an OAuth server-to-server one; check CAMPAIGN_CLIENT_ID.",
     "unsupported_grant_type": "Check CAMPAIGN_IMS_URL: this host does not issue tokens for client credentials.",
 }
-
-
-_ABOUT_THE_WIRE = {"content-encoding", "content-length", "transfer-encoding"}
-
-
-class AiohttpTransport(httpx.AsyncBaseTransport):
-    """httpx's transport on an AiohttpClient, whose timeouts and limits count instead of the httpx client's."""
-
-    def __init__(self, wire: AiohttpClient) -> None:
-        self._wire = wire
-
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        answer = await self._wire.exchange(request.method, str(request.url), request.headers, request.content)
-        headers = [pair for pair in answer.headers.items() if pair[0].lower() not in _ABOUT_THE_WIRE]
-        return httpx.Response(answer.status, headers=headers, content=answer.body, request=request)
-
-    async def aclose(self) -> None:
-        await self._wire.aclose()
 
 
 def ims_tokens(access: CampaignSettings, context: ssl.SSLContext) -> CachedTokens:
@@ -62,11 +43,9 @@ def ims_tokens(access: CampaignSettings, context: ssl.SSLContext) -> CachedToken
             "scope": ",".join(part.strip() for part in access.scopes.split(",") if part.strip()),
         }
         # A new client for each fetch, once a day: no connection stays open, whichever event loop fetches.
-        wire = AiohttpTransport(AiohttpClient(context, 1, connect=30, read=30, limits=SIGN_IN_LIMITS))
-        async with httpx.AsyncClient(transport=wire) as client:
-            return await client.post(
-                url, content=urlencode(form).encode(), headers={"Content-Type": "application/x-www-form-urlencoded"}
-            )
+        with errors_as_ours("POST", url):
+            async with sign_in_client(context, httpx.Timeout(30), SIGN_IN_LIMITS) as client:
+                return await client.post(url, data=form)
 
     async def fetch() -> tuple[str, float]:
         for attempt in range(SIGN_IN_TRIES):

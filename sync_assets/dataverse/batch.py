@@ -22,9 +22,8 @@ from multidict import CIMultiDict
 from sync_assets.config.values import GUID
 from sync_assets.dataverse.client import API, D365Refused, DataverseClient, error_of, refusal
 from sync_assets.dataverse.metadata import Table
-from sync_assets.http.client import is_lost
 from sync_assets.http.redaction import redact
-from sync_assets.http.retry import UPDATE_TRIES, backoff, retry_after
+from sync_assets.http.retry import UPDATE_TRIES, backoff, is_lost, retry_after
 from sync_assets.http.transport import HttpError, Response, SignInRefused, Unavailable
 from sync_assets.task_group import run_together
 

@@ -9,17 +9,18 @@ import asyncio
 import re
 import ssl
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
+import httpx
 from pydantic import SecretStr
 
 from sync_assets.config.environment import D365Settings, variable_of
-from sync_assets.http.aiohttp_transport import AiohttpClient
-from sync_assets.http.client import CachedTokens, bearer_token, origin, token_seconds
+from sync_assets.http.client import origin
 from sync_assets.http.retry import RETRY_STATUS, retry_after
+from sync_assets.http.tokens import CachedTokens, bearer_token, token_seconds
 from sync_assets.http.transport import REACH, SIGN_IN_LIMITS, HttpError, NotSent, SignInRefused, Unavailable
+from sync_assets.http.transport_stack import errors_as_ours, sign_in_client
 from sync_assets.performance import new_event_loop
 
 _FORM = "application/x-www-form-urlencoded"
@@ -41,13 +42,6 @@ _REMEDIES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class _Response:
-    status_code: int
-    text: str
-    headers: Mapping[str, str]
-
-
 class _Client:
     """The HTTP client that msal uses (its class `HttpClient`), with our trust store, proxies and limits.
 
@@ -57,13 +51,13 @@ class _Client:
 
     def __init__(self, authority: str, context: ssl.SSLContext) -> None:
         self._authority = authority
-        self._wire = AiohttpClient(context, 1, connect=15.0, read=30.0, limits=SIGN_IN_LIMITS)
+        self._client = sign_in_client(context, httpx.Timeout(30.0, connect=15.0), SIGN_IN_LIMITS)
         self._loop = asyncio.Runner(loop_factory=new_event_loop)
 
-    def get(self, url: str, **asked: Any) -> _Response:
+    def get(self, url: str, **asked: Any) -> httpx.Response:
         return self._send("GET", url, **asked)
 
-    def post(self, url: str, **asked: Any) -> _Response:
+    def post(self, url: str, **asked: Any) -> httpx.Response:
         try:
             scheme, host, port = origin(url)
             own = (scheme, host, port) == origin(self._authority)
@@ -86,22 +80,25 @@ class _Client:
         data: Mapping[str, str] | str | None = None,
         headers: Mapping[str, str] | None = None,
         **_: Any,
-    ) -> _Response:
+    ) -> httpx.Response:
         address = f"{url}{'&' if '?' in url else '?'}{urlencode(params)}" if params else url
         body = (data if isinstance(data, str) else urlencode(data or {})).encode() if method == "POST" else None
         sent = {"Content-Type": _FORM, **(headers or {})} if method == "POST" else headers or {}
-        answer = self._loop.run(self._wire.exchange(method, address, sent, body))
-        if answer.status in RETRY_STATUS:
+        with errors_as_ours(method, address):
+            answer = self._loop.run(self._client.request(method, address, headers=sent, content=body))
+        answer.encoding = "utf-8"  # whatever it names itself
+        if answer.status_code in RETRY_STATUS:
             seconds = retry_after(answer.headers)
             asks = f" It asks us to wait {seconds:.0f} s." if seconds else ""
             raise Unavailable(
-                f"The sign-in host {self._authority} is out of order ({answer.status}).{asks}", "Run it again later."
+                f"The sign-in host {self._authority} is out of order ({answer.status_code}).{asks}",
+                "Run it again later.",
             )
-        return _Response(answer.status, answer.text, answer.headers)
+        return answer
 
     def close(self) -> None:
         with self._loop:
-            self._loop.run(self._wire.aclose())
+            self._loop.run(self._client.aclose())
 
 
 def entra_tokens(access: D365Settings, context: ssl.SSLContext) -> CachedTokens:

@@ -1,10 +1,9 @@
 """Send single HTTP requests with aiohttp: TLS, proxies, deadlines, response limits.
 
-httpx's own transport is quadratic in the number of requests in flight, and its requests and responses cost half of the
-processor time of a call (docs/dev/measurements.md A), so `AiohttpClient` sends all calls; Adobe's sign-in, which uses
-httpx, sends through it, too (docs/dev/decisions/aiohttp.md). The published bridge between the two re-quotes URLs
-and reports a lost response as a failed connection, but we must distinguish whether a request may have been carried out.
-Retries are not here, but in client.py.
+httpx's own transport is quadratic in the number of requests in flight (docs/dev/decisions/aiohttp.md), so
+`AiohttpTransport` takes its place. The published bridge between the two re-quotes URLs and reports a lost response as a
+failed connection, but we must distinguish whether a request may have been carried out. Retries are not here, but in
+transport_stack.py.
 
 Invariant: no error has aiohttp's as its cause: that may quote an address with its query, or what was received.
 """
@@ -14,16 +13,20 @@ import re
 import ssl
 import zlib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any, cast
 from urllib.parse import quote
 
 import aiohttp
+import httpx
 from aiohttp.http_exceptions import ContentEncodingError
 from yarl import URL
 
 from sync_assets.errors import reason
 from sync_assets.http.proxy import Proxy, environment_proxy
 from sync_assets.http.transport import (
+    CHECK_ADDRESS,
     REACH,
     USUAL_LIMITS,
     LimitExceeded,
@@ -37,7 +40,6 @@ from sync_assets.http.transport import (
 )
 
 _PROXY = "Check HTTPS_PROXY and NO_PROXY, and whether the proxy runs; nothing is lost, run it again later."
-_WHO = "Check that address in the environment, and what answers in its place on the way, such as a proxy."
 
 READ_AHEAD = 1 << 20
 """Bytes of a response that are buffered: with aiohttp's 64 KiB a page of 8 MB is paused a hundred times."""
@@ -45,20 +47,40 @@ INFLATED_HERE = 65_536
 """Bytes of a compressed response above which a thread decompresses it: a page takes 20 ms, delaying other calls."""
 
 
-class AiohttpClient:
+_ENDS_HERE = frozenset({"content-encoding", "content-length", "transfer-encoding", "location", "set-cookie"})
+"""Headers that httpx is not given: an answer is decompressed, redirects are not followed, and cookies not kept."""
+_AS_RECEIVED = ("utf-8", "surrogateescape")
+
+
+@dataclass(slots=True)
+class RecordRequest:
+    """What the transports read of an `httpx.Request`; making one, and an `httpx.Response`, costs as much as they do.
+
+    Passes them in place of one if a request is about a record; then a `Response` comes back.
+    """
+
+    method: str
+    headers: dict[str, str]
+    body: bytes | None
+    extensions: dict[str, Any]
+
+    async def aread(self) -> bytes:
+        return self.body or b""
+
+
+class AiohttpTransport(httpx.AsyncBaseTransport):
     """Sends requests with aiohttp. URLs are sent exactly as given; errors distinguish "not sent" and "outcome unknown".
 
-    connections: most connections at once. connect, read: timeouts in seconds, for the connection and between two pieces
-    of a response. limits: of a whole response. headers: of every request, unless a request overrides them.
+    connections: most connections at once. timeout: of its parts, `connect` and `read` (between two pieces of a
+    response). limits: of a whole response. headers: of every request, unless a request overrides them.
     """
 
     def __init__(
         self,
         context: ssl.SSLContext,
         connections: int,
+        timeout: httpx.Timeout,
         *,
-        connect: float,
-        read: float,
         headers: Mapping[str, str] | None = None,
         limits: Limits = USUAL_LIMITS,
     ) -> None:
@@ -66,7 +88,7 @@ class AiohttpClient:
         self._limits = limits
         self._headers = headers
         self._connections = connections
-        self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect, sock_read=read)
+        self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=timeout.connect, sock_read=timeout.read)
         self._session: aiohttp.ClientSession | None = None
 
     def _open(self) -> aiohttp.ClientSession:
@@ -86,6 +108,20 @@ class AiohttpClient:
         session._retry_connection = False  # pyright: ignore[reportPrivateUsage]
         return session
 
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Send a request, to its extension `address` if it has one. Raises what `exchange` raises."""
+        if isinstance(request, RecordRequest):
+            sent = request.extensions["address"], request.headers, request.body
+            return cast(httpx.Response, await self.exchange(request.method, *sent))
+        address = request.extensions.get("address") or str(request.url)
+        answer = await self.exchange(request.method, address, request.headers, await request.aread())
+        headers = [
+            (name.encode(*_AS_RECEIVED), value.encode(*_AS_RECEIVED))  # as text httpx would take ASCII only
+            for name, value in answer.headers.items()
+            if name.lower() not in _ENDS_HERE
+        ]
+        return httpx.Response(answer.status, headers=headers, stream=httpx.ByteStream(answer.body))
+
     async def exchange(self, method: str, address: str, headers: Mapping[str, str], body: bytes | None) -> Response:
         """Send one request and read its whole response.
 
@@ -99,7 +135,7 @@ class AiohttpClient:
         try:
             url = _parsed(address)
         except ValueError:
-            raise NotSent(f"{method} cannot be sent: its address is no valid URL.", _WHO) from None
+            raise NotSent(f"{method} cannot be sent: its address is no valid URL.", CHECK_ADDRESS) from None
         proxy = environment_proxy(url.scheme, url.host or "")
         behind, remedy = (f" through the proxy {proxy.address}", _PROXY) if proxy else ("", REACH)
         payload = aiohttp.BytesPayload(body) if body else None  # else aiohttp searches its payload types for each one
@@ -124,7 +160,7 @@ class AiohttpClient:
         except _TooLarge:
             raise ResponseTooLarge(
                 f"{_place(method, url)} answered with more than {limits.largest / (1 << 20):g} MiB; it was given up.",
-                _WHO,
+                CHECK_ADDRESS,
             ) from None
         except aiohttp.ClientConnectorCertificateError as error:
             raise NotTrusted(
@@ -136,11 +172,12 @@ class AiohttpClient:
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             raise NotSent(f"{_place(method, url)} cannot be reached{behind} ({reason(error)}).", remedy) from None
         except aiohttp.InvalidURL:
-            raise NotSent(f"{method} cannot be sent: its address is no valid URL.", _WHO) from None
+            raise NotSent(f"{method} cannot be sent: its address is no valid URL.", CHECK_ADDRESS) from None
         except (aiohttp.ClientError, ContentEncodingError, zlib.error, EOFError, TimeoutError, OSError) as error:
             if deadline.expired():
                 raise LimitExceeded(
-                    f"{_place(method, url)} did not answer in full within {limits.seconds:g} s; it was given up.", _WHO
+                    f"{_place(method, url)} did not answer in full within {limits.seconds:g} s; it was given up.",
+                    CHECK_ADDRESS,
                 ) from None
             cause = f"{_place(method, url)} gave no answer{behind} ({type(error).__name__})."
             raise OutcomeUnknown(cause, remedy) from None

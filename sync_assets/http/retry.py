@@ -1,15 +1,24 @@
-"""Retry rules of all requests: which answers are repeated, after how long, and how often; and the shared throttle.
+"""Retry rules of all requests: which answers are repeated, after how long, and how often; and the shared throttle;
+and who admits, guards and counts each try of a request.
 
-Every number of seconds and tries stands here. Who repeats what: `Endpoint.send` a single request, the clients of both
+Every number of seconds and tries stands here. Who repeats what: `RetryTransport` a single request, the clients of both
 systems and the capture what an answer of the system itself asks for.
 """
 
 import asyncio
 import email.utils
+import logging
 import random
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+from sync_assets.http.transport import HttpError, Unavailable
+
+_log = logging.getLogger(__name__)
 
 RETRY_STATUS = frozenset({429, 502, 503, 504})
 LOST_BEHIND_GATEWAY = frozenset({502, 504})
@@ -38,6 +47,8 @@ UPDATE_TRIES = 4
 """Tries of an update of a $batch that fails with 500, 502 or 504; then it counts as refused."""
 REPEATS = 3
 """Repetitions of a request whose answer is not that of Campaign's engine."""
+LOG_SECONDS = 30.0
+"""Seconds between two log lines that say that a system does not answer."""
 SIGN_IN_TRIES = 4
 SIGN_IN_LONGEST_WAIT = 30.0
 """Seconds of a `Retry-After` that a sign-in waits for; after a longer one it ends, and the caller may come again."""
@@ -68,6 +79,44 @@ def backoff(attempt: int, asked: float | None = None) -> float:
     if asked is not None:
         return asked + random.uniform(0, 0.25)  # noqa: S311
     return min(30.0, 0.5 * 2 ** min(attempt, 10)) * random.uniform(0.7, 1.3)  # noqa: S311
+
+
+Observer = Callable[[str, int | None, float], None]
+"""Called after each single request with its kind, its status (None: outcome unknown; 0: not sent) and its seconds.
+
+Used to count calls.
+"""
+
+
+def is_lost(kind: str, status: int | None) -> bool:
+    """Return True if a single request, as an Observer sees it, is a write without an answer: it may take effect."""
+    return kind != "read" and (status is None or status in LOST_BEHIND_GATEWAY)
+
+
+Guard = Callable[[], None]
+"""Called right before each single request is sent, with no await in between; raises to prevent it."""
+
+Admission = Callable[[], AbstractAsyncContextManager[Observer | None]]
+"""Entered around each single request: waits until it may be sent, or raises. May return a further observer."""
+
+
+@dataclass(slots=True)
+class Call:
+    """What is asked of the transports for one request, besides what travels: its extension `call`.
+
+    kind: for the observers. repeat_unknown: repeat it also if its outcome is unknown. patience: total seconds for
+    retries; the time until it is admitted does not count. guard, observer, admission: of each single request.
+    """
+
+    kind: str
+    repeat_unknown: bool
+    patience: float
+    guard: Guard | None = None
+    observer: Observer | None = None
+    admission: Admission | None = None
+    attempt: int = field(default=0, init=False)
+    give_up_at: float = field(default=0.0, init=False)
+    """On the monotonic clock; set when the request arrives at the transport that repeats."""
 
 
 class Outage:
@@ -115,3 +164,48 @@ class Throttle:
                 return False
             await asyncio.sleep(min(left, 1.0))  # another task may extend the wait meanwhile
         return True
+
+
+class Retries:
+    """When requests to one system are repeated: what all its requests of a process share.
+
+    transient: returns True for the status and body of an answer after which the request is repeated. patience: total
+    seconds of repetitions. outage: of the system; a process sets that which its endpoints share.
+    """
+
+    def __init__(self, name: str, patience: float, transient: Callable[[int, bytes], bool]) -> None:
+        self.name, self.patience, self.transient = name, patience, transient
+        self.pause = Throttle()
+        self.outage = Outage()
+        self._tell_at = 0.0
+
+    def wait_after(self, status: int, headers: Mapping[str, str], attempt: int) -> float:
+        """Return the seconds until the next attempt. A gateway's refusal stops all requests of this process so long."""
+        wait = backoff(attempt, retry_after(headers))
+        if status in GATEWAY_REFUSALS:
+            if self.pause.until <= time.monotonic():  # once for all requests in flight
+                _log.warning(
+                    "The server throttles, all requests of this process wait",
+                    extra={"system": self.name, "status": status, "seconds": wait},
+                )
+            self.pause.hold(wait)
+        return wait
+
+    async def before_repeating(self, failure: HttpError, wait: float, call: Call) -> None:
+        """Wait before a request is sent again; raise its failure if that would be beyond the patience."""
+        now = time.monotonic()
+        repeat_until = min(call.give_up_at, self.outage.begin(now) + call.patience)
+        if now + wait > repeat_until:
+            self.outage.give_up(now, call.patience)
+            raise failure
+        self.outage.due = now + wait
+        throttled = isinstance(failure, Unavailable) and failure.status in GATEWAY_REFUSALS  # logged by `wait_after`
+        if now >= self._tell_at and not throttled:
+            self._tell_at = now + LOG_SECONDS
+            until = f"{datetime.now(UTC) + timedelta(seconds=repeat_until - now):%H:%M:%S} UTC"
+            _log.warning(
+                "The system does not answer, requests are repeated", extra={"system": self.name, "until": until}
+            )
+        about = {"operation": call.kind, "attempt": call.attempt, "seconds": wait}
+        _log.debug("A request is repeated", extra={"system": self.name, **about})
+        await asyncio.sleep(wait)

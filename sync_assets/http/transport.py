@@ -21,6 +21,8 @@ class HttpError(SyncAssetsError):
 
 REACH = "Check that address in the environment, and the network; nothing is lost, run it again later."
 """The remedy if an address does not answer. A caller may name its variable instead."""
+CHECK_ADDRESS = "Check that address in the environment, and what answers in its place on the way, such as a proxy."
+"""The remedy if an address is no URL, or its answer none of the system's."""
 
 
 class NotSent(HttpError):
@@ -118,6 +120,15 @@ class Response:
     @property
     def text(self) -> str:
         return self.body.decode("utf-8", "replace")
+
+    @property
+    def status_code(self) -> int:
+        """The status, as transports read it of an `httpx.Response`."""
+        return self.status
+
+    async def aread(self) -> bytes:
+        """Return the body, as transports read it of an `httpx.Response`."""
+        return self.body
 
 
 T = TypeVar("T")

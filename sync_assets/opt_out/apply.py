@@ -27,8 +27,8 @@ from sync_assets.checks.rules import SHOWN_ROWS, Rows
 from sync_assets.config.opt_out import ActiveDirection
 from sync_assets.dataverse.batch import BATCHES_AT_ONCE, ROWS_IN_A_BATCH, RowUpdate, UpdateResult, update_rows
 from sync_assets.dataverse.row_queries import RowNow, rows_now
-from sync_assets.http.client import is_lost
 from sync_assets.http.redaction import redact
+from sync_assets.http.retry import is_lost
 from sync_assets.http.transport import HttpError, OutcomeUnknown, SignInRefused
 from sync_assets.ledger import times
 from sync_assets.ledger.report_values import Reject

@@ -96,7 +96,6 @@ class Delivery:
         wait: seconds until the next attempt; None for at once.
         pkey: the record's PKey as Campaign's answer gave it; empty if it gave none. If refused: Campaign hides it.
         stop: why no other record of the table may be sent.
-        unanswered: True if a write of this delivery got no answer, so that it may still take effect.
     """
 
     result: Result
@@ -105,7 +104,6 @@ class Delivery:
     wait: float | None = None
     pkey: str = ""
     stop: str | None = None
-    unanswered: bool = False
 
     def incarnation_of(self, record: Claimed) -> tuple[int, int]:
         """Return the record's number and incarnation after this delivery, as the ledger counts it (transitions.py)."""
@@ -148,7 +146,7 @@ class Sender:
             HttpError, LinkNotKept: the answer, or its lack, says nothing about the record itself.
         """
         addressing = self.records.addressing
-        if record.operation == "insert":
+        if record.operation == "insert" and addressing.needs_proof:
             async with addressing.first_insert:
                 if addressing.needs_proof:
                     return await self._deliver_first(record)
@@ -252,8 +250,11 @@ class Sender:
         return ResponseOutcome("refused", _NO_KEY.format(records.resource, records.key))
 
 
-def outcome(record: Claimed, delivery: Delivery, now: datetime | None = None) -> Outcome:
-    """Return the outcome that the ledger stores for a delivery made at `now` (UTC; default: the current time)."""
+def outcome(record: Claimed, delivery: Delivery, now: datetime | None = None, *, unanswered: bool = False) -> Outcome:
+    """Return the outcome that the ledger stores for a delivery made at `now` (UTC; default: the current time).
+
+    unanswered: True if a write of the delivery got no answer, so that it may still take effect.
+    """
     done, first = delivery.operation_done, record.operation == "insert" or record.reinsert_sent
     made, links_alone = done == "inserted", record.operation == "update" and record.payload is None
     operation = OPERATIONS[done] if done else record.operation
@@ -269,7 +270,7 @@ def outcome(record: Claimed, delivery: Delivery, now: datetime | None = None) ->
         inserted_at=(now or datetime.now(UTC)) if made else None,
         existing_opt_outs=tuple(name for name, _ in record.opt_outs) if first and done == "updated" else (),
         operation="link" if links_alone else operation,
-        unanswered=delivery.unanswered,
+        unanswered=unanswered,
         hidden=delivery.result == "refused" and bool(delivery.pkey),
     )
 

@@ -11,14 +11,14 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sync_assets.campaign.addressing import KEY, Addressing
 from sync_assets.campaign.client import BudgetSpent, CallCounter, CampaignClient
 from sync_assets.campaign.records import Records
 from sync_assets.errors import SyncAssetsError
-from sync_assets.http.client import Observer, is_lost
+from sync_assets.http.retry import Observer, is_lost
 from sync_assets.http.transport import HttpError, NotSent, NotTrusted, OutcomeUnknown, Unavailable
 from sync_assets.ledger.model import Claimed
 from sync_assets.push.campaign_health import CampaignHealth, Latencies, Limiter
@@ -98,8 +98,7 @@ class _Answers:
 
     def unknown_or_later(self, reason: str | None = None, wait: float | None = None) -> Delivery:
         """Return the delivery of a record without an answer about it."""
-        result = "unknown" if self.lost else "later"
-        return Delivery(result, reason=reason, wait=wait, unanswered=self.unanswered)
+        return Delivery("unknown" if self.lost else "later", reason=reason, wait=wait)
 
 
 class _Push:
@@ -251,7 +250,7 @@ class _Push:
                 if delivery.stop and delivery.result == "later":
                     self._give_back(record, answers)
                 else:
-                    await self._delivered(record, replace(delivery, unanswered=answers.unanswered), records)
+                    await self._delivered(record, delivery, records, answers)
 
     def _guard(self) -> None:
         """Check, right before each request, that the push is not stopping and that the session is valid."""
@@ -277,7 +276,7 @@ class _Push:
 
     # --- outcomes -----------------------------------------------------------------------------------------------------
 
-    async def _delivered(self, record: Claimed, delivery: Delivery, records: Records) -> None:
+    async def _delivered(self, record: Claimed, delivery: Delivery, records: Records, answers: _Answers) -> None:
         result = self._result
         if self._target.is_parent and delivery.pkey and delivery.operation_done != "deleted":
             self._parent_keys.remember(delivery.incarnation_of(record), delivery.pkey)
@@ -289,7 +288,7 @@ class _Push:
             setattr(result, delivery.operation_done, getattr(result, delivery.operation_done) + 1)
         elif delivery.result == "refused":
             result.rejected += 1
-        self._add_outcome(record, delivery)
+        self._add_outcome(record, delivery, answers)
 
     async def _failed(
         self, record: Claimed, error: SyncAssetsError, began: float, records: Records, answers: _Answers
@@ -308,9 +307,9 @@ class _Push:
                 self._stop(str(error))
             wait = error.wait if isinstance(error, StillUnknown) else retry_wait(record.attempts)
             answers.lost = True
-            self._add_outcome(record, answers.unknown_or_later(str(error), wait))
+            self._add_outcome(record, answers.unknown_or_later(str(error), wait), answers)
         elif isinstance(error, NotSent | Unavailable) and not isinstance(error, NotTrusted) and succeeded:
-            self._add_outcome(record, answers.unknown_or_later(str(error), RETRY_SECONDS))
+            self._add_outcome(record, answers.unknown_or_later(str(error), RETRY_SECONDS), answers)
         else:
             self._stop(str(error))
             self._give_back(record, answers)
@@ -321,7 +320,7 @@ class _Push:
 
     def _give_back(self, record: Claimed, answers: _Answers) -> None:
         self._result.given_back += 1
-        self._add_outcome(record, answers.unknown_or_later())
+        self._add_outcome(record, answers.unknown_or_later(), answers)
 
-    def _add_outcome(self, record: Claimed, delivery: Delivery) -> None:
-        self._queue.add_outcome(outcome(record, delivery))
+    def _add_outcome(self, record: Claimed, delivery: Delivery, answers: _Answers) -> None:
+        self._queue.add_outcome(outcome(record, delivery, unanswered=answers.unanswered))

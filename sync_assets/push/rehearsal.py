@@ -18,7 +18,7 @@ from sync_assets.campaign.addressing import DELETE_ANSWER, KEY_IN_DELETE, Addres
 from sync_assets.campaign.client import CallCounter, CampaignClient
 from sync_assets.campaign.dialect import Operation
 from sync_assets.campaign.records import Records
-from sync_assets.http.client import Guard, Observer
+from sync_assets.http.retry import Guard, Observer
 from sync_assets.http.transport import Response
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.model import Claimed, Outcome

@@ -86,13 +86,13 @@ def followed(orchestra: Orchestra) -> None:
 def test_a_tick_leaves_no_connection_behind(orchestra: Orchestra, monkeypatch: pytest.MonkeyPatch) -> None:
     """Else aiohttp prints "Unclosed client session" when the process ends, or loads the definitions anew."""
     opened: list[aiohttp.ClientSession] = []
-    make = aiohttp_transport.AiohttpClient._open
+    make = aiohttp_transport.AiohttpTransport._open
 
-    def noted(client: aiohttp_transport.AiohttpClient) -> aiohttp.ClientSession:
+    def noted(client: aiohttp_transport.AiohttpTransport) -> aiohttp.ClientSession:
         opened.append(session := make(client))
         return session
 
-    monkeypatch.setattr(aiohttp_transport.AiohttpClient, "_open", noted)
+    monkeypatch.setattr(aiohttp_transport.AiohttpTransport, "_open", noted)
     orchestra.capture()
     orchestra.asked("d365_changes")
     orchestra.program.sandbox.admin.fault("d365", "forbidden")

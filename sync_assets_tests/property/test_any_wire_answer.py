@@ -3,10 +3,11 @@
 import asyncio
 import json
 import ssl
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
+import httpx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -40,21 +41,6 @@ def tokens() -> CachedTokens:
         return "token", 3600.0
 
     return CachedTokens(fetch)
-
-
-class Wire:
-    """Answers each request with the next response, the last one for ever, and notes the hosts that were asked."""
-
-    def __init__(self, responses: Sequence[Response]) -> None:
-        self._responses = responses
-        self.asked: list[str] = []
-
-    async def exchange(self, method: str, address: str, headers: Mapping[str, str], body: bytes | None) -> Response:
-        self.asked.append(address)
-        return self._responses[min(len(self.asked), len(self._responses)) - 1]
-
-    async def aclose(self) -> None:
-        pass
 
 
 async def all_of(pages: AsyncIterator[Any]) -> list[Any]:
@@ -160,16 +146,24 @@ def leads_home(address: str) -> bool:
 
 
 def ask(client: DataverseClient | CampaignClient, question: Callable[[Any], Any], responses: list[Response]) -> None:
-    wire = Wire(responses)
+    asked: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        """Return the next response, the last one for ever."""
+        asked.append(request.extensions["address"])
+        given = responses[min(len(asked), len(responses)) - 1]
+        headers = [(name.encode(), value.encode("utf-8", "surrogatepass")) for name, value in given.headers.items()]
+        return httpx.Response(given.status, headers=headers, content=given.body)
+
     client.endpoint.patience = 0.0
-    client.endpoint._wire = wire  # pyright: ignore[reportAttributeAccessIssue]
+    client.endpoint.stack.limits.carrier = httpx.MockTransport(answer)
     try:
         asyncio.run(question(client))
     except SyncAssetsError as error:
         text = str(error)
         assert "".join(text.split("\n")).isprintable()
         assert not any(person in text for person in PEOPLE[1:])
-    assert all(leads_home(address) for address in wire.asked), wire.asked
+    assert all(leads_home(address) for address in asked), asked
 
 
 @pytest.mark.parametrize("question", D365)

@@ -1,4 +1,4 @@
-"""The network of a simulation, in place of `AiohttpClient.exchange`: what happens to a request and its answer.
+"""The network of a simulation, in place of `AiohttpTransport.exchange`: what happens to a request and its answer.
 
 Each takes some milliseconds, so that requests overtake each other. By a `FaultPlan` they are also delayed for long, cut
 before or after the service handled them, handled when the caller has given up, answered with an invalid body,
@@ -15,7 +15,7 @@ from typing import Any
 
 from multidict import CIMultiDict
 
-from sync_assets.http.aiohttp_transport import AiohttpClient
+from sync_assets.http.aiohttp_transport import AiohttpTransport
 from sync_assets.http.transport import NotSent, OutcomeUnknown, Response
 from sync_assets.sandbox import campaign, dataverse
 from sync_assets.sandbox.faults import Rule
@@ -95,7 +95,7 @@ class Network:
     async def exchange(
         self, method: str, address: str, headers: Mapping[str, str], body: bytes | None, timeout: float
     ) -> Response:
-        """Send one request; raises what `AiohttpClient.exchange` raises. timeout: seconds until its timeout."""
+        """Send one request; raises what `AiohttpTransport.exchange` raises. timeout: seconds until its timeout."""
         process, services = PROCESS.get(), self._services
         number = process.number if process else 0
         system = HOSTS[address.split("/")[2]]
@@ -169,15 +169,16 @@ class Network:
         network = self
 
         async def exchange(
-            self: AiohttpClient, method: str, address: str, headers: Mapping[str, str], body: bytes | None
+            self: AiohttpTransport, method: str, address: str, headers: Mapping[str, str], body: bytes | None
         ) -> Response:
             own: Any = vars(self)
             timeout = own["_timeout"].sock_read
-            return await network.exchange(method, address, {**(own["_headers"] or {}), **headers}, body, timeout)
+            sent = CIMultiDict[str]({**(own["_headers"] or {}), **headers})
+            return await network.exchange(method, address, sent, body, timeout)
 
-        before = AiohttpClient.exchange
-        AiohttpClient.exchange = exchange
+        before = AiohttpTransport.exchange
+        AiohttpTransport.exchange = exchange
         try:
             yield
         finally:
-            AiohttpClient.exchange = before
+            AiohttpTransport.exchange = before

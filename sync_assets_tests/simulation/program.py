@@ -13,13 +13,15 @@ from contextlib import closing
 from datetime import UTC, datetime
 from urllib.parse import urlencode
 
+import httpx
+
 from sync_assets.audit.person_records import is_gone, whereabouts
 from sync_assets.commands.rebuild import begin_anew, rebuild_table
 from sync_assets.config.models import Config, TableConfig
 from sync_assets.config.values import CONTACT
 from sync_assets.errors import SyncAssetsError
 from sync_assets.flows import capture_table, push_table
-from sync_assets.http.aiohttp_transport import AiohttpClient
+from sync_assets.http.aiohttp_transport import AiohttpTransport
 from sync_assets.http.client import CachedTokens
 from sync_assets.http.transport import HttpError, OutcomeUnknown, members
 from sync_assets.ledger import Ledger
@@ -75,7 +77,7 @@ class SimulatedRuntime(Runtime):
             "client_secret": self.environment["D365_CLIENT_SECRET"],
             "scope": f"{access.url}/.default",
         }
-        client = AiohttpClient(TLS, 1, connect=15.0, read=30.0)
+        client = AiohttpTransport(TLS, 1, httpx.Timeout(30.0, connect=15.0))
         url = f"{access.authority}/{access.tenant_id}/oauth2/v2.0/token"
         headers = {"Content-Type": "application/x-www-form-urlencoded"}
         try:

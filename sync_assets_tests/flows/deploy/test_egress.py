@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from sync_assets.config.environment import SftpSettings
-from sync_assets.http.aiohttp_transport import AiohttpClient
+from sync_assets.http.aiohttp_transport import AiohttpTransport
 from sync_assets.http.proxy import environment_proxy
 from sync_assets.http.transport import NotSent, ssl_context
 from sync_assets.sandbox.sftp import SftpServer
@@ -72,7 +73,7 @@ def egress(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Egress]:
 
 
 async def status(url: str, ca_file: Path) -> int:
-    client = AiohttpClient(ssl_context(ca_file), 1, connect=5, read=5)
+    client = AiohttpTransport(ssl_context(ca_file), 1, httpx.Timeout(5))
     try:
         return (await client.exchange("GET", url, {}, None)).status
     finally:

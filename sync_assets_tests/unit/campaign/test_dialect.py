@@ -176,7 +176,7 @@ def test_a_refusal_of_the_gateway_is_about_us_not_about_the_record(status: int, 
     ],
 )
 def test_requests_that_the_client_repeats(status: int, body: str, resent: bool):
-    assert may_be_resent(answer(status, body)) is resent
+    assert may_be_resent(status, body.encode()) is resent
 
 
 def test_a_quoted_error_is_one_line_without_its_empty_opening():

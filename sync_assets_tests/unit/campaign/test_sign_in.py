@@ -62,7 +62,8 @@ async def test_a_token_is_fetched_once_for_all_and_kept(tokens: Callable[..., Ca
 
 
 async def test_the_credentials_travel_in_the_body_not_in_the_address(tmp_path: Path):
-    async with LittleServer(tmp_path, lambda _: answer(200, b'{"access_token":"t","expires_in":86399}')) as server:
+    granted = answer(200, b'{"access_token":"t","expires_in":86399}', Server="not ASCII: ü")
+    async with LittleServer(tmp_path, lambda _: granted) as server:
         assert await of_little_server(server).token() == "t"
     (request,) = server.requests
     assert (request.method, request.target) == ("POST", "/ims/token/v3")

@@ -9,7 +9,7 @@ from pydantic import SecretStr
 
 from sync_assets.config.environment import D365Settings
 from sync_assets.dataverse.sign_in import entra_tokens
-from sync_assets.http.client import DAY, CachedTokens, token_seconds
+from sync_assets.http.tokens import DAY, CachedTokens, token_seconds
 from sync_assets.http.transport import HttpError, Unavailable, ssl_context
 from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.support.little_server import LittleServer, Request, answer

@@ -108,10 +108,12 @@ async def test_a_link_to_another_host_scheme_or_port_is_refused_before_anything_
     assert bench.tokens.fetched == 0
 
 
-async def test_a_redirect_is_an_answer_and_is_not_followed_and_cookies_are_not_sent_back(start: Starter):
-    bench = await start(scripted(answer(302, Location="https://elsewhere.example/", Set_Cookie="affinity=1; Path=/")))
-    for _ in range(2):
-        assert (await bench.endpoint.send("GET", "x")).status == 302
+@pytest.mark.parametrize("location", ["https://elsewhere.example/", "https://[no host", "ü"])
+async def test_a_redirect_is_an_answer_and_is_not_followed_and_cookies_are_not_sent_back(start: Starter, location: str):
+    redirect = answer(302, Location=location, Server=location, Set_Cookie="affinity=1; Path=/")
+    bench = await start(scripted(redirect))
+    for of_record in (False, True):
+        assert (await bench.endpoint.send("GET", "x", of_record=of_record)).status == 302
     assert bench.arrived() == ["GET /base/x"] * 2
     assert all("cookie" not in request.headers for request in bench.server.requests)
 
@@ -194,7 +196,7 @@ async def test_retry_after_stops_every_worker(start: Starter):
             await bench.endpoint.send("GET", "x", kind="read")
             await asyncio.sleep(0.02)
 
-    await bench.endpoint._tokens.token()
+    await bench.endpoint.sign_in()
     await asyncio.gather(*(worker() for _ in range(8)))
     in_flight = 8  # those that had left together with the refused one
     later = sorted(r.at - refused_at[0] for r in bench.server.requests)[in_flight:]

@@ -6,6 +6,7 @@ import traceback
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 from pydantic import SecretStr
 
@@ -14,7 +15,7 @@ from sync_assets.campaign.sign_in import ims_tokens
 from sync_assets.config.environment import AlertSettings, CampaignSettings, D365Settings
 from sync_assets.dataverse.sign_in import entra_tokens
 from sync_assets.errors import SyncAssetsError
-from sync_assets.http.aiohttp_transport import AiohttpClient
+from sync_assets.http.aiohttp_transport import AiohttpTransport
 from sync_assets.http.proxy import environment_proxy
 from sync_assets.http.transport import NotSent, ssl_context
 from sync_assets_tests.support.little_server import LittleServer, answer
@@ -38,7 +39,7 @@ def no_proxy(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 async def by_endpoint(url: str, ca_file: Path | None) -> None:
-    client = AiohttpClient(ssl_context(ca_file), 1, connect=3, read=3)
+    client = AiohttpTransport(ssl_context(ca_file), 1, httpx.Timeout(3))
     try:
         for _ in range(2):
             await client.exchange("GET", f"{url}/x?email={PERSON}", {}, None)

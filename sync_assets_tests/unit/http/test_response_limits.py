@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,7 +21,7 @@ from sync_assets.config.environment import CampaignSettings, D365Settings
 from sync_assets.dataverse import client as d365
 from sync_assets.dataverse import sign_in as entra
 from sync_assets.dataverse.sign_in import entra_tokens
-from sync_assets.http.aiohttp_transport import INFLATED_HERE, AiohttpClient, _TooLarge, _unzipped
+from sync_assets.http.aiohttp_transport import INFLATED_HERE, AiohttpTransport, _TooLarge, _unzipped
 from sync_assets.http.client import Endpoint
 from sync_assets.http.transport import HttpError, LimitExceeded, Limits, OutcomeUnknown, ssl_context
 from sync_assets.performance import new_event_loop
@@ -220,7 +221,7 @@ def test_requests_that_are_cancelled_during_their_tls_handshake_leave_no_line_in
     async def cancelled(server: LittleServer) -> None:
         context = ssl_context(server.ca_file)
         for number in range(300):
-            client = AiohttpClient(context, 8, connect=5, read=5)
+            client = AiohttpTransport(context, 8, httpx.Timeout(5))
             requests = [asyncio.ensure_future(client.exchange("GET", server.url, {}, None)) for _ in range(8)]
             await asyncio.sleep(number % 60 / 6000)
             for request in requests:

@@ -16,7 +16,7 @@ from sync_assets.campaign.client import CampaignClient
 from sync_assets.campaign.dialect import Operation
 from sync_assets.campaign.records import Records
 from sync_assets.config.models import AddressFilter, TableConfig
-from sync_assets.http.client import Guard, Observer
+from sync_assets.http.retry import Guard, Observer
 from sync_assets.http.transport import Response
 
 BY_KEY = AddressFilter(name="byKey", parameter="key_parameter")
