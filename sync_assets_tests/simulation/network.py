@@ -173,7 +173,7 @@ class Network:
         ) -> Response:
             own: Any = vars(self)
             timeout = own["_timeout"].sock_read
-            sent = CIMultiDict({**(own["_headers"] or {}), **headers})
+            sent = CIMultiDict[str]({**(own["_headers"] or {}), **headers})
             return await network.exchange(method, address, sent, body, timeout)
 
         before = AiohttpTransport.exchange
