@@ -148,9 +148,7 @@ def _run(
     from sync_assets.cli.sync_runs import run_flows  # Dagster is slow to import  # noqa: PLC0415
 
     keep_loaded_objects()
-    beyond = [config for config in runtime.config.parents_beyond(active) if config.table not in paused]
-    parents = [config for config in beyond if interruptible.run(is_unchanged(runtime, config))]
-    return run_flows(runtime, tables, idle, instance, parents)
+    return run_flows(runtime, tables, idle, instance)
 
 
 def _end(

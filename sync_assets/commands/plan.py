@@ -1,8 +1,8 @@
 """`plan`: what the next `sync` would do and cost, by table and by record. Writes to neither system.
 
 A sync is rehearsed on a scratch ledger: the capture is the real one, which only reads from Dynamics 365, and so are the
-list of Campaign's existing records, the decisions on opt-outs and the rules for sending; the order of steps is that of
-cli/sync_runs.py. Rejections by Campaign are not foreseen. A long list of existing records is not read but estimated.
+list of Campaign's existing records, the decisions on opt-outs, the rules for sending and the order of steps
+(`sync_steps.py`). Rejections by Campaign are not foreseen. A long list of existing records is not read but estimated.
 The reads are engine calls; they are not in the ledger's count of the day.
 """
 
@@ -37,7 +37,7 @@ from sync_assets.config.values import CONTACT
 from sync_assets.dataverse.client import D365Refused
 from sync_assets.dataverse.page_parser import BadPage
 from sync_assets.errors import SyncAssetsError
-from sync_assets.flows import SET_UP, capture_table, is_unchanged
+from sync_assets.flows import SET_UP, capture_table
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.errors import with_them
 from sync_assets.ledger.model import NO_ORPHANS, OrphansOfDeletes
@@ -51,6 +51,7 @@ from sync_assets.push.target import Target
 from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.pkeys import ParentKeys
+from sync_assets.sync_steps import sync_steps
 from sync_assets.words import counted, duration
 
 MOST_READS = 2_000
@@ -156,22 +157,22 @@ class SyncRehearsal:
     opt_outs_due: OptOutsLeft = field(default_factory=OptOutsLeft)
 
     async def run(self) -> None:
-        """Rehearse one run of each table, parents first, then further pushes until nothing moves."""
+        """Rehearse the steps of a sync."""
         config, keys = self.runtime.config, ParentKeys()
         for table in self.configs:
             target = Target.of(config, table)
             self.tables[table.table] = Rehearsal(target, keys, changes=self.changes, listed=self.listed)
         async with self.inventory.opened() if self.inventory else nullcontext():
-            for parent in config.parents_beyond(self.configs):  # as `sync` does
-                with suppress(SyncAssetsError):
-                    if await is_unchanged(self.runtime, parent):
-                        await capture_table(self.runtime, parent)
-            for table in self.configs:
-                await self._capture_and_push(table)
-                feed = self.ledger.feeds.feed(table.table)
-                if table.table not in self.problems and feed and not feed.complete:  # as `sync` does
-                    await self._capture_and_push(table)
-            await self._push_pending([table for table in self.configs if table.table not in self.problems])
+            steps = sync_steps(self.runtime, self.configs, self.problems, waits=False)
+            while (step := await asyncio.to_thread(next, steps, None)) and step.of_table:
+                if step.work == "capture":
+                    with suppress(SyncAssetsError):
+                        await capture_table(self.runtime, step.of_table)
+                elif step.work == "push":
+                    await self._push(step.of_table)
+                else:
+                    await self._capture_and_push(step.of_table)
+            # Opt-outs are last. No file is read, and nothing moves once what is due was decided.
             opt_out = self.runtime.config.opt_out
             self.opt_outs_due = self.ledger.opt_outs.left(opt_out.attributes)
             if opt_out.direction != "disabled" and CONTACT in self.tables and not self.inventory:
@@ -216,26 +217,12 @@ class SyncRehearsal:
             self.orphans[config.table] = result.orphans
         await self._push(config)
 
-    async def _push(self, config: TableConfig) -> int:
+    async def _push(self, config: TableConfig) -> None:
         rehearsal = self.tables[config.table]
         rehearsal.calls["read"] += await self._list_existing(config)
         activity = f"planning {config.table}"
         self.runtime.totals[activity] = rehearsal.done + self.ledger.reports.counts()[config.table].pending
-        return await rehearsal.push(self.ledger, partial(self.runtime.progress, activity))
-
-    async def _push_pending(self, tables: Sequence[TableConfig]) -> None:
-        refetched: dict[str, list[str]] = {}
-        while True:
-            moved = 0
-            for config in tables:
-                to_refetch = self.ledger.blocked.ids_to_refetch(config.table)
-                if to_refetch and to_refetch != refetched.get(config.table):
-                    refetched[config.table] = to_refetch
-                    moved += 1
-                    await self._capture_and_push(config)
-            moved += sum([await self._push(config) for config in tables])
-            if not moved:
-                return
+        await rehearsal.push(self.ledger, partial(self.runtime.progress, activity))
 
     async def _list_existing(self, config: TableConfig) -> int:
         """List what Campaign holds of a table, as `sync` does before it sends; return the reads that `sync` needs."""

@@ -3,7 +3,7 @@
 import asyncio
 from collections import Counter
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from sync_assets.campaign.profile_opt_outs import MARGIN, changed_profiles
 from sync_assets.config.values import CONTACT
@@ -29,6 +29,14 @@ def poll_is_due(runtime: Runtime, now: datetime) -> bool:
         return False
     last = _last_poll(runtime, now)
     return last is None or now - last >= timedelta(minutes=minutes)
+
+
+def due_without_file(runtime: Runtime) -> int:
+    """Return the number of opt-outs that are due in their own flow, and 1 for a poll of profiles that is due."""
+    opt_out = runtime.config.opt_out
+    if not opt_out.active:
+        return 0
+    return runtime.ledger.opt_outs.left(opt_out.attributes).due + poll_is_due(runtime, datetime.now(UTC))
 
 
 def _last_poll(runtime: Runtime, now: datetime) -> datetime | None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import tempfile
+import time
 from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
@@ -14,7 +15,10 @@ import yaml
 from sync_assets.commands.plan import plan
 from sync_assets.commands.status import overview
 from sync_assets.commands.values import builtins
-from sync_assets.flows import capture_table, push_table
+from sync_assets.config.models import TableConfig
+from sync_assets.flows import Captured, capture_table, push_table
+from sync_assets.runtime.context import Runtime
+from sync_assets.sync_steps import sync_steps
 from sync_assets_tests.support.chain_configuration import CHAIN_LINKS, RESOURCES, chain_configuration
 from sync_assets_tests.support.ledgers import session_of
 from sync_assets_tests.support.program import CONTACT, Program, calls, capture
@@ -55,33 +59,31 @@ def everything(program: Program) -> dict[str, Any]:
 
 def planned(program: Program) -> dict[str, Any]:
     """What `plan` says, having changed nothing."""
-    before, runtime = everything(program), program.runtime()
+    before = everything(program)
+    document = planned_of(program)
+    assert everything(program) == before
+    return document
+
+
+def planned_of(program: Program) -> dict[str, Any]:
+    runtime = program.runtime()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tempfile, "tempdir", program.more["TMPDIR"])
         planned_sync = plan(runtime)
     runtime.close()
     assert planned_sync.problems == []
-    assert everything(program) == before
     return planned_sync.document
 
 
 def flown(program: Program) -> dict[str, Any]:
     """What `sync` does without Dagster, which takes most of its time; what it would print."""
     runtime = program.runtime()
-
-    async def fly() -> None:
-        tables = runtime.config.in_link_order
-        refetch = True
-        while refetch:
-            for config in tables:
-                await capture_table(runtime, config)
-                await push_table(runtime, config)
-            while any(counts.pending for counts in runtime.ledger.reports.counts().values()):
-                for config in tables:
-                    await push_table(runtime, config)
-            refetch = any(runtime.ledger.blocked.ids_to_refetch(config.table, 1) for config in tables)
-
-    asyncio.run(fly())
+    for step in sync_steps(runtime, runtime.config.in_link_order, (), waits=True):
+        if step.of_table and step.work != "push":
+            asyncio.run(capture_table(runtime, step.of_table))
+        if step.of_table and step.work != "capture":
+            asyncio.run(push_table(runtime, step.of_table))
+        time.sleep(step.seconds)
     result = builtins(overview(runtime, runtime.calls, runtime.opt_outs))
     runtime.close()
     return result
@@ -241,6 +243,29 @@ class TestLinkedTables:
         admin.on_parent_delete(new_order="remove_link", new_orderline="remove_link")
         admin.delete("contact", [b])
         foretold(program)
+
+    def test_a_parent_that_is_made_after_its_table_was_read_is_planned_with_its_child(
+        self, program: Program, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As `sync` does it (test_links.py): the parents' tables are polled once more after their children's."""
+        linked(program)
+        admin, late = program.sandbox.admin, list[str]()
+
+        async def then_more(runtime: Runtime, config: TableConfig) -> Captured:
+            captured = await capture_table(runtime, config)
+            if not late:
+                late.extend(admin.create("contact", {"lastname": "Late"}))
+                admin.create("new_order", {"new_name": "Late", "new_contactid": late[0]})
+            return captured
+
+        with monkeypatch.context() as patch:
+            patch.setattr("sync_assets.commands.plan.capture_table", then_more)
+            tables = planned_of(program)["tables"]
+        made = {table: tables[table]["insert"] for table in RESOURCES}
+        assert made == {"contact": 1, "new_order": 1, "new_orderline": 0}
+        assert flown(program)["engine_calls"] == {
+            kind: sum(entry["engine_calls"][kind] for entry in tables.values()) for kind in calls()
+        }
 
     def test_options_take_effect_and_a_link_to_another_parent_is_listed(self, program: Program) -> None:
         admin = program.sandbox.admin

@@ -39,7 +39,7 @@ from sync_assets.defs.tables.table_work import TableWork
 from sync_assets.errors import SyncAssetsError, public_message
 from sync_assets.flows import Outcome, is_due
 from sync_assets.ledger.model import FOLLOWER
-from sync_assets.opt_out.profile_polling import poll_is_due
+from sync_assets.opt_out.profile_polling import due_without_file
 from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.program_sources import ProgramSources, ancestors
 from sync_assets.runtime.workers import followers, tables_at_work
@@ -223,7 +223,7 @@ class Follower:
         self._tasks[name] = asyncio.create_task(work, name=name)
 
     def _due(self) -> Due:
-        ledger, now, opt_out = self._runtime.ledger, datetime.now(UTC), self._runtime.config.opt_out
+        ledger = self._runtime.ledger
         elsewhere = tables_at_work(ledger, but=self._context.run_id) - {FOLLOWER}
         self._reports.forget(elsewhere)  # their runs materialise the assets, and answer the checks
         paused = frozenset(ledger.maintenance.in_maintenance())
@@ -234,8 +234,8 @@ class Follower:
         for name, table in self._tables.items():
             if is_due(self._runtime, table.work.config):
                 due.tables.add(name)
-        if opt_out.active and not due.excluded & {CONTACT, WORK}:
-            due.opt_outs = ledger.opt_outs.left(opt_out.attributes).due + poll_is_due(self._runtime, now)
+        if not due.excluded & {CONTACT, WORK}:
+            due.opt_outs = due_without_file(self._runtime)
             if due.opt_outs and WORK in tables_at_work(ledger, ended_within=STEPS_APART):
                 due.opt_outs = 0
                 self._worked = time.monotonic() + STEPS_APART.total_seconds()  # they are awaited

@@ -36,7 +36,7 @@ from sync_assets.defs.tables.checks import ready_key
 from sync_assets.defs.tables.run_requests import active_runs, follow_request, load_request
 from sync_assets.errors import SyncAssetsError
 from sync_assets.flows import CONFIRM, is_due, opt_outs_due
-from sync_assets.opt_out.profile_polling import poll_is_due
+from sync_assets.opt_out.profile_polling import due_without_file
 from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.workers import tables_at_work
@@ -348,7 +348,4 @@ def _due(runtime: Runtime, tables: Sequence[TableConfig]) -> int:
         if is_due(runtime, config):
             of_table = counts[config.table]
             amount += opt_outs_due(runtime, config) + of_table.pending + of_table.unconfirmed
-    opt_out = runtime.config.opt_out
-    if opt_out.active and not left & {CONTACT, WORK}:
-        amount += ledger.opt_outs.left(opt_out.attributes).due + poll_is_due(runtime, datetime.now(UTC))
-    return amount
+    return amount if left & {CONTACT, WORK} else amount + due_without_file(runtime)
