@@ -72,7 +72,7 @@ class Pushed:
 
 
 @dataclass(slots=True)
-class Outcome:
+class RunOutcome:
     """The result of the flows of one run or of several, for the command that started them.
 
     Attributes:

@@ -26,7 +26,7 @@ from sync_assets.audit.linked_records import presence
 from sync_assets.campaign.client import CampaignClient, listed
 from sync_assets.campaign.dialect import ResponseOutcome
 from sync_assets.campaign.records import Addressing, Records
-from sync_assets.config.models import Link, TableConfig
+from sync_assets.config.models import LinkConfig, TableConfig
 from sync_assets.config.values import CONTACT, GUID
 from sync_assets.dataverse.client import DataverseClient
 from sync_assets.dataverse.metadata import Table
@@ -51,7 +51,7 @@ RECORDS_OF_A_PAGE = 500
 AT_ONCE = 8
 """Reads of Campaign in flight."""
 
-Children = list[tuple[TableConfig, Link]]
+Children = list[tuple[TableConfig, LinkConfig]]
 """The mapped tables below one, each with a link that leads to it."""
 
 
@@ -196,7 +196,7 @@ async def _known_rows(
     answer: SystemAnswer,
     client: DataverseClient,
     table: Table,
-    lookups: dict[Link, str],
+    lookups: dict[LinkConfig, str],
     persons: dict[str, set[str]],
     known: Collection[HeldRecord],
 ) -> set[str]:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from sync_assets.audit.record_list import Page, Record, RecordList, is_of_the_list, pages_for
+from sync_assets.audit.record_list import ListPage, Record, RecordList, is_of_the_list, pages_for
 from sync_assets.audit.value_comparison import differing
 from sync_assets.campaign.addressing import CAPITALS, KEY, Addressing, refused_in_updates
 from sync_assets.campaign.client import BudgetSpent, CampaignRefused
@@ -83,7 +83,7 @@ class Comparison:
     def config(self) -> TableConfig:
         return self.listing.config
 
-    async def run(self, state: Rebuild, first: Page | None = None, seconds: float | None = None) -> Rebuild | None:
+    async def run(self, state: Rebuild, first: ListPage | None = None, seconds: float | None = None) -> Rebuild | None:
         """Compare the records that are left. Return None if the time was up before the end.
 
         state: how far an earlier comparison came. first: the first page of the list, if it was already read.
@@ -110,7 +110,7 @@ class Comparison:
                 left += pages_for(await RecordList(self.runtime, self.listing.campaign, parent).count())
         return max(0, left)
 
-    async def _whole(self, state: Rebuild, first: Page | None, until: float | None) -> Rebuild | None:
+    async def _whole(self, state: Rebuild, first: ListPage | None, until: float | None) -> Rebuild | None:
         name, from_the_start = self.config.resource, state.link is None
         while True:
             if from_the_start:
@@ -143,7 +143,7 @@ class Comparison:
             self.keys.forget(name)
         return result
 
-    async def _compare(self, state: Rebuild, first: Page | None, until: float | None) -> Rebuild | None:
+    async def _compare(self, state: Rebuild, first: ListPage | None, until: float | None) -> Rebuild | None:
         start = first or (await self.listing.ask(state.link) if state.link else await self.listing.first())
         async with aclosing(self.listing.pages(start)) as pages:
             async for page in pages:
@@ -155,7 +155,7 @@ class Comparison:
                     return None
         return state
 
-    def _page(self, state: Rebuild, page: Page) -> tuple[Rebuild, list[Compared]]:
+    def _page(self, state: Rebuild, page: ListPage) -> tuple[Rebuild, list[Compared]]:
         """Compare a page of records with the ledger; return the new state, and the compared records for an observer."""
         ours = dict(self.listing.ours(page))
         if capitals := any(record[self.config.key] != id_ for id_, record in ours.items()):

@@ -41,7 +41,7 @@ class NotSorted(CampaignRefused):
         super().__init__(f"Campaign does not keep the records of {resource} in order.")
 
 
-class Page(NamedTuple):
+class ListPage(NamedTuple):
     """A page of a list. `next`: the link of the next page, None at the end. `order`: of the keys, as requested."""
 
     asked_at: datetime
@@ -94,7 +94,7 @@ class RecordList:
     def _path(self) -> str:
         return f"{self.config.api}/{self.config.resource}"
 
-    async def look(self, resource: Resource) -> tuple[Page, bool]:
+    async def look(self, resource: Resource) -> tuple[ListPage, bool]:
         """Return the first page, and True if the whole list must be read, because records carry our ids, or may.
 
         One call, or two if one does not suffice.
@@ -112,7 +112,7 @@ class RecordList:
         none = not any(keys) and not any(self._keys(backwards)) and attribute is not None and bool(attribute.sortable)
         return page, not none
 
-    async def first(self) -> Page:
+    async def first(self) -> ListPage:
         """Return the first page, in the order of the key if Campaign accepts one."""
         if self.sorts:
             try:
@@ -123,7 +123,7 @@ class RecordList:
                 self.sorts = False
         return await self.ask(f"{self._path}?_lineCount={PAGE}&_forcePagination=true")
 
-    async def pages(self, page: Page) -> AsyncGenerator[Page]:
+    async def pages(self, page: ListPage) -> AsyncGenerator[ListPage]:
         """Yield the page and all that follow it; the next one is requested meanwhile. Raises NotSorted, EndlessRead."""
         trail = LinkTrail("Campaign", self.config.resource)
         order, asking = KeyOrder(ascending=page.order == "ascending"), None
@@ -153,18 +153,18 @@ class RecordList:
             raise CampaignRefused(f"Campaign does not say how many records {self.config.resource} has.")
         return count
 
-    async def ask(self, link: str) -> Page:
+    async def ask(self, link: str) -> ListPage:
         asked_at = datetime.now(UTC)
         records, following = listed(await self._call(link), self.config.resource)
         order = None if "_order=" not in link else "descending" if _DESCENDING.search(link) else "ascending"
-        return Page(asked_at, records, following or None, order)
+        return ListPage(asked_at, records, following or None, order)
 
-    def ours(self, page: Page) -> list[tuple[str, Record]]:
+    def ours(self, page: ListPage) -> list[tuple[str, Record]]:
         """Return (our id, record) for the records that carry our id."""
         ids = ((str(record.get(self.config.key) or "").lower(), record) for record in page.records)
         return [(id_, record) for id_, record in ids if GUID.fullmatch(id_)]
 
-    def _keys(self, page: Page) -> list[str]:
+    def _keys(self, page: ListPage) -> list[str]:
         return [str(record.get(self.config.key) or "") for record in page.records]
 
     def _link(self, *, descending: bool) -> str:

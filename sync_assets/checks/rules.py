@@ -10,10 +10,10 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Literal, NamedTuple, Self
 
+from sync_assets.config.values import Side
 from sync_assets.errors import SyncAssetsError
 
-Side = Literal["d365", "campaign"]
-Outcome = Literal["ok", "warn", "fail"]
+Status = Literal["ok", "warn", "fail"]
 SIDES: tuple[Side, ...] = ("d365", "campaign")
 
 SHOWN_IDS = 5
@@ -44,7 +44,7 @@ class Finding:
         numbers: the counts, times and tables that the finding is about, by name.
     """
 
-    outcome: Outcome
+    outcome: Status
     title: str
     message: str
     check: str = ""

@@ -14,7 +14,7 @@ from sync_assets.commands.terminal import Json, OneTable, Parts
 from sync_assets.commands.values import Result, fields
 from sync_assets.defs.asset_keys import d365_key
 from sync_assets.defs.tables.run_requests import end_killed
-from sync_assets.flows import Outcome
+from sync_assets.flows import RunOutcome
 from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.workers import release_dead
 from sync_assets.words import counted
@@ -49,7 +49,7 @@ def replay(
     with dagster_instance() as instance:
         release_dead(runtime.ledger)
         end_killed(instance, runtime.ledger, table)
-        outcome = Outcome()
+        outcome = RunOutcome()
 
         def capture() -> None:
             outcome.add(run_flow(runtime, config, instance, [d365_key(config, runtime)]))

@@ -25,7 +25,7 @@ from sync_assets.commands.values import check_tables
 from sync_assets.config.models import TableConfig
 from sync_assets.config.values import CONTACT
 from sync_assets.errors import SyncAssetsError
-from sync_assets.flows import CONFIRM, SET_UP, Outcome, is_unchanged, opt_outs_due
+from sync_assets.flows import CONFIRM, SET_UP, RunOutcome, is_unchanged, opt_outs_due
 from sync_assets.foreign_text import one_line
 from sync_assets.performance import keep_loaded_objects
 from sync_assets.runtime import interruptible
@@ -106,7 +106,7 @@ def sync(runtime: Runtime, only: Sequence[str] = (), *, instance: dg.DagsterInst
     tables = [config for config in runtime.config.in_link_order if not only or config.table in only]
     runtime.settings.require("d365", "campaign")
     runtime.check_not_older()  # an unusable ledger, or one of other systems, is an error before anything else, too
-    flows = Outcome()
+    flows = RunOutcome()
     failures: Failures = {}
     try:
         check_configuration(runtime.config, tables)
@@ -137,14 +137,14 @@ def sync(runtime: Runtime, only: Sequence[str] = (), *, instance: dg.DagsterInst
 
 def _run(
     runtime: Runtime, tables: Sequence[TableConfig], instance: dg.DagsterInstance | None
-) -> tuple[Outcome, Failures]:
+) -> tuple[RunOutcome, Failures]:
     """Run the flows that have something to do, or were last confirmed an hour ago. Killed runs are ended as well."""
     paused = runtime.ledger.maintenance.in_maintenance()
     active = [config for config in tables if config.table not in paused]
     idle = quiet_tables(runtime, active)
     opt_outs = runtime.config.opt_out.active and any(config.table == CONTACT for config in active)
     if not opt_outs and len(idle) == len(active) and not killed_runs(runtime.ledger):
-        return Outcome(), {}
+        return RunOutcome(), {}
     from sync_assets.cli.sync_runs import run_flows  # Dagster is slow to import  # noqa: PLC0415
 
     keep_loaded_objects()
@@ -152,7 +152,7 @@ def _run(
 
 
 def _end(
-    runtime: Runtime, flows: Outcome, outcome: Overview, failures: Failures, tables: Sequence[str]
+    runtime: Runtime, flows: RunOutcome, outcome: Overview, failures: Failures, tables: Sequence[str]
 ) -> tuple[int, str]:
     """Return the exit status, and why something is left to be done, with the command that leads on, in one line.
 

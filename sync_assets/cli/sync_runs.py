@@ -17,7 +17,7 @@ from sync_assets.defs.resources import systems
 from sync_assets.defs.tables.assets import table_assets
 from sync_assets.defs.tables.run_requests import end_killed
 from sync_assets.errors import EndsAllTables, SyncAssetsError, public_message
-from sync_assets.flows import Outcome
+from sync_assets.flows import RunOutcome
 from sync_assets.ledger.repositories.opt_out_files import OptOutFile
 from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.interruptible import INTERRUPTS
@@ -39,12 +39,12 @@ Failures = dict[str, list[SyncAssetsError | str]]
 
 def run_flows(
     runtime: Runtime, tables: Sequence[TableConfig], quiet: Collection[str], instance: dg.DagsterInstance | None
-) -> tuple[Outcome, Failures]:
+) -> tuple[RunOutcome, Failures]:
     """Run all flows of the tables except the quiet ones, then those of opt-outs.
 
     instance: the Dagster instance; None: that of DAGSTER_HOME. Returns also the tables that could not go on.
     """
-    outcome, failures = Outcome(), Failures()
+    outcome, failures = RunOutcome(), Failures()
     with nullcontext(instance) if instance else dagster_instance() as opened:
         end_killed(opened, runtime.ledger, *(config.table for config in tables))
         opt_outs: _OptOutRuns | None = None
@@ -76,7 +76,9 @@ def run_flows(
     return outcome, failures
 
 
-def _note(runtime: Runtime, config: TableConfig, run_outcome: Outcome, outcome: Outcome, failures: Failures) -> None:
+def _note(
+    runtime: Runtime, config: TableConfig, run_outcome: RunOutcome, outcome: RunOutcome, failures: Failures
+) -> None:
     """Add the outcome of a table's run to that of all, and announce its problems: other tables may take hours."""
     outcome.add(run_outcome)
     if problems := [*run_outcome.problems, *run_outcome.stopped]:
@@ -85,16 +87,16 @@ def _note(runtime: Runtime, config: TableConfig, run_outcome: Outcome, outcome: 
             runtime.announce(str(problem))
 
 
-def _run_step(runtime: Runtime, config: TableConfig, work: Work, instance: dg.DagsterInstance) -> Outcome:
+def _run_step(runtime: Runtime, config: TableConfig, work: Work, instance: dg.DagsterInstance) -> RunOutcome:
     keys = [] if work == "push" else [d365_key(config, runtime)]
     return run_flow(runtime, config, instance, keys if work == "capture" else [*keys, campaign_key(config, runtime)])
 
 
 def run_flow(
     runtime: Runtime, config: TableConfig, instance: dg.DagsterInstance, selection: list[dg.AssetKey]
-) -> Outcome:
+) -> RunOutcome:
     """Run one Dagster run of a table, in today's partition."""
-    outcome = Outcome()
+    outcome = RunOutcome()
     tags = run_tags(runtime, config.table)
     execute(runtime, outcome, instance, table_assets(runtime, outcome), selection, today(), tags)
     return outcome
@@ -102,7 +104,7 @@ def run_flow(
 
 def execute(
     runtime: Runtime,
-    outcome: Outcome,
+    outcome: RunOutcome,
     instance: dg.DagsterInstance,
     assets: list[dg.AssetsDefinition],
     selection: list[dg.AssetKey],
@@ -154,14 +156,14 @@ class _OptOutRuns:
         self._runtime, self._instance = runtime, instance
         self._tried: dict[Version, list[str]] = {}
         self._announced: set[str] = set()
-        self._found = Outcome()
+        self._found = RunOutcome()
         self._refused: list[str] = []
         end_killed(instance, runtime.ledger, WORK)
 
-    def _run(self, keys: list[dg.AssetKey], partition: str | None = None) -> Outcome:
+    def _run(self, keys: list[dg.AssetKey], partition: str | None = None) -> RunOutcome:
         from sync_assets.defs.opt_out.assets import opt_out_assets  # paramiko is slow to import  # noqa: PLC0415
 
-        runtime, outcome = self._runtime, Outcome()
+        runtime, outcome = self._runtime, RunOutcome()
         assets = [*table_assets(runtime), *opt_out_assets(runtime, outcome)]
         execute(runtime, outcome, self._instance, assets, keys, partition, run_tags(runtime, WORK))
         return outcome
@@ -172,7 +174,7 @@ class _OptOutRuns:
         self._found.add(done)
         return not done.problems
 
-    def outcome(self) -> Outcome:
+    def outcome(self) -> RunOutcome:
         """Return the outcome of all runs, and why some files that are still in the folder were refused."""
         if not self._runtime.ledger.opt_outs.left(self._runtime.config.opt_out.attributes).due:
             # A later run has made up for runs that ended early, so their reasons become notes; those of files stay.

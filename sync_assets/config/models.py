@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, field_validator, model_validator
 
 from sync_assets.config.opt_out import OptOutConfig, OptOutMapping
-from sync_assets.config.runs import Alerts, History, Logs, Runs
+from sync_assets.config.runs import Alerts, History, Logs, RunsConfig
 from sync_assets.config.values import (
     CONTACT,
     AttributeName,
@@ -110,7 +110,7 @@ class Filters(Model):
     """true: a record whose row no longer passes the filter is deleted in Campaign."""
 
 
-class Link(Model):
+class LinkConfig(Model):
     """A D365 lookup that becomes a Campaign link, or (`style: join`) a plain attribute with the parent's key."""
 
     field: LogicalName
@@ -179,7 +179,7 @@ class TableConfig(TableOptions):
     ] = Field(default_factory=dict[str, FieldMapping])
     """Dynamics 365 column: Campaign attribute, or {to, apply_updates, keep_if_empty, truncate}. Sub-fields with a dot,
     as in `location.city`."""
-    links: Annotated[tuple[Link, ...], Field(strict=False)] = ()
+    links: Annotated[tuple[LinkConfig, ...], Field(strict=False)] = ()
     """Lookups that become links. Parents are written first; the parent's table must be mapped, too."""
     _opt_outs: dict[str, OptOutMapping] = PrivateAttr(default_factory=dict[str, OptOutMapping])
 
@@ -196,7 +196,7 @@ class TableConfig(TableOptions):
         """The fields that are opt-outs, by column: only of contact, with direction d365_to_campaign."""
         return self._opt_outs
 
-    def keeps_orphans(self, link: Link) -> bool:
+    def keeps_orphans(self, link: LinkConfig) -> bool:
         """Return True if Campaign keeps children whose parent is gone for good, as this link is configured."""
         return link.orphans == "keep" or (link.orphans is None and not self.apply_deletes)
 
@@ -278,7 +278,7 @@ class Config(Model):
     """A log file a day on the Campaign SFTP."""
     history: History | None = None
     """The outcome of each request for a record, for `sync-assets history`. null: no history."""
-    runs: Runs = Runs()
+    runs: RunsConfig = RunsConfig()
     """How Dagster runs the program."""
     guardrails: Guardrails = Guardrails()
     """Limits that stop the program before its first write."""

@@ -28,7 +28,7 @@ def _day(value: Any) -> date:
     return day
 
 
-class Runs(Model):
+class RunsConfig(Model):
     """Dagster's runs."""
 
     start_date: Annotated[date, BeforeValidator(_day)] = DEFAULT_START

@@ -1,7 +1,7 @@
 """Types of single configuration values (names and ids of both systems, plain values), and the base of all models."""
 
 import re
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, Literal, cast
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, WithJsonSchema
 from pydantic_core import PydanticCustomError
@@ -15,6 +15,7 @@ CONTACT = "contact"
 """The table of persons in Dynamics 365."""
 PROFILE = "profile"
 """The resource of persons in Campaign."""
+Side = Literal["d365", "campaign"]
 _COLUMN = "[a-z][a-z0-9_]*"
 _RESOURCE = "[A-Za-z][A-Za-z0-9_]*"
 _ATTRIBUTE = rf"{_RESOURCE}(\.{_RESOURCE})*"

@@ -19,7 +19,7 @@ import dagster as dg
 
 from sync_assets.defs.dagster_internals import SensorFailed
 from sync_assets.errors import SyncAssetsError, foreign, public_message
-from sync_assets.flows import Outcome
+from sync_assets.flows import RunOutcome
 from sync_assets.ledger.errors import InMaintenance
 
 
@@ -31,7 +31,7 @@ class Log(Protocol):
 
 
 @contextmanager
-def reported(outcome: Outcome, context: Log, activity: str) -> Iterator[list[SyncAssetsError]]:
+def reported(outcome: RunOutcome, context: Log, activity: str) -> Iterator[list[SyncAssetsError]]:
     """Catch the errors of a flow, add them to the outcome and the run's log, and yield the list that collects them.
 
     Of an error that is not ours only the type and the lines of code are kept, since its text may quote a row.
@@ -69,7 +69,7 @@ def failing(activity: str) -> Iterator[None]:
         raise dg.Failure(public_message(error, activity), allow_retries=False) from None
 
 
-def fail_if_stopped(outcome: Outcome, *reasons: str | None) -> None:
+def fail_if_stopped(outcome: RunOutcome, *reasons: str | None) -> None:
     """Fail the run if some work was not done. Call it after the results were yielded.
 
     Raises:

@@ -47,7 +47,7 @@ TIME_FORMAT = "%Y-%m-%dT%H:%M:%S%.fZ"
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class ColumnRule:
     """One comparison of a column with values.
 
     `values` are in the form of `column_value`: none for is_null and not_null, several for in and not_in.
@@ -63,7 +63,7 @@ class RowFilter:
     """All rules of a table. `delete_filtered_out`: records whose row leaves the filter are deleted in Campaign."""
 
     match: Literal["all", "any"]
-    rules: tuple[Rule, ...]
+    rules: tuple[ColumnRule, ...]
     delete_filtered_out: bool = False
 
 
@@ -73,7 +73,7 @@ def compile_filters(filters: Filters, table: Table) -> tuple[RowFilter, list[str
     Each problem has the form `problem; remedy`. A rule on a column that the table lacks is
     skipped: the caller reports it.
     """
-    rules: list[Rule] = []
+    rules: list[ColumnRule] = []
     problems: list[str] = []
     for rule in filters.rules:
         column = table.columns.get(rule.field)
@@ -85,7 +85,9 @@ def compile_filters(filters: Filters, table: Table) -> tuple[RowFilter, list[str
         values = rule.value if isinstance(rule.value, list) else [] if rule.value is None else [rule.value]
         try:
             rules.append(
-                Rule(column, rule.operator, tuple(column_value(value, column) for value in cast(list[Scalar], values)))
+                ColumnRule(
+                    column, rule.operator, tuple(column_value(value, column) for value in cast(list[Scalar], values))
+                )
             )
         except WrongValue as error:
             problems.append(f"filter on `{rule.field}`: {error}")
@@ -124,7 +126,7 @@ def comparisons(kind: ColumnType) -> set[str]:
     return {*_EQUALS, *parts, *(_ORDER if kind in _ORDERED else ()), *_OF_NULL}
 
 
-def _met(rule: Rule) -> pl.Expr:
+def _met(rule: ColumnRule) -> pl.Expr:
     """Return an expression that is True or False for every row, never null."""
     column, kind, values = pl.col(rule.column.select_name), rule.column.type, rule.values
     match rule.operator:
@@ -151,7 +153,7 @@ def _met(rule: Rule) -> pl.Expr:
     return met.fill_null(False)
 
 
-def _wanted(rule: Rule) -> pl.Series:
+def _wanted(rule: ColumnRule) -> pl.Series:
     return pl.Series([*rule.values]).to_frame("v").select(_comparable(pl.col("v"), rule.column.type)).to_series()
 
 
@@ -168,7 +170,7 @@ def _comparable(values: pl.Expr, kind: ColumnType) -> pl.Expr:
     return values.str.to_lowercase()
 
 
-def _met_by_choices(column: pl.Expr, rule: Rule) -> pl.Expr:
+def _met_by_choices(column: pl.Expr, rule: ColumnRule) -> pl.Expr:
     """Compare a column of several choices: contains and in match any choice, eq and ne the whole set."""
     chosen = column.str.split(",").list.eval(pl.element().str.strip_chars().cast(pl.Int64, strict=False))
     wanted = [int(value) for value in rule.values]
@@ -203,7 +205,7 @@ def scope_query(filters: Filters | None, table: Table) -> str | None:
     return query if len(query) <= LONGEST else None
 
 
-def _condition(rule: Rule) -> str | None:
+def _condition(rule: ColumnRule) -> str | None:
     name, column_type = rule.column.select_name, rule.column.type
     sign, word = rule.operator, ""
     match rule.operator:

@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 from sync_assets.campaign.metadata import Attribute, Resource
-from sync_assets.config.models import FieldMapping, Link, TableConfig
+from sync_assets.config.models import FieldMapping, LinkConfig, TableConfig
 from sync_assets.config.opt_out import OptOutMapping
 from sync_assets.dataverse.metadata import MODIFIED, Column, ColumnType, Table
 from sync_assets.errors import SyncAssetsError
@@ -80,7 +80,7 @@ class LinkField:
 
     column: Column
     attribute: Attribute
-    link: Link
+    link: LinkConfig
     keep_orphans: bool = True
 
 
@@ -289,7 +289,7 @@ class _Compiler:
         self._warn(field)
         return field
 
-    def _link(self, link: Link) -> LinkField | None:
+    def _link(self, link: LinkConfig) -> LinkField | None:
         column = self._column(link.field)
         attribute = self._attribute(link.to, f"link `{link.field}`")
         if not (column and attribute):

@@ -21,8 +21,8 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from sync_assets.config.opt_out import ActiveDirection
+from sync_assets.config.values import Side
 
-Side = Literal["d365", "campaign"]
 Reason = Literal[
     "both sides agree",
     "Campaign is newer",

@@ -19,7 +19,7 @@ from sync_assets.campaign.addressing import CAPITALS, Addressing
 from sync_assets.campaign.dialect import ResponseOutcome
 from sync_assets.campaign.metadata import Resource
 from sync_assets.campaign.records import Records
-from sync_assets.config.models import Config, Link, TableConfig
+from sync_assets.config.models import Config, LinkConfig, TableConfig
 from sync_assets.http.transport import OutcomeUnknown
 from sync_assets.ledger.model import Claimed, LinkTo
 from sync_assets.runtime.pkeys import ParentKeys
@@ -48,7 +48,7 @@ class LinkTarget:
             mandatory in Campaign's metadata, or perhaps, if that does not state it).
     """
 
-    link: Link
+    link: LinkConfig
     parent: TableConfig
     required: bool = True
 

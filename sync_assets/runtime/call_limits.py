@@ -275,7 +275,7 @@ class CallBudget:
         self._left += block.calls
 
 
-class CallLimits:
+class SharedLimits:
     """All limits for one Campaign client. Must be closed."""
 
     def __init__(

@@ -308,7 +308,7 @@ class Runtime:
     async def campaign(self) -> AsyncIterator[CampaignClient]:
         """Open a Campaign client that keeps to the shared call limits."""
         from sync_assets.campaign.client import CampaignClient  # noqa: PLC0415
-        from sync_assets.runtime.call_limits import CallLimits  # noqa: PLC0415
+        from sync_assets.runtime.call_limits import SharedLimits  # noqa: PLC0415
 
         access = self.settings.campaign()
 
@@ -318,7 +318,7 @@ class Runtime:
                 self.ledger.systems.note("campaign", access.url, None)
                 self._campaign_noted = True
 
-        limits = CallLimits(lambda: self.session, self.config.guardrails, begin)
+        limits = SharedLimits(lambda: self.session, self.config.guardrails, begin)
         client = CampaignClient(
             access.url,
             self._campaign_tokens,

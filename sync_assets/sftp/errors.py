@@ -15,7 +15,7 @@ class HostKeyRefused(SftpError):
     """Raised when the known_hosts file does not have the server's key; nothing was sent to the server."""
 
 
-class SignInRefused(SftpError):
+class SftpSignInRefused(SftpError):
     """Raised when our key cannot be used, or the server does not accept it."""
 
 

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from sync_assets.config.environment import SftpSettings
-from sync_assets.sftp.errors import SignInRefused
+from sync_assets.sftp.errors import SftpSignInRefused
 
 _OWN_KEY = "Name the private key, in OpenSSH format, in CAMPAIGN_SFTP_PRIVATE_KEY."
 _PASSPHRASE = "CAMPAIGN_SFTP_PRIVATE_KEY_PASSPHRASE"  # noqa: S105
@@ -35,9 +35,9 @@ def private_key(settings: SftpSettings) -> paramiko.PKey:
         except TypeError:  # the key is encrypted
             key = _decrypted(settings, content)
     except OSError as error:
-        raise SignInRefused(f"The private key {file} cannot be read ({error.strerror}).", _OWN_KEY) from error
+        raise SftpSignInRefused(f"The private key {file} cannot be read ({error.strerror}).", _OWN_KEY) from error
     except (ValueError, UnsupportedAlgorithm) as error:
-        raise SignInRefused(
+        raise SftpSignInRefused(
             f"{file} holds no private key that can be read (a public half, a PuTTY key, or a damaged file?).", _OWN_KEY
         ) from error
     if isinstance(key, rsa.RSAPrivateKey):
@@ -48,7 +48,7 @@ def private_key(settings: SftpSettings) -> paramiko.PKey:
                 serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
             )
             return make.from_private_key(io.StringIO(text.decode()))
-    raise SignInRefused(f"The private key {file} is neither RSA nor ECDSA nor Ed25519.", _OWN_KEY)
+    raise SftpSignInRefused(f"The private key {file} is neither RSA nor ECDSA nor Ed25519.", _OWN_KEY)
 
 
 @lru_cache(maxsize=1)
@@ -69,13 +69,13 @@ def _loaded(content: bytes, passphrase: bytes | None) -> Any:
 def _decrypted(settings: SftpSettings, content: bytes) -> Any:
     """Load an encrypted key. Raises SignInRefused, SecretFileError."""
     if settings.passphrase is None:
-        raise SignInRefused(
+        raise SftpSignInRefused(
             f"The private key {settings.private_key} is protected by a passphrase, and none is set.",
             f"Set {_PASSPHRASE} in the environment.",
         )
     try:
         return _loaded(content, settings.passphrase.get_secret_value().encode())
     except ValueError as error:
-        raise SignInRefused(
+        raise SftpSignInRefused(
             f"The private key {settings.private_key} does not open with its passphrase.", f"Check {_PASSPHRASE}."
         ) from error

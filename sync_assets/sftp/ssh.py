@@ -18,7 +18,7 @@ from paramiko.ssh_exception import IncompatiblePeer
 from sync_assets.config.environment import SftpSettings
 from sync_assets.http.proxy import open_connection
 from sync_assets.http.transport import NotSent
-from sync_assets.sftp.errors import HostKeyRefused, SftpError, SignInRefused, Unreachable
+from sync_assets.sftp.errors import HostKeyRefused, SftpError, SftpSignInRefused, Unreachable
 from sync_assets.sftp.known_hosts import HostKey, KnownKeys, known_keys
 from sync_assets.sftp.private_key import private_key
 
@@ -250,14 +250,14 @@ def _sign_in(transport: paramiko.Transport, settings: SftpSettings, key: paramik
         transport.auth_publickey(settings.user, key)
     except (paramiko.SSHException, EOFError, OSError) as error:
         if isinstance(error, paramiko.AuthenticationException) and transport.is_active():
-            raise SignInRefused(
+            raise SftpSignInRefused(
                 f"{place(settings)} refuses {login}.",
                 "The key may have expired, or its public half or the user is not known there: see Key Management in "
                 "the Campaign Control Panel, CAMPAIGN_SFTP_USER and CAMPAIGN_SFTP_PRIVATE_KEY.",
             ) from error
         raise Unreachable(f"{place(settings)} cut the connection during the sign-in.", _REACH) from error
     if not transport.is_authenticated():
-        raise SignInRefused(
+        raise SftpSignInRefused(
             f"{place(settings)} takes {login}, but requires more.", "Have its owner allow sign-in by key alone."
         )
 

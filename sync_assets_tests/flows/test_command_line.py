@@ -16,7 +16,7 @@ import dagster as dg
 import pytest
 
 from sync_assets.cli import sync_runs
-from sync_assets.flows import Outcome
+from sync_assets.flows import RunOutcome
 from sync_assets.runtime.context import Runtime
 from sync_assets_tests.support.chain import Chain
 from sync_assets_tests.support.lazy_instance import lazy_instance
@@ -204,7 +204,7 @@ def test_ctrl_c_between_the_flows_of_a_run_is_no_failure_of_the_run() -> None:
         signal.raise_signal(signal.SIGINT)
 
     with lazy_instance() as instance, pytest.raises(KeyboardInterrupt):
-        sync_runs.execute(Runtime({}), Outcome(), instance, [interrupted], [interrupted.key], None, {})
+        sync_runs.execute(Runtime({}), RunOutcome(), instance, [interrupted], [interrupted.key], None, {})
 
 
 @pytest.fixture

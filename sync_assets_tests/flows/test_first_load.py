@@ -11,7 +11,7 @@ from sync_assets.audit import existing_records, record_list
 from sync_assets.commands.doctor import examine
 from sync_assets.commands.plan import plan
 from sync_assets.errors import SyncAssetsError
-from sync_assets.flows import Outcome, push_table
+from sync_assets.flows import RunOutcome, push_table
 from sync_assets_tests.support.chain import Chain, let_the_key_identify_nothing, load_by_adobes_tool
 from sync_assets_tests.support.ledgers import session_of
 from sync_assets_tests.support.program import Program, calls, capture
@@ -204,7 +204,7 @@ def test_a_second_process_that_waits_reports_that_once(program: Program, monkeyp
     with closing(program.runtime()) as runtime:
         capture(runtime)
         assert runtime.ledger.leases.take("campaign/contact", session_of(runtime.ledger, "another"))
-        result = Outcome()
+        result = RunOutcome()
         for _ in range(2):
             pushed = asyncio.run(push_table(runtime, runtime.config.tables[0]))
             assert pushed.result.done == 0

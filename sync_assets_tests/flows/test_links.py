@@ -8,7 +8,7 @@ import pytest
 
 from sync_assets.cli import sync_runs
 from sync_assets.config.models import TableConfig
-from sync_assets.flows import Outcome
+from sync_assets.flows import RunOutcome
 from sync_assets.runtime.context import Runtime
 from sync_assets_tests.support.chain import Chain, let_no_key_be_unique
 from sync_assets_tests.support.chain_configuration import KEY_OF_RESOURCE, RESOURCES
@@ -58,7 +58,7 @@ def test_a_contact_that_is_made_with_its_order_after_contacts_were_read_is_read_
     chain.make()
     run_flow, late = sync_runs.run_flow, list[tuple[str, str, str]]()
 
-    def then_more(runtime: Runtime, config: TableConfig, *more: Any) -> Outcome:
+    def then_more(runtime: Runtime, config: TableConfig, *more: Any) -> RunOutcome:
         outcome = run_flow(runtime, config, *more)
         if not late:
             late.append(chain.make())

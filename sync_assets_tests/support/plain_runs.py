@@ -17,7 +17,7 @@ import pytest
 
 from sync_assets.cli import replay, sync_runs
 from sync_assets.errors import SyncAssetsError
-from sync_assets.flows import Outcome
+from sync_assets.flows import RunOutcome
 from sync_assets.runtime.context import Runtime
 from sync_assets_tests.support.lazy_instance import lazy_instance
 
@@ -42,7 +42,7 @@ def plain_runs() -> Iterator[None]:
 
 def execute(
     runtime: Runtime,
-    outcome: Outcome,
+    outcome: RunOutcome,
     instance: dg.DagsterInstance,
     assets: Sequence[dg.AssetsDefinition],
     selection: Sequence[dg.AssetKey],

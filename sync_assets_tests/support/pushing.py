@@ -30,7 +30,7 @@ from sync_assets.ledger import Ledger
 from sync_assets.ledger.model import Position
 from sync_assets.ledger.report_values import Counts, Reject
 from sync_assets.push.dispatcher import PushResult, Target, push
-from sync_assets.runtime.call_limits import CallLimits
+from sync_assets.runtime.call_limits import SharedLimits
 from sync_assets.runtime.workers import WorkerSession
 from sync_assets_tests.support.forked_commands import Module, start_module
 from sync_assets_tests.support.ledgers import save_page, session_of
@@ -66,7 +66,7 @@ async def within(ledger: Ledger, guardrails: Guardrails) -> AsyncIterator[dict[s
     """Yield the options of a client that observes the limits of the guardrails."""
     session = WorkerSession(ledger)
     session.keep()
-    limits = CallLimits(lambda: session, guardrails)
+    limits = SharedLimits(lambda: session, guardrails)
     try:
         yield {"admission": limits.admitted, "slot": limits.slot, "connections": guardrails.concurrency}
     finally:

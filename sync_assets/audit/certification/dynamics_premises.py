@@ -6,7 +6,7 @@ A premise that needs a change of a contact is reported as not tried.
 import uuid
 from collections import Counter
 
-from sync_assets.audit.certification.synthetic_record import Outcome, PremiseResult
+from sync_assets.audit.certification.synthetic_record import PremiseResult, Verdict
 from sync_assets.capture.context import SMALLEST
 from sync_assets.checks.dynamics import Privilege, privilege
 from sync_assets.config.models import Config, TableConfig
@@ -63,7 +63,7 @@ async def table(client: DataverseClient, ledger: Ledger, config: TableConfig) ->
     return results
 
 
-def _result(about: str, premise: str, finding: str, program: str, outcome: Outcome = "workable") -> PremiseResult:
+def _result(about: str, premise: str, finding: str, program: str, outcome: Verdict = "workable") -> PremiseResult:
     return PremiseResult("Dynamics 365", about, premise, finding, program, outcome)
 
 
@@ -174,5 +174,5 @@ async def _privilege(client: DataverseClient, table: str, access: str) -> Premis
     if held.depth == rights.ORGANISATION:
         return _result(table, premise, "for the whole organisation", covered)
     way = f"Give the application user's role {held.name or access} for the whole organisation."
-    outcome: Outcome = "workable" if access == "Write" and held.depth else "not workable"
+    outcome: Verdict = "workable" if access == "Write" and held.depth else "not workable"
     return _result(table, premise, f"depth {held.depth}" if held.depth else "missing", way, outcome)

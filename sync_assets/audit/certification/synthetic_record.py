@@ -49,7 +49,7 @@ _REACHES_PEOPLE = ("mail", "phone", "mobile", "fax", "domain")
 _FILLERS: Mapping[str, Any] = {"string": NOTICE, "integer": 1, "float": 1, "boolean": False, "date": "2000-01-01"}
 
 
-Outcome = Literal["workable", "not workable", "not tried"]
+Verdict = Literal["workable", "not workable", "not tried"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ class PremiseResult:
     premise: str
     found: str
     program: str
-    outcome: Outcome = "workable"
+    outcome: Verdict = "workable"
 
 
 class NotCreated(Exception):
@@ -125,7 +125,7 @@ class Subject:
         """The records at exactly the key or PKey that is given, without any other way to find them."""
         return self.records(Addressing("url"))
 
-    def report(self, premise: str, finding: str, program: str, outcome: Outcome = "workable") -> None:
+    def report(self, premise: str, finding: str, program: str, outcome: Verdict = "workable") -> None:
         self.results.append(PremiseResult("Campaign", self.config.resource, premise, finding, program, outcome))
 
     def carries_our_id(self, record: Mapping[str, Any]) -> bool:

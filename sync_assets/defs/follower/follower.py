@@ -37,7 +37,7 @@ from sync_assets.defs.tables.assets import linked
 from sync_assets.defs.tables.attempts import Attempt, attempt
 from sync_assets.defs.tables.table_work import TableWork
 from sync_assets.errors import SyncAssetsError, public_message
-from sync_assets.flows import Outcome, is_due
+from sync_assets.flows import RunOutcome, is_due
 from sync_assets.ledger.model import FOLLOWER
 from sync_assets.opt_out.profile_polling import due_without_file
 from sync_assets.runtime.context import Runtime
@@ -88,7 +88,7 @@ class Followed:
 
 
 @dataclass
-class Due:
+class DueWork:
     """The work that is due by the ledger before a round.
 
     elsewhere: tables that other runs work on. excluded: these, and those in maintenance. tables: those of which records
@@ -110,7 +110,7 @@ class Follower:
     """
 
     def __init__(self, context: dg.OpExecutionContext, runtime: Runtime) -> None:
-        self._context, self._runtime, self._outcome = context, runtime, Outcome()
+        self._context, self._runtime, self._outcome = context, runtime, RunOutcome()
         works = [TableWork(runtime, config, context, self._outcome) for config in runtime.config.in_link_order]
         self._tables = {work.config.table: Followed(work) for work in works}
         self._groups = [[config.table for config in group] for group in linked(runtime.config.in_link_order)]
@@ -222,7 +222,7 @@ class Follower:
     def _begin(self, name: str, work: Coroutine[Any, Any, bool]) -> None:
         self._tasks[name] = asyncio.create_task(work, name=name)
 
-    def _due(self) -> Due:
+    def _due(self) -> DueWork:
         ledger = self._runtime.ledger
         elsewhere = tables_at_work(ledger, but=self._context.run_id) - {FOLLOWER}
         self._reports.forget(elsewhere)  # their runs materialise the assets, and answer the checks
@@ -230,7 +230,7 @@ class Follower:
         for name in sorted(self._tables.keys() & (paused ^ self._paused)):
             self._context.log.info(f"{name}: {'in maintenance' if name in paused else 'maintenance ended'}")
         self._paused = paused
-        due = Due(elsewhere, elsewhere | paused)
+        due = DueWork(elsewhere, elsewhere | paused)
         for name, table in self._tables.items():
             if is_due(self._runtime, table.work.config):
                 due.tables.add(name)
@@ -278,7 +278,7 @@ class Follower:
         may_capture, table.captured = attempt(table.captured, feed.version, datetime.now(UTC))
         return may_capture
 
-    def _may_send(self, table: Followed, due: Due) -> bool:
+    def _may_send(self, table: Followed, due: DueWork) -> bool:
         if table.name not in due.tables and not table.work.campaign.error:
             return False
         if not table.is_unsent:

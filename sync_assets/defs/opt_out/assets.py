@@ -32,7 +32,7 @@ from sync_assets.defs.resources import OF_TABLES, bound, resource_names
 from sync_assets.defs.results import check_result, check_specs, metadata, selected
 from sync_assets.defs.run_errors import fail_if_stopped, reported
 from sync_assets.defs.tables import asset_metadata
-from sync_assets.flows import Outcome
+from sync_assets.flows import RunOutcome
 from sync_assets.opt_out.apply import Applied, rejected_by_reason, write_campaign, write_d365, write_due
 from sync_assets.opt_out.changes import Changes
 from sync_assets.opt_out.decide import Side, decide
@@ -60,7 +60,7 @@ _OF_A_DECISION = [
 ]
 
 
-def opt_out_assets(runtime: Runtime, outcome: Outcome | None = None) -> list[dg.AssetsDefinition]:
+def opt_out_assets(runtime: Runtime, outcome: RunOutcome | None = None) -> list[dg.AssetsDefinition]:
     """Return the opt-out assets for the configured direction; none if opt-outs are disabled.
 
     outcome: receives the result of a run, for a caller in the same process.
@@ -73,7 +73,7 @@ def opt_out_assets(runtime: Runtime, outcome: Outcome | None = None) -> list[dg.
     return [*assets, *(_writes(runtime, outcome, side) for side in sides)]
 
 
-def _decisions(runtime: Runtime, outcome: Outcome | None) -> dg.AssetsDefinition:
+def _decisions(runtime: Runtime, outcome: RunOutcome | None) -> dg.AssetsDefinition:
     config, stated = runtime.config, runtime.config.opt_out.attributes
     contact = d365_key(config.table(CONTACT), runtime)
     # A decision is about one opt-out, so its columns come from all mapped attributes of the file and of the contact.
@@ -101,12 +101,12 @@ def _decisions(runtime: Runtime, outcome: Outcome | None) -> dg.AssetsDefinition
     def decisions(context: dg.AssetExecutionContext) -> Iterator[Any]:
         with bound(runtime, context.resources, OF_TABLES) as run_runtime:
             add_tags(context, run_runtime, WORK)
-            yield from _decide(context, run_runtime, outcome or Outcome())
+            yield from _decide(context, run_runtime, outcome or RunOutcome())
 
     return decisions
 
 
-def _decide(context: dg.AssetExecutionContext, runtime: Runtime, outcome: Outcome) -> Iterator[Any]:
+def _decide(context: dg.AssetExecutionContext, runtime: Runtime, outcome: RunOutcome) -> Iterator[Any]:
     partition, calls = context.partition_key, runtime.calls.total()
 
     async def decided() -> DecisionRun:
@@ -132,7 +132,7 @@ def _decide(context: dg.AssetExecutionContext, runtime: Runtime, outcome: Outcom
     yield _result(runtime, key_of(DECISIONS, runtime), numbers, [*columns, note_undecided(outcome, deciding)])
 
 
-def _writes(runtime: Runtime, outcome: Outcome | None, side: Side) -> dg.AssetsDefinition:
+def _writes(runtime: Runtime, outcome: RunOutcome | None, side: Side) -> dg.AssetsDefinition:
     config, key = runtime.config, key_of(CONTACT_OPT_OUT if side == "d365" else PROFILE_OPT_OUT, runtime)
     function: Any
     if side == "d365":
@@ -165,13 +165,13 @@ def _writes(runtime: Runtime, outcome: Outcome | None, side: Side) -> dg.AssetsD
     def written(context: dg.AssetExecutionContext) -> Iterator[Any]:
         with bound(runtime, context.resources, OF_TABLES) as run_runtime:
             add_tags(context, run_runtime, WORK)
-            yield from _write(context, run_runtime, outcome or Outcome(), key, side)
+            yield from _write(context, run_runtime, outcome or RunOutcome(), key, side)
 
     return written
 
 
 def _write(
-    context: dg.AssetExecutionContext, runtime: Runtime, outcome: Outcome, key: dg.AssetKey, side: Side
+    context: dg.AssetExecutionContext, runtime: Runtime, outcome: RunOutcome, key: dg.AssetKey, side: Side
 ) -> Iterator[Any]:
     calls = runtime.calls.total()
 
@@ -196,7 +196,7 @@ class ChangesConfig(dg.Config):
     poll: bool = Field(False, description="read the profiles changed since the last poll now, even if no poll is due")
 
 
-def _changes(runtime: Runtime, outcome: Outcome | None) -> dg.AssetsDefinition:
+def _changes(runtime: Runtime, outcome: RunOutcome | None) -> dg.AssetsDefinition:
     """Define `opt_out/changes`: decide and write all opt-outs that are due without an export file."""
     config, direction = runtime.config, runtime.config.opt_out.direction
     # Depends on all partitions of contacts, since a due opt-out may come from any day. With the last partition only,
@@ -223,12 +223,14 @@ def _changes(runtime: Runtime, outcome: Outcome | None) -> dg.AssetsDefinition:
     def changes(context: dg.AssetExecutionContext, config: ChangesConfig) -> Iterator[Any]:
         with bound(runtime, context.resources, OF_TABLES) as run_runtime:
             add_tags(context, run_runtime, WORK)
-            yield from _run_changes(context, run_runtime, outcome or Outcome(), poll=config.poll)
+            yield from _run_changes(context, run_runtime, outcome or RunOutcome(), poll=config.poll)
 
     return changes
 
 
-def _run_changes(context: dg.AssetExecutionContext, runtime: Runtime, outcome: Outcome, *, poll: bool) -> Iterator[Any]:
+def _run_changes(
+    context: dg.AssetExecutionContext, runtime: Runtime, outcome: RunOutcome, *, poll: bool
+) -> Iterator[Any]:
     settled = Settled(runtime, outcome)
     with reported(outcome, context, "run of opt-outs") as failed, runtime.heartbeat(context.run_id, [WORK]):
         interruptible.run(settled.run(failed, poll=poll))

@@ -21,7 +21,7 @@ from sync_assets.defs.resources import LEDGER, SFTP, bound, resource_names
 from sync_assets.defs.results import check_result, check_specs, metadata, selected
 from sync_assets.defs.run_errors import fail_if_stopped, failing, reported
 from sync_assets.defs.tables import asset_metadata
-from sync_assets.flows import Outcome
+from sync_assets.flows import RunOutcome
 from sync_assets.opt_out.export import folder as files
 from sync_assets.opt_out.export.cells import valid_schema
 from sync_assets.opt_out.export.staging import process_file
@@ -31,7 +31,7 @@ USED = {SFTP, LEDGER}
 """Resources of the asset."""
 
 
-def export_asset(runtime: Runtime, outcome: Outcome | None) -> dg.AssetsDefinition:
+def export_asset(runtime: Runtime, outcome: RunOutcome | None) -> dg.AssetsDefinition:
     """Define the asset. outcome: receives the result of a run, for a caller in the same process."""
     export = runtime.config.opt_out.export
     expected = timedelta(hours=export.expected_every_hours)
@@ -64,12 +64,12 @@ def export_asset(runtime: Runtime, outcome: Outcome | None) -> dg.AssetsDefiniti
     def export_rows(context: dg.AssetExecutionContext) -> Iterator[Any]:
         with bound(runtime, context.resources, USED) as run_runtime:
             add_tags(context, run_runtime, WORK)
-            yield from _export_file(context, run_runtime, outcome or Outcome())
+            yield from _export_file(context, run_runtime, outcome or RunOutcome())
 
     return export_rows
 
 
-def _export_file(context: dg.AssetExecutionContext, runtime: Runtime, outcome: Outcome) -> Iterator[Any]:
+def _export_file(context: dg.AssetExecutionContext, runtime: Runtime, outcome: RunOutcome) -> Iterator[Any]:
     partition = context.partition_key
     with reported(outcome, context, f"reading of {partition}") as failed, runtime.heartbeat(context.run_id, [WORK]):
         result = process_file(runtime, partition)

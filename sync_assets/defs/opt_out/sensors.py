@@ -39,7 +39,7 @@ RESTART_AFTER = timedelta(hours=1)
 FILE_JOB = "process_opt_out_file"
 
 
-class Cursor(msgspec.Struct):
+class FilesCursor(msgspec.Struct):
     """The cursor of the sensor.
 
     Attributes:
@@ -64,7 +64,7 @@ def opt_out_file_sensor(runtime: Runtime, default_status: dg.DefaultSensorStatus
     )
     @one_sentence("opt_out_file")
     def opt_out_file(context: dg.SensorEvaluationContext) -> dg.SensorResult:
-        cursor = msgspec.json.decode(context.cursor, type=Cursor) if context.cursor else Cursor()
+        cursor = msgspec.json.decode(context.cursor, type=FilesCursor) if context.cursor else FilesCursor()
         now = datetime.now(UTC)
         if CONTACT in runtime.ledger.maintenance.in_maintenance():
             return dg.SensorResult(skip_reason="contact is in maintenance", cursor=context.cursor)

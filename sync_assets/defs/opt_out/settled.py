@@ -11,7 +11,7 @@ from typing import Any
 from sync_assets.checks import health, rules
 from sync_assets.checks.rules import Finding
 from sync_assets.errors import SyncAssetsError
-from sync_assets.flows import Outcome
+from sync_assets.flows import RunOutcome
 from sync_assets.opt_out.apply import rejected_by_reason
 from sync_assets.opt_out.changes import Changes
 from sync_assets.opt_out.export.staging import stated_numbers
@@ -26,7 +26,7 @@ class Settled:
     outcome: receives the reasons why work was not done.
     """
 
-    def __init__(self, runtime: Runtime, outcome: Outcome) -> None:
+    def __init__(self, runtime: Runtime, outcome: RunOutcome) -> None:
         self._runtime, self._outcome, self.changes = runtime, outcome, Changes(runtime)
         self._counts, self._decided = Counter[str](), Counter[tuple[str, str]]()
         self._deciding: DecisionRun | None = None
@@ -87,7 +87,7 @@ class Settled:
         return [decided, health.accepted(len(self._runtime.ledger.opt_outs.refused()))]
 
 
-def note_undecided(outcome: Outcome, deciding: DecisionRun) -> Finding:
+def note_undecided(outcome: RunOutcome, deciding: DecisionRun) -> Finding:
     """Return the finding about decisions; if it fails, the run goes on, since the others are to be written."""
     finding = health.decided(deciding.unanswered, deciding.problem)
     if not finding.passed:

@@ -27,7 +27,7 @@ from sync_assets.defs.run_errors import failing
 from sync_assets.defs.tables import asset_metadata
 from sync_assets.defs.tables.checks import check_alone, table_checks
 from sync_assets.defs.tables.table_run import TableRun
-from sync_assets.flows import Outcome, capture_table, push_table
+from sync_assets.flows import RunOutcome, capture_table, push_table
 from sync_assets.runtime.context import Runtime
 
 FRESH = timedelta(hours=3)
@@ -40,7 +40,7 @@ class TableRunConfig(dg.Config):
     force: bool = Field(False, description="send the rows of past days even if Campaign acknowledged the same values")
 
 
-def table_assets(runtime: Runtime, outcome: Outcome | None = None) -> list[dg.AssetsDefinition]:
+def table_assets(runtime: Runtime, outcome: RunOutcome | None = None) -> list[dg.AssetsDefinition]:
     """Return the assets of all mapped tables, one definition for each group of linked tables.
 
     Args:
@@ -67,7 +67,7 @@ def linked(tables: Sequence[TableConfig]) -> list[list[TableConfig]]:
 
 
 def _group(
-    tables: Sequence[TableConfig], runtime: Runtime, outcome: Outcome | None, types: Mapping[str, KnownTypes]
+    tables: Sequence[TableConfig], runtime: Runtime, outcome: RunOutcome | None, types: Mapping[str, KnownTypes]
 ) -> dg.AssetsDefinition:
     """Define the assets of a group of linked tables, which share one op. types: those of columns, by table."""
     names = [config.table for config in tables]
@@ -90,7 +90,7 @@ def _group(
         with bound(runtime, context.resources, OF_TABLES) as run_runtime:
             add_tags(context, run_runtime, *selected_tables)
             if context.selected_asset_keys:
-                yield from TableRun(context, run_runtime, tables, outcome or Outcome(), force=config.force).results()
+                yield from TableRun(context, run_runtime, tables, outcome or RunOutcome(), force=config.force).results()
             else:
                 with failing("check"):
                     yield from check_alone(run_runtime, tables, context.selected_asset_check_keys)

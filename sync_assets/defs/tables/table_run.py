@@ -26,7 +26,7 @@ from sync_assets.defs.results import check_result, selected
 from sync_assets.defs.run_errors import reported
 from sync_assets.defs.tables.checks import report
 from sync_assets.defs.tables.table_work import AssetWork, TableWork
-from sync_assets.flows import Outcome, is_due
+from sync_assets.flows import RunOutcome, is_due
 from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime
 
@@ -50,7 +50,7 @@ class TableRun:
         context: dg.AssetExecutionContext,
         runtime: Runtime,
         tables: Sequence[TableConfig],
-        outcome: Outcome,
+        outcome: RunOutcome,
         *,
         force: bool = False,
     ) -> None:

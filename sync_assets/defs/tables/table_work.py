@@ -33,7 +33,7 @@ from sync_assets.defs.results import metadata
 from sync_assets.defs.run_errors import Log, reported
 from sync_assets.defs.tables import asset_metadata
 from sync_assets.errors import SyncAssetsError
-from sync_assets.flows import Outcome, capture_table, push_table
+from sync_assets.flows import RunOutcome, capture_table, push_table
 from sync_assets.ledger.errors import InMaintenance, LedgerError
 from sync_assets.ledger.records.feeds import CAPTURED
 from sync_assets.push.dispatcher import PushResult
@@ -91,7 +91,7 @@ class TableWork:
         is_full: True if the last capture paused, since too many records are pending.
     """
 
-    def __init__(self, runtime: Runtime, config: TableConfig, log: Log, outcome: Outcome) -> None:
+    def __init__(self, runtime: Runtime, config: TableConfig, log: Log, outcome: RunOutcome) -> None:
         self._runtime, self.config, self._log, self._outcome = runtime, config, log, outcome
         self.d365, self.campaign = self.both = [AssetWork(side, side_key(config, side, runtime)) for side in SIDES]
         self.set_up: list[Finding] = []

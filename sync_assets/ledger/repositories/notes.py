@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple
 
 import sqlalchemy as sa
 
+from sync_assets.config.values import Side
 from sync_assets.ledger import times
 from sync_assets.ledger.model import ANY_ATTRIBUTE
 from sync_assets.ledger.rules.predicates import DISCONNECTED, PERHAPS_SENT
@@ -19,7 +20,6 @@ from sync_assets.ledger.storage import operation_tables, schema
 from sync_assets.ledger.storage.session import Repository, writes
 from sync_assets.ledger.storage.transaction import Transaction
 
-Side = Literal["d365", "campaign"]
 _STATE = (schema.record, schema.feed, schema.hold)
 _F = operation_tables.fact.c
 FactKind = Literal["dialect", "types", "migration", "events"]

@@ -20,7 +20,7 @@ import polars as pl
 from sync_assets.config.opt_out import DateLayout
 from sync_assets.opt_out.export.cells import AHEAD, BAD_SCHEMA, CellChecker
 from sync_assets.opt_out.export.lines import BadExport, Lines
-from sync_assets.opt_out.export.rows import RowReader, Rows, columns_of
+from sync_assets.opt_out.export.rows import ExportRows, RowReader, columns_of
 
 _stamp = re.compile(r"_(\d{8}_\d{6})(?!\d)", re.ASCII)
 
@@ -157,7 +157,7 @@ def _header(groups: Iterator[tuple[int, list[str]]]) -> tuple[int, str, list[str
     )
 
 
-def _batch(rows: Rows, checker: CellChecker) -> Batch:
+def _batch(rows: ExportRows, checker: CellChecker) -> Batch:
     valid, rejected = checker.check(rows.lines, rows.cells)
     foreign = len(rows.lines) - len(valid) - len(rejected)
     if rows.rejected:

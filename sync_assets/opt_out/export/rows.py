@@ -40,7 +40,7 @@ class Columns:
 
 
 @dataclass(slots=True)
-class Rows:
+class ExportRows:
     """The rows of some lines. lines: the number of each row's first line. cells: the needed cells."""
 
     lines: list[int] = field(default_factory=list[int])
@@ -103,7 +103,7 @@ class RowReader:
         )
         self._open: list[str] = []
 
-    def rows(self, groups: Iterable[tuple[int, list[str]]]) -> Iterator[Rows]:
+    def rows(self, groups: Iterable[tuple[int, list[str]]]) -> Iterator[ExportRows]:
         """Yield one `Rows` per group of (first line number, lines). A row that continues comes with the next group."""
         following = 1
         for number, lines in groups:
@@ -112,9 +112,9 @@ class RowReader:
         if self._open:
             yield self._read(following, [], last=True)
 
-    def _read(self, number: int, lines: list[str], last: bool) -> Rows:
+    def _read(self, number: int, lines: list[str], last: bool) -> ExportRows:
         lines, number, self._open = self._open + lines, number - len(self._open), []
-        rows = Rows()
+        rows = ExportRows()
         # Rows that end with one of these lines are checked further.
         suspects = {len(lines)} if lines and not lines[-1].endswith("\n") else set[int]()
         if max(map(len, lines), default=0) > MOST_CHARACTERS:
@@ -124,7 +124,9 @@ class RowReader:
             at = self._read_from(at, number, lines, suspects, last, rows)
         return rows
 
-    def _read_from(self, start: int, number: int, lines: list[str], suspects: set[int], last: bool, rows: Rows) -> int:
+    def _read_from(
+        self, start: int, number: int, lines: list[str], suspects: set[int], last: bool, rows: ExportRows
+    ) -> int:
         """Parse from line `start` (from 0) up to an invalid quote; return the line to continue with.
 
         That is the line after the first line of the rejected row: whether the following lines belong to it is unknown,

@@ -11,7 +11,7 @@ from sync_assets.campaign.addressing import Addressing
 from sync_assets.campaign.client import CampaignClient
 from sync_assets.campaign.dialect import ResponseOutcome
 from sync_assets.campaign.metadata import Attribute, Resource
-from sync_assets.config.models import Link, TableConfig
+from sync_assets.config.models import LinkConfig, TableConfig
 from sync_assets.push.record_links import LinkTarget
 
 NO_CLIENT = cast("CampaignClient", None)
@@ -93,7 +93,7 @@ def test_odd_texts_go_into_an_attribute_that_no_delivery_uses(
 def test_a_link_is_sent_with_the_parents_pkey_and_a_join_with_its_id() -> None:
     parent, child = subject("profile"), subject("cusThing")
     parent.pkey = "@parent"
-    child.links = (LinkTarget(Link(field="a_contactid", to="cusLink", table="contact"), parent.config),)
+    child.links = (LinkTarget(LinkConfig(field="a_contactid", to="cusLink", table="contact"), parent.config),)
     child.parents = {"cusLink": parent, "cusJoined": parent}
     assert child.body() == {"cusLink": {"PKey": "@parent"}, "cusJoined": parent.id, "cusKey": child.id}
 

@@ -12,7 +12,7 @@ from sync_assets.checks import preflight
 from sync_assets.checks.known_types import KnownTypes
 from sync_assets.checks.link_findings import cardinalities
 from sync_assets.checks.preflight import readiness, type_findings, types_in
-from sync_assets.config.models import Link, TableConfig
+from sync_assets.config.models import LinkConfig, TableConfig
 from sync_assets.http.transport import Unavailable
 from sync_assets_tests.support.program import CONTACT, Program
 
@@ -121,7 +121,7 @@ def test_the_finding_about_a_link(
 def test_a_mandatory_link_that_is_not_configured_stops_its_table(
     mandatory: bool | None, name: str, joins: int, outcome: str, title: str
 ) -> None:
-    joined = Link.model_validate({"field": "new_contactid", "to": "cusId", "table": "contact", "style": "join"})
+    joined = LinkConfig.model_validate({"field": "new_contactid", "to": "cusId", "table": "contact", "style": "join"})
     config = CONFIG.model_copy(update={"links": (joined,) * joins})
     link = Attribute(name, "link", mandatory=mandatory, target="profile")
     finding = cardinalities(config, Resource("cusOrder", "profileAndServicesExt", {name: link}))

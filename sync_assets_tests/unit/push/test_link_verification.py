@@ -12,7 +12,7 @@ import pytest
 
 from sync_assets.campaign.addressing import KEY, KEY_FOUND
 from sync_assets.campaign.client import BudgetSpent
-from sync_assets.config.models import Link, TableConfig
+from sync_assets.config.models import LinkConfig, TableConfig
 from sync_assets.http.transport import NotSent, OutcomeUnknown, Response
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.model import Claimed, LinkTo
@@ -26,7 +26,7 @@ from sync_assets_tests.unit.push.little_campaign import BARE, CONTACT, LittleCam
 from sync_assets_tests.unit.push.one_delivery import INSERTED, INVALID, KNOWN, ORDER, TAKEN, UPDATED, deliver
 
 ADA = "11111111-1111-1111-1111-111111111111"
-TO_CONTACT = Link(field="new_contactid", to="cusContact", table="contact")
+TO_CONTACT = LinkConfig(field="new_contactid", to="cusContact", table="contact")
 LINK = LinkTarget(TO_CONTACT, CONTACT, required=False)
 ORDERS = TableConfig(table="order", resource="cusOrder", key="cusId")
 KEYED = LinkTo("cusContact", ADA, keyed=True, parent=(1, 1))

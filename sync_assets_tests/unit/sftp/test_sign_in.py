@@ -13,7 +13,7 @@ from pydantic import SecretStr
 
 from sync_assets.config.environment import SftpSettings
 from sync_assets.config.variables import FileSecret
-from sync_assets.sftp.errors import SignInRefused
+from sync_assets.sftp.errors import SftpSignInRefused
 from sync_assets_tests.support.openssh import KEY_TYPES, OpenSsh
 from sync_assets_tests.unit.sftp.conftest import Served
 from sync_assets_tests.unit.sftp.test_ssh import known_hosts, own_key, refused, works
@@ -36,7 +36,7 @@ def test_a_key_in_the_older_formats_signs_in(
 
 
 def test_a_key_that_the_server_does_not_know_is_refused(served: Served, tmp_path: Path):
-    error = refused(replace(served.settings, private_key=own_key(tmp_path)), SignInRefused)
+    error = refused(replace(served.settings, private_key=own_key(tmp_path)), SftpSignInRefused)
     assert paramiko.ECDSAKey.from_private_key_file(str(tmp_path / "own_key")).fingerprint in error.cause
     assert "expired" in error.remedy
     assert "CAMPAIGN_SFTP_PRIVATE_KEY" in error.remedy
@@ -44,13 +44,13 @@ def test_a_key_that_the_server_does_not_know_is_refused(served: Served, tmp_path
 
 def test_an_expired_key_is_refused(tmp_path: Path):
     with OpenSsh(tmp_path, key_options='expiry-time="20200101"') as server:
-        refused(server.settings, SignInRefused)
+        refused(server.settings, SftpSignInRefused)
         assert "expired" in server.log
 
 
 def test_a_server_that_wants_more_than_a_key_is_refused(tmp_path: Path):
     with OpenSsh(tmp_path, more=["AuthenticationMethods publickey,password"], password=True) as server:
-        error = refused(server.settings, SignInRefused)
+        error = refused(server.settings, SftpSignInRefused)
     assert "requires more" in error.cause
 
 
@@ -80,7 +80,7 @@ def test_a_file_that_is_no_usable_key_is_refused_before_a_connection(
     tmp_path: Path, write: Callable[[Path], object], message: str
 ):
     write(file := tmp_path / "key")
-    error = refused(SftpSettings("127.0.0.1", 1, "acme", file, known_hosts(tmp_path, "")), SignInRefused)
+    error = refused(SftpSettings("127.0.0.1", 1, "acme", file, known_hosts(tmp_path, "")), SftpSignInRefused)
     assert message in error.cause
     assert str(file) in error.cause
 
@@ -100,11 +100,11 @@ def encrypted_copy(settings: SftpSettings, file: Path, format_: str) -> SftpSett
 def test_an_encrypted_key_works_with_its_passphrase_and_no_other(sandbox_sftp: Served, tmp_path: Path, format_: str):
     settings = encrypted_copy(sandbox_sftp.settings, tmp_path / "key", format_)
     assert works(replace(settings, passphrase=SecretStr("sesame")))
-    wrong = refused(replace(settings, passphrase=SecretStr("hush-hush")), SignInRefused)
+    wrong = refused(replace(settings, passphrase=SecretStr("hush-hush")), SftpSignInRefused)
     assert "does not open with its passphrase" in wrong.cause
     assert wrong.remedy == "Check CAMPAIGN_SFTP_PRIVATE_KEY_PASSPHRASE."
     assert "hush" not in str(wrong)
-    missing = refused(settings, SignInRefused)
+    missing = refused(settings, SftpSignInRefused)
     assert "protected by a passphrase, and none is set" in missing.cause
     assert "CAMPAIGN_SFTP_PRIVATE_KEY_PASSPHRASE" in missing.remedy
 
@@ -113,6 +113,6 @@ def test_a_passphrase_in_a_file_is_read_at_each_connection(sandbox_sftp: Served,
     settings = encrypted_copy(sandbox_sftp.settings, tmp_path / "key", "openssh")
     (tmp_path / "passphrase").write_text("old")
     settings = replace(settings, passphrase=FileSecret("NAME_FILE", tmp_path / "passphrase"))
-    refused(settings, SignInRefused)
+    refused(settings, SftpSignInRefused)
     (tmp_path / "passphrase").write_text("sesame")
     assert works(settings)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from sync_assets.defs.opt_out.settled import Settled
-from sync_assets.flows import Outcome
+from sync_assets.flows import RunOutcome
 from sync_assets.opt_out.apply import Applied
 from sync_assets.opt_out.pending_decisions import DecisionRun
 from sync_assets.runtime.context import Runtime
@@ -29,7 +29,7 @@ NO_SESSION: Any = None
 def test_a_run_has_moved_something_if_a_decision_was_made_or_a_system_answered(
     decided: int, applied: Applied, moved: bool
 ) -> None:
-    settled = Settled(Runtime({}), Outcome())
+    settled = Settled(Runtime({}), RunOutcome())
     settled.changes.deciding = DecisionRun(NO_SESSION, "(changes)", Counter({("an opt-out wins", "d365"): decided}))
     settled.changes.deciding.decided = +settled.changes.deciding.decided
     settled.changes.written = {"d365": applied}

@@ -5,7 +5,7 @@ from typing import Any
 
 from sync_assets.config.models import TableConfig
 from sync_assets.defs.tables.table_work import TableWork
-from sync_assets.flows import Outcome
+from sync_assets.flows import RunOutcome
 from sync_assets.ledger import Ledger
 from sync_assets.runtime.context import Runtime
 from sync_assets_tests.support.ledgers import capture, row
@@ -22,5 +22,5 @@ def test_the_backlog_is_pending_records_without_waiting_ones(tmp_path: Path) -> 
         runtime = Runtime({}, _ledger=ledger)
         assert (ledger.reports.counts()["order"].pending, ledger.reports.counts()["order"].waiting) == (1, 1)
         log: Any = None
-        work = TableWork(runtime, config, log, Outcome())
+        work = TableWork(runtime, config, log, RunOutcome())
         assert [work.numbers(asset)["backlog"] for asset in work.both] == [1, 1]
