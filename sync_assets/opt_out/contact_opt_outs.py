@@ -51,6 +51,9 @@ class ContactOptOut(msgspec.Struct, frozen=True, kw_only=True):
     equal: bool | None
     would_write: Side | None
 
+    def __repr__(self) -> str:
+        return f"ContactOptOut({self.column}: {self.state})"  # the values are personal data
+
 
 def contact_opt_outs(
     config: Config,
