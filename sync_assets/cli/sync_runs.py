@@ -60,7 +60,10 @@ def run_flows(
                 release_dead(runtime.ledger)
             elif opt_outs is None:
                 opt_outs = _OptOutRuns(runtime, opened)
-                opt_outs.consume()
+                try:
+                    opt_outs.consume()
+                except SyncAssetsError as error:  # what the tables did is reported all the same
+                    outcome.problems.append(error)
             elif not opt_outs.settle():
                 break
         if opt_outs:
@@ -184,18 +187,17 @@ class _OptOutRuns:
         return self._found
 
     def consume(self) -> None:
-        """Process each file that is ready, in their order; wait for files that may still be written."""
+        """Process each file that is ready, in their order; wait for files that may still be written.
+
+        Raises SyncAssetsError if the SFTP cannot be polled.
+        """
         from sync_assets.opt_out.export import folder  # noqa: PLC0415
 
         runtime = self._runtime
         waited = runtime.config.opt_out.export.settle_seconds + SETTLING_SECONDS
         give_up_at = time.monotonic() + waited
         while True:
-            try:
-                poll = folder.poll_folder(runtime)
-            except SyncAssetsError as error:  # an unreachable SFTP must not hold back changes of Dynamics 365
-                self._found.problems.append(error)
-                return
+            poll = folder.poll_folder(runtime)
             self._report(poll)
             ready = [file for file in poll.ready if _version(file) not in self._tried]
             for file in ready:

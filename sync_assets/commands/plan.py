@@ -209,12 +209,14 @@ class SyncRehearsal:
         if hidden := [replace(one, outcome="fail") for one in captured.findings if one.check == rules.SHOWN.name]:
             self.problems[config.table] = NotReady(config.table, hidden)
             return
-        self.mapping_changes[config.table] = captured.mapping_changes
+        changes = [*self.mapping_changes.get(config.table, []), *captured.mapping_changes]  # of its first capture only
+        self.mapping_changes[config.table] = changes
         result = captured.result
         if warning := unknown_codes_warning(config.table, result.unknown_codes):
             self.unknown_codes[config.table] = warning
         if any(result.orphans) and not result.held_back:
-            self.orphans[config.table] = result.orphans
+            both = zip(self.orphans.get(config.table, NO_ORPHANS), result.orphans, strict=True)
+            self.orphans[config.table] = OrphansOfDeletes(*(Counter(one) + Counter(other) for one, other in both))
         await self._push(config)
 
     async def _push(self, config: TableConfig) -> None:

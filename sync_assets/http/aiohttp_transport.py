@@ -13,7 +13,7 @@ import re
 import ssl
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, cast
 from urllib.parse import quote
@@ -60,9 +60,9 @@ class RecordRequest:
     """
 
     method: str
-    headers: dict[str, str]
-    body: bytes | None
-    extensions: dict[str, Any]
+    headers: dict[str, str] = field(repr=False)
+    body: bytes | None = field(repr=False)
+    extensions: dict[str, Any] = field(repr=False)
 
     async def aread(self) -> bytes:
         return self.body or b""

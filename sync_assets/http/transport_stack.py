@@ -14,7 +14,7 @@ import logging
 import ssl
 import time
 from collections.abc import AsyncGenerator, Iterator, Mapping
-from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractAsyncContextManager, aclosing, contextmanager, nullcontext, suppress
 from typing import cast
 from urllib.parse import urlsplit
 
@@ -120,7 +120,9 @@ class RetryTransport(httpx.AsyncBaseTransport):
                 wait, failure = backoff(call.attempt), error
             else:
                 status = response.status_code
-                if status < 400 or status == 401 or not retries.transient(status, await response.aread()):
+                if status == 401:  # of a gateway: it does not end an outage behind it
+                    return response
+                if status < 400 or not retries.transient(status, await response.aread()):
                     retries.outage.end()
                     return response
                 if status in LOST_BEHIND_GATEWAY and not call.repeat_unknown:
@@ -198,7 +200,7 @@ class TransportStack:
     ) -> None:
         self.limits = LimitsTransport(retries.pause, observer, carrier)
         self._top, self._auth = RetryTransport(retries, self.limits), BearerAuth(retries.name, tokens)
-        self._url = httpx.URL(url)
+        self._url = url
         self.client = httpx.AsyncClient(auth=self._auth, transport=self._top, timeout=timeout, trust_env=False)
 
     async def send(
@@ -206,16 +208,16 @@ class TransportStack:
     ) -> Response:
         """Send a request, and return its whole answer. Raises what the transports raise.
 
-        of_record: without the client and its values, which take longer than all transports together.
+        of_record: without the client, `httpx.Request` and `httpx.Response`, which take longer than all transports.
         """
         given = {"address": address, "call": call}
         if of_record:
             request = RecordRequest(method, {**headers}, body, given)
-            flow = self._auth.async_auth_flow(cast(httpx.Request, request))
-            answer = await self._top.handle_async_request(await anext(flow))
-            with suppress(StopAsyncIteration):
-                while True:
-                    answer = await self._top.handle_async_request(await flow.asend(answer))
+            async with aclosing(self._auth.async_auth_flow(cast(httpx.Request, request))) as flow:
+                answer = await self._top.handle_async_request(await anext(flow))
+                with suppress(StopAsyncIteration):
+                    while True:
+                        answer = await self._top.handle_async_request(await flow.asend(answer))
         else:
             with errors_as_ours(method, address):  # those of the client itself
                 whole = httpx.Request(method, self._url, headers=headers, content=body, extensions=given)

@@ -247,7 +247,10 @@ class TestLinkedTables:
     def test_a_parent_that_is_made_after_its_table_was_read_is_planned_with_its_child(
         self, program: Program, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """As `sync` does it (test_links.py): the parents' tables are polled once more after their children's."""
+        """As `sync` does it (test_links.py): the parents' tables are polled once more after their children's.
+
+        The second capture of a table does not hide what the first one found.
+        """
         linked(program)
         admin, late = program.sandbox.admin, list[str]()
 
@@ -266,6 +269,12 @@ class TestLinkedTables:
         assert flown(program)["engine_calls"] == {
             kind: sum(entry["engine_calls"][kind] for entry in tables.values()) for kind in calls()
         }
+
+        program.table["fields"].pop("firstname")
+        late.clear()
+        with monkeypatch.context() as patch:
+            patch.setattr("sync_assets.commands.plan.capture_table", then_more)
+            assert len(planned_of(program)["tables"]["contact"]["mapping_changes"]) == 1
 
     def test_options_take_effect_and_a_link_to_another_parent_is_listed(self, program: Program) -> None:
         admin = program.sandbox.admin

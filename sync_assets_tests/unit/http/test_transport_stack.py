@@ -14,7 +14,7 @@ from sync_assets.campaign.sign_in import ims_tokens
 from sync_assets.config.environment import CampaignSettings, D365Settings
 from sync_assets.dataverse.sign_in import entra_tokens
 from sync_assets.http.client import Endpoint
-from sync_assets.http.transport import HttpError, NotSent, NotTrusted, OutcomeUnknown
+from sync_assets.http.transport import HttpError, NotSent, NotTrusted, OutcomeUnknown, SignInRefused
 from sync_assets_tests.support.little_server import tokens
 
 CONTEXT = ssl.create_default_context()
@@ -97,3 +97,24 @@ async def test_a_certificate_is_found_among_the_causes_of_an_exception_of_httpx(
 
     with pytest.raises(NotTrusted, match="SYNC_ASSETS_CA_BUNDLE"):
         await by_endpoint(httpx.MockTransport(fail), of_record=of_record)
+
+
+@pytest.mark.parametrize("of_record", [False, True])
+@pytest.mark.parametrize("host", ["host.example\u201d", "10.0.0.300"])
+async def test_an_address_that_httpx_does_not_take_becomes_an_error_of_ours(host: str, of_record: bool) -> None:
+    endpoint = Endpoint("X", f"https://{host}", tokens(), context=CONTEXT, headers={}, observer=None)
+    try:
+        with pytest.raises(NotSent):
+            await endpoint.send("POST", ADDRESS, body=b"{}", kind="insert", patience=0, of_record=of_record)
+    finally:
+        await endpoint.aclose()
+
+
+async def test_a_refused_token_does_not_end_an_outage() -> None:
+    """A gateway refuses it, and nothing says that the system behind it is up again."""
+    endpoint = Endpoint("X", "https://host.example", tokens(), context=CONTEXT, headers={}, observer=None)
+    endpoint.stack.limits.carrier = httpx.MockTransport(lambda _: httpx.Response(401))
+    endpoint.outage.since = 1.0
+    with pytest.raises(SignInRefused):
+        await endpoint.send("GET", ADDRESS, kind="read", patience=0)
+    assert endpoint.outage.since == 1.0
