@@ -9,11 +9,13 @@ import json
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 import httpx
@@ -86,12 +88,14 @@ def test_every_command_ends_as_documented(story: Story) -> None:
         chapter(story)
     for chapter in (watching, notices, migration, trouble, sandbox):
         chapter(story)
+    documented: defaultdict[str, set[int]] = defaultdict(set)
     for one in table_of_commands():
         for path in one.paths:
-            if path not in NOT_RUN:
-                assert path in story.options, f"{path} is told and was not run"
-                assert story.options[path] == COMMANDS[path], f"an option of {path} was not tried"
-                assert story.statuses[path] == one.statuses | (story.statuses[path] & {1}), one.written
+            documented[path] |= one.statuses
+    for path in documented.keys() - NOT_RUN:
+        assert path in story.options, f"{path} is told and was not run"
+        assert story.options[path] == COMMANDS[path], f"an option of {path} was not tried"
+        assert story.statuses[path] == documented[path] | (story.statuses[path] & {1}), path
 
 
 def test_the_example_of_a_configuration_passes_doctor(systems: SandboxProcess, tmp_path: Path) -> None:
@@ -172,7 +176,6 @@ def begin(story: Story) -> None:
     assert "prvReadContact" in story.type("role least_rights.zip")
     story.type("doctor --json")
     story.type("doctor --verbose")
-    story.type("doctor --ledger")
     story.type("doctor --file not-there.csv", 1)
     assert "kept_days" in story.type("history --table contact --limit 5 --json")
     story.type("certify --yes --json")
@@ -225,6 +228,10 @@ def watching(story: Story) -> None:
 
 def look_after_the_ledger(story: Story) -> None:
     story.type("backup copy.db")
+    for change, status in (("+ 1", 2), ("- 1", 0)):
+        with closing(sqlite3.connect(Path(story.program.env["DAGSTER_HOME"]) / "ledger.db")) as file, file:
+            file.execute(f"UPDATE sync_tally SET records = records {change} WHERE state = 0")
+        story.type("doctor --ledger", status)
     story.type("rebuild contact --new-ledger --json")
     assert "There is nothing to send." in story.type("replay contact --from 2020-01-01 --to 2020-01-02 --force")
     story.type("accept-systems --yes")

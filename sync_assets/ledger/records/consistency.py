@@ -21,7 +21,7 @@ from sync_assets.ledger.report_values import Inconsistency
 from sync_assets.ledger.rules.dependencies import status_of_parents
 from sync_assets.ledger.rules.predicates import CLAIMED, MAY_EXIST, MUST_NOT_EXIST
 from sync_assets.ledger.rules.record_state import RecordState, reevaluate
-from sync_assets.ledger.storage import schema
+from sync_assets.ledger.storage import operation_tables, schema
 from sync_assets.ledger.storage.session import Repository
 from sync_assets.ledger.storage.transaction import Transaction
 
@@ -96,7 +96,8 @@ class Consistency(Repository):
         claimed = set(transaction.execute(sa.select(_R.seq).where(schema.holds(CLAIMED))).scalars())
         under_way = {key for key, parent in parents.items() if parent.seq in claimed}
         being_read = sa.select(_F.table_name).where(sa.or_(_F.orphans_due, ~_F.complete))
-        may_come = set(transaction.execute(being_read).scalars())
+        paused = sa.select(operation_tables.maintenance.c.table_name)  # its end re-evaluates their children
+        may_come = {*transaction.execute(being_read).scalars(), *transaction.execute(paused).scalars()}
         read = self._dependencies.read_to_their_end(transaction)
         statuses = {record.seq: status_of_parents(record, links[record.seq], parents, read) for record in records}
         leaving = [
@@ -105,11 +106,13 @@ class Consistency(Repository):
             if MAY_EXIST(record) and MUST_NOT_EXIST(record._replace(orphaned=statuses[record.seq].orphaned))
         ]
         with_children = self._dependencies.with_linked_children(transaction, leaving)
+        keys = [(record.table_name, record.id) for record in leaving if claimed]
+        of_claimed = {key for key in keys if self._dependencies.children(transaction, [key]) & claimed}
         for record in records:
             key = (record.table_name, record.id)
             named = [(link.parent_table, id_) for link in links[record.seq] for id_ in (link.parent_id, link.acked_id)]
             undecided = (one in under_way or (one[1] and one not in parents and one[0] in may_come) for one in named)
-            if record.seq in claimed or any(undecided):
+            if record.seq in claimed or key in of_claimed or any(undecided):
                 continue
             of_record = reasons.get(key, frozenset())
             if of_record != stored.get(key, frozenset()):

@@ -286,7 +286,8 @@ class Deletions(Repository):
                 moved.append(left)
                 transaction.move(record, left.state)
                 keeps_reason = out_of_scope and left.state != State.REJECTED
-                kept = (left.has_payload, left.has_payload, keeps_reason, out_of_scope)
+                keeps_delay = out_of_scope and left.state == State.PENDING
+                kept = (left.has_payload, left.has_payload, keeps_reason, keeps_delay)
                 values.append((*attrgetter(*MOVED)(left), None if out_of_scope else now, *kept, left.seq))
         transaction.for_each(_REMOVE, values)
         transaction.run(DELETE_RECORDS, seqs=[record.seq for record in forgotten])

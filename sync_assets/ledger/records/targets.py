@@ -79,7 +79,11 @@ class Targets(Repository):
         also = transaction.execute(not_synced).scalars().all()
         linked = of_children.where(_L.required == 1, _L.keyed == 1, _L.parent_id.is_not(None))
         _wait(transaction, BlockReason.PARENT_PENDING, _R.seq.in_(linked), synced, in_scope)
-        _wait(transaction, BlockReason.REFETCH_REQUIRED, ours, synced, in_scope, schema.PERHAPS_SENT)
+        # The answers of these were about the former target.
+        answered = _R.state.in_([State.UNCONFIRMED.value, State.TOMBSTONE.value]) | (
+            (_R.state == State.REJECTED.value) & _R.validation_error.is_(None)
+        )
+        _wait(transaction, BlockReason.REFETCH_REQUIRED, ours, (synced & in_scope) | answered, schema.PERHAPS_SENT)
         ours_in_scope = sa.select(_R.seq).where(ours, in_scope)
         possible = schema.possible_link
         transaction.execute(sa.delete(possible).where(possible.c.seq.in_(ours_in_scope)))
@@ -97,10 +101,10 @@ class Targets(Repository):
 
 
 def _wait(transaction: Transaction, block_reason: BlockReason, *of: sa.ColumnElement[bool] | sa.TextClause) -> None:
-    """Let synced records wait."""
-    numbers = sa.select(_R.table_name, sa.func.count()).where(*of).group_by(_R.table_name)
-    for table, number in transaction.execute(numbers).all():
-        transaction.count(table, State.SYNCED, -number)
+    """Let records wait."""
+    numbers = sa.select(_R.table_name, _R.state, sa.func.count()).where(*of).group_by(_R.table_name, _R.state)
+    for table, state, number in transaction.execute(numbers).all():
+        transaction.count(table, State(state), -number)
         transaction.count(table, State.WAITING, number)
     waits = {"state": State.WAITING.value, "block_reason": block_reason.value}
     transaction.execute(sa.update(schema.record).where(*of).values(waits))

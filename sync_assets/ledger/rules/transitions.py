@@ -100,8 +100,8 @@ def after_capture(record: RecordState, row: Row, *, resend: bool, now: int) -> R
 
 def _stuck_since(record: RecordState, state: State, now: int) -> int | None:
     """Return since when a record is rejected or orphaned; the capture of an orphaned row does not restart that time."""
-    if state == State.ORPHANED:  # a capture reads no parent anew, so the record was orphaned before
-        return record.failed_since
+    if state == State.ORPHANED:  # a capture reads no parent anew, so the record was orphaned before, or deleted then
+        return record.failed_since or now
     return now if state == State.REJECTED else None
 
 
@@ -129,7 +129,7 @@ def after_removal(record: RecordState, *, out_of_scope: bool, now: int) -> Recor
 
     None if the delete is already stored. Call `is_purgeable` first: AssertionError for a record that is to be purged.
     """
-    if record.desired_hash is None and not out_of_scope:
+    if record.desired_hash is None:  # a delete that is under way goes on, also of a row that was restored out of scope
         return None
     left = record._replace(out_of_scope=1) if out_of_scope else record._replace(desired_hash=None, out_of_scope=0)
     where = placement(left, record.dependencies)

@@ -6,9 +6,22 @@ from contextlib import closing
 import pytest
 
 from sync_assets.ledger import Ledger
+from sync_assets.ledger.model import State
 from sync_assets.ledger.records import consistency
-from sync_assets_tests.support.ledgers import Clock, Ledgers, capture, guid, many, push, row
-from sync_assets_tests.unit.ledger.linking import order
+from sync_assets_tests.support.ledgers import (
+    Clock,
+    Ledgers,
+    capture,
+    claim,
+    guid,
+    linked,
+    many,
+    push,
+    record,
+    row,
+    settle,
+)  # fmt: skip
+from sync_assets_tests.unit.ledger.linking import NEEDED, OPTIONAL, order
 
 MISPLACED, NO_RECORD = "records are in another state than the rules compute", "rows have no record"
 REFUSED = "rows contain what the database refuses"
@@ -82,3 +95,18 @@ def test_the_records_checked_so_far_are_reported(ledger: Ledger, monkeypatch: py
     done = list[int]()
     assert ledger.check(done.append) == []
     assert done == [4, 8, 10]
+
+
+def test_what_is_under_way_is_no_contradiction(ledger: Ledger) -> None:
+    """A claimed child of a parent that is to be deleted; and an orphan whose parent's table is in maintenance."""
+    capture(ledger, row("anna"), complete=True)
+    push(ledger)
+    capture(ledger, page=linked([row("order")], cusContact=["anna"]), table="order", links=[OPTIONAL], complete=True)
+    [claimed] = claim(ledger, table="order")
+    capture(ledger, deleted=["anna"])
+    assert ledger.check() == []
+    settle(ledger, "done", claimed)
+    capture(ledger, page=linked([row("lost")], cusContact=["nobody"]), table="line", links=[NEEDED], complete=True)
+    assert record(ledger, "lost").state == State.ORPHANED
+    ledger.maintenance.begin("contact")
+    assert ledger.check() == []

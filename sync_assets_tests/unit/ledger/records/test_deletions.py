@@ -422,3 +422,34 @@ def test_a_withdrawn_record_that_was_never_sent_is_forgotten(ledger: Ledger) -> 
     page(ledger, out_of_scope=[guid("anna"), guid("bert")])
     assert stored(ledger) == {}
     assert ledger.reports.counts()["contact"].records == 0
+
+
+def test_a_record_whose_requests_are_delayed_leaves_the_scope(ledger: Ledger) -> None:
+    capture(ledger, row("anna"), row("bert"), complete=True)
+    push(ledger)
+    capture(ledger, row("anna", "b"))
+    settle(ledger, "later", *claim(ledger), reason="busy", retry_after=600)
+    capture(ledger, row("bert", "b"), out_of_scope=[guid("anna")])
+    assert [record(ledger, name).state for name in ("anna", "bert")] == [State.SYNCED, State.PENDING]
+
+
+def test_a_row_that_comes_back_beyond_the_filter_is_deleted_all_the_same(ledger: Ledger) -> None:
+    capture(ledger, row("anna"), row("bert"), complete=True)
+    push(ledger)
+    capture(ledger, deleted=["anna"])
+    capture(ledger, row("bert", "b"), out_of_scope=[guid("anna")])
+    assert [one.operation for one in sorted(claim(ledger), key=lambda one: one.operation)] == ["delete", "update"]
+
+
+def test_an_orphan_whose_deleted_row_comes_back_is_an_orphan_again(ledger: Ledger) -> None:
+    to_contact = LinkSpec("cusContact", "contact", keep_orphans=True)
+    capture(ledger, row("anna"), complete=True)
+    push(ledger)
+    order = linked([row("order")], cusContact=["anna"])
+    capture(ledger, page=order, table="order", links=[to_contact], complete=True)
+    push(ledger, table="order")
+    capture(ledger, deleted=["anna"])
+    assert record(ledger, "order").state == State.ORPHANED
+    capture(ledger, deleted=["order"], table="order")
+    capture(ledger, page=linked([row("order", "b")], cusContact=["anna"]), table="order", links=[to_contact])
+    assert record(ledger, "order").state == State.ORPHANED

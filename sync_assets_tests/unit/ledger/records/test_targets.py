@@ -6,7 +6,7 @@ from sync_assets.checks.preflight import findings_since_capture, target_finding
 from sync_assets.config.models import TableConfig
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.model import BlockReason, LinkSpec, State
-from sync_assets_tests.support.ledgers import capture, claim, guid, linked, push, record, row, session_of, settle
+from sync_assets_tests.support.ledgers import Clock, capture, claim, guid, linked, push, record, row, session_of, settle
 
 TO_CONTACT = LinkSpec("cusContact", "contact")
 ORDERS = TableConfig.model_validate(
@@ -153,3 +153,22 @@ def test_types_of_another_resource_are_no_change(ledger: Ledger) -> None:
         "attribute_types_are_as_before": True,
         "target_is_as_before": True,
     }
+
+
+@pytest.mark.parametrize("outcome", ["refused", "late"])
+def test_what_campaign_answered_about_the_former_target_holds_up_no_change_of_target(
+    sent: Ledger, clock: Clock, outcome: str
+) -> None:
+    """A record that Campaign rejected, or that is unconfirmed, is read again for the new target."""
+    capture(sent, row("anna", "b"))
+    [anna] = [one for one in claim(sent) if one.id == guid("anna")]
+    settle(sent, "unknown" if outcome == "late" else "refused", anna)
+    if outcome == "late":
+        clock.advance(60)
+        [anna] = [one for one in claim(sent) if one.id == guid("anna")]
+        settle(sent, "done", anna)
+    assert record(sent, "anna").state == {"refused": State.REJECTED, "late": State.UNCONFIRMED}[outcome]
+    sent.targets.change_target("contact", "cusPerson", "cusPersonId")
+    assert record(sent, "anna").state == State.WAITING
+    capture(sent, row("anna", "b"))
+    assert [one.operation for one in claim(sent)] == ["insert"]

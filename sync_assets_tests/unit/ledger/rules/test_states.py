@@ -4,9 +4,11 @@ import itertools
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import sync_assets
 from sync_assets.ledger.model import OTHER, BlockReason, Orphaned, Outcome, Result, State
+from sync_assets.ledger.rules.constraints import RECORD
 from sync_assets.ledger.rules.predicates import MUST_NOT_EXIST
 from sync_assets.ledger.rules.record_state import Dependencies, RecordState, reevaluate
 from sync_assets.ledger.rules.transitions import Row, after_capture, after_outcome, after_removal, is_purgeable
@@ -25,6 +27,8 @@ DEPENDENCIES = (
     Dependencies(orphaned=Orphaned.DELETED),
     Dependencies(orphaned=Orphaned.DELETED, has_children=True),
 )
+STORED = {"reason": "no", "acked_at": 0, "update_payload": None, "not_before": None, "kept_values": 0, "incarnation": 1}
+"""Columns that no rule reads or moves."""
 Move = tuple[str, RecordState | None]
 """Who moves a record, and the record then; None: it is purged."""
 
@@ -44,6 +48,14 @@ def first_records() -> Iterator[RecordState]:
             invalid if desired else None, 0, None, payload, payload is not None, until,
         )  # fmt: skip
         yield from filter(None, (placed(record, one) for one in DEPENDENCIES))
+
+
+def misfits(record: RecordState | None) -> list[str]:
+    """Return the constraints of the database that a stored record would break."""
+    if record is None:
+        return []
+    row = SimpleNamespace(**{**record._asdict(), **STORED, "payload": record.payload if record.has_payload else None})
+    return [name for name, check in RECORD.items() if not check(row)]
 
 
 def moves(record: RecordState) -> Iterator[Move]:
@@ -68,13 +80,15 @@ def moves(record: RecordState) -> Iterator[Move]:
 
 
 def table() -> list[str]:
-    """Return the table of all moves, in Markdown."""
+    """Return the table of all moves, in Markdown. Each record met fits the constraints of the database."""
     found: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
     seen = set(first_records())
     todo = [*seen]
     while todo:
         record = todo.pop()
         for by, moved in moves(record):
+            if by in ("row", "removal"):  # the others erase a payload when they are stored
+                assert not misfits(moved) or misfits(record), (misfits(moved), record, moved)
             found[State(record.state).name, State(moved.state).name if moved else "purged"].add(by)
             if moved and by == "answer":
                 as_first = moved._replace(incarnation=0, failed_since=None, attempts=min(moved.attempts, 1))
@@ -88,6 +102,6 @@ def table() -> list[str]:
     return ["| " + " | ".join(line) + " |" for line in lines]
 
 
-def test_the_page_of_states_shows_each_move_that_the_rules_make() -> None:
+def test_the_page_of_states_shows_each_move_that_the_rules_make_and_the_database_takes() -> None:
     shown = [line for line in PAGE.read_text(encoding="utf-8").splitlines() if line.startswith("|")]
     assert shown == table(), "replace the table of docs/dev/states.md by:\n" + "\n".join(table())

@@ -129,7 +129,7 @@ REFUSED: dict[str, list[tuple[Row, Row]]] = {
 
 
 @pytest.mark.postgresql
-def test_each_constraint_refuses_what_cannot_be_and_nothing_else(ledger: Ledger) -> None:
+def test_each_constraint_refuses_what_cannot_be_and_nothing_else(url: str) -> None:
     checks = {
         str(one.name): table
         for table in metadata.sorted_tables
@@ -137,11 +137,12 @@ def test_each_constraint_refuses_what_cannot_be_and_nothing_else(ledger: Ledger)
         if isinstance(one, sa.CheckConstraint)
     }
     assert REFUSED.keys() == checks.keys()
-    for name, cases in REFUSED.items():
-        for accepted, wrong in cases:
-            _insert(ledger, checks[name], accepted)
-            with pytest.raises(LedgerError, match=name):
-                _insert(ledger, checks[name], accepted | wrong)
+    with Ledger.open(url) as ledger:
+        for name, cases in REFUSED.items():
+            for accepted, wrong in cases:
+                _insert(ledger, checks[name], accepted)
+                with pytest.raises(LedgerError, match=name):
+                    _insert(ledger, checks[name], accepted | wrong)
 
 
 def _insert(ledger: Ledger, table: sa.Table, row: Row) -> None:
