@@ -225,7 +225,7 @@ def _may_follow(
         records = context.instance.get_run_records(dg.RunsFilter(run_ids=followers))
         if len(records) != 1 or records[0].dagster_run.status != dg.DagsterRunStatus.STARTED:
             return False
-        minutes = (now.timestamp() - (records[0].start_time or now.timestamp())) / 60
+        minutes = (now.timestamp() - (records[0].start_time or records[0].create_timestamp.timestamp())) / 60
         return minutes > runtime.config.runs.longest_run_minutes
     if not loaded or not _may_restart(context.instance, runtime, cursor, now):
         return False
