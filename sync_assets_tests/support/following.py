@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 
 import dagster as dg
+from sqlalchemy.exc import OperationalError
 
 from sync_assets.defs.partitions import FOLLOWS_TAG
 from sync_assets_tests.support.orchestra import Orchestra, Run
@@ -19,13 +20,20 @@ def loaded(orchestra: Orchestra) -> Orchestra:
     return orchestra
 
 
+def is_followed(orchestra: Orchestra) -> bool:
+    try:
+        return bool(orchestra.instance.get_runs(dg.RunsFilter(tags={FOLLOWS_TAG: "yes"})))
+    except OperationalError:  # the database in memory is locked while another thread writes
+        return False
+
+
 def follow(orchestra: Orchestra, meanwhile: Callable[[], object] = lambda: None) -> Run:
     """Execute the follower that the sensor requests. `meanwhile` is called once it follows."""
     failed: list[BaseException] = []
 
     def play() -> None:
         try:
-            until(lambda: bool(orchestra.instance.get_runs(dg.RunsFilter(tags={FOLLOWS_TAG: "yes"}))), 30)
+            until(lambda: is_followed(orchestra), 30)
             time.sleep(0.5)
             meanwhile()
         except BaseException as error:  # noqa: BLE001
