@@ -102,7 +102,7 @@ async def test_a_certificate_is_found_among_the_causes_of_an_exception_of_httpx(
 @pytest.mark.parametrize("of_record", [False, True])
 @pytest.mark.parametrize("host", ["host.example\u201d", "10.0.0.300"])
 async def test_an_address_that_httpx_does_not_take_becomes_an_error_of_ours(host: str, of_record: bool) -> None:
-    endpoint = Endpoint("X", f"https://{host}", tokens(), context=CONTEXT, headers={}, observer=None)
+    endpoint = Endpoint("X", f"https://{host}", tokens(), context=CONTEXT, headers={})
     try:
         with pytest.raises(NotSent):
             await endpoint.send("POST", ADDRESS, body=b"{}", kind="insert", patience=0, of_record=of_record)
@@ -112,7 +112,7 @@ async def test_an_address_that_httpx_does_not_take_becomes_an_error_of_ours(host
 
 async def test_a_refused_token_does_not_end_an_outage() -> None:
     """A gateway refuses it, and nothing says that the system behind it is up again."""
-    endpoint = Endpoint("X", "https://host.example", tokens(), context=CONTEXT, headers={}, observer=None)
+    endpoint = Endpoint("X", "https://host.example", tokens(), context=CONTEXT, headers={})
     endpoint.stack.limits.carrier = httpx.MockTransport(lambda _: httpx.Response(401))
     endpoint.outage.since = 1.0
     with pytest.raises(SignInRefused):
