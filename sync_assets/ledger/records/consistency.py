@@ -15,11 +15,10 @@ import sqlalchemy as sa
 
 from sync_assets.config.values import CONTACT
 from sync_assets.ledger.model import State
-from sync_assets.ledger.records.dependency_status import BATCH, DependencyStatus
-from sync_assets.ledger.records.hold_records import HoldRecords, is_excluded, is_held
+from sync_assets.ledger.records.dependency_status import BATCH, DependencyStatus, leaving
+from sync_assets.ledger.records.hold_records import HoldRecords
 from sync_assets.ledger.report_values import Inconsistency
-from sync_assets.ledger.rules.dependencies import status_of_parents
-from sync_assets.ledger.rules.predicates import CLAIMED, MAY_EXIST, MUST_NOT_EXIST
+from sync_assets.ledger.rules.predicates import CLAIMED
 from sync_assets.ledger.rules.record_state import RecordState, reevaluate
 from sync_assets.ledger.storage import operation_tables, schema
 from sync_assets.ledger.storage.session import Repository
@@ -98,15 +97,9 @@ class Consistency(Repository):
         being_read = sa.select(_F.table_name).where(sa.or_(_F.orphans_due, ~_F.complete))
         paused = sa.select(operation_tables.maintenance.c.table_name)  # its end re-evaluates their children
         may_come = {*transaction.execute(being_read).scalars(), *transaction.execute(paused).scalars()}
-        read = self._dependencies.read_to_their_end(transaction)
-        statuses = {record.seq: status_of_parents(record, links[record.seq], parents, read) for record in records}
-        leaving = [
-            record
-            for record in records
-            if MAY_EXIST(record) and MUST_NOT_EXIST(record._replace(orphaned=statuses[record.seq].orphaned))
-        ]
-        with_children = self._dependencies.with_linked_children(transaction, leaving)
-        keys = [(record.table_name, record.id) for record in leaving if claimed]
+        found = self._dependencies.by_parents(transaction, records, links, parents)
+        dependencies = self._dependencies.with_children_and_holds(transaction, records, found, reasons)
+        keys = [(record.table_name, record.id) for record in leaving(records, found) if claimed]
         of_claimed = {key for key in keys if self._dependencies.children(transaction, [key]) & claimed}
         for record in records:
             key = (record.table_name, record.id)
@@ -114,12 +107,9 @@ class Consistency(Repository):
             undecided = (one in under_way or (one[1] and one not in parents and one[0] in may_come) for one in named)
             if record.seq in claimed or key in of_claimed or any(undecided):
                 continue
-            of_record = reasons.get(key, frozenset())
-            if of_record != stored.get(key, frozenset()):
+            if reasons.get(key, frozenset()) != stored.get(key, frozenset()):
                 yield Inconsistency(record.table_name, "records belong to other persons under a hold", 1, (record.seq,))
-            status = statuses[record.seq]._replace(
-                held=is_held(of_record), has_children=key in with_children, excluded=is_excluded(of_record)
-            )
+            status = dependencies[record.seq]
             where = reevaluate(record, status)
             if where is None or (*where, status.orphaned) != (record.state, record.block_reason, record.orphaned):
                 yield Inconsistency(record.table_name, _MISPLACED, 1, (record.seq,))

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from sync_assets.ledger.model import LinkTo, Orphaned, State
-from sync_assets.ledger.records.hold_records import HoldRecords, is_excluded, is_held
+from sync_assets.ledger.records.hold_records import HoldRecords, ReasonsByRecord, is_excluded, is_held
 from sync_assets.ledger.records.stored_links import ACKNOWLEDGED_KEYED, UNLINK_ONE, StoredLinks
 from sync_assets.ledger.rules import predicates
 from sync_assets.ledger.rules.dependencies import FormerParent, Key, Link, is_acknowledged, stands, status_of_parents
@@ -268,22 +268,39 @@ class DependencyStatus(Repository):
     ) -> tuple[dict[int, Dependencies], set[Key]]:
         """Return the dependencies of these records by seq, and the records whose hold reasons changed."""
         links, former, parents = self.links_and_parents(transaction, [record.seq for record in records])
-        complete_tables = self.read_to_their_end(transaction) if links else set[str]()
-        reasons_by_record, new_owner = self.hold_records.follow(transaction, records, links, former)
-        found = {
-            record.seq: status_of_parents(record, links[record.seq], parents, complete_tables) for record in records
-        }
+        reasons, new_owner = self.hold_records.follow(transaction, records, links, former)
+        found = self.by_parents(transaction, records, links, parents)
         if collect_orphans:
             self._collect_orphans(transaction, records, found)
-        becomes = (record._replace(orphaned=found[record.seq].orphaned) for record in records)
-        leaving = [record for record in becomes if predicates.MAY_EXIST(record) and predicates.MUST_NOT_EXIST(record)]
-        with_children = self.with_linked_children(transaction, leaving)
+        return self.with_children_and_holds(transaction, records, found, reasons), new_owner
+
+    def by_parents(
+        self,
+        transaction: Transaction,
+        records: Sequence[RecordState],
+        links: Mapping[int, Sequence[Link]],
+        parents: Mapping[Key, RecordState],
+    ) -> dict[int, Dependencies]:
+        """Return the part of the dependencies of these records, by seq, that follows from their parents."""
+        read = self.read_to_their_end(transaction) if links else set[str]()
+        return {record.seq: status_of_parents(record, links.get(record.seq, ()), parents, read) for record in records}
+
+    def with_children_and_holds(
+        self,
+        transaction: Transaction,
+        records: Sequence[RecordState],
+        found: Mapping[int, Dependencies],
+        reasons: ReasonsByRecord,
+    ) -> dict[int, Dependencies]:
+        """Return the dependencies of these records by seq. found: of their parents. reasons: hold reasons by record."""
+        with_children = self.with_linked_children(transaction, leaving(records, found))
+        dependencies: dict[int, Dependencies] = {}
         for record in records:
-            reasons = reasons_by_record.get(_key(record), frozenset())
-            found[record.seq] = found[record.seq]._replace(
-                held=is_held(reasons), has_children=_key(record) in with_children, excluded=is_excluded(reasons)
+            of_record = reasons.get(_key(record), frozenset())
+            dependencies[record.seq] = found[record.seq]._replace(
+                held=is_held(of_record), has_children=_key(record) in with_children, excluded=is_excluded(of_record)
             )
-        return found, new_owner
+        return dependencies
 
     def _collect_orphans(
         self, transaction: Transaction, records: Sequence[RecordState], statuses: dict[int, Dependencies]
@@ -357,6 +374,12 @@ class DependencyStatus(Repository):
             for statement in _LINKED_PARENTS
             for row in transaction.run(statement, ids=ids, table=table)
         }
+
+
+def leaving(records: Iterable[RecordState], found: Mapping[int, Dependencies]) -> list[RecordState]:
+    """Return those of the records that Campaign may hold and must not. found: what follows from their parents."""
+    becomes = (record._replace(orphaned=found[record.seq].orphaned) for record in records)
+    return [record for record in becomes if predicates.MAY_EXIST(record) and predicates.MUST_NOT_EXIST(record)]
 
 
 def _key(record: RecordState) -> Key:
