@@ -29,7 +29,15 @@ from sync_assets.commands import terminal
 from sync_assets.commands.estimate_calls import hours, pace
 from sync_assets.commands.inventory import Inventory
 from sync_assets.commands.plan_changes import planned_changes, rejections, show_changes
-from sync_assets.commands.status import CALL_KINDS, Guarded, held_back, refused_attributes, refused_updates, waiting_for
+from sync_assets.commands.status import (
+    CALL_KINDS,
+    Guarded,
+    held_back,
+    orphaned_sentence,
+    refused_attributes,
+    refused_updates,
+    waiting_for,
+)
 from sync_assets.commands.terminal import AcceptMapping, Json, Parts, TablesOption, number_table
 from sync_assets.commands.values import Result, check_tables, fields
 from sync_assets.config.models import TableConfig
@@ -352,8 +360,7 @@ def show(document: dict[str, Any]) -> Parts:
         for reason, number in table["waiting_for"].items():
             yield f"{name}: {counted(number, 'record', 'wait')} for {reason}."
         if table["orphaned"]:
-            why = "a parent that they need is gone for good, or they name none."
-            yield f"{name}: {table['orphaned']:,} orphaned: {why}"
+            yield orphaned_sentence(name, table["orphaned"])
     calls, budget = sum(document["engine_calls"].values()), document["budget"]
     if budget and calls:
         later_calls, per_day = calls - budget["fits_today"], budget["engine_calls_per_day"]

@@ -313,11 +313,8 @@ def _lines(document: Overview) -> Iterator[str]:
         yield from lines
     for name, table in tables.items():
         if table.orphaned:
-            yield (
-                f"{name}: {table.orphaned:,} orphaned: a parent that they need is gone for good, or they name "
-                f"none. `sync-assets rejects {name} --orphaned` lists them; each is sent once it has a parent "
-                "in scope."
-            )
+            listed = f"`sync-assets rejects {name} --orphaned` lists them; each is sent once it has a parent in scope."
+            yield f"{orphaned_sentence(name, table.orphaned)} {listed}"
         if table.refused_in_updates:
             yield refused_updates(name, table.refused_in_updates)
     if isinstance(document, Status):
@@ -352,3 +349,8 @@ def _opt_out_lines(opt_out: OptOutStatus) -> Iterator[str]:
             yield f"opt-outs: {number:,} {text}"
     if opt_out.files_waiting or opt_out.files_rejected:
         yield f"opt-out files: {opt_out.files_waiting:,} waiting, {opt_out.files_rejected:,} rejected as a whole"
+
+
+def orphaned_sentence(table: str, number: int) -> str:
+    """Return the sentence that says how many records of a table are orphaned, and why."""
+    return f"{table}: {number:,} orphaned: a parent that they need is gone for good, or they name none."
