@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from sync_assets.cli import sync_runs
+from sync_assets.defs.follower import reports
 from sync_assets.defs.tables import sensors
+from sync_assets.runtime import program_sources
 from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.support.chain import Chain
 from sync_assets_tests.support.opt_out_runs import N
@@ -131,6 +133,21 @@ def installed(
 
 @pytest.fixture
 def orchestra(program: Program) -> Iterator[Orchestra]:
+    with in_memory(program) as started:
+        yield started
+
+
+@pytest.fixture
+def quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a follower look more often at what Dagster shows and whether the program changed."""
+    monkeypatch.setattr(reports, "COMPARE_SECONDS", 0.3)
+    monkeypatch.setattr(program_sources, "SECONDS", 0.3)
+
+
+@pytest.fixture
+def followed_orchestra(program: Program, quick_looks: None) -> Iterator[Orchestra]:
+    """Its follower ends after three seconds without work."""
+    program.runs = {"linger_seconds": 3}
     with in_memory(program) as started:
         yield started
 

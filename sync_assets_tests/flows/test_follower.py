@@ -1,7 +1,6 @@
 """The follower: one run that captures and sends the changes of all tables."""
 
 import time
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -11,12 +10,10 @@ import pytest
 from sync_assets.commands.maintenance import off, on
 from sync_assets.defs.asset_keys import CHANGES, all_keys
 from sync_assets.defs.dagster_internals import latest_answers
-from sync_assets.defs.follower import reports
 from sync_assets.defs.history import ProjectScope, prune_history
 from sync_assets.defs.partitions import today
 from sync_assets.defs.tables.asset_metadata import LINEAGE
 from sync_assets.ledger import Ledger
-from sync_assets.runtime import program_sources
 from sync_assets.runtime.workers import WorkerSession
 from sync_assets_tests.support.chain import Chain
 from sync_assets_tests.support.following import ended, follow, lines, loaded
@@ -29,17 +26,12 @@ REFUSED = dg.AssetCheckKey(PROFILE, "no_record_is_rejected")
 READY = dg.AssetCheckKey(CONTACT, "ready")
 
 
+pytestmark = pytest.mark.usefixtures("quick_looks")
+
+
 @pytest.fixture
-def orchestra(program: Program) -> Iterator[Orchestra]:
-    program.runs = {"linger_seconds": 3}
-    with in_memory(program) as started:
-        yield started
-
-
-@pytest.fixture(autouse=True)
-def _quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reports, "COMPARE_SECONDS", 0.3)
-    monkeypatch.setattr(program_sources, "SECONDS", 0.3)
+def orchestra(followed_orchestra: Orchestra) -> Orchestra:
+    return followed_orchestra
 
 
 def titles(orchestra: Orchestra) -> set[str]:

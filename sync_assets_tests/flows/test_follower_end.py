@@ -3,7 +3,7 @@
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -11,35 +11,28 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from sync_assets.defs.follower import follower, reports
+from sync_assets.defs.follower import follower
 from sync_assets.defs.partitions import FOLLOWS_TAG, LEDGER_TAG, TABLE_TAG
 from sync_assets.defs.tables import run_requests
 from sync_assets.defs.tables.run_requests import end_killed
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.model import FOLLOWER
-from sync_assets.runtime import program_sources
 from sync_assets.runtime.workers import SILENT_AFTER, WorkerSession
 from sync_assets_tests.support.following import ended, follow, lines, loaded
 from sync_assets_tests.support.ledgers import session_of
-from sync_assets_tests.support.orchestra import Orchestra, Run, in_memory
-from sync_assets_tests.support.program import Program
+from sync_assets_tests.support.orchestra import Orchestra, Run
 from sync_assets_tests.support.waiting import until
 
 ELSEWHERE = "elsewhere|another boot 4026531836|17|99|00000000"
 """A worker on another machine."""
 
 
+pytestmark = pytest.mark.usefixtures("quick_looks")
+
+
 @pytest.fixture
-def orchestra(program: Program) -> Iterator[Orchestra]:
-    program.runs = {"linger_seconds": 3}
-    with in_memory(program) as started:
-        yield started
-
-
-@pytest.fixture(autouse=True)
-def _quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reports, "COMPARE_SECONDS", 0.3)
-    monkeypatch.setattr(program_sources, "SECONDS", 0.3)
+def orchestra(followed_orchestra: Orchestra) -> Orchestra:
+    return followed_orchestra
 
 
 def another_configuration(orchestra: Orchestra) -> None:

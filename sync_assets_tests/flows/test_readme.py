@@ -93,7 +93,7 @@ def test_every_command_ends_as_documented(story: Story) -> None:
         for path in one.paths:
             documented[path] |= one.statuses
     for path in documented.keys() - NOT_RUN:
-        assert path in story.options, f"{path} is told and was not run"
+        assert path in story.options, f"{path} is documented and was not run"
         assert story.options[path] == COMMANDS[path], f"an option of {path} was not tried"
         assert story.statuses[path] == documented[path] | (story.statuses[path] & {1}), path
 

@@ -76,7 +76,7 @@ async def test_a_replay_goes_on_when_another_worker_moved_the_feed_meanwhile(run
 
 
 async def test_a_table_that_another_process_captures_is_waited_for(runtime: Runtime) -> None:
-    assert runtime.ledger.leases.take("contact", session_of(runtime.ledger, "somebody else"))
+    assert runtime.ledger.leases.take("contact", session_of(runtime.ledger, "another worker"))
     async with capturing(runtime, wait_seconds=0.3) as capture:
         with pytest.raises(CaptureBusy, match="Another run has been capturing contact"):
             await capture.run()
@@ -84,7 +84,7 @@ async def test_a_table_that_another_process_captures_is_waited_for(runtime: Runt
         waiting = asyncio.create_task(capture.run())
         await asyncio.sleep(0.3)
         assert not waiting.done()
-        runtime.ledger.leases.release("contact", session_of(runtime.ledger, "somebody else"))
+        runtime.ledger.leases.release("contact", session_of(runtime.ledger, "another worker"))
         assert (await waiting).new == 50
 
 

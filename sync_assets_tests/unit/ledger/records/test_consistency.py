@@ -56,7 +56,7 @@ PLANTED = {
         "UPDATE sync_record SET payload = NULL WHERE seq = 2",
         [("contact", MISPLACED, 1, (2,))],
     ),
-    "a hold that covers nobody": (
+    "a hold without a record": (
         "INSERT INTO sync_hold VALUES ('x', 0); INSERT INTO sync_hold_record VALUES ('y', 'order', 'x', '', 0);"
         f"INSERT INTO sync_hold_record VALUES ('{guid('anna')}', 'contact', '{guid('anna')}', '', 0)",
         [
@@ -106,7 +106,7 @@ def test_what_is_under_way_is_no_contradiction(ledger: Ledger) -> None:
     capture(ledger, deleted=["anna"])
     assert ledger.check() == []
     settle(ledger, "done", claimed)
-    capture(ledger, page=linked([row("lost")], cusContact=["nobody"]), table="line", links=[NEEDED], complete=True)
+    capture(ledger, page=linked([row("lost")], cusContact=["missing"]), table="line", links=[NEEDED], complete=True)
     assert record(ledger, "lost").state == State.ORPHANED
     ledger.maintenance.begin("contact")
     assert ledger.check() == []
