@@ -30,7 +30,7 @@ Work = Literal["capture", "capture and push", "push", "wait", "opt-out files", "
 
 
 class Step(NamedTuple):
-    """A step of a sync: work on a table, a wait of so many seconds, or opt-outs. of_table: None without a table."""
+    """A step of a sync: work on a table, a wait of so many seconds, or opt-outs. of_table: the table; None for a wait or opt-outs."""
 
     work: Work
     of_table: TableConfig | None = None
@@ -51,7 +51,7 @@ def sync_steps(
     not count as orphaned. Their problems are left to their own sync.
 
     Args:
-        runtime: Its ledger has the results of the steps before; a step may close it.
+        runtime: Its ledger has the results of the steps before. A step may close that ledger.
         tables: In link order. Those in maintenance are left out as long as they are.
         failed: The names of tables that cannot go on; grows meanwhile.
         quiet: Names of tables without news.

@@ -1,8 +1,9 @@
-"""Retry rules of all requests: which answers are repeated, after how long, and how often; and the shared throttle;
-and who admits, guards and counts each try of a request.
+"""Retry rules of all requests: which answers are repeated, after how long, and how often.
 
-Every number of seconds and tries stands here. Who repeats what: `RetryTransport` a single request, the clients of both
-systems and the capture what an answer of the system itself asks for.
+Also the shared throttle, and the types of the functions that admit, guard and count each try of a request.
+
+Every number of seconds and tries of repetitions stands here. `RetryTransport` repeats a single request; the clients of
+both systems and the capture repeat what an answer of the system itself asks for.
 """
 
 import asyncio

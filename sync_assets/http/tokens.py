@@ -1,4 +1,4 @@
-"""The bearer tokens of one system: cached, renewed before they end and after a refusal, by one task at a time.
+"""The bearer tokens of one system: cached, renewed before they end and after a refusal, by one task of an event loop.
 
 Not here: how a token is fetched (the `sign_in.py` of each system), and where it goes in a request (transport_stack.py).
 """

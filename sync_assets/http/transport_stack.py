@@ -72,7 +72,7 @@ def errors_as_ours(method: str, address: str) -> Iterator[None]:
 
 
 def sign_in_client(context: ssl.SSLContext, timeout: httpx.Timeout, limits: Limits) -> httpx.AsyncClient:
-    """Return a client for one sign-in: no connection stays open, whichever event loop fetches a token."""
+    """Return a client for the requests of one sign-in. The caller closes it, and with it the connection."""
     carrier = AiohttpTransport(context, 1, timeout, limits=limits)
     return httpx.AsyncClient(transport=carrier, headers={"Accept-Encoding": "gzip"}, trust_env=False)
 
