@@ -30,7 +30,10 @@ Work = Literal["capture", "capture and push", "push", "wait", "opt-out files", "
 
 
 class Step(NamedTuple):
-    """A step of a sync: work on a table, a wait of so many seconds, or opt-outs. of_table: the table; None for a wait or opt-outs."""
+    """A step of a sync: work on a table, a wait of so many seconds, or opt-outs.
+
+    of_table: the table; None for a wait or opt-outs.
+    """
 
     work: Work
     of_table: TableConfig | None = None
