@@ -1,59 +1,18 @@
 """Outcomes: an answer holds for what was sent, never for what is desired by now."""
 
-from datetime import timedelta
-
-import pytest
-
 from sync_assets.ledger import Ledger
-from sync_assets.ledger.model import Outcome, State
+from sync_assets.ledger.model import Outcome
 from sync_assets_tests.support.ledgers import (
     Clock,
     capture,
     claim,
     claim_one,
     guid,
-    hash_of,
     many,
-    payload_of,
-    record,
     row,
     session_of,
     settle,
 )
-
-
-def test_done_settles_the_record_and_erases_the_payload(ledger: Ledger, clock: Clock) -> None:
-    capture(ledger, row("anna", insert_only="1990"))
-    assert settle(ledger, "done", claim_one(ledger)) == 1
-    anna = record(ledger, "anna")
-    assert (anna.state, anna.acked_hash, anna.outcome_unknown) == (State.SYNCED, hash_of("a"), 0)
-    assert (anna.payload, anna.update_payload, anna.session) == (None, None, None)
-    assert ledger.reports.counts()["contact"].synced == 1
-    assert claim(ledger) == []
-
-
-@pytest.mark.postgresql
-def test_a_rejection_keeps_reason_and_payload(ledger: Ledger, clock: Clock) -> None:
-    capture(ledger, row("anna"), row("bert"))
-    anna, bert = claim(ledger)
-    assert settle(ledger, "refused", anna, reason="RST-360000: bad date") == 1
-    settle(ledger, "done", bert)
-    reject = ledger.reports.rejects("contact")[0]
-    assert (reject.table, reject.id, reject.reason) == ("contact", guid("anna"), "RST-360000: bad date")
-    assert (reject.since, reject.attempts, reject.retryable) == (clock.now, 1, True)
-    assert payload_of(record(ledger, "anna")) == '{"value":"a"}'
-    assert claim(ledger) == []
-
-
-@pytest.mark.postgresql
-def test_later_waits_for_its_time(ledger: Ledger, clock: Clock) -> None:
-    capture(ledger, row("anna"))
-    assert settle(ledger, "later", claim_one(ledger), reason="429", retry_after=30) == 1
-    assert claim(ledger) == []
-    assert ledger.reports.next_due() == clock.now + timedelta(seconds=30)
-    clock.advance(30)
-    one = claim_one(ledger)
-    assert (one.attempts, one.outcome_unknown) == (1, False)
 
 
 def test_an_outcome_of_a_record_that_the_owner_does_not_hold_is_lost(ledger: Ledger) -> None:
