@@ -11,6 +11,7 @@ from sync_assets.runtime.context import Runtime
 from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.support.chain import Chain, forget_ledger
 from sync_assets_tests.support.chain_configuration import RESOURCES
+from sync_assets_tests.support.ledgers import read_anew
 from sync_assets_tests.support.premises import POSITIONS
 from sync_assets_tests.support.program import calls
 
@@ -49,9 +50,7 @@ class TwoPeople(Chain):
         """Every row, to be sent whether it is equal or not."""
         runtime = self.program.runtime()
         for table in RESOURCES:
-            feed = runtime.ledger.feeds.feed(table)
-            assert feed is not None
-            runtime.ledger.feeds.reset_feed(table, feed.version, resend=True)
+            read_anew(runtime.ledger, table, resend=True)
         runtime.close()
 
     def status(self, count: str) -> list[int]:

@@ -16,7 +16,7 @@ import polars as pl
 import sqlalchemy as sa
 
 from sync_assets.ledger import Ledger
-from sync_assets.ledger.model import Claimed, Outcome, PageResult, Position, Replay
+from sync_assets.ledger.model import Claimed, Feed, Outcome, PageResult, Position, Replay
 from sync_assets.ledger.prepared_page import CapturedPage, LedgerPage
 from sync_assets.ledger.storage import schema
 from sync_assets.ledger.storage.payload_cipher import PayloadCipher
@@ -180,6 +180,17 @@ def capture(
     return result
 
 
+def feed_of(ledger: Ledger, table: str = "contact") -> Feed:
+    feed = ledger.feeds.feed(table)
+    assert feed is not None
+    return feed
+
+
+def read_anew(ledger: Ledger, table: str = "contact", **options: Any) -> Feed:
+    """Let the next capture read the table in full. options: of `reset_feed`."""
+    return ledger.feeds.reset_feed(table, feed_of(ledger, table).version, **options)
+
+
 def live_sessions(ledger: Ledger) -> list[Any]:
     """Return the live sessions: epoch, worker, until."""
     columns = schema.session.c
@@ -231,13 +242,16 @@ def settle(
     owner: str = "worker",
     reason: str | None = None,
     retry_after: float | None = None,
+    **more: Any,
 ) -> int:
-    """Acknowledge all claimed records with the same outcome; an unknown one is that of a write without an answer."""
-    unanswered = result == "unknown"
+    """Acknowledge all claimed records with the same outcome; an unknown one is that of a write without an answer.
+
+    more: attributes of the outcomes, other than those of the claims.
+    """
+    more = {"unanswered": result == "unknown"} | more
     return ledger.claims.acknowledge(
         session_of(ledger, owner),
-        [Outcome(one.seq, result, one.hash, reason, retry_after, one.links, unanswered=unanswered) for one in claimed],
-        {},
+        [Outcome(one.seq, result, one.hash, reason, retry_after, one.links)._replace(**more) for one in claimed],
     )
 
 

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.model import BlockReason, LinkSpec, LinkTo
-from sync_assets_tests.support.ledgers import capture, claim, claim_one, guid, linked, row
+from sync_assets_tests.support.ledgers import capture, claim, claim_one, guid, linked, read_anew, row
 from sync_assets_tests.unit.ledger.linking import (
     KEPT,
     LOOSE,
@@ -73,9 +73,7 @@ def test_an_orphan_without_updates_is_kept_or_deleted_like_others_and_takes_anot
 
 def read_in_full(ledger: Ledger, *links: LinkSpec, contact: str | None = None, value: str = "b") -> None:
     """The orders under a changed mapping."""
-    feed = ledger.feeds.feed("order")
-    assert feed is not None
-    ledger.feeds.reset_feed("order", feed.version)
+    read_anew(ledger, "order")
     page = linked([row("order", value)], **{link.attribute: [contact] for link in links})
     capture(ledger, page=page, table="order", links=links, complete=True)
 
@@ -96,9 +94,7 @@ def test_a_link_that_is_mapped_again_is_that_of_records_out_of_scope_too(ledger:
     read_in_full(ledger)
     sent(ledger, "order")
     capture(ledger, out_of_scope=[guid("order")], table="order")
-    feed = ledger.feeds.feed("order")
-    assert feed is not None
-    ledger.feeds.reset_feed("order", feed.version)
+    read_anew(ledger, "order")
     capture(ledger, table="order", page=linked([], cusContact=[]), links=[link], complete=True)
     with ledger.database.read() as connection:
         assert connection.execute(sa.text("SELECT parent_table FROM sync_link")).scalars().all() == ["contact"]

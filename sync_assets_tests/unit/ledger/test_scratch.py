@@ -18,7 +18,7 @@ from sync_assets.ledger.errors import LedgerError
 from sync_assets.ledger.scratch import ledger_to_read, scratch_ledger
 from sync_assets.ledger.storage.migrate import HEAD, VERSION_TABLE
 from sync_assets.ledger.storage.schema import metadata
-from sync_assets_tests.support.ledgers import capture, guid, many, push, row, session_of, stored
+from sync_assets_tests.support.ledgers import capture, guid, many, push, read_anew, row, session_of, stored
 from sync_assets_tests.support.scratch_ledgers import Real
 
 Opened = Callable[[str], AbstractContextManager[Ledger]]
@@ -26,9 +26,7 @@ Opened = Callable[[str], AbstractContextManager[Ledger]]
 
 def trample(ledger: Ledger) -> None:
     """Changes whatever can be changed."""
-    feed = ledger.feeds.feed("contact")
-    assert feed is not None
-    ledger.feeds.reset_feed("contact", feed.version)
+    read_anew(ledger)
     capture(ledger, page=many(9, "c", prefix="pending"))
     capture(ledger, page=many(20, prefix="more"), deleted=["settled2"], complete=True, missing_are_deleted=True)
     ledger.claims.retry()

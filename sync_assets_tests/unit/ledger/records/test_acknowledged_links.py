@@ -3,8 +3,8 @@
 import pytest
 
 from sync_assets.ledger import Ledger
-from sync_assets.ledger.model import LinkTo, Outcome
-from sync_assets_tests.support.ledgers import capture, claim, guid, row, session_of
+from sync_assets.ledger.model import LinkTo
+from sync_assets_tests.support.ledgers import capture, claim, guid, row
 from sync_assets_tests.unit.ledger.linking import NEEDED, answer, in_campaign, links_of, order
 
 LINK = "cusContact"
@@ -35,7 +35,7 @@ def test_an_update_under_way_that_left_the_link_out_does_not_acknowledge_it(ledg
     [under_way] = claim(ledger, table="order")
     assert links_of(under_way) == (LinkTo(LINK, guid("anna"), keyed=True, acknowledged=True),)
     ledger.links.send_links_again("order", LINK)
-    ledger.claims.acknowledge(session_of(ledger, "worker"), [Outcome(under_way.seq, "done", under_way.hash, links=())])
+    answer(ledger, "done", under_way, links=())
     [again] = claim(ledger, table="order")
     assert (again.payload, links_of(again)) == (None, (LinkTo(LINK, guid("anna"), keyed=True),))
 

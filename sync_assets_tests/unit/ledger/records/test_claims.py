@@ -113,9 +113,7 @@ HORIZON = 900
 
 def unanswered(ledger: Ledger, one: Claimed) -> None:
     """Acknowledge a record whose first request got no answer, and whose second one was successful."""
-    ledger.claims.acknowledge(
-        session_of(ledger, "worker"), [Outcome(one.seq, "done", one.hash, links=one.links, unanswered=True)]
-    )
+    settle(ledger, "done", one, unanswered=True)
 
 
 @pytest.mark.postgresql

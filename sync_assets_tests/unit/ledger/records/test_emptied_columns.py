@@ -10,7 +10,19 @@ import pytest
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.model import LinkSpec, State
 from sync_assets.ledger.prepared_page import LedgerPage
-from sync_assets_tests.support.ledgers import Clock, capture, claim, frame, guid, linked, push, record, row, stored
+from sync_assets_tests.support.ledgers import (
+    Clock,
+    capture,
+    claim,
+    frame,
+    guid,
+    linked,
+    push,
+    read_anew,
+    record,
+    row,
+    stored,
+)
 
 EMAIL, CITY = 1, 2
 BITS = {"email": EMAIL, "location.city": CITY}
@@ -43,9 +55,7 @@ def read(
     ]
     page = frame(rows).with_columns(pl.Series("filled", filled, pl.Int64))
     if full:
-        feed = ledger.feeds.feed("contact")
-        assert feed is not None
-        ledger.feeds.reset_feed("contact", feed.version)
+        read_anew(ledger)
     capture(ledger, page=LedgerPage(page, bits=BITS), complete=True, max_emptied_share=0.05, **rest)
 
 

@@ -6,7 +6,19 @@ from sync_assets.checks.preflight import findings_since_capture, target_finding
 from sync_assets.config.models import TableConfig
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.model import BlockReason, LinkSpec, State
-from sync_assets_tests.support.ledgers import Clock, capture, claim, guid, linked, push, record, row, session_of, settle
+from sync_assets_tests.support.ledgers import (
+    Clock,
+    capture,
+    claim,
+    feed_of,
+    guid,
+    linked,
+    push,
+    record,
+    row,
+    session_of,
+    settle,
+)
 
 TO_CONTACT = LinkSpec("cusContact", "contact")
 ORDERS = TableConfig.model_validate(
@@ -45,8 +57,7 @@ def test_another_target_forgets_acknowledgements(sent: Ledger) -> None:
     assert (anna.state, anna.block_reason, anna.acked_hash) == (State.WAITING, BlockReason.REFETCH_REQUIRED, None)
     assert sent.stored.stored_record("contact", guid("bert")) is None
     assert sent.stored.stored_record("contact", guid("carl")) is None
-    feed = sent.feeds.feed("contact")
-    assert feed is not None
+    feed = feed_of(sent)
     assert (feed.complete, feed.link) == (False, None)
     counts = sent.reports.counts()["contact"]
     assert (counts.waiting, counts.synced, counts.records) == (1, 0, 1)

@@ -14,7 +14,7 @@ from sync_assets.ledger.model import Outcome, Position
 from sync_assets.ledger.repositories import opt_out_rows
 from sync_assets.ledger.repositories.opt_outs import OptOutsLeft
 from sync_assets.ledger.rules import opt_outs as rules
-from sync_assets_tests.support.ledgers import Clock, capture, claim, frame, guid, row, save_page, session_of
+from sync_assets_tests.support.ledgers import Clock, capture, claim, feed_of, frame, guid, row, save_page, session_of
 from sync_assets_tests.unit.ledger.opt_out_rows import (
     ATTRIBUTES,
     EMAIL,
@@ -141,9 +141,7 @@ def test_an_opt_out_is_stored_with_its_page_or_not_at_all(ledger: Ledger) -> Non
     contacts_without_ids = opt_outs_page(bob=True).drop("id")
     with pytest.raises(pl.exceptions.ColumnNotFoundError):
         save_page(ledger, "contact", frame([row("bob")]), [], position, 1, opt_outs=contacts_without_ids)
-    feed = ledger.feeds.feed("contact")
-    assert feed is not None
-    assert feed.version == 1
+    assert feed_of(ledger).version == 1
     assert ledger.reports.counts()["contact"].records == 1
 
 

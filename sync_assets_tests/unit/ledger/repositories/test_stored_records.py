@@ -5,7 +5,7 @@ import pytest
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.model import BlockReason, State
 from sync_assets.ledger.repositories.stored_records import SHOWN, RelatedState, StoredRecord
-from sync_assets_tests.support.ledgers import capture, claim, frame, guid, row, save_page, settle
+from sync_assets_tests.support.ledgers import capture, claim, feed_of, frame, guid, row, save_page, settle
 from sync_assets_tests.unit.ledger.linking import in_campaign, order, sent
 
 
@@ -94,7 +94,5 @@ def test_a_record_of_a_held_person_names_the_person(ledger: Ledger) -> None:
 def test_a_deletion_that_the_guard_holds_back_is_collected(ledger: Ledger) -> None:
     capture(ledger, row("anna"))
     sent(ledger)
-    feed = ledger.feeds.feed("contact")
-    assert feed is not None
-    save_page(ledger, "contact", frame([]), [guid("anna")], None, feed.version)
+    save_page(ledger, "contact", frame([]), [guid("anna")], None, feed_of(ledger).version)
     assert stored(ledger, "anna").deletion_collected
