@@ -178,9 +178,6 @@ def test_deleted_rows_are_seen_in_the_feed_of_a_ledger_that_has_one(program: Pro
     assert (again.status, len(program.profiles())) == (0, 50), "the stored position did not move"
 
 
-# The ledger
-
-
 @on_positions(DOCUMENTED, "no keys in URLs", "deletes by key", "bare errors", quick=(DOCUMENTED,))
 def test_a_sync_after_a_certification_finds_nothing_out(program: Program, request: pytest.FixtureRequest) -> None:
     """Every request is one that a program makes which has worked with this Campaign before."""

@@ -143,9 +143,6 @@ def test_a_watch_without_a_ledger_fails_in_our_own_words(orchestra: Orchestra) -
     assert run.checks == {READY[CONTACT]: False}
 
 
-# The audit
-
-
 def test_the_answer_of_the_audit_stays_until_the_next_one(orchestra: Orchestra) -> None:
     orchestra.settle()
     admin = orchestra.program.sandbox.admin

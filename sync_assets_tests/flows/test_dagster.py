@@ -215,9 +215,7 @@ def test_an_audit_is_not_out_of_date_since_rows_changed(orchestra: Orchestra, mo
 # Runs
 
 
-def test_past_days_are_one_run_that_reads_their_rows_again_and_sends_differences(
-    in_step: Orchestra,
-) -> None:
+def test_past_days_are_one_run_that_reads_their_rows_again_and_sends_differences(in_step: Orchestra) -> None:
     in_step.program.runs["start_date"] = days_before(60)
     in_step.reload()
     admin, rows = in_step.program.sandbox.admin, in_step.program.sandbox.admin.dump_d365()

@@ -205,9 +205,6 @@ def test_linked_tables_arrive_in_link_order(chain: Chain) -> None:
         assert chain.admin.engine_calls()["insert"] == 6
 
 
-# Tables that are not followed
-
-
 def test_a_table_in_maintenance_is_left_alone_and_followed_again_afterwards(orchestra: Orchestra) -> None:
     admin, program = loaded(orchestra).program.sandbox.admin, orchestra.program
     program.runs = {"linger_seconds": 8}

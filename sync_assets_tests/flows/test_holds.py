@@ -278,9 +278,7 @@ def test_an_unknown_id_is_held_by_force_alone_and_never_certified_as_deleted(peo
     assert people.program.run("hold", "verify", MISTYPED)[0] == 0
 
 
-def test_a_contact_whose_deletion_the_ledger_carried_out_is_certified_if_its_history_is_kept(
-    people: TwoPeople,
-) -> None:
+def test_a_contact_whose_deletion_the_ledger_carried_out_is_certified_if_its_history_is_kept(people: TwoPeople) -> None:
     people.admin.on_parent_delete(contact="cascade", new_order="cascade")
     assert people.sync()[0] == 0
     for history, id_, status in (({"days": 30}, people.ada, 0), ({}, people.bob, 1)):
@@ -288,9 +286,6 @@ def test_a_contact_whose_deletion_the_ledger_carried_out_is_certified_if_its_his
         people.admin.delete("contact", [id_])
         assert people.sync()[0] == 0
         assert people.program.run("hold", "verify", id_)[0] == status
-
-
-# --- a person who is gone, whose orders Dynamics 365 keeps ------------------------------------------------------------
 
 
 def test_orders_whose_lookup_the_deletion_cleared_are_named_never_made_again_and_anothers_once_they_are_given(

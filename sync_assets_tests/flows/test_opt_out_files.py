@@ -45,9 +45,6 @@ def taken(program: Program) -> int:
     return done.document["opt_out"]["files_processed"]
 
 
-# --- files that are still being written -----------------------------------------------------------------------------
-
-
 def test_a_file_that_goes_on_growing_is_left_for_the_next_sync_and_all_else_is_done(
     program: Program, ids: Iterator[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -101,8 +98,6 @@ def test_sync_says_which_file_it_waits_for_and_for_how_long_before_it_waits(
     assert opted_out(program, mine) == [True]
 
 
-# --- names and kinds ------------------------------------------------------------------------------------------------
-
 ODD_NAMES = [
     "optout_with blanks in it.csv",
     "optout_'single' and \"double\" quotes.csv",
@@ -151,9 +146,6 @@ def test_an_entry_that_is_no_plain_file_is_skipped_and_reported(
     assert "\n2.csv" not in result
     assert [entry for entry in program.sandbox.admin.journal("sftp", since) if entry["method"] == "read"] == []
     assert opted_out(program, id_) == [False]
-
-
-# --- what becomes of files that are done ----------------------------------------------------------------------------
 
 
 def listed(program: Program) -> list[str]:

@@ -33,8 +33,6 @@ def program(installed: Program) -> Program:
     return installed
 
 
-# --- files that are of no use as a whole ------------------------------------------------------------------------------
-
 ROW = says("11111111-2222-4333-8444-555555555555")
 GOOD = (HEADER + ROW * 400).encode()
 OF_NO_USE: dict[str, tuple[bytes, str]] = {
@@ -81,8 +79,6 @@ def test_a_rejected_file_is_reported_delays_no_other_and_is_read_once_corrected(
     assert opted_out(program, other) == [True]
 
 
-# --- bad rows -------------------------------------------------------------------------------------------------------
-
 CANARIES = ["kanarienvogel", "canary.bird@cage.example", "Quillfirst", "gestern-kanari"]
 
 
@@ -123,9 +119,6 @@ def test_bad_rows_are_kept_with_line_and_reason_and_the_others_go_on(program: Pr
     shown: Any = every_row.metadata["first_rows"].value
     assert [record.data["line"] for record in shown.records] == ["3", "4", "5", "6", "7", "8"]
     assert program.sync().status == 0  # they are told once
-
-
-# --- a sample before the first file -----------------------------------------------------------------------------------
 
 
 def test_doctor_shows_the_opt_outs_of_a_sample_and_stores_none(program: Program, ids: Iterator[str]) -> None:

@@ -136,8 +136,7 @@ def test_a_lasting_error_is_a_rejection(body: str):
 
 
 @pytest.mark.parametrize(
-    "body",
-    [RST, V8, "PGS-220000 PostgreSQL error: ERROR:  deadlock detected", "words that nobody has seen before", ""],
+    "body", [RST, V8, "PGS-220000 PostgreSQL error: ERROR:  deadlock detected", "words that nobody has seen before", ""]
 )
 def test_a_passing_or_unknown_error_is_tried_again(body: str):
     assert response_outcome(answer(500, body), "insert").kind == "transient"

@@ -87,9 +87,6 @@ async def test_a_table_that_another_process_captures_is_waited_for(runtime: Runt
         assert (await waiting).new == 50
 
 
-# --- a feed that does not end ---
-
-
 @pytest.mark.parametrize("first", [1, 6], ids=["of the ids", "of the rows"])
 async def test_a_feed_that_leads_back_to_a_page_ends_with_an_error_and_keeps_its_position(
     runtime: Runtime, monkeypatch: pytest.MonkeyPatch, first: int

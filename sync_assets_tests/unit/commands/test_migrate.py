@@ -6,13 +6,7 @@ from typing import Any
 import pytest
 
 from sync_assets.checks.rules import fail, ok, warn
-from sync_assets.cli.migrate import (
-    changes_step,
-    doctor_step,
-    inventory_step,
-    opt_outs_step,
-    switch_off_step,
-)
+from sync_assets.cli.migrate import changes_step, doctor_step, inventory_step, opt_outs_step, switch_off_step
 from sync_assets.commands.inventory import Inventory, TableInventory
 from sync_assets.config.models import Config
 from sync_assets.config.opt_out import Direction

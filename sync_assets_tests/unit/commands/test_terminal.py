@@ -102,11 +102,7 @@ def test_status_names_a_killed_run_and_the_remedy(capsys: pytest.CaptureFixture[
 def test_rejects_stand_below_the_reason_that_they_share(capsys: pytest.CaptureFixture[str]) -> None:
     records = [
         {"table": name, "id": id_, "since": AT, "attempts": 12, "reason": reason}
-        for name, id_, reason in (
-            ("contact", IDS[0], LONG),
-            ("new_orderline", IDS[1], "no"),
-            ("contact", IDS[2], LONG),
-        )
+        for name, id_, reason in (("contact", IDS[0], LONG), ("new_orderline", IDS[1], "no"), ("contact", IDS[2], LONG))
     ]
     print_parts(rejects.show({"rejects": records}))
     lines = read(capsys)
@@ -280,9 +276,6 @@ def test_all_tables_are_made_and_printed_in_one_place() -> None:
     assert modules == {PACKAGE / "commands" / "terminal.py"}
     printing = [line for line in inspect.getsource(terminal).splitlines() if "console.print(table" in line]
     assert len(printing) == 1
-
-
-# --- Progress ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -89,9 +89,6 @@ def assert_names_a_remedy(error: HttpError, ask: Ask) -> None:
     assert ask not in SIGN_INS or not isinstance(error, OutcomeUnknown)
 
 
-# --- every system, every way -----------------------------------------------------------------------------------------
-
-
 @pytest.mark.usefixtures("limits")
 @pytest.mark.parametrize("limits", [SMALL], indirect=True)
 @pytest.mark.parametrize("script", LARGE)
@@ -115,9 +112,6 @@ async def test_an_answer_that_trickles_ends_after_its_time(tmp_path: Path, ask: 
             await asyncio.wait_for(ask(server), IN_TIME)
     assert len(server.requests) == 1
     assert_names_a_remedy(caught.value, ask)
-
-
-# --- an endpoint ------------------------------------------------------------------------------------------------------
 
 
 Start = Callable[..., Awaitable[tuple[LittleServer, Endpoint]]]
@@ -238,9 +232,6 @@ def test_requests_that_are_cancelled_during_their_tls_handshake_leave_no_line_in
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
     assert "Fatal error on SSL protocol" not in caplog.text
-
-
-# --- unzipping --------------------------------------------------------------------------------------------------------
 
 
 @given(st.binary(max_size=1000), st.integers(0, 1200))

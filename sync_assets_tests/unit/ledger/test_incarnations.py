@@ -7,16 +7,7 @@ from sync_assets.ledger.errors import SessionExpired
 from sync_assets.ledger.model import Claimed, LinkSpec, LinkTo, State
 from sync_assets.ledger.storage.session import HORIZON_SECONDS
 from sync_assets_tests.support.ledgers import Clock, capture, claim, claim_one, guid, record, row, session_of
-from sync_assets_tests.unit.ledger.linking import (
-    KEPT,
-    NEEDED,
-    OPTIONAL,
-    answer,
-    in_campaign,
-    links_of,
-    order,
-    sent,
-)
+from sync_assets_tests.unit.ledger.linking import KEPT, NEEDED, OPTIONAL, answer, in_campaign, links_of, order, sent
 
 
 def claimed_with_a_link_to_its_parent(ledger: Ledger) -> tuple[Claimed, Claimed]:

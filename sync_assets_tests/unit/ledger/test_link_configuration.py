@@ -23,8 +23,6 @@ from sync_assets_tests.unit.ledger.linking import (
     waits,
 )
 
-# Links that do not apply updates
-
 
 @pytest.mark.parametrize("required", [True, False])
 def test_a_link_without_updates_follows_the_lookup_until_the_insert_and_on_a_replay(
@@ -66,9 +64,6 @@ def test_an_orphan_without_updates_is_kept_or_deleted_like_others_and_takes_anot
         assert waits(ledger, "order", BlockReason.REFETCH_REQUIRED)
         order(ledger, "bert", link=link)
     assert sent(ledger, "order") == (["update"] if kept else ["insert"])
-
-
-# Other configurations
 
 
 def read_in_full(ledger: Ledger, *links: LinkSpec, contact: str | None = None, value: str = "b") -> None:

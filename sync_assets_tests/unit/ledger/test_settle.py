@@ -2,17 +2,7 @@
 
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.model import Outcome
-from sync_assets_tests.support.ledgers import (
-    Clock,
-    capture,
-    claim,
-    claim_one,
-    guid,
-    many,
-    row,
-    session_of,
-    settle,
-)
+from sync_assets_tests.support.ledgers import Clock, capture, claim, claim_one, guid, many, row, session_of, settle
 
 
 def test_an_outcome_of_a_record_that_the_owner_does_not_hold_is_lost(ledger: Ledger) -> None:

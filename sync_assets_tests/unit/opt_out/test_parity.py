@@ -19,9 +19,6 @@ def opt_out(direction: ActiveDirection, poll: int | None = None, hours: float = 
     return OptOutConfig(direction=direction, poll_profiles_minutes=poll, export=export)
 
 
-# How long it may take
-
-
 @pytest.mark.parametrize(
     ("side", "poll", "hours", "time"),
     [
@@ -37,8 +34,6 @@ def test_how_long_a_change_may_take_to_the_other_side(
 ) -> None:
     assert allowed(opt_out("bidirectional", poll, hours), side) == time
 
-
-# The judgement
 
 YES, NO = True, False
 Case = tuple[bool, timedelta | None, bool, timedelta | None, timedelta | None, str]

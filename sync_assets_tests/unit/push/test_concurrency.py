@@ -98,10 +98,7 @@ def test_the_pushers_own_load_on_a_quick_server_is_no_slowness():
     assert limiter.limit == 64
 
 
-@given(
-    st.integers(1, 300),
-    st.lists(st.tuples(st.booleans(), st.floats(0.0001, 60), st.floats(0, 5)), max_size=300),
-)
+@given(st.integers(1, 300), st.lists(st.tuples(st.booleans(), st.floats(0.0001, 60), st.floats(0, 5)), max_size=300))
 def test_stays_between_one_and_the_ceiling_whatever_happens(ceiling: int, story: list[tuple[bool, float, float]]):
     limiter, now = Limiter(ceiling), 0.0
     for good, seconds, passed in story:

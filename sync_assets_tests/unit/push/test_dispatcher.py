@@ -63,9 +63,6 @@ async def test_a_filter_that_does_not_filter_stops_the_push_before_anything_is_w
     assert (bench.counts().pending, bench.counts().rejected) == (3, 0)
 
 
-# --- ends before all is sent ---
-
-
 async def test_the_budget_of_engine_calls_is_never_exceeded(bench: Bench):
     payloads = people(200)
     bench.capture(payloads)
@@ -235,9 +232,6 @@ async def test_a_push_whose_time_is_up_ends_in_order_and_leaves_the_rest(bench: 
     assert result.inserted + rest.inserted == 400
     assert dict(result.calls + rest.calls) == calls(insert=400)
     assert all(len(records) == 1 for records in bench.profiles(payloads).values())
-
-
-# --- several at once, and kills ---
 
 
 @on_both_databases

@@ -43,10 +43,7 @@ def test_of_several_the_names_decide() -> None:
         attribute("cusShipToLink", "link", target="profile"),
         attribute("cusBillToLink", "link", target="profile"),
     )
-    assert links(order, to) == [
-        ("new_billtoid", "cusBillToLink", True),
-        ("new_shiptoid", "cusShipToLink", True),
-    ]
+    assert links(order, to) == [("new_billtoid", "cusBillToLink", True), ("new_shiptoid", "cusShipToLink", True)]
 
 
 def test_a_link_to_another_resource_is_not_taken() -> None:

@@ -106,8 +106,6 @@ def test_numbers_of_records_are_never_used_again(ledger: Ledger) -> None:
     assert claim_one(ledger).seq > sent[0].seq
 
 
-# --- requests without an answer ---
-
 HORIZON = 900
 
 

@@ -7,17 +7,7 @@ from sync_assets.ledger.model import LinkSpec, State
 from sync_assets.ledger.records.hold_records import HeldRecord, HoldReason, hold_reasons
 from sync_assets.ledger.records.privacy_holds import Released
 from sync_assets.ledger.rules.dependencies import FormerParent, Link
-from sync_assets_tests.support.ledgers import (
-    capture,
-    claim,
-    guid,
-    linked,
-    push,
-    record,
-    row,
-    settle,
-    stored,
-)
+from sync_assets_tests.support.ledgers import capture, claim, guid, linked, push, record, row, settle, stored
 from sync_assets_tests.unit.ledger.records.test_privacy_holds import (
     ANNA,
     ANNAS,

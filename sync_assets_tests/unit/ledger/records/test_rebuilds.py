@@ -113,11 +113,7 @@ def test_one_that_campaign_was_found_to_hold_is_not_inserted_blindly_when_its_ro
     ledger.rebuilds.claim_found("order", [guid("carl")], session_of(ledger, "rebuild"))
     capture(ledger, row("anna"), row("bert"), row("carl"))
     sent = {one.id: (one.operation, one.outcome_unknown) for one in claim(ledger)}
-    assert sent == {
-        guid("anna"): ("insert", True),
-        guid("bert"): ("insert", False),
-        guid("carl"): ("insert", False),
-    }
+    assert sent == {guid("anna"): ("insert", True), guid("bert"): ("insert", False), guid("carl"): ("insert", False)}
 
 
 @pytest.mark.postgresql

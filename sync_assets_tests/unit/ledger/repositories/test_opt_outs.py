@@ -36,8 +36,6 @@ from sync_assets_tests.unit.ledger.opt_out_rows import (
     there,
 )
 
-# Statements of Campaign
-
 
 def test_a_default_of_all_contacts_costs_no_row(ledger: Ledger) -> None:
     counts = state(ledger, ("ada", False, None), ("bob", True, THEN), ("cid", False, THEN), ("dot", None, None))
@@ -129,9 +127,6 @@ def test_statements_come_by_the_thousand(ledger: Ledger, monkeypatch: pytest.Mon
     assert ledger.opt_outs.left(ATTRIBUTES) == OptOutsLeft(decide=3_000)
 
 
-# Captures of Dynamics 365
-
-
 def test_an_opt_out_is_stored_with_its_page_or_not_at_all(ledger: Ledger) -> None:
     position = Position("next", "columns")
     save_page(ledger, "contact", frame([row("ada")]), [], position, None, opt_outs=opt_outs_page(ada=False))
@@ -171,9 +166,6 @@ def test_a_change_of_a_contact_that_campaign_has_is_due_and_campaign_is_to_be_as
 def test_a_page_that_brings_a_contact_and_its_tombstone_forgets(ledger: Ledger) -> None:
     capture(ledger, row("ada"), deleted=["ada"], opt_outs=opt_outs_page(ada=True))
     assert stored(ledger, "ada") is None
-
-
-# What is told of it
 
 
 @pytest.mark.postgresql

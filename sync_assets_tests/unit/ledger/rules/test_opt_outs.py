@@ -61,8 +61,6 @@ def test_no_row_means_that_the_contact_never_opted_out() -> None:
     assert NOBODY._asdict() == {"id": "ada", "attribute": "blackListEmail", "source": "", **nothing, **zero}
 
 
-# Statements
-
 TIMES = {
     "no time": None,
     "earlier": THEN - 1,

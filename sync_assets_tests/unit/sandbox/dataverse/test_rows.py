@@ -15,9 +15,6 @@ def row(api: WebApi, row_id: str, set_name: str = "contacts") -> dict[str, Any]:
     return reply.json
 
 
-# Values
-
-
 @pytest.mark.parametrize(
     ("column", "written", "stored"),
     [
@@ -67,9 +64,6 @@ def test_what_is_refused(api: WebApi, values: dict[str, Any], code: str) -> None
     reply = api.patch(f"contacts({contact})", values, if_match="*")
     assert (reply.status, reply.error) == (400, code)
     assert row(api, contact)["versionnumber"] == version, "nothing was written"
-
-
-# State
 
 
 def test_a_state_brings_its_status_and_the_pair_must_fit(api: WebApi) -> None:
