@@ -235,14 +235,6 @@ def test_the_command_line(people: TwoPeople) -> None:
     assert (listed["id"], listed["records"], listed["known"], listed["in_flight"]) == (people.ada, 3, True, 0)
     assert people.program.run("hold", "list")[1].startswith(f"{people.ada}  since ")
 
-    status, output, _ = people.program.run("hold", "verify", people.ada)
-    assert status == 1
-    assert f"Campaign: still there: profile {people.ada}" in output
-    assert f"Dynamics 365: still there: new_order {people.adas_order}" in output
-    people.privacy_delete()
-    status, document = people.program.json("hold", "verify", people.ada)
-    assert (status, document["gone"]) == (0, True)
-
     assert people.program.run("hold", "release", people.ada)[0] == 0
     status, _, errors = people.program.run("hold", "release", people.ada)
     assert status == 1

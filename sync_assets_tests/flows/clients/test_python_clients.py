@@ -52,10 +52,6 @@ def assert_signs_in(credential: Any, sandbox: SandboxProcess) -> None:
     assert answer.status_code == 200, answer.text
 
 
-def test_azure_identity_signs_in_with_a_secret(made: Callable[..., Any], sandbox: SandboxProcess) -> None:
-    assert_signs_in(made("ClientSecretCredential", client_secret=sandbox.env["D365_CLIENT_SECRET"]), sandbox)
-
-
 def test_azure_identity_is_refused_with_a_wrong_secret(made: Callable[..., Any], sandbox: SandboxProcess) -> None:
     from azure.core.exceptions import ClientAuthenticationError
 

@@ -179,16 +179,6 @@ def test_formatted_values(client: DataverseClient) -> None:
     assert [row[f"gendercode{FORMATTED}"] for row in page] == ["Male"]
 
 
-def test_a_data_frame_there_and_back(client: DataverseClient) -> None:
-    import pandas as pd
-    from PowerPlatform.Dataverse.models.filters import col
-
-    ids = client.dataframe.create("contact", pd.DataFrame([{"lastname": "frame", "new_score": n} for n in range(3)]))
-    frame = client.query.builder("contact").select("new_score").where(col("lastname") == "frame").to_dataframe()
-    assert sorted(frame["new_score"]) == [0, 1, 2]
-    client.dataframe.delete("contact", ids)
-
-
 def test_tables_columns_and_keys(client: DataverseClient) -> None:
     info = client.tables.get("contact")
     assert info is not None

@@ -415,11 +415,6 @@ class TestWritten:
         assert after == settled(before, campaign=1, stated_at=NOW, ours=1)
         assert after.campaign_at == THEN
 
-    def test_to_campaign_without_a_value_in_dynamics_365(self) -> None:
-        """An opt-out of an earlier profile: Dynamics 365 is next."""
-        before = row(1, THEN, d365=0)._replace(**{**TRIED, "state": TO_CAMPAIGN}, source="why")
-        assert rules.after_write(before, NOW) == due(before, campaign=1, stated_at=NOW, ours=1)
-
 
 def test_a_value_that_campaign_took_is_synced_if_dynamics_365_has_no_such_contact() -> None:
     before = row(0, THEN, d365=None, state=TO_CAMPAIGN, value=1)
@@ -451,10 +446,3 @@ class TestRefused:
         decided = rules.after_decision(again, value=1, state=TO_CAMPAIGN, now=NOW + 1, **held)
         second = rules.after_rejection(decided, "still no", NOW + 2)
         assert (second.attempts, second.failed_since, second.reason) == (2, NOW, "still no")
-
-
-@pytest.mark.parametrize("asked", [0, 1])
-@pytest.mark.parametrize("ask", [False, True])
-def test_a_new_decision_asks_campaign_if_requested_now_or_before(ask: bool, asked: int) -> None:
-    before = row(0, THEN, d365=1, state=TO_CAMPAIGN, value=1, ask=asked)._replace(source="why")
-    assert rules.due_again(before, ask=ask) == due(before, ask=int(ask or asked))
