@@ -45,9 +45,6 @@ def not_found(key: str, path: str = "Profile") -> Response:
     return answer(404, NOT_FOUND.format(rst=RST, path=path, key=key))
 
 
-# --- verdicts ---
-
-
 @pytest.mark.parametrize(
     ("operation", "status", "body"),
     [
@@ -201,9 +198,6 @@ def test_every_answer_has_a_verdict(status: int, body: str, operation: Operation
     assert "\n" not in response_outcome(answer(status, body), operation, KEY).reason
 
 
-# --- redaction ---
-
-
 def payload(**attributes: object) -> str:
     return json.dumps({"externalId": KEY, **attributes}, ensure_ascii=False)
 
@@ -293,9 +287,6 @@ def test_no_value_of_the_payload_is_ever_kept(value: str, template: str):
 def test_redaction_copes_with_anything(reason: str, text: str | None):
     assert len(redact(reason, text)) <= REASON_LENGTH
     assert len(redact(reason, json.dumps({"a": text, "b": [1, 2.5, True, {"c": text}]}))) <= REASON_LENGTH
-
-
-# --- times ---
 
 
 @given(st.datetimes(timezones=st.sampled_from([UTC, timezone(timedelta(hours=5, minutes=30))])))

@@ -161,9 +161,6 @@ def test_more_than_a_batch_is_carried_out(ledger: Ledger, monkeypatch: pytest.Mo
     assert deletes(ledger) == 20
 
 
-# What goes with them
-
-
 def in_campaign_with_orders(ledger: Ledger, count: int, link: LinkSpec = NEEDED, lines: int = 0) -> list[str]:
     """As many contacts with an order each; the first `lines` orders have a line."""
     names = in_campaign(ledger, count)
@@ -346,9 +343,6 @@ def test_the_guard_counts_orphans_that_a_change_of_their_link_deletes(
     assert (ledger.stored.stored_record("order", guid(names[0])) is None) == (then == "deleted")
 
 
-# Full reads
-
-
 def test_a_repeated_full_read_releases_the_rows_that_it_did_not_return(ledger: Ledger) -> None:
     names = in_campaign(ledger, 6)
     read_again(ledger)
@@ -398,9 +392,6 @@ def test_a_row_missing_from_a_full_read_is_withdrawn_if_deletes_are_off(ledger: 
     assert [(one.id, one.out_of_scope, one.state) for one in stored(ledger).values()] == [
         (guid("row0"), 1, State.SYNCED)
     ]
-
-
-# Out of scope
 
 
 def test_a_withdrawn_record_takes_no_more_updates(ledger: Ledger) -> None:

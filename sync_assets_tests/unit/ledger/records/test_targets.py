@@ -64,15 +64,6 @@ def test_another_target_forgets_acknowledgements(sent: Ledger) -> None:
     assert sent.targets.count_sent("order") == (1, 0)
 
 
-def test_a_child_is_linked_again_once_its_parent_was_sent_anew(sent: Ledger) -> None:
-    sent.targets.change_target("contact", "cusPerson", "cusPersonId")
-    assert not claim(sent, table="order")
-    capture(sent, row("anna"))
-    assert [one.operation for one in push(sent)] == ["insert"]
-    [order] = claim(sent, table="order")
-    assert (order.operation, order.payload, [link.acknowledged for link in order.links]) == ("update", None, [False])
-
-
 def test_a_pending_child_waits_until_its_parent_was_sent_anew(sent: Ledger) -> None:
     changed = linked([row("order", "b")], cusContact=["anna"])
     capture(sent, page=changed, table="order", links=[TO_CONTACT], complete=True)
