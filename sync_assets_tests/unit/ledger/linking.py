@@ -38,7 +38,7 @@ def line(ledger: Ledger, order: str | None) -> None:
 
 
 def answer(ledger: Ledger, result: Any, *claimed: Claimed, **more: Any) -> None:
-    settle(ledger, result, *claimed, **{"reason": "why"} | more)
+    settle(ledger, result, *claimed, reason="why", **more)
 
 
 def links_of(claimed: Claimed) -> tuple[LinkTo, ...]:
