@@ -7,6 +7,7 @@ from typing import Any
 import polars as pl
 
 from sync_assets.ledger import Ledger
+from sync_assets.ledger.repositories.opt_out_decisions import OptOutDecision
 from sync_assets.ledger.rules import opt_outs as rules
 from sync_assets.ledger.rules.opt_outs import OptOutRow, OptOutState, Stated
 from sync_assets_tests.support.ledgers import capture, guid, push, row
@@ -72,3 +73,9 @@ def decided(one: OptOutRow, state: OptOutState, value: int = 1) -> OptOutRow:
 def decide(ledger: Ledger, state: OptOutState, value: int = 1) -> list[OptOutRow]:
     """All that is due is decided alike; as it stands then."""
     return ledger.opt_outs.put([decided(one, state, value) for one in due(ledger)])
+
+
+def decision(name: str, reason: str = "an opt-out wins") -> OptOutDecision:
+    return OptOutDecision(
+        guid(name), "donotemail", EMAIL, True, THEN, None, None, True, "campaign", reason, "file", THEN
+    )
