@@ -14,14 +14,14 @@ from urllib.parse import unquote
 
 import msgspec
 
+from sync_assets.campaign import dialect
 from sync_assets.campaign.addressing import DELETE_ANSWER, KEY_IN_DELETE, Addressing
 from sync_assets.campaign.client import CallCounter, CampaignClient
-from sync_assets.campaign.dialect import Operation
 from sync_assets.campaign.records import Records
 from sync_assets.http.retry import Guard, Observer
 from sync_assets.http.transport import Response
 from sync_assets.ledger import Ledger
-from sync_assets.ledger.model import Claimed, Outcome
+from sync_assets.ledger.model import Claimed, Operation, Outcome
 from sync_assets.push.delivery import OPERATIONS, Delivery, Sender, outcome
 from sync_assets.push.record_links import Links
 from sync_assets.push.target import Target
@@ -166,7 +166,7 @@ class _AcceptingClient(CampaignClient):
 
     async def call(
         self,
-        operation: Operation,
+        operation: dialect.Operation,
         path: str,
         body: bytes | None = None,
         *,
