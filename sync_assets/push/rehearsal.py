@@ -15,7 +15,7 @@ from urllib.parse import unquote
 import msgspec
 
 from sync_assets.campaign import dialect
-from sync_assets.campaign.addressing import DELETE_ANSWER, KEY_IN_DELETE, Addressing
+from sync_assets.campaign.addressing import DELETE_ANSWER, KEY_IN_DELETE, Addressing, Finding
 from sync_assets.campaign.client import CallCounter, CampaignClient
 from sync_assets.campaign.records import Records
 from sync_assets.http.retry import Guard, Observer
@@ -157,7 +157,7 @@ class _AcceptingClient(CampaignClient):
 
     def __init__(self, keys: Mapping[str, str], known: Mapping[str, str]) -> None:
         self._keys, self._deletes_by_key = keys, known.get(KEY_IN_DELETE) == "yes"
-        status, _, content_type = known.get(DELETE_ANSWER, "204 -").partition(" ")
+        status, _, content_type = Finding.of(known.get(DELETE_ANSWER, "204 -")).answer.partition(" ")
         headers = {} if content_type == "-" else {"content-type": content_type}
         self._delete_answer = Response(int(status), headers, b"")
         self.links: dict[str, str | None] = {}
