@@ -346,8 +346,7 @@ def show(document: PlanDocument) -> Parts:
     yield from show_changes(tables)
     yield number_table("table", PLANNED, {name: fields(table, *PLANNED) for name, table in tables.items()})
     yield ""
-    costs = {name: table.engine_calls for name, table in tables.items()}
-    costs = {name: {**calls, "in all": sum(calls.values())} for name, calls in costs.items()}
+    costs = {name: (*table.engine_calls.values(), sum(table.engine_calls.values())) for name, table in tables.items()}
     yield number_table("engine calls", (*document.engine_calls, "in all"), costs)
     if document.opt_out:
         yield ""
