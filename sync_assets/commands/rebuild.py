@@ -56,7 +56,7 @@ def command(
     terminal.finish(done, as_json, show)
 
 
-def rebuild(runtime: Runtime, only: Sequence[str] = ()) -> Result:
+def rebuild(runtime: Runtime, only: Sequence[str] = ()) -> Result[dict[str, Any]]:
     """Rebuild all mapped tables, or `only`, parents first. May be killed and repeated."""
     check_tables(runtime.config, only)
     tables = [config for config in runtime.config.in_link_order if not only or config.table in only]

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from sync_assets.campaign.addressing import KEY, Addressing
 from sync_assets.campaign.client import BudgetSpent, CallCounter, CampaignClient
+from sync_assets.campaign.first_requests import FirstRequests
 from sync_assets.campaign.records import Records
 from sync_assets.errors import SyncAssetsError
 from sync_assets.http.retry import Observer, is_lost
@@ -125,7 +126,7 @@ class _Push:
         self._peak = 0  # the highest number of them
         self._queue = RecordQueue(claims, self._concurrency)
         self._health = CampaignHealth(claims)
-        self._addressing: dict[str, Addressing] = {}  # by resource
+        self._resources: dict[str, tuple[Addressing, FirstRequests]] = {}
         self._links: Links | None = None
 
     # --- start and end ------------------------------------------------------------------------------------------------
@@ -161,18 +162,19 @@ class _Push:
         await self._claims.release()
         for config in (self._target.config, *self._target.parents):
             known = await self._claims.dialect(config.resource, config.key)
-            self._addressing[config.resource] = Addressing.configured(config, known)
+            self._resources[config.resource] = Addressing.configured(config, known), FirstRequests()
         if self._target.links:
             parents = {parent.resource: self._records(parent, self._observe) for parent in self._target.parents}
             self._links = Links(self._target.links, parents, self._parent_keys, self._claims.send_links_again)
 
     def _records(self, config: TableConfig, observe: Observer) -> Records:
-        return Records(self._client, config, self._addressing[config.resource], observe, self._guard)
+        addressing, first = self._resources[config.resource]
+        return Records(self._client, config, addressing, observe, self._guard, first)
 
     def _take_findings(self) -> dict[str, dict[str, str]]:
         """Return the findings that are not stored yet (resource -> premise -> finding), which then count as stored."""
         taken: dict[str, dict[str, str]] = {}
-        for resource, addressing in self._addressing.items():
+        for resource, (addressing, _) in self._resources.items():
             if len(addressing.news) > (KEY in addressing.news):  # more than the key that findings belong to
                 taken[resource], addressing.news = addressing.news, {}
         return taken

@@ -72,7 +72,7 @@ def planned_of(program: Program) -> dict[str, Any]:
         planned_sync = plan(runtime)
     runtime.close()
     assert planned_sync.problems == []
-    return planned_sync.document
+    return builtins(planned_sync.document)
 
 
 def flown(program: Program) -> dict[str, Any]:

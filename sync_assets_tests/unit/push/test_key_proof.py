@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from sync_assets.campaign.addressing import HIDDEN, HIDES, KEY, KEY_FOUND, KEY_IN_URL, PROOFS, REJECTED
+from sync_assets.campaign.addressing import HIDDEN, HIDES, KEY, KEY_FOUND, KEY_IN_URL
 from sync_assets.campaign.client import BudgetSpent
 from sync_assets.campaign.dialect import Operation
+from sync_assets.campaign.first_requests import PROOFS, REJECTED
 from sync_assets.campaign.records import Records
 from sync_assets.http.transport import NotSent, Response, SignInRefused, Unavailable
 from sync_assets.ledger import Ledger

@@ -8,14 +8,13 @@ import pytest
 
 from sync_assets.campaign.addressing import (
     DELETE_ANSWER,
-    DELETE_SEEN,
-    DELETES_TRUSTED,
     KEY,
     KEY_FOUND,
     KEY_IN_DELETE,
     KEY_IN_URL,
     KEY_UNIQUE,
 )
+from sync_assets.campaign.first_requests import DELETES_TRUSTED
 from sync_assets.http.transport import OutcomeUnknown, Response
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.model import Claimed
@@ -81,7 +80,7 @@ async def test_the_first_delete_by_a_key_is_verified_whatever_its_answer_is_like
 
 async def test_a_delete_is_verified_again_on_another_day(campaign: LittleCampaign) -> None:
     """A gateway that answers every DELETE with 204 may have come between."""
-    known = {KEY_IN_URL: "yes", KEY_IN_DELETE: "yes", DELETE_ANSWER: "204 -", DELETE_SEEN: "2026-11-01"}
+    known = {KEY_IN_URL: "yes", KEY_IN_DELETE: "yes", DELETE_ANSWER: "204 - 2026-11-01"}
     records = campaign.of("profile", known, filter=None)
     for id_ in (ADA, BERT):
         campaign.holds("profile", id_)
