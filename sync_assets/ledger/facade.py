@@ -60,8 +60,8 @@ class Ledger:
         """alone: the database is a copy that no other process uses."""
         session = LedgerSession(database, clock, cipher=cipher, horizon_seconds=horizon_seconds, alone=alone)
         hold_records = HoldRecords(session)
-        dependencies = DependencyStatus(session, StoredLinks(session), hold_records)
         opt_out_rows = OptOutRows(session)
+        dependencies = DependencyStatus(session, StoredLinks(session), hold_records, opt_out_rows)
         self._session = session
         self.sessions = Sessions(session)
         self.types = Facts(session, "types")
