@@ -19,7 +19,6 @@ from rich.text import Text
 
 from sync_assets.audit.certification.certification import certification_findings
 from sync_assets.audit.existing_records import begun
-from sync_assets.audit.record_comparison import may_sort
 from sync_assets.audit.record_list import RecordList, pages_for
 from sync_assets.campaign.addressing import Addressing
 from sync_assets.campaign.client import BudgetSpent, CallCounter, CampaignClient
@@ -321,7 +320,7 @@ class _TableChecks:
             return [ok(title, f"the list is under way, {counted(under_way.records, 'record', 'were')} compared")]
         if await asyncio.to_thread(begun, ledger, config):
             return []
-        listing = RecordList(runtime, self.campaign, config, sorts=may_sort(config))
+        listing = RecordList(runtime, self.campaign, config)
         try:
             first, lists = await listing.look(resource)
             records = await listing.count() if first.next else len(first.records)

@@ -20,6 +20,7 @@ from msgspec import UNSET
 
 from sync_assets.audit.existing_records import Existing, existing_records, needless, shown
 from sync_assets.audit.record_comparison import EXISTING, LISTED
+from sync_assets.audit.record_list import RecordList
 from sync_assets.campaign.client import BudgetSpent, CampaignRefused
 from sync_assets.checks import rules
 from sync_assets.checks.guardrails import check_configuration, check_limits
@@ -238,15 +239,8 @@ class SyncRehearsal:
         try:
             async with runtime.campaign() as campaign:
                 resource = await campaign.resource(config.api, config.resource)
-                existing = await existing_records(
-                    runtime,
-                    campaign,
-                    config,
-                    resource,
-                    runtime.listed_keys,
-                    most=most,
-                    observer=self.inventory.page if self.inventory else None,
-                )
+                listing, page = RecordList(runtime, campaign, config), self.inventory and self.inventory.page
+                existing = await existing_records(runtime, listing, resource, most=most, observer=page)
         except BudgetSpent as error:
             self.notes.append(f"{config.table}: Campaign's existing records were not counted. {error.cause}")
             existing = Existing(known=False)

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from sync_assets.audit.existing_records import leased
-from sync_assets.audit.record_comparison import Comparison, may_sort
+from sync_assets.audit.record_comparison import Comparison
 from sync_assets.audit.record_list import RecordList
 from sync_assets.checks.guardrails import check_limits
 from sync_assets.checks.preflight import campaign_findings, target_finding
@@ -101,7 +101,7 @@ async def rebuild_table(runtime: Runtime, config: TableConfig, keys: ListedKeys)
     async with runtime.campaign() as campaign:
         resource = await campaign.resource(config.api, config.resource)
         require(config.table, [*campaign_findings(config, resource), target_finding(ledger, config)])
-        listing = RecordList(runtime, campaign, config, sorts=may_sort(config))
+        listing = RecordList(runtime, campaign, config)
         await asyncio.to_thread(runtime.keep_history)
         async with leased(runtime, config.table) as session:
             if session is None:

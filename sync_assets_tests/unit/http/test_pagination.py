@@ -88,9 +88,9 @@ class Reads:
 
         runtime: Any = SimpleNamespace(count_calls=count_calls)
         config: Any = SimpleNamespace(
-            table="contact", resource="profile", api="profileAndServicesExt", key="externalId"
+            table="contact", resource="profile", api="profileAndServicesExt", key="externalId", unique=False
         )
-        records = RecordList(runtime, self.campaign, config, sorts=False)
+        records = RecordList(runtime, self.campaign, config)
         async for _ in records.pages(await records.first()):
             pass
 

@@ -65,9 +65,7 @@ def due(ledger: Ledger, state: OptOutState = DECIDE, **how: Any) -> list[OptOutR
 def decided(one: OptOutRow, state: OptOutState, value: int = 1) -> OptOutRow:
     """Dynamics 365 holds the opposite of what is to be written there, and so does Campaign."""
     held = {TO_D365: (value, 1 - value), TO_CAMPAIGN: (1 - value, value), SETTLED: (value, value)}[state]
-    return rules.after_decision(
-        one, value=value, state=state, campaign=held[0], campaign_at=None, d365=held[1], d365_at=1, now=2
-    )
+    return rules.after_decision(one, value=value, state=state, campaign=(held[0], None), d365=(held[1], 1), now=2)
 
 
 def decide(ledger: Ledger, state: OptOutState, value: int = 1) -> list[OptOutRow]:

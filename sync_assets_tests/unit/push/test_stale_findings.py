@@ -18,7 +18,9 @@ from sync_assets.campaign.first_requests import DELETES_TRUSTED
 from sync_assets.http.transport import OutcomeUnknown, Response
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.model import Claimed
-from sync_assets.push.dispatcher import Target, push
+from sync_assets.push.claimed_records import ClaimedRecords
+from sync_assets.push.dispatcher import push
+from sync_assets.push.target import Target
 from sync_assets_tests.support.ledgers import capture, guid, row, session_of
 from sync_assets_tests.unit.ledger.linking import sent
 from sync_assets_tests.unit.push.little_campaign import BARE, CONTACT, LittleCampaign
@@ -181,13 +183,8 @@ async def test_whether_the_key_works_is_asked_again_after_a_question_without_an_
             return next(lost, None) if guid("carl") in path else None
 
         campaign.answers = answers
-        result = await push(
-            ledger,
-            campaign,
-            Target(CONTACT.model_copy(update={"filter": BY_FILTER})),
-            session=session_of(ledger, "one"),
-            concurrency=1,
-        )
+        target = Target(CONTACT.model_copy(update={"filter": BY_FILTER}))
+        result = await push(ClaimedRecords(ledger, target, session_of(ledger, "one")), campaign, concurrency=1)
         assert (result.rejected, list(ledger.reports.rejects())) == (0, [])
         assert result.deleted == 2
 
@@ -203,5 +200,5 @@ async def test_no_further_record_proves_a_key_by_which_campaign_finds_none(
         ledger.dialect.note("profile", {KEY: "externalId", KEY_FOUND: "no"})
         capture(ledger, row("bert"))
         campaign.answers = lambda operation, path: answer if operation == "read" else None
-        result = await push(ledger, campaign, Target(CONTACT), session=session_of(ledger, "one"))
+        result = await push(ClaimedRecords(ledger, Target(CONTACT), session_of(ledger, "one")), campaign)
         assert (result.inserted, result.stopped is None) == (0, False)
