@@ -16,6 +16,7 @@ from sync_assets.config.models import TableConfig
 from sync_assets.config.values import CONTACT
 from sync_assets.errors import SyncAssetsError
 from sync_assets.flows import is_unchanged
+from sync_assets.ledger import Ledger
 from sync_assets.opt_out.profile_polling import due_without_file
 from sync_assets.push.claimed_records import WAIT_FOR_RETRY_SECONDS
 from sync_assets.runtime.context import Runtime
@@ -60,12 +61,12 @@ def sync_steps(
         quiet: Names of tables without news.
         waits: True to wait for records that are not due yet, or claimed by others.
     """
-    beyond = runtime.config.parents_beyond([config for config in tables if not _in_maintenance(runtime, config)])
-    beyond = [one for one in beyond if not _in_maintenance(runtime, one) and _run(is_unchanged(runtime, one))]
+    beyond = runtime.config.parents_beyond([config for config in tables if not _in_maintenance(runtime.ledger, config)])
+    beyond = [one for one in beyond if not _in_maintenance(runtime.ledger, one) and _run(is_unchanged(runtime, one))]
     for config in beyond:
         yield Step("capture", config)
     for config in tables:
-        if config.table in quiet or _in_maintenance(runtime, config):
+        if config.table in quiet or _in_maintenance(runtime.ledger, config):
             continue
         yield Step("capture and push", config)
         feed = runtime.ledger.feeds.feed(config.table)
@@ -74,7 +75,7 @@ def sync_steps(
     for config in _parents_with_news(runtime, [*tables, *beyond], failed, quiet):
         yield Step("capture" if config in beyond else "capture and push", config)
     yield from _pending(runtime, tables, failed, waits=waits)
-    if any(config.table == CONTACT and not _in_maintenance(runtime, config) for config in tables):
+    if any(config.table == CONTACT and not _in_maintenance(runtime.ledger, config) for config in tables):
         yield from _opt_outs(runtime)
 
 
@@ -87,7 +88,7 @@ def _parents_with_news(
     """
     linked = {link.table for config in tables if config.table not in quiet for link in config.links}
     for config in reversed([one for one in runtime.config.in_link_order if one in tables]):
-        if config.table not in linked or config.table in failed or _in_maintenance(runtime, config):
+        if config.table not in linked or config.table in failed or _in_maintenance(runtime.ledger, config):
             continue
         with suppress(SyncAssetsError):  # its next capture reports the problem
             if _run(poll_once(runtime, [config])).news:
@@ -102,7 +103,7 @@ def _pending(
     give_up_at = time.monotonic() + LEASE_WAIT_SECONDS
     before: dict[str, int] | None = None
     refetched: dict[str, list[str]] = {}
-    while active := [one for one in tables if one.table not in failed and not _in_maintenance(runtime, one)]:
+    while active := [one for one in tables if one.table not in failed and not _in_maintenance(runtime.ledger, one)]:
         for config in active:
             to_refetch = runtime.ledger.blocked.ids_to_refetch(config.table)
             if to_refetch and to_refetch != refetched.get(config.table):
@@ -144,12 +145,12 @@ def _opt_outs(runtime: Runtime) -> Iterator[Step]:
     attributes = runtime.config.opt_out.attributes
     for _ in range(ROUNDS):
         before = runtime.ledger.opt_outs.left(attributes)
-        if not due_without_file(runtime):
+        if not due_without_file(runtime.config.opt_out, runtime.ledger):
             return
         yield Step("opt-outs")
         if runtime.ledger.opt_outs.left(attributes) == before:
             return
 
 
-def _in_maintenance(runtime: Runtime, config: TableConfig) -> bool:
-    return config.table in runtime.ledger.maintenance.in_maintenance()
+def _in_maintenance(ledger: Ledger, config: TableConfig) -> bool:
+    return config.table in ledger.maintenance.in_maintenance()

@@ -23,6 +23,7 @@ from sync_assets.ledger import Ledger
 from sync_assets.ledger.model import Rebuild
 from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.pkeys import ListedKeys
+from sync_assets.runtime.workers import Worker
 from sync_assets.words import counted
 
 WAIT_SECONDS = 5.0
@@ -95,7 +96,7 @@ async def existing_records(
     ledger = await asyncio.to_thread(lambda: runtime.ledger)
     if await asyncio.to_thread(needless, ledger, config):
         return Existing(known=True)
-    async with leased(runtime, config.table, wait_seconds=WAIT_SECONDS) as session:
+    async with leased(runtime.worker, config.table, wait_seconds=WAIT_SECONDS) as session:
         if session is None:
             note = (
                 f"{config.table}: another process is finding out which records Campaign holds already. This "
@@ -104,8 +105,10 @@ async def existing_records(
             return Existing(known=False, notes=[note])
         if await asyncio.to_thread(needless, ledger, config):  # another worker has done it meanwhile
             return Existing(known=True)
-        listing = RecordList(runtime, campaign, config, sorts=may_sort(config))
-        comparison = Comparison(runtime, ledger, listing, resource, keys, session, observer=observer)
+        listing = RecordList(ledger, campaign, config, sorts=may_sort(config))
+        comparison = Comparison(
+            runtime.config, runtime.progress, ledger, listing, resource, keys, session, observer=observer
+        )
         return await _find_out(comparison, seconds, most)
 
 
@@ -140,12 +143,12 @@ async def _find_out(comparison: Comparison, seconds: float | None, most: int | N
 
 
 @asynccontextmanager
-async def leased(runtime: Runtime, name: str, *, wait_seconds: float = 0) -> AsyncIterator[int | None]:
+async def leased(worker: Worker, name: str, *, wait_seconds: float = 0) -> AsyncIterator[int | None]:
     """Hold the lease on the list of a table's records; yield the session's epoch, None while another worker has it.
 
     name: of the table, or of another work that is the only one of its kind.
     """
-    session, until = await asyncio.to_thread(lambda: runtime.session), time.monotonic() + wait_seconds
+    session, until = await asyncio.to_thread(lambda: worker.session), time.monotonic() + wait_seconds
     ledger, epoch = session.ledger, session.epoch
     lease = f"campaign/{name}"  # that of a capture has no slash
     while not (taken := await asyncio.to_thread(ledger.leases.take, lease, epoch)):

@@ -32,7 +32,7 @@ def command(
     """
     days = day(first, "--from"), day(last, "--to")
     runtime = terminal.open_runtime()
-    with terminal.on_interrupt("Nothing is lost."), terminal.progress(runtime):
+    with terminal.on_interrupt("Nothing is lost."), terminal.progress(runtime.progress):
         done = replay(runtime, table, *days, force=force)
     terminal.finish(done, as_json, show)
 

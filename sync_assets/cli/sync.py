@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     import dagster as dg
 
     from sync_assets.cli.sync_runs import Failures
+    from sync_assets.ledger import Ledger
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +79,10 @@ def command(
             printed.append(line)
             terminal.say(line)
 
-    runtime = terminal.open_runtime(creates=True)
-    runtime.accept_mapping, runtime.new_ledger, runtime.announce = accept_mapping, new_ledger, announce
-    with terminal.on_interrupt("Nothing is lost."), terminal.progress(runtime):
+    runtime = terminal.open_runtime(
+        may_create=True, accept_mapping=accept_mapping, new_ledger=new_ledger, announce=announce
+    )
+    with terminal.on_interrupt("Nothing is lost."), terminal.progress(runtime.progress):
         done = sync(runtime, table or [])
     terminal.print_document(done.document, as_json, show)
     if not as_json:
@@ -105,7 +107,7 @@ def sync(runtime: Runtime, only: Sequence[str] = (), *, instance: dg.DagsterInst
     check_tables(runtime.config, only)
     tables = [config for config in runtime.config.in_link_order if not only or config.table in only]
     runtime.settings.require("d365", "campaign")
-    runtime.check_not_older()  # an unusable ledger, or one of other systems, is an error before anything else, too
+    runtime.access.check_not_older()  # an unusable ledger, or one of other systems, is an error before all else, too
     flows = RunOutcome()
     failures: Failures = {}
     try:
@@ -122,16 +124,16 @@ def sync(runtime: Runtime, only: Sequence[str] = (), *, instance: dg.DagsterInst
             export_log(runtime)
         except SyncAssetsError as error:  # does not make the whole sync a failure
             flows.stopped.append(f"The log was not written to the Campaign SFTP: {error}")
-    outcome = overview(runtime, runtime.calls, runtime.opt_outs)
+    outcome = overview(runtime, runtime.clients.calls, flows.counts)
     for table, counts in outcome.tables.items():
         outcome.tables[table] = replace(counts, problem=str(failures[table][0]) if table in failures else None)
     names = [config.table for config in tables]
-    paused, (status, ending) = in_maintenance(outcome, names), _end(runtime, flows, outcome, failures, names)
+    paused, (status, ending) = in_maintenance(outcome, names), _end(runtime.ledger, flows, outcome, failures, names)
     if status != 1:
         DeadManSwitch(runtime).ping()
     notes = [*flows.notes, *paused, *held_back(outcome.tables), *retried(outcome), *flows.stopped]
     seconds, problems = round(time.monotonic() - started, 1), list(map(str, flows.problems))
-    document = SyncDocument(**asdict(outcome), seconds=seconds, unchanged=runtime.unchanged, problems=problems)
+    document = SyncDocument(**asdict(outcome), seconds=seconds, unchanged=flows.counts["unchanged"], problems=problems)
     return SyncResult(document, flows.problems, notes, bool(flows.stopped), status, ending)
 
 
@@ -152,7 +154,7 @@ def _run(
 
 
 def _end(
-    runtime: Runtime, flows: RunOutcome, outcome: Overview, failures: Failures, tables: Sequence[str]
+    ledger: Ledger, flows: RunOutcome, outcome: Overview, failures: Failures, tables: Sequence[str]
 ) -> tuple[int, str]:
     """Return the exit status, and why something is left to be done, with the command that leads on, in one line.
 
@@ -165,7 +167,7 @@ def _end(
         corrigible = all(problem in of_tables and isinstance(problem, SET_UP) for problem in flows.problems)
         # A text says why a table ended early, e.g. that a budget was spent.
         not_run = {table for table, why in failures.items() if any(isinstance(cause, SyncAssetsError) for cause in why)}
-        others_ran = {*tables} - not_run - runtime.ledger.maintenance.in_maintenance().keys()
+        others_ran = {*tables} - not_run - ledger.maintenance.in_maintenance().keys()
         named = ", ".join(table for table in tables if outcome.tables[table].problem) or "opt-outs"
         why = f"Not done, as said above: {named}. `sync-assets doctor` checks the set-up."
         return 2 if corrigible and others_ran else 1, why
@@ -244,9 +246,9 @@ def _is_idle(runtime: Runtime, config: TableConfig) -> bool:
     if confirmed is None or confirmed.date() != now.date() or now - confirmed > CONFIRM:
         return False
     counts = ledger.reports.counts()[config.table]
-    limits = within_limits(runtime.config, config, known_contacts(runtime))
+    limits = within_limits(runtime.config, config, known_contacts(ledger))
     passed = all(finding.passed for finding in limits)
     due = ledger.reports.next_due(config.table)
-    pending = counts.pending or opt_outs_due(runtime, config)
+    pending = counts.pending or opt_outs_due(runtime.config, ledger, config)
     idle = not pending and (due is None or due > datetime.now(UTC))
     return feed is not None and feed.complete and idle and passed

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import nullcontext
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -51,8 +51,10 @@ def run_flows(
         for step in sync_steps(runtime, tables, failures, quiet, waits=True):
             if step.of_table:
                 done = _run_step(runtime, step.of_table, step.work, opened)
-                if step.work != "capture":
-                    _note(runtime, step.of_table, done, outcome, failures)
+                if step.work == "capture":
+                    outcome.counts.update(done.counts)
+                else:
+                    _note(runtime.use.announce, step.of_table, done, outcome, failures)
                 if any(isinstance(problem, EndsAllTables) for problem in outcome.problems):
                     return outcome, failures
             elif step.work == "wait":
@@ -80,14 +82,18 @@ def run_flows(
 
 
 def _note(
-    runtime: Runtime, config: TableConfig, run_outcome: RunOutcome, outcome: RunOutcome, failures: Failures
+    announce: Callable[[str], None],
+    config: TableConfig,
+    run_outcome: RunOutcome,
+    outcome: RunOutcome,
+    failures: Failures,
 ) -> None:
     """Add the outcome of a table's run to that of all, and announce its problems: other tables may take hours."""
     outcome.add(run_outcome)
     if problems := [*run_outcome.problems, *run_outcome.stopped]:
         failures.setdefault(config.table, []).extend(problems)
         for problem in problems:
-            runtime.announce(str(problem))
+            announce(str(problem))
 
 
 def _run_step(runtime: Runtime, config: TableConfig, work: Work, instance: dg.DagsterInstance) -> RunOutcome:
@@ -232,7 +238,9 @@ class _OptOutRuns:
         if waits:
             self._announced |= waits.keys()
             seconds, names = math.ceil(max(waits.values())), ", ".join(waits)
-            self._runtime.announce(f"Waiting {seconds} s for {names} to settle; longer if it is still being written.")
+            self._runtime.use.announce(
+                f"Waiting {seconds} s for {names} to settle; longer if it is still being written."
+            )
 
     def _report(self, poll: "FolderPoll") -> None:
         """Add notes about the folder's files, and drop those of this sync about files that are no longer present.

@@ -51,6 +51,7 @@ from sync_assets.errors import SyncAssetsError
 from sync_assets.http.redaction import redact
 from sync_assets.ledger.errors import LedgerError
 from sync_assets.runtime import interruptible
+from sync_assets.runtime.call_limits import count_calls
 from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.systems import OtherSystems
 from sync_assets.task_group import run_together
@@ -80,12 +81,12 @@ def command(
             end(1, "No row of the sample would be taken. Correct the export, or `opt_out.export` in the configuration.")
         return
     if ledger:
-        document = check_ledger(open_runtime())
+        document = check_ledger(open_runtime(any_ledger=True, announce=lambda _: None))
         print_document(document, as_json, show_check)
         if found := document["contradictions"]:
             end(2, f"The ledger contradicts its own rules in {counted(len(found), 'point')}. {REMEDY}")
         return
-    findings = examine(open_runtime())
+    findings = examine(open_runtime(any_ledger=True, announce=lambda _: None))
     print_document({"checks": [finding.document() for finding in findings]}, as_json, partial(show, verbose=verbose))
     if failed := [finding.title for finding in findings if finding.stops]:
         end(1, f"{counted(len(failed), 'check')} failed: {', '.join(dict.fromkeys(failed))}. Correct the set-up.")
@@ -106,15 +107,16 @@ def show(document: dict[str, Any], *, verbose: bool = False) -> Parts:
 
 
 def examine(runtime: Runtime) -> list[Finding]:
-    """Run all checks. Never raises for a wrong set-up: that becomes a finding."""
-    # A ledger of other systems, or none, becomes a finding.
-    runtime.any_ledger, runtime.announce = True, lambda text: None
+    """Run all checks. Never raises for a wrong set-up: that becomes a finding, as does a ledger of other systems.
+
+    runtime: with the use `any_ledger`.
+    """
     try:
         config = runtime.config
     except SyncAssetsError as error:
         findings = fail("configuration", error)
         with suppress(SettingsError):  # already reported as `configuration`
-            findings += installation.variables(runtime, ["d365", "campaign"])
+            findings += installation.variables(runtime.settings, ["d365", "campaign"])
         return findings
     findings = installation.configuration(runtime)
     can_sign_in = all(finding.passed for finding in findings)
@@ -124,12 +126,12 @@ def examine(runtime: Runtime) -> list[Finding]:
     counted = ledger[0].passed
     if counted:
         try:
-            runtime.check_addresses(runtime.ledger)
+            runtime.access.check_addresses(runtime.ledger)
         except OtherSystems as error:  # neither system is contacted
             return findings + fail("systems of the ledger", error)
-        findings += [installation.runs(runtime), *certification_findings(runtime)]
+        findings += [installation.runs(runtime.ledger), *certification_findings(runtime)]
     findings += installation.whole_configuration(config)
-    contacts = guardrails.known_contacts(runtime) if counted else None
+    contacts = guardrails.known_contacts(runtime.ledger) if counted else None
     for number, table in enumerate(config.tables):
         limits = guardrails.within_limits(config, table, contacts)  # that of custom entities is the same for all tables
         limits = [finding for finding in limits if not number or finding.check != rules.ENTITIES.name]
@@ -174,7 +176,7 @@ async def _systems(runtime: Runtime, *, counted: bool) -> list[Finding]:
             if user is None or api[0].stops:
                 return findings
             if counted:
-                findings += (organisation := await installation.organisation(runtime, d365))
+                findings += (organisation := await installation.organisation(runtime.ledger, d365))
                 if organisation[0].stops:
                     return findings
             tables = [
@@ -243,7 +245,7 @@ class _TableChecks:
             findings += [*identified, *limits]
             if self.counted:
                 findings += dynamics.position(runtime.ledger.feeds.feed(config.table), self.days)
-                findings.append(guardrails.engine_budget(runtime, config))
+                findings.append(guardrails.engine_budget(runtime.config.guardrails, runtime.ledger, config))
                 if left_out := refused_attributes(runtime, config):
                     findings.append(warn("updates", refused_updates(config.table, left_out)))
         except LedgerError as error:
@@ -287,7 +289,7 @@ class _TableChecks:
         except BudgetSpent as error:
             return warn(title, f"not asked: {error.cause}")
         cost = f"(asked with {counted(calls.total, 'engine call')})"
-        await runtime.count_calls(config.table, calls.take())
+        await count_calls(runtime.ledger, config.table, calls.take())
         is_missing = isinstance(matches, ResponseOutcome) and matches.kind == "missing"
         if acknowledged and not isinstance(matches, ResponseOutcome):
             return ok(title, f"Campaign finds a record that was sent {cost}")
@@ -316,7 +318,7 @@ class _TableChecks:
             return [ok(title, f"the list is under way, {counted(under_way.records, 'record', 'were')} compared")]
         if await asyncio.to_thread(begun, ledger, config):
             return []
-        listing = RecordList(runtime, self.campaign, config, sorts=may_sort(config))
+        listing = RecordList(runtime.ledger, self.campaign, config, sorts=may_sort(config))
         try:
             first, lists = await listing.look(resource)
             records = await listing.count() if first.next else len(first.records)
@@ -375,7 +377,7 @@ def sftp(runtime: Runtime) -> list[Finding]:
     from sync_assets.opt_out.export.folder import examine_folder  # paramiko  # noqa: PLC0415
 
     try:
-        findings = [installation.sftp_key(runtime)]
+        findings = [installation.sftp_key(runtime.settings)]
     except SyncAssetsError as error:
         return fail("Campaign SFTP", error)
     findings += examine_folder(runtime) if exports else []

@@ -58,13 +58,13 @@ def explain(runtime: Runtime, id_text: str, table: str | None = None, *, show_va
     """
     id_ = record_id(id_text, "`explain` needs a")
     check_tables(runtime.config, [table])
-    config, before = runtime.config, runtime.calls.copy()
+    config = runtime.config
     tables = [config.table(table)] if table else list(config.tables)
     opt_outs = {CONTACT: list(config.opt_out.mappings)} if config.opt_out.active else {}
-    all_facts = interruptible.run(record_facts(runtime, id_, tables, opt_outs))
+    all_facts, calls = interruptible.run(record_facts(runtime, id_, tables, opt_outs))
     known = [facts for facts in all_facts if facts.known]
     explained = {facts.config.table: _of_table(runtime, facts, show_values) for facts in known}
-    calls, in_step = runtime.calls - before, [one.in_step for one in explained.values()]
+    in_step = [one.in_step for one in explained.values()]
     document = ExplainDocument(
         id_,
         None if not in_step or None in in_step else all(in_step),

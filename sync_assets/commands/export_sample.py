@@ -156,8 +156,7 @@ def _unknown(runtime: Runtime, ids: list[str]) -> tuple[int | None, str | None]:
         return 0, None
 
     async def ask() -> int:
-        runtime.any_ledger = True  # only a read of Dynamics 365, so the ledger does not matter
-        async with runtime.d365() as d365:
+        async with runtime.using(any_ledger=True).d365() as d365:  # only a read, so the ledger does not matter
             rows = await rows_now(d365, await d365.table(CONTACT, []), [], ids)
             return len(set(ids) - rows.keys())
 

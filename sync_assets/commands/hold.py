@@ -49,7 +49,7 @@ def add_command(
     """Write neither this contact nor the person's other records until `hold release`. Finds these records in both
     systems, which costs engine calls (reads only).
     """
-    print_document(add(open_runtime(creates=True), contact, force=force), as_json, show_added)
+    print_document(add(open_runtime(may_create=True), contact, force=force), as_json, show_added)
 
 
 @app.command("release")
@@ -156,7 +156,7 @@ def verify(runtime: Runtime, id_text: str, kept: Sequence[str] = ()) -> dict[str
     check_tables(runtime.config, [table for table, _ in named])
     if CONTACT in dict(named):
         raise SyncAssetsError("The contact itself cannot be kept.", "Delete it in both systems, or leave out --kept.")
-    runtime.check_not_older()
+    runtime.access.check_not_older()
     trace = interruptible.run(whereabouts(runtime, id_))
     for answer in (trace.d365, trace.campaign):
         answer.keep(named)

@@ -23,7 +23,7 @@ Tables = Annotated[list[str], typer.Argument(metavar="TABLE...", help="Mapped ta
 @app.command("on")
 def on_command(tables: Tables, as_json: Json = False) -> None:
     """Stop capture and push of these tables; the others go on as far as links allow."""
-    print_document(on(open_runtime(creates=True), tables), as_json, show)
+    print_document(on(open_runtime(may_create=True), tables), as_json, show)
 
 
 @app.command("off")

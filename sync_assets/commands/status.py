@@ -44,7 +44,7 @@ def command(
     """Show each table's records by state, the cursor of its change feed, and today's engine calls."""
     if watch and as_json:
         raise typer.BadParameter("--json prints one document: leave out --watch.")
-    runtime = open_runtime()
+    runtime = open_runtime(any_ledger=True)
     if not watch:
         print_document(status(runtime), as_json, show)
         return
@@ -172,14 +172,13 @@ class SyncDocument(Overview, frozen=True):
 def status(runtime: Runtime) -> Status:
     """Return the records by state, feeds, today's engine calls and opt-outs.
 
-    Works with a ledger of other systems as well, and announces it.
+    With the use `any_ledger` it works with a ledger of other systems as well, and announces it.
     """
     today = datetime.now(UTC).date()
-    runtime.any_ledger = True
     try:
-        runtime.check_addresses(runtime.ledger)
+        runtime.access.check_addresses(runtime.ledger)
     except OtherSystems as error:
-        runtime.announce(str(error))
+        runtime.use.announce(str(error))
     calls, opt_outs = (runtime.ledger.counts.numbers(kind, today) for kind in ("engine_calls", "opt_outs"))
     killed = [KilledRunStatus(run.run_id, run.since, f"{run} {REMEDY}") for run in killed_runs(runtime.ledger)]
     return Status(**asdict(overview(runtime, calls, opt_outs)), killed_runs=killed)

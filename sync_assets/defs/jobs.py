@@ -228,7 +228,7 @@ def _replay(context: dg.OpExecutionContext, runtime: Runtime, settings: Settings
         if result.paused:  # the sensors' runs push, and continue it
             context.log.warning(paused_text(runtime.ledger, table))
 
-    with runtime.heartbeat(context.run_id, [table.table]):
+    with runtime.worker.heartbeat(context.run_id, [table.table]):
         capture_again(runtime, table, (first, last), settings["force"], capture)
     return {"rows": rows, "pending": runtime.ledger.reports.counts()[table.table].pending}
 

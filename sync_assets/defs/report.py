@@ -55,7 +55,7 @@ def make_report(runtime: Runtime, instance: dg.DagsterInstance, now: datetime) -
     """Return the report's metadata: the page, numbers of yesterday and of now, and the days for the next report."""
     event = instance.get_latest_materialization_event(key_of(REPORT, runtime))
     stored = event.asset_materialization.metadata.get(DAYS_KEY) if event and event.asset_materialization else None
-    days = collect(runtime, now, cast("Mapping[str, Any]", stored.value) if stored else {})
+    days = collect(runtime.ledger, now, cast("Mapping[str, Any]", stored.value) if stored else {})
     counts = runtime.ledger.reports.counts()
     yesterday, today = days[now.date() - timedelta(days=1)], days[now.date()]
     kept = {
@@ -68,7 +68,7 @@ def make_report(runtime: Runtime, instance: dg.DagsterInstance, now: datetime) -
         "pending_now": today["pending"],
         "waiting_now": today["waiting"],
         "rejected_now": sum(count.rejected for count in counts.values()),
-        "engine_calls_by_day": calls_by_day(runtime, now),
+        "engine_calls_by_day": calls_by_day(runtime.config.guardrails, runtime.ledger, now),
         DAYS_KEY: kept,
     }
     return metadata(values)

@@ -10,12 +10,14 @@ its name.
 import os
 from collections.abc import Generator, Iterable, Mapping
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from typing import Any, ClassVar, Self
 
 import dagster as dg
 
 from sync_assets.config.installation import Installation
 from sync_assets.runtime.context import Runtime
+from sync_assets.runtime.pkeys import ParentKeys
 
 
 class System(dg.ConfigurableResource):
@@ -132,9 +134,6 @@ def bound(runtime: Runtime, resources: Any, names: Iterable[str]) -> Generator[R
         for name, value in getattr(resources, resource_name).environment().items()
     }
     if any(runtime.environment.get(name) != value for name, value in values.items()):
-        environment = {**runtime.environment, **values}
-        runtime = Runtime(
-            environment, progress=runtime.progress, totals=runtime.totals, installation=runtime.installation
-        )
+        runtime = replace(runtime, environment={**runtime.environment, **values}, parent_keys=ParentKeys())
     with closing(runtime):
         yield runtime

@@ -17,13 +17,16 @@ from sync_assets.campaign.records import Records
 from sync_assets.checks.opt_out_columns import OptOutColumn, opt_out_columns, opt_out_findings
 from sync_assets.checks.preflight import target_finding
 from sync_assets.checks.rules import require
+from sync_assets.config.models import Config
 from sync_assets.config.opt_out import ActiveDirection
 from sync_assets.config.values import CONTACT
 from sync_assets.dataverse.client import DataverseClient
 from sync_assets.dataverse.metadata import Table
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger import Ledger
+from sync_assets.runtime.call_limits import count_calls
 from sync_assets.runtime.context import Runtime
+from sync_assets.runtime.progress import Progress
 from sync_assets.task_group import run_together
 
 LEASE = "opt-outs"
@@ -43,23 +46,34 @@ class Session:
     session in the ledger, which holds the lease.
     """
 
-    runtime: Runtime
+    config: Config
+    progress: Progress
     ledger: Ledger
     d365: DataverseClient
     campaign: CampaignClient
     table: Table
     columns: dict[str, OptOutColumn]
     records: Records
-    direction: ActiveDirection
     epoch: int = 0
 
     @property
     def attributes(self) -> list[str]:
         return list(self.columns)
 
+    @property
+    def direction(self) -> ActiveDirection:
+        direction = self.config.opt_out.direction
+        assert direction != "disabled", "there are no opt-out flows while they are disabled"
+        return direction
+
+    @property
+    def calls(self) -> int:
+        """Return the number of engine calls made so far."""
+        return self.campaign.calls.total
+
     async def count_calls(self) -> None:
-        """Add the engine calls made since the last call to the ledger's and the process's counts."""
-        await self.runtime.count_calls(CONTACT, self.campaign.calls.take())
+        """Add the engine calls made since the last call to the ledger's counts."""
+        await count_calls(self.ledger, CONTACT, self.campaign.calls.take())
 
     async def keep_lease(self, wait_seconds: float = 0.0) -> None:
         """Take the opt-out lease, or keep it.
@@ -85,8 +99,7 @@ async def ready(runtime: Runtime) -> AsyncIterator[Session]:
         SyncAssetsError: of the clients.
     """
     config = runtime.config
-    contact, direction = config.table(CONTACT), config.opt_out.direction
-    assert direction != "disabled", "there are no opt-out flows while they are disabled"
+    contact = config.table(CONTACT)
     async with runtime.d365() as d365, runtime.campaign() as campaign:
         table, resource = await run_together(
             d365.table(CONTACT, list(config.opt_out.mappings)), campaign.resource(contact.api, contact.resource)
@@ -96,14 +109,14 @@ async def ready(runtime: Runtime) -> AsyncIterator[Session]:
         require("opt-outs", [*opt_out_findings(config, table, resource), changed])
         known = await asyncio.to_thread(ledger.dialect.facts, contact.resource)
         yield Session(
-            runtime=runtime,
+            config=config,
+            progress=runtime.progress,
             ledger=ledger,
             d365=d365,
             campaign=campaign,
             table=table,
             columns={column.attribute: column for column in opt_out_columns(config, table)},
             records=Records(campaign, contact, Addressing.configured(contact, known)),
-            direction=direction,
         )
 
 
@@ -111,7 +124,7 @@ async def ready(runtime: Runtime) -> AsyncIterator[Session]:
 async def open_session(runtime: Runtime) -> AsyncIterator[Session]:
     """Open a session with the opt-out lease, to decide and write. Raises what `ready` raises, and OptOutsBusy."""
     async with ready(runtime) as prepared:
-        runtime.check_not_older()
+        runtime.access.check_not_older()
         session = replace(prepared, epoch=(await asyncio.to_thread(lambda: runtime.session)).epoch)
         await session.keep_lease(WAIT_SECONDS)
         try:

@@ -42,7 +42,7 @@ def check_alone(
         is_read = config.table not in paused and (keys is None or not ready.isdisjoint(keys))
         set_up = readiness(runtime, config) if is_read else []
         for side in SIDES:
-            for finding in table_findings(runtime, config, side, set_up, now):
+            for finding in table_findings(runtime.ledger, config, side, set_up, now):
                 result = check_result(side_key(config, side, runtime), finding)
                 if keys is None or check_key(result) in keys:
                     yield result

@@ -36,6 +36,7 @@ from sync_assets.defs.tables.checks import ready_key
 from sync_assets.defs.tables.run_requests import active_runs, follow_request, load_request
 from sync_assets.errors import SyncAssetsError
 from sync_assets.flows import CONFIRM, is_due, opt_outs_due
+from sync_assets.ledger import Ledger
 from sync_assets.opt_out.profile_polling import due_without_file
 from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime
@@ -93,7 +94,7 @@ def changes_sensor(
         runs = _watched(context, runtime, [config.table for config in tables])
         paused = runtime.ledger.maintenance.in_maintenance()
         free = [config for config in tables if config.table not in paused]
-        loaded = [config for config in free if _is_loaded(runtime, config)]
+        loaded = [config for config in free if _is_loaded(runtime.ledger, config)]
         follows = any(FOLLOWS_TAG in run.tags for run in runs)
         why = {config.table: "a run follows it" if follows else "no change" for config in tables}
         why |= dict.fromkeys(paused, "in maintenance")
@@ -107,7 +108,7 @@ def changes_sensor(
                 raise
         requests += [load_request(runtime, group, sync.name) for group in linked(loads.due)]
         why |= loads.waiting
-        if _is_polled(runtime, loaded):
+        if _is_polled(runtime.ledger, loaded):
             switch.ping()
         return dg.SensorResult(
             run_requests=requests,
@@ -135,8 +136,8 @@ def _watched(context: dg.SensorEvaluationContext, runtime: Runtime, tables: Sequ
         time.sleep(WATCH_PAUSE)
 
 
-def _is_loaded(runtime: Runtime, config: TableConfig) -> bool:
-    feed = runtime.ledger.feeds.feed(config.table)
+def _is_loaded(ledger: Ledger, config: TableConfig) -> bool:
+    feed = ledger.feeds.feed(config.table)
     return feed is not None and feed.complete
 
 
@@ -220,7 +221,7 @@ def _may_follow(
     """Return True if a follower is to be started. Raises SyncAssetsError if no feed can be polled."""
     followers, now = [run.run_id for run in runs if FOLLOWS_TAG in run.tags], datetime.now(UTC)
     if followers:
-        if not _is_polled(runtime, loaded):
+        if not _is_polled(runtime.ledger, loaded):
             interruptible.run(poll_once(runtime, loaded))
         records = context.instance.get_run_records(dg.RunsFilter(run_ids=followers))
         if len(records) != 1 or records[0].dagster_run.status != dg.DagsterRunStatus.STARTED:
@@ -267,9 +268,9 @@ def _has_news(
     return is_due
 
 
-def _is_polled(runtime: Runtime, tables: Sequence[TableConfig]) -> bool:
+def _is_polled(ledger: Ledger, tables: Sequence[TableConfig]) -> bool:
     """Return False if no feed of these tables was polled for POLL_OVERDUE."""
-    feeds, now = [feed for config in tables if (feed := runtime.ledger.feeds.feed(config.table))], datetime.now(UTC)
+    feeds, now = [feed for config in tables if (feed := ledger.feeds.feed(config.table))], datetime.now(UTC)
     return not feeds or any(now - feed.polled_at <= POLL_OVERDUE for feed in feeds)
 
 
@@ -343,9 +344,9 @@ def _due(runtime: Runtime, tables: Sequence[TableConfig]) -> int:
     ledger, amount = runtime.ledger, 0
     left, counts = ledger.maintenance.in_maintenance().keys() | tables_at_work(ledger), ledger.reports.counts()
     for config in tables:
-        if config.table in left or not _is_loaded(runtime, config):
+        if config.table in left or not _is_loaded(ledger, config):
             continue
-        if is_due(runtime, config):
+        if is_due(runtime.config, ledger, config):
             of_table = counts[config.table]
-            amount += opt_outs_due(runtime, config) + of_table.pending + of_table.unconfirmed
-    return amount if left & {CONTACT, WORK} else amount + due_without_file(runtime)
+            amount += opt_outs_due(runtime.config, ledger, config) + of_table.pending + of_table.unconfirmed
+    return amount if left & {CONTACT, WORK} else amount + due_without_file(runtime.config.opt_out, ledger)

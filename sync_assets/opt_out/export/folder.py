@@ -16,6 +16,7 @@ from sync_assets.checks.health import ERROR_SHARE, arrives, room
 from sync_assets.checks.rules import Finding, fail, ok, warn
 from sync_assets.config.opt_out import Export
 from sync_assets.errors import SyncAssetsError
+from sync_assets.ledger import Ledger
 from sync_assets.ledger.repositories.opt_out_files import FileState, OptOutFile
 from sync_assets.opt_out.export.file import file_order
 from sync_assets.runtime.context import Runtime
@@ -110,9 +111,9 @@ def in_order(files: Iterable[OptOutFile]) -> list[OptOutFile]:
     return sorted(files, key=lambda file: file_order(file.name, file.modified))
 
 
-def find(runtime: Runtime, partition: str) -> OptOutFile | None:
+def find(ledger: Ledger, partition: str) -> OptOutFile | None:
     """Return the stored file of a partition; of several within one second, the one that the last poll found."""
-    same = [file for file in runtime.ledger.opt_out_files.files() if file.partition == partition]
+    same = [file for file in ledger.opt_out_files.files() if file.partition == partition]
     return max(same, key=lambda file: file.looked_at, default=None)
 
 
