@@ -25,6 +25,7 @@ from sync_assets.mapping.personal_data import looks_personal
 from sync_assets.mapping.table_mapping import TableMapping
 from sync_assets.runtime import interruptible
 from sync_assets.runtime.call_limits import calls_today
+from sync_assets.runtime.clients import Clients
 from sync_assets.runtime.context import Runtime
 from sync_assets.task_group import run_together
 
@@ -190,21 +191,21 @@ def personal_data(config: Config, table: TableConfig, resources: Iterable[Resour
     return rules.PERSONAL_DATA.finding(not personal or bool(path and cascading), text, numbers)
 
 
-def check_personal_data(runtime: Runtime, table: TableConfig, own: Resource) -> Finding:
+def check_personal_data(config: Config, clients: Clients, table: TableConfig, own: Resource) -> Finding:
     """Return the finding of `personal_data` for a run, which has the metadata of its own resource only.
 
     If that is not enough, the metadata of linked resources is read from Campaign.
     """
-    finding = personal_data(runtime.config, table, [own])
+    finding = personal_data(config, table, [own])
     direct = any(attribute.target in PROFILE_NAMES for attribute in own.attributes.values() if attribute.type == "link")
     if not finding.numbers["personal_columns"] or own.name in PROFILE_NAMES or (direct and finding.passed):
         return finding
 
     async def on_the_way() -> list[Resource]:
-        async with runtime.campaign() as campaign:
-            return await resources_on_the_way(runtime.config, campaign, own)
+        async with clients.campaign() as campaign:
+            return await resources_on_the_way(config, campaign, own)
 
-    return personal_data(runtime.config, table, interruptible.run(on_the_way()))
+    return personal_data(config, table, interruptible.run(on_the_way()))
 
 
 async def resources_on_the_way(config: Config, campaign: CampaignClient, own: Resource) -> list[Resource]:
@@ -260,7 +261,7 @@ def way_to_profile(start: str, links: Mapping[str, Iterable[str]]) -> list[str] 
 def campaign_notes(runtime: Runtime, config: TableConfig, resource: Resource) -> list[Finding]:
     """Return the findings about personal data and the engine budget, which a push can compute from its own data."""
     return [
-        check_personal_data(runtime, config, resource),
+        check_personal_data(runtime.config, runtime.clients, config, resource),
         engine_budget(runtime.config.guardrails, runtime.ledger, config),
     ]
 

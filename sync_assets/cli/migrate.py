@@ -178,13 +178,14 @@ def command(
     terminal.let_sigterm_interrupt()
     asks = sys.stdin.isatty() and sys.stderr.isatty() and not as_json
     with terminal.on_interrupt("It goes on with the same step."):
+        if from_start:
+            runtime.ledger.adobe_migration.forget(ADOBE)
         document = migrate(
             runtime,
             confirm=lambda question: yes or (asks and terminal.confirm("Confirmed?")),
             show=lambda step: None if as_json else terminal.print_parts(show_step(cleaned(step), confirmed=yes)),
             working=lambda: terminal.progress(runtime.progress),
             go=go,
-            from_start=from_start,
             show_values=show_values,
         )
     made = {kind: number for kind, number in document["engine_calls"].items() if number}
@@ -205,7 +206,6 @@ def migrate(
     show: Callable[[dict[str, Any]], None],
     working: Callable[[], AbstractContextManager[None]] = nullcontext,
     go: bool = False,
-    from_start: bool = False,
     show_values: bool = False,
 ) -> dict[str, Any]:
     """Make the steps that are not done yet, until one needs a person; return what `migrate --json` prints.
@@ -224,8 +224,6 @@ def migrate(
     # The results of all steps depend on the configuration of tables and opt-outs.
     depends_on = runtime.config.model_dump_json(include={"tables", "opt_out"}).encode()
     ledger, configuration = runtime.ledger, hashlib.sha256(depends_on).hexdigest()[:32]
-    if from_start:
-        ledger.adobe_migration.forget(ADOBE)
     known = ledger.adobe_migration.facts(ADOBE).items()
     stored = {name: step for name, step in known if step["configuration"] == configuration}
     steps = _Steps(runtime, go=go, show_values=show_values)
@@ -315,7 +313,7 @@ class _Steps:
     def _sync(self) -> StepResult:
         result, afterwards = dict[str, Any](), {"afterwards": NEXT_STEPS}
         if not self.go:
-            status = overview(self.runtime, {}, {})
+            status = overview(self.runtime.config, self.runtime.ledger, {}, {})
             if _unfinished(status):
                 return StepResult(result, afterwards, todo=[LAST_COMMAND])
         else:

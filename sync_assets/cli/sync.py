@@ -22,11 +22,12 @@ from sync_assets.commands import plan, terminal
 from sync_assets.commands.status import Overview, SyncDocument, held_back, in_maintenance, overview, retried, show
 from sync_assets.commands.terminal import AcceptMapping, Json, NewLedger, TablesOption
 from sync_assets.commands.values import check_tables
-from sync_assets.config.models import TableConfig
+from sync_assets.config.models import Config, TableConfig
 from sync_assets.config.values import CONTACT
 from sync_assets.errors import SyncAssetsError
 from sync_assets.flows import CONFIRM, SET_UP, RunOutcome, is_unchanged, opt_outs_due
 from sync_assets.foreign_text import one_line
+from sync_assets.ledger import Ledger
 from sync_assets.performance import keep_loaded_objects
 from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime
@@ -124,7 +125,7 @@ def sync(runtime: Runtime, only: Sequence[str] = (), *, instance: dg.DagsterInst
             export_log(runtime)
         except SyncAssetsError as error:  # does not make the whole sync a failure
             flows.stopped.append(f"The log was not written to the Campaign SFTP: {error}")
-    outcome = overview(runtime, runtime.clients.calls, flows.counts)
+    outcome = overview(runtime.config, runtime.ledger, runtime.clients.calls, flows.counts)
     for table, counts in outcome.tables.items():
         outcome.tables[table] = replace(counts, problem=str(failures[table][0]) if table in failures else None)
     names = [config.table for config in tables]
@@ -227,7 +228,7 @@ def quiet_tables(runtime: Runtime, tables: Sequence[TableConfig]) -> set[str]:
         return list(await run_together(*(is_unchanged(runtime, config) for config in candidates)))
 
     try:
-        candidates = [config for config in tables if _is_idle(runtime, config)]
+        candidates = [config for config in tables if _is_idle(runtime.config, runtime.ledger, config)]
         are_same = interruptible.run(same(candidates)) if candidates else []
         unchanged = [config for config, is_same in zip(candidates, are_same, strict=True) if is_same]
         if not unchanged:
@@ -238,17 +239,16 @@ def quiet_tables(runtime: Runtime, tables: Sequence[TableConfig]) -> set[str]:
     return {config.table for config in unchanged} - polled.news - polled.refused.keys()
 
 
-def _is_idle(runtime: Runtime, config: TableConfig) -> bool:
+def _is_idle(overall: Config, ledger: Ledger, config: TableConfig) -> bool:
     """Return True if, by the ledger, the table is complete, confirmed lately, within its limits, and has no backlog."""
-    ledger = runtime.ledger
     feed, now = ledger.feeds.feed(config.table), datetime.now(UTC)
     confirmed = feed and feed.confirmed_at
     if confirmed is None or confirmed.date() != now.date() or now - confirmed > CONFIRM:
         return False
     counts = ledger.reports.counts()[config.table]
-    limits = within_limits(runtime.config, config, known_contacts(ledger))
+    limits = within_limits(overall, config, known_contacts(ledger))
     passed = all(finding.passed for finding in limits)
     due = ledger.reports.next_due(config.table)
-    pending = counts.pending or opt_outs_due(runtime.config, ledger, config)
+    pending = counts.pending or opt_outs_due(overall, ledger, config)
     idle = not pending and (due is None or due > datetime.now(UTC))
     return feed is not None and feed.complete and idle and passed

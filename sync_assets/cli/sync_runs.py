@@ -19,10 +19,11 @@ from sync_assets.defs.tables.run_requests import end_killed
 from sync_assets.errors import EndsAllTables, SyncAssetsError, public_message
 from sync_assets.flows import RunOutcome
 from sync_assets.ledger.repositories.opt_out_files import OptOutFile
+from sync_assets.runtime.configuration import Configuration
 from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.interruptible import INTERRUPTS
 from sync_assets.runtime.workers import release_dead
-from sync_assets.sync_steps import Work, sync_steps
+from sync_assets.sync_steps import sync_steps
 
 if TYPE_CHECKING:
     from sync_assets.opt_out.export.folder import FolderPoll
@@ -50,7 +51,9 @@ def run_flows(
         opt_outs: _OptOutRuns | None = None
         for step in sync_steps(runtime, tables, failures, quiet, waits=True):
             if step.of_table:
-                done = _run_step(runtime, step.of_table, step.work, opened)
+                both = [d365_key(step.of_table, runtime), campaign_key(step.of_table, runtime)]
+                keys = {"capture": both[:1], "push": both[1:]}.get(step.work, both)
+                done = run_flow(runtime, step.of_table, opened, keys)
                 if step.work == "capture":
                     outcome.counts.update(done.counts)
                 else:
@@ -96,42 +99,36 @@ def _note(
             announce(str(problem))
 
 
-def _run_step(runtime: Runtime, config: TableConfig, work: Work, instance: dg.DagsterInstance) -> RunOutcome:
-    keys = [] if work == "push" else [d365_key(config, runtime)]
-    return run_flow(runtime, config, instance, keys if work == "capture" else [*keys, campaign_key(config, runtime)])
-
-
 def run_flow(
     runtime: Runtime, config: TableConfig, instance: dg.DagsterInstance, selection: list[dg.AssetKey]
 ) -> RunOutcome:
     """Run one Dagster run of a table, in today's partition."""
     outcome = RunOutcome()
-    tags = run_tags(runtime, config.table)
-    execute(runtime, outcome, instance, table_assets(runtime, outcome), selection, today(), tags)
+    request = dg.RunRequest(asset_selection=selection, partition_key=today(), tags=run_tags(runtime, config.table))
+    execute(runtime, outcome, instance, table_assets(runtime, outcome), request)
     return outcome
 
 
 def execute(
-    runtime: Runtime,
+    configuration: Configuration,
     outcome: RunOutcome,
     instance: dg.DagsterInstance,
     assets: list[dg.AssetsDefinition],
-    selection: list[dg.AssetKey],
-    partition: str | None,
-    tags: dict[str, str],
+    request: dg.RunRequest,
 ) -> None:
-    """Run one Dagster run of assets that add to `outcome`. partition: None if the assets have none."""
+    """Run one Dagster run of assets that add to `outcome`. request: its selection, partition and tags."""
+    selection = request.asset_selection or []
     try:
-        name, installation = runtime.installation.named(JOB), runtime.installation
+        name, installation = configuration.installation.named(JOB), configuration.installation
         job = dg.define_asset_job(name, selection=dg.AssetSelection.assets(*selection))
-        resources = systems(runtime.environment, installation)
+        resources = systems(configuration.environment, installation)
         defs = dg.Definitions(assets=assets, jobs=[job], resources={**resources})
         result = defs.resolve_job_def(name).execute_in_process(
             instance=instance,
             raise_on_error=False,
             run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
-            partition_key=partition,
-            tags=tags,
+            partition_key=request.partition_key,
+            tags=dict(request.tags),
         )
     except dg.DagsterError as error:  # before any step ran: the other flows go on
         named = ", ".join(key.to_user_string() for key in selection)
@@ -174,7 +171,8 @@ class _OptOutRuns:
 
         runtime, outcome = self._runtime, RunOutcome()
         assets = [*table_assets(runtime), *opt_out_assets(runtime, outcome)]
-        execute(runtime, outcome, self._instance, assets, keys, partition, run_tags(runtime, WORK))
+        request = dg.RunRequest(asset_selection=keys, partition_key=partition, tags=run_tags(runtime, WORK))
+        execute(runtime, outcome, self._instance, assets, request)
         return outcome
 
     def settle(self) -> bool:

@@ -52,6 +52,7 @@ from sync_assets.http.redaction import redact
 from sync_assets.ledger.errors import LedgerError
 from sync_assets.runtime import interruptible
 from sync_assets.runtime.call_limits import count_calls
+from sync_assets.runtime.configuration import Configuration
 from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.systems import OtherSystems
 from sync_assets.task_group import run_together
@@ -129,7 +130,7 @@ def examine(runtime: Runtime) -> list[Finding]:
             runtime.access.check_addresses(runtime.ledger)
         except OtherSystems as error:  # neither system is contacted
             return findings + fail("systems of the ledger", error)
-        findings += [installation.runs(runtime.ledger), *certification_findings(runtime)]
+        findings += [installation.runs(runtime.ledger), *certification_findings(runtime, runtime.ledger)]
     findings += installation.whole_configuration(config)
     contacts = guardrails.known_contacts(runtime.ledger) if counted else None
     for number, table in enumerate(config.tables):
@@ -144,16 +145,16 @@ def examine(runtime: Runtime) -> list[Finding]:
     return findings
 
 
-def alerts(runtime: Runtime) -> list[Finding]:
+def alerts(configuration: Configuration) -> list[Finding]:
     """Check the alert channels. Sends nothing: `sync-assets alerts --test` does that."""
     from sync_assets.alerts.channels import channels  # noqa: PLC0415
 
-    names = channels(runtime.config.alerts)
+    names = channels(configuration.config.alerts)
     if not names:
         text = "none is configured, so failures are shown in the UI only. Add `alerts` to the configuration"
         return [warn("alerts", text)]
     try:
-        address = runtime.settings.alerts().webhook
+        address = configuration.settings.alerts().webhook
     except SettingsError as error:
         return fail("alerts", error)
     if "webhook" in names and address is None:
@@ -246,7 +247,7 @@ class _TableChecks:
             if self.counted:
                 findings += dynamics.position(runtime.ledger.feeds.feed(config.table), self.days)
                 findings.append(guardrails.engine_budget(runtime.config.guardrails, runtime.ledger, config))
-                if left_out := refused_attributes(runtime, config):
+                if left_out := refused_attributes(runtime.ledger, config):
                     findings.append(warn("updates", refused_updates(config.table, left_out)))
         except LedgerError as error:
             self.ledger_error = error

@@ -21,16 +21,20 @@ from sync_assets.commands.explanation import AttributeOfRecord, ExplainDocument,
 from sync_assets.commands.history import opt_out_decisions
 from sync_assets.commands.status import CALL_KINDS
 from sync_assets.commands.values import check_tables, record_id, value_shape
+from sync_assets.config.models import Config
 from sync_assets.config.values import CONTACT
 from sync_assets.dataverse.metadata import MODIFIED
 from sync_assets.dataverse.page_parser import PageParser
 from sync_assets.errors import SyncAssetsError
+from sync_assets.ledger import Ledger
 from sync_assets.ledger.model import BlockReason, State
 from sync_assets.ledger.report_values import WAITING_FOR
 from sync_assets.ledger.repositories.stored_records import RelatedState, StoredRecord
 from sync_assets.mapping.attribute_steps import value_at
 from sync_assets.opt_out.contact_opt_outs import ContactOptOut, contact_opt_outs
 from sync_assets.runtime import interruptible
+from sync_assets.runtime.clients import Clients
+from sync_assets.runtime.configuration import Configuration
 from sync_assets.runtime.context import Runtime
 from sync_assets.words import did_you_mean
 
@@ -63,7 +67,7 @@ def explain(runtime: Runtime, id_text: str, table: str | None = None, *, show_va
     opt_outs = {CONTACT: list(config.opt_out.mappings)} if config.opt_out.active else {}
     all_facts, calls = interruptible.run(record_facts(runtime, id_, tables, opt_outs))
     known = [facts for facts in all_facts if facts.known]
-    explained = {facts.config.table: _of_table(runtime, facts, show_values) for facts in known}
+    explained = {facts.config.table: _of_table(runtime, runtime.ledger, facts, show_values) for facts in known}
     in_step = [one.in_step for one in explained.values()]
     document = ExplainDocument(
         id_,
@@ -102,17 +106,21 @@ def rows_where(runtime: Runtime, condition: str, table: str | None = None) -> li
     name, equals, value = condition.partition("=")
     if not (name.isidentifier() and equals and value):
         raise SyncAssetsError("`--where` names no column with a value.", "Write e.g. emailaddress1=ada@example.org.")
-    return interruptible.run(_rows_where(runtime, name.lower(), value, [table] if table else []))
+    return interruptible.run(
+        _rows_where(runtime.config, runtime.clients, name.lower(), value, [table] if table else [])
+    )
 
 
-async def _rows_where(runtime: Runtime, name: str, value: str, only: Sequence[str]) -> list[tuple[str, str]]:
+async def _rows_where(
+    config: Config, clients: Clients, name: str, value: str, only: Sequence[str]
+) -> list[tuple[str, str]]:
     rows: list[tuple[str, str]] = []
     columns: set[str] = set()
-    async with runtime.d365() as d365:
-        for config in runtime.config.tables:
-            if only and config.table not in only:
+    async with clients.d365() as d365:
+        for one in config.tables:
+            if only and one.table not in only:
                 continue
-            table = await d365.table(config.table, ())
+            table = await d365.table(one.table, ())
             columns |= table.columns.keys()
             if name in table.columns:
                 parser = PageParser({table.key: "guid"})
@@ -127,16 +135,16 @@ async def _rows_where(runtime: Runtime, name: str, value: str, only: Sequence[st
     return sorted(rows)
 
 
-def _of_table(runtime: Runtime, facts: RecordFacts, show_values: bool) -> RecordOfTable:
+def _of_table(configuration: Configuration, ledger: Ledger, facts: RecordFacts, show_values: bool) -> RecordOfTable:
     """Return the record in one table, without its runs."""
     show: Show = (lambda value: value) if show_values else value_shape
     links, mapped, stored, opt_outs = list(_links(facts)), facts.mapped, facts.stored, list[tuple[ContactOptOut, str]]()
-    if facts.config.table == CONTACT and runtime.config.opt_out.active:
+    if facts.config.table == CONTACT and configuration.config.opt_out.active:
         row = facts.row.row(0, named=True) if facts.row is not None and facts.has_row else None
         modified = datetime.fromisoformat(row[MODIFIED]) if row and row[MODIFIED] else None
         profile = dict(facts.record) if facts.presence == "found" else None
-        of_contact = {row.attribute: row for row in runtime.ledger.opt_outs.of([facts.id])}
-        opt_outs = contact_opt_outs(runtime.config, of_contact, row, modified, profile)
+        of_contact = {row.attribute: row for row in ledger.opt_outs.of([facts.id])}
+        opt_outs = contact_opt_outs(configuration.config, of_contact, row, modified, profile)
     in_payload: list[str] = []
     if facts.ready and mapped and facts.presence == "found":
         in_payload = differing(mapped.payload, facts.record, facts.ready.resource)
@@ -155,7 +163,7 @@ def _of_table(runtime: Runtime, facts: RecordFacts, show_values: bool) -> Record
         d365=explanation.RowOfRecord(
             facts.has_row if facts.row is not None else None,
             facts.row[MODIFIED].item() if facts.row is not None and facts.has_row else None,
-            FORM.format(runtime.settings.d365().url, facts.config.table, facts.id) if facts.has_row else None,
+            FORM.format(configuration.settings.d365().url, facts.config.table, facts.id) if facts.has_row else None,
         ),
         filter=_filter(facts, show),
         validation_error=mapped.error if mapped else None,
@@ -170,7 +178,7 @@ def _of_table(runtime: Runtime, facts: RecordFacts, show_values: bool) -> Record
         differs=differs,
         problem=facts.problem,
         opt_outs=[replace(one, d365=show(one.d365), campaign=show(one.campaign)) for one, _ in opt_outs],
-        decisions=opt_out_decisions(runtime, facts.id, show_values=show_values) if opt_outs else [],
+        decisions=opt_out_decisions(ledger, facts.id, show_values=show_values) if opt_outs else [],
     )
 
 

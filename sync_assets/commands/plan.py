@@ -315,7 +315,7 @@ class SyncRehearsal:
             "delete": rehearsal.deleted,
             "unchanged": counts.synced - rehearsal.settled.count(1),
             **fields(counts, "pending", "waiting", "held", "rejected", "orphaned"),
-            "waiting_for": waiting_for(self.runtime, table),
+            "waiting_for": waiting_for(self.ledger, table),
             "deletes_held_back": feed.deletes if feed else 0,
             "kept_values": self.ledger.emptied.kept(table),
             "deletes_following": orphans.deleted,
@@ -339,7 +339,7 @@ class SyncRehearsal:
                 "less, since only Campaign knows whether it took them."
             )
         for table in configs:
-            if left_out := refused_attributes(self.runtime, table):
+            if left_out := refused_attributes(self.ledger, table):
                 yield refused_updates(table.table, left_out)
         yield from self.notes
         opt_out = self.runtime.config.opt_out

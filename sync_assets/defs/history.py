@@ -91,7 +91,7 @@ def prune_project(
     """
     owned = ProjectScope(all_keys(runtime), frozenset(jobs), runtime.ledger.systems.identity(), location)
     deleted = prune_history(instance, owned, runtime.config.runs.keep_days, datetime.now(UTC))
-    deleted["records"] = prune_records(runtime)
+    deleted["records"] = prune_records(runtime.config, runtime.ledger)
     return deleted
 
 

@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Self
 import dagster as dg
 
 from sync_assets.config.installation import Installation
+from sync_assets.runtime.configuration import Configuration
 from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.pkeys import ParentKeys
 
@@ -112,9 +113,9 @@ def systems(environment: Mapping[str, str], installation: Installation | None = 
     return {named(name): system.of_environment(environment, variables) for name, system in _SYSTEMS.items()}
 
 
-def resource_names(runtime: Runtime, names: Iterable[str]) -> set[str]:
+def resource_names(configuration: Configuration, names: Iterable[str]) -> set[str]:
     """Return the names of resources in the installation."""
-    return {runtime.installation.named(name) for name in names}
+    return {configuration.installation.named(name) for name in names}
 
 
 @contextmanager

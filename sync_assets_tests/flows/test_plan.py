@@ -85,7 +85,7 @@ def flown(program: Program) -> dict[str, Any]:
         if step.of_table and step.work != "capture":
             opt_outs.update(asyncio.run(push_table(runtime, step.of_table)).opt_outs)
         time.sleep(step.seconds)
-    result = builtins(overview(runtime, runtime.clients.calls, opt_outs))
+    result = builtins(overview(runtime.config, runtime.ledger, runtime.clients.calls, opt_outs))
     runtime.close()
     return result
 

@@ -232,7 +232,7 @@ async def release(runtime: Runtime, contact: str) -> None:
     """As `commands.hold.release`, repeated until Dynamics 365 could be asked."""
     while runtime.ledger.holds.records_of_hold(contact):
         try:
-            runtime.ledger.holds.end_hold(contact, deleted=await is_gone(runtime, contact))
+            runtime.ledger.holds.end_hold(contact, deleted=await is_gone(runtime.clients, contact))
         except SyncAssetsError:
             await asyncio.sleep(AGAIN_SECONDS)
         else:
@@ -246,7 +246,7 @@ async def rebuild(runtime: Runtime) -> None:
     """
     while True:
         try:
-            runtime.access.accept_older(lambda: begin_anew(runtime))
+            runtime.access.accept_older(lambda: begin_anew(runtime.config, runtime.ledger))
             break
         except RequestsUnderWay:
             await asyncio.sleep(AGAIN_SECONDS)

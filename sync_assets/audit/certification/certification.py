@@ -28,6 +28,7 @@ from sync_assets.ledger.errors import SESSION_SECONDS
 from sync_assets.ledger.times import iso
 from sync_assets.push.record_links import KEY_IN_LINK, link_targets
 from sync_assets.runtime.call_limits import calls_left, count_calls
+from sync_assets.runtime.configuration import Configuration
 from sync_assets.runtime.context import Runtime
 
 CALLS_PER_TABLE = 60
@@ -246,11 +247,11 @@ class Certification:
         dialect.note(NAME, {CERTIFIED_AT: self.at.isoformat(timespec="seconds"), VERSION: version("sync-assets")})
 
 
-def certification_findings(runtime: Runtime) -> list[Finding]:
+def certification_findings(configuration: Configuration, ledger: Ledger) -> list[Finding]:
     """Return a finding for the last certification of these systems, and one for each premise that is not workable."""
-    ledger, title, findings = runtime.ledger, "certification", list[Finding]()
+    title, findings = "certification", list[Finding]()
     marks = ledger.dialect.facts(NAME)
-    tables = runtime.config.in_link_order
+    tables = configuration.config.in_link_order
     names = dict.fromkeys(name for table in tables for name in (table.table, table.resource))
     way = "`sync-assets certify` tries it again, and names what to change"
     not_workable = [
@@ -274,7 +275,7 @@ def certification_findings(runtime: Runtime) -> list[Finding]:
         by = f" by version {marks[VERSION]}" if VERSION in marks else ""
         workable = "" if not_workable else ", all workable"
         findings.append(ok(title, f"the last one ended {iso(datetime.fromisoformat(at))}{by}{workable}"))
-    elif tenant_of(runtime.settings.links()[1] or "").endswith(STAGE):
+    elif tenant_of(configuration.settings.links()[1] or "").endswith(STAGE):
         text = "never. `sync-assets certify` finds out how both systems behave, with synthetic records"
         findings.append(warn(title, text))
     else:

@@ -39,6 +39,7 @@ from sync_assets.opt_out.decide import Side, decide
 from sync_assets.opt_out.pending_decisions import DecisionRun, decide_due, decision_numbers
 from sync_assets.opt_out.session import open_session
 from sync_assets.runtime import interruptible
+from sync_assets.runtime.configuration import Configuration
 from sync_assets.runtime.context import Runtime
 
 _SYSTEMS: dict[Side, str] = {"d365": "Dynamics 365: ", "campaign": "Campaign: "}
@@ -247,9 +248,9 @@ def _run_changes(
 
 
 def _result(
-    runtime: Runtime, key: dg.AssetKey, numbers: Mapping[str, Any], findings: Sequence[Finding]
+    configuration: Configuration, key: dg.AssetKey, numbers: Mapping[str, Any], findings: Sequence[Finding]
 ) -> dg.MaterializeResult[Any]:
-    links = asset_metadata.links(runtime, runtime.config.table(CONTACT))
+    links = asset_metadata.links(configuration, configuration.config.table(CONTACT))
     return dg.MaterializeResult(
         metadata=metadata(numbers) | links, check_results=[check_result(key, finding) for finding in findings]
     )

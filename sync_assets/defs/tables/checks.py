@@ -19,17 +19,20 @@ from sync_assets.config.models import TableConfig
 from sync_assets.defs.asset_keys import EXPORT, key_of, side_key
 from sync_assets.defs.dagster_internals import evaluations
 from sync_assets.defs.results import check_key, check_result, check_specs
+from sync_assets.runtime.configuration import Configuration
 from sync_assets.runtime.context import Runtime
 
 
-def table_checks(config: TableConfig, runtime: Runtime) -> list[dg.AssetCheckSpec]:
+def table_checks(config: TableConfig, configuration: Configuration) -> list[dg.AssetCheckSpec]:
     """Return the check specs of both assets of a table."""
-    return [spec for side in SIDES for spec in check_specs(side_key(config, side, runtime), rules.TABLE_CHECKS[side])]
+    return [
+        spec for side in SIDES for spec in check_specs(side_key(config, side, configuration), rules.TABLE_CHECKS[side])
+    ]
 
 
-def ready_key(config: TableConfig, side: Side, runtime: Runtime) -> dg.AssetCheckKey:
+def ready_key(config: TableConfig, side: Side, configuration: Configuration) -> dg.AssetCheckKey:
     """Return the key of the check `ready` of one side."""
-    return dg.AssetCheckKey(side_key(config, side, runtime), rules.READY.name)
+    return dg.AssetCheckKey(side_key(config, side, configuration), rules.READY.name)
 
 
 def check_alone(

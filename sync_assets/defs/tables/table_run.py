@@ -124,9 +124,8 @@ class TableRun:
         if self._days is None or has_failed or ledger.feeds.feed(table) is None:
             interruptible.run(work.capture())
             return
-        capture_days(
-            self._runtime, table, self._days, resend=self._force, capture=lambda: interruptible.run(work.capture())
-        )
+        access = self._runtime.access
+        capture_days(access, table, self._days, resend=self._force, capture=lambda: interruptible.run(work.capture()))
 
     def _push(self, work: TableWork) -> bool:
         return interruptible.run(work.push(TURN_SECONDS))

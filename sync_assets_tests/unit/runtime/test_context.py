@@ -13,7 +13,7 @@ from sync_assets.config.files import CONFIG, SANDBOX_CONFIG
 from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.ledger_access import LedgerUse
 
-MOST = 183
+MOST = 117
 """Parameters of the package that are a whole `Runtime`: a function takes what it uses."""
 PACKAGE = Path(sync_assets.__file__).parent
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
@@ -46,11 +46,8 @@ def modules() -> Iterator[tuple[Path, ast.Module]]:
 
 def test_nothing_assigns_an_attribute_of_a_runtime() -> None:
     assert [(file.name, found) for file, tree in modules() for found in assignments(tree)] == []
-    assert [*assignments(ast.parse("runtime.a, self._runtime.b = 1, 2\nrun_runtime.c += 1\nother.d = 1"))] == [
-        "runtime.a",
-        "self._runtime.b",
-        "run_runtime.c",
-    ]
+    wrong = ast.parse("runtime.a, self._runtime.b = 1, 2\nrun_runtime.c += 1\nother.d = 1")
+    assert {*assignments(wrong)} == {"runtime.a", "self._runtime.b", "run_runtime.c"}
     runtime: Any = Runtime({})
     with pytest.raises(FrozenInstanceError):
         runtime.use = LedgerUse()
