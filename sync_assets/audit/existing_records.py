@@ -8,7 +8,6 @@ list.
 """
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -23,7 +22,7 @@ from sync_assets.ledger import Ledger
 from sync_assets.ledger.model import Rebuild
 from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.pkeys import ListedKeys
-from sync_assets.runtime.workers import Worker
+from sync_assets.runtime.workers import Worker, take_lease
 from sync_assets.words import counted
 
 WAIT_SECONDS = 5.0
@@ -148,13 +147,10 @@ async def leased(worker: Worker, name: str, *, wait_seconds: float = 0) -> Async
 
     name: of the table, or of another work that is the only one of its kind.
     """
-    session, until = await asyncio.to_thread(lambda: worker.session), time.monotonic() + wait_seconds
+    session = await asyncio.to_thread(lambda: worker.session)
     ledger, epoch = session.ledger, session.epoch
     lease = f"campaign/{name}"  # that of a capture has no slash
-    while not (taken := await asyncio.to_thread(ledger.leases.take, lease, epoch)):
-        if time.monotonic() >= until:
-            break
-        await asyncio.sleep(0.2)
+    taken = await take_lease(ledger, lease, epoch, wait_seconds)
     try:
         yield epoch if taken else None
     finally:

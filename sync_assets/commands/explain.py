@@ -21,7 +21,6 @@ from sync_assets.commands.explanation import AttributeOfRecord, ExplainDocument,
 from sync_assets.commands.history import opt_out_decisions
 from sync_assets.commands.status import CALL_KINDS
 from sync_assets.commands.values import check_tables, record_id, value_shape
-from sync_assets.config.models import Config
 from sync_assets.config.values import CONTACT
 from sync_assets.dataverse.metadata import MODIFIED
 from sync_assets.dataverse.page_parser import PageParser
@@ -33,7 +32,6 @@ from sync_assets.ledger.repositories.stored_records import RelatedState, StoredR
 from sync_assets.mapping.attribute_steps import value_at
 from sync_assets.opt_out.contact_opt_outs import ContactOptOut, contact_opt_outs
 from sync_assets.runtime import interruptible
-from sync_assets.runtime.clients import Clients
 from sync_assets.runtime.configuration import Configuration
 from sync_assets.runtime.context import Runtime
 from sync_assets.words import did_you_mean
@@ -106,30 +104,24 @@ def rows_where(runtime: Runtime, condition: str, table: str | None = None) -> li
     name, equals, value = condition.partition("=")
     if not (name.isidentifier() and equals and value):
         raise SyncAssetsError("`--where` names no column with a value.", "Write e.g. emailaddress1=ada@example.org.")
-    return interruptible.run(
-        _rows_where(runtime.config, runtime.clients, name.lower(), value, [table] if table else [])
-    )
+    name, tables = name.lower(), [runtime.config.table(table)] if table else runtime.config.tables
+    rows, columns = list[tuple[str, str]](), set[str]()
 
+    async def ask() -> None:
+        async with runtime.d365() as d365:
+            for config in tables:
+                described = await d365.table(config.table, ())
+                columns.update(described.columns)
+                if name in described.columns:
+                    parser, key = PageParser({described.key: "guid"}), described.key
+                    async for head in d365.rows(described, [key], [value], size=MOST_ROWS, column=name):
+                        rows.extend((described.name, id_) for id_ in parser.parse(head).rows[key])
+                        break
 
-async def _rows_where(
-    config: Config, clients: Clients, name: str, value: str, only: Sequence[str]
-) -> list[tuple[str, str]]:
-    rows: list[tuple[str, str]] = []
-    columns: set[str] = set()
-    async with clients.d365() as d365:
-        for one in config.tables:
-            if only and one.table not in only:
-                continue
-            table = await d365.table(one.table, ())
-            columns |= table.columns.keys()
-            if name in table.columns:
-                parser = PageParser({table.key: "guid"})
-                async for head in d365.rows(table, [table.key], [value], size=MOST_ROWS, column=name):
-                    rows += [(table.name, id_) for id_ in parser.parse(head).rows[table.key]]
-                    break
+    interruptible.run(ask())
     if name not in columns:
         raise SyncAssetsError(
-            f"{', '.join(only) or 'No mapped table'} has {'no' if only else 'a'} column `{name}` in Dynamics 365.",
+            f"{table or 'No mapped table'} has {'no' if table else 'a'} column `{name}` in Dynamics 365.",
             f"Did you mean {closest}?" if (closest := did_you_mean(name, columns)) else "Write its logical name.",
         )
     return sorted(rows)

@@ -12,6 +12,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -76,15 +77,8 @@ _RUNTIMES: list[Runtime] = []  # closed at the end, however a command ends
 _DOCUMENTS: list[Any] = []  # printed as JSON
 
 
-def open_runtime(
-    *,
-    may_create: bool = False,
-    any_ledger: bool = False,
-    new_ledger: bool = False,
-    accept_mapping: bool = False,
-    announce: Callable[[str], None] | None = None,
-) -> Runtime:
-    """Return the runtime of a command that uses the ledger so (`LedgerUse`). announce: default is `say`.
+def open_runtime(**use: Any) -> Runtime:
+    """Return the runtime of a command. use: as in `LedgerUse`; without, the command may not create the ledger.
 
     Raises NoConfiguration. Announces that the sandbox's configuration stands before one that is found.
     """
@@ -98,8 +92,7 @@ def open_runtime(
     if not named:
         raise NoConfiguration
     installation = Installation.of(component_of(Path(named)))
-    use = LedgerUse(any_ledger, new_ledger, accept_mapping, may_create, announce or say)
-    runtime = Runtime(installation=installation, use=use)
+    runtime = Runtime(installation=installation, use=replace(LedgerUse(may_create=False, announce=say), **use))
     _RUNTIMES.append(runtime)
     if named == str(SANDBOX_CONFIG) and (own := find_configuration()):
         say(f"{CONFIG} names the sandbox's configuration. To use {own}, write `--config {own}`.")

@@ -24,8 +24,8 @@ class Changes:
     """One run of the opt-out flow without a file, and its results so far.
 
     failed: errors of parts that do not stop the others: a poll, or the writes to one system. deciding: None if there
-    was no decision. written: the systems that were written completely. session_calls: engine calls beside
-    those of the poll.
+    was no decision. written: the systems that were written completely. session_calls: engine calls
+    beside those of the poll.
     """
 
     runtime: Runtime

@@ -6,7 +6,6 @@ worker.
 """
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -27,6 +26,7 @@ from sync_assets.ledger import Ledger
 from sync_assets.runtime.call_limits import count_calls
 from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.progress import Progress
+from sync_assets.runtime.workers import take_lease
 from sync_assets.task_group import run_together
 
 LEASE = "opt-outs"
@@ -76,18 +76,10 @@ class Session:
         await count_calls(self.ledger, CONTACT, self.campaign.calls.take())
 
     async def keep_lease(self, wait_seconds: float = 0.0) -> None:
-        """Take the opt-out lease, or keep it.
-
-        Raises:
-            OptOutsBusy: another worker has held it for `wait_seconds`.
-        """
-        give_up_at = time.monotonic() + wait_seconds
-        while not await asyncio.to_thread(self.ledger.leases.take, LEASE, self.epoch):
-            if time.monotonic() > give_up_at:
-                raise OptOutsBusy(
-                    f"Another run has been writing opt-outs for over {wait_seconds:.0f} s.", "Let it finish first."
-                )
-            await asyncio.sleep(0.25)
+        """Take or keep the opt-out lease. Raises OptOutsBusy if another worker holds it longer than `wait_seconds`."""
+        if not await take_lease(self.ledger, LEASE, self.epoch, wait_seconds):
+            text = f"Another run has been writing opt-outs for over {wait_seconds:.0f} s."
+            raise OptOutsBusy(text, "Let it finish first.")
 
 
 @asynccontextmanager
@@ -98,8 +90,7 @@ async def ready(runtime: Runtime) -> AsyncIterator[Session]:
         NotReady: a column or attribute does not fit.
         SyncAssetsError: of the clients.
     """
-    config = runtime.config
-    contact = config.table(CONTACT)
+    config, contact = runtime.config, runtime.config.table(CONTACT)
     async with runtime.d365() as d365, runtime.campaign() as campaign:
         table, resource = await run_together(
             d365.table(CONTACT, list(config.opt_out.mappings)), campaign.resource(contact.api, contact.resource)

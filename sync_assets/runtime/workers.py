@@ -10,6 +10,7 @@ ended or expired before its work ended. Marking the run as failed in Dagster is 
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import socket
@@ -162,6 +163,14 @@ class Worker:
             self.run_id = before
             with suppress(LedgerError):
                 session.ledger.runs.end(run_id)
+
+
+async def take_lease(ledger: Ledger, name: str, epoch: int, wait_seconds: float = 0.0) -> bool:
+    """Take a lease for a session, or keep it. Return False if another one has held it for `wait_seconds`."""
+    give_up_at = time.monotonic() + wait_seconds
+    while not (taken := await asyncio.to_thread(ledger.leases.take, name, epoch)) and time.monotonic() < give_up_at:
+        await asyncio.sleep(0.25)
+    return taken
 
 
 def clocks() -> tuple[float, float]:
