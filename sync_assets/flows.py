@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from pathlib import Path
 from typing import Self
 
 from sync_assets.audit.existing_records import first_load
@@ -42,6 +43,7 @@ from sync_assets.mapping.mapping_changes import configuration_text, differences,
 from sync_assets.mapping.unlabelled_options import unknown_codes_warning
 from sync_assets.push.dispatcher import PushResult, Target, push
 from sync_assets.runtime.context import Runtime
+from sync_assets.runtime.ledger_access import LedgerUse
 from sync_assets.words import counted
 
 CONFIRM = timedelta(hours=1)
@@ -147,7 +149,9 @@ async def capture_table(
         )
         ledger = await asyncio.to_thread(lambda: runtime.ledger)
         runtime.access.check_not_older()
-        findings, notes = await asyncio.to_thread(_check_and_store, runtime, ledger, config, ready)
+        findings, notes = await asyncio.to_thread(
+            _check_and_store, runtime.use, runtime.settings.beside, ledger, config, ready
+        )
         accepted = runtime.use.accept_mapping
         notes += await asyncio.to_thread(_store_mapping, ledger, config, ready.mapping.fingerprint, accepted=accepted)
         texts = await asyncio.to_thread(ledger.mappings.configurations, config.table, ready.mapping.fingerprint)
@@ -198,7 +202,7 @@ def _due(ledger: Ledger, config: TableConfig) -> int:
 
 
 def _check_and_store(
-    runtime: Runtime, ledger: Ledger, config: TableConfig, ready: Ready
+    use: LedgerUse, types_beside: Path, ledger: Ledger, config: TableConfig, ready: Ready
 ) -> tuple[list[Finding], list[str]]:
     """Store a table's types and target. Return all findings, and a note if another target was accepted.
 
@@ -208,14 +212,14 @@ def _check_and_store(
     now = types_of(ready.mapping)
     findings = [*ready.findings, *findings_since_capture(ledger, config, now)]
     for at, finding in enumerate(findings):
-        if runtime.use.accept_mapping and finding.check == rules.TARGET.name and not finding.passed:
+        if use.accept_mapping and finding.check == rules.TARGET.name and not finding.passed:
             notes.append(f"{config.table}: {finding.message}. Accepted.")
             findings[at] = rules.TARGET.finding(True, finding.message, finding.numbers)
     require(config.table, findings)
     if ledger.targets.target(config.table) != (config.resource, config.key):
         ledger.targets.change_target(config.table, config.resource, config.key)
-    if runtime.use.may_create:  # a plan writes nothing
-        known_types.remember(runtime.settings.beside, ready.mapping)
+    if use.may_create:  # a plan writes nothing
+        known_types.remember(types_beside, ready.mapping)
     if ledger.types.facts(config.table) != now:
         ledger.types.note(config.table, now)
     return findings, notes

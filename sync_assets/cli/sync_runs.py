@@ -77,7 +77,7 @@ def run_flows(
             from sync_assets.defs.history import prune_daily  # not needed by other commands  # noqa: PLC0415
 
             try:
-                prune_daily(runtime, opened)
+                prune_daily(runtime, runtime.ledger, opened)
             except Exception as error:  # noqa: BLE001  any of Dagster's storages: a file may be locked
                 why = public_message(error, "history")
                 outcome.note([f"Old runs were not deleted, which is tried again tomorrow: {why}"])
@@ -201,7 +201,7 @@ class _OptOutRuns:
         waited = runtime.config.opt_out.export.settle_seconds + SETTLING_SECONDS
         give_up_at = time.monotonic() + waited
         while True:
-            poll = folder.poll_folder(runtime)
+            poll = folder.poll_folder(runtime, runtime.ledger)
             self._report(poll)
             ready = [file for file in poll.ready if _version(file) not in self._tried]
             for file in ready:

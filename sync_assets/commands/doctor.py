@@ -381,5 +381,5 @@ def sftp(runtime: Runtime) -> list[Finding]:
         findings = [installation.sftp_key(runtime.settings)]
     except SyncAssetsError as error:
         return fail("Campaign SFTP", error)
-    findings += examine_folder(runtime) if exports else []
+    findings += examine_folder(runtime, runtime.ledger) if exports else []
     return [*findings, *examine_log_folder(runtime)] if logs else findings

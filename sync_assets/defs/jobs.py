@@ -151,7 +151,8 @@ def operator_jobs(runtime: Runtime, other_jobs: Iterable[str]) -> list[dg.JobDef
 
         origin = run.context.run.remote_job_origin
         names = {*other_jobs, *(job.name for job in jobs)}
-        return prune_project(run.runtime, run.context.instance, names, origin.location_name if origin else None)
+        location = origin.location_name if origin else None
+        return prune_project(run.runtime, run.runtime.ledger, run.context.instance, names, location)
 
     return jobs
 

@@ -216,7 +216,7 @@ def test_a_file_that_was_written_again_is_not_removed_with_the_processed_one(
     whole = HEADER + says(first) + says(second)
     meanwhile = while_slow(program, lambda: path.write_text(whole), system="sftp", path=path.name)
     with closing(program.runtime()) as runtime:
-        assert files.poll_folder(runtime).troubles == []
+        assert files.poll_folder(runtime, runtime.ledger).troubles == []
     meanwhile.join()
     assert path.exists()
     assert taken(program) == 1

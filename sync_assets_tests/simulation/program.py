@@ -191,7 +191,7 @@ class Sync:
         give_up_at = time.monotonic() + runtime.config.opt_out.export.settle_seconds + 60
         tried: set[tuple[str, datetime, int]] = set()
         while True:
-            seen = await asyncio.to_thread(folder.poll_folder, runtime)
+            seen = await asyncio.to_thread(folder.poll_folder, runtime, runtime.ledger)
             ready = [file for file in seen.ready if (file.name, file.modified, file.size) not in tried]
             for file in ready:
                 tried.add((file.name, file.modified, file.size))

@@ -101,7 +101,7 @@ def watch_checks(runtime: Runtime) -> dg.AssetChecksDefinition:
     )
     def watch(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
         with bound(runtime, context.resources, USED) as run_runtime, failing("poll of the SFTP"):
-            poll = files.poll_folder(run_runtime)
+            poll = files.poll_folder(run_runtime, run_runtime.ledger)
         yield from selected(
             context,
             key_of(EXPORT, runtime),

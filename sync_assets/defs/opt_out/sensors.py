@@ -72,7 +72,7 @@ def opt_out_file_sensor(runtime: Runtime, default_status: dg.DefaultSensorStatus
         due = last is None or abs(now - last) >= REPORTED
         # If a run has materialised the asset since, Dagster shows its checks as not evaluated.
         due |= bool(last and made and made.timestamp >= last.timestamp())
-        poll = folder.poll_folder(runtime, measure=due)
+        poll = folder.poll_folder(runtime, runtime.ledger, measure=due)
         for trouble in poll.troubles:
             context.log.warning(trouble)
         for name, why in poll.passed_over:

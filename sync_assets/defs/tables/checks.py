@@ -62,7 +62,7 @@ def watch(runtime: Runtime, context: dg.OpExecutionContext) -> dict[str, int]:
     if runtime.config.opt_out.active:
         from sync_assets.opt_out.export import folder  # noqa: PLC0415 - paramiko is slow to import
 
-        poll, export = folder.poll_folder(runtime), runtime.config.opt_out.export
+        poll, export = folder.poll_folder(runtime, runtime.ledger), runtime.config.opt_out.export
         findings = folder.folder_findings(export, poll, datetime.now(UTC))
         of_export = [check_result(key_of(EXPORT, runtime), finding) for finding in findings]
         report(context.instance, of_export)

@@ -113,7 +113,8 @@ def test_materialised_twice_it_goes_on_from_the_first(runtime: Runtime, instance
 def test_its_numbers_are_plotted_and_none_is_missing_without_a_single_run(
     runtime: Runtime, instance: dg.DagsterInstance, now: datetime
 ) -> None:
-    numbers = {name: one for name, one in make_report(runtime, instance, now).items() if isinstance(one, int | float)}
+    report = make_report(runtime, runtime.ledger, instance, now)
+    numbers = {name: one for name, one in report.items() if isinstance(one, int | float)}
     assert numbers == dict.fromkeys(
         (
             "captured_yesterday", "pushed_yesterday", "rejected_yesterday", "opt_outs_to_d365_yesterday",
