@@ -57,7 +57,7 @@ from sync_assets.opt_out.rehearsal import rehearse_opt_outs
 from sync_assets.push.rehearsal import Change, Rehearsal
 from sync_assets.push.target import Target
 from sync_assets.runtime import interruptible
-from sync_assets.runtime.call_limits import calls_left, calls_left_today, calls_today
+from sync_assets.runtime.call_limits import calls_left, calls_today
 from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.pkeys import ParentKeys
 from sync_assets.sync_steps import sync_steps
@@ -285,7 +285,7 @@ class SyncRehearsal:
         configs = [config for config in runtime.config.tables if config.table in self.tables]
         tables = {config.table: self._table(config) for config in configs}
         if limit is not None:
-            used, left = calls_today(runtime.ledger), calls_left_today(runtime.ledger, guardrails) or 0
+            used, left = calls_today(runtime.ledger), max(0, limit - runtime.ledger.limits.calls_taken()[0])
             fits = min(total, left)
             budget = {"engine_calls_per_day": limit, "used_today": used, "left_today": left, "fits_today": fits}
         decided = opt_out.active and CONTACT in tables

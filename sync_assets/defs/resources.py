@@ -1,7 +1,7 @@
 """Dagster resources for the external systems and the ledger, so that the UI shows which of them each asset uses.
 
 Each resource holds the environment variables of its system; the UI shows their names, not their values. Clients are
-made in `runtime/context.py`. The definitions load without any variable set; a run that needs a missing one fails with
+made in `runtime/clients.py`. The definitions load without any variable set; a run that needs a missing one fails with
 its name.
 """
 

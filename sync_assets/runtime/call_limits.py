@@ -349,11 +349,5 @@ def calls_left(ledger: Ledger, guardrails: Guardrails) -> int | None:
     return min(max(0, limit - used) for limit, used in zip(limits, ledger.limits.calls_taken(), strict=True) if limit)
 
 
-def calls_left_today(ledger: Ledger, guardrails: Guardrails) -> int | None:
-    """Return the engine calls left in the budget of this UTC day alone; None without a limit."""
-    limit = guardrails.engine_calls_per_day
-    return None if limit is None else max(0, limit - ledger.limits.calls_taken()[0])
-
-
 def _hour() -> int:
     return int(time.time() // 3600)
