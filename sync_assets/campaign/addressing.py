@@ -79,7 +79,8 @@ class Addressing:
         suspected: attributes that an error without a reason has made suspect at once, since then.
         first_update: held while an update finds out whether Campaign takes its groups, or while one is searched.
         rejected: records that were sent to prove the key, and that Campaign rejected.
-        first_insert: held while an insert finds out whether records are found by the key.
+        first_insert: held while an insert finds out whether records are found by the key, and shown.
+        may_hide: Campaign may hide what is inserted, and none was read back since this object was created.
         first_delete: held while a delete finds out how deletes work.
     """
 
@@ -96,6 +97,7 @@ class Addressing:
     first_update: asyncio.Lock = field(default_factory=asyncio.Lock)
     rejected: int = 0
     first_insert: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
+    may_hide: bool = False
     first_delete: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @classmethod
@@ -195,7 +197,7 @@ class Addressing:
         An update that found its record does not save that read: whether one is answered before depends on time, and
         `plan` and `estimate` foretell each call.
         """
-        return self.findings.get(KEY_FOUND) != "yes"
+        return self.findings.get(KEY_FOUND) != "yes" or self.may_hide or bool(self.findings.get(HIDDEN))
 
     def insert_rejected(self) -> None:
         """Count an insert that made no record while the key is not proven: see REJECTED."""

@@ -350,12 +350,24 @@ def test_after_the_first_record_that_campaign_hides_no_other_is_sent_until_it_is
     assert len(chain.held()["cusOrder"]) == 3
 
 
-def test_orders_go_on_by_themselves_once_campaign_shows_the_hidden_one(new_chain: Callable[..., Chain]) -> None:
-    chain, _ = orders_alone(new_chain, stated=False)
-    assert chain.program.sync().status == 2
+@pytest.mark.parametrize("before", [0, 3])
+def test_orders_go_on_by_themselves_once_campaign_shows_the_hidden_one(
+    new_chain: Callable[..., Chain], before: int
+) -> None:
+    """before: orders that were sent before the link was published as mandatory."""
+    chain, ada = orders_alone(new_chain, stated=False)
+    if before:
+        chain.admin.publish_link("cusOrder", "cusContactLink", "zero_or_one")
+        assert chain.program.sync().status == 0
+        chain.admin.publish_link("cusOrder", "cusContactLink", "one")
+        for _ in range(3):
+            chain.order(ada)
+        assert chain.program.json("plan")[1]["engine_calls"] == calls(insert=3, read=1)
+    for _ in range(2):
+        assert (chain.program.sync().status, len(chain.held()["cusOrder"])) == (2, before + 1)
     chain.admin.publish_link("cusOrder", "cusContactLink", "zero_or_one")
     assert chain.program.sync().status == 2, "one is rejected"
-    assert len(chain.held()["cusOrder"]) == 3
+    assert len(chain.held()["cusOrder"]) == before + 3
     assert chain.program.run("retry", "new_order")[0] == 0
     assert chain.sync()[0] == 0
 
