@@ -164,8 +164,9 @@ class SyncRehearsal:
         """Rehearse the steps of a sync."""
         config, keys = self.runtime.config, ParentKeys()
         for table in self.configs:
-            target = Target.of(config, table)
-            self.tables[table.table] = Rehearsal(target, keys, changes=self.changes, listed=self.listed)
+            self.tables[table.table] = Rehearsal(
+                target=Target.of(config, table), parent_keys=keys, changes=self.changes, listed=self.listed
+            )
         async with self.inventory.opened() if self.inventory else nullcontext():
             steps = sync_steps(self.runtime, self.configs, self.problems, waits=False)
             while (step := await asyncio.to_thread(next, steps, None)) and step.of_table:
