@@ -23,7 +23,7 @@ from sync_assets.audit.record_comparison import EXISTING, LISTED
 from sync_assets.audit.record_list import RecordList
 from sync_assets.campaign.client import BudgetSpent, CampaignRefused
 from sync_assets.checks import rules
-from sync_assets.checks.guardrails import check_configuration, check_limits
+from sync_assets.checks.guardrails import check_configuration, check_limits, large_load
 from sync_assets.checks.preflight import target_finding
 from sync_assets.checks.rules import NotReady
 from sync_assets.commands import terminal
@@ -332,6 +332,7 @@ class SyncRehearsal:
         for table in configs:
             if left_out := refused_attributes(self.ledger, table):
                 yield refused_updates(table.table, left_out)
+        yield from large_load(sum(table.calls.total() for table in self.tables.values()))
         yield from self.notes
         opt_out = self.runtime.config.opt_out
         if opt_out.active and CONTACT in self.tables:

@@ -364,6 +364,7 @@ class _Write:
         """Send a POST. Return None if the record may exist already, which a PATCH then shows."""
         record, records = self.record, self.sender.records
         self.posts += 1
+        records.first.settle_delete(record.id)
         try:
             response = await records.insert(body(record.payload, record, records.key, patch=False, values=known))
         except OutcomeUnknown:
