@@ -29,13 +29,10 @@ from sync_assets.push.request_body import body
 from sync_assets.push.target import PushStopped
 
 FIRST_WAIT, LONGEST_WAIT = 1.0, 4 * 3600.0
-"""Seconds until the next attempt after no answer, or one that names no cause (such as a bare RST-360011): first, and at
-most. Each wait is three times as long as the one before.
-"""
+"""Seconds until the next attempt after no answer, or one that names no cause: the first wait, and the longest. Each is
+three times as long as the one before."""
 LOOK_AGAIN_SECONDS, LOOKS = 10.0, 4
-"""Seconds before a record whose insert was lost, and which is not found, is looked up once more. Three times as long
-each time, until the insert can take effect no more. The second: how often this wait grows.
-"""
+"""Seconds until a record that is not found after a lost insert is looked up again; how often that wait is tripled."""
 MAX_POSTS = 2  # of one delivery; the second one only if the answer to the first was lost
 
 KeyWorks = Callable[[Records, str], Awaitable[bool | None]]
@@ -176,8 +173,8 @@ class Sender:
             addressing.note(KEY_FOUND, "no")
             text = f"{response.reason} {response.remedy}".strip()
             reason = redact(redact(text, record.payload), record.update_payload)
-            at_once = records.first.rejected >= REJECTED
-            others = f", and after rejected records up to {PROOFS - 1} others" if at_once else ""
+            several = records.first.rejected >= REJECTED
+            others = f", and after rejected records up to {PROOFS - 1} others" if several else ""
             stop = _KEY_NOT_FOUND.format(records.resource, records.key, reason, record.id, others)
             return replace(delivery, stop=stop)
         if hidden:  # since it has no parent: that says nothing about the key
