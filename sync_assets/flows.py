@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Self
 
 from sync_assets.audit.existing_records import first_load
+from sync_assets.campaign.addressing import refused_in_updates
 from sync_assets.campaign.client import NotPublished
 from sync_assets.campaign.metadata import Resource
 from sync_assets.capture.backlog_limit import backlog_is_full
@@ -160,6 +161,7 @@ async def capture_table(
             earlier=earlier,
             bits=await asyncio.to_thread(ledger.emptied.bits, config.table, columns_by_attribute(ready.mapping)),
             max_emptied_share=runtime.config.guardrails.max_emptied_share,
+            refused=refused_in_updates(await asyncio.to_thread(ledger.dialect.facts, config.resource)),
             opt_outs_compared=runtime.config.opt_out.direction == "campaign_to_d365",
         ).run()
         changes = differences(texts[0], config) if texts else []

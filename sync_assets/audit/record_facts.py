@@ -17,7 +17,7 @@ from typing import Any, Literal, NamedTuple
 import polars as pl
 
 from sync_assets.audit.linked_records import LinkedRecords, Presence, presence
-from sync_assets.campaign.addressing import among
+from sync_assets.campaign.addressing import among, group_of
 from sync_assets.campaign.client import CampaignClient
 from sync_assets.campaign.dialect import ResponseOutcome
 from sync_assets.checks.preflight import Ready, preflight
@@ -35,6 +35,7 @@ from sync_assets.ledger.repositories.stored_records import RelatedState, StoredR
 from sync_assets.ledger.times import clock, iso
 from sync_assets.mapping.attribute_steps import MappedRow, map_row
 from sync_assets.mapping.filters import filter_rows, rules_met
+from sync_assets.mapping.refusable import updated_paths
 from sync_assets.runtime.context import Runtime
 from sync_assets.words import counted
 
@@ -150,7 +151,7 @@ async def _read_record(runtime: Runtime, ledger: Ledger, campaign: CampaignClien
     if facts.ready is None:
         return
     findings = await asyncio.to_thread(ledger.dialect.facts, facts.config.resource)
-    facts.refused_in_updates = among((field.to for field in facts.config.fields.values()), findings)
+    facts.refused_in_updates = among(updated_paths(facts.config), findings)
     records = await LinkedRecords.opened(runtime, campaign, facts.config, facts.ready.resource)
     try:
         record = await records.find(facts.id)
@@ -311,7 +312,10 @@ def _of_systems(facts: RecordFacts, differs: Sequence[str]) -> Iterator[Reason]:
         if required := [link.path for link in custom if link.mandatory is not False]:
             text += f", or is hidden, since {' or '.join(required)} leads to no record; see `sync-assets doctor`"
         yield Reason(False, f"{text}.{again.replace('sends it', 'sends a deleted record')}")
-    if others := [name for name in differs if name not in facts.kept]:
+    if refused := [name for name in differs if name in facts.refused_in_updates and name not in facts.kept]:
+        groups = ", ".join(dict.fromkeys(map(group_of, refused)))
+        yield Reason(False, f"In step but for {', '.join(refused)}: Campaign refuses {groups} in updates.")
+    if others := [name for name in differs if name not in (*facts.kept, *refused)]:
         yield Reason(False, f"Campaign's record differs in {', '.join(others)}.{again}")
 
 

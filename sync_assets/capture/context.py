@@ -104,6 +104,7 @@ class CaptureContext:
             two systems do not allow any more.
         bits: Of the guarded columns, by attribute, see ledger/records/emptied_columns.py; None guards no column.
         max_emptied_share: Largest share of the table's records in which a column may become empty within a day.
+        refused: Attributes that Campaign was found to refuse in updates.
         opt_outs_compared: True in direction campaign_to_d365, see `CapturedPage`.
     """
 
@@ -123,6 +124,7 @@ class CaptureContext:
     earlier: Sequence[TableMapping | None] = ()
     bits: Mapping[str, int] | None = None
     max_emptied_share: float = 1.0
+    refused: Sequence[str] = ()
     opt_outs_compared: bool = False
 
     async def keep_lease(self, wait_seconds: float = 0) -> None:

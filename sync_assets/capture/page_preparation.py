@@ -55,11 +55,12 @@ def prepare_page(
     mapping: TableMapping,
     earlier: Sequence[TableMapping | None] = (),
     bits: Mapping[str, int] | None = None,
+    refused: Sequence[str] = (),
 ) -> PreparedPage:
-    """Prepare a parsed page. earlier, bits: as in CaptureContext."""
+    """Prepare a parsed page. earlier, bits, refused: as in CaptureContext."""
     latest = last_of_each(page.rows, mapping)
     passed, dropped = filter_rows(latest, mapping.row_filter)
-    rows = convert(replace_values(passed, mapping), mapping)
+    rows = convert(replace_values(passed, mapping), mapping, refused)
     rows = rows.with_columns(passed[page_parser.ROW_VERSION].alias(ROW_VERSION))
     if bits:
         rows = rows.with_columns(_filled(passed, columns_by_attribute(mapping), bits))

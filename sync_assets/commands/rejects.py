@@ -7,10 +7,12 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
+from sync_assets.checks.refused_attributes import refused_attributes as refused
 from sync_assets.commands.terminal import Json, OptionalTable, Parts, open_runtime, plain_table, print_document
 from sync_assets.commands.values import check_tables, fields
 from sync_assets.config.values import CONTACT
 from sync_assets.foreign_text import cleaned
+from sync_assets.ledger.records.blocked_records import LISTED
 from sync_assets.ledger.report_values import WAITING_FOR
 from sync_assets.runtime.context import Runtime
 
@@ -21,6 +23,7 @@ COLUMNS = {
     "retried": ("table", "id", "reason", "since", "attempts", "next_attempt"),
     "orphaned": ("table", "id", "reason", "since"),
     "waiting": ("table", "id", "reason", "since", "parents"),
+    "refused_attributes": ("table", "id", "reason", "attributes"),
 }
 """By kind of list: the columns of CSV."""
 _EMPTY_LISTS = {
@@ -28,6 +31,7 @@ _EMPTY_LISTS = {
     "retried": "No record is tried again.",
     "orphaned": "No record is orphaned.",
     "waiting": "No record waits.",
+    "refused_attributes": "No record differs in an attribute that Campaign refuses in updates.",
 }
 
 
@@ -42,13 +46,17 @@ def command(
     waiting: Annotated[
         bool, typer.Option("--waiting", help="List waiting records, with the parents that they wait for.")
     ] = False,
+    refused_attributes: Annotated[
+        bool, typer.Option(help="List records that are in step but for what Campaign refuses in updates.")
+    ] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print comma-separated values.")] = False,
     as_json: Json = False,
 ) -> None:
     """List the rejected records: id, reason, since when, attempts."""
-    named = {"orphaned": orphaned, "waiting": waiting, "retried": retried}
+    named = {"orphaned": orphaned, "waiting": waiting, "retried": retried, "refused_attributes": refused_attributes}
     if sum(named.values()) > 1:
-        raise typer.BadParameter("--orphaned, --waiting and --retried are lists of their own: name one of them.")
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in named)
+        raise typer.BadParameter(f"{names} are lists of their own: name one of them.")
     if as_csv and as_json:
         raise typer.BadParameter("--csv and --json are two forms: name one of them.")
     runtime = open_runtime()
@@ -60,7 +68,8 @@ def command(
         return
     writer = csv.DictWriter(sys.stdout, COLUMNS[kind], lineterminator="\n", extrasaction="ignore")
     writer.writeheader()
-    writer.writerows({**record, "parents": _parents(record)} for record in cleaned(document))
+    joined = ({"parents": _parents(one), "attributes": " ".join(one.get("attributes", ()))} for one in document)
+    writer.writerows(record | texts for record, texts in zip(cleaned(document), joined, strict=True))
 
 
 def rejects(runtime: Runtime, table: str | None) -> Records:
@@ -98,7 +107,24 @@ def waiting_records(runtime: Runtime, table: str | None) -> Records:
     ]
 
 
-LISTS = {"rejects": rejects, "retried": retried_records, "orphaned": orphans, "waiting": waiting_records}
+def records_but_for(runtime: Runtime, table: str | None) -> Records:
+    """Return the records that are in step but for refused attributes, or not known to be; at most LISTED of a table."""
+    ledger, records = runtime.ledger, list[dict[str, Any]]()
+    for config in runtime.config.tables:
+        attributes = refused(ledger, config) if table in (None, config.table) else []
+        for id_, known in ledger.reports.records_but_for(config.table, LISTED) if attributes else ():
+            reason = f"{'differs' if known else 'perhaps differs'} in {', '.join(attributes)}: refused in updates"
+            records.append({"table": config.table, "id": id_, "reason": reason, "attributes": attributes})
+    return records
+
+
+LISTS = {
+    "rejects": rejects,
+    "retried": retried_records,
+    "orphaned": orphans,
+    "waiting": waiting_records,
+    "refused_attributes": records_but_for,
+}
 
 
 def _parents(record: dict[str, Any]) -> str:
@@ -113,7 +139,7 @@ def show(document: dict[str, Records]) -> Parts:
     by_reason: dict[tuple[str, str], Records] = {}  # thousands may share one long reason
     for record in records:
         by_reason.setdefault((record["table"], record["reason"]), []).append(record)
-    columns = [column for column in COLUMNS[kind][3:] if column not in ("retryable", "parents")]
+    columns = [column for column in COLUMNS[kind][3:] if column not in ("retryable", "parents", "attributes")]
     titles = ["  id", *(column.replace("_", " ") for column in columns)]
     for (name, reason), alike in by_reason.items():
         why = f"waiting for {reason}" if kind == "waiting" else reason

@@ -47,7 +47,7 @@ _CHANGE_LINK = """
 """
 _MOVE = f"""
     UPDATE sync_record SET {", ".join(f"{name} = ?" for name in MOVED)}, changed_at = ?, payload = ?,
-        update_payload = ?, reason = NULL, not_before = NULL
+        update_payload = ?, refusable = ?, reason = NULL, not_before = NULL
     WHERE seq = ?
 """  # noqa: S608 - constants
 _PARENTS = "SELECT seq, attribute, parent_id FROM sync_link WHERE seq IN :seqs"
@@ -247,7 +247,7 @@ class Captures(Repository):
                     to_insert.append((row.insert_only_hash, record.seq))
                 payloads = (row.payload, row.update_payload) if move.has_payload else (None, None)
                 encrypted = [cipher.encrypt(payload, record.id) for payload in payloads]
-                values.append((*attrgetter(*MOVED)(move), now, *encrypted, record.seq))
+                values.append((*attrgetter(*MOVED)(move), now, *encrypted, row.refusable, record.seq))
                 ids.append(record.id)
                 transaction.move(record, move.state)
         transaction.for_each(_MOVE, values)

@@ -8,6 +8,15 @@ import msgspec
 
 from sync_assets.sandbox.campaign.schema import Cardinality
 
+LocationWay = Literal[
+    "PATCH of the part",
+    "PUT of the part",
+    "profileAndServices",
+    "PKey in the group",
+    "PUT of the record",
+    "PUT empties",
+]
+
 
 class LinkSetting(msgspec.Struct, forbid_unknown_fields=True):
     """Definition of a published link: its cardinality, and the attribute by which it is joined, if any."""
@@ -52,6 +61,11 @@ class Settings(msgspec.Struct, forbid_unknown_fields=True):
     """refused: a PATCH with the identification key fails with "Cannot update key", even with the same value."""
     location_in_patch: Literal["accepted", "refused", "not_valid"] = "accepted"
     """refused: a PATCH with `location` fails with a bare 500. not_valid: with the text of Campaign v8."""
+    location_ways: list[LocationWay] = []
+    """Where a PATCH with `location` fails: other requests that change it. of the part: of
+    `profile/<PKey>/location`. profileAndServices: the PATCH through the API without extensions. PKey in the group: the
+    PATCH with the PKey that the group shows then. PUT of the record keeps what it does not name; PUT empties: it
+    empties the names. Assumed: Adobe documents none of them."""
     refused_in_patch: list[str] = []
     """Attributes that a POST takes and a PATCH does not: it fails as for an attribute that is read-only."""
     links_by_key: Literal["resolved", "empty", "refused"] = "resolved"
