@@ -39,10 +39,8 @@ def refused_updates(table: str, attributes: Sequence[str], but_for: ButFor) -> s
     )
 
 
-def refused_finding(ledger: Ledger, config: TableConfig) -> Finding:
+def refused_finding(table: str, attributes: Sequence[str], but_for: ButFor) -> Finding:
     """Return the finding that fails while a record is in step but for attributes that Campaign refuses."""
-    but_for = in_step_but_for(ledger, config)
     differ = bool(but_for.records or but_for.not_known)
-    text = refused_updates(config.table, refused_attributes(ledger, config), but_for) if differ else ""
     numbers = {"in_step_but_for": but_for.records, "not_known": but_for.not_known}
-    return rules.BUT_FOR.finding(not differ, text, numbers)
+    return rules.BUT_FOR.finding(not differ, refused_updates(table, attributes, but_for) if differ else "", numbers)

@@ -121,8 +121,10 @@ class Settings(msgspec.Struct, forbid_unknown_fields=True):
     """False: `orgUnitBase` and `geoUnitBase` are not served, as in Campaign v8."""
     marketing_history: bool = True
     """False: `profileAndServices/history` is not served, as in Campaign v8."""
-    time_zone_in_ext_only: bool = False
-    """Show `timeZone` of a profile in profileAndServicesExt only, as Campaign v8."""
+    ext_only: list[str] = []
+    """Attributes of a profile that profileAndServicesExt alone has, as `timeZone` in Campaign v8."""
+    filters_without_by: bool = False
+    """Custom filters have their names without the prefix `by`, as an administrator may give them in Campaign v8."""
     workflow_delay_ms: float = 0
     """Time until a queued command takes effect."""
     signal_interval_s: float = 600
@@ -149,7 +151,7 @@ _V8: dict[str, Any] = {
     "custom_delete_status": 200,
     "organizational_units": False,
     "marketing_history": False,
-    "time_zone_in_ext_only": True,
+    "ext_only": ["timeZone", "ccpaOptOut", "ccpaOptOutLastModified"],
 }
 DIALECTS: dict[str, dict[str, Any]] = {"standard": {name: getattr(Settings(), name) for name in _V8}, "v8": _V8}
 """Settings by dialect. Adobe documents those of v8 (docs/dev/references/campaign.md 13), except: its limit of requests
