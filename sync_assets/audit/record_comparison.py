@@ -17,7 +17,7 @@ import msgspec
 
 from sync_assets.audit.record_list import ListPage, Record, RecordList, is_of_the_list, pages_for
 from sync_assets.audit.value_comparison import differing
-from sync_assets.campaign.addressing import CAPITALS, KEY, Addressing, group_of, refused_in_updates
+from sync_assets.campaign.addressing import CAPITALS, KEY, Addressing, refused_in_updates
 from sync_assets.campaign.client import BudgetSpent, CampaignRefused
 from sync_assets.campaign.metadata import Resource
 from sync_assets.campaign.profile_opt_outs import statements
@@ -27,7 +27,7 @@ from sync_assets.http.transport import Unavailable
 from sync_assets.json_members import without
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.model import OTHER, Claimed, LinkTo, Outcome, Rebuild
-from sync_assets.mapping.refusable import another
+from sync_assets.mapping.refusable import another, refusable
 from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.pkeys import ListedKeys
 
@@ -184,11 +184,10 @@ class Comparison:
             return self.keys.id_of(parents[link], pkey)
 
         outcomes = [found_to_hold(record, ours[record.id], self.resource, id_of) for record in claimed]
-        if left_out:
-            outcomes = [
-                outcome._replace(held_refusable=self._held(record, ours[record.id], left_out))
-                for outcome, record in zip(outcomes, whole, strict=True)
-            ]
+        for at, record in enumerate(whole):
+            held = self._held(record, ours[record.id], outcomes[at], left_out)
+            if held != record.held_refusable:
+                outcomes[at] = outcomes[at]._replace(held_refusable=held)
         self.ledger.claims.acknowledge(self.session, outcomes)
         equal = sum(outcome.hash != OTHER for outcome in outcomes)
         state = replace(
@@ -211,13 +210,12 @@ class Comparison:
             compared.append(Compared(record.id, differs, sent, ours[record.id]))
         return state, compared
 
-    def _held(self, record: Claimed, listed: Record, left_out: Sequence[str]) -> int | None:
-        """Return the hash of the attributes that Campaign may refuse in updates, as its record holds them."""
-        if record.refusable is None:
-            return None
+    def _held(self, record: Claimed, listed: Record, outcome: Outcome, left_out: Sequence[str]) -> int | None:
+        """Return the hash of what the record holds in attributes that Campaign may refuse in updates; None: none."""
+        if record.refusable is None or (outcome.hash != OTHER and not left_out):
+            return record.refusable
         differs = differing(msgspec.json.decode(record.update or "{}"), listed, self.resource)
-        refused = any(group_of(path) in left_out for path in differs)
-        return another(record.refusable) if refused else record.refusable
+        return another(record.refusable) if refusable(differs, left_out) else record.refusable
 
     async def _learn(self, parent: TableConfig) -> None:
         """List a parent's resource for its PKeys, unless its own comparison has just listed it.

@@ -1,6 +1,7 @@
 """Whole runs where Campaign refuses an attribute in updates, as v8 does with `location`, and where it takes it."""
 
 import re
+import uuid
 
 import pytest
 
@@ -149,3 +150,28 @@ def test_another_request_that_updates_an_address_is_found_and_used_where_it_is_n
     assert program.sync().status == 0
     assert {city for _, city, _ in held(program, moved)} == {"Further"}
     assert program.json("explain", moved[0])[0] == 2
+
+
+def test_a_record_that_campaign_had_before_is_not_known_until_its_list_is_compared(program: Program) -> None:
+    admin = program.sandbox.admin
+    admin.settings("campaign", dialect="v8")
+    assert program.sync().status == 0
+    moved = move(program, 2, "Elsewhere")
+    assert program.sync().status == 0
+    (program.home / "dagster" / "ledger.db").unlink()  # lost: the next one compares the list before it sends
+    differing = move(program, 3, "Further")  # the third one was in step
+    assert program.run("sync", "--new-ledger")[0] == 0
+
+    def numbers() -> dict[str, int]:
+        assert {*moved} < refused_of(program).keys()
+        return program.json("status")[1]["tables"]["contact"]["in_step_but_for"]
+
+    assert (numbers(), refused_of(program)) == ({"records": 3, "not_known": 0}, {id_: [CITY] for id_ in differing})
+    same, other = (str(uuid.uuid4()) for _ in range(2))
+    admin.add_profiles(*({"externalId": id_, "lastName": "X", "location": {"city": "Rome"}} for id_ in (same, other)))
+    cities = {same: "Rome", other: "Milan"}
+    admin.create("contact", *({"contactid": id_, "lastname": "X", "address1_city": to} for id_, to in cities.items()))
+    assert program.sync().status == 0
+    assert numbers() == {"records": 3, "not_known": 2}
+    assert program.run("rebuild", "contact")[0] in (0, 2)
+    assert (numbers(), other in refused_of(program)) == ({"records": 4, "not_known": 0}, True)
