@@ -2,7 +2,7 @@
 
 The ledger keeps one hash of them for each record as its row was captured, and one as Campaign holds them: where the two
 differ, the record is in step but for these attributes. They are the sub-fields of groups, and attributes that Campaign
-was found to refuse. One hash for all of them: that of a single city or code would be as good as its value.
+was found to refuse. One hash for all of them and the id, since that of a single city would be as good as its value.
 """
 
 from collections.abc import Iterable
@@ -32,7 +32,7 @@ def mark(paths: Iterable[str]) -> int:
 
 
 def hashed(texts: Iterable[bytes], paths: Iterable[str]) -> list[int]:
-    """Return the hashes of rows, given these attributes as JSON."""
+    """Return the hashes of rows, given their ids and these attributes as JSON."""
     digests = (blake2b(text, digest_size=8, person=_PERSON).digest() for text in texts)
     kept, low = ~REFUSABLE_MARK, mark(paths)
     return [(int.from_bytes(digest, "big", signed=True) & kept | low) or another(0) for digest in digests]

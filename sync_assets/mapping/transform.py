@@ -106,7 +106,7 @@ def convert(rows: pl.DataFrame, mapping: TableMapping, refused: Collection[str] 
     updated = {field.attribute.path: field.attribute for field in mapping.fields if field.apply_updates}
     if not (paths := refusable(updated, refused)):
         return done
-    text = json_of(members_of([updated[path] for path in paths]), optional_attributes(mapping))
+    text = json_of(members_of([mapping.key, *(updated[path] for path in paths)]), optional_attributes(mapping))
     texts = values.select(text.cast(pl.Binary)).to_series().to_list()
     return done.with_columns(pl.Series(REFUSABLE, hashed(texts, paths), pl.Int64))
 
