@@ -17,7 +17,7 @@ from sync_assets.campaign.client import NotPublished
 from sync_assets.campaign.metadata import Resource
 from sync_assets.capture.backlog_limit import backlog_is_full
 from sync_assets.capture.context import CaptureResult
-from sync_assets.capture.page_preparation import columns_by_attribute
+from sync_assets.capture.page_preparation import columns_by_attribute, guarded_attributes
 from sync_assets.capture.table_capture import Capture
 from sync_assets.checks import known_types, rules
 from sync_assets.checks.health import values_kept
@@ -38,9 +38,12 @@ from sync_assets.config.values import CONTACT
 from sync_assets.dataverse.client import SetUpRefused
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger import Ledger
+from sync_assets.ledger.prepared_page import ColumnGuard
 from sync_assets.mapping.mapping_changes import configuration_text, differences, earlier_mapping
 from sync_assets.mapping.unlabelled_options import unknown_codes_warning
-from sync_assets.push.dispatcher import PushResult, Target, push
+from sync_assets.push.claimed_records import ClaimedRecords
+from sync_assets.push.dispatcher import push
+from sync_assets.push.target import PushResult, Target
 from sync_assets.runtime.context import Runtime
 from sync_assets.words import counted
 
@@ -147,6 +150,7 @@ async def capture_table(
         session = await asyncio.to_thread(lambda: runtime.session)
         runtime.keep_history()
         due = await asyncio.to_thread(_due, ledger, config) if texts else 0
+        bits = await asyncio.to_thread(ledger.emptied.bits, config.table, columns_by_attribute(ready.mapping))
         result = await Capture(
             ledger,
             d365,
@@ -159,8 +163,7 @@ async def capture_table(
             until=time.monotonic() + seconds,
             progress=lambda so_far: runtime.progress(f"capturing {config.table}", so_far.rows),
             earlier=earlier,
-            bits=await asyncio.to_thread(ledger.emptied.bits, config.table, columns_by_attribute(ready.mapping)),
-            max_emptied_share=runtime.config.guardrails.max_emptied_share,
+            guard=ColumnGuard(bits, guarded_attributes(ready.mapping), runtime.config.guardrails.max_emptied_share),
             refused=refused_in_updates(await asyncio.to_thread(ledger.dialect.facts, config.resource)),
             opt_outs_compared=runtime.config.opt_out.direction == "campaign_to_d365",
         ).run()
@@ -251,16 +254,14 @@ async def push_table(runtime: Runtime, config: TableConfig, seconds: float | Non
             return Pushed(resource, findings, nothing, existing.notes)
         counts = await asyncio.to_thread(ledger.reports.counts)
         runtime.totals[f"sending {config.table}"] = counts[config.table].pending
+        target = Target.of(runtime.config, config, resource)
         result = await push(
-            ledger,
+            ClaimedRecords(ledger, target, session.epoch, runtime.session_is_valid),
             campaign,
-            Target.of(runtime.config, config, resource),
-            session=session.epoch,
             concurrency=runtime.config.guardrails.concurrency,
             progress=lambda done: runtime.progress(f"sending {config.table}", done),
             seconds=seconds,
             parent_keys=runtime.parent_keys,
-            session_is_valid=runtime.session_is_valid,
         )
         runtime.calls.update(result.calls)
         result.calls["read"] += existing.calls

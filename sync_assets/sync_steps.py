@@ -118,6 +118,8 @@ def _pending(
             continue
         counts = runtime.ledger.reports.counts()
         pending = {config.table: counts[config.table].pending for config in active}
+        if pending != before:
+            give_up_at = time.monotonic() + LEASE_WAIT_SECONDS  # there is progress, so the wait starts anew
         if not any(pending.values()) or time.monotonic() > give_up_at:
             return
         unsent = [config.table for config in active if pending[config.table]]
@@ -128,8 +130,6 @@ def _pending(
         leased = any(of_table.leased for of_table in counts.values())  # to another worker
         if due and due - datetime.now(UTC) > longest and not leased:
             return  # records without an answer that names a cause, which are tried again in growing intervals
-        if pending != before:
-            give_up_at = time.monotonic() + LEASE_WAIT_SECONDS  # there is progress, so the wait starts anew
         before = pending
         if waits:
             pause = (due - datetime.now(UTC)).total_seconds() if due else 0.5

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 
-from sync_assets.audit.record_comparison import EXISTING, NONE, Comparison, PageObserver, may_sort
+from sync_assets.audit.record_comparison import EXISTING, NONE, Comparison, PageObserver
 from sync_assets.audit.record_list import RecordList
 from sync_assets.campaign.client import BudgetSpent, CampaignClient, CampaignRefused
 from sync_assets.campaign.metadata import Resource
@@ -22,7 +22,6 @@ from sync_assets.http.transport import HttpError
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.model import Rebuild
 from sync_assets.runtime.context import Runtime
-from sync_assets.runtime.pkeys import ListedKeys
 from sync_assets.words import counted
 
 WAIT_SECONDS = 5.0
@@ -54,7 +53,7 @@ async def first_load(
 ) -> Existing:
     """Run `existing_records` before a push. An error that stops the list becomes the reason `stopped`, as in a push."""
     try:
-        existing = await existing_records(runtime, campaign, config, resource, runtime.listed_keys, seconds=seconds)
+        existing = await existing_records(runtime, RecordList(runtime, campaign, config), resource, seconds=seconds)
     except (BudgetSpent, CampaignRefused, HttpError) as error:
         return Existing(known=False, stopped=str(error))
     if existing.result is None:
@@ -73,10 +72,8 @@ def shown(config: TableConfig, state: Rebuild) -> str:
 
 async def existing_records(
     runtime: Runtime,
-    campaign: CampaignClient,
-    config: TableConfig,
+    listing: RecordList,
     resource: Resource,
-    keys: ListedKeys,
     *,
     seconds: float | None = None,
     most: int | None = None,
@@ -85,6 +82,8 @@ async def existing_records(
     """Find out, once for each ledger and table, which records Campaign holds; continue where an earlier call stopped.
 
     Args:
+        listing: of the table's records.
+        resource: its metadata.
         seconds: stop after this time; the next call continues.
         most: engine calls at most; if the list takes more, it is not read, and its length is estimated.
         observer: receives each page of the list.
@@ -92,7 +91,7 @@ async def existing_records(
     Raises:
         BudgetSpent, CampaignRefused, HttpError: the results so far are stored.
     """
-    ledger = await asyncio.to_thread(lambda: runtime.ledger)
+    ledger, config = await asyncio.to_thread(lambda: runtime.ledger), listing.config
     if await asyncio.to_thread(needless, ledger, config):
         return Existing(known=True)
     async with leased(runtime, config.table, wait_seconds=WAIT_SECONDS) as session:
@@ -104,7 +103,7 @@ async def existing_records(
             return Existing(known=False, notes=[note])
         if await asyncio.to_thread(needless, ledger, config):  # another worker has done it meanwhile
             return Existing(known=True)
-        listing = RecordList(runtime, campaign, config, sorts=may_sort(config))
+        keys = runtime.listed_keys
         comparison = Comparison(runtime, ledger, listing, resource, keys, session, observer=observer)
         return await _find_out(comparison, seconds, most)
 

@@ -58,11 +58,6 @@ After an interruption, records may come a second time.
 """
 
 
-def may_sort(config: TableConfig) -> bool:
-    """Return False if the key is not unique: then only a list that is read to its end prevents duplicates."""
-    return config.unique is not False
-
-
 @dataclass(slots=True)
 class Comparison:
     """The comparison of one resource's records with the ledger.
@@ -226,7 +221,7 @@ class Comparison:
         """
         if parent.resource in self.keys.complete:
             return
-        listing = RecordList(self.runtime, self.listing.campaign, parent, sorts=may_sort(parent))
+        listing = RecordList(self.runtime, self.listing.campaign, parent)
         try:
             if (budget := self.runtime.config.guardrails.engine_calls_per_day) is not None:
                 pages, left = pages_for(await listing.count()), await asyncio.to_thread(lambda: self.runtime.calls_left)

@@ -9,7 +9,7 @@ order. Source: Adobe, Campaign Standard APIs, "Retrieving resources": pagination
 import asyncio
 import re
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple
 from urllib.parse import quote
@@ -87,8 +87,11 @@ class RecordList:
     runtime: Runtime
     campaign: CampaignClient
     config: TableConfig
-    sorts: bool = True
     calls: int = 0
+    sorts: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.sorts = self.config.unique is not False
 
     @property
     def _path(self) -> str:

@@ -14,7 +14,7 @@ import asyncio
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -30,7 +30,7 @@ from sync_assets.http.retry import PAGE_PATIENCE, PAGE_TRIES, backoff
 from sync_assets.http.transport import OutcomeUnknown, ResponseTooLarge, Unavailable
 from sync_assets.ledger.errors import FeedMoved, TooManyDeletes
 from sync_assets.ledger.model import NO_ORPHANS, Feed, OrphansOfDeletes, Position, Replay
-from sync_assets.ledger.prepared_page import CapturedPage
+from sync_assets.ledger.prepared_page import UNGUARDED, CapturedPage, ColumnGuard
 from sync_assets.mapping.table_mapping import TableMapping
 
 if TYPE_CHECKING:
@@ -102,8 +102,7 @@ class CaptureContext:
         rows: Page size of the current read.
         earlier: Mappings under which records may have been sent, until a full read is at its end. None: one that the
             two systems do not allow any more.
-        bits: Of the guarded columns, by attribute, see ledger/records/emptied_columns.py; None guards no column.
-        max_emptied_share: Largest share of the table's records in which a column may become empty within a day.
+        guard: Against emptied columns.
         refused: Attributes that Campaign was found to refuse in updates.
         opt_outs_compared: True in direction campaign_to_d365, see `CapturedPage`.
     """
@@ -122,8 +121,7 @@ class CaptureContext:
     progress: Callable[[CaptureResult], None] = lambda result: None
     rows: int = MAX_PAGE
     earlier: Sequence[TableMapping | None] = ()
-    bits: Mapping[str, int] | None = None
-    max_emptied_share: float = 1.0
+    guard: ColumnGuard = UNGUARDED
     refused: Sequence[str] = ()
     opt_outs_compared: bool = False
 
@@ -143,9 +141,7 @@ class CaptureContext:
         page: PreparedPage,
         version: int | None,
         result: CaptureResult,
-        position: Position | None = None,
-        *,
-        days: Replay | None = None,
+        cursor: Position | Replay | None = None,
     ) -> Feed:
         """Store a page in the ledger, add its numbers to `result`, and return the feed as it is stored now.
 
@@ -153,8 +149,7 @@ class CaptureContext:
             page: The prepared page.
             version: Version of the feed that the page is based on.
             result: Updated in place.
-            position: New cursor; None if the page is not one of the feed.
-            days: As in Captures.save_page.
+            cursor: After the page, as in Captures.save_page.
 
         Raises:
             BacklogFull: Too many records are pending, or the time is over; nothing is stored.
@@ -173,13 +168,11 @@ class CaptureContext:
                 opt_outs=page.opt_outs,
                 opt_outs_are_fields=self.mapping.opt_outs_are_fields,
                 opt_outs_compared=self.opt_outs_compared,
+                missing_are_deleted=self.apply_deletes,
             ),
-            position,
+            cursor,
             version,
             session=self.session,
-            days=days,
-            missing_are_deleted=self.apply_deletes,
-            max_emptied_share=self.max_emptied_share,
         )
         _log.debug("A page is stored", extra={"table": self.table.name, "rows": page.read})
         result.pages += 1

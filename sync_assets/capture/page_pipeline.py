@@ -90,4 +90,4 @@ class PagePipeline:
         if self._newer:
             page = self._context.without_older(page)
         context = self._context
-        return prepare_page(page, context.mapping, self._earlier, context.bits, context.refused)
+        return prepare_page(page, context.mapping, self._earlier, context.guard, context.refused)

@@ -15,7 +15,7 @@ from sync_assets.dataverse import page_parser
 from sync_assets.dataverse.metadata import ColumnType
 from sync_assets.dataverse.page_parser import Page, PageParser
 from sync_assets.ledger.model import ANY_ATTRIBUTE
-from sync_assets.ledger.prepared_page import FILLED, ROW_VERSION, LedgerPage
+from sync_assets.ledger.prepared_page import FILLED, ROW_VERSION, UNGUARDED, ColumnGuard, LedgerPage
 from sync_assets.mapping.filters import filter_rows
 from sync_assets.mapping.mapping_changes import rows_under_earlier_mapping
 from sync_assets.mapping.table_mapping import TableMapping
@@ -54,16 +54,16 @@ def prepare_page(
     page: Page,
     mapping: TableMapping,
     earlier: Sequence[TableMapping | None] = (),
-    bits: Mapping[str, int] | None = None,
+    guard: ColumnGuard = UNGUARDED,
     refused: Sequence[str] = (),
 ) -> PreparedPage:
-    """Prepare a parsed page. earlier, bits, refused: as in CaptureContext."""
+    """Prepare a parsed page. earlier, guard, refused: as in CaptureContext."""
     latest = last_of_each(page.rows, mapping)
     passed, dropped = filter_rows(latest, mapping.row_filter)
     rows = convert(replace_values(passed, mapping), mapping, refused)
     rows = rows.with_columns(passed[page_parser.ROW_VERSION].alias(ROW_VERSION))
-    if bits:
-        rows = rows.with_columns(_filled(passed, columns_by_attribute(mapping), bits))
+    if guard.bits:
+        rows = rows.with_columns(_filled(passed, columns_by_attribute(mapping), guard.bits))
     key = mapping.table_key.select_name
     left = dropped.select(pl.col(key).str.to_lowercase(), page_parser.ROW_VERSION)
     return PreparedPage(
@@ -74,8 +74,7 @@ def prepare_page(
             [rows_under_earlier_mapping(passed, version, mapping) for version in earlier if version],
             written_attributes(mapping).keys(),
             [name for version in earlier for name in (written_attributes(version) if version else [ANY_ATTRIBUTE])],
-            bits,
-            guarded_attributes(mapping),
+            guard,
         ),
         deleted=page.deleted,
         both_ways=not set(page.deleted).isdisjoint(latest[key].str.to_lowercase() if page.deleted else ()),

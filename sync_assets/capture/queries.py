@@ -50,7 +50,7 @@ async def replay_days(capture: CaptureContext, result: CaptureResult) -> None:
     async with aclosing(pipeline.pages()) as pages:
         async for page in pages:
             days = days._replace(fingerprint=mapping.fingerprint, link=page.next_link)
-            feed = await asyncio.to_thread(capture.store, page, feed.version, result, days=days)
+            feed = await asyncio.to_thread(capture.store, page, feed.version, result, days)
 
 
 def capture_days(
@@ -105,7 +105,7 @@ async def store_rows(capture: CaptureContext, ids: Sequence[str], feed: Feed, re
         # An id is known to be missing only after the last page of an answer.
         missing = [] if page.next_link else [id_ for id_ in asked if id_ not in found_ids]
         newer = capture.without_older(replace(page, deleted=missing))
-        ready = prepare_page(newer, capture.mapping, bits=capture.bits, refused=capture.refused)
+        ready = prepare_page(newer, capture.mapping, guard=capture.guard, refused=capture.refused)
         return capture.store(ready, feed.version, result)
 
     for start in range(0, len(ids), IDS_IN_A_QUERY):

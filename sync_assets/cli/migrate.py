@@ -17,7 +17,6 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import Annotated, Any
 
-import msgspec
 import typer
 from rich.text import Text
 
@@ -30,7 +29,8 @@ from sync_assets.commands.estimate_calls import calls_a_day, hours, pace
 from sync_assets.commands.inventory import Inventory
 from sync_assets.commands.plan import plan
 from sync_assets.commands.plan_changes import change_text
-from sync_assets.commands.status import CALL_KINDS, Guarded, Overview, held_back, in_maintenance, overview
+from sync_assets.commands.plan_document import PlanDocument, PlannedTable
+from sync_assets.commands.status import CALL_KINDS, Overview, held_back, in_maintenance, overview
 from sync_assets.commands.terminal import Json, Parts, Table, kinds, plain_table
 from sync_assets.commands.values import fields
 from sync_assets.config.models import Config
@@ -120,11 +120,11 @@ def inventory_step(config: Config, inventory: Inventory) -> StepResult:
     return StepResult({"tables": tables}, question=question if twice else None)
 
 
-def changes_step(inventory: Inventory, plan: Mapping[str, Any]) -> StepResult:
-    """Return what the first sync would change. plan: the document of `plan`. Updates and deletes need a decision."""
+def changes_step(inventory: Inventory, planned: Mapping[str, PlannedTable]) -> StepResult:
+    """Return what the first sync would change. planned: by table. Updates and deletes need a decision."""
     tables = {
         name: {
-            **{kind: plan["tables"][name][kind] for kind in PLANNED},
+            **fields(planned[name], *PLANNED),
             "attributes": dict(sorted(counts.attributes.items())),
         }
         for name, counts in inventory.tables.items()
@@ -134,7 +134,7 @@ def changes_step(inventory: Inventory, plan: Mapping[str, Any]) -> StepResult:
     details = {
         "samples": {name: counts.samples for name, counts in inventory.tables.items() if counts.samples},
         "values": "shown" if inventory.show_values else "masked",
-        "notes": held_back(msgspec.convert(plan["tables"], dict[str, Guarded])),
+        "notes": held_back(planned),
     }
     return StepResult({"tables": tables}, details, question if changed else None)
 
@@ -269,13 +269,14 @@ class _Steps:
             case "inventory":
                 return inventory_step(config, self._survey[0])
             case "changes":
-                return changes_step(*self._survey)
+                inventory, planned = self._survey
+                return changes_step(inventory, planned.tables)
             case "opt_outs":
                 return opt_outs_step(config, self._survey[0])
             case "cost":
                 inventory, planned = self._survey
                 limits, due = config.guardrails, inventory.opt_out_calls
-                calls = {kind: planned["engine_calls"][kind] + due[kind] for kind in CALL_KINDS}
+                calls = {kind: planned.engine_calls[kind] + due[kind] for kind in CALL_KINDS}
                 total = sum(calls.values())
                 needed = {"hours": round(hours(total, limits), 2), "calls_per_hour": pace(limits)}
                 return StepResult(
@@ -285,7 +286,7 @@ class _Steps:
                 return self._sync()
 
     @cached_property
-    def _survey(self) -> tuple[Inventory, dict[str, Any]]:
+    def _survey(self) -> tuple[Inventory, PlanDocument]:
         """The inventory and the plan that it was made with, read once for all steps that report of them."""
         runtime = self.runtime
         inventory = Inventory(runtime, self.show_values)
@@ -301,6 +302,7 @@ class _Steps:
                 "budgets of `guardrails` leave now.",
                 "Run `sync-assets migrate` again on the next UTC day, or raise the budget.",
             )
+        assert planned.document  # a plan without one has problems
         return inventory, planned.document
 
     def _sync(self) -> StepResult:
@@ -361,7 +363,7 @@ def _body(step: str, result: dict[str, Any], details: dict[str, Any]) -> Parts: 
     match step:
         case "doctor":
             yield f"  {result['ok']} ok, {result['warn']} warn, {result['fail']} fail"
-            yield from (f"  {line['outcome']} {line['title']}: {line['message']}" for line in details.get("checks", ()))
+            yield from (f"  {line.outcome} {line.title}: {line.message}" for line in details.get("checks", ()))
         case "switch_off":
             yield from (f"  {number}. {item}" for number, item in enumerate(details.get("checklist", ()), 1))
         case "inventory":
@@ -379,7 +381,8 @@ def _body(step: str, result: dict[str, Any], details: dict[str, Any]) -> Parts: 
                     yield f"  {name}, records that differ by attribute: {counts}"
             for name, samples in details.get("samples", {}).items():
                 for sample in samples:
-                    yield f"  e.g. {name} {sample['id']}: {'; '.join(map(change_text, sample['changes']))}"
+                    changes = (change_text(**change) for change in sample["changes"])
+                    yield f"  e.g. {name} {sample['id']}: {'; '.join(changes)}"
         case "opt_outs":
             yield f"  direction: {result['direction']}"
             if result["attributes"]:

@@ -39,7 +39,7 @@ def command(
 
 def replay(
     runtime: Runtime, table: str, first: date | None = None, last: date | None = None, *, force: bool = False
-) -> Result:
+) -> Result[dict[str, Any]]:
     """Capture again all rows, or those last modified on the days given (UTC, both included; None: no limit there).
 
     A replay that was killed continues where it stopped. force: captured records are sent again even if unchanged.

@@ -11,14 +11,14 @@ from contextlib import suppress
 from dataclasses import KW_ONLY, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
+import msgspec
 import typer
 from rich.text import Text
 
 from sync_assets.audit.certification.certification import certification_findings
 from sync_assets.audit.existing_records import begun
-from sync_assets.audit.record_comparison import may_sort
 from sync_assets.audit.record_list import RecordList, pages_for
 from sync_assets.campaign.addressing import Addressing
 from sync_assets.campaign.client import BudgetSpent, CallCounter, CampaignClient
@@ -38,7 +38,7 @@ from sync_assets.checks.preflight import (
     types_of,
 )
 from sync_assets.checks.refused_attributes import in_step_but_for, refused_attributes, refused_updates
-from sync_assets.checks.rules import Finding, fail, ok, warn
+from sync_assets.checks.rules import Finding, FindingDocument, fail, ok, warn
 from sync_assets.commands.export_sample import examine_sample, show_sample
 from sync_assets.commands.ledger_check import REMEDY, check_ledger, show_check
 from sync_assets.commands.log_export import examine_log_folder
@@ -74,33 +74,38 @@ def command(
 ) -> None:
     """Check configuration, credentials, metadata of both systems and guardrails, and name the remedies."""
     if file is not None:
-        document = examine_sample(open_runtime(), Path(file))
-        print_document(document, as_json, show_sample)
-        if not document["taken"]:
+        sample = examine_sample(open_runtime(), Path(file))
+        print_document(sample, as_json, show_sample)
+        if not sample["taken"]:
             end(1, "No row of the sample would be taken. Correct the export, or `opt_out.export` in the configuration.")
         return
     if ledger:
-        document = check_ledger(open_runtime())
-        print_document(document, as_json, show_check)
-        if found := document["contradictions"]:
+        checked = check_ledger(open_runtime())
+        print_document(checked, as_json, show_check)
+        if found := checked.contradictions:
             end(2, f"The ledger contradicts its own rules in {counted(len(found), 'point')}. {REMEDY}")
         return
     findings = examine(open_runtime())
-    print_document({"checks": [finding.document() for finding in findings]}, as_json, partial(show, verbose=verbose))
+    document = DoctorDocument([finding.document() for finding in findings])
+    print_document(document, as_json, partial(show, verbose=verbose))
     if failed := [finding.title for finding in findings if finding.stops]:
         end(1, f"{counted(len(failed), 'check')} failed: {', '.join(dict.fromkeys(failed))}. Correct the set-up.")
 
 
-def show(document: dict[str, Any], *, verbose: bool = False) -> Parts:
+class DoctorDocument(msgspec.Struct, frozen=True):
+    """The document of `doctor --json`."""
+
+    checks: list[FindingDocument]
+
+
+def show(document: DoctorDocument, *, verbose: bool = False) -> Parts:
     """Show what is wrong, and the number of checks that are right. verbose: show these, too."""
     styles = {"ok": "green", "warn": "yellow", "fail": "bold red"}
     right = 0
-    for line in document["checks"]:
-        right += line["outcome"] == "ok"
-        if verbose or line["outcome"] != "ok":
-            yield Text.assemble(
-                (f"{line['outcome']:<4} ", styles[line["outcome"]]), f"{line['title']}: {line['message']}"
-            )
+    for line in document.checks:
+        right += line.outcome == "ok"
+        if verbose or line.outcome != "ok":
+            yield Text.assemble((f"{line.outcome:<4} ", styles[line.outcome]), f"{line.title}: {line.message}")
     if right and not verbose:
         yield Text.assemble(("ok   ", styles["ok"]), f"{counted(right, 'check')}; `sync-assets doctor -v` shows each")
 
@@ -281,8 +286,7 @@ class _TableChecks:
         runtime, config, calls = self.runtime, self.config, CallCounter()
         title = f"look-up by {config.key}"
         acknowledged = runtime.ledger.reports.one_acknowledged(config.table)
-        addressing = Addressing.configured(config, runtime.ledger.dialect.facts(config.resource))
-        records = Records(self.campaign, config, addressing, calls.observe)
+        records = Records(self.campaign, config, self.addressing, calls.observe)
         try:
             matches = await records.find(acknowledged or str(uuid.uuid4()))
         except BudgetSpent as error:
@@ -317,7 +321,7 @@ class _TableChecks:
             return [ok(title, f"the list is under way, {counted(under_way.records, 'record', 'were')} compared")]
         if await asyncio.to_thread(begun, ledger, config):
             return []
-        listing = RecordList(runtime, self.campaign, config, sorts=may_sort(config))
+        listing = RecordList(runtime, self.campaign, config)
         try:
             first, lists = await listing.look(resource)
             records = await listing.count() if first.next else len(first.records)

@@ -57,6 +57,9 @@ class ContactDecision(msgspec.Struct, frozen=True):
     reason: str
     source: str
 
+    def __repr__(self) -> str:
+        return f"ContactDecision({self.attribute} at {self.decided_at})"  # value and reason are personal data
+
 
 def opt_out_decisions(runtime: Runtime, contact: str, *, show_values: bool = False) -> list[ContactDecision]:
     """Return the decisions about a contact's opt-outs, the newest first."""

@@ -37,7 +37,7 @@ from sync_assets.opt_out.export.file import Layout
 from sync_assets.opt_out.export.guess import guess_layout
 from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime
-from sync_assets.scaffold.suggestions import Suggested, resource_for, suggest_table
+from sync_assets.scaffold.suggestions import MappedTables, Suggested, resource_for, suggest_table
 from sync_assets.scaffold.yaml_text import OPT_OUT_PAIRS, SCHEMA_FILE, insert_table, table_block, whole_file
 from sync_assets.task_group import run_together
 from sync_assets.words import did_you_mean
@@ -150,7 +150,8 @@ async def suggest(
     columns = config.guardrails.max_columns if config else 50
     for argument, table, resource in zip(arguments, tables, resources, strict=True):
         label = labels.get(table.name, "")
-        suggestion = suggest_table(table, label, resource, targets, parents, key=argument.key, most_columns=columns)
+        mapped = MappedTables(targets, parents)
+        suggestion = suggest_table(table, label, resource, mapped, key=argument.key, most_columns=columns)
         parents[table.name] = {link.parent for link in suggestion.links if link.sure}
         suggested.append(suggestion)
     return suggested

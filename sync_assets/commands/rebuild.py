@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from sync_assets.audit.existing_records import leased
-from sync_assets.audit.record_comparison import Comparison, may_sort
+from sync_assets.audit.record_comparison import Comparison
 from sync_assets.audit.record_list import RecordList
 from sync_assets.checks.guardrails import check_limits
 from sync_assets.checks.preflight import campaign_findings, target_finding
@@ -56,7 +56,7 @@ def command(
     terminal.finish(done, as_json, show)
 
 
-def rebuild(runtime: Runtime, only: Sequence[str] = ()) -> Result:
+def rebuild(runtime: Runtime, only: Sequence[str] = ()) -> Result[dict[str, Any]]:
     """Rebuild all mapped tables, or `only`, parents first. May be killed and repeated."""
     check_tables(runtime.config, only)
     tables = [config for config in runtime.config.in_link_order if not only or config.table in only]
@@ -101,7 +101,7 @@ async def rebuild_table(runtime: Runtime, config: TableConfig, keys: ListedKeys)
     async with runtime.campaign() as campaign:
         resource = await campaign.resource(config.api, config.resource)
         require(config.table, [*campaign_findings(config, resource), target_finding(ledger, config)])
-        listing = RecordList(runtime, campaign, config, sorts=may_sort(config))
+        listing = RecordList(runtime, campaign, config)
         await asyncio.to_thread(runtime.keep_history)
         async with leased(runtime, config.table) as session:
             if session is None:

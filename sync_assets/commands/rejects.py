@@ -35,7 +35,7 @@ _EMPTY_LISTS = {
 }
 
 
-def command(
+def command(  # noqa: PLR0913 - an option for each list
     table: OptionalTable = None,
     orphaned: Annotated[
         bool, typer.Option("--orphaned", help="List orphaned records: they lack a parent that they need.")

@@ -15,6 +15,7 @@ from rich.console import Console
 
 from sync_assets.checks.health import values_kept
 from sync_assets.checks.refused_attributes import in_step_but_for, refused_attributes, refused_updates
+from sync_assets.commands.plan_document import PlannedTable
 from sync_assets.commands.terminal import Json, Parts, kinds, open_runtime, plain_table, print_document
 from sync_assets.commands.values import fields
 from sync_assets.config.opt_out import Direction
@@ -65,15 +66,6 @@ class FeedStatus(msgspec.Struct, frozen=True):
     position_saved_at: datetime | None
     polled_at: datetime | None
     complete: bool
-
-
-class Guarded(msgspec.Struct, frozen=True):
-    """What the guards of deletions and of emptied values hold back of a table in a plan: members as in TableStatus."""
-
-    deletes_held_back: int
-    kept_values: dict[str, int]
-    deletes_following: dict[str, int]
-    deletes_orphaning: dict[str, int]
 
 
 class TableStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -228,7 +220,7 @@ def waiting_for(runtime: Runtime, table: str) -> dict[str, int]:
     }
 
 
-def held_back(tables: Mapping[str, Guarded | TableStatus]) -> list[str]:
+def held_back(tables: Mapping[str, PlannedTable | TableStatus]) -> list[str]:
     """Return a line for each table whose deletions the guard holds back, or whose emptied values Campaign keeps."""
     return [values_kept(name, table.kept_values) for name, table in tables.items() if table.kept_values] + [
         f"{name}: {counted(table.deletes_held_back, 'deletion', 'are')} held back"

@@ -219,7 +219,7 @@ def print_document(document: Any, as_json: bool, show: Callable[[Any], Iterable[
         print_parts(show(cleaned(document)) or ())
 
 
-def finish(done: Result, as_json: bool, show: Callable[[Any], Iterable[Part]]) -> None:
+def finish(done: Result[Any], as_json: bool, show: Callable[[Any], Iterable[Part]]) -> None:
     """Print the result of a command, and end with its exit status if there are problems."""
     for line in dict.fromkeys(done.notes):
         say(line)

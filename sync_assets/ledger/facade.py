@@ -6,6 +6,7 @@ from types import TracebackType
 from typing import Self
 
 from sync_assets.ledger.records.blocked_records import BlockedRecords
+from sync_assets.ledger.records.captured_rows import CapturedRows
 from sync_assets.ledger.records.captures import Captures
 from sync_assets.ledger.records.claims import Claims
 from sync_assets.ledger.records.consistency import Consistency
@@ -60,8 +61,8 @@ class Ledger:
         """alone: the database is a copy that no other process uses."""
         session = LedgerSession(database, clock, cipher=cipher, horizon_seconds=horizon_seconds, alone=alone)
         hold_records = HoldRecords(session)
-        dependencies = DependencyStatus(session, StoredLinks(session), hold_records)
         opt_out_rows = OptOutRows(session)
+        dependencies = DependencyStatus(session, StoredLinks(session), hold_records, opt_out_rows)
         self._session = session
         self.sessions = Sessions(session)
         self.types = Facts(session, "types")
@@ -73,9 +74,8 @@ class Ledger:
         self.feeds = Feeds(session)
         self.deletions = Deletions(session, dependencies)
         self.emptied = EmptiedColumns(session, dependencies)
-        self.captures = Captures(
-            session, self.sessions, self.feeds, self.deletions, dependencies, opt_out_rows, self.history, self.emptied
-        )
+        rows = CapturedRows(session, self.emptied, self.history)
+        self.captures = Captures(session, self.sessions, self.feeds, rows, self.deletions, dependencies, opt_out_rows)
         self.replays = Replays(session, self.feeds)
         self.mappings = MappingChanges(session)
         self.dialect = Facts(session, "dialect")

@@ -231,7 +231,7 @@ class _Compiler:
             fields=done,
             select=tuple(types),
             column_types=types,
-            fingerprint=_fingerprint(self._config, self._table, key, tuple(types.items()), done, row_filter, opt_outs),
+            fingerprint=self._fingerprint(key, types, done, row_filter, opt_outs),
             row_filter=row_filter,
             links=linked,
             apply_updates=self._config.apply_updates,
@@ -364,32 +364,31 @@ class _Compiler:
                     f"`{name}`: `{to}` has no value for {named}; rows with them will be rejected, add replacements"
                 )
 
-
-def _fingerprint(
-    config: TableConfig,
-    table: Table,
-    key: Attribute,
-    columns: tuple[tuple[str, ColumnType], ...],
-    fields: tuple[Field, ...],
-    row_filter: RowFilter | None,
-    opt_outs: list[OptOutField],
-) -> str:
-    """Return a short hash of all that determines the result of a row. When it changes, the table is read in full."""
-    parts: list[Any] = [FORM_VERSION, table.set_name, columns, config.resource, key.path]
-    for field in fields:
-        to = field.attribute
-        limits = (to.length if to.type == "string" else None, to.values if to.type == "enumeration" else ())
-        options = (field.apply_updates, field.keep_if_empty, field.truncate)
-        parts.append((field.column.name, to.path, to.type, limits, field.conversion, *options))
-        separator = field.separator if field.conversion == "choices" else ""
-        parts.append((sorted(field.options.items()), separator, sorted(field.replacements.items(), key=str)))
-    for link in config.links:
-        # Style key or pkey is not included: it changes how a link is sent, not the prepared rows.
-        style = "join" if link.style == "join" else "key"
-        rules = (link.cardinality, config.keeps_orphans(link), config.apply_updates)
-        parts.append((link.field, link.to, link.table, style, *rules))
-    if row_filter:
-        rules = [(rule.column.name, rule.operator, rule.values) for rule in row_filter.rules]
-        parts.append((row_filter.match, rules, row_filter.delete_filtered_out))
-    parts += [(opt_out.column.name, opt_out.attribute, opt_out.inverted) for opt_out in opt_outs]
-    return hashlib.blake2b(json.dumps(parts).encode(), digest_size=8).hexdigest()
+    def _fingerprint(
+        self,
+        key: Attribute,
+        columns: ABCMapping[str, ColumnType],
+        fields: tuple[Field, ...],
+        row_filter: RowFilter | None,
+        opt_outs: list[OptOutField],
+    ) -> str:
+        """Return a short hash of all that determines the result of a row. If it changes, the table is read in full."""
+        config, columns_read = self._config, tuple(columns.items())
+        parts: list[Any] = [FORM_VERSION, self._table.set_name, columns_read, config.resource, key.path]
+        for field in fields:
+            to = field.attribute
+            limits = (to.length if to.type == "string" else None, to.values if to.type == "enumeration" else ())
+            options = (field.apply_updates, field.keep_if_empty, field.truncate)
+            parts.append((field.column.name, to.path, to.type, limits, field.conversion, *options))
+            separator = field.separator if field.conversion == "choices" else ""
+            parts.append((sorted(field.options.items()), separator, sorted(field.replacements.items(), key=str)))
+        for link in config.links:
+            # Style key or pkey is not included: it changes how a link is sent, not the prepared rows.
+            style = "join" if link.style == "join" else "key"
+            rules = (link.cardinality, config.keeps_orphans(link), config.apply_updates)
+            parts.append((link.field, link.to, link.table, style, *rules))
+        if row_filter:
+            rules = [(rule.column.name, rule.operator, rule.values) for rule in row_filter.rules]
+            parts.append((row_filter.match, rules, row_filter.delete_filtered_out))
+        parts += [(opt_out.column.name, opt_out.attribute, opt_out.inverted) for opt_out in opt_outs]
+        return hashlib.blake2b(json.dumps(parts).encode(), digest_size=8).hexdigest()

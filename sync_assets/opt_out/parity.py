@@ -23,7 +23,7 @@ from sync_assets.config.values import CONTACT
 from sync_assets.dataverse.row_queries import rows_now
 from sync_assets.ledger import times
 from sync_assets.ledger.rules.opt_outs import OptOutState
-from sync_assets.opt_out.decide import decide
+from sync_assets.opt_out.decide import SideValue, decide
 from sync_assets.opt_out.session import Session, ready
 from sync_assets.runtime.context import Runtime
 from sync_assets.task_group import run_together
@@ -70,8 +70,8 @@ def allowed(opt_out: OptOutConfig, side: str) -> timedelta:
 def judge(
     opt_out: OptOutConfig,
     direction: ActiveDirection,
-    d365: tuple[bool | None, datetime | None],
-    campaign: tuple[bool | None, datetime | None],
+    d365: SideValue,
+    campaign: SideValue,
     applied: datetime | None,
     now: datetime,
 ) -> str:
@@ -84,13 +84,12 @@ def judge(
     Args:
         opt_out: the configuration.
         direction: of the opt-out flows.
-        d365: value (True for opted out) and the contact's modification time.
-        campaign: value and time of change.
+        d365, campaign: the values of the two systems.
         applied: time of change of the last change in Campaign that was carried.
         now: the current time.
     """
     carried = applied is not None and campaign[1] is not None and campaign[1] <= applied
-    decision = decide(direction, *d365, *campaign, now, again=carried)
+    decision = decide(direction, d365, campaign, now, again=carried)
     if decision.write is None or (direction == "d365_to_campaign" and not decision.value):
         return "agree"
     if direction == "campaign_to_d365":

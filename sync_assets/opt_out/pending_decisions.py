@@ -23,7 +23,7 @@ from sync_assets.ledger import Ledger, times
 from sync_assets.ledger.repositories.opt_out_decisions import OptOutDecision
 from sync_assets.ledger.rules import opt_outs as rules
 from sync_assets.ledger.rules.opt_outs import OptOutRow, OptOutState
-from sync_assets.opt_out.decide import Decision, decide, without_value
+from sync_assets.opt_out.decide import Decision, SideValue, decide, without_value
 from sync_assets.opt_out.session import Session
 from sync_assets.task_group import run_together
 
@@ -37,6 +37,7 @@ CampaignValues = Mapping[str, ProfileOptOut]
 
 NO_CONTACT = "the contact is not in Dynamics 365"
 NO_PROFILE = "the profile is not in Campaign"
+NO_VALUE: SideValue = (None, None)
 _STATES = {None: OptOutState.SYNCED, "d365": OptOutState.TO_D365, "campaign": OptOutState.TO_CAMPAIGN}
 
 
@@ -153,26 +154,23 @@ class _Batch:
         self.decisions: list[OptOutDecision] = []
 
     def decide(self, row: OptOutRow, row_now: RowNow, answer: ProfileOptOut | None) -> None:
-        d365, modified = self._d365(row, row_now), row_now.modified
-        campaign, changed = _campaign_value(row, answer)
+        d365, campaign = self._d365(row, row_now), _campaign_value(row, answer)
         direction = self._session.direction
-        again = row.source == rules.COMPARISON
-        decision = decide(direction, d365, modified, campaign, changed, self._moment, again=again)
+        decision = decide(direction, d365, campaign, self._moment, again=row.source == rules.COMPARISON)
         if answer is not None and direction != "d365_to_campaign":
             # An opt-out that was stated about a profile that was made anew since holds for the present one, too.
             times_of_answer = _micros(answer.changed), _micros(answer.created)
             both = direction == "bidirectional"
-            if rules.is_of_earlier_profile(row, answer.value, *times_of_answer) and (both or not d365):
-                row, campaign, changed = row._replace(ask=0), True, times.instant(row.campaign_at)
+            if rules.is_of_earlier_profile(row, answer.value, *times_of_answer) and (both or not d365[0]):
+                row, campaign = row._replace(ask=0), (True, times.instant(row.campaign_at))
                 decision = Decision(True, "campaign" if both else "d365", "an opt-out wins")
-        decided = self._logged(row, d365, modified, campaign, changed, decision)
-        self._settle(row, int(bool(d365)), decided)
+        self._settle(row, int(bool(d365[0])), self._logged(row, d365, campaign, decision))
 
     def without_profile(self, rows: list[OptOutRow], row_now: RowNow) -> None:
         for row in rows:
             d365 = self._d365(row, row_now)
-            self.rows.append(rules.after_missing_profile(row, int(bool(d365))))
-            self._logged(row, d365, row_now.modified, None, None, NO_PROFILE)
+            self.rows.append(rules.after_missing_profile(row, int(bool(d365[0]))))
+            self._logged(row, d365, NO_VALUE, NO_PROFILE)
 
     def without_contact(self, rows: list[OptOutRow], answer: CampaignValues | ResponseOutcome | None) -> None:
         """Add the rows of a contact that does not exist in Dynamics 365.
@@ -184,19 +182,20 @@ class _Batch:
         asked = {} if answer is None or isinstance(answer, ResponseOutcome) else answer
         missing = isinstance(answer, ResponseOutcome) and answer.kind == "missing"
         for row in rows:
-            campaign, changed = _campaign_value(row, asked.get(row.attribute) if row.ask else None)
-            decision = decide(self._session.direction, _flag(row.d365), None, campaign, changed, self._moment)
+            campaign = _campaign_value(row, asked.get(row.attribute) if row.ask else None)
+            last = (_flag(row.d365), None)
+            decision = decide(self._session.direction, last, campaign, self._moment)
             if decision.write == "campaign" and not missing:
-                self._settle(row, row.d365, self._logged(row, _flag(row.d365), None, campaign, changed, decision))
+                self._settle(row, row.d365, self._logged(row, last, campaign, decision))
             else:
-                self._settle(row, None, self._logged(row, None, None, campaign, changed, NO_CONTACT))
+                self._settle(row, None, self._logged(row, NO_VALUE, campaign, NO_CONTACT))
 
     def refuse(self, rows: list[OptOutRow], reason: str) -> None:
         self.rows += [rules.after_rejection(row, reason, times.to_micros(self._moment)) for row in rows]
 
-    def _d365(self, row: OptOutRow, row_now: RowNow) -> bool | None:
+    def _d365(self, row: OptOutRow, row_now: RowNow) -> SideValue:
         column = self._session.columns[row.attribute]
-        return column.opted_out(row_now.values[column.name])
+        return column.opted_out(row_now.values[column.name]), row_now.modified
 
     def _settle(self, row: OptOutRow, d365: int | None, decided: OptOutDecision) -> None:
         """Add the opt-out after a decision. d365: the value to store, 0 where Dynamics 365 has none."""
@@ -205,33 +204,26 @@ class _Batch:
                 row,
                 value=int(bool(decided.value)),
                 state=_STATES[decided.write],
-                campaign=None if decided.campaign is None else int(decided.campaign),
-                campaign_at=_micros(decided.campaign_changed),
-                d365=d365,
-                d365_at=_micros(decided.d365_modified),
+                campaign=(
+                    None if decided.campaign is None else int(decided.campaign),
+                    _micros(decided.campaign_changed),
+                ),
+                d365=(d365, _micros(decided.d365_modified)),
                 now=times.to_micros(self._moment),
             )
         )
 
-    def _logged(
-        self,
-        row: OptOutRow,
-        d365: bool | None,
-        modified: datetime | None,
-        campaign: bool | None,
-        changed: datetime | None,
-        decision: Decision | str,
-    ) -> OptOutDecision:
+    def _logged(self, row: OptOutRow, d365: SideValue, campaign: SideValue, decision: Decision | str) -> OptOutDecision:
         """Add a decision to the audit, or the reason why there is none, and return its row."""
         made = None if isinstance(decision, str) else decision
         logged = OptOutDecision(
             contact=row.id,
             column=self._session.columns[row.attribute].name,
             attribute=row.attribute,
-            d365=d365,
-            d365_modified=modified,
-            campaign=campaign,
-            campaign_changed=changed,
+            d365=d365[0],
+            d365_modified=d365[1],
+            campaign=campaign[0],
+            campaign_changed=campaign[1],
             value=made and made.value,
             write=made and made.write,
             reason=made.reason if made else str(decision),
@@ -242,7 +234,7 @@ class _Batch:
         return logged
 
 
-def _campaign_value(row: OptOutRow, answer: ProfileOptOut | None) -> tuple[bool | None, datetime | None]:
+def _campaign_value(row: OptOutRow, answer: ProfileOptOut | None) -> SideValue:
     """Return Campaign's value and time of change: from its `answer`, else as stored in the ledger."""
     if answer is None:
         return _flag(row.campaign), times.instant(rules.changed_at(row))

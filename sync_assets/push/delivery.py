@@ -14,9 +14,10 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Literal
 
-from sync_assets.campaign.addressing import HIDDEN, HIDES, KEY_FOUND, KEY_UNIQUE, PROOFS, REJECTED
+from sync_assets.campaign.addressing import HIDDEN, HIDES, KEY_FOUND, KEY_UNIQUE
 from sync_assets.campaign.client import BudgetSpent, access_denied
 from sync_assets.campaign.dialect import BOILERPLATE, ResponseOutcome
+from sync_assets.campaign.first_requests import PROOFS, REJECTED
 from sync_assets.campaign.records import Records
 from sync_assets.http.redaction import redact
 from sync_assets.http.retry import backoff
@@ -149,7 +150,7 @@ class Sender:
         """
         addressing = self.records.addressing
         if record.operation == "insert" and addressing.needs_proof:
-            async with addressing.first_insert:
+            async with self.records.first.insert:
                 if addressing.needs_proof:
                     return await self._deliver_first(record)
         return await self._deliver(record)
@@ -162,7 +163,7 @@ class Sender:
         if delivery.operation_done == "updated":
             addressing.note(KEY_FOUND, "yes")  # it exists already, and the update found it by the key
         if delivery.result == "refused":
-            addressing.insert_rejected()
+            records.first.insert_rejected()
         if delivery.operation_done != "inserted" or addressing.findings.get(KEY_FOUND) == "yes":
             return delivery
         try:
@@ -177,7 +178,7 @@ class Sender:
             addressing.note(KEY_FOUND, "no")
             text = f"{response.reason} {response.remedy}".strip()
             reason = redact(redact(text, record.payload), record.update_payload)
-            at_once = addressing.rejected >= REJECTED
+            at_once = records.first.rejected >= REJECTED
             others = f", and after rejected records up to {PROOFS - 1} others" if at_once else ""
             stop = _KEY_NOT_FOUND.format(records.resource, records.key, reason, record.id, others)
             return replace(delivery, stop=stop)

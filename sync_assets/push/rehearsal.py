@@ -14,20 +14,14 @@ from urllib.parse import unquote
 
 import msgspec
 
-from sync_assets.campaign.addressing import (
-    APART,
-    DELETE_ANSWER,
-    KEY_IN_DELETE,
-    Addressing,
-    not_in_patch,
-)
+from sync_assets.campaign import dialect
+from sync_assets.campaign.addressing import APART, DELETE_ANSWER, KEY_IN_DELETE, Addressing, Finding, not_in_patch
 from sync_assets.campaign.client import CallCounter, CampaignClient
-from sync_assets.campaign.dialect import Operation
 from sync_assets.campaign.records import Records
 from sync_assets.http.retry import Guard, Observer
 from sync_assets.http.transport import Response
 from sync_assets.ledger import Ledger
-from sync_assets.ledger.model import Claimed, Outcome
+from sync_assets.ledger.model import Claimed, Operation, Outcome
 from sync_assets.push.delivery import OPERATIONS, Delivery, Sender, outcome
 from sync_assets.push.record_links import Links
 from sync_assets.push.target import Target
@@ -166,7 +160,7 @@ class _AcceptingClient(CampaignClient):
     def __init__(self, keys: Mapping[str, str], known: Mapping[str, str]) -> None:
         self._keys, self._deletes_by_key = keys, known.get(KEY_IN_DELETE) == "yes"
         self._groups = {group: {"PKey": f"@{group}"} for group in not_in_patch(known)}
-        status, _, content_type = known.get(DELETE_ANSWER, "204 -").partition(" ")
+        status, _, content_type = Finding.of(known.get(DELETE_ANSWER, "204 -")).answer.partition(" ")
         headers = {} if content_type == "-" else {"content-type": content_type}
         self._delete_answer = Response(int(status), headers, b"")
         self.links: dict[str, str | None] = {}
@@ -175,7 +169,7 @@ class _AcceptingClient(CampaignClient):
 
     async def call(
         self,
-        operation: Operation,
+        operation: dialect.Operation,
         path: str,
         body: bytes | None = None,
         *,

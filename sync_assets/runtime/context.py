@@ -320,9 +320,8 @@ class Runtime:
 
         limits = SharedLimits(lambda: self.session, self.config.guardrails, begin)
         client = CampaignClient(
-            access.url,
+            access,
             self._campaign_tokens,
-            api_key=access.client_id,
             context=self._trusted,
             connections=self.config.guardrails.concurrency,
             admission=limits.admitted,

@@ -130,18 +130,6 @@ def chained_loosely(program: Program, position: Position, **link: Any) -> Progra
     return chained(program, position, cardinality="zero_or_one", **link)
 
 
-def test_a_style_that_does_not_work_is_not_workable(program: Program, position: Position) -> None:
-    program.sandbox.admin.settings("campaign", links_by_key="empty")
-    document = certified(chained_loosely(program, position, style="key"))
-    wrong = not_workable(document)
-    assert wrong.keys() == {
-        ("cusOrder", "link cusContactLink by the parent's key"),
-        ("cusOrderLine", "link cusOrderLink by the parent's key"),
-    }
-    assert all("`style: auto`" in way for way in wrong.values())
-    assert left(program) == {}
-
-
 def test_an_attribute_that_no_patch_changes_and_a_key_without_a_way_are_not_workable_until_the_configuration_fits(
     program: Program,
 ) -> None:
@@ -188,9 +176,6 @@ def test_deleted_rows_are_seen_in_the_feed_of_a_ledger_that_has_one(program: Pro
     assert rows(certified(program))[premise]["found"] == "seen"
     again = program.sync()
     assert (again.status, len(program.profiles())) == (0, 50), "the stored position did not move"
-
-
-# The ledger
 
 
 @on_positions(DOCUMENTED, "no keys in URLs", "deletes by key", "bare errors", quick=(DOCUMENTED,))
@@ -298,7 +283,13 @@ def test_a_link_that_is_not_workable_stops_its_table_in_plan_and_sync_until_the_
     admin = program.sandbox.admin
     admin.settings("campaign", links_by_key="empty")
     chained_loosely(program, position, style="key")
-    assert len(not_workable(certified(program))) == 2
+    wrong = not_workable(certified(program))
+    assert wrong.keys() == {
+        ("cusOrder", "link cusContactLink by the parent's key"),
+        ("cusOrderLine", "link cusOrderLink by the parent's key"),
+    }
+    assert all("`style: auto`" in way for way in wrong.values())
+    assert left(program) == {}
     for command in ("plan", "sync"):
         status, _, errors = program.run(command)
         assert (status, "the parent's key is not workable" in errors) == (2, True), command

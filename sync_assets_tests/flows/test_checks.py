@@ -126,14 +126,6 @@ def test_runs_the_follower_watches_and_checks_that_are_executed_by_themselves_ag
     assert passed(orchestra) == dict.fromkeys(ALL, True)
 
 
-def test_a_watch_that_is_killed_leaves_the_answers_before_it(orchestra: Orchestra) -> None:
-    assert by_hand(orchestra).success
-    watch = orchestra.definitions.resolve_job_def("watch")
-    run = orchestra.instance.create_run_for_job(watch, status=dg.DagsterRunStatus.STARTED)
-    orchestra.instance.report_run_failed(run, "killed")
-    assert passed(orchestra) == dict.fromkeys(ALL, True)
-
-
 def test_a_watch_without_a_ledger_fails_in_our_own_words(orchestra: Orchestra) -> None:
     orchestra.program.more["SYNC_ASSETS_LEDGER_URL"] = "sqlite:////dev/null/ledger.db"
     orchestra.reload()
@@ -142,9 +134,6 @@ def test_a_watch_without_a_ledger_fails_in_our_own_words(orchestra: Orchestra) -
     assert "ledger" in run.errors[0]
     run = by_hand(orchestra)
     assert run.checks == {READY[CONTACT]: False}
-
-
-# The audit
 
 
 def test_the_answer_of_the_audit_stays_until_the_next_one(orchestra: Orchestra) -> None:

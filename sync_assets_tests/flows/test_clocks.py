@@ -80,9 +80,7 @@ def test_doctor_compares_the_clocks_and_takes_a_row_of_the_future_for_a_clock_th
     assert (outcome, "120 minutes ahead of" in message) == ("warn", True)
 
 
-def test_the_follower_materialises_no_later_day_and_a_capture_counts_its_rows_as_todays(
-    orchestra: Orchestra,
-) -> None:
+def test_the_follower_materialises_no_later_day_and_a_capture_counts_its_rows_as_todays(orchestra: Orchestra) -> None:
     orchestra.settle()
     program, admin = orchestra.program, orchestra.program.sandbox.admin
     admin.settings("d365", clock_offset_seconds=DAY)

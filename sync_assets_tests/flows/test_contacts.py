@@ -97,9 +97,7 @@ def rejects(program: Program) -> dict[str, dict[str, Any]]:
     return {one["id"]: one for one in program.json("rejects")[1]["rejects"]}
 
 
-def test_a_rejected_row_stops_no_other_and_retry_helps_only_records_that_campaign_refused(
-    refusing: Program,
-) -> None:
+def test_a_rejected_row_stops_no_other_and_retry_helps_only_records_that_campaign_refused(refusing: Program) -> None:
     by_campaign, by_mapping = keys(refusing)[:2]
     contact = refusing.json("status")[1]["tables"]["contact"]
     assert (contact["rejected"], contact["synced"]) == (2, N - 2)

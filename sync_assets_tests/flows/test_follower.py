@@ -8,7 +8,7 @@ import dagster as dg
 import pytest
 
 from sync_assets.commands.maintenance import off, on
-from sync_assets.defs.asset_keys import CHANGES, all_keys
+from sync_assets.defs.asset_keys import all_keys
 from sync_assets.defs.dagster_internals import latest_answers
 from sync_assets.defs.history import ProjectScope, prune_history
 from sync_assets.defs.partitions import today
@@ -117,20 +117,6 @@ def test_an_opt_out_of_a_contact_that_the_filter_excludes_is_sent(orchestra: Orc
     follow(loaded(orchestra), opt_out)
 
 
-def test_opt_outs_that_are_due_without_a_file_are_sent_and_reported(orchestra: Orchestra) -> None:
-    program, admin = orchestra.program, orchestra.program.sandbox.admin
-    program.opt_out = {"direction": "bidirectional", "mappings": {"donotemail": "blackListEmail"}}
-    sent: list[str] = []
-
-    def opt_out() -> None:
-        sent.extend(admin.change("contact", 1, donotemail=True))
-        until(lambda: program.profiles()[sent[0]]["blackListEmail"], 12)
-
-    run = follow(loaded(orchestra), opt_out)
-    assert run.metadata(CHANGES)["campaign_written"] == 1
-    assert run.checks["everything_due_is_decided"] is True
-
-
 def test_a_check_whose_answer_changes_shows_the_new_one_whoever_answered_before(
     program: Program, tmp_path: Path
 ) -> None:
@@ -217,9 +203,6 @@ def test_linked_tables_arrive_in_link_order(chain: Chain) -> None:
         assert {resource: len(records) for resource, records in chain.held().items()} == dict.fromkeys(chain.held(), 2)
         chain.assert_no_hidden_child()
         assert chain.admin.engine_calls()["insert"] == 6
-
-
-# Tables that are not followed
 
 
 def test_a_table_in_maintenance_is_left_alone_and_followed_again_afterwards(orchestra: Orchestra) -> None:

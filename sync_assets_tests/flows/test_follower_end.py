@@ -57,11 +57,7 @@ def a_run_that_waits(orchestra: Orchestra) -> None:
     [
         ({"linger_seconds": 600}, another_configuration, "The configuration or the program has changed."),
         ({"linger_seconds": 600}, the_next_follower, "A later run follows the tables."),
-        (
-            {"longest_run_minutes": 0.02},
-            no_next_follower,
-            "It has run for 0.02 min, and no next run has begun.",
-        ),
+        ({"longest_run_minutes": 0.02}, no_next_follower, "It has run for 0.02 min, and no next run has begun."),
         (
             {"linger_seconds": "always"},
             a_run_that_waits,
@@ -151,9 +147,6 @@ def test_it_ends_with_the_processes_that_started_it(tmp_path: Path) -> None:
     process.kill()
     process.wait()
     until(lambda: (tmp_path / "noticed").exists() and (tmp_path / "noticed").read_text() == "True", 20)
-
-
-# Runs that were killed, and those of others
 
 
 def test_a_run_without_a_sign_of_life_is_ended_and_the_next_one_is_asked_for(orchestra: Orchestra) -> None:

@@ -69,9 +69,6 @@ def test_a_push_stops_at_a_limit_too_if_it_was_broken_since_the_capture(orchestr
     assert orchestra.program.sandbox.admin.engine_calls() == calls()
 
 
-# What doctor says
-
-
 def lines(program: Program) -> dict[str, tuple[str, str]]:
     return {line["title"]: (line["outcome"], line["message"]) for line in program.json("doctor")[1]["checks"]}
 

@@ -11,6 +11,7 @@ from sync_assets.runtime.context import Runtime
 from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.support.chain import Chain, forget_ledger
 from sync_assets_tests.support.chain_configuration import RESOURCES
+from sync_assets_tests.support.ledgers import read_anew
 from sync_assets_tests.support.premises import POSITIONS
 from sync_assets_tests.support.program import calls
 
@@ -49,9 +50,7 @@ class TwoPeople(Chain):
         """Every row, to be sent whether it is equal or not."""
         runtime = self.program.runtime()
         for table in RESOURCES:
-            feed = runtime.ledger.feeds.feed(table)
-            assert feed is not None
-            runtime.ledger.feeds.reset_feed(table, feed.version, resend=True)
+            read_anew(runtime.ledger, table, resend=True)
         runtime.close()
 
     def status(self, count: str) -> list[int]:
@@ -236,14 +235,6 @@ def test_the_command_line(people: TwoPeople) -> None:
     assert (listed["id"], listed["records"], listed["known"], listed["in_flight"]) == (people.ada, 3, True, 0)
     assert people.program.run("hold", "list")[1].startswith(f"{people.ada}  since ")
 
-    status, output, _ = people.program.run("hold", "verify", people.ada)
-    assert status == 1
-    assert f"Campaign: still there: profile {people.ada}" in output
-    assert f"Dynamics 365: still there: new_order {people.adas_order}" in output
-    people.privacy_delete()
-    status, document = people.program.json("hold", "verify", people.ada)
-    assert (status, document["gone"]) == (0, True)
-
     assert people.program.run("hold", "release", people.ada)[0] == 0
     status, _, errors = people.program.run("hold", "release", people.ada)
     assert status == 1
@@ -279,9 +270,7 @@ def test_an_unknown_id_is_held_by_force_alone_and_never_certified_as_deleted(peo
     assert people.program.run("hold", "verify", MISTYPED)[0] == 0
 
 
-def test_a_contact_whose_deletion_the_ledger_carried_out_is_certified_if_its_history_is_kept(
-    people: TwoPeople,
-) -> None:
+def test_a_contact_whose_deletion_the_ledger_carried_out_is_certified_if_its_history_is_kept(people: TwoPeople) -> None:
     people.admin.on_parent_delete(contact="cascade", new_order="cascade")
     assert people.sync()[0] == 0
     for history, id_, status in (({"days": 30}, people.ada, 0), ({}, people.bob, 1)):
@@ -289,9 +278,6 @@ def test_a_contact_whose_deletion_the_ledger_carried_out_is_certified_if_its_his
         people.admin.delete("contact", [id_])
         assert people.sync()[0] == 0
         assert people.program.run("hold", "verify", id_)[0] == status
-
-
-# --- a person who is gone, whose orders Dynamics 365 keeps ------------------------------------------------------------
 
 
 def test_orders_whose_lookup_the_deletion_cleared_are_named_never_made_again_and_anothers_once_they_are_given(

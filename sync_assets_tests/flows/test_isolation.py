@@ -145,9 +145,6 @@ def test_plan_and_sync_carry_the_other_table_and_report_this_one(program: Progra
     assert arrived(program, table, "later") == 3
 
 
-# The follower
-
-
 def stays(orchestra: Orchestra, seconds: float, meanwhile: Callable[[], object]) -> Run:
     """Execute a follower that stays so many seconds without work."""
     orchestra.program.runs["linger_seconds"] = seconds

@@ -31,10 +31,7 @@ def late(program: Program) -> Program:
     program.guardrails = {"max_delete_share": 1.0}
     program.table |= {
         "apply_deletes": True,
-        "filters": {
-            "rules": [{"field": "jobtitle", "is": "ne", "value": "Retired"}],
-            "delete_filtered_out": True,
-        },
+        "filters": {"rules": [{"field": "jobtitle", "is": "ne", "value": "Retired"}], "delete_filtered_out": True},
     }
     assert program.sync().status == 0
     return program
@@ -167,9 +164,6 @@ def test_records_without_a_cause_stay_pending_with_a_growing_wait_and_name_the_n
     assert late.json("retry")[1]["retried"] == 3
     assert late.sync().status == 0
     assert {city(late, id_) for id_ in changed} == {"Basel"}
-
-
-# Opt-outs
 
 
 def synced(program: Program) -> None:

@@ -267,13 +267,15 @@ def test_an_order_out_of_scope_that_campaign_hides_keeps_its_lines(new_chain: Ca
     assert (rejected["id"], "is hidden without its parent" in rejected["reason"]) == (order, True)
 
 
-def test_an_order_that_campaign_hides_is_named_by_hold_verify_and_deleted_once_it_is_shown(
+def test_an_order_that_campaign_hides_is_named_by_explain_and_hold_verify_and_deleted_once_it_is_shown(
     new_chain: Callable[..., Chain],
 ) -> None:
     chain = new_chain(cardinality="one")
-    ada, *_ = chain.make()
+    ada, order, _ = chain.make()
     assert chain.sync()[0] == 0
     chain.admin.post("/campaign/delete", {"resource": "profile", "keys": [ada]})
+    _, output, _ = chain.program.run("explain", order, "--table", "new_order")
+    assert "it was deleted there, or is hidden, since cusContactLink leads to no record" in " ".join(output.split())
     chain.admin.change("contact", [ada], firstname="Eve")
     assert chain.sync()[0] == 2
     assert "Campaign does not show 1 acknowledged record of cusOrder" in chain.program.run("hold", "verify", ada)[1]
@@ -341,6 +343,8 @@ def test_after_the_first_record_that_campaign_hides_no_other_is_sent_until_it_is
     assert "hides it" in chain.program.run("explain", hidden["cusOrderId"])[1]
     # The remedy in the reason: published as 0 or 1, until all records have their link.
     chain.admin.publish_link("cusOrder", "cusContactLink", "zero_or_one")
+    assert chain.program.sync().status == 2, "one is rejected"
+    assert len(chain.held()["cusOrder"]) == 3, "the others go on by themselves"
     link = {"field": "new_contactid", "to": "cusContactLink", "table": "contact", "cardinality": "one"}
     chain.program.further[0]["links"] = [link]
     chain.program.run("retry", "new_order")
@@ -348,22 +352,3 @@ def test_after_the_first_record_that_campaign_hides_no_other_is_sent_until_it_is
     chain.admin.publish_link("cusOrder", "cusContactLink", "one")
     chain.assert_no_hidden_child()
     assert len(chain.held()["cusOrder"]) == 3
-
-
-def test_orders_go_on_by_themselves_once_campaign_shows_the_hidden_one(new_chain: Callable[..., Chain]) -> None:
-    chain, _ = orders_alone(new_chain, stated=False)
-    assert chain.program.sync().status == 2
-    chain.admin.publish_link("cusOrder", "cusContactLink", "zero_or_one")
-    assert chain.program.sync().status == 2, "one is rejected"
-    assert len(chain.held()["cusOrder"]) == 3
-    assert chain.program.run("retry", "new_order")[0] == 0
-    assert chain.sync()[0] == 0
-
-
-def test_explain_names_hidden_among_the_causes(new_chain: Callable[..., Chain]) -> None:
-    chain = new_chain(cardinality="one")
-    ada, order, _ = chain.make()
-    assert chain.sync()[0] == 0
-    chain.admin.post("/campaign/delete", {"resource": "profile", "keys": [ada]})
-    _, output, _ = chain.program.run("explain", order, "--table", "new_order")
-    assert "it was deleted there, or is hidden, since cusContactLink leads to no record" in " ".join(output.split())

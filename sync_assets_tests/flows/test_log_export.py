@@ -107,11 +107,7 @@ def test_dagster_writes_it_by_a_schedule_if_it_is_switched_on_and_a_sync_goes_on
 
 
 @pytest.mark.parametrize(
-    ("written", "text"),
-    [
-        ({"folder": "../other"}, "leads out of its folder"),
-        ({"keep_days": 0}, "keep_days"),
-    ],
+    ("written", "text"), [({"folder": "../other"}, "leads out of its folder"), ({"keep_days": 0}, "keep_days")]
 )
 def test_a_wrong_setting_is_explained(written: dict[str, Any], text: str) -> None:
     document = {"privacy_acknowledged": True, "tables": [CONTACT], "logs": written}

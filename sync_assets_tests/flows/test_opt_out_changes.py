@@ -17,15 +17,7 @@ from sync_assets.defs.asset_keys import CHANGES, CONTACT_OPT_OUT, PROFILE_OPT_OU
 from sync_assets.defs.partitions import WORK
 from sync_assets.opt_out.profile_polling import POLL
 from sync_assets_tests.support.opt_out_runs import N, polling, rest, table, take, values
-from sync_assets_tests.support.opt_outs import (
-    HEADER,
-    audit,
-    opted_in,
-    set_campaign,
-    set_d365,
-    sides,
-    write_file,
-)
+from sync_assets_tests.support.opt_outs import HEADER, audit, opted_in, set_campaign, set_d365, sides, write_file
 from sync_assets_tests.support.orchestra import Orchestra, Run, shown
 from sync_assets_tests.support.waiting import until
 
@@ -97,9 +89,6 @@ def total(run: Run, name: str) -> int:
     return sum(int(str(one.metadata[name].value)) for one in made if name in one.metadata)
 
 
-# Polls of profiles
-
-
 @pytest.mark.parametrize("sensor", ["d365_changes", "backlog"])
 def test_a_due_poll_reads_what_changed_since_the_last_poll_began_without_any_file(
     orchestra: Orchestra, sensor: str
@@ -138,9 +127,6 @@ def test_a_user_of_the_ui_polls_profiles_though_no_poll_is_configured(orchestra:
     run = orchestra.materialize_unpartitioned(CHANGES, {"poll": True})
     assert run.success, run.errors
     assert (values(run, CHANGES)["profiles_read"], sides(orchestra.program, id_)) == (N, (True, True))
-
-
-# What goes wrong
 
 
 def test_a_poll_that_fails_fails_one_check_with_the_cause_and_keeps_nothing_back_that_is_due_without_it(

@@ -41,9 +41,7 @@ def test_an_opt_out_in_d365_arrives_in_campaign_with_one_read_and_one_update(pro
     assert_quiet(program)
 
 
-def test_only_mapped_opt_outs_of_contacts_and_profiles_are_written_and_audited(
-    program: Program,
-) -> None:
+def test_only_mapped_opt_outs_of_contacts_and_profiles_are_written_and_audited(program: Program) -> None:
     switch_on(program, "bidirectional")
     program.sync()
     admin = program.sandbox.admin

@@ -15,7 +15,6 @@ from sync_assets.audit import record_list
 from sync_assets.commands.backup import backup
 from sync_assets.commands.rebuild import rebuild
 from sync_assets.commands.values import Result
-from sync_assets.errors import SyncAssetsError
 from sync_assets_tests.support.chain import Chain, let_the_key_identify_nothing, lose
 from sync_assets_tests.support.opt_outs import (
     HEADER,
@@ -161,16 +160,6 @@ def test_opt_outs_of_either_side_outlive_the_ledger_and_old_files_change_nothing
     assert all(in_d365(program, id_)["donotemail"] == one["blackListEmail"] for id_, one in program.profiles().items())
     assert done.document["engine_calls"]["insert"] == 0
     assert_quiet(program)
-
-
-def test_the_command_answers_people_and_programs(program: Program) -> None:
-    program.sync()
-    lose(program)
-    status, document = program.json("rebuild", "contact")
-    assert status == 0
-    assert document["tables"]["contact"] | {"synced": 50, "equal": 50, "pending": 0} == document["tables"]["contact"]
-    with closing(program.runtime()) as runtime, pytest.raises(SyncAssetsError, match="is not a mapped table"):
-        rebuild(runtime, ["nothing"])
 
 
 HORIZON_SECONDS = 3.0

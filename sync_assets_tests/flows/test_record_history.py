@@ -31,9 +31,7 @@ def told(program: Program, *arguments: str) -> list[tuple[str, str, str | None]]
     return [(one["operation"], one["outcome"], one["reason"]) for one in document["history"]]
 
 
-def test_without_the_key_no_history_is_kept_and_the_command_names_the_key(
-    program: Program,
-) -> None:
+def test_without_the_key_no_history_is_kept_and_the_command_names_the_key(program: Program) -> None:
     assert program.sync().status == 0
     assert rows(program, "SELECT count(*) FROM sync_history") == [(0,)]
     status, output, errors = program.run("history")

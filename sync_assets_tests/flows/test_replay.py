@@ -15,6 +15,7 @@ from sync_assets.commands.values import Result
 from sync_assets.defs.partitions import today
 from sync_assets.ledger.model import Replay
 from sync_assets_tests.support.chain import Chain
+from sync_assets_tests.support.ledgers import feed_of
 from sync_assets_tests.support.orchestra import in_memory
 from sync_assets_tests.support.plain_runs import plain_runs
 from sync_assets_tests.support.program import CONTACT, Program, calls
@@ -162,9 +163,7 @@ def test_the_change_sensor_asks_for_a_run_that_goes_on_with_a_replay(synced: Pro
         orchestra.runtime.ledger.replays.ask_for_replay("contact", date.min, date.max, resend=True)
         [request] = orchestra.asked("d365_changes")
         assert orchestra.execute(request).success
-        feed = orchestra.runtime.ledger.feeds.feed("contact")
-        assert feed is not None
-        assert feed.days is None
+        assert feed_of(orchestra.runtime.ledger).days is None
         orchestra.settle()
         assert orchestra.pending == 0
     assert synced.sandbox.admin.engine_calls()["update"] == N

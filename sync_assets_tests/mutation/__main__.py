@@ -54,12 +54,8 @@ class Group:
 
 
 _RECORDS = ("captures", "claims", "deletions", "privacy_holds", "hold_records", "dependency_status")
-_LINKS = ("links", "incarnations", "link_configuration", "stuck_children", "orphans", "settle")
 _ON_LEDGERS = [
-    *(
-        f"{_LEDGER}/test_{name}.py"
-        for name in ("links", "incarnations", "link_configuration", "stuck_children", "orphans", "settle")
-    ),
+    *(f"{_LEDGER}/test_{name}.py" for name in ("links", "incarnations", "link_configuration", "orphans")),
     *(f"{_LEDGER}/records/test_{name}.py" for name in _RECORDS),
 ]
 _OF_RECORDS = ("record_state", "transitions", "dependencies", "rejection_reasons")

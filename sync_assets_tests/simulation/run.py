@@ -108,11 +108,7 @@ class Simulation:
         exports.mkdir()
         self.services = Services(clock, scenario.position, scenario.links(), exports)
         self.people = People(self.services)
-        self.network = Network(
-            self.services,
-            chance,
-            repeats_posts="unique_keys" not in scenario.position.campaign,
-        )
+        self.network = Network(self.services, chance, repeats_posts="unique_keys" not in scenario.position.campaign)
         self.operators = Operators(self.services, self.network, url)
         self._file = home / "config.yaml"
         self._environment = self.services.environment() | {

@@ -12,14 +12,7 @@ from random import Random
 from typing import Any
 
 from sync_assets_tests.simulation.timeline import DAY, OPT_OUTS, TABLES, Move, Timeline
-from sync_assets_tests.support.chain_configuration import (
-    JOINS,
-    LINKS,
-    PARENTS,
-    RESOURCES,
-    Configuration,
-    TableRules,
-)
+from sync_assets_tests.support.chain_configuration import JOINS, LINKS, PARENTS, RESOURCES, Configuration, TableRules
 from sync_assets_tests.support.premises import DOCUMENTED, POSITIONS, Position
 
 EDGES_FROM = 7_000_000

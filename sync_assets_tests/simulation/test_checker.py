@@ -24,8 +24,6 @@ def _codes(history: HandwrittenHistory) -> set[str]:
     return {violation.rule for violation in check(history.observed())}
 
 
-# Histories, each with the rule that it breaks
-
 Change = Callable[[HandwrittenHistory], None]
 NO_RULE = ""
 HISTORIES: list[tuple[str, str, Change]] = []

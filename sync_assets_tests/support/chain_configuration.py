@@ -69,10 +69,7 @@ def chain_configuration(
     )
 
 
-CHAIN_LINKS = {
-    "cusOrder": ("cusContactLink", "cusContactId"),
-    "cusOrderLine": ("cusOrderLink", "cusOrderRef"),
-}
+CHAIN_LINKS = {"cusOrder": ("cusContactLink", "cusContactId"), "cusOrderLine": ("cusOrderLink", "cusOrderRef")}
 """resource -> its link, and the plain attribute that it is joined on in style join"""
 
 

@@ -16,7 +16,7 @@ import polars as pl
 import sqlalchemy as sa
 
 from sync_assets.ledger import Ledger
-from sync_assets.ledger.model import Claimed, Outcome, PageResult, Position, Replay
+from sync_assets.ledger.model import Claimed, Feed, Outcome, PageResult, Position, Replay
 from sync_assets.ledger.prepared_page import CapturedPage, LedgerPage
 from sync_assets.ledger.storage import schema
 from sync_assets.ledger.storage.payload_cipher import PayloadCipher
@@ -130,7 +130,7 @@ def save_page(
     table: str,
     rows: pl.DataFrame | LedgerPage,
     deleted: Sequence[str],
-    position: Position | None,
+    cursor: Position | Replay | None,
     version: int | None,
     *,
     resend: bool = False,
@@ -145,8 +145,8 @@ def save_page(
     prepared = rows if isinstance(rows, LedgerPage) else LedgerPage(rows, rest.pop("links", ()))
     page = CapturedPage(prepared, deleted, **{name: rest.pop(name) for name in of_page & rest.keys()})
     session = rest.pop("session", None) or session_of(ledger)
-    rest |= {"days": Replay(date.min, date.max, resend=True)} if resend else {}
-    return ledger.captures.save_page(table, page, position, version, session=session, **rest)
+    cursor = Replay(date.min, date.max, resend=True) if resend else cursor
+    return ledger.captures.save_page(table, page, cursor, version, session=session, **rest)
 
 
 def capture(
@@ -171,13 +171,24 @@ def capture(
         rest: Further options of `save_page`.
     """
     feed = ledger.feeds.feed(table)
-    position = Position("https://d365/next", "columns", end=complete)
+    cursor = rest.pop("days", None) or Position("https://d365/next", "columns", end=complete)
     deleted_ids = [guid(name) for name in deleted]
     rows_ = frame(rows) if page is None else page
-    result = save_page(ledger, table, rows_, deleted_ids, position, feed and feed.version, **rest)
+    result = save_page(ledger, table, rows_, deleted_ids, cursor, feed and feed.version, **rest)
     if carry_out:
         ledger.deletions.carry_out_deletes(table)
     return result
+
+
+def feed_of(ledger: Ledger, table: str = "contact") -> Feed:
+    feed = ledger.feeds.feed(table)
+    assert feed is not None
+    return feed
+
+
+def read_anew(ledger: Ledger, table: str = "contact", **options: Any) -> Feed:
+    """Let the next capture read the table in full. options: of `reset_feed`."""
+    return ledger.feeds.reset_feed(table, feed_of(ledger, table).version, **options)
 
 
 def live_sessions(ledger: Ledger) -> list[Any]:
@@ -231,13 +242,16 @@ def settle(
     owner: str = "worker",
     reason: str | None = None,
     retry_after: float | None = None,
+    **more: Any,
 ) -> int:
-    """Acknowledge all claimed records with the same outcome; an unknown one is that of a write without an answer."""
-    unanswered = result == "unknown"
+    """Acknowledge all claimed records with the same outcome; an unknown one is that of a write without an answer.
+
+    more: attributes of the outcomes, other than those of the claims.
+    """
+    more = {"unanswered": result == "unknown"} | more
     return ledger.claims.acknowledge(
         session_of(ledger, owner),
-        [Outcome(one.seq, result, one.hash, reason, retry_after, one.links, unanswered=unanswered) for one in claimed],
-        {},
+        [Outcome(one.seq, result, one.hash, reason, retry_after, one.links)._replace(**more) for one in claimed],
     )
 
 

@@ -24,6 +24,7 @@ from sync_assets.defs.partitions import LEDGER_TAG, TABLE_TAG, run_tags, today
 from sync_assets.flows import capture_table, push_table
 from sync_assets.ledger.model import Feed
 from sync_assets.runtime.context import Runtime
+from sync_assets_tests.support.ledgers import feed_of
 from sync_assets_tests.support.program import Program
 
 CONTACT, PROFILE = dg.AssetKey(["d365", "contact"]), dg.AssetKey(["campaign", "profile"])
@@ -263,9 +264,7 @@ class Orchestra:
 
     @property
     def feed(self) -> Feed:
-        feed = self.runtime.ledger.feeds.feed("contact")
-        assert feed is not None
-        return feed
+        return feed_of(self.runtime.ledger)
 
     @property
     def pending(self) -> int:

@@ -79,11 +79,7 @@ class Reading:
         self._open.callback(runtime.close)
         self.d365 = await self._open.enter_async_context(runtime.d365())
         self.campaign = await self._open.enter_async_context(runtime.campaign())
-        mappings = {
-            "few": FIELDS,
-            "more": {**FIELDS, "emailaddress1": "email"},
-            "filtered": FIELDS,
-        }
+        mappings = {"few": FIELDS, "more": {**FIELDS, "emailaddress1": "email"}, "filtered": FIELDS}
         filters = {"rules": [{"field": "jobtitle", "is": "ne", "value": "out"}], "delete_filtered_out": True}
         self.rules: dict[str, Any] = {}
         for name, fields in mappings.items():

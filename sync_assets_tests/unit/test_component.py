@@ -70,10 +70,7 @@ def test_installations_stand_side_by_side_in_one_code_location_each_with_its_own
     groups = {key: spec.group_name for key, spec in specs.items()}
     assert (groups["d365/contact"], groups["stage/d365/contact"]) == ("d365", "stage_d365")
     linked = [key for key, spec in specs.items() if spec.metadata.get(TABLE_NAME) == "stage.d365.contact"]
-    assert sorted(linked) == [
-        "stage/d365/contact",
-        "stage/d365/contact_opt_out",
-    ]  # these, Dagster links
+    assert sorted(linked) == ["stage/d365/contact", "stage/d365/contact_opt_out"]  # these, Dagster links
 
 
 def test_key_prefix_groups_owners_and_tags_are_those_of_the_instance(file: Path) -> None:

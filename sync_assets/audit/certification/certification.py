@@ -44,7 +44,7 @@ https://experienceleague.adobe.com/docs/campaign-standard/using/working-with-api
 """
 CREATED, REMOVED = "a synthetic record is made", "the synthetic record is removed"
 _OF_KEYS = (addressing.KEY_FOUND, addressing.KEY_IN_URL, addressing.KEY_IN_DELETE, addressing.KEY_UNIQUE)
-_FOUND_ANEW = (*_OF_KEYS, addressing.DELETE_ANSWER, addressing.DELETE_SEEN)
+_FOUND_ANEW = (*_OF_KEYS, addressing.DELETE_ANSWER)
 """Findings that a certification replaces, also by none."""
 _PACE = "Requests in flight adapt to latency and throttling; guardrails set calls_per_second and budgets."
 _LAYOUT = "Rows that cannot be read are rejected one by one, with the reason."

@@ -136,7 +136,7 @@ class OptOuts(Repository):
                 row = rows.get((id_, name))
                 start = row or OptOutRow(id_, name)
                 kind, moved = rules.after_statement(
-                    start, int(value), changed_at, at, source, known=row is not None, latest=latest_at
+                    start, (int(value), changed_at), at, source, known=row is not None, latest=latest_at
                 )
                 counts[kind] += 1
                 if moved is not None:

@@ -83,10 +83,7 @@ READING = (
 )
 """Arguments of the commands: the organisation's URL, rows in a page, `labels` or nothing."""
 
-WRITING = (
-    Peer("requests, 32 threads", _ours("write_requests", "requests"), light=True),
-    Peer(ADOBE, _adobe),
-)
+WRITING = (Peer("requests, 32 threads", _ours("write_requests", "requests"), light=True), Peer(ADOBE, _adobe))
 """Arguments of the commands: Campaign's URL, the file of bodies, seconds, requests in flight."""
 IN_FLIGHT = {"requests, 32 threads": 32, ADOBE: 64}
 

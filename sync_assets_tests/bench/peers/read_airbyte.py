@@ -11,9 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from airbyte_cdk.entrypoint import AirbyteEntrypoint  # pyright: ignore[reportMissingImports]
-from airbyte_cdk.sources.declarative.concurrent_declarative_source import (  # pyright: ignore[reportMissingImports]
-    ConcurrentDeclarativeSource,
-)
+from airbyte_cdk.sources.declarative.concurrent_declarative_source import ConcurrentDeclarativeSource  # pyright: ignore[reportMissingImports]
 
 from sync_assets_tests.bench.columns import COLUMNS, KEY, SET_NAME, prefer, select_name
 from sync_assets_tests.bench.meter import Meter

@@ -52,13 +52,6 @@ def assert_signs_in(credential: Any, sandbox: SandboxProcess) -> None:
     assert answer.status_code == 200, answer.text
 
 
-# azure-identity
-
-
-def test_azure_identity_signs_in_with_a_secret(made: Callable[..., Any], sandbox: SandboxProcess) -> None:
-    assert_signs_in(made("ClientSecretCredential", client_secret=sandbox.env["D365_CLIENT_SECRET"]), sandbox)
-
-
 def test_azure_identity_is_refused_with_a_wrong_secret(made: Callable[..., Any], sandbox: SandboxProcess) -> None:
     from azure.core.exceptions import ClientAuthenticationError
 
@@ -105,9 +98,6 @@ def test_azure_identity_signs_in_with_a_federated_token(
     file.write_text(federated_token())
     sandbox.admin.settings("login", federated=[federated_identity()])
     assert_signs_in(made("WorkloadIdentityCredential", token_file_path=str(file)), sandbox)
-
-
-# dlt
 
 
 @pytest.fixture

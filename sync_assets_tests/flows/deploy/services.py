@@ -46,13 +46,7 @@ class Services:
     """
 
     def __init__(
-        self,
-        home: Path,
-        passwords: Mapping[str, str],
-        postgres: str,
-        given: Mapping[str, str],
-        *,
-        namespaces: bool,
+        self, home: Path, passwords: Mapping[str, str], postgres: str, given: Mapping[str, str], *, namespaces: bool
     ) -> None:
         self.home, self._passwords, self._postgres, self._given = home, passwords, postgres, given
         self.namespaces = namespaces

@@ -137,9 +137,6 @@ def test_alarms_and_firewall_are_stacks_of_their_own(release: Release, capsys: p
     assert release.module.parameters_of(stacks, "sync-assets-alarms")["AlarmTopicArn"] == topic
 
 
-# A run
-
-
 class Metadata(BaseHTTPRequestHandler):
     """What ECS tells a container about itself (task metadata endpoint, version 4)."""
 

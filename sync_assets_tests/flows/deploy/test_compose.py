@@ -142,9 +142,6 @@ def test_each_variable_of_the_code_location_is_set_or_explained() -> None:
         assert set(re.findall(r"([A-Z][A-Z0-9_]+) is not set", str(raised.value))) <= explained()
 
 
-# Against a real PostgreSQL, whose databases its script has made
-
-
 def test_dagster_keeps_its_runs_in_the_database_of_its_own_and_the_ledger_is_opened_by_its_role(
     databases: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

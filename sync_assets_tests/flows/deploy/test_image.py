@@ -120,8 +120,7 @@ def start(*command: str, **environment: str) -> subprocess.CompletedProcess[str]
 
 
 @pytest.mark.parametrize(
-    ("variable", "name"),
-    [*((f"{name}_TEXT", name) for name in FILES), *((name, f"{name}_FILE") for name in SECRETS)],
+    ("variable", "name"), [*((f"{name}_TEXT", name) for name in FILES), *((name, f"{name}_FILE") for name in SECRETS)]
 )
 def test_a_text_or_secret_becomes_a_private_file_and_leaves_the_environment(variable: str, name: str) -> None:
     text = "-----BEGIN $(touch /tmp/no) `no`-----\n\\n \"quoted\" 'text'\n-----END-----"

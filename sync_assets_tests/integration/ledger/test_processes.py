@@ -17,7 +17,7 @@ from sync_assets.ledger.model import Outcome
 from sync_assets.ledger.report_values import Counts
 from sync_assets_tests.integration.ledger.worker import KILLED_PAGE, PAGE, PAGES
 from sync_assets_tests.support.forked_commands import Module, start_module
-from sync_assets_tests.support.ledgers import capture, claim, frame, many, row, session_of
+from sync_assets_tests.support.ledgers import capture, claim, feed_of, frame, many, row, session_of
 
 
 def start(job: str, url: str, name: str) -> Module:
@@ -72,9 +72,7 @@ def test_two_captures_of_a_table_save_each_page_once(real_ledger: Ledger, url: s
     captures = [start("capture_all", url, name) for name in ("ada", "bob")]
     saved = [page for one in captures for page in result_after_ready(one)]
     assert sorted(map(str, saved)) == sorted(map(str, range(PAGES)))
-    feed = real_ledger.feeds.feed("contact")
-    assert feed is not None
-    assert feed.version == PAGES
+    assert feed_of(real_ledger).version == PAGES
     assert real_ledger.reports.counts()["contact"].pending == PAGES * PAGE
 
 

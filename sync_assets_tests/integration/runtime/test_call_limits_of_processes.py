@@ -10,14 +10,7 @@ from sync_assets.config.models import Guardrails
 from sync_assets_tests.support.forked_commands import Module
 from sync_assets_tests.support.ledgers import session_of
 from sync_assets_tests.support.program import Program
-from sync_assets_tests.support.pushing import (
-    Bench,
-    campaign_client,
-    on_both_databases,
-    people,
-    start_pushers,
-    within,
-)
+from sync_assets_tests.support.pushing import Bench, campaign_client, on_both_databases, people, start_pushers, within
 from sync_assets_tests.support.sandbox_process import Admin, SandboxProcess
 from sync_assets_tests.support.waiting import until
 from sync_assets_tests.unit.runtime.test_call_limits import sent

@@ -65,9 +65,6 @@ def retrieve(client: DataverseClient, row_id: str, *select: str) -> dict[str, An
     return dict(record.items())
 
 
-# Single rows
-
-
 def test_create_read_update_delete(client: DataverseClient) -> None:
     row_id = client.records.create("contact", {"FirstName": "Zoë", "lastname": "O'Neill", "donotemail": True})
     assert retrieve(client, row_id, "fullname", "donotemail")["fullname"] == "Zoë O'Neill"
@@ -98,9 +95,6 @@ def test_money_and_lookups_of_a_custom_table(client: DataverseClient) -> None:
     assert record["_new_contactid_value@Microsoft.Dynamics.CRM.lookuplogicalname"] == "contact"
 
 
-# Several rows
-
-
 def test_several_rows_at_once(client: DataverseClient) -> None:
     ids = client.records.create("contact", [{"lastname": f"many {n}", "jobtitle": "many"} for n in range(5)])
     assert len(ids) == 5
@@ -127,9 +121,6 @@ def test_upsert_one_and_several_by_alternate_key(client: DataverseClient) -> Non
     assert [(row["externaluseridentifier"], row["lastname"]) for row in result] == [("u'1", "uno"), ("u2", "two")]
 
 
-# Queries
-
-
 def test_listing_follows_the_pages_and_sees_every_row_once(client: DataverseClient, admin: Admin) -> None:
     since = admin.last()
     rows = client.records.list("contact", select=["fullname"], page_size=7, include_annotations="*")
@@ -145,8 +136,7 @@ def test_the_query_builder(client: DataverseClient, admin: Admin) -> None:
 
     stamp = datetime.datetime(2024, 3, 15, 10, 20, 30, tzinfo=datetime.UTC)
     row_id = client.records.create(
-        "contact",
-        {"firstname": "Built", "lastname": "Query's", "new_score": 7, "new_lastvisit": stamp.isoformat()},
+        "contact", {"firstname": "Built", "lastname": "Query's", "new_score": 7, "new_lastvisit": stamp.isoformat()}
     )
 
     def ids(*expressions: Any) -> list[str]:
@@ -189,19 +179,6 @@ def test_formatted_values(client: DataverseClient) -> None:
     assert [row[f"gendercode{FORMATTED}"] for row in page] == ["Male"]
 
 
-def test_a_data_frame_there_and_back(client: DataverseClient) -> None:
-    import pandas as pd
-    from PowerPlatform.Dataverse.models.filters import col
-
-    ids = client.dataframe.create("contact", pd.DataFrame([{"lastname": "frame", "new_score": n} for n in range(3)]))
-    frame = client.query.builder("contact").select("new_score").where(col("lastname") == "frame").to_dataframe()
-    assert sorted(frame["new_score"]) == [0, 1, 2]
-    client.dataframe.delete("contact", ids)
-
-
-# Metadata
-
-
 def test_tables_columns_and_keys(client: DataverseClient) -> None:
     info = client.tables.get("contact")
     assert info is not None
@@ -226,9 +203,6 @@ def test_relationships(client: DataverseClient) -> None:
     assert (expands["new_ContactId"]["target_table"], expands["new_ContactId"]["lookup_attribute"]) == (
         "contact", "new_contactid",
     )  # fmt: skip
-
-
-# Batches
 
 
 def test_a_batch(client: DataverseClient) -> None:
@@ -271,9 +245,6 @@ def test_a_change_set_with_references(client: DataverseClient) -> None:
     order = client.records.retrieve("new_order", order_id)
     assert order is not None
     assert order["_new_contactid_value"] == contact_id
-
-
-# When things go wrong
 
 
 def test_a_bad_column_is_reported_with_its_code(client: DataverseClient) -> None:

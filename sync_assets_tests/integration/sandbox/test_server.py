@@ -57,9 +57,6 @@ def d365(process: SandboxProcess) -> Iterator[httpx.Client]:
     assert process.errors == ""
 
 
-# Start and stop
-
-
 def test_it_starts_fast_and_writes_all_variables_of_the_contract(sandbox: SandboxProcess) -> None:
     with SandboxProcess(fresh=True) as started:
         used = psutil.Process(started.process.pid).cpu_times()
@@ -156,9 +153,6 @@ def free_base() -> int:
     raise AssertionError("no six free ports in a row")
 
 
-# Sign-in check
-
-
 def test_without_a_good_token_it_is_401_and_where_to_get_one(process: SandboxProcess) -> None:
     env = process.env
     url = f"{env['D365_URL']}/api/data/v9.2/contacts"
@@ -167,9 +161,6 @@ def test_without_a_good_token_it_is_401_and_where_to_get_one(process: SandboxPro
     authority = f"{env['D365_AUTHORITY']}/{env['D365_TENANT_ID']}"
     challenge = f"Bearer authorization_uri={authority}/oauth2/authorize, resource_id={env['D365_URL']}/"
     assert answer.headers["www-authenticate"] == challenge
-
-
-# Journal
 
 
 def test_the_journal_has_engine_and_key(process: SandboxProcess, d365: httpx.Client) -> None:
@@ -184,9 +175,6 @@ def test_the_journal_has_engine_and_key(process: SandboxProcess, d365: httpx.Cli
     ]
     assert result[2]["path"] == f"/api/data/v9.2/contacts({row_id})?$select=lastname"
     assert [entry["n"] for entry in result] == list(range(since + 1, since + 5))
-
-
-# Admin
 
 
 @pytest.mark.parametrize(

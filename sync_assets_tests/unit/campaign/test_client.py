@@ -33,9 +33,6 @@ def body(key: str, name: str = "Ada") -> bytes:
     return f'{{"externalId":"{key}","firstName":"{name}"}}'.encode()
 
 
-# --- metadata ---
-
-
 async def test_resources_are_listed_with_the_api_that_serves_them(client: CampaignClient, admin: Admin) -> None:
     listed = await client.resources()
     assert listed["profile"] == listed["cusOrder"] == EXT
@@ -93,9 +90,6 @@ async def test_a_wrong_url_or_key_is_reported_within_seconds_by_its_variable(cam
             await client.resource(EXT, "profile")
 
 
-# --- records ---
-
-
 @pytest.mark.parametrize("given", [None, BY_EXTERNAL_ID])
 async def test_insert_find_update_and_delete_by_our_key(
     client: CampaignClient, admin: Admin, given: AddressFilter | None
@@ -141,9 +135,6 @@ async def test_a_record_found_under_our_key_whose_key_attribute_is_another_is_ne
     assert any(record["cusStoreId"] == store for record in admin.dump_campaign("cusStore"))
 
 
-# --- engine calls ---
-
-
 async def test_refusals_of_the_gateway_are_no_engine_calls_but_refusals_of_the_engine_are(
     client: CampaignClient, admin: Admin
 ):
@@ -166,9 +157,6 @@ def test_calls_that_could_not_be_stored_are_taken_again():
     counter.put_back(taken)
     counter.add("insert")
     assert (counter.take(), counter.total) == ({"insert": 2}, 2)
-
-
-# --- on the wire ---
 
 
 async def test_bodies_travel_as_they_are_stored_and_keys_percent_encoded(tmp_path: Path):

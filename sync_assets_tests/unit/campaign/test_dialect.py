@@ -45,9 +45,6 @@ def not_found(key: str, path: str = "Profile") -> Response:
     return answer(404, NOT_FOUND.format(rst=RST, path=path, key=key))
 
 
-# --- verdicts ---
-
-
 @pytest.mark.parametrize(
     ("operation", "status", "body"),
     [
@@ -136,8 +133,7 @@ def test_a_lasting_error_is_a_rejection(body: str):
 
 
 @pytest.mark.parametrize(
-    "body",
-    [RST, V8, "PGS-220000 PostgreSQL error: ERROR:  deadlock detected", "words that nobody has seen before", ""],
+    "body", [RST, V8, "PGS-220000 PostgreSQL error: ERROR:  deadlock detected", "words that nobody has seen before", ""]
 )
 def test_a_passing_or_unknown_error_is_tried_again(body: str):
     assert response_outcome(answer(500, body), "insert").kind == "transient"
@@ -200,9 +196,6 @@ def test_every_answer_has_a_verdict(status: int, body: str, operation: Operation
     kinds: set[Kind] = {"done", "exists_already", "missing", "refused", "transient", "denied", "unproven"}
     assert response_outcome(answer(status, body), operation, KEY).kind in kinds
     assert "\n" not in response_outcome(answer(status, body), operation, KEY).reason
-
-
-# --- redaction ---
 
 
 def payload(**attributes: object) -> str:
@@ -294,9 +287,6 @@ def test_no_value_of_the_payload_is_ever_kept(value: str, template: str):
 def test_redaction_copes_with_anything(reason: str, text: str | None):
     assert len(redact(reason, text)) <= REASON_LENGTH
     assert len(redact(reason, json.dumps({"a": text, "b": [1, 2.5, True, {"c": text}]}))) <= REASON_LENGTH
-
-
-# --- times ---
 
 
 @given(st.datetimes(timezones=st.sampled_from([UTC, timezone(timedelta(hours=5, minutes=30))])))

@@ -69,9 +69,6 @@ def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sync_assets.campaign.profile_opt_outs.PROFILES_IN_A_PAGE", 5)
 
 
-# --- which profiles ---
-
-
 @pytest.mark.usefixtures("small_pages")
 async def test_only_pages_up_to_the_margin_before_since_are_read(client: CampaignClient, admin: Admin) -> None:
     ids = profiles(admin, 43)
@@ -101,9 +98,6 @@ async def test_profiles_without_a_guid_as_key_are_foreign(client: CampaignClient
     assert sorted(result[0]) == sorted([ours, shouted.lower()])
 
 
-# --- live data ---
-
-
 @pytest.mark.usefixtures("small_pages")
 async def test_a_profile_that_changes_while_we_read_is_found_by_the_next_poll(
     client: CampaignClient, admin: Admin
@@ -122,9 +116,6 @@ async def test_a_profile_that_changes_while_we_read_is_found_by_the_next_poll(
     assert result["blackListEmail"].to_list() == [True]
 
 
-# --- what is told of them ---
-
-
 async def test_a_frame_has_a_value_and_a_time_for_each_attribute(client: CampaignClient, admin: Admin) -> None:
     out, never = profiles(admin, 2)
     changed = text(at(-3) + timedelta(milliseconds=123))
@@ -141,9 +132,6 @@ async def test_a_frame_has_a_value_and_a_time_for_each_attribute(client: Campaig
     assert second["blackListEmailLastModified"] is None
     # Campaign tells no time for this one.
     assert (first["blackListPushnotification"], first["blackListPushnotificationLastModified"]) == (True, None)
-
-
-# --- the budget ---
 
 
 class Budget:
@@ -177,9 +165,6 @@ async def test_no_call_is_made_beyond_the_budget(client: CampaignClient, admin: 
     assert admin.engine_calls()["read"] == 7
 
 
-# --- other servers ---
-
-
 async def other_server(directory: Path, listed: list[dict[str, Any]], since: datetime | None) -> list[list[str]]:
     """The poll of a server that gives all it has in pages of two, whatever order it is asked for."""
 
@@ -211,9 +196,6 @@ async def test_a_list_in_another_order_is_not_trusted(tmp_path: Path) -> None:
 async def test_profiles_without_a_time_of_change_are_read_as_well(tmp_path: Path) -> None:
     result = await other_server(tmp_path, listed(None, None, 9, None, 8, -6, -7), at(0))
     assert [len(page) for page in result] == [2, 2, 1]
-
-
-# --- a single profile ---
 
 
 @pytest.mark.parametrize("given", [None, BY_EXTERNAL_ID])

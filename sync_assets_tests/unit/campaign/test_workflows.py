@@ -25,9 +25,6 @@ def set_status(admin: Admin, status: str) -> None:
     admin.post("/campaign/workflows", {"id": EXPORT, "status": status})
 
 
-# --- against the sandbox ---
-
-
 @pytest.mark.parametrize("status", ["started", "edition", "finished", "warning", "error"])
 async def test_a_workflow_has_a_state(client: CampaignClient, admin: Admin, status: str) -> None:
     set_status(admin, status)
@@ -56,9 +53,6 @@ async def test_a_credential_without_permission_is_reported(client: CampaignClien
     for ask in (workflow_status, start):
         with pytest.raises(SignInRefused, match=r"Profile is not valid.*product profile"):
             await ask(client, EXPORT)
-
-
-# --- against other servers ---
 
 
 async def test_the_command_is_as_documented(tmp_path: Path) -> None:

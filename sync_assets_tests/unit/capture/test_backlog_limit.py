@@ -10,7 +10,7 @@ from sync_assets.capture import backlog_limit
 from sync_assets.capture.backlog_limit import backlog_is_full
 from sync_assets.config.models import TableConfig
 from sync_assets.ledger import Ledger
-from sync_assets_tests.support.ledgers import capture, leases, new_sqlite_ledger, push, row
+from sync_assets_tests.support.ledgers import capture, feed_of, leases, new_sqlite_ledger, push, row
 from sync_assets_tests.support.table_reading import Reading
 from sync_assets_tests.unit.ledger.linking import order
 
@@ -46,9 +46,7 @@ def in_turns(reading: Reading) -> int:
 def test_a_first_load_in_turns_captures_each_page_once(reading: Reading) -> None:
     assert in_turns(reading) >= 2
     assert reading.captured() == reading.expected()
-    feed = reading.ledger.feeds.feed("contact")
-    assert feed
-    assert feed.complete
+    assert feed_of(reading.ledger).complete
 
 
 def test_a_capture_that_begins_with_a_full_backlog_asks_for_nothing(reading: Reading) -> None:
@@ -92,9 +90,7 @@ def test_days_are_replayed_in_turns(reading: Reading) -> None:
     reading.acknowledge()
     reading.ledger.replays.ask_for_replay("contact", date.min, date.max, resend=True)
     assert in_turns(reading) >= 2
-    feed = reading.ledger.feeds.feed("contact")
-    assert feed is not None
-    assert feed.days is None
+    assert feed_of(reading.ledger).days is None
 
 
 CONTACT = TableConfig.model_validate(

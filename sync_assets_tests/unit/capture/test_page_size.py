@@ -10,6 +10,7 @@ from sync_assets.capture import context as capture_context
 from sync_assets.dataverse.client import D365Refused, ServerFailed
 from sync_assets.http.retry import PAGE_TRIES as TRIES
 from sync_assets.http.transport import OutcomeUnknown, ResponseTooLarge, Unavailable
+from sync_assets_tests.support.ledgers import feed_of
 from sync_assets_tests.support.table_reading import Reading
 
 N = 14
@@ -57,8 +58,7 @@ def test_a_read_that_fails_in_its_middle_begins_anew_with_fewer_rows(reading: Re
 
 def test_the_size_grows_by_a_tenth_with_each_read_of_several_pages(reading: Reading) -> None:
     reading.read()
-    feed = reading.ledger.feeds.feed("contact")
-    assert feed
+    feed = feed_of(reading.ledger)
     reading.ledger.feeds.shrink_pages("contact", feed.version, 4, feed.fingerprint)
     sizes: list[int | None] = []
     for changed in (2, 10, 10):
@@ -98,9 +98,7 @@ def test_an_answer_of_too_many_bytes_is_asked_for_with_fewer_rows_down_to_one(
     monkeypatch.setitem(vars(reading.d365), "page", narrow)
     reading.read()
     assert reading.captured() == reading.expected()
-    feed = reading.ledger.feeds.feed("contact")
-    assert feed is not None
-    assert (feed.page_size or 0) < 8
+    assert (feed_of(reading.ledger).page_size or 0) < 8
 
 
 def test_one_row_of_too_many_bytes_names_its_table(reading: Reading, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from sync_assets.capture.table_capture import Capture
 from sync_assets.http.client import EndlessRead
 from sync_assets.ledger.model import Replay
 from sync_assets.runtime.context import Runtime
-from sync_assets_tests.support.ledgers import session_of
+from sync_assets_tests.support.ledgers import feed_of, session_of
 from sync_assets_tests.support.program import Program, capturing
 
 EARLIEST, LATEST = date.min, date.max
@@ -69,8 +69,7 @@ async def test_a_replay_goes_on_when_another_worker_moved_the_feed_meanwhile(run
         )
         await watched.run()
     assert moves == 2
-    feed = runtime.ledger.feeds.feed("contact")
-    assert feed is not None
+    feed = feed_of(runtime.ledger)
     assert feed.days is None
     assert runtime.ledger.reports.counts()["contact"].pending == 50
 
@@ -86,9 +85,6 @@ async def test_a_table_that_another_process_captures_is_waited_for(runtime: Runt
         assert not waiting.done()
         runtime.ledger.leases.release("contact", session_of(runtime.ledger, "another worker"))
         assert (await waiting).new == 50
-
-
-# --- a feed that does not end ---
 
 
 @pytest.mark.parametrize("first", [1, 6], ids=["of the ids", "of the rows"])

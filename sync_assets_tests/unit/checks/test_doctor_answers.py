@@ -84,9 +84,6 @@ def test_the_configurations_of_instances_that_we_ship_have_no_finding(tmp_path: 
         assert {one.outcome for one in instance_findings(tmp_path, file.read_text("utf-8")).values()} == {"ok"}, file
 
 
-# --- Estimates ------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("calls", "outcome", "message"),
     [
@@ -114,9 +111,6 @@ def test_a_day_beyond_the_budget_is_a_warning(calls: int, per_day: int | None, o
     assert (line.outcome, message in line.message) == (outcome, True), line
 
 
-# --- Regions --------------------------------------------------------------------------------------------------------
-
-
 def region(url: str | None) -> list[str]:
     return [line.message for line in installation.region(url)]
 
@@ -131,14 +125,10 @@ def test_customers_of_emea_and_apac_read_where_their_data_is_processed(part: str
 
 
 @pytest.mark.parametrize(
-    "url",
-    [None, "https://acme.crm.dynamics.com", "https://localhost:4711", "https://crm4.example.com", "https://crm4"],
+    "url", [None, "https://acme.crm.dynamics.com", "https://localhost:4711", "https://crm4.example.com", "https://crm4"]
 )
 def test_others_need_no_such_notice(url: str | None) -> None:
     assert region(url) == []
-
-
-# --- The age of a position ------------------------------------------------------------------------------------------
 
 
 def feed(age: timedelta) -> Feed:

@@ -113,8 +113,6 @@ def test_limits_can_be_set() -> None:
         assert entry in str(caught.value)
 
 
-# Personal data
-
 STORED = Resource("cusStore", "customResources", attributes(cusEmail="string", cusTown="string", cusOpened="date"))
 ORDERED = Resource(
     "cusOrder", "profileAndServicesExt", {**attributes(cusName="string"), "l": Attribute("l", "link", target="profile")}
@@ -195,9 +193,6 @@ def test_ways_are_found_over_metadata_and_configuration_together() -> None:
     assert way_to_profile("profile", links) == ["profile"]
     assert way_to_profile("cusElse", links) is None
     assert way_to_profile("a", {"a": {"b"}, "b": {"a"}}) is None
-
-
-# Types and calls
 
 
 def test_types_that_campaign_has_not_are_named() -> None:

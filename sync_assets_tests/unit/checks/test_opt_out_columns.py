@@ -42,9 +42,7 @@ CONTACT = Table(
     },
 )
 PROFILE = Resource(
-    "profile",
-    "profileAndServicesExt",
-    {name: Attribute(name, "boolean") for name in OPT_OUT_ATTRIBUTES},
+    "profile", "profileAndServicesExt", {name: Attribute(name, "boolean") for name in OPT_OUT_ATTRIBUTES}
 )
 
 

@@ -28,9 +28,6 @@ def numbers(finding: Finding) -> dict[str, Any]:
     return {name: getattr(value, "value", value) for name, value in metadata(finding.numbers).items()}
 
 
-# export_arrives_in_time
-
-
 @pytest.mark.parametrize(
     ("age", "overdue"),
     [
@@ -84,9 +81,6 @@ def test_names_that_cannot_be_read_are_reported_with_the_reason() -> None:
     assert "Passed over in d365_loads/exports: 1." in result.message
     [record] = numbers(result)["passed_over"].records
     assert record.data == {"name": "optout_link.csv", "why": "a symbolic link"}
-
-
-# sftp_has_room
 
 
 @pytest.mark.parametrize(
@@ -148,9 +142,6 @@ def test_one_look_answers_both() -> None:
     assert results.keys() == {"export_arrives_in_time", "sftp_has_room"}
     assert "passed_over" in numbers(results["export_arrives_in_time"])
     assert numbers(results["sftp_has_room"])["not_tidied_up"] == 1
-
-
-# opt_outs_agree
 
 
 @pytest.mark.parametrize(

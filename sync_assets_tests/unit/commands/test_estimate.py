@@ -155,11 +155,7 @@ def test_a_month_is_the_last_thirty_days_at_the_cost_of_each_change(given: Volum
 
 @pytest.mark.parametrize(
     ("history", "updates", "source"),
-    [
-        (None, 100, "d365"),
-        (a_month(60, 0), 100, "d365"),
-        (a_month(150, 0), 150, "ledger"),
-    ],
+    [(None, 100, "d365"), (a_month(60, 0), 100, "d365"), (a_month(150, 0), 150, "ledger")],
 )
 def test_updates_are_those_of_the_ledger_if_it_made_more(
     history: dict[str, int] | None, updates: int, source: str

@@ -1,15 +1,18 @@
-"""An explanation fits a terminal of 80 columns: no id, time or attribute is broken."""
+"""An explanation fits a terminal of 80 columns: no id, time or attribute is broken. Values are shown by their shape."""
 
 import re
 from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from sync_assets.cli.explain import show
 from sync_assets.commands.explanation import ExplainDocument, RecordOfTable, page
 from sync_assets.commands.terminal import print_parts
+from sync_assets.commands.values import value_shape
 
 ID, PARENT, RUN = (f"5c0a1f00-0000-4000-8000-{n:012d}" for n in range(3))
 AT = "2026-11-25T03:32:06Z"
@@ -105,3 +108,33 @@ def test_the_page_links_to_the_rows_form_and_no_text_of_campaign_is_a_link() -> 
     ledger = {**ONE["ledger"], "reason": "![x](https://evil.example/p.png) [Sign in](https://evil.example)"}
     html = MarkdownIt("commonmark").render(page(document(ledger=ledger)))
     assert re.findall("<(?:a|img) [^>]+>", html) == [f'<a href="https://org/main.aspx?id={ID}">']
+
+
+@pytest.mark.parametrize(
+    ("value", "shape"),
+    [
+        (None, "empty"),
+        ("", "empty"),
+        (True, "boolean"),
+        (False, "boolean"),
+        (0, "number"),
+        (12.5, "number"),
+        ("-12.50", "number"),
+        ("1E-7", "number"),
+        ("1815-12-10", "date"),
+        ("2024-03-15T23:59:59Z", "time"),
+        ("2024-03-15 23:59:59.000Z", "time"),
+        ("ada@example.com", "e-mail, 15 characters"),
+        ("Ada", "text, 3 characters"),
+        ("A", "text, 1 character"),
+        ("+49 151 1234567", "text, 15 characters"),
+        ({"PKey": "@1"}, "other"),
+    ],
+)
+def test_shape(value: Any, shape: str) -> None:
+    assert value_shape(value) == shape
+
+
+@given(st.text(min_size=1))
+def test_two_texts_of_the_same_kind_and_length_have_the_same_shape(text: str) -> None:
+    assert value_shape(f"x{text}") == value_shape("x" * (len(text) + 1)) or "@" in text

@@ -15,11 +15,13 @@ from rich.console import Console
 from rich.table import Table
 
 import sync_assets
+from sync_assets.checks.rules import FindingDocument
 from sync_assets.cli import explain
 from sync_assets.cli.migrate import OPT_OUT_COUNTS, show_step
 from sync_assets.commands import certify, doctor, estimate, plan, rebuild, rejects, terminal
 from sync_assets.commands import status as status_command
 from sync_assets.commands.plan import OPT_OUTS_DUE, PLANNED
+from sync_assets.commands.plan_document import PlanDocument, PlannedChange
 from sync_assets.commands.status import COLUMNS, KilledRunStatus, OptOutStatus, Status, TableStatus
 from sync_assets.commands.terminal import print_document, print_parts, progress, progress_text
 from sync_assets.ledger.report_values import Retried
@@ -27,6 +29,7 @@ from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.workers import REMEDY
 from sync_assets_tests.unit.commands.test_explanation import ATTRIBUTE
 from sync_assets_tests.unit.commands.test_explanation import document as explained
+from sync_assets_tests.unit.commands.test_migrate import planned_table
 
 PACKAGE = Path(sync_assets.__file__).parent
 WIDTH = 80
@@ -103,11 +106,7 @@ def test_status_names_a_killed_run_and_the_remedy(capsys: pytest.CaptureFixture[
 def test_rejects_stand_below_the_reason_that_they_share(capsys: pytest.CaptureFixture[str]) -> None:
     records = [
         {"table": name, "id": id_, "since": AT, "attempts": 12, "reason": reason}
-        for name, id_, reason in (
-            ("contact", IDS[0], LONG),
-            ("new_orderline", IDS[1], "no"),
-            ("contact", IDS[2], LONG),
-        )
+        for name, id_, reason in (("contact", IDS[0], LONG), ("new_orderline", IDS[1], "no"), ("contact", IDS[2], LONG))
     ]
     print_parts(rejects.show({"rejects": records}))
     lines = read(capsys)
@@ -136,7 +135,8 @@ def test_a_server_s_words_are_neither_markup_nor_commands_of_the_terminal(
         as_json,
         rejects.show,
     )
-    print_document({"checks": [{"outcome": "fail", "title": "Campaign", "message": reason}]}, as_json, doctor.show)
+    checks = doctor.DoctorDocument([FindingDocument("fail", "Campaign", reason, "")])
+    print_document(checks, as_json, doctor.show)
     retried = replace(table("profile"), retried=Retried(1, None, None, reason))
     print_document(status(contact=retried), as_json, status_command.show)
     output = capsys.readouterr().out
@@ -166,15 +166,12 @@ def test_a_table_for_each_resource_with_counts(capsys: pytest.CaptureFixture[str
 NUMBER = 3_456_789
 NAME = "new_customerpreferenceofthegroup"
 RECORDS = [{"table": NAME, "id": id_, "since": AT, "attempts": NUMBER, "reason": "it is wrong"} for id_ in IDS]
-CALLS = dict.fromkeys(("insert", "update", "delete", "read"), NUMBER)
-CHANGES = {
-    "changes": [
-        {"id": IDS[0], "operation": "update", "attributes": [NAME, "cusAmount"]},
-        {"id": IDS[1], "operation": "reject", "reason": f"{NAME}: {NUMBER} characters, at most 50"},
-    ],
-    "changes_not_listed": NUMBER,
-}
-PLAN = {"waiting_for": {}, "orphaned": 0, "engine_calls": CALLS, **CHANGES} | dict.fromkeys(PLANNED, NUMBER)
+CALLS: dict[str, int] = dict.fromkeys(("insert", "update", "delete", "read"), NUMBER)
+CHANGES = [
+    PlannedChange(IDS[0], "update", [NAME, "cusAmount"]),
+    PlannedChange(IDS[1], "reject", reason=f"{NAME}: {NUMBER} characters, at most 50"),
+]
+PLAN = planned_table(**dict.fromkeys(PLANNED, NUMBER), engine_calls=CALLS, changes=CHANGES, changes_not_listed=NUMBER)
 STEP = {"result": {"tables": {NAME: dict.fromkeys(PLANNED, NUMBER) | {"attributes": {}}}}, "details": {}}
 OPT_OUTS = {"result": {"direction": "both", "attributes": {NAME: dict.fromkeys(OPT_OUT_COUNTS, NUMBER)}}}
 ASKED = {"number": 4, "title": "t", "done_at": None, "todo": (), "question": None, "details": {}}
@@ -197,15 +194,7 @@ TABLES: dict[str, tuple[Callable[[Any], Any], Any, int]] = {
     "status": (status_command.show, status(**{NAME: table("profile", **dict.fromkeys(COLUMNS, NUMBER))}), len(COLUMNS)),
     "plan": (
         plan.show,
-        {
-            "tables": {NAME: PLAN},
-            "engine_calls": CALLS,
-            "seconds": 3600.0,
-            "calls_per_hour": NUMBER,
-            "opt_out": dict.fromkeys(OPT_OUTS_DUE, NUMBER),
-            "budget": None,
-            "notes": [],
-        },
+        PlanDocument({NAME: PLAN}, CALLS, 3600.0, NUMBER, None, dict.fromkeys(OPT_OUTS_DUE, NUMBER), []),
         len(PLANNED) + len(CALLS) + len(OPT_OUTS_DUE) + 1,
     ),
     "estimate": (
@@ -281,9 +270,6 @@ def test_all_tables_are_made_and_printed_in_one_place() -> None:
     assert modules == {PACKAGE / "commands" / "terminal.py"}
     printing = [line for line in inspect.getsource(terminal).splitlines() if "console.print(table" in line]
     assert len(printing) == 1
-
-
-# --- Progress ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

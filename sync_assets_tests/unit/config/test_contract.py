@@ -220,10 +220,7 @@ class TestLinks:
                 LINK.replace("new_contactid", "_new_contactid_value"),
                 "`_new_contactid_value` is a lookup's name in a row; write its logical name, `new_contactid`",
             ),
-            (
-                LINK.replace("cusContactLink", "cusContactId"),
-                None,
-            ),
+            (LINK.replace("cusContactLink", "cusContactId"), None),
             (
                 LINK.replace("cusContactLink", "cusOrderId"),
                 "`cusOrderId` is the key of line 9, which holds the Dynamics 365 id and nothing else; remove this "
@@ -260,10 +257,7 @@ class TestValuesThatAreNotOffered:
                 table("api: profileAndServices"),
                 "`api` cannot be `profileAndServices`; write profileAndServicesExt or customResources",
             ),
-            (
-                table("api: customResources"),
-                "`profile` is not a custom resource; write `api: profileAndServicesExt`",
-            ),
+            (table("api: customResources"), "`profile` is not a custom resource; write `api: profileAndServicesExt`"),
             (table("picklists: label"), "`picklists` cannot be `label`; write labels or codes"),
             (
                 table("filters: {match: and, rules: [{field: a, is: is_null}]}"),

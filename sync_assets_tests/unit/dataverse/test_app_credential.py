@@ -63,9 +63,6 @@ async def refused(process: SandboxProcess, credential: AppCredential) -> str:
     return message
 
 
-# Certificates
-
-
 @pytest.mark.parametrize("protected_by", ["", PASSWORD])
 @pytest.mark.parametrize("write", [AppCertificate.write_pem, AppCertificate.write_pfx])
 async def test_a_certificate_signs_in(
@@ -144,9 +141,6 @@ async def test_the_assertion_names_the_certificate_by_sha_256_and_holds_no_key(t
     numbers = GOOD.private_key.private_numbers()
     assert base64.b64encode(numbers.p.to_bytes(128)).decode()[:40] not in str(sent)
     assert "client_secret" not in sent
-
-
-# Federated tokens
 
 
 async def test_a_federated_token_is_read_at_each_sign_in(process: SandboxProcess, file: Path) -> None:

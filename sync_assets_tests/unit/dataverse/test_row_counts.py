@@ -66,8 +66,7 @@ def test_an_interval_is_halved_until_each_part_can_be_counted(shared: SandboxPro
     assert whole == RowCount(active)
     begin = NOW - timedelta(days=400)
     year = counted(
-        shared,
-        lambda client, table: count_interval(client, table, CREATED, Interval(begin), now=NOW, queries=5000),
+        shared, lambda client, table: count_interval(client, table, CREATED, Interval(begin), now=NOW, queries=5000)
     )
     assert year == RowCount(rows(shared, lambda row: datetime.fromisoformat(row["createdon"]) >= begin))
 
@@ -75,10 +74,7 @@ def test_an_interval_is_halved_until_each_part_can_be_counted(shared: SandboxPro
 def test_queries_that_run_out_leave_a_lower_bound(shared: SandboxProcess) -> None:
     shared.admin.settings("d365", count_limit=7)
     since = shared.admin.last()
-    some = counted(
-        shared,
-        lambda client, table: count_interval(client, table, CREATED, Interval(), now=NOW, queries=9),
-    )
+    some = counted(shared, lambda client, table: count_interval(client, table, CREATED, Interval(), now=NOW, queries=9))
     assert some.at_least
     assert 7 <= some.number < N
     asked = [entry for entry in shared.admin.journal("d365", since) if "count" in entry["path"]]

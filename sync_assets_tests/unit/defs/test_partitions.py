@@ -51,10 +51,7 @@ def test_days_that_are_over_are_read_again(keys: list[str], days: tuple[date, da
 
 @pytest.mark.parametrize(
     ("before", "after"),
-    [
-        ({}, ("contact, account", "stage, production")),
-        ({TABLE_TAG: "of the sensor"}, ("of the sensor", None)),
-    ],
+    [({}, ("contact, account", "stage, production")), ({TABLE_TAG: "of the sensor"}, ("of the sensor", None))],
 )
 def test_each_step_of_a_run_without_tags_adds_its_tables_and_its_installation_once(
     before: dict[str, str], after: tuple[str, str | None], tmp_path: Path

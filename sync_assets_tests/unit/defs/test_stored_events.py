@@ -12,13 +12,7 @@ from dagster._core.storage.event_log.sqlite.sqlite_event_log import SqliteEventL
 
 from sync_assets.cli.instance import PACKAGED
 from sync_assets.defs import history
-from sync_assets.defs.history import (
-    COMPLETED_STATUSES,
-    KEPT_EVENT_TYPES,
-    RUNLESS_RUN_ID,
-    sql_storage,
-    without_run,
-)
+from sync_assets.defs.history import COMPLETED_STATUSES, KEPT_EVENT_TYPES, RUNLESS_RUN_ID, sql_storage, without_run
 
 
 def test_types_of_events_and_answers_of_checks_are_called_as_before() -> None:

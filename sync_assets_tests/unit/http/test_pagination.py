@@ -28,9 +28,6 @@ ID = "00000000-0000-0000-0000-000000000001"
 CONTACT = Table("contact", "contacts", "contactid", True, {"ownerid": Column("ownerid", "lookup")})
 
 
-# --- the rule ---------------------------------------------------------------------------------------------------------
-
-
 def followed(links: list[str], rows: list[int]) -> int:
     """How many of these links are followed."""
     trail = LinkTrail("X", "contact", "start")
@@ -67,9 +64,6 @@ def test_the_error_names_system_and_table_but_nothing_of_the_link():
     assert caught.value.remedy
 
 
-# --- wherever links are followed --------------------------------------------------------------------------------------
-
-
 @dataclass
 class Reads:
     """A server of pages for ever, and clients of it."""
@@ -94,19 +88,14 @@ class Reads:
 
         runtime: Any = SimpleNamespace(count_calls=count_calls)
         config: Any = SimpleNamespace(
-            table="contact", resource="profile", api="profileAndServicesExt", key="externalId"
+            table="contact", resource="profile", api="profileAndServicesExt", key="externalId", unique=False
         )
-        records = RecordList(runtime, self.campaign, config, sorts=False)
+        records = RecordList(runtime, self.campaign, config)
         async for _ in records.pages(await records.first()):
             pass
 
 
-READS: list[Callable[[Reads], Awaitable[None]]] = [
-    Reads.rows_now,
-    Reads.children,
-    Reads.poll,
-    Reads.rebuild,
-]
+READS: list[Callable[[Reads], Awaitable[None]]] = [Reads.rows_now, Reads.children, Reads.poll, Reads.rebuild]
 
 
 def page(request: Request, following: str, *, empty: bool) -> bytes:

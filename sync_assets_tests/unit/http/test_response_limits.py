@@ -23,7 +23,8 @@ from sync_assets.dataverse import sign_in as entra
 from sync_assets.dataverse.sign_in import entra_tokens
 from sync_assets.http.aiohttp_transport import INFLATED_HERE, AiohttpTransport, _TooLarge, _unzipped
 from sync_assets.http.client import Endpoint
-from sync_assets.http.transport import HttpError, LimitExceeded, Limits, OutcomeUnknown, ssl_context
+from sync_assets.http.retry import Call
+from sync_assets.http.transport import Connections, HttpError, LimitExceeded, Limits, OutcomeUnknown, ssl_context
 from sync_assets.performance import new_event_loop
 from sync_assets_tests.support import endless_answers as answers
 from sync_assets_tests.support.endless_answers import LARGE, MIB, SLOW, growth
@@ -89,9 +90,6 @@ def assert_names_a_remedy(error: HttpError, ask: Ask) -> None:
     assert ask not in SIGN_INS or not isinstance(error, OutcomeUnknown)
 
 
-# --- every system, every way -----------------------------------------------------------------------------------------
-
-
 @pytest.mark.usefixtures("limits")
 @pytest.mark.parametrize("limits", [SMALL], indirect=True)
 @pytest.mark.parametrize("script", LARGE)
@@ -117,9 +115,6 @@ async def test_an_answer_that_trickles_ends_after_its_time(tmp_path: Path, ask: 
     assert_names_a_remedy(caught.value, ask)
 
 
-# --- an endpoint ------------------------------------------------------------------------------------------------------
-
-
 Start = Callable[..., Awaitable[tuple[LittleServer, Endpoint]]]
 
 
@@ -130,7 +125,7 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
     async def begin(script: Script, limits: Limits = TIGHT) -> tuple[LittleServer, Endpoint]:
         server = await LittleServer(tmp_path, script).__aenter__()
         context = ssl_context(server.ca_file)
-        endpoint = Endpoint("X", server.url, tokens(), context=context, headers={}, limits=limits)
+        endpoint = Endpoint("X", server.url, tokens(), Connections(context, limits=limits))
         opened.append((server, endpoint))
         return server, endpoint
 
@@ -147,10 +142,9 @@ async def test_a_write_that_is_answered_without_measure_may_have_been_carried_ou
 ):
     server, endpoint = await start(script)
     seen: list[int | None] = []
+    call = Call(repeat_unknown=repeat, observer=lambda kind, status, seconds: seen.append(status))
     with pytest.raises(OutcomeUnknown):
-        await endpoint.send(
-            "POST", "x", body=b"{}", repeat_unknown=repeat, observer=lambda kind, status, seconds: seen.append(status)
-        )
+        await endpoint.send("POST", "x", body=b"{}", call=call)
     assert len(server.requests) == 1
     assert seen == [None]
 
@@ -238,9 +232,6 @@ def test_requests_that_are_cancelled_during_their_tls_handshake_leave_no_line_in
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
     assert "Fatal error on SSL protocol" not in caplog.text
-
-
-# --- unzipping --------------------------------------------------------------------------------------------------------
 
 
 @given(st.binary(max_size=1000), st.integers(0, 1200))

@@ -40,9 +40,7 @@ async def server() -> asyncio.Server:
     return await asyncio.start_server(greet, "127.0.0.1", 0)
 
 
-async def test_it_passes_the_proxy_signed_in_and_keeps_the_servers_first_bytes(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_it_passes_the_proxy_signed_in_and_keeps_the_servers_first_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     async with await server() as running, ProxyServer() as proxy:
         port = running.sockets[0].getsockname()[1]
         monkeypatch.setenv("SFTP_PROXY", f"http://svc:hush%40@127.0.0.1:{proxy.port}")

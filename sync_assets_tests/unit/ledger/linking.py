@@ -6,8 +6,8 @@ from typing import Any
 import polars as pl
 
 from sync_assets.ledger import Ledger
-from sync_assets.ledger.model import BlockReason, Claimed, LinkSpec, LinkTo, Outcome, State
-from sync_assets_tests.support.ledgers import capture, claim, linked, record, row, session_of
+from sync_assets.ledger.model import BlockReason, Claimed, LinkSpec, LinkTo, State
+from sync_assets_tests.support.ledgers import capture, linked, push, record, row, settle
 
 NEEDED = LinkSpec("cusContact", "contact")
 KEPT = LinkSpec("cusContact", "contact", keep_orphans=True)
@@ -38,11 +38,7 @@ def line(ledger: Ledger, order: str | None) -> None:
 
 
 def answer(ledger: Ledger, result: Any, *claimed: Claimed, **more: Any) -> None:
-    more = {"unanswered": result == "unknown"} | more
-    ledger.claims.acknowledge(
-        session_of(ledger, "worker"),
-        [Outcome(one.seq, result, one.hash, "why", links=one.links, **more) for one in claimed],
-    )
+    settle(ledger, result, *claimed, reason="why", **more)
 
 
 def links_of(claimed: Claimed) -> tuple[LinkTo, ...]:
@@ -52,11 +48,7 @@ def links_of(claimed: Claimed) -> tuple[LinkTo, ...]:
 
 def sent(ledger: Ledger, table: str = "contact") -> list[str]:
     """Send all that is due of a table, with success; the operations."""
-    operations: list[str] = []
-    while claimed := claim(ledger, table=table):
-        answer(ledger, "done", *claimed)
-        operations += [one.operation for one in claimed]
-    return operations
+    return [one.operation for one in push(ledger, table=table)]
 
 
 def waits(ledger: Ledger, name: str, block_reason: BlockReason) -> bool:

@@ -71,9 +71,6 @@ def test_with_a_lost_key_nothing_is_claimed_until_the_rows_are_read_again(url: s
         assert [one.payload for one in push(ledger)] == ['{"value":"b"}'] * 2
 
 
-# --- the files of a PostgreSQL server ---
-
-
 @pytest.fixture(scope="module")
 def server() -> Iterator[PostgresServer]:
     yield from running_server({"fsync": "off", "full_page_writes": "on", "wal_level": "replica"})

@@ -4,19 +4,10 @@ import pytest
 
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.errors import SessionExpired
-from sync_assets.ledger.model import Claimed, LinkSpec, LinkTo, Outcome, State
+from sync_assets.ledger.model import Claimed, LinkSpec, LinkTo, State
 from sync_assets.ledger.storage.session import HORIZON_SECONDS
 from sync_assets_tests.support.ledgers import Clock, capture, claim, claim_one, guid, record, row, session_of
-from sync_assets_tests.unit.ledger.linking import (
-    KEPT,
-    NEEDED,
-    OPTIONAL,
-    answer,
-    in_campaign,
-    links_of,
-    order,
-    sent,
-)
+from sync_assets_tests.unit.ledger.linking import KEPT, NEEDED, OPTIONAL, answer, in_campaign, links_of, order, sent
 
 
 def claimed_with_a_link_to_its_parent(ledger: Ledger) -> tuple[Claimed, Claimed]:
@@ -38,7 +29,7 @@ def test_a_parent_that_others_removed_and_that_is_made_anew_has_its_children_rel
     capture(ledger, row("anna", "b"))
     one = claim_one(ledger)
     assert one.operation == "update"
-    ledger.claims.acknowledge(session_of(ledger, "worker"), [Outcome(one.seq, "done", one.hash, operation="insert")])
+    answer(ledger, "done", one, operation="insert")
     assert record(ledger, "anna").incarnation == 2
     child = claim_one(ledger, table="order")
     assert (child.operation, child.payload, child.hash) == ("update", None, record(ledger, "order").acked_hash)
@@ -68,7 +59,7 @@ def test_a_parent_that_is_made_anew_by_a_request_without_an_answer_has_its_child
     again = claim_one(ledger)
     assert (again.operation, again.reinsert_sent) == ("update", True)
     operation = "insert" if answered == "inserted" else "update"
-    ledger.claims.acknowledge(session, [Outcome(again.seq, "done", again.hash, operation=operation)])
+    answer(ledger, "done", again, operation=operation)
     assert (record(ledger, "anna").incarnation, record(ledger, "anna").reinsert_sent) == (2, 0)
     clock.advance(HORIZON_SECONDS + 1)
     assert sent(ledger) == ["update"]  # once more, since nothing can take effect late any more
@@ -107,7 +98,7 @@ def test_a_record_whose_claim_is_lost_is_not_inserted_again(ledger: Ledger) -> N
 def test_a_child_that_was_sent_with_the_parents_former_pkey_is_sent_again(ledger: Ledger) -> None:
     """Another worker made the parent anew meanwhile."""
     child, one = claimed_with_a_link_to_its_parent(ledger)
-    ledger.claims.acknowledge(session_of(ledger, "worker"), [Outcome(one.seq, "done", one.hash, operation="insert")])
+    answer(ledger, "done", one, operation="insert")
     answer(ledger, "done", child)
     again = claim_one(ledger, table="order")
     assert (again.payload, again.links[0].parent) == (None, (one.seq, 2))
@@ -121,7 +112,7 @@ def test_a_child_that_campaign_rejected_without_its_parent_is_pending_once_that_
     if rejected == "before":
         answer(ledger, "refused", child)
         assert record(ledger, "order").state == State.REJECTED
-    ledger.claims.acknowledge(session_of(ledger, "worker"), [Outcome(one.seq, "done", one.hash, operation="insert")])
+    answer(ledger, "done", one, operation="insert")
     if rejected == "after":
         answer(ledger, "refused", child)
     assert record(ledger, "order").state == State.PENDING

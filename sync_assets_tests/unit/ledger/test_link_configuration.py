@@ -1,4 +1,4 @@
-"""Links that do not apply updates, and links that are mapped no more, again, or otherwise, by example."""
+"""Links that do not apply updates, are mapped no more, again or otherwise, or were not kept, by example."""
 
 from dataclasses import replace
 
@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.model import BlockReason, LinkSpec, LinkTo
-from sync_assets_tests.support.ledgers import capture, claim, claim_one, guid, linked, row
+from sync_assets_tests.support.ledgers import capture, claim, claim_one, guid, linked, read_anew, row
 from sync_assets_tests.unit.ledger.linking import (
     KEPT,
     LOOSE,
@@ -22,8 +22,6 @@ from sync_assets_tests.unit.ledger.linking import (
     sent,
     waits,
 )
-
-# Links that do not apply updates
 
 
 @pytest.mark.parametrize("required", [True, False])
@@ -68,14 +66,9 @@ def test_an_orphan_without_updates_is_kept_or_deleted_like_others_and_takes_anot
     assert sent(ledger, "order") == (["update"] if kept else ["insert"])
 
 
-# Other configurations
-
-
 def read_in_full(ledger: Ledger, *links: LinkSpec, contact: str | None = None, value: str = "b") -> None:
     """The orders under a changed mapping."""
-    feed = ledger.feeds.feed("order")
-    assert feed is not None
-    ledger.feeds.reset_feed("order", feed.version)
+    read_anew(ledger, "order")
     page = linked([row("order", value)], **{link.attribute: [contact] for link in links})
     capture(ledger, page=page, table="order", links=links, complete=True)
 
@@ -96,9 +89,7 @@ def test_a_link_that_is_mapped_again_is_that_of_records_out_of_scope_too(ledger:
     read_in_full(ledger)
     sent(ledger, "order")
     capture(ledger, out_of_scope=[guid("order")], table="order")
-    feed = ledger.feeds.feed("order")
-    assert feed is not None
-    ledger.feeds.reset_feed("order", feed.version)
+    read_anew(ledger, "order")
     capture(ledger, table="order", page=linked([], cusContact=[]), links=[link], complete=True)
     with ledger.database.read() as connection:
         assert connection.execute(sa.text("SELECT parent_table FROM sync_link")).scalars().all() == ["contact"]
@@ -145,3 +136,47 @@ def test_a_required_link_that_is_mapped_again_and_leads_nowhere_orphans_the_reco
     assert sent(ledger, "order") == []  # `anna`, to whom Campaign links it, stays
     capture(ledger, deleted=["anna"])
     assert sent(ledger, "order") == ([] if link.keep_orphans else ["delete"])
+
+
+LINK = "cusContact"
+
+
+def test_an_acknowledged_link_is_sent_again_alone(ledger: Ledger) -> None:
+    in_campaign(ledger)
+    assert ledger.links.send_links_again("order", LINK) == 1
+    [again] = claim(ledger, table="order")
+    assert (again.operation, again.payload) == ("update", None)
+    assert links_of(again) == (LinkTo(LINK, guid("anna"), keyed=True),)
+    answer(ledger, "done", again)
+    assert ledger.reports.counts()["order"].synced == 1
+    assert claim(ledger, table="order") == []
+
+
+def test_other_tables_and_other_links_stay(ledger: Ledger) -> None:
+    in_campaign(ledger)
+    assert ledger.links.send_links_again("line", LINK) == 0
+    assert ledger.links.send_links_again("order", "cusStore") == 0
+    assert ledger.reports.counts()["order"].synced == 1
+
+
+@pytest.mark.postgresql
+def test_an_update_under_way_that_left_the_link_out_does_not_acknowledge_it(ledger: Ledger) -> None:
+    in_campaign(ledger)
+    order(ledger, "anna", "b", link=NEEDED)
+    [under_way] = claim(ledger, table="order")
+    assert links_of(under_way) == (LinkTo(LINK, guid("anna"), keyed=True, acknowledged=True),)
+    ledger.links.send_links_again("order", LINK)
+    answer(ledger, "done", under_way, links=())
+    [again] = claim(ledger, table="order")
+    assert (again.payload, links_of(again)) == (None, (LinkTo(LINK, guid("anna"), keyed=True),))
+
+
+@pytest.mark.postgresql
+def test_the_links_of_campaigns_records_are_listed_by_id(ledger: Ledger) -> None:
+    in_campaign(ledger)
+    assert ledger.links.acknowledged_links("order", [guid("order"), guid("nothing")]) == {
+        guid("order"): {LINK: guid("anna")}
+    }
+    capture(ledger, row("bert"))
+    order(ledger, "bert")  # what Campaign holds is still the other one
+    assert ledger.links.acknowledged_links("order", [guid("order")]) == {}

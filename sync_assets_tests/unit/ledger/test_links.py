@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 
 from sync_assets.ledger import Ledger
-from sync_assets.ledger.model import OTHER, BlockReason, LinkSpec, LinkTo, Outcome, State
+from sync_assets.ledger.model import OTHER, BlockReason, LinkSpec, LinkTo, State
 from sync_assets.ledger.storage.session import HORIZON_SECONDS
-from sync_assets_tests.support.ledgers import Clock, capture, claim, claim_one, guid, record, row, session_of
+from sync_assets_tests.support.ledgers import Clock, capture, claim, claim_one, guid, record, row
 from sync_assets_tests.unit.ledger.linking import (
     EVERY,
     JOINED,
@@ -180,9 +180,7 @@ def test_the_links_of_a_child_whose_answer_was_lost_before_a_validation_error_ar
     child = claim_one(ledger, table="order")
     assert (child.operation, child.payload, child.hash) == ("update", None, OTHER)
     assert links_of(child) == (LinkTo("cusContact", guid("anna"), link.keyed),)
-    ledger.claims.acknowledge(
-        session_of(ledger, "worker"), [Outcome(child.seq, "done", OTHER if there else None, links=child.links)]
-    )
+    answer(ledger, "done", child, hash=OTHER if there else None)
     assert [reject.reason for reject in ledger.reports.rejects("order")] == ["too long"]
     capture(ledger, deleted=["anna"])
     if there:
@@ -193,7 +191,7 @@ def test_the_links_of_a_child_whose_answer_was_lost_before_a_validation_error_ar
     again = claim_one(ledger, table="order")
     assert again.operation == ("delete" if link.required else "update")
     content = OTHER if there and not link.required else None
-    ledger.claims.acknowledge(session_of(ledger, "worker"), [Outcome(again.seq, "done", content, links=again.links)])
+    answer(ledger, "done", again, hash=content)
     assert sent(ledger) == ["delete"]
     assert [reject.reason for reject in ledger.reports.rejects("order")] == ["too long"]
     capture(ledger, row("bert"))

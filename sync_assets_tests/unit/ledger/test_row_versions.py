@@ -6,15 +6,14 @@ import pytest
 
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.model import Position
-from sync_assets_tests.support.ledgers import capture, frame, guid, push, row, save_page
+from sync_assets_tests.support.ledgers import capture, feed_of, frame, guid, push, read_anew, row, save_page
 
 LARGEST = 2**63 - 1
 
 
 def save(ledger: Ledger, deleted: Sequence[str]) -> None:
     """A page of the feed, nothing carried out yet."""
-    feed = ledger.feeds.feed("contact")
-    assert feed
+    feed = feed_of(ledger)
     position = Position("next", "columns")
     save_page(ledger, "contact", frame([]), deleted, position, feed.version)
 
@@ -68,9 +67,7 @@ def test_a_row_that_a_full_read_did_not_return_may_come_in_any_version(
     """As in an organization that was restored from a backup, in which it is created once more."""
     capture(ledger, row("anna", row_version=5), row("bert", row_version=6), complete=True)
     push(ledger)
-    feed = ledger.feeds.feed("contact")
-    assert feed
-    ledger.feeds.reset_feed("contact", feed.version)
+    read_anew(ledger)
     capture(ledger, row("bert", row_version=4), complete=True, missing_are_deleted=missing_are_deleted)
     assert versions_of(ledger) == {"bert": 4}
     capture(ledger, row("anna", row_version=5), complete=True)

@@ -150,10 +150,7 @@ class TestOperators:
             (rule("score", "eq", "many"), "`many` is no whole number; write a number without a fraction"),
             (rule("score", "eq", 1.5), "`1.5` is no whole number"),
             (rule("limit", "gt", "much"), "`much` is no number; write it as in 12.50"),
-            (
-                rule("limit", "lt", "1e28"),
-                "`1e28` is beyond what a column holds; write at most 28 digits",
-            ),
+            (rule("limit", "lt", "1e28"), "`1e28` is beyond what a column holds; write at most 28 digits"),
             (rule("visit", "ge", "9999-12-31T23:59:59-05:00"), "`9999-12-31T23:59:59-05:00` is no time; write it as"),
             (rule("birthdate", "eq", "1.2.2000"), "`1.2.2000` is no date; write it as YYYY-MM-DD"),
             (rule("visit", "lt", "now"), "`now` is no time; write it as YYYY-MM-DD or YYYY-MM-DDThh:mm:ssZ"),

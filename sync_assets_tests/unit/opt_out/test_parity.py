@@ -19,9 +19,6 @@ def opt_out(direction: ActiveDirection, poll: int | None = None, hours: float = 
     return OptOutConfig(direction=direction, poll_profiles_minutes=poll, export=export)
 
 
-# How long it may take
-
-
 @pytest.mark.parametrize(
     ("side", "poll", "hours", "time"),
     [
@@ -37,8 +34,6 @@ def test_how_long_a_change_may_take_to_the_other_side(
 ) -> None:
     assert allowed(opt_out("bidirectional", poll, hours), side) == time
 
-
-# The judgement
 
 YES, NO = True, False
 Case = tuple[bool, timedelta | None, bool, timedelta | None, timedelta | None, str]
@@ -117,7 +112,7 @@ def test_values_that_need_no_decision_agree(direction: ActiveDirection) -> None:
         result = judge(opt_out(direction), direction, (d365, d365_at), (campaign, campaign_at), applied, NOW)
         later = judge(opt_out(direction), direction, (d365, d365_at), (campaign, campaign_at), applied, NOW + HOUR)
         carried = campaign_at is not None and applied is not None and campaign_at <= applied
-        if decide(direction, d365, d365_at, campaign, campaign_at, NOW, again=carried).write is None:
+        if decide(direction, (d365, d365_at), (campaign, campaign_at), NOW, again=carried).write is None:
             assert result == "agree"
         assert (result, later) in {(result, result), ("on the way", "differ")}
         wrong += result == "differ"

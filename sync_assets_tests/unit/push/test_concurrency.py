@@ -1,6 +1,7 @@
-"""The limiter against simulated servers, and the gate that workers wait at."""
+"""The limiter against simulated servers, the gate that workers wait at, and the queue of claims."""
 
 import asyncio
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,14 @@ from sync_assets.campaign.addressing import KEY, KEY_FOUND
 from sync_assets.campaign.dialect import Operation
 from sync_assets.http.transport import Response
 from sync_assets.ledger import Ledger
+from sync_assets.ledger.model import Outcome
+from sync_assets.push import claimed_records
 from sync_assets.push.campaign_health import START, Latencies, Limiter
-from sync_assets.push.dispatcher import Target, push
+from sync_assets.push.claimed_records import ClaimedRecords, RecordQueue
+from sync_assets.push.dispatcher import push
+from sync_assets.push.target import Target
 from sync_assets.runtime.call_limits import Slots
-from sync_assets_tests.support.ledgers import capture, row, session_of
+from sync_assets_tests.support.ledgers import capture, guid, row, session_of
 from sync_assets_tests.unit.push.little_campaign import CONTACT, LittleCampaign
 
 
@@ -98,10 +103,7 @@ def test_the_pushers_own_load_on_a_quick_server_is_no_slowness():
     assert limiter.limit == 64
 
 
-@given(
-    st.integers(1, 300),
-    st.lists(st.tuples(st.booleans(), st.floats(0.0001, 60), st.floats(0, 5)), max_size=300),
-)
+@given(st.integers(1, 300), st.lists(st.tuples(st.booleans(), st.floats(0.0001, 60), st.floats(0, 5)), max_size=300))
 def test_stays_between_one_and_the_ceiling_whatever_happens(ceiling: int, story: list[tuple[bool, float, float]]):
     limiter, now = Limiter(ceiling), 0.0
     for good, seconds, passed in story:
@@ -179,7 +181,7 @@ async def test_a_refused_token_shows_nothing_about_campaigns_speed(tmp_path: Pat
     with Ledger.open(f"sqlite:///{tmp_path}/ledger.db") as ledger:
         ledger.dialect.note("profile", {KEY: "externalId", KEY_FOUND: "yes"})
         capture(ledger, row("anna"), row("bert"))
-        result = await push(ledger, campaign, Target(CONTACT), session=session_of(ledger))
+        result = await push(ClaimedRecords(ledger, Target(CONTACT), session_of(ledger)), campaign)
     assert result.inserted == 2
     assert result.latency_p95 is not None
     assert result.latency_p95 < 1
@@ -198,3 +200,37 @@ def test_quantiles_are_right_to_five_per_cent(times: list[float], share: float):
 
 def test_no_answers_no_quantile():
     assert Latencies().quantile(0.5) is None
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    with Ledger.open(f"sqlite:///{tmp_path}/ledger.db") as opened:
+        capture(opened, row("anna"))
+        yield opened
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda ledger: ledger.holds.hold(guid("anna")),
+        lambda ledger: capture(ledger, deleted=["anna"]),
+        lambda ledger: ledger.maintenance.begin("contact"),
+    ],
+    ids=["held", "deleted", "in maintenance"],
+)
+async def test_a_push_ends_although_a_record_that_was_put_off_is_not_to_be_sent_any_more(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch, change: Callable[[Ledger], object]
+) -> None:
+    monkeypatch.setattr(claimed_records, "OVERDUE_SECONDS", 0.2)
+    claims = ClaimedRecords(ledger, Target(CONTACT), session_of(ledger))
+    queue = RecordQueue(claims, 1)
+    filling = asyncio.create_task(queue.fill())
+    taken = await queue.take()
+    assert taken
+    queue.add_outcome(Outcome(taken.seq, "later", taken.hash, "a bare error", 0.5))
+    await claims.flush()
+    change(ledger)
+    done, _ = await asyncio.wait([filling], timeout=60)
+    queue.end()
+    assert done
+    assert queue.put_off == 0

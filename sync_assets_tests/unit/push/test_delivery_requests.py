@@ -5,9 +5,7 @@ from typing import Any
 
 import pytest
 
-from sync_assets.campaign.addressing import (
-    KEY_UNIQUE,
-)
+from sync_assets.campaign.addressing import KEY_UNIQUE
 from sync_assets.http.transport import OutcomeUnknown, Response, SignInRefused
 from sync_assets.ledger.model import Claimed
 from sync_assets.push.delivery import MAX_POSTS, StillUnknown

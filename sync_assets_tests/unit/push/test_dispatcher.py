@@ -15,7 +15,7 @@ from sync_assets.config.models import TableConfig
 from sync_assets.ledger.model import Outcome
 from sync_assets.push import claimed_records, delivery
 from sync_assets.push import dispatcher as push_module
-from sync_assets.push.dispatcher import Target
+from sync_assets.push.target import Target
 from sync_assets_tests.support.pushing import Bench, calls, on_both_databases, people
 from sync_assets_tests.support.waiting import until
 
@@ -61,9 +61,6 @@ async def test_a_filter_that_does_not_filter_stops_the_push_before_anything_is_w
     assert complaint in result.stopped
     assert bench.admin.dump_campaign() == before
     assert (bench.counts().pending, bench.counts().rejected) == (3, 0)
-
-
-# --- ends before all is sent ---
 
 
 async def test_the_budget_of_engine_calls_is_never_exceeded(bench: Bench):
@@ -158,7 +155,7 @@ async def test_a_campaign_that_answers_reads_and_takes_no_record_rejects_none(
     assert {profile["lastName"] for [profile] in bench.profiles(contacts).values()} == {"Lovelace"}
 
 
-async def test_a_record_that_hangs_holds_none_of_the_others_back(bench: Bench):
+async def test_a_record_that_hangs_holds_none_of_the_others_back(bench: Bench, monkeypatch: pytest.MonkeyPatch):
     """One request at a time, and each gets no answer for as long as the client repeats it."""
     contacts = people(20)
     bench.capture(contacts)
@@ -168,7 +165,8 @@ async def test_a_record_that_hangs_holds_none_of_the_others_back(bench: Bench):
     hanging = bench.ledger.claims.claim("contact", session, limit=1)[0]
     bench.ledger.claims.acknowledge(session, [Outcome(hanging.seq, "later", hanging.hash)])
     bench.admin.fault("campaign", "late", path=hanging.id, delay_ms=600_000)
-    result = await bench.push(concurrency=1, client={"timeout": 2, "patience": 1})
+    monkeypatch.setattr("sync_assets.campaign.client.SILENCE", 2)
+    result = await bench.push(concurrency=1, client={"patience": 1})
     assert (result.updated, result.rejected) == (19, 0)
     assert [one.id for one in bench.ledger.reports.retried_records("contact")] == [hanging.id]
     bench.admin.clear_faults()
@@ -235,9 +233,6 @@ async def test_a_push_whose_time_is_up_ends_in_order_and_leaves_the_rest(bench: 
     assert result.inserted + rest.inserted == 400
     assert dict(result.calls + rest.calls) == calls(insert=400)
     assert all(len(records) == 1 for records in bench.profiles(payloads).values())
-
-
-# --- several at once, and kills ---
 
 
 @on_both_databases

@@ -8,18 +8,19 @@ import pytest
 
 from sync_assets.campaign.addressing import (
     DELETE_ANSWER,
-    DELETE_SEEN,
-    DELETES_TRUSTED,
     KEY,
     KEY_FOUND,
     KEY_IN_DELETE,
     KEY_IN_URL,
     KEY_UNIQUE,
 )
+from sync_assets.campaign.first_requests import DELETES_TRUSTED
 from sync_assets.http.transport import OutcomeUnknown, Response
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.model import Claimed
-from sync_assets.push.dispatcher import Target, push
+from sync_assets.push.claimed_records import ClaimedRecords
+from sync_assets.push.dispatcher import push
+from sync_assets.push.target import Target
 from sync_assets_tests.support.ledgers import capture, guid, row, session_of
 from sync_assets_tests.unit.ledger.linking import sent
 from sync_assets_tests.unit.push.little_campaign import BARE, CONTACT, LittleCampaign
@@ -81,7 +82,7 @@ async def test_the_first_delete_by_a_key_is_verified_whatever_its_answer_is_like
 
 async def test_a_delete_is_verified_again_on_another_day(campaign: LittleCampaign) -> None:
     """A gateway that answers every DELETE with 204 may have come between."""
-    known = {KEY_IN_URL: "yes", KEY_IN_DELETE: "yes", DELETE_ANSWER: "204 -", DELETE_SEEN: "2026-11-01"}
+    known = {KEY_IN_URL: "yes", KEY_IN_DELETE: "yes", DELETE_ANSWER: "204 - 2026-11-01"}
     records = campaign.of("profile", known, filter=None)
     for id_ in (ADA, BERT):
         campaign.holds("profile", id_)
@@ -182,13 +183,8 @@ async def test_whether_the_key_works_is_asked_again_after_a_question_without_an_
             return next(lost, None) if guid("carl") in path else None
 
         campaign.answers = answers
-        result = await push(
-            ledger,
-            campaign,
-            Target(CONTACT.model_copy(update={"filter": BY_FILTER})),
-            session=session_of(ledger, "one"),
-            concurrency=1,
-        )
+        target = Target(CONTACT.model_copy(update={"filter": BY_FILTER}))
+        result = await push(ClaimedRecords(ledger, target, session_of(ledger, "one")), campaign, concurrency=1)
         assert (result.rejected, list(ledger.reports.rejects())) == (0, [])
         assert result.deleted == 2
 
@@ -204,5 +200,5 @@ async def test_no_further_record_proves_a_key_by_which_campaign_finds_none(
         ledger.dialect.note("profile", {KEY: "externalId", KEY_FOUND: "no"})
         capture(ledger, row("bert"))
         campaign.answers = lambda operation, path: answer if operation == "read" else None
-        result = await push(ledger, campaign, Target(CONTACT), session=session_of(ledger, "one"))
+        result = await push(ClaimedRecords(ledger, Target(CONTACT), session_of(ledger, "one")), campaign)
         assert (result.inserted, result.stopped is None) == (0, False)

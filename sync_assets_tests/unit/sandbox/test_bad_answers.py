@@ -15,7 +15,7 @@ from sync_assets.sandbox.bad_answers import MEGABYTE
 from sync_assets.sandbox.faults import Faults
 from sync_assets.sandbox.journal import Journal
 from sync_assets.sandbox.listener import Listener
-from sync_assets.sandbox.middleware import Observed
+from sync_assets.sandbox.middleware import Dialect, Observed
 
 PAGES: dict[str, Any] = {
     "/dataverse": {"@odata.context": "x", "value": [{"n": 1.10}], "@odata.deltaLink": "delta"},
@@ -35,9 +35,8 @@ class System:
         self.client = httpx.AsyncClient(base_url=self.url, trust_env=False)
 
     async def start(self) -> None:
-        observed = Observed(
-            self.serve, "campaign", self.journal, self.faults, key=lambda scope, body: body.decode() or None
-        )
+        dialect = Dialect("campaign", key=lambda scope, body: body.decode() or None)
+        observed = Observed(self.serve, dialect, self.journal, self.faults)
         await self.listener.start(observed)
 
     async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -61,9 +60,6 @@ async def system() -> AsyncIterator[System]:
     await made.listener.stop()
 
 
-# Hollow
-
-
 @pytest.mark.parametrize("executed", [False, True])
 @pytest.mark.parametrize("body", [None, "", '{"error":"x"}', '{"PKey":"@ab', "null", "[]"])
 async def test_a_hollow_answer(system: System, executed: bool, body: str | None) -> None:
@@ -80,9 +76,6 @@ async def test_a_hollow_answer(system: System, executed: bool, body: str | None)
     assert (await system.client.post("/", content="k")).json() == {"made": "yes"}
 
 
-# Bombs
-
-
 async def test_a_bomb_inflates_and_does_nothing(system: System) -> None:
     system.fault("bomb", times=1, megabytes=5)
     async with system.client.stream("POST", "/", content="k") as answer:
@@ -91,9 +84,6 @@ async def test_a_bomb_inflates_and_does_nothing(system: System) -> None:
     assert len(raw) < 10_000
     assert len(gzip.decompress(raw)) == 5 * MEGABYTE
     assert system.executed == []
-
-
-# Drips
 
 
 async def test_a_drip_gives_the_real_answer_a_byte_at_a_time(system: System) -> None:
@@ -105,9 +95,6 @@ async def test_a_drip_gives_the_real_answer_a_byte_at_a_time(system: System) -> 
     assert (b"".join(parts), system.executed) == (b'{"made": "yes"}', [b"k"])
     assert int(answer.headers["content-length"]) == len(parts) == 15
     assert time.perf_counter() - headers > 0.3, "the headers come before the bytes"
-
-
-# Lists without an end
 
 
 def following(document: dict[str, Any]) -> str | None:
@@ -147,9 +134,6 @@ async def test_empty_pages_lead_on_and_differ_until_the_page_comes(system: Syste
 async def test_a_value_that_is_no_list_stays(system: System, kind: str) -> None:
     system.fault(kind)
     assert (await system.client.get("/record")).json() == PAGES["/record"]
-
-
-# The journal
 
 
 @pytest.mark.parametrize("kind", ["throttle", "cut_before"])

@@ -66,10 +66,7 @@ def wire_with(*answers: bytes) -> SftpProtocol:
 
 @pytest.mark.parametrize(
     "answer",
-    [
-        packet(CMD_HANDLE, number(1) + text(b"h")),
-        number(0x48544D4C) + b"x" * 100,
-    ],
+    [packet(CMD_HANDLE, number(1) + text(b"h")), number(0x48544D4C) + b"x" * 100],
     ids=["another kind", "absurd length"],
 )
 @pytest.mark.parametrize("line", [Line, Cut])
@@ -107,9 +104,6 @@ def test_text_of_a_server_is_shown_without_control_characters(content: bytes):
 
 def test_printable_text_is_shown_unchanged():
     assert printable("Zürich 日本 'a' \"b\"".encode()) == "Zürich 日本 'a' \"b\""
-
-
-# --- servers without measure ---
 
 
 class Trickle(Line):

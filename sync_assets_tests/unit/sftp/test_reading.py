@@ -79,9 +79,6 @@ def test_a_server_may_give_less_than_it_was_asked_for(sandbox_sftp: Served, monk
         assert read_all(sftp, sandbox_sftp.directory, "a.csv") == content
 
 
-# --- what is not opened -----------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("way", ["link", "link out", "folder", "pipe"])
 def test_an_entry_that_is_no_regular_file_is_not_opened(served: Served, sftp: Sftp, tmp_path: Path, way: str):
     served.put("real.csv", b"x")
@@ -112,9 +109,6 @@ def test_an_open_file_that_is_not_the_one_of_the_name_is_found_out(
     directory = sandbox_sftp.directory
     with connect(sandbox_sftp.settings) as sftp, pytest.raises(FileChanged), sftp.open(directory, "a.csv"):
         raise AssertionError("it was opened")
-
-
-# --- a file that is still being written -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("other", ["size", "time"])
@@ -197,9 +191,6 @@ def test_it_is_found_out_even_if_the_end_is_never_reached(served: Served, sftp: 
         change(file)
 
 
-# --- connections that fail --------------------------------------------------------------------------------------------
-
-
 def test_a_connection_that_is_cut_while_reading_is_reported(served: Served, tmp_path: Path):
     served.put("a.csv", os.urandom(4 * MIDDLE))
     keys = [line.split(" ", 1)[1] for line in served.settings.host_key.read_text().splitlines()]
@@ -214,9 +205,6 @@ def test_a_connection_that_is_cut_while_reading_is_reported(served: Served, tmp_
             stream.read()
     assert "cut the connection" in caught.value.cause
     assert caught.value.remedy
-
-
-# --- servers without measure ------------------------------------------------------------------------------------------
 
 
 def test_a_server_that_gives_a_byte_at_a_time_is_given_up(sandbox_sftp: Served, monkeypatch: pytest.MonkeyPatch):
@@ -248,9 +236,6 @@ def test_a_slow_reader_is_no_slow_server(served: Served, sftp: Sftp, monkeypatch
         start = stream.read(10)
         time.sleep(1.7)
         assert start + stream.read() == content
-
-
-# --- memory -----------------------------------------------------------------------------------------------------------
 
 
 def test_a_big_file_is_read_in_flat_memory(served: Served, sftp: Sftp):

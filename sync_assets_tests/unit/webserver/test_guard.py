@@ -191,8 +191,6 @@ def test_a_value_that_is_no_host_is_refused_with_place_and_remedy(entry: str) ->
         allowed_hosts(f"sync.example,{entry}")
 
 
-# Around an application
-
 SPELLINGS = [
     *(f"%{number:02X}" for number in range(0x20)), "%7F", "%C2%85", "%E2%80%A8", "%E2%80%A9", "/", "//", "/.", "/..",
     "/../graphql", ";", ";a", "%20", "%2F", "%3F", "%23", "%25", "%250A", "%5C", ".", "%EF%BF%BD", "%0A%0A", "%0D%0A",

@@ -361,13 +361,3 @@ def test_the_follower_is_asked_for_an_opt_out_of_d365_unless_it_runs_or_its_cont
     [id_] = [row.id for row in due.runtime.ledger.opt_outs.of(ids) if row.state]
     due.runtime.ledger.holds.hold(id_)
     assert not follower_asked(due)
-
-
-def test_from_campaign_alone_a_change_of_d365_is_never_due(orchestra: Orchestra) -> None:
-    reconfigure(orchestra, "campaign_to_d365")
-    orchestra.capture()
-    orchestra.push()
-    set_d365(orchestra.program, next(opted_in(orchestra.program)), donotphone=True)
-    orchestra.capture()
-    orchestra.push()
-    assert not follower_asked(orchestra)

@@ -155,10 +155,7 @@ def test_a_check_that_could_not_be_asked_keeps_its_last_answer(world: World) -> 
     world.ask(silent=True)
     assert world.wrong == ["Check feed of d365/contact does not hold"]
     world.ask(feed=RuntimeError("no ledger"))
-    assert world.wrong == [
-        "Check feed of d365/contact does not hold",
-        "The run … of the checks of d365/contact failed",
-    ]
+    assert world.wrong == ["Check feed of d365/contact does not hold", "The run … of the checks of d365/contact failed"]
     world.ask()
     assert world.wrong == []
 

@@ -1,4 +1,4 @@
-"""Claims: a record is with one worker at a time, and never lost with it."""
+"""Claims: a record is with one worker at a time, and never lost with it. An outcome is that of what was sent."""
 
 from datetime import timedelta
 
@@ -106,16 +106,12 @@ def test_numbers_of_records_are_never_used_again(ledger: Ledger) -> None:
     assert claim_one(ledger).seq > sent[0].seq
 
 
-# --- requests without an answer ---
-
 HORIZON = 900
 
 
 def unanswered(ledger: Ledger, one: Claimed) -> None:
     """Acknowledge a record whose first request got no answer, and whose second one was successful."""
-    ledger.claims.acknowledge(
-        session_of(ledger, "worker"), [Outcome(one.seq, "done", one.hash, links=one.links, unanswered=True)]
-    )
+    settle(ledger, "done", one, unanswered=True)
 
 
 @pytest.mark.postgresql
@@ -269,3 +265,62 @@ def test_the_outcome_of_a_row_that_left_the_scope_is_found_out_without_sending_i
     settle(ledger, "done", again)
     [kept] = stored(ledger).values()
     assert (kept.state, kept.out_of_scope, kept.payload) == (State.SYNCED, 1, None)
+
+
+def test_an_outcome_of_a_record_that_the_owner_does_not_hold_is_lost(ledger: Ledger) -> None:
+    capture(ledger, row("anna"))
+    one = claim_one(ledger, "first")
+    assert settle(ledger, "done", one, owner="second") == 0
+    ledger.sessions.end(session_of(ledger, "first"))
+    assert settle(ledger, "done", one, owner="first") == 0
+    assert ledger.claims.acknowledge(session_of(ledger, "first"), [Outcome(999_999, "done", b"")]) == 0
+    assert ledger.reports.counts()["contact"].pending == 1
+
+
+def test_retry_makes_refused_records_pending_again(ledger: Ledger, clock: Clock) -> None:
+    capture(ledger, row("anna"), row("bert"), row("carl", validation_error="too long"))
+    capture(ledger, row("dora"), table="account")
+    settle(ledger, "refused", *claim(ledger), reason="no")
+    settle(ledger, "refused", *claim(ledger, table="account"), reason="no")
+    since = clock.now
+    clock.advance(60)
+    assert ledger.claims.retry("contact", guid("anna")) == 1
+    assert ledger.claims.retry("contact") == 1
+    assert ledger.claims.retry() == 1
+    assert [reject.id for reject in ledger.reports.rejects()] == [guid("carl")]
+    one = claim(ledger, limit=1)[0]
+    assert one.attempts == 1
+    settle(ledger, "refused", one, reason="still no")
+    reject = ledger.reports.rejects()[0]
+    assert (reject.id, reject.reason, reject.since, reject.attempts) == (one.id, "still no", since, 2)
+
+
+def test_engine_calls_are_counted_with_the_outcomes_by_utc_day(ledger: Ledger, clock: Clock) -> None:
+    capture(ledger, row("anna"))
+    one = claim_one(ledger)
+    today = clock.now.date()
+    ledger.claims.acknowledge(
+        session_of(ledger, "worker"),
+        [Outcome(one.seq, "done", one.hash)],
+        {("contact", "insert"): 1, ("contact", "read"): 2},
+    )
+    ledger.claims.acknowledge(session_of(ledger, "worker"), [], {("account", "insert"): 5, ("account", "delete"): 0})
+    ledger.counts.add("engine_calls", "contact", {"read": 1})
+    assert ledger.counts.numbers("engine_calls", today) == {"insert": 6, "read": 3}
+    assert ledger.counts.numbers("engine_calls", today, table="contact") == {"insert": 1, "read": 3}
+    assert ledger.counts.numbers("engine_calls", today, table="account") == {"insert": 5}
+    clock.advance(24 * 3600)
+    assert ledger.counts.numbers("engine_calls", clock.now.date()) == {}
+    ledger.counts.add("engine_calls", "contact", {"read": 1})
+    assert ledger.counts.numbers("engine_calls", clock.now.date()) == {"read": 1}
+    assert ledger.counts.numbers("engine_calls", today) == {"insert": 6, "read": 3}
+
+
+def test_a_large_batch_of_mixed_outcomes(ledger: Ledger) -> None:
+    capture(ledger, page=many(2000))
+    claimed = claim(ledger, limit=2000)
+    results = ("done", "refused", "later", "unknown")
+    outcomes = [Outcome(one.seq, results[n % 4], one.hash, "why") for n, one in enumerate(claimed)]
+    assert ledger.claims.acknowledge(session_of(ledger, "worker"), outcomes) == 2000
+    counts = ledger.reports.counts()["contact"]
+    assert (counts.synced, counts.rejected, counts.pending, counts.leased) == (500, 500, 1000, 0)

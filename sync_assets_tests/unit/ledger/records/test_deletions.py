@@ -15,11 +15,13 @@ from sync_assets_tests.support.ledgers import (
     Clock,
     capture,
     claim,
+    feed_of,
     frame,
     guid,
     linked,
     many,
     push,
+    read_anew,
     record,
     row,
     save_page,
@@ -45,9 +47,7 @@ def in_campaign(ledger: Ledger, count: int) -> list[str]:
 
 
 def read_again(ledger: Ledger) -> None:
-    feed = ledger.feeds.feed("contact")
-    assert feed is not None
-    ledger.feeds.reset_feed("contact", feed.version)
+    read_anew(ledger)
 
 
 def deletes(ledger: Ledger) -> int:
@@ -57,9 +57,7 @@ def deletes(ledger: Ledger) -> int:
 
 
 def held_back(ledger: Ledger) -> int:
-    feed = ledger.feeds.feed("contact")
-    assert feed is not None
-    return feed.deletes
+    return feed_of(ledger).deletes
 
 
 def test_nothing_is_deleted_before_the_read_is_at_its_end(ledger: Ledger) -> None:
@@ -163,9 +161,6 @@ def test_more_than_a_batch_is_carried_out(ledger: Ledger, monkeypatch: pytest.Mo
     assert deletes(ledger) == 20
 
 
-# What goes with them
-
-
 def in_campaign_with_orders(ledger: Ledger, count: int, link: LinkSpec = NEEDED, lines: int = 0) -> list[str]:
     """As many contacts with an order each; the first `lines` orders have a line."""
     names = in_campaign(ledger, count)
@@ -190,8 +185,7 @@ def test_the_guard_counts_the_children_that_would_go_too(ledger: Ledger) -> None
         ledger.deletions.carry_out_deletes("contact", max_share=0.05)
     assert raised.value.orphans == ({"line": 5, "order": 10}, {})
     assert "allows 5 of contact and 5 of line and 9 of order" in str(raised.value)
-    feed = ledger.feeds.feed("contact")
-    assert feed is not None
+    feed = feed_of(ledger)
     assert (feed.deletes, feed.orphans) == (5, ({"line": 5, "order": 10}, {}))
     assert [claim(ledger, table=table) for table in ("contact", "order", "line")] == [[], [], []]
 
@@ -243,8 +237,7 @@ def test_an_approval_covers_the_deletions_of_its_time_and_no_more(ledger: Ledger
     ledger.feeds.approve_deletes("contact")
     assert ledger.deletions.carry_out_deletes("contact", max_share=0.05) == 60
     assert len(push(ledger, table="order")) == 60
-    feed = ledger.feeds.feed("contact")
-    assert feed is not None
+    feed = feed_of(ledger)
     assert (feed.deletes, feed.orphans, feed.deletes_approved) == (0, ({}, {}), False)
 
 
@@ -350,9 +343,6 @@ def test_the_guard_counts_orphans_that_a_change_of_their_link_deletes(
     assert (ledger.stored.stored_record("order", guid(names[0])) is None) == (then == "deleted")
 
 
-# Full reads
-
-
 def test_a_repeated_full_read_releases_the_rows_that_it_did_not_return(ledger: Ledger) -> None:
     names = in_campaign(ledger, 6)
     read_again(ledger)
@@ -402,9 +392,6 @@ def test_a_row_missing_from_a_full_read_is_withdrawn_if_deletes_are_off(ledger: 
     assert [(one.id, one.out_of_scope, one.state) for one in stored(ledger).values()] == [
         (guid("row0"), 1, State.SYNCED)
     ]
-
-
-# Out of scope
 
 
 def test_a_withdrawn_record_takes_no_more_updates(ledger: Ledger) -> None:

@@ -7,7 +7,7 @@ import pytest
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.errors import FeedMoved
 from sync_assets.ledger.model import Feed, Position
-from sync_assets_tests.support.ledgers import Clock, frame, row, save_page, stored
+from sync_assets_tests.support.ledgers import Clock, feed_of, frame, row, save_page, stored
 
 FIRST = Position(link="https://d365/page2", fingerprint="f1")
 
@@ -34,8 +34,7 @@ def test_the_delta_link_completes_the_read_and_it_stays_complete(ledger: Ledger)
     save(ledger, FIRST, None)
     save(ledger, replace(FIRST, link="https://d365/delta", end=True), 1)
     assert save(ledger, replace(FIRST, link="https://d365/delta/page2"), 2) == 3
-    feed = ledger.feeds.feed("contact")
-    assert feed is not None
+    feed = feed_of(ledger)
     assert (feed.complete, feed.link) == (True, "https://d365/delta/page2")
 
 

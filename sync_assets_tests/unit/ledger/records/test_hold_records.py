@@ -3,11 +3,11 @@
 import pytest
 
 from sync_assets.ledger import Ledger
-from sync_assets.ledger.model import LinkSpec, Outcome, State
+from sync_assets.ledger.model import LinkSpec, State
 from sync_assets.ledger.records.hold_records import HeldRecord, HoldReason, hold_reasons
 from sync_assets.ledger.records.privacy_holds import Released
 from sync_assets.ledger.rules.dependencies import FormerParent, Link
-from sync_assets_tests.support.ledgers import capture, claim, guid, linked, push, record, row, session_of, stored
+from sync_assets_tests.support.ledgers import capture, claim, guid, linked, push, record, row, settle, stored
 from sync_assets_tests.unit.ledger.records.test_privacy_holds import (
     ANNA,
     ANNAS,
@@ -99,9 +99,7 @@ def test_of_a_person_who_is_gone_nothing_is_made_or_changed_after_the_release(
         for table in reversed(TABLES):
             for one in claim(ledger, table=table):
                 assert one.id not in hers | {guid("a late line")} or one.operation == "delete"
-                ledger.claims.acknowledge(
-                    session_of(ledger, "worker"), [Outcome(one.seq, "done", one.hash, links=one.links)]
-                )
+                settle(ledger, "done", one)
     assert ANNA not in stored(ledger)
     for name in ("anna's order", "anna's line", "a late line"):
         one = record(ledger, name)
@@ -140,7 +138,7 @@ def test_an_excluded_order_that_cannot_be_sent_stays_when_a_parent_that_it_does_
     push(ledger, table="order")
     order("anna", "b")
     [one] = claim(ledger, table="order")
-    ledger.claims.acknowledge(session_of(ledger, "worker"), [Outcome(one.seq, "unknown", one.hash, links=one.links)])
+    settle(ledger, "unknown", one, unanswered=False)
     order("anna", "c", "too long")
     ledger.holds.hold(ANNA)
     if deleted == "anna":
@@ -258,7 +256,7 @@ def test_a_withdrawn_parent_whose_insert_a_hold_erased_keeps_no_child_waiting_fo
     capture(ledger, row("anna"))
     [one] = claim(ledger)
     below(ledger, "order", "anna's order", "anna", required=False)
-    ledger.claims.acknowledge(session_of(ledger, "worker"), [Outcome(one.seq, "unknown", one.hash)])
+    settle(ledger, "unknown", one, unanswered=False)
     ledger.holds.hold(ANNA)
     capture(ledger, out_of_scope=[ANNA])
     ledger.holds.end_hold(ANNA, deleted=False)

@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from sync_assets.ledger import Ledger
-from sync_assets.ledger.model import BlockReason, Claimed, LinkSpec, Outcome, State
+from sync_assets.ledger.model import BlockReason, Claimed, LinkSpec, State
 from sync_assets.ledger.records.privacy_holds import Released
 from sync_assets_tests.support.ledgers import (
     SCHEMA,
@@ -22,7 +22,6 @@ from sync_assets_tests.support.ledgers import (
     push,
     record,
     row,
-    session_of,
     settle,
     stored,
 )
@@ -67,8 +66,7 @@ def push_all(ledger: Ledger) -> list[str]:
 
 def _sent(ledger: Ledger, table: str) -> list[Claimed]:
     claimed = claim(ledger, table=table)
-    outcomes = [Outcome(one.seq, "done", one.hash, links=one.links) for one in claimed]
-    ledger.claims.acknowledge(session_of(ledger, "worker"), outcomes)
+    settle(ledger, "done", *claimed)
     return claimed
 
 

@@ -5,12 +5,13 @@ from collections.abc import Sequence
 import pytest
 
 from sync_assets.ledger import Ledger
-from sync_assets.ledger.model import OTHER, BlockReason, Claimed, LinkSpec, Outcome, Rebuild, State
+from sync_assets.ledger.model import OTHER, BlockReason, Claimed, LinkSpec, Rebuild, State
 from sync_assets_tests.support.ledgers import (
     DAY,
     capture,
     claim,
     claim_one,
+    feed_of,
     guid,
     hash_of,
     linked,
@@ -32,9 +33,7 @@ def find(ledger: Ledger, *names: str, table: str = "contact", owner: str = "rebu
 
 
 def holds_another(ledger: Ledger, claimed: Sequence[Claimed]) -> None:
-    ledger.claims.acknowledge(
-        session_of(ledger, "rebuild"), [Outcome(one.seq, "done", OTHER, links=one.links) for one in claimed]
-    )
+    settle(ledger, "done", *claimed, owner="rebuild", hash=OTHER)
 
 
 def test_a_record_that_waits_is_compared_by_its_update_payload(ledger: Ledger) -> None:
@@ -63,8 +62,7 @@ def test_all_rows_are_read_again_and_each_is_to_be_sent_once(ledger: Ledger) -> 
     push(ledger)
     ledger.replays.ask_for_replay("contact", DAY, DAY)
     ledger.rebuilds.begin_rebuild("contact")
-    feed = ledger.feeds.feed("contact")
-    assert feed is not None
+    feed = feed_of(ledger)
     assert (feed.link, feed.resend, feed.complete, feed.read_bound) == (None, True, False, 1)
     assert feed.days is None
     assert ledger.rebuilds.begin_rebuild("contact") == Rebuild("contact")
@@ -115,11 +113,7 @@ def test_one_that_campaign_was_found_to_hold_is_not_inserted_blindly_when_its_ro
     ledger.rebuilds.claim_found("order", [guid("carl")], session_of(ledger, "rebuild"))
     capture(ledger, row("anna"), row("bert"), row("carl"))
     sent = {one.id: (one.operation, one.outcome_unknown) for one in claim(ledger)}
-    assert sent == {
-        guid("anna"): ("insert", True),
-        guid("bert"): ("insert", False),
-        guid("carl"): ("insert", False),
-    }
+    assert sent == {guid("anna"): ("insert", True), guid("bert"): ("insert", False), guid("carl"): ("insert", False)}
 
 
 @pytest.mark.postgresql
@@ -168,9 +162,7 @@ def test_a_child_whose_parent_is_still_to_be_sent_waits_and_is_known_to_be_there
     capture(ledger, row("anna"))
     capture(ledger, page=linked([row("o")], cusContact=["anna"]), table="order", links=[TO_CONTACT])
     [child] = find(ledger, "o", table="order")
-    ledger.claims.acknowledge(
-        session_of(ledger, "rebuild"), [Outcome(child.seq, "done", OTHER, links=(child.links[0]._replace(id=None),))]
-    )
+    settle(ledger, "done", child, owner="rebuild", hash=OTHER, links=(child.links[0]._replace(id=None),))
     assert ledger.blocked.waiting_reasons("order") == {BlockReason.PARENT_PENDING: 1}
     push(ledger)
     sent = claim_one(ledger, table="order")
@@ -186,9 +178,7 @@ def test_a_link_of_an_older_copy_is_corrected(ledger: Ledger) -> None:
     capture(ledger, page=linked([row("o")], cusContact=["nobody"]), table="order", links=[TO_CONTACT])
     assert ledger.blocked.waiting_reasons("order") == {BlockReason.PARENT_UNAVAILABLE: 1}
     [child] = find(ledger, "o", table="order")
-    ledger.claims.acknowledge(
-        session_of(ledger, "rebuild"), [Outcome(child.seq, "done", OTHER, links=(child.links[0]._replace(id=None),))]
-    )
+    settle(ledger, "done", child, owner="rebuild", hash=OTHER, links=(child.links[0]._replace(id=None),))
     assert ledger.blocked.waiting_reasons("order") == {BlockReason.PARENT_UNAVAILABLE: 1}
     capture(ledger, deleted=["anna"])
     assert push(ledger) != []  # the order is no longer linked to her
@@ -223,8 +213,7 @@ def test_a_link_that_campaign_does_not_hold_is_sent_alone(ledger: Ledger) -> Non
     push(ledger)
     capture(ledger, page=linked([row("o")], cusContact=["anna"]), table="order", links=[TO_CONTACT])
     [child] = find(ledger, "o", table="order")
-    unlinked = (child.links[0]._replace(id=None),)
-    ledger.claims.acknowledge(session_of(ledger, "rebuild"), [Outcome(child.seq, "done", child.hash, links=unlinked)])
+    settle(ledger, "done", child, owner="rebuild", links=(child.links[0]._replace(id=None),))
     sent = claim_one(ledger, table="order")
     assert (sent.operation, sent.payload, sent.links[0].id) == ("update", None, guid("anna"))
     assert find(ledger, "o", table="order") == []

@@ -8,7 +8,18 @@ import pytest
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.errors import FeedMoved, TooManyDeletes
 from sync_assets.ledger.model import Replay
-from sync_assets_tests.support.ledgers import capture, claim_one, frame, guid, push, row, save_page, settle
+from sync_assets_tests.support.ledgers import (
+    capture,
+    claim_one,
+    feed_of,
+    frame,
+    guid,
+    push,
+    read_anew,
+    row,
+    save_page,
+    settle,
+)
 
 FIRST, LAST = date(2026, 11, 1), date(2026, 11, 24)
 
@@ -26,10 +37,9 @@ def requested(ledger: Ledger) -> Replay | None:
 
 def read_page(ledger: Ledger, days: Replay, link: str | None, version: int | None = None) -> None:
     """Store an empty page of a replay."""
-    feed = ledger.feeds.feed("contact")
-    assert feed is not None
+    feed = feed_of(ledger)
     days = days._replace(fingerprint="columns", link=link)
-    save_page(ledger, "contact", frame([]), [], None, version or feed.version, days=days)
+    save_page(ledger, "contact", frame([]), [], days, version or feed.version)
 
 
 def in_step(ledger: Ledger, *names: str) -> None:
@@ -73,8 +83,7 @@ def test_days_are_kept_as_they_were_given(ledger: Ledger, first: date, last: dat
 def test_a_page_does_not_count_if_another_capture_read_it_or_the_replay_was_dropped(ledger: Ledger) -> None:
     capture(ledger, complete=True)
     read = asked(ledger)
-    feed = ledger.feeds.feed("contact")
-    assert feed is not None
+    feed = feed_of(ledger)
     read_page(ledger, read, "https://d365/page2")
     with pytest.raises(FeedMoved):
         read_page(ledger, read, "https://d365/page2", feed.version)
@@ -144,8 +153,7 @@ def test_a_capture_is_due_for_a_replay_and_for_approved_deletions(ledger: Ledger
     assert not ledger.replays.capture_wanted("account")
     ledger.feeds.drop_replay("contact")
     assert not ledger.replays.capture_wanted("contact")
-    feed = ledger.feeds.feed("contact")
-    assert feed is not None
+    feed = feed_of(ledger)
     gone = [guid(f"row{n}") for n in range(50)]
     save_page(ledger, "contact", frame([]), gone, None, feed.version)
     with pytest.raises(TooManyDeletes, match="approve-deletes contact"):
@@ -245,9 +253,7 @@ def test_a_replay_goes_on_and_any_other_full_read_gives_way_to_it(
     ledger: Ledger, complete: bool, replay: bool, goes_on: bool
 ) -> None:
     capture(ledger, row("ada"), complete=True)
-    feed = ledger.feeds.feed("contact")
-    assert feed
-    feed = ledger.feeds.reset_feed("contact", feed.version, replay=replay)
+    read_anew(ledger, replay=replay)
     capture(ledger, row("ada"), complete=complete)
     after = ledger.replays.replay_everything("contact")
     assert after is not None

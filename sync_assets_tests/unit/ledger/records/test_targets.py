@@ -6,7 +6,20 @@ from sync_assets.checks.preflight import findings_since_capture, target_finding
 from sync_assets.config.models import TableConfig
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.model import BlockReason, LinkSpec, State
-from sync_assets_tests.support.ledgers import Clock, capture, claim, guid, linked, push, record, row, session_of, settle
+from sync_assets_tests.support.ledgers import (
+    Clock,
+    capture,
+    claim,
+    feed_of,
+    guid,
+    linked,
+    push,
+    record,
+    row,
+    session_of,
+    settle,
+)
+from sync_assets_tests.unit.ledger.opt_out_rows import THEN, state
 
 TO_CONTACT = LinkSpec("cusContact", "contact")
 ORDERS = TableConfig.model_validate(
@@ -25,6 +38,7 @@ def sent(ledger: Ledger) -> Ledger:
     order = linked([row("order")], cusContact=["anna"])
     capture(ledger, page=order, table="order", links=[TO_CONTACT], complete=True)
     push(ledger, table="order")
+    state(ledger, ("bert", True, THEN), ("carl", True, THEN))
     capture(ledger, deleted=["bert"], out_of_scope=[guid("carl")], complete=True)
     return ledger
 
@@ -45,21 +59,12 @@ def test_another_target_forgets_acknowledgements(sent: Ledger) -> None:
     assert (anna.state, anna.block_reason, anna.acked_hash) == (State.WAITING, BlockReason.REFETCH_REQUIRED, None)
     assert sent.stored.stored_record("contact", guid("bert")) is None
     assert sent.stored.stored_record("contact", guid("carl")) is None
-    feed = sent.feeds.feed("contact")
-    assert feed is not None
+    assert {one.id for one in sent.opt_outs.of([guid("bert"), guid("carl")])} == {guid("carl")}
+    feed = feed_of(sent)
     assert (feed.complete, feed.link) == (False, None)
     counts = sent.reports.counts()["contact"]
     assert (counts.waiting, counts.synced, counts.records) == (1, 0, 1)
     assert sent.targets.count_sent("order") == (1, 0)
-
-
-def test_a_child_is_linked_again_once_its_parent_was_sent_anew(sent: Ledger) -> None:
-    sent.targets.change_target("contact", "cusPerson", "cusPersonId")
-    assert not claim(sent, table="order")
-    capture(sent, row("anna"))
-    assert [one.operation for one in push(sent)] == ["insert"]
-    [order] = claim(sent, table="order")
-    assert (order.operation, order.payload, [link.acknowledged for link in order.links]) == ("update", None, [False])
 
 
 def test_a_pending_child_waits_until_its_parent_was_sent_anew(sent: Ledger) -> None:

@@ -8,7 +8,6 @@ import pytest
 from sqlalchemy import event
 
 from sync_assets.ledger import Ledger
-from sync_assets.ledger.model import Outcome
 from sync_assets.ledger.repositories import record_history
 from sync_assets.ledger.rules.transitions import REASON_LENGTH
 from sync_assets.ledger.storage.transaction import Transaction
@@ -22,7 +21,6 @@ from sync_assets_tests.support.ledgers import (
     push,
     row,
     run_out,
-    session_of,
     settle,
     stored,
 )
@@ -36,10 +34,7 @@ def told(ledger: Ledger, **which: Any) -> list[tuple[str, str, str, str | None]]
 
 
 def answer(ledger: Ledger, result: Any, operation: Any, reason: str | None = None) -> None:
-    one = claim_one(ledger)
-    unanswered = result == "unknown"
-    outcome = Outcome(one.seq, result, one.hash, reason, links=one.links, operation=operation, unanswered=unanswered)
-    ledger.claims.acknowledge(session_of(ledger, "worker"), [outcome])
+    settle(ledger, result, claim_one(ledger), reason=reason, operation=operation)
 
 
 def test_without_keep_history_nothing_is_stored(ledger: Ledger) -> None:

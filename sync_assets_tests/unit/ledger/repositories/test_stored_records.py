@@ -1,12 +1,13 @@
-"""One record with its links, children and holds, as `explain` shows it. On both databases."""
+"""Records with their links, children and holds, as `explain` and `rejects --waiting` show them."""
 
 import pytest
 
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.model import BlockReason, State
+from sync_assets.ledger.records.blocked_records import BlockingParent
 from sync_assets.ledger.repositories.stored_records import SHOWN, RelatedState, StoredRecord
-from sync_assets_tests.support.ledgers import capture, claim, frame, guid, row, save_page, settle
-from sync_assets_tests.unit.ledger.linking import in_campaign, order, sent
+from sync_assets_tests.support.ledgers import capture, claim, feed_of, frame, guid, row, save_page, settle
+from sync_assets_tests.unit.ledger.linking import in_campaign, line, order, sent
 
 
 def stored(ledger: Ledger, name: str, table: str = "contact") -> StoredRecord:
@@ -94,7 +95,39 @@ def test_a_record_of_a_held_person_names_the_person(ledger: Ledger) -> None:
 def test_a_deletion_that_the_guard_holds_back_is_collected(ledger: Ledger) -> None:
     capture(ledger, row("anna"))
     sent(ledger)
-    feed = ledger.feeds.feed("contact")
-    assert feed is not None
-    save_page(ledger, "contact", frame([]), [guid("anna")], None, feed.version)
+    save_page(ledger, "contact", frame([]), [guid("anna")], None, feed_of(ledger).version)
     assert stored(ledger, "anna").deletion_collected
+
+
+@pytest.mark.postgresql
+def test_a_child_is_listed_with_its_parent_until_that_is_acknowledged(ledger: Ledger) -> None:
+    capture(ledger, row("anna"))
+    order(ledger, "anna")
+    line(ledger, "order")
+    result = ledger.blocked.waiting()
+    assert [(one.table, one.id, one.block_reason) for one in result] == [
+        ("order", guid("order"), BlockReason.PARENT_PENDING),
+        ("line", guid("line"), BlockReason.PARENT_PENDING),
+    ]
+    assert [one.parents for one in result] == [
+        (BlockingParent("contact", guid("anna"), "pending"),),
+        (BlockingParent("order", guid("order"), "waiting"),),
+    ]
+    assert [one.table for one in ledger.blocked.waiting("line")] == ["line"]
+    assert len(ledger.blocked.waiting(limit=1)) == 1
+    sent(ledger)
+    assert [one.table for one in ledger.blocked.waiting()] == ["line"]
+
+
+def test_a_parent_that_was_not_captured_is_named(ledger: Ledger) -> None:
+    order(ledger, "anna")
+    [one] = ledger.blocked.waiting()
+    assert one.parents == (BlockingParent("contact", guid("anna"), "not captured"),)
+
+
+@pytest.mark.postgresql
+def test_a_delete_that_waits_for_children_names_no_parent(ledger: Ledger) -> None:
+    in_campaign(ledger)
+    capture(ledger, deleted=["anna"])
+    assert [one.block_reason for one in ledger.blocked.waiting("contact")] == [BlockReason.CHILDREN_PENDING]
+    assert ledger.blocked.waiting("contact")[0].parents == ()

@@ -168,12 +168,7 @@ def test_an_acknowledged_link_names_parent_and_incarnation(
         (REQUIRED, "kept orphan", "kept orphan", Dependencies(orphaned=KEPT)),
         (REQUIRED, None, "deleted orphan", Dependencies(orphaned=DELETED)),
         (REQUIRED, None, "not captured", Dependencies(orphaned=DELETED)),
-        (
-            REQUIRED | {"keep_orphans": 1},
-            "deleted",
-            "deleted",
-            Dependencies(orphaned=KEPT),
-        ),
+        (REQUIRED | {"keep_orphans": 1}, "deleted", "deleted", Dependencies(orphaned=KEPT)),
         (OPTIONAL, "deleted", "deleted", Dependencies(relink=True)),
         (OPTIONAL, None, None, Dependencies()),
     ],

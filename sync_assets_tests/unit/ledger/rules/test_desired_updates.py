@@ -32,9 +32,6 @@ INVALID = ROW._replace(validation_error="too long", payload=None, update_payload
 ORPHAN = stand(NEW, state=State.ORPHANED, orphaned=Orphaned.DELETED, failed_since=THEN)
 
 
-# --- a captured row ---
-
-
 @pytest.mark.parametrize(
     "record",
     [
@@ -153,9 +150,6 @@ def test_whether_the_next_request_sends_all_fields(
     assert sends_all(record, update._replace(resend=resend, has_payload=payload is not None)) is all_sent
 
 
-# --- a deleted row, a row out of scope ---
-
-
 @pytest.mark.parametrize(
     ("record", "state", "block_reason"),
     [
@@ -236,9 +230,6 @@ def test_a_record_is_purged_unless_campaign_may_hold_it_or_it_is_held(record: Re
             after_removal(record, out_of_scope=False, now=NOW)
         with pytest.raises(AssertionError, match=r"ask `is_purgeable` first$"):
             after_removal(record, out_of_scope=True, now=NOW)
-
-
-# --- a part of a row, after a change of the mapping ---
 
 
 @pytest.mark.parametrize(

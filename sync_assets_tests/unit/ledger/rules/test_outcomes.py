@@ -9,11 +9,7 @@ import pytest
 from sync_assets.ledger.model import OTHER, BlockReason, LinkTo, Orphaned, Outcome, Result, State
 from sync_assets.ledger.records.claims import _claimed
 from sync_assets.ledger.rules.record_state import RecordState, placement
-from sync_assets.ledger.rules.transitions import (
-    REASON_LENGTH,
-    after_outcome,
-    unknown_at_claim,
-)
+from sync_assets.ledger.rules.transitions import REASON_LENGTH, after_outcome, unknown_at_claim
 from sync_assets.ledger.storage.payload_cipher import PayloadCipher
 from sync_assets_tests.unit.ledger.rules.test_desired_updates import (
     COMING,
@@ -26,16 +22,7 @@ from sync_assets_tests.unit.ledger.rules.test_desired_updates import (
     THEN,
     WAITING,
 )
-from sync_assets_tests.unit.ledger.rules.test_transitions import (
-    CHANGED,
-    GONE,
-    INVALID_ROW,
-    NEW,
-    SENT,
-    A,
-    B,
-    stand,
-)
+from sync_assets_tests.unit.ledger.rules.test_transitions import CHANGED, GONE, INVALID_ROW, NEW, SENT, A, B, stand
 
 LINKS = (LinkTo("cusContact", None, keyed=True),)
 DONE, LATER, NOT_SENT = Outcome(1, "done", A), Outcome(1, "later", A, "503", 30), Outcome(1, "later", A)

@@ -15,9 +15,6 @@ def ids_of(items: list[dict[str, Any]]) -> list[str]:
     return [f"-{item['id']}" if item.get("reason") == "deleted" else item["contactid"] for item in items]
 
 
-# The time of the delta link
-
-
 @pytest.mark.parametrize("select", ["firstname", "contactid", "contactid,modifiedon"])
 @pytest.mark.parametrize("taken", ["start", "end"])
 def test_changes_of_rows_already_read_during_a_first_read(api: WebApi, taken: Taken, select: str) -> None:
@@ -48,9 +45,6 @@ def test_changes_during_a_delta_of_several_pages(api: WebApi, taken: Taken) -> N
     assert ids_of(api.get(last["@odata.deltaLink"]).rows) == ([contacts[0]] if taken == "start" else [])
 
 
-# Repeats
-
-
 def delta_after_changes(api: WebApi) -> tuple[str, list[str]]:
     """A row changed twice, one made and changed, one made, one deleted; the link, and their ids."""
     changed, gone = api.new(firstname="a1"), api.new(firstname="g1")
@@ -70,8 +64,7 @@ def shown(items: list[dict[str, Any]]) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("repeats", "names"),
-    [(False, ["a3", "m2", "n1", "-"]), (True, ["a2", "m1", "a3", "m2", "n1", "-"])],
+    ("repeats", "names"), [(False, ["a3", "m2", "n1", "-"]), (True, ["a2", "m1", "a3", "m2", "n1", "-"])]
 )
 def test_a_page_of_changes_may_hold_the_earlier_state_of_a_row_first(
     api: WebApi, repeats: bool, names: list[str]

@@ -30,9 +30,6 @@ def people(api: WebApi) -> WebApi:
     return api
 
 
-# Filter
-
-
 @pytest.mark.parametrize(
     ("expression", "names"),
     [
@@ -104,9 +101,6 @@ def test_bad_queries_are_refused_as_dataverse_does(people: WebApi, address: str,
     assert reply.message.startswith(message)
 
 
-# Order, top, count
-
-
 def test_counts_are_capped(people: WebApi) -> None:
     assert people.get("contacts?$count=true&$top=1").json["@odata.count"] == 4
     assert people.get("contacts/$count").body == b"4"
@@ -118,9 +112,6 @@ def test_counts_are_capped(people: WebApi) -> None:
     assert people.get("contacts/$count").body == b"3"
     uncounted = people.get("contacts?$top=1", 'odata.include-annotations="*"').json
     assert uncounted["@Microsoft.Dynamics.CRM.totalrecordcount"] == -1
-
-
-# Paging
 
 
 @pytest.fixture(scope="module")

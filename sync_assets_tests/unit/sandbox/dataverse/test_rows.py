@@ -1,10 +1,12 @@
-"""Single rows and several at once: docs/dev/references/dataverse.md 3.1, 3.2, 3.4, 2.4, 7 (items 4 and 8)."""
+"""Rows, a column that may not be read, a batch that fails: docs/dev/references/dataverse.md 2, 3 and 7."""
 
+import json
+import re
 from typing import Any
 
 import pytest
 
-from sync_assets_tests.unit.sandbox.dataverse.web_api import WebApi
+from sync_assets_tests.unit.sandbox.dataverse.web_api import Reply, WebApi
 
 GUID = "0f0e0d0c-0b0a-4908-8706-050403020100"
 
@@ -13,9 +15,6 @@ def row(api: WebApi, row_id: str, set_name: str = "contacts") -> dict[str, Any]:
     reply = api.get(f"{set_name}({row_id})")
     assert reply.status == 200, reply.body
     return reply.json
-
-
-# Values
 
 
 @pytest.mark.parametrize(
@@ -69,9 +68,6 @@ def test_what_is_refused(api: WebApi, values: dict[str, Any], code: str) -> None
     assert row(api, contact)["versionnumber"] == version, "nothing was written"
 
 
-# State
-
-
 def test_a_state_brings_its_status_and_the_pair_must_fit(api: WebApi) -> None:
     contact = api.new(firstname="Ada")
     assert api.patch(f"contacts({contact})", {"statecode": 1}).status == 204
@@ -80,3 +76,65 @@ def test_a_state_brings_its_status_and_the_pair_must_fit(api: WebApi) -> None:
     assert (wrong.status, wrong.error) == (400, "0x80048408")
     assert wrong.message.startswith("1 is not a valid status code for state code ContactState.Inactive on contact")
     assert api.patch(f"contacts({contact})", {"statuscode": 1}).error == "0x80048408"
+
+
+def test_a_contact_with_orders_is_not_deleted_until_they_are_gone(api: WebApi) -> None:
+    contact = api.new(lastname="Byron")
+    order = api.new("new_orders", **{"new_ContactId@odata.bind": f"/contacts({contact})"})
+    api.org.switches.change({"on_parent_delete": {"new_order": "restrict"}})
+    version = api.org.version
+    reply = api.delete(f"contacts({contact})", if_match="*")
+    assert (reply.status, reply.error) == (405, "0x80040227")
+    assert reply.message.endswith("is associated with another object and cannot be deleted.")
+    assert api.org.version == version, "nothing was written"
+    api.delete(f"new_orders({order})")
+    assert api.delete(f"contacts({contact})").status == 204
+
+
+CONTACT = "EntityDefinitions(LogicalName='contact')"
+
+
+@pytest.mark.parametrize(
+    ("change", "member", "shown"),
+    [({"readable": False}, "IsValidForRead", False), ({"secured": True}, "IsSecured", True)],
+)
+def test_a_column_that_may_not_be_read_comes_as_null(
+    api: WebApi, change: dict[str, Any], member: str, shown: bool
+) -> None:
+    api.new(firstname="Ada")
+    store = api.org.stores["contact"]
+    before = api.get("contacts", 'odata.include-annotations="*"').json["@Microsoft.Dynamics.CRM.globalmetadataversion"]
+    api.org.change_column(store, "firstname", change)
+    reply = api.get("contacts?$select=firstname", 'odata.include-annotations="*"')
+    assert reply.rows[0]["firstname"] is None
+    assert reply.json["@Microsoft.Dynamics.CRM.globalmetadataversion"] != before
+    assert api.get("contacts?$select=firstname").rows[0]["firstname"] is None
+    attribute = api.get(f"{CONTACT}/Attributes(LogicalName='firstname')?$select={member}").json
+    assert attribute[member] is shown
+
+
+PATH = "/api/data/v9.2"
+
+
+def part(method: str, target: str, body: Any) -> str:
+    """One request of a batch."""
+    lines = ["Content-Type: application/http", "Content-Transfer-Encoding: binary", "", f"{method} {target} HTTP/1.1"]
+    return "\r\n".join([*lines, "Content-Type: application/json; type=entry", "", json.dumps(body), ""])
+
+
+def send(api: WebApi, *parts: str) -> Reply:
+    body = "".join(f"--batch_1\r\n{text}\r\n" for text in parts) + "--batch_1--\r\n"
+    return api.call("POST", "$batch", body.encode(), "", {"content-type": 'multipart/mixed; boundary="batch_1"'})
+
+
+def test_the_first_error_ends_the_batch_and_keeps_the_parts_before(api: WebApi) -> None:
+    reply = send(
+        api,
+        part("POST", f"{PATH}/contacts", {"firstname": "first"}),
+        part("POST", f"{PATH}/contacts", {"firstname": "x" * 51}),
+        part("POST", f"{PATH}/contacts", {"firstname": "never"}),
+    )
+    assert reply.status == 400
+    assert re.findall(rb"HTTP/1\.1 (\d+)", reply.body) == [b"204", b"400"]
+    assert "REQ_ID: " in reply.body.decode()
+    assert api.query("statecode eq 0") == ["first"]

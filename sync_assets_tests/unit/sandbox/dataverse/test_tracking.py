@@ -23,9 +23,6 @@ def first_read(api: WebApi, query: str = QUERY) -> str:
     return delta
 
 
-# Expiry
-
-
 def test_a_token_expires_with_the_window_which_is_a_column_of_the_organization(api: WebApi) -> None:
     delta = first_read(api)
     api.org.switches.clock_offset_seconds = 7 * 86400 - 60
@@ -58,9 +55,6 @@ def test_a_metadata_change_expires_the_tokens_of_its_table(api: WebApi) -> None:
     delta = first_read(api)
     api.org.metadata_changed(api.org.stores["contact"])
     assert api.get(delta).status == 200
-
-
-# What no public source settles
 
 
 def test_switch_a_delta_repeats_rows_and_has_updates_of_deleted_ones(api: WebApi) -> None:
