@@ -55,11 +55,17 @@ class BudgetSpent(SyncAssetsError):
 
 
 class CallCounter:
-    """Count engine calls by kind: requests that reached the engine or may have, refused ones included."""
+    """Count engine calls by kind: requests that reached the engine or may have, refused ones included.
+
+    made: all of them, also those that were taken.
+    """
 
     def __init__(self) -> None:
-        self._calls: Counter[Operation] = Counter()
-        self.total = 0
+        self._calls, self.made = Counter[Operation](), Counter[Operation]()
+
+    @property
+    def total(self) -> int:
+        return self.made.total()
 
     @staticmethod
     def is_call(status: int | None) -> bool:
@@ -71,7 +77,7 @@ class CallCounter:
 
     def add(self, kind: Operation) -> None:
         self._calls[kind] += 1
-        self.total += 1
+        self.made[kind] += 1
 
     def observe(self, kind: str, status: int | None, seconds: float) -> None:
         """Count a single request, as an Observer of all requests of a client."""

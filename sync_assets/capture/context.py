@@ -32,6 +32,7 @@ from sync_assets.ledger.errors import FeedMoved, TooManyDeletes
 from sync_assets.ledger.model import NO_ORPHANS, Feed, OrphansOfDeletes, Position, Replay
 from sync_assets.ledger.prepared_page import UNGUARDED, CapturedPage, ColumnGuard
 from sync_assets.mapping.table_mapping import TableMapping
+from sync_assets.runtime.workers import take_lease
 
 if TYPE_CHECKING:
     from sync_assets.ledger import Ledger
@@ -127,14 +128,11 @@ class CaptureContext:
 
     async def keep_lease(self, wait_seconds: float = 0) -> None:
         """Take or keep the feed's lease. Raises CaptureBusy if another worker holds it longer than `wait_seconds`."""
-        give_up_at = time.monotonic() + wait_seconds
-        while not await asyncio.to_thread(self.ledger.leases.take, self.table.name, self.session):
-            if time.monotonic() > give_up_at:
-                raise CaptureBusy(
-                    f"Another run has been capturing {self.table.name} for over {wait_seconds:.0f} s.",
-                    "Let it finish; this one was not needed.",
-                )
-            await asyncio.sleep(0.25)
+        if not await take_lease(self.ledger, self.table.name, self.session, wait_seconds):
+            raise CaptureBusy(
+                f"Another run has been capturing {self.table.name} for over {wait_seconds:.0f} s.",
+                "Let it finish; this one was not needed.",
+            )
 
     def store(
         self,

@@ -25,7 +25,7 @@ from sync_assets.dataverse.metadata import MODIFIED
 from sync_assets.dataverse.page_parser import Head
 from sync_assets.http.transport import ResponseTooLarge
 from sync_assets.ledger.model import Feed, Replay
-from sync_assets.runtime.context import Runtime
+from sync_assets.runtime.ledger_access import LedgerAccess
 
 
 async def replay_days(capture: CaptureContext, result: CaptureResult) -> None:
@@ -54,7 +54,7 @@ async def replay_days(capture: CaptureContext, result: CaptureResult) -> None:
 
 
 def capture_days(
-    runtime: Runtime, table: str, days: tuple[date, date], *, resend: bool, capture: Callable[[], object]
+    ledger: LedgerAccess, table: str, days: tuple[date, date], *, resend: bool, capture: Callable[[], object]
 ) -> None:
     """Request a replay of days in the ledger, and capture until it is done.
 
@@ -62,7 +62,7 @@ def capture_days(
     or the table is in maintenance), the request stays for the next capture.
 
     Args:
-        runtime: Has the ledger, which `capture` may close.
+        ledger: `capture` may close it.
         table: Logical name.
         days: First and last day, UTC.
         resend: True to send the rows even if they equal what Campaign acknowledged.
@@ -70,7 +70,7 @@ def capture_days(
     """
     before = None
     while True:
-        stored = runtime.ledger.replays.ask_for_replay(table, *days, resend=resend)
+        stored = ledger.opened().replays.ask_for_replay(table, *days, resend=resend)
         key = stored and (stored.first, stored.last, stored.resend)
         if key and key == before:
             return

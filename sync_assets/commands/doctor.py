@@ -51,6 +51,8 @@ from sync_assets.errors import SyncAssetsError
 from sync_assets.http.redaction import redact
 from sync_assets.ledger.errors import LedgerError
 from sync_assets.runtime import interruptible
+from sync_assets.runtime.call_limits import count_calls
+from sync_assets.runtime.configuration import Configuration
 from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.systems import OtherSystems
 from sync_assets.task_group import run_together
@@ -80,12 +82,12 @@ def command(
             end(1, "No row of the sample would be taken. Correct the export, or `opt_out.export` in the configuration.")
         return
     if ledger:
-        checked = check_ledger(open_runtime())
+        checked = check_ledger(open_runtime(any_ledger=True, announce=lambda _: None))
         print_document(checked, as_json, show_check)
         if found := checked.contradictions:
             end(2, f"The ledger contradicts its own rules in {counted(len(found), 'point')}. {REMEDY}")
         return
-    findings = examine(open_runtime())
+    findings = examine(open_runtime(any_ledger=True, announce=lambda _: None))
     document = DoctorDocument([finding.document() for finding in findings])
     print_document(document, as_json, partial(show, verbose=verbose))
     if failed := [finding.title for finding in findings if finding.stops]:
@@ -111,15 +113,16 @@ def show(document: DoctorDocument, *, verbose: bool = False) -> Parts:
 
 
 def examine(runtime: Runtime) -> list[Finding]:
-    """Run all checks. Never raises for a wrong set-up: that becomes a finding."""
-    # A ledger of other systems, or none, becomes a finding.
-    runtime.any_ledger, runtime.announce = True, lambda text: None
+    """Run all checks. Never raises for a wrong set-up: that becomes a finding, as does a ledger of other systems.
+
+    runtime: with the use `any_ledger`.
+    """
     try:
         config = runtime.config
     except SyncAssetsError as error:
         findings = fail("configuration", error)
         with suppress(SettingsError):  # already reported as `configuration`
-            findings += installation.variables(runtime, ["d365", "campaign"])
+            findings += installation.variables(runtime.settings, ["d365", "campaign"])
         return findings
     findings = installation.configuration(runtime)
     can_sign_in = all(finding.passed for finding in findings)
@@ -129,12 +132,12 @@ def examine(runtime: Runtime) -> list[Finding]:
     counted = ledger[0].passed
     if counted:
         try:
-            runtime.check_addresses(runtime.ledger)
+            runtime.access.check_addresses(runtime.ledger)
         except OtherSystems as error:  # neither system is contacted
             return findings + fail("systems of the ledger", error)
-        findings += [installation.runs(runtime), *certification_findings(runtime)]
+        findings += [installation.runs(runtime.ledger), *certification_findings(runtime, runtime.ledger)]
     findings += installation.whole_configuration(config)
-    contacts = guardrails.known_contacts(runtime) if counted else None
+    contacts = guardrails.known_contacts(runtime.ledger) if counted else None
     for number, table in enumerate(config.tables):
         limits = guardrails.within_limits(config, table, contacts)  # that of custom entities is the same for all tables
         limits = [finding for finding in limits if not number or finding.check != rules.ENTITIES.name]
@@ -147,16 +150,16 @@ def examine(runtime: Runtime) -> list[Finding]:
     return findings
 
 
-def alerts(runtime: Runtime) -> list[Finding]:
+def alerts(configuration: Configuration) -> list[Finding]:
     """Check the alert channels. Sends nothing: `sync-assets alerts --test` does that."""
     from sync_assets.alerts.channels import channels  # noqa: PLC0415
 
-    names = channels(runtime.config.alerts)
+    names = channels(configuration.config.alerts)
     if not names:
         text = "none is configured, so failures are shown in the UI only. Add `alerts` to the configuration"
         return [warn("alerts", text)]
     try:
-        address = runtime.settings.alerts().webhook
+        address = configuration.settings.alerts().webhook
     except SettingsError as error:
         return fail("alerts", error)
     if "webhook" in names and address is None:
@@ -179,7 +182,7 @@ async def _systems(runtime: Runtime, *, counted: bool) -> list[Finding]:
             if user is None or api[0].stops:
                 return findings
             if counted:
-                findings += (organisation := await installation.organisation(runtime, d365))
+                findings += (organisation := await installation.organisation(runtime.ledger, d365))
                 if organisation[0].stops:
                     return findings
             tables = [
@@ -248,7 +251,7 @@ class _TableChecks:
             findings += [*identified, *limits]
             if self.counted:
                 findings += dynamics.position(runtime.ledger.feeds.feed(config.table), self.days)
-                findings.append(guardrails.engine_budget(runtime, config))
+                findings.append(guardrails.engine_budget(runtime.config.guardrails, runtime.ledger, config))
                 if left_out := refused_attributes(runtime.ledger, config):
                     numbers = in_step_but_for(runtime.ledger, config)
                     findings.append(warn("updates", refused_updates(config.table, left_out, numbers)))
@@ -292,7 +295,7 @@ class _TableChecks:
         except BudgetSpent as error:
             return warn(title, f"not asked: {error.cause}")
         cost = f"(asked with {counted(calls.total, 'engine call')})"
-        await runtime.count_calls(config.table, calls.take())
+        await count_calls(runtime.ledger, config.table, calls.take())
         is_missing = isinstance(matches, ResponseOutcome) and matches.kind == "missing"
         if acknowledged and not isinstance(matches, ResponseOutcome):
             return ok(title, f"Campaign finds a record that was sent {cost}")
@@ -314,14 +317,14 @@ class _TableChecks:
 
         Costs one engine call, or more if the list has more than one page.
         """
-        runtime, config, ledger = self.runtime, self.config, self.runtime.ledger
+        config, ledger = self.config, self.runtime.ledger
         title = "records in Campaign before the first load"
         under_way = await asyncio.to_thread(ledger.rebuilds.rebuild, config.table)
         if under_way is not None:
             return [ok(title, f"the list is under way, {counted(under_way.records, 'record', 'were')} compared")]
         if await asyncio.to_thread(begun, ledger, config):
             return []
-        listing = RecordList(runtime, self.campaign, config)
+        listing = RecordList(ledger, self.campaign, config)
         try:
             first, lists = await listing.look(resource)
             records = await listing.count() if first.next else len(first.records)
@@ -380,8 +383,8 @@ def sftp(runtime: Runtime) -> list[Finding]:
     from sync_assets.opt_out.export.folder import examine_folder  # paramiko  # noqa: PLC0415
 
     try:
-        findings = [installation.sftp_key(runtime)]
+        findings = [installation.sftp_key(runtime.settings)]
     except SyncAssetsError as error:
         return fail("Campaign SFTP", error)
-    findings += examine_folder(runtime) if exports else []
+    findings += examine_folder(runtime, runtime.ledger) if exports else []
     return [*findings, *examine_log_folder(runtime)] if logs else findings

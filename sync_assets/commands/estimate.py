@@ -5,7 +5,7 @@ Makes no engine call, and writes nothing anywhere.
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -56,8 +56,8 @@ def estimate(runtime: Runtime, *, months: int, other_calls: int, only: Sequence[
     check_tables(config, only)
     runtime.settings.require("d365")
     with ledger_to_read(runtime.settings.ledger_url, runtime.cipher) as ledger:
-        runtime.check_addresses(ledger)
-        reading = replace(runtime, any_ledger=True)  # so that it stores no address in the ledger
+        runtime.access.check_addresses(ledger)
+        reading = runtime.using(any_ledger=True)  # so that it stores no address in the ledger
 
         async def volumes() -> list[Volume]:
             async with reading.d365() as d365:

@@ -25,10 +25,10 @@ class LedgerCheck(msgspec.Struct, frozen=True):
 
 def check_ledger(runtime: Runtime) -> LedgerCheck:
     """Return the number of records, and by table what contradicts the rules; no ids. An older copy is checked, too."""
-    runtime.any_ledger, runtime.announce = True, lambda text: None
     counts = runtime.ledger.reports.counts()
-    runtime.totals[ACTIVITY] = records = sum(table.records for table in counts.values())
-    with on_interrupt("Nothing was written."), progress(runtime):
+    records = sum(table.records for table in counts.values())
+    runtime.progress.expect(ACTIVITY, records)
+    with on_interrupt("Nothing was written."), progress(runtime.progress):
         found = runtime.ledger.check(partial(runtime.progress, ACTIVITY))
     return LedgerCheck(records, found)
 

@@ -9,7 +9,7 @@ The reads are engine calls; they are not in the ledger's count of the day.
 import asyncio
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import closing, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import partial
@@ -57,6 +57,7 @@ from sync_assets.opt_out.rehearsal import rehearse_opt_outs
 from sync_assets.push.rehearsal import Change, Rehearsal
 from sync_assets.push.target import Target
 from sync_assets.runtime import interruptible
+from sync_assets.runtime.call_limits import calls_left, calls_today
 from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.pkeys import ParentKeys
 from sync_assets.sync_steps import sync_steps
@@ -83,12 +84,11 @@ def command(
     """Show what the next sync would insert, update, delete and hold back, and its engine calls. Writes nothing."""
     if show_values and not changes:
         raise typer.BadParameter("--show-values shows the values of changes: add --changes.")
-    runtime = terminal.open_runtime()
-    runtime.accept_mapping = accept_mapping
+    runtime = terminal.open_runtime(accept_mapping=accept_mapping)
     terminal.let_sigterm_interrupt()
-    with terminal.on_interrupt("Nothing was written."), terminal.progress(runtime):
+    with terminal.on_interrupt("Nothing was written."), terminal.progress(runtime.progress):
         runtime.settings.require("d365", "campaign")  # a URL that is none belongs to no ledger
-        _ = runtime.ledger  # raises at once if there is none
+        runtime.access.check_not_older()  # raises at once if there is no ledger
         planned = plan(runtime, only=table or (), listed=limit if changes else 0, show_values=show_values)
     terminal.finish(planned, as_json, show)
 
@@ -111,12 +111,13 @@ def plan(
     tables = [config for config in runtime.config.in_link_order if not only or config.table in only]
     check_configuration(runtime.config, tables)
     with scratch_ledger(runtime.settings.ledger_url, runtime.cipher) as ledger:
-        runtime.check_addresses(ledger)
+        runtime.access.check_addresses(ledger)
         paused = ledger.maintenance.in_maintenance()
         for table in paused:
             ledger.maintenance.end(table)
-        with runtime.copied(_ledger=ledger, accept_mapping=True, may_create_ledger=False) as rehearsed:
-            rehearsal = SyncRehearsal(rehearsed, ledger, inventory, runtime.accept_mapping, tables, listed)
+        use = replace(runtime.use, accept_mapping=True, may_create=False)
+        with closing(replace(runtime, use=use, given=ledger)) as rehearsed:
+            rehearsal = SyncRehearsal(rehearsed, ledger, inventory, runtime.use.accept_mapping, tables, listed)
             interruptible.run(rehearsal.run())
             of_records = partial(planned_changes, rehearsed, rehearsal.changes, show_values=show_values)
             changes, notes = interruptible.run(of_records()) if listed else ({}, [])
@@ -184,8 +185,8 @@ class SyncRehearsal:
 
     async def _decide_opt_outs(self) -> None:
         """Rehearse the opt-outs, which `sync` decides and writes last. A problem belongs to no table."""
-        calls_left = await asyncio.to_thread(lambda: self.runtime.calls_left)
-        most = MOST_READS if calls_left is None else min(MOST_READS, calls_left)
+        left = await asyncio.to_thread(calls_left, self.ledger, self.runtime.config.guardrails)
+        most = MOST_READS if left is None else min(MOST_READS, left)
         try:
             calls = await rehearse_opt_outs(self.runtime, most) if self.opt_outs_due.due else Counter[str]()
             self.tables[CONTACT].calls.update(calls)
@@ -225,25 +226,27 @@ class SyncRehearsal:
         rehearsal = self.tables[config.table]
         rehearsal.calls["read"] += await self._list_existing(config)
         activity = f"planning {config.table}"
-        self.runtime.totals[activity] = rehearsal.done + self.ledger.reports.counts()[config.table].pending
+        self.runtime.progress.expect(activity, rehearsal.done + self.ledger.reports.counts()[config.table].pending)
         await rehearsal.push(self.ledger, partial(self.runtime.progress, activity))
 
     async def _list_existing(self, config: TableConfig) -> int:
         """List what Campaign holds of a table, as `sync` does before it sends; return the reads that `sync` needs."""
-        runtime, reads_before = self.runtime, self.runtime.calls["read"]
+        runtime, reads = self.runtime, 0
         if await asyncio.to_thread(needless, self.ledger, config):
             return 0
-        calls_left = await asyncio.to_thread(lambda: runtime.calls_left)
-        most = calls_left if self.inventory else MOST_READS if calls_left is None else min(MOST_READS, calls_left)
+        left = await asyncio.to_thread(calls_left, self.ledger, runtime.config.guardrails)
+        most = left if self.inventory else MOST_READS if left is None else min(MOST_READS, left)
         try:
             async with runtime.campaign() as campaign:
                 resource = await campaign.resource(config.api, config.resource)
-                listing, page = RecordList(runtime, campaign, config), self.inventory and self.inventory.page
-                existing = await existing_records(runtime, listing, resource, most=most, observer=page)
+                listing, page = RecordList(self.ledger, campaign, config), self.inventory and self.inventory.page
+                try:
+                    existing = await existing_records(runtime, listing, resource, most=most, observer=page)
+                finally:
+                    reads = campaign.calls.total
         except BudgetSpent as error:
             self.notes.append(f"{config.table}: Campaign's existing records were not counted. {error.cause}")
             existing = Existing(known=False)
-        reads = runtime.calls["read"] - reads_before
         if self.inventory:
             self.inventory.listed(config.table, reads, whole=existing.known)
         if existing.result:
@@ -269,8 +272,8 @@ class SyncRehearsal:
         configs = [config for config in runtime.config.tables if config.table in self.tables]
         tables = {config.table: self._table(config, changes.get(config.table, ())) for config in configs}
         if limit is not None:
-            used, calls_left = runtime.calls_today, runtime.calls_left_today or 0
-            budget = PlannedBudget(limit, used, calls_left, min(total, calls_left))
+            used, left = calls_today(runtime.ledger), max(0, limit - runtime.ledger.limits.calls_taken()[0])
+            budget = PlannedBudget(limit, used, left, min(total, left))
         decided = opt_out.active and CONTACT in tables
         return PlanDocument(
             tables,
@@ -299,7 +302,7 @@ class SyncRehearsal:
             delete=rehearsal.deleted,
             unchanged=counts.synced - rehearsal.settled.count(1),
             **fields(counts, "pending", "waiting", "held", "rejected", "orphaned"),
-            waiting_for=waiting_for(self.runtime, table),
+            waiting_for=waiting_for(self.ledger, table),
             deletes_held_back=feed.deletes if feed else 0,
             kept_values=self.ledger.emptied.kept(table),
             deletes_following=orphans.deleted,

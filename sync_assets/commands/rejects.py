@@ -2,6 +2,7 @@
 
 import csv
 import sys
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
@@ -10,11 +11,12 @@ from rich.text import Text
 from sync_assets.checks.refused_attributes import refused_attributes as refused
 from sync_assets.commands.terminal import Json, OptionalTable, Parts, open_runtime, plain_table, print_document
 from sync_assets.commands.values import check_tables, fields
+from sync_assets.config.models import TableConfig
 from sync_assets.config.values import CONTACT
 from sync_assets.foreign_text import cleaned
+from sync_assets.ledger import Ledger
 from sync_assets.ledger.records.blocked_records import LISTED
 from sync_assets.ledger.report_values import WAITING_FOR
-from sync_assets.runtime.context import Runtime
 
 Records = list[dict[str, Any]]
 
@@ -62,7 +64,10 @@ def command(  # noqa: PLR0913 - an option for each list
     runtime = open_runtime()
     check_tables(runtime.config, [table])
     kind = next((name for name, chosen in named.items() if chosen), "rejects")
-    document = LISTS[kind](runtime, table)
+    if refused_attributes:
+        document = records_but_for(runtime.ledger, [one for one in runtime.config.tables if table in (None, one.table)])
+    else:
+        document = LISTS[kind](runtime.ledger, table)
     if not as_csv:
         print_document({kind: document}, as_json, show)
         return
@@ -72,11 +77,11 @@ def command(  # noqa: PLR0913 - an option for each list
     writer.writerows(record | texts for record, texts in zip(cleaned(document), joined, strict=True))
 
 
-def rejects(runtime: Runtime, table: str | None) -> Records:
+def rejects(ledger: Ledger, table: str | None) -> Records:
     """Return the rejected records and opt-outs: ids and reasons, never their content."""
-    opt_outs = runtime.ledger.opt_outs.refused() if table in (None, CONTACT) else []
-    parents = runtime.ledger.blocked.rejected_with_parent()
-    rows = [fields(reject, *COLUMNS["rejects"]) for reject in [*runtime.ledger.reports.rejects(table), *opt_outs]]
+    opt_outs = ledger.opt_outs.refused() if table in (None, CONTACT) else []
+    parents = ledger.blocked.rejected_with_parent()
+    rows = [fields(reject, *COLUMNS["rejects"]) for reject in [*ledger.reports.rejects(table), *opt_outs]]
     for row in rows:
         if parent := parents.get((row["table"], row["id"])):
             reason = row["reason"].rstrip(".")
@@ -84,18 +89,18 @@ def rejects(runtime: Runtime, table: str | None) -> Records:
     return rows
 
 
-def retried_records(runtime: Runtime, table: str | None) -> Records:
+def retried_records(ledger: Ledger, table: str | None) -> Records:
     """Return the pending records whose requests got no answer that names a cause: ids and reasons."""
-    rows = [fields(record, *COLUMNS["retried"]) for record in runtime.ledger.reports.retried_records(table)]
+    rows = [fields(record, *COLUMNS["retried"]) for record in ledger.reports.retried_records(table)]
     return [row | {"reason": row["reason"] or "no answer"} for row in rows]
 
 
-def orphans(runtime: Runtime, table: str | None) -> Records:
+def orphans(ledger: Ledger, table: str | None) -> Records:
     """Return the orphaned records, which are not sent, with the reasons. kept: Campaign holds the record."""
-    return [fields(orphan, *COLUMNS["orphaned"], "kept") for orphan in runtime.ledger.blocked.orphans(table)]
+    return [fields(orphan, *COLUMNS["orphaned"], "kept") for orphan in ledger.blocked.orphans(table)]
 
 
-def waiting_records(runtime: Runtime, table: str | None) -> Records:
+def waiting_records(ledger: Ledger, table: str | None) -> Records:
     """Return the waiting records, at most blocked_records.LISTED, with what they wait for."""
     return [
         {
@@ -103,28 +108,22 @@ def waiting_records(runtime: Runtime, table: str | None) -> Records:
             "reason": WAITING_FOR[record.block_reason],
             "parents": [{"table": to.table, "id": to.id, "state": to.state_text} for to in record.parents],
         }
-        for record in runtime.ledger.blocked.waiting(table)
+        for record in ledger.blocked.waiting(table)
     ]
 
 
-def records_but_for(runtime: Runtime, table: str | None) -> Records:
+def records_but_for(ledger: Ledger, tables: Sequence[TableConfig]) -> Records:
     """Return the records that are in step but for refused attributes, or not known to be; at most LISTED of a table."""
-    ledger, records = runtime.ledger, list[dict[str, Any]]()
-    for config in runtime.config.tables:
-        attributes = refused(ledger, config) if table in (None, config.table) else []
+    records = list[dict[str, Any]]()
+    for config in tables:
+        attributes = refused(ledger, config)
         for id_, known in ledger.reports.records_but_for(config.table, LISTED) if attributes else ():
             reason = f"{'differs' if known else 'perhaps differs'} in {', '.join(attributes)}: refused in updates"
             records.append({"table": config.table, "id": id_, "reason": reason, "attributes": attributes})
     return records
 
 
-LISTS = {
-    "rejects": rejects,
-    "retried": retried_records,
-    "orphaned": orphans,
-    "waiting": waiting_records,
-    "refused_attributes": records_but_for,
-}
+LISTS = {"rejects": rejects, "retried": retried_records, "orphaned": orphans, "waiting": waiting_records}
 
 
 def _parents(record: dict[str, Any]) -> str:

@@ -25,6 +25,7 @@ from sync_assets.ledger import times
 from sync_assets.ledger.rules.opt_outs import OptOutState
 from sync_assets.opt_out.decide import SideValue, decide
 from sync_assets.opt_out.session import Session, ready
+from sync_assets.runtime.call_limits import calls_left
 from sync_assets.runtime.context import Runtime
 from sync_assets.task_group import run_together
 from sync_assets.words import counted
@@ -105,7 +106,7 @@ def judge(
 async def parity(runtime: Runtime) -> Parity:
     """Compare up to SAMPLE contacts, which costs one engine call each. Raises what the clients raise."""
     ledger = await asyncio.to_thread(lambda: runtime.ledger)
-    left = runtime.calls_left
+    left = calls_left(ledger, runtime.config.guardrails)
     wanted = SAMPLE if left is None else min(SAMPLE, left)
     ids = await asyncio.to_thread(ledger.reports.sample_synced, CONTACT, SAMPLE, secrets.randbits(32))
     result = Parity(kept_back=max(0, len(ids) - wanted))
@@ -124,7 +125,7 @@ async def _compare(session: Session, ids: Sequence[str], result: Parity) -> None
     row_by_id = await rows_now(session.d365, session.table, columns, ids)
     rows = await asyncio.to_thread(session.ledger.opt_outs.of, ids)
     applied = {(row.id, row.attribute): row.campaign_at for row in rows if row.state == OptOutState.SYNCED}
-    opt_out, now, free = session.runtime.config.opt_out, datetime.now(UTC), asyncio.Semaphore(AT_ONCE)
+    opt_out, now, free = session.config.opt_out, datetime.now(UTC), asyncio.Semaphore(AT_ONCE)
     verdicts: Counter[str] = Counter()
 
     async def look(id_: str) -> None:

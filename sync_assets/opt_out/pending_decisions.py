@@ -69,7 +69,7 @@ class DecisionRun:
             batch = await self._decide(due)
             stored = await asyncio.to_thread(ledger.opt_outs.decide, batch.rows, self.partition, batch.decisions)
             self.decided.update((decision.reason, decision.write or "") for decision in stored)
-            self.session.runtime.progress("deciding opt-outs", self.decided.total())
+            self.session.progress("deciding opt-outs", self.decided.total())
             await self.session.count_calls()
             await self.session.keep_lease()
 

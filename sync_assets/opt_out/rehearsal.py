@@ -25,9 +25,8 @@ async def rehearse_opt_outs(runtime: Runtime, most: int) -> Counter[str]:
         asked = sum(any(row.ask for row in rows) for rows in _due(session, OptOutState.DECIDE))
         if asked > most:
             return Counter(read=asked, update=asked)
-        before = runtime.calls["read"]
         await decide_due(session, day_without_file(datetime.now(UTC)))
-        calls = Counter(read=runtime.calls["read"] - before)
+        calls = Counter(read=session.calls)
         if "campaign" in sides(session.direction):
             look_up = session.records.addressing.update_calls - 1
             for rows in await asyncio.to_thread(list, _due(session, OptOutState.TO_CAMPAIGN)):

@@ -3,6 +3,7 @@
 import asyncio
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
@@ -77,14 +78,14 @@ def planned_of(program: Program) -> dict[str, Any]:
 
 def flown(program: Program) -> dict[str, Any]:
     """What `sync` does without Dagster, which takes most of its time; what it would print."""
-    runtime = program.runtime()
+    runtime, opt_outs = program.runtime(), Counter[str]()
     for step in sync_steps(runtime, runtime.config.in_link_order, (), waits=True):
         if step.of_table and step.work != "push":
             asyncio.run(capture_table(runtime, step.of_table))
         if step.of_table and step.work != "capture":
-            asyncio.run(push_table(runtime, step.of_table))
+            opt_outs.update(asyncio.run(push_table(runtime, step.of_table)).opt_outs)
         time.sleep(step.seconds)
-    result = builtins(overview(runtime, runtime.calls, runtime.opt_outs))
+    result = builtins(overview(runtime.config, runtime.ledger, runtime.clients.calls, opt_outs))
     runtime.close()
     return result
 

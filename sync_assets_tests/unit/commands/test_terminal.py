@@ -25,7 +25,7 @@ from sync_assets.commands.plan_document import PlanDocument, PlannedChange
 from sync_assets.commands.status import COLUMNS, KilledRunStatus, OptOutStatus, Status, TableStatus
 from sync_assets.commands.terminal import print_document, print_parts, progress, progress_text
 from sync_assets.ledger.report_values import Retried
-from sync_assets.runtime.context import Runtime
+from sync_assets.runtime.progress import Progress
 from sync_assets.runtime.workers import REMEDY
 from sync_assets_tests.unit.commands.test_explanation import ATTRIBUTE
 from sync_assets_tests.unit.commands.test_explanation import document as explained
@@ -290,11 +290,11 @@ def test_progress_names_total_rate_and_remaining_time_as_far_as_they_are_known(
 
 
 def test_an_activity_shows_its_total_and_more_records_than_that_raise_it() -> None:
-    runtime, shown = Runtime({}), io.StringIO()
-    runtime.totals["sending contact"] = 10
-    with progress(runtime, Console(file=shown, force_terminal=True, width=100)):
-        runtime.progress("sending contact", 4)
-        runtime.progress("capturing contact", 9)
-        runtime.progress("sending contact", 12)
+    activities, shown = Progress(), io.StringIO()
+    activities.expect("sending contact", 10)
+    with progress(activities, Console(file=shown, force_terminal=True, width=100)):
+        activities("sending contact", 4)
+        activities("capturing contact", 9)
+        activities("sending contact", 12)
     assert "12 of 12 records" in shown.getvalue()
     assert "capturing contact 9 records" in shown.getvalue()
