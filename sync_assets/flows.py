@@ -24,6 +24,7 @@ from sync_assets.capture.page_preparation import columns_by_attribute, guarded_a
 from sync_assets.capture.table_capture import Capture
 from sync_assets.checks import known_types, rules
 from sync_assets.checks.health import values_kept
+from sync_assets.checks.opt_out_columns import typologies
 from sync_assets.checks.preflight import (
     EXAMINE_SECONDS,
     Ready,
@@ -187,6 +188,8 @@ async def capture_table(
             fields = [field for field in ready.mapping.fields if field.attribute.path in kept]
             secured = [field.column.name for field in fields if field.column.secured]
             notes.append(values_kept(config.table, kept, secured))
+        if config.table == CONTACT:
+            notes += await asyncio.to_thread(typologies, runtime.config, ledger, said=True)
         if changes:
             due = max(0, await asyncio.to_thread(_due, ledger, config) - due)
             read, sent = counted(result.rows, "row", "were"), counted(due, "record", "are")

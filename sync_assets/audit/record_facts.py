@@ -10,7 +10,7 @@ Costs an engine call for the record, and one for each record that its links lead
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple
@@ -36,6 +36,7 @@ from sync_assets.ledger.repositories.stored_records import RelatedState, StoredR
 from sync_assets.ledger.times import clock, iso
 from sync_assets.mapping.attribute_steps import MappedRow, map_row
 from sync_assets.mapping.filters import filter_rows, rules_met
+from sync_assets.mapping.merged_contacts import with_opt_outs
 from sync_assets.mapping.refusable import updated_paths
 from sync_assets.runtime.call_limits import count_calls
 from sync_assets.runtime.context import Runtime
@@ -58,6 +59,7 @@ class RecordFacts:
         held_since: beginning of the privacy hold on the person that the record belongs to.
         kept: attributes whose column became empty at large, and whose value Campaign keeps.
         problem: why facts are missing.
+        brought: attributes of opt-outs that merged contacts bring to the row, with its id.
         refused_in_updates: mapped attributes that Campaign refuses in updates, so that its record may differ in them.
     """
 
@@ -78,6 +80,7 @@ class RecordFacts:
     reason: str | None = None
     problem: str | None = None
     refused_in_updates: Sequence[str] = ()
+    brought: Mapping[str, Collection[str]] = field(default_factory=dict[str, set[str]])
 
     @property
     def has_row(self) -> bool:
@@ -110,7 +113,9 @@ async def record_facts(
         held = [since for person in persons if (since := ledger.holds.held_since(person))]
         orphans = ledger.blocked.orphans(config.table, id_) if stored and stored.state == State.ORPHANED else []
         kept = ledger.emptied.kept_of(config.table, [id_]).get(id_, ())
-        return RecordFacts(config, id_, stored, min(held, default=None), orphans[0].reason if orphans else None, kept)
+        facts = RecordFacts(config, id_, stored, min(held, default=None), orphans[0].reason if orphans else None, kept)
+        facts.brought = ledger.merged.counting([id_]) if config.carries_merged else {}
+        return facts
 
     all_facts = [await asyncio.to_thread(stored_facts, config) for config in tables]
     try:
@@ -147,7 +152,8 @@ async def _read_row(
         facts.row = facts.row.head(1)
         facts.passes = not filter_rows(facts.row, mapping.row_filter)[0].is_empty()
         facts.rules_met = rules_met(facts.row, mapping.row_filter)
-        facts.mapped = await asyncio.to_thread(map_row, facts.row, mapping)
+        as_sent = with_opt_outs(facts.row, mapping, facts.brought) if mapping.opt_outs_are_fields else facts.row
+        facts.mapped = await asyncio.to_thread(map_row, as_sent, mapping)
 
 
 async def _read_record(overall: Config, ledger: Ledger, campaign: CampaignClient, facts: RecordFacts) -> None:

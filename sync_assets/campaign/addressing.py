@@ -91,6 +91,7 @@ class Addressing:
         findings: premise -> finding, as they are stored.
         news: those that are not stored yet.
         confirmed: True if a request by the key found its record since this object was created.
+        may_hide: Campaign may hide what is inserted, and none was read back since this object was created.
     """
 
     mode: Mode = "auto"
@@ -99,6 +100,7 @@ class Addressing:
     findings: dict[str, str] = field(default_factory=dict[str, str])
     news: dict[str, str] = field(default_factory=dict[str, str])
     confirmed: bool = False
+    may_hide: bool = False
 
     @classmethod
     def configured(cls, config: TableConfig, findings: Mapping[str, str]) -> Addressing:
@@ -174,7 +176,7 @@ class Addressing:
         An update that found its record does not save that read: whether one is answered before depends on time, and
         `plan` and `estimate` foretell each call.
         """
-        return self.findings.get(KEY_FOUND) != "yes"
+        return self.findings.get(KEY_FOUND) != "yes" or self.may_hide or bool(self.findings.get(HIDDEN))
 
     def may_refuse(self, attribute: str) -> bool:
         """Return True if an update was perhaps refused because of this attribute; tested once a day at most."""

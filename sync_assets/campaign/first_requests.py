@@ -18,7 +18,7 @@ class FirstRequests:
     Attributes:
         insert, update, delete: held while a request of this kind finds something out.
         rejected: records that were sent to prove the key, and that Campaign rejected.
-        trusted: deletes accepted without a read since one was read back.
+        trusted: keys of deletes accepted without a read since one was read back. earlier: those before it.
         bare_errors: errors without a reason on the keys of records that Campaign then accepted by their PKeys.
         searches: searches for an attribute that Campaign refuses in updates.
         suspected: attributes that an error without a reason has made suspect at once.
@@ -28,7 +28,8 @@ class FirstRequests:
     update: asyncio.Lock = field(default_factory=asyncio.Lock)
     delete: asyncio.Lock = field(default_factory=asyncio.Lock)
     rejected: int = 0
-    trusted: int = 0
+    trusted: list[str] = field(default_factory=list[str])
+    earlier: list[str] = field(default_factory=list[str])
     bare_errors: int = 0
     searches: int = 0
     suspected: set[str] = field(default_factory=set[str])
@@ -40,7 +41,14 @@ class FirstRequests:
             for _ in range(PROOFS - 1):
                 self.insert.release()
 
-    def trusts_delete(self) -> bool:
+    def trusts_delete(self, key: str) -> bool:
         """Return False for one delete after each DELETES_TRUSTED: it is read back, and no other under way is, too."""
-        self.trusted = 0 if self.trusted >= DELETES_TRUSTED else self.trusted + 1
-        return self.trusted > 0
+        if len(self.trusted) >= DELETES_TRUSTED:
+            self.earlier, self.trusted = self.trusted, []
+            return False
+        self.trusted.append(key)
+        return True
+
+    def settle_delete(self, key: str) -> None:
+        """Forget a delete that was accepted without a read: it was verified, or the record is inserted again."""
+        self.earlier, self.trusted = ([one for one in keys if one != key] for keys in (self.earlier, self.trusted))

@@ -14,7 +14,7 @@ import asyncio
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -166,6 +166,8 @@ class CaptureContext:
                 opt_outs=page.opt_outs,
                 opt_outs_are_fields=self.mapping.opt_outs_are_fields,
                 opt_outs_compared=self.opt_outs_compared,
+                merged=page.merged,
+                own_opt_outs=page.own_opt_outs,
                 missing_are_deleted=self.apply_deletes,
             ),
             cursor,
@@ -199,6 +201,13 @@ class CaptureContext:
         newest = ids.replace_strict(stored, default=None, return_dtype=pl.Int64)
         rows = page.rows.filter((versions >= newest).fill_null(True))
         return replace(page, rows=rows, older=page.rows.height - rows.height)
+
+    def brought(self, page: Page) -> Mapping[str, set[str]]:
+        """Return by attribute the rows of a page to which merged contacts bring opt-outs, if these are fields."""
+        if self.mapping.master is None or not self.mapping.opt_outs_are_fields:
+            return {}
+        ids = page.rows[self.mapping.table_key.select_name].str.to_lowercase()
+        return self.ledger.merged.counting(ids.to_list())
 
     def next_link(self, page: Head | PreparedPage) -> str:
         """Return the link to follow after a page of the feed. Raises D365Refused if there is none, ForeignLink."""

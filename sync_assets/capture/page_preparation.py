@@ -5,9 +5,10 @@ This is the part of capture that needs a processor only, so that a page is prepa
 Invariant: if a page of changes has a row several times, only the newest one counts, also for the filter.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from operator import or_
+from types import MappingProxyType
 
 import polars as pl
 
@@ -16,8 +17,10 @@ from sync_assets.dataverse.metadata import ColumnType
 from sync_assets.dataverse.page_parser import Page, PageParser
 from sync_assets.ledger.model import ANY_ATTRIBUTE
 from sync_assets.ledger.prepared_page import FILLED, ROW_VERSION, UNGUARDED, ColumnGuard, LedgerPage
+from sync_assets.ledger.rules.merged_contacts import MergedOptOut
 from sync_assets.mapping.filters import filter_rows
 from sync_assets.mapping.mapping_changes import rows_under_earlier_mapping
+from sync_assets.mapping.merged_contacts import merged_opt_outs, with_opt_outs
 from sync_assets.mapping.table_mapping import TableMapping
 from sync_assets.mapping.transform import convert, last_of_each, opted_out, replace_values, written_attributes
 from sync_assets.mapping.unlabelled_options import unknown_codes
@@ -34,6 +37,8 @@ class PreparedPage:
         both_ways: True if an id is both a row and a tombstone.
         left: Versions of rows that the filter excludes, by id.
         opt_outs: Of all rows, also of those in `left`; see `mapping.transform.opted_out`.
+        merged: Those of them that were merged into another contact.
+        own_opt_outs: Of the opt-outs that others bring to a row, those that it has itself: (id, attribute).
         older, next_link, delta_link: As in `dataverse.page_parser.Page`.
         unknown_codes: Option numbers without a label, by column.
     """
@@ -48,6 +53,8 @@ class PreparedPage:
     unknown_codes: dict[str, list[int]]
     next_link: str | None
     delta_link: str | None
+    merged: Sequence[MergedOptOut] = ()
+    own_opt_outs: Sequence[tuple[str, str]] = ()
 
 
 def prepare_page(
@@ -55,10 +62,21 @@ def prepare_page(
     mapping: TableMapping,
     earlier: Sequence[TableMapping | None] = (),
     guard: ColumnGuard = UNGUARDED,
+    brought: Mapping[str, Collection[str]] = MappingProxyType({}),
     refused: Sequence[str] = (),
 ) -> PreparedPage:
-    """Prepare a parsed page. earlier, guard, refused: as in CaptureContext."""
+    """Prepare a parsed page. earlier, guard, refused: as in CaptureContext.
+
+    brought: by attribute, the ids of rows to which merged contacts bring their opt-outs.
+    """
     latest = last_of_each(page.rows, mapping)
+    opt_outs, own = opted_out(latest, mapping), list[tuple[str, str]]()
+    if brought and opt_outs is not None:
+        for name, ids in brought.items():
+            have = opt_outs.filter(pl.col("id").is_in(list(ids)) & pl.col(name))["id"]
+            own += [(id_, name) for id_ in have]
+        latest = with_opt_outs(latest, mapping, brought)
+        opt_outs = opted_out(latest, mapping)
     passed, dropped = filter_rows(latest, mapping.row_filter)
     rows = convert(replace_values(passed, mapping), mapping, refused)
     rows = rows.with_columns(passed[page_parser.ROW_VERSION].alias(ROW_VERSION))
@@ -79,11 +97,13 @@ def prepare_page(
         deleted=page.deleted,
         both_ways=not set(page.deleted).isdisjoint(latest[key].str.to_lowercase() if page.deleted else ()),
         left=dict(left.rows()),
-        opt_outs=opted_out(latest, mapping),
+        opt_outs=opt_outs,
         older=page.older,
         unknown_codes=unknown_codes(passed, mapping),
         next_link=page.next_link,
         delta_link=page.delta_link,
+        merged=[] if opt_outs is None else merged_opt_outs(latest, opt_outs, mapping),
+        own_opt_outs=own,
     )
 
 

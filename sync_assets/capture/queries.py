@@ -105,7 +105,8 @@ async def store_rows(capture: CaptureContext, ids: Sequence[str], feed: Feed, re
         # An id is known to be missing only after the last page of an answer.
         missing = [] if page.next_link else [id_ for id_ in asked if id_ not in found_ids]
         newer = capture.without_older(replace(page, deleted=missing))
-        ready = prepare_page(newer, capture.mapping, guard=capture.guard, refused=capture.refused)
+        brought = capture.brought(newer)
+        ready = prepare_page(newer, capture.mapping, guard=capture.guard, brought=brought, refused=capture.refused)
         return capture.store(ready, feed.version, result)
 
     for start in range(0, len(ids), IDS_IN_A_QUERY):
@@ -116,6 +117,27 @@ async def store_rows(capture: CaptureContext, ids: Sequence[str], feed: Feed, re
         except ResponseTooLarge as error:
             raise await too_large(capture, error) from error
     return feed
+
+
+async def carry_merged(capture: CaptureContext, result: CaptureResult) -> None:
+    """Let opt-outs of captured merged contacts count for their masters.
+
+    They become due for a decision. If they are fields, the masters' rows are read again, and mapped with them.
+    """
+    ledger, mapping, table = capture.ledger, capture.mapping, capture.table.name
+    if mapping.master is None:
+        return
+    if not mapping.opt_outs_are_fields:
+        await asyncio.to_thread(ledger.merged.make_due)
+        return
+    columns = {opt_out.attribute: opt_out.column.name for opt_out in mapping.opt_outs}
+    while due := await asyncio.to_thread(ledger.merged.masters_to_read):
+        feed = await asyncio.to_thread(ledger.feeds.feed, table)
+        if feed is None:
+            return
+        await store_rows(capture, sorted({master for _, _, master in due}), feed, result)
+        await asyncio.to_thread(ledger.merged.read, due, columns)
+        await capture.keep_lease()
 
 
 async def refetch_rows(capture: CaptureContext, result: CaptureResult) -> None:

@@ -25,7 +25,7 @@ from sync_assets.capture.context import BacklogFull, CaptureContext, CaptureResu
 from sync_assets.capture.kept_delta_link import catch_up, first_page
 from sync_assets.capture.page_pipeline import PagePipeline
 from sync_assets.capture.page_preparation import PreparedPage, selected
-from sync_assets.capture.queries import refetch_rows, replay_days
+from sync_assets.capture.queries import carry_merged, refetch_rows, replay_days
 from sync_assets.dataverse.client import FeedExpired
 from sync_assets.ledger.errors import FeedMoved, TooManyDeletes
 from sync_assets.ledger.model import Feed, Position
@@ -68,6 +68,7 @@ class Capture(CaptureContext):
             try:
                 await self._follow_to_the_end(result)
                 await refetch_rows(self, result)
+                await carry_merged(self, result)
                 await self._carry_out_deletes(result)
                 return
             except FeedMoved:

@@ -298,6 +298,18 @@ PRIVACY_ORDER = (
 
 INITIAL_RECORDS = 15_000_000
 """Records of an initial sync, at most, by Adobe's documentation (docs/dev/references/campaign.md 14)."""
+LARGE_LOAD = 500_000
+"""Engine calls from which on a load counts as large: a table above so many records once went by file (there)."""
+
+
+def large_load(calls: int) -> list[str]:
+    """Return Adobe's advice for a load of so many engine calls; none if it is not large."""
+    if calls < LARGE_LOAD:
+        return []
+    advice = (
+        "stop Campaign's own processes until a large load is over: workflows, preparation and sending of deliveries"
+    )
+    return [f"From {LARGE_LOAD:,} engine calls on: Adobe recommends to {advice}."]
 
 
 async def volume(

@@ -28,7 +28,7 @@ from sync_assets.campaign.records import Records
 from sync_assets.campaign.workflows import workflow_status
 from sync_assets.checks import dynamics, guardrails, installation, rules
 from sync_assets.checks.guardrails import volume
-from sync_assets.checks.opt_out_columns import opt_out_findings
+from sync_assets.checks.opt_out_columns import opt_out_findings, typologies
 from sync_assets.checks.preflight import (
     Ready,
     findings_of,
@@ -136,6 +136,7 @@ def examine(runtime: Runtime) -> list[Finding]:
         except OtherSystems as error:  # neither system is contacted
             return findings + fail("systems of the ledger", error)
         findings += [installation.runs(runtime.ledger), *certification_findings(runtime, runtime.ledger)]
+        findings += [warn("opt-outs: typology rules", text) for text in typologies(config, runtime.ledger, said=False)]
     findings += installation.whole_configuration(config)
     contacts = guardrails.known_contacts(runtime.ledger) if counted else None
     for number, table in enumerate(config.tables):
@@ -243,7 +244,7 @@ class _TableChecks:
         runtime, config, findings = self.runtime, self.config, list[Finding]()
         try:
             self.ready = ready = await preflight(config, self.d365, self.campaign, runtime.config.targets)
-            findings += ready.findings
+            findings += [*ready.findings, *dynamics.merged_contacts(runtime.config, config, ready.table)]
             if self.counted:
                 findings += findings_since_capture(runtime.ledger, config, types_of(ready.mapping))
                 findings += mapping_changes(runtime.ledger, config, ready.mapping)

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from sync_assets.checks.guardrails import INITIAL_RECORDS
+from sync_assets.checks.guardrails import INITIAL_RECORDS, large_load
 from sync_assets.commands import estimate_calls, terminal
 from sync_assets.commands.estimate_calls import LATENCY, LEAST_HISTORY, WINDOW, Volume, by_kind
 from sync_assets.commands.terminal import Json, Parts, TablesOption, kinds, plain_table
@@ -172,6 +172,7 @@ def _on_the_first_load(tables: Mapping[str, Any], guardrails: Guardrails) -> Ite
         "holds many records without an id) shows whether Campaign holds records with our ids. If it does, they are "
         "listed, 500 a call, and those that have the mapped values are not sent: `sync-assets plan` reads that list."
     )
+    yield from large_load(sum(filter(None, totals.values())))
     if sum(filter(None, totals.values())) > INITIAL_RECORDS:
         yield (
             f"Adobe documents {INITIAL_RECORDS:,} records as the most of an initial sync: narrow the tables with "

@@ -23,7 +23,7 @@ from sync_assets.audit.record_comparison import EXISTING, LISTED
 from sync_assets.audit.record_list import RecordList
 from sync_assets.campaign.client import BudgetSpent, CampaignRefused
 from sync_assets.checks import rules
-from sync_assets.checks.guardrails import check_configuration, check_limits
+from sync_assets.checks.guardrails import check_configuration, check_limits, large_load
 from sync_assets.checks.preflight import target_finding
 from sync_assets.checks.refused_attributes import in_step_but_for, refused_attributes, refused_updates
 from sync_assets.checks.rules import NotReady
@@ -163,8 +163,9 @@ class SyncRehearsal:
         """Rehearse the steps of a sync."""
         config, keys = self.runtime.config, ParentKeys()
         for table in self.configs:
-            target = Target.of(config, table)
-            self.tables[table.table] = Rehearsal(target, keys, changes=self.changes, listed=self.listed)
+            self.tables[table.table] = Rehearsal(
+                target=Target.of(config, table), parent_keys=keys, changes=self.changes, listed=self.listed
+            )
         async with self.inventory.opened() if self.inventory else nullcontext():
             steps = sync_steps(self.runtime, self.configs, self.problems, waits=False)
             while (step := await asyncio.to_thread(next, steps, None)) and step.of_table:
@@ -331,6 +332,7 @@ class SyncRehearsal:
         for table in configs:
             if left_out := refused_attributes(self.ledger, table):
                 yield refused_updates(table.table, left_out, in_step_but_for(self.ledger, table))
+        yield from large_load(sum(table.calls.total() for table in self.tables.values()))
         yield from self.notes
         opt_out = self.runtime.config.opt_out
         if opt_out.active and CONTACT in self.tables:

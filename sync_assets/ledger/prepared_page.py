@@ -10,6 +10,7 @@ from typing import NamedTuple
 import polars as pl
 
 from sync_assets.ledger.model import ANY_ATTRIBUTE, INSERTED, LinkSpec, State
+from sync_assets.ledger.rules.merged_contacts import MergedOptOut
 from sync_assets.ledger.rules.transitions import Row
 
 COLUMNS: dict[str, pl.DataType] = {
@@ -184,7 +185,8 @@ class CapturedPage:
     filtered_out: those of the ids of both whose rows exist in Dynamics 365 outside the filter, with their versions.
     opt_outs: opt-out columns of the rows and of those filtered out, see OptOutRows.apply_captured; None if none are
     mapped. opt_outs_are_fields: the payloads hold them, too. opt_outs_compared: they are sent to no
-    profile, only compared with what Campaign stated.
+    profile, only compared with what Campaign stated. merged: opt-outs of
+    merged contacts; own_opt_outs: (id, attribute) of those that a master's own column has, beside those brought to it.
     missing_are_deleted: when a full read is complete, the rows that it did not return are deleted. If False they are
     out of scope.
     """
@@ -196,6 +198,8 @@ class CapturedPage:
     opt_outs: pl.DataFrame | None = None
     opt_outs_are_fields: bool = False
     opt_outs_compared: bool = False
+    merged: Sequence[MergedOptOut] = ()
+    own_opt_outs: Sequence[tuple[str, str]] = ()
     missing_are_deleted: bool = False
 
 

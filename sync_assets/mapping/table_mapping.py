@@ -14,7 +14,7 @@ from typing import Any
 from sync_assets.campaign.metadata import Attribute, Resource
 from sync_assets.config.models import FieldMapping, LinkConfig, TableConfig
 from sync_assets.config.opt_out import OptOutMapping
-from sync_assets.dataverse.metadata import MODIFIED, Column, ColumnType, Table
+from sync_assets.dataverse.metadata import MASTER, MODIFIED, Column, ColumnType, Table
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger.model import LinkSpec
 from sync_assets.mapping.configured_values import is_option, named_option
@@ -102,6 +102,7 @@ class TableMapping:
         select: sorted names for `$select`.
         column_types: the types of these columns.
         apply_updates: True if the links of acknowledged records follow the lookups.
+        master: the lookup of a merged contact's master; None unless opt-outs are carried to it.
         fingerprint: equal as long as the same row gives the same result.
     """
 
@@ -117,6 +118,7 @@ class TableMapping:
     links: tuple[LinkField, ...] = ()
     apply_updates: bool = True
     opt_outs: tuple[OptOutField, ...] = ()
+    master: Column | None = None
     warnings: tuple[str, ...] = ()
 
     @property
@@ -215,11 +217,13 @@ class _Compiler:
             for name, mapping in self._carried.items()
             if (column := self._column(name, "opt-out "))
         ]
+        master = self._column(MASTER, "merged contacts, ") if self._config.carries_merged and opt_outs else None
         if self._d365 or self._campaign or not (key and table_key and modified):
             raise MappingError(self._table.name, self._d365, self._campaign)
         done = tuple(field for field in fields if field)
         linked = tuple(link for link in links if link)
         columns = [table_key, modified, *filtered, *(field.column for field in (*done, *linked, *opt_outs))]
+        columns += [master] if master else []
         types: dict[str, ColumnType] = {
             column.select_name: column.type for column in sorted(columns, key=lambda column: column.select_name)
         }
@@ -236,6 +240,7 @@ class _Compiler:
             links=linked,
             apply_updates=self._config.apply_updates,
             opt_outs=tuple(opt_outs),
+            master=master,
             warnings=tuple(self._warnings),
         )
 

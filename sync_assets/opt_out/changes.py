@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from sync_assets.errors import SyncAssetsError
+from sync_assets.ledger.repositories.opt_out_decisions import day_without_file
 from sync_assets.opt_out.apply import WRITTEN, Applied, sides, write_due
 from sync_assets.opt_out.decide import Side
-from sync_assets.opt_out.pending_decisions import DecisionRun, day_without_file, decide_due
+from sync_assets.opt_out.pending_decisions import DecisionRun, decide_due
 from sync_assets.opt_out.profile_polling import ProfilePoll, poll_is_due, poll_profiles
 from sync_assets.opt_out.session import OptOutsBusy, open_session
 from sync_assets.runtime.context import Runtime
@@ -55,9 +56,11 @@ class Changes:
         async with open_session(self.runtime) as session:
             try:
                 self.deciding = await decide_due(session, day_without_file(now))
-                for side in sides(session.direction):
+                for side in reversed(sides(session.direction)):
                     with self._going_on():
                         self.written[side] = await write_due(session, side)
+                        if side == "campaign" and self.written[side].written:  # what Dynamics 365 does not hold, either
+                            await self.deciding.run()
             finally:
                 self.session_calls += session.calls
 

@@ -7,7 +7,7 @@ Invariant: each batch is stored in one transaction, the opt-outs with their deci
 
 import asyncio
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -21,6 +21,7 @@ from sync_assets.http.redaction import redact
 from sync_assets.http.transport import HttpError, SignInRefused
 from sync_assets.ledger import Ledger, times
 from sync_assets.ledger.repositories.opt_out_decisions import OptOutDecision
+from sync_assets.ledger.rules import merged_contacts
 from sync_assets.ledger.rules import opt_outs as rules
 from sync_assets.ledger.rules.opt_outs import OptOutRow, OptOutState
 from sync_assets.opt_out.decide import Decision, SideValue, decide, without_value
@@ -60,6 +61,8 @@ class DecisionRun:
         """Decide everything that is due."""
         ledger, attributes, after = self.session.ledger, self.session.attributes, ""
         await asyncio.to_thread(ledger.opt_outs.end_unknown)
+        if self.session.carries_merged:  # of contacts that were merged since their opt-outs became due
+            await asyncio.to_thread(ledger.merged.make_due)
         if self.session.direction == "campaign_to_d365":  # decided under a direction that wrote to Campaign
             await asyncio.to_thread(ledger.opt_outs.reconsider, OptOutState.TO_CAMPAIGN)
         while due := await asyncio.to_thread(
@@ -83,11 +86,15 @@ class DecisionRun:
         columns = [column.name for column in session.columns.values()]
         row_by_id = await rows_now(session.d365, session.table, columns, list(due))
         batch = _Batch(session, datetime.now(UTC))
+        if session.carries_merged:
+            await asyncio.to_thread(batch.read_merged, list(due))
         for id_, due_rows in due.items():
             row_now, answer = row_by_id.get(id_), answers.get(id_)
             missing = isinstance(answer, ResponseOutcome) and answer.kind == "missing"
             from_campaign = session.direction != "d365_to_campaign"
-            rows = [rules.as_stated(row) for row in due_rows] if missing and from_campaign else due_rows
+            rows = due_rows
+            if missing and from_campaign:
+                rows = [rules.as_stated(row, batch.subordinate(row)) for row in due_rows]
             if row_now is None:
                 batch.without_contact(rows, answer)
                 continue
@@ -140,11 +147,6 @@ async def decide_due(session: Session, partition: str) -> DecisionRun:
     return deciding
 
 
-def day_without_file(moment: datetime) -> str:
-    """Return the partition of decisions made without a file: one per UTC day."""
-    return f"(changes)@{moment.astimezone(UTC):%Y-%m-%d}"
-
-
 class _Batch:
     """The decisions of a batch of contacts: the changed opt-outs, and the rows of the audit."""
 
@@ -152,6 +154,20 @@ class _Batch:
         self._session, self._moment = session, moment
         self.rows: list[OptOutRow] = []
         self.decisions: list[OptOutDecision] = []
+        self._subordinates: dict[tuple[str, str], str] = {}
+        self._brought: dict[str, set[str]] = {}
+
+    def read_merged(self, ids: Sequence[str]) -> None:
+        """Read from the ledger which opt-outs of merged contacts count for these. Blocks."""
+        merged = self._session.ledger.merged
+        if self._session.direction == "d365_to_campaign":
+            self._brought = merged.counting(ids)
+        else:
+            self._subordinates = merged.due_for(ids)
+
+    def subordinate(self, row: OptOutRow) -> str | None:
+        """Return the merged contact whose opt-out is to be decided on here; None if there is none."""
+        return self._subordinates.get((row.id, row.attribute))
 
     def decide(self, row: OptOutRow, row_now: RowNow, answer: ProfileOptOut | None) -> None:
         d365, campaign = self._d365(row, row_now), _campaign_value(row, answer)
@@ -164,6 +180,12 @@ class _Batch:
             if rules.is_of_earlier_profile(row, answer.value, *times_of_answer) and (both or not d365[0]):
                 row, campaign = row._replace(ask=0), (True, times.instant(row.campaign_at))
                 decision = Decision(True, "campaign" if both else "d365", "an opt-out wins")
+        if subordinate := self.subordinate(row):
+            # Neither system has stated it of this contact. Campaign first: after that write Dynamics 365 is decided on.
+            to_campaign = direction == "bidirectional" and not campaign[0]
+            write = "campaign" if to_campaign else None if d365[0] else "d365"
+            decision = Decision(True, write, "an opt-out wins")
+            row = row._replace(source=f"{merged_contacts.SOURCE}{subordinate}")
         self._settle(row, int(bool(d365[0])), self._logged(row, d365, campaign, decision))
 
     def without_profile(self, rows: list[OptOutRow], row_now: RowNow) -> None:
@@ -195,7 +217,8 @@ class _Batch:
 
     def _d365(self, row: OptOutRow, row_now: RowNow) -> SideValue:
         column = self._session.columns[row.attribute]
-        return column.opted_out(row_now.values[column.name]), row_now.modified
+        brought = row.id in self._brought.get(row.attribute, ())
+        return brought or column.opted_out(row_now.values[column.name]), row_now.modified
 
     def _settle(self, row: OptOutRow, d365: int | None, decided: OptOutDecision) -> None:
         """Add the opt-out after a decision. d365: the value to store, 0 where Dynamics 365 has none."""

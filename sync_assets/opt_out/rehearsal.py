@@ -8,9 +8,10 @@ from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
+from sync_assets.ledger.repositories.opt_out_decisions import day_without_file
 from sync_assets.ledger.rules.opt_outs import OptOutRow, OptOutState
 from sync_assets.opt_out.apply import sides
-from sync_assets.opt_out.pending_decisions import day_without_file, decide_due
+from sync_assets.opt_out.pending_decisions import decide_due
 from sync_assets.opt_out.session import Session, open_session
 from sync_assets.runtime.context import Runtime
 

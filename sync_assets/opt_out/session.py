@@ -57,6 +57,11 @@ class Session:
     epoch: int = 0
 
     @property
+    def carries_merged(self) -> bool:
+        """Return True if opt-outs of merged contacts count for their masters."""
+        return self.config.opt_out.merged == "carry"
+
+    @property
     def attributes(self) -> list[str]:
         return list(self.columns)
 

@@ -164,7 +164,7 @@ class Sender:
             addressing.note(KEY_FOUND, "yes")  # it exists already, and the update found it by the key
         if delivery.result == "refused":
             records.first.insert_rejected()
-        if delivery.operation_done != "inserted" or addressing.findings.get(KEY_FOUND) == "yes":
+        if delivery.operation_done != "inserted" or not addressing.needs_proof:
             return delivery
         try:
             response = await self._read_back(record)
@@ -174,7 +174,7 @@ class Sender:
             return delivery  # Campaign has answered the insert; the next one is read back
         except (HttpError, BudgetSpent) as error:
             return replace(delivery, stop=str(error))
-        if isinstance(response, ResponseOutcome) and not hidden:
+        if isinstance(response, ResponseOutcome) and not hidden and addressing.findings.get(KEY_FOUND) != "yes":
             addressing.note(KEY_FOUND, "no")
             text = f"{response.reason} {response.remedy}".strip()
             reason = redact(redact(text, record.payload), record.update_payload)
@@ -187,6 +187,7 @@ class Sender:
             hides = HIDES.format(records.resource, records.config.table, record.id)
             return Delivery("refused", reason=hides, stop=hides, pkey=delivery.pkey)
         addressing.note(KEY_FOUND, "yes")
+        addressing.may_hide = isinstance(response, ResponseOutcome)
         return delivery
 
     async def _earlier_failed(self, record: Claimed) -> str | None:
@@ -367,6 +368,7 @@ class _Write:
         """Send a POST. Return None if the record may exist already, which a PATCH then shows."""
         record, records = self.record, self.sender.records
         self.posts += 1
+        records.first.settle_delete(record.id)
         try:
             response = await records.insert(body(record.payload, record, records.key, patch=False, values=known))
         except OutcomeUnknown:

@@ -156,6 +156,7 @@ class _Push:
         for config in (self._target.config, *self._target.parents):
             known = await self._claims.dialect(config.resource, config.key)
             self._resources[config.resource] = Addressing.configured(config, known), FirstRequests()
+        self._resources[self._target.config.resource][0].may_hide = self._target.may_hide
         if self._target.links:
             parents = {parent.resource: self._records(parent, self._observe) for parent in self._target.parents}
             self._links = Links(self._target.links, parents, self._parent_keys, self._claims.send_links_again)

@@ -6,7 +6,6 @@ request with success.
 """
 
 import asyncio
-from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -24,7 +23,7 @@ from sync_assets.ledger import Ledger
 from sync_assets.ledger.model import Claimed, Operation, Outcome
 from sync_assets.push.delivery import OPERATIONS, Delivery, Sender, outcome
 from sync_assets.push.record_links import Links
-from sync_assets.push.target import Target
+from sync_assets.push.target import PushResult, Target
 from sync_assets.runtime.pkeys import ParentKeys
 from sync_assets.runtime.workers import worker_id
 
@@ -40,12 +39,11 @@ class Change(NamedTuple):
     body: bytes
 
 
-@dataclass(slots=True)
-class Rehearsal:
-    """Count what the pushes of one table would do: records by operation, engine calls by kind.
+@dataclass(slots=True, kw_only=True)
+class Rehearsal(PushResult):
+    """The result that the pushes of one table would have, without times. rejected: those rejected without a request.
 
     Attributes:
-        rejected: records that would be rejected without a request.
         outcomes_unknown: records whose last request has an unknown outcome, so that each of them may cost one call
             more or less than counted here.
         settled: by a record's number in the ledger, 1 if it ends as synced in this rehearsal: a byte each, since a
@@ -56,12 +54,7 @@ class Rehearsal:
 
     target: Target
     parent_keys: ParentKeys = field(default_factory=ParentKeys)
-    inserted: int = 0
-    updated: int = 0
-    deleted: int = 0
-    rejected: int = 0
     outcomes_unknown: int = 0
-    calls: Counter[str] = field(default_factory=Counter[str])
     settled: bytearray = field(default_factory=bytearray)
     changes: list[Change] = field(default_factory=list[Change])
     listed: int = 0
@@ -90,6 +83,7 @@ class Rehearsal:
                 addressing.findings.setdefault(f"{APART}{name}", "none")  # no other way is tried
             by_resource[config.resource] = Records(client, config, addressing, calls.observe)
         records = by_resource[own.resource]
+        records.addressing.may_hide = target.may_hide
         if self.key_in_delete is None:
             self.key_in_delete = (records.addressing.key_in_delete,)
         links = Links(target.links, by_resource, self.parent_keys, _nothing_to_send) if target.links else None
@@ -112,11 +106,6 @@ class Rehearsal:
             await asyncio.to_thread(ledger.dialect.note, resource, one.addressing.news)
         self.calls.update(calls.take())
         return total
-
-    @property
-    def done(self) -> int:
-        """Return the number of records that were inserted, updated or deleted."""
-        return self.inserted + self.updated + self.deleted
 
     def _note(self, record: Claimed, delivery: Delivery, body: bytes) -> None:
         if self.target.is_parent and delivery.pkey:

@@ -17,6 +17,7 @@ from sync_assets.ledger.records.deletions import NOT_COLLECTED, Deletions
 from sync_assets.ledger.records.dependency_status import DependencyStatus
 from sync_assets.ledger.records.emptied_columns import NOTHING_KEPT, Kept
 from sync_assets.ledger.records.feeds import Feeds, PageRead
+from sync_assets.ledger.repositories.merged_contacts import MergedContacts
 from sync_assets.ledger.repositories.opt_out_rows import OptOutRows
 from sync_assets.ledger.repositories.sessions import Sessions
 from sync_assets.ledger.rules import transitions
@@ -59,6 +60,7 @@ class Captures(Repository):
     _deletions: Deletions
     _dependencies: DependencyStatus
     _opt_outs: OptOutRows
+    _merged: MergedContacts
 
     def save_page(
         self,
@@ -114,6 +116,8 @@ class Captures(Repository):
             self._opt_outs.apply_captured(
                 transaction, page.opt_outs, [*page.filtered_out], are_fields=page.opt_outs_are_fields
             )
+        if page.merged or page.own_opt_outs:
+            self._merged.captured(transaction, page)
         self._opt_outs.forget(transaction, page.deleted)
 
     def row_versions(self, table: str, ids: Sequence[str], *, above: int) -> dict[str, int]:

@@ -220,6 +220,11 @@ def after_comparison(row: OptOutRow, value: int, *, again: bool) -> OptOutRow | 
     return moved if row.state in (OptOutState.SYNCED, OptOutState.DECIDE) else due_again(moved, ask=False)
 
 
+def after_merge(row: OptOutRow, source: str) -> OptOutRow:
+    """Return the row of a contact into which one with an opt-out was merged: Campaign is queried for its value."""
+    return _due(row, source, ask=1)
+
+
 def after_insert(row: OptOutRow, sent: int, source: str, made_at: int) -> OptOutRow:
     """Return the row after Campaign inserted the profile with the value `sent` at `made_at` (microseconds).
 
@@ -272,9 +277,12 @@ def after_decision(
     return held._replace(state=state, ask=0, value=value, reason=None)
 
 
-def as_stated(row: OptOutRow) -> OptOutRow:
-    """Return the row for a decision about a contact without a profile: an opt-out that is not carried yet counts."""
-    return row._replace(campaign=1, ours=0, ask=0) if row.ask == STATED else row
+def as_stated(row: OptOutRow, subordinate: str | None = None) -> OptOutRow:
+    """Return the row for a decision about a contact without a profile: an opt-out that is not carried yet counts.
+
+    subordinate: the contact with that opt-out, if it was merged into this one.
+    """
+    return row._replace(campaign=1, ours=0, ask=0) if subordinate or row.ask == STATED else row
 
 
 def after_missing_profile(row: OptOutRow, d365: int | None) -> OptOutRow:

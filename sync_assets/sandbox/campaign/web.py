@@ -153,7 +153,8 @@ class _Call:
                 return Answer(204, [], b"")
             return _json(200, {"PKey": record.pkey, "href": view.href(record, self.base)})
         record = self.campaign.resolve(view, segments[0], by_key=by_key)
-        self.campaign.delete(view.table, record)
+        if settings.delete_by_key != "ignored" or segments[0] == record.pkey:
+            self.campaign.delete(view.table, record)
         status = 200 if view.table.resource.name == "profile" else 204
         return Answer(settings.custom_delete_status if view.table.resource.custom else status, [], b"")
 

@@ -13,6 +13,7 @@ from sync_assets.campaign.addressing import (
     KEY_IN_DELETE,
     KEY_IN_URL,
     KEY_UNIQUE,
+    today,
 )
 from sync_assets.campaign.first_requests import DELETES_TRUSTED
 from sync_assets.http.transport import OutcomeUnknown, Response
@@ -23,7 +24,7 @@ from sync_assets.push.dispatcher import push
 from sync_assets.push.target import Target
 from sync_assets_tests.support.ledgers import capture, guid, row, session_of
 from sync_assets_tests.unit.ledger.linking import sent
-from sync_assets_tests.unit.push.little_campaign import BARE, CONTACT, LittleCampaign
+from sync_assets_tests.unit.push.little_campaign import BARE, CONTACT, Answers, LittleCampaign
 from sync_assets_tests.unit.push.little_campaign import BY_KEY as BY_FILTER
 from sync_assets_tests.unit.push.one_delivery import deliver
 
@@ -39,6 +40,13 @@ def campaign() -> LittleCampaign:
 
 async def key_works(*_: object) -> bool:
     return True
+
+
+def ignores_keys(*keys: str) -> Answers:
+    """Return answers of a Campaign that accepts a DELETE by these keys and does nothing."""
+    return lambda operation, path: (
+        Response(204, {}, b"") if operation == "delete" and path.rpartition("/")[2] in keys else None
+    )
 
 
 def claimed(operation: str, id_: str = ADA) -> Claimed:
@@ -102,6 +110,54 @@ async def test_all_deletes_of_a_push_count_until_the_next_one_is_verified(campai
         worker = replace(records)
         assert (await worker.delete(f"{n:08d}-1111-1111-1111-111111111111")).kind == "done"
     assert Counter(operation for operation, _ in campaign.log) == {"delete": DELETES_TRUSTED + 2, "read": 2}
+
+
+@pytest.mark.parametrize("known", [{}, {KEY_IN_DELETE: "yes", DELETE_ANSWER: "204 -"}])
+async def test_a_record_that_outlives_a_delete_by_the_key_is_deleted_by_its_pkey_like_all_after_it(
+    campaign: LittleCampaign, known: dict[str, str]
+) -> None:
+    """Whether it is the first delete of all or the first of a day: Campaign accepts the key, and deletes nothing."""
+    campaign.answers = ignores_keys(ADA, BERT)
+    records = campaign.of("profile", {KEY_IN_URL: "yes", **known}, filter=None)
+    for id_ in (ADA, BERT):
+        campaign.holds("profile", id_)
+        assert (await records.delete(id_)).kind == "done"
+        assert not campaign.by_key("profile", id_)
+    asked = [operation for operation, _ in campaign.log]
+    assert asked == ["delete", "read", "read", "delete", "read", "read", "delete"], "two calls again, one verified"
+    assert records.addressing.news[KEY_IN_DELETE] == "no", "for other workers, too"
+
+
+async def test_the_first_survivor_has_the_deletes_before_it_verified(campaign: LittleCampaign) -> None:
+    """Campaign took the key in the morning. An upgrade later it accepts a DELETE by it, and deletes nothing."""
+    ids = [f"{n:08d}-1111-1111-1111-111111111111" for n in range(DELETES_TRUSTED + 3)]
+    records = campaign.of("profile", BY_KEY, filter=None)
+    for id_ in ids:
+        campaign.holds("profile", id_)
+    for n, id_ in enumerate(ids):
+        if n == 10:
+            campaign.answers = ignores_keys(*ids)
+        if n == DELETES_TRUSTED:  # a row came back: its profile is a new one
+            records.first.settle_delete(ids[20])
+            assert campaign.by_key("profile", ids[20])
+        assert (await records.delete(id_)).kind == "done"
+    left = [id_ for id_ in ids if campaign.by_key("profile", id_)]
+    assert left == [ids[20]]
+    assert Counter(operation for operation, _ in campaign.log) == {
+        "delete": DELETES_TRUSTED + 3 + 41 + 1,  # by the key; by the PKeys of those before, and of the survivor
+        "read": 2 + DELETES_TRUSTED + 41 + 1,  # samples, those before, again after each DELETE, the survivor
+    }
+
+
+async def test_a_survivor_is_remembered_even_if_its_delete_by_the_pkey_fails(campaign: LittleCampaign) -> None:
+    campaign.holds("profile", ADA)
+    campaign.answers = lambda operation, path: Response(204, {}, b"") if operation == "delete" else None
+    records = campaign.of("profile", {**BY_KEY, DELETE_ANSWER: f"204 - {today()}"})
+    records.first.trusted = ["x"] * DELETES_TRUSTED
+    with pytest.raises(OutcomeUnknown):
+        await records.delete(ADA)
+    assert records.addressing.news == {DELETE_ANSWER: "204 -"}, "another worker verifies its next delete"
+    assert not records.addressing.deletes_known
 
 
 async def test_a_delete_by_key_that_fails_twice_without_a_reason_is_not_tried_again(campaign: LittleCampaign) -> None:

@@ -105,6 +105,25 @@ def test_a_file_for_contacts_alone() -> None:
     assert checked(text, (CONTACT, PROFILE)).opt_out.direction == "disabled"
 
 
+def test_a_table_with_merged_contacts_gets_the_filter_and_the_opt_out_that_they_need_as_comments() -> None:
+    more = (column("statecode", "state", labels={0: "Active"}), column("merged", "boolean"))
+    more = (*more, column("masterid", "lookup", targets=("contact",)))
+    merging = replace(CONTACT, columns={**CONTACT.columns, **{one.name: one for one in more}})
+    written = whole_file([suggest_table(merging, "Contact", PROFILE, {"contact": "profile"}, {})], START)
+    assert "active rows only; without it, every row, and both profiles of two contacts that were merged" in written
+    assert re.search(r"^  # merged: carry +# an opt-out of a contact that was merged into another one", written, re.M)
+    after = parse_config(
+        written.replace("# merged", "merged")
+        .replace("disabled", "bidirectional")
+        .replace("  # mappings", "  mappings")
+        .replace("  #   donot", "    donot")
+        .replace("# filters", "filters"),
+        "f",
+    )
+    assert (after.opt_out.merged, after.table("contact").filters is not None) == ("carry", True)
+    assert "merged" not in whole_file([contact()], START)
+
+
 def test_an_entry_leaves_out_the_defaults_of_the_file_unless_it_needs_another_value() -> None:
     columns = {**CONTACT.columns, "statecode": column("statecode", "state", labels={0: "Active"})}
     one = suggest_table(replace(CONTACT, columns=columns), "Contact", PROFILE, MappedTables({"contact": "profile"}, {}))
