@@ -24,7 +24,7 @@ from sync_assets.http.retry import backoff
 from sync_assets.http.transport import HttpError, NotSent, OutcomeUnknown, Unavailable
 from sync_assets.ledger.model import Claimed, Operation, Outcome, Result
 from sync_assets.push.record_links import Links, Values
-from sync_assets.push.refused_updates import update
+from sync_assets.push.refused_updates import held_refusable, update
 from sync_assets.push.request_body import body
 from sync_assets.push.target import PushStopped
 
@@ -94,6 +94,7 @@ class Delivery:
         wait: seconds until the next attempt; None for at once.
         pkey: the record's PKey as Campaign's answer gave it; empty if it gave none. If refused: Campaign hides it.
         stop: why no other record of the table may be sent.
+        held_refusable: see model.Outcome.
     """
 
     result: Result
@@ -102,6 +103,7 @@ class Delivery:
     wait: float | None = None
     pkey: str = ""
     stop: str | None = None
+    held_refusable: int | None = None
 
     def incarnation_of(self, record: Claimed) -> tuple[int, int]:
         """Return the record's number and incarnation after this delivery, as the ledger counts it (transitions.py)."""
@@ -214,7 +216,8 @@ class Sender:
             response, done = await _Write(record, self).run()
         else:
             response, done = await self._write_linked(record, self.links)
-        return _delivery(record, response, done)
+        held = held_refusable(record, self.records, response, done)
+        return replace(_delivery(record, response, done), held_refusable=held)
 
     async def _write_linked(self, record: Claimed, links: Links) -> tuple[ResponseOutcome, OperationDone]:
         async with links.first_record_of_link(record) as first:
@@ -271,6 +274,7 @@ def outcome(record: Claimed, delivery: Delivery, now: datetime | None = None, *,
         operation="link" if links_alone else operation,
         unanswered=unanswered,
         hidden=delivery.result == "refused" and bool(delivery.pkey),
+        held_refusable=delivery.held_refusable,
     )
 
 
