@@ -84,7 +84,9 @@ class Campaign(Store):
             for attribute in table.resource.fields.keys() - fresh[name].fields.keys()
         ]
         for name, table in self.tables.items():
-            table.resource = fresh[name]
+            before, table.resource = table.resource, fresh[name]
+            if _indexed(before) == _indexed(table.resource):
+                continue  # the indexes of a million records take seconds
             if table.resource.unique and (duplicate := table.duplicate_key()) is not None:
                 raise BadSettings(f"{name} has two records with the key {duplicate!r}")
             table.reindex()
@@ -221,6 +223,11 @@ def _published(settings: Settings) -> dict[str, Resource]:
     for name, unique in settings.unique_keys.items():
         fresh[name].unique = unique
     return fresh
+
+
+def _indexed(resource: Resource) -> tuple[Any, ...]:
+    """Return what the indexes of a resource's table depend on."""
+    return resource.key, resource.unique, [link.join for link in resource.links.values()]
 
 
 def _remove(attributes: list[str], name: str, fresh: dict[str, Resource]) -> None:

@@ -40,7 +40,7 @@ async def test_a_file_is_uploaded_imported_and_listed(
 ) -> None:
     admin = shared_sandbox.admin
     admin.clear_journal()
-    admin.post("/campaign/imports", {"id": "WKF20", "rows_per_second": 600, "queue_seconds": 0.1})
+    admin.configure_import("WKF20", rows_per_second=600, queue_seconds=0.1)
     with sftp.open(f"{FOLDER}/unfinished", "w") as file:
         file.write(rows(300))
     name = "contact_20261201T120000Z_1.tsv.gz"
@@ -64,7 +64,7 @@ async def test_a_file_is_uploaded_imported_and_listed(
     shown = admin.get("/campaign/imports")["WKF20"]
     assert (shown["status"], shown["runs"][0]["inserted"], shown["copies"][0]["name"]) == ("finished", 300, name)
     admin.post("/campaign/imports/run", {"id": "WKF20", "repeat": 1})
-    until(lambda: admin.get("/campaign/imports")["WKF20"]["runs"][-1]["existing"] == 300)
+    until(lambda: admin.import_runs("WKF20")[-1]["existing"] == 300)
 
 
 def test_the_capacity_of_the_sftp_is_shown_and_kept(shared_sandbox: SandboxProcess, sftp: paramiko.SFTPClient) -> None:
