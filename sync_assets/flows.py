@@ -6,20 +6,24 @@ Both begin with the checks that they need, so that nothing is written while the 
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
 from typing import Self
 
 from sync_assets.audit.existing_records import first_load
+from sync_assets.audit.record_list import RecordList
 from sync_assets.campaign.client import NotPublished
 from sync_assets.campaign.metadata import Resource
 from sync_assets.capture.backlog_limit import backlog_is_full
 from sync_assets.capture.context import CaptureResult
-from sync_assets.capture.page_preparation import columns_by_attribute
+from sync_assets.capture.page_preparation import columns_by_attribute, guarded_attributes
 from sync_assets.capture.table_capture import Capture
 from sync_assets.checks import known_types, rules
 from sync_assets.checks.health import values_kept
+from sync_assets.checks.opt_out_columns import typologies
 from sync_assets.checks.preflight import (
     EXAMINE_SECONDS,
     Ready,
@@ -32,15 +36,19 @@ from sync_assets.checks.preflight import (
     types_of,
 )
 from sync_assets.checks.rules import Finding, NotReady, require
-from sync_assets.config.models import TableConfig
+from sync_assets.config.models import Config, TableConfig
 from sync_assets.config.values import CONTACT
 from sync_assets.dataverse.client import SetUpRefused
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger import Ledger
+from sync_assets.ledger.prepared_page import ColumnGuard
 from sync_assets.mapping.mapping_changes import configuration_text, differences, earlier_mapping
 from sync_assets.mapping.unlabelled_options import unknown_codes_warning
-from sync_assets.push.dispatcher import PushResult, Target, push
+from sync_assets.push.claimed_records import ClaimedRecords
+from sync_assets.push.dispatcher import push
+from sync_assets.push.target import PushResult, Target
 from sync_assets.runtime.context import Runtime
+from sync_assets.runtime.ledger_access import LedgerUse
 from sync_assets.words import counted
 
 CONFIRM = timedelta(hours=1)
@@ -63,12 +71,16 @@ class Captured:
 
 @dataclass(frozen=True, slots=True)
 class Pushed:
-    """The result of a push, with the metadata of its resource, the findings, and notes about Campaign's records."""
+    """The result of a push, with the metadata of its resource, the findings, and notes about Campaign's records.
+
+    opt_outs: number of opt-outs written beside the records, by kind.
+    """
 
     resource: Resource
     findings: list[Finding]
     result: PushResult
     notes: list[str]
+    opt_outs: Mapping[str, int] = field(default_factory=dict[str, int])
 
 
 @dataclass(slots=True)
@@ -79,11 +91,13 @@ class RunOutcome:
         problems: Errors that prevented a flow.
         stopped: Reasons why a flow ended before its work was done.
         notes: Warnings and automatic actions, each of them once.
+        counts: Number of unchanged rows that captures skipped, and of opt-outs, by kind.
     """
 
     problems: list[SyncAssetsError] = field(default_factory=list[SyncAssetsError])
     stopped: list[str] = field(default_factory=list[str])
     notes: list[str] = field(default_factory=list[str])
+    counts: Counter[str] = field(default_factory=Counter[str])
 
     def note(self, texts: Iterable[str]) -> None:
         """Add notes that are not among them yet."""
@@ -94,6 +108,7 @@ class RunOutcome:
         self.problems += outcome.problems
         self.stopped = list(dict.fromkeys([*self.stopped, *outcome.stopped]))
         self.note(outcome.notes)
+        self.counts.update(outcome.counts)
 
 
 class MappingsTakeTurns(SyncAssetsError):
@@ -138,14 +153,18 @@ async def capture_table(
             config, d365, campaign, runtime.config.targets, runtime.config.captured_opt_outs(config.table)
         )
         ledger = await asyncio.to_thread(lambda: runtime.ledger)
-        runtime.check_not_older()
-        findings, notes = await asyncio.to_thread(_check_and_store, runtime, ledger, config, ready)
-        notes += await asyncio.to_thread(_store_mapping, runtime, ledger, config, ready.mapping.fingerprint)
+        runtime.access.check_not_older()
+        findings, notes = await asyncio.to_thread(
+            _check_and_store, runtime.use, runtime.settings.beside, ledger, config, ready
+        )
+        accepted = runtime.use.accept_mapping
+        notes += await asyncio.to_thread(_store_mapping, ledger, config, ready.mapping.fingerprint, accepted=accepted)
         texts = await asyncio.to_thread(ledger.mappings.configurations, config.table, ready.mapping.fingerprint)
         earlier = [earlier_mapping(text, ready.table, ready.resource, runtime.config.targets) for text in texts]
         session = await asyncio.to_thread(lambda: runtime.session)
         runtime.keep_history()
         due = await asyncio.to_thread(_due, ledger, config) if texts else 0
+        bits = await asyncio.to_thread(ledger.emptied.bits, config.table, columns_by_attribute(ready.mapping))
         result = await Capture(
             ledger,
             d365,
@@ -158,8 +177,7 @@ async def capture_table(
             until=time.monotonic() + seconds,
             progress=lambda so_far: runtime.progress(f"capturing {config.table}", so_far.rows),
             earlier=earlier,
-            bits=await asyncio.to_thread(ledger.emptied.bits, config.table, columns_by_attribute(ready.mapping)),
-            max_emptied_share=runtime.config.guardrails.max_emptied_share,
+            guard=ColumnGuard(bits, guarded_attributes(ready.mapping), runtime.config.guardrails.max_emptied_share),
             opt_outs_compared=runtime.config.opt_out.direction == "campaign_to_d365",
         ).run()
         changes = differences(texts[0], config) if texts else []
@@ -168,6 +186,8 @@ async def capture_table(
             fields = [field for field in ready.mapping.fields if field.attribute.path in kept]
             secured = [field.column.name for field in fields if field.column.secured]
             notes.append(values_kept(config.table, kept, secured))
+        if config.table == CONTACT:
+            notes += await asyncio.to_thread(typologies, runtime.config, ledger, said=True)
         if changes:
             due = max(0, await asyncio.to_thread(_due, ledger, config) - due)
             read, sent = counted(result.rows, "row", "were"), counted(due, "record", "are")
@@ -176,9 +196,8 @@ async def capture_table(
         if texts and not result.paused:
             await asyncio.to_thread(ledger.mappings.settle, config.table, ready.mapping.fingerprint)
         for note in notes:
-            runtime.announce(note)
+            runtime.use.announce(note)
         await asyncio.to_thread(ledger.feeds.confirm, config.table, result.rows)
-        runtime.unchanged += result.unchanged
         if warning := unknown_codes_warning(config.table, result.unknown_codes):
             notes.append(warning)
         return Captured([*findings, types_note(ready)], result, changes, notes)
@@ -190,7 +209,7 @@ def _due(ledger: Ledger, config: TableConfig) -> int:
 
 
 def _check_and_store(
-    runtime: Runtime, ledger: Ledger, config: TableConfig, ready: Ready
+    use: LedgerUse, types_beside: Path, ledger: Ledger, config: TableConfig, ready: Ready
 ) -> tuple[list[Finding], list[str]]:
     """Store a table's types and target. Return all findings, and a note if another target was accepted.
 
@@ -200,20 +219,20 @@ def _check_and_store(
     now = types_of(ready.mapping)
     findings = [*ready.findings, *findings_since_capture(ledger, config, now)]
     for at, finding in enumerate(findings):
-        if runtime.accept_mapping and finding.check == rules.TARGET.name and not finding.passed:
+        if use.accept_mapping and finding.check == rules.TARGET.name and not finding.passed:
             notes.append(f"{config.table}: {finding.message}. Accepted.")
             findings[at] = rules.TARGET.finding(True, finding.message, finding.numbers)
     require(config.table, findings)
     if ledger.targets.target(config.table) != (config.resource, config.key):
         ledger.targets.change_target(config.table, config.resource, config.key)
-    if runtime.may_create_ledger:  # a plan writes nothing
-        known_types.remember(runtime.settings.beside, ready.mapping)
+    if use.may_create:  # a plan writes nothing
+        known_types.remember(types_beside, ready.mapping)
     if ledger.types.facts(config.table) != now:
         ledger.types.note(config.table, now)
     return findings, notes
 
 
-def _store_mapping(runtime: Runtime, ledger: Ledger, config: TableConfig, fingerprint: str) -> list[str]:
+def _store_mapping(ledger: Ledger, config: TableConfig, fingerprint: str, *, accepted: bool) -> list[str]:
     """Store the mapping of the table. After a change every row is read again. Return a note if one is due.
 
     Raises MappingsTakeTurns.
@@ -226,9 +245,9 @@ def _store_mapping(runtime: Runtime, ledger: Ledger, config: TableConfig, finger
         feed.fingerprint if feed else None,
         fingerprint,
         configuration_text(config),
-        accepted=runtime.accept_mapping,
+        accepted=accepted,
     )
-    if last and not runtime.accept_mapping:
+    if last and not accepted:
         raise MappingsTakeTurns(table, last)
     return [str(MappingsTakeTurns(table, last))] if last else []
 
@@ -238,55 +257,52 @@ async def push_table(runtime: Runtime, config: TableConfig, seconds: float | Non
     async with runtime.campaign() as campaign:
         resource = await campaign.resource(config.api, config.resource)
         ledger = await asyncio.to_thread(lambda: runtime.ledger)
-        runtime.check_not_older()
+        runtime.access.check_not_older()
         changed = await asyncio.to_thread(findings_since_capture, ledger, config, types_in(config, resource))
         findings = require(config.table, [*campaign_findings(config, resource), *changed])
         session = await asyncio.to_thread(lambda: runtime.session)
         runtime.keep_history()
-        existing = await first_load(runtime, campaign, config, resource, seconds)
+        existing = await first_load(runtime, RecordList(ledger, campaign, config), resource, seconds)
         if not existing.known:
             nothing = PushResult(calls=Counter(read=existing.calls), stopped=existing.stopped)
             return Pushed(resource, findings, nothing, existing.notes)
         counts = await asyncio.to_thread(ledger.reports.counts)
-        runtime.totals[f"sending {config.table}"] = counts[config.table].pending
+        activity, target = f"sending {config.table}", Target.of(runtime.config, config, resource)
+        runtime.progress.expect(activity, counts[config.table].pending)
         result = await push(
-            ledger,
+            ClaimedRecords(ledger, target, session.epoch, runtime.worker.session_is_valid),
             campaign,
-            Target.of(runtime.config, config, resource),
-            session=session.epoch,
             concurrency=runtime.config.guardrails.concurrency,
-            progress=lambda done: runtime.progress(f"sending {config.table}", done),
+            progress=partial(runtime.progress, activity),
             seconds=seconds,
             parent_keys=runtime.parent_keys,
-            session_is_valid=runtime.session_is_valid,
         )
-        runtime.calls.update(result.calls)
         result.calls["read"] += existing.calls
-    if await asyncio.to_thread(opt_outs_due, runtime, config):
-        await _write_opt_outs(runtime, result)
-    return Pushed(resource, findings, result, existing.notes)
+    due = await asyncio.to_thread(opt_outs_due, runtime.config, ledger, config)
+    opt_outs = await _write_opt_outs(runtime, result) if due else {}
+    return Pushed(resource, findings, result, existing.notes, opt_outs)
 
 
-def opt_outs_due(runtime: Runtime, config: TableConfig) -> int:
+def opt_outs_due(overall: Config, ledger: Ledger, config: TableConfig) -> int:
     """Return how many opt-outs a push of the table writes beside the records, with direction d365_to_campaign.
 
     They are those of contacts that the filter excludes: no record carries them, and Campaign keeps the profile. In
     other directions opt-outs have their own flows.
     """
-    opt_out = runtime.config.opt_out
+    opt_out = overall.opt_out
     if config.table != CONTACT or opt_out.direction != "d365_to_campaign":
         return 0
-    return runtime.ledger.opt_outs.left(opt_out.attributes).due
+    return ledger.opt_outs.left(opt_out.attributes).due
 
 
-def is_due(runtime: Runtime, config: TableConfig) -> bool:
+def is_due(overall: Config, ledger: Ledger, config: TableConfig) -> bool:
     """Return True if a push of the table would send something now."""
-    due = runtime.ledger.reports.next_due(config.table)  # at earliest now, so that the time is read afterwards
-    return (due is not None and due <= datetime.now(UTC)) or opt_outs_due(runtime, config) > 0
+    due = ledger.reports.next_due(config.table)  # at earliest now, so that the time is read afterwards
+    return (due is not None and due <= datetime.now(UTC)) or opt_outs_due(overall, ledger, config) > 0
 
 
-async def _write_opt_outs(runtime: Runtime, result: PushResult) -> None:
-    """Decide and write what `opt_outs_due` counts. A problem is the push's."""
+async def _write_opt_outs(runtime: Runtime, result: PushResult) -> Mapping[str, int]:
+    """Decide and write what `opt_outs_due` counts; return the number written by kind. A problem is the push's."""
     from sync_assets.opt_out.changes import Changes  # noqa: PLC0415 - most pushes need none
 
     changes = Changes(runtime)
@@ -295,3 +311,4 @@ async def _write_opt_outs(runtime: Runtime, result: PushResult) -> None:
         raise changes.failed[0]
     deciding = changes.deciding.problem if changes.deciding else None
     result.stopped = result.stopped or deciding or next((applied.problem for applied in changes.written.values()), None)
+    return changes.counts

@@ -28,7 +28,7 @@ from sync_assets.errors import SyncAssetsError, reason
 from sync_assets.foreign_text import chat, one_line, printable
 from sync_assets.http.proxy import open_connection
 from sync_assets.http.transport import Limits, NotSent, NotTrusted, OutcomeUnknown, Response, certificate_remedy
-from sync_assets.runtime.context import Runtime
+from sync_assets.runtime.configuration import Configuration
 
 SECONDS = 10.0
 """How long each side may take to answer: a sensor's tick must end within a minute."""
@@ -62,12 +62,12 @@ class NoAnswer(ChannelError):
     """Raised when a notification was sent and no answer arrived in time: it may have been delivered."""
 
 
-def senders(runtime: Runtime) -> dict[str, Send]:
+def senders(configuration: Configuration) -> dict[str, Send]:
     """Return the sender of each configured channel. Raises SettingsError if variables are wrong."""
     from sync_assets.http.transport import ssl_context  # noqa: PLC0415
 
-    alerts, settings = runtime.config.alerts, runtime.settings.alerts()
-    context, by_name = ssl_context(runtime.settings.ca_bundle), dict[str, Send]()
+    alerts, settings = configuration.config.alerts, configuration.settings.alerts()
+    context, by_name = ssl_context(configuration.settings.ca_bundle), dict[str, Send]()
     if alerts and alerts.webhook:
         teams = alerts.webhook == "teams"
         by_name["webhook"] = lambda subject, text: send_webhook(settings, context, text, teams=teams)
@@ -267,8 +267,8 @@ _log = logging.getLogger(__name__)
 class DeadManSwitch:
     """Pings at most once in INTERVAL_SECONDS, failed tries included; without an address it does nothing."""
 
-    def __init__(self, runtime: Runtime, clock: Callable[[], float] = time.monotonic) -> None:
-        self._runtime, self._clock = runtime, clock
+    def __init__(self, configuration: Configuration, clock: Callable[[], float] = time.monotonic) -> None:
+        self._configuration, self._clock = configuration, clock
         self._tried_at: float | None = None
 
     def ping(self) -> bool:
@@ -279,10 +279,10 @@ class DeadManSwitch:
         try:
             from sync_assets.http.transport import ssl_context  # noqa: PLC0415
 
-            address = self._runtime.settings.alerts().heartbeat
+            address = self._configuration.settings.alerts().heartbeat
             if address is None:
                 return False
-            context = ssl_context(self._runtime.settings.ca_bundle)
+            context = ssl_context(self._configuration.settings.ca_bundle)
             answer = request(context, "GET", address.get_secret_value(), b"", ANSWER_SECONDS)
             if 200 <= answer.status < 300:
                 return True

@@ -11,10 +11,10 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 from sync_assets.checks.rules import Rows
-from sync_assets.config.models import Config
+from sync_assets.config.models import Config, Guardrails
+from sync_assets.ledger import Ledger
 from sync_assets.ledger.report_values import Counts
 from sync_assets.ledger.repositories.reports import CountKind
-from sync_assets.runtime.context import Runtime
 from sync_assets.words import counted
 
 KINDS = ("insert", "update", "delete", "read")
@@ -35,15 +35,15 @@ def window(now: datetime) -> list[date]:
     return [now.date() - timedelta(days=age) for age in range(DAYS - 1, -1, -1)]
 
 
-def collect(runtime: Runtime, now: datetime, stored: Mapping[str, Any]) -> Days:
+def collect(ledger: Ledger, now: datetime, stored: Mapping[str, Any]) -> Days:
     """Return the numbers of all days of the window. stored: the days that the last report stored."""
     kinds: tuple[CountKind, ...] = ("d365", "campaign", "opt_outs", "engine_calls")
-    by_kind = [runtime.ledger.counts.by_day(kind, window(now)[0], now.date()) for kind in kinds]
+    by_kind = [ledger.counts.by_day(kind, window(now)[0], now.date()) for kind in kinds]
     days = {
         day: _numbers(*(Counter(by_day.get(day)) for by_day in by_kind)) | stored.get(str(day), {})
         for day in window(now)
     }
-    counts = runtime.ledger.reports.counts().values()
+    counts = ledger.reports.counts().values()
     waiting = sum(count.waiting for count in counts)
     days[now.date()] |= {"waiting": waiting, "pending": sum(count.pending for count in counts)}
     return days
@@ -134,14 +134,14 @@ def _markdown(names: Sequence[str], rows: Iterable[Sequence[str]], *, texts: int
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def calls_by_day(runtime: Runtime, now: datetime | None = None) -> Rows:
+def calls_by_day(guardrails: Guardrails, ledger: Ledger, now: datetime | None = None) -> Rows:
     """Return Campaign engine calls of all tables in the last DAYS days, by day and kind, with the share of the budget.
 
     Days without calls are left out; the newest day is first.
     """
     today = (now or datetime.now(UTC)).date()
-    by_day = runtime.ledger.counts.by_day("engine_calls", today - timedelta(days=DAYS - 1), today)
-    budget = runtime.config.guardrails.engine_calls_per_day
+    by_day = ledger.counts.by_day("engine_calls", today - timedelta(days=DAYS - 1), today)
+    budget = guardrails.engine_calls_per_day
     rows: list[tuple[str | int, ...]] = []
     for day, calls in sorted(by_day.items(), reverse=True):
         total = sum(calls.values())

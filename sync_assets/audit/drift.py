@@ -31,6 +31,7 @@ from sync_assets.http.redaction import redact
 from sync_assets.json_members import without
 from sync_assets.ledger import Ledger
 from sync_assets.mapping.transform import transform
+from sync_assets.runtime.call_limits import calls_left, count_calls
 from sync_assets.runtime.context import Runtime
 from sync_assets.task_group import run_together
 
@@ -88,7 +89,7 @@ async def drift(runtime: Runtime, config: TableConfig) -> Drift:
     Raises what the preflight and the clients raise.
     """
     ledger = await asyncio.to_thread(lambda: runtime.ledger)
-    left = await asyncio.to_thread(lambda: runtime.calls_left)
+    left = await asyncio.to_thread(calls_left, ledger, runtime.config.guardrails)
     wanted = SAMPLE if left is None else min(SAMPLE, left)
     ids = await asyncio.to_thread(ledger.reports.sample_synced, config.table, SAMPLE, secrets.randbits(32))
     result = Drift(sampled=len(ids), kept_back=max(0, len(ids) - wanted))
@@ -100,10 +101,10 @@ async def drift(runtime: Runtime, config: TableConfig) -> Drift:
             sent = await _sent(ledger, d365, ready, ids[:wanted])
             result.moved = min(len(ids), wanted) - len(sent)
             links = await asyncio.to_thread(ledger.links.acknowledged_links, config.table, list(sent))
-            reading = await LinkedRecords.opened(runtime, campaign, config, ready.resource)
+            reading = await LinkedRecords.opened(runtime.config, ledger, campaign, config, ready.resource)
             await _compare(reading, ready.resource, links, sent, result)
         finally:
-            await runtime.count_calls(config.table, campaign.calls.take())
+            await count_calls(ledger, config.table, campaign.calls.take())
         await asyncio.to_thread(_forget_moved, ledger, config.table, sent, result)
     return result
 

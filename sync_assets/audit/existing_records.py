@@ -8,21 +8,20 @@ list.
 """
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 
-from sync_assets.audit.record_comparison import EXISTING, NONE, Comparison, PageObserver, may_sort
+from sync_assets.audit.record_comparison import EXISTING, NONE, Comparison, PageObserver
 from sync_assets.audit.record_list import RecordList
-from sync_assets.campaign.client import BudgetSpent, CampaignClient, CampaignRefused
+from sync_assets.campaign.client import BudgetSpent, CampaignRefused
 from sync_assets.campaign.metadata import Resource
 from sync_assets.config.models import TableConfig
 from sync_assets.http.transport import HttpError
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.model import Rebuild
 from sync_assets.runtime.context import Runtime
-from sync_assets.runtime.pkeys import ListedKeys
+from sync_assets.runtime.workers import Worker, take_lease
 from sync_assets.words import counted
 
 WAIT_SECONDS = 5.0
@@ -50,16 +49,16 @@ class Existing:
 
 
 async def first_load(
-    runtime: Runtime, campaign: CampaignClient, config: TableConfig, resource: Resource, seconds: float | None = None
+    runtime: Runtime, listing: RecordList, resource: Resource, seconds: float | None = None
 ) -> Existing:
     """Run `existing_records` before a push. An error that stops the list becomes the reason `stopped`, as in a push."""
     try:
-        existing = await existing_records(runtime, campaign, config, resource, runtime.listed_keys, seconds=seconds)
+        existing = await existing_records(runtime, listing, resource, seconds=seconds)
     except (BudgetSpent, CampaignRefused, HttpError) as error:
         return Existing(known=False, stopped=str(error))
     if existing.result is None:
         return existing
-    return replace(existing, notes=[*existing.notes, shown(config, existing.result)])
+    return replace(existing, notes=[*existing.notes, shown(listing.config, existing.result)])
 
 
 def shown(config: TableConfig, state: Rebuild) -> str:
@@ -73,10 +72,8 @@ def shown(config: TableConfig, state: Rebuild) -> str:
 
 async def existing_records(
     runtime: Runtime,
-    campaign: CampaignClient,
-    config: TableConfig,
+    listing: RecordList,
     resource: Resource,
-    keys: ListedKeys,
     *,
     seconds: float | None = None,
     most: int | None = None,
@@ -85,6 +82,8 @@ async def existing_records(
     """Find out, once for each ledger and table, which records Campaign holds; continue where an earlier call stopped.
 
     Args:
+        listing: of the table's records.
+        resource: its metadata.
         seconds: stop after this time; the next call continues.
         most: engine calls at most; if the list takes more, it is not read, and its length is estimated.
         observer: receives each page of the list.
@@ -92,10 +91,10 @@ async def existing_records(
     Raises:
         BudgetSpent, CampaignRefused, HttpError: the results so far are stored.
     """
-    ledger = await asyncio.to_thread(lambda: runtime.ledger)
+    ledger, config = await asyncio.to_thread(lambda: runtime.ledger), listing.config
     if await asyncio.to_thread(needless, ledger, config):
         return Existing(known=True)
-    async with leased(runtime, config.table, wait_seconds=WAIT_SECONDS) as session:
+    async with leased(runtime.worker, config.table, wait_seconds=WAIT_SECONDS) as session:
         if session is None:
             note = (
                 f"{config.table}: another process is finding out which records Campaign holds already. This "
@@ -104,8 +103,9 @@ async def existing_records(
             return Existing(known=False, notes=[note])
         if await asyncio.to_thread(needless, ledger, config):  # another worker has done it meanwhile
             return Existing(known=True)
-        listing = RecordList(runtime, campaign, config, sorts=may_sort(config))
-        comparison = Comparison(runtime, ledger, listing, resource, keys, session, observer=observer)
+        comparison = Comparison(
+            runtime.config, runtime.progress, ledger, listing, resource, runtime.listed_keys, session, observer=observer
+        )
         return await _find_out(comparison, seconds, most)
 
 
@@ -140,18 +140,15 @@ async def _find_out(comparison: Comparison, seconds: float | None, most: int | N
 
 
 @asynccontextmanager
-async def leased(runtime: Runtime, name: str, *, wait_seconds: float = 0) -> AsyncIterator[int | None]:
+async def leased(worker: Worker, name: str, *, wait_seconds: float = 0) -> AsyncIterator[int | None]:
     """Hold the lease on the list of a table's records; yield the session's epoch, None while another worker has it.
 
     name: of the table, or of another work that is the only one of its kind.
     """
-    session, until = await asyncio.to_thread(lambda: runtime.session), time.monotonic() + wait_seconds
+    session = await asyncio.to_thread(lambda: worker.session)
     ledger, epoch = session.ledger, session.epoch
     lease = f"campaign/{name}"  # that of a capture has no slash
-    while not (taken := await asyncio.to_thread(ledger.leases.take, lease, epoch)):
-        if time.monotonic() >= until:
-            break
-        await asyncio.sleep(0.2)
+    taken = await take_lease(ledger, lease, epoch, wait_seconds)
     try:
         yield epoch if taken else None
     finally:

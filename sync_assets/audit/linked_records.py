@@ -11,9 +11,9 @@ from sync_assets.campaign.client import CampaignClient
 from sync_assets.campaign.dialect import ResponseOutcome
 from sync_assets.campaign.metadata import Resource
 from sync_assets.campaign.records import Records
-from sync_assets.config.models import TableConfig
+from sync_assets.config.models import Config, TableConfig
+from sync_assets.ledger import Ledger
 from sync_assets.push.record_links import LinkTarget, link_targets, linked_pkey
-from sync_assets.runtime.context import Runtime
 
 TWICE = re.compile(r"\bmore than one\b|\balready exists\b|duplicate key", re.IGNORECASE)
 """Matches refusals which show that two records have, or would have, one key (docs/dev/references/campaign.md 5)."""
@@ -41,10 +41,11 @@ class LinkedRecords:
     """PKey -> our id, of parents that were read."""
 
     @classmethod
-    async def opened(cls, runtime: Runtime, campaign: CampaignClient, config: TableConfig, resource: Resource) -> Self:
+    async def opened(
+        cls, overall: Config, ledger: Ledger, campaign: CampaignClient, config: TableConfig, resource: Resource
+    ) -> Self:
         """Return the reader of a table's records, addressed as the ledger's findings tell."""
-        links = link_targets(runtime.config, config, resource)
-        ledger, records = await asyncio.to_thread(lambda: runtime.ledger), dict[str, Records]()
+        links, records = link_targets(overall, config, resource), dict[str, Records]()
         for table in (config, *(link.parent for link in links)):
             findings = await asyncio.to_thread(ledger.dialect.facts, table.resource)
             records[table.resource] = Records(campaign, table, Addressing.configured(table, findings))

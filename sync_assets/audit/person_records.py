@@ -38,6 +38,8 @@ from sync_assets.ledger import Ledger
 from sync_assets.ledger.records.hold_records import PERSON, HeldRecord
 from sync_assets.ledger.records.privacy_holds import RelatedRecord
 from sync_assets.push.claimed_records import acknowledged_others
+from sync_assets.runtime.call_limits import count_calls
+from sync_assets.runtime.clients import Clients
 from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.workers import release_dead
 from sync_assets.task_group import run_together
@@ -150,9 +152,9 @@ async def whereabouts(runtime: Runtime, id: str) -> Whereabouts:
     return Whereabouts(d365, campaign, related, in_ledger)
 
 
-async def is_gone(runtime: Runtime, id: str) -> bool:
+async def is_gone(clients: Clients, id: str) -> bool:
     """Return True if Dynamics 365 no longer has the contact. Raises SyncAssetsError if it cannot be asked."""
-    async with runtime.d365() as client:
+    async with clients.d365() as client:
         return not await _has_contact(client, id)
 
 
@@ -254,7 +256,7 @@ async def _ask_campaign(
                 try:
                     await person.look(config, below)
                 finally:
-                    await runtime.count_calls(config.table, client.calls.take())
+                    await count_calls(runtime.ledger, config.table, client.calls.take())
     finally:
         answer.records -= {record for record in answer.records if (record.table, record.id) in reassigned}
 

@@ -21,14 +21,15 @@ from sync_assets.campaign.addressing import CAPITALS, KEY, Addressing, refused_i
 from sync_assets.campaign.client import BudgetSpent, CampaignRefused
 from sync_assets.campaign.metadata import Resource
 from sync_assets.campaign.profile_opt_outs import statements
-from sync_assets.config.models import TableConfig
+from sync_assets.config.models import Config, TableConfig
 from sync_assets.config.values import CONTACT
 from sync_assets.http.transport import Unavailable
 from sync_assets.json_members import without
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.model import OTHER, Claimed, LinkTo, Outcome, Rebuild
-from sync_assets.runtime.context import Runtime
+from sync_assets.runtime.call_limits import calls_left
 from sync_assets.runtime.pkeys import ListedKeys
+from sync_assets.runtime.progress import Progress
 
 SOURCE = "what Campaign held when its records were listed"
 
@@ -57,19 +58,15 @@ After an interruption, records may come a second time.
 """
 
 
-def may_sort(config: TableConfig) -> bool:
-    """Return False if the key is not unique: then only a list that is read to its end prevents duplicates."""
-    return config.unique is not False
-
-
 @dataclass(slots=True)
 class Comparison:
     """The comparison of one resource's records with the ledger.
 
-    session: the epoch that holds the lease. learnt: reads that were made for the PKeys of parents.
+    overall: the whole configuration. session: the epoch that holds the lease. learnt: reads made for PKeys of parents.
     """
 
-    runtime: Runtime
+    overall: Config
+    progress: Progress
     ledger: Ledger
     listing: RecordList
     resource: Resource
@@ -89,15 +86,15 @@ class Comparison:
         state: how far an earlier comparison came. first: the first page of the list, if it was already read.
         """
         until = None if seconds is None else time.monotonic() + seconds
-        for parent in _parents(self.runtime, self.config):
+        for parent in _parents(self.overall, self.config):
             await self._learn(parent)
         result = await self._whole(state, None if state.link else first, until)
         if result is not None:
             listed = {EXISTING: LISTED, KEY: self.config.key}
             await asyncio.to_thread(self.ledger.dialect.note, self.config.resource, listed)
             # Rows that the filter excludes bring opt-outs only for profiles that were listed before.
-            opt_outs = self.config.filters and self.runtime.config.captured_opt_outs(self.config.table)
-            to_campaign = self.runtime.config.opt_out.direction != "campaign_to_d365"
+            opt_outs = self.config.filters and self.overall.captured_opt_outs(self.config.table)
+            to_campaign = self.overall.opt_out.direction != "campaign_to_d365"
             again = bool(result.unknown and opt_outs and to_campaign)
             await asyncio.to_thread(self.ledger.rebuilds.end_rebuild, self.config.table, read_again=again)
         return result
@@ -105,9 +102,9 @@ class Comparison:
     async def reads_left(self, state: Rebuild | None, records: int) -> int:
         """Return the number of pages still to be read, of the list of `records` and of parents that were not listed."""
         left = pages_for(records) - (pages_for(state.records) if state and state.link else 0)
-        for parent in _parents(self.runtime, self.config):
+        for parent in _parents(self.overall, self.config):
             if parent.resource not in self.keys.complete:
-                left += pages_for(await RecordList(self.runtime, self.listing.campaign, parent).count())
+                left += pages_for(await RecordList(self.ledger, self.listing.campaign, parent).count())
         return max(0, left)
 
     async def _whole(self, state: Rebuild, first: ListPage | None, until: float | None) -> Rebuild | None:
@@ -136,7 +133,7 @@ class Comparison:
                 "No further one is made, and Campaign chooses which of them is updated. Merge them there, or delete "
                 "what is too many."
             )
-        parents = {to.resource for config in self.runtime.config.tables for to in _parents(self.runtime, config)}
+        parents = {to.resource for config in self.overall.tables for to in _parents(self.overall, config)}
         if from_the_start and name in parents:
             self.keys.complete.add(name)
         else:
@@ -150,7 +147,7 @@ class Comparison:
                 state, compared = await asyncio.to_thread(self._page, state, page)
                 if self.observer:
                     await self.observer(self.config, page.records, self.listing.ours(page), compared)
-                self.runtime.progress(f"comparing {self.config.table}", state.records)
+                self.progress(f"comparing {self.config.table}", state.records)
                 if page.next and until is not None and time.monotonic() > until:
                     return None
         return state
@@ -161,8 +158,8 @@ class Comparison:
         if capitals := any(record[self.config.key] != id_ for id_, record in ours.items()):
             self.ledger.dialect.note(self.config.resource, {KEY: self.config.key, CAPITALS: "yes"})
         self.keys.add(self.config.resource, self.listing.ours(page))
-        if self.config.table == CONTACT and self.runtime.config.opt_out.active:
-            names = self.runtime.config.opt_out.attributes
+        if self.config.table == CONTACT and self.overall.opt_out.active:
+            names = self.overall.opt_out.attributes
             stated = statements(list(ours.values()), self.config.key, names)
             self.ledger.opt_outs.store_stated(stated, names, SOURCE, page.asked_at)
         findings = self.ledger.dialect.facts(self.config.resource)
@@ -176,7 +173,7 @@ class Comparison:
             claimed = [
                 record._replace(update_payload=without(record.update, *left_out), resend=False) for record in claimed
             ]
-        parents = {link.to: self.runtime.config.table(link.table).resource for link in self.config.links}
+        parents = {link.to: self.overall.table(link.table).resource for link in self.config.links}
 
         def id_of(link: str, pkey: str) -> str | None:
             return self.keys.id_of(parents[link], pkey)
@@ -213,10 +210,14 @@ class Comparison:
         """
         if parent.resource in self.keys.complete:
             return
-        listing = RecordList(self.runtime, self.listing.campaign, parent, sorts=may_sort(parent))
+        listing = RecordList(self.ledger, self.listing.campaign, parent)
         try:
-            if (budget := self.runtime.config.guardrails.engine_calls_per_day) is not None:
-                pages, left = pages_for(await listing.count()), await asyncio.to_thread(lambda: self.runtime.calls_left)
+            guardrails = self.overall.guardrails
+            if (budget := guardrails.engine_calls_per_day) is not None:
+                pages, left = (
+                    pages_for(await listing.count()),
+                    await asyncio.to_thread(calls_left, self.ledger, guardrails),
+                )
                 if pages >= budget:
                     return
                 if left is not None and pages > left:
@@ -234,7 +235,7 @@ class Comparison:
                     async for page in pages:
                         await asyncio.to_thread(self.keys.add, listing.config.resource, listing.ours(page))
                         seen += len(page.records)
-                        self.runtime.progress(f"listing {listing.config.table}", seen)
+                        self.progress(f"listing {listing.config.table}", seen)
                 return
             except (CampaignRefused, Unavailable) as error:
                 if not sorts or not is_of_the_list(error):
@@ -265,6 +266,6 @@ def found_to_hold(
     return Outcome(record.seq, "done", record.hash if equal else OTHER, links=tuple(links))
 
 
-def _parents(runtime: Runtime, config: TableConfig) -> list[TableConfig]:
+def _parents(overall: Config, config: TableConfig) -> list[TableConfig]:
     """Return the tables whose records this table links to by their PKeys."""
-    return [runtime.config.table(link.table) for link in config.links if link.style != "join"]
+    return [overall.table(link.table) for link in config.links if link.style != "join"]

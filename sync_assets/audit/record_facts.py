@@ -9,7 +9,8 @@ Costs an engine call for the record, and one for each record that its links lead
 """
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple
@@ -19,9 +20,9 @@ import polars as pl
 from sync_assets.audit.linked_records import LinkedRecords, Presence, presence
 from sync_assets.campaign.addressing import among
 from sync_assets.campaign.client import CampaignClient
-from sync_assets.campaign.dialect import ResponseOutcome
+from sync_assets.campaign.dialect import Operation, ResponseOutcome
 from sync_assets.checks.preflight import Ready, preflight
-from sync_assets.config.models import TableConfig
+from sync_assets.config.models import Config, TableConfig
 from sync_assets.config.values import CONTACT
 from sync_assets.dataverse.client import DataverseClient
 from sync_assets.dataverse.metadata import MODIFIED, ColumnType
@@ -35,6 +36,8 @@ from sync_assets.ledger.repositories.stored_records import RelatedState, StoredR
 from sync_assets.ledger.times import clock, iso
 from sync_assets.mapping.attribute_steps import MappedRow, map_row
 from sync_assets.mapping.filters import filter_rows, rules_met
+from sync_assets.mapping.merged_contacts import with_opt_outs
+from sync_assets.runtime.call_limits import count_calls
 from sync_assets.runtime.context import Runtime
 from sync_assets.words import counted
 
@@ -55,6 +58,7 @@ class RecordFacts:
         held_since: beginning of the privacy hold on the person that the record belongs to.
         kept: attributes whose column became empty at large, and whose value Campaign keeps.
         problem: why facts are missing.
+        brought: attributes of opt-outs that merged contacts bring to the row, with its id.
         refused_in_updates: mapped attributes that Campaign refuses in updates, so that its record may differ in them.
     """
 
@@ -75,6 +79,7 @@ class RecordFacts:
     reason: str | None = None
     problem: str | None = None
     refused_in_updates: Sequence[str] = ()
+    brought: Mapping[str, Collection[str]] = field(default_factory=dict[str, set[str]])
 
     @property
     def has_row(self) -> bool:
@@ -94,9 +99,12 @@ class RecordFacts:
 
 async def record_facts(
     runtime: Runtime, id_: str, tables: Iterable[TableConfig], columns: Mapping[str, Sequence[str]]
-) -> list[RecordFacts]:
-    """Collect the facts about an id, for each of the tables. columns: by table, those to be read besides the mapped."""
-    ledger = await asyncio.to_thread(lambda: runtime.ledger)
+) -> tuple[list[RecordFacts], Counter[Operation]]:
+    """Collect the facts about an id, for each of the tables. Return also the engine calls that this took, by kind.
+
+    columns: by table, those to be read besides the mapped.
+    """
+    ledger, calls = await asyncio.to_thread(lambda: runtime.ledger), Counter[Operation]()
 
     def stored_facts(config: TableConfig) -> RecordFacts:
         stored = ledger.stored.stored_record(config.table, id_)
@@ -104,31 +112,32 @@ async def record_facts(
         held = [since for person in persons if (since := ledger.holds.held_since(person))]
         orphans = ledger.blocked.orphans(config.table, id_) if stored and stored.state == State.ORPHANED else []
         kept = ledger.emptied.kept_of(config.table, [id_]).get(id_, ())
-        return RecordFacts(config, id_, stored, min(held, default=None), orphans[0].reason if orphans else None, kept)
+        facts = RecordFacts(config, id_, stored, min(held, default=None), orphans[0].reason if orphans else None, kept)
+        facts.brought = ledger.merged.counting([id_]) if config.carries_merged else {}
+        return facts
 
     all_facts = [await asyncio.to_thread(stored_facts, config) for config in tables]
     try:
         async with runtime.d365() as d365, runtime.campaign() as campaign:
+            calls = campaign.calls.made
             for facts in all_facts:
-                await _read_row(runtime, d365, campaign, facts, columns.get(facts.config.table, ()))
+                await _read_row(runtime.config, d365, campaign, facts, columns.get(facts.config.table, ()))
             known = [facts for facts in all_facts if facts.known]
             for facts in known or all_facts:
-                await _read_record(runtime, ledger, campaign, facts)
+                await _read_record(runtime.config, ledger, campaign, facts)
     except SyncAssetsError as error:  # a system that cannot be reached
         for facts in all_facts:
             facts.problem = facts.problem or str(error)
-    return all_facts
+    return all_facts, calls
 
 
 async def _read_row(
-    runtime: Runtime, d365: DataverseClient, campaign: CampaignClient, facts: RecordFacts, more: Sequence[str]
+    overall: Config, d365: DataverseClient, campaign: CampaignClient, facts: RecordFacts, more: Sequence[str]
 ) -> None:
     """Read the row and map it. A problem of this table is stored; the other tables go on."""
     config = facts.config
     try:
-        ready = await preflight(
-            config, d365, campaign, runtime.config.targets, runtime.config.captured_opt_outs(config.table)
-        )
+        ready = await preflight(config, d365, campaign, overall.targets, overall.captured_opt_outs(config.table))
         mapping, known = ready.mapping, ready.table.columns
         extra: dict[str, ColumnType] = {known[name].select_name: known[name].type for name in more if name in known}
         types = mapping.column_types | extra
@@ -142,16 +151,17 @@ async def _read_row(
         facts.row = facts.row.head(1)
         facts.passes = not filter_rows(facts.row, mapping.row_filter)[0].is_empty()
         facts.rules_met = rules_met(facts.row, mapping.row_filter)
-        facts.mapped = await asyncio.to_thread(map_row, facts.row, mapping)
+        as_sent = with_opt_outs(facts.row, mapping, facts.brought) if mapping.opt_outs_are_fields else facts.row
+        facts.mapped = await asyncio.to_thread(map_row, as_sent, mapping)
 
 
-async def _read_record(runtime: Runtime, ledger: Ledger, campaign: CampaignClient, facts: RecordFacts) -> None:
+async def _read_record(overall: Config, ledger: Ledger, campaign: CampaignClient, facts: RecordFacts) -> None:
     """Read the record in Campaign and where its links lead, and count the engine calls."""
     if facts.ready is None:
         return
     findings = await asyncio.to_thread(ledger.dialect.facts, facts.config.resource)
     facts.refused_in_updates = among((field.to for field in facts.config.fields.values()), findings)
-    records = await LinkedRecords.opened(runtime, campaign, facts.config, facts.ready.resource)
+    records = await LinkedRecords.opened(overall, ledger, campaign, facts.config, facts.ready.resource)
     try:
         record = await records.find(facts.id)
         facts.presence = presence(record)
@@ -162,7 +172,7 @@ async def _read_record(runtime: Runtime, ledger: Ledger, campaign: CampaignClien
     except SyncAssetsError as error:
         facts.presence, facts.reason = "unanswered", str(error)
     finally:
-        await runtime.count_calls(facts.config.table, campaign.calls.take())
+        await count_calls(ledger, facts.config.table, campaign.calls.take())
 
 
 # --- Conclusions ------------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ order. Source: Adobe, Campaign Standard APIs, "Retrieving resources": pagination
 import asyncio
 import re
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple
 from urllib.parse import quote
@@ -21,7 +21,8 @@ from sync_assets.config.values import GUID
 from sync_assets.errors import SyncAssetsError
 from sync_assets.http.client import LinkTrail
 from sync_assets.http.transport import Unavailable
-from sync_assets.runtime.context import Runtime
+from sync_assets.ledger import Ledger
+from sync_assets.runtime.call_limits import count_calls
 
 PAGE = 500
 """Records in a page; each page is one engine call."""
@@ -84,11 +85,14 @@ class RecordList:
     duplicates, and is read to its end.
     """
 
-    runtime: Runtime
+    ledger: Ledger
     campaign: CampaignClient
     config: TableConfig
-    sorts: bool = True
     calls: int = 0
+    sorts: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.sorts = self.config.unique is not False
 
     @property
     def _path(self) -> str:
@@ -178,7 +182,7 @@ class RecordList:
             return await self.campaign.call("read", link, observer=calls.observe)
         finally:
             self.calls += calls.total
-            await self.runtime.count_calls(self.config.table, calls.take())
+            await count_calls(self.ledger, self.config.table, calls.take())
 
 
 def is_of_the_list(error: SyncAssetsError) -> bool:

@@ -2,18 +2,19 @@
 
 Adobe documents keys in URLs only for a published identification key of profile. So `address: auto` assumes nothing: it
 tries the key, and remembers what Campaign's own answers showed. Here: the findings about a resource, and what follows
-from them. Not here: requests (`records.py`), and where findings are stored (`ledger/repositories/notes.py`).
+from them. Not here: requests (`records.py`, `first_requests.py`), and where findings are stored
+(`ledger/repositories/notes.py`).
 
 Source: https://experienceleague.adobe.com/docs/campaign-standard/using/working-with-apis/get-started-apis.html
 """
 
 from __future__ import annotations
 
-import asyncio
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Literal
+from datetime import UTC, date, datetime
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from sync_assets.config.models import AddressFilter, TableConfig
@@ -35,15 +36,13 @@ KEY_UNIQUE = "key_unique"
 CAPITALS = "capitals"
 """Premise: records whose key is our id in capitals were listed. Campaign compares keys by case. Finding: yes."""
 DELETE_ANSWER = "delete_answer"
-"""The form (status and content type) of an answer to a DELETE after which a read showed that the record was deleted."""
-DELETE_SEEN = "delete_seen"
-"""The UTC day on which a read last confirmed a delete that had such an answer."""
-DELETES_TRUSTED = 50
-"""Deletes with the same answer that are accepted without a read before the next one is verified."""
+"""Finding: the form (status and content type) of an answer to a DELETE after which a read showed that the record was
+deleted, and the day of the last such read.
+"""
 
 IN_UPDATES = "in updates: "
 """Premise, followed by an attribute (`location` for `location.city`): Campaign takes it in a PATCH. Findings: no; yes;
-yes and a UTC day: it took the value that it held already, after it had refused an update with another one.
+yes and a day: it took the value that it held already, after it had refused an update with another one.
 """
 
 HIDDEN = "hidden"
@@ -55,12 +54,26 @@ HIDES = (
 )
 CERTIFIED, NOT_WORKABLE = "certified ", "not workable: "
 """Beginning of the premises that only the report of a certification has, and of a finding that stops a link's table."""
-REJECTED = 3
-"""Rejected inserts, which made no record, after which PROOFS inserts are sent at once while the key is not proven."""
-PROOFS = 8
-"""Inserts in flight then, and so the most records that are made if the key identifies nothing."""
-BARE_ERRORS = 3
-"""Errors without a reason, on keys of records that exist, after which Campaign counts as not accepting keys in URLs."""
+_DATED = re.compile(r"(.+) (\d{4}-\d\d-\d\d)", re.DOTALL)
+
+
+class Finding(NamedTuple):
+    """A finding about a premise. day: the UTC day of one that is tested again on another day. Stored as its text."""
+
+    answer: str
+    day: date | None = None
+
+    @classmethod
+    def of(cls, stored: str) -> Finding:
+        """Return the finding that is stored as this text."""
+        return cls(dated[1], date.fromisoformat(dated[2])) if (dated := _DATED.fullmatch(stored)) else cls(stored)
+
+    def __str__(self) -> str:
+        return f"{self.answer} {self.day}" if self.day else self.answer
+
+    @property
+    def of_today(self) -> bool:
+        return self.day == today()
 
 
 @dataclass(slots=True)
@@ -70,17 +83,10 @@ class Addressing:
     Attributes:
         filter: used in mode `filter`, and in mode `auto` if Campaign does not accept the key.
         unique: as configured; None: found out.
-        findings: premise -> finding.
-        news: findings that are not stored yet.
+        findings: premise -> finding, as they are stored.
+        news: those that are not stored yet.
         confirmed: True if a request by the key found its record since this object was created.
-        bare_errors: see `bare_by_key`.
-        trusted: deletes accepted without a read since one was read back.
-        searches: searches for an attribute that Campaign refuses in updates, since this object was created.
-        suspected: attributes that an error without a reason has made suspect at once, since then.
-        first_update: held while an update finds out whether Campaign takes its groups, or while one is searched.
-        rejected: records that were sent to prove the key, and that Campaign rejected.
-        first_insert: held while an insert finds out whether records are found by the key.
-        first_delete: held while a delete finds out how deletes work.
+        may_hide: Campaign may hide what is inserted, and none was read back since this object was created.
     """
 
     mode: Mode = "auto"
@@ -89,14 +95,7 @@ class Addressing:
     findings: dict[str, str] = field(default_factory=dict[str, str])
     news: dict[str, str] = field(default_factory=dict[str, str])
     confirmed: bool = False
-    bare_errors: int = 0
-    trusted: int = 0
-    searches: int = 0
-    suspected: set[str] = field(default_factory=set[str])
-    first_update: asyncio.Lock = field(default_factory=asyncio.Lock)
-    rejected: int = 0
-    first_insert: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
-    first_delete: asyncio.Lock = field(default_factory=asyncio.Lock)
+    may_hide: bool = False
 
     @classmethod
     def configured(cls, config: TableConfig, findings: Mapping[str, str]) -> Addressing:
@@ -150,30 +149,7 @@ class Addressing:
     @property
     def deletes_known(self) -> bool:
         """Return True if it is known how to delete a record and what the answer looks like; else one goes at a time."""
-        return self.key_in_delete is not None and self._deletes_verified
-
-    @property
-    def _deletes_verified(self) -> bool:
-        return DELETE_ANSWER in self.findings and self.findings.get(DELETE_SEEN) == _today()
-
-    def trusts_delete(self, form: str) -> bool:
-        """Return True if an answer to a DELETE needs no read, and count it.
-
-        That is so if a read confirmed an answer of this form today, and fewer than DELETES_TRUSTED were accepted since.
-        Else this delete is read back, and the count begins anew, so that no other delete under way is read back, too.
-        """
-        if not self._deletes_verified or self.findings[DELETE_ANSWER] != form:
-            return False
-        if self.trusted >= DELETES_TRUSTED:
-            self.trusted = 0
-            return False
-        self.trusted += 1
-        return True
-
-    def delete_verified(self, form: str) -> None:
-        """Note that a read confirmed a delete whose answer had this form."""
-        self.note(DELETE_ANSWER, form)
-        self.note(DELETE_SEEN, _today())
+        return self.key_in_delete is not None and self.finding(DELETE_ANSWER).of_today
 
     def delete_by_key_failed(self, *, bare: bool) -> None:
         """Note that a DELETE by the key failed and one by the same record's PKey succeeded.
@@ -195,18 +171,12 @@ class Addressing:
         An update that found its record does not save that read: whether one is answered before depends on time, and
         `plan` and `estimate` foretell each call.
         """
-        return self.findings.get(KEY_FOUND) != "yes"
-
-    def insert_rejected(self) -> None:
-        """Count an insert that made no record while the key is not proven: see REJECTED."""
-        self.rejected += 1
-        if self.rejected == REJECTED:
-            for _ in range(PROOFS - 1):
-                self.first_insert.release()
+        return self.findings.get(KEY_FOUND) != "yes" or self.may_hide or bool(self.findings.get(HIDDEN))
 
     def may_refuse(self, attribute: str) -> bool:
         """Return True if an update was perhaps refused because of this attribute; tested once a day at most."""
-        return self.findings.get(f"{IN_UPDATES}{attribute}") not in ("no", taken_today())
+        finding = self.finding(f"{IN_UPDATES}{attribute}")
+        return finding.answer != "no" and not finding.of_today
 
     @property
     def falls_back(self) -> bool:
@@ -220,8 +190,13 @@ class Addressing:
             return self.unique
         return KEY_UNIQUE in self.findings or self.findings.get(KEY_IN_URL) == "yes"
 
-    def note(self, premise: str, finding: str) -> None:
-        if self.findings.get(premise) != finding:
+    def finding(self, premise: str) -> Finding:
+        """Return the finding about a premise; its answer is empty if there is none."""
+        return Finding.of(self.findings.get(premise, ""))
+
+    def note(self, premise: str, answer: str, day: date | None = None) -> None:
+        """Note a finding. day: see Finding."""
+        if self.findings.get(premise) != (finding := str(Finding(answer, day))):
             self.findings[premise] = self.news[premise] = finding
 
     def found_by_key(self) -> None:
@@ -233,15 +208,6 @@ class Addressing:
         """Note that Campaign did not find an existing record by its key."""
         self.confirmed = False
         self.note(KEY_IN_URL, "no")
-
-    def bare_by_key(self) -> None:
-        """Count an error without a reason on a key, of a record that Campaign then accepted by its PKey.
-
-        One such failure may be temporary; after BARE_ERRORS of them keys count as not accepted.
-        """
-        self.bare_errors += 1
-        if self.bare_errors >= BARE_ERRORS and not self.confirmed:
-            self.not_by_key()
 
 
 def refused_in_updates(findings: Mapping[str, str]) -> tuple[str, ...]:
@@ -256,13 +222,9 @@ def among(paths: Iterable[str], findings: Mapping[str, str]) -> list[str]:
     return sorted(path for path in paths if path.partition(".")[0] in refused)
 
 
-def taken_today() -> str:
-    """Return the finding of IN_UPDATES for an attribute that Campaign took today."""
-    return f"yes {_today()}"
-
-
-def _today() -> str:
-    return datetime.now(UTC).date().isoformat()
+def today() -> date:
+    """Return the UTC day."""
+    return datetime.now(UTC).date()
 
 
 def _truth(finding: str | None) -> bool | None:

@@ -14,11 +14,12 @@ from urllib.parse import quote, urlsplit
 
 from sync_assets.campaign.dialect import Operation, ResponseOutcome, may_be_resent, response_outcome, words
 from sync_assets.campaign.metadata import Resource, read_resource
+from sync_assets.config.environment import CampaignSettings
 from sync_assets.errors import EndsAllTables, SyncAssetsError
 from sync_assets.http.client import CachedTokens, Endpoint
 from sync_assets.http.redaction import redact
-from sync_assets.http.retry import GATEWAY_REFUSALS, METADATA_PATIENCE, PATIENCE, Admission, Guard, Observer
-from sync_assets.http.transport import HttpError, Limits, Response, SignInRefused, Unavailable, parsed
+from sync_assets.http.retry import GATEWAY_REFUSALS, METADATA_PATIENCE, Admission, Call, Guard, Observer
+from sync_assets.http.transport import Connections, HttpError, Limits, Response, SignInRefused, Unavailable, parsed
 from sync_assets.words import did_you_mean
 
 METHODS: dict[Operation, str] = {"insert": "POST", "update": "PATCH", "delete": "DELETE", "read": "GET"}
@@ -54,11 +55,17 @@ class BudgetSpent(SyncAssetsError):
 
 
 class CallCounter:
-    """Count engine calls by kind: requests that reached the engine or may have, refused ones included."""
+    """Count engine calls by kind: requests that reached the engine or may have, refused ones included.
+
+    made: all of them, also those that were taken.
+    """
 
     def __init__(self) -> None:
-        self._calls: Counter[Operation] = Counter()
-        self.total = 0
+        self._calls, self.made = Counter[Operation](), Counter[Operation]()
+
+    @property
+    def total(self) -> int:
+        return self.made.total()
 
     @staticmethod
     def is_call(status: int | None) -> bool:
@@ -70,7 +77,7 @@ class CallCounter:
 
     def add(self, kind: Operation) -> None:
         self._calls[kind] += 1
-        self.total += 1
+        self.made[kind] += 1
 
     def observe(self, kind: str, status: int | None, seconds: float) -> None:
         """Count a single request, as an Observer of all requests of a client."""
@@ -91,40 +98,32 @@ class CampaignClient:
     """One Campaign instance.
 
     Args:
-        url: the part of the URL before `/campaign`.
+        access: address and API key.
+        context: the trusted certificates.
         connections: requests in flight at most.
-        patience: seconds for which a throttled or failing request is retried.
-        timeout: seconds to wait for one answer.
         admission: entered around each engine call; may raise BudgetSpent.
         slot: entered around each request that is no engine call, so that it counts as one in flight.
     """
 
     def __init__(
         self,
-        url: str,
+        access: CampaignSettings,
         tokens: CachedTokens,
         *,
-        api_key: str,
         context: ssl.SSLContext,
         connections: int = 64,
-        patience: float = PATIENCE,
-        timeout: float = SILENCE,
         admission: Admission | None = None,
         slot: Admission | None = None,
     ) -> None:
-        self.url = url.rstrip("/")
+        self.url = access.url.rstrip("/")
         self.calls = CallCounter()
         self.admission, self._slot = admission, slot
+        headers = {"X-Api-Key": access.client_id, "Cache-Control": "no-cache"}
         self.endpoint = Endpoint(
             "Campaign",
             f"{self.url}/campaign",
             tokens,
-            context=context,
-            headers={"X-Api-Key": api_key, "Cache-Control": "no-cache"},
-            connections=connections,
-            patience=patience,
-            timeout=timeout,
-            limits=LIMITS,
+            Connections(context, headers, connections, SILENCE, LIMITS),
             transient=may_be_resent,
             observer=self.calls.observe,
         )
@@ -150,11 +149,7 @@ class CampaignClient:
                 self._address(path),
                 body=body,
                 headers=_JSON if body is not None else None,
-                kind=operation,
-                repeat_unknown=operation != "insert",
-                guard=guard,
-                observer=observer,
-                admission=self.admission,
+                call=Call(operation, operation != "insert", None, guard, observer, self.admission),
                 of_record=operation != "read",
             )
         except Unavailable as error:
@@ -211,7 +206,8 @@ class CampaignClient:
     async def _metadata(self, path: str, api: str, name: str) -> dict[str, Any]:
         try:
             address = self._address(path)
-            answer = await self.endpoint.send("GET", address, patience=METADATA_PATIENCE, admission=self._slot)
+            call = Call(patience=METADATA_PATIENCE, admission=self._slot)
+            answer = await self.endpoint.send("GET", address, call=call)
         except Unavailable as error:
             raise _with_url_hint(error) from error
         if answer.status == 404:

@@ -14,15 +14,22 @@ from urllib.parse import quote
 
 import msgspec
 
-from sync_assets.campaign.addressing import CAPITALS, DELETE_ANSWER, KEY_IN_DELETE, Addressing
+from sync_assets.campaign.addressing import CAPITALS, DELETE_ANSWER, KEY_IN_DELETE, Addressing, today
 from sync_assets.campaign.client import CampaignClient
 from sync_assets.campaign.dialect import Operation, ResponseOutcome, response_outcome
+from sync_assets.campaign.first_requests import FirstRequests
 from sync_assets.config.models import AddressFilter, TableConfig
 from sync_assets.http.retry import REPEATS, Guard, Observer, backoff
 from sync_assets.http.transport import OutcomeUnknown, Response, members, parsed
 
 _NOT_BY_KEY = frozenset({"missing", "refused", "transient"})
 """Outcomes of a key in a URL where Campaign accepts none; a bare error (transient) may mean that as well."""
+BARE_ERRORS = 3
+"""Errors without a reason, on keys of records that exist, after which Campaign counts as not accepting keys in URLs."""
+
+
+class _Survived(OutcomeUnknown):
+    """Raised when a read finds a record after Campaign accepted its DELETE."""
 
 
 @dataclass(slots=True)
@@ -33,6 +40,7 @@ class Records:
         addressing: how the resource's records are addressed, with the findings about it, which requests extend.
         observer: called for every single request, besides the client's own counter.
         guard: called before each request; raises to hold it back.
+        first: those of all objects that share the addressing.
     """
 
     client: CampaignClient
@@ -40,6 +48,7 @@ class Records:
     addressing: Addressing
     observer: Observer | None = None
     guard: Guard | None = None
+    first: FirstRequests = field(default_factory=FirstRequests)
     _path: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -85,8 +94,17 @@ class Records:
         address, name = located
         response = (await self._ask("update", address, name, body))[1]
         if bare and response.kind == "done":
-            addressing.bare_by_key()
+            self._bare_by_key()
         return response
+
+    def _bare_by_key(self) -> None:
+        """Count an error without a reason on a key, of a record that Campaign then accepted by its PKey.
+
+        One such failure may be temporary; after BARE_ERRORS of them keys count as not accepted.
+        """
+        self.first.bare_errors += 1
+        if self.first.bare_errors >= BARE_ERRORS and not self.addressing.confirmed:
+            self.addressing.not_by_key()
 
     async def update_links(self, pkey: str, links: Mapping[str, str]) -> ResponseOutcome:
         """PATCH links alone (attribute -> PKey of the parent), on the record whose PKey an answer has just returned."""
@@ -99,7 +117,9 @@ class Records:
         One call if Campaign accepts the key for it, else one read more to look the record up. Before any request has
         shown that keys identify records here, the first record is looked up and checked for our key. The answer has no
         content and proves nothing by itself: the first answer of its form, the first of a day and one after each
-        DELETES_TRUSTED is verified by a read. Raises OutcomeUnknown if the record still exists.
+        DELETES_TRUSTED is verified by a read. If that finds the record after a DELETE by the key, those accepted
+        without a read before are verified, too, and these records and all later ones are deleted by their PKeys. Raises
+        OutcomeUnknown if a record still exists after that.
         """
         response = await self._delete(key)
         return await self._delete(key.upper()) if self._try_capitals(response) else response
@@ -107,7 +127,7 @@ class Records:
     async def _delete(self, key: str) -> ResponseOutcome:
         addressing = self.addressing
         while not addressing.deletes_known:
-            async with addressing.first_delete:
+            async with self.first.delete:
                 if not addressing.deletes_known:
                     return await self._delete_now(key)
         return await self._delete_now(key)
@@ -133,10 +153,23 @@ class Records:
 
     async def _delete_by_key(self, key: str) -> ResponseOutcome:
         known = bool(self.addressing.key_in_delete)
-        response = await self._delete_at(self._address(key), key, key, trusted=known)
+        try:
+            response = await self._delete_at(self._address(key), key, key, trusted=known)
+        except _Survived as survived:
+            if known:
+                await self._delete_trusted()
+            return ResponseOutcome("refused", survived.cause)
         if response.kind == "done":
             self.addressing.note(KEY_IN_DELETE, "yes")
         return response
+
+    async def _delete_trusted(self) -> None:
+        """Delete by their PKeys the records that outlived a DELETE by the key whose answer was trusted."""
+        while key := next(iter((*self.first.earlier, *self.first.trusted)), None):
+            located = self._located(await self._find(key))
+            if not isinstance(located, ResponseOutcome):
+                await self._delete_at(*located, key, trusted=False)
+            self.first.settle_delete(key)
 
     async def _delete_at(self, address: str, name: str, key: str, *, trusted: bool = True) -> ResponseOutcome:
         answer = await self._send("delete", address, None)
@@ -176,7 +209,7 @@ class Records:
         filtered = await self._by_filter(key)
         if isinstance(filtered, dict):
             if record.kind == "transient":
-                addressing.bare_by_key()
+                self._bare_by_key()
             else:
                 addressing.not_by_key()
         return filtered
@@ -214,21 +247,23 @@ class Records:
             attempt += 1
 
     async def _verify_deleted(self, answer: Response, key: str, *, trusted: bool) -> None:
-        """Verify by a read that a delete was carried out. Raises OutcomeUnknown if the record still exists.
+        """Verify by a read that a delete was carried out. Raises _Survived if the record still exists.
 
         trusted: False forces the read even if the answer has the usual form.
         """
         form = f"{answer.status} {answer.headers.get('content-type', '-')}"
-        plain = not answer.body.strip()
-        if trusted and plain and self.addressing.trusts_delete(form):
+        plain, seen = not answer.body.strip(), self.addressing.finding(DELETE_ANSWER)
+        if trusted and plain and seen.answer == form and seen.of_today and self.first.trusts_delete(key):
             return
         record = await self._find(key)
         if isinstance(record, ResponseOutcome) and record.kind == "missing":
             if plain:
-                self.addressing.delete_verified(form)
+                self.addressing.note(DELETE_ANSWER, form, today())
             return
-        self.addressing.findings.pop(DELETE_ANSWER, None)
-        raise OutcomeUnknown(f"Campaign answered {answer.status} to a delete, and the record is still there.")
+        if seen.answer:  # without a day, so that the next answers are verified, by other workers, too
+            self.addressing.note(DELETE_ANSWER, seen.answer)
+        error = _Survived if plain else OutcomeUnknown  # another body is that of something on the way
+        raise error(f"Campaign answered {answer.status} to a delete, and the record is still there.")
 
     async def _by_filter(self, key: str) -> dict[str, Any] | ResponseOutcome:
         if self.addressing.filter is None:

@@ -11,7 +11,7 @@ from urllib.parse import quote
 from sync_assets.campaign.client import CampaignClient, CampaignRefused, decoded
 from sync_assets.campaign.dialect import response_outcome
 from sync_assets.http.redaction import redact
-from sync_assets.http.retry import METADATA_PATIENCE
+from sync_assets.http.retry import METADATA_PATIENCE, Call
 from sync_assets.http.transport import Response, SignInRefused
 
 Status = Literal["edition", "started", "finished", "warning", "error", "unknown"]
@@ -23,7 +23,7 @@ async def workflow_status(client: CampaignClient, id_: str) -> Status:
 
     Raises CampaignRefused (among others if there is no such workflow), and what `Endpoint.send` raises.
     """
-    answer = await client.endpoint.send("GET", _path(id_), patience=METADATA_PATIENCE)
+    answer = await client.endpoint.send("GET", _path(id_), call=Call(patience=METADATA_PATIENCE))
     _check(answer, id_, "show")
     described = decoded(answer, f"workflow {id_}")
     status: Any = described.get("logicalStatus")
@@ -41,7 +41,7 @@ async def start(client: CampaignClient, id_: str) -> None:
         f"{_path(id_)}/commands",
         body=b'{"method":"start"}',
         headers={"Content-Type": "application/json"},
-        patience=METADATA_PATIENCE,
+        call=Call(patience=METADATA_PATIENCE),
     )
     _check(answer, id_, "start")
 

@@ -30,8 +30,9 @@ from sync_assets.http.retry import PAGE_PATIENCE, PAGE_TRIES, backoff
 from sync_assets.http.transport import OutcomeUnknown, ResponseTooLarge, Unavailable
 from sync_assets.ledger.errors import FeedMoved, TooManyDeletes
 from sync_assets.ledger.model import NO_ORPHANS, Feed, OrphansOfDeletes, Position, Replay
-from sync_assets.ledger.prepared_page import CapturedPage
+from sync_assets.ledger.prepared_page import UNGUARDED, CapturedPage, ColumnGuard
 from sync_assets.mapping.table_mapping import TableMapping
+from sync_assets.runtime.workers import take_lease
 
 if TYPE_CHECKING:
     from sync_assets.ledger import Ledger
@@ -102,8 +103,7 @@ class CaptureContext:
         rows: Page size of the current read.
         earlier: Mappings under which records may have been sent, until a full read is at its end. None: one that the
             two systems do not allow any more.
-        bits: Of the guarded columns, by attribute, see ledger/records/emptied_columns.py; None guards no column.
-        max_emptied_share: Largest share of the table's records in which a column may become empty within a day.
+        guard: Against emptied columns.
         opt_outs_compared: True in direction campaign_to_d365, see `CapturedPage`.
     """
 
@@ -121,29 +121,23 @@ class CaptureContext:
     progress: Callable[[CaptureResult], None] = lambda result: None
     rows: int = MAX_PAGE
     earlier: Sequence[TableMapping | None] = ()
-    bits: Mapping[str, int] | None = None
-    max_emptied_share: float = 1.0
+    guard: ColumnGuard = UNGUARDED
     opt_outs_compared: bool = False
 
     async def keep_lease(self, wait_seconds: float = 0) -> None:
         """Take or keep the feed's lease. Raises CaptureBusy if another worker holds it longer than `wait_seconds`."""
-        give_up_at = time.monotonic() + wait_seconds
-        while not await asyncio.to_thread(self.ledger.leases.take, self.table.name, self.session):
-            if time.monotonic() > give_up_at:
-                raise CaptureBusy(
-                    f"Another run has been capturing {self.table.name} for over {wait_seconds:.0f} s.",
-                    "Let it finish; this one was not needed.",
-                )
-            await asyncio.sleep(0.25)
+        if not await take_lease(self.ledger, self.table.name, self.session, wait_seconds):
+            raise CaptureBusy(
+                f"Another run has been capturing {self.table.name} for over {wait_seconds:.0f} s.",
+                "Let it finish; this one was not needed.",
+            )
 
     def store(
         self,
         page: PreparedPage,
         version: int | None,
         result: CaptureResult,
-        position: Position | None = None,
-        *,
-        days: Replay | None = None,
+        cursor: Position | Replay | None = None,
     ) -> Feed:
         """Store a page in the ledger, add its numbers to `result`, and return the feed as it is stored now.
 
@@ -151,8 +145,7 @@ class CaptureContext:
             page: The prepared page.
             version: Version of the feed that the page is based on.
             result: Updated in place.
-            position: New cursor; None if the page is not one of the feed.
-            days: As in Captures.save_page.
+            cursor: After the page, as in Captures.save_page.
 
         Raises:
             BacklogFull: Too many records are pending, or the time is over; nothing is stored.
@@ -171,13 +164,13 @@ class CaptureContext:
                 opt_outs=page.opt_outs,
                 opt_outs_are_fields=self.mapping.opt_outs_are_fields,
                 opt_outs_compared=self.opt_outs_compared,
+                merged=page.merged,
+                own_opt_outs=page.own_opt_outs,
+                missing_are_deleted=self.apply_deletes,
             ),
-            position,
+            cursor,
             version,
             session=self.session,
-            days=days,
-            missing_are_deleted=self.apply_deletes,
-            max_emptied_share=self.max_emptied_share,
         )
         _log.debug("A page is stored", extra={"table": self.table.name, "rows": page.read})
         result.pages += 1
@@ -206,6 +199,13 @@ class CaptureContext:
         newest = ids.replace_strict(stored, default=None, return_dtype=pl.Int64)
         rows = page.rows.filter((versions >= newest).fill_null(True))
         return replace(page, rows=rows, older=page.rows.height - rows.height)
+
+    def brought(self, page: Page) -> Mapping[str, set[str]]:
+        """Return by attribute the rows of a page to which merged contacts bring opt-outs, if these are fields."""
+        if self.mapping.master is None or not self.mapping.opt_outs_are_fields:
+            return {}
+        ids = page.rows[self.mapping.table_key.select_name].str.to_lowercase()
+        return self.ledger.merged.counting(ids.to_list())
 
     def next_link(self, page: Head | PreparedPage) -> str:
         """Return the link to follow after a page of the feed. Raises D365Refused if there is none, ForeignLink."""

@@ -126,6 +126,8 @@ class FeedPoller:
             return None
         # Rows that the capture has to read again by id, or a replay.
         wanted = ledger.blocked.ids_to_refetch(config.table, 1) or ledger.replays.capture_wanted(config.table)
+        if config.carries_merged and not wanted:
+            wanted = ledger.merged.is_due(are_fields=bool(config.opt_outs))
         return None if wanted else feed
 
     async def _bodies(self, client: DataverseClient, links: Sequence[str]) -> dict[str, bytes]:

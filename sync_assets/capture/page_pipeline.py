@@ -89,4 +89,5 @@ class PagePipeline:
     def _prepared(self, page: Page) -> PreparedPage:
         if self._newer:
             page = self._context.without_older(page)
-        return prepare_page(page, self._context.mapping, self._earlier, self._context.bits)
+        context = self._context
+        return prepare_page(page, context.mapping, self._earlier, context.guard, context.brought(page))

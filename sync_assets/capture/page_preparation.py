@@ -5,9 +5,10 @@ This is the part of capture that needs a processor only, so that a page is prepa
 Invariant: if a page of changes has a row several times, only the newest one counts, also for the filter.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from operator import or_
+from types import MappingProxyType
 
 import polars as pl
 
@@ -15,9 +16,11 @@ from sync_assets.dataverse import page_parser
 from sync_assets.dataverse.metadata import ColumnType
 from sync_assets.dataverse.page_parser import Page, PageParser
 from sync_assets.ledger.model import ANY_ATTRIBUTE
-from sync_assets.ledger.prepared_page import FILLED, ROW_VERSION, LedgerPage
+from sync_assets.ledger.prepared_page import FILLED, ROW_VERSION, UNGUARDED, ColumnGuard, LedgerPage
+from sync_assets.ledger.rules.merged_contacts import MergedOptOut
 from sync_assets.mapping.filters import filter_rows
 from sync_assets.mapping.mapping_changes import rows_under_earlier_mapping
+from sync_assets.mapping.merged_contacts import merged_opt_outs, with_opt_outs
 from sync_assets.mapping.table_mapping import TableMapping
 from sync_assets.mapping.transform import convert, last_of_each, opted_out, replace_values, written_attributes
 from sync_assets.mapping.unlabelled_options import unknown_codes
@@ -34,6 +37,8 @@ class PreparedPage:
         both_ways: True if an id is both a row and a tombstone.
         left: Versions of rows that the filter excludes, by id.
         opt_outs: Of all rows, also of those in `left`; see `mapping.transform.opted_out`.
+        merged: Those of them that were merged into another contact.
+        own_opt_outs: Of the opt-outs that others bring to a row, those that it has itself: (id, attribute).
         older, next_link, delta_link: As in `dataverse.page_parser.Page`.
         unknown_codes: Option numbers without a label, by column.
     """
@@ -48,21 +53,33 @@ class PreparedPage:
     unknown_codes: dict[str, list[int]]
     next_link: str | None
     delta_link: str | None
+    merged: Sequence[MergedOptOut] = ()
+    own_opt_outs: Sequence[tuple[str, str]] = ()
 
 
 def prepare_page(
     page: Page,
     mapping: TableMapping,
     earlier: Sequence[TableMapping | None] = (),
-    bits: Mapping[str, int] | None = None,
+    guard: ColumnGuard = UNGUARDED,
+    brought: Mapping[str, Collection[str]] = MappingProxyType({}),
 ) -> PreparedPage:
-    """Prepare a parsed page. earlier, bits: as in CaptureContext."""
+    """Prepare a parsed page. earlier, guard: as in CaptureContext. brought: by attribute, the ids of rows to which
+    merged contacts bring their opt-outs.
+    """
     latest = last_of_each(page.rows, mapping)
+    opt_outs, own = opted_out(latest, mapping), list[tuple[str, str]]()
+    if brought and opt_outs is not None:
+        for name, ids in brought.items():
+            have = opt_outs.filter(pl.col("id").is_in(list(ids)) & pl.col(name))["id"]
+            own += [(id_, name) for id_ in have]
+        latest = with_opt_outs(latest, mapping, brought)
+        opt_outs = opted_out(latest, mapping)
     passed, dropped = filter_rows(latest, mapping.row_filter)
     rows = convert(replace_values(passed, mapping), mapping)
     rows = rows.with_columns(passed[page_parser.ROW_VERSION].alias(ROW_VERSION))
-    if bits:
-        rows = rows.with_columns(_filled(passed, columns_by_attribute(mapping), bits))
+    if guard.bits:
+        rows = rows.with_columns(_filled(passed, columns_by_attribute(mapping), guard.bits))
     key = mapping.table_key.select_name
     left = dropped.select(pl.col(key).str.to_lowercase(), page_parser.ROW_VERSION)
     return PreparedPage(
@@ -73,17 +90,18 @@ def prepare_page(
             [rows_under_earlier_mapping(passed, version, mapping) for version in earlier if version],
             written_attributes(mapping).keys(),
             [name for version in earlier for name in (written_attributes(version) if version else [ANY_ATTRIBUTE])],
-            bits,
-            guarded_attributes(mapping),
+            guard,
         ),
         deleted=page.deleted,
         both_ways=not set(page.deleted).isdisjoint(latest[key].str.to_lowercase() if page.deleted else ()),
         left=dict(left.rows()),
-        opt_outs=opted_out(latest, mapping),
+        opt_outs=opt_outs,
         older=page.older,
         unknown_codes=unknown_codes(passed, mapping),
         next_link=page.next_link,
         delta_link=page.delta_link,
+        merged=[] if opt_outs is None else merged_opt_outs(latest, opt_outs, mapping),
+        own_opt_outs=own,
     )
 
 

@@ -25,7 +25,7 @@ from sync_assets.dataverse.metadata import MODIFIED
 from sync_assets.dataverse.page_parser import Head
 from sync_assets.http.transport import ResponseTooLarge
 from sync_assets.ledger.model import Feed, Replay
-from sync_assets.runtime.context import Runtime
+from sync_assets.runtime.ledger_access import LedgerAccess
 
 
 async def replay_days(capture: CaptureContext, result: CaptureResult) -> None:
@@ -50,11 +50,11 @@ async def replay_days(capture: CaptureContext, result: CaptureResult) -> None:
     async with aclosing(pipeline.pages()) as pages:
         async for page in pages:
             days = days._replace(fingerprint=mapping.fingerprint, link=page.next_link)
-            feed = await asyncio.to_thread(capture.store, page, feed.version, result, days=days)
+            feed = await asyncio.to_thread(capture.store, page, feed.version, result, days)
 
 
 def capture_days(
-    runtime: Runtime, table: str, days: tuple[date, date], *, resend: bool, capture: Callable[[], object]
+    ledger: LedgerAccess, table: str, days: tuple[date, date], *, resend: bool, capture: Callable[[], object]
 ) -> None:
     """Request a replay of days in the ledger, and capture until it is done.
 
@@ -62,7 +62,7 @@ def capture_days(
     or the table is in maintenance), the request stays for the next capture.
 
     Args:
-        runtime: Has the ledger, which `capture` may close.
+        ledger: `capture` may close it.
         table: Logical name.
         days: First and last day, UTC.
         resend: True to send the rows even if they equal what Campaign acknowledged.
@@ -70,7 +70,7 @@ def capture_days(
     """
     before = None
     while True:
-        stored = runtime.ledger.replays.ask_for_replay(table, *days, resend=resend)
+        stored = ledger.opened().replays.ask_for_replay(table, *days, resend=resend)
         key = stored and (stored.first, stored.last, stored.resend)
         if key and key == before:
             return
@@ -105,7 +105,7 @@ async def store_rows(capture: CaptureContext, ids: Sequence[str], feed: Feed, re
         # An id is known to be missing only after the last page of an answer.
         missing = [] if page.next_link else [id_ for id_ in asked if id_ not in found_ids]
         newer = capture.without_older(replace(page, deleted=missing))
-        ready = prepare_page(newer, capture.mapping, bits=capture.bits)
+        ready = prepare_page(newer, capture.mapping, guard=capture.guard, brought=capture.brought(newer))
         return capture.store(ready, feed.version, result)
 
     for start in range(0, len(ids), IDS_IN_A_QUERY):
@@ -116,6 +116,27 @@ async def store_rows(capture: CaptureContext, ids: Sequence[str], feed: Feed, re
         except ResponseTooLarge as error:
             raise await too_large(capture, error) from error
     return feed
+
+
+async def carry_merged(capture: CaptureContext, result: CaptureResult) -> None:
+    """Let opt-outs of captured merged contacts count for their masters.
+
+    They become due for a decision. If they are fields, the masters' rows are read again, and mapped with them.
+    """
+    ledger, mapping, table = capture.ledger, capture.mapping, capture.table.name
+    if mapping.master is None:
+        return
+    if not mapping.opt_outs_are_fields:
+        await asyncio.to_thread(ledger.merged.make_due)
+        return
+    columns = {opt_out.attribute: opt_out.column.name for opt_out in mapping.opt_outs}
+    while due := await asyncio.to_thread(ledger.merged.masters_to_read):
+        feed = await asyncio.to_thread(ledger.feeds.feed, table)
+        if feed is None:
+            return
+        await store_rows(capture, sorted({master for _, _, master in due}), feed, result)
+        await asyncio.to_thread(ledger.merged.read, due, columns)
+        await capture.keep_lease()
 
 
 async def refetch_rows(capture: CaptureContext, result: CaptureResult) -> None:

@@ -25,7 +25,7 @@ from sync_assets.capture.context import BacklogFull, CaptureContext, CaptureResu
 from sync_assets.capture.kept_delta_link import catch_up, first_page
 from sync_assets.capture.page_pipeline import PagePipeline
 from sync_assets.capture.page_preparation import PreparedPage, selected
-from sync_assets.capture.queries import refetch_rows, replay_days
+from sync_assets.capture.queries import carry_merged, refetch_rows, replay_days
 from sync_assets.dataverse.client import FeedExpired
 from sync_assets.ledger.errors import FeedMoved, TooManyDeletes
 from sync_assets.ledger.model import Feed, Position
@@ -47,47 +47,55 @@ class Capture(CaptureContext):
             return await self._run()
 
     async def _run(self) -> CaptureResult:
-        result = CaptureResult()
-        started = time.monotonic()
+        result, started = CaptureResult(), time.monotonic()
         await self.keep_lease(self.wait_seconds)
-        resets = quiet = 0
         try:
-            if await asyncio.to_thread(self.is_full):
-                raise BacklogFull  # before any request
-            while True:
-                try:
-                    await begin(self)
-                    await replay_days(self, result)
-                    await catch_up(self, result)
-                    in_pages, brought = await self._follow(result)
-                    quiet = 0 if brought else quiet + 1
-                    # Another round for changes made during the read. Dynamics 365 may send several empty pages in each
-                    # round: then the kept link was followed once, and stays for the next capture.
-                    if in_pages and quiet < 2:
-                        continue
-                    await refetch_rows(self, result)
-                    await self._carry_out_deletes(result)
-                    return result
-                except FeedMoved:
-                    _log.info(
-                        "The feed changed meanwhile, the capture goes on from there", extra={"table": self.table.name}
-                    )
-                except PageTooLarge:
-                    await halve(self)
-                except FeedExpired:
-                    _log.warning("The cursor expired, the table is read in full", extra={"table": self.table.name})
-                    feed = await asyncio.to_thread(self.ledger.feeds.feed, self.table.name)
-                    if feed is None or resets == 2:
-                        raise  # do not repeat full reads for ever
-                    resets += 1
-                    await asyncio.to_thread(self._reset, feed, expired=True)
+            await self._capture(result)
         except BacklogFull:
             result.paused = True
             _log.info("The capture pauses until records were sent", extra={"table": self.table.name})
-            return result
         finally:
             result.seconds = time.monotonic() - started
             await asyncio.to_thread(self.ledger.leases.release, self.table.name, self.session)
+        return result
+
+    async def _capture(self, result: CaptureResult) -> None:
+        """Follow the feed to its end, and begin again after an error that another read mends."""
+        if await asyncio.to_thread(self.is_full):
+            raise BacklogFull  # before any request
+        about, resets = {"table": self.table.name}, 0
+        while True:
+            try:
+                await self._follow_to_the_end(result)
+                await refetch_rows(self, result)
+                await carry_merged(self, result)
+                await self._carry_out_deletes(result)
+                return
+            except FeedMoved:
+                _log.info("The feed changed meanwhile, the capture goes on from there", extra=about)
+            except PageTooLarge:
+                await halve(self)
+            except FeedExpired:
+                _log.warning("The cursor expired, the table is read in full", extra=about)
+                feed = await asyncio.to_thread(self.ledger.feeds.feed, self.table.name)
+                if feed is None or resets == 2:
+                    raise  # do not repeat full reads for ever
+                resets += 1
+                await asyncio.to_thread(self._reset, feed, expired=True)
+
+    async def _follow_to_the_end(self, result: CaptureResult) -> None:
+        """Store what a replay and the feed return, in another round for changes that were made during the read.
+
+        Dynamics 365 may send several empty pages in each round: then the kept link was followed once, and stays for the
+        next capture.
+        """
+        quiet, in_pages = 0, True
+        while in_pages and quiet < 2:
+            await begin(self)
+            await replay_days(self, result)
+            await catch_up(self, result)
+            in_pages, brought = await self._follow(result)
+            quiet = 0 if brought else quiet + 1
 
     async def _start(self) -> tuple[str, bool, Feed | None, bytes | None]:
         """Return the first link, True if it belongs to a full read, the stored feed, and the page's body if fetched."""

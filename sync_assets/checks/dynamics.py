@@ -10,6 +10,7 @@ from sync_assets.config.values import CONTACT
 from sync_assets.dataverse import privileges as rights
 from sync_assets.dataverse.app_credential import load_certificate
 from sync_assets.dataverse.client import NO_SUCH_TABLE, D365Refused, DataverseClient
+from sync_assets.dataverse.metadata import MERGED, Table
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger.model import Feed
 from sync_assets.task_group import run_together
@@ -155,6 +156,27 @@ async def privilege(client: DataverseClient, user: str, table: str, access: str)
         return Privilege(name, (await rights.depths(client, user, [name])).get(name) if name else None, returned=True)
     except SyncAssetsError:  # the role may not read users, or the organisation lacks the function
         return Privilege(name, None, returned=False)
+
+
+def merged_contacts(config: Config, mapped: TableConfig, table: Table) -> list[Finding]:
+    """Return the finding on contacts that were merged into others: their profiles stay unless a filter leaves them out.
+
+    None for other tables, and where the column of merges does not exist.
+    """
+    if mapped.table != CONTACT or MERGED not in table.columns:
+        return []
+    title, opt_out = "merged contacts", config.opt_out
+    ruled = {rule.field for rule in mapped.filters.rules} if mapped.filters else set[str]()
+    carry = ""
+    if opt_out.direction != "disabled" and opt_out.merged == "ignore":
+        carry = ". Its opt-outs do not count for the other contact: `opt_out: {merged: carry}` lets them"
+    if ruled & {"statecode", MERGED}:
+        return [ok(title, f"a filter of {CONTACT} leaves out the contact that a merge deactivates{carry}")]
+    text = (
+        "a merge in Dynamics 365 deactivates one of two contacts, and both profiles stay in Campaign. Add to "
+        f"{CONTACT} `filters: {{rules: [{{field: statecode, is: eq, value: 0}}], delete_filtered_out: true}}`"
+    )
+    return [warn(title, f"{text}{carry}")]
 
 
 def accesses(config: Config, table: str) -> list[str]:

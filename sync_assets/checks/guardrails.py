@@ -12,17 +12,20 @@ from sync_assets.campaign.client import CampaignClient, CampaignRefused
 from sync_assets.campaign.metadata import Resource
 from sync_assets.checks import rules
 from sync_assets.checks.rules import Finding, Rule, ok, require, warn
-from sync_assets.config.models import Config, TableConfig
+from sync_assets.config.models import Config, Guardrails, TableConfig
 from sync_assets.config.values import CONTACT, PROFILE
 from sync_assets.dataverse.client import D365Refused, DataverseClient
 from sync_assets.dataverse.metadata import MODIFIED, Table
 from sync_assets.dataverse.row_counts import Interval, count_rows
 from sync_assets.errors import SyncAssetsError
+from sync_assets.ledger import Ledger
 from sync_assets.ledger.model import Operation
 from sync_assets.mapping.conversions import AS_TEXT
 from sync_assets.mapping.personal_data import looks_personal
 from sync_assets.mapping.table_mapping import TableMapping
 from sync_assets.runtime import interruptible
+from sync_assets.runtime.call_limits import calls_today
+from sync_assets.runtime.clients import Clients
 from sync_assets.runtime.context import Runtime
 from sync_assets.task_group import run_together
 
@@ -93,7 +96,7 @@ def contacts(runtime: Runtime, table: TableConfig, *, reading: bool) -> int:
 
     Until their first read is complete, `reading` asks Dynamics 365 as well, and the larger number counts.
     """
-    counted, feed = known_contacts(runtime), runtime.ledger.feeds.feed(CONTACT)
+    counted, feed = known_contacts(runtime.ledger), runtime.ledger.feeds.feed(CONTACT)
     if reading and table.table == CONTACT and not (feed and feed.complete):
 
         async def asked() -> int | None:
@@ -101,14 +104,14 @@ def contacts(runtime: Runtime, table: TableConfig, *, reading: bool) -> int:
                 return await count_contacts(runtime.config, client)
 
         if reported := interruptible.run(asked()) or 0:
-            runtime.totals[f"capturing {CONTACT}"] = reported  # for the progress of the first load
+            runtime.progress.expect(f"capturing {CONTACT}", reported)  # of the first load
         return max(counted, reported)
     return counted
 
 
-def known_contacts(runtime: Runtime) -> int:
+def known_contacts(ledger: Ledger) -> int:
     """Return the number of contacts in the ledger: those that passed the filter."""
-    return runtime.ledger.reports.counts()[CONTACT].records
+    return ledger.reports.counts()[CONTACT].records
 
 
 async def count_contacts(config: Config, client: DataverseClient) -> int | None:
@@ -188,21 +191,21 @@ def personal_data(config: Config, table: TableConfig, resources: Iterable[Resour
     return rules.PERSONAL_DATA.finding(not personal or bool(path and cascading), text, numbers)
 
 
-def check_personal_data(runtime: Runtime, table: TableConfig, own: Resource) -> Finding:
+def check_personal_data(config: Config, clients: Clients, table: TableConfig, own: Resource) -> Finding:
     """Return the finding of `personal_data` for a run, which has the metadata of its own resource only.
 
     If that is not enough, the metadata of linked resources is read from Campaign.
     """
-    finding = personal_data(runtime.config, table, [own])
+    finding = personal_data(config, table, [own])
     direct = any(attribute.target in PROFILE_NAMES for attribute in own.attributes.values() if attribute.type == "link")
     if not finding.numbers["personal_columns"] or own.name in PROFILE_NAMES or (direct and finding.passed):
         return finding
 
     async def on_the_way() -> list[Resource]:
-        async with runtime.campaign() as campaign:
-            return await resources_on_the_way(runtime.config, campaign, own)
+        async with clients.campaign() as campaign:
+            return await resources_on_the_way(config, campaign, own)
 
-    return personal_data(runtime.config, table, interruptible.run(on_the_way()))
+    return personal_data(config, table, interruptible.run(on_the_way()))
 
 
 async def resources_on_the_way(config: Config, campaign: CampaignClient, own: Resource) -> list[Resource]:
@@ -257,15 +260,17 @@ def way_to_profile(start: str, links: Mapping[str, Iterable[str]]) -> list[str] 
 
 def campaign_notes(runtime: Runtime, config: TableConfig, resource: Resource) -> list[Finding]:
     """Return the findings about personal data and the engine budget, which a push can compute from its own data."""
-    return [check_personal_data(runtime, config, resource), engine_budget(runtime, config)]
+    return [
+        check_personal_data(runtime.config, runtime.clients, config, resource),
+        engine_budget(runtime.config.guardrails, runtime.ledger, config),
+    ]
 
 
-def engine_budget(runtime: Runtime, table: TableConfig) -> Finding:
+def engine_budget(guardrails: Guardrails, ledger: Ledger, table: TableConfig) -> Finding:
     """Return the finding on the day's budget: calls spent, calls left, and the cost of the pending records."""
-    ledger, spent = runtime.ledger, runtime.calls_today
+    spent, limit = calls_today(ledger), guardrails.engine_calls_per_day
     addressing = Addressing.configured(table, ledger.dialect.facts(table.resource))
     projected = projected_calls(addressing, ledger.reports.pending_operations(table.table))
-    limit = runtime.config.guardrails.engine_calls_per_day
     numbers = {"spent_today": spent, "projected": projected}
     will = f"what is pending of {table.table} costs about {projected:,}"
     if limit is None:
@@ -293,6 +298,18 @@ PRIVACY_ORDER = (
 
 INITIAL_RECORDS = 15_000_000
 """Records of an initial sync, at most, by Adobe's documentation (docs/dev/references/campaign.md 14)."""
+LARGE_LOAD = 500_000
+"""Engine calls from which on a load counts as large: a table above so many records once went by file (there)."""
+
+
+def large_load(calls: int) -> list[str]:
+    """Return Adobe's advice for a load of so many engine calls; none if it is not large."""
+    if calls < LARGE_LOAD:
+        return []
+    advice = (
+        "stop Campaign's own processes until a large load is over: workflows, preparation and sending of deliveries"
+    )
+    return [f"From {LARGE_LOAD:,} engine calls on: Adobe recommends to {advice}."]
 
 
 async def volume(

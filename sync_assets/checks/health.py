@@ -14,11 +14,11 @@ from sync_assets.checks import rules
 from sync_assets.checks.rules import SHOWN_IDS, Finding, Rows, Side
 from sync_assets.config.models import TableConfig
 from sync_assets.config.opt_out import Export
+from sync_assets.ledger import Ledger
 from sync_assets.ledger.errors import InMaintenance
 from sync_assets.ledger.model import Feed
 from sync_assets.ledger.report_values import WAITING_FOR, Counts, Retried
 from sync_assets.ledger.times import clock
-from sync_assets.runtime.context import Runtime
 from sync_assets.words import counted, duration
 
 if TYPE_CHECKING:
@@ -39,13 +39,13 @@ WARN_SHARE, ERROR_SHARE = 0.8, 0.9
 
 
 def table_findings(
-    runtime: Runtime, config: TableConfig, side: Side, set_up: Sequence[Finding], now: datetime
+    ledger: Ledger, config: TableConfig, side: Side, set_up: Sequence[Finding], now: datetime
 ) -> list[Finding]:
     """Return the findings of all checks of one asset, by the ledger. Raises LedgerError.
 
     set_up: findings about the table's set-up on both sides, for the check `ready`; not needed in maintenance.
     """
-    table, ledger = config.table, runtime.ledger
+    table = config.table
     maintenance = ledger.maintenance.in_maintenance().get(table)
     if maintenance:
         first = rules.READY.finding(True, f"Not evaluated: {InMaintenance(table, maintenance).cause}")

@@ -17,6 +17,8 @@ from sync_assets.config.values import PROFILE
 from sync_assets.config.variables import SettingsError
 from sync_assets.dataverse.client import DataverseClient
 from sync_assets.errors import EndsAllTables, SyncAssetsError
+from sync_assets.ledger import Ledger
+from sync_assets.runtime.configuration import Configuration
 from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.systems import OtherSystems, check_organisation
 from sync_assets.runtime.workers import REMEDY, killed_runs
@@ -50,9 +52,9 @@ REGIONS = {
 """Regions of organisations in EMEA and APAC, by the second part of the host (Microsoft, "Datacenter regions")."""
 
 
-def configuration(runtime: Runtime) -> list[Finding]:
+def configuration(own: Configuration) -> list[Finding]:
     """Return the findings that follow from the configuration and the environment alone."""
-    config, settings = runtime.config, runtime.settings
+    config, settings = own.config, own.settings
     tables = ", ".join(f"{table.table} -> {table.resource}" for table in config.tables)
     privacy = (
         "acknowledged in the configuration: requests of people to see or to delete their data are your task, "
@@ -63,7 +65,7 @@ def configuration(runtime: Runtime) -> list[Finding]:
     needed: list[System] = ["d365", "campaign"]
     if config.opt_out.direction in ("campaign_to_d365", "bidirectional") or config.logs.export:
         needed.append("sftp")
-    return [*findings, *(variables(runtime, needed) or [ok("environment", "all variables are set")])]
+    return [*findings, *(variables(settings, needed) or [ok("environment", "all variables are set")])]
 
 
 def region(d365_url: str | None) -> list[Finding]:
@@ -79,9 +81,8 @@ def region(d365_url: str | None) -> list[Finding]:
     return [ok("region", notice)]
 
 
-def variables(runtime: Runtime, needed: list[System]) -> list[Finding]:
+def variables(settings: Settings, needed: list[System]) -> list[Finding]:
     """Return a finding for each variable that a system lacks. Raises SettingsError for an invalid one of neither."""
-    settings = runtime.settings
     try:
         settings.require(*needed)
     except SettingsError as error:
@@ -175,27 +176,27 @@ def _run_slots(file: Path, settings: Any) -> Finding:
 def ledger(runtime: Runtime) -> list[Finding]:
     """Return the findings on the ledger; the first one fails if it cannot be used."""
     try:
-        runtime.check_not_older()
+        runtime.access.check_not_older()
         records = sum(counts.records for counts in runtime.ledger.reports.counts().values())
     except SyncAssetsError as error:
         return fail("ledger", error)
-    if runtime.no_ledger:
-        return [ok("ledger", runtime.no_ledger.rstrip("."))]
+    if runtime.access.missing:
+        return [ok("ledger", runtime.access.missing.rstrip("."))]
     return [ok("ledger", f"open, {counted(records, 'record')} known"), *ledger_security(runtime)]
 
 
-def ledger_security(runtime: Runtime) -> list[Finding]:
+def ledger_security(own: Configuration) -> list[Finding]:
     """Return the findings on encryption and, of a PostgreSQL server on another host, on the connection."""
     title, encrypt = "payloads", "set SYNC_ASSETS_LEDGER_KEY_FILE, see docs/privacy.md"
-    if name := runtime.cipher.name:
+    if name := own.cipher.name:
         findings = [ok(title, f"encrypted with the key {name} until Campaign acknowledges them")]
-    elif runtime.settings.ledger_in_sqlite:
+    elif own.settings.ledger_in_sqlite:
         findings = [ok(title, f"not encrypted, erased from the file once acknowledged; to encrypt them, {encrypt}")]
     else:
         unencrypted = "not encrypted: PostgreSQL keeps erased payloads in old pages, its write-ahead log and backups"
         findings = [warn(title, f"{unencrypted}; {encrypt}")]
     title = "connection to the ledger"
-    connection = runtime.settings.ledger_connection
+    connection = own.settings.ledger_connection
     if connection == "verified":
         findings.append(ok(title, "the server's certificate and name are verified"))
     elif connection == "unverified":
@@ -205,20 +206,20 @@ def ledger_security(runtime: Runtime) -> list[Finding]:
     return findings
 
 
-def runs(runtime: Runtime) -> Finding:
+def runs(ledger: Ledger) -> Finding:
     """Return the finding that warns if a run counts as started although its process was killed."""
-    if killed := killed_runs(runtime.ledger):
+    if killed := killed_runs(ledger):
         return warn("runs", f"{' '.join(map(str, killed))} {REMEDY}")
     return ok("runs", "no run was killed")
 
 
-async def organisation(runtime: Runtime, d365: DataverseClient) -> list[Finding]:
+async def organisation(ledger: Ledger, d365: DataverseClient) -> list[Finding]:
     """Check that the organisation is the ledger's. A ledger without one takes it over with the first sync."""
-    title, known = "systems of the ledger", runtime.ledger.systems.stored().get("d365")
+    title, known = "systems of the ledger", ledger.systems.stored().get("d365")
     if not known:
         return [ok(title, "none yet: the first sync stores the addresses of both systems")]
     try:
-        check_organisation(runtime.ledger, d365.url, await d365.organization_id())
+        check_organisation(ledger, d365.url, await d365.organization_id())
     except OtherSystems as error:
         return fail(title, error)
     return [ok(title, f"those of the environment, since {known.noted_at:%Y-%m-%d}")]
@@ -249,11 +250,11 @@ async def campaign_api(config: Config, campaign: CampaignClient) -> list[Finding
     return [signed_in, ok(title, "published")]
 
 
-def sftp_key(runtime: Runtime) -> Finding:
+def sftp_key(settings: Settings) -> Finding:
     """Return the finding on our private key. Raises SignInRefused if there is no usable key."""
     from sync_assets.sftp.private_key import private_key  # paramiko  # noqa: PLC0415
 
-    title, key = "Campaign SFTP: private key", private_key(runtime.settings.sftp())
+    title, key = "Campaign SFTP: private key", private_key(settings.sftp())
     text = f"{key.get_name()}, {key.get_bits()} bits"
     if key.get_name() == "ssh-rsa" and key.get_bits() >= RSA_BITS:
         return ok(title, text)

@@ -53,7 +53,7 @@ def cardinalities(config: TableConfig, resource: Resource) -> Finding:
         text = (
             f"unknown for {', '.join(unknown)}: Campaign's metadata does not state whether a record may lack it. Write "
             "`cardinality: one` for each that was not published as a `0 or 1 cardinality simple link`. The first "
-            "record that is sent is read back"
+            "record that a push inserts is read back"
         )
         return replace(finding, title="link cardinalities are unknown", message=text)
     return finding

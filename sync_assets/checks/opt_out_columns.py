@@ -8,20 +8,34 @@ https://learn.microsoft.com/power-apps/developer/data-platform/reference/entitie
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from sync_assets.campaign.metadata import Resource
 from sync_assets.checks import rules
 from sync_assets.checks.rules import Finding
 from sync_assets.config.models import Config, OptOutMapping
+from sync_assets.config.values import CONTACT
 from sync_assets.dataverse.metadata import Column, ColumnType, Table
 from sync_assets.mapping.table_mapping import MappingError, attribute_problem
 from sync_assets.words import did_you_mean
+
+if TYPE_CHECKING:
+    from sync_assets.ledger import Ledger
 
 ALLOW_LABELS = frozenset({"allow", "allowed", "send", "opt in", "opted in", "subscribed"})
 REFUSE_LABELS = frozenset({"do not allow", "not allowed", "do not send", "opt out", "opted out", "unsubscribed"})
 """Labels of true with a clear meaning, in lower case, without hyphens. Other labels are not judged: `Yes` of a column
 `Do not email` means the opposite of `Yes` of a column `Newsletter`.
 """
+
+TYPOLOGIES = (
+    "Review Campaign's typology rules and the mapped opt-outs before they are synchronised: a rule that stops all "
+    "messages to a profile with an opt-out may stop transactional mail, too, such as an order confirmation."
+)
+"""Source: the note in Adobe's page (docs/opt-outs.md)."""
+_SAID = "typology rules"
+"""Name of the event in the ledger: a sync has said it."""
 
 _LABELLED: tuple[ColumnType, ...] = ("boolean", "picklist")
 
@@ -58,6 +72,15 @@ def opt_out_columns(config: Config, table: Table) -> tuple[OptOutColumn, ...]:
     return tuple(
         OptOutColumn(name, mapping.to, mapping.inverted, table.columns[name].type) for name, mapping in mappings.items()
     )
+
+
+def typologies(config: Config, ledger: "Ledger", *, said: bool) -> list[str]:
+    """Return TYPOLOGIES if opt-outs are synchronised and no sync has said it yet. said: this one does now."""
+    if config.opt_out.direction == "disabled" or _SAID in ledger.events.facts(CONTACT):
+        return []
+    if said:
+        ledger.events.note(CONTACT, {_SAID: datetime.now(UTC).isoformat()})
+    return [TYPOLOGIES]
 
 
 def opt_out_findings(config: Config, table: Table, resource: Resource) -> list[Finding]:

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Literal, NamedTuple, Self
 
+import msgspec
+
 from sync_assets.config.values import Side
 from sync_assets.errors import SyncAssetsError
 
@@ -28,6 +30,15 @@ class Rows(NamedTuple):
 
     names: Sequence[str]
     rows: Sequence[Sequence[str | int]]
+
+
+class FindingDocument(msgspec.Struct, frozen=True):
+    """A finding. check: the name of its rule; empty for a finding of `doctor` alone."""
+
+    outcome: Status
+    title: str
+    message: str
+    check: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +79,8 @@ class Finding:
         """Return the finding with its subject, such as a table, in the title."""
         return replace(self, title=f"{subject}: {self.title}")
 
-    def document(self) -> dict[str, str]:
-        return {"outcome": self.outcome, "title": self.title, "message": self.message, "check": self.check}
+    def document(self) -> FindingDocument:
+        return FindingDocument(self.outcome, self.title, self.message, self.check)
 
 
 def ok(title: str, message: str) -> Finding:

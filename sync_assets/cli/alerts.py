@@ -13,6 +13,7 @@ from sync_assets.commands.values import fields
 from sync_assets.defs.alerts import AlertScope, find_incidents
 from sync_assets.defs.build import build_definitions
 from sync_assets.errors import SyncAssetsError
+from sync_assets.runtime.configuration import Configuration
 from sync_assets.runtime.context import Runtime
 
 TEST = (
@@ -48,15 +49,15 @@ def open_incidents(runtime: Runtime) -> dict[str, Any]:
     return {"incidents": [fields(incident, "kind", "title", "since", "detail", "remedy") for incident in incidents]}
 
 
-def test_notifications(runtime: Runtime) -> dict[str, Any]:
+def test_notifications(configuration: Configuration) -> dict[str, Any]:
     """Send a test notification to every channel; return for each whether it was delivered, or why not."""
-    if runtime.config.alerts is None:
+    if configuration.config.alerts is None:
         raise SyncAssetsError(
             "No alert channel is configured.",
-            f"Add `alerts:` with `webhook: true` or `email:` to {runtime.settings.config}.",
+            f"Add `alerts:` with `webhook: true` or `email:` to {configuration.settings.config}.",
         )
     problems: dict[str, str | None] = {}
-    for name, send in senders(runtime).items():
+    for name, send in senders(configuration).items():
         try:
             problems[name] = send(*TEST)
         except ChannelError as error:

@@ -11,13 +11,12 @@ import hashlib
 import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Annotated, Any
 
-import msgspec
 import typer
 from rich.text import Text
 
@@ -30,7 +29,8 @@ from sync_assets.commands.estimate_calls import calls_a_day, hours, pace
 from sync_assets.commands.inventory import Inventory
 from sync_assets.commands.plan import plan
 from sync_assets.commands.plan_changes import change_text
-from sync_assets.commands.status import CALL_KINDS, Guarded, Overview, held_back, in_maintenance, overview
+from sync_assets.commands.plan_document import PlanDocument, PlannedTable
+from sync_assets.commands.status import CALL_KINDS, Overview, held_back, in_maintenance, overview
 from sync_assets.commands.terminal import Json, Parts, Table, kinds, plain_table
 from sync_assets.commands.values import fields
 from sync_assets.config.models import Config
@@ -120,11 +120,11 @@ def inventory_step(config: Config, inventory: Inventory) -> StepResult:
     return StepResult({"tables": tables}, question=question if twice else None)
 
 
-def changes_step(inventory: Inventory, plan: Mapping[str, Any]) -> StepResult:
-    """Return what the first sync would change. plan: the document of `plan`. Updates and deletes need a decision."""
+def changes_step(inventory: Inventory, planned: Mapping[str, PlannedTable]) -> StepResult:
+    """Return what the first sync would change. planned: by table. Updates and deletes need a decision."""
     tables = {
         name: {
-            **{kind: plan["tables"][name][kind] for kind in PLANNED},
+            **fields(planned[name], *PLANNED),
             "attributes": dict(sorted(counts.attributes.items())),
         }
         for name, counts in inventory.tables.items()
@@ -134,7 +134,7 @@ def changes_step(inventory: Inventory, plan: Mapping[str, Any]) -> StepResult:
     details = {
         "samples": {name: counts.samples for name, counts in inventory.tables.items() if counts.samples},
         "values": "shown" if inventory.show_values else "masked",
-        "notes": held_back(msgspec.convert(plan["tables"], dict[str, Guarded])),
+        "notes": held_back(planned),
     }
     return StepResult({"tables": tables}, details, question if changed else None)
 
@@ -174,17 +174,18 @@ def command(
     """Migrate from Adobe's integration, step by step. Writes to neither system without --go. May be left and
     continued. Exit status 0: all steps are done; 2: a person must do or decide a step.
     """
-    runtime = terminal.open_runtime(creates=True)
+    runtime = terminal.open_runtime(may_create=True)
     terminal.let_sigterm_interrupt()
     asks = sys.stdin.isatty() and sys.stderr.isatty() and not as_json
     with terminal.on_interrupt("It goes on with the same step."):
+        if from_start:
+            runtime.ledger.adobe_migration.forget(ADOBE)
         document = migrate(
             runtime,
             confirm=lambda question: yes or (asks and terminal.confirm("Confirmed?")),
             show=lambda step: None if as_json else terminal.print_parts(show_step(cleaned(step), confirmed=yes)),
-            working=lambda: terminal.progress(runtime),
+            working=lambda: terminal.progress(runtime.progress),
             go=go,
-            from_start=from_start,
             show_values=show_values,
         )
     made = {kind: number for kind, number in document["engine_calls"].items() if number}
@@ -205,7 +206,6 @@ def migrate(
     show: Callable[[dict[str, Any]], None],
     working: Callable[[], AbstractContextManager[None]] = nullcontext,
     go: bool = False,
-    from_start: bool = False,
     show_values: bool = False,
 ) -> dict[str, Any]:
     """Make the steps that are not done yet, until one needs a person; return what `migrate --json` prints.
@@ -224,8 +224,6 @@ def migrate(
     # The results of all steps depend on the configuration of tables and opt-outs.
     depends_on = runtime.config.model_dump_json(include={"tables", "opt_out"}).encode()
     ledger, configuration = runtime.ledger, hashlib.sha256(depends_on).hexdigest()[:32]
-    if from_start:
-        ledger.adobe_migration.forget(ADOBE)
     known = ledger.adobe_migration.facts(ADOBE).items()
     stored = {name: step for name, step in known if step["configuration"] == configuration}
     steps = _Steps(runtime, go=go, show_values=show_values)
@@ -245,37 +243,45 @@ def migrate(
         ledger.adobe_migration.note(ADOBE, {name: stored[name]})
         step_documents[-1] |= {"done_at": stored[name]["done_at"], "question": None}
     following = next((name for name in STEPS if name not in stored), None)
-    calls = {kind: runtime.calls[kind] for kind in CALL_KINDS}
-    return {"steps": step_documents, "next": following, "engine_calls": calls}
+    calls = steps.calls + Counter[str](runtime.clients.calls)
+    return {
+        "steps": step_documents,
+        "next": following,
+        "engine_calls": {kind: calls[kind] for kind in CALL_KINDS},
+    }
 
 
 @dataclass
 class _Steps:
-    """The steps of one invocation."""
+    """The steps of one invocation. calls: engine calls of the steps that have a runtime of their own, by kind."""
 
     runtime: Runtime
     go: bool = field(kw_only=True)
     show_values: bool = field(kw_only=True)
+    calls: Counter[str] = field(default_factory=Counter[str])
 
     def make(self, name: str) -> StepResult:  # noqa: PLR0911 - a table of steps
         """Make a step. Raises SyncAssetsError if it could not run."""
         config = self.runtime.config
         match name:
             case "doctor":
-                with self.runtime.copied() as runtime:
-                    return doctor_step(examine(runtime))
+                with closing(self.runtime.using(any_ledger=True, announce=lambda _: None)) as runtime:
+                    findings = examine(runtime)
+                self.calls.update(runtime.clients.calls)
+                return doctor_step(findings)
             case "switch_off":
                 return switch_off_step(config)
             case "inventory":
                 return inventory_step(config, self._survey[0])
             case "changes":
-                return changes_step(*self._survey)
+                inventory, planned = self._survey
+                return changes_step(inventory, planned.tables)
             case "opt_outs":
                 return opt_outs_step(config, self._survey[0])
             case "cost":
                 inventory, planned = self._survey
                 limits, due = config.guardrails, inventory.opt_out_calls
-                calls = {kind: planned["engine_calls"][kind] + due[kind] for kind in CALL_KINDS}
+                calls = {kind: planned.engine_calls[kind] + due[kind] for kind in CALL_KINDS}
                 total = sum(calls.values())
                 needed = {"hours": round(hours(total, limits), 2), "calls_per_hour": pace(limits)}
                 return StepResult(
@@ -285,14 +291,16 @@ class _Steps:
                 return self._sync()
 
     @cached_property
-    def _survey(self) -> tuple[Inventory, dict[str, Any]]:
+    def _survey(self) -> tuple[Inventory, PlanDocument]:
         """The inventory and the plan that it was made with, read once for all steps that report of them."""
         runtime = self.runtime
+        runtime.access.check_not_older()
         inventory = Inventory(runtime, self.show_values)
         planned = plan(runtime, inventory)
         # A plan counts nothing in the ledger, but this command writes there anyway.
         for table, counts in inventory.tables.items():
             runtime.ledger.counts.add("engine_calls", table, {"read": counts.reads})
+            self.calls["read"] += counts.reads
         if planned.problems:
             raise SyncAssetsError("\n".join(map(str, planned.problems)))
         if stopped := [table for table, counts in inventory.tables.items() if counts.listing == "stopped"]:
@@ -301,20 +309,20 @@ class _Steps:
                 "budgets of `guardrails` leave now.",
                 "Run `sync-assets migrate` again on the next UTC day, or raise the budget.",
             )
+        assert planned.document  # a plan without one has problems
         return inventory, planned.document
 
     def _sync(self) -> StepResult:
         result, afterwards = dict[str, Any](), {"afterwards": NEXT_STEPS}
         if not self.go:
-            status = overview(self.runtime, {}, {})
+            status = overview(self.runtime.config, self.runtime.ledger, {}, {})
             if _unfinished(status):
                 return StepResult(result, afterwards, todo=[LAST_COMMAND])
         else:
             # What it would announce is part of the result, or of the error.
             # The sync closes the ledger that it opens.
-            with self.runtime.copied(_ledger=None, calls=Counter[str](), announce=lambda _: None) as runtime:
+            with closing(self.runtime.using(announce=lambda _: None)) as runtime:
                 done = sync(runtime)
-                runtime.close()
             if done.status == 1:
                 raise SyncAssetsError("\n".join(map(str, done.problems)))
             result, status = {"engine_calls": done.document.engine_calls}, done.document
@@ -361,7 +369,7 @@ def _body(step: str, result: dict[str, Any], details: dict[str, Any]) -> Parts: 
     match step:
         case "doctor":
             yield f"  {result['ok']} ok, {result['warn']} warn, {result['fail']} fail"
-            yield from (f"  {line['outcome']} {line['title']}: {line['message']}" for line in details.get("checks", ()))
+            yield from (f"  {line.outcome} {line.title}: {line.message}" for line in details.get("checks", ()))
         case "switch_off":
             yield from (f"  {number}. {item}" for number, item in enumerate(details.get("checklist", ()), 1))
         case "inventory":
@@ -379,7 +387,8 @@ def _body(step: str, result: dict[str, Any], details: dict[str, Any]) -> Parts: 
                     yield f"  {name}, records that differ by attribute: {counts}"
             for name, samples in details.get("samples", {}).items():
                 for sample in samples:
-                    yield f"  e.g. {name} {sample['id']}: {'; '.join(map(change_text, sample['changes']))}"
+                    changes = (change_text(**change) for change in sample["changes"])
+                    yield f"  e.g. {name} {sample['id']}: {'; '.join(changes)}"
         case "opt_outs":
             yield f"  direction: {result['direction']}"
             if result["attributes"]:

@@ -32,20 +32,20 @@ def command(
     """
     days = day(first, "--from"), day(last, "--to")
     runtime = terminal.open_runtime()
-    with terminal.on_interrupt("Nothing is lost."), terminal.progress(runtime):
+    with terminal.on_interrupt("Nothing is lost."), terminal.progress(runtime.progress):
         done = replay(runtime, table, *days, force=force)
     terminal.finish(done, as_json, show)
 
 
 def replay(
     runtime: Runtime, table: str, first: date | None = None, last: date | None = None, *, force: bool = False
-) -> Result:
+) -> Result[dict[str, Any]]:
     """Capture again all rows, or those last modified on the days given (UTC, both included; None: no limit there).
 
     A replay that was killed continues where it stopped. force: captured records are sent again even if unchanged.
     """
     runtime.settings.require("d365", "campaign")
-    config = replayable(runtime, table, first, last)
+    config = replayable(runtime.config, runtime.ledger, table, first, last)
     with dagster_instance() as instance:
         release_dead(runtime.ledger)
         end_killed(instance, runtime.ledger, table)
@@ -54,8 +54,8 @@ def replay(
         def capture() -> None:
             outcome.add(run_flow(runtime, config, instance, [d365_key(config, runtime)]))
 
-        capture_again(runtime, config, (first, last), force, capture)
-    counts = overview(runtime, {}, {}).tables[table]
+        capture_again(runtime.access, config, (first, last), force, capture)
+    counts = overview(runtime.config, runtime.ledger, {}, {}).tables[table]
     notes = [*outcome.notes, *held_back({table: counts}), *outcome.stopped]
     summary = {"table": table, **fields(counts, *COLUMNS)}
     return Result({} if outcome.problems else summary, outcome.problems, notes)

@@ -22,11 +22,12 @@ from sync_assets.commands import plan, terminal
 from sync_assets.commands.status import Overview, SyncDocument, held_back, in_maintenance, overview, retried, show
 from sync_assets.commands.terminal import AcceptMapping, Json, NewLedger, TablesOption
 from sync_assets.commands.values import check_tables
-from sync_assets.config.models import TableConfig
+from sync_assets.config.models import Config, TableConfig
 from sync_assets.config.values import CONTACT
 from sync_assets.errors import SyncAssetsError
 from sync_assets.flows import CONFIRM, SET_UP, RunOutcome, is_unchanged, opt_outs_due
 from sync_assets.foreign_text import one_line
+from sync_assets.ledger import Ledger
 from sync_assets.performance import keep_loaded_objects
 from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     import dagster as dg
 
     from sync_assets.cli.sync_runs import Failures
+    from sync_assets.ledger import Ledger
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +80,10 @@ def command(
             printed.append(line)
             terminal.say(line)
 
-    runtime = terminal.open_runtime(creates=True)
-    runtime.accept_mapping, runtime.new_ledger, runtime.announce = accept_mapping, new_ledger, announce
-    with terminal.on_interrupt("Nothing is lost."), terminal.progress(runtime):
+    runtime = terminal.open_runtime(
+        may_create=True, accept_mapping=accept_mapping, new_ledger=new_ledger, announce=announce
+    )
+    with terminal.on_interrupt("Nothing is lost."), terminal.progress(runtime.progress):
         done = sync(runtime, table or [])
     terminal.print_document(done.document, as_json, show)
     if not as_json:
@@ -105,7 +108,7 @@ def sync(runtime: Runtime, only: Sequence[str] = (), *, instance: dg.DagsterInst
     check_tables(runtime.config, only)
     tables = [config for config in runtime.config.in_link_order if not only or config.table in only]
     runtime.settings.require("d365", "campaign")
-    runtime.check_not_older()  # an unusable ledger, or one of other systems, is an error before anything else, too
+    runtime.access.check_not_older()  # an unusable ledger, or one of other systems, is an error before all else, too
     flows = RunOutcome()
     failures: Failures = {}
     try:
@@ -122,16 +125,16 @@ def sync(runtime: Runtime, only: Sequence[str] = (), *, instance: dg.DagsterInst
             export_log(runtime)
         except SyncAssetsError as error:  # does not make the whole sync a failure
             flows.stopped.append(f"The log was not written to the Campaign SFTP: {error}")
-    outcome = overview(runtime, runtime.calls, runtime.opt_outs)
+    outcome = overview(runtime.config, runtime.ledger, runtime.clients.calls, flows.counts)
     for table, counts in outcome.tables.items():
         outcome.tables[table] = replace(counts, problem=str(failures[table][0]) if table in failures else None)
     names = [config.table for config in tables]
-    paused, (status, ending) = in_maintenance(outcome, names), _end(runtime, flows, outcome, failures, names)
+    paused, (status, ending) = in_maintenance(outcome, names), _end(runtime.ledger, flows, outcome, failures, names)
     if status != 1:
         DeadManSwitch(runtime).ping()
     notes = [*flows.notes, *paused, *held_back(outcome.tables), *retried(outcome), *flows.stopped]
     seconds, problems = round(time.monotonic() - started, 1), list(map(str, flows.problems))
-    document = SyncDocument(**asdict(outcome), seconds=seconds, unchanged=runtime.unchanged, problems=problems)
+    document = SyncDocument(**asdict(outcome), seconds=seconds, unchanged=flows.counts["unchanged"], problems=problems)
     return SyncResult(document, flows.problems, notes, bool(flows.stopped), status, ending)
 
 
@@ -152,7 +155,7 @@ def _run(
 
 
 def _end(
-    runtime: Runtime, flows: RunOutcome, outcome: Overview, failures: Failures, tables: Sequence[str]
+    ledger: Ledger, flows: RunOutcome, outcome: Overview, failures: Failures, tables: Sequence[str]
 ) -> tuple[int, str]:
     """Return the exit status, and why something is left to be done, with the command that leads on, in one line.
 
@@ -165,7 +168,7 @@ def _end(
         corrigible = all(problem in of_tables and isinstance(problem, SET_UP) for problem in flows.problems)
         # A text says why a table ended early, e.g. that a budget was spent.
         not_run = {table for table, why in failures.items() if any(isinstance(cause, SyncAssetsError) for cause in why)}
-        others_ran = {*tables} - not_run - runtime.ledger.maintenance.in_maintenance().keys()
+        others_ran = {*tables} - not_run - ledger.maintenance.in_maintenance().keys()
         named = ", ".join(table for table in tables if outcome.tables[table].problem) or "opt-outs"
         why = f"Not done, as said above: {named}. `sync-assets doctor` checks the set-up."
         return 2 if corrigible and others_ran else 1, why
@@ -225,7 +228,7 @@ def quiet_tables(runtime: Runtime, tables: Sequence[TableConfig]) -> set[str]:
         return list(await run_together(*(is_unchanged(runtime, config) for config in candidates)))
 
     try:
-        candidates = [config for config in tables if _is_idle(runtime, config)]
+        candidates = [config for config in tables if _is_idle(runtime.config, runtime.ledger, config)]
         are_same = interruptible.run(same(candidates)) if candidates else []
         unchanged = [config for config, is_same in zip(candidates, are_same, strict=True) if is_same]
         if not unchanged:
@@ -236,17 +239,16 @@ def quiet_tables(runtime: Runtime, tables: Sequence[TableConfig]) -> set[str]:
     return {config.table for config in unchanged} - polled.news - polled.refused.keys()
 
 
-def _is_idle(runtime: Runtime, config: TableConfig) -> bool:
+def _is_idle(overall: Config, ledger: Ledger, config: TableConfig) -> bool:
     """Return True if, by the ledger, the table is complete, confirmed lately, within its limits, and has no backlog."""
-    ledger = runtime.ledger
     feed, now = ledger.feeds.feed(config.table), datetime.now(UTC)
     confirmed = feed and feed.confirmed_at
     if confirmed is None or confirmed.date() != now.date() or now - confirmed > CONFIRM:
         return False
     counts = ledger.reports.counts()[config.table]
-    limits = within_limits(runtime.config, config, known_contacts(runtime))
+    limits = within_limits(overall, config, known_contacts(ledger))
     passed = all(finding.passed for finding in limits)
     due = ledger.reports.next_due(config.table)
-    pending = counts.pending or opt_outs_due(runtime, config)
+    pending = counts.pending or opt_outs_due(overall, ledger, config)
     idle = not pending and (due is None or due > datetime.now(UTC))
     return feed is not None and feed.complete and idle and passed

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import nullcontext
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -19,10 +19,11 @@ from sync_assets.defs.tables.run_requests import end_killed
 from sync_assets.errors import EndsAllTables, SyncAssetsError, public_message
 from sync_assets.flows import RunOutcome
 from sync_assets.ledger.repositories.opt_out_files import OptOutFile
+from sync_assets.runtime.configuration import Configuration
 from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.interruptible import INTERRUPTS
 from sync_assets.runtime.workers import release_dead
-from sync_assets.sync_steps import Work, sync_steps
+from sync_assets.sync_steps import sync_steps
 
 if TYPE_CHECKING:
     from sync_assets.opt_out.export.folder import FolderPoll
@@ -50,9 +51,13 @@ def run_flows(
         opt_outs: _OptOutRuns | None = None
         for step in sync_steps(runtime, tables, failures, quiet, waits=True):
             if step.of_table:
-                done = _run_step(runtime, step.of_table, step.work, opened)
-                if step.work != "capture":
-                    _note(runtime, step.of_table, done, outcome, failures)
+                both = [d365_key(step.of_table, runtime), campaign_key(step.of_table, runtime)]
+                keys = {"capture": both[:1], "push": both[1:]}.get(step.work, both)
+                done = run_flow(runtime, step.of_table, opened, keys)
+                if step.work == "capture":
+                    outcome.counts.update(done.counts)
+                else:
+                    _note(runtime.use.announce, step.of_table, done, outcome, failures)
                 if any(isinstance(problem, EndsAllTables) for problem in outcome.problems):
                     return outcome, failures
             elif step.work == "wait":
@@ -72,7 +77,7 @@ def run_flows(
             from sync_assets.defs.history import prune_daily  # not needed by other commands  # noqa: PLC0415
 
             try:
-                prune_daily(runtime, opened)
+                prune_daily(runtime, runtime.ledger, opened)
             except Exception as error:  # noqa: BLE001  any of Dagster's storages: a file may be locked
                 why = public_message(error, "history")
                 outcome.note([f"Old runs were not deleted, which is tried again tomorrow: {why}"])
@@ -80,19 +85,18 @@ def run_flows(
 
 
 def _note(
-    runtime: Runtime, config: TableConfig, run_outcome: RunOutcome, outcome: RunOutcome, failures: Failures
+    announce: Callable[[str], None],
+    config: TableConfig,
+    run_outcome: RunOutcome,
+    outcome: RunOutcome,
+    failures: Failures,
 ) -> None:
     """Add the outcome of a table's run to that of all, and announce its problems: other tables may take hours."""
     outcome.add(run_outcome)
     if problems := [*run_outcome.problems, *run_outcome.stopped]:
         failures.setdefault(config.table, []).extend(problems)
         for problem in problems:
-            runtime.announce(str(problem))
-
-
-def _run_step(runtime: Runtime, config: TableConfig, work: Work, instance: dg.DagsterInstance) -> RunOutcome:
-    keys = [] if work == "push" else [d365_key(config, runtime)]
-    return run_flow(runtime, config, instance, keys if work == "capture" else [*keys, campaign_key(config, runtime)])
+            announce(str(problem))
 
 
 def run_flow(
@@ -100,32 +104,31 @@ def run_flow(
 ) -> RunOutcome:
     """Run one Dagster run of a table, in today's partition."""
     outcome = RunOutcome()
-    tags = run_tags(runtime, config.table)
-    execute(runtime, outcome, instance, table_assets(runtime, outcome), selection, today(), tags)
+    request = dg.RunRequest(asset_selection=selection, partition_key=today(), tags=run_tags(runtime, config.table))
+    execute(runtime, outcome, instance, table_assets(runtime, outcome), request)
     return outcome
 
 
 def execute(
-    runtime: Runtime,
+    configuration: Configuration,
     outcome: RunOutcome,
     instance: dg.DagsterInstance,
     assets: list[dg.AssetsDefinition],
-    selection: list[dg.AssetKey],
-    partition: str | None,
-    tags: dict[str, str],
+    request: dg.RunRequest,
 ) -> None:
-    """Run one Dagster run of assets that add to `outcome`. partition: None if the assets have none."""
+    """Run one Dagster run of assets that add to `outcome`. request: its selection, partition and tags."""
+    selection = request.asset_selection or []
     try:
-        name, installation = runtime.installation.named(JOB), runtime.installation
+        name, installation = configuration.installation.named(JOB), configuration.installation
         job = dg.define_asset_job(name, selection=dg.AssetSelection.assets(*selection))
-        resources = systems(runtime.environment, installation)
+        resources = systems(configuration.environment, installation)
         defs = dg.Definitions(assets=assets, jobs=[job], resources={**resources})
         result = defs.resolve_job_def(name).execute_in_process(
             instance=instance,
             raise_on_error=False,
             run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
-            partition_key=partition,
-            tags=tags,
+            partition_key=request.partition_key,
+            tags=dict(request.tags),
         )
     except dg.DagsterError as error:  # before any step ran: the other flows go on
         named = ", ".join(key.to_user_string() for key in selection)
@@ -168,7 +171,8 @@ class _OptOutRuns:
 
         runtime, outcome = self._runtime, RunOutcome()
         assets = [*table_assets(runtime), *opt_out_assets(runtime, outcome)]
-        execute(runtime, outcome, self._instance, assets, keys, partition, run_tags(runtime, WORK))
+        request = dg.RunRequest(asset_selection=keys, partition_key=partition, tags=run_tags(runtime, WORK))
+        execute(runtime, outcome, self._instance, assets, request)
         return outcome
 
     def settle(self) -> bool:
@@ -197,7 +201,7 @@ class _OptOutRuns:
         waited = runtime.config.opt_out.export.settle_seconds + SETTLING_SECONDS
         give_up_at = time.monotonic() + waited
         while True:
-            poll = folder.poll_folder(runtime)
+            poll = folder.poll_folder(runtime, runtime.ledger)
             self._report(poll)
             ready = [file for file in poll.ready if _version(file) not in self._tried]
             for file in ready:
@@ -232,7 +236,9 @@ class _OptOutRuns:
         if waits:
             self._announced |= waits.keys()
             seconds, names = math.ceil(max(waits.values())), ", ".join(waits)
-            self._runtime.announce(f"Waiting {seconds} s for {names} to settle; longer if it is still being written.")
+            self._runtime.use.announce(
+                f"Waiting {seconds} s for {names} to settle; longer if it is still being written."
+            )
 
     def _report(self, poll: "FolderPoll") -> None:
         """Add notes about the folder's files, and drop those of this sync about files that are no longer present.

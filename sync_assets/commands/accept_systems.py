@@ -18,12 +18,11 @@ def command(
     as_json: Json = False,
 ) -> None:
     """Confirm that the ledger's systems moved, with all their records, to the addresses of the environment."""
-    print_document(accept_systems(open_runtime(creates=yes), yes=yes), as_json, show)
+    print_document(accept_systems(open_runtime(may_create=yes, any_ledger=True), yes=yes), as_json, show)
 
 
 def accept_systems(runtime: Runtime, *, yes: bool) -> dict[str, Any]:
     """Return the ledger's systems and those that the environment names; with `yes`, assign the ledger to the latter."""
-    runtime.any_ledger = True
     runtime.settings.require("d365", "campaign")
     ledger, stored = runtime.ledger, runtime.ledger.systems.stored()
 

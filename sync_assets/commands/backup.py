@@ -11,7 +11,7 @@ import typer
 from sync_assets.commands.terminal import Json, open_runtime, print_document
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger.storage.database_url import Address
-from sync_assets.runtime.context import Runtime
+from sync_assets.runtime.configuration import Configuration
 
 
 def command(file: Annotated[str, typer.Argument(help="A new file.")], as_json: Json = False) -> None:
@@ -20,12 +20,12 @@ def command(file: Annotated[str, typer.Argument(help="A new file.")], as_json: J
     print_document(document, as_json, lambda done: [f"{done['bytes']:,} bytes written to {done['file']}."])
 
 
-def backup(runtime: Runtime, file: Path) -> int:
+def backup(configuration: Configuration, file: Path) -> int:
     """Copy the ledger to a new file that only its owner may read; return its bytes. Raises SyncAssetsError.
 
     Nothing is written to the ledger, not even a newer schema. A copy that failed is removed.
     """
-    address = Address.parse(runtime.settings.ledger_url)
+    address = Address.parse(configuration.settings.ledger_url)
     if not address.sqlite:
         raise SyncAssetsError(
             f"The ledger {address.location} is in PostgreSQL.",

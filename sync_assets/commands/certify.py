@@ -30,7 +30,7 @@ def command(
     """Test on a stage tenant, with synthetic records, how both systems behave, and store the findings in the ledger.
     Writes to Campaign and removes its records; writes nothing to Dynamics 365. May be killed and repeated.
     """
-    runtime = terminal.open_runtime(creates=True)
+    runtime = terminal.open_runtime(may_create=True)
     with terminal.on_interrupt("The next run removes its remaining records."):
         confirm_writes(runtime, yes=yes)
         document = certify(runtime)

@@ -11,14 +11,14 @@ from contextlib import suppress
 from dataclasses import KW_ONLY, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
+import msgspec
 import typer
 from rich.text import Text
 
 from sync_assets.audit.certification.certification import certification_findings
 from sync_assets.audit.existing_records import begun
-from sync_assets.audit.record_comparison import may_sort
 from sync_assets.audit.record_list import RecordList, pages_for
 from sync_assets.campaign.addressing import Addressing
 from sync_assets.campaign.client import BudgetSpent, CallCounter, CampaignClient
@@ -28,7 +28,7 @@ from sync_assets.campaign.records import Records
 from sync_assets.campaign.workflows import workflow_status
 from sync_assets.checks import dynamics, guardrails, installation, rules
 from sync_assets.checks.guardrails import volume
-from sync_assets.checks.opt_out_columns import opt_out_findings
+from sync_assets.checks.opt_out_columns import opt_out_findings, typologies
 from sync_assets.checks.preflight import (
     Ready,
     findings_of,
@@ -37,7 +37,7 @@ from sync_assets.checks.preflight import (
     preflight,
     types_of,
 )
-from sync_assets.checks.rules import Finding, fail, ok, warn
+from sync_assets.checks.rules import Finding, FindingDocument, fail, ok, warn
 from sync_assets.commands.export_sample import examine_sample, show_sample
 from sync_assets.commands.ledger_check import REMEDY, check_ledger, show_check
 from sync_assets.commands.log_export import examine_log_folder
@@ -51,6 +51,8 @@ from sync_assets.errors import SyncAssetsError
 from sync_assets.http.redaction import redact
 from sync_assets.ledger.errors import LedgerError
 from sync_assets.runtime import interruptible
+from sync_assets.runtime.call_limits import count_calls
+from sync_assets.runtime.configuration import Configuration
 from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.systems import OtherSystems
 from sync_assets.task_group import run_together
@@ -74,47 +76,53 @@ def command(
 ) -> None:
     """Check configuration, credentials, metadata of both systems and guardrails, and name the remedies."""
     if file is not None:
-        document = examine_sample(open_runtime(), Path(file))
-        print_document(document, as_json, show_sample)
-        if not document["taken"]:
+        sample = examine_sample(open_runtime(), Path(file))
+        print_document(sample, as_json, show_sample)
+        if not sample["taken"]:
             end(1, "No row of the sample would be taken. Correct the export, or `opt_out.export` in the configuration.")
         return
     if ledger:
-        document = check_ledger(open_runtime())
-        print_document(document, as_json, show_check)
-        if found := document["contradictions"]:
+        checked = check_ledger(open_runtime(any_ledger=True, announce=lambda _: None))
+        print_document(checked, as_json, show_check)
+        if found := checked.contradictions:
             end(2, f"The ledger contradicts its own rules in {counted(len(found), 'point')}. {REMEDY}")
         return
-    findings = examine(open_runtime())
-    print_document({"checks": [finding.document() for finding in findings]}, as_json, partial(show, verbose=verbose))
+    findings = examine(open_runtime(any_ledger=True, announce=lambda _: None))
+    document = DoctorDocument([finding.document() for finding in findings])
+    print_document(document, as_json, partial(show, verbose=verbose))
     if failed := [finding.title for finding in findings if finding.stops]:
         end(1, f"{counted(len(failed), 'check')} failed: {', '.join(dict.fromkeys(failed))}. Correct the set-up.")
 
 
-def show(document: dict[str, Any], *, verbose: bool = False) -> Parts:
+class DoctorDocument(msgspec.Struct, frozen=True):
+    """The document of `doctor --json`."""
+
+    checks: list[FindingDocument]
+
+
+def show(document: DoctorDocument, *, verbose: bool = False) -> Parts:
     """Show what is wrong, and the number of checks that are right. verbose: show these, too."""
     styles = {"ok": "green", "warn": "yellow", "fail": "bold red"}
     right = 0
-    for line in document["checks"]:
-        right += line["outcome"] == "ok"
-        if verbose or line["outcome"] != "ok":
-            yield Text.assemble(
-                (f"{line['outcome']:<4} ", styles[line["outcome"]]), f"{line['title']}: {line['message']}"
-            )
+    for line in document.checks:
+        right += line.outcome == "ok"
+        if verbose or line.outcome != "ok":
+            yield Text.assemble((f"{line.outcome:<4} ", styles[line.outcome]), f"{line.title}: {line.message}")
     if right and not verbose:
         yield Text.assemble(("ok   ", styles["ok"]), f"{counted(right, 'check')}; `sync-assets doctor -v` shows each")
 
 
 def examine(runtime: Runtime) -> list[Finding]:
-    """Run all checks. Never raises for a wrong set-up: that becomes a finding."""
-    # A ledger of other systems, or none, becomes a finding.
-    runtime.any_ledger, runtime.announce = True, lambda text: None
+    """Run all checks. Never raises for a wrong set-up: that becomes a finding, as does a ledger of other systems.
+
+    runtime: with the use `any_ledger`.
+    """
     try:
         config = runtime.config
     except SyncAssetsError as error:
         findings = fail("configuration", error)
         with suppress(SettingsError):  # already reported as `configuration`
-            findings += installation.variables(runtime, ["d365", "campaign"])
+            findings += installation.variables(runtime.settings, ["d365", "campaign"])
         return findings
     findings = installation.configuration(runtime)
     can_sign_in = all(finding.passed for finding in findings)
@@ -124,12 +132,13 @@ def examine(runtime: Runtime) -> list[Finding]:
     counted = ledger[0].passed
     if counted:
         try:
-            runtime.check_addresses(runtime.ledger)
+            runtime.access.check_addresses(runtime.ledger)
         except OtherSystems as error:  # neither system is contacted
             return findings + fail("systems of the ledger", error)
-        findings += [installation.runs(runtime), *certification_findings(runtime)]
+        findings += [installation.runs(runtime.ledger), *certification_findings(runtime, runtime.ledger)]
+        findings += [warn("opt-outs: typology rules", text) for text in typologies(config, runtime.ledger, said=False)]
     findings += installation.whole_configuration(config)
-    contacts = guardrails.known_contacts(runtime) if counted else None
+    contacts = guardrails.known_contacts(runtime.ledger) if counted else None
     for number, table in enumerate(config.tables):
         limits = guardrails.within_limits(config, table, contacts)  # that of custom entities is the same for all tables
         limits = [finding for finding in limits if not number or finding.check != rules.ENTITIES.name]
@@ -142,16 +151,16 @@ def examine(runtime: Runtime) -> list[Finding]:
     return findings
 
 
-def alerts(runtime: Runtime) -> list[Finding]:
+def alerts(configuration: Configuration) -> list[Finding]:
     """Check the alert channels. Sends nothing: `sync-assets alerts --test` does that."""
     from sync_assets.alerts.channels import channels  # noqa: PLC0415
 
-    names = channels(runtime.config.alerts)
+    names = channels(configuration.config.alerts)
     if not names:
         text = "none is configured, so failures are shown in the UI only. Add `alerts` to the configuration"
         return [warn("alerts", text)]
     try:
-        address = runtime.settings.alerts().webhook
+        address = configuration.settings.alerts().webhook
     except SettingsError as error:
         return fail("alerts", error)
     if "webhook" in names and address is None:
@@ -174,7 +183,7 @@ async def _systems(runtime: Runtime, *, counted: bool) -> list[Finding]:
             if user is None or api[0].stops:
                 return findings
             if counted:
-                findings += (organisation := await installation.organisation(runtime, d365))
+                findings += (organisation := await installation.organisation(runtime.ledger, d365))
                 if organisation[0].stops:
                     return findings
             tables = [
@@ -235,7 +244,7 @@ class _TableChecks:
         runtime, config, findings = self.runtime, self.config, list[Finding]()
         try:
             self.ready = ready = await preflight(config, self.d365, self.campaign, runtime.config.targets)
-            findings += ready.findings
+            findings += [*ready.findings, *dynamics.merged_contacts(runtime.config, config, ready.table)]
             if self.counted:
                 findings += findings_since_capture(runtime.ledger, config, types_of(ready.mapping))
                 findings += mapping_changes(runtime.ledger, config, ready.mapping)
@@ -243,8 +252,8 @@ class _TableChecks:
             findings += [*identified, *limits]
             if self.counted:
                 findings += dynamics.position(runtime.ledger.feeds.feed(config.table), self.days)
-                findings.append(guardrails.engine_budget(runtime, config))
-                if left_out := refused_attributes(runtime, config):
+                findings.append(guardrails.engine_budget(runtime.config.guardrails, runtime.ledger, config))
+                if left_out := refused_attributes(runtime.ledger, config):
                     findings.append(warn("updates", refused_updates(config.table, left_out)))
         except LedgerError as error:
             self.ledger_error = error
@@ -280,14 +289,13 @@ class _TableChecks:
         runtime, config, calls = self.runtime, self.config, CallCounter()
         title = f"look-up by {config.key}"
         acknowledged = runtime.ledger.reports.one_acknowledged(config.table)
-        addressing = Addressing.configured(config, runtime.ledger.dialect.facts(config.resource))
-        records = Records(self.campaign, config, addressing, calls.observe)
+        records = Records(self.campaign, config, self.addressing, calls.observe)
         try:
             matches = await records.find(acknowledged or str(uuid.uuid4()))
         except BudgetSpent as error:
             return warn(title, f"not asked: {error.cause}")
         cost = f"(asked with {counted(calls.total, 'engine call')})"
-        await runtime.count_calls(config.table, calls.take())
+        await count_calls(runtime.ledger, config.table, calls.take())
         is_missing = isinstance(matches, ResponseOutcome) and matches.kind == "missing"
         if acknowledged and not isinstance(matches, ResponseOutcome):
             return ok(title, f"Campaign finds a record that was sent {cost}")
@@ -309,14 +317,14 @@ class _TableChecks:
 
         Costs one engine call, or more if the list has more than one page.
         """
-        runtime, config, ledger = self.runtime, self.config, self.runtime.ledger
+        config, ledger = self.config, self.runtime.ledger
         title = "records in Campaign before the first load"
         under_way = await asyncio.to_thread(ledger.rebuilds.rebuild, config.table)
         if under_way is not None:
             return [ok(title, f"the list is under way, {counted(under_way.records, 'record', 'were')} compared")]
         if await asyncio.to_thread(begun, ledger, config):
             return []
-        listing = RecordList(runtime, self.campaign, config, sorts=may_sort(config))
+        listing = RecordList(ledger, self.campaign, config)
         try:
             first, lists = await listing.look(resource)
             records = await listing.count() if first.next else len(first.records)
@@ -375,8 +383,8 @@ def sftp(runtime: Runtime) -> list[Finding]:
     from sync_assets.opt_out.export.folder import examine_folder  # paramiko  # noqa: PLC0415
 
     try:
-        findings = [installation.sftp_key(runtime)]
+        findings = [installation.sftp_key(runtime.settings)]
     except SyncAssetsError as error:
         return fail("Campaign SFTP", error)
-    findings += examine_folder(runtime) if exports else []
+    findings += examine_folder(runtime, runtime.ledger) if exports else []
     return [*findings, *examine_log_folder(runtime)] if logs else findings

@@ -10,17 +10,19 @@ from typing import Any
 
 import msgspec
 
+from sync_assets.commands.doctor import DoctorDocument
 from sync_assets.commands.explanation import ExplainDocument
+from sync_assets.commands.ledger_check import LedgerCheck
+from sync_assets.commands.plan_document import PlanDocument
 from sync_assets.commands.status import Status, SyncDocument
 
 PAGE = Path(__file__).parents[1] / "docs" / "json-documents.md"
-DOCUMENTS = {"explain": ExplainDocument, "status": Status, "sync": SyncDocument}
-"""By command, the struct of its document."""
+DOCUMENTS = (ExplainDocument, Status, SyncDocument, PlanDocument, DoctorDocument, LedgerCheck)
 
 
 def schema() -> dict[str, Any]:
     """Return the schema of each struct, in `$defs`. Descriptions are the docstrings and their attributes."""
-    _, parts = msgspec.json.schema_components(DOCUMENTS.values(), ref_template="#/$defs/{name}")
+    _, parts = msgspec.json.schema_components(DOCUMENTS, ref_template="#/$defs/{name}")
     for part in parts.values():
         part["description"], _, attributes = part["description"].partition("\n\nAttributes:\n")
         part["description"] = " ".join(part["description"].split())

@@ -5,13 +5,13 @@ Makes no engine call, and writes nothing anywhere.
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
 
-from sync_assets.checks.guardrails import INITIAL_RECORDS
+from sync_assets.checks.guardrails import INITIAL_RECORDS, large_load
 from sync_assets.commands import estimate_calls, terminal
 from sync_assets.commands.estimate_calls import LATENCY, LEAST_HISTORY, WINDOW, Volume, by_kind
 from sync_assets.commands.terminal import Json, Parts, TablesOption, kinds, plain_table
@@ -56,8 +56,8 @@ def estimate(runtime: Runtime, *, months: int, other_calls: int, only: Sequence[
     check_tables(config, only)
     runtime.settings.require("d365")
     with ledger_to_read(runtime.settings.ledger_url, runtime.cipher) as ledger:
-        runtime.check_addresses(ledger)
-        reading = replace(runtime, any_ledger=True)  # so that it stores no address in the ledger
+        runtime.access.check_addresses(ledger)
+        reading = runtime.using(any_ledger=True)  # so that it stores no address in the ledger
 
         async def volumes() -> list[Volume]:
             async with reading.d365() as d365:
@@ -172,6 +172,7 @@ def _on_the_first_load(tables: Mapping[str, Any], guardrails: Guardrails) -> Ite
         "holds many records without an id) shows whether Campaign holds records with our ids. If it does, they are "
         "listed, 500 a call, and those that have the mapped values are not sent: `sync-assets plan` reads that list."
     )
+    yield from large_load(sum(filter(None, totals.values())))
     if sum(filter(None, totals.values())) > INITIAL_RECORDS:
         yield (
             f"Adobe documents {INITIAL_RECORDS:,} records as the most of an initial sync: narrow the tables with "

@@ -25,12 +25,14 @@ from sync_assets.config.values import CONTACT
 from sync_assets.dataverse.metadata import MODIFIED
 from sync_assets.dataverse.page_parser import PageParser
 from sync_assets.errors import SyncAssetsError
+from sync_assets.ledger import Ledger
 from sync_assets.ledger.model import BlockReason, State
 from sync_assets.ledger.report_values import WAITING_FOR
 from sync_assets.ledger.repositories.stored_records import RelatedState, StoredRecord
 from sync_assets.mapping.attribute_steps import value_at
 from sync_assets.opt_out.contact_opt_outs import ContactOptOut, contact_opt_outs
 from sync_assets.runtime import interruptible
+from sync_assets.runtime.configuration import Configuration
 from sync_assets.runtime.context import Runtime
 from sync_assets.words import did_you_mean
 
@@ -58,13 +60,13 @@ def explain(runtime: Runtime, id_text: str, table: str | None = None, *, show_va
     """
     id_ = record_id(id_text, "`explain` needs a")
     check_tables(runtime.config, [table])
-    config, before = runtime.config, runtime.calls.copy()
+    config = runtime.config
     tables = [config.table(table)] if table else list(config.tables)
     opt_outs = {CONTACT: list(config.opt_out.mappings)} if config.opt_out.active else {}
-    all_facts = interruptible.run(record_facts(runtime, id_, tables, opt_outs))
+    all_facts, calls = interruptible.run(record_facts(runtime, id_, tables, opt_outs))
     known = [facts for facts in all_facts if facts.known]
-    explained = {facts.config.table: _of_table(runtime, facts, show_values) for facts in known}
-    calls, in_step = runtime.calls - before, [one.in_step for one in explained.values()]
+    explained = {facts.config.table: _of_table(runtime, runtime.ledger, facts, show_values) for facts in known}
+    in_step = [one.in_step for one in explained.values()]
     document = ExplainDocument(
         id_,
         None if not in_step or None in in_step else all(in_step),
@@ -102,41 +104,39 @@ def rows_where(runtime: Runtime, condition: str, table: str | None = None) -> li
     name, equals, value = condition.partition("=")
     if not (name.isidentifier() and equals and value):
         raise SyncAssetsError("`--where` names no column with a value.", "Write e.g. emailaddress1=ada@example.org.")
-    return interruptible.run(_rows_where(runtime, name.lower(), value, [table] if table else []))
+    name, tables = name.lower(), [runtime.config.table(table)] if table else runtime.config.tables
+    rows, columns = list[tuple[str, str]](), set[str]()
 
+    async def ask() -> None:
+        async with runtime.d365() as d365:
+            for config in tables:
+                described = await d365.table(config.table, ())
+                columns.update(described.columns)
+                if name in described.columns:
+                    parser, key = PageParser({described.key: "guid"}), described.key
+                    async for head in d365.rows(described, [key], [value], size=MOST_ROWS, column=name):
+                        rows.extend((described.name, id_) for id_ in parser.parse(head).rows[key])
+                        break
 
-async def _rows_where(runtime: Runtime, name: str, value: str, only: Sequence[str]) -> list[tuple[str, str]]:
-    rows: list[tuple[str, str]] = []
-    columns: set[str] = set()
-    async with runtime.d365() as d365:
-        for config in runtime.config.tables:
-            if only and config.table not in only:
-                continue
-            table = await d365.table(config.table, ())
-            columns |= table.columns.keys()
-            if name in table.columns:
-                parser = PageParser({table.key: "guid"})
-                async for head in d365.rows(table, [table.key], [value], size=MOST_ROWS, column=name):
-                    rows += [(table.name, id_) for id_ in parser.parse(head).rows[table.key]]
-                    break
+    interruptible.run(ask())
     if name not in columns:
         raise SyncAssetsError(
-            f"{', '.join(only) or 'No mapped table'} has {'no' if only else 'a'} column `{name}` in Dynamics 365.",
+            f"{table or 'No mapped table'} has {'no' if table else 'a'} column `{name}` in Dynamics 365.",
             f"Did you mean {closest}?" if (closest := did_you_mean(name, columns)) else "Write its logical name.",
         )
     return sorted(rows)
 
 
-def _of_table(runtime: Runtime, facts: RecordFacts, show_values: bool) -> RecordOfTable:
+def _of_table(configuration: Configuration, ledger: Ledger, facts: RecordFacts, show_values: bool) -> RecordOfTable:
     """Return the record in one table, without its runs."""
     show: Show = (lambda value: value) if show_values else value_shape
     links, mapped, stored, opt_outs = list(_links(facts)), facts.mapped, facts.stored, list[tuple[ContactOptOut, str]]()
-    if facts.config.table == CONTACT and runtime.config.opt_out.active:
+    if facts.config.table == CONTACT and configuration.config.opt_out.active:
         row = facts.row.row(0, named=True) if facts.row is not None and facts.has_row else None
         modified = datetime.fromisoformat(row[MODIFIED]) if row and row[MODIFIED] else None
         profile = dict(facts.record) if facts.presence == "found" else None
-        of_contact = {row.attribute: row for row in runtime.ledger.opt_outs.of([facts.id])}
-        opt_outs = contact_opt_outs(runtime.config, of_contact, row, modified, profile)
+        of_contact = {row.attribute: row for row in ledger.opt_outs.of([facts.id])}
+        opt_outs = contact_opt_outs(configuration.config, of_contact, row, modified, profile)
     in_payload: list[str] = []
     if facts.ready and mapped and facts.presence == "found":
         in_payload = differing(mapped.payload, facts.record, facts.ready.resource)
@@ -155,7 +155,7 @@ def _of_table(runtime: Runtime, facts: RecordFacts, show_values: bool) -> Record
         d365=explanation.RowOfRecord(
             facts.has_row if facts.row is not None else None,
             facts.row[MODIFIED].item() if facts.row is not None and facts.has_row else None,
-            FORM.format(runtime.settings.d365().url, facts.config.table, facts.id) if facts.has_row else None,
+            FORM.format(configuration.settings.d365().url, facts.config.table, facts.id) if facts.has_row else None,
         ),
         filter=_filter(facts, show),
         validation_error=mapped.error if mapped else None,
@@ -170,7 +170,7 @@ def _of_table(runtime: Runtime, facts: RecordFacts, show_values: bool) -> Record
         differs=differs,
         problem=facts.problem,
         opt_outs=[replace(one, d365=show(one.d365), campaign=show(one.campaign)) for one, _ in opt_outs],
-        decisions=opt_out_decisions(runtime, facts.id, show_values=show_values) if opt_outs else [],
+        decisions=opt_out_decisions(ledger, facts.id, show_values=show_values) if opt_outs else [],
     )
 
 

@@ -35,6 +35,9 @@ class RuleOfFilter(msgspec.Struct, frozen=True):
     values: list[Any]
     met: bool | None
 
+    def __repr__(self) -> str:
+        return f"RuleOfFilter({self.field} {self.operator})"  # the values show that of the row
+
 
 class FilterOfRecord(msgspec.Struct, frozen=True):
     """The table's filter, and whether the row passes it; None without a row."""
@@ -68,6 +71,9 @@ class AttributeOfRecord(msgspec.Struct, frozen=True, kw_only=True):
     mapped: Any
     campaign: Any
     equal: bool | None
+
+    def __repr__(self) -> str:
+        return f"AttributeOfRecord({self.column} to {self.attribute})"  # the values are personal data
 
 
 class LedgerOfRecord(msgspec.Struct, frozen=True, kw_only=True):

@@ -20,6 +20,7 @@ from sync_assets.opt_out.export.file import BadExport, Batch, Reader
 from sync_assets.opt_out.export.guess import guess_layout
 from sync_assets.opt_out.export.staging import layout
 from sync_assets.runtime import interruptible
+from sync_assets.runtime.clients import Clients
 from sync_assets.runtime.context import Runtime
 from sync_assets.words import counted
 
@@ -62,7 +63,8 @@ def examine_sample(runtime: Runtime, path: Path) -> dict[str, Any]:
                 sample, problem = _Sample(opt_out.attributes), error.cause if guess.write else str(error)
     except OSError as error:
         raise SyncAssetsError(f"{path} can't be read ({error.strerror}).", "Name another file with `--file`.") from None
-    unknown, note = (None, None) if problem else _unknown(runtime, list(sample.ids))
+    clients = runtime.using(any_ledger=True).clients  # only reads, so the ledger does not matter
+    unknown, note = (None, None) if problem else _unknown(clients, list(sample.ids))
     mismatches: list[str] = []
     if not opt_out.active:
         mismatches.append(
@@ -150,14 +152,13 @@ def _masked(id_: str | None) -> str | None:
     return id_ and f"{id_[:_ID_SHOWN]}…"
 
 
-def _unknown(runtime: Runtime, ids: list[str]) -> tuple[int | None, str | None]:
+def _unknown(clients: Clients, ids: list[str]) -> tuple[int | None, str | None]:
     """Return how many of the ids are no contact in Dynamics 365; or None, and why it could not be asked."""
     if not ids:
         return 0, None
 
     async def ask() -> int:
-        runtime.any_ledger = True  # only a read of Dynamics 365, so the ledger does not matter
-        async with runtime.d365() as d365:
+        async with clients.d365() as d365:
             rows = await rows_now(d365, await d365.table(CONTACT, []), [], ids)
             return len(set(ids) - rows.keys())
 

@@ -8,7 +8,9 @@ import typer
 
 from sync_assets.commands.terminal import Json, Parts, TableOption, open_runtime, print_document
 from sync_assets.commands.values import check_tables, fields, record_id, value_shape, value_text
+from sync_assets.config.models import Config
 from sync_assets.config.values import CONTACT
+from sync_assets.ledger import Ledger
 from sync_assets.ledger.times import iso
 from sync_assets.opt_out.decide import without_value
 from sync_assets.runtime.context import Runtime
@@ -43,7 +45,7 @@ def history(runtime: Runtime, id_text: str | None, table: str | None, limit: int
     ]
     decisions: list[ContactDecision] = []
     if id_ is not None and table in (None, CONTACT):
-        decisions = opt_out_decisions(runtime, id_)[:limit]
+        decisions = opt_out_decisions(runtime.ledger, id_)[:limit]
     return {"kept_days": history_config.days if history_config else None, "history": entries, "decisions": decisions}
 
 
@@ -57,8 +59,11 @@ class ContactDecision(msgspec.Struct, frozen=True):
     reason: str
     source: str
 
+    def __repr__(self) -> str:
+        return f"ContactDecision({self.attribute} at {self.decided_at})"  # value and reason are personal data
 
-def opt_out_decisions(runtime: Runtime, contact: str, *, show_values: bool = False) -> list[ContactDecision]:
+
+def opt_out_decisions(ledger: Ledger, contact: str, *, show_values: bool = False) -> list[ContactDecision]:
     """Return the decisions about a contact's opt-outs, the newest first."""
     return [
         ContactDecision(
@@ -69,14 +74,14 @@ def opt_out_decisions(runtime: Runtime, contact: str, *, show_values: bool = Fal
             decision.reason if show_values else without_value(decision.reason),
             decision.source,
         )
-        for decision in runtime.ledger.opt_out_decisions.decisions(contact=contact)
+        for decision in ledger.opt_out_decisions.decisions(contact=contact)
     ]
 
 
-def prune_records(runtime: Runtime) -> int:
+def prune_records(config: Config, ledger: Ledger) -> int:
     """Delete entries older than `history.days`, all of them if no history is configured; return how many."""
-    history_config, now = runtime.config.history, datetime.now(UTC)
-    return runtime.ledger.history.prune_entries(now - timedelta(days=history_config.days) if history_config else now)
+    history_config, now = config.history, datetime.now(UTC)
+    return ledger.history.prune_entries(now - timedelta(days=history_config.days) if history_config else now)
 
 
 def show(document: dict[str, Any]) -> Parts:

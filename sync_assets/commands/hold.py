@@ -13,6 +13,7 @@ from sync_assets.commands.terminal import Json, Parts, end, open_runtime, print_
 from sync_assets.commands.values import check_tables, fields, plain, record_id
 from sync_assets.config.values import CONTACT
 from sync_assets.errors import SyncAssetsError
+from sync_assets.ledger import Ledger
 from sync_assets.ledger.records.privacy_holds import Hold
 from sync_assets.ledger.times import clock
 from sync_assets.runtime import interruptible
@@ -49,7 +50,7 @@ def add_command(
     """Write neither this contact nor the person's other records until `hold release`. Finds these records in both
     systems, which costs engine calls (reads only).
     """
-    print_document(add(open_runtime(creates=True), contact, force=force), as_json, show_added)
+    print_document(add(open_runtime(may_create=True), contact, force=force), as_json, show_added)
 
 
 @app.command("release")
@@ -61,7 +62,7 @@ def release_command(contact: Contact, as_json: Json = False) -> None:
 @app.command("list")
 def list_command(as_json: Json = False) -> None:
     """List the contacts on hold, since when, and the number of their records."""
-    print_document(listed(open_runtime()), as_json, show_holds)
+    print_document(listed(open_runtime().ledger), as_json, show_holds)
 
 
 @app.command("verify")
@@ -123,7 +124,7 @@ def release(runtime: Runtime, id_text: str) -> dict[str, Any]:
     if not runtime.ledger.holds.records_of_hold(id_):
         raise SyncAssetsError(f"{id_} is not on hold.", "`sync-assets hold list` shows who is.")
     try:
-        deleted = interruptible.run(is_gone(runtime, id_))
+        deleted = interruptible.run(is_gone(runtime.clients, id_))
     except SyncAssetsError as error:
         raise SyncAssetsError(
             f"The hold stays: Dynamics 365 did not answer whether it still has {id_}. {error}", "Then release it again."
@@ -137,9 +138,9 @@ def release(runtime: Runtime, id_text: str) -> dict[str, Any]:
     return {"id": id_, "released": freed, "gone": deleted, "excluded": excluded}
 
 
-def listed(runtime: Runtime) -> dict[str, Any]:
+def listed(ledger: Ledger) -> dict[str, Any]:
     """Return all holds, the oldest first."""
-    return {"holds": [_document(hold) for hold in runtime.ledger.holds.all()]}
+    return {"holds": [_document(hold) for hold in ledger.holds.all()]}
 
 
 def verify(runtime: Runtime, id_text: str, kept: Sequence[str] = ()) -> dict[str, Any]:
@@ -156,7 +157,7 @@ def verify(runtime: Runtime, id_text: str, kept: Sequence[str] = ()) -> dict[str
     check_tables(runtime.config, [table for table, _ in named])
     if CONTACT in dict(named):
         raise SyncAssetsError("The contact itself cannot be kept.", "Delete it in both systems, or leave out --kept.")
-    runtime.check_not_older()
+    runtime.access.check_not_older()
     trace = interruptible.run(whereabouts(runtime, id_))
     for answer in (trace.d365, trace.campaign):
         answer.keep(named)

@@ -37,7 +37,8 @@ from sync_assets.opt_out.export.file import Layout
 from sync_assets.opt_out.export.guess import guess_layout
 from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime
-from sync_assets.scaffold.suggestions import Suggested, resource_for, suggest_table
+from sync_assets.runtime.ledger_access import LedgerUse
+from sync_assets.scaffold.suggestions import MappedTables, Suggested, resource_for, suggest_table
 from sync_assets.scaffold.yaml_text import OPT_OUT_PAIRS, SCHEMA_FILE, insert_table, table_block, whole_file
 from sync_assets.task_group import run_together
 from sync_assets.words import did_you_mean
@@ -119,8 +120,8 @@ def add(environment: Mapping[str, str], path: Path, argument: Argument) -> list[
 @asynccontextmanager
 async def opened(environment: Mapping[str, str]) -> AsyncIterator[tuple[DataverseClient, CampaignClient, Offered]]:
     """Open both clients, and read what can be mapped. The file that SYNC_ASSETS_CONFIG names may not exist yet."""
-    runtime = Runtime({name: value for name, value in environment.items() if name != CONFIG}, any_ledger=True)
-    runtime.config = load_config(SANDBOX_CONFIG)  # has the default guardrails; its tables are not used
+    # The sandbox's configuration has the default guardrails; its tables are not used.
+    runtime = Runtime({**environment, CONFIG: str(SANDBOX_CONFIG)}, use=LedgerUse(any_ledger=True))
     runtime.settings.require("d365", "campaign")
     async with runtime.d365() as d365, runtime.campaign() as campaign:
         yield d365, campaign, await run_together(d365.tables(), campaign.resources())
@@ -150,7 +151,8 @@ async def suggest(
     columns = config.guardrails.max_columns if config else 50
     for argument, table, resource in zip(arguments, tables, resources, strict=True):
         label = labels.get(table.name, "")
-        suggestion = suggest_table(table, label, resource, targets, parents, key=argument.key, most_columns=columns)
+        mapped = MappedTables(targets, parents)
+        suggestion = suggest_table(table, label, resource, mapped, key=argument.key, most_columns=columns)
         parents[table.name] = {link.parent for link in suggestion.links if link.sure}
         suggested.append(suggestion)
     return suggested

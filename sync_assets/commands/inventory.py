@@ -113,7 +113,7 @@ class Inventory:
         config = self.runtime.config
         async with self.runtime.campaign() as campaign:
             for table in config.tables:
-                records = await RecordList(self.runtime, campaign, table).count()
+                records = await RecordList(self.runtime.ledger, campaign, table).count()
                 self.tables[table.table] = TableInventory(records)
         self.opt_outs = {attribute: Counter() for attribute in config.opt_out.attributes}
         with closing(self._listed):

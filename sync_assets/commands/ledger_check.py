@@ -1,9 +1,11 @@
 """`doctor --ledger`: compare the ledger with its own rules, as after a restore. Writes nothing, asks neither system."""
 
 from functools import partial
-from typing import Any
+
+import msgspec
 
 from sync_assets.commands.terminal import Parts, on_interrupt, progress
+from sync_assets.ledger.report_values import Inconsistency
 from sync_assets.runtime.context import Runtime
 from sync_assets.words import counted
 
@@ -14,21 +16,28 @@ REMEDY = (
 )
 
 
-def check_ledger(runtime: Runtime) -> dict[str, Any]:
+class LedgerCheck(msgspec.Struct, frozen=True):
+    """The document of `doctor --ledger --json`. records: the number of all that the ledger has."""
+
+    records: int
+    contradictions: list[Inconsistency]
+
+
+def check_ledger(runtime: Runtime) -> LedgerCheck:
     """Return the number of records, and by table what contradicts the rules; no ids. An older copy is checked, too."""
-    runtime.any_ledger, runtime.announce = True, lambda text: None
     counts = runtime.ledger.reports.counts()
-    runtime.totals[ACTIVITY] = records = sum(table.records for table in counts.values())
-    with on_interrupt("Nothing was written."), progress(runtime):
+    records = sum(table.records for table in counts.values())
+    runtime.progress.expect(ACTIVITY, records)
+    with on_interrupt("Nothing was written."), progress(runtime.progress):
         found = runtime.ledger.check(partial(runtime.progress, ACTIVITY))
-    return {"records": records, "contradictions": [one._asdict() for one in found]}
+    return LedgerCheck(records, found)
 
 
-def show_check(document: dict[str, Any]) -> Parts:
+def show_check(document: LedgerCheck) -> Parts:
     """Show a line for each contradiction."""
-    records = counted(document["records"], "record")
-    if not document["contradictions"]:
+    records = counted(document.records, "record")
+    if not document.contradictions:
         yield f"The ledger agrees with its rules: {records}, their totals and all rows that belong to them."
-    for one in document["contradictions"]:
-        numbers = f" (seq {', '.join(map(str, one['seqs']))})" if one["seqs"] else ""
-        yield f"{one['table']}: {one['rows']:,} {one['problem']}{numbers}"
+    for one in document.contradictions:
+        numbers = f" (seq {', '.join(map(str, one.seqs))})" if one.seqs else ""
+        yield f"{one.table}: {one.rows:,} {one.problem}{numbers}"

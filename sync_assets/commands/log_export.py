@@ -24,6 +24,7 @@ from sync_assets.commands.status import CALL_KINDS, status
 from sync_assets.commands.values import builtins
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger.times import iso
+from sync_assets.runtime.configuration import Configuration
 from sync_assets.runtime.context import Runtime
 from sync_assets.words import counted
 
@@ -66,19 +67,19 @@ def entries(runtime: Runtime, now: datetime) -> Iterator[dict[str, Any]]:
     for table in document["tables"]:
         for reason, records in runtime.ledger.reports.reject_reasons(table):
             yield {"kind": "reason", "table": table, "reason": reason, "records": records}
-    for reject in islice(rejects(runtime, None), MOST_REJECTED):
+    for reject in islice(rejects(runtime.ledger, None), MOST_REJECTED):
         yield {"kind": "rejected", **reject}
     yield {"kind": "opt_out", **document["opt_out"]}
 
 
-def examine_log_folder(runtime: Runtime) -> list[Finding]:
+def examine_log_folder(configuration: Configuration) -> list[Finding]:
     """Return the finding of `doctor` whether the SFTP accepts our sign-in. Writes nothing."""
     from sync_assets.sftp.client import connect  # paramiko  # noqa: PLC0415
     from sync_assets.sftp.errors import NoSuchFolder  # paramiko  # noqa: PLC0415
 
-    logs, title = runtime.config.logs, "logs: Campaign SFTP"
+    logs, title = configuration.config.logs, "logs: Campaign SFTP"
     try:
-        with connect(runtime.settings.sftp()) as server:
+        with connect(configuration.settings.sftp()) as server:
             try:
                 files = sum(bool(NAME.fullmatch(file.name)) for file in server.listing(logs.folder, "*").files)
             except NoSuchFolder:

@@ -7,6 +7,7 @@ import typer
 
 from sync_assets.commands.terminal import NAMED, Json, Parts, open_runtime, print_document
 from sync_assets.commands.values import check_tables
+from sync_assets.ledger import Ledger
 from sync_assets.ledger.times import iso
 from sync_assets.runtime.context import Runtime
 from sync_assets.words import counted
@@ -23,7 +24,7 @@ Tables = Annotated[list[str], typer.Argument(metavar="TABLE...", help="Mapped ta
 @app.command("on")
 def on_command(tables: Tables, as_json: Json = False) -> None:
     """Stop capture and push of these tables; the others go on as far as links allow."""
-    print_document(on(open_runtime(creates=True), tables), as_json, show)
+    print_document(on(open_runtime(may_create=True), tables), as_json, show)
 
 
 @app.command("off")
@@ -35,14 +36,14 @@ def off_command(tables: Tables, as_json: Json = False) -> None:
 @app.command("list")
 def list_command(as_json: Json = False) -> None:
     """List the tables in maintenance, since when, and their pending records."""
-    print_document(listed(open_runtime()), as_json, show)
+    print_document(listed(open_runtime().ledger), as_json, show)
 
 
 def on(runtime: Runtime, tables: Sequence[str]) -> dict[str, Any]:
     """Begin maintenance of the tables: workers stop within a batch or a page."""
     check_tables(runtime.config, tables)
     begun = [table for table in dict.fromkeys(tables) if runtime.ledger.maintenance.begin(table)]
-    return {"begun": begun, **listed(runtime)}
+    return {"begun": begun, **listed(runtime.ledger)}
 
 
 def off(runtime: Runtime, tables: Sequence[str]) -> dict[str, Any]:
@@ -50,12 +51,12 @@ def off(runtime: Runtime, tables: Sequence[str]) -> dict[str, Any]:
     paused = runtime.ledger.maintenance.in_maintenance()
     check_tables(runtime.config, [table for table in tables if table not in paused])
     ended = [table for table in dict.fromkeys(tables) if runtime.ledger.maintenance.end(table)]
-    return {"ended": ended, **listed(runtime)}
+    return {"ended": ended, **listed(runtime.ledger)}
 
 
-def listed(runtime: Runtime) -> dict[str, Any]:
+def listed(ledger: Ledger) -> dict[str, Any]:
     """Return all tables in maintenance, with the time of its beginning and their pending records."""
-    counts, paused = runtime.ledger.reports.counts(), runtime.ledger.maintenance.in_maintenance()
+    counts, paused = ledger.reports.counts(), ledger.maintenance.in_maintenance()
     tables = [{"table": table, "since": iso(at), "pending": counts[table].pending} for table, at in paused.items()]
     return {"maintenance": tables}
 

@@ -8,30 +8,31 @@ The reads are engine calls; they are not in the ledger's count of the day.
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import nullcontext, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated
 
-import msgspec
 import typer
+from msgspec import UNSET
 
 from sync_assets.audit.existing_records import Existing, existing_records, needless, shown
 from sync_assets.audit.record_comparison import EXISTING, LISTED
+from sync_assets.audit.record_list import RecordList
 from sync_assets.campaign.client import BudgetSpent, CampaignRefused
 from sync_assets.checks import rules
-from sync_assets.checks.guardrails import check_configuration, check_limits
+from sync_assets.checks.guardrails import check_configuration, check_limits, large_load
 from sync_assets.checks.preflight import target_finding
 from sync_assets.checks.rules import NotReady
 from sync_assets.commands import terminal
 from sync_assets.commands.estimate_calls import hours, pace
 from sync_assets.commands.inventory import Inventory
 from sync_assets.commands.plan_changes import planned_changes, rejections, show_changes
+from sync_assets.commands.plan_document import PlanDocument, PlannedBudget, PlannedChange, PlannedTable
 from sync_assets.commands.status import (
     CALL_KINDS,
-    Guarded,
     held_back,
     orphaned_sentence,
     refused_attributes,
@@ -57,6 +58,7 @@ from sync_assets.opt_out.rehearsal import rehearse_opt_outs
 from sync_assets.push.rehearsal import Change, Rehearsal
 from sync_assets.push.target import Target
 from sync_assets.runtime import interruptible
+from sync_assets.runtime.call_limits import calls_left, calls_today
 from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.pkeys import ParentKeys
 from sync_assets.sync_steps import sync_steps
@@ -83,12 +85,11 @@ def command(
     """Show what the next sync would insert, update, delete and hold back, and its engine calls. Writes nothing."""
     if show_values and not changes:
         raise typer.BadParameter("--show-values shows the values of changes: add --changes.")
-    runtime = terminal.open_runtime()
-    runtime.accept_mapping = accept_mapping
+    runtime = terminal.open_runtime(accept_mapping=accept_mapping)
     terminal.let_sigterm_interrupt()
-    with terminal.on_interrupt("Nothing was written."), terminal.progress(runtime):
+    with terminal.on_interrupt("Nothing was written."), terminal.progress(runtime.progress):
         runtime.settings.require("d365", "campaign")  # a URL that is none belongs to no ledger
-        _ = runtime.ledger  # raises at once if there is none
+        runtime.access.check_not_older()  # raises at once if there is no ledger
         planned = plan(runtime, only=table or (), listed=limit if changes else 0, show_values=show_values)
     terminal.finish(planned, as_json, show)
 
@@ -100,7 +101,7 @@ def plan(
     only: Sequence[str] = (),
     listed: int = 0,
     show_values: bool = False,
-) -> Result:
+) -> Result[PlanDocument | None]:
     """Rehearse a sync of all mapped tables, or of `only`. Tables in maintenance are planned as if it had ended.
 
     inventory: counts the records of Campaign that the sync would list. listed: the number of records that are listed.
@@ -111,33 +112,28 @@ def plan(
     tables = [config for config in runtime.config.in_link_order if not only or config.table in only]
     check_configuration(runtime.config, tables)
     with scratch_ledger(runtime.settings.ledger_url, runtime.cipher) as ledger:
-        runtime.check_addresses(ledger)
+        runtime.access.check_addresses(ledger)
         paused = ledger.maintenance.in_maintenance()
         for table in paused:
             ledger.maintenance.end(table)
-        with runtime.copied(_ledger=ledger, accept_mapping=True, may_create_ledger=False) as rehearsed:
-            rehearsal = SyncRehearsal(rehearsed, ledger, inventory, runtime.accept_mapping, tables, listed)
+        use = replace(runtime.use, accept_mapping=True, may_create=False)
+        with closing(replace(runtime, use=use, given=ledger)) as rehearsed:
+            rehearsal = SyncRehearsal(rehearsed, ledger, inventory, runtime.use.accept_mapping, tables, listed)
             interruptible.run(rehearsal.run())
-            document = rehearsal.document()
-            if listed:
-                changes, notes = interruptible.run(
-                    planned_changes(rehearsed, rehearsal.changes, show_values=show_values)
-                )
-                document["notes"] += notes
-                for table, planned in document["tables"].items():
-                    planned["changes"] = [*changes.get(table, []), *rejections(ledger, table)][:listed]
-                    all_of_them = rehearsal.tables[table].done + planned["rejected"]
-                    planned["changes_not_listed"] = all_of_them - len(planned["changes"])
-    document["notes"] += [
+            of_records = partial(planned_changes, rehearsed, rehearsal.changes, show_values=show_values)
+            changes, notes = interruptible.run(of_records()) if listed else ({}, [])
+            document = rehearsal.document(changes)
+    document.notes.extend(notes)
+    document.notes.extend(
         f"{table} is in maintenance since {iso(since)}: what is planned of it goes after `sync-assets maintenance off "
         f"{table}`."
         for table, since in paused.items()
         if table in rehearsal.tables
-    ]
+    )
     problems, none = rehearsal.problems, rehearsal.problems.keys() >= rehearsal.tables.keys()
     of_tables = problems.keys() <= rehearsal.tables.keys()
     status = 2 if of_tables and not none and all(isinstance(one, SET_UP) for one in problems.values()) else 1
-    return Result({} if none else document, list(problems.values()), status=status)
+    return Result(None if none else document, list(problems.values()), status=status)
 
 
 @dataclass(slots=True)
@@ -168,8 +164,9 @@ class SyncRehearsal:
         """Rehearse the steps of a sync."""
         config, keys = self.runtime.config, ParentKeys()
         for table in self.configs:
-            target = Target.of(config, table)
-            self.tables[table.table] = Rehearsal(target, keys, changes=self.changes, listed=self.listed)
+            self.tables[table.table] = Rehearsal(
+                target=Target.of(config, table), parent_keys=keys, changes=self.changes, listed=self.listed
+            )
         async with self.inventory.opened() if self.inventory else nullcontext():
             steps = sync_steps(self.runtime, self.configs, self.problems, waits=False)
             while (step := await asyncio.to_thread(next, steps, None)) and step.of_table:
@@ -190,8 +187,8 @@ class SyncRehearsal:
 
     async def _decide_opt_outs(self) -> None:
         """Rehearse the opt-outs, which `sync` decides and writes last. A problem belongs to no table."""
-        calls_left = await asyncio.to_thread(lambda: self.runtime.calls_left)
-        most = MOST_READS if calls_left is None else min(MOST_READS, calls_left)
+        left = await asyncio.to_thread(calls_left, self.ledger, self.runtime.config.guardrails)
+        most = MOST_READS if left is None else min(MOST_READS, left)
         try:
             calls = await rehearse_opt_outs(self.runtime, most) if self.opt_outs_due.due else Counter[str]()
             self.tables[CONTACT].calls.update(calls)
@@ -231,32 +228,27 @@ class SyncRehearsal:
         rehearsal = self.tables[config.table]
         rehearsal.calls["read"] += await self._list_existing(config)
         activity = f"planning {config.table}"
-        self.runtime.totals[activity] = rehearsal.done + self.ledger.reports.counts()[config.table].pending
+        self.runtime.progress.expect(activity, rehearsal.done + self.ledger.reports.counts()[config.table].pending)
         await rehearsal.push(self.ledger, partial(self.runtime.progress, activity))
 
     async def _list_existing(self, config: TableConfig) -> int:
         """List what Campaign holds of a table, as `sync` does before it sends; return the reads that `sync` needs."""
-        runtime, reads_before = self.runtime, self.runtime.calls["read"]
+        runtime, reads = self.runtime, 0
         if await asyncio.to_thread(needless, self.ledger, config):
             return 0
-        calls_left = await asyncio.to_thread(lambda: runtime.calls_left)
-        most = calls_left if self.inventory else MOST_READS if calls_left is None else min(MOST_READS, calls_left)
+        left = await asyncio.to_thread(calls_left, self.ledger, runtime.config.guardrails)
+        most = left if self.inventory else MOST_READS if left is None else min(MOST_READS, left)
         try:
             async with runtime.campaign() as campaign:
                 resource = await campaign.resource(config.api, config.resource)
-                existing = await existing_records(
-                    runtime,
-                    campaign,
-                    config,
-                    resource,
-                    runtime.listed_keys,
-                    most=most,
-                    observer=self.inventory.page if self.inventory else None,
-                )
+                listing, page = RecordList(self.ledger, campaign, config), self.inventory and self.inventory.page
+                try:
+                    existing = await existing_records(runtime, listing, resource, most=most, observer=page)
+                finally:
+                    reads = campaign.calls.total
         except BudgetSpent as error:
             self.notes.append(f"{config.table}: Campaign's existing records were not counted. {error.cause}")
             existing = Existing(known=False)
-        reads = runtime.calls["read"] - reads_before
         if self.inventory:
             self.inventory.listed(config.table, reads, whole=existing.known)
         if existing.result:
@@ -274,54 +266,56 @@ class SyncRehearsal:
             self.ledger.dialect.note(config.resource, {EXISTING: LISTED})
         return existing.calls
 
-    def document(self) -> dict[str, Any]:
-        """Return the document of `plan --json`."""
+    def document(self, changes: Mapping[str, Sequence[PlannedChange]]) -> PlanDocument:
+        """Return the document of `plan --json`. changes: by table, if they are listed."""
         runtime, guardrails, budget = self.runtime, self.runtime.config.guardrails, None
         calls = {kind: sum(table.calls[kind] for table in self.tables.values()) for kind in CALL_KINDS}
         total, opt_out, limit = sum(calls.values()), runtime.config.opt_out, guardrails.engine_calls_per_day
         configs = [config for config in runtime.config.tables if config.table in self.tables]
-        tables = {config.table: self._table(config) for config in configs}
+        tables = {config.table: self._table(config, changes.get(config.table, ())) for config in configs}
         if limit is not None:
-            used, calls_left = runtime.calls_today, runtime.calls_left_today or 0
-            fits = min(total, calls_left)
-            budget = {"engine_calls_per_day": limit, "used_today": used, "left_today": calls_left, "fits_today": fits}
+            used, left = calls_today(runtime.ledger), max(0, limit - runtime.ledger.limits.calls_taken()[0])
+            budget = PlannedBudget(limit, used, left, min(total, left))
         decided = opt_out.active and CONTACT in tables
-        return {
-            "tables": tables,
-            "engine_calls": calls,
-            "seconds": round(3600 * hours(total, guardrails), 1),
-            "calls_per_hour": pace(guardrails),
-            "budget": budget,
-            "opt_out": fields(self.opt_outs_due, *OPT_OUTS_DUE) if decided else None,
-            "notes": [
+        return PlanDocument(
+            tables,
+            engine_calls=calls,
+            seconds=round(3600 * hours(total, guardrails), 1),
+            calls_per_hour=pace(guardrails),
+            budget=budget,
+            opt_out=fields(self.opt_outs_due, *OPT_OUTS_DUE) if decided else None,
+            notes=[
                 *self.unknown_codes.values(),
-                *held_back(msgspec.convert(tables, dict[str, Guarded])),
+                *held_back(tables),
                 *(f"{table}: its deletions go ahead{with_them(orphans)}." for table, orphans in self.orphans.items()),
                 *self._notes(configs),
             ],
-        }
+        )
 
-    def _table(self, config: TableConfig) -> dict[str, Any]:
+    def _table(self, config: TableConfig, changes: Sequence[PlannedChange]) -> PlannedTable:
         table, rehearsal = config.table, self.tables[config.table]
         counts, feed = self.ledger.reports.counts()[table], self.ledger.feeds.feed(table)
         orphans = self.orphans.get(table) or (feed.orphans if feed else NO_ORPHANS)
-        return {
-            "resource": config.resource,
-            "insert": rehearsal.inserted,
-            "update": rehearsal.updated,
-            "delete": rehearsal.deleted,
-            "unchanged": counts.synced - rehearsal.settled.count(1),
+        shown = [*changes, *rejections(self.ledger, table)][: self.listed] if self.listed else []
+        return PlannedTable(
+            resource=config.resource,
+            insert=rehearsal.inserted,
+            update=rehearsal.updated,
+            delete=rehearsal.deleted,
+            unchanged=counts.synced - rehearsal.settled.count(1),
             **fields(counts, "pending", "waiting", "held", "rejected", "orphaned"),
-            "waiting_for": waiting_for(self.runtime, table),
-            "deletes_held_back": feed.deletes if feed else 0,
-            "kept_values": self.ledger.emptied.kept(table),
-            "deletes_following": orphans.deleted,
-            "deletes_orphaning": orphans.kept,
-            "uncertain": rehearsal.outcomes_unknown,
-            "mapping_changes": self.mapping_changes.get(table, []),
-            "problem": str(self.problems[table]) if table in self.problems else None,
-            "engine_calls": {kind: rehearsal.calls[kind] for kind in CALL_KINDS},
-        }
+            waiting_for=waiting_for(self.ledger, table),
+            deletes_held_back=feed.deletes if feed else 0,
+            kept_values=self.ledger.emptied.kept(table),
+            deletes_following=orphans.deleted,
+            deletes_orphaning=orphans.kept,
+            uncertain=rehearsal.outcomes_unknown,
+            mapping_changes=self.mapping_changes.get(table, []),
+            problem=str(self.problems[table]) if table in self.problems else None,
+            engine_calls={kind: rehearsal.calls[kind] for kind in CALL_KINDS},
+            changes=shown if self.listed else UNSET,
+            changes_not_listed=rehearsal.done + counts.rejected - len(shown) if self.listed else UNSET,
+        )
 
     def _notes(self, configs: Sequence[TableConfig]) -> Iterator[str]:
         for table in configs:
@@ -336,44 +330,44 @@ class SyncRehearsal:
                 "less, since only Campaign knows whether it took them."
             )
         for table in configs:
-            if left_out := refused_attributes(self.runtime, table):
+            if left_out := refused_attributes(self.ledger, table):
                 yield refused_updates(table.table, left_out)
+        yield from large_load(sum(table.calls.total() for table in self.tables.values()))
         yield from self.notes
         opt_out = self.runtime.config.opt_out
         if opt_out.active and CONTACT in self.tables:
             yield "The plan reads no opt-out files on the SFTP and polls no profiles: their opt-outs are not in it."
 
 
-def show(document: dict[str, Any]) -> Parts:
+def show(document: PlanDocument) -> Parts:
     """Show what would happen to the records, what it costs, and notes; last the calls and their duration."""
-    tables = document["tables"]
+    tables = document.tables
     yield from show_changes(tables)
-    yield number_table("table", PLANNED, tables)
+    yield number_table("table", PLANNED, {name: fields(table, *PLANNED) for name, table in tables.items()})
     yield ""
-    costs = {name: table["engine_calls"] for name, table in tables.items()}
-    costs = {name: {**calls, "in all": sum(calls.values())} for name, calls in costs.items()}
-    yield number_table("engine calls", (*document["engine_calls"], "in all"), costs)
-    if document["opt_out"]:
+    costs = {name: (*table.engine_calls.values(), sum(table.engine_calls.values())) for name, table in tables.items()}
+    yield number_table("engine calls", (*document.engine_calls, "in all"), costs)
+    if document.opt_out:
         yield ""
-        yield number_table("", OPT_OUTS_DUE, {"opt-outs": document["opt_out"]})
+        yield number_table("", OPT_OUTS_DUE, {"opt-outs": document.opt_out})
     for name, table in tables.items():
-        for reason, number in table["waiting_for"].items():
+        for reason, number in table.waiting_for.items():
             yield f"{name}: {counted(number, 'record', 'wait')} for {reason}."
-        if table["orphaned"]:
-            yield orphaned_sentence(name, table["orphaned"])
-    calls, budget = sum(document["engine_calls"].values()), document["budget"]
+        if table.orphaned:
+            yield orphaned_sentence(name, table.orphaned)
+    calls, budget = sum(document.engine_calls.values()), document.budget
     if budget and calls:
-        later_calls, per_day = calls - budget["fits_today"], budget["engine_calls_per_day"]
+        later_calls, per_day = calls - budget.fits_today, budget.engine_calls_per_day
         days = counted(-(-later_calls // max(1, per_day)), "more day")
         later = f"the other {later_calls:,} take {days}" if later_calls else "that is all of them"
         yield (
-            f"engine_calls_per_day is {per_day:,}, {budget['used_today']:,} were made today: {budget['fits_today']:,} "
+            f"engine_calls_per_day is {per_day:,}, {budget.used_today:,} were made today: {budget.fits_today:,} "
             f"of {calls:,} fit today, {later}."
         )
-    yield from document["notes"]
+    yield from document.notes
     if not calls:
         yield "Nothing is to be sent: 0 engine calls."
         return
-    seconds, pace = document["seconds"], document["calls_per_hour"]
+    seconds, pace = document.seconds, document.calls_per_hour
     lasting = f"{max(1, round(seconds))} s" if seconds < 60 else duration(timedelta(seconds=seconds))
     yield f"{counted(calls, 'engine call')}, about {lasting} at {pace:,} an hour (assumed)."

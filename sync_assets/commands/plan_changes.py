@@ -9,14 +9,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
+from msgspec import UNSET
 
 from sync_assets.audit.value_comparison import differing, leaves
 from sync_assets.campaign.addressing import Addressing
 from sync_assets.campaign.dialect import ResponseOutcome
 from sync_assets.campaign.metadata import Resource
 from sync_assets.campaign.records import Records
+from sync_assets.commands.plan_document import PlannedChange, PlannedTable, SidesOfAttribute
 from sync_assets.commands.terminal import Parts, plain_table
-from sync_assets.commands.values import fields, value_text
+from sync_assets.commands.values import value_text
 from sync_assets.config.models import TableConfig
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger import Ledger
@@ -26,19 +28,16 @@ from sync_assets.runtime.context import Runtime
 from sync_assets.task_group import run_together
 from sync_assets.words import counted
 
-Changes = dict[str, list[dict[str, Any]]]
-"""By table, the requests in their order."""
-
 
 async def planned_changes(
     runtime: Runtime, changes: Sequence[Change], *, show_values: bool
-) -> tuple[Changes, list[str]]:
-    """Return the changes with the attributes that differ, and notes for people.
+) -> tuple[dict[str, list[PlannedChange]], list[str]]:
+    """Return the changes by table, in their order, with the attributes that differ; and notes for people.
 
     An update of a record that Campaign does not show names all attributes that it sends. So do all updates of a table
     whose records cannot be read, which a note says.
     """
-    listed, notes = Changes(), list[str]()
+    listed, notes = dict[str, list[PlannedChange]](), list[str]()
     async with runtime.campaign() as campaign:
         for config in runtime.config.tables:
             mine = [change for change in changes if change.table == config.table]
@@ -65,42 +64,41 @@ async def planned_changes(
 
 def _change(
     config: TableConfig, resource: Resource, change: Change, record: Mapping[str, Any] | None, show_values: bool
-) -> dict[str, Any]:
+) -> PlannedChange:
     """Return one change. Values only if they are to be shown; the attributes of an insert only then, too.
 
     record: of an update, Campaign's record; None if it was not read or does not exist.
     """
     body: dict[str, Any] = msgspec.json.decode(change.body)
     parents = {link.to: body.pop(link.to) for link in config.links if link.style != "join" and link.to in body}
-    changed: dict[str, Any] = {"id": change.id, "operation": change.operation}
     if change.operation == "delete" or (change.operation == "insert" and not show_values):
-        return changed
+        return PlannedChange(change.id, change.operation)
     unread = record is None and change.operation == "update"
     paths = [path for path, _ in leaves(body)] if unread else differing(body, record or {}, resource)
-    changed["attributes"] = [*paths, *parents]
+    values = dict[str, SidesOfAttribute]()
     if show_values:
-        before = {} if unread else {path: {"campaign": value_at(record or {}, path)} for path in paths}
-        values = {path: {**before.get(path, {}), "mapped": value_at(body, path)} for path in paths}
-        ids = {name: {"mapped": link and str(link["PKey"]).removeprefix("@")} for name, link in parents.items()}
-        changed["values"] = values | ids
-    return changed
+        for path in paths:
+            before = UNSET if unread else value_at(record or {}, path)
+            values[path] = SidesOfAttribute(campaign=before, mapped=value_at(body, path))
+        for name, link in parents.items():
+            values[name] = SidesOfAttribute(mapped=link and str(link["PKey"]).removeprefix("@"))
+    return PlannedChange(change.id, change.operation, [*paths, *parents], values if show_values else UNSET)
 
 
-def rejections(ledger: Ledger, table: str) -> list[dict[str, Any]]:
+def rejections(ledger: Ledger, table: str) -> list[PlannedChange]:
     """Return the records that are rejected when the rehearsal is at its end, with the reasons."""
-    return [{"operation": "reject", **fields(reject, "id", "reason")} for reject in ledger.reports.rejects(table)]
+    return [PlannedChange(one.id, "reject", reason=one.reason) for one in ledger.reports.rejects(table)]
 
 
-def show_changes(tables: Mapping[str, Any]) -> Parts:
+def show_changes(tables: Mapping[str, PlannedTable]) -> Parts:
     """Show a table of the listed records for each table that has some."""
     for name, table in tables.items():
         rows: list[tuple[str, str, str]] = []
-        for change in table.get("changes", ()):
-            values = ({"attribute": path, **sides} for path, sides in change.get("values", {}).items())
-            text = "\n".join(map(change_text, values)) or change.get("reason")
-            text = text or ", ".join(change.get("attributes", ()))
-            rows.append((change["operation"], change["id"], text))
-        further = table.get("changes_not_listed", 0)
+        for change in table.changes or ():
+            values = (change.values or {}).items()
+            text = "\n".join(change_text(path, sides.campaign, sides.mapped) for path, sides in values)
+            rows.append((change.operation, change.id, text or change.reason or ", ".join(change.attributes or ())))
+        further = table.changes_not_listed or 0
         if rows:
             yield f"{name}:"
             yield plain_table("change", "id", "attributes, or the reason", rows=rows)
@@ -110,7 +108,7 @@ def show_changes(tables: Mapping[str, Any]) -> Parts:
             yield ""
 
 
-def change_text(change: Mapping[str, Any]) -> str:
+def change_text(attribute: str, campaign: Any, mapped: Any) -> str:
     """Return an attribute with its values, or their shapes. A link has no value of Campaign: its PKey says nothing."""
-    before = f"{value_text(change['campaign'])} " if "campaign" in change else ""
-    return f"{change['attribute']}: {before}-> {value_text(change['mapped'])}"
+    before = "" if campaign is UNSET else f"{value_text(campaign)} "
+    return f"{attribute}: {before}-> {value_text(mapped)}"

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from sync_assets.audit.existing_records import leased
-from sync_assets.audit.record_comparison import Comparison, may_sort
+from sync_assets.audit.record_comparison import Comparison
 from sync_assets.audit.record_list import RecordList
 from sync_assets.checks.guardrails import check_limits
 from sync_assets.checks.preflight import campaign_findings, target_finding
@@ -22,9 +22,10 @@ from sync_assets.commands import terminal
 from sync_assets.commands.status import COLUMNS, held_back, overview
 from sync_assets.commands.terminal import Json, NewLedger, Parts, number_table
 from sync_assets.commands.values import Result, check_tables, fields
-from sync_assets.config.models import TableConfig
+from sync_assets.config.models import Config, TableConfig
 from sync_assets.errors import SyncAssetsError
 from sync_assets.flows import capture_table
+from sync_assets.ledger import Ledger
 from sync_assets.ledger.model import Rebuild
 from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime
@@ -49,19 +50,18 @@ def command(
     """Compare both systems after the ledger was lost or restored, so that the next sync sends only differences. Writes
     to neither system. May be killed and repeated; stop the sensors meanwhile.
     """
-    runtime = terminal.open_runtime(creates=True)
-    runtime.new_ledger = new_ledger
-    with terminal.on_interrupt("Nothing is lost."), terminal.progress(runtime):
+    runtime = terminal.open_runtime(may_create=True, new_ledger=new_ledger)
+    with terminal.on_interrupt("Nothing is lost."), terminal.progress(runtime.progress):
         done = rebuild(runtime, table or [])
     terminal.finish(done, as_json, show)
 
 
-def rebuild(runtime: Runtime, only: Sequence[str] = ()) -> Result:
+def rebuild(runtime: Runtime, only: Sequence[str] = ()) -> Result[dict[str, Any]]:
     """Rebuild all mapped tables, or `only`, parents first. May be killed and repeated."""
     check_tables(runtime.config, only)
     tables = [config for config in runtime.config.in_link_order if not only or config.table in only]
     runtime.settings.require("d365", "campaign")
-    runtime.accept_older(lambda: begin_anew(runtime))
+    runtime.access.accept_older(lambda: begin_anew(runtime.config, runtime.ledger))
     results: dict[str, Any] = {}
     notes: list[str] = []
     problems: list[SyncAssetsError] = []
@@ -75,18 +75,18 @@ def rebuild(runtime: Runtime, only: Sequence[str] = ()) -> Result:
                 break
             results[config.table] = fields(result, *FOUND)
             notes += further
-    found = overview(runtime, runtime.calls, {})
+    found = overview(runtime.config, runtime.ledger, runtime.clients.calls, {})
     for table, counts in results.items():
         results[table] = counts | fields(found.tables[table], *COLUMNS)
     notes += [LOST_HOLDS, *held_back({table: found.tables[table] for table in results})]
     return Result({"tables": results, "engine_calls": found.engine_calls}, problems, notes)
 
 
-def begin_anew(runtime: Runtime) -> None:
+def begin_anew(overall: Config, ledger: Ledger) -> None:
     """Begin a rebuild of every table, also if one is under way. The next sync goes on with those that never end."""
-    for config in runtime.config.tables:
-        runtime.ledger.rebuilds.end_rebuild(config.table)
-        runtime.ledger.rebuilds.begin_rebuild(config.table)
+    for config in overall.tables:
+        ledger.rebuilds.end_rebuild(config.table)
+        ledger.rebuilds.begin_rebuild(config.table)
 
 
 async def rebuild_table(runtime: Runtime, config: TableConfig, keys: ListedKeys) -> tuple[Rebuild, list[str]]:
@@ -101,14 +101,14 @@ async def rebuild_table(runtime: Runtime, config: TableConfig, keys: ListedKeys)
     async with runtime.campaign() as campaign:
         resource = await campaign.resource(config.api, config.resource)
         require(config.table, [*campaign_findings(config, resource), target_finding(ledger, config)])
-        listing = RecordList(runtime, campaign, config, sorts=may_sort(config))
+        listing = RecordList(ledger, campaign, config)
         await asyncio.to_thread(runtime.keep_history)
-        async with leased(runtime, config.table) as session:
+        async with leased(runtime.worker, config.table) as session:
             if session is None:
                 raise SyncAssetsError(
                     f"Another process lists the records of {config.resource}.", "Wait until it has ended, and repeat."
                 )
-            comparison = Comparison(runtime, ledger, listing, resource, keys, session)
+            comparison = Comparison(runtime.config, runtime.progress, ledger, listing, resource, keys, session)
             counts = await comparison.run(state)
         assert counts is not None  # no time limit was passed
         return counts, notes + comparison.warnings

@@ -11,8 +11,8 @@ from sync_assets.commands.terminal import Json, OptionalTable, Parts, open_runti
 from sync_assets.commands.values import check_tables, fields
 from sync_assets.config.values import CONTACT
 from sync_assets.foreign_text import cleaned
+from sync_assets.ledger import Ledger
 from sync_assets.ledger.report_values import WAITING_FOR
-from sync_assets.runtime.context import Runtime
 
 Records = list[dict[str, Any]]
 
@@ -54,7 +54,7 @@ def command(
     runtime = open_runtime()
     check_tables(runtime.config, [table])
     kind = next((name for name, chosen in named.items() if chosen), "rejects")
-    document = LISTS[kind](runtime, table)
+    document = LISTS[kind](runtime.ledger, table)
     if not as_csv:
         print_document({kind: document}, as_json, show)
         return
@@ -63,11 +63,11 @@ def command(
     writer.writerows({**record, "parents": _parents(record)} for record in cleaned(document))
 
 
-def rejects(runtime: Runtime, table: str | None) -> Records:
+def rejects(ledger: Ledger, table: str | None) -> Records:
     """Return the rejected records and opt-outs: ids and reasons, never their content."""
-    opt_outs = runtime.ledger.opt_outs.refused() if table in (None, CONTACT) else []
-    parents = runtime.ledger.blocked.rejected_with_parent()
-    rows = [fields(reject, *COLUMNS["rejects"]) for reject in [*runtime.ledger.reports.rejects(table), *opt_outs]]
+    opt_outs = ledger.opt_outs.refused() if table in (None, CONTACT) else []
+    parents = ledger.blocked.rejected_with_parent()
+    rows = [fields(reject, *COLUMNS["rejects"]) for reject in [*ledger.reports.rejects(table), *opt_outs]]
     for row in rows:
         if parent := parents.get((row["table"], row["id"])):
             reason = row["reason"].rstrip(".")
@@ -75,18 +75,18 @@ def rejects(runtime: Runtime, table: str | None) -> Records:
     return rows
 
 
-def retried_records(runtime: Runtime, table: str | None) -> Records:
+def retried_records(ledger: Ledger, table: str | None) -> Records:
     """Return the pending records whose requests got no answer that names a cause: ids and reasons."""
-    rows = [fields(record, *COLUMNS["retried"]) for record in runtime.ledger.reports.retried_records(table)]
+    rows = [fields(record, *COLUMNS["retried"]) for record in ledger.reports.retried_records(table)]
     return [row | {"reason": row["reason"] or "no answer"} for row in rows]
 
 
-def orphans(runtime: Runtime, table: str | None) -> Records:
+def orphans(ledger: Ledger, table: str | None) -> Records:
     """Return the orphaned records, which are not sent, with the reasons. kept: Campaign holds the record."""
-    return [fields(orphan, *COLUMNS["orphaned"], "kept") for orphan in runtime.ledger.blocked.orphans(table)]
+    return [fields(orphan, *COLUMNS["orphaned"], "kept") for orphan in ledger.blocked.orphans(table)]
 
 
-def waiting_records(runtime: Runtime, table: str | None) -> Records:
+def waiting_records(ledger: Ledger, table: str | None) -> Records:
     """Return the waiting records, at most blocked_records.LISTED, with what they wait for."""
     return [
         {
@@ -94,7 +94,7 @@ def waiting_records(runtime: Runtime, table: str | None) -> Records:
             "reason": WAITING_FOR[record.block_reason],
             "parents": [{"table": to.table, "id": to.id, "state": to.state_text} for to in record.parents],
         }
-        for record in runtime.ledger.blocked.waiting(table)
+        for record in ledger.blocked.waiting(table)
     ]
 
 

@@ -10,10 +10,11 @@ from datetime import UTC, date, datetime
 from sync_assets.campaign.addressing import IN_UPDATES, refused_in_updates
 from sync_assets.capture.queries import capture_days
 from sync_assets.commands.values import check_tables
-from sync_assets.config.models import TableConfig
+from sync_assets.config.models import Config, TableConfig
 from sync_assets.errors import SyncAssetsError
+from sync_assets.ledger import Ledger
 from sync_assets.ledger.errors import InMaintenance
-from sync_assets.runtime.context import Runtime
+from sync_assets.runtime.ledger_access import LedgerAccess
 
 
 def day(text: str | None, option: str) -> date | None:
@@ -28,9 +29,9 @@ def day(text: str | None, option: str) -> date | None:
         raise SyncAssetsError(f"`{option} {text}` is not a day.", "Write it as 2026-11-24.") from None
 
 
-def replayable(runtime: Runtime, table: str, first: date | None, last: date | None) -> TableConfig:
+def replayable(config: Config, ledger: Ledger, table: str, first: date | None, last: date | None) -> TableConfig:
     """Return the table's configuration. Raises SyncAssetsError if these days of it cannot be captured again."""
-    check_tables(runtime.config, [table])
+    check_tables(config, [table])
     if first and last and first > last:
         raise SyncAssetsError(f"{first} is after {last}.", "--from is the first day, --to the last one.")
     today = datetime.now(UTC).date()
@@ -38,17 +39,17 @@ def replayable(runtime: Runtime, table: str, first: date | None, last: date | No
         raise SyncAssetsError(
             f"`{' '.join(future)}` is in the future: today is {today} (UTC).", "Write a day up to today."
         )
-    if runtime.ledger.feeds.feed(table) is None:
+    if ledger.feeds.feed(table) is None:
         raise SyncAssetsError(
             f"{table} has never been captured, so there is nothing to replay.", "Run `sync-assets sync`."
         )
-    if since := runtime.ledger.maintenance.in_maintenance().get(table):
+    if since := ledger.maintenance.in_maintenance().get(table):
         raise InMaintenance(table, since)
-    return runtime.config.table(table)
+    return config.table(table)
 
 
 def capture_again(
-    runtime: Runtime,
+    ledger: LedgerAccess,
     config: TableConfig,
     days: tuple[date | None, date | None],
     force: bool,
@@ -56,13 +57,13 @@ def capture_again(
 ) -> None:
     """Request the rows of these days, or all, from the ledger, and capture them. A day None: no limit on that side."""
     if force:  # the next updates try again the attributes that Campaign refused in updates
-        dialect = runtime.ledger.dialect
+        dialect = ledger.opened().dialect
         if refused := refused_in_updates(dialect.facts(config.resource)):
             dialect.forget(config.resource, *(f"{IN_UPDATES}{name}" for name in refused))
     first, last = days
     if first is None and last is None:
-        runtime.ledger.replays.replay_everything(config.table, resend=force)
+        ledger.opened().replays.replay_everything(config.table, resend=force)
         capture()
         return
     days = (first or date.min, last or date.max)
-    capture_days(runtime, config.table, days, resend=force, capture=capture)
+    capture_days(ledger, config.table, days, resend=force, capture=capture)

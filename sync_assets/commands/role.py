@@ -96,10 +96,9 @@ def write_role(runtime: Runtime, file: Path) -> dict[str, Any]:
     """Write the solution of the configured tables; return the document of `role --json`."""
     if file.suffix != ".zip":
         raise SyncAssetsError(f"{file} is no name of a solution file.", "Name a file that ends in .zip.")
-    runtime.any_ledger = True  # nothing is read from the ledger or stored there
 
     async def privileges() -> list[str]:
-        async with runtime.d365() as client:
+        async with runtime.using(any_ledger=True).d365() as client:  # nothing is read from the ledger or stored there
             return await role_privileges(runtime.config, client)
 
     names = interruptible.run(privileges())

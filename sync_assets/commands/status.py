@@ -15,10 +15,12 @@ from rich.console import Console
 
 from sync_assets.campaign.addressing import among
 from sync_assets.checks.health import values_kept
+from sync_assets.commands.plan_document import PlannedTable
 from sync_assets.commands.terminal import Json, Parts, kinds, open_runtime, plain_table, print_document
 from sync_assets.commands.values import fields
-from sync_assets.config.models import TableConfig
+from sync_assets.config.models import Config, TableConfig
 from sync_assets.config.opt_out import Direction
+from sync_assets.ledger import Ledger
 from sync_assets.ledger.errors import with_them
 from sync_assets.ledger.model import NO_ORPHANS, OrphansOfDeletes
 from sync_assets.ledger.report_values import WAITING_FOR, Retried
@@ -44,7 +46,7 @@ def command(
     """Show each table's records by state, the cursor of its change feed, and today's engine calls."""
     if watch and as_json:
         raise typer.BadParameter("--json prints one document: leave out --watch.")
-    runtime = open_runtime()
+    runtime = open_runtime(any_ledger=True)
     if not watch:
         print_document(status(runtime), as_json, show)
         return
@@ -66,15 +68,6 @@ class FeedStatus(msgspec.Struct, frozen=True):
     position_saved_at: datetime | None
     polled_at: datetime | None
     complete: bool
-
-
-class Guarded(msgspec.Struct, frozen=True):
-    """What the guards of deletions and of emptied values hold back of a table in a plan: members as in TableStatus."""
-
-    deletes_held_back: int
-    kept_values: dict[str, int]
-    deletes_following: dict[str, int]
-    deletes_orphaning: dict[str, int]
 
 
 class TableStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -172,24 +165,23 @@ class SyncDocument(Overview, frozen=True):
 def status(runtime: Runtime) -> Status:
     """Return the records by state, feeds, today's engine calls and opt-outs.
 
-    Works with a ledger of other systems as well, and announces it.
+    With the use `any_ledger` it works with a ledger of other systems as well, and announces it.
     """
     today = datetime.now(UTC).date()
-    runtime.any_ledger = True
     try:
-        runtime.check_addresses(runtime.ledger)
+        runtime.access.check_addresses(runtime.ledger)
     except OtherSystems as error:
-        runtime.announce(str(error))
+        runtime.use.announce(str(error))
     calls, opt_outs = (runtime.ledger.counts.numbers(kind, today) for kind in ("engine_calls", "opt_outs"))
     killed = [KilledRunStatus(run.run_id, run.since, f"{run} {REMEDY}") for run in killed_runs(runtime.ledger)]
-    return Status(**asdict(overview(runtime, calls, opt_outs)), killed_runs=killed)
+    return Status(**asdict(overview(runtime.config, runtime.ledger, calls, opt_outs)), killed_runs=killed)
 
 
-def overview(runtime: Runtime, calls: Mapping[str, int], opt_outs: Mapping[str, int]) -> Overview:
+def overview(overall: Config, ledger: Ledger, calls: Mapping[str, int], opt_outs: Mapping[str, int]) -> Overview:
     """Return counts per mapped table, the feed's position, engine calls by kind, and opt-outs by kind."""
-    ledger, tables = runtime.ledger, dict[str, TableStatus]()
+    tables = dict[str, TableStatus]()
     all_counts, paused = ledger.reports.counts(), ledger.maintenance.in_maintenance()
-    for config in runtime.config.tables:
+    for config in overall.tables:
         table, counts = config.table, all_counts[config.table]
         feed = ledger.feeds.feed(table)
         orphans = feed.orphans if feed else NO_ORPHANS
@@ -198,18 +190,18 @@ def overview(runtime: Runtime, calls: Mapping[str, int], opt_outs: Mapping[str, 
             **fields(counts, *COLUMNS, "excluded", "unconfirmed"),
             unconfirmed_until=ledger.reports.unconfirmed_until(table) if counts.unconfirmed else None,
             retried=ledger.reports.retried(table) if counts.pending else None,
-            waiting_for=waiting_for(runtime, table) if counts.waiting else {},
+            waiting_for=waiting_for(ledger, table) if counts.waiting else {},
             deletes_held_back=feed.deletes if feed else 0,
             kept_values=ledger.emptied.kept(table),
             deletes_following=orphans.deleted,
             deletes_orphaning=orphans.kept,
-            refused_in_updates=refused_attributes(runtime, config),
+            refused_in_updates=refused_attributes(ledger, config),
             maintenance_since=paused.get(table),
             feed=FeedStatus(feed.saved_at, feed.polled_at, feed.complete) if feed else FeedStatus(None, None, False),
         )
-    files, left = ledger.opt_out_files.files(), ledger.opt_outs.left(runtime.config.opt_out.attributes)
+    files, left = ledger.opt_out_files.files(), ledger.opt_outs.left(overall.opt_out.attributes)
     opt_out = OptOutStatus(
-        direction=runtime.config.opt_out.direction,
+        direction=overall.opt_out.direction,
         **{kind: opt_outs.get(kind, 0) for kind in ("files_processed", "to_d365", "to_campaign", "rejected_rows")},
         last_file_at=max((file.modified for file in files if file.state == FileState.DONE), default=None),
         **{kind: getattr(left, kind) for kind in ("due", "rejected", "held", "unconfirmed", "unconfirmed_until")},
@@ -219,14 +211,12 @@ def overview(runtime: Runtime, calls: Mapping[str, int], opt_outs: Mapping[str, 
     return Overview(tables, {kind: calls.get(kind, 0) for kind in CALL_KINDS}, opt_out)
 
 
-def waiting_for(runtime: Runtime, table: str) -> dict[str, int]:
+def waiting_for(ledger: Ledger, table: str) -> dict[str, int]:
     """Return how many records of a table are waiting, by block reason in words."""
-    return {
-        WAITING_FOR[reason]: number for reason, number in sorted(runtime.ledger.blocked.waiting_reasons(table).items())
-    }
+    return {WAITING_FOR[reason]: number for reason, number in sorted(ledger.blocked.waiting_reasons(table).items())}
 
 
-def held_back(tables: Mapping[str, Guarded | TableStatus]) -> list[str]:
+def held_back(tables: Mapping[str, PlannedTable | TableStatus]) -> list[str]:
     """Return a line for each table whose deletions the guard holds back, or whose emptied values Campaign keeps."""
     return [values_kept(name, table.kept_values) for name, table in tables.items() if table.kept_values] + [
         f"{name}: {counted(table.deletes_held_back, 'deletion', 'are')} held back"
@@ -260,10 +250,10 @@ def retried(document: Overview) -> Iterator[str]:
             )
 
 
-def refused_attributes(runtime: Runtime, config: TableConfig) -> list[str]:
+def refused_attributes(ledger: Ledger, config: TableConfig) -> list[str]:
     """Return the attributes of a table that updates leave out, contrary to its mapping: Campaign refuses them there."""
     mapped = [field.to for field in config.fields.values() if field.apply_updates]
-    return among(mapped, runtime.ledger.dialect.facts(config.resource))
+    return among(mapped, ledger.dialect.facts(config.resource))
 
 
 def refused_updates(table: str, attributes: Sequence[str]) -> str:

@@ -12,13 +12,15 @@ import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
+import rich.progress
 import typer
 from rich.console import Console
-from rich.progress import Progress, ProgressColumn, SpinnerColumn, Task, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import ProgressColumn, SpinnerColumn, Task, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Column, Table
 from rich.text import Text
 
@@ -29,6 +31,7 @@ from sync_assets.foreign_text import cleaned, json_text, printable
 if TYPE_CHECKING:
     from sync_assets.commands.values import Result
     from sync_assets.runtime.context import Runtime
+    from sync_assets.runtime.progress import Progress
 
 
 def mapped_tables(incomplete: str) -> list[str]:
@@ -74,21 +77,22 @@ _RUNTIMES: list[Runtime] = []  # closed at the end, however a command ends
 _DOCUMENTS: list[Any] = []  # printed as JSON
 
 
-def open_runtime(*, creates: bool = False) -> Runtime:
-    """Return the runtime of a command. creates: True if the command may create the ledger; else one must exist.
+def open_runtime(**use: Any) -> Runtime:
+    """Return the runtime of a command. use: as in `LedgerUse`; without, the command may not create the ledger.
 
     Raises NoConfiguration. Announces that the sandbox's configuration stands before one that is found.
     """
     from sync_assets.config.environment import NoConfiguration  # not for `--help`  # noqa: PLC0415
     from sync_assets.config.installation import Installation  # noqa: PLC0415
     from sync_assets.runtime.context import Runtime  # noqa: PLC0415
+    from sync_assets.runtime.ledger_access import LedgerUse  # noqa: PLC0415
 
     private_files()
     named = os.environ.get(CONFIG, "").strip()
     if not named:
         raise NoConfiguration
     installation = Installation.of(component_of(Path(named)))
-    runtime = Runtime(may_create_ledger=creates, announce=say, installation=installation)
+    runtime = Runtime(installation=installation, use=replace(LedgerUse(may_create=False, announce=say), **use))
     _RUNTIMES.append(runtime)
     if named == str(SANDBOX_CONFIG) and (own := find_configuration()):
         say(f"{CONFIG} names the sandbox's configuration. To use {own}, write `--config {own}`.")
@@ -219,7 +223,7 @@ def print_document(document: Any, as_json: bool, show: Callable[[Any], Iterable[
         print_parts(show(cleaned(document)) or ())
 
 
-def finish(done: Result, as_json: bool, show: Callable[[Any], Iterable[Part]]) -> None:
+def finish(done: Result[Any], as_json: bool, show: Callable[[Any], Iterable[Part]]) -> None:
     """Print the result of a command, and end with its exit status if there are problems."""
     for line in dict.fromkeys(done.notes):
         say(line)
@@ -326,27 +330,26 @@ def _blocks(table: Table) -> Parts:
 
 
 @contextmanager
-def progress(runtime: Runtime, console: Console | None = None) -> Iterator[None]:
-    """Show the runtime's activities while the block runs. console: default is standard error, if it is a terminal."""
+def progress(activities: Progress, console: Console | None = None) -> Iterator[None]:
+    """Show the activities while the block runs. console: default is standard error, if it is a terminal."""
     if console is None and not sys.stderr.isatty():
         yield
         return
     words = TextColumn("{task.description}", table_column=Column(overflow="fold"))
     columns = (SpinnerColumn(), words, _Records(Column(overflow="fold")), TimeElapsedColumn())
-    with Progress(*columns, console=console or Console(stderr=True)) as bar:
+    with rich.progress.Progress(*columns, console=console or Console(stderr=True)) as bar:
         tasks: dict[str, tuple[TaskID, int]] = {}  # activity -> (task, records when it was called last)
 
-        def show(activity: str, records: int) -> None:
+        def show(activity: str, records: int, total: int | None) -> None:
             id_, last_records = tasks.get(activity) or (bar.add_task(activity, total=None), 0)
             if records < last_records:  # the activity began anew
                 bar.reset(id_)
             tasks[activity] = (id_, records)
-            total = runtime.totals.get(activity)
             # More may have come since the total was counted.
             bar.update(id_, completed=records, total=max(total, records) if total else None)
 
-        runtime.progress = show
-        yield
+        with activities.shown_by(show):
+            yield
 
 
 class _Records(ProgressColumn):

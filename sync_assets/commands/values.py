@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import msgspec
 
@@ -15,12 +15,14 @@ from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger.times import iso
 from sync_assets.words import counted, did_you_mean
 
+Document = TypeVar("Document")
+
 
 @dataclass(frozen=True, slots=True)
-class Result:
-    """The result of a command: its document, empty if there is none; problems, with their exit status; notes."""
+class Result(Generic[Document]):
+    """The result of a command: its document, false if there is none; problems, with their exit status; notes."""
 
-    document: dict[str, Any]
+    document: Document
     problems: list[SyncAssetsError] = field(default_factory=list[SyncAssetsError])
     notes: list[str] = field(default_factory=list[str])
     status: int = 1

@@ -205,6 +205,10 @@ def _opt_out(opt_out: dict[Any, Any], tables: Tables, line: Line) -> Iterator[Pr
             remedy = f"remove it here and write `{ALLOWS}: {{to: {to}, inverted: true}}` under `opt_out.mappings`"
             yield (*path, "fields", ALLOWS), text, remedy
     if direction == "disabled":
+        if opt_out.get("merged") == "carry":
+            text = "opt-outs of merged contacts are to be carried to their masters, and no opt-out is synchronised"
+            remedy = "write a `direction` that synchronises them, such as `bidirectional`, or `merged: ignore`"
+            yield ("opt_out", "merged"), text, remedy
         return
     where = ("opt_out", "direction")
     if not mappings:

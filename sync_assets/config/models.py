@@ -182,6 +182,7 @@ class TableConfig(TableOptions):
     links: Annotated[tuple[LinkConfig, ...], Field(strict=False)] = ()
     """Lookups that become links. Parents are written first; the parent's table must be mapped, too."""
     _opt_outs: dict[str, OptOutMapping] = PrivateAttr(default_factory=dict[str, OptOutMapping])
+    _carries_merged: bool = PrivateAttr(default=False)
 
     @model_validator(mode="after")
     def _fields_apply_updates_as_the_table(self) -> Self:
@@ -195,6 +196,14 @@ class TableConfig(TableOptions):
     def opt_outs(self) -> Mapping[str, OptOutMapping]:
         """The fields that are opt-outs, by column: only of contact, with direction d365_to_campaign."""
         return self._opt_outs
+
+    @property
+    def carries_merged(self) -> bool:
+        """True if opt-outs of merged contacts count for their masters: only of contact, with `merged: carry`."""
+        return self._carries_merged
+
+    def carry_merged(self) -> None:
+        self._carries_merged = True
 
     def keeps_orphans(self, link: LinkConfig) -> bool:
         """Return True if Campaign keeps children whose parent is gone for good, as this link is configured."""
@@ -307,6 +316,9 @@ class Config(Model):
             mappings = self.opt_out.mappings
             tables = tuple(table.with_opt_outs(mappings) if table.table == CONTACT else table for table in self.tables)
             object.__setattr__(self, "tables", tables)  # frozen, but not in use yet
+        for table in self.tables:
+            if table.table == CONTACT and self.opt_out.merged == "carry":
+                table.carry_merged()
         return self
 
     def read_from(self, file: str, line: Callable[[tuple[int | str, ...]], int]) -> None:
@@ -333,11 +345,12 @@ class Config(Model):
     def captured_opt_outs(self, table: str) -> Mapping[str, OptOutMapping]:
         """Return the opt-outs (column -> mapping) that a table's rows bring beside the payload.
 
-        In direction d365_to_campaign they matter for rows that the filter excludes, whose record is not sent; in
-        direction campaign_to_d365 they are compared with what Campaign stated.
+        In direction d365_to_campaign they matter for rows that the filter excludes, whose record is not sent, and for
+        merged ones; in direction campaign_to_d365 they are compared with what Campaign stated.
         """
         direction = self.opt_out.direction
-        excluded = direction == "d365_to_campaign" and self.table(CONTACT).filters
+        carries = self.opt_out.merged == "carry"
+        excluded = direction == "d365_to_campaign" and (self.table(CONTACT).filters or carries)
         if table == CONTACT and (excluded or direction == "campaign_to_d365"):
             return self.opt_out.mappings
         return self.opt_outs_of_new_records(table)

@@ -141,6 +141,9 @@ class OptOutConfig(Model):
         Annotated[OptOutMapping, BeforeValidator(short_form, json_schema_input_type=OptOutAttribute | OptOutMapping)],
     ] = Field(default_factory=dict[str, OptOutMapping])
     """Dynamics 365 column of two options: Campaign opt-out attribute, or {to, inverted}."""
+    merged: Literal["ignore", "carry"] = "ignore"
+    """carry: an opt-out of a contact that was merged into another one (the subordinate) counts for that one (the
+    master); an opt-in never does."""
     poll_profiles_minutes: Minutes | None = None
     """Besides the file, read opt-outs through the API this often. Costs engine calls."""
     export: Export = Export()

@@ -21,7 +21,8 @@ from sync_assets.dataverse.metadata import Column, ColumnType, ListedTable, Tabl
 from sync_assets.dataverse.page_parser import Head, read_head
 from sync_assets.errors import SyncAssetsError
 from sync_assets.http.client import CachedTokens, Endpoint, LinkTrail
-from sync_assets.http.transport import HttpError, Limits, Response, members, parsed
+from sync_assets.http.retry import Call
+from sync_assets.http.transport import Connections, HttpError, Limits, Response, members, parsed
 from sync_assets.task_group import run_together
 from sync_assets.words import did_you_mean
 
@@ -101,6 +102,9 @@ class TrackingOff(SetUpRefused):
     """Raised when change tracking is not enabled for the table."""
 
 
+_HEADERS = {"OData-MaxVersion": "4.0", "OData-Version": "4.0", "If-None-Match": "null"}
+
+
 class DataverseClient:
     """One organisation."""
 
@@ -110,10 +114,7 @@ class DataverseClient:
             "Dynamics 365",
             self.url + API,
             tokens,
-            context=context,
-            headers={"OData-MaxVersion": "4.0", "OData-Version": "4.0", "If-None-Match": "null"},
-            connections=CONNECTIONS,
-            limits=LIMITS,
+            Connections(context, _HEADERS, CONNECTIONS, limits=LIMITS),
         )
 
     async def table(self, name: str, columns: Collection[str] | None = None) -> Table:
@@ -203,7 +204,7 @@ class DataverseClient:
         prefer = f"odata.maxpagesize={size}"
         if tracked:
             prefer = f"odata.track-changes,{prefer}"
-        answer = await self.endpoint.send("GET", link, headers={"Prefer": prefer}, patience=patience)
+        answer = await self.endpoint.send("GET", link, headers={"Prefer": prefer}, call=Call(patience=patience))
         if answer.status != 200:
             of_cursor = "token=" in link.lower() and "filter=" not in link.lower()  # of the feed, not of a query
             raise refusal(answer, table, of_cursor=of_cursor)

@@ -9,6 +9,8 @@ from typing import Literal
 
 CREATED, MODIFIED = "createdon", "modifiedon"
 """The columns of a row's times: of its creation and of its last change. Nearly every table has both."""
+MERGED, MASTER = "merged", "masterid"
+"""The columns that a merge sets in the subordinate row, which it deactivates: true, and a lookup of the master row."""
 
 ColumnType = Literal[
     "guid", "boolean", "integer", "bigint", "decimal", "money", "double", "string", "memo",

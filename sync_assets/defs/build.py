@@ -23,6 +23,7 @@ from sync_assets.defs.resources import systems
 from sync_assets.defs.tables.assets import table_assets
 from sync_assets.defs.tables.audit_assets import audit_asset
 from sync_assets.defs.tables.sensors import backlog_sensor, changes_sensor
+from sync_assets.runtime.configuration import Configuration
 from sync_assets.runtime.context import Runtime
 
 
@@ -102,13 +103,17 @@ def _schedules(
 
 
 def _job(
-    runtime: Runtime, name: str, selection: dg.AssetSelection, text: str, tags: Mapping[str, str] | None = None
+    own: Configuration,
+    name: str,
+    selection: dg.AssetSelection,
+    text: str,
+    tags: Mapping[str, str] | None = None,
 ) -> Any:
     """Return a job of our assets. It executes them in the run's process, whatever the executor of the location is."""
     return dg.define_asset_job(
-        runtime.installation.named(name),
+        own.installation.named(name),
         selection=selection,
         description=text,
-        tags={**(tags or {}), **installation_tags(runtime)},
+        tags={**(tags or {}), **installation_tags(own)},
         executor_def=dg.in_process_executor,
     )

@@ -35,7 +35,8 @@ from dagster._core.storage.event_log.sqlite.sqlite_event_log import SqliteEventL
 from sync_assets.commands.history import prune_records
 from sync_assets.defs.asset_keys import all_keys
 from sync_assets.defs.partitions import LEDGER_TAG, is_foreign, today
-from sync_assets.runtime.context import Runtime
+from sync_assets.ledger import Ledger
+from sync_assets.runtime.configuration import Configuration
 
 FAILED_FACTOR = 4
 """Failed runs are kept this many times as long as others."""
@@ -83,24 +84,28 @@ class ProjectScope:
 
 
 def prune_project(
-    runtime: Runtime, instance: dg.DagsterInstance, jobs: Collection[str] = (), location: str | None = None
+    configuration: Configuration,
+    ledger: Ledger,
+    instance: dg.DagsterInstance,
+    jobs: Collection[str] = (),
+    location: str | None = None,
 ) -> Counter[str]:
     """Delete old runs and events of the project, by `prune_history`, and old history of records.
 
     jobs, location: see ProjectScope; without them, the runs of the command line are deleted.
     """
-    owned = ProjectScope(all_keys(runtime), frozenset(jobs), runtime.ledger.systems.identity(), location)
-    deleted = prune_history(instance, owned, runtime.config.runs.keep_days, datetime.now(UTC))
-    deleted["records"] = prune_records(runtime)
+    owned = ProjectScope(all_keys(configuration), frozenset(jobs), ledger.systems.identity(), location)
+    deleted = prune_history(instance, owned, configuration.config.runs.keep_days, datetime.now(UTC))
+    deleted["records"] = prune_records(configuration.config, ledger)
     return deleted
 
 
-def prune_daily(runtime: Runtime, instance: dg.DagsterInstance) -> None:
+def prune_daily(configuration: Configuration, ledger: Ledger, instance: dg.DagsterInstance) -> None:
     """Delete what `sync` left in the history, unless that was tried today (UTC) for this ledger."""
-    name = f"sync_assets/pruned/{runtime.ledger.systems.identity()}"
+    name = f"sync_assets/pruned/{ledger.systems.identity()}"
     if instance.run_storage.get_cursor_values({name}).get(name) != today():
         instance.run_storage.set_cursor_values({name: today()})
-        prune_project(runtime, instance)
+        prune_project(configuration, ledger, instance)
 
 
 def prune_history(instance: dg.DagsterInstance, owned: ProjectScope, keep_days: int, now: datetime) -> Counter[str]:

@@ -9,7 +9,7 @@ op's output. Modules of commands are imported when a job runs: each run of an as
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import dagster as dg
 
@@ -23,9 +23,21 @@ from sync_assets.runtime.context import Runtime
 
 Numbers = Mapping[str, Any]
 Settings = Mapping[str, Any]
-Work = Callable[[Runtime, dg.OpExecutionContext, Settings], Numbers]
+
+
+class JobRun(NamedTuple):
+    """A run of a job: with the runtime of its resources, and what the launchpad has set."""
+
+    runtime: Runtime
+    context: dg.OpExecutionContext
+    settings: Settings
+
+
+Work = Callable[[JobRun], Numbers]
 SHORT_TAGS = {"dagster/max_runtime": "3600"}
 """Tags of jobs that write no heartbeats. If one is killed, Dagster ends its run after an hour; none takes that long."""
+WITH_HEARTBEATS = {"replay"}
+"""The other jobs, which may take longer."""
 ACTION = dg.Enum("PrivacyHoldAction", [dg.EnumValue(action) for action in ("add", "release", "verify")])
 
 
@@ -47,28 +59,24 @@ def operator_jobs(runtime: Runtime, other_jobs: Iterable[str]) -> list[dg.JobDef
     def job(
         name: str,
         description: str,
-        tags: Mapping[str, str] = SHORT_TAGS,
         uses: Collection[str] = (LEDGER,),
         **settings: dg.Field,
     ) -> Callable[[Work], None]:
         """Decorate the work of the only op of a job."""
-        return lambda work: jobs.append(_job(runtime, name, work, description, tags, settings, uses))
+        return lambda work: jobs.append(_job(runtime, name, work, description, settings, uses))
 
     def any_table(description: str) -> dg.Field:
         return dg.Field(dg.Noneable(table), default_value=None, description=description)
 
-    @job(
+    job(
         "replay",
         "Reads all rows of a table again, or those modified on some days.",
-        {},
         OF_TABLES,
         table=dg.Field(table, description="the Dynamics 365 table"),
         first_day=_text("only rows modified on this UTC day or later, as in 2026-11-24"),
         last_day=_text("only rows modified on this UTC day or earlier"),
         force=_switch("send rows even if Campaign acknowledged the same values"),
-    )
-    def replay_table(runtime: Runtime, context: dg.OpExecutionContext, settings: Settings) -> Numbers:
-        return _replay(context, runtime, settings)
+    )(replay_table)
 
     @job(
         "retry_rejected",
@@ -76,20 +84,20 @@ def operator_jobs(runtime: Runtime, other_jobs: Iterable[str]) -> list[dg.JobDef
         table=any_table("the Dynamics 365 table; null: all tables"),
         id=_text("the Dynamics 365 id of a single record; empty: all records"),
     )
-    def retry_records(runtime: Runtime, _: dg.OpExecutionContext, settings: Settings) -> Numbers:
+    def retry_records(run: JobRun) -> Numbers:
         from sync_assets.commands.retry import retry
 
-        return retry(runtime, settings["table"], settings["id"] or None)
+        return retry(run.runtime, run.settings["table"], run.settings["id"] or None)
 
     @job(
         "approve_deletes",
         "Approves, once, a mass deletion or emptied values that are held back; the next capture applies them.",
         table=dg.Field(table, description="the Dynamics 365 table to approve"),
     )
-    def approve(runtime: Runtime, _: dg.OpExecutionContext, settings: Settings) -> Numbers:
+    def approve(run: JobRun) -> Numbers:
         from sync_assets.commands.approve_deletes import approve_deletes
 
-        done = approve_deletes(runtime, settings["table"])
+        done = approve_deletes(run.runtime, run.settings["table"])
         return {name: done[name] for name in ("approved", "approved_values")}
 
     @job(
@@ -105,15 +113,15 @@ def operator_jobs(runtime: Runtime, other_jobs: Iterable[str]) -> list[dg.JobDef
         force=_switch("add a hold for an unknown contact, such as one that was deleted before"),
         kept=dg.Field([str], default_value=[], description="to verify: records that stay on purpose, as TABLE/ID"),
     )
-    def hold(runtime: Runtime, _: dg.OpExecutionContext, settings: Settings) -> Numbers:
+    def hold(run: JobRun) -> Numbers:
         from sync_assets.commands import hold as privacy
 
-        add = partial(privacy.add, force=settings["force"])
-        verify = partial(privacy.verify, kept=settings["kept"])
+        add = partial(privacy.add, force=run.settings["force"])
+        verify = partial(privacy.verify, kept=run.settings["kept"])
         operations = {"add": add, "release": privacy.release, "verify": verify}
-        document = operations[settings["action"]](runtime, settings["contact"])
+        document = operations[run.settings["action"]](run.runtime, run.settings["contact"])
         metadata = {"document": dg.MetadataValue.json(document)}
-        if settings["action"] == "verify" and (why := privacy.unproven(document)):
+        if run.settings["action"] == "verify" and (why := privacy.unproven(document)):
             raise dg.Failure(why, metadata=metadata, allow_retries=False)
         return metadata
 
@@ -123,29 +131,28 @@ def operator_jobs(runtime: Runtime, other_jobs: Iterable[str]) -> list[dg.JobDef
         tables=dg.Field([table], description="Dynamics 365 tables"),
         on=_switch("true puts them into maintenance, false ends it", default=True),
     )
-    def switch_maintenance(runtime: Runtime, _: dg.OpExecutionContext, settings: Settings) -> Numbers:
+    def switch_maintenance(run: JobRun) -> Numbers:
         from sync_assets.commands.maintenance import off, on
 
-        switch = on if settings["on"] else off
-        return {"document": dg.MetadataValue.json(switch(runtime, settings["tables"]))}
+        switch = on if run.settings["on"] else off
+        return {"document": dg.MetadataValue.json(switch(run.runtime, run.settings["tables"]))}
 
-    @job(
+    job(
         "explain",
         "Explains one record from end to end; values are masked.",
         uses=OF_TABLES,
         id=dg.Field(str, description="the Dynamics 365 id of the record"),
         table=any_table("the Dynamics 365 table; null: each table that has the id"),
-    )
-    def explain_record(runtime: Runtime, context: dg.OpExecutionContext, settings: Settings) -> Numbers:
-        return _explain(context, runtime, settings)
+    )(explain_record)
 
     @job("prune_history", "Deletes runs older than runs.keep_days, and old history; the partitions stay materialised.")
-    def prune(runtime: Runtime, context: dg.OpExecutionContext, _: Settings) -> Numbers:
+    def prune(run: JobRun) -> Numbers:
         from sync_assets.defs.history import prune_project
 
-        origin = context.run.remote_job_origin
+        origin = run.context.run.remote_job_origin
         names = {*other_jobs, *(job.name for job in jobs)}
-        return prune_project(runtime, context.instance, names, origin.location_name if origin else None)
+        location = origin.location_name if origin else None
+        return prune_project(run.runtime, run.runtime.ledger, run.context.instance, names, location)
 
     return jobs
 
@@ -153,10 +160,10 @@ def operator_jobs(runtime: Runtime, other_jobs: Iterable[str]) -> list[dg.JobDef
 def watch_job(runtime: Runtime) -> dg.JobDefinition:
     """Return the job that answers the checks, without planning them."""
 
-    def answer_checks(runtime: Runtime, context: dg.OpExecutionContext, _: Settings) -> Numbers:
+    def answer_checks(run: JobRun) -> Numbers:
         from sync_assets.defs.tables.checks import watch
 
-        return watch(runtime, context)
+        return watch(run.runtime, run.context)
 
     text = "Checks the set-up, change feeds, opt-out files and backlog."
     uses = {*OF_TABLES, SFTP} if runtime.config.opt_out.active else OF_TABLES
@@ -166,10 +173,10 @@ def watch_job(runtime: Runtime) -> dg.JobDefinition:
 def log_export(runtime: Runtime) -> dg.JobDefinition:
     """Return the job of the log export, which exists only if the export is configured."""
 
-    def write_log(runtime: Runtime, context: dg.OpExecutionContext, _: Settings) -> Numbers:
+    def write_log(run: JobRun) -> Numbers:
         from sync_assets.commands.log_export import export_log
 
-        context.log.info(f"{export_log(runtime)} was written.")
+        run.context.log.info(f"{export_log(run.runtime)} was written.")
         return {}
 
     text = "Writes the day's log file to the Campaign SFTP."
@@ -181,7 +188,6 @@ def _job(
     name: str,
     work: Work,
     description: str,
-    tags: Mapping[str, str] = SHORT_TAGS,
     settings: Mapping[str, dg.Field] | None = None,
     uses: Collection[str] = OF_TABLES,
 ) -> dg.JobDefinition:
@@ -200,7 +206,7 @@ def _job(
     )
     def op(context: dg.OpExecutionContext) -> None:
         with bound(runtime, context.resources, uses) as run_runtime, failing("job"):
-            numbers = work(run_runtime, context, context.op_config or {})
+            numbers = work(JobRun(run_runtime, context, context.op_config or {}))
         context.add_output_metadata(dict(numbers))
         if text := ", ".join(f"{name}: {value}" for name, value in numbers.items() if isinstance(value, int)):
             context.log.info(text)
@@ -209,40 +215,40 @@ def _job(
         name=named(name),
         description=description,
         executor_def=dg.in_process_executor,
-        tags={**tags, **installation_tags(runtime)},
+        tags={**({} if name in WITH_HEARTBEATS else SHORT_TAGS), **installation_tags(runtime)},
     )
 
 
-def _replay(context: dg.OpExecutionContext, runtime: Runtime, settings: Settings) -> Numbers:
+def replay_table(run: JobRun) -> Numbers:
     from sync_assets.checks.guardrails import check_limits
     from sync_assets.commands.replay import capture_again, day, replayable
 
-    first, last = day(settings["first_day"] or None, "first_day"), day(settings["last_day"] or None, "last_day")
-    table, rows = replayable(runtime, settings["table"], first, last), 0
-    check_limits(runtime, table, reading=True)
+    first, last = day(run.settings["first_day"] or None, "first_day"), day(run.settings["last_day"] or None, "last_day")
+    table, rows = replayable(run.runtime.config, run.runtime.ledger, run.settings["table"], first, last), 0
+    check_limits(run.runtime, table, reading=True)
 
     def capture() -> None:
         nonlocal rows
-        result = interruptible.run(capture_table(runtime, table, limited=True)).result
+        result = interruptible.run(capture_table(run.runtime, table, limited=True)).result
         rows += result.rows
         if result.paused:  # the sensors' runs push, and continue it
-            context.log.warning(paused_text(runtime.ledger, table))
+            run.context.log.warning(paused_text(run.runtime.ledger, table))
 
-    with runtime.heartbeat(context.run_id, [table.table]):
-        capture_again(runtime, table, (first, last), settings["force"], capture)
-    return {"rows": rows, "pending": runtime.ledger.reports.counts()[table.table].pending}
+    with run.runtime.worker.heartbeat(run.context.run_id, [table.table]):
+        capture_again(run.runtime.access, table, (first, last), run.settings["force"], capture)
+    return {"rows": rows, "pending": run.runtime.ledger.reports.counts()[table.table].pending}
 
 
-def _explain(context: dg.OpExecutionContext, runtime: Runtime, settings: Settings) -> Numbers:
+def explain_record(run: JobRun) -> Numbers:
     """Explain a record on a page. Raises SyncAssetsError if it is unknown; dg.Failure if a system did not answer."""
     from sync_assets.commands.explain import explain
     from sync_assets.commands.explanation import CONCLUSIONS, page
     from sync_assets.commands.values import builtins
     from sync_assets.defs.tables.run_requests import with_runs
 
-    explained, metadata = explain(runtime, settings["id"], settings["table"]), dict[str, Any]()
+    explained, metadata = explain(run.runtime, run.settings["id"], run.settings["table"]), dict[str, Any]()
     if explained.document.tables:
-        document = with_runs(explained, context.instance, runtime.ledger)
+        document = with_runs(explained, run.context.instance, run.runtime.ledger)
         metadata = {
             "page": dg.MetadataValue.md(page(document)),
             "conclusion": CONCLUSIONS[document.in_step],

@@ -16,6 +16,7 @@ from sqlalchemy import exc
 
 from sync_assets.config.installation import Installation
 from sync_assets.errors import SyncAssetsError
+from sync_assets.runtime.configuration import Configuration
 from sync_assets.runtime.context import Runtime
 
 TABLE_TAG = "sync/table"
@@ -74,9 +75,9 @@ def tables_of(run: dg.DagsterRun) -> set[str]:
     return set(run.tags.get(TABLE_TAG, "").split(", ")) - {""}
 
 
-def installation_tags(runtime: Runtime) -> dict[str, str]:
+def installation_tags(configuration: Configuration) -> dict[str, str]:
     """Return INSTALLATION_TAG if the installation has a name."""
-    return {INSTALLATION_TAG: name} if (name := runtime.installation.name) else {}
+    return {INSTALLATION_TAG: name} if (name := configuration.installation.name) else {}
 
 
 def run_tags(runtime: Runtime, *tables: str) -> dict[str, str]:

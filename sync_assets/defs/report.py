@@ -17,6 +17,8 @@ from sync_assets.defs.resources import LEDGER, bound, resource_names
 from sync_assets.defs.results import metadata
 from sync_assets.defs.run_errors import failing
 from sync_assets.defs.tables import asset_metadata
+from sync_assets.ledger import Ledger
+from sync_assets.runtime.configuration import Configuration
 from sync_assets.runtime.context import Runtime
 
 DAYS_KEY = "days"
@@ -46,29 +48,32 @@ def report_asset(runtime: Runtime) -> dg.AssetsDefinition:
     )
     def daily_sync(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
         with bound(runtime, context.resources, [LEDGER]) as run_runtime, failing("report"):
-            return dg.MaterializeResult(metadata=make_report(run_runtime, context.instance, datetime.now(UTC)))
+            report = make_report(run_runtime, run_runtime.ledger, context.instance, datetime.now(UTC))
+            return dg.MaterializeResult(metadata=report)
 
     return daily_sync
 
 
-def make_report(runtime: Runtime, instance: dg.DagsterInstance, now: datetime) -> dict[str, Any]:
+def make_report(
+    configuration: Configuration, ledger: Ledger, instance: dg.DagsterInstance, now: datetime
+) -> dict[str, Any]:
     """Return the report's metadata: the page, numbers of yesterday and of now, and the days for the next report."""
-    event = instance.get_latest_materialization_event(key_of(REPORT, runtime))
+    event = instance.get_latest_materialization_event(key_of(REPORT, configuration))
     stored = event.asset_materialization.metadata.get(DAYS_KEY) if event and event.asset_materialization else None
-    days = collect(runtime, now, cast("Mapping[str, Any]", stored.value) if stored else {})
-    counts = runtime.ledger.reports.counts()
+    days = collect(ledger, now, cast("Mapping[str, Any]", stored.value) if stored else {})
+    counts = ledger.reports.counts()
     yesterday, today = days[now.date() - timedelta(days=1)], days[now.date()]
     kept = {
         day.isoformat(): {name: numbers[name] for name in ("waiting", "pending") if name in numbers}
         for day, numbers in days.items()
     }
     values = {
-        "report": dg.MetadataValue.md(page(runtime.config, days, counts, now)),
+        "report": dg.MetadataValue.md(page(configuration.config, days, counts, now)),
         **{f"{name}_yesterday": number for name, number in yesterday.items()},
         "pending_now": today["pending"],
         "waiting_now": today["waiting"],
         "rejected_now": sum(count.rejected for count in counts.values()),
-        "engine_calls_by_day": calls_by_day(runtime, now),
+        "engine_calls_by_day": calls_by_day(configuration.config.guardrails, ledger, now),
         DAYS_KEY: kept,
     }
     return metadata(values)

@@ -1,7 +1,7 @@
 """Dagster resources for the external systems and the ledger, so that the UI shows which of them each asset uses.
 
 Each resource holds the environment variables of its system; the UI shows their names, not their values. Clients are
-made in `runtime/context.py`. The definitions load without any variable set; a run that needs a missing one fails with
+made in `runtime/clients.py`. The definitions load without any variable set; a run that needs a missing one fails with
 its name.
 """
 
@@ -10,12 +10,15 @@ its name.
 import os
 from collections.abc import Generator, Iterable, Mapping
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from typing import Any, ClassVar, Self
 
 import dagster as dg
 
 from sync_assets.config.installation import Installation
+from sync_assets.runtime.configuration import Configuration
 from sync_assets.runtime.context import Runtime
+from sync_assets.runtime.pkeys import ParentKeys
 
 
 class System(dg.ConfigurableResource):
@@ -110,9 +113,9 @@ def systems(environment: Mapping[str, str], installation: Installation | None = 
     return {named(name): system.of_environment(environment, variables) for name, system in _SYSTEMS.items()}
 
 
-def resource_names(runtime: Runtime, names: Iterable[str]) -> set[str]:
+def resource_names(configuration: Configuration, names: Iterable[str]) -> set[str]:
     """Return the names of resources in the installation."""
-    return {runtime.installation.named(name) for name in names}
+    return {configuration.installation.named(name) for name in names}
 
 
 @contextmanager
@@ -132,9 +135,6 @@ def bound(runtime: Runtime, resources: Any, names: Iterable[str]) -> Generator[R
         for name, value in getattr(resources, resource_name).environment().items()
     }
     if any(runtime.environment.get(name) != value for name, value in values.items()):
-        environment = {**runtime.environment, **values}
-        runtime = Runtime(
-            environment, progress=runtime.progress, totals=runtime.totals, installation=runtime.installation
-        )
+        runtime = replace(runtime, environment={**runtime.environment, **values}, parent_keys=ParentKeys())
     with closing(runtime):
         yield runtime

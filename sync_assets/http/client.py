@@ -5,20 +5,19 @@ means for a record (the client of each system).
 """
 
 import re
-import ssl
 from collections.abc import Callable, Mapping
 from urllib.parse import urlsplit
 
-from sync_assets.http.retry import PATIENCE, RETRY_STATUS, Admission, Call, Guard, Observer, Retries
+from sync_assets.http.retry import RETRY_STATUS, Call, Observer, Retries
 from sync_assets.http.tokens import CachedTokens
-from sync_assets.http.transport import USUAL_LIMITS, ForeignLink, HttpError, Limits, Response
+from sync_assets.http.transport import Connections, ForeignLink, HttpError, Response
 
 
 class Endpoint(Retries):
     """Sends requests to one system below one base URL: signs in, throttles, retries, and never leaves the host.
 
-    transient, patience: see `Retries`; in the end `Unavailable` (or the last connection error) is raised. timeout:
-    seconds between two pieces of a response. limits: of a whole response. observer: of all requests.
+    transient: see `Retries`; in the end `Unavailable` (or the last connection error) is raised. observer: of all
+    requests.
     """
 
     def __init__(
@@ -26,17 +25,12 @@ class Endpoint(Retries):
         name: str,
         base_url: str,
         tokens: CachedTokens,
+        connections: Connections,
         *,
-        context: ssl.SSLContext,
-        headers: Mapping[str, str],
-        connections: int = 64,
-        patience: float = PATIENCE,
-        timeout: float = 60.0,
-        limits: Limits = USUAL_LIMITS,
         transient: Callable[[int, bytes], bool] = lambda status, body: status in RETRY_STATUS,
         observer: Observer = lambda kind, status, seconds: None,
     ) -> None:
-        super().__init__(name, patience, transient)
+        super().__init__(name, transient)
         self.base_url = base_url.rstrip("/")
         self._tokens = tokens
         self._origin = origin(self.base_url)
@@ -45,9 +39,11 @@ class Endpoint(Retries):
         from sync_assets.http.aiohttp_transport import AiohttpTransport  # noqa: PLC0415
         from sync_assets.http.transport_stack import TransportStack  # noqa: PLC0415
 
-        always = {"Accept": "application/json", "Accept-Encoding": "gzip", "User-Agent": "sync_assets", **headers}
-        silence = httpx.Timeout(timeout, connect=15.0)
-        carrier = AiohttpTransport(context, connections, silence, headers=always, limits=limits)
+        always = {"Accept": "application/json", "Accept-Encoding": "gzip", "User-Agent": "sync_assets"}
+        headers, silence = always | dict(connections.headers), httpx.Timeout(connections.timeout, connect=15.0)
+        carrier = AiohttpTransport(
+            connections.context, connections.most, silence, headers=headers, limits=connections.limits
+        )
         self.stack = TransportStack(self, self.base_url, tokens, observer, silence, carrier)
 
     async def sign_in(self) -> None:
@@ -61,12 +57,7 @@ class Endpoint(Retries):
         *,
         body: bytes | None = None,
         headers: Mapping[str, str] | None = None,
-        kind: str = "",
-        repeat_unknown: bool | None = None,
-        patience: float | None = None,
-        guard: Guard | None = None,
-        observer: Observer | None = None,
-        admission: Admission | None = None,
+        call: Call | None = None,
         of_record: bool = False,
     ) -> Response:
         """Send a request, with retries, and return its response, whatever the status, unless it is transient.
@@ -74,10 +65,7 @@ class Endpoint(Retries):
         Args:
             url: absolute (a link from a response, sent as it is), or a path below the base URL.
             headers: in addition to the endpoint's.
-            kind: of the request, for the observers.
-            repeat_unknown: True to retry also if the outcome is unknown; by default for GET only.
-            patience: total seconds for retries; the endpoint's by default.
-            observer: in addition to the endpoint's.
+            call: what the transports have to know of it.
             of_record: one of many: the same transports without httpx's client around them, which costs as much again.
 
         Raises:
@@ -85,11 +73,11 @@ class Endpoint(Retries):
             SignInRefused: the token was refused twice.
             ForeignLink: the URL leads to another host.
             LimitExceeded: at once, since the next response would exceed the limits, too.
-            Exception: what `guard` and `admission` raise.
+            Exception: what guard and admission of the call raise.
         """
-        repeat = method == "GET" if repeat_unknown is None else repeat_unknown
-        call = Call(kind, repeat, self.patience if patience is None else patience, guard, observer, admission)
-        return await self.stack.send(method, self.checked(url), headers or {}, body, call, of_record=of_record)
+        return await self.stack.send(
+            method, self.checked(url), headers or {}, body, call or Call(), of_record=of_record
+        )
 
     def checked(self, url: str) -> str:
         """Return the absolute URL of a path or link. Raises ForeignLink if it leads to another host, or is no URL."""

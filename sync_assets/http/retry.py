@@ -105,13 +105,14 @@ Admission = Callable[[], AbstractAsyncContextManager[Observer | None]]
 class Call:
     """What is asked of the transports for one request, besides what travels: its extension `call`.
 
-    kind: for the observers. repeat_unknown: repeat it also if its outcome is unknown. patience: total seconds for
-    retries; the time until it is admitted does not count. guard, observer, admission: of each single request.
+    kind: for the observers. repeat_unknown: repeat it also if its outcome is unknown; None: if it is a GET. patience:
+    total seconds for retries, without the time until it is admitted; None: the endpoint's. guard, observer (besides the
+    endpoint's), admission: of each single request.
     """
 
-    kind: str
-    repeat_unknown: bool
-    patience: float
+    kind: str = ""
+    repeat_unknown: bool | None = None
+    patience: float | None = None
     guard: Guard | None = None
     observer: Observer | None = None
     admission: Admission | None = None
@@ -171,11 +172,12 @@ class Retries:
     """When requests to one system are repeated: what all its requests of a process share.
 
     transient: returns True for the status and body of an answer after which the request is repeated. patience: total
-    seconds of repetitions. outage: of the system; a process sets that which its endpoints share.
+    seconds of repetitions, unless a call has its own. outage: of the system; a process sets that which its endpoints
+    share.
     """
 
-    def __init__(self, name: str, patience: float, transient: Callable[[int, bytes], bool]) -> None:
-        self.name, self.patience, self.transient = name, patience, transient
+    def __init__(self, name: str, transient: Callable[[int, bytes], bool]) -> None:
+        self.name, self.patience, self.transient = name, PATIENCE, transient
         self.pause = Throttle()
         self.outage = Outage()
         self._tell_at = 0.0
@@ -192,12 +194,12 @@ class Retries:
             self.pause.hold(wait)
         return wait
 
-    async def before_repeating(self, failure: HttpError, wait: float, call: Call) -> None:
+    async def before_repeating(self, failure: HttpError, wait: float, call: Call, patience: float) -> None:
         """Wait before a request is sent again; raise its failure if that would be beyond the patience."""
         now = time.monotonic()
-        repeat_until = min(call.give_up_at, self.outage.begin(now) + call.patience)
+        repeat_until = min(call.give_up_at, self.outage.begin(now) + patience)
         if now + wait > repeat_until:
-            self.outage.give_up(now, call.patience)
+            self.outage.give_up(now, patience)
             raise failure
         self.outage.due = now + wait
         throttled = isinstance(failure, Unavailable) and failure.status in GATEWAY_REFUSALS  # logged by `wait_after`

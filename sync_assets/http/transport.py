@@ -5,7 +5,7 @@ Does not import aiohttp (only aiohttp_transport.py does): the code location, whi
 
 import ssl
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -76,6 +76,21 @@ class Limits:
 USUAL_LIMITS = Limits()
 SIGN_IN_LIMITS = Limits(largest=1 << 20, seconds=60.0)
 """Limits of a sign-in: a token has a few kilobytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Connections:
+    """How requests are carried to one system.
+
+    context: the trusted certificates. headers: of every request. most: connections at once. timeout: seconds between
+    two pieces of a response. limits: of a whole response.
+    """
+
+    context: ssl.SSLContext
+    headers: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
+    most: int = 64
+    timeout: float = 60.0
+    limits: Limits = USUAL_LIMITS
 
 
 def ssl_context(ca_bundle: Path | None = None) -> ssl.SSLContext:

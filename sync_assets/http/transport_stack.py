@@ -2,7 +2,7 @@
 
     httpx.AsyncClient   (requests of records pass the same transports without it)
     BearerAuth          the token, renewed once if it is refused
-    RetryTransport      throttle, retries, patience
+    RetryTransport      throttle, retries, patience; repeats take the token that is valid by then
     LimitsTransport     admission, guard and observers of a single request; errors of httpx become ours
     AiohttpTransport    carries it; in tests httpx.MockTransport
 
@@ -84,28 +84,35 @@ class BearerAuth(httpx.Auth):
         self._name, self._tokens = name, tokens
 
     async def async_auth_flow(self, request: httpx.Request) -> AsyncGenerator[httpx.Request, httpx.Response]:
-        token = await self._tokens.token()
-        request.headers["Authorization"] = f"Bearer {token}"
+        await self.sign(request)
         if (yield request).status_code != 401:
             return
         _log.debug("The token was refused and is renewed", extra={"system": self._name, "status": 401})
-        request.headers["Authorization"] = f"Bearer {await self._tokens.renew(token)}"
+        await self._tokens.renew(request.headers["Authorization"].removeprefix("Bearer "))
+        await self.sign(request)
         if (yield request).status_code == 401:
             raise SignInRefused(
                 f"{self._name} refused our token twice (401) at {urlsplit(request.extensions['address']).path}.",
                 "Check the credentials and that this application may use the API.",
             )
 
+    async def sign(self, request: httpx.Request) -> None:
+        """Put the present token into a request."""
+        request.headers["Authorization"] = f"Bearer {await self._tokens.token()}"
+
 
 class RetryTransport(httpx.AsyncBaseTransport):
     """Waits while the system throttles, and repeats what may be repeated for as long as the call is patient."""
 
-    def __init__(self, retries: Retries, inner: httpx.AsyncBaseTransport) -> None:
-        self._retries, self._inner = retries, inner
+    def __init__(self, retries: Retries, auth: BearerAuth, inner: httpx.AsyncBaseTransport) -> None:
+        self._retries, self._auth, self._inner = retries, auth, inner
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        retries, call = self._retries, request.extensions["call"]
-        call.give_up_at = call.give_up_at or time.monotonic() + call.patience
+        retries: Retries = self._retries
+        call: Call = request.extensions["call"]
+        patience = retries.patience if call.patience is None else call.patience
+        repeats = request.method == "GET" if call.repeat_unknown is None else call.repeat_unknown
+        call.give_up_at = call.give_up_at or time.monotonic() + patience
         while True:
             if not await retries.pause.passed(call.give_up_at):
                 raise Unavailable(f"{retries.name} asks us to wait {retries.pause.until - time.monotonic():.0f} s.")
@@ -115,7 +122,7 @@ class RetryTransport(httpx.AsyncBaseTransport):
                 continue
             except (NotSent, OutcomeUnknown) as error:
                 useless = isinstance(error, NotTrusted | LimitExceeded)
-                if useless or (isinstance(error, OutcomeUnknown) and not call.repeat_unknown):
+                if useless or (isinstance(error, OutcomeUnknown) and not repeats):
                     raise
                 wait, failure = backoff(call.attempt), error
             else:
@@ -125,13 +132,14 @@ class RetryTransport(httpx.AsyncBaseTransport):
                 if status < 400 or not retries.transient(status, await response.aread()):
                     retries.outage.end()
                     return response
-                if status in LOST_BEHIND_GATEWAY and not call.repeat_unknown:
+                if status in LOST_BEHIND_GATEWAY and not repeats:
                     raise OutcomeUnknown(f"{retries.name}'s gateway got no answer ({status}).")
                 wait = retries.wait_after(status, response.headers, call.attempt)
-                text = f"{retries.name} kept answering {status} for {call.patience:.0f} s."
+                text = f"{retries.name} kept answering {status} for {patience:.0f} s."
                 failure = Unavailable(text, status=status)
             call.attempt += 1
-            await retries.before_repeating(failure, wait, call)
+            await retries.before_repeating(failure, wait, call, patience)
+            await self._auth.sign(request)
 
     async def aclose(self) -> None:
         await self._inner.aclose()
@@ -199,7 +207,8 @@ class TransportStack:
         carrier: httpx.AsyncBaseTransport,
     ) -> None:
         self.limits = LimitsTransport(retries.pause, observer, carrier)
-        self._top, self._auth = RetryTransport(retries, self.limits), BearerAuth(retries.name, tokens)
+        self._auth = BearerAuth(retries.name, tokens)
+        self._top = RetryTransport(retries, self._auth, self.limits)
         self._url = url
         self.client = httpx.AsyncClient(auth=self._auth, transport=self._top, timeout=timeout, trust_env=False)
 

@@ -6,6 +6,7 @@ from types import TracebackType
 from typing import Self
 
 from sync_assets.ledger.records.blocked_records import BlockedRecords
+from sync_assets.ledger.records.captured_rows import CapturedRows
 from sync_assets.ledger.records.captures import Captures
 from sync_assets.ledger.records.claims import Claims
 from sync_assets.ledger.records.consistency import Consistency
@@ -22,6 +23,7 @@ from sync_assets.ledger.records.targets import Targets
 from sync_assets.ledger.repositories.call_limits import CallLimits
 from sync_assets.ledger.repositories.leases import Leases
 from sync_assets.ledger.repositories.maintenance import Maintenance
+from sync_assets.ledger.repositories.merged_contacts import MergedContacts
 from sync_assets.ledger.repositories.notes import Facts, MappingChanges, Systems
 from sync_assets.ledger.repositories.opt_out_decisions import OptOutDecisions
 from sync_assets.ledger.repositories.opt_out_files import OptOutFiles
@@ -60,8 +62,9 @@ class Ledger:
         """alone: the database is a copy that no other process uses."""
         session = LedgerSession(database, clock, cipher=cipher, horizon_seconds=horizon_seconds, alone=alone)
         hold_records = HoldRecords(session)
-        dependencies = DependencyStatus(session, StoredLinks(session), hold_records)
-        opt_out_rows = OptOutRows(session)
+        opt_out_rows, self.opt_out_decisions = OptOutRows(session), OptOutDecisions(session)
+        self.merged = MergedContacts(session, opt_out_rows, self.opt_out_decisions)
+        dependencies = DependencyStatus(session, StoredLinks(session), hold_records, opt_out_rows)
         self._session = session
         self.sessions = Sessions(session)
         self.types = Facts(session, "types")
@@ -73,8 +76,9 @@ class Ledger:
         self.feeds = Feeds(session)
         self.deletions = Deletions(session, dependencies)
         self.emptied = EmptiedColumns(session, dependencies)
+        rows = CapturedRows(session, self.emptied, self.history)
         self.captures = Captures(
-            session, self.sessions, self.feeds, self.deletions, dependencies, opt_out_rows, self.history, self.emptied
+            session, self.sessions, self.feeds, rows, self.deletions, dependencies, opt_out_rows, self.merged
         )
         self.replays = Replays(session, self.feeds)
         self.mappings = MappingChanges(session)
@@ -90,8 +94,7 @@ class Ledger:
 
         # Privacy holds and opt-outs
         self.holds = Holds(session, hold_records, dependencies, opt_out_rows)
-        self.opt_out_decisions = OptOutDecisions(session)
-        self.opt_outs = OptOuts(session, self.sessions, opt_out_rows, self.opt_out_decisions)
+        self.opt_outs = OptOuts(session, self.sessions, opt_out_rows, self.opt_out_decisions, self.merged)
         self.opt_out_files = OptOutFiles(session)
 
         # Operations

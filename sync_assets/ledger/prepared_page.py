@@ -10,6 +10,7 @@ from typing import NamedTuple
 import polars as pl
 
 from sync_assets.ledger.model import ANY_ATTRIBUTE, INSERTED, LinkSpec, State
+from sync_assets.ledger.rules.merged_contacts import MergedOptOut
 from sync_assets.ledger.rules.transitions import Row
 
 COLUMNS: dict[str, pl.DataType] = {
@@ -42,6 +43,27 @@ class EarlierRow(NamedTuple):
     left_attributes: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class ColumnGuard:
+    """The guard of a table against emptied columns, see records/emptied_columns.py. Without bits it guards nothing.
+
+    bits: of FILLED, by attribute. attributes: those that become empty in Campaign with their column; True if by
+    updates, not by inserts only. max_share: the largest share (0 to 1) of the table's records in which an attribute may
+    become empty in 24 hours, once there are more than GUARDED_ABOVE.
+    """
+
+    bits: Mapping[str, int] = field(default_factory=dict[str, int])
+    attributes: Mapping[str, bool] = field(default_factory=dict[str, bool])
+    max_share: float = 1.0
+
+    def guarded(self, *, whole: bool) -> int:
+        """Return the bits of the guarded attributes that a request writes. whole: it writes all that an insert does."""
+        return sum({self.bits.get(name, 0) for name, updated in self.attributes.items() if whole or updated})
+
+
+UNGUARDED = ColumnGuard()
+
+
 class LedgerPage:
     """The rows of a page: each id once, no payload where there is a validation error."""
 
@@ -52,8 +74,7 @@ class LedgerPage:
         earlier: Sequence[pl.DataFrame] = (),
         attributes: Set[str] = frozenset(),
         earlier_attributes: Collection[str] = (),
-        bits: Mapping[str, int] | None = None,
-        guarded: Mapping[str, bool] | None = None,
+        guard: ColumnGuard = UNGUARDED,
     ) -> None:
         """Check and convert the rows.
 
@@ -68,9 +89,7 @@ class LedgerPage:
                 hash, DIFFERENCE, FULL_DIFFERENCE and LEFT_ATTRIBUTES.
             attributes: that the mapping writes; used with `earlier`.
             earlier_attributes: that earlier mappings write, ANY_ATTRIBUTE for a mapping that is not known any more.
-            bits: of FILLED, by attribute.
-            guarded: attributes that become empty in Campaign with their column; True if by updates, not by inserts
-                only. All with a bit unless given.
+            guard: of the table's columns, whose bits FILLED holds.
 
         Raises:
             ValueError: a column is missing, of another type, or null where it must not be; or an id occurs twice.
@@ -103,14 +122,7 @@ class LedgerPage:
         self.row_versions: list[int | None] = rows[ROW_VERSION].to_list()
         self.insert_only_hashes: list[int | None] = rows[INSERT_ONLY_HASH].to_list()
         self.filled: list[int] = rows[FILLED].fill_null(0).to_list()
-        self.bits = bits or {}
-        named = dict.fromkeys(self.bits, True) if guarded is None else guarded
-        self.guarded = {
-            whole: sum({self.bits.get(name, 0) for name, updated in named.items() if whole or updated})
-            for whole in (False, True)
-        }
-        """The bits of guarded attributes, by whether all that an insert sends is sent."""
-
+        self.guard = guard
         self.after_change = bool(earlier or earlier_attributes)
         """True if the mapping changed, and records may have been sent under an earlier one."""
         self._attributes = attributes
@@ -169,7 +181,10 @@ class CapturedPage:
     filtered_out: those of the ids of both whose rows exist in Dynamics 365 outside the filter, with their versions.
     opt_outs: opt-out columns of the rows and of those filtered out, see OptOutRows.apply_captured; None if none are
     mapped. opt_outs_are_fields: the payloads hold them, too. opt_outs_compared: they are sent to no
-    profile, only compared with what Campaign stated.
+    profile, only compared with what Campaign stated. merged: opt-outs of
+    merged contacts; own_opt_outs: (id, attribute) of those that a master's own column has, beside those brought to it.
+    missing_are_deleted: when a full read is complete, the rows that it did not return are deleted. If False they are
+    out of scope.
     """
 
     rows: LedgerPage
@@ -179,6 +194,9 @@ class CapturedPage:
     opt_outs: pl.DataFrame | None = None
     opt_outs_are_fields: bool = False
     opt_outs_compared: bool = False
+    merged: Sequence[MergedOptOut] = ()
+    own_opt_outs: Sequence[tuple[str, str]] = ()
+    missing_are_deleted: bool = False
 
 
 def _check(rows: pl.DataFrame, columns: dict[str, pl.DataType]) -> None:

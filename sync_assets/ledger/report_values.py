@@ -104,7 +104,7 @@ class Orphan:
         return f"{LOST[self.loss].format(parent=self.parent_table)}{kept}"
 
 
-class Inconsistency(NamedTuple):
+class Inconsistency(msgspec.Struct, frozen=True, order=True):
     """What `Ledger.check` found: rows of a table that contradict the rules. No ids, so that it may stand in logs.
 
     table: of Dynamics 365, or of the ledger. rows: their number. seqs: of some of these records.

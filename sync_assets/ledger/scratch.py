@@ -215,9 +215,13 @@ def _shadow(connection: Connection) -> None:
 
 def _go_on_counting(connection: Connection, real: str, copy: str) -> None:
     """Continue the real table's sequence in the copy."""
-    if not real.endswith(f".{schema.record.name}"):
-        return
-    find = "SELECT pg_get_serial_sequence(%s, 'seq')"
-    counter: Any = connection.exec_driver_sql(find, (real,)).scalar_one()
-    last, used = connection.exec_driver_sql(f"SELECT last_value, is_called FROM {counter}").one()  # noqa: S608
-    connection.exec_driver_sql("SELECT setval(pg_get_serial_sequence(%s, 'seq'), %s, %s)", (copy, last, used))
+    table = schema.metadata.tables.get(real.rpartition(".")[2])
+    for column in () if table is None else table.columns:
+        if column.identity is None:
+            continue
+        find = "SELECT pg_get_serial_sequence(%s, %s)"
+        counter: Any = connection.exec_driver_sql(find, (real, column.name)).scalar_one()
+        last, used = connection.exec_driver_sql(f"SELECT last_value, is_called FROM {counter}").one()  # noqa: S608
+        connection.exec_driver_sql(
+            "SELECT setval(pg_get_serial_sequence(%s, %s), %s, %s)", (copy, column.name, last, used)
+        )

@@ -14,7 +14,7 @@ from typing import Any
 from sync_assets.campaign.metadata import Attribute, Resource
 from sync_assets.config.models import FieldMapping, LinkConfig, TableConfig
 from sync_assets.config.opt_out import OptOutMapping
-from sync_assets.dataverse.metadata import MODIFIED, Column, ColumnType, Table
+from sync_assets.dataverse.metadata import MASTER, MODIFIED, Column, ColumnType, Table
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger.model import LinkSpec
 from sync_assets.mapping.configured_values import is_option, named_option
@@ -102,6 +102,7 @@ class TableMapping:
         select: sorted names for `$select`.
         column_types: the types of these columns.
         apply_updates: True if the links of acknowledged records follow the lookups.
+        master: the lookup of a merged contact's master; None unless opt-outs are carried to it.
         fingerprint: equal as long as the same row gives the same result.
     """
 
@@ -117,6 +118,7 @@ class TableMapping:
     links: tuple[LinkField, ...] = ()
     apply_updates: bool = True
     opt_outs: tuple[OptOutField, ...] = ()
+    master: Column | None = None
     warnings: tuple[str, ...] = ()
 
     @property
@@ -215,11 +217,13 @@ class _Compiler:
             for name, mapping in self._carried.items()
             if (column := self._column(name, "opt-out "))
         ]
+        master = self._column(MASTER, "merged contacts, ") if self._config.carries_merged and opt_outs else None
         if self._d365 or self._campaign or not (key and table_key and modified):
             raise MappingError(self._table.name, self._d365, self._campaign)
         done = tuple(field for field in fields if field)
         linked = tuple(link for link in links if link)
         columns = [table_key, modified, *filtered, *(field.column for field in (*done, *linked, *opt_outs))]
+        columns += [master] if master else []
         types: dict[str, ColumnType] = {
             column.select_name: column.type for column in sorted(columns, key=lambda column: column.select_name)
         }
@@ -231,11 +235,12 @@ class _Compiler:
             fields=done,
             select=tuple(types),
             column_types=types,
-            fingerprint=_fingerprint(self._config, self._table, key, tuple(types.items()), done, row_filter, opt_outs),
+            fingerprint=self._fingerprint(key, types, done, row_filter, opt_outs),
             row_filter=row_filter,
             links=linked,
             apply_updates=self._config.apply_updates,
             opt_outs=tuple(opt_outs),
+            master=master,
             warnings=tuple(self._warnings),
         )
 
@@ -364,32 +369,31 @@ class _Compiler:
                     f"`{name}`: `{to}` has no value for {named}; rows with them will be rejected, add replacements"
                 )
 
-
-def _fingerprint(
-    config: TableConfig,
-    table: Table,
-    key: Attribute,
-    columns: tuple[tuple[str, ColumnType], ...],
-    fields: tuple[Field, ...],
-    row_filter: RowFilter | None,
-    opt_outs: list[OptOutField],
-) -> str:
-    """Return a short hash of all that determines the result of a row. When it changes, the table is read in full."""
-    parts: list[Any] = [FORM_VERSION, table.set_name, columns, config.resource, key.path]
-    for field in fields:
-        to = field.attribute
-        limits = (to.length if to.type == "string" else None, to.values if to.type == "enumeration" else ())
-        options = (field.apply_updates, field.keep_if_empty, field.truncate)
-        parts.append((field.column.name, to.path, to.type, limits, field.conversion, *options))
-        separator = field.separator if field.conversion == "choices" else ""
-        parts.append((sorted(field.options.items()), separator, sorted(field.replacements.items(), key=str)))
-    for link in config.links:
-        # Style key or pkey is not included: it changes how a link is sent, not the prepared rows.
-        style = "join" if link.style == "join" else "key"
-        rules = (link.cardinality, config.keeps_orphans(link), config.apply_updates)
-        parts.append((link.field, link.to, link.table, style, *rules))
-    if row_filter:
-        rules = [(rule.column.name, rule.operator, rule.values) for rule in row_filter.rules]
-        parts.append((row_filter.match, rules, row_filter.delete_filtered_out))
-    parts += [(opt_out.column.name, opt_out.attribute, opt_out.inverted) for opt_out in opt_outs]
-    return hashlib.blake2b(json.dumps(parts).encode(), digest_size=8).hexdigest()
+    def _fingerprint(
+        self,
+        key: Attribute,
+        columns: ABCMapping[str, ColumnType],
+        fields: tuple[Field, ...],
+        row_filter: RowFilter | None,
+        opt_outs: list[OptOutField],
+    ) -> str:
+        """Return a short hash of all that determines the result of a row. If it changes, the table is read in full."""
+        config, columns_read = self._config, tuple(columns.items())
+        parts: list[Any] = [FORM_VERSION, self._table.set_name, columns_read, config.resource, key.path]
+        for field in fields:
+            to = field.attribute
+            limits = (to.length if to.type == "string" else None, to.values if to.type == "enumeration" else ())
+            options = (field.apply_updates, field.keep_if_empty, field.truncate)
+            parts.append((field.column.name, to.path, to.type, limits, field.conversion, *options))
+            separator = field.separator if field.conversion == "choices" else ""
+            parts.append((sorted(field.options.items()), separator, sorted(field.replacements.items(), key=str)))
+        for link in config.links:
+            # Style key or pkey is not included: it changes how a link is sent, not the prepared rows.
+            style = "join" if link.style == "join" else "key"
+            rules = (link.cardinality, config.keeps_orphans(link), config.apply_updates)
+            parts.append((link.field, link.to, link.table, style, *rules))
+        if row_filter:
+            rules = [(rule.column.name, rule.operator, rule.values) for rule in row_filter.rules]
+            parts.append((row_filter.match, rules, row_filter.delete_filtered_out))
+        parts += [(opt_out.column.name, opt_out.attribute, opt_out.inverted) for opt_out in opt_outs]
+        return hashlib.blake2b(json.dumps(parts).encode(), digest_size=8).hexdigest()

@@ -44,7 +44,8 @@ IN_D365_AT_ONCE = ROWS_IN_A_BATCH * BATCHES_AT_ONCE
 IN_CAMPAIGN_AT_ONCE = 16
 """Profiles that are claimed and written at once, each by its own request."""
 TO_D365, TO_CAMPAIGN = "to_d365", "to_campaign"
-"""Kinds of counts in the ledger."""
+WRITTEN: Mapping[Side, str] = {"d365": TO_D365, "campaign": TO_CAMPAIGN}
+"""Kinds of counts of written opt-outs, in the ledger and in the result of a command."""
 
 Due = Mapping[str, list[OptOutRow]]
 
@@ -92,11 +93,9 @@ def sides(direction: ActiveDirection) -> tuple[Side, ...]:
 async def write_due(session: Session, side: Side) -> Applied:
     """Write all opt-outs that are due to one system. Raises what `write_d365` and `write_campaign` raise."""
     try:
-        done = await (write_d365 if side == "d365" else write_campaign)(session)
+        return await (write_d365 if side == "d365" else write_campaign)(session)
     finally:
         await asyncio.to_thread(session.ledger.opt_outs.release, session.epoch)
-    session.runtime.opt_outs[TO_D365 if side == "d365" else TO_CAMPAIGN] += done.written
-    return done
 
 
 async def write_d365(session: Session) -> Applied:

@@ -71,7 +71,7 @@ def contact_opt_outs(
         now, direction, known = None, config.opt_out.direction, stored.get(mapping.to)
         carried = known is not None and (known.campaign, times.instant(known.campaign_at)) == (campaign, changed)
         if row is not None and profile is not None and direction != "disabled":
-            now = decide(direction, d365, modified, campaign, changed, datetime.now(UTC), again=carried)
+            now = decide(direction, (d365, modified), (campaign, changed), datetime.now(UTC), again=carried)
         known, why = known or OptOutRow("", mapping.to), ""
         if known.state != OptOutState.SYNCED:
             why = f"The opt-out {mapping.to} is {STATES[OptOutState(known.state)]}"

@@ -46,47 +46,44 @@ class Decision:
     reason: Reason
 
 
+SideValue = tuple[bool | None, datetime | None]
+"""A system's value of an opt-out, True for opted out and None for none, and its time of change; None if unknown. In
+Dynamics 365 that is when the contact was last modified. With a time zone.
+"""
+
+
 def decide(  # noqa: PLR0911 - a table of cases
-    direction: ActiveDirection,
-    d365: bool | None,
-    d365_modified: datetime | None,
-    campaign: bool | None,
-    campaign_changed: datetime | None,
-    now: datetime,
-    *,
-    again: bool = False,
+    direction: ActiveDirection, d365: SideValue, campaign: SideValue, now: datetime, *, again: bool = False
 ) -> Decision:
     """Decide the value of one opt-out.
 
     Args:
         direction: of the opt-out flows.
-        d365: True for opted out in Dynamics 365; None for no value.
-        d365_modified: when the contact was last modified, with a time zone; None if unknown.
-        campaign: True for opted out in Campaign; None for no value.
-        campaign_changed: when the attribute was last changed, with a time zone; None if unknown.
+        d365, campaign: the values of the two systems.
         now: the current time.
         again: Campaign stated this value before, and Dynamics 365 holds another one. From Campaign alone its opt-in
             then replaces an opt-out only if it is newer.
     """
     if again and direction == "campaign_to_d365":
-        decision = decide("bidirectional", d365, d365_modified, campaign, campaign_changed, now)
+        decision = decide("bidirectional", d365, campaign, now)
         return replace(decision, write=None) if decision.write == "campaign" else decision
-    held = bool(d365)
+    (value, modified), (stated, changed) = d365, campaign
+    held = bool(value)
     if direction == "d365_to_campaign":
-        agree = held == bool(campaign)
+        agree = held == bool(stated)
         return Decision(held, None if agree else "campaign", "both sides agree" if agree else "Dynamics 365 decides")
-    if campaign is None:
+    if stated is None:
         return Decision(held, None, "Campaign says nothing")
-    if held == campaign:
+    if held == stated:
         return Decision(held, None, "both sides agree")
     if direction == "campaign_to_d365":
-        if campaign or campaign_changed is not None:
-            return Decision(campaign, "d365", "Campaign decides")
+        if stated or changed is not None:
+            return Decision(stated, "d365", "Campaign decides")
         return Decision(held, None, "never changed in Campaign")  # Campaign's default is not a person's opt-in
-    if campaign_changed and campaign_changed > now + AHEAD:
-        campaign_changed = None
-    if campaign_changed and d365_modified and campaign_changed.replace(microsecond=0) > d365_modified:
-        return Decision(campaign, "d365", "Campaign is newer")
+    if changed and changed > now + AHEAD:
+        changed = None
+    if changed and modified and changed.replace(microsecond=0) > modified:
+        return Decision(stated, "d365", "Campaign is newer")
     return Decision(True, "campaign" if held else "d365", "an opt-out wins")
 
 

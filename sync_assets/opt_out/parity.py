@@ -23,8 +23,9 @@ from sync_assets.config.values import CONTACT
 from sync_assets.dataverse.row_queries import rows_now
 from sync_assets.ledger import times
 from sync_assets.ledger.rules.opt_outs import OptOutState
-from sync_assets.opt_out.decide import decide
+from sync_assets.opt_out.decide import SideValue, decide
 from sync_assets.opt_out.session import Session, ready
+from sync_assets.runtime.call_limits import calls_left
 from sync_assets.runtime.context import Runtime
 from sync_assets.task_group import run_together
 from sync_assets.words import counted
@@ -70,8 +71,8 @@ def allowed(opt_out: OptOutConfig, side: str) -> timedelta:
 def judge(
     opt_out: OptOutConfig,
     direction: ActiveDirection,
-    d365: tuple[bool | None, datetime | None],
-    campaign: tuple[bool | None, datetime | None],
+    d365: SideValue,
+    campaign: SideValue,
     applied: datetime | None,
     now: datetime,
 ) -> str:
@@ -84,13 +85,12 @@ def judge(
     Args:
         opt_out: the configuration.
         direction: of the opt-out flows.
-        d365: value (True for opted out) and the contact's modification time.
-        campaign: value and time of change.
+        d365, campaign: the values of the two systems.
         applied: time of change of the last change in Campaign that was carried.
         now: the current time.
     """
     carried = applied is not None and campaign[1] is not None and campaign[1] <= applied
-    decision = decide(direction, *d365, *campaign, now, again=carried)
+    decision = decide(direction, d365, campaign, now, again=carried)
     if decision.write is None or (direction == "d365_to_campaign" and not decision.value):
         return "agree"
     if direction == "campaign_to_d365":
@@ -106,7 +106,7 @@ def judge(
 async def parity(runtime: Runtime) -> Parity:
     """Compare up to SAMPLE contacts, which costs one engine call each. Raises what the clients raise."""
     ledger = await asyncio.to_thread(lambda: runtime.ledger)
-    left = runtime.calls_left
+    left = calls_left(ledger, runtime.config.guardrails)
     wanted = SAMPLE if left is None else min(SAMPLE, left)
     ids = await asyncio.to_thread(ledger.reports.sample_synced, CONTACT, SAMPLE, secrets.randbits(32))
     result = Parity(kept_back=max(0, len(ids) - wanted))
@@ -125,7 +125,7 @@ async def _compare(session: Session, ids: Sequence[str], result: Parity) -> None
     row_by_id = await rows_now(session.d365, session.table, columns, ids)
     rows = await asyncio.to_thread(session.ledger.opt_outs.of, ids)
     applied = {(row.id, row.attribute): row.campaign_at for row in rows if row.state == OptOutState.SYNCED}
-    opt_out, now, free = session.runtime.config.opt_out, datetime.now(UTC), asyncio.Semaphore(AT_ONCE)
+    opt_out, now, free = session.config.opt_out, datetime.now(UTC), asyncio.Semaphore(AT_ONCE)
     verdicts: Counter[str] = Counter()
 
     async def look(id_: str) -> None:

@@ -7,7 +7,7 @@ Invariant: each batch is stored in one transaction, the opt-outs with their deci
 
 import asyncio
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -21,9 +21,10 @@ from sync_assets.http.redaction import redact
 from sync_assets.http.transport import HttpError, SignInRefused
 from sync_assets.ledger import Ledger, times
 from sync_assets.ledger.repositories.opt_out_decisions import OptOutDecision
+from sync_assets.ledger.rules import merged_contacts
 from sync_assets.ledger.rules import opt_outs as rules
 from sync_assets.ledger.rules.opt_outs import OptOutRow, OptOutState
-from sync_assets.opt_out.decide import Decision, decide, without_value
+from sync_assets.opt_out.decide import Decision, SideValue, decide, without_value
 from sync_assets.opt_out.session import Session
 from sync_assets.task_group import run_together
 
@@ -37,6 +38,7 @@ CampaignValues = Mapping[str, ProfileOptOut]
 
 NO_CONTACT = "the contact is not in Dynamics 365"
 NO_PROFILE = "the profile is not in Campaign"
+NO_VALUE: SideValue = (None, None)
 _STATES = {None: OptOutState.SYNCED, "d365": OptOutState.TO_D365, "campaign": OptOutState.TO_CAMPAIGN}
 
 
@@ -59,6 +61,8 @@ class DecisionRun:
         """Decide everything that is due."""
         ledger, attributes, after = self.session.ledger, self.session.attributes, ""
         await asyncio.to_thread(ledger.opt_outs.end_unknown)
+        if self.session.carries_merged:  # of contacts that were merged since their opt-outs became due
+            await asyncio.to_thread(ledger.merged.make_due)
         if self.session.direction == "campaign_to_d365":  # decided under a direction that wrote to Campaign
             await asyncio.to_thread(ledger.opt_outs.reconsider, OptOutState.TO_CAMPAIGN)
         while due := await asyncio.to_thread(
@@ -68,7 +72,7 @@ class DecisionRun:
             batch = await self._decide(due)
             stored = await asyncio.to_thread(ledger.opt_outs.decide, batch.rows, self.partition, batch.decisions)
             self.decided.update((decision.reason, decision.write or "") for decision in stored)
-            self.session.runtime.progress("deciding opt-outs", self.decided.total())
+            self.session.progress("deciding opt-outs", self.decided.total())
             await self.session.count_calls()
             await self.session.keep_lease()
 
@@ -82,11 +86,15 @@ class DecisionRun:
         columns = [column.name for column in session.columns.values()]
         row_by_id = await rows_now(session.d365, session.table, columns, list(due))
         batch = _Batch(session, datetime.now(UTC))
+        if session.carries_merged:
+            await asyncio.to_thread(batch.read_merged, list(due))
         for id_, due_rows in due.items():
             row_now, answer = row_by_id.get(id_), answers.get(id_)
             missing = isinstance(answer, ResponseOutcome) and answer.kind == "missing"
             from_campaign = session.direction != "d365_to_campaign"
-            rows = [rules.as_stated(row) for row in due_rows] if missing and from_campaign else due_rows
+            rows = due_rows
+            if missing and from_campaign:
+                rows = [rules.as_stated(row, batch.subordinate(row)) for row in due_rows]
             if row_now is None:
                 batch.without_contact(rows, answer)
                 continue
@@ -139,11 +147,6 @@ async def decide_due(session: Session, partition: str) -> DecisionRun:
     return deciding
 
 
-def day_without_file(moment: datetime) -> str:
-    """Return the partition of decisions made without a file: one per UTC day."""
-    return f"(changes)@{moment.astimezone(UTC):%Y-%m-%d}"
-
-
 class _Batch:
     """The decisions of a batch of contacts: the changed opt-outs, and the rows of the audit."""
 
@@ -151,28 +154,45 @@ class _Batch:
         self._session, self._moment = session, moment
         self.rows: list[OptOutRow] = []
         self.decisions: list[OptOutDecision] = []
+        self._subordinates: dict[tuple[str, str], str] = {}
+        self._brought: dict[str, set[str]] = {}
+
+    def read_merged(self, ids: Sequence[str]) -> None:
+        """Read from the ledger which opt-outs of merged contacts count for these. Blocks."""
+        merged = self._session.ledger.merged
+        if self._session.direction == "d365_to_campaign":
+            self._brought = merged.counting(ids)
+        else:
+            self._subordinates = merged.due_for(ids)
+
+    def subordinate(self, row: OptOutRow) -> str | None:
+        """Return the merged contact whose opt-out is to be decided on here; None if there is none."""
+        return self._subordinates.get((row.id, row.attribute))
 
     def decide(self, row: OptOutRow, row_now: RowNow, answer: ProfileOptOut | None) -> None:
-        d365, modified = self._d365(row, row_now), row_now.modified
-        campaign, changed = _campaign_value(row, answer)
+        d365, campaign = self._d365(row, row_now), _campaign_value(row, answer)
         direction = self._session.direction
-        again = row.source == rules.COMPARISON
-        decision = decide(direction, d365, modified, campaign, changed, self._moment, again=again)
+        decision = decide(direction, d365, campaign, self._moment, again=row.source == rules.COMPARISON)
         if answer is not None and direction != "d365_to_campaign":
             # An opt-out that was stated about a profile that was made anew since holds for the present one, too.
             times_of_answer = _micros(answer.changed), _micros(answer.created)
             both = direction == "bidirectional"
-            if rules.is_of_earlier_profile(row, answer.value, *times_of_answer) and (both or not d365):
-                row, campaign, changed = row._replace(ask=0), True, times.instant(row.campaign_at)
+            if rules.is_of_earlier_profile(row, answer.value, *times_of_answer) and (both or not d365[0]):
+                row, campaign = row._replace(ask=0), (True, times.instant(row.campaign_at))
                 decision = Decision(True, "campaign" if both else "d365", "an opt-out wins")
-        decided = self._logged(row, d365, modified, campaign, changed, decision)
-        self._settle(row, int(bool(d365)), decided)
+        if subordinate := self.subordinate(row):
+            # Neither system has stated it of this contact. Campaign first: after that write Dynamics 365 is decided on.
+            to_campaign = direction == "bidirectional" and not campaign[0]
+            write = "campaign" if to_campaign else None if d365[0] else "d365"
+            decision = Decision(True, write, "an opt-out wins")
+            row = row._replace(source=f"{merged_contacts.SOURCE}{subordinate}")
+        self._settle(row, int(bool(d365[0])), self._logged(row, d365, campaign, decision))
 
     def without_profile(self, rows: list[OptOutRow], row_now: RowNow) -> None:
         for row in rows:
             d365 = self._d365(row, row_now)
-            self.rows.append(rules.after_missing_profile(row, int(bool(d365))))
-            self._logged(row, d365, row_now.modified, None, None, NO_PROFILE)
+            self.rows.append(rules.after_missing_profile(row, int(bool(d365[0]))))
+            self._logged(row, d365, NO_VALUE, NO_PROFILE)
 
     def without_contact(self, rows: list[OptOutRow], answer: CampaignValues | ResponseOutcome | None) -> None:
         """Add the rows of a contact that does not exist in Dynamics 365.
@@ -184,19 +204,21 @@ class _Batch:
         asked = {} if answer is None or isinstance(answer, ResponseOutcome) else answer
         missing = isinstance(answer, ResponseOutcome) and answer.kind == "missing"
         for row in rows:
-            campaign, changed = _campaign_value(row, asked.get(row.attribute) if row.ask else None)
-            decision = decide(self._session.direction, _flag(row.d365), None, campaign, changed, self._moment)
+            campaign = _campaign_value(row, asked.get(row.attribute) if row.ask else None)
+            last = (_flag(row.d365), None)
+            decision = decide(self._session.direction, last, campaign, self._moment)
             if decision.write == "campaign" and not missing:
-                self._settle(row, row.d365, self._logged(row, _flag(row.d365), None, campaign, changed, decision))
+                self._settle(row, row.d365, self._logged(row, last, campaign, decision))
             else:
-                self._settle(row, None, self._logged(row, None, None, campaign, changed, NO_CONTACT))
+                self._settle(row, None, self._logged(row, NO_VALUE, campaign, NO_CONTACT))
 
     def refuse(self, rows: list[OptOutRow], reason: str) -> None:
         self.rows += [rules.after_rejection(row, reason, times.to_micros(self._moment)) for row in rows]
 
-    def _d365(self, row: OptOutRow, row_now: RowNow) -> bool | None:
+    def _d365(self, row: OptOutRow, row_now: RowNow) -> SideValue:
         column = self._session.columns[row.attribute]
-        return column.opted_out(row_now.values[column.name])
+        brought = row.id in self._brought.get(row.attribute, ())
+        return brought or column.opted_out(row_now.values[column.name]), row_now.modified
 
     def _settle(self, row: OptOutRow, d365: int | None, decided: OptOutDecision) -> None:
         """Add the opt-out after a decision. d365: the value to store, 0 where Dynamics 365 has none."""
@@ -205,33 +227,26 @@ class _Batch:
                 row,
                 value=int(bool(decided.value)),
                 state=_STATES[decided.write],
-                campaign=None if decided.campaign is None else int(decided.campaign),
-                campaign_at=_micros(decided.campaign_changed),
-                d365=d365,
-                d365_at=_micros(decided.d365_modified),
+                campaign=(
+                    None if decided.campaign is None else int(decided.campaign),
+                    _micros(decided.campaign_changed),
+                ),
+                d365=(d365, _micros(decided.d365_modified)),
                 now=times.to_micros(self._moment),
             )
         )
 
-    def _logged(
-        self,
-        row: OptOutRow,
-        d365: bool | None,
-        modified: datetime | None,
-        campaign: bool | None,
-        changed: datetime | None,
-        decision: Decision | str,
-    ) -> OptOutDecision:
+    def _logged(self, row: OptOutRow, d365: SideValue, campaign: SideValue, decision: Decision | str) -> OptOutDecision:
         """Add a decision to the audit, or the reason why there is none, and return its row."""
         made = None if isinstance(decision, str) else decision
         logged = OptOutDecision(
             contact=row.id,
             column=self._session.columns[row.attribute].name,
             attribute=row.attribute,
-            d365=d365,
-            d365_modified=modified,
-            campaign=campaign,
-            campaign_changed=changed,
+            d365=d365[0],
+            d365_modified=d365[1],
+            campaign=campaign[0],
+            campaign_changed=campaign[1],
             value=made and made.value,
             write=made and made.write,
             reason=made.reason if made else str(decision),
@@ -242,7 +257,7 @@ class _Batch:
         return logged
 
 
-def _campaign_value(row: OptOutRow, answer: ProfileOptOut | None) -> tuple[bool | None, datetime | None]:
+def _campaign_value(row: OptOutRow, answer: ProfileOptOut | None) -> SideValue:
     """Return Campaign's value and time of change: from its `answer`, else as stored in the ledger."""
     if answer is None:
         return _flag(row.campaign), times.instant(rules.changed_at(row))

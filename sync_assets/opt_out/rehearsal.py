@@ -8,9 +8,10 @@ from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
+from sync_assets.ledger.repositories.opt_out_decisions import day_without_file
 from sync_assets.ledger.rules.opt_outs import OptOutRow, OptOutState
 from sync_assets.opt_out.apply import sides
-from sync_assets.opt_out.pending_decisions import day_without_file, decide_due
+from sync_assets.opt_out.pending_decisions import decide_due
 from sync_assets.opt_out.session import Session, open_session
 from sync_assets.runtime.context import Runtime
 
@@ -25,9 +26,8 @@ async def rehearse_opt_outs(runtime: Runtime, most: int) -> Counter[str]:
         asked = sum(any(row.ask for row in rows) for rows in _due(session, OptOutState.DECIDE))
         if asked > most:
             return Counter(read=asked, update=asked)
-        before = runtime.calls["read"]
         await decide_due(session, day_without_file(datetime.now(UTC)))
-        calls = Counter(read=runtime.calls["read"] - before)
+        calls = Counter(read=session.calls)
         if "campaign" in sides(session.direction):
             look_up = session.records.addressing.update_calls - 1
             for rows in await asyncio.to_thread(list, _due(session, OptOutState.TO_CAMPAIGN)):

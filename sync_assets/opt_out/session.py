@@ -6,7 +6,6 @@ worker.
 """
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -17,13 +16,17 @@ from sync_assets.campaign.records import Records
 from sync_assets.checks.opt_out_columns import OptOutColumn, opt_out_columns, opt_out_findings
 from sync_assets.checks.preflight import target_finding
 from sync_assets.checks.rules import require
+from sync_assets.config.models import Config
 from sync_assets.config.opt_out import ActiveDirection
 from sync_assets.config.values import CONTACT
 from sync_assets.dataverse.client import DataverseClient
 from sync_assets.dataverse.metadata import Table
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger import Ledger
+from sync_assets.runtime.call_limits import count_calls
 from sync_assets.runtime.context import Runtime
+from sync_assets.runtime.progress import Progress
+from sync_assets.runtime.workers import take_lease
 from sync_assets.task_group import run_together
 
 LEASE = "opt-outs"
@@ -43,37 +46,45 @@ class Session:
     session in the ledger, which holds the lease.
     """
 
-    runtime: Runtime
+    config: Config
+    progress: Progress
     ledger: Ledger
     d365: DataverseClient
     campaign: CampaignClient
     table: Table
     columns: dict[str, OptOutColumn]
     records: Records
-    direction: ActiveDirection
     epoch: int = 0
+
+    @property
+    def carries_merged(self) -> bool:
+        """Return True if opt-outs of merged contacts count for their masters."""
+        return self.config.opt_out.merged == "carry"
 
     @property
     def attributes(self) -> list[str]:
         return list(self.columns)
 
+    @property
+    def direction(self) -> ActiveDirection:
+        direction = self.config.opt_out.direction
+        assert direction != "disabled", "there are no opt-out flows while they are disabled"
+        return direction
+
+    @property
+    def calls(self) -> int:
+        """Return the number of engine calls made so far."""
+        return self.campaign.calls.total
+
     async def count_calls(self) -> None:
-        """Add the engine calls made since the last call to the ledger's and the process's counts."""
-        await self.runtime.count_calls(CONTACT, self.campaign.calls.take())
+        """Add the engine calls made since the last call to the ledger's counts."""
+        await count_calls(self.ledger, CONTACT, self.campaign.calls.take())
 
     async def keep_lease(self, wait_seconds: float = 0.0) -> None:
-        """Take the opt-out lease, or keep it.
-
-        Raises:
-            OptOutsBusy: another worker has held it for `wait_seconds`.
-        """
-        give_up_at = time.monotonic() + wait_seconds
-        while not await asyncio.to_thread(self.ledger.leases.take, LEASE, self.epoch):
-            if time.monotonic() > give_up_at:
-                raise OptOutsBusy(
-                    f"Another run has been writing opt-outs for over {wait_seconds:.0f} s.", "Let it finish first."
-                )
-            await asyncio.sleep(0.25)
+        """Take or keep the opt-out lease. Raises OptOutsBusy if another worker holds it longer than `wait_seconds`."""
+        if not await take_lease(self.ledger, LEASE, self.epoch, wait_seconds):
+            text = f"Another run has been writing opt-outs for over {wait_seconds:.0f} s."
+            raise OptOutsBusy(text, "Let it finish first.")
 
 
 @asynccontextmanager
@@ -84,9 +95,7 @@ async def ready(runtime: Runtime) -> AsyncIterator[Session]:
         NotReady: a column or attribute does not fit.
         SyncAssetsError: of the clients.
     """
-    config = runtime.config
-    contact, direction = config.table(CONTACT), config.opt_out.direction
-    assert direction != "disabled", "there are no opt-out flows while they are disabled"
+    config, contact = runtime.config, runtime.config.table(CONTACT)
     async with runtime.d365() as d365, runtime.campaign() as campaign:
         table, resource = await run_together(
             d365.table(CONTACT, list(config.opt_out.mappings)), campaign.resource(contact.api, contact.resource)
@@ -96,14 +105,14 @@ async def ready(runtime: Runtime) -> AsyncIterator[Session]:
         require("opt-outs", [*opt_out_findings(config, table, resource), changed])
         known = await asyncio.to_thread(ledger.dialect.facts, contact.resource)
         yield Session(
-            runtime=runtime,
+            config=config,
+            progress=runtime.progress,
             ledger=ledger,
             d365=d365,
             campaign=campaign,
             table=table,
             columns={column.attribute: column for column in opt_out_columns(config, table)},
             records=Records(campaign, contact, Addressing.configured(contact, known)),
-            direction=direction,
         )
 
 
@@ -111,7 +120,7 @@ async def ready(runtime: Runtime) -> AsyncIterator[Session]:
 async def open_session(runtime: Runtime) -> AsyncIterator[Session]:
     """Open a session with the opt-out lease, to decide and write. Raises what `ready` raises, and OptOutsBusy."""
     async with ready(runtime) as prepared:
-        runtime.check_not_older()
+        runtime.access.check_not_older()
         session = replace(prepared, epoch=(await asyncio.to_thread(lambda: runtime.session)).epoch)
         await session.keep_lease(WAIT_SECONDS)
         try:

@@ -46,11 +46,15 @@ def acknowledged_others(ledger: Ledger, table: str, ids: Sequence[str]) -> list[
 class ClaimedRecords:
     """Claim records of one table, and store their outcomes in batches.
 
+    session: epoch of the process's session. session_is_valid: returns False once others may be given its claims.
     `calls` counts the engine calls made so far, `stored_calls` those that the ledger has stored. Times are in seconds.
     """
 
-    def __init__(self, ledger: Ledger, target: Target, session: int) -> None:
-        self._ledger, self._target, self._session = ledger, target, session
+    def __init__(
+        self, ledger: Ledger, target: Target, session: int, session_is_valid: Callable[[], bool] = lambda: True
+    ) -> None:
+        self._ledger, self.target, self._session = ledger, target, session
+        self.session_is_valid = session_is_valid
         self._table = target.config.table
         self._outcomes: list[Outcome] = []
         self._full = asyncio.Event()
@@ -67,7 +71,7 @@ class ClaimedRecords:
 
     async def claim(self, limit: int) -> list[Claimed]:
         """Claim up to `limit` pending records of the table."""
-        config, opt_outs = self._target.config, self._target.opt_outs
+        config, opt_outs = self.target.config, self.target.opt_outs
         options = {"limit": limit, "opt_outs": opt_outs, "target": (config.resource, config.key)}
         records = await self._call(self._ledger.claims.claim, self._table, self._session, **options)
         self.without_outcome += len(records)

@@ -14,9 +14,10 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Literal
 
-from sync_assets.campaign.addressing import HIDDEN, HIDES, KEY_FOUND, KEY_UNIQUE, PROOFS, REJECTED
+from sync_assets.campaign.addressing import HIDDEN, HIDES, KEY_FOUND, KEY_UNIQUE
 from sync_assets.campaign.client import BudgetSpent, access_denied
 from sync_assets.campaign.dialect import BOILERPLATE, ResponseOutcome
+from sync_assets.campaign.first_requests import PROOFS, REJECTED
 from sync_assets.campaign.records import Records
 from sync_assets.http.redaction import redact
 from sync_assets.http.retry import backoff
@@ -147,7 +148,7 @@ class Sender:
         """
         addressing = self.records.addressing
         if record.operation == "insert" and addressing.needs_proof:
-            async with addressing.first_insert:
+            async with self.records.first.insert:
                 if addressing.needs_proof:
                     return await self._deliver_first(record)
         return await self._deliver(record)
@@ -160,8 +161,8 @@ class Sender:
         if delivery.operation_done == "updated":
             addressing.note(KEY_FOUND, "yes")  # it exists already, and the update found it by the key
         if delivery.result == "refused":
-            addressing.insert_rejected()
-        if delivery.operation_done != "inserted" or addressing.findings.get(KEY_FOUND) == "yes":
+            records.first.insert_rejected()
+        if delivery.operation_done != "inserted" or not addressing.needs_proof:
             return delivery
         try:
             response = await self._read_back(record)
@@ -171,11 +172,11 @@ class Sender:
             return delivery  # Campaign has answered the insert; the next one is read back
         except (HttpError, BudgetSpent) as error:
             return replace(delivery, stop=str(error))
-        if isinstance(response, ResponseOutcome) and not hidden:
+        if isinstance(response, ResponseOutcome) and not hidden and addressing.findings.get(KEY_FOUND) != "yes":
             addressing.note(KEY_FOUND, "no")
             text = f"{response.reason} {response.remedy}".strip()
             reason = redact(redact(text, record.payload), record.update_payload)
-            at_once = addressing.rejected >= REJECTED
+            at_once = records.first.rejected >= REJECTED
             others = f", and after rejected records up to {PROOFS - 1} others" if at_once else ""
             stop = _KEY_NOT_FOUND.format(records.resource, records.key, reason, record.id, others)
             return replace(delivery, stop=stop)
@@ -184,6 +185,7 @@ class Sender:
             hides = HIDES.format(records.resource, records.config.table, record.id)
             return Delivery("refused", reason=hides, stop=hides, pkey=delivery.pkey)
         addressing.note(KEY_FOUND, "yes")
+        addressing.may_hide = isinstance(response, ResponseOutcome)
         return delivery
 
     async def _earlier_failed(self, record: Claimed) -> str | None:
@@ -362,6 +364,7 @@ class _Write:
         """Send a POST. Return None if the record may exist already, which a PATCH then shows."""
         record, records = self.record, self.sender.records
         self.posts += 1
+        records.first.settle_delete(record.id)
         try:
             response = await records.insert(body(record.payload, record, records.key, patch=False, values=known))
         except OutcomeUnknown:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from sync_assets.campaign.addressing import KEY, Addressing
 from sync_assets.campaign.client import BudgetSpent, CallCounter, CampaignClient
+from sync_assets.campaign.first_requests import FirstRequests
 from sync_assets.campaign.records import Records
 from sync_assets.errors import SyncAssetsError
 from sync_assets.http.retry import Observer, is_lost
@@ -25,13 +26,12 @@ from sync_assets.push.campaign_health import CampaignHealth, Latencies, Limiter
 from sync_assets.push.claimed_records import WAIT_FOR_RETRY_SECONDS, ClaimedRecords, RecordQueue
 from sync_assets.push.delivery import Delivery, Sender, StillUnknown, outcome, retry_wait
 from sync_assets.push.record_links import LinkNotKept, Links
-from sync_assets.push.target import PushResult, PushStopped, Target
+from sync_assets.push.target import PushResult, PushStopped
 from sync_assets.runtime.call_limits import Slots
 from sync_assets.runtime.pkeys import ParentKeys
 
 if TYPE_CHECKING:
     from sync_assets.config.models import TableConfig
-    from sync_assets.ledger import Ledger
 
 _log = logging.getLogger(__name__)
 
@@ -49,16 +49,13 @@ _SAYS_NOTHING = frozenset({0, 401})
 
 
 async def push(
-    ledger: Ledger,
+    claims: ClaimedRecords,
     client: CampaignClient,
-    target: Target,
     *,
-    session: int,
     concurrency: int = 64,
     progress: Callable[[int], None] | None = None,
     seconds: float | None = None,
     parent_keys: ParentKeys | None = None,
-    session_is_valid: Callable[[], bool] = lambda: True,
 ) -> PushResult:
     """Send a table's pending records until no more can be sent now.
 
@@ -66,19 +63,18 @@ async def push(
     `PushResult.stopped`.
 
     Args:
-        session: epoch of the process's session.
+        claims: of the table's records; without any so far.
+        client: of the Campaign that they are sent to.
         concurrency: requests in flight at most.
         progress: called now and then with the number of records done or rejected.
         seconds: after this time no further request is sent, and the push ends without `stopped`.
         parent_keys: the PKeys that this process keeps in memory, if it keeps any.
-        session_is_valid: returns False once others may be given the claims of this session.
 
     Raises:
         LedgerError: the ledger failed.
     """
-    claims = ClaimedRecords(ledger, target, session)
     keys = ParentKeys() if parent_keys is None else parent_keys
-    return await _Push(claims, client, target, concurrency, progress, keys, session_is_valid).run(seconds)
+    return await _Push(claims, client, concurrency, progress, keys).run(seconds)
 
 
 @dataclass(slots=True)
@@ -106,14 +102,12 @@ class _Push:
         self,
         claims: ClaimedRecords,
         client: CampaignClient,
-        target: Target,
         concurrency: int,
         progress: Callable[[int], None] | None,
         parent_keys: ParentKeys,
-        session_is_valid: Callable[[], bool],
     ) -> None:
-        self._parent_keys, self._session_is_valid = parent_keys, session_is_valid
-        self._claims, self._client, self._target = claims, client, target
+        self._parent_keys, self._session_is_valid = parent_keys, claims.session_is_valid
+        self._claims, self._client, self._target = claims, client, claims.target
         claims.take_findings = self._take_findings
         self._progress = progress
         self._concurrency = max(1, concurrency)
@@ -125,7 +119,7 @@ class _Push:
         self._peak = 0  # the highest number of them
         self._queue = RecordQueue(claims, self._concurrency)
         self._health = CampaignHealth(claims)
-        self._addressing: dict[str, Addressing] = {}  # by resource
+        self._resources: dict[str, tuple[Addressing, FirstRequests]] = {}
         self._links: Links | None = None
 
     # --- start and end ------------------------------------------------------------------------------------------------
@@ -161,18 +155,20 @@ class _Push:
         await self._claims.release()
         for config in (self._target.config, *self._target.parents):
             known = await self._claims.dialect(config.resource, config.key)
-            self._addressing[config.resource] = Addressing.configured(config, known)
+            self._resources[config.resource] = Addressing.configured(config, known), FirstRequests()
+        self._resources[self._target.config.resource][0].may_hide = self._target.may_hide
         if self._target.links:
             parents = {parent.resource: self._records(parent, self._observe) for parent in self._target.parents}
             self._links = Links(self._target.links, parents, self._parent_keys, self._claims.send_links_again)
 
     def _records(self, config: TableConfig, observe: Observer) -> Records:
-        return Records(self._client, config, self._addressing[config.resource], observe, self._guard)
+        addressing, first = self._resources[config.resource]
+        return Records(self._client, config, addressing, observe, self._guard, first)
 
     def _take_findings(self) -> dict[str, dict[str, str]]:
         """Return the findings that are not stored yet (resource -> premise -> finding), which then count as stored."""
         taken: dict[str, dict[str, str]] = {}
-        for resource, addressing in self._addressing.items():
+        for resource, (addressing, _) in self._resources.items():
             if len(addressing.news) > (KEY in addressing.news):  # more than the key that findings belong to
                 taken[resource], addressing.news = addressing.news, {}
         return taken

@@ -18,7 +18,7 @@ from typing import Any
 
 import msgspec
 
-from sync_assets.campaign.addressing import IN_UPDATES, refused_in_updates, taken_today
+from sync_assets.campaign.addressing import IN_UPDATES, refused_in_updates, today
 from sync_assets.campaign.dialect import ResponseOutcome, attributes_named
 from sync_assets.campaign.records import Records
 from sync_assets.json_members import members, without
@@ -61,7 +61,7 @@ async def update(record: Claimed, records: Records, form: str | None, send: Send
     response = await send(sent) if groups_known else None
     if response and response.kind not in ("refused", "transient"):
         return response
-    async with addressing.first_update:
+    async with records.first.update:
         taken = without(form, *refused_in_updates(addressing.findings))
         if response is None or taken != sent:
             response = await send(taken)
@@ -89,10 +89,10 @@ async def search(
         The answer to the update without the attributes that were found; if there are none, `refused`, or the answer to
         the update without those that Campaign named.
     """
-    addressing = records.addressing
+    first = records.first
     suspects: list[str] = []
     response, everything = refused, False
-    while response.kind != "done" and addressing.searches < SEARCHES:
+    while response.kind != "done" and first.searches < SEARCHES:
         everything = last and response.kind == "transient"
         more = _suspects(records, without(form, *suspects), response, everything=everything)
         everything = everything and bool(more)
@@ -100,10 +100,10 @@ async def search(
         if everything or not more:
             break
         if response.kind == "transient":
-            addressing.suspected.update(more)
+            first.suspected.update(more)
         response = await send(without(form, *suspects))  # Campaign may name one attribute at a time
     if everything or (suspects and refused.kind == "refused" and response.kind != "transient"):
-        addressing.searches += 1
+        first.searches += 1
     if everything:
         refused = response
     elif response.kind != "done":
@@ -127,7 +127,8 @@ async def search(
 
 def _note(records: Records, suspects: Sequence[str], names: Sequence[str]) -> None:
     for name in suspects:
-        records.addressing.note(f"{IN_UPDATES}{name}", "no" if name in names else taken_today())
+        answer = ("no", None) if name in names else ("yes", today())
+        records.addressing.note(f"{IN_UPDATES}{name}", *answer)
     if names:
         _log.warning(
             "Campaign refuses attributes in updates; they are sent with inserts only",
@@ -142,7 +143,7 @@ def _suspects(records: Records, form: str, refused: ResponseOutcome, *, everythi
         return names
     of_groups = [name for name in names if name in groups(form)]
     if refused.kind == "transient":  # no cause is named: only a group that was never accepted is suspected at once
-        known = {*records.addressing.findings, *(f"{IN_UPDATES}{name}" for name in records.addressing.suspected)}
+        known = {*records.addressing.findings, *(f"{IN_UPDATES}{name}" for name in records.first.suspected)}
         return [name for name in of_groups if f"{IN_UPDATES}{name}" not in known]
     named = attributes_named(refused.reason)
     inner = {name: members(bytes(held[name]).decode()).keys() for name in of_groups}

@@ -6,7 +6,6 @@ request with success.
 """
 
 import asyncio
-from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -14,17 +13,17 @@ from urllib.parse import unquote
 
 import msgspec
 
-from sync_assets.campaign.addressing import DELETE_ANSWER, KEY_IN_DELETE, Addressing
+from sync_assets.campaign import dialect
+from sync_assets.campaign.addressing import DELETE_ANSWER, KEY_IN_DELETE, Addressing, Finding
 from sync_assets.campaign.client import CallCounter, CampaignClient
-from sync_assets.campaign.dialect import Operation
 from sync_assets.campaign.records import Records
 from sync_assets.http.retry import Guard, Observer
 from sync_assets.http.transport import Response
 from sync_assets.ledger import Ledger
-from sync_assets.ledger.model import Claimed, Outcome
+from sync_assets.ledger.model import Claimed, Operation, Outcome
 from sync_assets.push.delivery import OPERATIONS, Delivery, Sender, outcome
 from sync_assets.push.record_links import Links
-from sync_assets.push.target import Target
+from sync_assets.push.target import PushResult, Target
 from sync_assets.runtime.pkeys import ParentKeys
 from sync_assets.runtime.workers import worker_id
 
@@ -40,12 +39,11 @@ class Change(NamedTuple):
     body: bytes
 
 
-@dataclass(slots=True)
-class Rehearsal:
-    """Count what the pushes of one table would do: records by operation, engine calls by kind.
+@dataclass(slots=True, kw_only=True)
+class Rehearsal(PushResult):
+    """The result that the pushes of one table would have, without times. rejected: those rejected without a request.
 
     Attributes:
-        rejected: records that would be rejected without a request.
         outcomes_unknown: records whose last request has an unknown outcome, so that each of them may cost one call
             more or less than counted here.
         settled: by a record's number in the ledger, 1 if it ends as synced in this rehearsal: a byte each, since a
@@ -56,12 +54,7 @@ class Rehearsal:
 
     target: Target
     parent_keys: ParentKeys = field(default_factory=ParentKeys)
-    inserted: int = 0
-    updated: int = 0
-    deleted: int = 0
-    rejected: int = 0
     outcomes_unknown: int = 0
-    calls: Counter[str] = field(default_factory=Counter[str])
     settled: bytearray = field(default_factory=bytearray)
     changes: list[Change] = field(default_factory=list[Change])
     listed: int = 0
@@ -84,10 +77,10 @@ class Rehearsal:
         client = _AcceptingClient({config.resource: config.key for config in tables}, known)
         by_resource: dict[str, Records] = {}
         for config in tables:
-            findings = await asyncio.to_thread(ledger.dialect.facts, config.resource)
-            addressing = Addressing.configured(config, findings)
+            addressing = Addressing.configured(config, await asyncio.to_thread(ledger.dialect.facts, config.resource))
             by_resource[config.resource] = Records(client, config, addressing, calls.observe)
         records = by_resource[own.resource]
+        records.addressing.may_hide = target.may_hide
         if self.key_in_delete is None:
             self.key_in_delete = (records.addressing.key_in_delete,)
         links = Links(target.links, by_resource, self.parent_keys, _nothing_to_send) if target.links else None
@@ -110,11 +103,6 @@ class Rehearsal:
             await asyncio.to_thread(ledger.dialect.note, resource, one.addressing.news)
         self.calls.update(calls.take())
         return total
-
-    @property
-    def done(self) -> int:
-        """Return the number of records that were inserted, updated or deleted."""
-        return self.inserted + self.updated + self.deleted
 
     def _note(self, record: Claimed, delivery: Delivery, body: bytes) -> None:
         if self.target.is_parent and delivery.pkey:
@@ -157,7 +145,7 @@ class _AcceptingClient(CampaignClient):
 
     def __init__(self, keys: Mapping[str, str], known: Mapping[str, str]) -> None:
         self._keys, self._deletes_by_key = keys, known.get(KEY_IN_DELETE) == "yes"
-        status, _, content_type = known.get(DELETE_ANSWER, "204 -").partition(" ")
+        status, _, content_type = Finding.of(known.get(DELETE_ANSWER, "204 -")).answer.partition(" ")
         headers = {} if content_type == "-" else {"content-type": content_type}
         self._delete_answer = Response(int(status), headers, b"")
         self.links: dict[str, str | None] = {}
@@ -166,7 +154,7 @@ class _AcceptingClient(CampaignClient):
 
     async def call(
         self,
-        operation: Operation,
+        operation: dialect.Operation,
         path: str,
         body: bytes | None = None,
         *,

@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from sync_assets.checks.link_findings import unfilled_links
 from sync_assets.push.record_links import LinkTarget, link_targets
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ class Target:
         links: the links that are set by a key or a PKey (not style join).
         is_parent: True if links of other tables that are set by a key or a PKey lead to this table.
         requires_parent: True if Campaign hides a record of the table while one of its links leads to no record.
+        may_hide: True if Campaign perhaps requires a custom link that is not among the `links`.
     """
 
     config: TableConfig
@@ -30,6 +32,7 @@ class Target:
     links: tuple[LinkTarget, ...] = ()
     is_parent: bool = False
     requires_parent: bool = False
+    may_hide: bool = False
 
     @classmethod
     def of(cls, whole: Config, config: TableConfig, resource: Resource | None = None) -> Target:
@@ -38,7 +41,8 @@ class Target:
         set_by_key = [link.table for table in whole.tables for link in table.links if link.style != "join"]
         links = link_targets(whole, config, resource)
         required = any(link.cardinality == "one" for link in config.links) or any(link.required for link in links)
-        return cls(config, opt_outs, links, config.table in set_by_key, required)
+        may_hide = resource is not None and any(unfilled_links(config, resource))
+        return cls(config, opt_outs, links, config.table in set_by_key, required, may_hide)
 
     @property
     def parents(self) -> tuple[TableConfig, ...]:

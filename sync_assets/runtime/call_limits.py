@@ -16,6 +16,7 @@ import time
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from sync_assets.campaign.client import BudgetSpent, CallCounter
@@ -24,6 +25,7 @@ from sync_assets.http.client import Observer
 from sync_assets.runtime.workers import WorkerSession, worker_id
 
 if TYPE_CHECKING:
+    from sync_assets.campaign.dialect import Operation
     from sync_assets.ledger import Ledger
 
 POLL_SECONDS = 0.5
@@ -323,6 +325,28 @@ class SharedLimits:
     async def close(self) -> None:
         """Release everything. Call it when no request is under way."""
         await self._slots.close()
+
+
+# --- Counts and budgets -----------------------------------------------------------------------------------------------
+
+
+async def count_calls(ledger: Ledger, table: str, calls: Mapping[Operation, int]) -> None:
+    """Add engine calls of a table, by kind, to the ledger's counts."""
+    if calls:
+        await asyncio.to_thread(ledger.counts.add, "engine_calls", table, calls)
+
+
+def calls_today(ledger: Ledger) -> int:
+    """Return the engine calls of the current UTC day, of all processes that share the ledger."""
+    return ledger.counts.numbers("engine_calls", datetime.now(UTC).date()).total()
+
+
+def calls_left(ledger: Ledger, guardrails: Guardrails) -> int | None:
+    """Return the engine calls left in the budgets of this UTC day and hour, without those reserved; None: no limit."""
+    limits = (guardrails.engine_calls_per_day, guardrails.engine_calls_per_hour)
+    if limits == (None, None):
+        return None
+    return min(max(0, limit - used) for limit, used in zip(limits, ledger.limits.calls_taken(), strict=True) if limit)
 
 
 def _hour() -> int:

@@ -8,7 +8,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from sync_assets.runtime.context import Runtime
+from sync_assets.runtime.configuration import Configuration
 
 PACKAGE = Path(__file__).parent.parent
 SECONDS = 5.0
@@ -31,8 +31,8 @@ def ancestors() -> tuple[int, ...]:
 class ProgramSources:
     """Detects changes of the files since it was created. Checks them at most every `SECONDS`."""
 
-    def __init__(self, runtime: Runtime) -> None:
-        self._files = [Path(runtime.settings.config), *PACKAGE.rglob("*.py")]
+    def __init__(self, configuration: Configuration) -> None:
+        self._files = [Path(configuration.settings.config), *PACKAGE.rglob("*.py")]
         self._before, self._looked = self._state(), time.monotonic()
 
     def changed(self) -> bool:

@@ -10,19 +10,20 @@ ended or expired before its work ended. Marking the run as failed in Dagster is 
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import socket
 import threading
 import time
 import uuid
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Callable, Collection, Generator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from sync_assets.ledger.errors import SESSION_SECONDS, LedgerError
+from sync_assets.ledger.errors import SESSION_SECONDS, LedgerError, SessionExpired
 from sync_assets.ledger.model import ENDED, FOLLOWER, GIVEN_UP, Heartbeat
 
 if TYPE_CHECKING:
@@ -106,6 +107,70 @@ class WorkerSession:
             with suppress(LedgerError):  # the next one may succeed; the work checks `is_valid`
                 if not self.renew():
                     return
+
+
+class Worker:
+    """This process as a worker: its session in the ledger, and the Dagster run that it works on.
+
+    ledger: returns the open ledger. opened: opens a session in it.
+    """
+
+    def __init__(self, ledger: Callable[[], Ledger], opened: Callable[[Ledger], WorkerSession] = WorkerSession) -> None:
+        self._ledger, self._opened, self._lock = ledger, opened, threading.Lock()
+        self._session: WorkerSession | None = None
+        self.run_id: str | None = None
+
+    @property
+    def session(self) -> WorkerSession:
+        """The session, opened on first use.
+
+        One that has expired is replaced, but not while a Dagster run is at work, which ends then.
+        """
+        ledger = self._ledger()
+        with self._lock:
+            if self._session is None or (self._session.has_expired and self.run_id is None):
+                self._session = self._opened(ledger)
+                self._session.keep()
+            return self._session
+
+    @property
+    def has_session(self) -> bool:
+        return self._session is not None
+
+    def session_is_valid(self) -> bool:
+        """Return False if this process may send no further request, since others may have its claims."""
+        return self._session is None or self._session.is_valid()
+
+    def end_session(self) -> None:
+        """End the session, if one is open."""
+        session, self._session = self._session, None
+        if session is not None:
+            session.end()
+
+    @contextmanager
+    def heartbeat(self, run_id: str, tables: Collection[str] = ()) -> Generator[None]:
+        """Store that the session works on a Dagster run, or on one of its steps, during the block.
+
+        tables: those that the follower leaves to this run. Raises SessionExpired if the run was given up before.
+        """
+        session, before = self.session, self.run_id
+        if not session.ledger.runs.begin(run_id, session.epoch, tables):
+            raise SessionExpired
+        self.run_id = run_id
+        try:
+            yield
+        finally:
+            self.run_id = before
+            with suppress(LedgerError):
+                session.ledger.runs.end(run_id)
+
+
+async def take_lease(ledger: Ledger, name: str, epoch: int, wait_seconds: float = 0.0) -> bool:
+    """Take a lease for a session, or keep it. Return False if another one has held it for `wait_seconds`."""
+    give_up_at = time.monotonic() + wait_seconds
+    while not (taken := await asyncio.to_thread(ledger.leases.take, name, epoch)) and time.monotonic() < give_up_at:
+        await asyncio.sleep(0.25)
+    return taken
 
 
 def clocks() -> tuple[float, float]:

@@ -23,6 +23,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Protocol
 
 import msgspec
@@ -84,42 +85,34 @@ def retry_after(rule: Rule) -> tuple[bytes, bytes]:
     return b"retry-after", f"{rule.parameters.get('retry_after', 1):g}".encode()
 
 
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """How one system answers before its app does.
+
+    name: in the journal and in rules. refuse, key: see the module's docstring. kinds: of faults of this system, besides
+    the generic ones, that `refuse` answers.
+    """
+
+    name: System
+    refuse: Callable[[Rule], Answer | None] = lambda rule: None
+    kinds: Iterable[str] = ()
+    key: Callable[[Scope, bytes], str | None] | None = None
+
+
 class Observed:
-    """ASGI middleware around one system."""
+    """ASGI middleware around the app of one system."""
 
     def __init__(
-        self,
-        app: App,
-        system: System,
-        journal: Journal,
-        faults: Faults,
-        *,
-        refuse: Callable[[Rule], Answer | None] = lambda rule: None,
-        answered_kinds: Iterable[str] = (),
-        gate: Gate | None = None,
-        key: Callable[[Scope, bytes], str | None] | None = None,
+        self, app: App, dialect: Dialect, journal: Journal, faults: Faults, *, gate: Gate | None = None
     ) -> None:
-        """Wrap the app of a system.
-
-        Args:
-            app: Of the system.
-            system: Its name in the journal and in rules.
-            journal: Receives an entry for each request.
-            faults: The active rules.
-            refuse: See the module's docstring.
-            answered_kinds: Kinds of this system, besides the generic ones, that `refuse` answers.
-            gate: Admission control.
-            key: See the module's docstring.
-        """
+        """Wrap the app. Each request gets an entry in the journal; the rules of `faults` apply to it."""
         self._app = app
-        self._system: System = system
+        self._dialect = dialect
         self._journal = journal
         self._faults = faults
-        self._refuse = refuse
         self._gate = gate
-        self._key = key
-        self._kinds = GENERIC_KINDS | frozenset(answered_kinds)
-        faults.register(system, self._kinds)
+        self._kinds = GENERIC_KINDS | frozenset(dialect.kinds)
+        faults.register(dialect.name, self._kinds)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -148,7 +141,7 @@ class Observed:
             state = scope["state"]
             self._journal.add(
                 Entry(
-                    system=self._system,
+                    system=self._dialect.name,
                     method=scope["method"],
                     path=path,
                     status=status,
@@ -182,9 +175,9 @@ class Observed:
         the entry.
         """
         bad_answers.unmark(scope)
-        if latency := self._faults.latency_ms.get(self._system):
+        if latency := self._faults.latency_ms.get(self._dialect.name):
             await asyncio.sleep(latency / 1000)
-        rule = self._faults.take(self._system, self._kinds, scope["method"], path) if self._faults.rules else None
+        rule = self._faults.take(self._dialect.name, self._kinds, scope["method"], path) if self._faults.rules else None
         if rule is None:
             await self._app(scope, receive, send)
             return
@@ -221,15 +214,15 @@ class Observed:
     def _refusal(self, rule: Rule) -> Answer:
         kept = {name: value for name, value in rule.parameters.items() if value is not None}
         rule = msgspec.structs.replace(rule, parameters=kept) if (silent := len(kept) < len(rule.parameters)) else rule
-        answer = (rule.kind != "status" and self._refuse(rule)) or plain_answer(rule)
+        answer = (rule.kind != "status" and self._dialect.refuse(rule)) or plain_answer(rule)
         if silent and "retry_after" not in kept:
             return answer._replace(headers=[header for header in answer.headers if header[0].lower() != b"retry-after"])
         return answer
 
     async def _note_key(self, scope: Scope, receive: Receive) -> None:
         """Set the record's key for the journal, for a request that does not reach the app."""
-        if self._key is not None:
-            scope["state"]["key"] = self._key(scope, await read_body(receive))
+        if self._dialect.key is not None:
+            scope["state"]["key"] = self._dialect.key(scope, await read_body(receive))
 
 
 def _received(body: bytes) -> Receive:

@@ -27,7 +27,7 @@ from sync_assets.sandbox.faults import Faults
 from sync_assets.sandbox.files import write_private
 from sync_assets.sandbox.journal import Entry, Journal
 from sync_assets.sandbox.listener import Listener
-from sync_assets.sandbox.middleware import Observed
+from sync_assets.sandbox.middleware import Dialect, Observed
 from sync_assets.sandbox.sftp import SftpServer
 
 CAMPAIGN_ORGANIZATION = "acme-mkt-stage"
@@ -91,18 +91,18 @@ class Sandbox:
         ]
         return (
             Observed(
-                web_api, "d365", journal, faults,
-                refuse=dataverse.refuse, answered_kinds=dataverse.ANSWERED_KINDS, gate=throttle,
+                web_api, Dialect("d365", dataverse.refuse, dataverse.ANSWERED_KINDS), journal, faults, gate=throttle
             ),
-            Observed(entra.app(self.entra), "login", journal, faults, refuse=entra.refuse),
+            Observed(entra.app(self.entra), Dialect("login", entra.refuse), journal, faults),
             Observed(
-                campaign.app(self.campaign), "campaign", journal, faults,
-                refuse=campaign.refuse, answered_kinds=campaign.KINDS,
-                key=partial(campaign.key_of, self.campaign),
+                campaign.app(self.campaign),
+                Dialect("campaign", campaign.refuse, campaign.KINDS, partial(campaign.key_of, self.campaign)),
+                journal,
+                faults,
             ),
-            Observed(ims.app(self.ims), "ims", journal, faults, refuse=ims.refuse),
+            Observed(ims.app(self.ims), Dialect("ims", ims.refuse), journal, faults),
             admin_app(journal, faults, self._totals, self._fail, routes),
-        )  # fmt: skip
+        )
 
     async def start(self) -> None:
         self._loop = asyncio.get_running_loop()

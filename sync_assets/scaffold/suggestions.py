@@ -12,7 +12,7 @@ import itertools
 import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Literal, TypeVar
+from typing import Literal, NamedTuple, TypeVar
 
 from sync_assets.campaign.metadata import Attribute, Resource
 from sync_assets.config.values import CONTACT, OPT_OUT_ATTRIBUTES, PROFILE
@@ -128,22 +128,23 @@ def _suggestion(column: Column, attribute: Attribute, noun: str, pairs: dict[str
     return Suggestion(column, attribute, percent - cost, why, note)
 
 
-def suggest_links(
-    table: Table, resource: Resource, targets: Mapping[str, str], parents: Mapping[str, set[str]]
-) -> list[LinkSuggestion]:
-    """Return suggestions in the order of the table's columns.
+class MappedTables(NamedTuple):
+    """The tables that are mapped, or are going to be. resources: by table. parents: by table, those it links to."""
 
-    targets: all mapped tables, with their resources. parents: by table, those that it links to already; a link that
-    would close a circle is left out.
-    """
+    resources: Mapping[str, str]
+    parents: Mapping[str, set[str]]
+
+
+def suggest_links(table: Table, resource: Resource, mapped: MappedTables) -> list[LinkSuggestion]:
+    """Return suggestions in the order of the table's columns. A link that would close a circle is left out."""
     suggestions: list[LinkSuggestion] = []
-    for parent, target in targets.items():
+    for parent, target in mapped.resources.items():
         lookups = [column for column in table.columns.values() if parent in column.targets and column.readable]
         above, pending = set[str](), [parent]
         while pending:
             if (name := pending.pop()) not in above:
                 above.add(name)
-                pending += parents.get(name, set())
+                pending += mapped.parents.get(name, set())
         if table.name in above or not lookups:
             continue
         keyed = [
@@ -269,19 +270,18 @@ def suggest_table(
     table: Table,
     label: str,
     resource: Resource,
-    targets: Mapping[str, str],
-    parents: Mapping[str, set[str]],
+    mapped: MappedTables,
     *,
     key: str | None = None,
     most_columns: int = 50,
 ) -> Suggested:
     """Return all suggestions for a table. Raises SyncAssetsError if no name is alike.
 
-    targets, parents: see `suggest_links`. key: see `key_for`. most_columns: the guardrail's limit for tables besides
+    mapped: see `suggest_links`. key: see `key_for`. most_columns: the guardrail's limit for tables besides
     contact; the least sure suggestions beyond it are switched off.
     """
     chosen = key_for(table, resource, key)
-    links = suggest_links(table, resource, targets, parents)
+    links = suggest_links(table, resource, mapped)
     taken = {chosen.name, *(link.attribute.path for link in links if link.sure)}
     fields = suggest_fields(table, resource, taken)
     if table.name != CONTACT:
@@ -295,8 +295,8 @@ def suggest_table(
             else field
             for field in fields
         ]
-    mapped = {field.attribute.path for field in fields}
-    links = [link for link in links if link.sure or link.attribute.path not in mapped]
+    suggested = {field.attribute.path for field in fields}
+    links = [link for link in links if link.sure or link.attribute.path not in suggested]
     if not any(suggestion.sure for suggestion in (*fields, *links)):
         raise SyncAssetsError(
             f"No column of {table.name} is named like an attribute of {resource.name}.",

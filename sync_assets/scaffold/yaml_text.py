@@ -19,6 +19,7 @@ import yaml
 from sync_assets.config.loader import Document
 from sync_assets.config.models import TableOptions
 from sync_assets.config.values import CONTACT, PROFILE
+from sync_assets.dataverse.metadata import MASTER, MERGED
 from sync_assets.errors import SyncAssetsError
 from sync_assets.scaffold.suggestions import SURE, Suggested, shown
 
@@ -76,6 +77,9 @@ def whole_file(tables: Sequence[Suggested], start: date) -> str:
             pairs = [pair for pair in OPT_OUT_PAIRS.items() if pair[0] in suggested.table.columns]
             text += "  # mappings:\n" if pairs else ""
             text += "".join(f"  #   {column}: {to}\n" for column, to in pairs)
+            if MASTER in suggested.table.columns:
+                carry = "an opt-out of a contact that was merged into another one counts for that one"
+                text += f"{_beside('  # merged: carry', carry)}\n"
     runs = f"# The first partition in Dagster: the day on which this file was made.\nruns:\n  start_date: {start}\n"
     return f"{text}\n{runs}"
 
@@ -109,7 +113,9 @@ def _lines(suggested: Suggested, defaults: TableOptions) -> Iterator[str]:
     yield from _section("fields", entries)
     if "statecode" in table.columns and "filters" not in given:
         rule = "{field: statecode, is: eq, value: 0}"
-        yield _beside(f"  # filters: {{rules: [{rule}]}}", "active rows only; without it, every row")
+        merged = table.name == CONTACT and MERGED in table.columns
+        every = "every row, and both profiles of two contacts that were merged" if merged else "every row"
+        yield _beside(f"  # filters: {{rules: [{rule}]}}", f"active rows only; without it, {every}")
     # Comments only: a key of a table outweighs the same key under `defaults`.
     for option, text in _OPTIONS.items():
         if option.partition(":")[0] not in given:

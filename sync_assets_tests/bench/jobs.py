@@ -7,15 +7,20 @@ they are, so that another checkout of the program can be measured beside this on
 import argparse
 import asyncio
 
+from pydantic import SecretStr
+
 from sync_assets.campaign.client import CampaignClient
-from sync_assets.capture.page_preparation import columns_by_attribute
+from sync_assets.capture.page_preparation import columns_by_attribute, guarded_attributes
 from sync_assets.capture.table_capture import Capture
+from sync_assets.config.environment import CampaignSettings
 from sync_assets.dataverse.client import DataverseClient
 from sync_assets.http.client import CachedTokens
 from sync_assets.http.transport import ssl_context
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.model import Outcome
+from sync_assets.ledger.prepared_page import ColumnGuard
 from sync_assets.performance import keep_loaded_objects, return_large_buffers
+from sync_assets.push.claimed_records import ClaimedRecords
 from sync_assets.push.dispatcher import push
 from sync_assets.runtime import interruptible
 from sync_assets.runtime.workers import WorkerSession, worker_id
@@ -41,8 +46,8 @@ async def capture(ledger: Ledger, url: str, page_rows: int) -> None:
         ledger.feeds.reset_feed(TABLE_NAME, feed.version)
     client = DataverseClient(url, CachedTokens(_token), context=ssl_context())
     bits = ledger.emptied.bits(TABLE_NAME, columns_by_attribute(mapping()))
-    options = {"page_size": page_rows, "bits": bits, "max_emptied_share": 0.05}
-    job = Capture(ledger, client, TABLE, mapping(), _session(ledger).epoch, **options)
+    guard = ColumnGuard(bits, guarded_attributes(mapping()), 0.05)
+    job = Capture(ledger, client, TABLE, mapping(), _session(ledger).epoch, page_size=page_rows, guard=guard)
     try:
         with Meter() as meter:
             result = await job.run()
@@ -65,9 +70,9 @@ def acknowledge(ledger: Ledger) -> None:
 
 async def send(ledger: Ledger, url: str, in_flight: int, limit: int | None) -> None:
     """Push what is pending, or about `limit` records of it."""
-    client = CampaignClient(
-        url, CachedTokens(_token), api_key="bench", context=ssl_context(), connections=in_flight, patience=10
-    )
+    access = CampaignSettings(url, "", "bench", SecretStr(""), "")
+    client = CampaignClient(access, CachedTokens(_token), context=ssl_context(), connections=in_flight)
+    client.endpoint.patience = 10
     enough = asyncio.Event()
 
     def watch(done: int) -> None:
@@ -76,10 +81,9 @@ async def send(ledger: Ledger, url: str, in_flight: int, limit: int | None) -> N
 
     try:
         with Meter() as meter:
-            result = await push(
-                ledger, client, TARGET, session=_session(ledger).epoch, concurrency=in_flight, progress=watch,
-                session_is_valid=lambda: not enough.is_set(),  # the push then stops before its next request
-            )  # fmt: skip
+            # Once its session is invalid, the push stops before its next request.
+            claims = ClaimedRecords(ledger, TARGET, _session(ledger).epoch, lambda: not enough.is_set())
+            result = await push(claims, client, concurrency=in_flight, progress=watch)
             meter.done(
                 result.done, calls=sum(result.calls.values()), peak_in_flight=result.peak, rejected=result.rejected,
                 stopped=None if enough.is_set() else result.stopped,

@@ -8,7 +8,7 @@ from sync_assets.dataverse.metadata import Column, ColumnType, Table
 from sync_assets.dataverse.page_parser import PageParser, read_head
 from sync_assets.mapping.table_mapping import TableMapping, compile_mapping
 from sync_assets.mapping.transform import transform
-from sync_assets.push.dispatcher import Target
+from sync_assets.push.target import Target
 from sync_assets_tests.bench.columns import COLUMNS, KEY, OPTIONS, SET_NAME, TABLE_NAME
 from sync_assets_tests.bench.rows import PageTemplate, page_ids
 

@@ -1,5 +1,6 @@
 """Certify a sandbox from tests: three linked tables, everything that can be found out is `auto`."""
 
+from collections.abc import Sequence
 from contextlib import closing
 from typing import Any
 
@@ -58,20 +59,20 @@ def left(program: Program) -> dict[str, int]:
 
 def doctors_lines(program: Program) -> dict[str, tuple[str, str]]:
     """Return the (outcome, message) of what `doctor` says of certifications."""
-    with closing(program.runtime()) as runtime:
+    with closing(program.runtime(any_ledger=True)) as runtime:
         lines = {line.title: (line.outcome, line.message) for line in examine(runtime)}
     return {what: line for what, line in lines.items() if what.startswith("certification")}
 
 
-def killed_at(program: Program, request: int, **which: Any) -> bool:
-    """Start certify, and kill it while it waits for the answer to its n-th request, which Campaign has executed.
+def killed_at(program: Program, request: int, command: Sequence[str] = ("certify", "--yes"), **which: Any) -> bool:
+    """Start a command, and kill it while it waits for the answer to its n-th request, which Campaign has executed.
 
     Return False if it made fewer requests, and so ended by itself.
     """
     admin = program.sandbox.admin
     admin.clear_faults()
     admin.fault("campaign", "drip", skip=request - 1, times=1, seconds=600, **which)
-    process = program.start("certify", "--yes")
+    process = program.start(*command)
     try:
         until(lambda: process.poll() is not None or admin.fault_rules()[0]["fired"] == 1, seconds=120)
         return process.poll() is None

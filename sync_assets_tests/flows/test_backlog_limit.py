@@ -27,12 +27,12 @@ def watched(program: Program) -> tuple[Synced, int]:
     """Sync; return the result and the highest number of pending records after any page or batch of answers."""
     runtime, most = program.runtime(), 0
 
-    def look(activity: str, records: int) -> None:
+    def look(activity: str, records: int, total: int | None) -> None:
         nonlocal most
         most = max(most, runtime.ledger.reports.backlog("contact"))
 
-    runtime.progress = look
-    return program.sync(runtime), most
+    with runtime.progress.shown_by(look):
+        return program.sync(runtime), most
 
 
 def pending(program: Program) -> int:

@@ -204,7 +204,9 @@ def test_ctrl_c_between_the_flows_of_a_run_is_no_failure_of_the_run() -> None:
         signal.raise_signal(signal.SIGINT)
 
     with lazy_instance() as instance, pytest.raises(KeyboardInterrupt):
-        sync_runs.execute(Runtime({}), RunOutcome(), instance, [interrupted], [interrupted.key], None, {})
+        sync_runs.execute(
+            Runtime({}), RunOutcome(), instance, [interrupted], dg.RunRequest(asset_selection=[interrupted.key])
+        )
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from sync_assets.commands.explain import explain
 from sync_assets.commands.values import builtins
 from sync_assets.defs.partitions import run_tags
 from sync_assets.defs.tables.run_requests import with_runs
+from sync_assets.runtime.call_limits import calls_today
 from sync_assets_tests.support.chain import Chain
 from sync_assets_tests.support.opt_outs import set_campaign, set_d365, switch_on
 from sync_assets_tests.support.orchestra import in_memory
@@ -76,7 +77,7 @@ def test_a_record_in_step_costs_one_read_and_a_field_that_is_sent_once_may_diffe
     assert {one["equal"] for one in of(result)["attributes"]} == {True}
     assert result.document["engine_calls"] == calls(read=1)
     with closing(program.runtime()) as runtime:
-        assert runtime.calls_today == 4  # the list of a first load, the insert, its proof, this read
+        assert calls_today(runtime.ledger) == 4  # the list of a first load, the insert, its proof, this read
     change_in_campaign(program, ada, birthDate="1900-01-01")
     result = explanation(program, ada)
     assert result.document["in_step"] is True

@@ -197,7 +197,7 @@ def test_a_system_that_cannot_be_asked_to_the_end_is_not_taken_for_empty(people:
     assert (status, "The hold stays" in errors) == (1, True)
     status, _, errors = people.program.run("hold", "add", MISTYPED)
     assert (status, "not every system could be asked" in errors) == (1, True)
-    assert [one["id"] for one in people.do(lambda runtime, _: hold.listed(runtime))["holds"]] == [people.ada]
+    assert [one["id"] for one in people.do(lambda runtime, _: hold.listed(runtime.ledger))["holds"]] == [people.ada]
     people.program.more = {}
 
     people.admin.on_parent_delete(contact="cascade", new_order="cascade")

@@ -134,9 +134,9 @@ def test_plan_and_sync_carry_the_other_table_and_report_this_one(program: Progra
 
     change(program, other(table), "still later")
     announced: list[tuple[str, int]] = []
-    runtime = program.runtime()
-    runtime.announce = lambda text: announced.append((text, arrived(program, other(table), "still later")))
-    program.sync(runtime)
+    program.sync(
+        program.runtime(announce=lambda text: announced.append((text, arrived(program, other(table), "still later"))))
+    )
     [(text, arrived_before)] = announced  # as soon as the table has ended: contacts come before their orders
     assert CAUSE.format(table) in text
     assert arrived_before == (0 if table == "contact" else 3)

@@ -38,7 +38,7 @@ def stored(admin: Admin) -> list[dict[str, Any]]:
 
 def key_line(program: Program) -> tuple[str, str]:
     """Return the outcome and the text of doctor's line about the key."""
-    [line] = [line for line in examine(program.runtime()) if line.title.startswith(LINE)]
+    [line] = [line for line in examine(program.runtime(any_ledger=True)) if line.title.startswith(LINE)]
     return line.outcome, line.message
 
 

@@ -352,3 +352,22 @@ def test_after_the_first_record_that_campaign_hides_no_other_is_sent_until_it_is
     chain.admin.publish_link("cusOrder", "cusContactLink", "one")
     chain.assert_no_hidden_child()
     assert len(chain.held()["cusOrder"]) == 3
+
+
+def test_a_link_that_is_published_as_mandatory_later_hides_one_order_until_it_may_be_empty(
+    new_chain: Callable[..., Chain],
+) -> None:
+    chain, ada = orders_alone(new_chain, stated=False)
+    chain.admin.publish_link("cusOrder", "cusContactLink", "zero_or_one")
+    assert chain.program.sync().status == 0
+    chain.admin.publish_link("cusOrder", "cusContactLink", "one")
+    for _ in range(3):
+        chain.order(ada)
+    assert chain.program.json("plan")[1]["engine_calls"] == calls(insert=3, read=1)
+    for _ in range(2):
+        assert (chain.program.sync().status, len(chain.held()["cusOrder"])) == (2, 4)
+    chain.admin.publish_link("cusOrder", "cusContactLink", "zero_or_one")
+    assert chain.program.sync().status == 2, "one is rejected"
+    assert len(chain.held()["cusOrder"]) == 6
+    assert chain.program.run("retry", "new_order")[0] == 0
+    assert chain.sync()[0] == 0

@@ -201,7 +201,7 @@ def test_opt_outs_wait_while_a_run_of_a_file_works_on_them_or_their_table_is_in_
     id_ = next(opted_in(orchestra.program))
     set_d365(orchestra.program, id_, donotemail=True)
     orchestra.capture()
-    with closing(orchestra.program.runtime()) as other, other.heartbeat("of a file", [WORK]):
+    with closing(orchestra.program.runtime()) as other, other.worker.heartbeat("of a file", [WORK]):
         assert orchestra.job("follow").success
     assert sides(orchestra.program, id_) == (True, False)
     orchestra.runtime.ledger.maintenance.begin(CONTACT)

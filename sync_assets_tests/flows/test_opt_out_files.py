@@ -94,8 +94,7 @@ def test_sync_says_which_file_it_waits_for_and_for_how_long_before_it_waits(
     write_file(program, HEADER + says(old), "optout_old.csv", modified=an_hour_ago)
     write_file(program, HEADER + says(mine), "optout_new.csv")
     result: list[tuple[str, list[bool]]] = []
-    runtime = program.runtime()
-    runtime.announce = lambda text: result.append((text, opted_out(program, mine)))
+    runtime = program.runtime(announce=lambda text: result.append((text, opted_out(program, mine))))
     assert program.sync(runtime).document["opt_out"]["files_processed"] == 2
     [(text, before)] = result
     assert re.fullmatch(r"Waiting [1-4] s for optout_new\.csv to settle; longer if it is still being written\.", text)
@@ -214,7 +213,7 @@ def test_a_file_that_was_written_again_is_not_removed_with_the_processed_one(
     whole = HEADER + says(first) + says(second)
     meanwhile = while_slow(program, lambda: path.write_text(whole), system="sftp", path=path.name)
     with closing(program.runtime()) as runtime:
-        assert files.poll_folder(runtime).troubles == []
+        assert files.poll_folder(runtime, runtime.ledger).troubles == []
     meanwhile.join()
     assert path.exists()
     assert taken(program) == 1

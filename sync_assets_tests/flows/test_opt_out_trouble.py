@@ -46,7 +46,7 @@ def patched(program: Program, since: int, *statuses: int) -> list[str]:
 
 def refused(program: Program) -> dict[str, tuple[str, int]]:
     with closing(program.runtime()) as runtime:
-        return {one["id"]: (one["reason"], one["attempts"]) for one in rejects(runtime, "contact")}
+        return {one["id"]: (one["reason"], one["attempts"]) for one in rejects(runtime.ledger, "contact")}
 
 
 def calls_today(program: Program) -> int:

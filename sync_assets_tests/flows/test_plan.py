@@ -3,6 +3,7 @@
 import asyncio
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
@@ -19,6 +20,7 @@ from sync_assets.config.models import TableConfig
 from sync_assets.flows import Captured, capture_table, push_table
 from sync_assets.runtime.context import Runtime
 from sync_assets.sync_steps import sync_steps
+from sync_assets_tests.flows.certifying import killed_at
 from sync_assets_tests.support.chain_configuration import CHAIN_LINKS, RESOURCES, chain_configuration
 from sync_assets_tests.support.ledgers import session_of
 from sync_assets_tests.support.program import CONTACT, Program, calls, capture
@@ -72,19 +74,19 @@ def planned_of(program: Program) -> dict[str, Any]:
         planned_sync = plan(runtime)
     runtime.close()
     assert planned_sync.problems == []
-    return planned_sync.document
+    return builtins(planned_sync.document)
 
 
 def flown(program: Program) -> dict[str, Any]:
     """What `sync` does without Dagster, which takes most of its time; what it would print."""
-    runtime = program.runtime()
+    runtime, opt_outs = program.runtime(), Counter[str]()
     for step in sync_steps(runtime, runtime.config.in_link_order, (), waits=True):
         if step.of_table and step.work != "push":
             asyncio.run(capture_table(runtime, step.of_table))
         if step.of_table and step.work != "capture":
-            asyncio.run(push_table(runtime, step.of_table))
+            opt_outs.update(asyncio.run(push_table(runtime, step.of_table)).opt_outs)
         time.sleep(step.seconds)
-    result = builtins(overview(runtime, runtime.calls, runtime.opt_outs))
+    result = builtins(overview(runtime.config, runtime.ledger, runtime.clients.calls, opt_outs))
     runtime.close()
     return result
 
@@ -154,6 +156,58 @@ class TestOneTable:
         admin.delete("contact", ids[2:])
         try:
             assert foretold(program) == calls(delete=410, read=410 // 51)
+        finally:
+            admin.settings("campaign", delete_by_key=False)
+
+    @pytest.mark.parametrize(
+        ("by_key", "first", "sixty"),
+        [
+            (True, calls(delete=1, read=1), calls(delete=60, read=1)),
+            (False, calls(delete=2, read=2), calls(delete=60, read=61)),
+            ("ignored", calls(delete=2, read=3), calls(delete=60, read=61)),
+        ],
+    )
+    def test_the_first_delete_finds_out_whether_sixty_cost_one_call_or_two_each(
+        self, program: Program, by_key: bool | str, first: dict[str, int], sixty: dict[str, int]
+    ) -> None:
+        admin = program.sandbox.admin
+        program.guardrails = {"max_delete_share": 1.0}
+        ids = admin.create("contact", *({"lastname": f"N{n}"} for n in range(62)))
+        flown(program)
+        try:
+            admin.settings("campaign", delete_by_key=by_key)
+            admin.delete("contact", ids[:1])
+            assert flown(program)["engine_calls"] == first
+            admin.delete("contact", ids[1:61])
+            assert foretold(program) == sixty
+            assert list(program.profiles()) == ids[61:]
+        finally:
+            admin.settings("campaign", delete_by_key=False)
+
+    def test_the_first_survivor_brings_back_two_calls_and_leaves_no_record_of_a_deleted_row(
+        self, program: Program
+    ) -> None:
+        """Campaign begins to ignore deletes by the key, and the program was killed before it verified one."""
+        admin = program.sandbox.admin
+        program.guardrails = {"max_delete_share": 1.0, "horizon_minutes": 0.01}
+        ids = admin.create("contact", *({"lastname": f"N{n}"} for n in range(122)))
+        flown(program)
+        try:
+            admin.settings("campaign", delete_by_key=True)
+            admin.delete("contact", ids[:1])
+            assert killed_at(program, 1, ("sync",), method="DELETE")
+            admin.delete("contact", ids[1:2])
+            assert killed_at(program, 1, ("sync",), method="GET")
+            for _ in range(3):
+                flown(program)
+                time.sleep(0.7)
+            admin.settings("campaign", delete_by_key="ignored")
+            admin.delete("contact", ids[2:112])
+            flown(program)
+            assert {*program.profiles()} == {*ids[112:]}
+            admin.delete("contact", ids[112:120])
+            assert foretold(program) == calls(delete=8, read=8)
+            assert {*program.profiles()} == {*ids[120:]}
         finally:
             admin.settings("campaign", delete_by_key=False)
 

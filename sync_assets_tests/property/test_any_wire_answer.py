@@ -25,22 +25,15 @@ from sync_assets.dataverse.row_counts import Interval, count_interval, count_row
 from sync_assets.dataverse.row_queries import rows_now
 from sync_assets.errors import SyncAssetsError
 from sync_assets.http.aiohttp_transport import _parsed
-from sync_assets.http.client import CachedTokens
 from sync_assets.http.transport import ForeignLink, Response
 from sync_assets_tests.property.foreign import HOST, LINKS, PEOPLE, bodies, documents, objects
+from sync_assets_tests.support.little_server import access, tokens
 
 pytestmark = pytest.mark.usefixtures("no_collection")
 
 KEY = "5c0a1f00-0000-4000-8000-000000000001"
 CONTACT = Table("contact", "contacts", "contactid", True, {"code": Column("code", "integer")})
 CONTEXT = ssl.create_default_context()
-
-
-def tokens() -> CachedTokens:
-    async def fetch() -> tuple[str, float]:
-        return "token", 3600.0
-
-    return CachedTokens(fetch)
 
 
 async def all_of(pages: AsyncIterator[Any]) -> list[Any]:
@@ -177,7 +170,7 @@ def test_dynamics_365(question: Callable[[Any], Any], responses: list[Response])
 @settings(max_examples=15, deadline=None)
 @given(st.lists(answers, min_size=1, max_size=4))
 def test_campaign(question: Callable[[Any], Any], responses: list[Response]) -> None:
-    ask(CampaignClient(f"https://{HOST}/acme", tokens(), api_key="k", context=CONTEXT), question, responses)
+    ask(CampaignClient(access(f"https://{HOST}/acme"), tokens(), context=CONTEXT), question, responses)
 
 
 @pytest.mark.parametrize("link", LINKS)

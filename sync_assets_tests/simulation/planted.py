@@ -94,7 +94,7 @@ BUGS = (
     ),
     PlantedBug(
         "turns",
-        "sync_assets.ledger.records.captures",
+        "sync_assets.ledger.records.captured_rows",
         "if unknown:\n                now_left = page.perhaps_left(now_left)",
         "if unknown and not acked_hash:\n                now_left = page.perhaps_left(now_left)",
         "a field taken back while its updates are under way is forgotten",
@@ -129,7 +129,7 @@ BUGS = (
     ),
     PlantedBug(
         "totals",
-        "sync_assets.ledger.records.captures",
+        "sync_assets.ledger.records.captured_rows",
         "transaction.count(table, state, number)",
         "transaction.count(table, state, number - (state == State.REJECTED))",
         "new rows with a validation error are miscounted",

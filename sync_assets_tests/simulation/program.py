@@ -11,6 +11,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import closing
 from datetime import UTC, datetime
+from functools import cached_property
 from urllib.parse import urlencode
 
 import httpx
@@ -24,7 +25,6 @@ from sync_assets.flows import capture_table, push_table
 from sync_assets.http.aiohttp_transport import AiohttpTransport
 from sync_assets.http.client import CachedTokens
 from sync_assets.http.transport import HttpError, OutcomeUnknown, members
-from sync_assets.ledger import Ledger
 from sync_assets.ledger.repositories.opt_out_files import OptOutFile
 from sync_assets.opt_out.apply import sides, write_due
 from sync_assets.opt_out.changes import Changes
@@ -34,9 +34,10 @@ from sync_assets.opt_out.profile_polling import poll_is_due
 from sync_assets.opt_out.session import open_session
 from sync_assets.push.claimed_records import WAIT_FOR_RETRY_SECONDS
 from sync_assets.runtime.context import Runtime
+from sync_assets.runtime.ledger_access import LedgerUse
 from sync_assets.runtime.pkeys import ListedKeys, ParentKeys
 from sync_assets.runtime.systems import RequestsUnderWay
-from sync_assets.runtime.workers import RENEW_SECONDS, WorkerSession, release_dead
+from sync_assets.runtime.workers import RENEW_SECONDS, Worker, WorkerSession, release_dead
 from sync_assets_tests.simulation.clock import PROCESS
 
 PATIENCE_SECONDS = 300.0
@@ -46,28 +47,27 @@ TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 """No connection is made; the clients only keep it."""
 
 
+class SimulatedSession(WorkerSession):
+    """A session that is renewed by a task of the process, which ends with it."""
+
+    def keep(self) -> None:
+        async def renew() -> None:
+            while await asyncio.to_thread(self.renew):
+                await asyncio.sleep(RENEW_SECONDS)
+
+        self._renewing = asyncio.create_task(renew())
+
+    def end(self) -> None:
+        self._renewing.cancel()
+        super().end()
+
+
 class SimulatedRuntime(Runtime):
     """The runtime of one process."""
 
-    @property
-    def _trusted(self) -> ssl.SSLContext:  # pyright: ignore[reportIncompatibleVariableOverride]
-        return TLS
-
-    def _opened_session(self, ledger: Ledger) -> WorkerSession:
-        """Renew the session by a task of the process, which ends with it."""
-
-        async def renew() -> None:
-            while await asyncio.to_thread(session.renew):
-                await asyncio.sleep(RENEW_SECONDS)
-
-        session = WorkerSession(ledger)
-        self._renewing = asyncio.create_task(renew())
-        return session
-
-    def end_session(self) -> None:
-        if self._session is not None:
-            self._renewing.cancel()
-        super().end_session()
+    @cached_property
+    def worker(self) -> Worker:
+        return Worker(self.access.opened, SimulatedSession)
 
     async def sign_in(self) -> tuple[str, float]:
         access = self.settings.d365()
@@ -178,7 +178,9 @@ class Sync:
         runtime, attributes = self._runtime, self._runtime.config.opt_out.attributes
         for _ in range(ROUNDS):
             before = runtime.ledger.opt_outs.left(attributes)
-            if not before.due and not poll_is_due(runtime, datetime.fromtimestamp(time.time(), UTC)):
+            if not before.due and not poll_is_due(
+                runtime.config.opt_out, runtime.ledger, datetime.fromtimestamp(time.time(), UTC)
+            ):
                 return
             changes = Changes(runtime)
             if not await self._tried(changes.settle) or runtime.ledger.opt_outs.left(attributes) == before:
@@ -189,7 +191,7 @@ class Sync:
         give_up_at = time.monotonic() + runtime.config.opt_out.export.settle_seconds + 60
         tried: set[tuple[str, datetime, int]] = set()
         while True:
-            seen = await asyncio.to_thread(folder.poll_folder, runtime)
+            seen = await asyncio.to_thread(folder.poll_folder, runtime, runtime.ledger)
             ready = [file for file in seen.ready if (file.name, file.modified, file.size) not in tried]
             for file in ready:
                 tried.add((file.name, file.modified, file.size))
@@ -230,7 +232,7 @@ async def release(runtime: Runtime, contact: str) -> None:
     """As `commands.hold.release`, repeated until Dynamics 365 could be asked."""
     while runtime.ledger.holds.records_of_hold(contact):
         try:
-            runtime.ledger.holds.end_hold(contact, deleted=await is_gone(runtime, contact))
+            runtime.ledger.holds.end_hold(contact, deleted=await is_gone(runtime.clients, contact))
         except SyncAssetsError:
             await asyncio.sleep(AGAIN_SECONDS)
         else:
@@ -244,7 +246,7 @@ async def rebuild(runtime: Runtime) -> None:
     """
     while True:
         try:
-            runtime.accept_older(lambda: begin_anew(runtime))
+            runtime.access.accept_older(lambda: begin_anew(runtime.config, runtime.ledger))
             break
         except RequestsUnderWay:
             await asyncio.sleep(AGAIN_SECONDS)
@@ -261,6 +263,8 @@ async def rebuild(runtime: Runtime) -> None:
 
 def runtime_of(environment: Mapping[str, str], config: Config, *, accept_mapping: bool = True) -> SimulatedRuntime:
     """Return the runtime of a new process. config: that of its configuration file, parsed before."""
-    runtime = SimulatedRuntime(environment, accept_mapping=accept_mapping, parent_keys=ParentKeys(clock=time.monotonic))
-    vars(runtime).update(config=config, _d365_tokens=CachedTokens(runtime.sign_in))
+    use = LedgerUse(accept_mapping=accept_mapping)
+    runtime = SimulatedRuntime(environment, use=use, parent_keys=ParentKeys(clock=time.monotonic))
+    vars(runtime).update(config=config)
+    vars(runtime.clients).update(_trusted=TLS, _d365_tokens=CachedTokens(runtime.sign_in))
     return runtime

@@ -28,7 +28,7 @@ from sync_assets.sandbox.dataverse.projection import Projection
 from sync_assets.sandbox.dataverse.throttle import Throttle
 from sync_assets.sandbox.faults import Faults
 from sync_assets.sandbox.journal import Journal
-from sync_assets.sandbox.middleware import Observed
+from sync_assets.sandbox.middleware import Dialect, Observed
 from sync_assets_tests.simulation.clock import Clock
 from sync_assets_tests.simulation.observed import (
     CallKind,
@@ -118,15 +118,13 @@ class Services:
         throttle = Throttle(self.org)
         web_api = dataverse.app(self.org, self.entra, self.faults, throttle, self.entra.authority)
         observed = partial(Observed, journal=journal, faults=self.faults)
+        of_d365 = Dialect("d365", dataverse.refuse, dataverse.ANSWERED_KINDS)
+        of_campaign = Dialect("campaign", campaign.refuse, campaign.KINDS)
         self._apps = {
-            "d365": observed(
-                web_api, "d365", refuse=dataverse.refuse, answered_kinds=dataverse.ANSWERED_KINDS, gate=throttle
-            ),
-            "login": observed(entra.app(self.entra), "login", refuse=entra.refuse),
-            "campaign": observed(
-                campaign.app(self.campaign), "campaign", refuse=campaign.refuse, answered_kinds=campaign.KINDS
-            ),
-            "ims": observed(ims.app(self.ims), "ims", refuse=ims.refuse),
+            "d365": observed(web_api, of_d365, gate=throttle),
+            "login": observed(entra.app(self.entra), Dialect("login", entra.refuse)),
+            "campaign": observed(campaign.app(self.campaign), of_campaign),
+            "ims": observed(ims.app(self.ims), Dialect("ims", ims.refuse)),
         }
         self.refused: set[str] = set()
         """Ids of records that Campaign refuses."""

@@ -130,7 +130,7 @@ def save_page(
     table: str,
     rows: pl.DataFrame | LedgerPage,
     deleted: Sequence[str],
-    position: Position | None,
+    cursor: Position | Replay | None,
     version: int | None,
     *,
     resend: bool = False,
@@ -145,8 +145,8 @@ def save_page(
     prepared = rows if isinstance(rows, LedgerPage) else LedgerPage(rows, rest.pop("links", ()))
     page = CapturedPage(prepared, deleted, **{name: rest.pop(name) for name in of_page & rest.keys()})
     session = rest.pop("session", None) or session_of(ledger)
-    rest |= {"days": Replay(date.min, date.max, resend=True)} if resend else {}
-    return ledger.captures.save_page(table, page, position, version, session=session, **rest)
+    cursor = Replay(date.min, date.max, resend=True) if resend else cursor
+    return ledger.captures.save_page(table, page, cursor, version, session=session, **rest)
 
 
 def capture(
@@ -171,10 +171,10 @@ def capture(
         rest: Further options of `save_page`.
     """
     feed = ledger.feeds.feed(table)
-    position = Position("https://d365/next", "columns", end=complete)
+    cursor = rest.pop("days", None) or Position("https://d365/next", "columns", end=complete)
     deleted_ids = [guid(name) for name in deleted]
     rows_ = frame(rows) if page is None else page
-    result = save_page(ledger, table, rows_, deleted_ids, position, feed and feed.version, **rest)
+    result = save_page(ledger, table, rows_, deleted_ids, cursor, feed and feed.version, **rest)
     if carry_out:
         ledger.deletions.carry_out_deletes(table)
     return result

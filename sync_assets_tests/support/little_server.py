@@ -12,7 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
+from pydantic import SecretStr
+
 from sync_assets.campaign.client import CampaignClient
+from sync_assets.config.environment import CampaignSettings
 from sync_assets.dataverse.client import DataverseClient
 from sync_assets.http.client import CachedTokens
 from sync_assets.http.transport import ssl_context
@@ -114,11 +117,15 @@ def tokens() -> CachedTokens:
     return CachedTokens(token)
 
 
+def access(url: str) -> CampaignSettings:
+    """Return the access to a Campaign at this URL, whose API key is `k`."""
+    return CampaignSettings(url, "https://ims.example", "k", SecretStr("s"), "openid")
+
+
 @asynccontextmanager
 async def campaign_of(server: LittleServer) -> AsyncIterator[CampaignClient]:
     """Yield a client of Campaign whose organisation is `acme`."""
-    url, context = f"{server.url}/acme", ssl_context(server.ca_file)
-    client = CampaignClient(url, tokens(), api_key="k", context=context)
+    client = CampaignClient(access(f"{server.url}/acme"), tokens(), context=ssl_context(server.ca_file))
     try:
         yield client
     finally:

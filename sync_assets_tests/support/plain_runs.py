@@ -45,15 +45,13 @@ def execute(
     outcome: RunOutcome,
     instance: dg.DagsterInstance,
     assets: Sequence[dg.AssetsDefinition],
-    selection: Sequence[dg.AssetKey],
-    partition: str | None,
-    tags: dict[str, str],
+    request: dg.RunRequest,
 ) -> None:
     """Stand in for `sync_runs.execute`. An error that an asset does not catch is raised."""
-    run_id = str(uuid.uuid4())
+    run_id, partition, tags = str(uuid.uuid4()), request.partition_key, request.tags
     try:
         for asset in assets:  # what an asset depends on stands before it
-            keys = asset.keys & set(selection)
+            keys = asset.keys & set(request.asset_selection or ())
             if not keys:
                 continue
             context = SimpleNamespace(

@@ -25,6 +25,7 @@ from sync_assets.cli.sync import SyncResult, sync
 from sync_assets.commands.values import builtins
 from sync_assets.defs.partitions import today
 from sync_assets.runtime.context import Runtime
+from sync_assets.runtime.ledger_access import LedgerUse
 from sync_assets_tests.support import plain_runs
 from sync_assets_tests.support.forked_commands import Command, start_command
 from sync_assets_tests.support.lazy_instance import lazy_instance
@@ -106,8 +107,8 @@ class Program:
         ours = {"SYNC_ASSETS_CONFIG": str(config), "DAGSTER_HOME": str(dagster_home)}
         return {name: value for name, value in (other | self.sandbox.env | ours | self.more).items() if value}
 
-    def runtime(self) -> Runtime:
-        return Runtime(self.env)
+    def runtime(self, **use: Any) -> Runtime:
+        return Runtime(self.env, use=LedgerUse(**use))
 
     def make_ledger(self) -> None:
         """Create the default ledger, unless it exists."""

@@ -10,8 +10,9 @@ import json
 import os
 import sys
 import uuid
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -25,11 +26,14 @@ from sync_assets.campaign.client import CampaignClient
 from sync_assets.campaign.sign_in import ims_tokens
 from sync_assets.config.environment import CampaignSettings
 from sync_assets.config.models import Guardrails, TableConfig
+from sync_assets.http.retry import PATIENCE
 from sync_assets.http.transport import ssl_context
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.model import Position
 from sync_assets.ledger.report_values import Counts, Reject
-from sync_assets.push.dispatcher import PushResult, Target, push
+from sync_assets.push.claimed_records import ClaimedRecords
+from sync_assets.push.dispatcher import push
+from sync_assets.push.target import PushResult, Target
 from sync_assets.runtime.call_limits import SharedLimits
 from sync_assets.runtime.workers import WorkerSession
 from sync_assets_tests.support.forked_commands import Module, start_module
@@ -50,11 +54,12 @@ def calls(**of_kind: int) -> dict[str, int]:
 async def campaign_client(env: Mapping[str, str], **options: Any) -> AsyncIterator[CampaignClient]:
     context = ssl_context(Path(env["SYNC_ASSETS_CA_BUNDLE"]))
     secret = SecretStr(env["CAMPAIGN_CLIENT_SECRET"])
-    access = CampaignSettings("", env["CAMPAIGN_IMS_URL"], env["CAMPAIGN_CLIENT_ID"], secret, env["CAMPAIGN_SCOPES"])
-    tokens = ims_tokens(access, context)
-    url = options.pop("url", env["CAMPAIGN_URL"])
-    api_key = options.pop("api_key", env["CAMPAIGN_CLIENT_ID"])
-    client = CampaignClient(url, tokens, api_key=api_key, context=context, **options)
+    url, ims, client_id = options.pop("url", env["CAMPAIGN_URL"]), env["CAMPAIGN_IMS_URL"], env["CAMPAIGN_CLIENT_ID"]
+    access = CampaignSettings(url, ims, client_id, secret, env["CAMPAIGN_SCOPES"])
+    patience, tokens = options.pop("patience", PATIENCE), ims_tokens(access, context)
+    access = replace(access, client_id=options.pop("api_key", client_id))
+    client = CampaignClient(access, tokens, context=context, **options)
+    client.endpoint.patience = patience
     try:
         yield client
     finally:
@@ -135,14 +140,16 @@ class Bench:
         *,
         client: Mapping[str, Any] | None = None,
         guardrails: Mapping[str, Any] | None = None,
+        session_is_valid: Callable[[], bool] = lambda: True,
         **options: Any,
     ) -> PushResult:
         """Push the pending records.
 
         Args:
             target: Table and resource.
-            client: Options of CampaignClient.
+            client: Options of `campaign_client`.
             guardrails: Limits of the client.
+            session_is_valid: As in ClaimedRecords.
             options: Of the push.
         """
         async with (
@@ -150,7 +157,8 @@ class Bench:
             campaign_client(self.sandbox.env, **limits, **(client or {})) as opened,
         ):
             session = session_of(self.ledger, options.pop("owner", uuid.uuid4().hex))
-            return await push(self.ledger, opened, target, session=session, **options)
+            claims = ClaimedRecords(self.ledger, target, session, session_is_valid)
+            return await push(claims, opened, **options)
 
     def counts(self, table: str = "contact") -> Counts:
         return self.ledger.reports.counts().get(table, Counts())
@@ -201,7 +209,8 @@ async def _main(ledger_url: str, owner: str, guardrails: str) -> None:
             many = limits.concurrency
             print("ready", flush=True)
             sys.stdin.readline()
-            result = await push(ledger, client, PROFILE, session=session_of(ledger, owner), concurrency=many)
+            claims = ClaimedRecords(ledger, PROFILE, session_of(ledger, owner))
+            result = await push(claims, client, concurrency=many)
     print(result.done, result.stopped)
 
 

@@ -115,6 +115,10 @@ class Admin:
         """Change rows, and return their ids. which: ids, or a number of rows. values: as in `create`; None for null."""
         return self.post("/d365/change", {"table": table, **_which(which), "set": values})["ids"]
 
+    def merge(self, subordinate: str, target: str, **content: Any) -> None:
+        """Merge a contact into another one, as another user does. content: values for that one."""
+        self.post("/d365/merge", {"target": target, "subordinate": subordinate, "set": content})
+
     def delete(self, table: str, which: list[str] | int) -> list[str]:
         return self.post("/d365/delete", {"table": table, **_which(which)})["ids"]
 

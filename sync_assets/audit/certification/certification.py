@@ -27,6 +27,8 @@ from sync_assets.ledger import Ledger
 from sync_assets.ledger.errors import SESSION_SECONDS
 from sync_assets.ledger.times import iso
 from sync_assets.push.record_links import KEY_IN_LINK, link_targets
+from sync_assets.runtime.call_limits import calls_left, count_calls
+from sync_assets.runtime.configuration import Configuration
 from sync_assets.runtime.context import Runtime
 
 CALLS_PER_TABLE = 60
@@ -44,7 +46,7 @@ https://experienceleague.adobe.com/docs/campaign-standard/using/working-with-api
 """
 CREATED, REMOVED = "a synthetic record is made", "the synthetic record is removed"
 _OF_KEYS = (addressing.KEY_FOUND, addressing.KEY_IN_URL, addressing.KEY_IN_DELETE, addressing.KEY_UNIQUE)
-_FOUND_ANEW = (*_OF_KEYS, addressing.DELETE_ANSWER, addressing.DELETE_SEEN)
+_FOUND_ANEW = (*_OF_KEYS, addressing.DELETE_ANSWER)
 """Findings that a certification replaces, also by none."""
 _PACE = "Requests in flight adapt to latency and throttling; guardrails set calls_per_second and budgets."
 _LAYOUT = "Rows that cannot be read are rejected one by one, with the reason."
@@ -66,13 +68,13 @@ async def certify(runtime: Runtime) -> "Certification":
             if Campaign can be reached, else by the next run.
     """
     ledger, config = await asyncio.to_thread(lambda: runtime.ledger), runtime.config
-    left, most = runtime.calls_left, CALLS_PER_TABLE * len(config.tables)
+    left, most = calls_left(ledger, config.guardrails), CALLS_PER_TABLE * len(config.tables)
     if left is not None and left < most:
         raise SyncAssetsError(
             f"A certification takes up to {most:,} engine calls, and the guardrails leave {left:,} for now.",
             "Nothing was written. Run it again when more calls are left, or raise the budget.",
         )
-    async with leased(runtime, NAME) as session, runtime.d365() as d365, runtime.campaign() as campaign:
+    async with leased(runtime.worker, NAME) as session, runtime.d365() as d365, runtime.campaign() as campaign:
         if session is None:
             raise SyncAssetsError(
                 "Another `sync-assets certify` works with this ledger.",
@@ -217,7 +219,7 @@ class Certification:
         """Store the engine calls made since the last time as those of the subject's table."""
         calls = self.campaign.calls.take()
         self.calls.update(calls)
-        await self.runtime.count_calls(subject.config.table, calls)
+        await count_calls(self.ledger, subject.config.table, calls)
 
     def store(self) -> None:
         """Store the findings as a push does, so that it need not find them out; and the report, in place of the former.
@@ -245,11 +247,11 @@ class Certification:
         dialect.note(NAME, {CERTIFIED_AT: self.at.isoformat(timespec="seconds"), VERSION: version("sync-assets")})
 
 
-def certification_findings(runtime: Runtime) -> list[Finding]:
+def certification_findings(configuration: Configuration, ledger: Ledger) -> list[Finding]:
     """Return a finding for the last certification of these systems, and one for each premise that is not workable."""
-    ledger, title, findings = runtime.ledger, "certification", list[Finding]()
+    title, findings = "certification", list[Finding]()
     marks = ledger.dialect.facts(NAME)
-    tables = runtime.config.in_link_order
+    tables = configuration.config.in_link_order
     names = dict.fromkeys(name for table in tables for name in (table.table, table.resource))
     way = "`sync-assets certify` tries it again, and names what to change"
     not_workable = [
@@ -273,7 +275,7 @@ def certification_findings(runtime: Runtime) -> list[Finding]:
         by = f" by version {marks[VERSION]}" if VERSION in marks else ""
         workable = "" if not_workable else ", all workable"
         findings.append(ok(title, f"the last one ended {iso(datetime.fromisoformat(at))}{by}{workable}"))
-    elif tenant_of(runtime.settings.links()[1] or "").endswith(STAGE):
+    elif tenant_of(configuration.settings.links()[1] or "").endswith(STAGE):
         text = "never. `sync-assets certify` finds out how both systems behave, with synthetic records"
         findings.append(warn(title, text))
     else:

@@ -37,7 +37,7 @@ from sync_assets.defs.tables.assets import linked
 from sync_assets.defs.tables.attempts import Attempt, attempt
 from sync_assets.defs.tables.table_work import TableWork
 from sync_assets.errors import SyncAssetsError, public_message
-from sync_assets.flows import RunOutcome, is_due
+from sync_assets.flows import RunOutcome
 from sync_assets.ledger.model import FOLLOWER
 from sync_assets.opt_out.profile_polling import due_without_file
 from sync_assets.runtime.context import Runtime
@@ -142,7 +142,7 @@ class Follower:
             finally:
                 if self._tasks:
                     await asyncio.wait(self._tasks.values())
-        if self._runtime.session_is_valid():
+        if self._runtime.worker.session_is_valid():
             await asyncio.to_thread(self._reports.end)
         return why
 
@@ -162,7 +162,7 @@ class Follower:
         is_idle = self._rounds > 0 and not self._tasks
         reasons: dict[str, Callable[[], bool]] = {
             "Its session in the ledger has expired: another run may have taken over.": (
-                lambda: not self._runtime.session_is_valid()
+                lambda: not self._runtime.worker.session_is_valid()
             ),
             "The process that started it has ended.": lambda: ancestors() != self._started_by,
             "The configuration or the program has changed.": self._sources.changed,
@@ -232,10 +232,10 @@ class Follower:
         self._paused = paused
         due = DueWork(elsewhere, elsewhere | paused)
         for name, table in self._tables.items():
-            if is_due(self._runtime, table.work.config):
+            if table.work.is_due():
                 due.tables.add(name)
         if not due.excluded & {CONTACT, WORK}:
-            due.opt_outs = due_without_file(self._runtime)
+            due.opt_outs = due_without_file(self._runtime.config.opt_out, ledger)
             if due.opt_outs and WORK in tables_at_work(ledger, ended_within=STEPS_APART):
                 due.opt_outs = 0
                 self._worked = time.monotonic() + STEPS_APART.total_seconds()  # they are awaited
@@ -304,9 +304,7 @@ class Follower:
             came = table.name in news and await table.work.capture(TURN_SECONDS)
             if came:
                 table.captured = None
-            may_send = table.name in sends or (
-                not table.is_unsent and await asyncio.to_thread(is_due, self._runtime, table.work.config)
-            )
+            may_send = table.name in sends or (not table.is_unsent and await asyncio.to_thread(table.work.is_due))
             sent = may_send and await table.work.push(TURN_SECONDS)
             moved |= came or sent
         return moved

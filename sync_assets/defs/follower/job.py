@@ -30,7 +30,7 @@ def follow_job(runtime: Runtime) -> Any:
 
         with bound(runtime, context.resources, OF_TABLES) as run_runtime, failing("follower"):
             add_tags(context, run_runtime)
-            with run_runtime.heartbeat(context.run_id, [FOLLOWER]):
+            with run_runtime.worker.heartbeat(context.run_id, [FOLLOWER]):
                 why = interruptible.run(Follower(context, run_runtime).follow())
             context.log.info(f"The run ends: {why}")
 

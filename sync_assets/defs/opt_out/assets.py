@@ -33,12 +33,13 @@ from sync_assets.defs.results import check_result, check_specs, metadata, select
 from sync_assets.defs.run_errors import fail_if_stopped, reported
 from sync_assets.defs.tables import asset_metadata
 from sync_assets.flows import RunOutcome
-from sync_assets.opt_out.apply import Applied, rejected_by_reason, write_campaign, write_d365, write_due
+from sync_assets.opt_out.apply import WRITTEN, Applied, rejected_by_reason, write_campaign, write_d365, write_due
 from sync_assets.opt_out.changes import Changes
 from sync_assets.opt_out.decide import Side, decide
 from sync_assets.opt_out.pending_decisions import DecisionRun, decide_due, decision_numbers
 from sync_assets.opt_out.session import open_session
 from sync_assets.runtime import interruptible
+from sync_assets.runtime.configuration import Configuration
 from sync_assets.runtime.context import Runtime
 
 _SYSTEMS: dict[Side, str] = {"d365": "Dynamics 365: ", "campaign": "Campaign: "}
@@ -107,13 +108,16 @@ def _decisions(runtime: Runtime, outcome: RunOutcome | None) -> dg.AssetsDefinit
 
 
 def _decide(context: dg.AssetExecutionContext, runtime: Runtime, outcome: RunOutcome) -> Iterator[Any]:
-    partition, calls = context.partition_key, runtime.calls.total()
+    partition = context.partition_key
 
     async def decided() -> DecisionRun:
         async with open_session(runtime) as session:
             return await decide_due(session, partition)
 
-    with reported(outcome, context, f"decision of {partition}") as failed, runtime.heartbeat(context.run_id, [WORK]):
+    with (
+        reported(outcome, context, f"decision of {partition}") as failed,
+        runtime.worker.heartbeat(context.run_id, [WORK]),
+    ):
         deciding = interruptible.run(decided())
     if failed:
         # Other checks are of the contact's table.
@@ -126,7 +130,7 @@ def _decide(context: dg.AssetExecutionContext, runtime: Runtime, outcome: RunOut
         "to_d365": open_counts.to_d365,
         "to_campaign": open_counts.to_campaign,
         "held": open_counts.held,
-        "engine_calls": runtime.calls.total() - calls,
+        "engine_calls": deciding.session.calls,
     }
     columns = [rule.finding(True) for rule in COLUMN_CHECKS]
     yield _result(runtime, key_of(DECISIONS, runtime), numbers, [*columns, note_undecided(outcome, deciding)])
@@ -173,21 +177,20 @@ def _writes(runtime: Runtime, outcome: RunOutcome | None, side: Side) -> dg.Asse
 def _write(
     context: dg.AssetExecutionContext, runtime: Runtime, outcome: RunOutcome, key: dg.AssetKey, side: Side
 ) -> Iterator[Any]:
-    calls = runtime.calls.total()
-
-    async def written() -> Applied:
+    async def written() -> tuple[Applied, int]:
         async with open_session(runtime) as session:
-            return await write_due(session, side)
+            return await write_due(session, side), session.calls
 
     with (
         reported(outcome, context, f"writing of {key.to_user_string()}") as failed,
-        runtime.heartbeat(context.run_id, [WORK]),
+        runtime.worker.heartbeat(context.run_id, [WORK]),
     ):
-        done = interruptible.run(written())
+        done, calls = interruptible.run(written())
     if failed:
         raise dg.Failure(str(failed[0]), allow_retries=False)
+    outcome.counts[WRITTEN[side]] += done.written
     refused = [reject for reject in runtime.ledger.opt_outs.refused() if _SYSTEMS[side] in reject.reason]
-    numbers = {**done.numbers(), "engine_calls": runtime.calls.total() - calls, **rejected_by_reason(refused)}
+    numbers = {**done.numbers(), "engine_calls": calls, **rejected_by_reason(refused)}
     yield _result(runtime, key, numbers, [health.accepted(len(refused))])
     fail_if_stopped(outcome, done.problem)
 
@@ -232,7 +235,7 @@ def _run_changes(
     context: dg.AssetExecutionContext, runtime: Runtime, outcome: RunOutcome, *, poll: bool
 ) -> Iterator[Any]:
     settled = Settled(runtime, outcome)
-    with reported(outcome, context, "run of opt-outs") as failed, runtime.heartbeat(context.run_id, [WORK]):
+    with reported(outcome, context, "run of opt-outs") as failed, runtime.worker.heartbeat(context.run_id, [WORK]):
         interruptible.run(settled.run(failed, poll=poll))
     key, numbers, problems = key_of(CHANGES, runtime), settled.numbers(), " ".join(dict.fromkeys(map(str, failed)))
     if numbers is None:
@@ -245,9 +248,9 @@ def _run_changes(
 
 
 def _result(
-    runtime: Runtime, key: dg.AssetKey, numbers: Mapping[str, Any], findings: Sequence[Finding]
+    configuration: Configuration, key: dg.AssetKey, numbers: Mapping[str, Any], findings: Sequence[Finding]
 ) -> dg.MaterializeResult[Any]:
-    links = asset_metadata.links(runtime, runtime.config.table(CONTACT))
+    links = asset_metadata.links(configuration, configuration.config.table(CONTACT))
     return dg.MaterializeResult(
         metadata=metadata(numbers) | links, check_results=[check_result(key, finding) for finding in findings]
     )

@@ -71,7 +71,10 @@ def export_asset(runtime: Runtime, outcome: RunOutcome | None) -> dg.AssetsDefin
 
 def _export_file(context: dg.AssetExecutionContext, runtime: Runtime, outcome: RunOutcome) -> Iterator[Any]:
     partition = context.partition_key
-    with reported(outcome, context, f"reading of {partition}") as failed, runtime.heartbeat(context.run_id, [WORK]):
+    with (
+        reported(outcome, context, f"reading of {partition}") as failed,
+        runtime.worker.heartbeat(context.run_id, [WORK]),
+    ):
         result = process_file(runtime, partition)
     if failed:
         raise dg.Failure(str(failed[0]), allow_retries=False)
@@ -82,9 +85,9 @@ def _export_file(context: dg.AssetExecutionContext, runtime: Runtime, outcome: R
         context.log.error(result)
         fail_if_stopped(outcome, f"{partition}: {result}")
     else:
-        numbers, findings = result
-        checks = [check_result(key_of(EXPORT, runtime), finding) for finding in findings]
-        yield dg.MaterializeResult(metadata=metadata(numbers), check_results=checks)
+        outcome.counts.update(result.counts)
+        checks = [check_result(key_of(EXPORT, runtime), finding) for finding in result.findings]
+        yield dg.MaterializeResult(metadata=metadata(result.numbers), check_results=checks)
 
 
 def watch_checks(runtime: Runtime) -> dg.AssetChecksDefinition:
@@ -98,7 +101,7 @@ def watch_checks(runtime: Runtime) -> dg.AssetChecksDefinition:
     )
     def watch(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
         with bound(runtime, context.resources, USED) as run_runtime, failing("poll of the SFTP"):
-            poll = files.poll_folder(run_runtime)
+            poll = files.poll_folder(run_runtime, run_runtime.ledger)
         yield from selected(
             context,
             key_of(EXPORT, runtime),

@@ -72,7 +72,7 @@ def opt_out_file_sensor(runtime: Runtime, default_status: dg.DefaultSensorStatus
         due = last is None or abs(now - last) >= REPORTED
         # If a run has materialised the asset since, Dagster shows its checks as not evaluated.
         due |= bool(last and made and made.timestamp >= last.timestamp())
-        poll = folder.poll_folder(runtime, measure=due)
+        poll = folder.poll_folder(runtime, runtime.ledger, measure=due)
         for trouble in poll.troubles:
             context.log.warning(trouble)
         for name, why in poll.passed_over:
@@ -84,7 +84,7 @@ def opt_out_file_sensor(runtime: Runtime, default_status: dg.DefaultSensorStatus
             cursor.reported = now
             findings = folder.folder_findings(runtime.config.opt_out.export, poll, now)
             events += evaluations(context.instance, [check_result(export, finding) for finding in findings])
-        request, why_not, runs = None, "a run of opt-outs is under way", active_runs(context, runtime, WORK)
+        request, why_not, runs = None, "a run of opt-outs is under way", active_runs(context, runtime.ledger, WORK)
         if not any(WORK in tables_of(run) for run in runs):
             request, why_not = _next(runtime, poll, cursor.requested)
         new = [request.partition_key] if request and request.partition_key else []  # none for a poll

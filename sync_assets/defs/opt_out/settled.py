@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from copy import copy
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +15,6 @@ from sync_assets.opt_out.apply import rejected_by_reason
 from sync_assets.opt_out.changes import Changes
 from sync_assets.opt_out.export.staging import stated_numbers
 from sync_assets.opt_out.pending_decisions import DecisionRun, decision_numbers
-from sync_assets.opt_out.profile_polling import ProfilePoll
 from sync_assets.runtime.context import Runtime
 
 
@@ -36,19 +34,16 @@ class Settled:
 
         failed: receives what failed of the run.
         """
-        own = copy(self._runtime)
-        own.calls = Counter()  # tables may be sent at the same time
-        self.changes = Changes(own, failed=failed)
+        self.changes = Changes(self._runtime, failed=failed)
         try:
             await self.changes.settle(poll=poll)
         finally:
-            self._runtime.calls.update(own.calls)
-            # Without a poll its numbers are 0, so that the UI's plots have no gaps.
-            polled = self.changes.polled or ProfilePoll()
+            self._outcome.counts.update(self.changes.counts)
+            polled = self.changes.polled  # without a poll its numbers are 0, so that the UI's plots have no gaps
             counts = {"profiles_read": polled.profiles, **stated_numbers(polled.stated)}
             for side, written in self.changes.written.items():
                 counts |= written.numbers(f"{side}_")
-            self._counts.update(counts | {"engine_calls": own.calls.total()})
+            self._counts.update(counts | {"engine_calls": polled.calls + self.changes.session_calls})
             if deciding := self.changes.deciding:
                 self._decided.update(deciding.decided)
                 self._deciding = replace(deciding, decided=self._decided)

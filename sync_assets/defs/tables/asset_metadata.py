@@ -16,7 +16,7 @@ from sync_assets.checks.known_types import KnownTypes
 from sync_assets.config.models import Config, TableConfig
 from sync_assets.defs.asset_keys import campaign_key, d365_key
 from sync_assets.mapping.column_pairs import attribute_descriptions, column_descriptions, column_pairs, key_column
-from sync_assets.runtime.context import Runtime
+from sync_assets.runtime.configuration import Configuration
 
 SCHEMA, LINEAGE, REFERENCES = "dagster/column_schema", "dagster/column_lineage", "dagster/code_references"
 TABLE_NAME = "dagster/table_name"
@@ -52,12 +52,14 @@ def _schema(texts: Mapping[str, str], key: str, types: Mapping[str, str]) -> dg.
     return dg.TableSchema(columns)
 
 
-def campaign_lineage(runtime: Runtime, table: TableConfig) -> dg.TableColumnLineage:
+def campaign_lineage(configuration: Configuration, table: TableConfig) -> dg.TableColumnLineage:
     """Return the Dynamics 365 columns that each attribute comes from; a link also depends on the parent's key."""
-    source = d365_key(table, runtime)
+    source = d365_key(table, configuration)
     deps = {table.key: [dg.TableColumnDep(source, key_column(table))]}
-    for pair in column_pairs(runtime.config, table):
-        parent_key = [dg.TableColumnDep(campaign_key(pair.parent, runtime), pair.parent.key)] if pair.parent else []
+    for pair in column_pairs(configuration.config, table):
+        parent_key = (
+            [dg.TableColumnDep(campaign_key(pair.parent, configuration), pair.parent.key)] if pair.parent else []
+        )
         deps.setdefault(pair.attribute, [dg.TableColumnDep(source, pair.column), *parent_key])
     return dg.TableColumnLineage(deps)
 
@@ -65,9 +67,9 @@ def campaign_lineage(runtime: Runtime, table: TableConfig) -> dg.TableColumnLine
 # --- Links, code, owners ----------------------------------------------------------------------------------------------
 
 
-def links(runtime: Runtime, table: TableConfig) -> dict[str, dg.MetadataValue]:
+def links(configuration: Configuration, table: TableConfig) -> dict[str, dg.MetadataValue]:
     """Return URLs of the table's record list in Dynamics 365 and of the resource in Campaign's API."""
-    d365, campaign = runtime.settings.links()
+    d365, campaign = configuration.settings.links()
     urls: dict[str, dg.MetadataValue] = {}
     if d365:
         urls["dynamics_365"] = dg.MetadataValue.url(f"{d365}/main.aspx?pagetype=entitylist&etn={table.table}")

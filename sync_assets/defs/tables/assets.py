@@ -28,6 +28,7 @@ from sync_assets.defs.tables import asset_metadata
 from sync_assets.defs.tables.checks import check_alone, table_checks
 from sync_assets.defs.tables.table_run import TableRun
 from sync_assets.flows import RunOutcome, capture_table, push_table
+from sync_assets.runtime.configuration import Configuration
 from sync_assets.runtime.context import Runtime
 
 FRESH = timedelta(hours=3)
@@ -98,22 +99,22 @@ def _group(
     return sync_tables
 
 
-def _spec(config: TableConfig, side: Side, runtime: Runtime, types: KnownTypes) -> dg.AssetSpec:
+def _spec(config: TableConfig, side: Side, configuration: Configuration, types: KnownTypes) -> dg.AssetSpec:
     """Return the spec of the table's asset on a side."""
-    key, metadata, deps = side_key(config, side, runtime), dict[str, Any](), list[dg.AssetKey]()
+    key, metadata, deps = side_key(config, side, configuration), dict[str, Any](), list[dg.AssetKey]()
     if side == "d365":
-        owners, kinds, flow = runtime.config.owners.d365, {"dynamics365", "polars"}, capture_table
-        metadata[asset_metadata.SCHEMA] = asset_metadata.d365_schema(runtime.config, config, types)
+        owners, kinds, flow = configuration.config.owners.d365, {"dynamics365", "polars"}, capture_table
+        metadata[asset_metadata.SCHEMA] = asset_metadata.d365_schema(configuration.config, config, types)
         description = (
             f"Rows of the Dynamics 365 table {config.table}, by the day on which their change was captured. Today's "
             "partition follows the change feed; a past day reads the rows that were modified on that day again."
         )
     else:
-        owners, kinds, flow = runtime.config.owners.campaign, {"adobecampaign"}, push_table
-        metadata[asset_metadata.SCHEMA] = asset_metadata.campaign_schema(runtime.config, config, types)
-        metadata[asset_metadata.LINEAGE] = asset_metadata.campaign_lineage(runtime, config)
-        parents = [campaign_key(runtime.config.table(link.table), runtime) for link in config.links]
-        deps = [d365_key(config, runtime), *dict.fromkeys(parents)]
+        owners, kinds, flow = configuration.config.owners.campaign, {"adobecampaign"}, push_table
+        metadata[asset_metadata.SCHEMA] = asset_metadata.campaign_schema(configuration.config, config, types)
+        metadata[asset_metadata.LINEAGE] = asset_metadata.campaign_lineage(configuration, config)
+        parents = [campaign_key(configuration.config.table(link.table), configuration) for link in config.links]
+        deps = [d365_key(config, configuration), *dict.fromkeys(parents)]
         description = (
             f"Records of the Campaign resource {config.resource}, in step with {config.table}. A run sends the pending "
             "records."
@@ -121,15 +122,15 @@ def _spec(config: TableConfig, side: Side, runtime: Runtime, types: KnownTypes) 
     return dg.AssetSpec(
         key,
         deps=deps,
-        group_name=runtime.installation.group(side),
-        partitions_def=daily(runtime.config.runs.start_date),
+        group_name=configuration.installation.group(side),
+        partitions_def=daily(configuration.config.runs.start_date),
         kinds=kinds,
         description=description,
         owners=list(owners),
         metadata={
             asset_metadata.TABLE_NAME: ".".join(key.path),
             **metadata,
-            **asset_metadata.table_code(runtime.config, config, flow),
+            **asset_metadata.table_code(configuration.config, config, flow),
         },
         freshness_policy=dg.FreshnessPolicy.time_window(fail_window=FRESH, warn_window=FRESH * 2 / 3),
         tags={"sync/pii": "true"},

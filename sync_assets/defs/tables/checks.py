@@ -19,17 +19,20 @@ from sync_assets.config.models import TableConfig
 from sync_assets.defs.asset_keys import EXPORT, key_of, side_key
 from sync_assets.defs.dagster_internals import evaluations
 from sync_assets.defs.results import check_key, check_result, check_specs
+from sync_assets.runtime.configuration import Configuration
 from sync_assets.runtime.context import Runtime
 
 
-def table_checks(config: TableConfig, runtime: Runtime) -> list[dg.AssetCheckSpec]:
+def table_checks(config: TableConfig, configuration: Configuration) -> list[dg.AssetCheckSpec]:
     """Return the check specs of both assets of a table."""
-    return [spec for side in SIDES for spec in check_specs(side_key(config, side, runtime), rules.TABLE_CHECKS[side])]
+    return [
+        spec for side in SIDES for spec in check_specs(side_key(config, side, configuration), rules.TABLE_CHECKS[side])
+    ]
 
 
-def ready_key(config: TableConfig, side: Side, runtime: Runtime) -> dg.AssetCheckKey:
+def ready_key(config: TableConfig, side: Side, configuration: Configuration) -> dg.AssetCheckKey:
     """Return the key of the check `ready` of one side."""
-    return dg.AssetCheckKey(side_key(config, side, runtime), rules.READY.name)
+    return dg.AssetCheckKey(side_key(config, side, configuration), rules.READY.name)
 
 
 def check_alone(
@@ -42,7 +45,7 @@ def check_alone(
         is_read = config.table not in paused and (keys is None or not ready.isdisjoint(keys))
         set_up = readiness(runtime, config) if is_read else []
         for side in SIDES:
-            for finding in table_findings(runtime, config, side, set_up, now):
+            for finding in table_findings(runtime.ledger, config, side, set_up, now):
                 result = check_result(side_key(config, side, runtime), finding)
                 if keys is None or check_key(result) in keys:
                     yield result
@@ -59,7 +62,7 @@ def watch(runtime: Runtime, context: dg.OpExecutionContext) -> dict[str, int]:
     if runtime.config.opt_out.active:
         from sync_assets.opt_out.export import folder  # noqa: PLC0415 - paramiko is slow to import
 
-        poll, export = folder.poll_folder(runtime), runtime.config.opt_out.export
+        poll, export = folder.poll_folder(runtime, runtime.ledger), runtime.config.opt_out.export
         findings = folder.folder_findings(export, poll, datetime.now(UTC))
         of_export = [check_result(key_of(EXPORT, runtime), finding) for finding in findings]
         report(context.instance, of_export)

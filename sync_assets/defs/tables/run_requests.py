@@ -39,11 +39,6 @@ _STARTED = (dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING)
 _BEGINNING = (dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTING)
 
 
-def follow_request(runtime: Runtime, job: str) -> dg.RunRequest:
-    """Return a request for the follower. job: its name in the installation."""
-    return dg.RunRequest(job_name=job, tags=run_tags(runtime))
-
-
 def load_request(runtime: Runtime, tables: Sequence[TableConfig], job: str) -> dg.RunRequest:
     """Return a request for a run that captures and sends tables of a group once."""
     keys = [key for config in tables for key in (d365_key(config, runtime), campaign_key(config, runtime))]
@@ -51,10 +46,10 @@ def load_request(runtime: Runtime, tables: Sequence[TableConfig], job: str) -> d
     return dg.RunRequest(job_name=job, partition_key=today(), asset_selection=keys, tags=run_tags(runtime, *names))
 
 
-def active_runs(context: dg.SensorEvaluationContext, runtime: Runtime, *tables: str) -> list[dg.DagsterRun]:
+def active_runs(context: dg.SensorEvaluationContext, ledger: Ledger, *tables: str) -> list[dg.DagsterRun]:
     """Call `end_killed` for the code location of a sensor."""
     origin = context.code_location_origin
-    return end_killed(context.instance, runtime.ledger, *tables, location=origin.location_name if origin else None)
+    return end_killed(context.instance, ledger, *tables, location=origin.location_name if origin else None)
 
 
 def end_killed(

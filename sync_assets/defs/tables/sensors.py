@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -23,7 +23,7 @@ from sync_assets.checks.health import ready
 from sync_assets.checks.preflight import examine
 from sync_assets.checks.rules import SIDES, Finding
 from sync_assets.config.loader import load_config
-from sync_assets.config.models import TableConfig
+from sync_assets.config.models import Config, TableConfig
 from sync_assets.config.values import CONTACT
 from sync_assets.defs.asset_keys import side_key
 from sync_assets.defs.dagster_internals import evaluations, latest_answers, most_runs
@@ -33,11 +33,13 @@ from sync_assets.defs.run_errors import one_sentence
 from sync_assets.defs.tables.assets import linked
 from sync_assets.defs.tables.attempts import Attempt, attempt
 from sync_assets.defs.tables.checks import ready_key
-from sync_assets.defs.tables.run_requests import active_runs, follow_request, load_request
+from sync_assets.defs.tables.run_requests import active_runs, load_request
 from sync_assets.errors import SyncAssetsError
 from sync_assets.flows import CONFIRM, is_due, opt_outs_due
+from sync_assets.ledger import Ledger
 from sync_assets.opt_out.profile_polling import due_without_file
 from sync_assets.runtime import interruptible
+from sync_assets.runtime.configuration import Configuration
 from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.workers import tables_at_work
 
@@ -90,16 +92,16 @@ def changes_sensor(
     def d365_changes(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         check_configuration(runtime.config, tables)
         cursor = msgspec.json.decode(context.cursor, type=Cursor) if context.cursor else Cursor()
-        runs = _watched(context, runtime, [config.table for config in tables])
+        runs = _watched(context, runtime.ledger, [config.table for config in tables])
         paused = runtime.ledger.maintenance.in_maintenance()
         free = [config for config in tables if config.table not in paused]
-        loaded = [config for config in free if _is_loaded(runtime, config)]
+        loaded = [config for config in free if _is_loaded(runtime.ledger, config)]
         follows = any(FOLLOWS_TAG in run.tags for run in runs)
         why = {config.table: "a run follows it" if follows else "no change" for config in tables}
         why |= dict.fromkeys(paused, "in maintenance")
         requests, loads = list[dg.RunRequest](), _FirstLoads()
         if _may_follow(context, runtime, loaded, runs, cursor):
-            requests, cursor.followed = [follow_request(runtime, follow.name)], datetime.now(UTC)
+            requests, cursor.followed = [dg.RunRequest(job_name=follow.name, tags=run_tags(runtime))], datetime.now(UTC)
         try:
             loads = _first_loads(context, runtime, [config for config in free if config not in loaded], runs, cursor)
         except SyncAssetsError:
@@ -107,7 +109,7 @@ def changes_sensor(
                 raise
         requests += [load_request(runtime, group, sync.name) for group in linked(loads.due)]
         why |= loads.waiting
-        if _is_polled(runtime, loaded):
+        if _is_polled(runtime.ledger, loaded):
             switch.ping()
         return dg.SensorResult(
             run_requests=requests,
@@ -119,7 +121,7 @@ def changes_sensor(
     return d365_changes
 
 
-def _watched(context: dg.SensorEvaluationContext, runtime: Runtime, tables: Sequence[str]) -> list[dg.DagsterRun]:
+def _watched(context: dg.SensorEvaluationContext, ledger: Ledger, tables: Sequence[str]) -> list[dg.DagsterRun]:
     """Return the active runs of the tables, and followers; with one follower only after WATCH_SECONDS, or its end.
 
     So the next one is requested at once. With those of other installations the ticks leave Dagster's threads to others.
@@ -128,15 +130,15 @@ def _watched(context: dg.SensorEvaluationContext, runtime: Runtime, tables: Sequ
     is_alone = context.instance.get_runs_count(of_all) == 1
     until = time.monotonic() + min(WATCH_SECONDS, HOLD_SECONDS)
     while True:
-        runs = active_runs(context, runtime, *tables)
+        runs = active_runs(context, ledger, *tables)
         lives = any(FOLLOWS_TAG in run.tags for run in runs)
         if not (lives and is_alone) or time.monotonic() + WATCH_PAUSE > until:
             return runs
         time.sleep(WATCH_PAUSE)
 
 
-def _is_loaded(runtime: Runtime, config: TableConfig) -> bool:
-    feed = runtime.ledger.feeds.feed(config.table)
+def _is_loaded(ledger: Ledger, config: TableConfig) -> bool:
+    feed = ledger.feeds.feed(config.table)
     return feed is not None and feed.complete
 
 
@@ -197,11 +199,11 @@ def _first_loads(
 
 
 def _new_answers(
-    instance: dg.DagsterInstance, runtime: Runtime, config: TableConfig, findings: Sequence[Finding]
+    instance: dg.DagsterInstance, configuration: Configuration, config: TableConfig, findings: Sequence[Finding]
 ) -> list[dg.AssetCheckEvaluation]:
     """Return the checks `ready` of the sides that stop the table, if their last results differ."""
     results = [
-        check_result(side_key(config, side, runtime), set_up)
+        check_result(side_key(config, side, configuration), set_up)
         for side in SIDES
         if (set_up := ready([finding for finding in findings if finding.side == side])).stops
     ]
@@ -220,26 +222,26 @@ def _may_follow(
     """Return True if a follower is to be started. Raises SyncAssetsError if no feed can be polled."""
     followers, now = [run.run_id for run in runs if FOLLOWS_TAG in run.tags], datetime.now(UTC)
     if followers:
-        if not _is_polled(runtime, loaded):
+        if not _is_polled(runtime.ledger, loaded):
             interruptible.run(poll_once(runtime, loaded))
         records = context.instance.get_run_records(dg.RunsFilter(run_ids=followers))
         if len(records) != 1 or records[0].dagster_run.status != dg.DagsterRunStatus.STARTED:
             return False
         minutes = (now.timestamp() - (records[0].start_time or records[0].create_timestamp.timestamp())) / 60
         return minutes > runtime.config.runs.longest_run_minutes
-    if not loaded or not _may_restart(context.instance, runtime, cursor, now):
+    if not loaded or not _may_restart(context.instance, run_tags(runtime), cursor, now):
         return False
     if cursor.followed and abs(now - cursor.followed) < CONFIRM and not _stays(runtime):
         return _has_news(context.instance, runtime, loaded, cursor, now)
     return True
 
 
-def _stays(runtime: Runtime) -> bool:
+def _stays(configuration: Configuration) -> bool:
     """Return True if a follower stays without work, by the file as its run will read it: it may have changed."""
     try:
-        config = load_config(runtime.settings.configuration())
+        config = load_config(configuration.settings.configuration())
     except SyncAssetsError:
-        config = runtime.config
+        config = configuration.config
     return config.runs.linger == float("inf")
 
 
@@ -267,9 +269,9 @@ def _has_news(
     return is_due
 
 
-def _is_polled(runtime: Runtime, tables: Sequence[TableConfig]) -> bool:
+def _is_polled(ledger: Ledger, tables: Sequence[TableConfig]) -> bool:
     """Return False if no feed of these tables was polled for POLL_OVERDUE."""
-    feeds, now = [feed for config in tables if (feed := runtime.ledger.feeds.feed(config.table))], datetime.now(UTC)
+    feeds, now = [feed for config in tables if (feed := ledger.feeds.feed(config.table))], datetime.now(UTC)
     return not feeds or any(now - feed.polled_at <= POLL_OVERDUE for feed in feeds)
 
 
@@ -285,9 +287,9 @@ async def _news(runtime: Runtime, tables: Sequence[TableConfig], hold: float) ->
             await asyncio.sleep(poller.pause)
 
 
-def _may_restart(instance: dg.DagsterInstance, runtime: Runtime, cursor: Cursor, now: datetime) -> bool:
+def _may_restart(instance: dg.DagsterInstance, tags: Mapping[str, str], cursor: Cursor, now: datetime) -> bool:
     """Return False during the backoff after a follower that failed at once."""
-    for record in instance.get_run_records(dg.RunsFilter(tags=run_tags(runtime)), limit=1):
+    for record in instance.get_run_records(dg.RunsFilter(tags=tags), limit=1):
         lasted = (record.end_time or 0.0) - (record.start_time or record.end_time or 0.0)
         if record.dagster_run.status == dg.DagsterRunStatus.FAILURE and lasted < SHORT_RUN_SECONDS:
             due, cursor.restarted = attempt(cursor.restarted, 0, now)
@@ -318,15 +320,15 @@ def backlog_sensor(
     def backlog(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         check_configuration(runtime.config, tables)
         last = msgspec.json.decode(context.cursor, type=Attempt | None) if context.cursor else None
-        runs = active_runs(context, runtime)
+        runs = active_runs(context, runtime.ledger)
         why_not, request = "The run that follows all tables is under way.", None
         if not any(FOLLOWS_TAG in run.tags for run in runs):
-            why_not, amount = "Nothing is pending, or a run is under way.", _due(runtime, tables)
+            why_not, amount = "Nothing is pending, or a run is under way.", _due(runtime.config, runtime.ledger, tables)
             due, made = attempt(last, amount, datetime.now(UTC)) if amount else (False, None)
             if last is None and _stays(runtime):
                 due, last = False, made  # `d365_changes` requests it at this moment
             last = made if due or not amount else last
-            request = follow_request(runtime, follow.name) if due else None
+            request = dg.RunRequest(job_name=follow.name, tags=run_tags(runtime)) if due else None
         if paused := runtime.ledger.maintenance.in_maintenance():
             why_not += f" In maintenance: {', '.join(paused)}."
         return dg.SensorResult(
@@ -338,14 +340,14 @@ def backlog_sensor(
     return backlog
 
 
-def _due(runtime: Runtime, tables: Sequence[TableConfig]) -> int:
+def _due(overall: Config, ledger: Ledger, tables: Sequence[TableConfig]) -> int:
     """Return how many records and opt-outs can be sent now, of tables that no run works on."""
-    ledger, amount = runtime.ledger, 0
+    amount = 0
     left, counts = ledger.maintenance.in_maintenance().keys() | tables_at_work(ledger), ledger.reports.counts()
     for config in tables:
-        if config.table in left or not _is_loaded(runtime, config):
+        if config.table in left or not _is_loaded(ledger, config):
             continue
-        if is_due(runtime, config):
+        if is_due(overall, ledger, config):
             of_table = counts[config.table]
-            amount += opt_outs_due(runtime, config) + of_table.pending + of_table.unconfirmed
-    return amount if left & {CONTACT, WORK} else amount + due_without_file(runtime)
+            amount += opt_outs_due(overall, ledger, config) + of_table.pending + of_table.unconfirmed
+    return amount if left & {CONTACT, WORK} else amount + due_without_file(overall.opt_out, ledger)

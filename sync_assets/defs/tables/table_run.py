@@ -26,7 +26,7 @@ from sync_assets.defs.results import check_result, selected
 from sync_assets.defs.run_errors import reported
 from sync_assets.defs.tables.checks import report
 from sync_assets.defs.tables.table_work import AssetWork, TableWork
-from sync_assets.flows import RunOutcome, is_due
+from sync_assets.flows import RunOutcome
 from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime
 
@@ -71,7 +71,7 @@ class TableRun:
         tables = [work.config.table for work in self._selected]
         with ExitStack() as stack:
             with reported(self._outcome, self._context, "run") as failed:
-                stack.enter_context(self._runtime.heartbeat(self._context.run_id, tables))
+                stack.enter_context(self._runtime.worker.heartbeat(self._context.run_id, tables))
             if failed:
                 first = next(iter(self._selected.values()))[0]
                 first.error = failed[0]
@@ -104,7 +104,7 @@ class TableRun:
             return
         ledger, config = self._runtime.ledger, work.config
         self._push(work)
-        while not work.is_over and work.d365 in assets and (work.is_full or is_due(self._runtime, config)):
+        while not work.is_over and work.d365 in assets and (work.is_full or work.is_due()):
             pending = ledger.reports.backlog(config.table)
             if not backlog_is_full(ledger, config):
                 interruptible.run(work.capture())
@@ -124,9 +124,8 @@ class TableRun:
         if self._days is None or has_failed or ledger.feeds.feed(table) is None:
             interruptible.run(work.capture())
             return
-        capture_days(
-            self._runtime, table, self._days, resend=self._force, capture=lambda: interruptible.run(work.capture())
-        )
+        access = self._runtime.access
+        capture_days(access, table, self._days, resend=self._force, capture=lambda: interruptible.run(work.capture()))
 
     def _push(self, work: TableWork) -> bool:
         return interruptible.run(work.push(TURN_SECONDS))

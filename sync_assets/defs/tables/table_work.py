@@ -33,7 +33,7 @@ from sync_assets.defs.results import metadata
 from sync_assets.defs.run_errors import Log, reported
 from sync_assets.defs.tables import asset_metadata
 from sync_assets.errors import SyncAssetsError
-from sync_assets.flows import RunOutcome, capture_table, push_table
+from sync_assets.flows import RunOutcome, capture_table, is_due, push_table
 from sync_assets.ledger.errors import InMaintenance, LedgerError
 from sync_assets.ledger.records.feeds import CAPTURED
 from sync_assets.push.dispatcher import PushResult
@@ -118,6 +118,7 @@ class TableWork:
             await asyncio.to_thread(self.fail, self.d365, failed[0])
             return False
         self.note(done.notes)
+        self._outcome.counts["unchanged"] += done.result.unchanged
         await asyncio.to_thread(self._add, self.d365, done.result, [*done.findings, *limits], {}, {})
         self._full_read |= done.result.full_read
         self.is_full = done.result.paused
@@ -136,6 +137,7 @@ class TableWork:
             self.require_progress()
             return False
         self.note(done.notes)
+        self._outcome.counts.update(done.opt_outs)
         await asyncio.to_thread(self._add_push, done.result, [*done.findings, *notes])
         if done.result.stopped:
             self._outcome.stopped.append(done.result.stopped)
@@ -145,6 +147,10 @@ class TableWork:
 
     def _backlog(self) -> int:
         return self._runtime.ledger.reports.backlog(self.config.table)
+
+    def is_due(self) -> bool:
+        """Return True if a push would send something now."""
+        return is_due(self._runtime.config, self._runtime.ledger, self.config)
 
     def _check_not_paused(self) -> None:
         """Raise InMaintenance if the table is in maintenance."""
@@ -219,7 +225,7 @@ class TableWork:
 
     def findings(self, side: Side) -> list[Finding]:
         """Return the findings, as of now, of all checks of one asset."""
-        return table_findings(self._runtime, self.config, side, self.set_up, datetime.now(UTC))
+        return table_findings(self._runtime.ledger, self.config, side, self.set_up, datetime.now(UTC))
 
     # --- Metadata ------------------------------------------------------------------------------------------------
 
@@ -241,7 +247,7 @@ class TableWork:
             further[asset_metadata.LINEAGE] = asset_metadata.campaign_lineage(runtime, config)
             reasons = runtime.ledger.reports.reject_reasons(config.table)
             further["rejected_by_reason"] = Rows(("reason", "records"), reasons) if reasons else None
-            further["engine_calls_by_day"] = calls_by_day(runtime)
+            further["engine_calls_by_day"] = calls_by_day(runtime.config.guardrails, runtime.ledger)
         return self.numbers(asset) | metadata(further) | asset_metadata.links(runtime, config)
 
     def data_version(self, side: Side) -> str:

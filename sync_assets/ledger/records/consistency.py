@@ -56,9 +56,10 @@ class Consistency(Repository):
         """
         found: dict[tuple[str, str], Inconsistency] = {}
         for one in self._all(progress):
-            before = found.get(one[:2]) or Inconsistency(*one[:2], 0, ())
+            about = one.table, one.problem
+            before = found.get(about) or Inconsistency(*about, 0, ())
             seqs = (*before.seqs, *one.seqs)[:SHOWN]
-            found[one[:2]] = before._replace(rows=before.rows + one.rows, seqs=seqs)
+            found[about] = Inconsistency(*about, before.rows + one.rows, seqs)
         return sorted(found.values())
 
     def _all(self, progress: Callable[[int], None]) -> Iterator[Inconsistency]:

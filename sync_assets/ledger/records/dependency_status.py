@@ -18,9 +18,11 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from sync_assets.config.values import CONTACT
 from sync_assets.ledger.model import LinkTo, Orphaned, State
 from sync_assets.ledger.records.hold_records import HoldRecords, ReasonsByRecord, is_excluded, is_held
 from sync_assets.ledger.records.stored_links import ACKNOWLEDGED_KEYED, UNLINK_ONE, StoredLinks
+from sync_assets.ledger.repositories.opt_out_rows import OptOutRows
 from sync_assets.ledger.rules import predicates
 from sync_assets.ledger.rules.dependencies import FormerParent, Key, Link, is_acknowledged, stands, status_of_parents
 from sync_assets.ledger.rules.record_state import Dependencies, RecordState, reevaluate
@@ -90,6 +92,7 @@ class DependencyStatus(Repository):
 
     stored_links: StoredLinks
     hold_records: HoldRecords
+    opt_outs: OptOutRows
 
     def has_links(self, transaction: Transaction) -> bool:
         """Return True if there are links or held records: most ledgers of contacts alone have none."""
@@ -182,6 +185,9 @@ class DependencyStatus(Repository):
             seqs = self.neighbours(transaction, [*moved, *forgotten])
             transaction.run(DELETE_RECORDS, seqs=[record.seq for record in forgotten])
             self._delete_links(transaction, forgotten)
+            # A held record may have been made by its hold, so that its contact may exist in Dynamics 365.
+            deleted = [record for record in forgotten if record.desired_hash is None and record.state != State.HELD]
+            self.opt_outs.forget(transaction, [record.id for record in deleted if record.table_name == CONTACT])
 
     def _delete_links(self, transaction: Transaction, removed: Iterable[RecordState]) -> None:
         seqs = [record.seq for record in removed]

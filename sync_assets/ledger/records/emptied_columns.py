@@ -126,7 +126,6 @@ class EmptiedColumns(Repository):
         page: "LedgerPage",
         stored: Sequence[StoredRow],
         resent: Set[int],
-        max_share: float,
         *,
         full: bool,
     ) -> dict[int, Kept]:
@@ -135,22 +134,22 @@ class EmptiedColumns(Repository):
         Args:
             stored: those of the rows that have a record.
             resent: seqs of records that are sent again even if their row is unchanged.
-            max_share: the largest share (0 to 1) of the table's records in which an attribute may become empty in 24
-                hours, once there are more than GUARDED_ABOVE.
             full: the page is one of a full read. Then it counts by itself, too, once it has more than GUARDED_ABOVE
                 rows, so that a column which is null for all rows stops at the first page.
         """
-        rows = {row.seq: row for row in stored if row.differs or page.after_change} if page.bits else {}
+        bits_by_name = page.guard.bits
+        rows = {row.seq: row for row in stored if row.differs or page.after_change} if bits_by_name else {}
         states = transaction.run(_STATES, seqs=list(rows))
-        bits = set(page.bits.values())
+        bits = set(bits_by_name.values())
         emptied: dict[int, int] = {}
         news: Counter[int] = Counter()
-        guarded = {seq: page.guarded[seq in resent or resend > 0] for seq, *_, resend in states}
+        updated, whole = (page.guard.guarded(whole=whole) for whole in (False, True))
+        guarded = {seq: whole if seq in resent or resend > 0 else updated for seq, *_, resend in states}
         for seq, filled, kept, unsent, *_ in states:
             if not unsent and page.hashes[rows[seq].at] is not None:
                 emptied[seq] = filled & guarded[seq] & ~page.filled[rows[seq].at]
                 news.update(bit for bit in bits if emptied[seq] & ~kept & bit)
-        holds = self._decide(transaction, table, page, news, max_share, full=full) if news else 0
+        holds = self._decide(transaction, table, page, news, full=full) if news else 0
         values = {seq: (page.filled[row.at], 0) for seq, row in rows.items()}
         result: dict[int, Kept] = {}
         for seq, filled, kept, _, needs_row, _ in states:
@@ -161,24 +160,18 @@ class EmptiedColumns(Repository):
                 del values[seq]
             if keeps:
                 unapplied = not (rows[seq].other_version or page.after_change or needs_row or seq in resent)
-                result[seq] = Kept(frozenset(name for name, bit in page.bits.items() if bit & keeps), unapplied)
+                result[seq] = Kept(frozenset(name for name, bit in bits_by_name.items() if bit & keeps), unapplied)
         transaction.for_each(_STORE, [(*bits_of_row, seq) for seq, bits_of_row in values.items()])
         return result
 
     def _decide(
-        self,
-        transaction: Transaction,
-        table: str,
-        page: "LedgerPage",
-        news: Counter[int],
-        max_share: float,
-        *,
-        full: bool,
+        self, transaction: Transaction, table: str, page: "LedgerPage", news: Counter[int], *, full: bool
     ) -> int:
         """Return the bits of the attributes whose values Campaign keeps, and count the others."""
         known, rows, now = record_count(transaction, table), len(page.ids), self._session.now()
+        max_share = page.guard.max_share
         lately = passed_lately(transaction, now, table)
-        names = {bit: name for name, bit in page.bits.items()}
+        names = {bit: name for name, bit in page.guard.bits.items()}
         passing: dict[str, int] = {}
         holds = 0
         for bit, number in news.items():

@@ -7,7 +7,7 @@ a table cannot overwrite each other.
 """
 
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
@@ -27,6 +27,24 @@ LARGEST_PAGE = 5_000
 """Rows: Dataverse's own limit of a page."""
 _SEVERAL = sa.and_(_F.link.is_not(None), sa.or_(~_F.complete, _F.kept_link.is_not(None)))  # ended after several
 _GROWN = _F.page_size + _F.page_size // 10 + 1
+
+
+class PageRead(NamedTuple):
+    """What the read that returned a page demands of its rows.
+
+    resend: send them again, even if they are unchanged. replay: compare fields that updates leave out, too. bound: the
+    highest seq when a repeated full read began; None in any other read. ends: the page is the last one available.
+    """
+
+    resend: bool
+    replay: bool
+    bound: int | None = None
+    ends: bool = False
+
+    @property
+    def full(self) -> bool:
+        """True in a repeated full read."""
+        return self.bound is not None
 
 
 @dataclass(eq=False)
@@ -170,14 +188,31 @@ class Feeds(Repository):
             self.reset(transaction, table, feed.version, resend=resend)
 
     def advance(
-        self, transaction: Transaction, table: str, position: Position, expected_version: int | None, now: int
-    ) -> tuple[Feed, Feed | None]:
-        """Store the cursor; return the feed, and as it was before, None for a new one.
+        self, transaction: Transaction, table: str, cursor: Position | Replay | None, expected_version: int | None
+    ) -> tuple[Feed, PageRead]:
+        """Store the cursor after a page; return the feed, and the read that the page belongs to.
 
         Call it first in a transaction: it locks the feed, which serialises the captures of a table.
+
+        Args:
+            cursor: the place in the feed. For rows read beside it, which move the version alone: the replay that they
+                belong to, with the link of its next page, None if it has ended; or None for rows read by id.
+            expected_version: the feed's version as read; None before its first page.
+
+        Raises:
+            FeedMoved: the stored version is another.
         """
+        if not isinstance(cursor, Position):
+            if expected_version is None:
+                raise ValueError("rows beside a feed need the feed's version")
+            days = {"days": cursor if cursor.link else None} if cursor else {}
+            read = PageRead(resend=bool(cursor and cursor.resend), replay=cursor is not None)
+            return _move(transaction, table, expected_version, days), read
+        position, now = cursor, self._session.now()
         if expected_version is None:
-            return self._begin(transaction, table, position, now), None
+            return self._begin(transaction, table, position, now), PageRead(
+                resend=False, replay=False, ends=position.end
+            )
         before = self.locked(transaction, table)
         if before is None:
             raise FeedMoved(table)
@@ -190,7 +225,8 @@ class Feeds(Repository):
         }
         if position.end and not before.complete:
             changes |= {"complete": True, "orphans_due": True, "resend": False, "replay": False, "read_bound": None}
-        return _move(transaction, table, expected_version, changes), before
+        read = PageRead(before.resend, before.replay, before.read_bound, position.end)
+        return _move(transaction, table, expected_version, changes), read
 
     def _begin(self, transaction: Transaction, table: str, position: Position, now: int, **kept: Any) -> Feed:
         """Create the feed of a table. FeedMoved if another capture has created it."""
@@ -212,16 +248,6 @@ class Feeds(Repository):
         if row is None:
             raise FeedMoved(table)
         return Feed(*row)
-
-    def touch(self, transaction: Transaction, table: str, expected_version: int | None, days: Replay | None) -> Feed:
-        """Raise the feed's version without moving its cursor, for rows read beside the feed.
-
-        days: the replay that the rows belong to, with the link of its next page; if that is None, the replay has ended.
-        None for rows read by id: a replay stays as it is.
-        """
-        if expected_version is None:
-            raise ValueError("rows beside a feed need the feed's version")
-        return _move(transaction, table, expected_version, {"days": days if days.link else None} if days else {})
 
     def drop_replay_in(self, transaction: Transaction, table: str) -> None:
         """Delete the table's replay of some days, since the whole table is read anyway."""

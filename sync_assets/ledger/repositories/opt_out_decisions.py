@@ -4,7 +4,7 @@ Invariant: a decision is stored in the transaction that changes the opt-out (`Op
 """
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import NamedTuple
 
 import sqlalchemy as sa
@@ -45,6 +45,11 @@ class RejectedRow(NamedTuple):
     line: int
     id: str | None
     reason: str
+
+
+def day_without_file(moment: datetime) -> str:
+    """Return the partition of decisions made without a file: one per UTC day."""
+    return f"(changes)@{moment.astimezone(UTC):%Y-%m-%d}"
 
 
 class OptOutDecisions(Repository):

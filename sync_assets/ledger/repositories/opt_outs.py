@@ -19,6 +19,7 @@ import sqlalchemy as sa
 from sync_assets.config.values import CHANGED_SUFFIX, CONTACT
 from sync_assets.ledger import times
 from sync_assets.ledger.report_values import Reject
+from sync_assets.ledger.repositories.merged_contacts import MergedContacts
 from sync_assets.ledger.repositories.opt_out_decisions import OptOutDecision, OptOutDecisions
 from sync_assets.ledger.repositories.opt_out_rows import ROWS, OptOutRows
 from sync_assets.ledger.repositories.sessions import Sessions
@@ -84,6 +85,7 @@ class OptOuts(Repository):
     _sessions: Sessions
     _rows: OptOutRows
     _decisions: OptOutDecisions
+    _merged: MergedContacts
 
     @writes
     def store_stated(
@@ -136,7 +138,7 @@ class OptOuts(Repository):
                 row = rows.get((id_, name))
                 start = row or OptOutRow(id_, name)
                 kind, moved = rules.after_statement(
-                    start, int(value), changed_at, at, source, known=row is not None, latest=latest_at
+                    start, (int(value), changed_at), at, source, known=row is not None, latest=latest_at
                 )
                 counts[kind] += 1
                 if moved is not None:
@@ -282,6 +284,7 @@ class OptOuts(Repository):
         stored = {(row.id, row.attribute) for row in self._put(transaction, rows, self._load(transaction, rows))}
         valid = [decision for decision in decisions if (decision.contact, decision.attribute) in stored]
         self._decisions.add(transaction, partition, valid)
+        self._merged.decided(transaction, valid)
         return valid
 
     def _load(self, transaction: Transaction, rows: Sequence[OptOutRow]) -> dict[tuple[str, str], OptOutRow]:

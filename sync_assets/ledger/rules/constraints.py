@@ -6,6 +6,7 @@ weaker than what is stored at its end.
 
 from sync_assets.ledger.model import BlockReason, Loss, Orphaned, State
 from sync_assets.ledger.rules import predicates
+from sync_assets.ledger.rules.merged_contacts import MergeState
 from sync_assets.ledger.rules.opt_outs import DUE, STATED, OptOutState
 from sync_assets.ledger.rules.predicates import Predicate, above, absent, all_of, is_one, present, same, within
 
@@ -68,3 +69,8 @@ OPT_OUT = {
     "decided": ~is_one("state", OptOutState.TO_D365, OptOutState.TO_CAMPAIGN) | present("value"),
     "rejected": ~is_one("state", OptOutState.REJECTED) | (present("reason") & _FAILED),
 }
+MERGED = {
+    "numbers": within("state", MergeState.NONE, MergeState.ENDED),
+    "carried": ~is_one("state", MergeState.CARRIED) | present("target"),
+}
+"""Of an opt-out of a merged contact."""

@@ -68,6 +68,9 @@ class OptOutRow(NamedTuple):
     unknown_until: int | None = None
 
 
+SideValue = tuple[int | None, int | None]
+"""A system's value of an opt-out, and its time of change in microseconds; None where there is none."""
+
 _CLEARED = {"value": None, "attempts": 0, "failed_since": None, "reason": None}
 """The decision and earlier attempts."""
 
@@ -85,7 +88,7 @@ def _synced(row: OptOutRow) -> OptOutRow:
 
 
 def after_statement(
-    row: OptOutRow, value: int, at: int | None, stated_at: int, source: str, *, known: bool, latest: int | None = None
+    row: OptOutRow, stated: SideValue, stated_at: int, source: str, *, known: bool, latest: int | None = None
 ) -> tuple[Stated, OptOutRow | None]:
     """Classify a statement of Campaign about an attribute, and return the row that results from it.
 
@@ -97,8 +100,7 @@ def after_statement(
 
     Args:
         row: the stored row; a default `OptOutRow` if there is none.
-        value: 1 if Campaign states that the contact is opted out, else 0.
-        at: the attribute's time of change in microseconds; None if Campaign gives none.
+        stated: Campaign's value, and the attribute's time of change.
         stated_at: when Campaign made the statement, at the earliest, in microseconds.
         source: what caused the decision, for the log.
         known: True if there is a stored row; none means that the contact never opted out.
@@ -107,6 +109,7 @@ def after_statement(
     Returns:
         The kind of the statement, and the new row; None if the row does not change.
     """
+    value, at = stated
     if not known and not value and at is None:
         return "default", None
     seen, vague = row.campaign_at, at is None or at % DAY == 0
@@ -217,6 +220,11 @@ def after_comparison(row: OptOutRow, value: int, *, again: bool) -> OptOutRow | 
     return moved if row.state in (OptOutState.SYNCED, OptOutState.DECIDE) else due_again(moved, ask=False)
 
 
+def after_merge(row: OptOutRow, source: str) -> OptOutRow:
+    """Return the row of a contact into which one with an opt-out was merged: Campaign is queried for its value."""
+    return _due(row, source, ask=1)
+
+
 def after_insert(row: OptOutRow, sent: int, source: str, made_at: int) -> OptOutRow:
     """Return the row after Campaign inserted the profile with the value `sent` at `made_at` (microseconds).
 
@@ -239,10 +247,8 @@ def after_decision(
     *,
     value: int,
     state: OptOutState,
-    campaign: int | None,
-    campaign_at: int | None,
-    d365: int | None,
-    d365_at: int | None,
+    campaign: SideValue,
+    d365: SideValue,
     now: int,
 ) -> OptOutRow:
     """Return the row after a decision.
@@ -251,29 +257,32 @@ def after_decision(
         row: the row that was decided. If `row.ask` is set, Campaign was queried for this decision.
         value: the decided value, which both systems should hold.
         state: SYNCED if both hold it already, else the state that names the system to be written.
-        campaign, campaign_at, d365, d365_at: the values and times of change (microseconds) that the decision was
-            based on.
+        campaign, d365: the values that the decision was based on.
     """
     # "Not opted out" without a time of change is the value of our insert. The stored time stays: older statements are
     # not processed again.
-    is_default = campaign == 0 and campaign_at is None and row.campaign_at is not None
+    value_there, changed = campaign
+    is_default = campaign == (0, None) and row.campaign_at is not None
     held = row._replace(
-        campaign=campaign,
-        campaign_at=row.campaign_at if is_default else campaign_at,
+        campaign=value_there,
+        campaign_at=row.campaign_at if is_default else changed,
         stated_at=now if row.ask else row.stated_at,
         ours=int(is_default) if row.ask else row.ours,
-        d365=d365,
+        d365=d365[0],
         written=0,
-        d365_at=d365_at,
+        d365_at=d365[1],
     )
     if state == OptOutState.SYNCED:
         return _synced(held)
     return held._replace(state=state, ask=0, value=value, reason=None)
 
 
-def as_stated(row: OptOutRow) -> OptOutRow:
-    """Return the row for a decision about a contact without a profile: an opt-out that is not carried yet counts."""
-    return row._replace(campaign=1, ours=0, ask=0) if row.ask == STATED else row
+def as_stated(row: OptOutRow, subordinate: str | None = None) -> OptOutRow:
+    """Return the row for a decision about a contact without a profile: an opt-out that is not carried yet counts.
+
+    subordinate: the contact with that opt-out, if it was merged into this one.
+    """
+    return row._replace(campaign=1, ours=0, ask=0) if subordinate or row.ask == STATED else row
 
 
 def after_missing_profile(row: OptOutRow, d365: int | None) -> OptOutRow:

@@ -102,11 +102,11 @@ def placement(record: RecordState, dependencies: Dependencies) -> Placement | No
         # A request without an answer may still insert it: it is deleted once more, or kept in Campaign if out of scope.
         return Placement(State.TOMBSTONE if record.desired_hash is None else State.SYNCED, BlockReason.NONE)
     unwanted = predicates.MUST_NOT_EXIST(_with_dependencies(record, dependencies)) and exists
-    if dependencies.excluded and not unwanted:
-        return Placement(State.EXCLUDED, dependencies.block_reason)
     if unwanted:
         waits = dependencies.has_children
         return Placement(State.WAITING, BlockReason.CHILDREN_PENDING) if waits else _SENDABLE
+    if dependencies.excluded:
+        return Placement(State.EXCLUDED, dependencies.block_reason)
     return _place_orphan(record) if dependencies.orphaned else _place_wanted(record, dependencies)
 
 
@@ -149,11 +149,13 @@ def _needs_refetch(record: RecordState) -> bool:
     request whose outcome is unknown may be the delete that was sent while a parent was gone. The row of a record that
     is out of scope is not read again: an update of its links shows whether Campaign holds it.
     """
-    perhaps_deleted = record.outcome_unknown and (record.block_reason != BlockReason.NONE or record.orphaned)
-    was_held = predicates.UNSENT(record) or predicates.REFETCH_REQUIRED(record)
-    differs = not predicates.ACKNOWLEDGED(record) or record.acked_hash != record.desired_hash
-    needed = was_held or differs or bool(record.resend or perhaps_deleted)
-    return not record.has_payload and not record.out_of_scope and needed
+    if record.has_payload or record.out_of_scope:
+        return False
+    if record.resend or predicates.UNSENT(record) or predicates.REFETCH_REQUIRED(record):
+        return True
+    if record.outcome_unknown and (record.block_reason != BlockReason.NONE or record.orphaned):
+        return True
+    return record.acked_hash is None or record.acked_hash != record.desired_hash
 
 
 def reevaluate(record: RecordState, dependencies: Dependencies) -> Placement | None:

@@ -2,7 +2,8 @@
 
 import sqlalchemy as sa
 
-from sync_assets.ledger.rules.constraints import OPT_OUT
+from sync_assets.ledger.rules import merged_contacts
+from sync_assets.ledger.rules.constraints import MERGED, OPT_OUT
 from sync_assets.ledger.rules.opt_outs import DUE
 from sync_assets.ledger.rules.predicates import CLAIMED, LATE_REQUEST
 from sync_assets.ledger.storage.schema import NAME, SEQUENCE, Instant, check, holds, metadata, partial_index
@@ -38,6 +39,20 @@ OPT_OUT_DUE = holds(DUE, opt_out)
 partial_index("sync_opt_out_due", DUE, opt_out.c.state, opt_out.c.id)
 partial_index("sync_opt_out_session", CLAIMED, opt_out.c.session)
 partial_index("sync_opt_out_unknown", LATE_REQUEST, opt_out.c.unknown_until)
+
+# Opt-outs of contacts that were merged into another one, for each mapped attribute.
+merged_opt_out = sa.Table(
+    "sync_merged_opt_out",
+    metadata,
+    sa.Column("id", NAME, primary_key=True),  # the subordinate's
+    sa.Column("attribute", NAME, primary_key=True),  # Campaign's
+    sa.Column("master", NAME, nullable=False),  # as the subordinate names it
+    sa.Column("target", NAME),  # the last master of the chain, for which the opt-out counts; NULL: not looked up yet
+    sa.Column("state", sa.SmallInteger, nullable=False),  # rules.merged_contacts.MergeState
+)
+check(merged_opt_out, **MERGED)
+partial_index("sync_merged_opt_out_due", merged_contacts.DUE, merged_opt_out.c.id)
+sa.Index("sync_merged_opt_out_target", merged_opt_out.c.target)
 
 # Every decision about an opt-out: the audit. Values are in Campaign's sense: 1 is opted out.
 opt_out_decision = sa.Table(

@@ -16,9 +16,10 @@ from sync_assets.checks.health import ERROR_SHARE, arrives, room
 from sync_assets.checks.rules import Finding, fail, ok, warn
 from sync_assets.config.opt_out import Export
 from sync_assets.errors import SyncAssetsError
+from sync_assets.ledger import Ledger
 from sync_assets.ledger.repositories.opt_out_files import FileState, OptOutFile
 from sync_assets.opt_out.export.file import file_order
-from sync_assets.runtime.context import Runtime
+from sync_assets.runtime.configuration import Configuration
 from sync_assets.sftp.client import RemoteFile, Sftp, Storage, connect
 from sync_assets.sftp.errors import FileGone, SftpError
 
@@ -46,7 +47,7 @@ class FolderPoll:
     troubles: list[str] = field(default_factory=list[str])
 
 
-def poll_folder(runtime: Runtime, *, measure: bool = True) -> FolderPoll:
+def poll_folder(configuration: Configuration, ledger: Ledger, *, measure: bool = True) -> FolderPoll:
     """List the folder, store the result in the ledger, and archive or remove files that are done.
 
     measure: False leaves `storage` out; with a configured capacity it takes a request for each folder of the server.
@@ -55,11 +56,11 @@ def poll_folder(runtime: Runtime, *, measure: bool = True) -> FolderPoll:
         SftpError: of the SFTP server.
         LedgerError: of the ledger.
     """
-    export = runtime.config.opt_out.export
-    with connect(runtime.settings.sftp()) as sftp:
+    export = configuration.config.opt_out.export
+    with connect(configuration.settings.sftp()) as sftp:
         listing = sftp.listing(export.directory, export.pattern)
         files = [(file.name, file.modified, file.size) for file in listing.files]
-        known = runtime.ledger.opt_out_files.note_files(files)
+        known = ledger.opt_out_files.note_files(files)
         troubles = _tidy(sftp, export, [file for file in known if file.state == FileState.DONE])
         storage = measured(sftp, export) if measure else None
     waiting = in_order(file for file in known if file.state == FileState.SEEN)
@@ -68,7 +69,7 @@ def poll_folder(runtime: Runtime, *, measure: bool = True) -> FolderPoll:
         ready=ready,
         unsettled=[file for file in waiting if file not in ready],
         refused=[file for file in known if file.state == FileState.REJECTED],
-        newest=newest_of(runtime.ledger.opt_out_files.files()),
+        newest=newest_of(ledger.opt_out_files.files()),
         storage=storage,
         passed_over=listing.passed_over,
         troubles=troubles,
@@ -110,9 +111,9 @@ def in_order(files: Iterable[OptOutFile]) -> list[OptOutFile]:
     return sorted(files, key=lambda file: file_order(file.name, file.modified))
 
 
-def find(runtime: Runtime, partition: str) -> OptOutFile | None:
+def find(ledger: Ledger, partition: str) -> OptOutFile | None:
     """Return the stored file of a partition; of several within one second, the one that the last poll found."""
-    same = [file for file in runtime.ledger.opt_out_files.files() if file.partition == partition]
+    same = [file for file in ledger.opt_out_files.files() if file.partition == partition]
     return max(same, key=lambda file: file.looked_at, default=None)
 
 
@@ -145,17 +146,17 @@ def folder_findings(export: Export, seen: FolderPoll, now: datetime) -> list[Fin
     return [arrives(export, seen.newest, now, seen.passed_over), room(export, seen.storage, seen.troubles)]
 
 
-def examine_folder(runtime: Runtime) -> list[Finding]:
+def examine_folder(configuration: Configuration, ledger: Ledger) -> list[Finding]:
     """Return `doctor`'s findings about the folder, its free space, and the age of the newest file. Writes nothing."""
-    export, now, title = runtime.config.opt_out.export, datetime.now(UTC), "opt-outs: Campaign SFTP"
+    export, now, title = configuration.config.opt_out.export, datetime.now(UTC), "opt-outs: Campaign SFTP"
     try:
-        with connect(runtime.settings.sftp()) as server:
+        with connect(configuration.settings.sftp()) as server:
             listing, storage = server.listing(export.directory, export.pattern), measured(server, export)
     except SyncAssetsError as error:
         return fail(title, error)
     findings = [ok(title, f"signed in, {len(listing.files):,} files match {export.pattern} in {export.directory}")]
     findings += [warn(title, f"{name} is passed over: {reason}") for name, reason in listing.passed_over[:5]]
-    known = {(file.name, file.modified, file.size): file for file in runtime.ledger.opt_out_files.files()}
+    known = {(file.name, file.modified, file.size): file for file in ledger.opt_out_files.files()}
     listed = [(file.name, file.modified, file.size) for file in listing.files]
     newest = newest_of(known.get(key) or OptOutFile(*key, seen_at=now, looked_at=now) for key in listed)
     arrived, space = arrives(export, newest, now), room(export, storage)

@@ -7,12 +7,12 @@ line changes nothing. Memory holds one batch.
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 import polars as pl
 
@@ -25,7 +25,9 @@ from sync_assets.ledger.repositories.opt_out_files import FileState, OptOutFile
 from sync_assets.ledger.rules.opt_outs import Stated
 from sync_assets.opt_out.export import folder as files
 from sync_assets.opt_out.export.file import BadExport, Layout, Reader, time_in_name
+from sync_assets.runtime.configuration import Configuration
 from sync_assets.runtime.context import Runtime
+from sync_assets.runtime.progress import Progress
 from sync_assets.sftp.client import RemoteFile, connect
 from sync_assets.sftp.errors import FileGone
 
@@ -75,30 +77,38 @@ class _StagedRows:
             yield from map(RejectedRow._make, frame.select(RejectedRow._fields).iter_rows())
 
 
-def process_file(runtime: Runtime, partition: str) -> tuple[dict[str, Any], tuple[Finding, Finding]] | str:
+class ProcessedFile(NamedTuple):
+    """The numbers of a file, the findings that it is readable and that its rows are valid, and its opt-out counts."""
+
+    numbers: dict[str, Any]
+    findings: tuple[Finding, Finding]
+    counts: Mapping[str, int] = {}
+
+
+def process_file(runtime: Runtime, partition: str) -> ProcessedFile | str:
     """Stage a partition's file, and store its statements in the ledger.
 
     A file that is not on the SFTP server is no error if none is known, or if it was processed before.
 
     Returns:
-        The numbers of the file, with the findings that it is readable and that its rows are valid; or why the file
-        could not be read.
+        The result, or why the file could not be read.
     """
-    file, none_read = files.find(runtime, partition), rules.VALID.finding(True, "No row of it was read.")
+    ledger = runtime.ledger
+    file, none_read = files.find(ledger, partition), rules.VALID.finding(True, "No row of it was read.")
     nothing = {"dagster/partition_row_count": 0}
     if file is None:
         text = (
             f"No file of this partition ({partition}) is known: it was removed from the SFTP unprocessed, or "
             "never existed. No decision follows from it."
         )
-        return nothing, (rules.READABLE.finding(False, text, stops=False), none_read)
+        return ProcessedFile(nothing, (rules.READABLE.finding(False, text, stops=False), none_read))
     try:
         with tempfile.TemporaryDirectory(prefix="sync_assets_") as place:
             rows = _StagedRows(Path(place))
-            staged = _stage_file(runtime, file, rows)
-            stated = _store_statements(runtime, file, staged, rows)
+            staged = _stage_file(runtime, runtime.progress, file, rows)
+            stated, counts = _store_statements(runtime.config, ledger, file, staged, rows)
     except BadExport as error:
-        runtime.ledger.opt_out_files.end_file(file, {}, str(error))
+        ledger.opt_out_files.end_file(file, {}, str(error))
         return str(error)
     except FileGone as error:
         if file.state != FileState.DONE:
@@ -107,7 +117,7 @@ def process_file(runtime: Runtime, partition: str) -> tuple[dict[str, Any], tupl
             f"{file.name} was processed on {file.done_at:%Y-%m-%d} and is no longer on the SFTP. Its statements are in "
             "the ledger and are not decided again."
         )
-        return nothing, (rules.READABLE.finding(True, text, stops=False), none_read)
+        return ProcessedFile(nothing, (rules.READABLE.finding(True, text, stops=False), none_read))
     numbers: dict[str, Any] = {
         "dagster/partition_row_count": staged.valid,
         "rows": staged.rows,
@@ -121,7 +131,7 @@ def process_file(runtime: Runtime, partition: str) -> tuple[dict[str, Any], tupl
     }
     text = "; ".join(staged.warnings) or "It could be read."
     readable = rules.READABLE.finding(not staged.warnings, text, stops=False)
-    return numbers | stated_numbers(stated), (readable, _valid(runtime, partition, staged))
+    return ProcessedFile(numbers | stated_numbers(stated), (readable, _valid(ledger, partition, staged)), counts)
 
 
 def stated_numbers(stated: Counter[Stated]) -> dict[str, int]:
@@ -129,9 +139,9 @@ def stated_numbers(stated: Counter[Stated]) -> dict[str, int]:
     return {f"stated_{kind}": stated[kind] for kind in get_args(Stated)}
 
 
-def _valid(runtime: Runtime, partition: str, staged: Staged) -> Finding:
+def _valid(ledger: Ledger, partition: str, staged: Staged) -> Finding:
     """Return the finding that no row was rejected; it shows the first ones by line, id and reason."""
-    rejected = runtime.ledger.opt_out_decisions.rejected_rows(partition, SHOWN_ROWS) if staged.rejected else []
+    rejected = ledger.opt_out_decisions.rejected_rows(partition, SHOWN_ROWS) if staged.rejected else []
     text = "Every row is valid."
     if staged.rejected:
         text = f"{staged.rejected:,} of {staged.rows:,} rows were rejected; the others are processed."
@@ -157,7 +167,7 @@ def layout(config: Config) -> Layout:
     )
 
 
-def _stage_file(runtime: Runtime, file: OptOutFile, rows: _StagedRows) -> Staged:
+def _stage_file(configuration: Configuration, progress: Progress, file: OptOutFile, rows: _StagedRows) -> Staged:
     """Read a file from the SFTP and stage its rows.
 
     Raises:
@@ -165,10 +175,10 @@ def _stage_file(runtime: Runtime, file: OptOutFile, rows: _StagedRows) -> Staged
         FileGone: the file was removed or changed since the poll.
         SftpError: of the SFTP server.
     """
-    export, staged, started = runtime.config.opt_out.export, Staged(), time.monotonic()
+    export, staged, started = configuration.config.opt_out.export, Staged(), time.monotonic()
     expected = RemoteFile(file.name, file.size, file.modified)
-    with connect(runtime.settings.sftp()) as sftp, sftp.open(export.directory, file.name, expected) as stream:
-        reader = Reader(stream, layout(runtime.config))
+    with connect(configuration.settings.sftp()) as sftp, sftp.open(export.directory, file.name, expected) as stream:
+        reader = Reader(stream, layout(configuration.config))
         for batch in reader:
             rows.put(VALID, batch.valid)
             rows.put(REJECTED, batch.rejected)
@@ -177,23 +187,25 @@ def _stage_file(runtime: Runtime, file: OptOutFile, rows: _StagedRows) -> Staged
             staged.rejected += batch.rejected.height
             staged.foreign += batch.foreign
             staged.reasons.update(batch.rejected["reason"].to_list())
-            runtime.progress("reading opt-outs", staged.rows)
+            progress("reading opt-outs", staged.rows)
     staged.bytes, staged.dates, staged.warnings = reader.bytes_read, reader.date_layout, list(reader.warnings)
     staged.seconds = time.monotonic() - started
     return staged
 
 
-def _store_statements(runtime: Runtime, file: OptOutFile, staged: Staged, rows: _StagedRows) -> Counter[Stated]:
+def _store_statements(
+    config: Config, ledger: Ledger, file: OptOutFile, staged: Staged, rows: _StagedRows
+) -> tuple[Counter[Stated], dict[str, int]]:
     """Store a staged file's statements and rejected rows in the ledger; the first time, mark the file as done.
 
     A statement that is older than the one that the ledger has changes nothing, so a file may be processed again.
 
     Returns:
-        The number of statements by kind.
+        The number of statements by kind, and the opt-out counts that were added to the ledger.
     """
-    ledger, export = runtime.ledger, runtime.config.opt_out.export
+    counts: dict[str, int] = {}
     ledger.opt_out_decisions.replace_rejected_rows(file.partition, list(islice(rows.rejected(), REJECTED_KEPT)))
-    frames, names = rows.frames(VALID), runtime.config.opt_out.attributes
+    frames, names = rows.frames(VALID), config.opt_out.attributes
     # The time in the name may be of another time zone: it must neither make the statements newer than later changes,
     # nor older than what they change.
     now = datetime.now(UTC)
@@ -202,9 +214,8 @@ def _store_statements(runtime: Runtime, file: OptOutFile, staged: Staged, rows: 
     if file.state != FileState.DONE:
         counts = {"files_processed": 1, "rejected_rows": staged.rejected}
         ledger.opt_out_files.end_file(file, counts)
-        runtime.opt_outs.update(counts)
-        ledger.opt_out_decisions.prune_rejected_rows(now - timedelta(days=export.keep_days))
-    return stated
+        ledger.opt_out_decisions.prune_rejected_rows(now - timedelta(days=config.opt_out.export.keep_days))
+    return stated, counts
 
 
 def state(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import parse_qsl, quote, unquote, urlencode
 
 from sync_assets.sandbox.campaign import errors
@@ -20,19 +20,19 @@ if TYPE_CHECKING:
 Test = Callable[[Record], bool]
 
 
+class SubCollection(NamedTuple):
+    """The records below another one. under: path of its resource; path: of the URL after that, without `_count`."""
+
+    under: str
+    path: str
+    serials: set[int]
+
+
 class Listing:
     """One list request."""
 
     def __init__(
-        self,
-        campaign: Campaign,
-        view: View,
-        filters: list[Filter],
-        query: str,
-        *,
-        path: str,
-        under: str | None = None,
-        among: set[int] | None = None,
+        self, campaign: Campaign, view: View, filters: list[Filter], query: str, among: SubCollection | None = None
     ) -> None:
         """Parse the request. Unknown query parameters are ignored. Raises CampaignError.
 
@@ -41,16 +41,13 @@ class Listing:
             view: Of the listed resource.
             filters: Of the path; all apply.
             query: Query string.
-            path: Of the URL after the resource, without `_count`.
-            under: Path of the parent's resource, for a sub-collection.
-            among: Serials of a sub-collection.
+            among: The sub-collection to list, instead of all records.
         """
         self._campaign = campaign
         self._view = view
-        self._path = path
-        self._under = under or view.path
+        path = "".join(f"/{given.name}" for given in filters)  # of the URL after the resource
+        self._under, self._path, self._among = among or (view.path, path, None)
         self._query = dict(parse_qsl(query, keep_blank_values=True))
-        self._among = among
         self._filtered = bool(filters)
         self._tests: list[Test] = [self._test(given) for given in filters]
         if any(link.cardinality == "one" for link in view.table.resource.links.values()):

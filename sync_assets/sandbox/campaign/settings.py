@@ -41,8 +41,9 @@ class Settings(msgspec.Struct, forbid_unknown_fields=True):
     """Accept GET and PATCH by identification key instead of the PKey."""
     keys_in_url: dict[str, bool] = {}
     """By resource; overrides `key_in_url`."""
-    delete_by_key: bool = False
-    """Accept DELETE by identification key (undocumented), for resources whose keys are accepted in URLs."""
+    delete_by_key: bool | Literal["ignored"] = False
+    """Accept DELETE by identification key (undocumented), for resources whose keys are accepted in URLs. ignored:
+    answer as if, and delete nothing."""
     deletes_by_key: dict[str, bool] = {}
     """By resource; overrides `delete_by_key`."""
     untaken_key: Literal["not_found", "bad_pkey"] = "not_found"
@@ -123,7 +124,7 @@ class Settings(msgspec.Struct, forbid_unknown_fields=True):
     def takes_key(self, method: str, resource: str) -> bool:
         """Return True if a URL of this method may name a record of the resource by its identification key."""
         takes = self.keys_in_url.get(resource, self.key_in_url)
-        return takes and (method != "DELETE" or self.deletes_by_key.get(resource, self.delete_by_key))
+        return takes and (method != "DELETE" or bool(self.deletes_by_key.get(resource, self.delete_by_key)))
 
 
 _V8: dict[str, Any] = {

@@ -13,7 +13,7 @@ from sync_assets.sandbox.asgi import Answer, App, Receive, Scope, Send, read_bod
 from sync_assets.sandbox.campaign import errors, gateway, history, metadata
 from sync_assets.sandbox.campaign.engine import Campaign
 from sync_assets.sandbox.campaign.errors import CampaignError
-from sync_assets.sandbox.campaign.lists import Listing
+from sync_assets.sandbox.campaign.lists import Listing, SubCollection
 from sync_assets.sandbox.campaign.resources import UNITS
 from sync_assets.sandbox.campaign.store import Record
 from sync_assets.sandbox.campaign.subject import key_of
@@ -150,7 +150,8 @@ class _Call:
                 return Answer(204, [], b"")
             return _json(200, {"PKey": record.pkey, "href": view.href(record, self.base)})
         record = self.campaign.resolve(view, segments[0], by_key=by_key)
-        self.campaign.delete(view.table, record)
+        if settings.delete_by_key != "ignored" or segments[0] == record.pkey:
+            self.campaign.delete(view.table, record)
         status = 200 if view.table.resource.name == "profile" else 204
         return Answer(settings.custom_delete_status if view.table.resource.custom else status, [], b"")
 
@@ -179,8 +180,7 @@ class _Call:
         behind = segments[len(filters) :]
         query = self.scope["query_string"].decode("utf-8", "replace")
         if not behind or behind == ["_count"] or (len(behind) == 1 and behind[0] in view.fields):
-            path = "".join(f"/{filter_.name}" for filter_ in filters)
-            listing = Listing(self.campaign, view, filters, query, path=path)
+            listing = Listing(self.campaign, view, filters, query)
             if behind == ["_count"]:
                 return _json(200, {"count": listing.count()})
             return _json(200, listing.page(self.base, behind[0] if behind else None))
@@ -209,8 +209,8 @@ class _Call:
             if child is source.table and link.name == collection.link
         }
         # The hrefs of `next` and `count` are below the path of the parent.
-        path = f"/{segments[0]}/{name}"
-        listing = Listing(self.campaign, source, [], query, path=path, under=view.path, among=serials)
+        below = SubCollection(view.path, f"/{segments[0]}/{name}", serials)
+        listing = Listing(self.campaign, source, [], query, below)
         return _json(200, {"count": listing.count()} if behind else listing.page(self.base))
 
     def _history(self, api: str, segments: list[str]) -> Answer:

@@ -127,6 +127,31 @@ def bulk_delete(call: Call) -> Answer:
     return _response(call, "BulkDelete", JobId=str(uuid4()))
 
 
+def merge(call: Call) -> Answer:
+    """Execute `Merge`: https://learn.microsoft.com/power-apps/developer/data-platform/webapi/reference/merge."""
+    call.touches("update")
+    body = call.json()
+    parameters = body if isinstance(body, dict) else {}
+    rows: list[tuple[Store, str]] = []
+    for name in ("Target", "Subordinate"):
+        row = parameters.get(name)
+        table = str(row.get("@odata.type", "")).lstrip("#").removeprefix(NAMESPACE) if isinstance(row, dict) else ""
+        if not isinstance(row, dict) or table not in ("account", "contact"):
+            raise bad_payload(f"The parameter '{name}' must be an account or a contact with its '@odata.type'.")
+        store = call.org.store(table)
+        row_id, _ = _target_id(call, store, row)
+        rows.append((store, row_id or ""))
+    (store, target), (other, subordinate) = rows
+    if store is not other:
+        raise bad_payload("'Target' and 'Subordinate' must be of one type.")
+    if not isinstance(parameters.get("PerformParentingChecks"), bool):
+        raise bad_payload("The parameter 'PerformParentingChecks' must be a boolean.")
+    if parameters["PerformParentingChecks"]:
+        raise not_built("PerformParentingChecks")
+    call.org.merge(store, target, subordinate, parameters.get("UpdateContent") or {})
+    return no_content()
+
+
 UNBOUND_FUNCTIONS: dict[str, Callable[[Call, str], Answer]] = {
     "WhoAmI": lambda call, _: _response(
         call, "WhoAmI", BusinessUnitId=BUSINESS_UNIT_ID, UserId=USER_ID, OrganizationId=ORGANIZATION_ID
@@ -135,4 +160,4 @@ UNBOUND_FUNCTIONS: dict[str, Callable[[Call, str], Answer]] = {
     "RetrieveVersion": lambda call, _: _response(call, "RetrieveVersion", Version="9.2.0.0"),
     "RetrieveTotalRecordCount": retrieve_total_record_count,
 }
-UNBOUND_ACTIONS: dict[str, Callable[[Call], Answer]] = {"BulkDelete": bulk_delete}
+UNBOUND_ACTIONS: dict[str, Callable[[Call], Answer]] = {"BulkDelete": bulk_delete, "Merge": merge}

@@ -48,6 +48,12 @@ class Change(RowSelection):
     set: dict[str, Any] = {}
 
 
+class Merge(TableBody, kw_only=True):
+    target: str
+    subordinate: str
+    set: dict[str, Any] = {}
+
+
 class Tracking(TableBody):
     enabled: bool = True
 
@@ -67,6 +73,7 @@ def routes(org: Organization) -> list[Route]:
       `POST delete {"table", "ids" | "count"}`: writes by another user; `count`: number of rows, lowest ids first. Each
       returns `{"ids": [...]}`. A lookup may have its logical name, `{"new_contactid": "<id>" | null}`; as in the Web
       API, its row must exist. Numbers, choices and booleans may be texts, as in `"true"`
+    - `POST merge {"table", "target", "subordinate", "set": {...}}`: a merge by another user, `set` in the target
     - `POST hide {"table", "ids"}`: hide rows from the caller's role
     - `POST expire {"table"}`: let all delta tokens of the table expire
     - `POST restore`: go back to the state before the last write of each changed row, as a restored backup does
@@ -104,6 +111,11 @@ def routes(org: Organization) -> list[Route]:
             for row_id in ids:
                 org.delete(store, row_id)
         return {"ids": ids}
+
+    def merge(body: Merge) -> Any:
+        store = org.store(body.table)
+        org.merge(store, body.target.lower(), body.subordinate.lower(), _bound(org, store, body.set))
+        return {}
 
     def hide(body: RowSelection) -> Any:
         store = org.store(body.table)
@@ -147,7 +159,7 @@ def routes(org: Organization) -> list[Route]:
 
     actions = {
         "load": _posted(load, Load), "create": _posted(create, Create), "change": _posted(change, Change),
-        "delete": _posted(delete, RowSelection), "hide": _posted(hide, RowSelection),
+        "delete": _posted(delete, RowSelection), "merge": _posted(merge, Merge), "hide": _posted(hide, RowSelection),
         "expire": _posted(expire, TableBody), "restore": _posted(restore, TableBody),
         "tracking": _posted(tracking, Tracking), "metadata": _posted(metadata, Metadata),
     }  # fmt: skip

@@ -182,6 +182,30 @@ class Organization:
                 self.version += 1
                 gone.remove(gone_id, self.version)
 
+    def merge(self, store: Store, target: str, subordinate: str, content: object) -> None:
+        """Merge a row into another one, as the action Merge: rows that refer to it refer to the other one then.
+
+        It is deactivated, and refers to the other one by `masterid`, also if that is merged later. `content`: changes
+        of the other one; nothing else is copied [assumed]. Raises DataverseError.
+        """
+        if target == subordinate:
+            raise bad_query("A row cannot be merged with itself.")
+        old = self.row(store, subordinate)
+        with self.transaction():
+            self.update(store, target, content)
+            for child in self.stores.values():
+                for column in child.columns.values():
+                    if column.name == "masterid" or store.table.name not in {one.table for one in column.targets}:
+                        continue
+                    for child_id in sorted(child.find((column.name,), (subordinate,))):
+                        row = child.rows[child_id].copy()
+                        row[child.position[column.name]] = target
+                        self._write(child, row, child.rows[child_id])
+            row = old.copy()
+            for name, value in (("merged", True), ("masterid", target), ("statecode", 1), ("statuscode", 2)):
+                row[store.position[name]] = value
+            self._write(store, row, old)
+
     def _write(self, store: Store, row: Row, old: Row | None) -> None:
         writing.derive(store, row)
         for columns in store.table.keys.values():

@@ -11,6 +11,7 @@ from sync_assets.config.opt_out import ActiveDirection
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger.rules.opt_outs import after_rejection
 from sync_assets.opt_out.parity import Parity, parity
+from sync_assets.runtime.call_limits import calls_today
 from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.support.opt_outs import opted_in, set_campaign, set_d365, sides, switch_on
 from sync_assets_tests.support.program import Program
@@ -128,7 +129,7 @@ def test_a_contact_on_hold_is_not_compared(synced: Synced) -> None:
 def test_the_days_budget_is_kept(synced: Synced) -> None:
     program = synced("bidirectional")
     with closing(program.runtime()) as runtime:
-        spent = runtime.calls_today
+        spent = calls_today(runtime.ledger)
     program.guardrails = {"engine_calls_per_day": spent + 3}
     before = program.sandbox.admin.engine_calls()["read"]
     result = compare(program)

@@ -255,6 +255,8 @@ def test_each_assumption_is_a_sentence_where_it_is_made() -> None:
     assert "decisions on opt-outs" in said(volume(9, opt_outs=True))
     assert "daily audit of Dagster's schedule" in said(volume(9, audited=200))
     assert f"{INITIAL_RECORDS:,} records as the most" in said(volume(INITIAL_RECORDS))
+    assert "Campaign's own processes" in said(volume(500_000))
+    assert "Campaign's own processes" not in said(volume(499_000))
     assert "No budget is set" in said(volume(9))
     assert "the backlog grows" in said(volume(9, modified=RowCount(99)), limits=Guardrails(engine_calls_per_day=3))
 

@@ -8,6 +8,7 @@ import pytest
 from sync_assets.checks.rules import fail, ok, warn
 from sync_assets.cli.migrate import changes_step, doctor_step, inventory_step, opt_outs_step, switch_off_step
 from sync_assets.commands.inventory import Inventory, TableInventory
+from sync_assets.commands.plan_document import PlannedTable
 from sync_assets.config.models import Config
 from sync_assets.config.opt_out import Direction
 from sync_assets.runtime.context import Runtime
@@ -29,10 +30,15 @@ def inventory(**counts: Any) -> Inventory:
     return Inventory(Runtime({}), tables={"contact": TableInventory(records=10, listing="whole", **counts)})
 
 
-def planned(**counts: int) -> dict[str, Any]:
-    kinds = ("insert", "update", "delete", "unchanged", "waiting", "rejected", "held", "deletes_held_back")
-    by_name = {key: dict[str, int]() for key in ("kept_values", "deletes_following", "deletes_orphaning")}
-    return {"tables": {"contact": dict.fromkeys(kinds, 0) | counts | by_name}}
+def planned_table(**values: Any) -> PlannedTable:
+    every: dict[str, Any] = dict.fromkeys(PlannedTable.__struct_fields__[:-2], 0)
+    by_name = ("waiting_for", "kept_values", "deletes_following", "deletes_orphaning", "engine_calls")
+    every |= {"resource": "profile", "problem": None, "mapping_changes": [], **{name: {} for name in by_name}}
+    return PlannedTable(**(every | values))
+
+
+def planned(**counts: int) -> dict[str, PlannedTable]:
+    return {"contact": planned_table(**counts)}
 
 
 def test_failures_and_warnings_are_shown_and_only_failures_count() -> None:
@@ -40,7 +46,7 @@ def test_failures_and_warnings_are_shown_and_only_failures_count() -> None:
     assert doctor_step(lines[:2]).todo == []
     step = doctor_step(lines)
     assert step.result == {"ok": 1, "warn": 1, "fail": 1}
-    assert [line["title"] for line in step.details["checks"]] == ["b", "c"]
+    assert [line.title for line in step.details["checks"]] == ["b", "c"]
     assert len(step.todo) == 1
 
 

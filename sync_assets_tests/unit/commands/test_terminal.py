@@ -15,18 +15,21 @@ from rich.console import Console
 from rich.table import Table
 
 import sync_assets
+from sync_assets.checks.rules import FindingDocument
 from sync_assets.cli import explain
 from sync_assets.cli.migrate import OPT_OUT_COUNTS, show_step
 from sync_assets.commands import certify, doctor, estimate, plan, rebuild, rejects, terminal
 from sync_assets.commands import status as status_command
 from sync_assets.commands.plan import OPT_OUTS_DUE, PLANNED
+from sync_assets.commands.plan_document import PlanDocument, PlannedChange
 from sync_assets.commands.status import COLUMNS, KilledRunStatus, OptOutStatus, Status, TableStatus
 from sync_assets.commands.terminal import print_document, print_parts, progress, progress_text
 from sync_assets.ledger.report_values import Retried
-from sync_assets.runtime.context import Runtime
+from sync_assets.runtime.progress import Progress
 from sync_assets.runtime.workers import REMEDY
 from sync_assets_tests.unit.commands.test_explanation import ATTRIBUTE
 from sync_assets_tests.unit.commands.test_explanation import document as explained
+from sync_assets_tests.unit.commands.test_migrate import planned_table
 
 PACKAGE = Path(sync_assets.__file__).parent
 WIDTH = 80
@@ -131,7 +134,8 @@ def test_a_server_s_words_are_neither_markup_nor_commands_of_the_terminal(
         as_json,
         rejects.show,
     )
-    print_document({"checks": [{"outcome": "fail", "title": "Campaign", "message": reason}]}, as_json, doctor.show)
+    checks = doctor.DoctorDocument([FindingDocument("fail", "Campaign", reason, "")])
+    print_document(checks, as_json, doctor.show)
     retried = replace(table("profile"), retried=Retried(1, None, None, reason))
     print_document(status(contact=retried), as_json, status_command.show)
     output = capsys.readouterr().out
@@ -161,15 +165,12 @@ def test_a_table_for_each_resource_with_counts(capsys: pytest.CaptureFixture[str
 NUMBER = 3_456_789
 NAME = "new_customerpreferenceofthegroup"
 RECORDS = [{"table": NAME, "id": id_, "since": AT, "attempts": NUMBER, "reason": "it is wrong"} for id_ in IDS]
-CALLS = dict.fromkeys(("insert", "update", "delete", "read"), NUMBER)
-CHANGES = {
-    "changes": [
-        {"id": IDS[0], "operation": "update", "attributes": [NAME, "cusAmount"]},
-        {"id": IDS[1], "operation": "reject", "reason": f"{NAME}: {NUMBER} characters, at most 50"},
-    ],
-    "changes_not_listed": NUMBER,
-}
-PLAN = {"waiting_for": {}, "orphaned": 0, "engine_calls": CALLS, **CHANGES} | dict.fromkeys(PLANNED, NUMBER)
+CALLS: dict[str, int] = dict.fromkeys(("insert", "update", "delete", "read"), NUMBER)
+CHANGES = [
+    PlannedChange(IDS[0], "update", [NAME, "cusAmount"]),
+    PlannedChange(IDS[1], "reject", reason=f"{NAME}: {NUMBER} characters, at most 50"),
+]
+PLAN = planned_table(**dict.fromkeys(PLANNED, NUMBER), engine_calls=CALLS, changes=CHANGES, changes_not_listed=NUMBER)
 STEP = {"result": {"tables": {NAME: dict.fromkeys(PLANNED, NUMBER) | {"attributes": {}}}}, "details": {}}
 OPT_OUTS = {"result": {"direction": "both", "attributes": {NAME: dict.fromkeys(OPT_OUT_COUNTS, NUMBER)}}}
 ASKED = {"number": 4, "title": "t", "done_at": None, "todo": (), "question": None, "details": {}}
@@ -192,15 +193,7 @@ TABLES: dict[str, tuple[Callable[[Any], Any], Any, int]] = {
     "status": (status_command.show, status(**{NAME: table("profile", **dict.fromkeys(COLUMNS, NUMBER))}), len(COLUMNS)),
     "plan": (
         plan.show,
-        {
-            "tables": {NAME: PLAN},
-            "engine_calls": CALLS,
-            "seconds": 3600.0,
-            "calls_per_hour": NUMBER,
-            "opt_out": dict.fromkeys(OPT_OUTS_DUE, NUMBER),
-            "budget": None,
-            "notes": [],
-        },
+        PlanDocument({NAME: PLAN}, CALLS, 3600.0, NUMBER, None, dict.fromkeys(OPT_OUTS_DUE, NUMBER), []),
         len(PLANNED) + len(CALLS) + len(OPT_OUTS_DUE) + 1,
     ),
     "estimate": (
@@ -296,11 +289,11 @@ def test_progress_names_total_rate_and_remaining_time_as_far_as_they_are_known(
 
 
 def test_an_activity_shows_its_total_and_more_records_than_that_raise_it() -> None:
-    runtime, shown = Runtime({}), io.StringIO()
-    runtime.totals["sending contact"] = 10
-    with progress(runtime, Console(file=shown, force_terminal=True, width=100)):
-        runtime.progress("sending contact", 4)
-        runtime.progress("capturing contact", 9)
-        runtime.progress("sending contact", 12)
+    activities, shown = Progress(), io.StringIO()
+    activities.expect("sending contact", 10)
+    with progress(activities, Console(file=shown, force_terminal=True, width=100)):
+        activities("sending contact", 4)
+        activities("capturing contact", 9)
+        activities("sending contact", 12)
     assert "12 of 12 records" in shown.getvalue()
     assert "capturing contact 9 records" in shown.getvalue()

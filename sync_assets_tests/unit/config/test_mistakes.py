@@ -70,6 +70,11 @@ class TestEveryMistakeNamesItsLineAndItsRemedy:
                 + ", ".join(OPT_OUT_ATTRIBUTES),
             ),
             (
+                HEAD + "opt_out: {merged: carry}\n",
+                "7: opt-outs of merged contacts are to be carried to their masters, and no opt-out is synchronised; "
+                "write a `direction` that synchronises them, such as `bidirectional`, or `merged: ignore`",
+            ),
+            (
                 HEAD + "opt_out: {direction: bidirectional}\n",
                 "7: opt-outs are on but none is mapped; write e.g. `mappings: {donotemail: blackListEmail}` or "
                 "`direction: disabled`",

@@ -75,7 +75,7 @@ def test_it_adds_up_the_numbers_of_a_days_runs(runtime: Runtime, now: datetime) 
     for p50, p95, calls in (("40", "90", 10), ("900", "950", 1), ("1.5e+03", "2e+03", 1)):
         counted("campaign", "contact", {f"latency_p50_ms/{p50}": calls, f"latency_p95_ms/{p95}": calls})
     runtime.ledger.counts.add("engine_calls", "contact", {"insert": 9, "read": 2})
-    today = collect(runtime, now, {})[now.date()]
+    today = collect(runtime.ledger, now, {})[now.date()]
     assert {name: number for name, number in today.items() if number} == {
         "captured": 9,
         "pushed": 12,
@@ -91,7 +91,7 @@ def test_it_adds_up_the_numbers_of_a_days_runs(runtime: Runtime, now: datetime) 
 def test_states_at_the_end_of_a_day_are_taken_from_the_last_report(runtime: Runtime, now: datetime) -> None:
     days = window(now)
     before = {str(days[-3]): {"waiting": 4}, str(days[-1]): {"waiting": 9}, str(days[0] - timedelta(days=1)): {}}
-    result = collect(runtime, now, before)
+    result = collect(runtime.ledger, now, before)
     assert [result[day].get("waiting") for day in days[-3:]] == [4, None, 0]
     assert list(result) == days
 
@@ -113,7 +113,8 @@ def test_materialised_twice_it_goes_on_from_the_first(runtime: Runtime, instance
 def test_its_numbers_are_plotted_and_none_is_missing_without_a_single_run(
     runtime: Runtime, instance: dg.DagsterInstance, now: datetime
 ) -> None:
-    numbers = {name: one for name, one in make_report(runtime, instance, now).items() if isinstance(one, int | float)}
+    report = make_report(runtime, runtime.ledger, instance, now)
+    numbers = {name: one for name, one in report.items() if isinstance(one, int | float)}
     assert numbers == dict.fromkeys(
         (
             "captured_yesterday", "pushed_yesterday", "rejected_yesterday", "opt_outs_to_d365_yesterday",

@@ -83,14 +83,11 @@ class Reads:
             pass
 
     async def rebuild(self) -> None:
-        async def count_calls(*_: Any) -> None:
-            pass
-
-        runtime: Any = SimpleNamespace(count_calls=count_calls)
+        ledger: Any = SimpleNamespace(counts=SimpleNamespace(add=lambda *_: None))
         config: Any = SimpleNamespace(
-            table="contact", resource="profile", api="profileAndServicesExt", key="externalId"
+            table="contact", resource="profile", api="profileAndServicesExt", key="externalId", unique=False
         )
-        records = RecordList(runtime, self.campaign, config, sorts=False)
+        records = RecordList(ledger, self.campaign, config)
         async for _ in records.pages(await records.first()):
             pass
 

@@ -23,7 +23,8 @@ from sync_assets.dataverse import sign_in as entra
 from sync_assets.dataverse.sign_in import entra_tokens
 from sync_assets.http.aiohttp_transport import INFLATED_HERE, AiohttpTransport, _TooLarge, _unzipped
 from sync_assets.http.client import Endpoint
-from sync_assets.http.transport import HttpError, LimitExceeded, Limits, OutcomeUnknown, ssl_context
+from sync_assets.http.retry import Call
+from sync_assets.http.transport import Connections, HttpError, LimitExceeded, Limits, OutcomeUnknown, ssl_context
 from sync_assets.performance import new_event_loop
 from sync_assets_tests.support import endless_answers as answers
 from sync_assets_tests.support.endless_answers import LARGE, MIB, SLOW, growth
@@ -124,7 +125,7 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
     async def begin(script: Script, limits: Limits = TIGHT) -> tuple[LittleServer, Endpoint]:
         server = await LittleServer(tmp_path, script).__aenter__()
         context = ssl_context(server.ca_file)
-        endpoint = Endpoint("X", server.url, tokens(), context=context, headers={}, limits=limits)
+        endpoint = Endpoint("X", server.url, tokens(), Connections(context, limits=limits))
         opened.append((server, endpoint))
         return server, endpoint
 
@@ -141,10 +142,9 @@ async def test_a_write_that_is_answered_without_measure_may_have_been_carried_ou
 ):
     server, endpoint = await start(script)
     seen: list[int | None] = []
+    call = Call(repeat_unknown=repeat, observer=lambda kind, status, seconds: seen.append(status))
     with pytest.raises(OutcomeUnknown):
-        await endpoint.send(
-            "POST", "x", body=b"{}", repeat_unknown=repeat, observer=lambda kind, status, seconds: seen.append(status)
-        )
+        await endpoint.send("POST", "x", body=b"{}", call=call)
     assert len(server.requests) == 1
     assert seen == [None]
 

@@ -7,6 +7,7 @@ from typing import Any
 import polars as pl
 
 from sync_assets.ledger import Ledger
+from sync_assets.ledger.repositories.opt_out_decisions import OptOutDecision
 from sync_assets.ledger.rules import opt_outs as rules
 from sync_assets.ledger.rules.opt_outs import OptOutRow, OptOutState, Stated
 from sync_assets_tests.support.ledgers import capture, guid, push, row
@@ -64,11 +65,15 @@ def due(ledger: Ledger, state: OptOutState = DECIDE, **how: Any) -> list[OptOutR
 def decided(one: OptOutRow, state: OptOutState, value: int = 1) -> OptOutRow:
     """Dynamics 365 holds the opposite of what is to be written there, and so does Campaign."""
     held = {TO_D365: (value, 1 - value), TO_CAMPAIGN: (1 - value, value), SETTLED: (value, value)}[state]
-    return rules.after_decision(
-        one, value=value, state=state, campaign=held[0], campaign_at=None, d365=held[1], d365_at=1, now=2
-    )
+    return rules.after_decision(one, value=value, state=state, campaign=(held[0], None), d365=(held[1], 1), now=2)
 
 
 def decide(ledger: Ledger, state: OptOutState, value: int = 1) -> list[OptOutRow]:
     """All that is due is decided alike; as it stands then."""
     return ledger.opt_outs.put([decided(one, state, value) for one in due(ledger)])
+
+
+def decision(name: str, reason: str = "an opt-out wins") -> OptOutDecision:
+    return OptOutDecision(
+        guid(name), "donotemail", EMAIL, True, THEN, None, None, True, "campaign", reason, "file", THEN
+    )

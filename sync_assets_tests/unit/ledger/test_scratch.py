@@ -15,11 +15,13 @@ from sqlalchemy.engine import make_url
 
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.errors import LedgerError
+from sync_assets.ledger.rules import opt_outs as rules
 from sync_assets.ledger.scratch import ledger_to_read, scratch_ledger
 from sync_assets.ledger.storage.migrate import HEAD, VERSION_TABLE
 from sync_assets.ledger.storage.schema import metadata
 from sync_assets_tests.support.ledgers import capture, guid, many, push, read_anew, row, session_of, stored
 from sync_assets_tests.support.scratch_ledgers import Real
+from sync_assets_tests.unit.ledger.opt_out_rows import THEN, decision, state, there
 
 Opened = Callable[[str], AbstractContextManager[Ledger]]
 
@@ -48,6 +50,19 @@ def test_a_copy_holds_what_the_real_one_holds(real: Real) -> None:
         assert {id_: [getattr(one, name) for name in same] for id_, one in stored(copy).items()} == {
             id_: [getattr(one, name) for name in same] for id_, one in records.items()
         }
+
+
+@pytest.mark.postgresql
+def test_an_opt_out_is_decided_in_a_copy_after_another_was_in_the_real_ledger(real: Real) -> None:
+    def decide(ledger: Ledger) -> None:
+        state(ledger, ("settled2", True, THEN))
+        ledger.opt_outs.decide([rules.due_again(there(ledger, "settled2"), ask=True)], "day", [decision("settled2")])
+
+    with Ledger.open(real.url) as ledger:
+        decide(ledger)
+    with scratch_ledger(real.url) as copy:
+        decide(copy)
+        assert copy.opt_out_decisions.decisions() == [decision("settled2"), decision("settled2")]
 
 
 def test_writes_to_the_copy_leave_the_real_ledger_as_it_was(real: Real) -> None:

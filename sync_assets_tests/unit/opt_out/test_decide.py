@@ -19,7 +19,7 @@ def decide(
     campaign_changed: datetime | None,
     again: bool = False,
 ) -> Decision:
-    return rules.decide(direction, d365, d365_modified, campaign, campaign_changed, LATER, again=again)
+    return rules.decide(direction, (d365, d365_modified), (campaign, campaign_changed), LATER, again=again)
 
 
 TIMES: dict[str, tuple[datetime | None, datetime | None]] = {

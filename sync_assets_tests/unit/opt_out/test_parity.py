@@ -112,7 +112,7 @@ def test_values_that_need_no_decision_agree(direction: ActiveDirection) -> None:
         result = judge(opt_out(direction), direction, (d365, d365_at), (campaign, campaign_at), applied, NOW)
         later = judge(opt_out(direction), direction, (d365, d365_at), (campaign, campaign_at), applied, NOW + HOUR)
         carried = campaign_at is not None and applied is not None and campaign_at <= applied
-        if decide(direction, d365, d365_at, campaign, campaign_at, NOW, again=carried).write is None:
+        if decide(direction, (d365, d365_at), (campaign, campaign_at), NOW, again=carried).write is None:
             assert result == "agree"
         assert (result, later) in {(result, result), ("on the way", "differ")}
         wrong += result == "differ"

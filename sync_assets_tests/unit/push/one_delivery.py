@@ -72,7 +72,8 @@ class Push:
         result = {KEY: "externalId", KEY_FOUND: "yes"} if self.found is None else self.found
         self.records = self.campaign.of("profile", result, self.filter)
         addressing = self.records.addressing
-        addressing.confirmed, addressing.unique, addressing.rejected = self.confirmed, self.unique, self.rejected
+        addressing.confirmed, addressing.unique = self.confirmed, self.unique
+        self.records.first.rejected = self.rejected
         for premise, finding in self.noted.items():
             addressing.note(premise, finding)
         call = self.campaign.call

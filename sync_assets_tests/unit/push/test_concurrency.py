@@ -17,7 +17,8 @@ from sync_assets.ledger.model import Outcome
 from sync_assets.push import claimed_records
 from sync_assets.push.campaign_health import START, Latencies, Limiter
 from sync_assets.push.claimed_records import ClaimedRecords, RecordQueue
-from sync_assets.push.dispatcher import Target, push
+from sync_assets.push.dispatcher import push
+from sync_assets.push.target import Target
 from sync_assets.runtime.call_limits import Slots
 from sync_assets_tests.support.ledgers import capture, guid, row, session_of
 from sync_assets_tests.unit.push.little_campaign import CONTACT, LittleCampaign
@@ -180,7 +181,7 @@ async def test_a_refused_token_shows_nothing_about_campaigns_speed(tmp_path: Pat
     with Ledger.open(f"sqlite:///{tmp_path}/ledger.db") as ledger:
         ledger.dialect.note("profile", {KEY: "externalId", KEY_FOUND: "yes"})
         capture(ledger, row("anna"), row("bert"))
-        result = await push(ledger, campaign, Target(CONTACT), session=session_of(ledger))
+        result = await push(ClaimedRecords(ledger, Target(CONTACT), session_of(ledger)), campaign)
     assert result.inserted == 2
     assert result.latency_p95 is not None
     assert result.latency_p95 < 1

@@ -15,7 +15,7 @@ from sync_assets.config.models import TableConfig
 from sync_assets.ledger.model import Outcome
 from sync_assets.push import claimed_records, delivery
 from sync_assets.push import dispatcher as push_module
-from sync_assets.push.dispatcher import Target
+from sync_assets.push.target import Target
 from sync_assets_tests.support.pushing import Bench, calls, on_both_databases, people
 from sync_assets_tests.support.waiting import until
 
@@ -155,7 +155,7 @@ async def test_a_campaign_that_answers_reads_and_takes_no_record_rejects_none(
     assert {profile["lastName"] for [profile] in bench.profiles(contacts).values()} == {"Lovelace"}
 
 
-async def test_a_record_that_hangs_holds_none_of_the_others_back(bench: Bench):
+async def test_a_record_that_hangs_holds_none_of_the_others_back(bench: Bench, monkeypatch: pytest.MonkeyPatch):
     """One request at a time, and each gets no answer for as long as the client repeats it."""
     contacts = people(20)
     bench.capture(contacts)
@@ -165,7 +165,8 @@ async def test_a_record_that_hangs_holds_none_of_the_others_back(bench: Bench):
     hanging = bench.ledger.claims.claim("contact", session, limit=1)[0]
     bench.ledger.claims.acknowledge(session, [Outcome(hanging.seq, "later", hanging.hash)])
     bench.admin.fault("campaign", "late", path=hanging.id, delay_ms=600_000)
-    result = await bench.push(concurrency=1, client={"timeout": 2, "patience": 1})
+    monkeypatch.setattr("sync_assets.campaign.client.SILENCE", 2)
+    result = await bench.push(concurrency=1, client={"patience": 1})
     assert (result.updated, result.rejected) == (19, 0)
     assert [one.id for one in bench.ledger.reports.retried_records("contact")] == [hanging.id]
     bench.admin.clear_faults()

@@ -10,13 +10,15 @@ from typing import Any
 
 import pytest
 
-from sync_assets.campaign.addressing import HIDDEN, HIDES, KEY, KEY_FOUND, KEY_IN_URL, PROOFS, REJECTED
+from sync_assets.campaign.addressing import HIDDEN, HIDES, KEY, KEY_FOUND, KEY_IN_URL
 from sync_assets.campaign.client import BudgetSpent
 from sync_assets.campaign.dialect import Operation
+from sync_assets.campaign.first_requests import PROOFS, REJECTED
 from sync_assets.campaign.records import Records
 from sync_assets.http.transport import NotSent, Response, SignInRefused, Unavailable
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.model import Claimed, State
+from sync_assets.push.claimed_records import ClaimedRecords
 from sync_assets.push.delivery import Delivery, outcome
 from sync_assets.push.dispatcher import push
 from sync_assets.push.target import PushStopped, Target
@@ -224,13 +226,13 @@ async def test_a_hidden_record_is_updated_and_not_inserted_once_more_when_it_is_
     campaign.answers = lambda operation, path: absent(path.rpartition("/")[2]) if operation == "read" else None
     with Ledger.open(f"sqlite:///{tmp_path}/ledger.db") as ledger:
         capture(ledger, row("anna"))
-        await push(ledger, campaign, Target(CONTACT), session=session_of(ledger))
+        await push(ClaimedRecords(ledger, Target(CONTACT), session_of(ledger)), campaign)
         assert (record(ledger, "anna").state, record(ledger, "anna").outcome_unknown) == (State.REJECTED, 1)
         [shown] = campaign.records["profile"].values()
         shown["externalId"] = guid("anna")
         campaign.answers = lambda operation, path: None
         ledger.claims.retry("contact")
-        await push(ledger, campaign, Target(CONTACT), session=session_of(ledger))
+        await push(ClaimedRecords(ledger, Target(CONTACT), session_of(ledger)), campaign)
         assert record(ledger, "anna").state == State.SYNCED
     assert [operation for operation, _ in campaign.log] == ["insert", "read", "read", "read", "update"]
 

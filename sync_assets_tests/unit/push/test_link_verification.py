@@ -16,9 +16,11 @@ from sync_assets.config.models import LinkConfig, TableConfig
 from sync_assets.http.transport import NotSent, OutcomeUnknown, Response
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.model import Claimed, LinkTo
+from sync_assets.push.claimed_records import ClaimedRecords
 from sync_assets.push.delivery import Delivery
-from sync_assets.push.dispatcher import Target, push
+from sync_assets.push.dispatcher import push
 from sync_assets.push.record_links import KEY_IN_LINK, Links, LinkTarget
+from sync_assets.push.target import Target
 from sync_assets.runtime.pkeys import ParentKeys
 from sync_assets_tests.support.ledgers import capture, guid, record, row, session_of
 from sync_assets_tests.unit.ledger.linking import OPTIONAL, order, sent
@@ -239,7 +241,9 @@ async def test_a_push_that_ends_between_a_post_and_its_read_back_does_not_forget
         order(ledger, "anna", link=OPTIONAL)
         campaign.holds("profile", guid("anna"))
         campaign.answers = lambda operation, path: end if operation == "read" else None
-        await push(ledger, campaign, Target(ORDERS, links=(LINK,)), session=session_of(ledger, uuid.uuid4().hex))
+        await push(
+            ClaimedRecords(ledger, Target(ORDERS, links=(LINK,)), session_of(ledger, uuid.uuid4().hex)), campaign
+        )
         assert len(campaign.records["cusOrder"]) == 1
         assert record(ledger, "order").outcome_unknown == 1
 
@@ -260,7 +264,7 @@ async def test_a_link_whose_parent_could_not_be_read_is_sent_once_more_and_then_
             parent = f"{CONTACT.api}/profile/"
             campaign.answers = lambda _, path, end=refused, of=parent: end if path.startswith(of) else None
             campaign.log.clear()
-            await push(ledger, campaign, Target(ORDERS, links=(LINK,)), session=session_of(ledger))
+            await push(ClaimedRecords(ledger, Target(ORDERS, links=(LINK,)), session_of(ledger)), campaign)
             requests.append(" ".join(f"{operation} {path.split('/')[1]}" for operation, path in campaign.log))
         assert requests == ["update cusOrder read cusOrder read profile"] * 2 + [""]
 
@@ -269,7 +273,7 @@ async def test_findings_about_another_key_are_forgotten(campaign: LittleCampaign
     """Else some of them would be taken for the new key's once one of that is stored."""
     with Ledger.open(f"sqlite:///{tmp_path}/ledger.db") as ledger:
         ledger.dialect.note("profile", {KEY: "cusOldId", "key_unique": "yes", "key_in_delete": "yes"})
-        await push(ledger, campaign, Target(CONTACT), session=session_of(ledger, uuid.uuid4().hex))
+        await push(ClaimedRecords(ledger, Target(CONTACT), session_of(ledger, uuid.uuid4().hex)), campaign)
         assert ledger.dialect.facts("profile") == {}
 
 
@@ -296,9 +300,9 @@ async def test_a_killed_push_does_not_send_the_links_that_it_had_mended_again(
             return result
 
         monkeypatch.setattr(ledger.claims, "acknowledge", stored_then_killed)
-        await push(ledger, campaign, target, session=session_of(ledger))
+        await push(ClaimedRecords(ledger, target, session_of(ledger)), campaign)
     before = len(campaign.log)
     with Ledger.open(f"sqlite:///{killed}") as ledger:
         order(ledger, "anna", link=OPTIONAL, name="second")
-        await push(ledger, campaign, target, session=session_of(ledger, uuid.uuid4().hex))
+        await push(ClaimedRecords(ledger, target, session_of(ledger, uuid.uuid4().hex)), campaign)
     assert "update" not in [operation for operation, _ in campaign.log[before:]]

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from sync_assets.campaign.addressing import IN_UPDATES, refused_in_updates, taken_today
+from sync_assets.campaign.addressing import IN_UPDATES, Finding, refused_in_updates, today
 from sync_assets.http.transport import Response
 from sync_assets.push import delivery
 from sync_assets_tests.unit.push.little_campaign import BARE, absent
@@ -20,7 +20,7 @@ def _no_waits(monkeypatch: pytest.MonkeyPatch) -> None:
 
 V8 = Response(500, {}, b"The 'zipCode' property is not valid for the 'profile' resource")
 DONE = Response(200, {}, b'{"PKey": "@ada"}')
-TODAY = taken_today()
+TODAY = str(Finding("yes", today()))
 EMAIL, CITY = {"email": "ada@example.org"}, {"location": {"city": "Kyiv"}}
 IN_ROME = {"location": {"city": "Rome"}}
 HELD = Response(200, {}, json.dumps({"PKey": "@ada", "externalId": ADA, **IN_ROME}).encode())
@@ -72,7 +72,7 @@ async def test_an_attribute_that_campaign_refuses_in_updates_is_proven_and_left_
 async def test_only_an_update_whose_groups_are_not_known_to_be_taken_waits_for_a_search(known: bool) -> None:
     push = Push([DONE], noted={f"{IN_UPDATES}location": "no"} | ({f"{IN_UPDATES}other": "yes"} if known else {}))
     record = contact("update", payload=json.dumps(CITY | {"other": {}}))
-    async with push.records.addressing.first_update:
+    async with push.records.first.update:
         delivered = asyncio.create_task(push.deliver(record))
         await asyncio.wait([delivered], timeout=0.2)
         assert delivered.done() == known

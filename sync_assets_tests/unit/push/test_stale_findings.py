@@ -8,21 +8,23 @@ import pytest
 
 from sync_assets.campaign.addressing import (
     DELETE_ANSWER,
-    DELETE_SEEN,
-    DELETES_TRUSTED,
     KEY,
     KEY_FOUND,
     KEY_IN_DELETE,
     KEY_IN_URL,
     KEY_UNIQUE,
+    today,
 )
+from sync_assets.campaign.first_requests import DELETES_TRUSTED
 from sync_assets.http.transport import OutcomeUnknown, Response
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.model import Claimed
-from sync_assets.push.dispatcher import Target, push
+from sync_assets.push.claimed_records import ClaimedRecords
+from sync_assets.push.dispatcher import push
+from sync_assets.push.target import Target
 from sync_assets_tests.support.ledgers import capture, guid, row, session_of
 from sync_assets_tests.unit.ledger.linking import sent
-from sync_assets_tests.unit.push.little_campaign import BARE, CONTACT, LittleCampaign
+from sync_assets_tests.unit.push.little_campaign import BARE, CONTACT, Answers, LittleCampaign
 from sync_assets_tests.unit.push.little_campaign import BY_KEY as BY_FILTER
 from sync_assets_tests.unit.push.one_delivery import deliver
 
@@ -38,6 +40,13 @@ def campaign() -> LittleCampaign:
 
 async def key_works(*_: object) -> bool:
     return True
+
+
+def ignores_keys(*keys: str) -> Answers:
+    """Return answers of a Campaign that accepts a DELETE by these keys and does nothing."""
+    return lambda operation, path: (
+        Response(204, {}, b"") if operation == "delete" and path.rpartition("/")[2] in keys else None
+    )
 
 
 def claimed(operation: str, id_: str = ADA) -> Claimed:
@@ -81,7 +90,7 @@ async def test_the_first_delete_by_a_key_is_verified_whatever_its_answer_is_like
 
 async def test_a_delete_is_verified_again_on_another_day(campaign: LittleCampaign) -> None:
     """A gateway that answers every DELETE with 204 may have come between."""
-    known = {KEY_IN_URL: "yes", KEY_IN_DELETE: "yes", DELETE_ANSWER: "204 -", DELETE_SEEN: "2026-11-01"}
+    known = {KEY_IN_URL: "yes", KEY_IN_DELETE: "yes", DELETE_ANSWER: "204 - 2026-11-01"}
     records = campaign.of("profile", known, filter=None)
     for id_ in (ADA, BERT):
         campaign.holds("profile", id_)
@@ -101,6 +110,54 @@ async def test_all_deletes_of_a_push_count_until_the_next_one_is_verified(campai
         worker = replace(records)
         assert (await worker.delete(f"{n:08d}-1111-1111-1111-111111111111")).kind == "done"
     assert Counter(operation for operation, _ in campaign.log) == {"delete": DELETES_TRUSTED + 2, "read": 2}
+
+
+@pytest.mark.parametrize("known", [{}, {KEY_IN_DELETE: "yes", DELETE_ANSWER: "204 -"}])
+async def test_a_record_that_outlives_a_delete_by_the_key_is_deleted_by_its_pkey_like_all_after_it(
+    campaign: LittleCampaign, known: dict[str, str]
+) -> None:
+    """Whether it is the first delete of all or the first of a day: Campaign accepts the key, and deletes nothing."""
+    campaign.answers = ignores_keys(ADA, BERT)
+    records = campaign.of("profile", {KEY_IN_URL: "yes", **known}, filter=None)
+    for id_ in (ADA, BERT):
+        campaign.holds("profile", id_)
+        assert (await records.delete(id_)).kind == "done"
+        assert not campaign.by_key("profile", id_)
+    asked = [operation for operation, _ in campaign.log]
+    assert asked == ["delete", "read", "read", "delete", "read", "read", "delete"], "two calls again, one verified"
+    assert records.addressing.news[KEY_IN_DELETE] == "no", "for other workers, too"
+
+
+async def test_the_first_survivor_has_the_deletes_before_it_verified(campaign: LittleCampaign) -> None:
+    """Campaign took the key in the morning. An upgrade later it accepts a DELETE by it, and deletes nothing."""
+    ids = [f"{n:08d}-1111-1111-1111-111111111111" for n in range(DELETES_TRUSTED + 3)]
+    records = campaign.of("profile", BY_KEY, filter=None)
+    for id_ in ids:
+        campaign.holds("profile", id_)
+    for n, id_ in enumerate(ids):
+        if n == 10:
+            campaign.answers = ignores_keys(*ids)
+        if n == DELETES_TRUSTED:  # a row came back: its profile is a new one
+            records.first.settle_delete(ids[20])
+            assert campaign.by_key("profile", ids[20])
+        assert (await records.delete(id_)).kind == "done"
+    left = [id_ for id_ in ids if campaign.by_key("profile", id_)]
+    assert left == [ids[20]]
+    assert Counter(operation for operation, _ in campaign.log) == {
+        "delete": DELETES_TRUSTED + 3 + 41 + 1,  # by the key; by the PKeys of those before, and of the survivor
+        "read": 2 + DELETES_TRUSTED + 41 + 1,  # samples, those before, again after each DELETE, the survivor
+    }
+
+
+async def test_a_survivor_is_remembered_even_if_its_delete_by_the_pkey_fails(campaign: LittleCampaign) -> None:
+    campaign.holds("profile", ADA)
+    campaign.answers = lambda operation, path: Response(204, {}, b"") if operation == "delete" else None
+    records = campaign.of("profile", {**BY_KEY, DELETE_ANSWER: f"204 - {today()}"})
+    records.first.trusted = ["x"] * DELETES_TRUSTED
+    with pytest.raises(OutcomeUnknown):
+        await records.delete(ADA)
+    assert records.addressing.news == {DELETE_ANSWER: "204 -"}, "another worker verifies its next delete"
+    assert not records.addressing.deletes_known
 
 
 async def test_a_delete_by_key_that_fails_twice_without_a_reason_is_not_tried_again(campaign: LittleCampaign) -> None:
@@ -182,13 +239,8 @@ async def test_whether_the_key_works_is_asked_again_after_a_question_without_an_
             return next(lost, None) if guid("carl") in path else None
 
         campaign.answers = answers
-        result = await push(
-            ledger,
-            campaign,
-            Target(CONTACT.model_copy(update={"filter": BY_FILTER})),
-            session=session_of(ledger, "one"),
-            concurrency=1,
-        )
+        target = Target(CONTACT.model_copy(update={"filter": BY_FILTER}))
+        result = await push(ClaimedRecords(ledger, target, session_of(ledger, "one")), campaign, concurrency=1)
         assert (result.rejected, list(ledger.reports.rejects())) == (0, [])
         assert result.deleted == 2
 
@@ -204,5 +256,5 @@ async def test_no_further_record_proves_a_key_by_which_campaign_finds_none(
         ledger.dialect.note("profile", {KEY: "externalId", KEY_FOUND: "no"})
         capture(ledger, row("bert"))
         campaign.answers = lambda operation, path: answer if operation == "read" else None
-        result = await push(ledger, campaign, Target(CONTACT), session=session_of(ledger, "one"))
+        result = await push(ClaimedRecords(ledger, Target(CONTACT), session_of(ledger, "one")), campaign)
         assert (result.inserted, result.stopped is None) == (0, False)

@@ -149,28 +149,28 @@ def test_claims_stay_with_their_process_while_its_session_lives(ledger: Ledger, 
 
 def test_a_run_notes_its_beginning_and_its_end(tmp_path: Path) -> None:
     runtime = Runtime({CONFIG: str(SANDBOX_CONFIG), "SYNC_ASSETS_LEDGER_URL": f"sqlite:///{tmp_path}/ledger.db"})
-    with runtime.heartbeat("run"):
+    with runtime.worker.heartbeat("run"):
         begun = runtime.ledger.runs.heartbeats()["run"]
         assert (begun.worker or "").split("|")[2] == str(os.getpid())
-        assert runtime.session_is_valid()
+        assert runtime.worker.session_is_valid()
     assert runtime.ledger.runs.heartbeats()["run"].session == ENDED
     runtime.close()
 
 
 def test_the_session_of_a_run_that_has_expired_is_replaced_when_the_run_has_ended(tmp_path: Path) -> None:
     runtime = Runtime({CONFIG: str(SANDBOX_CONFIG), "SYNC_ASSETS_LEDGER_URL": f"sqlite:///{tmp_path}/ledger.db"})
-    with runtime.heartbeat("run"):
+    with runtime.worker.heartbeat("run"):
         first = runtime.session
         runtime.ledger.sessions.expire(lambda worker: True)
         assert {one.session for one in give_up_killed(runtime.ledger).values()} == {GIVEN_UP}
         assert not first.renew()
         assert runtime.session is first
-        assert not runtime.session_is_valid()
-    with pytest.raises(SessionExpired), runtime.heartbeat("run"):
+        assert not runtime.worker.session_is_valid()
+    with pytest.raises(SessionExpired), runtime.worker.heartbeat("run"):
         pass
     assert runtime.session.epoch > first.epoch
-    with runtime.heartbeat("next"):
-        assert runtime.session_is_valid()
+    with runtime.worker.heartbeat("next"):
+        assert runtime.worker.session_is_valid()
     runtime.close()
 
 

@@ -15,7 +15,7 @@ from sync_assets.sandbox.bad_answers import MEGABYTE
 from sync_assets.sandbox.faults import Faults
 from sync_assets.sandbox.journal import Journal
 from sync_assets.sandbox.listener import Listener
-from sync_assets.sandbox.middleware import Observed
+from sync_assets.sandbox.middleware import Dialect, Observed
 
 PAGES: dict[str, Any] = {
     "/dataverse": {"@odata.context": "x", "value": [{"n": 1.10}], "@odata.deltaLink": "delta"},
@@ -35,9 +35,8 @@ class System:
         self.client = httpx.AsyncClient(base_url=self.url, trust_env=False)
 
     async def start(self) -> None:
-        observed = Observed(
-            self.serve, "campaign", self.journal, self.faults, key=lambda scope, body: body.decode() or None
-        )
+        dialect = Dialect("campaign", key=lambda scope, body: body.decode() or None)
+        observed = Observed(self.serve, dialect, self.journal, self.faults)
         await self.listener.start(observed)
 
     async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:

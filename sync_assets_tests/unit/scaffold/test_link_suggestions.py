@@ -4,7 +4,7 @@ import pytest
 
 from sync_assets.campaign.metadata import Resource
 from sync_assets.dataverse.metadata import Table
-from sync_assets.scaffold.suggestions import LinkSuggestion, suggest_links
+from sync_assets.scaffold.suggestions import LinkSuggestion, MappedTables, suggest_links
 from sync_assets_tests.unit.scaffold.world import ORDER, ORDER_RESOURCE, TARGETS, attribute, column, resource, table
 
 
@@ -13,7 +13,7 @@ def told(suggestions: list[LinkSuggestion]) -> list[tuple[str, str, bool]]:
 
 
 def links(of: Table, to: Resource, **parents: set[str]) -> list[tuple[str, str, bool]]:
-    return told(suggest_links(of, to, TARGETS, parents))
+    return told(suggest_links(of, to, MappedTables(TARGETS, parents)))
 
 
 def test_the_only_lookup_to_a_table_becomes_the_only_link_to_its_resource() -> None:
@@ -25,11 +25,11 @@ def test_a_link_is_written_as_one_unless_campaign_says_that_it_may_be_empty(
     mandatory: bool | None, cardinality: str
 ) -> None:
     to = resource("cusOrder", attribute("cusContactLink", "link", target="profile", mandatory=mandatory))
-    assert [one.cardinality for one in suggest_links(ORDER, to, TARGETS, {})] == [cardinality]
+    assert [one.cardinality for one in suggest_links(ORDER, to, MappedTables(TARGETS, {}))] == [cardinality]
 
 
 def test_a_lookup_to_a_table_that_is_not_mapped_is_no_link() -> None:
-    assert suggest_links(ORDER, ORDER_RESOURCE, {"new_order": "cusOrder"}, {}) == []
+    assert suggest_links(ORDER, ORDER_RESOURCE, MappedTables({"new_order": "cusOrder"}, {})) == []
 
 
 def test_of_several_the_names_decide() -> None:

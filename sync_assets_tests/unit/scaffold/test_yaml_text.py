@@ -14,7 +14,7 @@ from sync_assets.config.loader import Document, parse_config
 from sync_assets.config.models import Config, TableOptions
 from sync_assets.dataverse.metadata import Column, ColumnType, Table
 from sync_assets.mapping.table_mapping import compile_mapping
-from sync_assets.scaffold.suggestions import Suggested, suggest_table
+from sync_assets.scaffold.suggestions import MappedTables, Suggested, suggest_table
 from sync_assets.scaffold.yaml_text import table_block, whole_file
 from sync_assets_tests.unit.scaffold.world import CONTACT, PROFILE, attribute, column, resource, suggested, table
 
@@ -62,7 +62,7 @@ def attributes(draw: st.DrawFn) -> Attribute:
 
 
 def contact() -> Suggested:
-    return suggest_table(CONTACT, "Contact", PROFILE, {"contact": "profile"}, {})
+    return suggest_table(CONTACT, "Contact", PROFILE, MappedTables({"contact": "profile"}, {}))
 
 
 def checked(text: str, *tables: tuple[Table, Resource]) -> Config:
@@ -85,7 +85,7 @@ def test_the_written_configuration_is_valid_for_any_metadata(
 ) -> None:
     of, to = table("new_thing", column("new_sure"), *some), resource("cusThing", attribute("cusSure"), *others)
     targets = {"contact": "profile", "new_thing": "cusThing"}
-    thing = suggest_table(of, label, to, targets, {"contact": set()})
+    thing = suggest_table(of, label, to, MappedTables(targets, {"contact": set()}))
     text = whole_file([contact(), thing], START)
     config = checked(text, (CONTACT, PROFILE), (of, to))
     assert set(config.table("new_thing").fields) == {one.column.name for one in thing.fields if one.sure}
@@ -105,9 +105,28 @@ def test_a_file_for_contacts_alone() -> None:
     assert checked(text, (CONTACT, PROFILE)).opt_out.direction == "disabled"
 
 
+def test_a_table_with_merged_contacts_gets_the_filter_and_the_opt_out_that_they_need_as_comments() -> None:
+    more = (column("statecode", "state", labels={0: "Active"}), column("merged", "boolean"))
+    more = (*more, column("masterid", "lookup", targets=("contact",)))
+    merging = replace(CONTACT, columns={**CONTACT.columns, **{one.name: one for one in more}})
+    written = whole_file([suggest_table(merging, "Contact", PROFILE, {"contact": "profile"}, {})], START)
+    assert "active rows only; without it, every row, and both profiles of two contacts that were merged" in written
+    assert re.search(r"^  # merged: carry +# an opt-out of a contact that was merged into another one", written, re.M)
+    after = parse_config(
+        written.replace("# merged", "merged")
+        .replace("disabled", "bidirectional")
+        .replace("  # mappings", "  mappings")
+        .replace("  #   donot", "    donot")
+        .replace("# filters", "filters"),
+        "f",
+    )
+    assert (after.opt_out.merged, after.table("contact").filters is not None) == ("carry", True)
+    assert "merged" not in whole_file([contact()], START)
+
+
 def test_an_entry_leaves_out_the_defaults_of_the_file_unless_it_needs_another_value() -> None:
     columns = {**CONTACT.columns, "statecode": column("statecode", "state", labels={0: "Active"})}
-    one = suggest_table(replace(CONTACT, columns=columns), "Contact", PROFILE, {"contact": "profile"}, {})
+    one = suggest_table(replace(CONTACT, columns=columns), "Contact", PROFILE, MappedTables({"contact": "profile"}, {}))
     given = {"api": "customResources", "apply_deletes": True, "apply_updates": False, "picklists": "labels"}
     rules = {"filters": {"rules": [{"field": "statecode", "is": "eq", "value": 0}]}}
     names = ("filters", "apply_deletes", "apply_updates", "picklists")

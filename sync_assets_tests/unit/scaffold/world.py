@@ -4,7 +4,7 @@ from typing import Any
 
 from sync_assets.campaign.metadata import Attribute, AttributeType, Resource
 from sync_assets.dataverse.metadata import Column, ColumnType, Table
-from sync_assets.scaffold.suggestions import Suggested, suggest_table
+from sync_assets.scaffold.suggestions import MappedTables, Suggested, suggest_table
 
 STATUS = {1: "Placed", 2: "Shipped"}
 
@@ -58,4 +58,4 @@ TARGETS = {"contact": "profile", "new_order": "cusOrder"}
 
 
 def suggested(of: Table = ORDER, to: Resource = ORDER_RESOURCE, **more: Any) -> Suggested:
-    return suggest_table(of, "", to, TARGETS, {}, **more)
+    return suggest_table(of, "", to, MappedTables(TARGETS, {}), **more)

@@ -355,7 +355,7 @@ def test_the_follower_is_asked_for_an_opt_out_of_d365_unless_it_runs_or_its_cont
         assert follower_asked(due)
         assert not follower_asked(due)
     due.later("backlog", hours=1)
-    with due.runtime.heartbeat("of a file", [WORK]):
+    with due.runtime.worker.heartbeat("of a file", [WORK]):
         assert not follower_asked(due)
     ids = [row["contactid"] for row in due.program.sandbox.admin.dump_d365()]
     [id_] = [row.id for row in due.runtime.ledger.opt_outs.of(ids) if row.state]

@@ -126,7 +126,7 @@ def test_calls_are_counted_by_day_and_against_the_budget(tmp_path: Path) -> None
     file.write_text(DEMO.read_text() + "\nguardrails: {engine_calls_per_day: 200}\n")
     runtime = Runtime({"SYNC_ASSETS_CONFIG": str(file), "DAGSTER_HOME": str(tmp_path)})
     runtime.ledger.counts.add("engine_calls", "contact", {"insert": 40, "read": 10})
-    result = calls_by_day(runtime)
+    result = calls_by_day(runtime.config.guardrails, runtime.ledger)
     runtime.close()
     [row] = result.rows
     assert dict(zip(result.names[1:], row[1:], strict=True)) == {

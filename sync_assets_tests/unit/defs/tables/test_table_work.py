@@ -19,7 +19,7 @@ def test_the_backlog_is_pending_records_without_waiting_ones(tmp_path: Path) -> 
         capture(ledger, row("anna"))
         order(ledger, "anna")
         capture(ledger, row("free"), table="order")
-        runtime = Runtime({}, _ledger=ledger)
+        runtime = Runtime({}, given=ledger)
         assert (ledger.reports.counts()["order"].pending, ledger.reports.counts()["order"].waiting) == (1, 1)
         log: Any = None
         work = TableWork(runtime, config, log, RunOutcome())

@@ -4,6 +4,7 @@ import sqlite3
 from contextlib import closing
 
 import pytest
+from msgspec.structs import astuple
 
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.model import State
@@ -86,7 +87,7 @@ def test_what_is_planted_is_found(
         assert ledger.check() == []
         with closing(sqlite3.connect(ledger.where)) as file:
             file.executescript(f"PRAGMA ignore_check_constraints = ON; {statements}")
-        assert ledger.check() == found
+        assert [astuple(one) for one in ledger.check()] == found
 
 
 def test_the_records_checked_so_far_are_reported(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:

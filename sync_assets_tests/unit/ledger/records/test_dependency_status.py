@@ -14,6 +14,7 @@ from sync_assets.ledger.model import Orphaned, State
 from sync_assets.ledger.records.dependency_status import DependencyStatus
 from sync_assets.ledger.records.hold_records import HoldRecords
 from sync_assets.ledger.records.stored_links import StoredLinks
+from sync_assets.ledger.repositories.opt_out_rows import OptOutRows
 from sync_assets.ledger.rules.constraints import RECORD
 from sync_assets.ledger.rules.record_state import RecordState
 from sync_assets.ledger.storage import schema
@@ -89,7 +90,7 @@ def delayed(url: str, clock: Clock) -> set[str]:
         transaction.execute(sa.insert(schema.record), records)
         transaction.execute(sa.insert(schema.link), links)
         transaction.execute(sa.insert(schema.possible_link), possible)
-        dependencies = DependencyStatus(session, StoredLinks(session), HoldRecords(session))
+        dependencies = DependencyStatus(session, StoredLinks(session), HoldRecords(session), OptOutRows(session))
         return {id_ for _, id_ in dependencies.with_linked_children(transaction, parents)}
 
     with closing(session.database):
@@ -111,5 +112,7 @@ def test_a_ledger_has_links_once_it_has_a_link_or_a_held_record(ledger: Ledger, 
         ledger.holds.hold(guid("anna"))
     session = LedgerSession(ledger.database, clock)
     with session.read() as transaction:
-        has_links = DependencyStatus(session, StoredLinks(session), HoldRecords(session)).has_links(transaction)
+        has_links = DependencyStatus(
+            session, StoredLinks(session), HoldRecords(session), OptOutRows(session)
+        ).has_links(transaction)
     assert bool(has_links) == (kind != "neither")

@@ -1,7 +1,7 @@
 """The guard against emptied columns: which values Campaign keeps, and until when."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import polars as pl
@@ -9,7 +9,7 @@ import pytest
 
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.model import LinkSpec, State
-from sync_assets.ledger.prepared_page import LedgerPage
+from sync_assets.ledger.prepared_page import ColumnGuard, LedgerPage
 from sync_assets_tests.support.ledgers import (
     Clock,
     capture,
@@ -38,6 +38,10 @@ RECORDS = 200
 versions = itertools.count(1)
 
 
+def guard(bits: Mapping[str, int]) -> ColumnGuard:
+    return ColumnGuard(bits, dict.fromkeys(bits, True), 0.05)
+
+
 def read(
     ledger: Ledger,
     filled: Sequence[int],
@@ -56,7 +60,7 @@ def read(
     page = frame(rows).with_columns(pl.Series("filled", filled, pl.Int64))
     if full:
         read_anew(ledger)
-    capture(ledger, page=LedgerPage(page, bits=BITS), complete=True, max_emptied_share=0.05, **rest)
+    capture(ledger, page=LedgerPage(page, guard=guard(BITS)), complete=True, **rest)
 
 
 def kept(ledger: Ledger) -> dict[str, int]:
@@ -184,7 +188,7 @@ def test_a_record_whose_insert_is_under_way_may_have_a_value_to_keep(ledger: Led
 def test_a_row_with_a_validation_error_changes_nothing_of_what_campaign_keeps(filled: Ledger) -> None:
     wrong = [row(f"row{n}", "x", validation_error="email: wrong") for n in range(RECORDS)]
     page = frame(wrong).with_columns(pl.lit(0, pl.Int64).alias("filled"))
-    capture(filled, page=LedgerPage(page, bits=BITS), max_emptied_share=0.05)
+    capture(filled, page=LedgerPage(page, guard=guard(BITS)))
     assert kept(filled) == {}
     read(filled, [CITY] * RECORDS)
     assert kept(filled) == {"email": RECORDS}
@@ -197,8 +201,8 @@ def test_links_whose_lookup_became_empty_in_many_records_stay(ledger: Ledger) ->
 
     def orders(parent: str | None, value: str, full: int) -> None:
         rows = linked([row(f"order{n}", value) for n in range(RECORDS)], cusContact=[parent] * RECORDS)
-        page = LedgerPage(rows.with_columns(pl.lit(full, pl.Int64).alias("filled")), links, bits=bits)
-        capture(ledger, page=page, table="order", complete=True, max_emptied_share=0.05)
+        page = LedgerPage(rows.with_columns(pl.lit(full, pl.Int64).alias("filled")), links, guard=guard(bits))
+        capture(ledger, page=page, table="order", complete=True)
 
     orders("anna", "a", 1)
     push(ledger, table="order")

@@ -39,7 +39,7 @@ def read_page(ledger: Ledger, days: Replay, link: str | None, version: int | Non
     """Store an empty page of a replay."""
     feed = feed_of(ledger)
     days = days._replace(fingerprint="columns", link=link)
-    save_page(ledger, "contact", frame([]), [], None, version or feed.version, days=days)
+    save_page(ledger, "contact", frame([]), [], days, version or feed.version)
 
 
 def in_step(ledger: Ledger, *names: str) -> None:

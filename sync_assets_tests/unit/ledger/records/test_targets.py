@@ -19,6 +19,7 @@ from sync_assets_tests.support.ledgers import (
     session_of,
     settle,
 )
+from sync_assets_tests.unit.ledger.opt_out_rows import THEN, state
 
 TO_CONTACT = LinkSpec("cusContact", "contact")
 ORDERS = TableConfig.model_validate(
@@ -37,6 +38,7 @@ def sent(ledger: Ledger) -> Ledger:
     order = linked([row("order")], cusContact=["anna"])
     capture(ledger, page=order, table="order", links=[TO_CONTACT], complete=True)
     push(ledger, table="order")
+    state(ledger, ("bert", True, THEN), ("carl", True, THEN))
     capture(ledger, deleted=["bert"], out_of_scope=[guid("carl")], complete=True)
     return ledger
 
@@ -57,6 +59,7 @@ def test_another_target_forgets_acknowledgements(sent: Ledger) -> None:
     assert (anna.state, anna.block_reason, anna.acked_hash) == (State.WAITING, BlockReason.REFETCH_REQUIRED, None)
     assert sent.stored.stored_record("contact", guid("bert")) is None
     assert sent.stored.stored_record("contact", guid("carl")) is None
+    assert {one.id for one in sent.opt_outs.of([guid("bert"), guid("carl")])} == {guid("carl")}
     feed = feed_of(sent)
     assert (feed.complete, feed.link) == (False, None)
     counts = sent.reports.counts()["contact"]

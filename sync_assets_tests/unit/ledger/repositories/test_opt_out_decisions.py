@@ -6,7 +6,7 @@ import pytest
 
 from sync_assets.ledger import Ledger, times
 from sync_assets.ledger.repositories import opt_outs
-from sync_assets.ledger.repositories.opt_out_decisions import OptOutDecision, RejectedRow
+from sync_assets.ledger.repositories.opt_out_decisions import RejectedRow
 from sync_assets.ledger.repositories.opt_out_rows import OptOutRows
 from sync_assets.ledger.repositories.opt_outs import OptOutsLeft
 from sync_assets.ledger.rules import opt_outs as rules
@@ -25,6 +25,7 @@ from sync_assets_tests.unit.ledger.opt_out_rows import (
     contacts,
     decide,
     decided,
+    decision,
     due,
     in_campaign,
     opt_outs_page,
@@ -218,12 +219,6 @@ def test_decisions_may_be_reconsidered(ledger: Ledger) -> None:
 
 
 # The audit
-
-
-def decision(name: str, reason: str = "an opt-out wins") -> OptOutDecision:
-    return OptOutDecision(
-        guid(name), "donotemail", EMAIL, True, THEN, None, None, True, "campaign", reason, "file", THEN
-    )
 
 
 @pytest.mark.postgresql

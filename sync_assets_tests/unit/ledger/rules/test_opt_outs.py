@@ -137,7 +137,7 @@ class TestStatement:
             if which != name:
                 continue
             before, at, stated_at = ROWS[name]._replace(**TRIED), TIMES[when], MADE[made]
-            result = rules.after_statement(before, value, at, stated_at, "why", known=name != "nobody")
+            result = rules.after_statement(before, (value, at), stated_at, "why", known=name != "nobody")
             after = {
                 "t": due(before, campaign=value, campaign_at=at, stated_at=stated_at, ours=0),
                 "a": due(before, ask=rules.STATED if value else ask_of(before)),
@@ -150,7 +150,7 @@ class TestStatement:
     @pytest.mark.parametrize(("ask", "value"), itertools.product((1, rules.STATED), (0, 1)))
     def test_who_was_to_be_asked_already_still_is_and_the_newest_value_counts(self, ask: int, value: int) -> None:
         before = row(1 - value, THEN, ask=ask, state=DECIDE)
-        _, moved = rules.after_statement(before, value, THEN + 1, SAID, "why", known=True)
+        _, moved = rules.after_statement(before, (value, THEN + 1), SAID, "why", known=True)
         assert moved is not None
         assert moved.ask == (rules.STATED if value else 1)
 
@@ -163,7 +163,7 @@ class TestStatement:
         before = row(value, THEN, d365=d365, written=written)._replace(**{**TRIED, "state": state})
         compared = state == SETTLED and (written or (value and not d365))
         after = due(before, source=rules.COMPARISON) if compared else None
-        assert rules.after_statement(before, value, THEN, SAID, "why", known=True) == ("known", after)
+        assert rules.after_statement(before, (value, THEN), SAID, "why", known=True) == ("known", after)
 
 
 class TestSince:
@@ -343,9 +343,7 @@ def test_of_a_profile_that_was_there_before_campaign_is_asked(state: OptOutState
 
 class TestDecided:
     def decided(self, before: OptOutRow, state: OptOutState) -> OptOutRow:
-        return rules.after_decision(
-            before, value=1, state=state, campaign=0, campaign_at=THEN + 1, d365=1, d365_at=THEN + 2, now=NOW
-        )
+        return rules.after_decision(before, value=1, state=state, campaign=(0, THEN + 1), d365=(1, THEN + 2), now=NOW)
 
     @pytest.mark.parametrize("state", [TO_D365, TO_CAMPAIGN])
     def test_one_side_is_to_be_written(self, state: OptOutState) -> None:
@@ -379,13 +377,12 @@ class TestDecided:
         self, campaign: int | None, campaign_at: int | None, kept: int | None, is_default: bool
     ) -> None:
         after = rules.after_decision(
-            row(1, THEN, ask=1), value=1, state=SETTLED, campaign=campaign, campaign_at=campaign_at, d365=1,
-            d365_at=None, now=NOW,
+            row(1, THEN, ask=1), value=1, state=SETTLED, campaign=(campaign, campaign_at), d365=(1, None), now=NOW
         )  # fmt: skip
         assert (after.campaign_at, after.ours) == (kept, int(is_default))
         assert rules.changed_at(after) == campaign_at
         assert rules.since(after, value=False, at=None, created=SAID) == (NOW if campaign else campaign_at)
-        assert rules.after_statement(after, 1, THEN, SAID, "old file", known=True)[0] != "news" or not is_default
+        assert rules.after_statement(after, (1, THEN), SAID, "old file", known=True)[0] != "news" or not is_default
 
 
 @pytest.mark.parametrize(("ask", "campaign"), itertools.product((0, 1, rules.STATED), (None, 0, 1)))
@@ -428,8 +425,8 @@ def test_a_contact_that_dynamics_365_does_not_have_is_synced_without_a_value_the
 
 
 def test_a_default_without_an_earlier_statement_has_nothing_to_keep() -> None:
-    held = {"campaign": 0, "campaign_at": None, "d365": 0, "d365_at": None}
-    assert rules.after_decision(row(0, ask=1), value=0, state=SETTLED, now=NOW, **held).ours == 0
+    after = rules.after_decision(row(0, ask=1), value=0, state=SETTLED, campaign=(0, None), d365=(0, None), now=NOW)
+    assert after.ours == 0
 
 
 class TestRefused:
@@ -442,7 +439,7 @@ class TestRefused:
         first = rules.after_rejection(row(0, THEN, state=TO_CAMPAIGN, value=1), "no", NOW)
         again = rules.due_again(first, ask=True)
         assert again == due(first, ask=1, attempts=1, failed_since=NOW)._replace(source=first.source)
-        held = {"campaign": 0, "campaign_at": None, "d365": 1, "d365_at": None}
+        held = {"campaign": (0, None), "d365": (1, None)}
         decided = rules.after_decision(again, value=1, state=TO_CAMPAIGN, now=NOW + 1, **held)
         second = rules.after_rejection(decided, "still no", NOW + 2)
         assert (second.attempts, second.failed_since, second.reason) == (2, NOW, "still no")

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.errors import LedgerError
 from sync_assets.ledger.model import BlockReason, Loss, Orphaned, State
+from sync_assets.ledger.rules.merged_contacts import MergeState
 from sync_assets.ledger.rules.opt_outs import OptOutState
 from sync_assets.ledger.storage.schema import metadata
 
@@ -33,6 +34,7 @@ FEED: Row = {
     "deletes_approved": False,
 }
 OPT_OUT: Row = {"id": "1", "attribute": "a", "state": OptOutState.SYNCED}
+MERGED: Row = {"id": "1", "attribute": "a", "master": "2", "state": MergeState.NONE}
 TO_D365: Row = OPT_OUT | {"state": OptOutState.TO_D365, "value": 1}
 REBUILD: Row = {"table_name": "contact", "records": 0, "equal": 0, "differing": 0, "unknown": 0}
 # A row that is accepted, and what makes it one that the constraint refuses.
@@ -100,6 +102,8 @@ REFUSED: dict[str, list[tuple[Row, Row]]] = {
         (OPT_OUT | {"state": OptOutState.REJECTED, "reason": "no", "failed_since": 1}, row)
         for row in ({"reason": None}, {"failed_since": None})
     ],
+    "sync_merged_opt_out_numbers": [(MERGED, {"state": state}) for state in (-1, 4)],
+    "sync_merged_opt_out_carried": [(MERGED, {"state": MergeState.CARRIED})],
     "sync_feed_numbers": [(FEED, {"deletes": -1}), (FEED, {"version": -1}), (FEED, {"page_size": 0})],
     "sync_feed_kept": [(FEED, {"kept_link": "link"}), (FEED, {"kept_kind": "delta"})],
     "sync_rebuild_numbers": [(REBUILD, {name: -1}) for name in ("records", "equal", "differing", "unknown")],

@@ -6,7 +6,7 @@ from sync_assets.sandbox.campaign import Campaign, app
 from sync_assets.sandbox.campaign.gateway import KINDS, refuse
 from sync_assets.sandbox.faults import Faults
 from sync_assets.sandbox.journal import Journal
-from sync_assets.sandbox.middleware import Observed
+from sync_assets.sandbox.middleware import Dialect, Observed
 from sync_assets_tests.unit.sandbox.campaign.conftest import BASE, sign_in
 
 PROFILES = "/profileAndServicesExt/profile"
@@ -15,7 +15,7 @@ PROFILES = "/profileAndServicesExt/profile"
 async def test_only_requests_that_reach_the_engine_are_engine_calls(campaign: Campaign) -> None:
     journal = Journal()
     faults = campaign.faults or Faults()
-    observed = Observed(app(campaign), "campaign", journal, faults, refuse=refuse, answered_kinds=KINDS)
+    observed = Observed(app(campaign), Dialect("campaign", refuse, KINDS), journal, faults)
 
     async def with_state(scope, receive, send):  # uvicorn gives every request a state; httpx's transport does not
         await observed({**scope, "state": {}}, receive, send)

@@ -92,7 +92,7 @@ def test_pages_of_any_size_give_every_record_once(number: int, size: int, order:
     seen: list[str] = []
     query: str | None = f"_lineCount={size}{order}"
     while query is not None:
-        page = Listing(campaign, campaign.views[VIEW], [], query, path="").page("")
+        page = Listing(campaign, campaign.views[VIEW], [], query).page("")
         assert len(page["content"]) <= size
         seen += [record["externalId"] for record in page["content"]]
         query = page["next"]["href"].partition("?")[2] if "next" in page else None

@@ -138,3 +138,23 @@ def test_the_first_error_ends_the_batch_and_keeps_the_parts_before(api: WebApi) 
     assert re.findall(rb"HTTP/1\.1 (\d+)", reply.body) == [b"204", b"400"]
     assert "REQ_ID: " in reply.body.decode()
     assert api.query("statecode eq 0") == ["first"]
+
+
+def test_a_merge_deactivates_the_subordinate_and_moves_what_refers_to_it(api: WebApi) -> None:
+    subordinate, target = api.new(lastname="Byron", donotemail=True), api.new(lastname="Lovelace")
+    order = api.new("new_orders", **{"new_ContactId@odata.bind": f"/contacts({subordinate})"})
+    of_type = {"@odata.type": "Microsoft.Dynamics.CRM.contact"}
+    body = {
+        "Target": {"contactid": target, **of_type},
+        "Subordinate": {"contactid": subordinate, **of_type},
+        "UpdateContent": {"jobtitle": "Analyst", **of_type},
+        "PerformParentingChecks": False,
+    }
+    assert api.post("Merge", body).status == 204
+    row, master = api.get(f"contacts({subordinate})").json, api.get(f"contacts({target})").json
+    assert (row["statecode"], row["statuscode"], row["merged"], row["_masterid_value"]) == (1, 2, True, target)
+    assert (row["donotemail"], master["donotemail"], master["jobtitle"]) == (True, False, "Analyst")
+    assert (master["statecode"], master["merged"]) == (0, False)
+    assert api.get(f"new_orders({order})").json["_new_contactid_value"] == target
+    for wrong in ({"Target": {"contactid": target}}, {"PerformParentingChecks": None}, {"Subordinate": body["Target"]}):
+        assert api.post("Merge", {**body, **wrong}).status == 400

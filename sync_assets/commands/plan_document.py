@@ -1,0 +1,76 @@
+"""The document of `plan`: structs of its members, which `plan --json` prints. `plan.show` renders them."""
+
+from typing import Any, Literal
+
+import msgspec
+
+from sync_assets.ledger.model import Operation
+
+
+class SidesOfAttribute(msgspec.Struct, frozen=True, kw_only=True):
+    """A value in Campaign and as mapped. campaign: absent if it was not read, and of a link."""
+
+    campaign: Any = msgspec.UNSET
+    mapped: Any
+
+
+class PlannedChange(msgspec.Struct, frozen=True):
+    """A record that a sync would write or reject. values: with `--show-values`. reason: of a rejection."""
+
+    id: str
+    operation: Operation | Literal["reject"]
+    attributes: list[str] | msgspec.UnsetType = msgspec.UNSET
+    values: dict[str, SidesOfAttribute] | msgspec.UnsetType = msgspec.UNSET
+    reason: str | msgspec.UnsetType = msgspec.UNSET
+
+
+class PlannedTable(msgspec.Struct, frozen=True, kw_only=True):
+    """A table: records by what a sync would do, then by state; others as in TableStatus.
+
+    Attributes:
+        uncertain: Records sent before without an answer: each may cost a call more or less.
+        changes: With `--changes`, in their order.
+    """
+
+    resource: str
+    insert: int
+    update: int
+    delete: int
+    unchanged: int
+    pending: int
+    waiting: int
+    held: int
+    rejected: int
+    orphaned: int
+    waiting_for: dict[str, int]
+    deletes_held_back: int
+    kept_values: dict[str, int]
+    deletes_following: dict[str, int]
+    deletes_orphaning: dict[str, int]
+    uncertain: int
+    mapping_changes: list[str]
+    problem: str | None
+    engine_calls: dict[str, int]
+    changes: list[PlannedChange] | msgspec.UnsetType = msgspec.UNSET
+    changes_not_listed: int | msgspec.UnsetType = msgspec.UNSET
+
+
+class PlannedBudget(msgspec.Struct, frozen=True):
+    """Engine calls of the current UTC day. fits_today: those of the plan that are left."""
+
+    engine_calls_per_day: int
+    used_today: int
+    left_today: int
+    fits_today: int
+
+
+class PlanDocument(msgspec.Struct, frozen=True):
+    """The document of `plan --json`. seconds: at `calls_per_hour`. opt_out: those that are left, by state."""
+
+    tables: dict[str, PlannedTable]
+    engine_calls: dict[str, int]
+    seconds: float
+    calls_per_hour: int
+    budget: PlannedBudget | None
+    opt_out: dict[str, int] | None
+    notes: list[str]

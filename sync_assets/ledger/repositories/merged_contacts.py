@@ -1,0 +1,126 @@
+"""Store the opt-outs of merged contacts, and make those of their masters due for a decision.
+
+Invariant: an opt-out counts for a master once, unless the subordinate opts in and out again.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sync_assets.ledger import times
+from sync_assets.ledger.repositories.opt_out_decisions import OptOutDecision, OptOutDecisions, day_without_file
+from sync_assets.ledger.repositories.opt_out_rows import OptOutRows
+from sync_assets.ledger.rules import merged_contacts as rules
+from sync_assets.ledger.rules.merged_contacts import COUNTS, DUE, SOURCE, MergeState
+from sync_assets.ledger.rules.opt_outs import OptOutRow, after_merge
+from sync_assets.ledger.storage.session import Repository, writes
+from sync_assets.ledger.storage.transaction import Transaction
+
+if TYPE_CHECKING:
+    from sync_assets.ledger.prepared_page import CapturedPage
+
+_TABLE = "sync_merged_opt_out"
+_KNOWN = f"SELECT id, attribute, master, target, state FROM {_TABLE} WHERE id IN :ids"  # noqa: S608 - constants
+_MASTERS = f"SELECT DISTINCT id, master FROM {_TABLE} WHERE id IN :ids"  # noqa: S608
+_DUE = f"SELECT id, attribute FROM {_TABLE} WHERE {DUE} ORDER BY id, attribute"  # noqa: S608
+_DUE_FOR = f"SELECT target, attribute, id FROM {_TABLE} WHERE target IN :ids AND {DUE} ORDER BY id DESC"  # noqa: S608
+_COUNT_FOR = f"SELECT attribute, target FROM {_TABLE} WHERE target IN :ids AND {COUNTS}"  # noqa: S608
+_IS_DUE = f"SELECT EXISTS (SELECT 1 FROM {_TABLE} WHERE {DUE} AND (target IS NULL OR :are_fields))"  # noqa: S608
+_SET_TARGET = f"UPDATE {_TABLE} SET target = ?, state = ? WHERE id = ? AND attribute = ?"  # noqa: S608
+_CARRIED = f"UPDATE {_TABLE} SET state = {MergeState.CARRIED:d} WHERE target = ? AND attribute = ? AND {DUE}"  # noqa: S608
+_ENDED = f"UPDATE {_TABLE} SET state = {MergeState.ENDED:d} WHERE target = ? AND attribute = ? AND {COUNTS}"  # noqa: S608
+_STORE = f"""
+    INSERT INTO {_TABLE} (id, attribute, master, target, state) VALUES (?, ?, ?, ?, ?) ON CONFLICT (id, attribute)
+        DO UPDATE SET master = excluded.master, target = excluded.target, state = excluded.state
+"""  # noqa: S608
+_OPTED_OUT = f"""
+    UPDATE {_TABLE} SET state = {MergeState.DUE:d}, target = NULL
+    WHERE id = ? AND attribute = ? AND state = {MergeState.NONE:d}
+"""  # noqa: S608
+
+
+@dataclass(eq=False)
+class MergedContacts(Repository):
+    """Reads and writes `sync_merged_opt_out`."""
+
+    _opt_outs: OptOutRows
+    _decisions: OptOutDecisions
+
+    def captured(self, transaction: Transaction, page: "CapturedPage") -> None:
+        """Store the opt-outs of captured merged contacts."""
+        known = {row[:2]: row for row in transaction.run(_KNOWN, ids=sorted({one.id for one in page.merged}))}
+        rows: list[tuple[Any, ...]] = []
+        for id_, name, to, opted_out in page.merged:
+            _, _, master, target, before = known.get((id_, name)) or (None, None, None, None, 0)
+            moved, are_fields = master != to, page.opt_outs_are_fields
+            state = rules.after_capture(MergeState(before), opted_out=opted_out, moved=moved, are_fields=are_fields)
+            target = None if state == MergeState.DUE else target
+            rows.append((id_, name, to, target, int(state)))
+        transaction.for_each(_STORE, rows)
+        transaction.for_each(_ENDED, page.own_opt_outs)
+
+    def counting(self, ids: Sequence[str]) -> dict[str, set[str]]:
+        """Return by attribute those of the contacts for which an opt-out of a merged one counts."""
+        by_attribute: defaultdict[str, set[str]] = defaultdict(set)
+        with self._session.read() as transaction:
+            for attribute, target in transaction.run(_COUNT_FOR, ids=list(ids)):
+                by_attribute[attribute].add(target)
+        return by_attribute
+
+    def due_for(self, ids: Sequence[str]) -> dict[tuple[str, str], str]:
+        """Return by master and attribute a subordinate whose opt-out is still to count for it."""
+        with self._session.read() as transaction:
+            return {(target, attribute): id_ for target, attribute, id_ in transaction.run(_DUE_FOR, ids=list(ids))}
+
+    def is_due(self, *, are_fields: bool) -> bool:
+        """Return True if a capture is to carry opt-outs: they have no master yet, or no payload of it has them."""
+        with self._session.read() as transaction:
+            return bool(transaction.run(_IS_DUE, are_fields=are_fields)[0][0])
+
+    def carry(self, transaction: Transaction) -> None:
+        """Make the opt-outs of masters due for a decision. Campaign is queried for their profiles' values."""
+        due = {(target, name): id_ for id_, name, target in self.find_masters(transaction)}
+        known = self._opt_outs.load(transaction, sorted({target for target, _ in due}))
+        rows = {key: known.get(key, OptOutRow(*key, campaign=None)) for key in due}
+        self._opt_outs.put(transaction, known, [after_merge(rows[key], SOURCE + id_) for key, id_ in due.items()])
+
+    def find_masters(self, transaction: Transaction) -> list[tuple[str, str, str]]:
+        """Return (subordinate, attribute, last master) of the opt-outs that are to count; store the master."""
+        due, masters = transaction.run(_DUE), dict[str, str]()
+        wanted = sorted({row[0] for row in due})
+        while found := {row[0]: row[1] for row in transaction.run(_MASTERS, ids=wanted)}:
+            masters |= found
+            wanted = sorted(set(found.values()) - masters.keys())
+        last = [(rules.last_master(id_, masters), id_, name) for id_, name in due]
+        states = {True: int(MergeState.DUE), False: int(MergeState.ENDED)}
+        transaction.for_each(_SET_TARGET, [(to, states[to is not None], id_, name) for to, id_, name in last])
+        return [(id_, name, to) for to, id_, name in last if to is not None]
+
+    make_due, masters_to_read = writes(carry), writes(find_masters)
+    """The same, each in a transaction of its own."""
+
+    @writes
+    def read(self, transaction: Transaction, rows: Sequence[tuple[str, str, str]], columns: Mapping[str, str]) -> None:
+        """Store that payloads of the masters were made with these opt-outs, and the decisions.
+
+        rows: of `masters_to_read`. Those that the master's own column has were ended by its capture. columns: by
+        attribute.
+        """
+        due, now = {tuple(row) for row in transaction.run(_DUE)}, times.from_micros(self._session.now())
+        none, wins = (None, None, None), (True, "campaign", "an opt-out wins")
+        decisions = [
+            OptOutDecision(target, columns[name], name, False, *none, *wins, f"{SOURCE}{id_}", now)
+            for id_, name, target in rows
+            if (id_, name) in due
+        ]
+        self._decisions.add(transaction, day_without_file(now), decisions)
+        transaction.for_each(_CARRIED, sorted({(one.contact, one.attribute) for one in decisions}))
+
+    def decided(self, transaction: Transaction, decisions: Sequence[OptOutDecision]) -> None:
+        """Apply stored decisions: those about a master that a merge caused, and opt-outs of merged contacts."""
+        of_masters = {(one.contact, one.attribute) for one in decisions if one.source.startswith(SOURCE)}
+        transaction.for_each(_CARRIED, sorted(of_masters))
+        if opted_out := sorted({(one.contact, one.attribute) for one in decisions if one.value}):
+            transaction.for_each(_OPTED_OUT, opted_out)
+            self.carry(transaction)

@@ -1,0 +1,62 @@
+"""Compute what the opt-out of a merged contact means for its master. Pure functions.
+
+Dynamics 365 merges two contacts into one: the subordinate is deactivated and names its master. An opt-out of a
+subordinate counts for its last master, once, and never an opt-in.
+"""
+
+from collections.abc import Mapping
+from enum import IntEnum
+from typing import NamedTuple
+
+from sync_assets.ledger.rules.predicates import is_one
+
+SOURCE = "merge of "
+"""Begins the source of a decision that a merge caused; the subordinate's id follows."""
+
+
+class MergeState(IntEnum):
+    """The state of an opt-out of a merged contact. The numbers are stored, so they never change their meaning."""
+
+    NONE = 0  # the subordinate is not opted out
+    DUE = 1  # it is, and that is still to count for its master
+    CARRIED = 2  # that was decided; or, if opt-outs are fields, each payload of the master has it
+    ENDED = 3  # if opt-outs are fields: the master's own column has had the opt-out since, and decides; or a circle
+
+
+DUE = is_one("state", MergeState.DUE)
+COUNTS = is_one("state", MergeState.DUE, MergeState.CARRIED)
+
+
+class MergedOptOut(NamedTuple):
+    """An opt-out of a merged contact, the subordinate `id`, as captured."""
+
+    id: str
+    attribute: str
+    master: str
+    opted_out: bool
+
+
+def after_capture(state: MergeState, *, opted_out: bool, moved: bool, are_fields: bool) -> MergeState:
+    """Return the state after a capture of the subordinate.
+
+    Args:
+        state: the stored one; NONE if there is none.
+        opted_out: the subordinate's value.
+        moved: True if its master is another one than before.
+        are_fields: True if Dynamics 365 is not written (direction d365_to_campaign), so that the master's payload is to
+            hold the opt-out for as long as the master's own column does not.
+    """
+    if opted_out:
+        return MergeState.DUE if moved or state == MergeState.NONE else state
+    return state if are_fields and state == MergeState.CARRIED else MergeState.NONE
+
+
+def last_master(id: str, masters: Mapping[str, str]) -> str | None:
+    """Return the master at the end of a chain of merges; None if the chain is a circle. masters: by subordinate."""
+    passed = {id}
+    while (master := masters.get(id)) is not None:
+        if master in passed:
+            return None
+        passed.add(master)
+        id = master
+    return id
