@@ -81,8 +81,10 @@ class Imports:
         imported = self._imports.get(id_)
         if imported is None:
             raise BadSettings(f"there is no import workflow {id_!r}; one of: {', '.join(self._imports)}")
-        if imported.workflow.run is not None or (repeat or 0) > len(imported.runs):
-            raise BadSettings(f"a run of {id_} is in progress, or it has no run {repeat}")
+        if imported.workflow.run is not None:
+            raise BadSettings(f"a run of {id_} is in progress; stop it first")
+        if repeat is not None and not 1 <= repeat <= len(imported.runs):
+            raise BadSettings(f"{id_} has no run {repeat}; its runs are numbered from 1 to {len(imported.runs)}")
         steps = Steps(self._campaign, imported, imported.runs[repeat - 1] if repeat else None)
         imported.runs.append(steps.run)
         imported.workflow.run, imported.workflow.status = steps.run, "started"
