@@ -12,7 +12,7 @@ from typing import Any, Literal
 import sqlalchemy as sa
 
 from sync_assets.ledger import times
-from sync_assets.ledger.model import HELD_NOT_KNOWN, REFUSABLE_MARK, Operation, State
+from sync_assets.ledger.model import REFUSABLE_MARK, Operation, State
 from sync_assets.ledger.report_values import ButFor, Counts, Reject, Retried, Retry
 from sync_assets.ledger.rules.predicates import (
     ACKNOWLEDGED,
@@ -47,9 +47,8 @@ _MOST_COUNTED = 100_000
 """Most pending records whose operation is computed; the numbers for all are extrapolated."""
 
 
-_HELD = sa.func.coalesce(_R.held_refusable, HELD_NOT_KNOWN)
-_SAME_MARK = _R.refusable.op("&")(REFUSABLE_MARK) == _HELD.op("&")(REFUSABLE_MARK)
-_KNOWN = sa.case((sa.and_(_HELD != HELD_NOT_KNOWN, _SAME_MARK), 1), else_=0).label("known")
+_SAME_MARK = _R.refusable.op("&")(REFUSABLE_MARK) == _R.held_refusable.op("&")(REFUSABLE_MARK)
+_KNOWN = sa.case((_SAME_MARK, 1), else_=0).label("known")
 """Of a record that meets BUT_FOR: 1 if it certainly differs."""
 
 
