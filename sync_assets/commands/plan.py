@@ -32,12 +32,7 @@ from sync_assets.commands.estimate_calls import hours, pace
 from sync_assets.commands.inventory import Inventory
 from sync_assets.commands.plan_changes import planned_changes, rejections, show_changes
 from sync_assets.commands.plan_document import PlanDocument, PlannedBudget, PlannedChange, PlannedTable
-from sync_assets.commands.status import (
-    CALL_KINDS,
-    held_back,
-    orphaned_sentence,
-    waiting_for,
-)
+from sync_assets.commands.status import CALL_KINDS, held_back, orphaned_sentence, table_state
 from sync_assets.commands.terminal import AcceptMapping, Json, Parts, TablesOption, number_table
 from sync_assets.commands.values import Result, check_tables, fields
 from sync_assets.config.models import TableConfig
@@ -294,22 +289,14 @@ class SyncRehearsal:
     def _table(self, config: TableConfig, changes: Sequence[PlannedChange]) -> PlannedTable:
         table, rehearsal = config.table, self.tables[config.table]
         counts, feed = self.ledger.reports.counts()[table], self.ledger.feeds.feed(table)
-        orphans = self.orphans.get(table) or (feed.orphans if feed else NO_ORPHANS)
         shown = [*changes, *rejections(self.ledger, table)][: self.listed] if self.listed else []
         return PlannedTable(
-            resource=config.resource,
+            **table_state(self.ledger, config, counts, feed, self.orphans.get(table)),
             insert=rehearsal.inserted,
             update=rehearsal.updated,
             delete=rehearsal.deleted,
             unchanged=counts.synced - rehearsal.settled.count(1),
-            **fields(counts, "pending", "waiting", "held", "rejected", "orphaned"),
-            waiting_for=waiting_for(self.ledger, table),
-            deletes_held_back=feed.deletes if feed else 0,
-            kept_values=self.ledger.emptied.kept(table),
-            deletes_following=orphans.deleted,
-            deletes_orphaning=orphans.kept,
             uncertain=rehearsal.outcomes_unknown,
-            in_step_but_for=in_step_but_for(self.ledger, config),
             mapping_changes=self.mapping_changes.get(table, []),
             problem=str(self.problems[table]) if table in self.problems else None,
             engine_calls={kind: rehearsal.calls[kind] for kind in CALL_KINDS},
