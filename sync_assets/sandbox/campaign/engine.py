@@ -189,6 +189,11 @@ def _published(settings: Settings) -> dict[str, Resource]:
             if name not in fresh or setting.attribute not in fresh[name].fields:
                 raise BadSettings(f"filter {filter_name}: there is no attribute {name}.{setting.attribute}")
             fresh[name].filters[filter_name] = Filter(filter_name, setting.parameter, setting.attribute)
+    for resource in fresh.values() if settings.filters_without_by else ():
+        for custom in [one for one in resource.filters.values() if one.parameter.endswith("_parameter")]:
+            del resource.filters[custom.name]
+            plain = f"{custom.name[2].lower()}{custom.name[3:]}"
+            resource.filters[plain] = Filter(plain, custom.parameter, custom.attribute)
     _set_up_profile(fresh["profile"], settings)
     for setting in (settings.unique_keys, settings.keys_in_url, settings.deletes_by_key):
         if unknown := setting.keys() - fresh.keys():

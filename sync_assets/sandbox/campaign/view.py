@@ -23,8 +23,8 @@ class View:
         resource, settings = table.resource, store.settings
         all_of_it = api != "profileAndServices"
         self.fields = {name: field for name, field in resource.fields.items() if all_of_it or not field.extension}
-        if not all_of_it and settings.time_zone_in_ext_only:
-            self.fields.pop("timeZone", None)
+        for name in () if all_of_it else settings.ext_only:
+            self.fields.pop(name, None)
         self.links = {name: link for name, link in resource.links.items() if all_of_it or not link.ext_only}
         collections, groups = resource.collections.items(), resource.groups.items()
         self.collections = {name: reverse for name, reverse in collections if all_of_it or not reverse.ext_only}

@@ -59,6 +59,7 @@ def table(resource: str, complete: bool = True, at: str | None = AT, **counts: i
     values |= dict.fromkeys(("excluded", "unconfirmed", "deletes_held_back"), 0) | {"synced": 30_000_000} | counts
     nothing = {key: {} for key in ("waiting_for", "kept_values", "deletes_following", "deletes_orphaning")}
     nothing |= {"unconfirmed_until": None, "retried": None, "refused_in_updates": [], "maintenance_since": None}
+    nothing |= {"in_step_but_for": {"records": 0, "not_known": 0}}
     feed = {"position_saved_at": at, "polled_at": at, "complete": complete}
     return msgspec.convert({"resource": resource, **values, **nothing, "feed": feed}, TableStatus)
 
