@@ -118,6 +118,8 @@ class Settings(msgspec.Struct, forbid_unknown_fields=True):
     profile_extension: bool = True
     """False: there is no profileAndServicesExt, since it was never published with "Create the Profiles & Services Ext
     API" ticked."""
+    removed_attributes: dict[str, list[str]] = {}
+    """By resource: attributes that a publication of the data model removed, with their values."""
     organizational_units: bool = True
     """False: `orgUnitBase` and `geoUnitBase` are not served, as in Campaign v8."""
     marketing_history: bool = True

@@ -47,6 +47,14 @@ class View:
         empty |= dict.fromkeys((*self.links, *self.collections, "PKey", "href"))
         self.empty = {name: empty[name] for name in sorted(empty)}  # Campaign sorts the keys of objects
 
+    def converter(self, name: str) -> Converter | None:
+        """Return the converter of an attribute, or of a part of a group such as `location.city`.
+
+        None if there is no such attribute, or if it is read-only.
+        """
+        group, dot, part = name.partition(".")
+        return self._groups.get(group, {}).get(part) if dot else self._converters.get(name)
+
     def read(self, body: dict[str, Any], record: Record | None) -> tuple[dict[str, Any], dict[str, int]]:
         """Validate the body of a POST or PATCH. Return the values and link targets to store. Raises CampaignError."""
         values: dict[str, Any] = {}
