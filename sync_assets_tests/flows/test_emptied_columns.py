@@ -1,6 +1,7 @@
 """A column that becomes secured, or empty in many records, empties no attribute in Campaign without an approval."""
 
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -58,6 +59,8 @@ def test_a_column_that_becomes_secured_empties_nothing_and_costs_no_call_until_i
     assert table(emptied).kept_values == {"email": PEOPLE}
     assert "Campaign keeps the values of email (150). `emailaddress1` is secured in Dynamics 365." in caplog.text
     assert "approve-deletes contact" in done.ending
+    status_, document = emptied.json("audit", "--repair")
+    assert (status_, document["tables"]["contact"]["repaired"]) == (0, 0)
     status_, document = emptied.json("explain", min(emptied.profiles()))
     assert status_ == 2
     assert "Campaign keeps its email" in str(document["tables"]["contact"])
@@ -84,6 +87,17 @@ def test_other_changes_go_on_and_values_that_changed_meanwhile_come_back(emptied
     done = emptied.sync()
     assert (done.status, done.document["engine_calls"]) == (0, calls(update=3))
     emptied.assert_in_step()
+
+
+def test_after_the_ledger_was_lost_a_secured_column_empties_nothing_either(emptied: Program) -> None:
+    secure(emptied)
+    for file in Path(emptied.env["DAGSTER_HOME"]).glob("ledger.db*"):
+        file.unlink()
+    assert emptied.run("rebuild", "--new-ledger")[0] == 0
+    planned = emptied.json("plan")[1]
+    done = emptied.sync()
+    assert (done.status, done.document["engine_calls"]) == (2, planned["engine_calls"])
+    assert (emails(emptied), table(emptied).kept_values) == (PEOPLE, {"email": PEOPLE})
 
 
 def test_approved_values_are_emptied(emptied: Program) -> None:

@@ -215,10 +215,7 @@ def _published(settings: Settings) -> dict[str, Resource]:
                 raise BadSettings(f"filter {filter_name}: there is no attribute {name}.{setting.attribute}")
             fresh[name].filters[filter_name] = Filter(filter_name, setting.parameter, setting.attribute)
     for resource in fresh.values() if settings.filters_without_by else ():
-        for custom in [one for one in resource.filters.values() if one.parameter.endswith("_parameter")]:
-            del resource.filters[custom.name]
-            plain = f"{custom.name[2].lower()}{custom.name[3:]}"
-            resource.filters[plain] = Filter(plain, custom.parameter, custom.attribute)
+        _drop_by(resource)
     _set_up_profile(fresh["profile"], settings)
     for name, attributes in settings.removed_attributes.items():
         _remove(attributes, name, fresh)
@@ -233,6 +230,14 @@ def _published(settings: Settings) -> dict[str, Resource]:
 def _indexed(resource: Resource) -> tuple[Any, ...]:
     """Return what the indexes of a resource's table depend on."""
     return resource.key, resource.unique, [link.join for link in resource.links.values()]
+
+
+def _drop_by(resource: Resource) -> None:
+    """Name custom filters as Campaign v8 does: `externalId` in place of `byExternalId`."""
+    for custom in [one for one in resource.filters.values() if one.parameter.endswith("_parameter")]:
+        del resource.filters[custom.name]
+        plain = f"{custom.name[2].lower()}{custom.name[3:]}"
+        resource.filters[plain] = Filter(plain, custom.parameter, custom.attribute)
 
 
 def _remove(attributes: list[str], name: str, fresh: dict[str, Resource]) -> None:
