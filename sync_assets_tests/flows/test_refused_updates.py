@@ -103,8 +103,10 @@ def test_a_record_whose_address_campaign_refuses_is_in_step_but_for_it(program: 
     status, explained = program.json("explain", moved[0])
     of_table = explained["tables"]["contact"]
     assert (status, of_table["in_step"], of_table["differs"]) == (2, False, [CITY])
-    assert of_table["reasons"] == [f"In step but for {CITY}: Campaign refuses location in updates."]
-    text = program.run("explain", moved[0])[1]
+    listed = "See `sync-assets rejects contact --refused-attributes`."
+    assert of_table["reasons"] == [f"In step but for {CITY}: Campaign refuses location in updates. {listed}"]
+    _, text, errors = program.run("explain", moved[0])
+    assert "`sync-assets sync`" not in errors
     assert "Campaign refuses location in updates" in text
     assert "Both systems are in step" not in text
     assert "first load and replay only" not in "".join(line for line in text.splitlines() if CITY in line)
