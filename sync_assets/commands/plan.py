@@ -83,7 +83,7 @@ def command(
     terminal.let_sigterm_interrupt()
     with terminal.on_interrupt("Nothing was written."), terminal.progress(runtime.progress):
         runtime.settings.require("d365", "campaign")  # a URL that is none belongs to no ledger
-        runtime.access.check_not_older()  # raises at once if there is no ledger
+        runtime.access.check_not_older()  # opens the ledger: raises for one of other systems, or an older copy
         planned = plan(runtime, only=table or (), listed=limit if changes else 0, show_values=show_values)
     terminal.finish(planned, as_json, show)
 

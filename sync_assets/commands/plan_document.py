@@ -63,7 +63,9 @@ class PlannedTable(TableState, frozen=True, kw_only=True):
 
 
 class PlannedBudget(msgspec.Struct, frozen=True):
-    """Engine calls of the current UTC day. fits_today: those of the plan that are left."""
+    """Engine calls of the current UTC day. fits_today: calls of the plan that fit into the
+    rest of it.
+    """
 
     engine_calls_per_day: int
     used_today: int

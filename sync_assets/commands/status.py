@@ -1,6 +1,6 @@
 """`status`: records by state, change feeds, engine calls, opt-outs, from the ledger. `sync` prints the same document.
 
-Here also: the sentences on what a person must know of a table, which `plan`, `sync` and `doctor` print as well.
+Here also: the sentences on what a person must know of a table, which `plan` and `sync` print as well.
 """
 
 import time

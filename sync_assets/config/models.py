@@ -261,7 +261,8 @@ class Audit(Model):
     """How much of Campaign the daily audit lists."""
 
     calls_per_day: Annotated[int, Field(ge=0)] = 200
-    """Pages of 500 records that it lists, in rotation through each resource. 0: off."""
+    """Pages of 500 records that it lists, in rotation through each resource, divided among the tables by size. 0: off.
+    Calls on top: the number of records as a list begins, up to 200 parents, a look-up for each record that it lacks."""
 
 
 class Owners(Model):

@@ -46,3 +46,13 @@ def short_hashes(texts: Iterable[bytes], person: bytes) -> list[int]:
 def another(hash_: int) -> int:
     """Return another hash of the same attributes."""
     return hash_ ^ (REFUSABLE_MARK + 1)
+
+
+def found_held(row: int, held: int | None, *, differs: bool) -> int:
+    """Return the hash of what Campaign was seen to hold, given the row's hash and the one that was stored.
+
+    A stored one that differs stays: the row may come back to these values.
+    """
+    if not differs:
+        return row
+    return held if held and held != row and not (held ^ row) & REFUSABLE_MARK else another(row)

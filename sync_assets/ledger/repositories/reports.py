@@ -5,7 +5,7 @@ Invariant: each report takes milliseconds, however many records are synced.
 
 import random
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import date, datetime
 from typing import Any, Literal
 
@@ -32,7 +32,6 @@ from sync_assets.ledger.storage.transaction import Transaction
 MOST_REASONS = 20
 
 _R = schema.record.c
-_SYNCED = f"SELECT id, acked_hash FROM sync_record WHERE {IN_CAMPAIGN} AND table_name = :table AND id IN :records"  # noqa: S608
 _T = schema.tally.c
 _N = operation_tables.day_count.c
 CountKind = Literal["engine_calls", "opt_outs", "d365", "campaign"]
@@ -223,16 +222,6 @@ class Reports(Repository):
                 if len(sampled) >= n:
                     break
             return chance.sample(list(sampled), min(n, len(sampled)))
-
-    def acked_hashes(self, table: str, ids: Sequence[str]) -> dict[str, bytes]:
-        """Return id -> the acknowledged hash, for those of the ids that are synced."""
-        hashes: dict[str, bytes] = {}
-        with self._session.read() as transaction:
-            for start in range(0, len(ids), _AT_ONCE):
-                batch = list(ids[start : start + _AT_ONCE])
-                rows = transaction.run(_SYNCED, records=batch, table=table)
-                hashes |= {id_: bytes(acked) for id_, acked in rows}
-        return hashes
 
 
 class DayCounts(Repository):
