@@ -15,6 +15,7 @@ from typing import Self
 
 from sync_assets.audit.existing_records import first_load
 from sync_assets.audit.record_list import RecordList
+from sync_assets.campaign.addressing import refused_in_updates
 from sync_assets.campaign.client import NotPublished
 from sync_assets.campaign.metadata import Resource
 from sync_assets.capture.backlog_limit import backlog_is_full
@@ -178,6 +179,7 @@ async def capture_table(
             progress=lambda so_far: runtime.progress(f"capturing {config.table}", so_far.rows),
             earlier=earlier,
             guard=ColumnGuard(bits, guarded_attributes(ready.mapping), runtime.config.guardrails.max_emptied_share),
+            refused=refused_in_updates(await asyncio.to_thread(ledger.dialect.facts, config.resource)),
             opt_outs_compared=runtime.config.opt_out.direction == "campaign_to_d365",
         ).run()
         changes = differences(texts[0], config) if texts else []

@@ -27,6 +27,7 @@ from sync_assets.http.transport import Unavailable
 from sync_assets.json_members import without
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.model import OTHER, Claimed, LinkTo, Outcome, Rebuild
+from sync_assets.mapping.refusable import another, refusable
 from sync_assets.runtime.call_limits import calls_left
 from sync_assets.runtime.pkeys import ListedKeys
 from sync_assets.runtime.progress import Progress
@@ -166,7 +167,8 @@ class Comparison:
         claimed, unknown = self.ledger.rebuilds.claim_found(
             self.config.table, list(ours), self.session, remember=remember
         )
-        if left_out := refused_in_updates(findings):
+        left_out, whole = refused_in_updates(findings), claimed
+        if left_out:
             claimed = [
                 record._replace(update_payload=without(record.update, *left_out), resend=False) for record in claimed
             ]
@@ -176,6 +178,10 @@ class Comparison:
             return self.keys.id_of(parents[link], pkey)
 
         outcomes = [found_to_hold(record, ours[record.id], self.resource, id_of) for record in claimed]
+        for at, record in enumerate(whole):
+            held = self._held(record, ours[record.id], outcomes[at], left_out)
+            if held != record.held_refusable:
+                outcomes[at] = outcomes[at]._replace(held_refusable=held)
         self.ledger.claims.acknowledge(self.session, outcomes)
         equal = sum(outcome.hash != OTHER for outcome in outcomes)
         state = replace(
@@ -197,6 +203,13 @@ class Comparison:
             differs += [wanted.attribute for wanted, stored in links if wanted.keyed and wanted.id != stored.id]
             compared.append(Compared(record.id, differs, sent, ours[record.id]))
         return state, compared
+
+    def _held(self, record: Claimed, listed: Record, outcome: Outcome, left_out: Sequence[str]) -> int | None:
+        """Return the hash of what the record holds in attributes that Campaign may refuse in updates; None: none."""
+        if record.refusable is None or (outcome.hash != OTHER and not left_out):
+            return record.refusable
+        differs = differing(msgspec.json.decode(record.update or "{}"), listed, self.resource)
+        return another(record.refusable) if refusable(differs, left_out) else record.refusable
 
     async def _learn(self, parent: TableConfig) -> None:
         """List a parent's resource for its PKeys, unless its own comparison has just listed it.

@@ -18,7 +18,7 @@ from typing import Any, Literal, NamedTuple
 import polars as pl
 
 from sync_assets.audit.linked_records import LinkedRecords, Presence, presence
-from sync_assets.campaign.addressing import among
+from sync_assets.campaign.addressing import among, group_of
 from sync_assets.campaign.client import CampaignClient
 from sync_assets.campaign.dialect import Operation, ResponseOutcome
 from sync_assets.checks.preflight import Ready, preflight
@@ -37,6 +37,7 @@ from sync_assets.ledger.times import clock, iso
 from sync_assets.mapping.attribute_steps import MappedRow, map_row
 from sync_assets.mapping.filters import filter_rows, rules_met
 from sync_assets.mapping.merged_contacts import with_opt_outs
+from sync_assets.mapping.refusable import updated_paths
 from sync_assets.runtime.call_limits import count_calls
 from sync_assets.runtime.context import Runtime
 from sync_assets.words import counted
@@ -160,7 +161,7 @@ async def _read_record(overall: Config, ledger: Ledger, campaign: CampaignClient
     if facts.ready is None:
         return
     findings = await asyncio.to_thread(ledger.dialect.facts, facts.config.resource)
-    facts.refused_in_updates = among((field.to for field in facts.config.fields.values()), findings)
+    facts.refused_in_updates = among(updated_paths(facts.config), findings)
     records = await LinkedRecords.opened(overall, ledger, campaign, facts.config, facts.ready.resource)
     try:
         record = await records.find(facts.id)
@@ -321,7 +322,10 @@ def _of_systems(facts: RecordFacts, differs: Sequence[str]) -> Iterator[Reason]:
         if required := [link.path for link in custom if link.mandatory is not False]:
             text += f", or is hidden, since {' or '.join(required)} leads to no record; see `sync-assets doctor`"
         yield Reason(False, f"{text}.{again.replace('sends it', 'sends a deleted record')}")
-    if others := [name for name in differs if name not in facts.kept]:
+    if refused := [name for name in differs if name in facts.refused_in_updates and name not in facts.kept]:
+        groups = ", ".join(dict.fromkeys(map(group_of, refused)))
+        yield Reason(False, f"In step but for {', '.join(refused)}: Campaign refuses {groups} in updates.")
+    if others := [name for name in differs if name not in (*facts.kept, *refused)]:
         yield Reason(False, f"Campaign's record differs in {', '.join(others)}.{again}")
 
 

@@ -47,6 +47,11 @@ IN_UPDATES = "in updates: "
 yes and a day: it took the value that it held already, after it had refused an update with another one.
 """
 
+APART = "apart from updates: "
+"""Premise, followed by an attribute that Campaign refuses in updates: another request updates it. Findings: one of
+push/other_ways.py; none.
+"""
+
 HIDDEN = "hidden"
 """Premise: Campaign hides a record that it took. Finding: the record's id; empty once that is over."""
 HIDES = (
@@ -212,16 +217,27 @@ class Addressing:
         self.note(KEY_IN_URL, "no")
 
 
-def refused_in_updates(findings: Mapping[str, str]) -> tuple[str, ...]:
-    """Return the attributes that Campaign refuses in updates, by the findings about their resource."""
+def not_in_patch(findings: Mapping[str, str]) -> dict[str, str]:
+    """Return the attributes that Campaign refuses in updates, with the request that updates them, or `none`."""
     refused = (premise for premise, finding in findings.items() if premise.startswith(IN_UPDATES) and finding == "no")
-    return tuple(sorted(premise.removeprefix(IN_UPDATES) for premise in refused))
+    names = sorted(premise.removeprefix(IN_UPDATES) for premise in refused)
+    return {name: findings.get(f"{APART}{name}", "none") for name in names}
+
+
+def refused_in_updates(findings: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the attributes that no request updates, by the findings about their resource."""
+    return tuple(name for name, way in not_in_patch(findings).items() if way == "none")
 
 
 def among(paths: Iterable[str], findings: Mapping[str, str]) -> list[str]:
     """Return those dotted paths, sorted, that lead to or into an attribute that Campaign refuses in updates."""
     refused = refused_in_updates(findings)
-    return sorted(path for path in paths if path.partition(".")[0] in refused)
+    return sorted(path for path in paths if group_of(path) in refused)
+
+
+def group_of(path: str) -> str:
+    """Return the attribute that a dotted path leads to or into."""
+    return path.partition(".")[0]
 
 
 def today() -> date:

@@ -137,15 +137,16 @@ class CampaignClient:
         *,
         guard: Guard | None = None,
         observer: Observer | None = None,
+        method: str = "",
     ) -> Response:
         """Send one engine call on a record or a list of records, with retries; each request sent is counted.
 
-        A POST whose answer is lost is not repeated; the other operations are, since a repetition does no harm. Raises
-        what `Endpoint.send` raises.
+        method: in place of the operation's own. A POST whose answer is lost is not repeated; the other operations are,
+        since a repetition does no harm. Raises what `Endpoint.send` raises.
         """
         try:
             return await self.endpoint.send(
-                METHODS[operation],
+                method or METHODS[operation],
                 self._address(path),
                 body=body,
                 headers=_JSON if body is not None else None,

@@ -29,7 +29,8 @@ class ResponseOutcome:
     """What an answer means.
 
     `reason`: Campaign's words in one line, not yet redacted. `pkey`: the PKey in the answer to a write. `remedy`: of
-    `denied`, if it is not to check the credentials; the reason then is a sentence of ours.
+    `denied`, if it is not to check the credentials; the reason then is a sentence of ours. `left_out`: attributes that
+    an update did not send, since Campaign refuses them there.
 
     done            the record is as requested
     unproven        a 2xx that is not the engine's own answer to such a request: the outcome is unknown
@@ -44,6 +45,7 @@ class ResponseOutcome:
     reason: str = ""
     pkey: str = ""
     remedy: str = ""
+    left_out: tuple[str, ...] = ()
 
 
 def response_outcome(answer: Response, operation: Operation, key: str = "") -> ResponseOutcome:

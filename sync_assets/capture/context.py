@@ -104,6 +104,7 @@ class CaptureContext:
         earlier: Mappings under which records may have been sent, until a full read is at its end. None: one that the
             two systems do not allow any more.
         guard: Against emptied columns.
+        refused: Attributes that Campaign was found to refuse in updates.
         opt_outs_compared: True in direction campaign_to_d365, see `CapturedPage`.
     """
 
@@ -122,6 +123,7 @@ class CaptureContext:
     rows: int = MAX_PAGE
     earlier: Sequence[TableMapping | None] = ()
     guard: ColumnGuard = UNGUARDED
+    refused: Sequence[str] = ()
     opt_outs_compared: bool = False
 
     async def keep_lease(self, wait_seconds: float = 0) -> None:

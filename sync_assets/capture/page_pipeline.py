@@ -90,4 +90,5 @@ class PagePipeline:
         if self._newer:
             page = self._context.without_older(page)
         context = self._context
-        return prepare_page(page, context.mapping, self._earlier, context.guard, context.brought(page))
+        brought = context.brought(page)
+        return prepare_page(page, context.mapping, self._earlier, context.guard, brought, context.refused)

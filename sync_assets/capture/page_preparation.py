@@ -63,9 +63,11 @@ def prepare_page(
     earlier: Sequence[TableMapping | None] = (),
     guard: ColumnGuard = UNGUARDED,
     brought: Mapping[str, Collection[str]] = MappingProxyType({}),
+    refused: Sequence[str] = (),
 ) -> PreparedPage:
-    """Prepare a parsed page. earlier, guard: as in CaptureContext. brought: by attribute, the ids of rows to which
-    merged contacts bring their opt-outs.
+    """Prepare a parsed page. earlier, guard, refused: as in CaptureContext.
+
+    brought: by attribute, the ids of rows to which merged contacts bring their opt-outs.
     """
     latest = last_of_each(page.rows, mapping)
     opt_outs, own = opted_out(latest, mapping), list[tuple[str, str]]()
@@ -76,7 +78,7 @@ def prepare_page(
         latest = with_opt_outs(latest, mapping, brought)
         opt_outs = opted_out(latest, mapping)
     passed, dropped = filter_rows(latest, mapping.row_filter)
-    rows = convert(replace_values(passed, mapping), mapping)
+    rows = convert(replace_values(passed, mapping), mapping, refused)
     rows = rows.with_columns(passed[page_parser.ROW_VERSION].alias(ROW_VERSION))
     if guard.bits:
         rows = rows.with_columns(_filled(passed, columns_by_attribute(mapping), guard.bits))

@@ -105,7 +105,8 @@ async def store_rows(capture: CaptureContext, ids: Sequence[str], feed: Feed, re
         # An id is known to be missing only after the last page of an answer.
         missing = [] if page.next_link else [id_ for id_ in asked if id_ not in found_ids]
         newer = capture.without_older(replace(page, deleted=missing))
-        ready = prepare_page(newer, capture.mapping, guard=capture.guard, brought=capture.brought(newer))
+        brought = capture.brought(newer)
+        ready = prepare_page(newer, capture.mapping, guard=capture.guard, brought=brought, refused=capture.refused)
         return capture.store(ready, feed.version, result)
 
     for start in range(0, len(ids), IDS_IN_A_QUERY):

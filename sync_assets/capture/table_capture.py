@@ -63,7 +63,7 @@ class Capture(CaptureContext):
         """Follow the feed to its end, and begin again after an error that another read mends."""
         if await asyncio.to_thread(self.is_full):
             raise BacklogFull  # before any request
-        about, resets = {"table": self.table.name}, 0
+        resets = 0
         while True:
             try:
                 await self._follow_to_the_end(result)
@@ -72,11 +72,13 @@ class Capture(CaptureContext):
                 await self._carry_out_deletes(result)
                 return
             except FeedMoved:
-                _log.info("The feed changed meanwhile, the capture goes on from there", extra=about)
+                _log.info(
+                    "The feed changed meanwhile, the capture goes on from there", extra={"table": self.table.name}
+                )
             except PageTooLarge:
                 await halve(self)
             except FeedExpired:
-                _log.warning("The cursor expired, the table is read in full", extra=about)
+                _log.warning("The cursor expired, the table is read in full", extra={"table": self.table.name})
                 feed = await asyncio.to_thread(self.ledger.feeds.feed, self.table.name)
                 if feed is None or resets == 2:
                     raise  # do not repeat full reads for ever

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from sync_assets.checks import rules
+from sync_assets.checks.refused_attributes import in_step_but_for, refused_attributes, refused_finding
 from sync_assets.checks.rules import SHOWN_IDS, Finding, Rows, Side
 from sync_assets.config.models import TableConfig
 from sync_assets.config.opt_out import Export
@@ -59,6 +60,7 @@ def table_findings(
             refused(table, counts, reports.reject_reasons(table)),
             waiting(by_reason, blocked.oldest_waiting(table), now, blocked.waiting_parents(table)),
             backlog(counts.pending, reports.oldest_pending(table), now, reports.retried(table)),
+            refused_finding(table, refused_attributes(ledger, config), in_step_but_for(ledger, config)),
         ]
     feed = ledger.feeds.feed(table)
     is_polled = polled(table, feed, now, maintenance)

@@ -130,6 +130,8 @@ def _key(config: TableConfig, resource: Resource) -> Finding:
     if used and resource.filters and used.name not in resource.filters:  # metadata without any may simply not list them
         published = f"{config.resource} has no filter {used.name} published (it has {', '.join(resource.filters)})"
         remedy = f'Define it with "switch to parameters" on {config.key} and publish, or correct `filter`'
+        if same := next((name for name in resource.filters if f"by{name}".casefold() == used.name.casefold()), None):
+            remedy = f"Write `name: {same}` in `filter`: Campaign v8 names filters without `by`"
         return rules.KEY.finding(False, f"{published}. {remedy}")
     parameters = [parameter for parameter, _ in parse_qsl(sample.partition("?")[2])]
     if used and parameters and used.parameter not in parameters:  # Campaign ignores an unknown parameter

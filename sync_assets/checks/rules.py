@@ -252,6 +252,11 @@ REJECTED = Rule(
 )
 WAITING = Rule("no_record_waits_long", "records wait too long", "No record has been waiting for more than an hour.")
 BACKLOG = Rule("backlog_is_young", "the backlog is old", "No record has been pending for more than an hour.")
+BUT_FOR = Rule(
+    "no_refused_attribute_differs",
+    "refused attributes differ",
+    "No record differs in an attribute that Campaign refuses in updates.",
+)
 CAMPAIGN_AGREES = Rule(
     "campaign_agrees_with_what_was_sent",
     "Campaign differs from what was sent",
@@ -267,7 +272,7 @@ OPT_OUTS_AGREE = TableRule(
 )
 TABLE_CHECKS: Mapping[Side, tuple[Rule, ...]] = {
     "d365": (READY, GUARD, POLLED),
-    "campaign": (READY, REJECTED, WAITING, BACKLOG),
+    "campaign": (READY, REJECTED, WAITING, BACKLOG, BUT_FOR),
 }
 """The checks of each asset of a table. None is blocking: the run itself decides what it may do."""
 AUDIT_CHECKS = (CAMPAIGN_AGREES, UNIQUE_KEYS)

@@ -37,11 +37,12 @@ from sync_assets.checks.preflight import (
     preflight,
     types_of,
 )
+from sync_assets.checks.refused_attributes import in_step_but_for, refused_attributes, refused_updates
 from sync_assets.checks.rules import Finding, FindingDocument, fail, ok, warn
 from sync_assets.commands.export_sample import examine_sample, show_sample
 from sync_assets.commands.ledger_check import REMEDY, check_ledger, show_check
 from sync_assets.commands.log_export import examine_log_folder
-from sync_assets.commands.status import comparison_due, refused_attributes, refused_updates
+from sync_assets.commands.status import comparison_due
 from sync_assets.commands.terminal import Json, Parts, end, open_runtime, print_document
 from sync_assets.config.models import Config, TableConfig
 from sync_assets.config.values import CHANGED_SUFFIX, CONTACT
@@ -254,7 +255,8 @@ class _TableChecks:
                 findings += dynamics.position(runtime.ledger.feeds.feed(config.table), self.days)
                 findings.append(guardrails.engine_budget(runtime.config.guardrails, runtime.ledger, config))
                 if left_out := refused_attributes(runtime.ledger, config):
-                    findings.append(warn("updates", refused_updates(config.table, left_out)))
+                    numbers = in_step_but_for(runtime.ledger, config)
+                    findings.append(warn("updates", refused_updates(config.table, left_out, numbers)))
         except LedgerError as error:
             self.ledger_error = error
         except SyncAssetsError as error:

@@ -142,7 +142,7 @@ def _of_table(configuration: Configuration, ledger: Ledger, facts: RecordFacts, 
         in_payload = differing(mapped.payload, facts.record, facts.ready.resource)
     steps = mapped.steps if mapped else ()
     left_out = {step.target.attribute.path for step in steps if not step.target.apply_updates}
-    left_out |= {*facts.refused_in_updates}
+    left_out -= {*facts.refused_in_updates}
     differs = [path for path in in_payload if path not in left_out] if facts.passes else []
     differs += [link.attribute for link in links if link.equal is False and link.attribute not in differs]
     in_step, reasons = agreement(facts, differs, [Reason(False, why) for _, why in opt_outs if why])
@@ -200,6 +200,7 @@ def _attributes(facts: RecordFacts, show: Show, differing_paths: Sequence[str]) 
             column=field.column.name,
             conversion=field.conversion,
             apply_updates=field.apply_updates and path not in facts.refused_in_updates,
+            refused_in_updates=path in facts.refused_in_updates,
             kept=step.kept if step else None,
             replaced=step.replaced if step else None,
             cut_from=step.cut_from if step else None,

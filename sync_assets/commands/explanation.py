@@ -11,6 +11,7 @@ from typing import Any, Literal
 import msgspec
 
 from sync_assets.audit.linked_records import Presence
+from sync_assets.campaign.addressing import group_of
 from sync_assets.commands.history import ContactDecision, decision_line
 from sync_assets.commands.values import plain, value_text
 from sync_assets.foreign_text import markdown
@@ -64,6 +65,7 @@ class AttributeOfRecord(msgspec.Struct, frozen=True, kw_only=True):
     column: str
     conversion: str
     apply_updates: bool
+    refused_in_updates: bool
     kept: bool | None
     replaced: bool | None
     cut_from: int | None
@@ -308,7 +310,9 @@ def _attributes(table: RecordOfTable, *, masked: bool) -> Section:
             way.append("empty: Campaign's value stays (keep_if_empty)")
         if attribute.cut_from is not None:
             way.append(f"truncated from {attribute.cut_from} characters")
-        if not attribute.apply_updates:
+        if attribute.refused_in_updates:
+            way.append(f"Campaign refuses {group_of(attribute.attribute)} in updates")
+        elif not attribute.apply_updates:
             way.append("sent on first load and replay only")
         values = [value_text(attribute.d365), value_text(attribute.mapped)]
         campaign = _compared(attribute.campaign, attribute.equal, masked=masked)

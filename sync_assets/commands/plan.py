@@ -25,6 +25,7 @@ from sync_assets.campaign.client import BudgetSpent, CampaignRefused
 from sync_assets.checks import rules
 from sync_assets.checks.guardrails import check_configuration, check_limits, large_load
 from sync_assets.checks.preflight import target_finding
+from sync_assets.checks.refused_attributes import in_step_but_for, refused_attributes, refused_updates
 from sync_assets.checks.rules import NotReady
 from sync_assets.commands import terminal
 from sync_assets.commands.estimate_calls import hours, pace
@@ -36,8 +37,6 @@ from sync_assets.commands.status import (
     comparison_due,
     held_back,
     orphaned_sentence,
-    refused_attributes,
-    refused_updates,
     waiting_for,
 )
 from sync_assets.commands.terminal import AcceptMapping, Json, Parts, TablesOption, number_table
@@ -321,6 +320,7 @@ class SyncRehearsal:
             deletes_following=orphans.deleted,
             deletes_orphaning=orphans.kept,
             uncertain=rehearsal.outcomes_unknown,
+            in_step_but_for=in_step_but_for(self.ledger, config),
             mapping_changes=self.mapping_changes.get(table, []),
             problem=str(self.problems[table]) if table in self.problems else None,
             engine_calls={kind: rehearsal.calls[kind] for kind in CALL_KINDS},
@@ -342,7 +342,7 @@ class SyncRehearsal:
             )
         for table in configs:
             if left_out := refused_attributes(self.ledger, table):
-                yield refused_updates(table.table, left_out)
+                yield refused_updates(table.table, left_out, in_step_but_for(self.ledger, table))
         yield from large_load(sum(table.calls.total() for table in self.tables.values()))
         yield from self.notes
         opt_out = self.runtime.config.opt_out

@@ -5,6 +5,7 @@ from typing import Any, Literal
 import msgspec
 
 from sync_assets.ledger.model import Operation
+from sync_assets.ledger.report_values import ButFor
 
 
 class SidesOfAttribute(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,6 +49,7 @@ class PlannedTable(msgspec.Struct, frozen=True, kw_only=True):
     deletes_following: dict[str, int]
     deletes_orphaning: dict[str, int]
     uncertain: int
+    in_step_but_for: ButFor
     mapping_changes: list[str]
     problem: str | None
     engine_calls: dict[str, int]

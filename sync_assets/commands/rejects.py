@@ -2,16 +2,20 @@
 
 import csv
 import sys
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
 from rich.text import Text
 
+from sync_assets.checks.refused_attributes import refused_attributes as refused
 from sync_assets.commands.terminal import Json, OptionalTable, Parts, open_runtime, plain_table, print_document
 from sync_assets.commands.values import check_tables, fields
+from sync_assets.config.models import TableConfig
 from sync_assets.config.values import CONTACT
 from sync_assets.foreign_text import cleaned
 from sync_assets.ledger import Ledger
+from sync_assets.ledger.records.blocked_records import LISTED
 from sync_assets.ledger.report_values import WAITING_FOR
 
 Records = list[dict[str, Any]]
@@ -21,6 +25,7 @@ COLUMNS = {
     "retried": ("table", "id", "reason", "since", "attempts", "next_attempt"),
     "orphaned": ("table", "id", "reason", "since"),
     "waiting": ("table", "id", "reason", "since", "parents"),
+    "refused_attributes": ("table", "id", "reason", "attributes"),
 }
 """By kind of list: the columns of CSV."""
 _EMPTY_LISTS = {
@@ -28,10 +33,11 @@ _EMPTY_LISTS = {
     "retried": "No record is tried again.",
     "orphaned": "No record is orphaned.",
     "waiting": "No record waits.",
+    "refused_attributes": "No record differs in an attribute that Campaign refuses in updates.",
 }
 
 
-def command(
+def command(  # noqa: PLR0913 - an option for each list
     table: OptionalTable = None,
     orphaned: Annotated[
         bool, typer.Option("--orphaned", help="List orphaned records: they lack a parent that they need.")
@@ -42,25 +48,33 @@ def command(
     waiting: Annotated[
         bool, typer.Option("--waiting", help="List waiting records, with the parents that they wait for.")
     ] = False,
+    refused_attributes: Annotated[
+        bool, typer.Option(help="List records that are in step but for what Campaign refuses in updates.")
+    ] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print comma-separated values.")] = False,
     as_json: Json = False,
 ) -> None:
     """List the rejected records: id, reason, since when, attempts."""
-    named = {"orphaned": orphaned, "waiting": waiting, "retried": retried}
+    named = {"orphaned": orphaned, "waiting": waiting, "retried": retried, "refused_attributes": refused_attributes}
     if sum(named.values()) > 1:
-        raise typer.BadParameter("--orphaned, --waiting and --retried are lists of their own: name one of them.")
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in named)
+        raise typer.BadParameter(f"{names} are lists of their own: name one of them.")
     if as_csv and as_json:
         raise typer.BadParameter("--csv and --json are two forms: name one of them.")
     runtime = open_runtime()
     check_tables(runtime.config, [table])
     kind = next((name for name, chosen in named.items() if chosen), "rejects")
-    document = LISTS[kind](runtime.ledger, table)
+    if refused_attributes:
+        document = records_but_for(runtime.ledger, [one for one in runtime.config.tables if table in (None, one.table)])
+    else:
+        document = LISTS[kind](runtime.ledger, table)
     if not as_csv:
         print_document({kind: document}, as_json, show)
         return
     writer = csv.DictWriter(sys.stdout, COLUMNS[kind], lineterminator="\n", extrasaction="ignore")
     writer.writeheader()
-    writer.writerows({**record, "parents": _parents(record)} for record in cleaned(document))
+    joined = ({"parents": _parents(one), "attributes": " ".join(one.get("attributes", ()))} for one in document)
+    writer.writerows(record | texts for record, texts in zip(cleaned(document), joined, strict=True))
 
 
 def rejects(ledger: Ledger, table: str | None) -> Records:
@@ -98,6 +112,17 @@ def waiting_records(ledger: Ledger, table: str | None) -> Records:
     ]
 
 
+def records_but_for(ledger: Ledger, tables: Sequence[TableConfig]) -> Records:
+    """Return the records that are in step but for refused attributes, or not known to be; at most LISTED of a table."""
+    records = list[dict[str, Any]]()
+    for config in tables:
+        attributes = refused(ledger, config)
+        for id_, known in ledger.reports.records_but_for(config.table, LISTED) if attributes else ():
+            reason = f"{'differs' if known else 'perhaps differs'} in {', '.join(attributes)}: refused in updates"
+            records.append({"table": config.table, "id": id_, "reason": reason, "attributes": attributes})
+    return records
+
+
 LISTS = {"rejects": rejects, "retried": retried_records, "orphaned": orphans, "waiting": waiting_records}
 
 
@@ -113,7 +138,7 @@ def show(document: dict[str, Records]) -> Parts:
     by_reason: dict[tuple[str, str], Records] = {}  # thousands may share one long reason
     for record in records:
         by_reason.setdefault((record["table"], record["reason"]), []).append(record)
-    columns = [column for column in COLUMNS[kind][3:] if column not in ("retryable", "parents")]
+    columns = [column for column in COLUMNS[kind][3:] if column not in ("retryable", "parents", "attributes")]
     titles = ["  id", *(column.replace("_", " ") for column in columns)]
     for (name, reason), alike in by_reason.items():
         why = f"waiting for {reason}" if kind == "waiting" else reason

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from datetime import UTC, date, datetime
 
-from sync_assets.campaign.addressing import IN_UPDATES, refused_in_updates
+from sync_assets.campaign.addressing import APART, IN_UPDATES, not_in_patch
 from sync_assets.capture.queries import capture_days
 from sync_assets.commands.values import check_tables
 from sync_assets.config.models import Config, TableConfig
@@ -58,8 +58,10 @@ def capture_again(
     """Request the rows of these days, or all, from the ledger, and capture them. A day None: no limit on that side."""
     if force:  # the next updates try again the attributes that Campaign refused in updates
         dialect = ledger.opened().dialect
-        if refused := refused_in_updates(dialect.facts(config.resource)):
-            dialect.forget(config.resource, *(f"{IN_UPDATES}{name}" for name in refused))
+        if refused := not_in_patch(dialect.facts(config.resource)):
+            dialect.forget(
+                config.resource, *(f"{premise}{name}" for name in refused for premise in (IN_UPDATES, APART))
+            )
     first, last = days
     if first is None and last is None:
         ledger.opened().replays.replay_everything(config.table, resend=force)

@@ -4,7 +4,7 @@ Here also: the sentences on what a person must know of a table, which `plan`, `s
 """
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -13,17 +13,17 @@ import typer
 from msgspec.structs import asdict
 from rich.console import Console
 
-from sync_assets.campaign.addressing import among
 from sync_assets.checks.health import values_kept
+from sync_assets.checks.refused_attributes import in_step_but_for, refused_attributes, refused_updates
 from sync_assets.commands.plan_document import PlannedTable
 from sync_assets.commands.terminal import Json, Parts, kinds, open_runtime, plain_table, print_document
 from sync_assets.commands.values import fields
-from sync_assets.config.models import Config, TableConfig
+from sync_assets.config.models import Config
 from sync_assets.config.opt_out import Direction
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.errors import with_them
 from sync_assets.ledger.model import NO_ORPHANS, OrphansOfDeletes
-from sync_assets.ledger.report_values import WAITING_FOR, Retried
+from sync_assets.ledger.report_values import WAITING_FOR, ButFor, Retried
 from sync_assets.ledger.repositories.opt_out_files import FileState
 from sync_assets.ledger.times import clock, iso
 from sync_assets.runtime.context import Runtime
@@ -81,6 +81,7 @@ class TableStatus(msgspec.Struct, frozen=True, kw_only=True):
         deletes_following: Children that the held back deletions would delete, by table.
         deletes_orphaning: Children that they would orphan, by table.
         refused_in_updates: Attributes that updates leave out.
+        in_step_but_for: Synced records that differ in these, and those of which that is not known.
         comparison_due: Campaign's records are still to be compared; `synced` is what was acknowledged before.
         problem: Of `sync` alone: why the table could not go on.
     """
@@ -102,6 +103,7 @@ class TableStatus(msgspec.Struct, frozen=True, kw_only=True):
     deletes_following: dict[str, int]
     deletes_orphaning: dict[str, int]
     refused_in_updates: list[str]
+    in_step_but_for: ButFor
     comparison_due: bool
     maintenance_since: datetime | None
     feed: FeedStatus
@@ -198,6 +200,7 @@ def overview(overall: Config, ledger: Ledger, calls: Mapping[str, int], opt_outs
             deletes_following=orphans.deleted,
             deletes_orphaning=orphans.kept,
             refused_in_updates=refused_attributes(ledger, config),
+            in_step_but_for=in_step_but_for(ledger, config),
             comparison_due=ledger.rebuilds.rebuild(table) is not None,
             maintenance_since=paused.get(table),
             feed=FeedStatus(feed.saved_at, feed.polled_at, feed.complete) if feed else FeedStatus(None, None, False),
@@ -253,21 +256,6 @@ def retried(document: Overview) -> Iterator[str]:
             )
 
 
-def refused_attributes(ledger: Ledger, config: TableConfig) -> list[str]:
-    """Return the attributes of a table that updates leave out, contrary to its mapping: Campaign refuses them there."""
-    mapped = [field.to for field in config.fields.values() if field.apply_updates]
-    return among(mapped, ledger.dialect.facts(config.resource))
-
-
-def refused_updates(table: str, attributes: Sequence[str]) -> str:
-    """Return the sentence on the attributes of a table that updates leave out."""
-    return (
-        f"{table}: Campaign takes no update of {', '.join(attributes)}: sent when a record is created, never changed "
-        f"afterwards. `apply_updates: false` in the mapping saves the calls for their changes. Once Campaign takes "
-        f"them, `sync-assets replay {table} --force` tries again and sends all."
-    )
-
-
 def comparison_due(table: str) -> str:
     """Return the sentence on a table whose records in Campaign are still to be compared."""
     return (
@@ -318,7 +306,7 @@ def _lines(document: Overview) -> Iterator[str]:
             listed = f"`sync-assets rejects {name} --orphaned` lists them; each is sent once it has a parent in scope."
             yield f"{orphaned_sentence(name, table.orphaned)} {listed}"
         if table.refused_in_updates:
-            yield refused_updates(name, table.refused_in_updates)
+            yield refused_updates(name, table.refused_in_updates, table.in_step_but_for)
     if isinstance(document, Status):
         yield f"engine calls: {kinds(document.engine_calls)}"
     yield from _opt_out_lines(document.opt_out)

@@ -20,9 +20,15 @@ HistoryOutcome = Literal["acknowledged", "missing", "rejected", "deferred", "unk
 
 INSERTED = (
     *("table_name", "id", "desired_hash", "validation_error", "payload", "update_payload", "state"),
-    *("failed_since", "changed_at", "row_version", "insert_only_hash", "filled"),
+    *("failed_since", "changed_at", "row_version", "insert_only_hash", "filled", "refusable"),
+    "held_refusable",
 )
 """The columns of a new record, in the order of prepared_page.LedgerPage.records."""
+
+HELD_NOT_KNOWN = 0
+"""Stored as the hash of the attributes that Campaign may refuse in updates, if it is not known what Campaign holds."""
+REFUSABLE_MARK = 0xFF
+"""The bits of such a hash that tell of which attributes it is: only hashes of the same are compared."""
 
 OTHER = bytes(16)
 """Stored as the acknowledged hash of a record that Campaign holds with other content than we would send."""
@@ -280,6 +286,8 @@ class Claimed(NamedTuple):
     incarnation: of the record in Campaign at the claim; 0 if it was never acknowledged.
     reinsert_sent: an insert may have been sent since the last acknowledgement, although Campaign had the record; an
     update may then find that incarnation.
+    refusable, held_refusable: hashes of the attributes that Campaign may refuse in updates (mapping/refusable.py), as
+    in the row that is sent, and as Campaign holds them.
     """
 
     seq: int
@@ -296,6 +304,8 @@ class Claimed(NamedTuple):
     unknown_seconds: float | None = None
     incarnation: int = 0
     reinsert_sent: bool = False
+    refusable: int | None = None
+    held_refusable: int | None = None
 
     @property
     def update(self) -> str | None:
@@ -316,6 +326,7 @@ class Outcome(NamedTuple):
     attributes of a record that existed in Campaign before our insert.
     operation: for the history. unanswered: a write of this delivery got no answer, so it may still take effect.
     hidden: Campaign inserted the refused record, and hides it: the next try is an update.
+    held_refusable: as of Claimed, if it is another one now.
     """
 
     seq: int
@@ -330,3 +341,4 @@ class Outcome(NamedTuple):
     operation: HistoryOperation = "compare"
     unanswered: bool = False
     hidden: bool = False
+    held_refusable: int | None = None

@@ -25,6 +25,8 @@ ROW_VERSION = "row_version"
 INSERT_ONLY_HASH = "insert_only_hash"
 """An optional column, Int64: hash of the insert-only fields. Missing if the table has none."""
 
+REFUSABLE = "refusable"
+"""An optional column, Int64: hash of the attributes that Campaign may refuse in updates. Missing if there are none."""
 FILLED = "filled"
 """An optional column, Int64: bits of the attributes whose column has a value, see records/emptied_columns.py."""
 
@@ -82,8 +84,8 @@ class LedgerPage:
             rows: the columns id (String, each id once), payload (String: JSON of an insert), update_payload (String or
                 null: JSON of an update where it differs), hash (Binary, 16 bytes, of the update payload),
                 validation_error (String or null: of the row, whose payload is not stored); for each link a column named
-                after its attribute (String or null: the parent's id); optionally ROW_VERSION, INSERT_ONLY_HASH and
-                FILLED.
+                after its attribute (String or null: the parent's id); optionally ROW_VERSION, INSERT_ONLY_HASH,
+                REFUSABLE and FILLED.
             links: the table's links.
             earlier: the same rows under each earlier mapping under which records may have been acknowledged; columns
                 hash, DIFFERENCE, FULL_DIFFERENCE and LEFT_ATTRIBUTES.
@@ -98,7 +100,7 @@ class LedgerPage:
         if rows.is_empty():
             rows = pl.DataFrame(schema=columns)
         _check(rows, columns)
-        left_out = [name for name in (ROW_VERSION, INSERT_ONLY_HASH, FILLED) if name not in rows.columns]
+        left_out = [name for name in (ROW_VERSION, INSERT_ONLY_HASH, REFUSABLE, FILLED) if name not in rows.columns]
         self.insert_only = INSERT_ONLY_HASH not in left_out
         """True if the table has insert-only fields."""
         rows = rows.with_columns(pl.lit(None, pl.Int64).alias(name) for name in left_out)
@@ -112,6 +114,7 @@ class LedgerPage:
             pl.when(accepted).then(pl.col("payload")).cast(pl.String),
             pl.when(accepted).then(pl.col("update_payload")).cast(pl.String),
             pl.col(INSERT_ONLY_HASH),
+            pl.col(REFUSABLE),
             pl.col(ROW_VERSION),
             pl.col(FILLED),
         )
@@ -169,6 +172,7 @@ class LedgerPage:
             pl.when(invalid).then(State.REJECTED.value).otherwise(State.PENDING.value).alias("state"),
             pl.when(invalid).then(now).alias("failed_since"),
             pl.lit(now).alias("changed_at"),
+            pl.col(REFUSABLE).alias("held_refusable"),
         ).select(INSERTED)
 
 

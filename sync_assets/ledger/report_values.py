@@ -86,6 +86,16 @@ class Retried(msgspec.Struct, frozen=True):
     reason: str | None
 
 
+class ButFor(msgspec.Struct, frozen=True):
+    """Synced records that are in step but for attributes that Campaign refuses in updates; of `not_known` it may be so.
+
+    not_known: Campaign had the record before, or the attributes were others when it was sent.
+    """
+
+    records: int = 0
+    not_known: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class Orphan:
     """A record that is not sent, since a required parent is gone for good. kept: Campaign holds it all the same."""

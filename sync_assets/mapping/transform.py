@@ -13,12 +13,13 @@ import polars as pl
 from sync_assets.campaign.metadata import Attribute
 from sync_assets.dataverse.metadata import Column
 from sync_assets.dataverse.page_parser import ROW_VERSION
-from sync_assets.ledger.prepared_page import INSERT_ONLY_HASH
+from sync_assets.ledger.prepared_page import INSERT_ONLY_HASH, REFUSABLE
 from sync_assets.mapping.configured_values import is_option
 from sync_assets.mapping.conversion_expressions import converted, plain_times, refusal_reason
 from sync_assets.mapping.conversions import empty_value
 from sync_assets.mapping.exact_numbers import canonical
 from sync_assets.mapping.filters import filter_rows
+from sync_assets.mapping.refusable import hashed, refusable
 from sync_assets.mapping.table_mapping import FORM_VERSION, Field, LinkField, TableMapping
 
 _PERSON = f"sync_assets {FORM_VERSION}".encode()
@@ -46,6 +47,7 @@ def transform(rows: pl.DataFrame, mapping: TableMapping) -> pl.DataFrame:
         hash: 16 bytes, of the JSON of an update and the links that apply updates.
         validation_error: null, or its text; contains no personal data.
         insert_only_hash: 64 bits, of the fields and links that do not apply updates; only if there are any.
+        refusable: 64 bits, of the fields that Campaign may refuse in updates (refusable.py); only if there are any.
         For each link, a column with the name of its attribute: the parent's id in lower case, or null. A link of style
             join is also in the payload, as a plain attribute; one of style key is added to the request when it is sent.
     """
@@ -94,9 +96,19 @@ def _comparable(values: pl.Series, column: Column) -> pl.Series:
     return values if column.type in ("date", "datetime") else values.str.to_lowercase()
 
 
-def convert(rows: pl.DataFrame, mapping: TableMapping) -> pl.DataFrame:
-    """Convert filtered rows with their replaced values to payloads: the second half of `transform`."""
-    return payloads(*converted_values(rows, mapping), mapping)
+def convert(rows: pl.DataFrame, mapping: TableMapping, refused: Collection[str] = ()) -> pl.DataFrame:
+    """Convert filtered rows with their replaced values to payloads: the second half of `transform`.
+
+    refused: the attributes that Campaign was found to refuse in updates.
+    """
+    values, errors = converted_values(rows, mapping)
+    done = payloads(values, errors, mapping)
+    updated = {field.attribute.path: field.attribute for field in mapping.fields if field.apply_updates}
+    if not (paths := refusable(updated, refused)):
+        return done
+    text = json_of(members_of([mapping.key, *(updated[path] for path in paths)]), optional_attributes(mapping))
+    texts = values.select(text.cast(pl.Binary)).to_series().to_list()
+    return done.with_columns(pl.Series(REFUSABLE, hashed(texts, paths), pl.Int64))
 
 
 def converted_values(rows: pl.DataFrame, mapping: TableMapping) -> tuple[pl.DataFrame, pl.Series]:

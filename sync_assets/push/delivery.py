@@ -24,18 +24,15 @@ from sync_assets.http.retry import backoff
 from sync_assets.http.transport import HttpError, NotSent, OutcomeUnknown, Unavailable
 from sync_assets.ledger.model import Claimed, Operation, Outcome, Result
 from sync_assets.push.record_links import Links, Values
-from sync_assets.push.refused_updates import update
+from sync_assets.push.refused_updates import held_refusable, update
 from sync_assets.push.request_body import body
 from sync_assets.push.target import PushStopped
 
 FIRST_WAIT, LONGEST_WAIT = 1.0, 4 * 3600.0
-"""Seconds until the next attempt after no answer, or one that names no cause (such as a bare RST-360011): first, and at
-most. Each wait is three times as long as the one before.
-"""
+"""Seconds until the next attempt after no answer, or one that names no cause: the first wait, and the longest. Each is
+three times as long as the one before."""
 LOOK_AGAIN_SECONDS, LOOKS = 10.0, 4
-"""Seconds before a record whose insert was lost, and which is not found, is looked up once more. Three times as long
-each time, until the insert can take effect no more. The second: how often this wait grows.
-"""
+"""Seconds until a record that is not found after a lost insert is looked up again; how often that wait is tripled."""
 MAX_POSTS = 2  # of one delivery; the second one only if the answer to the first was lost
 
 KeyWorks = Callable[[Records, str], Awaitable[bool | None]]
@@ -97,6 +94,7 @@ class Delivery:
         wait: seconds until the next attempt; None for at once.
         pkey: the record's PKey as Campaign's answer gave it; empty if it gave none. If refused: Campaign hides it.
         stop: why no other record of the table may be sent.
+        held_refusable: see model.Outcome.
     """
 
     result: Result
@@ -105,6 +103,7 @@ class Delivery:
     wait: float | None = None
     pkey: str = ""
     stop: str | None = None
+    held_refusable: int | None = None
 
     def incarnation_of(self, record: Claimed) -> tuple[int, int]:
         """Return the record's number and incarnation after this delivery, as the ledger counts it (transitions.py)."""
@@ -176,8 +175,8 @@ class Sender:
             addressing.note(KEY_FOUND, "no")
             text = f"{response.reason} {response.remedy}".strip()
             reason = redact(redact(text, record.payload), record.update_payload)
-            at_once = records.first.rejected >= REJECTED
-            others = f", and after rejected records up to {PROOFS - 1} others" if at_once else ""
+            several = records.first.rejected >= REJECTED
+            others = f", and after rejected records up to {PROOFS - 1} others" if several else ""
             stop = _KEY_NOT_FOUND.format(records.resource, records.key, reason, record.id, others)
             return replace(delivery, stop=stop)
         if hidden:  # since it has no parent: that says nothing about the key
@@ -217,7 +216,8 @@ class Sender:
             response, done = await _Write(record, self).run()
         else:
             response, done = await self._write_linked(record, self.links)
-        return _delivery(record, response, done)
+        held = held_refusable(record, self.records, response, done)
+        return replace(_delivery(record, response, done), held_refusable=held)
 
     async def _write_linked(self, record: Claimed, links: Links) -> tuple[ResponseOutcome, OperationDone]:
         async with links.first_record_of_link(record) as first:
@@ -274,6 +274,7 @@ def outcome(record: Claimed, delivery: Delivery, now: datetime | None = None, *,
         operation="link" if links_alone else operation,
         unanswered=unanswered,
         hidden=delivery.result == "refused" and bool(delivery.pkey),
+        held_refusable=delivery.held_refusable,
     )
 
 

@@ -13,16 +13,18 @@ are suspected when the update has failed several times.
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
 
-from sync_assets.campaign.addressing import IN_UPDATES, refused_in_updates, today
+from sync_assets.campaign.addressing import APART, IN_UPDATES, group_of, not_in_patch, refused_in_updates, today
 from sync_assets.campaign.dialect import ResponseOutcome, attributes_named
 from sync_assets.campaign.records import Records
 from sync_assets.json_members import members, without
-from sync_assets.ledger.model import Claimed
+from sync_assets.ledger.model import HELD_NOT_KNOWN, REFUSABLE_MARK, Claimed
+from sync_assets.mapping.refusable import mark, refusable, updated_paths
+from sync_assets.push.other_ways import find_way, send_by
 
 _log = logging.getLogger(__name__)
 
@@ -48,21 +50,69 @@ def groups(form: str | None) -> list[str]:
 async def update(record: Claimed, records: Records, form: str | None, send: Send) -> ResponseOutcome:
     """Send an update without the attributes that Campaign refuses in updates, and find out which these are.
 
-    While it is not known whether Campaign takes a group, such as `location`, updates are sent one at a time.
+    While it is not known whether Campaign takes a group, such as `location`, updates are sent one at a time. A group
+    that it refuses there, and takes in another request, is sent by that one, unless it is known to be equal.
 
     Args:
         record: the claimed record.
         form: the payload of the update.
         send: sends an update with a part of it.
     """
+    response = await _update(record, records, form, send)
+    if response.kind != "done":
+        return response
+    held, refused = members(form), not_in_patch(records.addressing.findings)
+    left = [name for name in refused if name in held and not await _apart(record, records, response, name, held[name])]
+    return replace(response, left_out=tuple(left))
+
+
+async def _apart(record: Claimed, records: Records, response: ResponseOutcome, name: str, value: msgspec.Raw) -> bool:
+    """Send an attribute by another request than the update, unless Campaign holds its value; return True if sent.
+
+    Which request that is, if any, is found out once; other updates wait for that.
+    """
+    addressing, premise = records.addressing, f"{APART}{name}"
+    known = record.operation == "update" and not (record.resend or record.outcome_unknown)
+    if record.refusable is None or (known and record.refusable == record.held_refusable):
+        return False
+    if premise not in addressing.findings:
+        async with records.first.update:
+            if premise not in addressing.findings:
+                of_group = bytes(value)[:1] == b"{"
+                found = await find_way(records, response.pkey, name, value) if of_group else "none"
+                if found:
+                    addressing.note(premise, found)
+                return found not in (None, "none")
+    way = addressing.findings[premise]
+    return way != "none" and (await send_by(way, records, response.pkey, name, value)).kind == "done"
+
+
+def held_refusable(record: Claimed, records: Records, response: ResponseOutcome, done: str) -> int | None:
+    """Return `held_refusable` of a record after a request, None if it stays as it is. done: as of Delivery."""
+    held, first = record.refusable, record.operation == "insert"
+    if held is None or response.kind != "done" or done == "deleted":
+        return None
+    if done == "updated":
+        paths = refusable(updated_paths(records.config), refused_in_updates(records.addressing.findings))
+        names = {group_of(path) for path in paths}
+        if not names & {*response.left_out}:
+            held = held if names & members(record.payload if first else record.update).keys() else None
+        elif first or held & REFUSABLE_MARK != mark(paths):
+            held = HELD_NOT_KNOWN  # Campaign had the record before, or the row's hash does not cover the attribute
+        else:
+            held = None
+    return held if held != record.held_refusable else None
+
+
+async def _update(record: Claimed, records: Records, form: str | None, send: Send) -> ResponseOutcome:
     addressing = records.addressing
-    sent = without(form, *refused_in_updates(addressing.findings))
+    sent = without(form, *not_in_patch(addressing.findings))
     groups_known = all(f"{IN_UPDATES}{group}" in addressing.findings for group in groups(form))
     response = await send(sent) if groups_known else None
     if response and response.kind not in ("refused", "transient"):
         return response
     async with records.first.update:
-        taken = without(form, *refused_in_updates(addressing.findings))
+        taken = without(form, *not_in_patch(addressing.findings))
         if response is None or taken != sent:
             response = await send(taken)
         if response.kind in ("refused", "transient"):

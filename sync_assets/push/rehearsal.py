@@ -14,7 +14,7 @@ from urllib.parse import unquote
 import msgspec
 
 from sync_assets.campaign import dialect
-from sync_assets.campaign.addressing import DELETE_ANSWER, KEY_IN_DELETE, Addressing, Finding
+from sync_assets.campaign.addressing import APART, DELETE_ANSWER, KEY_IN_DELETE, Addressing, Finding, not_in_patch
 from sync_assets.campaign.client import CallCounter, CampaignClient
 from sync_assets.campaign.records import Records
 from sync_assets.http.retry import Guard, Observer
@@ -77,7 +77,10 @@ class Rehearsal(PushResult):
         client = _AcceptingClient({config.resource: config.key for config in tables}, known)
         by_resource: dict[str, Records] = {}
         for config in tables:
-            addressing = Addressing.configured(config, await asyncio.to_thread(ledger.dialect.facts, config.resource))
+            findings = await asyncio.to_thread(ledger.dialect.facts, config.resource)
+            addressing = Addressing.configured(config, findings)
+            for name in not_in_patch(findings):
+                addressing.findings.setdefault(f"{APART}{name}", "none")  # no other way is tried
             by_resource[config.resource] = Records(client, config, addressing, calls.observe)
         records = by_resource[own.resource]
         records.addressing.may_hide = target.may_hide
@@ -145,6 +148,7 @@ class _AcceptingClient(CampaignClient):
 
     def __init__(self, keys: Mapping[str, str], known: Mapping[str, str]) -> None:
         self._keys, self._deletes_by_key = keys, known.get(KEY_IN_DELETE) == "yes"
+        self._groups = {group: {"PKey": f"@{group}"} for group in not_in_patch(known)}
         status, _, content_type = Finding.of(known.get(DELETE_ANSWER, "204 -")).answer.partition(" ")
         headers = {} if content_type == "-" else {"content-type": content_type}
         self._delete_answer = Response(int(status), headers, b"")
@@ -160,6 +164,7 @@ class _AcceptingClient(CampaignClient):
         *,
         guard: Guard | None = None,
         observer: Observer | None = None,
+        method: str = "",
     ) -> Response:
         if observer:
             observer(operation, 200, 0.0)
@@ -180,5 +185,5 @@ class _AcceptingClient(CampaignClient):
         if id_ == self._deleted and operation == "read":
             return Response(200, {}, b'{"content":[]}') if query else absent
         links = {name: to and {"PKey": f"@{to}"} for name, to in self.links.items()}
-        record = {**links, "PKey": f"@{id_}", key: id_}
+        record = {**links, **self._groups, "PKey": f"@{id_}", key: id_}
         return Response(200, {}, msgspec.json.encode({"content": [record]} if query else record))

@@ -22,7 +22,7 @@ GENERIC_KINDS = frozenset(
 _RULE_FIELDS = frozenset({"system", "kind", "times", "skip", "every", "method", "path"})
 _PARAMETERS = frozenset(
     {"status", "body", "content_type", "headers", "retry_after", "delay_ms"}
-    | {"carry_out", "executed", "seconds", "megabytes", "plain_megabytes"},
+    | {"carry_out", "executed", "seconds", "megabytes", "plain_megabytes", "bytes"},
 )
 """Parameters of all kinds together."""
 

@@ -8,7 +8,7 @@ from typing import Literal
 
 import msgspec
 
-System = Literal["d365", "login", "campaign", "ims", "sftp"]
+System = Literal["d365", "login", "campaign", "ims", "sftp", "workflow"]
 Engine = Literal["insert", "update", "delete", "read"]
 
 
@@ -21,7 +21,7 @@ class Entry(msgspec.Struct, kw_only=True):
     """One request. Holds no headers and no bodies, so no secrets.
 
     Attributes:
-        system: That received it.
+        system: That received it; `workflow` for a run of an import workflow, which is no request.
         method: HTTP method, or SFTP operation in lower case.
         path: With the query.
         status: Of the answer; 0 if the connection was cut without an answer.

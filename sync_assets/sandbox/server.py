@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from sync_assets.performance import new_event_loop
-from sync_assets.sandbox import campaign, dataverse, entra, ims
+from sync_assets.sandbox import campaign, dataverse, entra, ims, sftp_admin
 from sync_assets.sandbox.admin import admin_app
 from sync_assets.sandbox.asgi import App
 from sync_assets.sandbox.campaign import admin as campaign_admin
@@ -75,6 +75,7 @@ class Sandbox:
         self.campaign = campaign.Campaign(
             CAMPAIGN_ORGANIZATION, self.ims, faults=self.faults, exports=self.sftp.exports
         )
+        self.imports = campaign.Imports(self.campaign, self.sftp.root, self._record_import)
         load_sample(self.org, contacts)
 
     def _apps(self) -> tuple[App, ...]:
@@ -84,8 +85,9 @@ class Sandbox:
         routes = [
             *dataverse_admin.routes(org),
             *entra.routes(self.entra),
-            *campaign_admin.routes(self.campaign),
+            *campaign_admin.routes(self.campaign, self.imports),
             *ims.routes(self.ims),
+            *sftp_admin.routes(self.sftp),
         ]
         return (
             Observed(
@@ -197,6 +199,11 @@ class Sandbox:
             "d365": {name: len(store) for name, store in self.org.stores.items()},
             "campaign": {name: len(table.records) for name, table in self.campaign.tables.items()},
         }
+
+    def _record_import(self, path: str, outcome: str, ms: float) -> None:
+        """Add the beginning or the end of an import workflow's run to the journal."""
+        status = 500 if outcome == "error" else 200
+        self.journal.add(Entry(system="workflow", method=outcome, path=path, status=status, ms=round(ms, 3)))
 
     def _record_sftp(self, operation: str, path: str, status: int, ms: float) -> None:
         """Add an SFTP operation to the journal. Called in SFTP's threads; the journal is used in the loop only."""

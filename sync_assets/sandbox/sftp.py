@@ -37,11 +37,15 @@ from sync_assets.sandbox.files import write_private
 from sync_assets.sandbox.openssh_extensions import OpenSshSftp
 
 EXPORTS = "d365_loads/exports"
-KINDS = frozenset({"status", "slow", "cut_before", "drip", "bomb"})
+IMPORTS = "d365_loads/imports"
+_READING = frozenset({"drip", "bomb"})
+_WRITING = frozenset({"full", "cut_write", "slow_write"})
+KINDS = frozenset({"status", "slow", "cut_before"}) | _READING | _WRITING
 """Kinds of faults: `status` answers SFTP_FAILURE, `slow` waits for `delay_ms`, `cut_before` cuts the connection.
 
 For a file that is opened for reading: `drip` sends a byte of it every `seconds` (1.0), `bomb` sends `megabytes` (2000)
-of spaces instead of it.
+of spaces instead of it. For one that is opened for writing: `full` answers SFTP_FAILURE to what exceeds its first
+`bytes` (0), `cut_write` cuts the connection there, `slow_write` waits for `delay_ms` (1000) before each write.
 """
 
 Record = Callable[[str, str, int, float], None]
@@ -72,7 +76,12 @@ class SftpServer:
         self.user = "acme"
         self.root = (directory / "sftp").resolve()
         self.exports = self.root / EXPORTS
-        self.exports.mkdir(parents=True, exist_ok=True)
+        for folder in (EXPORTS, IMPORTS):
+            (self.root / folder).mkdir(parents=True, exist_ok=True)
+        self.capacity: int | None = None
+        """Bytes that fit into the tree: `statvfs` shows them, and further ones are refused. None: those of the disk."""
+        self.largest = 0
+        """Most bytes that were in the tree after a file was written."""
         self.private_key_file = directory / "sftp_key"
         self.known_hosts_file = directory / "known_hosts"
         self.record = record or (lambda *_: None)
@@ -101,6 +110,14 @@ class SftpServer:
             transport.close()
         if self._acceptor.is_alive():
             self._acceptor.join(1)
+
+    def used(self) -> int:
+        """Return the size of all files in the tree, in bytes."""
+        total = 0
+        for file in self.root.rglob("*"):
+            with contextlib.suppress(FileNotFoundError):  # another thread has deleted it
+                total += 0 if file.is_dir() else file.lstat().st_size
+        return total
 
     def _accept(self) -> None:
         while True:
@@ -167,7 +184,8 @@ class _Files(paramiko.SFTPServerInterface):
         """Run an operation: apply faults, convert OSError into SFTP codes, and write the journal."""
         started = time.perf_counter()
         faults = self._state.faults
-        rule = faults.take("sftp", KINDS, operation, path) if faults is not None and faults.rules else None
+        kinds = KINDS - {"write": _READING, "read": _WRITING}.get(operation, _READING | _WRITING)
+        rule = faults.take("sftp", kinds, operation, path) if faults is not None and faults.rules else None
         if rule is not None and rule.kind == "cut_before":
             self._state.record(operation, path, 0, 0.0)
             self._transport.close()
@@ -214,6 +232,7 @@ class _Files(paramiko.SFTPServerInterface):
             mode = "a+b" if flags & os.O_APPEND else "r+b"
         stream = os.fdopen(os.open(file, flags, 0o600), mode)
         handle = _Handle(flags)
+        handle.state, handle.transport = self._state, self._transport
         cast("Any", handle).readfile = cast("Any", handle).writefile = stream
         return handle
 
@@ -244,13 +263,22 @@ class _Files(paramiko.SFTPServerInterface):
         return self._do("setstat", path, lambda: _set_attributes(self._inside(path), attr))
 
     def statvfs(self, path: str) -> os.statvfs_result | int:
-        return self._do("statvfs", path, lambda: os.statvfs(self._inside(path)))
+        return self._do("statvfs", path, lambda: self._statvfs(self._inside(path)))
+
+    def _statvfs(self, folder: Path) -> os.statvfs_result:
+        disk, capacity = os.statvfs(folder), self._state.capacity
+        if capacity is None:
+            return disk
+        free = max(0, capacity - self._state.used())
+        return os.statvfs_result((1, 1, capacity, free, free, *disk[5:]))
 
 
 class _Handle(paramiko.SFTPHandle):
     """An open file, with the fault that applies to reading it."""
 
     fault: Rule | None = None
+    state: SftpServer
+    transport: paramiko.Transport
 
     def read(self, offset: int, length: int) -> bytes | int:
         if self.fault is not None and self.fault.kind == "bomb":
@@ -260,6 +288,25 @@ class _Handle(paramiko.SFTPHandle):
             time.sleep(float(self.fault.parameters.get("seconds", 1)))
             length = 1
         return super().read(offset, length)
+
+    def write(self, offset: int, data: Any) -> int:
+        rule, capacity = self.fault, self.state.capacity
+        if rule is not None and rule.kind == "slow_write":
+            time.sleep(rule.parameters.get("delay_ms", 1000) / 1000)
+        elif rule is not None and rule.kind in _WRITING:
+            room = int(rule.parameters.get("bytes", 0)) - offset
+            if len(data) > room:
+                super().write(offset, data[: max(0, room)])
+                if rule.kind == "cut_write":
+                    self.transport.close()
+                return SFTP_FAILURE
+        if capacity is not None and self.state.used() + len(data) > capacity:
+            return SFTP_FAILURE
+        return super().write(offset, data)
+
+    def close(self) -> None:
+        super().close()
+        self.state.largest = max(self.state.largest, self.state.used())
 
     def stat(self) -> SFTPAttributes | int:
         return SFTPAttributes.from_stat(os.fstat(cast("Any", self).readfile.fileno()))

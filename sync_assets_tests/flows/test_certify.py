@@ -298,3 +298,22 @@ def test_a_link_that_is_not_workable_stops_its_table_in_plan_and_sync_until_the_
         table["links"] = [link | {"style": "auto"} for link in table["links"]]
     assert program.run("plan")[0] == 0
     assert program.sync().status == 0
+
+
+@pytest.mark.parametrize(
+    ("way", "taken"), [("PUT of the record", True), ("PUT of the part", True), ("PUT empties", False)]
+)
+def test_a_put_that_updates_an_address_and_empties_nothing_is_found_and_then_used(
+    program: Program, way: str, taken: bool
+) -> None:
+    admin = program.sandbox.admin
+    admin.settings("campaign", location_in_patch="not_valid", location_ways=[way])
+    assert program.sync().status == 0
+    found = rows(certified(program))["profile", LOCATION]
+    expected = f"stored by another request: {way}" if taken else "refused or not stored"
+    assert (found["found"], found["outcome"]) == (expected, "workable" if taken else "not workable")
+    assert left(program) == {}
+    [moved] = admin.change("contact", 1, address1_city="Elsewhere")
+    assert program.sync().status == 0
+    profile = program.profiles()[moved]
+    assert (profile["location"]["city"] == "Elsewhere", bool(profile["lastName"])) == (taken, True)

@@ -21,6 +21,7 @@ ALL = {
     "no_record_is_rejected",
     "no_record_waits_long",
     "backlog_is_young",
+    "no_refused_attribute_differs",
 }
 
 

@@ -120,6 +120,7 @@ class TestOneTable:
             "resource": "profile",
             "insert": 20,
             "engine_calls": calls(insert=20, read=2),
+            "in_step_but_for": {"records": 0, "not_known": 0},
             "mapping_changes": [],
             "problem": None,
         }

@@ -152,6 +152,14 @@ class Admin:
         """Insert profiles as a marketer does in the UI. Return their PKeys."""
         return self.post("/campaign/profiles", list(profiles))["pkeys"]
 
+    def configure_import(self, id_: str, **settings: Any) -> dict[str, Any]:
+        """Change settings of an import workflow (see `import_run.ImportWorkflow`), and return it."""
+        return self.post("/campaign/imports", {"id": id_, **settings})
+
+    def import_runs(self, id_: str) -> list[dict[str, Any]]:
+        """Return the runs of an import workflow with their counts, oldest first."""
+        return self.get("/campaign/imports")[id_]["runs"]
+
     def export(self, **options: Any) -> str | None:
         """Write an opt-out file into the SFTP folder. Return its name, None if there are no rows."""
         return self.post("/campaign/export", options)["file"]

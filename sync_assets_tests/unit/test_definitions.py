@@ -70,6 +70,7 @@ def test_each_asset_has_few_checks_and_none_of_them_blocks() -> None:
         ("campaign/profile", "no_record_is_rejected"),
         ("campaign/profile", "no_record_waits_long"),
         ("campaign/profile", "backlog_is_young"),
+        ("campaign/profile", "no_refused_attribute_differs"),
         ("campaign/profile_audit", "campaign_agrees_with_what_was_sent"),
         ("campaign/profile_audit", "no_key_occurs_twice"),
     }

@@ -18,10 +18,10 @@ def test_a_push_that_takes_longer_than_the_wait_is_no_end_as_long_as_it_sends(
     monkeypatch.setattr("sync_assets.sync_steps.time", clock)
     with Ledger.open(f"sqlite:///{tmp_path}/ledger.db") as ledger:
         capture(ledger, row("ada"), row("bert"), complete=True)
-        runtime: Any = SimpleNamespace(ledger=ledger)
+        access: Any = SimpleNamespace(opened=lambda: ledger)
         contact: Any = SimpleNamespace(table="contact")
         works: list[str] = []
-        for step in _pending(runtime, [contact], (), waits=False):
+        for step in _pending(access, [contact], (), waits=False):
             works.append(step.work)
             settle(ledger, "done", *claim(ledger, limit=1))
             clock.now += 2 * LEASE_WAIT_SECONDS

@@ -13,12 +13,13 @@ import msgspec
 
 from sync_assets.audit.certification.synthetic_record import ATTEMPTS, NAMES, Subject
 from sync_assets.audit.value_comparison import differing
-from sync_assets.campaign.addressing import IN_UPDATES, KEY_FOUND, KEY_IN_DELETE, KEY_UNIQUE, Addressing
+from sync_assets.campaign.addressing import APART, IN_UPDATES, KEY_FOUND, KEY_IN_DELETE, KEY_UNIQUE, Addressing
 from sync_assets.campaign.dialect import ResponseOutcome, response_outcome
 from sync_assets.config.opt_out import OptOutConfig
 from sync_assets.config.values import CHANGED_SUFFIX, PROFILE
 from sync_assets.http.transport import OutcomeUnknown
 from sync_assets.mapping.conversions import empty_value
+from sync_assets.push.other_ways import find_way
 from sync_assets.push.record_links import KEY_IN_LINK, LinkTarget, linked_pkey
 
 TAKEN, IN_BODY, DELETE = "POST with a key that is taken", "the key in the body of a PATCH", "DELETE by the key"
@@ -341,9 +342,25 @@ async def _sub_fields(subject: Subject) -> None:
             subject.report(premise, "stored", "Sub-fields are updated like other attributes.")
         elif not sent:
             subject.report(premise, "refused or not stored", "Nothing: no update carries such a sub-field.")
+        elif way := await _other_way(subject, group, {part: value}):
+            text = f"stored by another request: {way}"
+            subject.report(premise, text, "Its fields are updated by that one: one call more for each change of them.")
         else:
             way = f"Updates leave out {', '.join(sent)}: sent with inserts only. Map with `apply_updates: false`."
             subject.report(premise, "refused or not stored", way, "not workable")
+
+
+async def _other_way(subject: Subject, group: str, values: dict[str, str]) -> str | None:
+    """Try other requests that update a group; return the one that Campaign takes."""
+    sent = msgspec.Raw(msgspec.json.encode(values))
+    way = await find_way(subject.addressed, subject.pkey, group, sent, ("PATCH", "PUT"))
+    if subject.config.resource == PROFILE:
+        await subject.patch(NAMES)  # which a PUT may have emptied
+    if way in (None, "none"):
+        return None
+    subject.addressing.note(f"{IN_UPDATES}{group}", "no")
+    subject.addressing.note(f"{APART}{group}", way)
+    return way
 
 
 async def _opt_out_times(subject: Subject, opt_out: OptOutConfig) -> None:

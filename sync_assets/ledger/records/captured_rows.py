@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 _MOVE = f"""
     UPDATE sync_record SET {", ".join(f"{name} = ?" for name in MOVED)}, changed_at = ?, payload = ?,
-        update_payload = ?, reason = NULL, not_before = NULL
+        update_payload = ?, refusable = ?, reason = NULL, not_before = NULL
     WHERE seq = ?
 """  # noqa: S608 - constants
 _EARLIER = f"""
@@ -124,7 +124,7 @@ class CapturedRows(Repository):
                 to_insert.append((row.insert_only_hash, record.seq))
             payloads = (row.payload, row.update_payload) if move.has_payload else (None, None)
             encrypted = [cipher.encrypt(payload, record.id) for payload in payloads]
-            values.append((*_moved_columns(move), now, *encrypted, record.seq))
+            values.append((*_moved_columns(move), now, *encrypted, row.refusable, record.seq))
             ids.append(record.id)
             transaction.move(record, move.state)
         transaction.for_each(_MOVE, values)

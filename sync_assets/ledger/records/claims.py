@@ -38,7 +38,7 @@ _R, _X = schema.record.c, schema.existing_record.c
 _UNKNOWN_UNTIL = sa.type_coerce(_R.unknown_until, sa.BigInteger).label("unknown_until")
 CLAIM_COLUMNS = (
     *(_R.seq, _R.id, _R.payload, _R.update_payload, _R.desired_hash, _R.acked_hash, _R.attempts, _R.orphaned),
-    *(_R.incarnation, _R.reinsert_sent, _R.out_of_scope, _R.validation_error),
+    *(_R.incarnation, _R.reinsert_sent, _R.out_of_scope, _R.validation_error, _R.refusable, _R.held_refusable),
     _UNKNOWN_UNTIL,
     sa.select(schema.session.c.until).where(schema.session.c.epoch == _R.session).scalar_subquery().label("ended"),
 )
@@ -76,6 +76,7 @@ _STORE = f"""
         update_payload = CASE WHEN ? THEN update_payload END
     WHERE seq = ?
 """  # noqa: S608
+_HOLDS = "UPDATE sync_record SET held_refusable = ? WHERE seq = ?"
 _CLAIM = f"""
     UPDATE sync_record SET session = :session, unknown_until = :until,
         outcome_unknown = CASE WHEN outcome_unknown > 0 THEN 2
@@ -217,6 +218,8 @@ class Claims(Repository):
         for columns, seqs in as_desired.items():
             transaction.run(_STORE_AS_DESIRED, seqs=seqs, **dict(zip((*_STORED, "acked_at"), columns, strict=True)))
         transaction.for_each(_STORE, values)
+        holds = [(by_seq[record.seq].held_refusable, record.seq) for record in held]
+        transaction.for_each(_HOLDS, [row for row in holds if row[0] is not None])
         self._session.erased = self._session.erased or bool(as_desired) or not all(row[-2] for row in values)
         transaction.run(DELETE_RECORDS, seqs=[record.seq for record in removed])
         self._opt_outs.forget(transaction, [record.id for record in removed if record.table_name == CONTACT])
@@ -399,4 +402,6 @@ def _claimed(
         unknown_seconds=unknown_seconds,
         incarnation=row.incarnation,
         reinsert_sent=bool(row.reinsert_sent),
+        refusable=row.refusable,
+        held_refusable=row.held_refusable,
     )

@@ -12,9 +12,18 @@ from typing import Any, Literal
 import sqlalchemy as sa
 
 from sync_assets.ledger import times
-from sync_assets.ledger.model import Operation, State
-from sync_assets.ledger.report_values import Counts, Reject, Retried, Retry
-from sync_assets.ledger.rules.predicates import CLAIMED, IN_CAMPAIGN, LATE_REQUEST, ONCE_MORE, REJECTED
+from sync_assets.ledger.model import HELD_NOT_KNOWN, REFUSABLE_MARK, Operation, State
+from sync_assets.ledger.report_values import ButFor, Counts, Reject, Retried, Retry
+from sync_assets.ledger.rules.predicates import (
+    ACKNOWLEDGED,
+    BUT_FOR,
+    CLAIMED,
+    DISCONNECTED,
+    IN_CAMPAIGN,
+    LATE_REQUEST,
+    ONCE_MORE,
+    REJECTED,
+)
 from sync_assets.ledger.rules.rejection_reasons import kind_of_reason
 from sync_assets.ledger.storage import operation_tables, schema
 from sync_assets.ledger.storage.session import Repository, writes
@@ -36,6 +45,17 @@ _SMALL = 20_000
 _MOST_PROBES = 500_000
 _MOST_COUNTED = 100_000
 """Most pending records whose operation is computed; the numbers for all are extrapolated."""
+
+
+_HELD = sa.func.coalesce(_R.held_refusable, HELD_NOT_KNOWN)
+_SAME_MARK = _R.refusable.op("&")(REFUSABLE_MARK) == _HELD.op("&")(REFUSABLE_MARK)
+_KNOWN = sa.case((sa.and_(_HELD != HELD_NOT_KNOWN, _SAME_MARK), 1), else_=0).label("known")
+"""Of a record that meets BUT_FOR: 1 if it certainly differs."""
+
+
+def _but_for(table: str) -> tuple[sa.ColumnElement[bool] | sa.TextClause, ...]:
+    synced = _R.state.in_([State.SYNCED.value, State.UNCONFIRMED.value])
+    return _R.table_name == table, schema.holds(BUT_FOR & ACKNOWLEDGED & ~DISCONNECTED), synced
 
 
 class Reports(Repository):
@@ -166,6 +186,17 @@ class Reports(Repository):
         for text, records in self._session.rows(refused.group_by(_REASON)):
             reasons[kind_of_reason(text or "no reason given")] += records
         return sorted(reasons.items(), key=lambda reason: (-reason[1], reason[0]))[:MOST_REASONS]
+
+    def but_for(self, table: str) -> ButFor:
+        """Count the synced records that may differ in attributes which Campaign refuses in updates."""
+        query = sa.select(_KNOWN, sa.func.count()).where(*_but_for(table)).group_by(_KNOWN)
+        numbers = dict(self._session.rows(query))
+        return ButFor(numbers.get(1, 0), numbers.get(0, 0))
+
+    def records_but_for(self, table: str, limit: int) -> list[tuple[str, bool]]:
+        """Return the ids of these records, at most `limit`, and whether they are known to differ."""
+        query = sa.select(_R.id, _KNOWN).where(*_but_for(table)).order_by(_R.id).limit(limit)
+        return [(id_, bool(known)) for id_, known in self._session.rows(query)]
 
     def sample_synced(self, table: str, n: int, seed: int) -> list[str]:
         """Draw up to `n` ids of synced records that Campaign holds, uniformly at random.

@@ -140,6 +140,8 @@ BLOCKED_BY_PARENT = is_one("block_reason", BlockReason.PARENT_PENDING, BlockReas
 NEEDS_ROW = DISCONNECTED | present("validation_error") | REFETCH_REQUIRED
 """Its next row is applied even if it is the one captured last."""
 KEEPS_VALUES = above("kept_values")
+BUT_FOR = present("refusable") & ~same("refusable", "held_refusable")
+"""Of attributes that Campaign may refuse in updates, it holds other values than the row, or that is not known."""
 MAY_DIFFER = NEEDS_ROW | ~ACKNOWLEDGED | KEEPS_VALUES
 """Its next row may be a change even if the hash is equal."""
 REFUSED_BY_CAMPAIGN = absent("validation_error") | above("attempts")

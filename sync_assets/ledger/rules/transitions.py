@@ -36,7 +36,8 @@ class Row(NamedTuple):
     """A captured row after the transform.
 
     hash: of the update payload. validation_error: of the row, None if there is none. payload, update_payload: JSON.
-    insert_only_hash: of the fields that are sent with inserts only.
+    insert_only_hash: of the fields that are sent with inserts only. refusable: of those that Campaign may refuse in
+    updates.
     """
 
     hash: bytes
@@ -44,6 +45,7 @@ class Row(NamedTuple):
     payload: str | None
     update_payload: str | None
     insert_only_hash: int | None = None
+    refusable: int | None = None
 
 
 class Acknowledgement(NamedTuple):

@@ -124,6 +124,10 @@ record = sa.Table(
     sa.Column("row_version", sa.BigInteger),
     # Of the insert-only fields as they were last to be sent; NULL: not known, or there are none.
     sa.Column("insert_only_hash", sa.BigInteger),
+    # Of the attributes that Campaign may refuse in updates (mapping/refusable.py), as in the row captured last, and as
+    # Campaign holds them (0: not known); NULL: there are none, or that is not known.
+    sa.Column("refusable", sa.BigInteger),
+    sa.Column("held_refusable", sa.BigInteger),
     # Bits of attribute.bit. Of the row captured last: attributes whose column had a value; NULL: not known.
     sa.Column("filled", sa.BigInteger),
     # Of these: attributes whose column has none any more, which Campaign keeps until that is approved.
@@ -146,6 +150,7 @@ PENDING, STUCK, RETRIED = (holds(one) for one in (predicates.PENDING, predicates
 PERHAPS_SENT, REFUSED_BY_CAMPAIGN = holds(predicates.PERHAPS_SENT), holds(predicates.REFUSED_BY_CAMPAIGN)
 
 partial_index("sync_record_kept_values", predicates.KEEPS_VALUES, record.c.table_name, record.c.kept_values)
+partial_index("sync_record_refusable", predicates.BUT_FOR, record.c.table_name)
 
 SHORT_ID_FROM = 2
 """Leading characters of an id that its short form leaves out."""

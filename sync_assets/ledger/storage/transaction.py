@@ -48,6 +48,7 @@ _BINARY_TYPES = {
     **dict.fromkeys(("desired_hash", "payload", "update_payload"), "bytea"),
     "state": "int2",
     **dict.fromkeys(("failed_since", "changed_at", "row_version", "insert_only_hash", "filled"), "int8"),
+    **dict.fromkeys(("refusable", "held_refusable"), "int8"),
 }
 """PostgreSQL's types of INSERTED; the others are text."""
 

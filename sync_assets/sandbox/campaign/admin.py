@@ -17,6 +17,7 @@ from starlette.routing import Route
 from sync_assets.sandbox.admin import BadRequest, body_of, json_response
 from sync_assets.sandbox.campaign.engine import Campaign
 from sync_assets.sandbox.campaign.errors import CampaignError
+from sync_assets.sandbox.campaign.imports.import_workflows import Imports
 from sync_assets.sandbox.campaign.settings import BadSettings
 from sync_assets.sandbox.campaign.store import Record, Table
 from sync_assets.sandbox.campaign.view import View
@@ -47,7 +48,12 @@ class Workflow(msgspec.Struct, forbid_unknown_fields=True):
     status: str
 
 
-def routes(campaign: Campaign) -> list[Route]:
+class ImportRun(msgspec.Struct, forbid_unknown_fields=True):
+    id: str
+    repeat: int | None = None
+
+
+def routes(campaign: Campaign, imports: Imports) -> list[Route]:
     """Return the routes below /campaign. Bodies and answers are JSON; an error is 400 with `{"error"}`.
 
     - `GET dump?resource=profile`: all records, also hidden ones (`"_visible": false`)
@@ -60,6 +66,10 @@ def routes(campaign: Campaign) -> list[Route]:
       selects all, and `count` the first records with a key. Both return `{"keys": [...]}`
     - `POST export {...}`: see `export.ExportOptions`; returns `{"file": name or null}`
     - `POST workflows {"id", "status"}`: set a status, for example that of an export stopped by an error
+    - `GET imports`: the import workflows by id, each with its settings, status, queued commands, runs and copies
+    - `POST imports {"id", ...}`: change one, or create it; see `imports.import_run.ImportWorkflow`; returns it
+    - `POST imports/run {"id", "repeat"}`: begin a run at once, as a person does; with the number of an earlier run in
+      `repeat` it imports the copies that the activity keeps of that run, whether the files were deleted or not
     """
 
     def dump(body: ResourceBody) -> Any:
@@ -109,6 +119,13 @@ def routes(campaign: Campaign) -> list[Route]:
         campaign.workflows.set_status(workflow, body.status)
         return {"id": workflow.id, "status": workflow.status}
 
+    def configure_import(values: dict[str, Any]) -> Any:
+        return imports.configure(values) if values else imports.shown()
+
+    def run_import(body: ImportRun) -> Any:
+        imports.run(body.id, body.repeat)
+        return {}
+
     return [
         Route("/campaign/dump", _answer(dump, ResourceBody), methods=["GET"]),
         Route("/campaign/settings", _answer(settings), methods=["GET", "POST"]),
@@ -118,6 +135,8 @@ def routes(campaign: Campaign) -> list[Route]:
         Route("/campaign/delete", _answer(delete, RecordSelection), methods=["POST"]),
         Route("/campaign/export", _answer(write_export), methods=["POST"]),
         Route("/campaign/workflows", _answer(workflows, Workflow), methods=["POST"]),
+        Route("/campaign/imports", _answer(configure_import), methods=["GET", "POST"]),
+        Route("/campaign/imports/run", _answer(run_import, ImportRun), methods=["POST"]),
     ]
 
 

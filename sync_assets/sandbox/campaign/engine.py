@@ -28,7 +28,6 @@ from sync_assets.sandbox.faults import Faults
 from sync_assets.sandbox.ims import Ims
 
 _OPT_OUT_NAMES = OPT_OUTS.keys()
-_OPT_OUT_TIMES = frozenset(time_name for names in OPT_OUTS.values() for time_name in names)
 _NAMES = frozenset({"name", "internalName"})
 _NO_NAME = re.compile(r"[^A-Za-z0-9_]")
 
@@ -79,14 +78,21 @@ class Campaign(Store):
     def apply(self, settings: Settings) -> None:
         """Publish the data model with these settings. Raises BadSettings."""
         fresh = _published(settings)
+        removed = [
+            (table, attribute)
+            for name, table in self.tables.items()
+            for attribute in table.resource.fields.keys() - fresh[name].fields.keys()
+        ]
         for name, table in self.tables.items():
-            table.resource = fresh[name]
+            before, table.resource = table.resource, fresh[name]
+            if _indexed(before) == _indexed(table.resource):
+                continue  # the indexes of a million records take seconds
             if table.resource.unique and (duplicate := table.duplicate_key()) is not None:
                 raise BadSettings(f"{name} has two records with the key {duplicate!r}")
             table.reindex()
-        for record in self.tables["profile"].records.values():
-            for name in _OPT_OUT_TIMES - fresh["profile"].fields.keys():
-                record.values.pop(name, None)
+        for table, attribute in removed:
+            for record in table.records.values():
+                record.values.pop(attribute, None)
         self.settings = settings
         self.ims.organization = self.organization if settings.provisioned else ""
         self.views = {
@@ -104,9 +110,15 @@ class Campaign(Store):
             value = values.get(key, "")
             if value in table.by_key:  # includes keys of hidden records
                 raise errors.duplicate_key(table.resource.label, value, *table.resource.constraint())
+        return self.add(table, values, links, self.now())
+
+    def add(
+        self, table: Table, values: dict[str, Any], links: dict[str, int], now: str, *, opt_out_times: bool = True
+    ) -> Record:
+        """Store a new record of valid values. Without `opt_out_times` no change time of an opt-out is set."""
         serial = table.next_serial()
-        values["created"] = values["lastModified"] = now = self.now()
-        if _OPT_OUT_NAMES & values.keys():
+        values["created"] = values["lastModified"] = now
+        if opt_out_times and _OPT_OUT_NAMES & values.keys():
             _note_opt_outs({}, values, now, table.resource)
         if table.resource.name == "profile" and self.settings.automatic_id:
             values["acsId"] = str(uuid.uuid4())
@@ -129,8 +141,21 @@ class Campaign(Store):
                     raise errors.duplicate_key(table.resource.label, new, *table.resource.constraint())
         if not body:
             return
-        values["lastModified"] = now = self.now()
-        if _OPT_OUT_NAMES & values.keys():
+        self.change(table, record, values, links, self.now())
+
+    def change(
+        self,
+        table: Table,
+        record: Record,
+        values: dict[str, Any],
+        links: dict[str, int],
+        now: str,
+        *,
+        opt_out_times: bool = True,
+    ) -> None:
+        """Store valid values and links of a record, as `add` does."""
+        values["lastModified"] = now
+        if opt_out_times and _OPT_OUT_NAMES & values.keys():
             _note_opt_outs(record.values, values, now, table.resource)
         table.change(record, values, links)
 
@@ -189,13 +214,37 @@ def _published(settings: Settings) -> dict[str, Resource]:
             if name not in fresh or setting.attribute not in fresh[name].fields:
                 raise BadSettings(f"filter {filter_name}: there is no attribute {name}.{setting.attribute}")
             fresh[name].filters[filter_name] = Filter(filter_name, setting.parameter, setting.attribute)
+    for resource in fresh.values() if settings.filters_without_by else ():
+        _drop_by(resource)
     _set_up_profile(fresh["profile"], settings)
+    for name, attributes in settings.removed_attributes.items():
+        _remove(attributes, name, fresh)
     for setting in (settings.unique_keys, settings.keys_in_url, settings.deletes_by_key):
         if unknown := setting.keys() - fresh.keys():
             raise BadSettings(f"there is no resource {sorted(unknown)[0]!r}; one of: {', '.join(fresh)}")
     for name, unique in settings.unique_keys.items():
         fresh[name].unique = unique
     return fresh
+
+
+def _indexed(resource: Resource) -> tuple[Any, ...]:
+    """Return what the indexes of a resource's table depend on."""
+    return resource.key, resource.unique, [link.join for link in resource.links.values()]
+
+
+def _drop_by(resource: Resource) -> None:
+    """Name custom filters as Campaign v8 does: `externalId` in place of `byExternalId`."""
+    for custom in [one for one in resource.filters.values() if one.parameter.endswith("_parameter")]:
+        del resource.filters[custom.name]
+        plain = f"{custom.name[2].lower()}{custom.name[3:]}"
+        resource.filters[plain] = Filter(plain, custom.parameter, custom.attribute)
+
+
+def _remove(attributes: list[str], name: str, fresh: dict[str, Resource]) -> None:
+    for attribute in attributes:
+        if name not in fresh or attribute not in fresh[name].fields or attribute == fresh[name].key:
+            raise BadSettings(f"{name} has no attribute {attribute!r} that could be removed")
+        del fresh[name].fields[attribute]
 
 
 def _set_up_profile(profile: Resource, settings: Settings) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import parse_qsl, quote, unquote, urlencode
 
@@ -72,7 +72,8 @@ class Listing:
             position = start + size
         else:
             candidates = self._candidates()
-            for record in self._matches(candidates[bisect_left(candidates, start) :]):
+            behind = range(bisect_left(candidates, start), len(candidates))  # a slice would copy millions
+            for record in self._matches(map(candidates.__getitem__, behind)):
                 if len(records) == size:
                     has_more = True
                     break
@@ -98,7 +99,7 @@ class Listing:
     def _candidates(self) -> list[int]:
         return self._view.table.order if self._among is None else sorted(self._among)
 
-    def _matches(self, serials: list[int]) -> Iterator[Record]:
+    def _matches(self, serials: Iterable[int]) -> Iterator[Record]:
         records = self._view.table.records
         for serial in serials:
             record = records[serial]

@@ -8,6 +8,15 @@ import msgspec
 
 from sync_assets.sandbox.campaign.schema import Cardinality
 
+LocationWay = Literal[
+    "PATCH of the part",
+    "PUT of the part",
+    "profileAndServices",
+    "PKey in the group",
+    "PUT of the record",
+    "PUT empties",
+]
+
 
 class LinkSetting(msgspec.Struct, forbid_unknown_fields=True):
     """Definition of a published link: its cardinality, and the attribute by which it is joined, if any."""
@@ -53,6 +62,11 @@ class Settings(msgspec.Struct, forbid_unknown_fields=True):
     """refused: a PATCH with the identification key fails with "Cannot update key", even with the same value."""
     location_in_patch: Literal["accepted", "refused", "not_valid"] = "accepted"
     """refused: a PATCH with `location` fails with a bare 500. not_valid: with the text of Campaign v8."""
+    location_ways: list[LocationWay] = []
+    """Where a PATCH with `location` fails: other requests that change it. of the part: of
+    `profile/<PKey>/location`. profileAndServices: the PATCH through the API without extensions. PKey in the group: the
+    PATCH with the PKey that the group shows then. PUT of the record keeps what it does not name; PUT empties: it
+    empties the names. Assumed: Adobe documents none of them."""
     refused_in_patch: list[str] = []
     """Attributes that a POST takes and a PATCH does not: it fails as for an attribute that is read-only."""
     links_by_key: Literal["resolved", "empty", "refused"] = "resolved"
@@ -104,12 +118,16 @@ class Settings(msgspec.Struct, forbid_unknown_fields=True):
     profile_extension: bool = True
     """False: there is no profileAndServicesExt, since it was never published with "Create the Profiles & Services Ext
     API" ticked."""
+    removed_attributes: dict[str, list[str]] = {}
+    """By resource: attributes that a publication of the data model removed, with their values."""
     organizational_units: bool = True
     """False: `orgUnitBase` and `geoUnitBase` are not served, as in Campaign v8."""
     marketing_history: bool = True
     """False: `profileAndServices/history` is not served, as in Campaign v8."""
-    time_zone_in_ext_only: bool = False
-    """Show `timeZone` of a profile in profileAndServicesExt only, as Campaign v8."""
+    ext_only: list[str] = []
+    """Attributes of a profile that profileAndServicesExt alone has, as `timeZone` in Campaign v8."""
+    filters_without_by: bool = False
+    """Custom filters have their names without the prefix `by`, as an administrator may give them in Campaign v8."""
     workflow_delay_ms: float = 0
     """Time until a queued command takes effect."""
     signal_interval_s: float = 600
@@ -136,7 +154,7 @@ _V8: dict[str, Any] = {
     "custom_delete_status": 200,
     "organizational_units": False,
     "marketing_history": False,
-    "time_zone_in_ext_only": True,
+    "ext_only": ["timeZone", "ccpaOptOut", "ccpaOptOutLastModified"],
 }
 DIALECTS: dict[str, dict[str, Any]] = {"standard": {name: getattr(Settings(), name) for name in _V8}, "v8": _V8}
 """Settings by dialect. Adobe documents those of v8 (docs/dev/references/campaign.md 13), except: its limit of requests

@@ -23,8 +23,8 @@ class View:
         resource, settings = table.resource, store.settings
         all_of_it = api != "profileAndServices"
         self.fields = {name: field for name, field in resource.fields.items() if all_of_it or not field.extension}
-        if not all_of_it and settings.time_zone_in_ext_only:
-            self.fields.pop("timeZone", None)
+        for name in () if all_of_it else settings.ext_only:
+            self.fields.pop(name, None)
         self.links = {name: link for name, link in resource.links.items() if all_of_it or not link.ext_only}
         collections, groups = resource.collections.items(), resource.groups.items()
         self.collections = {name: reverse for name, reverse in collections if all_of_it or not reverse.ext_only}
@@ -46,6 +46,14 @@ class View:
         empty |= {name: group.empty for name, group in groups}
         empty |= dict.fromkeys((*self.links, *self.collections, "PKey", "href"))
         self.empty = {name: empty[name] for name in sorted(empty)}  # Campaign sorts the keys of objects
+
+    def converter(self, name: str) -> Converter | None:
+        """Return the converter of an attribute, or of a part of a group such as `location.city`.
+
+        None if there is no such attribute, or if it is read-only.
+        """
+        group, dot, part = name.partition(".")
+        return self._groups.get(group, {}).get(part) if dot else self._converters.get(name)
 
     def read(self, body: dict[str, Any], record: Record | None) -> tuple[dict[str, Any], dict[str, int]]:
         """Validate the body of a POST or PATCH. Return the values and link targets to store. Raises CampaignError."""

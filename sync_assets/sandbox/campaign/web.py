@@ -21,7 +21,7 @@ from sync_assets.sandbox.campaign.view import View
 from sync_assets.sandbox.journal import Engine
 
 _JSON = [(b"content-type", b"application/json")]
-_ENGINE: dict[str, Engine] = {"POST": "insert", "PATCH": "update", "DELETE": "delete", "GET": "read"}
+_ENGINE: dict[str, Engine] = {"POST": "insert", "PATCH": "update", "PUT": "update", "DELETE": "delete", "GET": "read"}
 _APIS = ("profileAndServices", "profileAndServicesExt", "customResources")
 
 _encode = msgspec.json.Encoder().encode
@@ -137,9 +137,12 @@ class _Call:
             return self._post(view)
         if self.method == "GET":
             return self._get(view, segments)
-        if len(segments) != 1:
+        part = self.method in ("PATCH", "PUT") and segments[1:] == ["location"]
+        if len(segments) != 1 + part:
             raise errors.bad_path()
         settings = self.campaign.settings
+        if part or self.method == "PUT":
+            return self._other_way(view, segments[0], "of the part" if part else "of the record")
         by_key = settings.takes_key(self.method, view.table.resource.name)
         if self.method == "PATCH":
             body = self._json()
@@ -155,6 +158,17 @@ class _Call:
         status = 200 if view.table.resource.name == "profile" else 204
         return Answer(settings.custom_delete_status if view.table.resource.custom else status, [], b"")
 
+    def _other_way(self, view: View, pkey: str, what: str) -> Answer:
+        """Change `location` by a request of its own, or a record by a PUT, if the settings allow that."""
+        ways, body = self.campaign.settings.location_ways, self._json()
+        empties = self.method == "PUT" and what == "of the record" and "PUT empties" in ways
+        if f"{self.method} {what}" not in ways and not empties:
+            raise errors.bad_path()
+        record = self.campaign.resolve(view, pkey, by_key=False)
+        values = {"location": body} if what == "of the part" else body
+        self.campaign.update(view, record, ({"firstName": "", "lastName": ""} if empties else {}) | values)
+        return _json(200, {"PKey": record.pkey, "href": view.href(record, self.base)})
+
     def _check_patch(self, view: View, record: Record, body: dict[str, Any]) -> None:
         """Raise CampaignError for changes that the API rejects in a PATCH, but a marketer can make."""
         settings, resource = self.campaign.settings, view.table.resource
@@ -163,6 +177,10 @@ class _Call:
         if refused := [name for name in settings.refused_in_patch if name in body]:
             raise errors.read_only(refused[0], resource.name)
         if settings.location_in_patch != "accepted" and "location" in body:
+            location, ways = body["location"], settings.location_ways
+            pkey = location.pop("PKey", None) if isinstance(location, dict) else None
+            if ("PKey in the group" in ways and pkey == f"{record.pkey}/location") or (view.api in ways):
+                return
             raise errors.bare() if settings.location_in_patch == "refused" else errors.location_change()
 
     def _post(self, view: View) -> Answer:
@@ -189,7 +207,10 @@ class _Call:
         by_key = self.campaign.settings.takes_key("GET", view.table.resource.name)
         record = self.campaign.resolve(view, segments[0], by_key=by_key, part=len(segments) > 1)
         if len(segments) == 1:
-            return _json(200, view.show(record, self.base, href=self.campaign.settings.href_in_get))
+            shown = view.show(record, self.base, href=self.campaign.settings.href_in_get)
+            if "PKey in the group" in self.campaign.settings.location_ways and shown.get("location"):
+                shown["location"] = {**shown["location"], "PKey": f"{record.pkey}/location"}
+            return _json(200, shown)
         return self._part(view, record, segments, query)
 
     def _part(self, view: View, record: Record, segments: list[str], query: str) -> Answer:

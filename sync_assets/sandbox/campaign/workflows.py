@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from bisect import insort
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -23,6 +24,9 @@ IMPORT = "WKF13"
 """Id of a workflow that waits for a signal with the name of a file to load; it loads nothing."""
 
 _EFFECT: dict[str, Status] = {"start": "started", "pause": "warning", "resume": "started", "stop": "finished"}
+_ONLY_IN: dict[str, Status] = {"pause": "started", "resume": "warning"}
+"""Status without which a command has no effect."""
+_UNDER_WAY: tuple[Status, ...] = ("started", "warning")
 _SIGNAL_LIMIT = 64 * 1024
 _PARAMETER_TYPES: dict[str, type | tuple[type, ...]] = {
     "string": str,
@@ -53,6 +57,12 @@ class Workflow:
     signals: dict[str, Signal] = field(default_factory=dict)
     queued: list[tuple[float, str]] = field(default_factory=list)
     """(time at which it takes effect, command)."""
+    delay: float | None = None
+    """Seconds until a command takes effect; None: as the settings say."""
+    stuck: bool = False
+    """True: no queued command takes effect."""
+    run: object | None = None
+    """The import that is in progress. None: there is none, or it was stopped."""
 
 
 class Workflows:
@@ -68,13 +78,20 @@ class Workflows:
             Workflow(IMPORT, "Import file", 2, "started", {"signal1": signal}),
         ]
 
+    def add(self, id_: str, label: str, start: Callable[[], object]) -> Workflow:
+        """Add a workflow that has not run yet. `start` is called when it starts, unless a run is in progress."""
+        workflow = Workflow(id_, label, len(self._all) + 1, "edition")
+        self._all.append(workflow)
+        self.on_start[id_] = start
+        return workflow
+
     def find(self, name: str) -> Workflow:
         """Return a workflow by id or PKey, after its due commands. Raises CampaignError."""
         reference = self._store.tokens.read(name) if name.startswith("@") else None
         for workflow in self._all:
             is_activity = reference is not None and (reference.kind, reference.table) == (ACTIVITY, workflow.number)
             if workflow.id == name or is_activity:
-                self._run_due_commands(workflow)
+                self.run_due_commands(workflow)
                 return workflow
         raise errors.not_found("Workflow", "execution", name)
 
@@ -104,15 +121,15 @@ class Workflows:
         }
 
     def command(self, workflow: Workflow, body: Any) -> dict[str, Any]:
-        """Queue start, pause, resume or stop, which takes effect after `workflow_delay_ms`. Raises CampaignError."""
+        """Queue start, pause, resume or stop, which takes effect after the workflow's delay. Raises CampaignError."""
         method = body.get("method") if isinstance(body, dict) else None
         if method not in _EFFECT:
             raise errors.bad_enumeration_value(method, "xtk:workflow", "method")
-        delay = self._store.settings.workflow_delay_ms / 1000
-        workflow.queued.append((self._store.clock() + delay, method))
-        self._run_due_commands(workflow)
+        delay = self._store.settings.workflow_delay_ms / 1000 if workflow.delay is None else workflow.delay
+        insort(workflow.queued, (self._store.clock() + delay, method), key=lambda queued: queued[0])
+        self.run_due_commands(workflow)
         if workflow.queued:
-            asyncio.get_running_loop().call_later(delay, self._run_due_commands, workflow)
+            asyncio.get_running_loop().call_later(delay + 0.01, self.run_due_commands, workflow)
         return {}
 
     def trigger(self, workflow: Workflow, activity: str, body: bytes, document: Any) -> dict[str, Any]:
@@ -144,14 +161,20 @@ class Workflows:
         """Set a status, as an event inside Campaign would, such as an error that stopped the workflow."""
         workflow.queued.clear()
         workflow.status = status
+        if status not in _UNDER_WAY:
+            workflow.run = None
 
-    def _run_due_commands(self, workflow: Workflow) -> None:
-        """Execute the queued commands that are due."""
+    def run_due_commands(self, workflow: Workflow) -> None:
+        """Execute the queued commands that are due. `start` resumes a run that is paused, and starts no second one."""
         now = self._store.clock()
-        while workflow.queued and workflow.queued[0][0] <= now:
+        while not workflow.stuck and workflow.queued and workflow.queued[0][0] <= now:
             _, method = workflow.queued.pop(0)
+            if method in _ONLY_IN and workflow.status != _ONLY_IN[method]:
+                continue
             workflow.status = _EFFECT[method]
-            if method == "start" and (work := self.on_start.get(workflow.id)) is not None:
+            if method == "stop":
+                workflow.run = None
+            elif method == "start" and workflow.run is None and (work := self.on_start.get(workflow.id)) is not None:
                 work()
 
     def _pkey(self, workflow: Workflow, activity: int = 0) -> str:

@@ -9,11 +9,12 @@ import pytest
 from sync_assets.audit.drift import Drift, agreement, one_record_each
 from sync_assets.checks import health
 from sync_assets.checks.health import POLL_OVERDUE, polled
+from sync_assets.checks.refused_attributes import refused_finding
 from sync_assets.checks.rules import AUDIT_CHECKS, TABLE_CHECKS, Finding, Rows
 from sync_assets.config.models import TableConfig
 from sync_assets.defs.results import check_result, metadata
 from sync_assets.ledger.model import Feed
-from sync_assets.ledger.report_values import Counts
+from sync_assets.ledger.report_values import ButFor, Counts
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 WARN, ERROR = dg.AssetCheckSeverity.WARN, dg.AssetCheckSeverity.ERROR
@@ -45,11 +46,27 @@ def test_every_check_of_the_campaign_asset_and_its_audit_passes_without_a_record
         health.refused("contact", Counts(), []),
         health.waiting({}, None, NOW),
         health.backlog(0, None, NOW),
+        refused_finding("contact", [], ButFor()),
         agreement("contact", Drift()),
         one_record_each(CONTACT, Drift(), []),
     ]
     assert [one.check for one in result] == [rule.name for rule in (*TABLE_CHECKS["campaign"], *AUDIT_CHECKS)]
     assert all(one.passed for one in result)
+
+
+@pytest.mark.parametrize(
+    ("differ", "said"),
+    [
+        (ButFor(1), "1 record is in step but for location.city. `sync"),
+        (ButFor(0, 2), "afterwards. Of 2 records that is not known, until `sync-assets audit` compares them. `sync"),
+        (ButFor(3, 1), "3 records are in step but for location.city. Of 1 record that is not known"),
+    ],
+)
+def test_records_that_are_in_step_but_for_a_refused_attribute_are_a_warning(differ: ButFor, said: str) -> None:
+    finding = refused_finding("contact", ["location.city"], differ)
+    assert (finding.passed, severity(finding)) == (False, WARN)
+    assert said in finding.message
+    assert finding.numbers == {"in_step_but_for": differ.records, "not_known": differ.not_known}
 
 
 @pytest.mark.parametrize(

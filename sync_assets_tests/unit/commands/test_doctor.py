@@ -326,6 +326,15 @@ def test_the_filter_that_finds_records_must_be_published(program: Program, ask: 
     assert "profile has no filter byOurId published (it has " in message
     assert "contact: look-up by externalId" not in ask()
 
+    program.table["filter"] = {"name": "byExternalId", "parameter": "externalId_parameter"}
+    program.sandbox.admin.settings("campaign", filters_without_by=True)
+    message = ask()["contact: no record can be found by the key"][1]
+    assert "Write `name: externalId` in `filter`: Campaign v8 names filters without `by`" in message
+    program.table["filter"]["name"] = "externalId"
+    assert "contact: no record can be found by the key" not in ask()
+    program.sandbox.admin.settings("campaign", filters_without_by=False)
+    program.table["filter"] = {"name": "byOurId", "parameter": "ourId_parameter"}
+
     published = {"profile": {"byOurId": {"attribute": "externalId", "parameter": "ourId_parameter"}}}
     program.sandbox.admin.settings("campaign", filters=published)
     result = ask()

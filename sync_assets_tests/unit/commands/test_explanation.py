@@ -20,7 +20,7 @@ ATTRIBUTE: dict[str, Any] = {
     "attribute": "cusPreferredLanguage",
     "column": "new_language",
     "conversion": "text",
-    **dict.fromkeys(("apply_updates", "kept", "replaced", "equal"), False),
+    **dict.fromkeys(("apply_updates", "refused_in_updates", "kept", "replaced", "equal"), False),
     "cut_from": 300,
     "d365": "text, 300 characters",
     "mapped": "text, 255 characters",

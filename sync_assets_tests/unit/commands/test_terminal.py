@@ -61,13 +61,9 @@ def table(resource: str, complete: bool = True, at: str | None = AT, **counts: i
     values = dict.fromkeys(COLUMNS, 0) | {"pending": 30_000_000, "waiting": 1_200_000, "rejected": 12_345, "held": 12}
     values |= dict.fromkeys(("excluded", "unconfirmed", "deletes_held_back"), 0) | {"synced": 30_000_000} | counts
     nothing = {key: {} for key in ("waiting_for", "kept_values", "deletes_following", "deletes_orphaning")}
-    nothing |= {
-        "unconfirmed_until": None,
-        "retried": None,
-        "refused_in_updates": [],
-        "maintenance_since": None,
-        "comparison_due": False,
-    }
+    nothing |= {"unconfirmed_until": None, "retried": None, "refused_in_updates": [], "maintenance_since": None}
+    nothing |= {"in_step_but_for": {"records": 0, "not_known": 0}}
+    nothing |= {"comparison_due": False}
     feed = {"position_saved_at": at, "polled_at": at, "complete": complete}
     return msgspec.convert({"resource": resource, **values, **nothing, "feed": feed}, TableStatus)
 

@@ -66,6 +66,7 @@ class LittleCampaign(CampaignClient):
         *,
         guard: Guard | None = None,
         observer: Observer | None = None,
+        method: str = "",
     ) -> Response:
         await asyncio.sleep(0)
         if guard:

@@ -109,7 +109,7 @@ def test_a_table_with_merged_contacts_gets_the_filter_and_the_opt_out_that_they_
     more = (column("statecode", "state", labels={0: "Active"}), column("merged", "boolean"))
     more = (*more, column("masterid", "lookup", targets=("contact",)))
     merging = replace(CONTACT, columns={**CONTACT.columns, **{one.name: one for one in more}})
-    written = whole_file([suggest_table(merging, "Contact", PROFILE, {"contact": "profile"}, {})], START)
+    written = whole_file([suggest_table(merging, "Contact", PROFILE, MappedTables({"contact": "profile"}, {}))], START)
     assert "active rows only; without it, every row, and both profiles of two contacts that were merged" in written
     assert re.search(r"^  # merged: carry +# an opt-out of a contact that was merged into another one", written, re.M)
     after = parse_config(

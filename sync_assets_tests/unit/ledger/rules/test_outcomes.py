@@ -249,7 +249,7 @@ def test_a_request_that_is_refused_or_finds_no_record_is_not_repeated_at_once(re
         )
         if placement(record, record.dependencies._replace(relink=relink)) != (PENDING, BlockReason.NONE):
             continue
-        row = SimpleNamespace(**record._asdict(), update_payload=None)
+        row = SimpleNamespace(**record._asdict(), update_payload=None, refusable=None, held_refusable=None)
         claimed = _claimed(row, LINKS if relink else (), (), PayloadCipher(()), None)
         if result == "missing" and (claimed.payload or claimed.operation == "delete"):
             continue

@@ -9,7 +9,7 @@ import httpx
 import pytest
 from starlette.applications import Starlette
 
-from sync_assets.sandbox.campaign import Campaign
+from sync_assets.sandbox.campaign import Campaign, Imports
 from sync_assets.sandbox.campaign.admin import routes
 from sync_assets_tests.unit.sandbox.campaign.conftest import Clock
 
@@ -19,7 +19,7 @@ EXT = "/profileAndServicesExt/profile"
 @pytest.fixture
 async def admin(campaign: Campaign, tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
     campaign.export.folder = tmp_path
-    transport = httpx.ASGITransport(Starlette(routes=routes(campaign)))
+    transport = httpx.ASGITransport(Starlette(routes=routes(campaign, Imports(campaign, tmp_path))))
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
         yield client
 

@@ -1,0 +1,1 @@
+"""Import workflows of the Campaign emulator: files of the SFTP as new or changed records, and what goes wrong."""
