@@ -84,8 +84,9 @@ class Comparison:
         state: how far an earlier comparison came. first: the first page of the list, if it was already read.
         """
         until = None if seconds is None else time.monotonic() + seconds
-        for parent in _parents(self.overall, self.config):
-            await self._learn(parent)
+        for parent in parents_by_pkey(self.overall, self.config):
+            listing = RecordList(self.ledger, self.listing.campaign, parent)
+            self.learnt += await learn(self.overall, self.progress, self.keys, listing)
         result = await self._whole(state, None if state.link else first, until)
         if result is not None:
             listed = {EXISTING: LISTED, KEY: self.config.key}
@@ -100,7 +101,7 @@ class Comparison:
     async def reads_left(self, state: Rebuild | None, records: int) -> int:
         """Return the number of pages still to be read, of the list of `records` and of parents that were not listed."""
         left = pages_for(records) - (pages_for(state.records) if state and state.link else 0)
-        for parent in _parents(self.overall, self.config):
+        for parent in parents_by_pkey(self.overall, self.config):
             if parent.resource not in self.keys.complete:
                 left += pages_for(await RecordList(self.ledger, self.listing.campaign, parent).count())
         return max(0, left)
@@ -131,7 +132,7 @@ class Comparison:
                 "No further one is made, and Campaign chooses which of them is updated. Merge them there, or delete "
                 "what is too many."
             )
-        parents = {to.resource for config in self.overall.tables for to in _parents(self.overall, config)}
+        parents = {to.resource for config in self.overall.tables for to in parents_by_pkey(self.overall, config)}
         if from_the_start and name in parents:
             self.keys.complete.add(name)
         else:
@@ -211,46 +212,38 @@ class Comparison:
         differs = differing(msgspec.json.decode(record.update or "{}"), listed, self.resource)
         return another(record.refusable) if refusable(differs, left_out) else record.refusable
 
-    async def _learn(self, parent: TableConfig) -> None:
-        """List a parent's resource for its PKeys, unless its own comparison has just listed it.
 
-        Not if the list never fits into one day's budget: then links are not compared, and their records are sent. PKeys
-        are kept in one process, so the list must be read within one day. Raises BudgetSpent if it fits into a day, but
-        not into the rest of today.
-        """
-        if parent.resource in self.keys.complete:
-            return
-        listing = RecordList(self.ledger, self.listing.campaign, parent)
+async def learn(overall: Config, progress: Progress, keys: ListedKeys, listing: RecordList) -> int:
+    """List a parent's resource for its PKeys, unless it was just listed; return the reads.
+
+    Not if the list never fits into one day's budget: then links cannot be compared by it. PKeys are kept in one
+    process, so the list must be read within one day. Raises BudgetSpent if it fits into a day, but not into the rest of
+    today.
+    """
+    parent, guardrails = listing.config, overall.guardrails
+    if parent.resource in keys.complete:
+        return 0
+    if (budget := guardrails.engine_calls_per_day) is not None:
+        pages, left = pages_for(await listing.count()), await asyncio.to_thread(calls_left, listing.ledger, guardrails)
+        if pages >= budget:
+            return listing.calls
+        if left is not None and pages > left:
+            raise BudgetSpent("day")
+    while True:
+        seen, sorts = 0, listing.sorts
         try:
-            guardrails = self.overall.guardrails
-            if (budget := guardrails.engine_calls_per_day) is not None:
-                pages, left = (
-                    pages_for(await listing.count()),
-                    await asyncio.to_thread(calls_left, self.ledger, guardrails),
-                )
-                if pages >= budget:
-                    return
-                if left is not None and pages > left:
-                    raise BudgetSpent("day")
-            await self._list(listing)
-            self.keys.complete.add(parent.resource)
-        finally:
-            self.learnt += listing.calls
-
-    async def _list(self, listing: RecordList) -> None:
-        while True:
-            seen, sorts = 0, listing.sorts
-            try:
-                async with aclosing(listing.pages(await listing.first())) as pages:
-                    async for page in pages:
-                        await asyncio.to_thread(self.keys.add, listing.config.resource, listing.ours(page))
-                        seen += len(page.records)
-                        self.progress(f"listing {listing.config.table}", seen)
-                return
-            except (CampaignRefused, Unavailable) as error:
-                if not sorts or not is_of_the_list(error):
-                    raise
-                listing.sorts = False
+            async with aclosing(listing.pages(await listing.first())) as pages:
+                async for page in pages:
+                    await asyncio.to_thread(keys.add, parent.resource, listing.ours(page))
+                    seen += len(page.records)
+                    progress(f"listing {parent.table}", seen)
+            break
+        except (CampaignRefused, Unavailable) as error:
+            if not sorts or not is_of_the_list(error):
+                raise
+            listing.sorts = False
+    keys.complete.add(parent.resource)
+    return listing.calls
 
 
 def found_to_hold(
@@ -276,6 +269,6 @@ def found_to_hold(
     return Outcome(record.seq, "done", record.hash if equal else OTHER, links=tuple(links))
 
 
-def _parents(overall: Config, config: TableConfig) -> list[TableConfig]:
+def parents_by_pkey(overall: Config, config: TableConfig) -> list[TableConfig]:
     """Return the tables whose records this table links to by their PKeys."""
     return [overall.table(link.table) for link in config.links if link.style != "join"]

@@ -127,19 +127,27 @@ class RecordList:
                 self.sorts = False
         return await self.ask(f"{self._path}?_lineCount={PAGE}&_forcePagination=true")
 
-    async def pages(self, page: ListPage) -> AsyncGenerator[ListPage]:
-        """Yield the page and all that follow it; the next one is requested meanwhile. Raises NotSorted, EndlessRead."""
-        trail = LinkTrail("Campaign", self.config.resource)
-        order, asking = KeyOrder(ascending=page.order == "ascending"), None
+    async def pages(self, page: ListPage, most: int | None = None) -> AsyncGenerator[ListPage]:
+        """Yield the page and all that follow it, `most` in all; the next one is requested meanwhile.
+
+        A record that is inserted meanwhile moves the others on: those that the page before had are left out.
+
+        Raises NotSorted, EndlessRead.
+        """
+        trail, left = LinkTrail("Campaign", self.config.resource), most
+        order, asking, before = KeyOrder(ascending=page.order == "ascending"), None, set[Any]()
         try:
             while True:
+                listed = len(page.records)
+                page = page._replace(records=[one for one in page.records if one.get("PKey") not in before])
+                before = {one["PKey"] for one in page.records if one.get("PKey")}
                 if page.order:
                     ended = order.ends(self._keys(page))
                     if order.broken and order.in_order >= IN_ORDER:
                         raise NotSorted(self.config.resource)
                     page = page._replace(next=None if ended else page.next)
-                following = trail.follow(page.next or "", len(page.records))
-                asking = asyncio.create_task(self.ask(following)) if following else None
+                following, left = trail.follow(page.next or "", listed), left and left - 1
+                asking = asyncio.create_task(self.ask(following)) if following and left != 0 else None
                 yield page
                 if asking is None:
                     return

@@ -260,7 +260,7 @@ BUT_FOR = Rule(
 CAMPAIGN_AGREES = Rule(
     "campaign_agrees_with_what_was_sent",
     "Campaign differs from what was sent",
-    "A random sample of acknowledged records, read back from Campaign, holds the values that were sent last.",
+    "Records that Campaign acknowledged, as far as the audit has listed them, hold the values that were sent last.",
 )
 UNIQUE_KEYS = TableRule(
     "no_key_occurs_twice", "keys occur twice", "No two records of Campaign carry the same id of Dynamics 365."
@@ -268,7 +268,7 @@ UNIQUE_KEYS = TableRule(
 OPT_OUTS_AGREE = TableRule(
     "opt_outs_agree",
     "opt-outs differ",
-    "No contact of a sample is opted out on one side only, unless the direction or a recent change explains it.",
+    "No listed contact is opted out on one side only, unless the direction or a recent change explains it.",
 )
 TABLE_CHECKS: Mapping[Side, tuple[Rule, ...]] = {
     "d365": (READY, GUARD, POLLED),

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from sync_assets.commands.audit import AuditDocument
 from sync_assets.commands.doctor import DoctorDocument
 from sync_assets.commands.explanation import ExplainDocument
 from sync_assets.commands.ledger_check import LedgerCheck
@@ -17,7 +18,7 @@ from sync_assets.commands.plan_document import PlanDocument
 from sync_assets.commands.status import Status, SyncDocument
 
 PAGE = Path(__file__).parents[1] / "docs" / "json-documents.md"
-DOCUMENTS = (ExplainDocument, Status, SyncDocument, PlanDocument, DoctorDocument, LedgerCheck)
+DOCUMENTS = (AuditDocument, ExplainDocument, Status, SyncDocument, PlanDocument, DoctorDocument, LedgerCheck)
 
 
 def schema() -> dict[str, Any]:

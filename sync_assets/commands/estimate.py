@@ -235,8 +235,8 @@ def _on_a_month(volumes: Sequence[Volume], tables: Mapping[str, Any]) -> Iterato
     )
     if any("daily audit" in month["reads"] for month in months.values()):
         yield (
-            "Reads of a month include the daily audit of Dagster's schedule, up to 200 records of each table (and 200 "
-            "profiles for opt-outs). Without the schedule they do not occur."
+            "Reads of a month include the daily audit of Dagster's schedule, up to `audit.calls_per_day` pages of 500 "
+            "records of each table. Without the schedule they do not occur."
         )
 
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
-from sync_assets.audit.drift import SAMPLE
 from sync_assets.audit.existing_records import begun
+from sync_assets.audit.record_list import pages_for
 from sync_assets.campaign.addressing import Addressing
 from sync_assets.commands.status import CALL_KINDS
 from sync_assets.config.models import Config, Guardrails, TableConfig
@@ -23,7 +23,6 @@ from sync_assets.dataverse.metadata import CREATED, MODIFIED, Table
 from sync_assets.dataverse.row_counts import Interval, RowCount, count_interval, count_rows
 from sync_assets.ledger import Ledger
 from sync_assets.mapping.filters import scope_query
-from sync_assets.opt_out.parity import SAMPLE as OPT_OUT_SAMPLE
 from sync_assets.push.record_links import link_targets, sent_by_key
 from sync_assets.runtime.pkeys import CAPACITY, SECONDS
 from sync_assets.task_group import run_together
@@ -76,7 +75,7 @@ class Volume:
             hold yet, once the ledger has read the whole table; None before.
         listed: True if the search for records that Campaign holds already was made.
         a_month: engine calls by kind at the rate of the ledger's last days; None if these are fewer than LEAST_HISTORY.
-        audited: records that a daily audit reads back at most.
+        audited: pages of 500 records that a daily audit lists at most.
     """
 
     table: str
@@ -171,7 +170,7 @@ def month(volume: Volume) -> dict[str, Any]:
     reads = {
         "look-ups of records": (cost.update - 1) * updates + (cost.delete - 1) * deleted,
         "look-ups of parents": inserts * len(cost.looked_up),
-        "daily audit": WINDOW * min(volume.audited, volume.size[0] or 0),
+        "daily audit": WINDOW * min(volume.audited, pages_for(volume.size[0] or 0)),
         "polls of profiles": polls,  # a further page for each POLL_PAGE profiles that we write
     }
     return {
@@ -230,7 +229,7 @@ async def read_volume(
         listed=begun(ledger, table),
         passes_deletes=table.apply_deletes or bool(table.filters and table.filters.delete_filtered_out),
         a_month=usual_calls(ledger, table.table, now),
-        audited=SAMPLE + (OPT_OUT_SAMPLE if opt_outs else 0),
+        audited=config.audit.calls_per_day,
         poll_minutes=opt_outs.poll_profiles_minutes if opt_outs else None,
     )
 

@@ -258,6 +258,13 @@ class Guardrails(Model):
     """Maximum of requests in flight to Campaign, all processes of a ledger together. Adapts below that."""
 
 
+class Audit(Model):
+    """How much of Campaign the daily audit lists."""
+
+    calls_per_day: Annotated[int, Field(ge=0)] = 200
+    """Pages of 500 records that it lists, in rotation through each resource. 0: off."""
+
+
 class Owners(Model):
     """The owners of Dagster's assets, by group: `team:...` or e-mail addresses."""
 
@@ -289,6 +296,8 @@ class Config(Model):
     """The outcome of each request for a record, for `sync-assets history`. null: no history."""
     runs: RunsConfig = RunsConfig()
     """How Dagster runs the program."""
+    audit: Audit = Audit()
+    """The daily audit, which compares Campaign with Dynamics 365 by list."""
     guardrails: Guardrails = Guardrails()
     """Limits that stop the program before its first write."""
     owners: Owners = Owners()

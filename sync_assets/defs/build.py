@@ -62,7 +62,7 @@ def build_definitions(runtime: Runtime) -> dg.Definitions:
     sensors.append(backlog_sensor(tables, runtime, status, follow))
     # The jobs that only read, each with its schedule.
     watch = watch_job(runtime)
-    text = "Compares a random sample of records in both systems."
+    text = "Lists a part of each resource, and compares it with Dynamics 365."
     audit = _job(runtime, "audit", of(*(key for asset in audits for key in asset.keys)), text, SHORT_TAGS)
     text = "Reports the last fourteen days on one page."
     report = _job(runtime, "daily_report", of(key_of(REPORT, runtime)), text, SHORT_TAGS)

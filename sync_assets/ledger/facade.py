@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self
 
+from sync_assets.ledger.records.audits import Audits
 from sync_assets.ledger.records.blocked_records import BlockedRecords
 from sync_assets.ledger.records.captured_rows import CapturedRows
 from sync_assets.ledger.records.captures import Captures
@@ -91,6 +92,8 @@ class Ledger:
         self.blocked = BlockedRecords(session)
         self.limits = CallLimits(session, self.sessions)
         self.rebuilds = Rebuilds(session, self.sessions, self.feeds, self.claims)
+        self.audit_progress = Facts(session, "audit")
+        self.audits = Audits(session, dependencies, self.audit_progress)
 
         # Privacy holds and opt-outs
         self.holds = Holds(session, hold_records, dependencies, opt_out_rows)

@@ -7,7 +7,7 @@ pending_decisions   decide all opt-outs that are due
 apply               write decided values to the system that does not hold them
 changes             poll, decide and write in one call, for everything that is due without a file
 contact_opt_outs    the opt-outs of one contact, for `explain`
-parity              compare a sample of contacts in both systems
+parity              compare the opt-outs of listed contacts in both systems
 session             clients, ledger and lease for all of these
 
 The last values of both systems are stored in the ledger (ledger/rules/opt_outs.py), as is every decision

@@ -7,6 +7,7 @@ from functools import partial
 import dagster as dg
 import pytest
 
+from sync_assets.audit import record_list
 from sync_assets.commands.maintenance import off, on
 from sync_assets.defs.partitions import TABLE_TAG, today
 from sync_assets_tests.support.orchestra import AUDIT, CONTACT, PROFILE, Orchestra, Run, shown
@@ -152,3 +153,24 @@ def test_the_answer_of_the_audit_stays_until_the_next_one(orchestra: Orchestra) 
     assert record.event
     assert newest
     assert record.event.timestamp >= newest.timestamp - 1  # of the same run: it counts as evaluated
+
+
+def test_the_audit_lists_its_part_of_the_day_and_goes_on_in_the_next_run(
+    orchestra: Orchestra, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(record_list, "PAGE", 10)
+    orchestra.program.audit = {"calls_per_day": 2}
+    orchestra.reload()
+    orchestra.settle()
+    [gone, *_] = sorted(orchestra.program.profiles())
+    orchestra.program.sandbox.admin.post("/campaign/delete", {"resource": "profile", "keys": [gone]})
+    parts = [orchestra.job("audit").metadata(AUDIT) for _ in range(3)]
+    assert [(part["records"], part["part_done"]) for part in parts] == [(20, 0.408), (40, 0.816), (49, 1.0)]
+    assert [part["missing"] for part in parts] == [0, 0, 1]
+    assert parts[-1]["days"] == 3
+
+    orchestra.program.audit = {"calls_per_day": 0}
+    orchestra.reload()
+    before = orchestra.program.sandbox.admin.engine_calls()
+    assert orchestra.job("audit").success
+    assert orchestra.program.sandbox.admin.engine_calls() == before

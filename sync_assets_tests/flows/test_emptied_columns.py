@@ -58,6 +58,8 @@ def test_a_column_that_becomes_secured_empties_nothing_and_costs_no_call_until_i
     assert table(emptied).kept_values == {"email": PEOPLE}
     assert "Campaign keeps the values of email (150). `emailaddress1` is secured in Dynamics 365." in caplog.text
     assert "approve-deletes contact" in done.ending
+    status_, document = emptied.json("audit", "--repair")
+    assert (status_, document["tables"]["contact"]["repaired"]) == (0, 0)
     status_, document = emptied.json("explain", min(emptied.profiles()))
     assert status_ == 2
     assert "Campaign keeps its email" in str(document["tables"]["contact"])

@@ -144,6 +144,8 @@ def test_without_writing_dynamics_365_the_masters_own_column_takes_over_once_it_
     program.sync()
     assert sides(program, m) == (False, True), "nor a deletion of the subordinate"
     assert program.run("explain", m)[0] == 0, "in step"
+    status, document = program.json("audit", "--repair")
+    assert (status, document["tables"]["contact"]["equal"]) == (0, 1)
     for value in (True, False):
         set_d365(program, m, donotemail=value)
         program.sync()

@@ -194,7 +194,7 @@ class SandboxProcess:
         self._errors = (Path(self._directory.name) / "stderr").open("w+b")
         arguments = ["--contacts", str(contacts), "--port", str(port), "--env-file", str(env_file)]
         self.process = _start([*arguments, "--until-stdin-closes"], self._errors, fresh)
-        give_up_at = time.monotonic() + START_SECONDS
+        give_up_at = time.monotonic() + START_SECONDS + contacts / 500
         while not env_file.exists():
             if self.process.poll() is not None or time.monotonic() > give_up_at:
                 self.stop()

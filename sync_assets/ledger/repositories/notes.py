@@ -22,13 +22,13 @@ from sync_assets.ledger.storage.transaction import Transaction
 
 _STATE = (schema.record, schema.feed, schema.hold)
 _F = operation_tables.fact.c
-FactKind = Literal["dialect", "types", "migration", "events"]
+FactKind = Literal["dialect", "types", "migration", "events", "audit"]
 """Kinds of facts, by their subjects and names.
 
 dialect: by Campaign's resource and premise (campaign/addressing.py, push/record_links.py, audit), kept until it is
 contradicted. types: the last known types of columns and attributes, by table and side; other ones are a change of the
 data model. migration: by migration, results of the steps that are done, and the former address. events: times at
-which something was done last.
+which something was done last. audit: how far an audit of a table came, and what it found (audit/record_audit.py).
 """
 DAY_SECONDS = 86_400.0
 _MAPPING = operation_tables.mapping
@@ -86,9 +86,14 @@ class Facts(Repository):
 
     def note(self, subject: str, facts: Mapping[str, Any]) -> None:
         """Store facts about a subject, values of JSON by name. They replace earlier ones of the same names."""
+        if facts:
+            self._session.write(lambda transaction: self.put(transaction, subject, facts))
+
+    def put(self, transaction: Transaction, subject: str, facts: Mapping[str, Any]) -> None:
+        """The same, in another transaction."""
         about = {"kind": self._kind, "subject": subject}
         rows = [{**about, "name": name, "value": value} for name, value in sorted(facts.items())]
-        self._session.put(operation_tables.fact, rows)
+        transaction.put(operation_tables.fact, rows)
 
     def delete(self, transaction: Transaction, subject: str, *names: str) -> None:
         """Delete facts about a subject, or all of them if no names are given."""

@@ -127,6 +127,10 @@ class Listing:
 
         Decodes the order a second time, since Adobe's Node client encodes the space twice.
         """
+        table = self._view.table
+        sort = None if self._tests or self._among is not None else (order, self._view.path, table.changes)
+        if sort and table.in_order[0] == sort:
+            return table.in_order[1]
         records = list(self._matches(self._candidates()))
         for part in reversed(unquote(order).split(",")):
             name, _, direction = part.strip().partition(" ")
@@ -134,6 +138,8 @@ class Listing:
                 raise self._view.unknown_attribute(name)
             descending = direction.strip().lower() == "desc"
             records.sort(key=lambda record, name=name: self._view.value(record, name), reverse=descending)
+        if sort:
+            table.in_order = (sort, records)
         return records
 
     def _href(self, base: str, path: str, parameters: dict[str, str]) -> str:

@@ -40,6 +40,9 @@ class Table:
         """By key value that several records have: the other records, by serial."""
         self.children: dict[str, dict[Any, set[int]]] = {name: {} for name in resource.links}
         """By link and by reference to the target (see `reference`): serials of the records of this table."""
+        self.changes = 0
+        self.in_order: tuple[Any, list[Record]] = (None, [])
+        """The records as they were sorted last, after the key of that sort."""
         self._last = 0
 
     def next_serial(self) -> int:
@@ -96,6 +99,7 @@ class Table:
             self._index(record)
 
     def _index(self, record: Record) -> None:
+        self.changes += 1
         if (key := self.key_of(record)) and self.by_key.setdefault(key, record) is not record:
             self._further.setdefault(key, {})[record.serial] = record
         for name, link in self.resource.links.items():
@@ -103,6 +107,7 @@ class Table:
                 self.children[name].setdefault(reference, set()).add(record.serial)
 
     def _unindex(self, record: Record) -> None:
+        self.changes += 1
         if key := self.key_of(record):
             self._unindex_key(key, record)
         for name, link in self.resource.links.items():

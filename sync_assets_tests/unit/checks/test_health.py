@@ -6,7 +6,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from sync_assets.audit.drift import Drift, agreement, one_record_each
+from sync_assets.audit.audit_result import AuditResult, SomeRecords, agreement, one_record_each
 from sync_assets.checks import health
 from sync_assets.checks.health import POLL_OVERDUE, polled
 from sync_assets.checks.refused_attributes import refused_finding
@@ -21,7 +21,6 @@ WARN, ERROR = dg.AssetCheckSeverity.WARN, dg.AssetCheckSeverity.ERROR
 CONTACT = TableConfig.model_validate(
     {"table": "contact", "resource": "profile", "key": "externalId", "fields": {"firstname": "firstName"}}
 )
-BY_FILTER = CONTACT.model_copy(update={"address": "filter"})
 HOUR = timedelta(hours=1)
 
 
@@ -47,8 +46,8 @@ def test_every_check_of_the_campaign_asset_and_its_audit_passes_without_a_record
         health.waiting({}, None, NOW),
         health.backlog(0, None, NOW),
         refused_finding("contact", [], ButFor()),
-        agreement("contact", Drift()),
-        one_record_each(CONTACT, Drift(), []),
+        agreement("contact", AuditResult()),
+        one_record_each(CONTACT, AuditResult(), []),
     ]
     assert [one.check for one in result] == [rule.name for rule in (*TABLE_CHECKS["campaign"], *AUDIT_CHECKS)]
     assert all(one.passed for one in result)
@@ -118,48 +117,78 @@ def test_a_clock_that_is_behind_makes_nothing_old() -> None:
     assert health.backlog(1, NOW + HOUR, NOW).numbers["oldest_hours"] == 0
 
 
+def some(*ids: str) -> SomeRecords:
+    records = SomeRecords()
+    records.add(ids)
+    return records
+
+
 def test_agreement_names_the_attributes_and_some_ids() -> None:
     ids = [f"id{n}" for n in range(7)]
-    actual = Drift(sampled=200, moved=2, compared=198, missing=["gone"], differing={"email": ids, "firstName": ids[:1]})
-    result = agreement("contact", actual)
+    attributes = {"email": some(*ids), "firstName": some(ids[0])}
+    found = AuditResult(
+        records=200,
+        total=800,
+        compared=198,
+        differing=7,
+        missing=some("gone"),
+        attributes=attributes,
+        left_out={"held": 2},
+    )
+    result = agreement("contact", found)
     assert (result.passed, severity(result)) == (False, WARN)
-    assert (
-        "Of 198 records that were read back, 1 are not in Campaign; 7 differ: email (7), firstName (1)."
-        in result.message
+    assert result.message == (
+        "25% of the resource listed. Of 198 compared records, 1 are not in Campaign; 7 differ: email (7), firstName "
+        "(1). `sync-assets audit --table contact --repair` makes them pending."
     )
     assert rows(result, "attributes") == [
         {"attribute": "not found", "records": 1, "ids": "gone"},
         {"attribute": "email", "records": 7, "ids": "id0, id1, id2, id3, id4"},
         {"attribute": "firstName", "records": 1, "ids": "id0"},
     ]
-    assert result.numbers["differing"] == 7
+    assert (result.numbers["differing"], result.numbers["left_out"], result.numbers["part_done"]) == (7, 2, 0.25)
 
 
 def test_many_that_differ_are_an_error() -> None:
-    result = Drift(sampled=20, compared=20, differing={"email": ["id1"]})
-    assert severity(agreement("contact", result)) is ERROR
+    found = AuditResult(compared=20, differing=1, attributes={"email": some("id1")})
+    assert severity(agreement("contact", found)) is ERROR
 
 
-def test_a_sample_that_could_not_be_read_names_the_cause() -> None:
-    assert "budget" in agreement("contact", Drift(sampled=200, kept_back=200)).message
-    assert "none is known" in agreement("contact", Drift(sampled=3, moved=3)).message
+def test_attributes_that_campaign_refuses_in_updates_are_no_difference() -> None:
+    found = AuditResult(
+        done=True, compared=9, equal=7, in_step_but_for=2, refused_in_updates={"location": some("a", "b")}
+    )
+    result = agreement("contact", found)
+    assert (result.passed, found.is_equal) == (True, True)
+    assert "2 are in step but for location, which Campaign refuses in updates." in result.message
 
 
-def test_a_duplicate_key_is_seen_in_the_sample_and_in_refusals() -> None:
+@pytest.mark.parametrize(
+    ("found", "equal"),
+    [
+        (AuditResult(compared=2, equal=2, left_out={"pending": 1}, without_row=some("a")), True),
+        (AuditResult(compared=2, equal=1, differing=1), False),
+        (AuditResult(compared=2, equal=1, missing=some("a")), False),
+        (AuditResult(compared=2, equal=1, hidden=some("a")), False),
+        (AuditResult(several=some("a")), False),
+        (AuditResult(opt_outs={"blackListEmail": some("a")}), False),
+        (AuditResult(repaired=1), False),
+    ],
+)
+def test_what_counts_as_a_difference(found: AuditResult, equal: bool) -> None:
+    assert found.is_equal is equal
+
+
+def test_a_duplicate_key_is_seen_in_the_list_and_in_refusals() -> None:
     reasons = [
         ("A 'Profile' with the same key '<id>' already exists.", 2),
         ("More than one profile of Campaign carries this externalId.", 1),
         ("no such value", 5),
     ]
-    result = one_record_each(BY_FILTER, Drift(compared=9, twice=["id1"]), reasons)
+    result = one_record_each(CONTACT, AuditResult(records=9, several=some("id1")), reasons)
     assert (result.passed, severity(result)) == (False, ERROR)
     assert (result.numbers["more_than_once"], result.numbers["refused_because_taken"]) == (1, 3)
-    assert one_record_each(BY_FILTER, Drift(compared=9), reasons[2:]).passed
-
-
-def test_how_a_key_is_known_to_stand_once() -> None:
-    assert "its identification key" in one_record_each(CONTACT, Drift(compared=9), []).message
-    assert "by the filter" in one_record_each(BY_FILTER, Drift(compared=9), []).message
+    assert one_record_each(CONTACT, AuditResult(records=9), reasons[2:]).passed
 
 
 def feed(since_poll: timedelta, saved: timedelta = timedelta(days=3), complete: bool = True) -> Feed:

@@ -6,13 +6,13 @@ from typing import Any
 import dagster as dg
 import pytest
 
+from sync_assets.audit.audit_result import AuditResult, SomeRecords, opt_outs_agree
 from sync_assets.checks.health import arrives, is_overdue, room
 from sync_assets.checks.rules import Finding
 from sync_assets.config.opt_out import Export
 from sync_assets.defs.asset_keys import EXPORT
 from sync_assets.defs.results import check_result, metadata
 from sync_assets.opt_out.export.folder import FolderPoll, folder_findings
-from sync_assets.opt_out.parity import Parity, opt_outs_agree
 from sync_assets.sftp.client import Storage
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -147,40 +147,30 @@ def test_one_look_answers_both() -> None:
 @pytest.mark.parametrize(
     ("actual", "passed", "expected"),
     [
-        (Parity(contacts=200, compared=400), True, "Of 200 contacts that were read on both sides, all opt-outs agree."),
-        (Parity(contacts=200, compared=400, on_the_way=3), True, "3 opt-outs are on their way"),
+        (AuditResult(opt_outs_compared=400), True, "Of 400 opt-outs read on both sides, all agree."),
+        (AuditResult(opt_outs_compared=400, opt_outs_on_the_way=3), True, "3 are on their way"),
         (
-            Parity(contacts=1_200, compared=1_200, differing={"blackListEmail": ["a", "b"]}, on_the_way=1),
+            AuditResult(opt_outs_compared=1_200, opt_outs={"blackListEmail": SomeRecords(2, ["a", "b"])}),
             False,
-            "Of 1,200 contacts that were read on both sides, 2 opt-outs differ for longer than they should.",
+            "Of 1,200 opt-outs read on both sides, 2 differ for longer than they should.",
         ),
-        (Parity(), True, "No contact was compared"),
-        (Parity(kept_back=200), True, "the day's engine calls are spent"),
-        (Parity(contacts=199, unanswered=1), True, "all opt-outs agree. Campaign did not answer for 1 contact."),
-        (Parity(unanswered=200), False, "Campaign did not answer for 200 contacts."),
+        (AuditResult(), True, "No opt-out was compared"),
     ],
 )
-def test_the_result_of_the_comparison(actual: Parity, passed: bool, expected: str) -> None:
+def test_the_result_of_the_comparison(actual: AuditResult, passed: bool, expected: str) -> None:
     result = opt_outs_agree(actual)
     assert result.passed is passed
-    assert passed or severity(result) is (ERROR if actual.wrong else WARN)
+    assert passed or severity(result) is ERROR
     assert expected in result.message
 
 
 def test_a_comparison_that_fails_names_attributes_ids_and_the_remedy() -> None:
-    ids = [f"id-{n}" for n in range(7)]
-    result = opt_outs_agree(Parity(contacts=9, compared=18, differing={"ccpaOptOut": ["x"], "blackListEmail": ids}))
+    differ = {"blackListEmail": SomeRecords(7, ["id-0", "id-1"]), "ccpaOptOut": SomeRecords(1, ["x"])}
+    result = opt_outs_agree(AuditResult(opt_outs_compared=18, opt_outs=differ))
     reported = numbers(result)
     assert [record.data for record in reported.pop("attributes").records] == [
-        {"attribute": "blackListEmail", "records": 7, "ids": "id-0, id-1, id-2, id-3, id-4"},
+        {"attribute": "blackListEmail", "records": 7, "ids": "id-0, id-1"},
         {"attribute": "ccpaOptOut", "records": 1, "ids": "x"},
     ]
-    assert reported == {
-        "contacts": 9,
-        "compared": 18,
-        "differing": 8,
-        "on_the_way": 0,
-        "unanswered": 0,
-        "kept_back_by_budget": 0,
-    }
+    assert reported == {"compared": 18, "differing": 8, "on_the_way": 0}
     assert "sync-assets rejects" in result.message

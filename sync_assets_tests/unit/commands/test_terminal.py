@@ -21,7 +21,7 @@ from sync_assets.cli import explain
 from sync_assets.cli.migrate import OPT_OUT_COUNTS, Migration
 from sync_assets.cli.move import Move
 from sync_assets.cli.steps import show_step
-from sync_assets.commands import certify, doctor, estimate, plan, rebuild, rejects, terminal
+from sync_assets.commands import audit, certify, doctor, estimate, plan, rebuild, rejects, terminal
 from sync_assets.commands import status as status_command
 from sync_assets.commands.plan import OPT_OUTS_DUE, PLANNED
 from sync_assets.commands.plan_document import PlanDocument, PlannedChange
@@ -169,6 +169,7 @@ def test_a_table_for_each_resource_with_counts(capsys: pytest.CaptureFixture[str
 
 NUMBER = 3_456_789
 NAME = "new_customerpreferenceofthegroup"
+SOME = ("missing", "hidden", "several", "without_row")
 RECORDS = [{"table": NAME, "id": id_, "since": AT, "attempts": NUMBER, "reason": "it is wrong"} for id_ in IDS]
 CALLS: dict[str, int] = dict.fromkeys(("insert", "update", "delete", "read"), NUMBER)
 CHANGES = [
@@ -218,6 +219,18 @@ TABLES: dict[str, tuple[Callable[[Any], Any], Any, int]] = {
         10,
     ),
     "explain": (explain.show, explained(**RECORD), 1),
+    "audit": (
+        audit.show,
+        msgspec.convert(
+            {
+                "tables": {NAME: {name: {"records": NUMBER} if name in SOME else NUMBER for name in audit.SHOWN}},
+                "engine_calls": CALLS,
+                "problems": [],
+            },
+            audit.AuditDocument,
+        ),
+        len(audit.SHOWN),
+    ),
     "rebuild": (
         rebuild.show,
         {"tables": {NAME: dict.fromkeys((*rebuild.FOUND, *COLUMNS), NUMBER)}},

@@ -1,8 +1,10 @@
 """PKeys of parents: in memory, the most recently used ones, for a while."""
 
+from contextlib import closing
+
 import pytest
 
-from sync_assets.runtime.pkeys import SECONDS, ParentKeys
+from sync_assets.runtime.pkeys import SECONDS, ListedKeys, ParentKeys
 
 ADA, BERT, CARL = (1, 1), (2, 1), (3, 1)
 
@@ -34,3 +36,10 @@ def test_one_is_believed_for_a_while_only() -> None:
     assert keys.get(ADA) == "@a"
     now = SECONDS
     assert keys.get(ADA) is None
+
+
+def test_ids_that_no_list_has() -> None:
+    with closing(ListedKeys()) as keys:
+        keys.add("profile", [("a", {"PKey": "1"}), ("b", {"PKey": "2"})])
+        keys.add("cusOrder", [("c", {"PKey": "1"})])
+        assert keys.lacking("profile", ["a", "c", "b", "d"]) == ["c", "d"]
