@@ -32,22 +32,18 @@ STEPS = {
     "sync": "The first sync with the new Campaign",
 }
 LAST_SYNC = (
-    "Stop the workflow of Campaign Standard that exports opt-outs, and wait until it has ended.",
-    "Stop the sensors, and run `sync-assets sync` once more: it processes the last export files.",
-    "Let Adobe copy the records after that. Until the first sync on v8, opt-outs that people choose in Campaign "
-    "Standard are lost: end its landing pages and deliveries.",
+    "The workflow of Campaign Standard that exports opt-outs is stopped, its landing pages and deliveries are ended.",
+    "The sensors are stopped, and `sync-assets sync` ran once after that.",
 )
 SET_UP = (
-    "Filters: v8 publishes them without the prefix `by`, by their *Filter name in REST API*: correct `filter`.",
-    "Links: a link with `style: key` needs `style: auto`, since v8 may not take the parent's key.",
-    "SFTP: make the key, the folders and the known_hosts file of v8, and change CAMPAIGN_SFTP_HOST and the others.",
-    "Workflows: make the export of opt-outs on v8, and correct `opt_out.export.workflow_id`.",
-    "The variables of Campaign Standard: keep them in a file of their own for `hold verify ID --env-file FILE`, until "
-    "Campaign Standard is shut down.",
+    "Filters: v8 publishes them without the prefix `by`; `filter` has their names.",
+    "Links: none has `style: key`; v8 may not take the parent's key, `auto` finds that out.",
+    "SFTP: v8 has the key and the folders, CAMPAIGN_SFTP_HOST and the known_hosts file are those of v8.",
+    "Workflows: v8 has one that exports opt-outs; `opt_out.export.workflow_id` has its id.",
+    "The variables of Campaign Standard are kept in a file, for `hold verify ID --env-file FILE`.",
 )
-NEXT_STEPS = ("Start the sensors again.", "Start the export of opt-outs on v8.")
+NEXT_STEPS = ("Start the sensors, and the export of opt-outs on v8.",)
 LEFT = ("waiting", "rejected", "held", "synced")
-UNCHECKED = "CAMPAIGN_URL names the new Campaign already, so this step cannot be checked any more. Was it done before?"
 
 
 def command(
@@ -72,42 +68,34 @@ class Move(Steps):
 
     def version(self) -> str:
         """Return the address of the former Campaign. The configuration changes with the move."""
-        return self._former or self._stored
+        now, _, former = self._addresses
+        return former or now
 
     @property
-    def _stored(self) -> str:
+    def _addresses(self) -> tuple[str, str, str | None]:
+        """The ledger's Campaign, the environment's; the former one, if the ledger moved to the environment's."""
         self.runtime.access.check_not_older()
-        if stored := self.runtime.ledger.systems.stored().get("campaign"):
-            return stored.url
-        raise SyncAssetsError("The ledger has synchronised with no Campaign yet.", "Run `sync-assets sync` first.")
-
-    @property
-    def _is_switched(self) -> bool:
-        """Return True if the environment names another Campaign than the ledger."""
-        return not same_address(self._stored, self.runtime.settings.campaign().url)
-
-    @property
-    def _former(self) -> str | None:
-        """The address that the ledger's Campaign had before; None before the ledger moved to the one that is named."""
-        return None if self._is_switched else self.runtime.ledger.migrations.facts(FORMER).get("url")
+        stored, named = self.runtime.ledger.systems.stored().get("campaign"), self.runtime.settings.campaign().url
+        if stored is None:
+            raise SyncAssetsError("The ledger has synchronised with no Campaign yet.", "Run `sync-assets sync` first.")
+        former = self.runtime.ledger.migrations.facts(FORMER).get("url")
+        return stored.url, named, former if same_address(stored.url, named) else None
 
     def make(self, name: str) -> StepResult:
-        """Make a step. Raises SyncAssetsError if it could not run."""
         match name:
             case "last_sync":
                 return self._last_sync()
             case "holds":
                 holds = [fields(hold, "id", "since", "records") for hold in self.runtime.ledger.holds.all()]
-                question = f"{counted(len(holds), 'person', 'are')} on hold. Carry the requests out in both Campaigns, "
-                question += "or release them after the move. Is that planned?"
-                return StepResult({"holds": len(holds)}, {"holds": holds}, question if holds else None)
+                question = (
+                    "Are these requests carried out in both Campaigns, or only after the move?" if holds else None
+                )
+                return StepResult({"holds": len(holds)}, {"holds": holds}, question)
             case "accept":
                 return self._accept()
             case "set_up":
-                checked = self.doctor()
-                return StepResult(
-                    checked.result, {**checked.details, "checklist": SET_UP}, "Is all of this done?", checked.todo
-                )
+                done = self.doctor()
+                return StepResult(done.result, {**done.details, "checklist": SET_UP}, "Is all of this done?", done.todo)
             case "cost":
                 return self._cost()
             case _:
@@ -118,26 +106,24 @@ class Move(Steps):
             accept_systems(self.runtime, yes=True)
 
     def _last_sync(self) -> StepResult:
-        details = {"checklist": LAST_SYNC}
-        if self._is_switched or self._former:
-            return StepResult(details=details, question=UNCHECKED)
-        ledger, todo = self.runtime.ledger, list[str]()
+        ledger, todo, (now, named, former) = self.runtime.ledger, list[str](), self._addresses
         status = overview(self.runtime.config, ledger, {}, {})
+        if former or not same_address(now, named):
+            return StepResult(question=f"{named} is named already, so this cannot be checked: was it done before?")
         if is_unfinished(status):
             todo.append(f"Run `sync-assets sync`. Left: {unfinished_text(status) or 'the first read'}.")
         if at_work := tables_at_work(ledger):
-            todo.append(f"Stop the sensors and their runs: {', '.join(sorted(at_work))} is at work.")
+            todo.append(f"Stop the sensors and their runs, which are at work: {', '.join(sorted(at_work))}.")
         left = {name: fields(table, *LEFT) for name, table in status.tables.items()}
-        return StepResult({"tables": left}, details, "Is all of this done?", todo)
+        return StepResult({"tables": left}, {"checklist": LAST_SYNC}, "Is all of this done?", todo)
 
     def _accept(self) -> StepResult:
-        if not self._is_switched:
-            former, switch = self._former, "Name the new Campaign in the environment: CAMPAIGN_URL and its credentials."
-            return StepResult({"former": former}, todo=() if former else [switch])
-        document = accept_systems(self.runtime, yes=False)
-        now = self.runtime.settings.campaign().url
-        notes = [f"{self._stored} -> {now}", cost_text(document["comparison"])]
-        return StepResult({"former": self._stored}, {"notes": notes}, f"Did {now} get the records of {self._stored}?")
+        now, named, former = self._addresses
+        if same_address(now, named):
+            todo = () if former else ("Name the new Campaign in the environment: CAMPAIGN_URL and its credentials.",)
+            return StepResult({"former": former}, todo=todo)
+        notes = [f"{now} -> {named}", cost_text(accept_systems(self.runtime, yes=False)["comparison"])]
+        return StepResult({"former": now}, {"notes": notes}, f"Did {named} get the records of {now}?")
 
     def _cost(self) -> StepResult:
         with closing(self.runtime.using(any_ledger=False, announce=lambda _: None)) as runtime:
@@ -146,9 +132,9 @@ class Move(Steps):
             raise SyncAssetsError("\n".join(map(str, planned.problems)))
         tables = {name: fields(table, *PLANNED) for name, table in planned.document.tables.items()}
         changed = sum(table["insert"] + table["update"] + table["delete"] for table in tables.values())
-        question = f"{counted(changed, 'record')} of Campaign would be sent. Is that right?"
+        question = f"{counted(changed, 'record')} of Campaign would be sent. Is that right?" if changed else None
         result = {"tables": tables, **self.cost(planned.document.engine_calls)}
-        return StepResult(result, {"notes": planned.document.notes}, question if changed else None)
+        return StepResult(result, {"notes": planned.document.notes}, question)
 
     def body(self, step: str, result: dict[str, Any], details: dict[str, Any]) -> Parts:
         if tables := result.get("tables"):

@@ -57,18 +57,18 @@ def accept_systems(runtime: Runtime, *, yes: bool) -> dict[str, Any]:
         moved[side] = {"before": before and {"url": before.url, "identity": before.identity}}
         moved[side]["now"] = {"url": url, "identity": identity}
         if side == "campaign" and before:
-            rows = {table: counts.records for table, counts in ledger.reports.counts().items()}
-            comparison = {
-                config.table: {"rows": rows[config.table], "reads": pages_for(rows[config.table])}
-                for config in runtime.config.tables
-            }
-            if yes:
+            counts = {table: counts.records for table, counts in ledger.reports.counts().items()}
+            rows = {table.table: counts[table.table] for table in runtime.config.tables}
+            comparison = {table: {"rows": number, "reads": pages_for(number)} for table, number in rows.items()}
+        if yes and side == "campaign":
+            for table in runtime.config.tables:  # another instance may behave differently, and its records may differ
+                ledger.dialect.forget(table.resource)
+                ledger.audit_progress.forget(table.table)
+            if before:
                 begin_anew(runtime.config, ledger)
+                ledger.opt_outs.forget_origins()
                 ledger.migrations.note(FORMER, {"url": before.url})
         if yes:
-            if side == "campaign":  # another instance may behave differently, so its findings are deleted
-                for table in runtime.config.tables:
-                    ledger.dialect.forget(table.resource)
             ledger.systems.replace(side, url, identity)  # last: if this process is killed before, it is repeated
     return {"ledger": ledger.where, "moved": moved, "comparison": comparison, "accepted": bool(moved) and yes}
 

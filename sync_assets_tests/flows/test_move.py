@@ -8,8 +8,8 @@ import pytest
 
 from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.support.chain import Chain, ledger_of
-from sync_assets_tests.support.moved_campaign import OF_CAMPAIGN, copy_campaign, use_campaign
-from sync_assets_tests.support.opt_outs import writes
+from sync_assets_tests.support.moved_campaign import OF_CAMPAIGN, OF_SFTP, copy_campaign, use_campaign
+from sync_assets_tests.support.opt_outs import switch_on, writes
 from sync_assets_tests.support.program import calls
 from sync_assets_tests.support.sandbox_process import SandboxProcess
 
@@ -96,6 +96,24 @@ def test_after_the_move_nothing_is_called_synced_before_both_systems_were_compar
     moved.assert_equal()
     assert [table["comparison_due"] for table in done["tables"].values()] == [False] * 3
     assert moved.json("sync")[1]["engine_calls"] == calls()
+
+
+@pytest.mark.parametrize("direction", ["bidirectional", "d365_to_campaign"])
+def test_an_opt_out_that_the_move_lost_is_written_again(moved: Moved, direction: str) -> None:
+    program, [person, other] = moved.chain.program, moved.emptied[:2]
+    switch_on(program, direction)
+    moved.chain.admin.change("contact", [person], donotemail=True)
+    assert program.sync().status == 0
+    moved.v8.admin.post("/campaign/change", {"resource": "profile", "keys": [other], "set": {"blackListPhone": True}})
+    moved.switch()
+    program.more |= {name: program.sandbox.env[name] for name in OF_SFTP}
+    assert program.run("accept-systems", "--yes")[0] == 0
+    assert program.json("sync")[0] == 0
+    held = {one["externalId"]: one for one in moved.v8.admin.dump_campaign()}
+    assert (held[person]["blackListEmail"], held[person]["blackListPhone"]) == (True, False)
+    assert held[other]["blackListPhone"] is (direction == "bidirectional")
+    rows = {row["contactid"]: row for row in moved.chain.admin.dump_d365()}
+    assert rows[other]["donotphone"] is (direction == "bidirectional")
 
 
 STEPS = ["last_sync", "holds", "accept", "set_up", "cost", "sync"]
