@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from sync_assets.audit.record_list import ListPage, Record, RecordList, is_of_the_list, pages_for
-from sync_assets.audit.value_comparison import differing
+from sync_assets.audit.value_comparison import differing, emptied
 from sync_assets.campaign.addressing import CAPITALS, EXISTING, KEY, LISTED, Addressing, refused_in_updates
 from sync_assets.campaign.client import BudgetSpent, CampaignRefused
 from sync_assets.campaign.metadata import Resource
@@ -184,6 +184,9 @@ class Comparison:
             if held != record.held_refusable:
                 outcomes[at] = outcomes[at]._replace(held_refusable=held)
         self.ledger.claims.acknowledge(self.session, outcomes)
+        differ = [record for record, outcome in zip(claimed, outcomes, strict=True) if outcome.hash == OTHER]
+        losses = {record.id: emptied(_form(record), ours[record.id], self.resource) for record in differ}
+        self.ledger.emptied.found_filled(self.config.table, {id_: names for id_, names in losses.items() if names})
         equal = sum(outcome.hash != OTHER for outcome in outcomes)
         state = replace(
             state,
@@ -198,7 +201,7 @@ class Comparison:
             return state, []
         compared: list[Compared] = []
         for record, outcome in zip(claimed, outcomes, strict=True):
-            sent: dict[str, Any] = msgspec.json.decode(record.update or "{}")
+            sent = _form(record)
             differs = differing(sent, ours[record.id], self.resource) if outcome.hash == OTHER else []
             links = zip(record.links, outcome.links, strict=True)
             differs += [wanted.attribute for wanted, stored in links if wanted.keyed and wanted.id != stored.id]
@@ -209,8 +212,13 @@ class Comparison:
         """Return the hash of what the record holds in attributes that Campaign may refuse in updates; None: none."""
         if record.refusable is None or (outcome.hash != OTHER and not left_out):
             return record.refusable
-        differs = differing(msgspec.json.decode(record.update or "{}"), listed, self.resource)
+        differs = differing(_form(record), listed, self.resource)
         return another(record.refusable) if refusable(differs, left_out) else record.refusable
+
+
+def _form(record: Claimed) -> dict[str, Any]:
+    """Return the members of the payload that an update sends."""
+    return msgspec.json.decode(record.update or "{}")
 
 
 async def learn(overall: Config, progress: Progress, keys: ListedKeys, listing: RecordList) -> int:

@@ -36,6 +36,13 @@ def differing(sent: Mapping[str, Any], record: Mapping[str, Any], resource: Reso
     )
 
 
+def emptied(sent: Mapping[str, Any], record: Mapping[str, Any], resource: Resource) -> list[str]:
+    """Return the attributes, by their dotted names, that have a value in a record and none in a payload."""
+    values, known = dict(leaves(sent)), resource.attributes
+    empty = {name: empty_value(known.get(name) or Attribute(name, "string")) for name in values}
+    return [name for name in differing(sent, record, resource) if values[name] in (None, "", empty[name])]
+
+
 def leaves(values: Mapping[str, Any], links: Set[str] = frozenset(), under: str = "") -> Iterator[tuple[str, Any]]:
     """Yield the attributes of a payload or record by their dotted names, without links."""
     for name, value in values.items():

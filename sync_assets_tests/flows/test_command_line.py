@@ -184,7 +184,7 @@ import sys
 from sync_assets.cli.main import main
 from sync_assets.commands import status
 from sync_assets.runtime.interruptible import interrupt
-status.open_runtime = lambda: interrupt(2, None)
+status.open_runtime = lambda **_: interrupt(2, None)
 main()
 """
 

@@ -1,6 +1,7 @@
 """A column that becomes secured, or empty in many records, empties no attribute in Campaign without an approval."""
 
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -86,6 +87,17 @@ def test_other_changes_go_on_and_values_that_changed_meanwhile_come_back(emptied
     done = emptied.sync()
     assert (done.status, done.document["engine_calls"]) == (0, calls(update=3))
     emptied.assert_in_step()
+
+
+def test_after_the_ledger_was_lost_a_secured_column_empties_nothing_either(emptied: Program) -> None:
+    secure(emptied)
+    for file in Path(emptied.env["DAGSTER_HOME"]).glob("ledger.db*"):
+        file.unlink()
+    assert emptied.run("rebuild", "--new-ledger")[0] == 0
+    planned = emptied.json("plan")[1]
+    done = emptied.sync()
+    assert (done.status, done.document["engine_calls"]) == (2, planned["engine_calls"])
+    assert (emails(emptied), table(emptied).kept_values) == (PEOPLE, {"email": PEOPLE})
 
 
 def test_approved_values_are_emptied(emptied: Program) -> None:

@@ -11,7 +11,7 @@ equal again, and costs no call.
 """
 
 from collections import Counter
-from collections.abc import Collection, Sequence, Set
+from collections.abc import Collection, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -19,7 +19,7 @@ import sqlalchemy as sa
 
 from sync_assets.ledger.records.deletions import GUARDED_ABOVE, allowed_of, count_passed, passed_lately, record_count
 from sync_assets.ledger.records.dependency_status import DependencyStatus
-from sync_assets.ledger.rules.predicates import DISCONNECTED, KEEPS_VALUES, NEEDS_ROW, PERHAPS_SENT, UNSENT
+from sync_assets.ledger.rules.predicates import BACKLOG, DISCONNECTED, KEEPS_VALUES, NEEDS_ROW, PERHAPS_SENT, UNSENT
 from sync_assets.ledger.storage import schema
 from sync_assets.ledger.storage.session import Repository, writes
 from sync_assets.ledger.storage.transaction import StoredRow, Transaction
@@ -39,6 +39,10 @@ _STATES = f"""
 _KEEPS = schema.holds(KEEPS_VALUES & ~DISCONNECTED)
 _KEPT = f"SELECT id, kept_values FROM sync_record WHERE table_name = :table AND id IN :records AND {KEEPS_VALUES}"  # noqa: S608
 _STORE = "UPDATE sync_record SET filled = ?, kept_values = ? WHERE seq = ?"
+_FOUND_FILLED = f"""
+    UPDATE sync_record SET filled = coalesce(filled, 0) | ?, payload = NULL, update_payload = NULL
+    WHERE seq = ? AND {BACKLOG}
+"""  # noqa: S608 - constants
 _SEND_EMPTY = """
     UPDATE sync_record SET filled = filled - (filled & kept_values), kept_values = 0, resend = 1, payload = NULL,
         update_payload = NULL WHERE seq IN :seqs
@@ -116,6 +120,23 @@ class EmptiedColumns(Repository):
         transaction.run(_SEND_EMPTY, seqs=seqs)
         self._dependencies.reevaluate(transaction, transaction.states_of(seqs))
         return len(seqs)
+
+    def found_filled(self, table: str, attributes: Mapping[str, Collection[str]]) -> None:
+        """Store, by id, attributes that Campaign was found to fill, and that its records are to lose.
+
+        Their rows are read again, so that the guard counts them as if the columns had become empty just then.
+        """
+        if attributes:
+            bits = self._stored_bits(table)
+            found = {id_: sum({bits[name] for name in names if name in bits}) for id_, names in attributes.items()}
+            self._fill(table, found)
+
+    @writes
+    def _fill(self, transaction: Transaction, table: str, bits: Mapping[str, int]) -> None:
+        self._dependencies.lock_linked_records(transaction)
+        seqs = transaction.find(table, list(bits))
+        transaction.for_each(_FOUND_FILLED, [(bits[id_], seq) for id_, seq in seqs.items()])
+        self._dependencies.reevaluate(transaction, transaction.states_of(sorted(seqs.values())))
 
     # --- a captured page ----------------------------------------------------------------------------------------------
 
