@@ -12,8 +12,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 
-from sync_assets.audit.record_comparison import EXISTING, NONE, Comparison, PageObserver
+from sync_assets.audit.record_comparison import Comparison, PageObserver
 from sync_assets.audit.record_list import RecordList
+from sync_assets.campaign.addressing import EXISTING, NONE
 from sync_assets.campaign.client import BudgetSpent, CampaignRefused
 from sync_assets.campaign.metadata import Resource
 from sync_assets.config.models import TableConfig
@@ -64,9 +65,9 @@ async def first_load(
 def shown(config: TableConfig, state: Rebuild) -> str:
     """Return the result of the list as text for people."""
     return (
-        f"{config.table}: {counted(state.records, 'record')} of {config.resource} were in Campaign before the first "
-        f"load. {state.equal:,} have the mapped values, {state.differing:,} are to be updated; {state.unknown:,} have "
-        f"an id that is not in scope and stay as they are."
+        f"{config.table}: {counted(state.records, 'record')} of {config.resource} were in Campaign when they were "
+        f"listed. {state.equal:,} have the mapped values, {state.differing:,} are to be updated; {state.unknown:,} "
+        f"have an id that is not in scope and stay as they are."
     )
 
 

@@ -17,7 +17,7 @@ import msgspec
 
 from sync_assets.audit.record_list import ListPage, Record, RecordList, is_of_the_list, pages_for
 from sync_assets.audit.value_comparison import differing, emptied
-from sync_assets.campaign.addressing import CAPITALS, KEY, Addressing, refused_in_updates
+from sync_assets.campaign.addressing import CAPITALS, EXISTING, KEY, LISTED, Addressing, refused_in_updates
 from sync_assets.campaign.client import BudgetSpent, CampaignRefused
 from sync_assets.campaign.metadata import Resource
 from sync_assets.campaign.profile_opt_outs import statements
@@ -33,9 +33,6 @@ from sync_assets.runtime.pkeys import ListedKeys
 from sync_assets.runtime.progress import Progress
 
 SOURCE = "what Campaign held when its records were listed"
-
-EXISTING, NONE, LISTED = "existing records", "none", "listed"
-"""The premise in the ledger's findings about a resource, and its findings."""
 
 
 class Compared(NamedTuple):

@@ -35,6 +35,8 @@ KEY_UNIQUE = "key_unique"
 """Premise: Campaign refuses a second record with the same key. Finding: yes."""
 CAPITALS = "capitals"
 """Premise: records whose key is our id in capitals were listed. Campaign compares keys by case. Finding: yes."""
+EXISTING, NONE, LISTED = "existing records", "none", "listed"
+"""Premise: whether Campaign held records of ours before the first load, or after a move; then they were compared."""
 DELETE_ANSWER = "delete_answer"
 """Finding: the form (status and content type) of an answer to a DELETE after which a read showed that the record was
 deleted, and the day of the last such read.

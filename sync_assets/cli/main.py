@@ -30,6 +30,7 @@ PANELS = {
         "estimate": ("commands.estimate", "Estimate the engine calls of the first load and of a month."),
         "certify": ("commands.certify", "Test on a stage tenant, with synthetic records, how both systems behave."),
         "migrate": ("cli.migrate", "Migrate from Adobe's integration, step by step."),
+        "move": ("cli.move", "Move from Campaign Standard to Campaign v8, step by step."),
     },
     "Every day": {
         "sync": ("cli.sync", "Capture changes, send records and apply opt-outs until no more can be done."),

@@ -1,14 +1,24 @@
-"""`accept-systems`: confirm that the ledger's systems moved, with their records, to other addresses."""
+"""`accept-systems`: confirm that the ledger's systems moved, with their records, to other addresses.
+
+A move may lose records and values. So after a move of Campaign the ledger's acknowledgements do not count any more: a
+rebuild of every table begins (rebuild.py), and the next sync compares both systems.
+"""
 
 from typing import Annotated, Any
 
 import typer
 
+from sync_assets.audit.record_list import pages_for
+from sync_assets.commands.rebuild import begin_anew
 from sync_assets.commands.terminal import Json, Parts, open_runtime, print_document
 from sync_assets.ledger.repositories.notes import Side
 from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.systems import NAMES, same_address
+from sync_assets.words import counted
+
+FORMER = "former Campaign"
+"""The subject of the former Campaign's `url` among the ledger's migrations."""
 
 
 def command(
@@ -17,12 +27,17 @@ def command(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Confirm that the ledger's systems moved, with all their records, to the addresses of the environment."""
+    """Confirm that the ledger's systems moved, with all their records, to the addresses of the environment. After a
+    move of Campaign the next sync compares both systems.
+    """
     print_document(accept_systems(open_runtime(may_create=yes, any_ledger=True), yes=yes), as_json, show)
 
 
 def accept_systems(runtime: Runtime, *, yes: bool) -> dict[str, Any]:
-    """Return the ledger's systems and those that the environment names; with `yes`, assign the ledger to the latter."""
+    """Return the ledger's systems and those that the environment names; with `yes`, assign the ledger to the latter.
+
+    comparison: its cost by table, if Campaign moved: the rows that the next sync reads, and its reads of Campaign.
+    """
     runtime.settings.require("d365", "campaign")
     ledger, stored = runtime.ledger, runtime.ledger.systems.stored()
 
@@ -34,19 +49,38 @@ def accept_systems(runtime: Runtime, *, yes: bool) -> dict[str, Any]:
         "d365": (runtime.settings.d365().url, interruptible.run(organisation())),
         "campaign": (runtime.settings.campaign().url, None),
     }
-    moved: dict[str, Any] = {}
+    moved, comparison = dict[str, Any](), dict[str, Any]()
     for side, (url, identity) in named.items():
         before = stored.get(side)
         if before and same_address(before.url, url) and before.identity == identity:
             continue
         moved[side] = {"before": before and {"url": before.url, "identity": before.identity}}
         moved[side]["now"] = {"url": url, "identity": identity}
+        if side == "campaign" and before:
+            counts = {table: counts.records for table, counts in ledger.reports.counts().items()}
+            rows = {table.table: counts[table.table] for table in runtime.config.tables}
+            comparison = {table: {"rows": number, "reads": pages_for(number)} for table, number in rows.items()}
+        if yes and side == "campaign":
+            for table in runtime.config.tables:  # another instance may behave differently, and its records may differ
+                ledger.dialect.forget(table.resource)
+                ledger.audit_progress.forget(table.table)
+            if before:
+                begin_anew(runtime.config, ledger)
+                ledger.opt_outs.forget_origins()
+                ledger.migrations.note(FORMER, {"url": before.url})
         if yes:
-            ledger.systems.replace(side, url, identity)
-            if side == "campaign":  # another instance may behave differently, so its findings are deleted
-                for table in runtime.config.tables:
-                    ledger.dialect.forget(table.resource)
-    return {"ledger": ledger.where, "moved": moved, "accepted": bool(moved) and yes}
+            ledger.systems.replace(side, url, identity)  # last: if this process is killed before, it is repeated
+    return {"ledger": ledger.where, "moved": moved, "comparison": comparison, "accepted": bool(moved) and yes}
+
+
+def cost_text(comparison: dict[str, dict[str, int]]) -> str:
+    """Return the sentence on the comparison after a move of Campaign, and on its cost. comparison: by table."""
+    rows, reads = (sum(cost[kind] for cost in comparison.values()) for kind in ("rows", "reads"))
+    return (
+        f"The move may have lost records or values, so the next sync compares both systems before it sends: it reads "
+        f"some {counted(rows, 'row')} of Dynamics 365, lists Campaign's records with some "
+        f"{counted(reads, 'engine call')}, and sends what is missing or differs."
+    )
 
 
 def show(document: dict[str, Any]) -> Parts:
@@ -56,8 +90,11 @@ def show(document: dict[str, Any]) -> Parts:
     for side, moved in document["moved"].items():
         before = _shown(moved["before"]) if moved["before"] else "not known so far"
         yield f"{NAMES[side]}: {before} -> {_shown(moved['now'])}"
+    if document["comparison"]:
+        yield cost_text(document["comparison"])
     if document["accepted"]:
-        yield f"The ledger {document['ledger']} belongs to these systems now."
+        following = " `sync-assets plan` shows what the next sync sends." if document["comparison"] else ""
+        yield f"The ledger {document['ledger']} belongs to these systems now.{following}"
         return
     yield (
         "Nothing was changed. Is it the same data under a new address? Then `sync-assets accept-systems --yes`. If the "

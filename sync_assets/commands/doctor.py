@@ -42,6 +42,7 @@ from sync_assets.checks.rules import Finding, FindingDocument, fail, ok, warn
 from sync_assets.commands.export_sample import examine_sample, show_sample
 from sync_assets.commands.ledger_check import REMEDY, check_ledger, show_check
 from sync_assets.commands.log_export import examine_log_folder
+from sync_assets.commands.status import comparison_due
 from sync_assets.commands.terminal import Json, Parts, end, open_runtime, print_document
 from sync_assets.config.models import Config, TableConfig
 from sync_assets.config.values import CHANGED_SUFFIX, CONTACT
@@ -289,7 +290,8 @@ class _TableChecks:
         """
         runtime, config, calls = self.runtime, self.config, CallCounter()
         title = f"look-up by {config.key}"
-        acknowledged = runtime.ledger.reports.one_acknowledged(config.table)
+        compared = runtime.ledger.rebuilds.rebuild(config.table) is None  # else Campaign may have lost the record
+        acknowledged = runtime.ledger.reports.one_acknowledged(config.table) if compared else None
         records = Records(self.campaign, config, self.addressing, calls.observe)
         try:
             matches = await records.find(acknowledged or str(uuid.uuid4()))
@@ -322,7 +324,8 @@ class _TableChecks:
         title = "records in Campaign before the first load"
         under_way = await asyncio.to_thread(ledger.rebuilds.rebuild, config.table)
         if under_way is not None:
-            return [ok(title, f"the list is under way, {counted(under_way.records, 'record', 'were')} compared")]
+            records = f"{counted(under_way.records, 'record', 'were')} compared so far."
+            return [warn("comparison with Campaign", f"{records} {comparison_due(config.table)}")]
         if await asyncio.to_thread(begun, ledger, config):
             return []
         listing = RecordList(ledger, self.campaign, config)

@@ -2,22 +2,27 @@
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import replace
 from datetime import datetime
 from typing import Annotated, Any
 
 import typer
 
 from sync_assets.audit.person_records import by_table, is_gone, whereabouts
+from sync_assets.commands.accept_systems import FORMER
 from sync_assets.commands.terminal import Json, Parts, end, open_runtime, print_document
 from sync_assets.commands.values import check_tables, fields, plain, record_id
 from sync_assets.config.values import CONTACT
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.records.privacy_holds import Hold
+from sync_assets.ledger.scratch import scratch_ledger
 from sync_assets.ledger.times import clock
 from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime
+from sync_assets.runtime.systems import same_address
 from sync_assets.runtime.workers import release_dead
 from sync_assets.words import counted
 
@@ -68,9 +73,11 @@ def list_command(as_json: Json = False) -> None:
 @app.command("verify")
 def verify_command(contact: Contact, kept: Kept = None, as_json: Json = False) -> None:
     """List the records of the contact that either system still has. Exit status 0: all are deleted in both but those
-    that are named by --kept; 1: another one is left, or the contact is unknown.
+    that are named by --kept; 1: another one is left, or the contact is unknown. After a move of Campaign, asks the
+    former one if the environment names it.
     """
-    document = verify(open_runtime(), contact, kept or ())
+    with of_named_campaign(open_runtime()) as runtime:
+        document = verify(runtime, contact, kept or ())
     print_document(document, as_json, show_whereabouts)
     if why := unproven(document):
         end(1, why, "When both have deleted all, run `sync-assets hold verify` again.")
@@ -143,6 +150,24 @@ def listed(ledger: Ledger) -> dict[str, Any]:
     return {"holds": [_document(hold) for hold in ledger.holds.all()]}
 
 
+@contextmanager
+def of_named_campaign(runtime: Runtime) -> Iterator[Runtime]:
+    """Yield the runtime. If it names the ledger's former Campaign, yield one with a copy of the ledger, to ask that."""
+    url = runtime.settings.campaign().url
+    with closing(runtime.using(any_ledger=True, announce=lambda _: None)) as of_any:
+        of_any.access.check_not_older()
+        named, former = of_any.ledger.systems.stored().get("campaign"), of_any.ledger.migrations.facts(FORMER)
+    if not (named and former) or same_address(named.url, url) or not same_address(former["url"], url):
+        yield runtime
+        return
+    with scratch_ledger(runtime.settings.ledger_url, runtime.cipher) as copy:
+        copy.systems.replace("campaign", url, None)
+        for table in runtime.config.tables:
+            copy.dialect.forget(table.resource)  # findings about the new Campaign
+        with closing(replace(runtime, given=copy)) as asked:
+            yield asked
+
+
 def verify(runtime: Runtime, id_text: str, kept: Sequence[str] = ()) -> dict[str, Any]:
     """Return where the contact and the person's other records still are.
 
@@ -176,6 +201,8 @@ def verify(runtime: Runtime, id_text: str, kept: Sequence[str] = ()) -> dict[str
         "is_excluded": held_since is None and bool(runtime.ledger.holds.records_of_hold(id_)),
         "d365": trace.d365.document(),
         "campaign": {
+            "url": runtime.settings.campaign().url,
+            "former_url": runtime.ledger.migrations.facts(FORMER).get("url"),
             **trace.campaign.document(),
             "not_seen": by_table([record for record in children if (record.table, record.id) not in seen]),
         },
@@ -252,6 +279,14 @@ def show_holds(document: dict[str, Any]) -> Parts:
 
 
 def show_whereabouts(document: dict[str, Any]) -> Parts:
+    url, former = document["campaign"]["url"], document["campaign"]["former_url"]
+    if former:
+        yield f"Campaign at {url} was asked{', the former one' if same_address(url, former) else ''}."
+    if former and not same_address(url, former):
+        yield (
+            f"The former Campaign, at {former}, may have the person, too: `sync-assets hold verify {document['id']} "
+            "--env-file FILE`, with a file that names it, asks it."
+        )
     for system, name in (("d365", "Dynamics 365"), ("campaign", "Campaign")):
         ids_by_table, kept, errors = (document[system][key] for key in ("found", "kept", "errors"))
         for of_table, state in ((ids_by_table, "still there"), (kept, "kept on purpose, as named")):

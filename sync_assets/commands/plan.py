@@ -19,8 +19,8 @@ import typer
 from msgspec import UNSET
 
 from sync_assets.audit.existing_records import Existing, existing_records, needless, shown
-from sync_assets.audit.record_comparison import EXISTING, LISTED
 from sync_assets.audit.record_list import RecordList
+from sync_assets.campaign.addressing import EXISTING, LISTED
 from sync_assets.campaign.client import BudgetSpent, CampaignRefused
 from sync_assets.checks import rules
 from sync_assets.checks.guardrails import check_configuration, check_limits, large_load
@@ -32,7 +32,7 @@ from sync_assets.commands.estimate_calls import hours, pace
 from sync_assets.commands.inventory import Inventory
 from sync_assets.commands.plan_changes import planned_changes, rejections, show_changes
 from sync_assets.commands.plan_document import PlanDocument, PlannedBudget, PlannedChange, PlannedTable
-from sync_assets.commands.status import CALL_KINDS, held_back, orphaned_sentence, table_state
+from sync_assets.commands.status import CALL_KINDS, comparison_due, held_back, orphaned_sentence, table_state
 from sync_assets.commands.terminal import AcceptMapping, Json, Parts, TablesOption, number_table
 from sync_assets.commands.values import Result, check_tables, fields
 from sync_assets.config.models import TableConfig
@@ -110,6 +110,7 @@ def plan(
         paused = ledger.maintenance.in_maintenance()
         for table in paused:
             ledger.maintenance.end(table)
+        due = [config.table for config in tables if ledger.rebuilds.rebuild(config.table)]
         use = replace(runtime.use, accept_mapping=True, may_create=False)
         with closing(replace(runtime, use=use, given=ledger)) as rehearsed:
             rehearsal = SyncRehearsal(rehearsed, ledger, inventory, runtime.use.accept_mapping, tables, listed)
@@ -117,7 +118,7 @@ def plan(
             of_records = partial(planned_changes, rehearsed, rehearsal.changes, show_values=show_values)
             changes, notes = interruptible.run(of_records()) if listed else ({}, [])
             document = rehearsal.document(changes)
-    document.notes.extend(notes)
+    document.notes.extend([*notes, *map(comparison_due, due)])
     document.notes.extend(
         f"{table} is in maintenance since {iso(since)}: what is planned of it goes after `sync-assets maintenance off "
         f"{table}`."
@@ -248,6 +249,15 @@ class SyncRehearsal:
         if existing.result:
             self.notes.append(
                 f"{shown(config, existing.result)} This plan made {counted(reads, 'read')} to find that out."
+            )
+        if existing.result and (missing := self.ledger.rebuilds.unlisted(config.table)):
+            rehearsal = self.tables[config.table]
+            rehearsal.calls["insert"] += missing  # after an update that finds none
+            rehearsal.inserted += missing
+            rehearsal.updated -= missing
+            self.notes.append(
+                f"{config.table}: {counted(missing, 'acknowledged record', 'were')} not among them: each takes an "
+                "update, which finds none, and an insert."
             )
         if existing.estimated is not None:
             self.notes.append(

@@ -82,6 +82,7 @@ class TableStatus(TableState, frozen=True, kw_only=True):
         deletes_orphaning: Children that they would orphan, by table.
         refused_in_updates: Attributes that updates leave out.
         in_step_but_for: Synced records that differ in these, and those of which that is not known.
+        comparison_due: Campaign's records are still to be compared; `synced` is what was acknowledged before.
         problem: Of `sync` alone: why the table could not go on.
     """
 
@@ -91,6 +92,7 @@ class TableStatus(TableState, frozen=True, kw_only=True):
     unconfirmed_until: datetime | None
     retried: Retried | None
     refused_in_updates: list[str]
+    comparison_due: bool
     maintenance_since: datetime | None
     feed: FeedStatus
     problem: str | msgspec.UnsetType | None = msgspec.UNSET
@@ -179,6 +181,7 @@ def overview(overall: Config, ledger: Ledger, calls: Mapping[str, int], opt_outs
             unconfirmed_until=ledger.reports.unconfirmed_until(table) if counts.unconfirmed else None,
             retried=ledger.reports.retried(table) if counts.pending else None,
             refused_in_updates=refused_attributes(ledger, config),
+            comparison_due=ledger.rebuilds.rebuild(table) is not None,
             maintenance_since=paused.get(table),
             feed=FeedStatus(feed.saved_at, feed.polled_at, feed.complete) if feed else FeedStatus(None, None, False),
         )
@@ -246,6 +249,14 @@ def retried(document: Overview) -> Iterator[str]:
             )
 
 
+def comparison_due(table: str) -> str:
+    """Return the sentence on a table whose records in Campaign are still to be compared."""
+    return (
+        f"{table}: the comparison with Campaign's records is due. Until its end, `synced` counts what was acknowledged "
+        "before, perhaps by another Campaign. `sync-assets sync` does it, and sends what is missing or differs."
+    )
+
+
 def in_maintenance(document: Overview, tables: Iterable[str]) -> list[str]:
     """Return a line for each of the tables that is in maintenance."""
     return [
@@ -282,6 +293,7 @@ def _lines(document: Overview) -> Iterator[str]:
         yield from (run.message for run in document.killed_runs)
     for lines in (in_maintenance(document, tables), held_back(tables), retried(document), unconfirmed(document)):
         yield from lines
+    yield from (comparison_due(name) for name, table in tables.items() if table.comparison_due)
     for name, table in tables.items():
         if table.orphaned:
             listed = f"`sync-assets rejects {name} --orphaned` lists them; each is sent once it has a parent in scope."

@@ -103,7 +103,7 @@ class Ledger:
         # Operations
         self.runs = Runs(session, self.sessions)
         self.systems = Systems(session)
-        self.adobe_migration = Facts(session, "migration")
+        self.migrations = Facts(session, "migration")
         self.events = Facts(session, "events")
         self.stored = StoredRecords(session)
         self.reports = Reports(session)

@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from sync_assets.campaign.addressing import CAPITALS, Addressing
+from sync_assets.campaign.addressing import CAPITALS, EXISTING, LISTED, Addressing
 from sync_assets.campaign.dialect import ResponseOutcome
 from sync_assets.campaign.metadata import Resource
 from sync_assets.campaign.records import Records
@@ -199,8 +199,10 @@ class Links:
                 )
             if by_key:
                 # In this order: if the finding were stored first and we crashed, the other records' links would stay
-                # empty.
-                await self._send_again(link.attribute)
+                # empty. Before the first finding, links that were acknowledged by a list were found there.
+                found = KEY_IN_LINK not in self._addressing(target).findings
+                if not (found and records.addressing.findings.get(EXISTING) == LISTED):
+                    await self._send_again(link.attribute)
                 self._addressing(target).note(KEY_IN_LINK, "empty")
             if link.parent:
                 self._known.forget(link.parent)

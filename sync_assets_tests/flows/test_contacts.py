@@ -9,12 +9,14 @@ import pytest
 
 from sync_assets.commands.document_schema import schema
 from sync_assets_tests.conftest import SandboxFactory
+from sync_assets_tests.support.premises import DOCUMENTED, V8, on_positions
 from sync_assets_tests.support.program import CONTACT, Program, calls, capture
 
 N = 50
 KEPT = {"mobilephone": "mobilePhone", "address1_city": "location.city"}
 
 
+@on_positions(DOCUMENTED, V8, quick=(DOCUMENTED, V8))
 def test_a_first_load_costs_an_insert_each_and_afterwards_only_changes_cost(program: Program) -> None:
     admin = program.sandbox.admin
     first = program.sync()
@@ -30,6 +32,7 @@ def test_a_first_load_costs_an_insert_each_and_afterwards_only_changes_cost(prog
         "deletes_following": {},
         "deletes_orphaning": {},
         "refused_in_updates": [],
+        "comparison_due": False,
         "in_step_but_for": {"records": 0, "not_known": 0},
         "resource": "profile",
         "synced": N,

@@ -80,7 +80,7 @@ class TestWhereCampaignHoldsOurRecordsAlready:
             [note] = [note for note in program.sync(runtime).stopped if "were in Campaign" in note]
         assert [one for one in admin.dump_campaign() if one["PKey"] == pkey] == [before]
         assert note == (
-            "contact: 51 records of profile were in Campaign before the first load. 50 have the mapped values, 0 are "
+            "contact: 51 records of profile were in Campaign when they were listed. 50 have the mapped values, 0 are "
             "to be updated; 1 have an id that is not in scope and stay as they are."
         )
 

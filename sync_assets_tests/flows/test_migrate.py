@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from sync_assets.audit import record_list
-from sync_assets.cli.migrate import migrate
+from sync_assets.cli.migrate import Migration
+from sync_assets.cli.steps import walk
 from sync_assets.errors import SyncAssetsError
 from sync_assets_tests.flows.test_first_load import planned
 from sync_assets_tests.support.chain import Chain, ledger_of, let_the_key_identify_nothing, load_by_adobes_tool, lose
@@ -88,7 +89,7 @@ def results(document: dict[str, Any]) -> dict[str, Any]:
 def made(program: Program, confirm: Callable[[str], bool]) -> dict[str, Any]:
     """`migrate` in this process."""
     with closing(program.runtime()) as runtime:
-        return migrate(runtime, confirm=confirm, show=lambda step: None)
+        return walk(Migration(runtime), confirm=confirm, show=lambda step: None)
 
 
 @pytest.fixture

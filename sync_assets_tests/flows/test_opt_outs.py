@@ -41,6 +41,7 @@ def test_an_opt_out_in_d365_arrives_in_campaign_with_one_read_and_one_update(pro
     assert_quiet(program)
 
 
+@on_positions(DOCUMENTED, V8, quick=(DOCUMENTED, V8))
 def test_only_mapped_opt_outs_of_contacts_and_profiles_are_written_and_audited(program: Program) -> None:
     switch_on(program, "bidirectional")
     program.sync()
@@ -81,6 +82,7 @@ def test_only_mapped_opt_outs_of_contacts_and_profiles_are_written_and_audited(p
     assert decision["d365_modified"] < decision["campaign_changed"]
 
 
+@on_positions(DOCUMENTED, V8, quick=(DOCUMENTED, V8))
 def test_a_profile_that_was_there_before_never_loses_its_opt_out(program: Program) -> None:
     switch_on(program, "bidirectional")
     admin = program.sandbox.admin

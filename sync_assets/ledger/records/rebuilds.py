@@ -13,7 +13,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from sync_assets.ledger.model import ANY_ATTRIBUTE, Claimed, Rebuild, State
+from sync_assets.ledger.model import ANY_ATTRIBUTE, OTHER, Claimed, Rebuild, State
 from sync_assets.ledger.records.claims import CLAIM_COLUMNS, Claims
 from sync_assets.ledger.records.feeds import Feeds
 from sync_assets.ledger.repositories.sessions import Sessions
@@ -53,6 +53,12 @@ class Rebuilds(Repository):
             self._feeds.read_again(transaction, table, resend=True)
             self._feeds.drop_replay_in(transaction, table)
         return _stored(transaction, table) or Rebuild(table)
+
+    def unlisted(self, table: str) -> int:
+        """Return the number of pending records that were acknowledged, and that the list which just ended lacked."""
+        acknowledged = sa.and_(_R.acked_hash.is_not(None), _R.acked_hash != OTHER, _R.payload.is_not(None))
+        found = sa.select(sa.func.count()).where(_R.table_name == table, schema.PENDING, acknowledged)
+        return self._session.scalar(found)
 
     def put_rebuild(self, rebuild: Rebuild) -> None:
         """Store the progress of a rebuild."""

@@ -234,6 +234,10 @@ class OptOuts(Repository):
         due = [rules.due_again(known[id_, attribute], ask=side != 2) for id_, attribute, side in sorted(ended)]
         self._rows.put(transaction, known, due)
 
+    def forget_origins(self) -> None:
+        """Store that Campaign moved: what it states next is no older than our writes and its statements before."""
+        self._session.run(sa.update(_OPT_OUTS).values(ours=0, stated_at=None, version=_O.version + 1))
+
     def of(self, ids: Sequence[str]) -> list[OptOutRow]:
         """Return all rows of these contacts."""
         with self._session.read() as transaction:

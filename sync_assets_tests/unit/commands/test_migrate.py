@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from sync_assets.checks.rules import fail, ok, warn
-from sync_assets.cli.migrate import changes_step, doctor_step, inventory_step, opt_outs_step, switch_off_step
+from sync_assets.cli.migrate import changes_step, inventory_step, opt_outs_step, switch_off_step
+from sync_assets.cli.steps import doctor_step
 from sync_assets.commands.inventory import Inventory, TableInventory
 from sync_assets.commands.plan_document import PlannedTable
 from sync_assets.config.models import Config

@@ -5,6 +5,7 @@ import io
 import re
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,9 @@ from rich.table import Table
 import sync_assets
 from sync_assets.checks.rules import FindingDocument
 from sync_assets.cli import explain
-from sync_assets.cli.migrate import OPT_OUT_COUNTS, show_step
+from sync_assets.cli.migrate import OPT_OUT_COUNTS, Migration
+from sync_assets.cli.move import Move
+from sync_assets.cli.steps import show_step
 from sync_assets.commands import audit, certify, doctor, estimate, plan, rebuild, rejects, terminal
 from sync_assets.commands import status as status_command
 from sync_assets.commands.plan import OPT_OUTS_DUE, PLANNED
@@ -60,6 +63,7 @@ def table(resource: str, complete: bool = True, at: str | None = AT, **counts: i
     nothing = {key: {} for key in ("waiting_for", "kept_values", "deletes_following", "deletes_orphaning")}
     nothing |= {"unconfirmed_until": None, "retried": None, "refused_in_updates": [], "maintenance_since": None}
     nothing |= {"in_step_but_for": {"records": 0, "not_known": 0}}
+    nothing |= {"comparison_due": False}
     feed = {"position_saved_at": at, "polled_at": at, "complete": complete}
     return msgspec.convert({"resource": resource, **values, **nothing, "feed": feed}, TableStatus)
 
@@ -191,6 +195,8 @@ RECORD = {
     **dict.fromkeys(("filter", "ledger")),
 }
 
+ANY: Any = None
+MIGRATION = Migration(ANY)
 TABLES: dict[str, tuple[Callable[[Any], Any], Any, int]] = {
     "status": (status_command.show, status(**{NAME: table("profile", **dict.fromkeys(COLUMNS, NUMBER))}), len(COLUMNS)),
     "plan": (
@@ -237,8 +243,13 @@ TABLES: dict[str, tuple[Callable[[Any], Any], Any, int]] = {
         {"premises": [premise("workable", found=f"3,456,789 in {NAME}", program=LONG)], "engine_calls": {}},
         1,
     ),
-    "migrate": (show_step, {**ASKED, **STEP, "step": "changes"}, len(PLANNED) - 1),
-    "migrate, opt-outs": (show_step, {**ASKED, **OPT_OUTS, "step": "opt_outs"}, len(OPT_OUT_COUNTS)),
+    "migrate": (partial(show_step, MIGRATION), {**ASKED, **STEP, "step": "changes"}, len(PLANNED) - 1),
+    "move": (partial(show_step, Move(ANY)), {**ASKED, **STEP, "step": "cost"}, len(PLANNED) - 1),
+    "migrate, opt-outs": (
+        partial(show_step, MIGRATION),
+        {**ASKED, **OPT_OUTS, "step": "opt_outs"},
+        len(OPT_OUT_COUNTS),
+    ),
 }
 """By command: what makes the parts of its document, a document, and how often the number is in its tables."""
 
@@ -274,7 +285,7 @@ def test_every_module_that_makes_a_table_is_among_these() -> None:
         for path in PACKAGE.rglob("*.py")
         if re.search(r"(plain|number)_table\(", path.read_text(encoding="utf-8")) and path.stem != "terminal"
     }
-    shown = {show.__module__.rpartition(".")[2] for show, _, _ in TABLES.values()}
+    shown = {getattr(show, "func", show).__module__.rpartition(".")[2] for show, _, _ in TABLES.values()}
     assert makers == shown | {"plan_changes"}, "plan shows those of plan_changes"
 
 

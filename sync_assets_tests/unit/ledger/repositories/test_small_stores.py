@@ -169,11 +169,11 @@ def test_findings_are_forgotten_one_by_one_or_all_of_a_resource(ledger: Ledger) 
 @pytest.mark.postgresql
 def test_each_kind_has_its_own_findings_which_are_values_of_json(ledger: Ledger) -> None:
     step = {"configuration": "one", "result": {"tables": {"contact": {"records": 5}}}, "done_at": None}
-    ledger.adobe_migration.note("profile", {"doctor": step})
+    ledger.migrations.note("profile", {"doctor": step})
     ledger.dialect.note("profile", {"key_in_url": "yes"})
-    assert ledger.adobe_migration.facts("profile") == {"doctor": step}
-    ledger.adobe_migration.forget("profile")
-    assert ledger.adobe_migration.facts("profile") == {}
+    assert ledger.migrations.facts("profile") == {"doctor": step}
+    ledger.migrations.forget("profile")
+    assert ledger.migrations.facts("profile") == {}
     assert ledger.dialect.facts("profile") == {"key_in_url": "yes"}
 
 
