@@ -120,8 +120,9 @@ def add(environment: Mapping[str, str], path: Path, argument: Argument) -> list[
 @asynccontextmanager
 async def opened(environment: Mapping[str, str]) -> AsyncIterator[tuple[DataverseClient, CampaignClient, Offered]]:
     """Open both clients, and read what can be mapped. The file that SYNC_ASSETS_CONFIG names may not exist yet."""
+    variables = {name: value for name, value in environment.items() if name != CONFIG}
     # The sandbox's configuration has the default guardrails; its tables are not used.
-    runtime = Runtime({**environment, CONFIG: str(SANDBOX_CONFIG)}, use=LedgerUse(any_ledger=True))
+    runtime = Runtime(variables, file=SANDBOX_CONFIG, use=LedgerUse(any_ledger=True))
     runtime.settings.require("d365", "campaign")
     async with runtime.d365() as d365, runtime.campaign() as campaign:
         yield d365, campaign, await run_together(d365.tables(), campaign.resources())

@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sync_assets.config.environment import Settings
@@ -22,11 +23,12 @@ class Configuration:
     """Environment variables and the configuration file, each read on first use.
 
     So definitions load without variables, and a missing one is reported by the run that needs it.
-    installation: names of its objects in Dagster.
+    installation: names of its objects in Dagster. file: read in place of the file that the environment names.
     """
 
     environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
     installation: Installation = field(default_factory=Installation)
+    file: Path | None = None
 
     @cached_property
     def settings(self) -> Settings:
@@ -34,7 +36,7 @@ class Configuration:
 
     @cached_property
     def config(self) -> Config:
-        return load_config(self.settings.configuration())
+        return load_config(self.file or self.settings.configuration())
 
     @cached_property
     def cipher(self) -> PayloadCipher:

@@ -218,8 +218,8 @@ def test_secrets_errors_of_the_program_and_refused_rows_are_reported_without_the
         assert traces(watched, *result) == set()
     watched.more = {}
 
-    def spoilt(rows: Any, mapping: Any) -> Any:
-        raise Spoilt(rows.to_dicts(), mapping)
+    def spoilt(rows: Any, *more: Any) -> Any:
+        raise Spoilt(rows.to_dicts(), *more)
 
     async def spoilt_delivery(*seen: Any) -> Any:
         raise Spoilt(*seen)

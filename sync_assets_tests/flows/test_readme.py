@@ -201,6 +201,7 @@ def first_sync(story: Story) -> None:
     story.type("status --json")
     assert refused in story.type("rejects contact --json")
     assert refused in story.type("rejects --csv")
+    story.type("rejects contact --refused-attributes")
     assert "No record waits." in story.type("rejects --waiting")
     assert "No record is tried again." in story.type("rejects --retried")
     story.type(f"explain {refused} --json", 2)
@@ -232,6 +233,11 @@ def look_after_the_ledger(story: Story) -> None:
         with closing(sqlite3.connect(Path(story.program.env["DAGSTER_HOME"]) / "ledger.db")) as file, file:
             file.execute(f"UPDATE sync_tally SET records = records {change} WHERE state = 0")
         story.type("doctor --ledger", status)
+    story.type("audit --table nothing", 1)
+    story.admin.post("/campaign/change", {"resource": "profile", "count": 1, "set": {"email": "by@hand.example"}})
+    story.type("audit --table contact --repair", 2)
+    story.type("sync")
+    story.type("audit --table contact --json")
     story.type("rebuild contact --new-ledger --json")
     assert "There is nothing to send." in story.type("replay contact --from 2020-01-01 --to 2020-01-02 --force")
     story.type("accept-systems --yes")
@@ -289,6 +295,13 @@ def notices(story: Story) -> None:
 def migration(story: Story) -> None:
     """After the first sync there is nothing left to do."""
     assert "All steps are done." in story.type("migrate --from-start --yes --go")
+    story.type("move", 2)
+    story.type("move --from-start --yes", 2)
+    url = story.program.env["CAMPAIGN_URL"]
+    assert "127.0.0.1" in url or "localhost" in url
+    moved = url.replace("127.0.0.1", "localhost") if "127.0.0.1" in url else url.replace("localhost", "127.0.0.1")
+    story.program.more["CAMPAIGN_URL"] = moved
+    story.type("move --yes --go")
 
 
 def trouble(story: Story) -> None:

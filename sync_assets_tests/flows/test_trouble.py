@@ -40,7 +40,9 @@ def test_doctor_finds_nothing_wrong_with_the_sandbox(program: Program) -> None:
         "certification": "never. `sync-assets certify` finds out how both systems behave, with synthetic records",
         "contact: look-up by externalId": "not verified: no record was sent yet. The first sync sends one "
         "alone, and others once it is found by externalId (asked with 1 engine call)",
+        "contact: merged contacts": warned["contact: merged contacts"],
     }
+    assert "delete_filtered_out: true" in warned["contact: merged contacts"]
     result = {line["title"]: line["message"] for line in document["checks"]}
     assert result["runs"] == "no run was killed"
     assert result["systems of the ledger"] == "none yet: the first sync stores the addresses of both systems"

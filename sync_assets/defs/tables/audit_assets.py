@@ -21,7 +21,6 @@ from sync_assets.audit.record_audit import audit_table, shares, stored_result
 from sync_assets.audit.record_list import pages_for
 from sync_assets.campaign.client import BudgetSpent
 from sync_assets.checks.rules import AUDIT_CHECKS, OPT_OUTS_AGREE
-from sync_assets.commands.audit import opt_outs_of
 from sync_assets.config.models import Config, TableConfig
 from sync_assets.config.values import CONTACT
 from sync_assets.defs.asset_keys import audit_key, campaign_key
@@ -71,6 +70,8 @@ def audit_asset(config: TableConfig, runtime: Runtime) -> dg.AssetsDefinition:
             add_tags(context, run_runtime, config.table)
             overall, ledger = run_runtime.config, run_runtime.ledger
             if pages := _pages(overall, ledger, config):
+                from sync_assets.commands.audit import opt_outs_of  # typer: only in a run  # noqa: PLC0415
+
                 opt_outs = opt_outs_of(overall, ledger, config)
                 with closing(ListedKeys()) as keys, suppress(BudgetSpent):
                     interruptible.run(audit_table(run_runtime, config, keys, "daily", pages, opt_outs))

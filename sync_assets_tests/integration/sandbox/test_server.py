@@ -191,7 +191,7 @@ def test_the_journal_has_engine_and_key(process: SandboxProcess, d365: httpx.Cli
         ("d365/change", b'{"table": "contact"}', '"ids" or "count" is missing'),
         ("campaign/profiles", b'{"firstName": "x"}', '"resource": str (optional), "records": list[dict[str, Any]]'),
         ("campaign/delete", b'{"resource": "profile"}', '"keys", "pkeys" or "count" is missing'),
-        ("faults", b'{"system": "d365", "kind": "slow", "delay": 5}', "it has: body, carry_out"),
+        ("faults", b'{"system": "d365", "kind": "slow", "delay": 5}', "it has: body, bytes, carry_out"),
         ("settings", b'{"d356": {"latency_ms": 5}}', "one of: campaign, d365"),
         ("settings", b'{"d365": {"speed": 1}}', "this request sets latency_ms only"),
         ("outage", b'{"seconds": -1}', "a number up to 60"),
