@@ -8,7 +8,7 @@ Invariant: each batch is stored in one transaction, the opt-outs with their deci
 import asyncio
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -186,8 +186,6 @@ class _Batch:
             write = "campaign" if to_campaign else None if d365[0] else "d365"
             decision = Decision(True, write, merged_contacts.REASON)
             row = row._replace(source=f"{merged_contacts.SOURCE}{subordinate}")
-        elif decision.write and row.source.startswith(merged_contacts.SOURCE):  # after the write to Campaign
-            decision = replace(decision, reason=merged_contacts.REASON)
         self._settle(row, int(bool(d365[0])), self._logged(row, d365, campaign, decision))
 
     def without_profile(self, rows: list[OptOutRow], row_now: RowNow) -> None:
