@@ -254,3 +254,39 @@ def test_doctor_recommends_the_filter_that_leaves_out_merged_contacts(program: P
     program.opt_out["merged"] = "carry"
     for rule in (active, {**active, "value": "Active"}, {"field": "merged", "is": "ne", "value": True}):
         assert filtered(rule, delete_filtered_out=True)[0] == "ok"
+
+
+def test_an_opt_out_that_campaign_rejected_for_the_master_still_counts_after_a_retry(program: Program) -> None:
+    subordinate, master = carrying(program, "bidirectional", True, False)
+    admin = program.sandbox.admin
+    admin.merge(subordinate, master)
+    body = 'RST-360011 An error has occurred.\nThe value "x" of attribute blackListEmail is not valid'
+    admin.fault("campaign", "status", status=500, body=body, method="PATCH", path=master)
+    program.sync()
+    admin.clear_faults()
+    assert program.run("retry", "contact")[0] == 0
+    assert (program.sync().status, sides(program, master)) == (0, (True, True))
+
+
+def test_a_master_that_leaves_the_scope_and_returns_keeps_the_opt_out(program: Program) -> None:
+    filters = {"rules": [{"field": "lastname", "is": "ne", "value": "Out"}], "delete_filtered_out": True}
+    subordinate, master = carrying(program, "d365_to_campaign", True, False, filters=filters, apply_deletes=True)
+    admin = program.sandbox.admin
+    admin.merge(subordinate, master)
+    program.sync()
+    admin.change("contact", [master], lastname="Out")
+    program.sync()
+    program.sync()
+    assert master not in program.profiles()
+    admin.change("contact", [master], lastname="In")
+    program.sync()
+    assert sides(program, master) == (False, True)
+
+
+def test_an_opt_out_that_is_no_longer_mapped_stops_no_capture(program: Program) -> None:
+    subordinate, master = carrying(program, "d365_to_campaign", True, False)
+    set_d365(program, subordinate, donotphone=True)
+    program.sandbox.admin.merge(subordinate, master)
+    assert (program.sync().status, sides(program, master)) == (0, (False, True))
+    del program.opt_out["mappings"]["donotphone"]
+    assert [program.sync().status for _ in range(2)] == [0, 0]
