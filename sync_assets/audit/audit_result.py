@@ -131,19 +131,20 @@ def agreement(table: str, result: AuditResult) -> Finding:
     """Return the finding that Campaign holds what it acknowledged."""
     parts: list[str] = []
     if result.missing.records:
-        parts.append(f"{result.missing.records:,} are not in Campaign")
+        parts.append(f"{counted(result.missing.records, 'record', 'are')} not in Campaign")
     if result.hidden.records:
-        parts.append(f"{result.hidden.records:,} are hidden, since a record that they must be linked to is missing")
+        hidden = counted(result.hidden.records, "record", "are")
+        parts.append(f"{hidden} hidden, for lack of a record that must be linked to")
     if result.differing:
         named = ", ".join(f"{name} ({some.records:,})" for name, some in result.attributes.items())
-        parts.append(f"{result.differing:,} differ: {named}")
-    found = "; ".join(parts) or "all hold what was sent last"
-    listed = f"{result.part:.0%} of the resource listed. Of {counted(result.compared, 'compared record')}, {found}."
+        parts.append(f"{counted(result.differing, 'record', 'differ')}: {named}")
     if result.in_step_but_for:
-        names = ", ".join(result.refused_in_updates)
-        listed += f" {result.in_step_but_for:,} are in step but for {names}, which Campaign refuses in updates."
+        names, but_for = ", ".join(result.refused_in_updates), counted(result.in_step_but_for, "record", "are")
+        parts.append(f"{but_for} in step but for {names}, which Campaign refuses in updates")
+    found = "; ".join([*parts, "the others hold what was sent last"]) if parts else "all hold what was sent last"
+    listed = f"{result.part:.0%} of the resource listed. Of {counted(result.compared, 'compared record')}, {found}."
     if result.wrong > result.repaired + result.hidden.records:
-        listed += f" `sync-assets audit --table {table} --repair` makes them pending."
+        listed += f" `sync-assets audit --table {table} --repair` makes pending what differs or is missing."
     shown = {"not found": result.missing, "hidden": result.hidden, **result.attributes}
     numbers = {**result.numbers, "attributes": _rows(shown), "refused_in_updates": _rows(result.refused_in_updates)}
     stops = bool(result.compared) and result.wrong / result.compared >= SHARE_IN_ERROR

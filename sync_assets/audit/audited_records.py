@@ -19,7 +19,7 @@ from sync_assets.audit.audit_result import AuditResult, count
 from sync_assets.audit.linked_records import LinkedRecords, presence
 from sync_assets.audit.record_list import ListPage, Record
 from sync_assets.audit.value_comparison import differing
-from sync_assets.campaign.addressing import among
+from sync_assets.campaign.addressing import among, refused_in_updates
 from sync_assets.campaign.client import access_denied
 from sync_assets.campaign.dialect import ResponseOutcome
 from sync_assets.campaign.profile_opt_outs import statements
@@ -30,7 +30,9 @@ from sync_assets.dataverse.metadata import ColumnType
 from sync_assets.dataverse.page_parser import Head, PageParser
 from sync_assets.json_members import without
 from sync_assets.ledger import Ledger
+from sync_assets.ledger.records.audits import AuditedState
 from sync_assets.mapping.merged_contacts import with_opt_outs
+from sync_assets.mapping.refusable import found_held, refusable
 from sync_assets.mapping.transform import transform
 from sync_assets.push.record_links import LinkTarget, linked_pkey
 from sync_assets.runtime.pkeys import ListedKeys
@@ -108,7 +110,7 @@ class RecordComparison:
         links = await asyncio.to_thread(self.ledger.links.acknowledged_links, table, list(due))
         missing, hidden = await self._look_up([id_ for id_ in absent if id_ in due], listed, links)
         records = {id_: record for id_, record in listed.items() if id_ in due}
-        wrong, refused, wrong_links = await self._differences(records, due, links)
+        wrong, refused, wrong_links = await self._differences(records, due, links, states)
         suspects = {*wrong, *refused, *missing, *hidden}
         again = await asyncio.to_thread(states_of, table, suspects)
         moved = {id_ for id_ in suspects if id_ not in again or again[id_].hash != hashes[id_]}
@@ -195,23 +197,36 @@ class RecordComparison:
         return self.parents[parent]
 
     async def _differences(
-        self, records: Mapping[str, Record], due: Mapping[str, _Row], links: Mapping[str, Mapping[str, str]]
+        self,
+        records: Mapping[str, Record],
+        due: Mapping[str, _Row],
+        links: Mapping[str, Mapping[str, str]],
+        states: Mapping[str, AuditedState],
     ) -> tuple[dict[str, list[str]], dict[str, list[str]], dict[str, WrongLinks]]:
-        """Return by id what differs (attributes and links), what Campaign refuses in updates, and the wrong links."""
+        """Return by id what differs (attributes and links), what Campaign refuses in updates, and the wrong links.
+
+        What they hold in attributes that Campaign may refuse is stored, unless values are kept.
+        """
         kept = await asyncio.to_thread(self.ledger.emptied.kept_of, self.config.table, records)
         findings = self.reading.records[self.config.resource].addressing.findings
         opt_outs = {mapping.to for mapping in self.config.opt_outs.values()}
         wrong, refused = dict[str, list[str]](), dict[str, list[str]]()
         wrong_links: dict[str, WrongLinks] = {}
+        found: list[tuple[int, int, bytes]] = []
         for id_, record in records.items():
             form = without(due[id_].form, *opt_outs, *kept.get(id_, ()))
             names = differing(msgspec.json.decode(form), record, self.ready.resource)
+            (seq, hash_, _, of_row, stored), differ = states[id_], refusable(names, refused_in_updates(findings))
+            held = of_row and found_held(of_row, stored, differs=bool(differ))
+            if held and hash_ and held != stored and id_ not in kept:
+                found.append((held, seq, hash_))
             if left := among(names, findings):
                 refused[id_] = left
             if elsewhere := await self._wrong_links(record, due[id_].links, links.get(id_, {})):
                 wrong_links[id_] = elsewhere
             if others := [*(name for name in names if name not in left), *elsewhere]:
                 wrong[id_] = others
+        await asyncio.to_thread(self.ledger.audits.store_held, found)
         return wrong, refused, wrong_links
 
     async def _wrong_links(

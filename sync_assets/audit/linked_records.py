@@ -66,11 +66,6 @@ class LinkedRecords:
                 linked[link.attribute] = await self._id(link, pkey) or None
         return linked
 
-    async def wrong_links(self, record: Mapping[str, Any], acknowledged: Mapping[str, str]) -> list[str]:
-        """Return the links of a record that do not lead to the acknowledged parent, given by attribute."""
-        linked, known = await self.linked_ids(record, acknowledged), {link.attribute for link in self.links}
-        return [name for name, parent in acknowledged.items() if name in known and linked.get(name) != parent]
-
     async def _id(self, target: LinkTarget, pkey: str) -> str:
         if pkey not in self._ids:
             parent = await self.records[target.parent.resource].read(pkey)

@@ -27,7 +27,7 @@ from sync_assets.http.transport import Unavailable
 from sync_assets.json_members import without
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.model import OTHER, Claimed, LinkTo, Outcome, Rebuild
-from sync_assets.mapping.refusable import another, refusable
+from sync_assets.mapping.refusable import found_held, refusable
 from sync_assets.runtime.call_limits import calls_left
 from sync_assets.runtime.pkeys import ListedKeys
 from sync_assets.runtime.progress import Progress
@@ -213,7 +213,7 @@ class Comparison:
         if record.refusable is None or (outcome.hash != OTHER and not left_out):
             return record.refusable
         differs = differing(_form(record), listed, self.resource)
-        return another(record.refusable) if refusable(differs, left_out) else record.refusable
+        return found_held(record.refusable, record.held_refusable, differs=bool(refusable(differs, left_out)))
 
 
 def _form(record: Claimed) -> dict[str, Any]:

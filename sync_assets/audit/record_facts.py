@@ -25,7 +25,7 @@ from sync_assets.checks.preflight import Ready, preflight
 from sync_assets.config.models import Config, TableConfig
 from sync_assets.config.values import CONTACT
 from sync_assets.dataverse.client import DataverseClient
-from sync_assets.dataverse.metadata import MODIFIED, ColumnType
+from sync_assets.dataverse.metadata import ColumnType
 from sync_assets.dataverse.page_parser import PageParser
 from sync_assets.errors import SyncAssetsError
 from sync_assets.http.redaction import redact
@@ -304,16 +304,13 @@ def _of_systems(facts: RecordFacts, differs: Sequence[str]) -> Iterator[Reason]:
     synced = stored is not None and stored.state in acknowledged and not stored.out_of_scope
     # The next sync sends changed rows anyway.
     unchanged = stored and facts.passes and facts.mapped and facts.mapped.hash == stored.acked_hash
-    # The command sends the row again, with the others that were last modified on its day.
-    day = str(facts.row[MODIFIED].item() or "")[:10] if facts.row is not None and facts.has_row else ""
-    days = f" --from {day} --to {day}" if day else ""
-    command = f"sync-assets replay {facts.config.table}{days} --force"
-    again = f" `{command}` sends it again." if synced and unchanged else ""
+    table = facts.config.table
+    again = f" `sync-assets audit --table {table} --repair` lets it be sent again." if synced and unchanged else ""
     if facts.kept:
         yield Reason(
             False,
             f"Campaign keeps its {', '.join(facts.kept)}: the column became empty in more records than "
-            f"max_emptied_share allows. `sync-assets approve-deletes {facts.config.table}` empties them.",
+            f"max_emptied_share allows. `sync-assets approve-deletes {table}` empties them.",
         )
     if presence == "missing" and synced and facts.has_row:
         of_links = facts.ready.resource.attributes.values() if facts.ready else ()
@@ -321,12 +318,13 @@ def _of_systems(facts: RecordFacts, differs: Sequence[str]) -> Iterator[Reason]:
         text = "Campaign acknowledged the record and does not show it: it was deleted there"
         if required := [link.path for link in custom if link.mandatory is not False]:
             text += f", or is hidden, since {' or '.join(required)} leads to no record; see `sync-assets doctor`"
-        yield Reason(False, f"{text}.{again.replace('sends it', 'sends a deleted record')}")
+        yield Reason(False, f"{text}.{again.replace('lets it', 'lets a deleted record')}")
+    if others := [name for name in differs if name not in (*facts.kept, *facts.refused_in_updates)]:
+        yield Reason(False, f"Campaign's record differs in {', '.join(others)}.{again}")
     if refused := [name for name in differs if name in facts.refused_in_updates and name not in facts.kept]:
         groups = ", ".join(dict.fromkeys(map(group_of, refused)))
-        yield Reason(False, f"In step but for {', '.join(refused)}: Campaign refuses {groups} in updates.")
-    if others := [name for name in differs if name not in (*facts.kept, *refused)]:
-        yield Reason(False, f"Campaign's record differs in {', '.join(others)}.{again}")
+        see = f" See `sync-assets rejects {table} --refused-attributes`." if synced else ""
+        yield Reason(False, f"In step but for {', '.join(refused)}: Campaign refuses {groups} in updates.{see}")
 
 
 def _without_row(facts: RecordFacts) -> Iterator[Reason]:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from sync_assets.capture.page_preparation import PreparedPage
+from sync_assets.capture.page_preparation import PreparedPage, prepare_page
 from sync_assets.dataverse.client import LIMITS, MAX_PAGE, D365Refused, DataverseClient, ServerFailed
 from sync_assets.dataverse.metadata import Table
 from sync_assets.dataverse.page_parser import ROW_VERSION, Head, Page
@@ -202,12 +202,13 @@ class CaptureContext:
         rows = page.rows.filter((versions >= newest).fill_null(True))
         return replace(page, rows=rows, older=page.rows.height - rows.height)
 
-    def brought(self, page: Page) -> Mapping[str, set[str]]:
-        """Return by attribute the rows of a page to which merged contacts bring opt-outs, if these are fields."""
-        if self.mapping.master is None or not self.mapping.opt_outs_are_fields:
-            return {}
-        ids = page.rows[self.mapping.table_key.select_name].str.to_lowercase()
-        return self.ledger.merged.counting(ids.to_list())
+    def prepared(self, page: Page, earlier: Sequence[TableMapping | None] = ()) -> PreparedPage:
+        """Prepare a page, with the opt-outs that merged contacts bring to its rows. earlier: as of `prepare_page`."""
+        brought: Mapping[str, set[str]] = {}
+        if self.mapping.master is not None and self.mapping.opt_outs_are_fields:
+            ids = page.rows[self.mapping.table_key.select_name].str.to_lowercase()
+            brought = self.ledger.merged.counting(ids.to_list())
+        return prepare_page(page, self.mapping, earlier, self.guard, brought, self.refused)
 
     def next_link(self, page: Head | PreparedPage) -> str:
         """Return the link to follow after a page of the feed. Raises D365Refused if there is none, ForeignLink."""

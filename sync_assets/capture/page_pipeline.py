@@ -11,7 +11,7 @@ import time
 from collections.abc import AsyncGenerator, Sequence
 
 from sync_assets.capture.context import RENEW_SECONDS, CaptureContext, fetch
-from sync_assets.capture.page_preparation import PreparedPage, parser, prepare_page
+from sync_assets.capture.page_preparation import PreparedPage, parser
 from sync_assets.dataverse.page_parser import Page, read_head
 from sync_assets.http.client import LinkTrail
 from sync_assets.mapping.table_mapping import TableMapping
@@ -89,6 +89,4 @@ class PagePipeline:
     def _prepared(self, page: Page) -> PreparedPage:
         if self._newer:
             page = self._context.without_older(page)
-        context = self._context
-        brought = context.brought(page)
-        return prepare_page(page, context.mapping, self._earlier, context.guard, brought, context.refused)
+        return self._context.prepared(page, self._earlier)

@@ -73,8 +73,7 @@ def prepare_page(
     opt_outs, own = opted_out(latest, mapping), list[tuple[str, str]]()
     if brought and opt_outs is not None:
         for name, ids in brought.items():
-            have = opt_outs.filter(pl.col("id").is_in(list(ids)) & pl.col(name))["id"]
-            own += [(id_, name) for id_ in have]
+            own += [(id_, name) for id_ in opt_outs.filter(pl.col(name))["id"] if id_ in ids]
         latest = with_opt_outs(latest, mapping, brought)
         opt_outs = opted_out(latest, mapping)
     passed, dropped = filter_rows(latest, mapping.row_filter)

@@ -19,7 +19,7 @@ from urllib.parse import quote
 
 from sync_assets.capture.context import CaptureContext, CaptureResult, too_large
 from sync_assets.capture.page_pipeline import PagePipeline
-from sync_assets.capture.page_preparation import parser, prepare_page
+from sync_assets.capture.page_preparation import parser
 from sync_assets.dataverse.client import IDS_IN_A_QUERY
 from sync_assets.dataverse.metadata import MODIFIED
 from sync_assets.dataverse.page_parser import Head
@@ -104,9 +104,7 @@ async def store_rows(capture: CaptureContext, ids: Sequence[str], feed: Feed, re
         found_ids.update(page.rows[key].str.to_lowercase())
         # An id is known to be missing only after the last page of an answer.
         missing = [] if page.next_link else [id_ for id_ in asked if id_ not in found_ids]
-        newer = capture.without_older(replace(page, deleted=missing))
-        brought = capture.brought(newer)
-        ready = prepare_page(newer, capture.mapping, guard=capture.guard, brought=brought, refused=capture.refused)
+        ready = capture.prepared(capture.without_older(replace(page, deleted=missing)))
         return capture.store(ready, feed.version, result)
 
     for start in range(0, len(ids), IDS_IN_A_QUERY):

@@ -6,6 +6,7 @@ guardrails       limits that stop a run before its first write; estimates of eng
 opt_out_columns  which columns can carry an opt-out
 health           the state of a table, of the export file and of opt-outs, by the ledger
 dynamics         the application user in Dynamics 365: certificate, privileges, change tracking window
+link_findings, refused_attributes   links, and attributes that Campaign refuses in updates
 known_types      the last known types of columns and attributes
 installation     environment, ledger, Campaign's API, SFTP
 """

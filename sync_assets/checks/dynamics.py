@@ -1,8 +1,11 @@
 """Findings about Dynamics 365 for `doctor`: our certificate, our user and its privileges, clocks, the feed's window."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
+import polars as pl
+
+from sync_assets.checks.preflight import Ready
 from sync_assets.checks.rules import Finding, fail, ok, warn
 from sync_assets.config.environment import AppCredential, ClientCertificate
 from sync_assets.config.models import Config, TableConfig
@@ -10,9 +13,10 @@ from sync_assets.config.values import CONTACT
 from sync_assets.dataverse import privileges as rights
 from sync_assets.dataverse.app_credential import load_certificate
 from sync_assets.dataverse.client import NO_SUCH_TABLE, D365Refused, DataverseClient
-from sync_assets.dataverse.metadata import MERGED, Table
+from sync_assets.dataverse.metadata import MERGED
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger.model import Feed
+from sync_assets.mapping.filters import RowFilter, rules_met
 from sync_assets.task_group import run_together
 from sync_assets.words import counted
 
@@ -27,6 +31,8 @@ than needed.
 """
 METADATA_PRIVILEGES = ("prvReadAttribute", "prvReadEntity", "prvReadOptionSet", "prvReadOrganization")
 """For the definitions of tables, columns and choices, and for the change tracking window: docs/dynamics-365.md."""
+_DEACTIVATED = {"statecode": 1, MERGED: True}
+"""Columns of a contact that was merged into another one."""
 _GRANT = "in the Power Platform admin centre give a security role of the application user"
 
 
@@ -158,25 +164,35 @@ async def privilege(client: DataverseClient, user: str, table: str, access: str)
         return Privilege(name, None, returned=False)
 
 
-def merged_contacts(config: Config, mapped: TableConfig, table: Table) -> list[Finding]:
+def merged_contacts(config: Config, mapped: TableConfig, ready: Ready) -> list[Finding]:
     """Return the finding on contacts that were merged into others: their profiles stay unless a filter leaves them out.
 
     None for other tables, and where the column of merges does not exist.
     """
-    if mapped.table != CONTACT or MERGED not in table.columns:
+    if mapped.table != CONTACT or MERGED not in ready.table.columns:
         return []
-    title, opt_out = "merged contacts", config.opt_out
-    ruled = {rule.field for rule in mapped.filters.rules} if mapped.filters else set[str]()
+    title, opt_out, row_filter = "merged contacts", config.opt_out, ready.mapping.row_filter
     carry = ""
     if opt_out.direction != "disabled" and opt_out.merged == "ignore":
         carry = ". Its opt-outs do not count for the other contact: `opt_out: {merged: carry}` lets them"
-    if ruled & {"statecode", MERGED}:
-        return [ok(title, f"a filter of {CONTACT} leaves out the contact that a merge deactivates{carry}")]
+    if row_filter and _leaves_out_merged(row_filter):
+        text = f"the filter of {CONTACT} leaves out the contact that a merge deactivates"
+        if row_filter.delete_filtered_out:
+            return [warn(title, f"{text}{carry}") if carry else ok(title, text)]
+        return [warn(title, f"{text}; its profile stays in Campaign. Add `delete_filtered_out: true`{carry}")]
     text = (
         "a merge in Dynamics 365 deactivates one of two contacts, and both profiles stay in Campaign. Add to "
         f"{CONTACT} `filters: {{rules: [{{field: statecode, is: eq, value: 0}}], delete_filtered_out: true}}`"
     )
     return [warn(title, f"{text}{carry}")]
+
+
+def _leaves_out_merged(row_filter: RowFilter) -> bool:
+    """Return True if no contact that a merge deactivated passes, whatever its other columns are."""
+    row = pl.DataFrame(_DEACTIVATED)
+    rules = tuple(rule for rule in row_filter.rules if rule.column.select_name in row.columns)
+    met = rules_met(row, replace(row_filter, rules=rules))
+    return not all(met) if row_filter.match == "all" else rules == row_filter.rules and not any(met)
 
 
 def accesses(config: Config, table: str) -> list[str]:

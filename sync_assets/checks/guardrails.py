@@ -350,13 +350,14 @@ def first_load(calls: int) -> Finding:
     """Return the estimate of the first load."""
     title = "estimate of the first load"
     text = f"about {calls:,} engine calls, one for each row that Dynamics 365 counts and that is not synced"
+    advice = "".join(f". {line.rstrip('.')}" for line in large_load(calls))
     if calls <= INITIAL_RECORDS:
-        return ok(title, text)
+        return ok(title, f"{text}{advice}")
     text += (
         f". Campaign takes {INITIAL_RECORDS:,} records in an initial sync: narrow it with `filters`, or ask Adobe "
-        "first. Spread it with engine_calls_per_day; stop Campaign's own processes meanwhile"
+        "first. Spread it with engine_calls_per_day"
     )
-    return warn(title, text)
+    return warn(title, f"{text}{advice}")
 
 
 def a_day(calls: int, per_day: int | None, *, at_least: bool) -> Finding:

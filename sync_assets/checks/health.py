@@ -206,12 +206,6 @@ def backlog(pending: int, oldest: datetime | None, now: datetime, retried: Retri
     return rules.BACKLOG.finding(age <= LONG_WAIT, text, numbers, stops=age > OLD_BACKLOG)
 
 
-def ids_by_attribute(differing: Mapping[str, Sequence[str]]) -> Rows:
-    """Return attributes, the number of records that differ in them, and the first ids as a table."""
-    rows = [(name, len(ids), ", ".join(ids[:SHOWN_IDS])) for name, ids in differing.items()]
-    return Rows(("attribute", "records", "ids"), rows)
-
-
 def _age(moment: datetime | None, now: datetime) -> timedelta:
     """Return the time since a moment; zero if there is none, or if it is later: it may be another machine's clock."""
     return max(timedelta(0), now - moment) if moment else timedelta(0)

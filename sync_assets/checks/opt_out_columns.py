@@ -1,4 +1,6 @@
-"""Check which columns of contact can carry an opt-out, and interpret their values. Pure: the metadata is passed in.
+"""Check which columns of contact can carry an opt-out, and interpret their values.
+
+Pure, the metadata is passed in; but for `typologies`, which reads and notes in the ledger what a sync has shown.
 
 A value must become a boolean without loss, so a column needs two options, or is a number or a choice of 0 and 1. The
 configuration decides which of the two means "do not"; for Microsoft's own columns that is checked at load

@@ -41,7 +41,7 @@ PANELS = {
     },
     "When something is wrong": {
         "explain": ("cli.explain", "Explain one record: both systems, mapping, ledger, differences."),
-        "audit": ("commands.audit", "Compare Campaign with Dynamics 365 by list, and repair what differs."),
+        "audit": ("commands.audit", "Compare Campaign with Dynamics 365 by list, and let what differs be sent again."),
         "rejects": ("commands.rejects", "List the rejected records with their reasons."),
         "retry": ("commands.retry", "Make rejected records pending again."),
         "approve-deletes": (

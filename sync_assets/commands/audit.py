@@ -1,6 +1,6 @@
 """`audit`: list each resource, compare it with Dynamics 365 as mapped now, and let differences be repaired."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from functools import partial
 from typing import Annotated
@@ -47,14 +47,25 @@ def command(
     with terminal.on_interrupt("Nothing is lost."), terminal.progress(runtime.progress):
         document = audit(runtime, table or [], repair=repair)
     terminal.print_document(document, as_json, show)
-    found = [name for name, result in document.tables.items() if not result.is_equal]
+    found = {name: result for name, result in document.tables.items() if not result.is_equal}
     if document.problems:
         terminal.end(1, "\n".join(document.problems))
     if found:
-        repair_all = "`sync-assets audit --repair` makes pending what differs or is missing."
-        sent = "`sync-assets sync` sends what is pending now."
-        pending = any(document.tables[name].repaired for name in found)
-        terminal.end(2, f"Campaign differs in {', '.join(found)}.", sent if pending else repair_all)
+        terminal.end(
+            2, f"Campaign differs in {', '.join(found)}.", " ".join(_remedies([*found.values()], repair=repair))
+        )
+
+
+def _remedies(found: Sequence[AuditResult], *, repair: bool) -> Iterator[str]:
+    """Yield a sentence for each kind of what was found. repair: the audit repaired."""
+    if any(one.repaired or (repair and one.opt_outs_wrong) for one in found):
+        yield "`sync-assets sync` sends what is pending now."
+    elif any(one.differing or one.missing.records or one.opt_outs_wrong for one in found):
+        yield "`sync-assets audit --repair` makes pending what differs or is missing."
+    if any(one.hidden.records for one in found):
+        yield "A hidden record shows once Campaign has the parent that it lacks: repair that one first."
+    if any(one.several.records for one in found):
+        yield "Merge in Campaign the records that have one id."
 
 
 def audit(runtime: Runtime, only: Sequence[str] = (), *, repair: bool = False) -> AuditDocument:

@@ -245,7 +245,7 @@ class _TableChecks:
         runtime, config, findings = self.runtime, self.config, list[Finding]()
         try:
             self.ready = ready = await preflight(config, self.d365, self.campaign, runtime.config.targets)
-            findings += [*ready.findings, *dynamics.merged_contacts(runtime.config, config, ready.table)]
+            findings += [*ready.findings, *dynamics.merged_contacts(runtime.config, config, ready)]
             if self.counted:
                 findings += findings_since_capture(runtime.ledger, config, types_of(ready.mapping))
                 findings += mapping_changes(runtime.ledger, config, ready.mapping)

@@ -64,7 +64,9 @@ def estimate(runtime: Runtime, *, months: int, other_calls: int, only: Sequence[
                 check_organisation(ledger, d365.url, await d365.organization_id(), store=False)
                 tables = [table for table in config.tables if not only or table.table in only]
                 read = (estimate_calls.read_volume(config, table, ledger, d365, now) for table in tables)
-                return list(await run_together(*read))
+                counts, found = ledger.reports.counts(), await run_together(*read)
+                records = {table.table: counts[table.table].records for table in config.tables}
+                return estimate_calls.divided(config.audit.calls_per_day, found, records)
 
         so_far = estimate_calls.month_so_far(ledger, now)
         return report(
@@ -235,8 +237,8 @@ def _on_a_month(volumes: Sequence[Volume], tables: Mapping[str, Any]) -> Iterato
     )
     if any("daily audit" in month["reads"] for month in months.values()):
         yield (
-            "Reads of a month include the daily audit of Dagster's schedule, up to `audit.calls_per_day` pages of 500 "
-            "records of each table. Without the schedule they do not occur."
+            "Reads of a month include the daily audit of Dagster's schedule, `audit.calls_per_day` pages of 500 "
+            "records of all tables together. Without the schedule they do not occur."
         )
 
 

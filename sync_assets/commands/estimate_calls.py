@@ -7,12 +7,13 @@ Invariant: a number that is not exact says so, as a bound, or as None if it is u
 
 import math
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 from sync_assets.audit.existing_records import begun
+from sync_assets.audit.record_audit import shares
 from sync_assets.audit.record_list import pages_for
 from sync_assets.campaign.addressing import Addressing
 from sync_assets.commands.status import CALL_KINDS
@@ -75,7 +76,7 @@ class Volume:
             hold yet, once the ledger has read the whole table; None before.
         listed: True if the search for records that Campaign holds already was made.
         a_month: engine calls by kind at the rate of the ledger's last days; None if these are fewer than LEAST_HISTORY.
-        audited: pages of 500 records that a daily audit lists at most.
+        audited: pages of 500 records that a daily audit lists of it at most.
     """
 
     table: str
@@ -91,7 +92,7 @@ class Volume:
     listed: bool = False
     passes_deletes: bool = False
     a_month: Mapping[str, int] | None = None
-    audited: int = 200
+    audited: int = 0
     poll_minutes: int | None = None
 
     @property
@@ -117,6 +118,12 @@ def pace(guardrails: Guardrails) -> int:
     """Return the engine calls that are assumed for an hour while enough is pending."""
     assumed = min(guardrails.concurrency / LATENCY, guardrails.calls_per_second or math.inf) * 3600
     return max(1, math.floor(min(assumed, guardrails.engine_calls_per_hour or math.inf)))
+
+
+def divided(pages: int, volumes: Sequence[Volume], records: Mapping[str, int]) -> list[Volume]:
+    """Return the volumes with the shares of a daily audit's pages. records: by table, also of other tables. Pure."""
+    parts = shares(pages, {**records, **{volume.table: volume.size[0] or 0 for volume in volumes}})
+    return [replace(volume, audited=parts[volume.table]) for volume in volumes]
 
 
 def calls_a_day(guardrails: Guardrails) -> int | None:
@@ -229,7 +236,6 @@ async def read_volume(
         listed=begun(ledger, table),
         passes_deletes=table.apply_deletes or bool(table.filters and table.filters.delete_filtered_out),
         a_month=usual_calls(ledger, table.table, now),
-        audited=config.audit.calls_per_day,
         poll_minutes=opt_outs.poll_profiles_minutes if opt_outs else None,
     )
 

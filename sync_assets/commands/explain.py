@@ -142,7 +142,6 @@ def _of_table(configuration: Configuration, ledger: Ledger, facts: RecordFacts, 
         in_payload = differing(mapped.payload, facts.record, facts.ready.resource)
     steps = mapped.steps if mapped else ()
     left_out = {step.target.attribute.path for step in steps if not step.target.apply_updates}
-    left_out -= {*facts.refused_in_updates}
     differs = [path for path in in_payload if path not in left_out] if facts.passes else []
     differs += [link.attribute for link in links if link.equal is False and link.attribute not in differs]
     in_step, reasons = agreement(facts, differs, [Reason(False, why) for _, why in opt_outs if why])

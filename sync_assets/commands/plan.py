@@ -32,13 +32,7 @@ from sync_assets.commands.estimate_calls import hours, pace
 from sync_assets.commands.inventory import Inventory
 from sync_assets.commands.plan_changes import planned_changes, rejections, show_changes
 from sync_assets.commands.plan_document import PlanDocument, PlannedBudget, PlannedChange, PlannedTable
-from sync_assets.commands.status import (
-    CALL_KINDS,
-    comparison_due,
-    held_back,
-    orphaned_sentence,
-    waiting_for,
-)
+from sync_assets.commands.status import CALL_KINDS, comparison_due, held_back, orphaned_sentence, table_state
 from sync_assets.commands.terminal import AcceptMapping, Json, Parts, TablesOption, number_table
 from sync_assets.commands.values import Result, check_tables, fields
 from sync_assets.config.models import TableConfig
@@ -89,7 +83,7 @@ def command(
     terminal.let_sigterm_interrupt()
     with terminal.on_interrupt("Nothing was written."), terminal.progress(runtime.progress):
         runtime.settings.require("d365", "campaign")  # a URL that is none belongs to no ledger
-        runtime.access.check_not_older()  # raises at once if there is no ledger
+        runtime.access.check_not_older()  # opens the ledger: raises for one of other systems, or an older copy
         planned = plan(runtime, only=table or (), listed=limit if changes else 0, show_values=show_values)
     terminal.finish(planned, as_json, show)
 
@@ -305,22 +299,14 @@ class SyncRehearsal:
     def _table(self, config: TableConfig, changes: Sequence[PlannedChange]) -> PlannedTable:
         table, rehearsal = config.table, self.tables[config.table]
         counts, feed = self.ledger.reports.counts()[table], self.ledger.feeds.feed(table)
-        orphans = self.orphans.get(table) or (feed.orphans if feed else NO_ORPHANS)
         shown = [*changes, *rejections(self.ledger, table)][: self.listed] if self.listed else []
         return PlannedTable(
-            resource=config.resource,
+            **table_state(self.ledger, config, counts, feed, self.orphans.get(table)),
             insert=rehearsal.inserted,
             update=rehearsal.updated,
             delete=rehearsal.deleted,
             unchanged=counts.synced - rehearsal.settled.count(1),
-            **fields(counts, "pending", "waiting", "held", "rejected", "orphaned"),
-            waiting_for=waiting_for(self.ledger, table),
-            deletes_held_back=feed.deletes if feed else 0,
-            kept_values=self.ledger.emptied.kept(table),
-            deletes_following=orphans.deleted,
-            deletes_orphaning=orphans.kept,
             uncertain=rehearsal.outcomes_unknown,
-            in_step_but_for=in_step_but_for(self.ledger, config),
             mapping_changes=self.mapping_changes.get(table, []),
             problem=str(self.problems[table]) if table in self.problems else None,
             engine_calls={kind: rehearsal.calls[kind] for kind in CALL_KINDS},

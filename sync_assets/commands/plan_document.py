@@ -25,31 +25,36 @@ class PlannedChange(msgspec.Struct, frozen=True):
     reason: str | msgspec.UnsetType = msgspec.UNSET
 
 
-class PlannedTable(msgspec.Struct, frozen=True, kw_only=True):
-    """A table: records by what a sync would do, then by state; others as in TableStatus.
-
-    Attributes:
-        uncertain: Records sent before without an answer: each may cost a call more or less.
-        changes: With `--changes`, in their order.
-    """
+class TableState(msgspec.Struct, frozen=True, kw_only=True):
+    """What `plan` and `status` say of a table: the number of its records by state, and what a person must know."""
 
     resource: str
-    insert: int
-    update: int
-    delete: int
-    unchanged: int
     pending: int
     waiting: int
-    held: int
     rejected: int
+    held: int
     orphaned: int
     waiting_for: dict[str, int]
     deletes_held_back: int
     kept_values: dict[str, int]
     deletes_following: dict[str, int]
     deletes_orphaning: dict[str, int]
-    uncertain: int
     in_step_but_for: ButFor
+
+
+class PlannedTable(TableState, frozen=True, kw_only=True):
+    """A table: records by state, and by what a sync would do; others as in TableStatus.
+
+    Attributes:
+        uncertain: Records sent before without an answer: each may cost a call more or less.
+        changes: With `--changes`, in their order.
+    """
+
+    insert: int
+    update: int
+    delete: int
+    unchanged: int
+    uncertain: int
     mapping_changes: list[str]
     problem: str | None
     engine_calls: dict[str, int]
@@ -58,7 +63,9 @@ class PlannedTable(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PlannedBudget(msgspec.Struct, frozen=True):
-    """Engine calls of the current UTC day. fits_today: those of the plan that are left."""
+    """Engine calls of the current UTC day. fits_today: calls of the plan that fit into the
+    rest of it.
+    """
 
     engine_calls_per_day: int
     used_today: int

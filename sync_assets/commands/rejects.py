@@ -49,7 +49,8 @@ def command(  # noqa: PLR0913 - an option for each list
         bool, typer.Option("--waiting", help="List waiting records, with the parents that they wait for.")
     ] = False,
     refused_attributes: Annotated[
-        bool, typer.Option(help="List records that are in step but for what Campaign refuses in updates.")
+        bool,
+        typer.Option("--refused-attributes", help="List records in step but for what Campaign refuses in updates."),
     ] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print comma-separated values.")] = False,
     as_json: Json = False,
@@ -117,8 +118,9 @@ def records_but_for(ledger: Ledger, tables: Sequence[TableConfig]) -> Records:
     records = list[dict[str, Any]]()
     for config in tables:
         attributes = refused(ledger, config)
+        named = f"{'one or more of ' if len(attributes) > 1 else ''}{', '.join(attributes)}"
         for id_, known in ledger.reports.records_but_for(config.table, LISTED) if attributes else ():
-            reason = f"{'differs' if known else 'perhaps differs'} in {', '.join(attributes)}: refused in updates"
+            reason = f"{'differs' if known else 'perhaps differs'} in {named}: refused in updates"
             records.append({"table": config.table, "id": id_, "reason": reason, "attributes": attributes})
     return records
 

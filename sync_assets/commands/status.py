@@ -1,12 +1,12 @@
 """`status`: records by state, change feeds, engine calls, opt-outs, from the ledger. `sync` prints the same document.
 
-Here also: the sentences on what a person must know of a table, which `plan`, `sync` and `doctor` print as well.
+Here also: the sentences on what a person must know of a table, which `plan` and `sync` print as well.
 """
 
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 import typer
@@ -15,15 +15,15 @@ from rich.console import Console
 
 from sync_assets.checks.health import values_kept
 from sync_assets.checks.refused_attributes import in_step_but_for, refused_attributes, refused_updates
-from sync_assets.commands.plan_document import PlannedTable
+from sync_assets.commands.plan_document import TableState
 from sync_assets.commands.terminal import Json, Parts, kinds, open_runtime, plain_table, print_document
 from sync_assets.commands.values import fields
-from sync_assets.config.models import Config
+from sync_assets.config.models import Config, TableConfig
 from sync_assets.config.opt_out import Direction
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.errors import with_them
-from sync_assets.ledger.model import NO_ORPHANS, OrphansOfDeletes
-from sync_assets.ledger.report_values import WAITING_FOR, ButFor, Retried
+from sync_assets.ledger.model import NO_ORPHANS, Feed, OrphansOfDeletes
+from sync_assets.ledger.report_values import WAITING_FOR, Counts, Retried
 from sync_assets.ledger.repositories.opt_out_files import FileState
 from sync_assets.ledger.times import clock, iso
 from sync_assets.runtime.context import Runtime
@@ -70,7 +70,7 @@ class FeedStatus(msgspec.Struct, frozen=True):
     complete: bool
 
 
-class TableStatus(msgspec.Struct, frozen=True, kw_only=True):
+class TableStatus(TableState, frozen=True, kw_only=True):
     """A table: the number of its records by state, and what a person must know of them.
 
     Attributes:
@@ -86,24 +86,12 @@ class TableStatus(msgspec.Struct, frozen=True, kw_only=True):
         problem: Of `sync` alone: why the table could not go on.
     """
 
-    resource: str
-    pending: int
-    waiting: int
-    rejected: int
-    held: int
-    orphaned: int
     synced: int
     excluded: int
     unconfirmed: int
     unconfirmed_until: datetime | None
     retried: Retried | None
-    waiting_for: dict[str, int]
-    deletes_held_back: int
-    kept_values: dict[str, int]
-    deletes_following: dict[str, int]
-    deletes_orphaning: dict[str, int]
     refused_in_updates: list[str]
-    in_step_but_for: ButFor
     comparison_due: bool
     maintenance_since: datetime | None
     feed: FeedStatus
@@ -186,21 +174,13 @@ def overview(overall: Config, ledger: Ledger, calls: Mapping[str, int], opt_outs
     tables = dict[str, TableStatus]()
     all_counts, paused = ledger.reports.counts(), ledger.maintenance.in_maintenance()
     for config in overall.tables:
-        table, counts = config.table, all_counts[config.table]
-        feed = ledger.feeds.feed(table)
-        orphans = feed.orphans if feed else NO_ORPHANS
+        table, counts, feed = config.table, all_counts[config.table], ledger.feeds.feed(config.table)
         tables[table] = TableStatus(
-            resource=config.resource,
-            **fields(counts, *COLUMNS, "excluded", "unconfirmed"),
+            **table_state(ledger, config, counts, feed),
+            **fields(counts, "synced", "excluded", "unconfirmed"),
             unconfirmed_until=ledger.reports.unconfirmed_until(table) if counts.unconfirmed else None,
             retried=ledger.reports.retried(table) if counts.pending else None,
-            waiting_for=waiting_for(ledger, table) if counts.waiting else {},
-            deletes_held_back=feed.deletes if feed else 0,
-            kept_values=ledger.emptied.kept(table),
-            deletes_following=orphans.deleted,
-            deletes_orphaning=orphans.kept,
             refused_in_updates=refused_attributes(ledger, config),
-            in_step_but_for=in_step_but_for(ledger, config),
             comparison_due=ledger.rebuilds.rebuild(table) is not None,
             maintenance_since=paused.get(table),
             feed=FeedStatus(feed.saved_at, feed.polled_at, feed.complete) if feed else FeedStatus(None, None, False),
@@ -217,12 +197,25 @@ def overview(overall: Config, ledger: Ledger, calls: Mapping[str, int], opt_outs
     return Overview(tables, {kind: calls.get(kind, 0) for kind in CALL_KINDS}, opt_out)
 
 
-def waiting_for(ledger: Ledger, table: str) -> dict[str, int]:
-    """Return how many records of a table are waiting, by block reason in words."""
-    return {WAITING_FOR[reason]: number for reason, number in sorted(ledger.blocked.waiting_reasons(table).items())}
+def table_state(
+    ledger: Ledger, config: TableConfig, counts: Counts, feed: Feed | None, orphans: OrphansOfDeletes | None = None
+) -> dict[str, Any]:
+    """Return the values of a TableState. orphans: of deletions that go ahead, in place of those that are held back."""
+    table, orphans = config.table, orphans or (feed.orphans if feed else NO_ORPHANS)
+    reasons = ledger.blocked.waiting_reasons(table) if counts.waiting else {}
+    return {
+        "resource": config.resource,
+        **fields(counts, "pending", "waiting", "rejected", "held", "orphaned"),
+        "waiting_for": {WAITING_FOR[reason]: number for reason, number in sorted(reasons.items())},
+        "deletes_held_back": feed.deletes if feed else 0,
+        "kept_values": ledger.emptied.kept(table),
+        "deletes_following": orphans.deleted,
+        "deletes_orphaning": orphans.kept,
+        "in_step_but_for": in_step_but_for(ledger, config),
+    }
 
 
-def held_back(tables: Mapping[str, PlannedTable | TableStatus]) -> list[str]:
+def held_back(tables: Mapping[str, TableState]) -> list[str]:
     """Return a line for each table whose deletions the guard holds back, or whose emptied values Campaign keeps."""
     return [values_kept(name, table.kept_values) for name, table in tables.items() if table.kept_values] + [
         f"{name}: {counted(table.deletes_held_back, 'deletion', 'are')} held back"

@@ -202,23 +202,22 @@ class TableConfig(TableOptions):
         """True if opt-outs of merged contacts count for their masters: only of contact, with `merged: carry`."""
         return self._carries_merged
 
-    def carry_merged(self) -> None:
-        self._carries_merged = True
-
     def keeps_orphans(self, link: LinkConfig) -> bool:
         """Return True if Campaign keeps children whose parent is gone for good, as this link is configured."""
         return link.orphans == "keep" or (link.orphans is None and not self.apply_deletes)
 
-    def with_opt_outs(self, mappings: Mapping[str, OptOutMapping]) -> Self:
-        """Return the table with opt-outs as further fields, with replacements for their inversion, 0 and 1.
+    def with_opt_outs(self, opt_out: OptOutConfig) -> Self:
+        """Return contact with its opt-outs (docs/dev/references/campaign.md 14).
 
-        A column without a value, as one that became secured, takes no opt-out back.
+        In direction d365_to_campaign they are further fields, with replacements for their inversion, 0 and 1. A column
+        without a value, as one that became secured, takes no opt-out back.
         """
+        mappings = opt_out.mappings if opt_out.direction == "d365_to_campaign" else {}
         opt_outs = {column: FieldMapping(to=mapping.to, keep_if_empty=True) for column, mapping in mappings.items()}
         fields = self.fields | opt_outs
         replaced = self.replacements | {column: mapping.replacements for column, mapping in mappings.items()}
         whole = self.model_copy(update={"fields": fields, "replacements": replaced})
-        whole._opt_outs = dict(mappings)
+        whole._opt_outs, whole._carries_merged = dict(mappings), opt_out.merged == "carry"
         return whole
 
     def without_opt_outs(self) -> Self:
@@ -262,7 +261,8 @@ class Audit(Model):
     """How much of Campaign the daily audit lists."""
 
     calls_per_day: Annotated[int, Field(ge=0)] = 200
-    """Pages of 500 records that it lists, in rotation through each resource. 0: off."""
+    """Pages of 500 records that it lists, in rotation through each resource, divided among the tables by size. 0: off.
+    Calls on top: the number of records as a list begins, up to 200 parents, a look-up for each record that it lacks."""
 
 
 class Owners(Model):
@@ -317,17 +317,11 @@ class Config(Model):
         return value
 
     @model_validator(mode="after")
-    def _opt_outs_are_fields(self) -> Self:
-        """Add opt-outs to contact's fields with direction d365_to_campaign (docs/dev/references/campaign.md 14). Every
-        reader of the tables gets them so.
-        """
-        if self.opt_out.direction == "d365_to_campaign":
-            mappings = self.opt_out.mappings
-            tables = tuple(table.with_opt_outs(mappings) if table.table == CONTACT else table for table in self.tables)
-            object.__setattr__(self, "tables", tables)  # frozen, but not in use yet
-        for table in self.tables:
-            if table.table == CONTACT and self.opt_out.merged == "carry":
-                table.carry_merged()
+    def _contact_has_opt_outs(self) -> Self:
+        """Give contact its opt-outs. Every reader of the tables gets them so."""
+        opt_out = self.opt_out
+        tables = tuple(table.with_opt_outs(opt_out) if table.table == CONTACT else table for table in self.tables)
+        object.__setattr__(self, "tables", tables)  # frozen, but not in use yet
         return self
 
     def read_from(self, file: str, line: Callable[[tuple[int | str, ...]], int]) -> None:

@@ -89,7 +89,8 @@ class Retried(msgspec.Struct, frozen=True):
 class ButFor(msgspec.Struct, frozen=True):
     """Synced records that are in step but for attributes that Campaign refuses in updates; of `not_known` it may be so.
 
-    not_known: Campaign had the record before, or the attributes were others when it was sent.
+    not_known: Campaign had the record before, or the attributes were others when it was sent, and no list of its
+    records was compared since.
     """
 
     records: int = 0

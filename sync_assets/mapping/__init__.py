@@ -4,6 +4,7 @@ table_mapping            a table's configuration, compiled against the metadata 
 transform                a page of rows to payloads and hashes: start reading here
 attribute_steps          one row, step by step, for `explain`
 refusable                attributes that Campaign may refuse in updates
+merged_contacts          opt-outs of contacts that were merged into others
 mapping_changes          the same rows under an earlier mapping: what Campaign's records need after a change
 filters, replacements    which rows are sent, and which values are replaced; before any conversion
 conversions              the conversion for each pair of a column type and an attribute type

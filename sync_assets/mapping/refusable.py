@@ -27,17 +27,32 @@ def refusable(paths: Iterable[str], refused: Iterable[str]) -> list[str]:
 
 
 def mark(paths: Iterable[str]) -> int:
-    """Return the bits of a hash that tell of which attributes it is."""
-    return blake2b("\n".join(paths).encode(), digest_size=1, person=_PERSON).digest()[0]
+    """Return the bits of a hash that tell of which attributes it is. HELD_NOT_KNOWN is of none: its bits are 0."""
+    return blake2b("\n".join(paths).encode(), digest_size=1, person=_PERSON).digest()[0] or 1
 
 
 def hashed(texts: Iterable[bytes], paths: Iterable[str]) -> list[int]:
     """Return the hashes of rows, given their ids and these attributes as JSON."""
-    digests = (blake2b(text, digest_size=8, person=_PERSON).digest() for text in texts)
     kept, low = ~REFUSABLE_MARK, mark(paths)
-    return [(int.from_bytes(digest, "big", signed=True) & kept | low) or another(0) for digest in digests]
+    return [hash_ & kept | low for hash_ in short_hashes(texts, _PERSON)]
+
+
+def short_hashes(texts: Iterable[bytes], person: bytes) -> list[int]:
+    """Return hashes of 64 bits. person: of BLAKE2, distinguishes hashes for different purposes."""
+    digests = (blake2b(text, digest_size=8, person=person).digest() for text in texts)
+    return [int.from_bytes(digest, "big", signed=True) for digest in digests]
 
 
 def another(hash_: int) -> int:
     """Return another hash of the same attributes."""
     return hash_ ^ (REFUSABLE_MARK + 1)
+
+
+def found_held(row: int, held: int | None, *, differs: bool) -> int:
+    """Return the hash of what Campaign was seen to hold, given the row's hash and the one that was stored.
+
+    A stored one that differs stays: the row may come back to these values.
+    """
+    if not differs:
+        return row
+    return held if held and held != row and not (held ^ row) & REFUSABLE_MARK else another(row)

@@ -19,7 +19,7 @@ from sync_assets.mapping.conversion_expressions import converted, plain_times, r
 from sync_assets.mapping.conversions import empty_value
 from sync_assets.mapping.exact_numbers import canonical
 from sync_assets.mapping.filters import filter_rows
-from sync_assets.mapping.refusable import hashed, refusable
+from sync_assets.mapping.refusable import hashed, refusable, short_hashes
 from sync_assets.mapping.table_mapping import FORM_VERSION, Field, LinkField, TableMapping
 
 _PERSON = f"sync_assets {FORM_VERSION}".encode()
@@ -151,10 +151,7 @@ def payloads(values: pl.DataFrame, validation_errors: pl.Series, mapping: TableM
     once = [json_of(tree, optional)] if tree else []
     once += () if mapping.apply_updates else linked
     texts = values.select(pl.concat_str(once).cast(pl.Binary)).to_series().to_list()
-    short = [
-        int.from_bytes(blake2b(text, digest_size=8, person=_PERSON).digest(), "big", signed=True) for text in texts
-    ]
-    return done.with_columns(pl.Series(INSERT_ONLY_HASH, short, pl.Int64))
+    return done.with_columns(pl.Series(INSERT_ONLY_HASH, short_hashes(texts, _PERSON), pl.Int64))
 
 
 def opted_out(rows: pl.DataFrame, mapping: TableMapping) -> pl.DataFrame | None:

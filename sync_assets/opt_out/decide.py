@@ -27,6 +27,7 @@ Reason = Literal[
     "both sides agree",
     "Campaign is newer",
     "an opt-out wins",
+    "an opt-out of a merged contact counts",
     "Campaign decides",
     "Dynamics 365 decides",
     "never changed in Campaign",

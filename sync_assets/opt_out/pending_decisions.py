@@ -8,7 +8,7 @@ Invariant: each batch is stored in one transaction, the opt-outs with their deci
 import asyncio
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -184,8 +184,10 @@ class _Batch:
             # Neither system has stated it of this contact. Campaign first: after that write Dynamics 365 is decided on.
             to_campaign = direction == "bidirectional" and not campaign[0]
             write = "campaign" if to_campaign else None if d365[0] else "d365"
-            decision = Decision(True, write, "an opt-out wins")
+            decision = Decision(True, write, merged_contacts.REASON)
             row = row._replace(source=f"{merged_contacts.SOURCE}{subordinate}")
+        elif decision.write and row.source.startswith(merged_contacts.SOURCE):  # after the write to Campaign
+            decision = replace(decision, reason=merged_contacts.REASON)
         self._settle(row, int(bool(d365[0])), self._logged(row, d365, campaign, decision))
 
     def without_profile(self, rows: list[OptOutRow], row_now: RowNow) -> None:

@@ -8,7 +8,7 @@ worker.
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from sync_assets.campaign.addressing import Addressing
 from sync_assets.campaign.client import CampaignClient
@@ -54,7 +54,7 @@ class Session:
     table: Table
     columns: dict[str, OptOutColumn]
     records: Records
-    epoch: int = 0
+    epoch: int
 
     @property
     def carries_merged(self) -> bool:
@@ -88,11 +88,12 @@ class Session:
 
 
 @asynccontextmanager
-async def ready(runtime: Runtime) -> AsyncIterator[Session]:
-    """Open clients of both systems and check the mapping, without the lease.
+async def open_session(runtime: Runtime) -> AsyncIterator[Session]:
+    """Open a session to decide and write: clients of both systems, the mapping checked, the opt-out lease taken.
 
     Raises:
         NotReady: a column or attribute does not fit.
+        OptOutsBusy: another worker holds the lease.
         SyncAssetsError: of the clients.
     """
     config, contact = runtime.config, runtime.config.table(CONTACT)
@@ -104,7 +105,8 @@ async def ready(runtime: Runtime) -> AsyncIterator[Session]:
         changed = await asyncio.to_thread(target_finding, ledger, contact)
         require("opt-outs", [*opt_out_findings(config, table, resource), changed])
         known = await asyncio.to_thread(ledger.dialect.facts, contact.resource)
-        yield Session(
+        runtime.access.check_not_older()
+        session = Session(
             config=config,
             progress=runtime.progress,
             ledger=ledger,
@@ -113,15 +115,8 @@ async def ready(runtime: Runtime) -> AsyncIterator[Session]:
             table=table,
             columns={column.attribute: column for column in opt_out_columns(config, table)},
             records=Records(campaign, contact, Addressing.configured(contact, known)),
+            epoch=(await asyncio.to_thread(lambda: runtime.session)).epoch,
         )
-
-
-@asynccontextmanager
-async def open_session(runtime: Runtime) -> AsyncIterator[Session]:
-    """Open a session with the opt-out lease, to decide and write. Raises what `ready` raises, and OptOutsBusy."""
-    async with ready(runtime) as prepared:
-        runtime.access.check_not_older()
-        session = replace(prepared, epoch=(await asyncio.to_thread(lambda: runtime.session)).epoch)
         await session.keep_lease(WAIT_SECONDS)
         try:
             yield session

@@ -291,7 +291,7 @@ class _Write:
     sender: Sender
     values: ValuesOf | None = None
     posts: int = 0
-    in_doubt: bool = field(init=False)
+    insert_unknown: bool = field(init=False)
     """The answer to an insert was lost, and the insert may still take effect."""
     rejected_post: ResponseOutcome | None = None
     """The outcome of the last POST, if the record may exist already."""
@@ -303,7 +303,7 @@ class _Write:
         """
         record = self.record
         inserts = record.operation == "insert" or record.reinsert_sent
-        self.in_doubt = inserts and record.unknown_seconds is not None
+        self.insert_unknown = inserts and record.unknown_seconds is not None
         patch = record.operation == "update" or record.outcome_unknown
         while True:
             known = await self.values(patch) if self.values else {}
@@ -343,7 +343,7 @@ class _Write:
         if not key_trusted and await self.sender.key_works(records, record.id) is False:
             return ResponseOutcome("refused", _NO_KEY.format(records.resource, records.key))
         addressing = records.addressing
-        if self.in_doubt and not await self._key_is_unique():
+        if self.insert_unknown and not await self._key_is_unique():
             if addressing.unique is False or addressing.key_in_url is False:
                 raise StillUnknown(record.unknown_seconds or LOOK_AGAIN_SECONDS)
             look_again = LOOK_AGAIN_SECONDS * 3 ** min(record.attempts, LOOKS)  # others may show that the key is unique
@@ -371,7 +371,7 @@ class _Write:
         except OutcomeUnknown:
             if self.posts == MAX_POSTS:
                 raise
-            self.in_doubt = True
+            self.insert_unknown = True
             await asyncio.sleep(backoff(0))
             return None
         if response.kind == "exists_already":

@@ -23,6 +23,11 @@ WAYS = {
 """Method and path of each; `profileAndServices` is the API without extensions."""
 
 
+def calls_of(way: str) -> int:
+    """Return the number of calls of a request of WAYS."""
+    return 2 if way == _WITH_PKEY else 1
+
+
 async def send_by(way: str, records: Records, pkey: str, group: str, values: msgspec.Raw) -> ResponseOutcome:
     """Send a group of the record with a PKey, given its JSON, by one of WAYS."""
     method, path = WAYS[way]

@@ -99,8 +99,7 @@ class LedgerAccess:
 
     def check_addresses(self, ledger: Ledger) -> None:
         """Raise OtherSystems if the environment names other systems than those of the ledger."""
-        named, environment = systems.VARIABLES.items(), self._configuration.environment
-        systems.check_addresses(ledger, {side: environment.get(name, "") for side, name in named})
+        systems.check_addresses(ledger, self._configuration.environment)
 
     def check_not_older(self) -> None:
         """Raise OlderLedger if the ledger is an older copy of the one that was used before."""

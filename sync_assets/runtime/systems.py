@@ -180,10 +180,10 @@ def same_address(one: str, other: str) -> bool:
     return _address(one) == _address(other)
 
 
-def check_addresses(ledger: Ledger, urls: Mapping[Side, str]) -> None:
+def check_addresses(ledger: Ledger, environment: Mapping[str, str]) -> None:
     """Compare the URLs of the environment, if any, with the stored ones, without a request. Raises OtherSystems."""
     for side, known in sorted(ledger.systems.stored().items()):
-        url = urls.get(side, "")
+        url = environment.get(VARIABLES[side], "")
         if url and not same_address(url, known.url):
             raise _other(ledger, known, f"{VARIABLES[side]} names {url}")
 

@@ -117,7 +117,7 @@ def test_names_of_tables_are_completed_without_any_system(
     assert program.run() == (0, f"{completed}\n", "")
 
 
-def test_reports_in_json_and_a_forced_replay_where_the_next_sync_does_not_send_the_record(
+def test_reports_in_json_and_an_audit_with_repair_where_the_next_sync_does_not_send_the_record(
     program: Program, tmp_path: Path
 ) -> None:
     admin, copy = program.sandbox.admin, tmp_path / "copy.db"
@@ -127,11 +127,11 @@ def test_reports_in_json_and_a_forced_replay_where_the_next_sync_does_not_send_t
     assert program.json("approve-deletes", "contact") == (0, approved)
     id_ = next(iter(program.profiles()))
     admin.post("/campaign/change", {"resource": "profile", "keys": [id_], "set": {"cusJobTitle": "A marketer's"}})
-    assert "--force` sends it again" in program.run("explain", id_)[1]
+    assert "--repair` lets it be sent again" in program.run("explain", id_)[1]
     admin.change("contact", [id_], jobtitle="Changed")
     text = program.run("explain", id_)[1]
     assert "Campaign's record differs in cusJobTitle." in text
-    assert "--force" not in text
+    assert "--repair" not in text
 
 
 def test_a_plan_counts_the_opt_outs_that_are_due(opt_out_program: Program) -> None:

@@ -68,7 +68,8 @@ def test_an_opt_out_of_the_subordinate_counts_for_the_master_and_an_opt_in_never
     assert sides(program, s) == (subordinate, subordinate), "the subordinate keeps its own"
     assert sides(program, m, "donotphone") == (False, False)
     decisions = [one for one in audit(program) if one.contact == m and one.source == f"merge of {s}"]
-    assert [one.value for one in decisions] == [True] * len(decisions)
+    assert {(one.value, one.reason) for one in decisions} <= {(True, "an opt-out of a merged contact counts")}
+    assert "newer, or as old" not in program.run("explain", m)[1]
     assert bool(decisions) is (subordinate and (not master or direction != "d365_to_campaign"))
     assert_quiet(program)
 
@@ -237,5 +238,19 @@ def test_doctor_recommends_the_filter_that_leaves_out_merged_contacts(program: P
     assert "merged: carry" not in message, "no opt-out is synchronised"
     switch_on(program, "bidirectional")
     assert "`opt_out: {merged: carry}`" in line()[1]
-    program.table = CONTACT | {"filters": ACTIVE}
-    assert line()[0] == "ok"
+
+    def filtered(*rules: dict[str, Any], **more: Any) -> tuple[str, str]:
+        program.table = CONTACT | {"filters": {"rules": list(rules), **more}}
+        return line()
+
+    active, name = ACTIVE["rules"][0], {"field": "lastname", "is": "not_null"}
+    assert filtered(active)[0] == "warn"
+    assert "its profile stays in Campaign. Add `delete_filtered_out: true`" in line()[1]
+    outcome, message = filtered(active, name, delete_filtered_out=True)
+    assert (outcome, "`opt_out: {merged: carry}`" in message) == ("warn", True)
+    for rule in ({**active, "is": "ne", "value": 0}, {"field": "merged", "is": "eq", "value": True}, name):
+        assert "both profiles stay" in filtered(rule, delete_filtered_out=True)[1]
+    assert "both profiles stay" in filtered(active, name, match="any", delete_filtered_out=True)[1]
+    program.opt_out["merged"] = "carry"
+    for rule in (active, {**active, "value": "Active"}, {"field": "merged", "is": "ne", "value": True}):
+        assert filtered(rule, delete_filtered_out=True)[0] == "ok"

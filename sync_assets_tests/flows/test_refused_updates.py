@@ -103,8 +103,10 @@ def test_a_record_whose_address_campaign_refuses_is_in_step_but_for_it(program: 
     status, explained = program.json("explain", moved[0])
     of_table = explained["tables"]["contact"]
     assert (status, of_table["in_step"], of_table["differs"]) == (2, False, [CITY])
-    assert of_table["reasons"] == [f"In step but for {CITY}: Campaign refuses location in updates."]
-    text = program.run("explain", moved[0])[1]
+    listed = "See `sync-assets rejects contact --refused-attributes`."
+    assert of_table["reasons"] == [f"In step but for {CITY}: Campaign refuses location in updates. {listed}"]
+    _, text, errors = program.run("explain", moved[0])
+    assert "`sync-assets sync`" not in errors
     assert "Campaign refuses location in updates" in text
     assert "Both systems are in step" not in text
     assert "first load and replay only" not in "".join(line for line in text.splitlines() if CITY in line)
@@ -175,3 +177,24 @@ def test_a_record_that_campaign_had_before_is_not_known_until_its_list_is_compar
     assert numbers() == {"records": 3, "not_known": 2}
     assert program.run("rebuild", "contact")[0] in (0, 2)
     assert (numbers(), other in refused_of(program)) == ({"records": 4, "not_known": 0}, True)
+
+
+def test_an_audit_settles_what_campaign_holds_in_an_attribute_that_it_refuses_in_updates(program: Program) -> None:
+    admin = program.sandbox.admin
+    admin.settings("campaign", dialect="v8")
+    assert program.sync().status == 0
+    corrected, left = sorted(move(program, 2, "Elsewhere"))
+    new = str(uuid.uuid4())
+    admin.add_profiles({"externalId": new, "lastName": "X", "location": {"city": "Rome"}})  # not known
+    admin.create("contact", {"contactid": new, "lastname": "X", "address1_city": "Rome"})
+    [by_hand] = sorted(program.profiles().keys() - {corrected, left, new})[:1]
+    assert program.sync().status == 0
+    city = {"resource": "profile", "keys": [corrected], "set": {"location": {"city": "Elsewhere"}}}
+    admin.post("/campaign/change", city)
+    admin.post("/campaign/change", city | {"keys": [by_hand], "set": {"location": {"city": "Own"}}})
+    assert set(refused_of(program)) == {corrected, left, new}
+    status, document = program.json("audit", "--repair")
+    assert (status, document["tables"]["contact"]["in_step_but_for"]) == (0, 2)
+    assert refused_of(program) == {left: [CITY], by_hand: [CITY]}
+    assert in_step_but_for(program) == dict.fromkeys(("doctor", "plan", "status"), 2)
+    assert program.json("status")[1]["tables"]["contact"]["in_step_but_for"] == {"records": 2, "not_known": 0}

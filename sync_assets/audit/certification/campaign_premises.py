@@ -19,8 +19,9 @@ from sync_assets.config.opt_out import OptOutConfig
 from sync_assets.config.values import CHANGED_SUFFIX, PROFILE
 from sync_assets.http.transport import OutcomeUnknown
 from sync_assets.mapping.conversions import empty_value
-from sync_assets.push.other_ways import find_way
+from sync_assets.push.other_ways import calls_of, find_way
 from sync_assets.push.record_links import KEY_IN_LINK, LinkTarget, linked_pkey
+from sync_assets.words import counted
 
 TAKEN, IN_BODY, DELETE = "POST with a key that is taken", "the key in the body of a PATCH", "DELETE by the key"
 SUB_FIELD, TIMES = "PATCH of a sub-field of", "change times of opt-outs"
@@ -344,7 +345,8 @@ async def _sub_fields(subject: Subject) -> None:
             subject.report(premise, "refused or not stored", "Nothing: no update carries such a sub-field.")
         elif way := await _other_way(subject, group, {part: value}):
             text = f"stored by another request: {way}"
-            subject.report(premise, text, "Its fields are updated by that one: one call more for each change of them.")
+            cost = f"{counted(calls_of(way), 'call')} more for each record that may differ there."
+            subject.report(premise, text, f"Its fields are updated by that one: {cost}")
         else:
             way = f"Updates leave out {', '.join(sent)}: sent with inserts only. Map with `apply_updates: false`."
             subject.report(premise, "refused or not stored", way, "not workable")

@@ -22,7 +22,8 @@ from sync_assets.ledger.storage.transaction import Transaction
 _COMPARABLE = IN_CAMPAIGN & ~DISCONNECTED
 _R = schema.record.c
 _STATES = f"""
-    SELECT id, seq, state, out_of_scope, CASE WHEN {_COMPARABLE} THEN acked_hash END FROM sync_record
+    SELECT id, seq, state, out_of_scope, CASE WHEN {_COMPARABLE} THEN acked_hash END, refusable, held_refusable
+    FROM sync_record
     WHERE table_name = :table AND id IN :records
 """  # noqa: S608 - constants
 _DIFFERS = f"""
@@ -30,6 +31,7 @@ _DIFFERS = f"""
         state = {State.WAITING:d}, block_reason = {BlockReason.REFETCH_REQUIRED:d} WHERE seq IN :seqs
 """  # noqa: S608 - constants
 _LINKED = "UPDATE sync_link SET acked_id = ?, acked_incarnation = NULL WHERE seq = ? AND attribute = ?"
+_HOLDS = "UPDATE sync_record SET held_refusable = ? WHERE seq = ? AND acked_hash = ?"
 _AT_ONCE = 500
 
 
@@ -37,11 +39,14 @@ class AuditedState(NamedTuple):
     """The state of a record in the ledger.
 
     hash: of what Campaign must hold; None if the record is not to be compared. word: its state, as users see it.
+    refusable, held_refusable: as of model.Claimed.
     """
 
     seq: int
     hash: bytes | None
     word: str
+    refusable: int | None
+    held_refusable: int | None
 
 
 @dataclass(eq=False)
@@ -60,9 +65,9 @@ class Audits(Repository):
         found: dict[str, AuditedState] = {}
         for start in range(0, len(ids), _AT_ONCE):
             rows = transaction.run(_STATES, table=table, records=list(ids[start : start + _AT_ONCE]))
-            for id_, seq, state, out_of_scope, acked in rows:
+            for id_, seq, state, out_of_scope, acked, *refusable in rows:
                 word = "out of scope" if out_of_scope and state == State.SYNCED else State(state).word
-                found[id_] = AuditedState(seq, None if acked is None else bytes(acked), word)
+                found[id_] = AuditedState(seq, None if acked is None else bytes(acked), word, *refusable)
         return found
 
     def synced_below(self, table: str, id_: str, limit: int) -> list[str]:
@@ -72,6 +77,11 @@ class Audits(Repository):
         """
         below = sa.select(_R.id).where(_R.table_name == table, _R.id < id_, schema.holds(_COMPARABLE))
         return self._session.column(below.order_by(_R.id.desc()).limit(limit))
+
+    @writes
+    def store_held(self, transaction: Transaction, found: Sequence[tuple[int, int, bytes]]) -> None:
+        """Store what records hold in attributes that Campaign may refuse in updates: (hash of it, seq, acked hash)."""
+        transaction.for_each(_HOLDS, sorted(found, key=lambda row: row[1]))
 
     @writes
     def store_page(

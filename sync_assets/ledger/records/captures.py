@@ -150,7 +150,7 @@ class Captures(Repository):
         left = list(transaction.find(table, page.out_of_scope).values())
         self._deletions.mark_deleted_or_out_of_scope(transaction, left, out_of_scope=True)
         self._store_versions(transaction, table, page.filtered_out)
-        if read.bound is not None:
+        if read.full:
             self._deletions.note_seen(transaction, table, known, page.out_of_scope)
         returned = {*page.rows.ids, *page.out_of_scope}.difference(page.deleted)
         self._deletions.discard_collected_deletes(transaction, table, sorted(returned))

@@ -36,8 +36,8 @@ class PageRead(NamedTuple):
     highest seq when a repeated full read began; None in any other read. ends: the page is the last one available.
     """
 
-    resend: bool
-    replay: bool
+    resend: bool = False
+    replay: bool = False
     bound: int | None = None
     ends: bool = False
 
@@ -210,9 +210,7 @@ class Feeds(Repository):
             return _move(transaction, table, expected_version, days), read
         position, now = cursor, self._session.now()
         if expected_version is None:
-            return self._begin(transaction, table, position, now), PageRead(
-                resend=False, replay=False, ends=position.end
-            )
+            return self._begin(transaction, table, position, now), PageRead(ends=position.end)
         before = self.locked(transaction, table)
         if before is None:
             raise FeedMoved(table)

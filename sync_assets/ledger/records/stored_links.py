@@ -53,7 +53,7 @@ class StoredLinks(Repository):
         transaction: Transaction,
         specs: Sequence[LinkSpec],
         parents: Mapping[int, Sequence[str | None]],
-        in_doubt: Sequence[int],
+        outcome_unknown: Sequence[int],
         kept: Sequence[int] = (),
     ) -> None:
         """Store the links of records as captured.
@@ -61,14 +61,14 @@ class StoredLinks(Repository):
         Args:
             specs: the table's links. Stored links of other attributes are marked as not mapped: see storage/schema.py.
             parents: by seq, the parents' ids in the order of `specs`.
-            in_doubt: records with a request without an answer. It may link them to the parents that they had until now,
-                so these are stored as possible links.
+            outcome_unknown: records with a request without an answer. It may link them to the parents that they had
+                until now, so these are stored as possible links.
             kept: further records, whose links stay as they are stored.
         """
         now = {(seq, spec.attribute): id_ for seq, ids in parents.items() for spec, id_ in zip(specs, ids, strict=True)}
         possible = [
             (link.seq, link.attribute, link.parent_table, link.parent_id)
-            for link in self.links(transaction, in_doubt)
+            for link in self.links(transaction, outcome_unknown)
             if BINDS(link) and link.parent_id not in (None, now.get((link.seq, link.attribute)))
         ]
         transaction.for_each(_ADD_POSSIBLE, possible)
@@ -77,7 +77,7 @@ class StoredLinks(Repository):
             flags = {name: int(getattr(spec, name)) for name in ("required", "keyed", "keep_orphans")}
             transaction.run(_PUT, pairs=pairs, attribute=spec.attribute, parent_table=spec.parent_table, **flags)
         names = [spec.attribute for spec in specs] or [""]
-        transaction.run(_PERHAPS_LINKED, seqs=list(in_doubt), ids=names)
+        transaction.run(_PERHAPS_LINKED, seqs=list(outcome_unknown), ids=names)
         transaction.run(_NOT_MAPPED, seqs=[*parents, *kept], ids=names)
 
     def store_sent_links(self, transaction: Transaction, outcomes: Sequence[tuple[RecordState, Outcome]]) -> None:

@@ -12,7 +12,7 @@ from sync_assets.ledger import times
 from sync_assets.ledger.repositories.opt_out_decisions import OptOutDecision, OptOutDecisions, day_without_file
 from sync_assets.ledger.repositories.opt_out_rows import OptOutRows
 from sync_assets.ledger.rules import merged_contacts as rules
-from sync_assets.ledger.rules.merged_contacts import COUNTS, DUE, SOURCE, MergeState
+from sync_assets.ledger.rules.merged_contacts import COUNTS, DUE, REASON, SOURCE, MergeState
 from sync_assets.ledger.rules.opt_outs import OptOutRow, after_merge
 from sync_assets.ledger.storage.session import Repository, writes
 from sync_assets.ledger.storage.transaction import Transaction
@@ -108,7 +108,7 @@ class MergedContacts(Repository):
         attribute.
         """
         due, now = {tuple(row) for row in transaction.run(_DUE)}, times.from_micros(self._session.now())
-        none, wins = (None, None, None), (True, "campaign", "an opt-out wins")
+        none, wins = (None, None, None), (True, "campaign", REASON)
         decisions = [
             OptOutDecision(target, columns[name], name, False, *none, *wins, f"{SOURCE}{id_}", now)
             for id_, name, target in rows

@@ -90,7 +90,7 @@ class Facts(Repository):
             self._session.write(lambda transaction: self.put(transaction, subject, facts))
 
     def put(self, transaction: Transaction, subject: str, facts: Mapping[str, Any]) -> None:
-        """The same, in another transaction."""
+        """Store facts in the caller's transaction."""
         about = {"kind": self._kind, "subject": subject}
         rows = [{**about, "name": name, "value": value} for name, value in sorted(facts.items())]
         transaction.put(operation_tables.fact, rows)

@@ -5,14 +5,14 @@ Invariant: each report takes milliseconds, however many records are synced.
 
 import random
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import date, datetime
 from typing import Any, Literal
 
 import sqlalchemy as sa
 
 from sync_assets.ledger import times
-from sync_assets.ledger.model import HELD_NOT_KNOWN, REFUSABLE_MARK, Operation, State
+from sync_assets.ledger.model import REFUSABLE_MARK, Operation, State
 from sync_assets.ledger.report_values import ButFor, Counts, Reject, Retried, Retry
 from sync_assets.ledger.rules.predicates import (
     ACKNOWLEDGED,
@@ -32,7 +32,6 @@ from sync_assets.ledger.storage.transaction import Transaction
 MOST_REASONS = 20
 
 _R = schema.record.c
-_SYNCED = f"SELECT id, acked_hash FROM sync_record WHERE {IN_CAMPAIGN} AND table_name = :table AND id IN :records"  # noqa: S608
 _T = schema.tally.c
 _N = operation_tables.day_count.c
 CountKind = Literal["engine_calls", "opt_outs", "d365", "campaign"]
@@ -47,9 +46,8 @@ _MOST_COUNTED = 100_000
 """Most pending records whose operation is computed; the numbers for all are extrapolated."""
 
 
-_HELD = sa.func.coalesce(_R.held_refusable, HELD_NOT_KNOWN)
-_SAME_MARK = _R.refusable.op("&")(REFUSABLE_MARK) == _HELD.op("&")(REFUSABLE_MARK)
-_KNOWN = sa.case((sa.and_(_HELD != HELD_NOT_KNOWN, _SAME_MARK), 1), else_=0).label("known")
+_SAME_MARK = _R.refusable.op("&")(REFUSABLE_MARK) == _R.held_refusable.op("&")(REFUSABLE_MARK)
+_KNOWN = sa.case((_SAME_MARK, 1), else_=0).label("known")
 """Of a record that meets BUT_FOR: 1 if it certainly differs."""
 
 
@@ -224,16 +222,6 @@ class Reports(Repository):
                 if len(sampled) >= n:
                     break
             return chance.sample(list(sampled), min(n, len(sampled)))
-
-    def acked_hashes(self, table: str, ids: Sequence[str]) -> dict[str, bytes]:
-        """Return id -> the acknowledged hash, for those of the ids that are synced."""
-        hashes: dict[str, bytes] = {}
-        with self._session.read() as transaction:
-            for start in range(0, len(ids), _AT_ONCE):
-                batch = list(ids[start : start + _AT_ONCE])
-                rows = transaction.run(_SYNCED, records=batch, table=table)
-                hashes |= {id_: bytes(acked) for id_, acked in rows}
-        return hashes
 
 
 class DayCounts(Repository):

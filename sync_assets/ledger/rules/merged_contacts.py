@@ -6,12 +6,14 @@ subordinate counts for its last master, once, and never an opt-in.
 
 from collections.abc import Mapping
 from enum import IntEnum
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from sync_assets.ledger.rules.predicates import is_one
 
 SOURCE = "merge of "
 """Begins the source of a decision that a merge caused; the subordinate's id follows."""
+REASON: Final = "an opt-out of a merged contact counts"
+"""Of such a decision."""
 
 
 class MergeState(IntEnum):

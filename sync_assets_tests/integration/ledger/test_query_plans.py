@@ -47,7 +47,6 @@ def operations(ledger: Ledger) -> dict[str, Callable[[], object]]:
         "pending operations": lambda: ledger.reports.pending_operations("contact"),
         "reject reasons": lambda: ledger.reports.reject_reasons("contact"),
         "sample of a large table": lambda: ledger.reports.sample_synced("contact", 20, 1),
-        "acknowledged hashes": lambda: ledger.reports.acked_hashes("contact", [guid("row1"), guid("row2")]),
         "states for an audit": lambda: ledger.audits.states("contact", [guid("row1"), guid("row2")]),
         "rejected with their parents": ledger.blocked.rejected_with_parent,
         "parents that are waited for": lambda: ledger.blocked.waiting_parents("order"),

@@ -138,8 +138,9 @@ def test_agreement_names_the_attributes_and_some_ids() -> None:
     result = agreement("contact", found)
     assert (result.passed, severity(result)) == (False, WARN)
     assert result.message == (
-        "25% of the resource listed. Of 198 compared records, 1 are not in Campaign; 7 differ: email (7), firstName "
-        "(1). `sync-assets audit --table contact --repair` makes them pending."
+        "25% of the resource listed. Of 198 compared records, 1 record is not in Campaign; 7 records differ: email "
+        "(7), firstName (1); the others hold what was sent last. `sync-assets audit --table contact --repair` makes "
+        "pending what differs or is missing."
     )
     assert rows(result, "attributes") == [
         {"attribute": "not found", "records": 1, "ids": "gone"},
@@ -160,7 +161,7 @@ def test_attributes_that_campaign_refuses_in_updates_are_no_difference() -> None
     )
     result = agreement("contact", found)
     assert (result.passed, found.is_equal) == (True, True)
-    assert "2 are in step but for location, which Campaign refuses in updates." in result.message
+    assert "2 records are in step but for location, which Campaign refuses in updates; the others" in result.message
 
 
 @pytest.mark.parametrize(

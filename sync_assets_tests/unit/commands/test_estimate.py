@@ -15,6 +15,7 @@ from sync_assets.commands.estimate_calls import (
     Cost,
     Volume,
     calls_a_day,
+    divided,
     first_load,
     hours,
     month,
@@ -153,6 +154,12 @@ def test_a_month_is_the_last_thirty_days_at_the_cost_of_each_change(given: Volum
     assert usual["engine_calls"]["read"] == sum(usual["reads"].values())
 
 
+def test_the_pages_of_the_daily_audit_are_those_of_all_tables_together() -> None:
+    tables = [volume(1_000_000), replace(volume(1_000_000), table="new_order")]
+    assert [one.audited for one in divided(200, tables, {"contact": 0, "line": 2_000_000})] == [50, 50]
+    assert sum(month(one)["reads"]["daily audit"] for one in divided(200, tables, {})) == 6_000
+
+
 @pytest.mark.parametrize(
     ("history", "updates", "source"),
     [(None, 100, "d365"), (a_month(60, 0), 100, "d365"), (a_month(150, 0), 150, "ledger")],
@@ -265,7 +272,9 @@ def test_each_assumption_is_a_sentence_where_it_is_made() -> None:
 
 MANY = RowCount(30_000_000)
 BUSY = RowCount(3_000_000, at_least=True)
-PEOPLE = Volume("contact", "profile", MANY, RowCount(5_000, at_least=True), BUSY, BUSY, passes_deletes=True)
+PEOPLE = Volume(
+    "contact", "profile", MANY, RowCount(5_000, at_least=True), BUSY, BUSY, passes_deletes=True, audited=200
+)
 LINES = replace(PEOPLE, table="new_orderline", resource="cusOrderLine", in_scope=MANY, passes_deletes=False)
 
 

@@ -4,6 +4,7 @@ import itertools
 from datetime import UTC, datetime, timedelta, timezone
 
 from sync_assets.config.opt_out import ActiveDirection
+from sync_assets.ledger.rules import merged_contacts
 from sync_assets.opt_out import decide as rules
 from sync_assets.opt_out.decide import AHEAD, Decision, without_value
 
@@ -154,3 +155,4 @@ def test_the_reason_names_the_cause() -> None:
 def test_a_reason_that_quotes_the_value_is_replaced() -> None:
     assert without_value("an opt-out wins") == "Dynamics 365 is newer, or as old"
     assert without_value("Campaign is newer") == "Campaign is newer"
+    assert without_value(merged_contacts.REASON) == merged_contacts.REASON

@@ -154,7 +154,8 @@ def test_records_are_apart_whose_ids_begin_and_end_alike(ledger: Ledger) -> None
     captured = capture(ledger, anna, {**row("b", "b"), "id": ids[1]}, carl)
     assert captured == result(new=1, changed=1, unchanged=1)
     assert {(one.id, one.operation) for one in push(ledger)} == {(ids[1], "update"), (ids[2], "insert")}
-    assert ledger.reports.acked_hashes("contact", ids[:2]) == {ids[0]: hash_of("a"), ids[1]: hash_of("b")}
+    states = ledger.audits.states("contact", ids[:2])
+    assert {id_: state.hash for id_, state in states.items()} == {ids[0]: hash_of("a"), ids[1]: hash_of("b")}
     capture(ledger, out_of_scope=[ids[1]])
     assert {id_ for id_, one in stored(ledger).items() if one.out_of_scope} == {ids[1]}
 

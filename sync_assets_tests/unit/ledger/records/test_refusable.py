@@ -11,7 +11,7 @@ from sync_assets.ledger.report_values import ButFor
 from sync_assets_tests.support.ledgers import capture, claim, frame, guid, push, row, session_of
 
 NAMES = {guid(name): name for name in ("away", "home", "lost", "none")}
-HOME, AWAY, OTHER_MARK = 0x1100, -0x2200, 0x1101
+HOME, AWAY, OTHER_MARK = 0x1101, -0x21FF, 0x1102
 """Hashes of the same attributes, and one of others."""
 
 

@@ -12,7 +12,6 @@ from sync_assets_tests.support.ledgers import (
     capture,
     claim,
     guid,
-    hash_of,
     live_sessions,
     many,
     push,
@@ -140,18 +139,6 @@ def test_a_sample_that_finds_nothing_comes_to_an_end(ledger: Ledger, monkeypatch
     push(ledger)
     capture(ledger, page=many(50, prefix="order"), table="account")
     assert ledger.reports.sample_synced("contact", 5, 1) == [guid("anna")]
-
-
-@pytest.mark.postgresql
-def test_acknowledged_hashes_are_those_of_settled_records(ledger: Ledger) -> None:
-    capture(ledger, row("anna"), row("bert"))
-    push(ledger)
-    capture(ledger, row("bert", "b"), row("carl"))
-    ids = [guid(name) for name in ("anna", "bert", "carl", "nobody")]
-    assert ledger.reports.acked_hashes("contact", ids) == {guid("anna"): hash_of("a")}
-    assert ledger.reports.acked_hashes("account", ids) == {}
-    assert ledger.reports.acked_hashes("contact", []) == {}
-    assert len(ledger.reports.acked_hashes("contact", [guid("anna"), *(guid(str(n)) for n in range(1200))])) == 1
 
 
 @pytest.mark.postgresql
