@@ -127,7 +127,7 @@ class FeedPoller:
         # Rows that the capture has to read again by id, or a replay.
         wanted = ledger.blocked.ids_to_refetch(config.table, 1) or ledger.replays.capture_wanted(config.table)
         if config.carries_merged and not wanted:
-            wanted = ledger.merged.is_due(are_fields=bool(config.opt_outs))
+            wanted = ledger.merged.is_due(self._runtime.config.opt_out.attributes, are_fields=bool(config.opt_outs))
         return None if wanted else feed
 
     async def _bodies(self, client: DataverseClient, links: Sequence[str]) -> dict[str, bytes]:

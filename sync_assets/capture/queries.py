@@ -129,7 +129,7 @@ async def carry_merged(capture: CaptureContext, result: CaptureResult) -> None:
         await asyncio.to_thread(ledger.merged.make_due)
         return
     columns = {opt_out.attribute: opt_out.column.name for opt_out in mapping.opt_outs}
-    while due := await asyncio.to_thread(ledger.merged.masters_to_read):
+    while due := [row for row in await asyncio.to_thread(ledger.merged.masters_to_read) if row[1] in columns]:
         feed = await asyncio.to_thread(ledger.feeds.feed, table)
         if feed is None:
             return

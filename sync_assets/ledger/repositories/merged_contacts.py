@@ -24,9 +24,18 @@ _TABLE = "sync_merged_opt_out"
 _KNOWN = f"SELECT id, attribute, master, target, state FROM {_TABLE} WHERE id IN :ids"  # noqa: S608 - constants
 _MASTERS = f"SELECT DISTINCT id, master FROM {_TABLE} WHERE id IN :ids"  # noqa: S608
 _DUE = f"SELECT id, attribute FROM {_TABLE} WHERE {DUE} ORDER BY id, attribute"  # noqa: S608
-_DUE_FOR = f"SELECT target, attribute, id FROM {_TABLE} WHERE target IN :ids AND {DUE} ORDER BY id DESC"  # noqa: S608
+_DUE_FOR = f"""
+    SELECT target, attribute, id FROM {_TABLE} WHERE target IN :ids AND ({DUE} OR {COUNTS} AND EXISTS (
+        SELECT 1 FROM sync_opt_out o WHERE o.id = {_TABLE}.target AND o.attribute = {_TABLE}.attribute
+            AND o.source = '{SOURCE}' || {_TABLE}.id))
+    ORDER BY id DESC
+"""  # noqa: S608
 _COUNT_FOR = f"SELECT attribute, target FROM {_TABLE} WHERE target IN :ids AND {COUNTS}"  # noqa: S608
-_IS_DUE = f"SELECT EXISTS (SELECT 1 FROM {_TABLE} WHERE {DUE} AND (target IS NULL OR :are_fields))"  # noqa: S608
+_IS_DUE = f"""
+    SELECT EXISTS (
+        SELECT 1 FROM {_TABLE} WHERE {DUE} AND attribute IN :names AND (target IS NULL OR :are_fields)
+    )
+"""  # noqa: S608
 _SET_TARGET = f"UPDATE {_TABLE} SET target = ?, state = ? WHERE id = ? AND attribute = ?"  # noqa: S608
 _CARRIED = f"UPDATE {_TABLE} SET state = {MergeState.CARRIED:d} WHERE target = ? AND attribute = ? AND {DUE}"  # noqa: S608
 _ENDED = f"UPDATE {_TABLE} SET state = {MergeState.ENDED:d} WHERE target = ? AND attribute = ? AND {COUNTS}"  # noqa: S608
@@ -69,14 +78,17 @@ class MergedContacts(Repository):
         return by_attribute
 
     def due_for(self, ids: Sequence[str]) -> dict[tuple[str, str], str]:
-        """Return by master and attribute a subordinate whose opt-out is still to count for it."""
+        """Return by master and attribute a subordinate whose opt-out is still to count for it.
+
+        Also after its decision, as long as nothing else was stated: neither system holds it before it is written.
+        """
         with self._session.read() as transaction:
             return {(target, attribute): id_ for target, attribute, id_ in transaction.run(_DUE_FOR, ids=list(ids))}
 
-    def is_due(self, *, are_fields: bool) -> bool:
+    def is_due(self, attributes: Sequence[str], *, are_fields: bool) -> bool:
         """Return True if a capture is to carry opt-outs: they have no master yet, or no payload of it has them."""
         with self._session.read() as transaction:
-            return bool(transaction.run(_IS_DUE, are_fields=are_fields)[0][0])
+            return bool(transaction.run(_IS_DUE, names=list(attributes), are_fields=are_fields)[0][0])
 
     def carry(self, transaction: Transaction) -> None:
         """Make the opt-outs of masters due for a decision. Campaign is queried for their profiles' values."""

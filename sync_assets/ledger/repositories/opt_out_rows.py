@@ -165,5 +165,4 @@ class OptOutRows(Repository):
         """Delete the rows of those contacts that have no record: Campaign has no profile of them any more."""
         recorded = transaction.run(_RECORDED, records=list(ids), table=CONTACT)
         purged = sorted(set(ids).difference(row[0] for row in recorded))
-        for condition in ("sync_opt_out WHERE id = ?", "sync_merged_opt_out WHERE target = ?"):
-            transaction.for_each(f"DELETE FROM {condition}", [(id_,) for id_ in purged])  # noqa: S608 - constants
+        transaction.for_each("DELETE FROM sync_opt_out WHERE id = ?", [(id_,) for id_ in purged])
