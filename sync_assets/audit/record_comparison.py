@@ -184,9 +184,14 @@ class Comparison:
             if held != record.held_refusable:
                 outcomes[at] = outcomes[at]._replace(held_refusable=held)
         self.ledger.claims.acknowledge(self.session, outcomes)
-        differ = [record for record, outcome in zip(claimed, outcomes, strict=True) if outcome.hash == OTHER]
-        losses = {record.id: emptied(_form(record), ours[record.id], self.resource) for record in differ}
-        self.ledger.emptied.found_filled(self.config.table, {id_: names for id_, names in losses.items() if names})
+        differs_by_id, losses = dict[str, list[str]](), dict[str, list[str]]()
+        for record, outcome in zip(claimed, outcomes, strict=True):
+            if outcome.hash == OTHER:
+                sent = _form(record)
+                differs_by_id[record.id] = differing(sent, ours[record.id], self.resource)
+                if names := emptied(differs_by_id[record.id], sent, self.resource):
+                    losses[record.id] = names
+        self.ledger.emptied.found_filled(self.config.table, losses)
         equal = sum(outcome.hash != OTHER for outcome in outcomes)
         state = replace(
             state,
@@ -202,7 +207,7 @@ class Comparison:
         compared: list[Compared] = []
         for record, outcome in zip(claimed, outcomes, strict=True):
             sent = _form(record)
-            differs = differing(sent, ours[record.id], self.resource) if outcome.hash == OTHER else []
+            differs = [*differs_by_id.get(record.id, ())]
             links = zip(record.links, outcome.links, strict=True)
             differs += [wanted.attribute for wanted, stored in links if wanted.keyed and wanted.id != stored.id]
             compared.append(Compared(record.id, differs, sent, ours[record.id]))

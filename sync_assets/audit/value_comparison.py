@@ -8,7 +8,7 @@ numbers formatted, times given milliseconds, and empty values shown as their typ
 import math
 import re
 import unicodedata
-from collections.abc import Callable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -36,11 +36,11 @@ def differing(sent: Mapping[str, Any], record: Mapping[str, Any], resource: Reso
     )
 
 
-def emptied(sent: Mapping[str, Any], record: Mapping[str, Any], resource: Resource) -> list[str]:
-    """Return the attributes, by their dotted names, that have a value in a record and none in a payload."""
+def emptied(names: Iterable[str], sent: Mapping[str, Any], resource: Resource) -> list[str]:
+    """Return those of the differing attributes that have no value in a payload, so that the record has one."""
     values, known = dict(leaves(sent)), resource.attributes
     empty = {name: empty_value(known.get(name) or Attribute(name, "string")) for name in values}
-    return [name for name in differing(sent, record, resource) if values[name] in (None, "", empty[name])]
+    return [name for name in names if values[name] in (None, "", empty[name])]
 
 
 def leaves(values: Mapping[str, Any], links: Set[str] = frozenset(), under: str = "") -> Iterator[tuple[str, Any]]:

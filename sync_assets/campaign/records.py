@@ -166,15 +166,16 @@ class Records:
     async def _delete_trusted(self) -> None:
         """Delete by their PKeys the records that outlived a DELETE by the key whose answer was trusted."""
         for attempt in range(REPEATS):
-            for key in [*self.first.earlier, *self.first.trusted]:
+            if not (keys := [*self.first.earlier, *self.first.trusted]):
+                return
+            if attempt:  # after an error that may pass: no later request deletes these records
+                await asyncio.sleep(backoff(attempt - 1))
+            for key in keys:
                 located = self._located(await self._find(key))
                 if not isinstance(located, ResponseOutcome):
                     located = await self._delete_at(*located, key, trusted=False)
                 if located.kind in ("missing", "done"):
                     self.first.settle_delete(key)
-            if not (self.first.earlier or self.first.trusted):
-                return
-            await asyncio.sleep(backoff(attempt))  # an error that passes: no later request deletes them
 
     async def _delete_at(self, address: str, name: str, key: str, *, trusted: bool = True) -> ResponseOutcome:
         answer = await self._send("delete", address, None)

@@ -7,6 +7,7 @@ attributes only. What may hold ids or values is in `details`, which are printed 
 
 import hashlib
 import sys
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
@@ -48,7 +49,7 @@ class StepResult:
 
 
 @dataclass
-class Steps:
+class Steps(ABC):
     """The steps of one invocation.
 
     Attributes:
@@ -66,15 +67,15 @@ class Steps:
     go: bool = field(kw_only=True, default=False)
     calls: Counter[str] = field(default_factory=Counter[str])
 
+    @abstractmethod
     def make(self, name: str) -> StepResult:
         """Make a step. Raises SyncAssetsError if it could not run."""
-        raise NotImplementedError
 
+    @abstractmethod
     def body(self, step: str, result: dict[str, Any], details: dict[str, Any]) -> Parts:
         """Yield the lines of a step's result."""
-        raise NotImplementedError
 
-    def confirmed(self, name: str) -> None:
+    def confirmed(self, name: str) -> None:  # noqa: B027 - most steps need nothing then
         """Do what a step does once a person has confirmed it."""
 
     def version(self) -> str:

@@ -253,7 +253,7 @@ def test_a_rejected_file_is_reported_delays_no_other_and_is_read_once_corrected(
         assert any(name in line and reason in line for line in done.stopped), name
 
     since = program.sandbox.admin.last()
-    again = program.sync()  # is told again, and not read again
+    again = program.sync()  # is reported again, and not read again
     assert again.status == 2
     assert all(any(name in line for line in again.stopped) for name in OF_NO_USE)
     assert "read" not in [entry["method"] for entry in program.sandbox.admin.journal("sftp", since)]
@@ -310,7 +310,7 @@ def test_bad_rows_are_kept_with_line_and_reason_and_the_others_go_on(program: Pr
     assert (every_row.description or "").startswith("6 of 9 rows were rejected; the others are processed.")
     shown: Any = every_row.metadata["first_rows"].value
     assert [record.data["line"] for record in shown.records] == ["3", "4", "5", "6", "7", "8"]
-    assert program.sync().status == 0  # they are told once
+    assert program.sync().status == 0  # they are reported once
 
 
 def test_doctor_shows_the_opt_outs_of_a_sample_and_stores_none(program: Program, ids: Iterator[str]) -> None:
