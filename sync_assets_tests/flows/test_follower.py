@@ -1,6 +1,8 @@
 """The follower: one run that captures and sends the changes of all tables."""
 
+import threading
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pytest
 from sync_assets.commands.maintenance import off, on
 from sync_assets.defs.asset_keys import all_keys
 from sync_assets.defs.dagster_internals import latest_answers
+from sync_assets.defs.follower.follower import DueWork, Follower
 from sync_assets.defs.history import ProjectScope, prune_history
 from sync_assets.defs.partitions import today
 from sync_assets.defs.tables.asset_metadata import LINEAGE
@@ -229,15 +232,24 @@ def test_a_table_in_maintenance_is_left_alone_and_followed_again_afterwards(orch
     assert logged == ["contact: in maintenance", "contact: maintenance ended"]
 
 
-def test_a_table_is_left_to_another_run_while_that_lasts(orchestra: Orchestra) -> None:
+def test_a_table_is_left_to_another_run_while_that_lasts(orchestra: Orchestra, monkeypatch: pytest.MonkeyPatch) -> None:
     orchestra.program.runs = {"linger_seconds": 8}
     orchestra.reload()
     admin = loaded(orchestra).program.sandbox.admin
+    seen = threading.Event()
+
+    def look(follower: Follower, due: Callable[[Follower], DueWork] = Follower._due) -> DueWork:
+        if "contact" in (found := due(follower)).elsewhere:
+            seen.set()
+        return found
+
+    monkeypatch.setattr(Follower, "_due", look)
 
     def work() -> None:
         with Ledger.open(orchestra.runtime.settings.ledger_url) as ledger:
             session = WorkerSession(ledger)
             ledger.runs.begin("by hand", session.epoch, ["contact"])
+            assert seen.wait(30)  # a round that had looked before may still capture
             admin.change("contact", 1, jobtitle="Meanwhile")
             time.sleep(1.5)
             assert "Meanwhile" not in titles(orchestra)
