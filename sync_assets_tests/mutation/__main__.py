@@ -71,7 +71,7 @@ GROUPS = {
     "body": Group(["sync_assets/push/request_body.py"], [f"{_UNIT}/push/test_request_body.py"]),
     "delivery": Group(["sync_assets/push/delivery.py"],
                       [f"{_UNIT}/push/test_{name}.py" for name in _TESTS_OF_DELIVERY]),
-    "sql": Group(["sync_assets/ledger/records/dependency_status.py", "sync_assets/ledger/records/claims.py"],
+    "sql": Group([f"sync_assets/ledger/records/{name}.py" for name in ("dependency_status", "claims", "claim_rows")],
                  _ON_LEDGERS, sql_only=True),
 }  # fmt: skip
 

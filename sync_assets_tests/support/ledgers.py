@@ -19,6 +19,7 @@ from sync_assets.ledger import Ledger
 from sync_assets.ledger.model import Claimed, Feed, Outcome, PageResult, Position, Replay
 from sync_assets.ledger.prepared_page import CapturedPage, LedgerPage
 from sync_assets.ledger.storage import schema
+from sync_assets.ledger.storage.column_types import Instant
 from sync_assets.ledger.storage.payload_cipher import PayloadCipher
 
 DAY = date(2026, 11, 24)
@@ -194,7 +195,7 @@ def read_anew(ledger: Ledger, table: str = "contact", **options: Any) -> Feed:
 def live_sessions(ledger: Ledger) -> list[Any]:
     """Return the live sessions: epoch, worker, until."""
     columns = schema.session.c
-    until = sa.type_coerce(columns.until, schema.Instant).label("until")
+    until = sa.type_coerce(columns.until, Instant).label("until")
     with ledger.database.read() as connection:
         live = sa.select(columns.epoch, columns.worker, until).where(columns.live == 1).order_by(columns.epoch)
         return list(connection.execute(live))

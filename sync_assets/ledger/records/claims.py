@@ -18,7 +18,8 @@ import sqlalchemy as sa
 from sync_assets.config.values import CONTACT
 from sync_assets.ledger import times
 from sync_assets.ledger.errors import SessionExpired
-from sync_assets.ledger.model import OTHER, BlockReason, Claimed, LinkTo, Operation, Outcome, State
+from sync_assets.ledger.model import BlockReason, Claimed, Outcome, State
+from sync_assets.ledger.records.claim_rows import UNKNOWN_UNTIL, build_claimed, select_claimable
 from sync_assets.ledger.records.dependency_status import DependencyStatus
 from sync_assets.ledger.records.targets import stored_target
 from sync_assets.ledger.repositories.maintenance import Maintenance
@@ -30,20 +31,10 @@ from sync_assets.ledger.rules.dependencies import Key
 from sync_assets.ledger.rules.predicates import MUST_NOT_EXIST, REFUSED_BY_CAMPAIGN, REJECTED
 from sync_assets.ledger.rules.record_state import RecordState
 from sync_assets.ledger.storage import schema
-from sync_assets.ledger.storage.payload_cipher import PayloadCipher
 from sync_assets.ledger.storage.session import Repository, writes
 from sync_assets.ledger.storage.transaction import DELETE_RECORDS, LOCK_CLAIMED, Transaction
 
-_R, _X = schema.record.c, schema.existing_record.c
-_UNKNOWN_UNTIL = sa.type_coerce(_R.unknown_until, sa.BigInteger).label("unknown_until")
-CLAIM_COLUMNS = (
-    *(_R.seq, _R.id, _R.payload, _R.update_payload, _R.desired_hash, _R.acked_hash, _R.attempts, _R.orphaned),
-    *(_R.incarnation, _R.reinsert_sent, _R.out_of_scope, _R.validation_error, _R.refusable, _R.held_refusable),
-    _UNKNOWN_UNTIL,
-    sa.select(schema.session.c.until).where(schema.session.c.epoch == _R.session).scalar_subquery().label("ended"),
-)
-"""The columns of a record that `take` needs, besides `outcome_unknown` and `resend`. ended: the end of the session that
-claimed the record last and stored no outcome."""
+_R = schema.record.c
 _AT_ONCE = 5_000
 _UNKNOWN_ENDED = "UPDATE sync_record SET outcome_unknown = 1, unknown_until = NULL WHERE seq IN :seqs"
 _ERASED = f"""
@@ -54,10 +45,6 @@ _EXPIRED = (_R.state == State.UNCONFIRMED.value, _R.payload.is_not(None))
 _RELEASE = "UPDATE sync_record SET session = NULL, unknown_until = :until WHERE seq IN :seqs"
 _RETRY = f"UPDATE sync_record SET state = {State.PENDING:d}, not_before = NULL WHERE seq IN :seqs"  # noqa: S608
 _REFUSED = schema.holds(REJECTED & REFUSED_BY_CAMPAIGN)
-_EXISTS = sa.and_(
-    _R.acked_hash.is_(None), sa.exists().where(_X.table_name == _R.table_name, _X.id == _R.id).correlate(schema.record)
-)
-"""SQL condition: Campaign was found to hold a record of this id, and nothing of it was acknowledged since."""
 
 _ACKNOWLEDGED = (
     *("state", "block_reason", "outcome_unknown", "unknown_until", "resend", "attempts", "failed_since"),
@@ -131,10 +118,10 @@ class Claims(Repository):
         now = self._session.now()
         self._end_unknown(transaction, _UNKNOWN_ENDED, _R.table_name == table)
         rows = transaction.execute(
-            _due(now, limit).where(_R.table_name == table, schema.PENDING, _R.not_before.is_(None))
+            select_claimable(now, limit).where(_R.table_name == table, schema.PENDING, _R.not_before.is_(None))
         ).all()
         if len(rows) < limit:  # records whose requests failed come behind all others
-            failed = _due(now, limit - len(rows)).where(_R.table_name == table, schema.RETRIED)
+            failed = select_claimable(now, limit - len(rows)).where(_R.table_name == table, schema.RETRIED)
             rows = [*rows, *transaction.execute(failed).all()]
         ids = [row.id for row in rows]
         stated = self._opt_outs.to_send(transaction, ids, opt_outs) if opt_outs else {}
@@ -163,7 +150,7 @@ class Claims(Repository):
         Their outcomes stay unknown: the worker may have sent them, right before this call at the latest.
         """
         now = sa.literal(self._session.now()).label("ended")
-        claims = sa.select(_R.seq, _R.outcome_unknown, _UNKNOWN_UNTIL, now).order_by(_R.seq).with_for_update()
+        claims = sa.select(_R.seq, _R.outcome_unknown, UNKNOWN_UNTIL, now).order_by(_R.seq).with_for_update()
         rows = transaction.execute(claims.where(_R.session == session, _R.table_name == table)).all()
         for until, seqs in self._unknown_until(rows).items():
             transaction.run(_RELEASE, seqs=seqs, until=until)
@@ -325,7 +312,7 @@ class Claims(Repository):
         links = self._dependencies.links_to_send(transaction, [row.seq for row in rows]) if has_links else {}
         cipher = self._session.cipher
         return [
-            _claimed(row, links.get(row.seq, ()), opt_outs.get(row.id, ()), cipher, unknown_seconds.get(row.seq))
+            build_claimed(row, links.get(row.seq, ()), opt_outs.get(row.id, ()), cipher, unknown_seconds.get(row.seq))
             for row in rows
         ]
 
@@ -348,60 +335,3 @@ class Claims(Repository):
         transaction.run(_RETRY, seqs=[child.seq for child in rejected])
         for child in rejected:
             transaction.move(child, State.PENDING)
-
-
-def _due(now: int, limit: int) -> sa.Select[*tuple[Any, ...]]:
-    """Build the query of claimable records, which locks them and skips those that another transaction locked."""
-    return (
-        sa.select(*CLAIM_COLUMNS, sa.case((_EXISTS, 1), else_=_R.outcome_unknown).label("outcome_unknown"), _R.resend)
-        .where(*schema.claimable(now))
-        .order_by(_R.changed_at)
-        .limit(limit)
-        .with_for_update(skip_locked=True)
-    )
-
-
-def _claimed(
-    row: Any,
-    links: tuple[LinkTo, ...],
-    opt_outs: tuple[tuple[str, bool], ...],
-    cipher: PayloadCipher,
-    unknown_seconds: float | None,
-) -> Claimed:
-    """Build the Claimed of a row of `take`: which operation it needs, and what to send, decrypted."""
-    horizon_passed = row.unknown_until is not None and unknown_seconds is None  # that of an earlier request
-    outcome_unknown, resend = bool(row.outcome_unknown or horizon_passed), bool(row.resend)
-    unknown = outcome_unknown or unknown_seconds is not None
-    if MUST_NOT_EXIST(row):
-        return Claimed(row.seq, row.id, "delete", None, None, None, row.attempts, unknown, resend=resend)
-    payload, update_payload, content = row.payload, row.update_payload, row.desired_hash
-    if row.orphaned or row.out_of_scope:  # only its last outcome is to be found out: Campaign keeps what it holds
-        payload = update_payload = None
-    links = () if row.orphaned else links
-    # After a lost response, and for a resend, no link counts as acknowledged.
-    if links and (outcome_unknown or resend):
-        links = tuple(link._replace(acknowledged=False) for link in links)
-    operation: Operation = "insert" if row.acked_hash is None and payload is not None else "update"
-    if payload is None:
-        # An update of links alone does not change the acknowledged content, as far as that is known.
-        content_known = not (outcome_unknown and (row.orphaned or row.out_of_scope or row.validation_error is not None))
-        same = row.acked_hash is not None and content_known and all(link.keyed or link.acknowledged for link in links)
-        content = row.acked_hash if same else OTHER
-    return Claimed(
-        seq=row.seq,
-        id=row.id,
-        operation=operation,
-        payload=cipher.decrypt(payload, row.id),
-        update_payload=cipher.decrypt(update_payload, row.id),
-        hash=content,
-        attempts=row.attempts,
-        outcome_unknown=unknown,
-        links=links,
-        opt_outs=opt_outs,
-        resend=resend,
-        unknown_seconds=unknown_seconds,
-        incarnation=row.incarnation,
-        reinsert_sent=bool(row.reinsert_sent),
-        refusable=row.refusable,
-        held_refusable=row.held_refusable,
-    )

@@ -14,7 +14,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from sync_assets.ledger.model import ANY_ATTRIBUTE, OTHER, Claimed, Rebuild, State
-from sync_assets.ledger.records.claims import CLAIM_COLUMNS, Claims
+from sync_assets.ledger.records.claim_rows import CLAIM_COLUMNS
+from sync_assets.ledger.records.claims import Claims
 from sync_assets.ledger.records.feeds import Feeds
 from sync_assets.ledger.repositories.sessions import Sessions
 from sync_assets.ledger.rules.predicates import MAY_EXIST, MUST_NOT_EXIST, ORPHANED, UNSENT

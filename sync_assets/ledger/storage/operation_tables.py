@@ -4,7 +4,8 @@ limits, counts, history."""
 import sqlalchemy as sa
 
 from sync_assets.ledger.rules.constraints import flags, not_negative
-from sync_assets.ledger.storage.schema import NAME, SEQUENCE, Day, Instant, check, metadata
+from sync_assets.ledger.storage.column_types import NAME, SEQUENCE, Day, Instant
+from sync_assets.ledger.storage.schema import check, metadata
 
 # One row: the ledger's own id, see runtime/systems.py, and how often sessions were opened and renewed and records
 # claimed: an older copy has a lower number, see runtime/systems.py.

@@ -6,7 +6,8 @@ from sync_assets.ledger.rules import merged_contacts
 from sync_assets.ledger.rules.constraints import MERGED, OPT_OUT
 from sync_assets.ledger.rules.opt_outs import DUE
 from sync_assets.ledger.rules.predicates import CLAIMED, LATE_REQUEST
-from sync_assets.ledger.storage.schema import NAME, SEQUENCE, Instant, check, holds, metadata, partial_index
+from sync_assets.ledger.storage.column_types import NAME, SEQUENCE, Instant
+from sync_assets.ledger.storage.schema import check, holds, metadata, partial_index
 
 # Opt-outs of contacts, one row per contact and attribute that was ever opted out or changed: a missing row stands for
 # false on both sides.

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from sync_assets.ledger.model import OTHER, BlockReason, LinkTo, Orphaned, Outcome, Result, State
-from sync_assets.ledger.records.claims import _claimed
+from sync_assets.ledger.records.claim_rows import build_claimed
 from sync_assets.ledger.rules.record_state import RecordState, placement
 from sync_assets.ledger.rules.transitions import REASON_LENGTH, after_outcome, unknown_at_claim
 from sync_assets.ledger.storage.payload_cipher import PayloadCipher
@@ -250,7 +250,7 @@ def test_a_request_that_is_refused_or_finds_no_record_is_not_repeated_at_once(re
         if placement(record, record.dependencies._replace(relink=relink)) != (PENDING, BlockReason.NONE):
             continue
         row = SimpleNamespace(**record._asdict(), update_payload=None, refusable=None, held_refusable=None)
-        claimed = _claimed(row, LINKS if relink else (), (), PayloadCipher(()), None)
+        claimed = build_claimed(row, LINKS if relink else (), (), PayloadCipher(()), None)
         if result == "missing" and (claimed.payload or claimed.operation == "delete"):
             continue
         pending += 1

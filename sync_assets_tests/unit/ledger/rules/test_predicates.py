@@ -11,6 +11,7 @@ from sync_assets.ledger.model import BlockReason, Orphaned, State
 from sync_assets.ledger.rules import opt_outs, predicates
 from sync_assets.ledger.rules.predicates import Predicate
 from sync_assets.ledger.storage import schema
+from sync_assets.ledger.storage.column_types import Instant
 from sync_assets.ledger.storage.database import Database
 
 COLUMNS = {column.name: column for table in (schema.link, schema.record) for column in table.columns}
@@ -26,7 +27,7 @@ PREDICATES = {
 def values(name: str) -> list[Any]:
     column = COLUMNS[name]
     some: list[Any] = ["a", "b"] if isinstance(column.type, sa.Text) else [b"a", b"b"]
-    if isinstance(column.type, (sa.Integer, schema.Instant)):
+    if isinstance(column.type, (sa.Integer, Instant)):
         some = VALUES.get(name, [0, 1, 2])
     return [*([None] if column.nullable else []), *some]
 
