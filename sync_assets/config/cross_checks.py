@@ -5,9 +5,12 @@ another, so that one load of the file reports all problems. Data of the wrong sh
 it. `doctor` shows each problem as a finding.
 """
 
+import posixpath
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from sync_assets.config.bulk_load import BulkLoad
+from sync_assets.config.opt_out import Export
 from sync_assets.config.values import CHANGED_SUFFIX, CONTACT, OPT_OUT_ATTRIBUTES, PROFILE, canonical_attribute
 from sync_assets.words import did_you_mean
 
@@ -34,6 +37,9 @@ ID_ALONE = "name an attribute for the Dynamics 365 id alone, as in `externalId` 
 ALLOWS = "followemail"
 """The only column of Microsoft's whose true means allow."""
 
+_IMPORTS: str = BulkLoad.model_fields["directory"].default
+_EXPORTS: str = Export.model_fields["directory"].default
+
 
 def check(data: dict[Any, Any], line: Line) -> Iterator[Problem]:
     """Yield all problems in the plain data of a configuration file."""
@@ -46,7 +52,11 @@ def check(data: dict[Any, Any], line: Line) -> Iterator[Problem]:
     yield from _used_once(tables, "table", line)
     yield from _used_once(tables, "resource", line)
     yield from _links(tables, line)
-    yield from _opt_out(_dict(data.get("opt_out")), tables, line)
+    opt_out, by_file = _dict(data.get("opt_out")), _dict(data.get("bulk_load"))
+    yield from _opt_out(opt_out, tables, line)
+    if isinstance(data.get("bulk_load"), dict):
+        yield from _loads(by_file, tables)
+        yield from _apart(by_file, _dict(opt_out.get("export")), line)
 
 
 def _list(value: Any) -> list[Any]:
@@ -254,3 +264,68 @@ def _columns_of_the_file(export: dict[Any, Any], attributes: list[str]) -> Itera
             remedy = "write the column with the Dynamics 365 id, as in `key_column: externalId`"
             text = f"`{key}` is the column of an opt-out and cannot hold the key, too"
             yield ("opt_out", "export", "key_column"), text, remedy
+
+
+# --- Loads by file ----------------------------------------------------------------------------------------------------
+
+
+def _loads(by_file: dict[Any, Any], tables: Tables) -> Iterator[Problem]:
+    """Check that workflows are of mapped tables, and that `updates` and the workflows for them belong together."""
+    mapped = {
+        table["table"]: [to for where, to in _targets(path, table) if where[-2] == "fields"]
+        for path, table in tables
+        if isinstance(table.get("table"), str)
+    }
+    inserting, updating = (_dict(by_file.get(setting)) for setting in ("workflows", "update_workflows"))
+    for setting, workflows in (("workflows", inserting), ("update_workflows", updating)):
+        for name in workflows:
+            if name not in mapped:
+                meant = did_you_mean(str(name), list(mapped))
+                remedy = f"did you mean `{meant}`?" if meant else "map it under `tables`, or remove its workflow"
+                yield ("bulk_load", setting, name), f"`{name}` has a workflow but is not mapped", remedy
+    updates = [_target(name) for name in _list(by_file.get("updates"))]
+    if not inserting and not updating:
+        yield ("bulk_load",), "`bulk_load` names no workflow", "write e.g. `workflows: {contact: WKF20}`, or remove it"
+    if updates and not updating:
+        remedy = "write e.g. `update_workflows: {contact: WKF30}` beside it"
+        yield ("bulk_load", "updates"), "no workflow imports the files of `updates`", remedy
+    if updating and not updates:
+        remedy = "write e.g. `updates: [location]` beside it, or remove it"
+        yield ("bulk_load", "update_workflows"), "no attribute goes by these workflows", remedy
+        return
+    updated = {table: mapped[table] for table in updating if table in mapped}
+    attributes = {attribute for table in updated for attribute in mapped[table]}
+    for n, name in enumerate(updates):
+        where = ("bulk_load", "updates", n)
+        if name and any(_covers(name, other) or _covers(other, name) for other in filter(None, updates[:n])):
+            yield where, f"`{name}` is named twice, by itself or with its group", "keep one of the two"
+        elif name and updated and not any(_covers(name, attribute) for attribute in attributes):
+            meant = did_you_mean(name, sorted(attributes | {one.partition(".")[0] for one in attributes}))
+            remedy = f"did you mean `{meant}`?" if meant else "map it in `fields`, or its sub-fields, or remove it here"
+            yield where, f"no table of `update_workflows` maps `{name}`", remedy
+    for table, written in updated.items():
+        if not any(_covers(name, attribute) for name in filter(None, updates) for attribute in written):
+            text = f"`{table}` maps no attribute of `updates`"
+            yield ("bulk_load", "update_workflows", table), text, "remove its workflow, or name an attribute there"
+
+
+def _covers(name: str, attribute: str) -> bool:
+    """Return True if this is the attribute, or the group of this sub-field."""
+    return attribute == name or attribute.startswith(f"{name}.")
+
+
+def _apart(by_file: dict[Any, Any], export: dict[Any, Any], line: Line) -> Iterator[Problem]:
+    """Check that each workflow is of one purpose, and that the folder is not the one of the opt-out files."""
+    seen: dict[str, Path] = {}
+    if isinstance(id_ := export.get("workflow_id"), str):
+        seen[id_] = ("opt_out", "export", "workflow_id")
+    for setting in ("workflows", "update_workflows"):
+        for table, id_ in _dict(by_file.get(setting)).items():
+            where = ("bulk_load", setting, table)
+            if isinstance(id_, str) and seen.setdefault(id_, where) != where:
+                text = f"workflow `{id_}` is named twice, first in line {line(seen[id_])}"
+                yield where, text, "build a workflow for each table and purpose, and name each once"
+    folder, other = by_file.get("directory", _IMPORTS), export.get("directory", _EXPORTS)
+    if isinstance(folder, str) and isinstance(other, str) and posixpath.normpath(folder) == posixpath.normpath(other):
+        remedy = f"write another one, as in `directory: {_IMPORTS}`"
+        yield ("bulk_load", "directory"), f"`{folder}` is the folder of the opt-out files", remedy

@@ -40,10 +40,11 @@ def json_schema() -> dict[str, Any]:
     # Rules of validators that a schema can express.
     whole["properties"]["privacy_acknowledged"]["const"] = True
     whole["patternProperties"] = {"^x-": {}}  # for anchors
-    columns = parts["TableConfig"]["properties"]
+    columns, by_file = (parts[name]["properties"] for name in ("TableConfig", "BulkLoad"))
     for property_ in columns["replacements"]["patternProperties"].values():
         property_["additionalProperties"] = {"type": _PLAIN}
-    for property_ in (columns["fields"], columns["replacements"], parts["OptOutConfig"]["properties"]["mappings"]):
+    mapped = (columns["fields"], columns["replacements"], parts["OptOutConfig"]["properties"]["mappings"])
+    for property_ in (*mapped, by_file["workflows"], by_file["update_workflows"]):
         property_["additionalProperties"] = False  # keys that are no logical names
     head = {"$schema": DRAFT, "title": "The configuration of sync_assets"}
     return head | whole | {"$defs": parts}

@@ -1,9 +1,9 @@
 """Models of the configuration file: the mapped tables, their fields, filters and links, and the guardrails.
 
 Here: the structure of the file and its defaults (docs/configuration.md), and the tables as the flows use them. Not
-here: rules of single values (`values.py`), opt-outs (`opt_out.py`), reading the file and reporting lines
-(`loader.py`), rules that involve several places of the file (`cross_checks.py`), addresses and secrets, which come from
-the environment only (`environment.py`).
+here: rules of single values (`values.py`), opt-outs (`opt_out.py`), loads by file (`bulk_load.py`), reading the file
+and reporting lines (`loader.py`), rules that involve several places of the file (`cross_checks.py`), addresses and
+secrets, which come from the environment only (`environment.py`).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, field_validator, model_validator
 
+from sync_assets.config.bulk_load import BulkLoad
 from sync_assets.config.opt_out import OptOutConfig, OptOutMapping
 from sync_assets.config.runs import Alerts, History, Logs, RunsConfig
 from sync_assets.config.values import (
@@ -298,6 +299,8 @@ class Config(Model):
     """How Dagster runs the program."""
     audit: Audit = Audit()
     """The daily audit, which compares Campaign with Dynamics 365 by list."""
+    bulk_load: BulkLoad | None = None
+    """First loads by file, through workflows of Campaign. null: all records go by REST."""
     guardrails: Guardrails = Guardrails()
     """Limits that stop the program before its first write."""
     owners: Owners = Owners()

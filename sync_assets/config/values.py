@@ -3,7 +3,7 @@
 import re
 from typing import Annotated, Any, Literal, cast
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 Scalar = str | bool | int | float | None
@@ -110,12 +110,11 @@ def _trimmed(value: str) -> str:
     return value
 
 
-def _sftp_folder(value: str, info: ValidationInfo) -> str:
-    field, example = info.field_name, "d365_loads/logs" if info.field_name == "folder" else "d365_loads/exports"
+def _sftp_folder(value: str) -> str:
     if "\\" in value:
-        raise refused("folders on the SFTP are separated by `/`", f"write e.g. `{field}: {example}`")
+        raise refused("folders on the SFTP are separated by `/`", "write `{}`".format(value.replace("\\", "/")))
     if ".." in value.split("/"):
-        remedy = f"write the folder as seen from the one after sign-in, or from the root as in `/{example}`"
+        remedy = "write the folder as seen from the one after sign-in, or from the root with a `/`"
         raise refused(f"`{value}` leads out of its folder with `..`", remedy)
     return value
 

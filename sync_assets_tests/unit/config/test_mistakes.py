@@ -134,7 +134,7 @@ class TestEveryMistakeNamesItsLineAndItsRemedy:
             (
                 HEAD + "<<: {a: b}\n",
                 "7: unknown key `a`; write one of privacy_acknowledged, tables, defaults, opt_out, logs, "
-                "history, runs, audit, guardrails, owners, alerts",
+                "history, runs, audit, bulk_load, guardrails, owners, alerts",
             ),
             (HEAD + "<<: 1\n", "7: `<<` merges keys and values; write e.g. `<<: *name`"),
             (

@@ -65,16 +65,16 @@ class TestTheExportFile:
             (
                 "directory: ../exports",
                 "`../exports` leads out of its folder with `..`; write the folder as seen from the one after sign-in, "
-                "or from the root as in `/d365_loads/exports`",
+                "or from the root with a `/`",
             ),
             (
                 "directory: /d365_loads/..",
                 "`/d365_loads/..` leads out of its folder with `..`; write the folder as seen from the one after "
-                "sign-in, or from the root as in `/d365_loads/exports`",
+                "sign-in, or from the root with a `/`",
             ),
             (
                 "directory: d365_loads\\exports",
-                "folders on the SFTP are separated by `/`; write e.g. `directory: d365_loads/exports`",
+                "folders on the SFTP are separated by `/`; write `d365_loads/exports`",
             ),
             ('directory: " exports"', "` exports` begins or ends with a blank; write `exports`"),
             ('directory: "exports\\t"', "`exports ` begins or ends with a blank; write `exports`"),

@@ -1,0 +1,34 @@
+"""Model of the part `bulk_load` of the configuration file (docs/bulk-load.md)."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from sync_assets.config.values import AttributeName, Hours, LogicalName, Model, SftpFolder, TrimmedText
+
+
+class BulkLoad(Model):
+    """First loads by file: files on the Campaign SFTP, which a workflow of each table imports."""
+
+    above: Annotated[int, Field(ge=0)] = 200_000
+    """First inserts of a table beyond which all of them go by file; up to this number they go by REST."""
+    directory: SftpFolder = "d365_loads/imports"
+    """Relative to the folder after sign-in, or from the root with a `/`. Not that of the opt-out files."""
+    file_mb: Annotated[float, Field(gt=0, le=10_000)] = 200
+    """The size of one file in megabytes (of 1,000,000 bytes), before compression."""
+    compress: Literal["gz", "none"] = "gz"
+    """`gz`: files end with `.tsv.gz`. `none`: with `.tsv`."""
+    workflows: dict[LogicalName, TrimmedText] = Field(default_factory=dict[str, str])
+    """Table: its import workflow, which inserts only, as in {contact: WKF20}. Other tables go by REST."""
+    on_failure: Literal["rest", "wait"] = "rest"
+    """The records that a workflow ended without importing: `rest` sends them one by one, `wait` waits for a person."""
+    wait_hours: Hours = 24
+    """How long a workflow may take. Then `status` and an alert name the load, which waits for a person."""
+    updates: Annotated[tuple[AttributeName, ...], Field(strict=False)] = ()
+    """Attributes that REST refuses in updates, as in [location] on Campaign v8: a file a day brings their changes."""
+    update_workflows: dict[LogicalName, TrimmedText] = Field(default_factory=dict[str, str])
+    """Table: its workflow for files of `updates`, which updates only, as in {contact: WKF30}."""
+
+    def workflow(self, table: str) -> str | None:
+        """Return the import workflow of a D365 table; None if its records go by REST only."""
+        return self.workflows.get(table)
