@@ -13,8 +13,10 @@ from functools import partial
 from pathlib import Path
 from typing import Self
 
-from sync_assets.audit.existing_records import first_load
+from sync_assets.audit.existing_records import Existing, first_load
 from sync_assets.audit.record_list import RecordList
+from sync_assets.bulk_load.decision import Way, way_of
+from sync_assets.bulk_load.load_run import LoadProgress, LoadRun
 from sync_assets.campaign.addressing import refused_in_updates
 from sync_assets.campaign.client import NotPublished
 from sync_assets.campaign.metadata import Resource
@@ -264,12 +266,21 @@ async def push_table(runtime: Runtime, config: TableConfig, seconds: float | Non
         findings = require(config.table, [*campaign_findings(config, resource), *changed])
         session = await asyncio.to_thread(lambda: runtime.session)
         runtime.keep_history()
-        existing = await first_load(runtime, RecordList(ledger, campaign, config), resource, seconds)
+        target = Target.of(runtime.config, config, resource)
+        listing = RecordList(ledger, campaign, config)
+        load = await asyncio.to_thread(ledger.loads.unfinished, config.table)
+        existing = Existing(known=True) if load else await first_load(runtime, listing, resource, seconds)
         if not existing.known:
             nothing = PushResult(calls=Counter(read=existing.calls), stopped=existing.stopped)
             return Pushed(resource, findings, nothing, existing.notes)
+        by_file = await _by_file(runtime, LoadRun(runtime, target, resource, listing), seconds, begun=load is not None)
+        reads, notes = existing.calls + by_file.calls, [*existing.notes, *by_file.notes]
+        if by_file.holds_back:
+            nothing = PushResult(calls=Counter(read=reads), stopped=by_file.stopped)
+            nothing.inserted, nothing.loads = by_file.acknowledged, by_file.advanced
+            return Pushed(resource, findings, nothing, notes)
         counts = await asyncio.to_thread(ledger.reports.counts)
-        activity, target = f"sending {config.table}", Target.of(runtime.config, config, resource)
+        activity = f"sending {config.table}"
         runtime.progress.expect(activity, counts[config.table].pending)
         result = await push(
             ClaimedRecords(ledger, target, session.epoch, runtime.worker.session_is_valid),
@@ -279,10 +290,36 @@ async def push_table(runtime: Runtime, config: TableConfig, seconds: float | Non
             seconds=seconds,
             parent_keys=runtime.parent_keys,
         )
-        result.calls["read"] += existing.calls
+        result.calls["read"] += reads
+        result.inserted, result.loads = result.inserted + by_file.acknowledged, by_file.advanced
+        result.stopped = result.stopped or by_file.stopped
     due = await asyncio.to_thread(opt_outs_due, runtime.config, ledger, config)
     opt_outs = await _write_opt_outs(runtime, result) if due else {}
-    return Pushed(resource, findings, result, existing.notes, opt_outs)
+    return Pushed(resource, findings, result, notes, opt_outs)
+
+
+async def _by_file(runtime: Runtime, run: LoadRun, seconds: float | None, *, begun: bool) -> LoadProgress:
+    """Carry the table's load by file on, or begin one if its first inserts go by file."""
+    if begun:
+        return await run.run(seconds)
+    way = await asyncio.to_thread(_way_of, runtime.config, runtime.ledger, run.target.config)
+    if way == "later":
+        note = f"{run.target.config.table}: nothing is sent before its first read is complete: see bulk_load.above."
+        return LoadProgress(holds_back=True, notes=[note])
+    return await run.run(seconds, begin=True) if way == "file" else LoadProgress()
+
+
+def _way_of(overall: Config, ledger: Ledger, config: TableConfig) -> Way:
+    settings = overall.bulk_load
+    if settings is None or not settings.workflow(config.table):
+        return "rest"
+    feed, counts = ledger.feeds.feed(config.table), ledger.reports.counts()[config.table]
+    last, is_read = ledger.loads.last(config.table), feed is not None and feed.complete
+    continues = last is not None and last.more
+    if is_read and not continues and counts.pending <= settings.above:
+        return "rest"  # as nearly always, without counting
+    first_inserts = ledger.loads.first_inserts(config.table)
+    return way_of(first_inserts, settings.above, continues=continues, may_grow=not is_read and not counts.synced)
 
 
 def opt_outs_due(overall: Config, ledger: Ledger, config: TableConfig) -> int:
@@ -299,6 +336,8 @@ def opt_outs_due(overall: Config, ledger: Ledger, config: TableConfig) -> int:
 
 def is_due(overall: Config, ledger: Ledger, config: TableConfig) -> bool:
     """Return True if a push of the table would send something now."""
+    if ledger.loads.unfinished(config.table):
+        return True
     due = ledger.reports.next_due(config.table)  # at earliest now, so that the time is read afterwards
     return (due is not None and due <= datetime.now(UTC)) or opt_outs_due(overall, ledger, config) > 0
 

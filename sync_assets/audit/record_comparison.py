@@ -8,9 +8,10 @@ statements of Campaign with their times of change, like those of an export file,
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Any, NamedTuple
 
 import msgspec
@@ -61,6 +62,7 @@ class Comparison:
     """The comparison of one resource's records with the ledger.
 
     overall: the whole configuration. session: the epoch that holds the lease. learnt: reads made for PKeys of parents.
+    load_began: of a load by file that has ended: when its first row was read.
     """
 
     overall: Config
@@ -71,6 +73,7 @@ class Comparison:
     keys: ListedKeys
     session: int
     observer: PageObserver | None = field(default=None, kw_only=True)
+    load_began: datetime | None = field(default=None, kw_only=True)
     learnt: int = 0
     warnings: list[str] = field(default_factory=list[str])
 
@@ -157,17 +160,19 @@ class Comparison:
         if capitals := any(record[self.config.key] != id_ for id_, record in ours.items()):
             self.ledger.dialect.note(self.config.resource, {KEY: self.config.key, CAPITALS: "yes"})
         self.keys.add(self.config.resource, self.listing.ours(page))
-        if self.config.table == CONTACT and self.overall.opt_out.active:
-            names = self.overall.opt_out.attributes
-            stated = statements(list(ours.values()), self.config.key, names)
-            self.ledger.opt_outs.store_stated(stated, names, SOURCE, page.asked_at)
         findings = self.ledger.dialect.facts(self.config.resource)
         unique = Addressing.configured(self.config, findings).is_unique
         excluded = self.config.table == CONTACT and self.config.filters  # their opt-outs may be sent, see `run`
         remember = bool(capitals or not unique or excluded)  # a second record may come
-        claimed, unknown = self.ledger.rebuilds.claim_found(
-            self.config.table, list(ours), self.session, remember=remember
+        active = self.config.table == CONTACT and self.overall.opt_out.active
+        names = self.overall.opt_out.attributes if active else ()
+        claimed, unknown, loaded = self.ledger.rebuilds.claim_found(
+            self.config.table, list(ours), self.session, remember=remember, opt_outs=names
         )
+        written = _written(claimed, ours, loaded)
+        if active:
+            shown = [_without(record, written.get(id_, ())) for id_, record in ours.items()]
+            self.ledger.opt_outs.store_stated(statements(shown, self.config.key, names), names, SOURCE, page.asked_at)
         left_out, whole = refused_in_updates(findings), claimed
         if left_out:
             claimed = [
@@ -180,6 +185,9 @@ class Comparison:
 
         outcomes = [found_to_hold(record, ours[record.id], self.resource, id_of) for record in claimed]
         for at, record in enumerate(whole):
+            if record.id in loaded:
+                own = {"inserted_opt_outs": written.get(record.id, ()), "inserted_at": self.load_began}
+                outcomes[at] = outcomes[at]._replace(operation="insert", **own)
             held = self._held(record, ours[record.id], outcomes[at], left_out)
             if held != record.held_refusable:
                 outcomes[at] = outcomes[at]._replace(held_refusable=held)
@@ -219,6 +227,26 @@ class Comparison:
             return record.refusable
         differs = differing(_form(record), listed, self.resource)
         return found_held(record.refusable, record.held_refusable, differs=bool(refusable(differs, left_out)))
+
+
+def _written(
+    claimed: Sequence[Claimed], ours: Mapping[str, Record], loaded: Collection[str]
+) -> dict[str, tuple[tuple[str, bool], ...]]:
+    """Return by id the opt-outs that a load by file wrote, with their values.
+
+    An opt-out that Dynamics 365 does not have is left out: a person may have made it since, so it is Campaign's.
+    """
+    written: dict[str, tuple[tuple[str, bool], ...]] = {}
+    for record in claimed:
+        if record.id in loaded:
+            held = [(name, ours[record.id].get(name), wanted) for name, wanted in record.opt_outs]
+            written[record.id] = tuple((name, bool(value)) for name, value, wanted in held if wanted or not value)
+    return written
+
+
+def _without(record: Record, opt_outs: Sequence[tuple[str, bool]]) -> Record:
+    """Return a listed profile without opt-outs that are no statements of Campaign."""
+    return {**record, **dict.fromkeys(name for name, _ in opt_outs)} if opt_outs else record
 
 
 def _form(record: Claimed) -> dict[str, Any]:

@@ -49,6 +49,7 @@ PANELS = {
             "Approve, once, a mass deletion or emptied values that are held back.",
         ),
         "replay": ("cli.replay", "Capture a table again, or the rows modified on some days."),
+        "loads": ("commands.loads", "Show first loads by file; give one up; write a sample file."),
         "maintenance": ("commands.maintenance", "Stop tables while their data model is published."),
         "alerts": ("cli.alerts", "Show the open incidents, or send a test notification."),
     },

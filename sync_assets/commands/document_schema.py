@@ -14,11 +14,21 @@ from sync_assets.commands.audit import AuditDocument
 from sync_assets.commands.doctor import DoctorDocument
 from sync_assets.commands.explanation import ExplainDocument
 from sync_assets.commands.ledger_check import LedgerCheck
+from sync_assets.commands.loads import LoadsDocument
 from sync_assets.commands.plan_document import PlanDocument
 from sync_assets.commands.status import Status, SyncDocument
 
 PAGE = Path(__file__).parents[1] / "docs" / "json-documents.md"
-DOCUMENTS = (AuditDocument, ExplainDocument, Status, SyncDocument, PlanDocument, DoctorDocument, LedgerCheck)
+DOCUMENTS = (
+    AuditDocument,
+    ExplainDocument,
+    Status,
+    SyncDocument,
+    PlanDocument,
+    DoctorDocument,
+    LedgerCheck,
+    LoadsDocument,
+)
 
 
 def schema() -> dict[str, Any]:

@@ -16,6 +16,7 @@ from sync_assets.ledger.records.dependency_status import DependencyStatus
 from sync_assets.ledger.records.emptied_columns import EmptiedColumns
 from sync_assets.ledger.records.feeds import Feeds
 from sync_assets.ledger.records.hold_records import HoldRecords
+from sync_assets.ledger.records.loads import Loads
 from sync_assets.ledger.records.privacy_holds import Holds
 from sync_assets.ledger.records.rebuilds import Rebuilds
 from sync_assets.ledger.records.replays import Replays
@@ -92,6 +93,7 @@ class Ledger:
         self.blocked = BlockedRecords(session)
         self.limits = CallLimits(session, self.sessions)
         self.rebuilds = Rebuilds(session, self.sessions, self.feeds, self.claims)
+        self.loads = Loads(session, self.sessions, self.maintenance, dependencies, self.claims)
         self.audit_progress = Facts(session, "audit")
         self.audits = Audits(session, dependencies, self.audit_progress)
 

@@ -5,7 +5,7 @@ Here: plain values without behaviour. The rules are in rules/, the tables in sto
 
 import json
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from enum import IntEnum
 from typing import Literal, NamedTuple
 
@@ -66,6 +66,10 @@ ENDED, GIVEN_UP = 0, -1
 run may continue its work."""
 FOLLOWER = "*"
 """Stored in place of tables for the run that follows all of them; no table has this name."""
+
+
+END_OF_TIME = datetime(9999, 1, 1, tzinfo=UTC)
+"""The time until which a load by file has claimed a record: it ends the claim itself."""
 
 
 class Heartbeat(NamedTuple):
@@ -229,6 +233,66 @@ class Feed:
     def orphans(self) -> OrphansOfDeletes:
         """The children that the deletions held back would orphan."""
         return OrphansOfDeletes.stored(self.following)
+
+
+class LoadState(IntEnum):
+    """The state of a load by file. The numbers are stored, so they never change their meaning."""
+
+    WRITING = 0  # records are claimed, and files written
+    READY = 1  # all files are complete on the SFTP
+    STARTED = 2  # its workflow was commanded to start, or is about to be
+    RUNNING = 3  # the workflow was seen at work
+    ENDED = 4  # it ended: Campaign's records are to be listed
+    DONE = 5
+
+
+LoadEnd = Literal["finished", "error", "unseen", "abandoned"]
+"""finished, error: the workflow's status, after it was seen at work. unseen: the same, but it never was. abandoned: a
+person's word that it will not run any more."""
+
+
+class Load(NamedTuple):
+    """A load of one table by file.
+
+    name: the UTC time of its beginning, as in its files' names. session: the epoch that claims its records. records:
+    claimed ones. more: True if further records were left for the next load. commanded_at: when the workflow was
+    commanded to start. missing: records that Campaign did not hold at the end; None before. version: raised with each
+    change; a writer must name the version that it read.
+    """
+
+    table: str
+    name: str
+    session: int
+    workflow: str
+    state: LoadState
+    records: int
+    more: bool
+    began_at: datetime
+    commanded_at: datetime | None
+    ended_at: datetime | None
+    ended_as: LoadEnd | None
+    missing: int | None
+    version: int
+
+
+class LoadFile(NamedTuple):
+    """A complete file of a load. rows: without the header. size: bytes, as uploaded. last_seq: of its last record."""
+
+    number: int
+    name: str
+    rows: int
+    size: int
+    last_seq: int
+
+
+class LoadRow(NamedTuple):
+    """A record for a file. payload, links, opt_outs: as of Claimed."""
+
+    seq: int
+    id: str
+    payload: str
+    links: "tuple[LinkTo, ...]"
+    opt_outs: tuple[tuple[str, bool], ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,6 +65,7 @@ class PushResult:
         seconds: duration of the push.
         latency_p50, latency_p95: seconds, of single answers.
         peak: the highest number of requests in flight.
+        loads: True if a load by file came further, or its workflow is at work.
     """
 
     inserted: int = 0
@@ -79,6 +80,7 @@ class PushResult:
     latency_p95: float | None = None
     peak: int = 0
     stopped: str | None = None
+    loads: bool = False
 
     @property
     def done(self) -> int:

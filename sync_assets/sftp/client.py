@@ -199,34 +199,57 @@ class Sftp:
         )
 
     def put(self, directory: str, name: str, content: bytes) -> None:
-        """Write a file, replacing one of that name. Creates the folder and its parents.
+        """Write a file, replacing one of that name. Creates the folder and its parents."""
+        self.put_stream(directory, name, f"{name}.{uuid.uuid4().hex}.part", iter([content]))
 
-        It is written under another name and then renamed, so that no reader sees half of it. On a server that cannot
-        replace a file there is none for a moment.
+    def put_stream(self, directory: str, name: str, part: str, pieces: Iterator[bytes]) -> int:
+        """Write a file from pieces, replacing one of that name; return its bytes. Creates the folder and its parents.
+
+        It is written under the name `part` and then renamed, so that no reader sees half of it. On a server that cannot
+        replace a file there is none for a moment. What `pieces` raises is raised.
         """
-        path = _path(directory, name)
-        part = path + f".{uuid.uuid4().hex}.part".encode()
+        path, at, sent = _path(directory, name), _path(directory, part), 0
+        self.make_folders(directory)
+        missing = self._no_folder(_path(directory))
+        try:
+            with self._wire.request(f"write {printable(path)}", missing):
+                opened = self._wire.open(at, "wb")
+                opened.set_pipelined(True)
+            try:
+                for piece in pieces:
+                    for start in range(0, len(piece), WINDOW):
+                        with self._wire.request(f"write {printable(path)}", missing, START_SECONDS):
+                            opened.write(piece[start : start + WINDOW])
+                    sent += len(piece)
+            finally:
+                with self._wire.request(f"write {printable(path)}", missing, START_SECONDS):
+                    opened.close()
+            with self._wire.request(f"write {printable(path)}", missing):
+                if self._wire.lstat(at).st_size != sent:
+                    raise Refused(SFTP_FAILURE, "it is not complete there")
+                self._replace(at, path)
+        except BaseException:
+            with suppress(OSError, SftpError):
+                self._wire.remove(at)
+            raise
+        return sent
+
+    def make_folders(self, directory: str) -> None:
+        """Create a folder and its parents unless they exist."""
         folders = _path(directory).split(b"/")
         for depth in range(1, len(folders) + 1):
             if folder := b"/".join(folders[:depth]):
                 self._make_folder(folder)
-        with self._wire.request(f"write {printable(path)}", self._no_folder(_path(directory))):
-            try:
-                self._wire.putfo(io.BytesIO(content), part, confirm=False)
-                if self._wire.lstat(part).st_size != len(content):
-                    raise Refused(SFTP_FAILURE, "it is not complete there")
-                try:
-                    self._wire.posix_rename(part, path)
-                except Refused as refused:
-                    if refused.code != SFTP_OP_UNSUPPORTED:
-                        raise
-                    if self._look(path) is not None:
-                        self._wire.remove(path)
-                    self._wire.rename(part, path)
-            except BaseException:
-                with suppress(OSError, SftpError):
-                    self._wire.remove(part)
+
+    def _replace(self, part: bytes, path: bytes) -> None:
+        try:
+            self._wire.posix_rename(part, path)
+        except Refused as refused:
+            if refused.code != SFTP_OP_UNSUPPORTED:
                 raise
+            if self._look(path) is not None:
+                self._wire.remove(path)
+            self._wire.rename(part, path)
 
     def storage(self, directory: str) -> Storage | None:
         """Return the space of the folder's file system; None if the server does not report any. Raises NoSuchFolder."""
@@ -242,6 +265,17 @@ class Sftp:
         used = fragment * (blocks - free)
         size = used + fragment * free_for_us
         return Storage(used, size) if size else None
+
+    def room(self, directory: str, licensed_mb: int | None) -> Storage | None:
+        """Return the space that the server reports or that is licensed, whichever is fuller; None if neither is known.
+
+        The licensed space may be part of a larger file system, so the files themselves are added up for it. Raises
+        NoSuchFolder.
+        """
+        known = [self.storage(directory)]
+        if licensed_mb:
+            known.append(Storage(self.used(), licensed_mb * 1_000_000))
+        return max((storage for storage in known if storage), key=lambda storage: storage.share, default=None)
 
     def used(self) -> int:
         """Return the bytes of all regular files below the folder of the sign-in, of MOST_MEASURED entries at most.

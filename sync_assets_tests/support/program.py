@@ -89,6 +89,7 @@ class Program:
     history: dict[str, Any] = field(default_factory=dict[str, Any])
     alerts: dict[str, Any] = field(default_factory=dict[str, Any])
     audit: dict[str, Any] = field(default_factory=dict[str, Any])
+    bulk_load: dict[str, Any] = field(default_factory=dict[str, Any])
     runs: dict[str, Any] = field(default_factory=lambda: {"linger_seconds": 0, "start_date": today()})
     dagster: bool = field(default_factory=lambda: os.environ.get("DAGSTER") == "1")
     on_disk: bool = False
@@ -99,7 +100,7 @@ class Program:
     def env(self) -> dict[str, str]:
         config = self.home / "config.yaml"
         document = {"privacy_acknowledged": True, "tables": [self.table, *self.further], "guardrails": self.guardrails}
-        parts = ("opt_out", "storage", "logs", "history", "alerts", "audit", "runs")
+        parts = ("opt_out", "storage", "logs", "history", "alerts", "audit", "bulk_load", "runs")
         document |= {key: part for key in parts if (part := getattr(self, key))}
         config.write_text(yaml.dump(document, Dumper=_DUMPER, allow_unicode=True), encoding="utf-8")
         dagster_home = self.home / "dagster"

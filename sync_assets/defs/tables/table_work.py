@@ -143,7 +143,7 @@ class TableWork:
             self._outcome.stopped.append(done.result.stopped)
         if self.is_full and (done.result.stopped or self._backlog() >= backlog):
             self.require_progress()
-        return done.result.done > 0
+        return done.result.done > 0 or done.result.loads
 
     def _backlog(self) -> int:
         return self._runtime.ledger.reports.backlog(self.config.table)

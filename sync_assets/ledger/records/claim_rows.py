@@ -23,6 +23,7 @@ _EXISTS = sa.and_(
     _R.acked_hash.is_(None), sa.exists().where(_X.table_name == _R.table_name, _X.id == _R.id).correlate(schema.record)
 )
 """SQL condition: Campaign was found to hold a record of this id, and nothing of it was acknowledged since."""
+NOT_LISTED = sa.not_(_EXISTS)
 
 
 def select_claimable(now: int, limit: int) -> sa.Select[*tuple[Any, ...]]:

@@ -117,16 +117,12 @@ class Claims(Repository):
             return []
         now = self._session.now()
         self._end_unknown(transaction, _UNKNOWN_ENDED, _R.table_name == table)
-        rows = transaction.execute(
-            select_claimable(now, limit).where(_R.table_name == table, schema.PENDING, _R.not_before.is_(None))
-        ).all()
+        rows = transaction.execute(select_claimable(now, limit).where(_R.table_name == table, schema.READY)).all()
         if len(rows) < limit:  # records whose requests failed come behind all others
             failed = select_claimable(now, limit - len(rows)).where(_R.table_name == table, schema.RETRIED)
             rows = [*rows, *transaction.execute(failed).all()]
         ids = [row.id for row in rows]
-        stated = self._opt_outs.to_send(transaction, ids, opt_outs) if opt_outs else {}
-        sent = dict.fromkeys(ids, tuple((name, False) for name in opt_outs)) | stated
-        claimed = self.take(transaction, rows, session, sent)
+        claimed = self.take(transaction, rows, session, self.opt_outs_of(transaction, ids, opt_outs))
         if rows:
             self._sessions.count(transaction)
         return claimed
@@ -291,6 +287,15 @@ class Claims(Repository):
             )
             seqs[until].append(row.seq)
         return seqs
+
+    def opt_outs_of(
+        self, transaction: Transaction, ids: Sequence[str], attributes: Sequence[str]
+    ) -> dict[str, tuple[tuple[str, bool], ...]]:
+        """Return by id the value of Dynamics 365 for each opt-out attribute; nothing without attributes."""
+        if not attributes:
+            return {}
+        none = tuple((name, False) for name in attributes)
+        return dict.fromkeys(ids, none) | self._opt_outs.to_send(transaction, ids, attributes)
 
     def take(
         self,

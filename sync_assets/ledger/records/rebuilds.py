@@ -8,23 +8,25 @@ any capture, so a rebuild that is killed or never ends costs requests, but loses
 Here: the cursor and the claims of a rebuild. The reading and comparing is done by the callers.
 """
 
+from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 from typing import Any
 
 import sqlalchemy as sa
 
-from sync_assets.ledger.model import ANY_ATTRIBUTE, OTHER, Claimed, Rebuild, State
+from sync_assets.ledger.model import ANY_ATTRIBUTE, OTHER, Claimed, LoadState, Rebuild, State
 from sync_assets.ledger.records.claim_rows import CLAIM_COLUMNS
 from sync_assets.ledger.records.claims import Claims
 from sync_assets.ledger.records.feeds import Feeds
 from sync_assets.ledger.repositories.sessions import Sessions
 from sync_assets.ledger.rules.predicates import MAY_EXIST, MUST_NOT_EXIST, ORPHANED, UNSENT
-from sync_assets.ledger.storage import schema
+from sync_assets.ledger.storage import load_tables, schema
 from sync_assets.ledger.storage.session import Repository, writes
 from sync_assets.ledger.storage.transaction import Transaction
 
 _B = schema.rebuild.c
 _R = schema.record.c
+_L = load_tables.load.c
 
 _LEFT = "UPDATE sync_record SET left_attributes = :left WHERE seq IN :seqs"
 _KNOWN = "UPDATE sync_record SET outcome_unknown = 0 WHERE seq IN :seqs"
@@ -75,8 +77,15 @@ class Rebuilds(Repository):
 
     @writes
     def claim_found(
-        self, transaction: Transaction, table: str, ids: list[str], session: int, *, remember: bool = True
-    ) -> tuple[list[Claimed], int]:
+        self,
+        transaction: Transaction,
+        table: str,
+        ids: list[str],
+        session: int,
+        *,
+        remember: bool = True,
+        opt_outs: Sequence[str] = (),
+    ) -> tuple[list[Claimed], int, list[str]]:
         """Claim those of Campaign's listed records whose content or links are to be compared with the ledger.
 
         Besides pending records these are records that wait for a parent, were rejected or are out of scope; and held or
@@ -84,15 +93,18 @@ class Rebuilds(Repository):
         delete would not be sent; and the links that an older copy of the ledger holds may no longer be right.
         Not claimed are records that must not exist in Campaign, and records that wait for an unavailable parent: for
         these Campaign would be asked for a delete. A record that is to be sent as a whole is returned with its
-        update_payload: it existed before, so the fields that only inserts send were sent.
+        update_payload: it existed before, so the fields that only inserts send were sent. Records of a load by file are
+        claimed once that has ended.
 
         Args:
             ids: of the records that Campaign listed.
             remember: store ids that have no record in the ledger, and of orphans that were never sent. If such a row
                 comes into scope later, or gets a parent, its record is looked up before it is inserted (see `claim`).
+            opt_outs: attributes whose values of Dynamics 365 are returned with records that a load brought.
 
         Returns:
-            The claimed records, and how many of the ids have no record in the ledger, or that of such an orphan.
+            The claimed records; how many of the ids have no record in the ledger, or that of such an orphan; and the
+            ids of claimed records that a load brought.
         """
         self._sessions.require(transaction, session)
         known = transaction.find(table, ids)
@@ -107,22 +119,28 @@ class Rebuilds(Repository):
             schema.holds(UNSENT & ~MAY_EXIST),
         )
         stays = schema.holds(~MUST_NOT_EXIST)
+        ended = sa.select(_L.session).where(_L.table_name == table, _L.state == LoadState.ENDED.value)
+        loaded = _R.session.in_(ended)
+        free = sa.or_(loaded, sa.and_(*schema.claimable(self._session.now())))
         wanted = (
-            sa.select(*CLAIM_COLUMNS, _R.outcome_unknown, sa.literal(0).label("resend"))
-            .where(_R.seq.in_(list(known.values())), stays, asked_for, *schema.claimable(self._session.now()))
+            sa.select(*CLAIM_COLUMNS, _R.outcome_unknown, sa.literal(0).label("resend"), loaded.label("loaded"))
+            .where(_R.seq.in_(list(known.values())), stays, asked_for, free)
             .order_by(_R.seq)
             .with_for_update(skip_locked=True)
         )
         rows = transaction.execute(wanted).all()
-        claimed = self._claims.take(transaction, rows, session, {})
+        of_load = [row.id for row in rows if row.loaded]
+        claimed = self._claims.take(
+            transaction, rows, session, self._claims.opt_outs_of(transaction, of_load, opt_outs)
+        )
         # Nothing is sent, so a record whose acknowledged state is known does not become uncertain: if it is not to
         # be sent, it would stay so for ever, and its children would wait. For any other record the mark is kept: it
         # records that the record exists in Campaign, even if this process is killed.
         known_to_hold = [row.seq for row in rows if row.acked_hash is not None and not row.outcome_unknown]
         transaction.run(_KNOWN, seqs=known_to_hold)
         # They were sent before, or by others: Campaign may hold any attribute that the mapping does not write.
-        transaction.run(_LEFT, seqs=[row.seq for row in rows], left=ANY_ATTRIBUTE)
-        return claimed, len(unknown)
+        transaction.run(_LEFT, seqs=[row.seq for row in rows if not row.loaded], left=ANY_ATTRIBUTE)
+        return claimed, len(unknown), of_load
 
 
 def _row(rebuild: Rebuild) -> dict[str, Any]:

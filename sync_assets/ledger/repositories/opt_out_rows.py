@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from sync_assets.config.values import CONTACT
 from sync_assets.ledger import times
-from sync_assets.ledger.model import Outcome
+from sync_assets.ledger.model import LoadState, Outcome
 from sync_assets.ledger.rules import opt_outs as rules
 from sync_assets.ledger.rules.opt_outs import OptOutRow, OptOutState
 from sync_assets.ledger.rules.predicates import MAY_EXIST
@@ -32,6 +32,10 @@ _INSERT = f"""
         ask = CASE WHEN sync_opt_out.ask = 2 OR excluded.campaign = 1 THEN 2 ELSE 1 END
 """  # noqa: S608
 _EXISTS = f"SELECT id FROM sync_record WHERE table_name = :table AND {MAY_EXIST} AND id IN :records"  # noqa: S608
+_LOADING = f"""
+    SELECT sync_record.id, sync_load.began_at FROM sync_record JOIN sync_load ON sync_load.session = sync_record.session
+    WHERE sync_record.table_name = :table AND sync_record.id IN :records AND sync_load.state < {LoadState.DONE:d}
+"""  # noqa: S608 - constants
 _RECORDED = "SELECT id FROM sync_record WHERE table_name = :table AND id IN :records"
 _LISTED = "SELECT id FROM sync_existing_record WHERE table_name = :table AND id IN :ids"
 _BATCH = 5_000
@@ -71,7 +75,8 @@ class OptOutRows(Repository):
         attributes = [name for name in captured.columns if name != "id"]
         ids: list[str] = captured["id"].to_list()
         known = self.load(transaction, ids)
-        in_campaign: set[str] | None = None
+        in_campaign, loads = set[str](), dict[str, int]()
+        is_read = False
         out_of_scope = set(filtered_out)
         rows: dict[tuple[str, str], OptOutRow] = {}
         for name in attributes:
@@ -79,8 +84,9 @@ class OptOutRows(Repository):
                 row = known.get((id_, name))
                 if row is None and (not value or (are_fields and id_ not in out_of_scope)):
                     continue
-                if in_campaign is None:  # queried only if a row may change
-                    in_campaign = self._may_exist(transaction, ids, filtered_out)
+                if not is_read:  # only if a row may change
+                    is_read, in_campaign = True, self._may_exist(transaction, ids, filtered_out)
+                    loads = dict(transaction.run(_LOADING, records=ids, table=CONTACT))
                 if row is None and id_ in out_of_scope and id_ not in in_campaign:
                     continue
                 start = row or OptOutRow(id_, name)
@@ -92,7 +98,7 @@ class OptOutRows(Repository):
                     may_exist_in_campaign=id_ in in_campaign,
                 )
                 if moved is not None:
-                    rows[id_, name] = moved
+                    rows[id_, name] = rules.in_a_load(moved, loads[id_]) if id_ in loads else moved
         self.put(transaction, known, rows.values())
 
     def compare_captured(self, transaction: Transaction, captured: "pl.DataFrame", *, again: bool) -> None:

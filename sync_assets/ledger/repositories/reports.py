@@ -12,7 +12,7 @@ from typing import Any, Literal
 import sqlalchemy as sa
 
 from sync_assets.ledger import times
-from sync_assets.ledger.model import REFUSABLE_MARK, Operation, State
+from sync_assets.ledger.model import END_OF_TIME, REFUSABLE_MARK, Operation, State
 from sync_assets.ledger.report_values import ButFor, Counts, Reject, Retried, Retry
 from sync_assets.ledger.rules.predicates import (
     ACKNOWLEDGED,
@@ -47,6 +47,8 @@ _MOST_COUNTED = 100_000
 
 
 _SAME_MARK = _R.refusable.op("&")(REFUSABLE_MARK) == _R.held_refusable.op("&")(REFUSABLE_MARK)
+_RETRIED = (schema.RETRIED, _R.not_before < END_OF_TIME)
+"""SQL conditions: pending, and requests for the record failed; it is in no load by file."""
 _KNOWN = sa.case((_SAME_MARK, 1), else_=0).label("known")
 """Of a record that meets BUT_FOR: 1 if it certainly differs."""
 
@@ -98,17 +100,23 @@ class Reports(Repository):
         return int(self._session.scalar(number) or 0)
 
     def pending_operations(self, table: str) -> dict[Operation, int]:
-        """Count the table's pending records by operation; for a large backlog extrapolated from its oldest records."""
-        of_table = sa.select(schema.OPERATION.label("takes")).where(_R.table_name == table, schema.PENDING)
-        oldest = of_table.order_by(_R.changed_at).limit(_MOST_COUNTED).subquery()
+        """Count the table's pending records by operation; for a large backlog extrapolated from its oldest records.
+
+        Those in a load by file are left out of a backlog that is not large.
+        """
+        of_table = sa.select(schema.OPERATION.label("takes")).where(_R.table_name == table)
+        oldest = of_table.where(schema.READY).order_by(_R.changed_at).limit(_MOST_COUNTED).subquery()
+        retried = of_table.where(*_RETRIED).subquery()
         number = sa.select(_T.records).where(_T.table_name == table, _T.state == State.PENDING.value)
+        operations = Counter[Operation]()
         with self._session.read() as transaction:
-            grouped = sa.select(oldest.c.takes, sa.func.count()).group_by(oldest.c.takes)
-            operations: dict[Operation, int] = {row[0]: row[1] for row in transaction.execute(grouped)}
+            for found in (oldest, retried):
+                for row in transaction.execute(sa.select(found.c.takes, sa.func.count()).group_by(found.c.takes)):
+                    operations[row[0]] += row[1]
             pending = transaction.execute(number).scalar() or 0
-        counted = sum(operations.values())
+        counted = operations.total()
         if counted < _MOST_COUNTED:
-            return operations
+            return dict(operations)
         return {operation: records * pending // counted for operation, records in operations.items()}
 
     def one_acknowledged(self, table: str) -> str | None:
@@ -118,8 +126,9 @@ class Reports(Repository):
 
     def oldest_pending(self, table: str) -> datetime | None:
         """Return when the pending record that changed first did so; None if none is pending."""
-        oldest = sa.select(sa.func.min(_R.changed_at)).where(_R.table_name == table, schema.PENDING)
-        return self._session.scalar(oldest)
+        oldest = sa.select(sa.func.min(_R.changed_at)).where(_R.table_name == table)
+        moments = (self._session.scalar(oldest.where(which)) for which in (schema.READY, schema.RETRIED))
+        return min((moment for moment in moments if moment), default=None)
 
     def next_due(self, table: str | None = None) -> datetime | None:
         """Return when the next record may be claimed: now if one may at once; None if none is to be sent."""
@@ -129,15 +138,17 @@ class Reports(Repository):
             pending = pending.where(schema.only(_T.table_name, table))
             moments: list[datetime] = []
             for name in transaction.execute(pending).scalars().all():
-                of_table = sa.and_(_R.table_name == name, schema.PENDING)
-                ready = sa.select(_R.seq).where(of_table, *schema.claimable(now)).order_by(_R.changed_at).limit(1)
-                if transaction.execute(ready).first() is not None:
+                of_table = sa.select(_R.seq).where(_R.table_name == name, schema.NOT_UNDER_WAY).limit(1)
+                ready = of_table.where(schema.READY).order_by(_R.changed_at)
+                retried = of_table.where(schema.RETRIED, _R.not_before <= now)
+                if any(transaction.execute(which).first() is not None for which in (ready, retried)):
                     return now
                 not_before, until = sa.func.coalesce(_R.not_before, 0), sa.func.coalesce(schema.SESSION_UNTIL, 0)
-                later = sa.case((not_before > until, not_before), else_=until)
-                moment = transaction.execute(sa.select(sa.func.min(later)).where(of_table)).scalar()
-                if moment is not None:
-                    moments.append(moment)
+                later = sa.select(sa.func.min(sa.case((not_before > until, not_before), else_=until)))
+                for which in ((schema.READY,), _RETRIED):
+                    moment = transaction.execute(later.where(_R.table_name == name, *which)).scalar()
+                    if moment is not None:
+                        moments.append(moment)
             of_table = schema.only(_R.table_name, table)
             unknown = sa.select(sa.func.min(_R.unknown_until)).where(schema.UNKNOWN_DUE, of_table)
             if (moment := transaction.execute(unknown).scalar()) is not None:
@@ -152,7 +163,7 @@ class Reports(Repository):
 
     def retried(self, table: str) -> Retried | None:
         """Return what is known of the table's pending records whose requests failed; None if there is none."""
-        retried = sa.and_(_R.table_name == table, schema.RETRIED)
+        retried = sa.and_(_R.table_name == table, *_RETRIED)
         figures = sa.select(sa.func.count(), sa.func.min(_R.failed_since), sa.func.min(_R.not_before)).where(retried)
         oldest = sa.select(_R.reason).where(retried).order_by(_R.failed_since).limit(1)
         with self._session.read() as transaction:
@@ -163,7 +174,7 @@ class Reports(Repository):
     def retried_records(self, table: str | None = None) -> list[Retry]:
         """Return the pending records whose requests failed, of a table or of all, the next attempt first."""
         columns = (_R.table_name, _R.id, _R.reason, _R.failed_since, _R.attempts, _R.not_before)
-        retried = sa.select(*columns).where(schema.RETRIED, schema.only(_R.table_name, table))
+        retried = sa.select(*columns).where(*_RETRIED, schema.only(_R.table_name, table))
         return [Retry(*row) for row in self._session.rows(retried.order_by(_R.not_before, _R.seq))]
 
     def rejects(self, table: str | None = None) -> list[Reject]:

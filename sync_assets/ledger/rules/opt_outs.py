@@ -146,9 +146,11 @@ def since(row: OptOutRow, value: bool, at: int | None, created: int | None) -> i
     """Return since when (microseconds) Campaign has held `value`, its answer to a query.
 
     Without a time of change `at`: an unchanged value since the stored time of change, a different one at the earliest
-    since Campaign last stated the opposite. None if neither is known, and if the stored opt-out is of an earlier
-    profile: no person opted in.
+    since Campaign last stated the opposite. None if neither is known; if the stored opt-out is of an earlier profile,
+    as no person opted in; and if we wrote the value: its time is that of our request, or of a file's import.
     """
+    if row.ours and row.campaign is not None and value == bool(row.campaign):
+        return None
     if at is not None or row.campaign is None:
         return at
     if value == bool(row.campaign):
@@ -199,6 +201,13 @@ def after_capture(
     if row.state == OptOutState.SYNCED and row.campaign == value:
         return moved
     return _due(moved if known else moved._replace(campaign=None), source, ask=True)
+
+
+def in_a_load(row: OptOutRow, began_at: int) -> OptOutRow:
+    """Return the row, after a capture, of a contact in a load by file: Campaign may hold the value of before by now."""
+    if row.campaign is not None or row.d365 is None:
+        return row
+    return row._replace(campaign=1 - row.d365, campaign_at=None, stated_at=began_at, ours=1)
 
 
 def after_comparison(row: OptOutRow, value: int, *, again: bool) -> OptOutRow | None:

@@ -127,10 +127,20 @@ STUCK = above("state", State.PENDING)
 WAITING, REJECTED, ORPHANED = (
     STUCK & is_one("state", state) for state in (State.WAITING, State.REJECTED, State.ORPHANED)
 )
+READY = PENDING & absent("not_before")
+"""Pending, without a request that failed and without a load."""
 RETRIED = PENDING & present("not_before")
-"""Pending, and its requests failed so far."""
+"""Pending, and its requests failed so far; or in a load by file: then the time is the end of all time."""
 CLAIMED = present("session")
 IN_CAMPAIGN = SYNCED & ACKNOWLEDGED
+
+FIRST_INSERT = all_of(
+    (
+        READY & ~ACKNOWLEDGED & ~UNANSWERED & ~DISCONNECTED,
+        is_one("orphaned", Orphaned.NO) & absent("validation_error") & present("payload"),
+    )
+)
+"""Never sent: a file may bring it. A record that is held, waits for a parent or was rejected is not pending."""
 
 # --- rows -------------------------------------------------------------------------------------------------------------
 

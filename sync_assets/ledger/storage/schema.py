@@ -92,7 +92,8 @@ def holds(predicate: Predicate, of: NamedFromClause = record) -> sa.TextClause:
     return sa.text(predicate.of(of.name))
 
 
-PENDING, STUCK, RETRIED = (holds(one) for one in (predicates.PENDING, predicates.STUCK, predicates.RETRIED))
+PENDING, STUCK = holds(predicates.PENDING), holds(predicates.STUCK)
+READY, RETRIED = holds(predicates.READY), holds(predicates.RETRIED)
 PERHAPS_SENT, REFUSED_BY_CAMPAIGN = holds(predicates.PERHAPS_SENT), holds(predicates.REFUSED_BY_CAMPAIGN)
 
 partial_index("sync_record_kept_values", predicates.KEEPS_VALUES, record.c.table_name, record.c.kept_values)
@@ -118,9 +119,9 @@ sa.Index("sync_record_key", sa.text(short_id("id")), _table=record).ddl_if(diale
 
 # Pending records, oldest change first: on a first load this is their order on disk, which makes claims and
 # acknowledgements several times faster than any other order.
-partial_index("sync_record_pending", predicates.PENDING, record.c.table_name, record.c.changed_at)
+partial_index("sync_record_pending", predicates.READY, record.c.table_name, record.c.changed_at)
 
-# Pending records whose requests failed so far.
+# Pending records whose requests failed so far, and those in a load by file.
 partial_index("sync_record_retried", predicates.RETRIED, record.c.table_name, record.c.not_before)
 partial_index("sync_record_unknown", predicates.LATE_REQUEST, record.c.table_name, record.c.unknown_until)
 partial_index("sync_record_stuck", predicates.STUCK, record.c.state, record.c.table_name)

@@ -62,7 +62,7 @@ def poll_folder(configuration: Configuration, ledger: Ledger, *, measure: bool =
         files = [(file.name, file.modified, file.size) for file in listing.files]
         known = ledger.opt_out_files.note_files(files)
         troubles = _tidy(sftp, export, [file for file in known if file.state == FileState.DONE])
-        storage = measured(sftp, export) if measure else None
+        storage = sftp.room(export.directory, export.capacity_mb) if measure else None
     waiting = in_order(file for file in known if file.state == FileState.SEEN)
     ready = [file for file in waiting if has_settled(file, export.settle_seconds)]
     return FolderPoll(
@@ -74,17 +74,6 @@ def poll_folder(configuration: Configuration, ledger: Ledger, *, measure: bool =
         passed_over=listing.passed_over,
         troubles=troubles,
     )
-
-
-def measured(sftp: Sftp, export: Export) -> Storage | None:
-    """Return the space that the server reports or that is licensed, whichever is fuller; None if neither is known.
-
-    The licensed space may be part of a larger file system, so the files themselves are added up for it.
-    """
-    known = [sftp.storage(export.directory)]
-    if export.capacity_mb:
-        known.append(Storage(sftp.used(), export.capacity_mb * 1_000_000))
-    return max((storage for storage in known if storage), key=lambda storage: storage.share, default=None)
 
 
 def has_settled(file: OptOutFile, settle_seconds: int) -> bool:
@@ -151,7 +140,10 @@ def examine_folder(configuration: Configuration, ledger: Ledger) -> list[Finding
     export, now, title = configuration.config.opt_out.export, datetime.now(UTC), "opt-outs: Campaign SFTP"
     try:
         with connect(configuration.settings.sftp()) as server:
-            listing, storage = server.listing(export.directory, export.pattern), measured(server, export)
+            listing, storage = (
+                server.listing(export.directory, export.pattern),
+                server.room(export.directory, export.capacity_mb),
+            )
     except SyncAssetsError as error:
         return fail(title, error)
     findings = [ok(title, f"signed in, {len(listing.files):,} files match {export.pattern} in {export.directory}")]

@@ -27,7 +27,7 @@ TO_CONTACT = LinkSpec("cusContact", "contact")
 
 
 def find(ledger: Ledger, *names: str, table: str = "contact", owner: str = "rebuild") -> list[Claimed]:
-    claimed, unknown = ledger.rebuilds.claim_found(table, [guid(name) for name in names], session_of(ledger, owner))
+    claimed, unknown, _ = ledger.rebuilds.claim_found(table, [guid(name) for name in names], session_of(ledger, owner))
     assert unknown == sum(record(ledger, name).state == State.ORPHANED for name in names)
     return claimed
 
@@ -98,11 +98,11 @@ def test_a_compared_record_may_hold_any_attribute_that_the_mapping_does_not_writ
 @pytest.mark.postgresql
 def test_ids_that_the_ledger_does_not_know_are_counted_and_left_alone(ledger: Ledger) -> None:
     capture(ledger, row("anna"))
-    claimed, unknown = ledger.rebuilds.claim_found(
+    claimed, unknown, _ = ledger.rebuilds.claim_found(
         "contact", [guid("anna"), guid("eve")], session_of(ledger, "rebuild")
     )
     assert ([one.id for one in claimed], unknown) == ([guid("anna")], 1)
-    assert ledger.rebuilds.claim_found("order", [guid("anna")], session_of(ledger, "rebuild")) == ([], 1)
+    assert ledger.rebuilds.claim_found("order", [guid("anna")], session_of(ledger, "rebuild")) == ([], 1, [])
 
 
 def test_one_that_campaign_was_found_to_hold_is_not_inserted_blindly_when_its_row_comes_into_scope(
@@ -201,7 +201,7 @@ def test_an_orphan_that_campaign_was_found_to_hold_counts_as_unknown_and_is_not_
     capture(ledger, complete=True)
     capture(ledger, page=linked([row("o")], cusContact=[None]), table="order", links=[TO_CONTACT])
     session = session_of(ledger, "rebuild")
-    assert ledger.rebuilds.claim_found("order", [guid("o")], session, remember=remember) == ([], 1)
+    assert ledger.rebuilds.claim_found("order", [guid("o")], session, remember=remember) == ([], 1, [])
     capture(ledger, row("anna"))
     push(ledger)
     capture(ledger, page=linked([row("o")], cusContact=["anna"]), table="order", links=[TO_CONTACT])

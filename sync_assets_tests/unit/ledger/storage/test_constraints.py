@@ -37,6 +37,12 @@ OPT_OUT: Row = {"id": "1", "attribute": "a", "state": OptOutState.SYNCED}
 MERGED: Row = {"id": "1", "attribute": "a", "master": "2", "state": MergeState.NONE}
 TO_D365: Row = OPT_OUT | {"state": OptOutState.TO_D365, "value": 1}
 REBUILD: Row = {"table_name": "contact", "records": 0, "equal": 0, "differing": 0, "unknown": 0}
+LOAD: Row = {"table_name": "contact", "name": "1", "session": 1, "workflow": "WKF1", "state": 0, "records": 0} | {
+    "more": 0,
+    "began_at": 0,
+    "version": 0,
+}
+LOAD_FILE: Row = {"table_name": "contact", "number": 1, "name": "1", "rows": 0, "size": 0, "last_seq": 0}
 # A row that is accepted, and what makes it one that the constraint refuses.
 REFUSED: dict[str, list[tuple[Row, Row]]] = {
     "sync_record_numbers": [
@@ -111,6 +117,10 @@ REFUSED: dict[str, list[tuple[Row, Row]]] = {
         ({"table_name": "contact", "state": State.PENDING, "records": 0}, row)
         for row in ({"records": -1}, {"state": 9})
     ],
+    "sync_load_numbers": [(LOAD, {"state": 6}), (LOAD, {"more": 2}), (LOAD, {"records": -1}), (LOAD, {"version": -1})],
+    "sync_load_started": [(LOAD | {"state": 2}, {"ended_as": "finished"}), (LOAD | {"state": 3}, {"ended_at": 1})],
+    "sync_load_missing": [(LOAD, {"missing": -1})],
+    "sync_load_file_numbers": [(LOAD_FILE, {name: -1}) for name in ("number", "rows", "size")],
     "sync_collected_flags": [
         ({"seq": 1, "table_name": "contact", "out_of_scope": 0}, row) for row in ({"out_of_scope": 2}, {"orphan": 2})
     ],

@@ -1,0 +1,7 @@
+"""First loads by file: files on the Campaign SFTP, which a workflow imports, verified by Campaign's list.
+
+decision    whether a table's first inserts go by file
+file_rows   records as lines of a file
+files       write and remove the files of a load
+load_run    the states of a load, from its first record to its end
+"""

@@ -1,0 +1,146 @@
+"""Write the files of a load to the Campaign SFTP, and remove them.
+
+Each file is uploaded as its records are read, under a name that no pattern of a workflow takes, and renamed when it is
+complete. Nothing of a record is kept on this machine. Names: `<table>_<load>_<number>.tsv`, with `.gz` if compressed.
+"""
+
+import re
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+
+from sync_assets.bulk_load.file_rows import FileColumns, lines_of
+from sync_assets.config.bulk_load import BulkLoad
+from sync_assets.ledger import Ledger
+from sync_assets.ledger.model import Load, LoadFile, LoadRow
+from sync_assets.sftp.client import Sftp
+from sync_assets.sftp.errors import FileGone, NoSuchFolder, SftpError
+
+BATCH = 20_000
+"""Records that are claimed and written at once: about 30 MB."""
+SHARE = 3
+"""A load takes at most a third of the room that is left."""
+_MEGABYTE = 1_000_000
+_COMPRESSED = 4
+"""How much smaller a compressed file is at least: only until the first one is written."""
+
+
+@dataclass(slots=True)
+class LoadFiles:
+    """The files of one table's loads.
+
+    licensed_mb: the size of the SFTP as licensed; None if its server says it.
+    """
+
+    ledger: Ledger
+    sftp: Sftp
+    settings: BulkLoad
+    columns: FileColumns
+    licensed_mb: int | None = None
+
+    def write(self, load: Load, until: float, progress: Callable[[int], None]) -> tuple[bool, bool]:
+        """Write further files of a load until nothing is left, no room is left, or the time is up.
+
+        Args:
+            load: in the state WRITING.
+            until: by the monotonic clock.
+            progress: called with the number of records in files.
+
+        Returns:
+            True if the files are complete, and True if they leave records to another load.
+
+        Raises:
+            LoadMoved, SftpError.
+        """
+        self.sftp.make_folders(self.settings.directory)
+        files = self.ledger.loads.files(load.table)
+        room = self._room(sum(file.size for file in files))
+        while True:
+            after = files[-1].last_seq if files else 0
+            if room is not None and sum(file.size for file in files) + self._next_size(files) > room:
+                if not files:
+                    raise SftpError(
+                        f"The Campaign SFTP has no room for a file of {load.table}: a third of what is left is "
+                        f"{room / _MEGABYTE:,.0f} MB.",
+                        "Delete old files there, or lower bulk_load.file_mb.",
+                    )
+                return True, self.ledger.loads.first_inserts(load.table) > 0
+            rows = self._rows(load, after)
+            if not rows:
+                return True, False
+            file = self._write(load, len(files) + 1, rows, progress, sum(file.rows for file in files))
+            self.ledger.loads.add_file(load, file)
+            files.append(file)
+            if time.monotonic() > until:
+                return False, False
+
+    def _write(
+        self, load: Load, number: int, rows: list[LoadRow], progress: Callable[[int], None], before: int
+    ) -> LoadFile:
+        """Write one file. rows: its first records. before: records in the files before."""
+        name = f"{load.table}_{load.name}_{number}.tsv"
+        written, last = 0, rows[-1].seq
+
+        def lines() -> Iterator[bytes]:
+            nonlocal rows, written, last
+            size = len(self.columns.header)
+            yield self.columns.header
+            while rows and size < self.settings.file_mb * _MEGABYTE:
+                text, left_out = lines_of(rows, self.columns)
+                if left_out:
+                    self.ledger.loads.leave_out(load, left_out)
+                size, last = size + len(text), rows[-1].seq
+                written += len(rows) - len(left_out)
+                yield text
+                progress(before + written)
+                rows = self._rows(load, last) if size < self.settings.file_mb * _MEGABYTE else []
+
+        pieces, part = lines(), f".{name.removesuffix('.tsv')}.part"
+        if self.settings.compress == "gz":
+            name, pieces = f"{name}.gz", _compressed(pieces)
+        size = self.sftp.put_stream(self.settings.directory, name, part, pieces)
+        return LoadFile(number, name, written, size, last)
+
+    def _rows(self, load: Load, after: int) -> list[LoadRow]:
+        return self.ledger.loads.next_rows(load, after, BATCH, self.columns.opt_outs)
+
+    def _room(self, own: int) -> float | None:
+        """Return the bytes that the files of a load may take, of which `own` are taken; None: not known."""
+        storage = self.sftp.room(self.settings.directory, self.licensed_mb)
+        return None if storage is None else (storage.size - storage.used + own) / SHARE
+
+    def _next_size(self, files: list[LoadFile]) -> float:
+        """Return the size that the next file may have."""
+        packed = _COMPRESSED if self.settings.compress == "gz" else 1
+        return max((file.size for file in files), default=self.settings.file_mb * _MEGABYTE / packed)
+
+
+def remove_files(sftp: Sftp, settings: BulkLoad, table: str, load: str | None = None) -> list[str]:
+    """Remove the files of a load, complete ones and others; return their names. load: None for all of the table."""
+    removed = list[str]()
+    for name in files_of(sftp, settings, table):
+        if load is None or load in name:
+            with suppress(FileGone):  # the workflow may delete it itself
+                sftp.remove(settings.directory, name)
+            removed.append(name)
+    return removed
+
+
+def files_of(sftp: Sftp, settings: BulkLoad, table: str) -> list[str]:
+    """Return the names of all files of a table's loads, also of those that are not complete."""
+    of_load = re.compile(rf"\.?{re.escape(table)}_\d{{8}}T\d{{6}}Z_\d+\.(tsv|tsv\.gz|part)")
+    try:
+        found = sftp.listing(settings.directory, f"*{table}_*").files
+    except NoSuchFolder:
+        return []
+    return [file.name for file in found if of_load.fullmatch(file.name)]
+
+
+def _compressed(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    packing = zlib.compressobj(6, wbits=31)
+    for piece in pieces:
+        if packed := packing.compress(piece):
+            yield packed
+    yield packing.flush()

@@ -1,0 +1,294 @@
+"""Carry the load of a table on: from the first record in a file to the list that shows what Campaign imported.
+
+    WRITING   claim records, write files              bulk_load/files.py
+    READY     tell Campaign to start the workflow     once, however often this process is killed
+    STARTED   read the workflow's status              a final one counts only after `started` was seen
+    RUNNING   the same
+    ENDED     list Campaign's records, acknowledge    audit/record_comparison.py
+    DONE      what was not imported goes by REST
+
+Each state is stored before the next step begins, so that any process goes on where another one was killed. The command
+to start is the exception: that it is about to be sent is stored, so it is never sent twice; if the process is killed in
+between, the list shows whether there was a run. While a workflow is paused, hangs or never starts, its records wait for
+a person: it may still import them.
+"""
+
+import asyncio
+import logging
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+from sync_assets.audit.existing_records import leased
+from sync_assets.audit.record_comparison import Comparison
+from sync_assets.audit.record_list import RecordList
+from sync_assets.bulk_load.file_rows import FileColumns
+from sync_assets.bulk_load.files import LoadFiles, files_of, remove_files
+from sync_assets.campaign.addressing import Addressing
+from sync_assets.campaign.client import BudgetSpent, CallCounter, CampaignRefused
+from sync_assets.campaign.metadata import Resource
+from sync_assets.campaign.records import Records
+from sync_assets.campaign.workflows import IMPORT, start, workflow_status
+from sync_assets.config.bulk_load import BulkLoad
+from sync_assets.http.transport import HttpError
+from sync_assets.ledger.model import Load, LoadEnd, LoadState, Rebuild
+from sync_assets.ledger.records.loads import LoadMoved
+from sync_assets.push.target import Target
+from sync_assets.runtime.call_limits import count_calls
+from sync_assets.runtime.context import Runtime
+from sync_assets.sftp.client import connect
+from sync_assets.sftp.errors import SftpError
+from sync_assets.words import counted
+
+_log = logging.getLogger(__name__)
+
+FIRST_LOOK, LAST_LOOK = 0.2, 5.0
+"""Seconds between two looks at a workflow: more each time, so that a short run is seen at work."""
+QUEUED_SECONDS = 30.0
+"""Seconds after the command before a final status without `started` may be the one of our run."""
+WAITS_SECONDS = 5.0
+"""Seconds that a turn waits for a workflow: the table's other changes are sent in between."""
+
+
+@dataclass(slots=True)
+class LoadProgress:
+    """What one turn did for a load.
+
+    acknowledged: records that Campaign holds as desired. calls: engine calls, all of them reads. advanced: True if the
+    load came further, or its workflow is at work. holds_back: True if the table's other records must wait. stopped: why
+    the load waits for a person, or what failed; None if neither.
+    """
+
+    acknowledged: int = 0
+    calls: int = 0
+    advanced: bool = False
+    holds_back: bool = False
+    stopped: str | None = None
+    notes: list[str] = field(default_factory=list[str])
+
+
+@dataclass(slots=True)
+class LoadRun:
+    """One turn of a table's load. Await `run` once."""
+
+    runtime: Runtime
+    target: Target
+    resource: Resource
+    listing: RecordList
+    progress: LoadProgress = field(default_factory=LoadProgress)
+
+    @property
+    def settings(self) -> BulkLoad:
+        """The configuration; its defaults if a load is unfinished that is not configured any more."""
+        return self.runtime.config.bulk_load or BulkLoad()
+
+    @property
+    def _table(self) -> str:
+        return self.target.config.table
+
+    async def run(self, seconds: float | None, *, begin: bool = False) -> LoadProgress:
+        """Carry the unfinished load on for about so many seconds; `begin` one if there is none. Raises LedgerError."""
+        until = float("inf") if seconds is None else time.monotonic() + seconds
+        try:
+            async with leased(self.runtime.worker, self._table) as session:
+                if session is None:
+                    self.progress.holds_back = True
+                    note = f"{self._table}: another process carries its load by file on."
+                    self.progress.notes.append(note)
+                    return self.progress
+                await self._go_on(until, session, begin=begin)
+        except LoadMoved:
+            self.progress.advanced = True  # a hold let it write its files anew: the next turn goes on
+        except (SftpError, CampaignRefused, BudgetSpent, HttpError) as error:
+            self.progress.stopped = f"{self._table}: its load by file cannot go on. {error}"
+        loads = self.runtime.ledger.loads
+        waits = await asyncio.to_thread(loads.unfinished, self._table)
+        if waits is not None:
+            left = await asyncio.to_thread(loads.first_inserts, self._table)
+            self.progress.holds_back |= waits.more or left > self.settings.above
+        return self.progress
+
+    async def _go_on(self, until: float, session: int, *, begin: bool) -> None:
+        loads = self.runtime.ledger.loads
+        load = await asyncio.to_thread(loads.unfinished, self._table)
+        if load is None and begin:
+            load = await asyncio.to_thread(self._begin)
+        elif load is not None and load.state == LoadState.WRITING:
+            load = await asyncio.to_thread(loads.move, load)  # another process that still writes it ends
+        steps = {
+            LoadState.WRITING: self._write,
+            LoadState.READY: self._start,
+            LoadState.STARTED: self._look,
+            LoadState.RUNNING: self._look,
+        }
+        while load is not None and load.state != LoadState.DONE:
+            was = load
+            if load.state == LoadState.ENDED:
+                load = await self._verify(load, session, until)
+            else:
+                load = await steps[load.state](load, until)
+            self.progress.advanced |= load.state != was.state
+            if load.state == was.state or time.monotonic() > until:
+                return
+
+    # --- files --------------------------------------------------------------------------------------------------------
+
+    def _begin(self) -> Load:
+        """Begin a load, unless files of another one are there: this ledger may be an older copy.
+
+        Raises SftpError.
+        """
+        with connect(self.runtime.settings.sftp()) as sftp:
+            if left := files_of(sftp, self.settings, self._table):
+                raise SftpError(
+                    f"{self.settings.directory} holds {counted(len(left), 'file')} of a load that this ledger does not "
+                    f"know, such as {left[0]}.",
+                    f"If no import workflow will read them any more: `sync-assets loads abandon {self._table}`.",
+                )
+        self.progress.advanced = True
+        return self.runtime.ledger.loads.begin(self._table, self.settings.workflows[self._table])
+
+    def _columns(self) -> FileColumns:
+        return FileColumns.of(self.target.config, self.resource, self.target.opt_outs)
+
+    async def _write(self, load: Load, until: float) -> Load:
+        return await asyncio.to_thread(self._write_files, load, until)
+
+    def _write_files(self, load: Load, until: float) -> Load:
+        runtime, loads = self.runtime, self.runtime.ledger.loads
+        activity = f"writing files of {self._table}"
+        runtime.progress.expect(activity, load.records + loads.first_inserts(self._table))
+        with connect(runtime.settings.sftp()) as sftp:
+            if not loads.files(self._table):
+                remove_files(sftp, self.settings, self._table, load.name)  # of before a hold, or of a killed process
+            licensed = runtime.config.opt_out.export.capacity_mb
+            files = LoadFiles(runtime.ledger, sftp, self.settings, self._columns(), licensed)
+            before = len(loads.files(self._table))
+            complete, more = files.write(load, until, lambda rows: runtime.progress(activity, rows))
+        self.progress.advanced |= complete or len(loads.files(self._table)) > before
+        if not complete:
+            return load
+        if not loads.files(self._table):  # nothing is left of it: held, deleted or for REST
+            loads.finish(load, may_arrive=False)
+            return load._replace(state=LoadState.DONE)
+        return loads.move(load, LoadState.READY, more=more)
+
+    def _remove_files(self, load: Load) -> None:
+        with connect(self.runtime.settings.sftp()) as sftp:
+            remove_files(sftp, self.settings, self._table, load.name)
+
+    # --- workflow -----------------------------------------------------------------------------------------------------
+
+    async def _start(self, load: Load, until: float) -> Load:
+        """Tell Campaign to start the workflow, unless it is at work for somebody else."""
+        campaign = self.listing.campaign
+        if await workflow_status(campaign, load.workflow, IMPORT) in ("started", "warning"):
+            text = (
+                f"{self._table}: its import workflow {load.workflow} is at work, or paused, without a command of ours."
+            )
+            self.progress.stopped = f"{text} Let it end in Campaign, or stop it there."
+            return load
+        commanded = await asyncio.to_thread(
+            self.runtime.ledger.loads.move, load, LoadState.STARTED, commanded_at=datetime.now(UTC)
+        )
+        await start(campaign, load.workflow, IMPORT)
+        _log.info("An import workflow is started", extra={"table": self._table, "records": load.records})
+        return commanded
+
+    async def _look(self, load: Load, until: float) -> Load:
+        """Read the workflow's status until it changes the load, or the turn is over."""
+        pause, turn = FIRST_LOOK, min(until, time.monotonic() + WAITS_SECONDS)
+        while True:
+            if (moved := await self._looked(load)).state != load.state:
+                return moved
+            if self.progress.stopped or time.monotonic() + pause > turn:
+                return load
+            await asyncio.sleep(pause)
+            pause = min(LAST_LOOK, pause * 1.5)
+
+    async def _looked(self, load: Load) -> Load:
+        status = await workflow_status(self.listing.campaign, load.workflow, IMPORT)
+        move, waited = self.runtime.ledger.loads.move, datetime.now(UTC) - (load.commanded_at or load.began_at)
+        if status == "started" and load.state == LoadState.STARTED:
+            return await asyncio.to_thread(move, load, LoadState.RUNNING)
+        if load.state == LoadState.RUNNING and status in ("finished", "error"):
+            return await self._ended(load, status)
+        may_be_ours = load.missing is None and waited.total_seconds() > QUEUED_SECONDS
+        if status in ("finished", "error") and may_be_ours and await self._is_imported(load):
+            return await self._ended(load, "unseen")
+        self.progress.advanced |= status != "warning"
+        problem = ""
+        if status == "warning":
+            problem = f"is paused; go on with it in Campaign, or `sync-assets loads abandon {self._table}`"
+        elif load.missing is not None or waited > timedelta(hours=self.settings.wait_hours):
+            seen = "has not ended" if load.state == LoadState.RUNNING else "was not seen at work"
+            problem = (
+                f"{seen} since {load.commanded_at:%Y-%m-%d %H:%M} UTC; if it will not run any more, "
+                f"`sync-assets loads abandon {self._table}`"
+            )
+        if problem:
+            self.progress.stopped = f"{self._table}: its import workflow {load.workflow} {problem}."
+        return load
+
+    async def _ended(self, load: Load, ended_as: LoadEnd) -> Load:
+        now = datetime.now(UTC)
+        return await asyncio.to_thread(
+            self.runtime.ledger.loads.move, load, LoadState.ENDED, ended_as=ended_as, ended_at=now
+        )
+
+    async def _is_imported(self, load: Load) -> bool:
+        """Return True if Campaign has the last record of the last file."""
+        ledger = self.runtime.ledger
+        if (last := await asyncio.to_thread(ledger.loads.last_record, load)) is None:
+            return True
+        calls = CallCounter()
+        findings = await asyncio.to_thread(ledger.dialect.facts, self.target.config.resource)
+        addressing = Addressing.configured(self.target.config, findings)
+        records = Records(self.listing.campaign, self.target.config, addressing, calls.observe)
+        found = await records.find(last)
+        self.progress.calls += calls.total
+        await count_calls(ledger, self._table, calls.take())
+        return isinstance(found, dict)
+
+    # --- list ---------------------------------------------------------------------------------------------------------
+
+    async def _verify(self, load: Load, session: int, until: float) -> Load:
+        """List the resource; acknowledge what Campaign holds, and free the rest for REST."""
+        runtime, ledger, table = self.runtime, self.runtime.ledger, self._table
+        if load.ended_as != "finished":  # a later run would import what goes by REST then
+            await asyncio.to_thread(self._remove_files, load)
+        if load.missing is None:
+            state = await asyncio.to_thread(ledger.rebuilds.begin_rebuild, table, read_again=False)
+            comparison = Comparison(
+                *(runtime.config, runtime.progress, ledger, self.listing, self.resource, runtime.listed_keys, session),
+                load_began=load.began_at,
+            )
+            seconds = max(0.0, until - time.monotonic()) if until < float("inf") else None
+            result = await comparison.run(state, None, seconds)
+            self.progress.calls += self.listing.calls + comparison.learnt
+            self.listing.calls = 0
+            self.progress.advanced = True
+            if result is None:
+                return load
+            self.progress.notes += comparison.warnings
+            load = await self._listed(load, result)
+        if load.missing and load.ended_as == "unseen":
+            return await asyncio.to_thread(ledger.loads.move, load, LoadState.STARTED, ended_as=None, ended_at=None)
+        if load.missing and self.settings.on_failure == "wait" and load.ended_as in ("finished", "error"):
+            left = counted(load.missing, "record", "were")
+            self.progress.stopped = (
+                f"{table}: {left} not imported by workflow {load.workflow}, and bulk_load.on_failure is wait. "
+                f"`sync-assets loads abandon {table}` lets them go by REST."
+            )
+            return load
+        await asyncio.to_thread(self._remove_files, load)
+        await asyncio.to_thread(ledger.loads.finish, load, may_arrive=load.ended_as == "abandoned")
+        return load._replace(state=LoadState.DONE)
+
+    async def _listed(self, load: Load, result: Rebuild) -> Load:
+        ledger = self.runtime.ledger
+        missing = await asyncio.to_thread(ledger.loads.left, load)
+        self.progress.acknowledged += load.records - missing
+        note = f"{self._table}: of {counted(load.records, 'record')} in files Campaign holds {load.records - missing:,}"
+        self.progress.notes.append(f"{note}; {missing:,} go by REST.")
+        return await asyncio.to_thread(ledger.loads.move, load, missing=missing)

@@ -1,0 +1,209 @@
+"""`loads`: show first loads by file, give one up, or write a sample file for Campaign's activity Load file."""
+
+import asyncio
+from datetime import UTC, datetime
+from typing import Annotated
+
+import msgspec
+import typer
+
+from sync_assets.audit.record_list import RecordList
+from sync_assets.bulk_load.file_rows import FileColumns, lines_of
+from sync_assets.bulk_load.files import files_of, remove_files
+from sync_assets.bulk_load.load_run import LoadRun
+from sync_assets.campaign.client import CampaignClient
+from sync_assets.campaign.workflows import IMPORT, stop, workflow_status
+from sync_assets.commands.terminal import Json, OneTable, Parts, fail, open_runtime, print_document, progress
+from sync_assets.commands.values import check_tables
+from sync_assets.config.bulk_load import BulkLoad
+from sync_assets.errors import SyncAssetsError
+from sync_assets.ledger.model import LinkTo, Load, LoadRow, LoadState
+from sync_assets.ledger.times import iso
+from sync_assets.push.target import Target
+from sync_assets.runtime import interruptible
+from sync_assets.runtime.context import Runtime
+from sync_assets.sftp.client import connect
+from sync_assets.words import counted
+
+STOP_SECONDS = 60.0
+"""How long `abandon` waits until the workflow has stopped."""
+MEGABYTE = 1_000_000
+_SAMPLES = {
+    "boolean": True,
+    "integer": 1,
+    "float": 1.5,
+    "date": "2026-12-01",
+    "datetime": "2026-12-01 12:00:00.000Z",
+    "enumeration": "",
+}
+"""Values of a sample by the type of the attribute; others are texts."""
+
+app = typer.Typer(name="loads", help="Show first loads by file.", add_completion=False)
+
+
+class LoadedFile(msgspec.Struct, frozen=True):
+    """A file of a load. bytes: as uploaded."""
+
+    name: str
+    rows: int
+    bytes: int
+
+
+class LoadDocument(msgspec.Struct, frozen=True):
+    """A load by file.
+
+    Attributes:
+        load: the UTC time of its beginning, as in the names of its files
+        records: records in its files
+        missing: records that Campaign did not hold at the end; null before
+        files: those of an unfinished load
+    """
+
+    table: str
+    load: str
+    workflow: str
+    state: str
+    records: int
+    began: str
+    started: str | None
+    ended: str | None
+    ended_as: str | None
+    missing: int | None
+    files: list[LoadedFile]
+
+
+class LoadsDocument(msgspec.Struct, frozen=True):
+    """The document of `loads --json`. given_up: of `loads abandon`."""
+
+    loads: list[LoadDocument]
+    given_up: str | None = None
+
+
+@app.callback(invoke_without_command=True)
+def list_command(context: typer.Context, as_json: Json = False) -> None:
+    """List each load by file with its files and state."""
+    if context.invoked_subcommand is None:
+        print_document(listed(open_runtime()), as_json, show)
+
+
+@app.command("abandon")
+def abandon_command(table: OneTable, as_json: Json = False) -> None:
+    """Stop the table's import workflow, delete its files, list Campaign's records, and let the others go by REST."""
+    runtime = open_runtime()
+    with progress(runtime.progress):
+        document = interruptible.run(abandon(runtime, table))
+    print_document(document, as_json, show)
+
+
+@app.command("sample")
+def sample_command(
+    table: OneTable,
+    output: Annotated[str, typer.Option("--output", help="The file to write.", show_default="TABLE.tsv")] = "",
+) -> None:
+    """Write a file of two lines for the activity Load file, which reads the columns from it."""
+    name = output or f"{table}.tsv"
+    text = interruptible.run(sample(open_runtime(), table))
+    try:
+        with open(name, "xb") as file:
+            file.write(text)
+    except OSError as error:
+        fail(f"{name} cannot be written: {error.strerror}.")
+    typer.echo(f"{name} is written: its first line names the columns, its second line has a value for each.")
+
+
+def listed(runtime: Runtime, given_up: str | None = None) -> LoadsDocument:
+    """Return all loads, the oldest first."""
+    return LoadsDocument([_document(runtime, load) for load in runtime.ledger.loads.all()], given_up)
+
+
+async def abandon(runtime: Runtime, table: str) -> LoadsDocument:
+    """Give a load up: its workflow will not run any more. Raises SyncAssetsError if that cannot be made sure."""
+    check_tables(runtime.config, [table])
+    settings, loads = runtime.config.bulk_load or BulkLoad(), runtime.ledger.loads
+    load = await asyncio.to_thread(loads.unfinished, table)
+    if load is None:
+        await asyncio.to_thread(_remove_unknown, runtime, settings, table)
+        return listed(runtime, table)
+    config = runtime.config.table(table)
+    async with runtime.campaign() as campaign:
+        await _stopped(campaign, load)
+        with connect(runtime.settings.sftp()) as sftp:
+            remove_files(sftp, settings, table, load.name)
+        now = datetime.now(UTC)
+        load = await asyncio.to_thread(
+            loads.move, load, LoadState.ENDED, ended_as="abandoned", ended_at=now, missing=None
+        )
+        resource = await campaign.resource(config.api, config.resource)
+        target = Target.of(runtime.config, config, resource)
+        done = await LoadRun(runtime, target, resource, RecordList(runtime.ledger, campaign, config)).run(None)
+        if done.stopped or done.holds_back:
+            raise SyncAssetsError(
+                done.stopped or f"{table}: another process carries its load on.",
+                "The load is given up; the next sync lists Campaign's records.",
+            )
+    return listed(runtime, table)
+
+
+async def _stopped(client: CampaignClient, load: Load) -> None:
+    """Stop a workflow, and wait until it is not at work. Raises SyncAssetsError if it goes on."""
+    give_up_at = asyncio.get_running_loop().time() + STOP_SECONDS
+    await stop(client, load.workflow, IMPORT)
+    while (status := await workflow_status(client, load.workflow, IMPORT)) in ("started", "warning"):
+        if asyncio.get_running_loop().time() > give_up_at:
+            raise SyncAssetsError(
+                f"Workflow {load.workflow} was commanded to stop, and is still {status}.",
+                "Stop it in Campaign (its emergency stop, if it must be), and repeat.",
+            )
+        await asyncio.sleep(0.2)
+
+
+def _remove_unknown(runtime: Runtime, settings: BulkLoad, table: str) -> None:
+    """Remove the files of a load that the ledger does not know. Raises SyncAssetsError if there are none."""
+    with connect(runtime.settings.sftp()) as sftp:
+        if not files_of(sftp, settings, table):
+            raise SyncAssetsError(f"{table} has no unfinished load by file.", "`sync-assets loads` lists them.")
+        remove_files(sftp, settings, table)
+
+
+async def sample(runtime: Runtime, table: str) -> bytes:
+    """Return a file with the header of a table and a synthetic line."""
+    check_tables(runtime.config, [table])
+    config = runtime.config.table(table)
+    async with runtime.campaign() as campaign:
+        resource = await campaign.resource(config.api, config.resource)
+    columns = FileColumns.of(config, resource, Target.of(runtime.config, config, resource).opt_outs)
+    key = "00000000-0000-0000-0000-000000000001"
+    values = {name: _SAMPLES.get(kind, "text") for name, kind in columns.types.items()}
+    links = tuple(LinkTo(name, key, keyed=True) for name in columns.links)
+    lines, _ = lines_of([LoadRow(1, key, msgspec.json.encode(values).decode(), links, ())], columns)
+    return columns.header + lines
+
+
+def _document(runtime: Runtime, load: Load) -> LoadDocument:
+    files = runtime.ledger.loads.files(load.table) if load.state != LoadState.DONE else []
+    return LoadDocument(
+        table=load.table,
+        load=load.name,
+        workflow=load.workflow,
+        state=load.state.name.lower(),
+        records=load.records,
+        began=iso(load.began_at),
+        started=iso(load.commanded_at) if load.commanded_at else None,
+        ended=iso(load.ended_at) if load.ended_at else None,
+        ended_as=load.ended_as,
+        missing=load.missing,
+        files=[LoadedFile(file.name, file.rows, file.size) for file in files],
+    )
+
+
+def show(document: LoadsDocument) -> Parts:
+    """Show a line for each load, and one for each file of those that are not done."""
+    if document.given_up:
+        yield f"{document.given_up}: what Campaign does not hold goes by REST with the next sync."
+    for load in document.loads:
+        records = counted(load.records, "record") + (f", {load.missing:,} not imported" if load.missing else "")
+        yield f"{load.table} {load.load}: {load.state}, {records}, workflow {load.workflow}"
+        for file in load.files:
+            yield f"  {file.name}: {counted(file.rows, 'row')}, {file.bytes / MEGABYTE:,.1f} MB"
+    if not document.loads:
+        yield "No table was loaded by file."

@@ -1,0 +1,228 @@
+"""Store loads by file: which records are in their files, and how far each load is.
+
+A load is a claim that outlives processes: it has a session of its own, which never expires. Its records stay pending
+and claimed, so that no other request is sent to them, while rows that change meanwhile are captured as usual. When the
+load has ended, Campaign's list shows what it holds (`Rebuilds.claim_found`); `finish` frees the others.
+
+Here: states and claims. Files, workflow and list: bulk_load/.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from sync_assets.ledger import times
+from sync_assets.ledger.model import END_OF_TIME, Load, LoadFile, LoadRow, LoadState
+from sync_assets.ledger.records.claim_rows import NOT_LISTED
+from sync_assets.ledger.records.claims import Claims
+from sync_assets.ledger.records.dependency_status import DependencyStatus
+from sync_assets.ledger.repositories.maintenance import Maintenance
+from sync_assets.ledger.repositories.sessions import Sessions
+from sync_assets.ledger.rules.predicates import FIRST_INSERT
+from sync_assets.ledger.storage import load_tables, schema
+from sync_assets.ledger.storage.session import Repository, writes
+from sync_assets.ledger.storage.transaction import Transaction
+
+_R, _L, _F = schema.record.c, load_tables.load.c, load_tables.load_file.c
+_FIRST_INSERT = schema.holds(FIRST_INSERT)
+_FAR = times.to_micros(END_OF_TIME)
+_CLAIM = f"UPDATE sync_record SET session = :session, outcome_unknown = 1, not_before = {_FAR} WHERE seq IN :seqs"  # noqa: S608 - constants
+_LEAVE_OUT = "UPDATE sync_record SET session = NULL, outcome_unknown = 0, not_before = NULL WHERE seq IN :seqs"
+_FREE = "UPDATE sync_record SET session = NULL, not_before = NULL, unknown_until = :until WHERE seq IN :seqs"
+_UNFINISHED = _L.state < LoadState.DONE.value
+_AT_ONCE = 20_000
+
+
+class LoadMoved(Exception):
+    """Raised if another process, or a hold, has changed the load since it was read."""
+
+
+@dataclass(eq=False)
+class Loads(Repository):
+    """Reads and writes `sync_load` and `sync_load_file`, and the claims of loads."""
+
+    _sessions: Sessions
+    _maintenance: Maintenance
+    _dependencies: DependencyStatus
+    _claims: Claims
+
+    def unfinished(self, table: str) -> Load | None:
+        """Return the load of a table that is not done; None without one."""
+        found = self._session.rows(_loads().where(_L.table_name == table, _UNFINISHED))
+        return _load(found[0]) if found else None
+
+    def all(self) -> list[Load]:
+        """Return all loads, the oldest first."""
+        return [_load(row) for row in self._session.rows(_loads().order_by(_L.name, _L.table_name))]
+
+    def last(self, table: str) -> Load | None:
+        """Return the table's last load; None without one."""
+        found = self._session.rows(_loads().where(_L.table_name == table).order_by(_L.name.desc()).limit(1))
+        return _load(found[0]) if found else None
+
+    def files(self, table: str) -> list[LoadFile]:
+        """Return the complete files of the table's unfinished load."""
+        columns = sa.select(_F.number, _F.name, _F.rows, _F.size, _F.last_seq)
+        return [LoadFile(*row) for row in self._session.rows(columns.where(_F.table_name == table).order_by(_F.number))]
+
+    def first_inserts(self, table: str) -> int:
+        """Count the records of a table that a load may take."""
+        found = sa.select(sa.func.count()).where(_R.table_name == table, _FIRST_INSERT)
+        return self._session.scalar(found)
+
+    def left(self, load: Load) -> int:
+        """Count the records that are still to be inserted, of those that the load has claimed and no list has shown."""
+        left = sa.select(sa.func.count()).where(_R.session == load.session, schema.PENDING, _R.payload.is_not(None))
+        return self._session.scalar(left)
+
+    def last_record(self, load: Load) -> str | None:
+        """Return the id of the last record of the last file, as far as it is still claimed."""
+        last = max((file.last_seq for file in self.files(load.table)), default=0)
+        return self._session.scalar(sa.select(_R.id).where(_R.seq == last, _R.session == load.session))
+
+    @writes
+    def begin(self, transaction: Transaction, table: str, workflow: str) -> Load:
+        """Begin a load, with a session of its own."""
+        session, now = self._sessions.count(transaction), self._session.now()
+        row = {"epoch": session, "worker": f"load of {table}", "until": _FAR, "live": 1}
+        transaction.execute(sa.insert(schema.session).values(row))
+        name = f"{times.from_micros(now):%Y%m%dT%H%M%SZ}"
+        begun = Load(
+            *(table, name, session, workflow, LoadState.WRITING, 0, False, times.from_micros(now)),
+            *(None, None, None, None, 0),
+        )
+        transaction.execute(sa.insert(load_tables.load).values(_row(begun)))
+        return begun
+
+    @writes
+    def next_rows(
+        self, transaction: Transaction, load: Load, after: int, limit: int, opt_outs: Sequence[str]
+    ) -> list[LoadRow]:
+        """Claim the next records for a file, and return them; those that the load has claimed before count as well.
+
+        From then on their outcome counts as unknown. A record that Campaign's list showed goes by REST.
+
+        Args:
+            after: the seq after which to go on.
+            opt_outs: attributes whose values are returned.
+        """
+        self._locked(transaction, load)
+        if self._maintenance.maintained_since(transaction, load.table):
+            return []
+        own = sa.and_(_R.session == load.session, schema.PENDING, _R.payload.is_not(None))
+        first = sa.and_(_FIRST_INSERT, schema.NOT_UNDER_WAY, NOT_LISTED)
+        # An expression instead of the column, so that SQLite reads the table in its order and does not sort an index.
+        of_table = (_R.table_name + "") == load.table
+        query = sa.select(_R.seq, _R.id, _R.payload, _R.session).where(of_table, _R.seq > after, sa.or_(own, first))
+        rows = transaction.execute(query.order_by(_R.seq).limit(limit).with_for_update()).all()
+        new = [row.seq for row in rows if row.session != load.session]
+        transaction.run(_CLAIM, seqs=new, session=load.session)
+        grown = sa.update(load_tables.load).where(_of(load)).values(records=_L.records + len(new))
+        transaction.execute(grown)
+        stated, cipher = self._claims.opt_outs_of(transaction, [row.id for row in rows], opt_outs), self._session.cipher
+        has_links = self._dependencies.has_links(transaction)
+        links = self._dependencies.links_to_send(transaction, [row.seq for row in rows]) if has_links else {}
+        return [
+            LoadRow(
+                row.seq,
+                row.id,
+                cipher.decrypt(row.payload, row.id) or "{}",
+                links.get(row.seq, ()),
+                stated.get(row.id, ()),
+            )
+            for row in rows
+        ]
+
+    @writes
+    def leave_out(self, transaction: Transaction, load: Load, seqs: Sequence[int]) -> None:
+        """Free records that no file can hold: they go by REST."""
+        self._locked(transaction, load)
+        transaction.run(_LEAVE_OUT, seqs=list(seqs))
+        fewer = sa.update(load_tables.load).where(_of(load)).values(records=_L.records - len(seqs))
+        transaction.execute(fewer)
+
+    @writes
+    def add_file(self, transaction: Transaction, load: Load, file: LoadFile) -> None:
+        """Store a file that is complete on the SFTP."""
+        self._locked(transaction, load)
+        transaction.put(load_tables.load_file, [{"table_name": load.table, **file._asdict()}])
+
+    @writes
+    def move(self, transaction: Transaction, load: Load, state: LoadState | None = None, **columns: Any) -> Load:
+        """Store the next state of a load, and further columns; return it as stored. Raises LoadMoved."""
+        stored = self._locked(transaction, load)
+        moved = stored._replace(**columns, state=stored.state if state is None else state, version=load.version + 1)
+        transaction.execute(sa.update(load_tables.load).where(_of(load)).values(_row(moved)))
+        return moved
+
+    @writes
+    def rewrite(self, transaction: Transaction, ids: Sequence[str]) -> list[Load]:
+        """Let loads that hold one of these records write all files anew, if their workflow was not started.
+
+        Returns:
+            The unfinished loads that hold such a record, as they are then. The files of those that are WRITING have to
+            be removed.
+        """
+        holding = sa.select(_R.session).where(_R.id.in_(ids), _R.session.is_not(None))
+        rows = transaction.execute(_loads().where(_UNFINISHED, _L.session.in_(holding)).with_for_update()).all()
+        loads = list[Load]()
+        for load in map(_load, rows):
+            if load.state <= LoadState.READY:
+                load = load._replace(state=LoadState.WRITING, version=load.version + 1)  # noqa: PLW2901
+                transaction.execute(sa.update(load_tables.load).where(_of(load)).values(_row(load)))
+                transaction.execute(sa.delete(load_tables.load_file).where(_F.table_name == load.table))
+            loads.append(load)
+        return loads
+
+    def finish(self, load: Load, *, may_arrive: bool) -> int:
+        """End a load: free the records that no list has shown, which go by REST then; return their number.
+
+        may_arrive: True if the workflow may still import them, for as long as a request without an answer.
+        """
+        until = self._session.now() + self._session.horizon if may_arrive else None
+
+        def free(transaction: Transaction) -> int:
+            claimed = sa.select(_R.seq).where(_R.session == load.session).limit(_AT_ONCE).with_for_update()
+            seqs = list(transaction.execute(claimed).scalars())
+            transaction.run(_FREE, seqs=sorted(seqs), until=until)
+            return len(seqs)
+
+        freed = 0
+        while number := self._session.write(free, large=True):
+            freed += number
+        self._end(load, freed)
+        return freed
+
+    @writes
+    def _end(self, transaction: Transaction, load: Load, freed: int) -> None:
+        ended = _row(load._replace(state=LoadState.DONE, missing=freed, version=load.version + 1))
+        transaction.execute(sa.update(load_tables.load).where(_of(load)).values(ended))
+        transaction.execute(sa.delete(load_tables.load_file).where(_F.table_name == load.table))
+        over = sa.update(schema.session).where(schema.session.c.epoch == load.session)
+        transaction.execute(over.values(live=0, until=self._session.now()))
+
+    def _locked(self, transaction: Transaction, load: Load) -> Load:
+        """Return the load as stored, and lock it. Raises LoadMoved if it is another version."""
+        row = transaction.execute(_loads().where(_of(load)).with_for_update()).one_or_none()
+        if row is None or row.version != load.version:
+            raise LoadMoved
+        return _load(row)
+
+
+def _of(load: Load) -> sa.ColumnElement[bool]:
+    return sa.and_(_L.table_name == load.table, _L.name == load.name)
+
+
+def _loads() -> sa.Select[Any]:
+    return sa.select(load_tables.load)
+
+
+def _load(row: Any) -> Load:
+    state, more = LoadState(row.state), bool(row.more)
+    return Load(row.table_name, *(getattr(row, name) for name in Load._fields[1:]))._replace(state=state, more=more)
+
+
+def _row(load: Load) -> dict[str, Any]:
+    return {("table_name" if name == "table" else name): value for name, value in load._asdict().items()}
