@@ -41,6 +41,7 @@ def test_more_first_inserts_than_the_limit_go_by_file_and_cost_reads_alone(progr
     assert (made["insert"], made["update"], made["delete"]) == (0, 0, 0)
     [load] = loads(program)
     assert (load["table"], load["state"], load["records"], load["missing"]) == ("contact", "done", 50, 0)
+    program.pass_horizon()
     assert program.sync().status == 0
     assert program.sandbox.admin.engine_calls() == made
 
