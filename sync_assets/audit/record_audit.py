@@ -14,7 +14,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import msgspec
 
@@ -242,6 +242,11 @@ def stored_result(ledger: Ledger, table: str, kind: Kind) -> AuditResult:
     """Return the result so far of the table's last audit of a kind."""
     progress = ledger.audit_progress.facts(table).get(kind)
     return msgspec.convert(progress, _Progress).result if progress else AuditResult()
+
+
+def last_result(ledger: Ledger, table: str) -> AuditResult:
+    """Return the result so far of the table's audit that began last, of whatever kind."""
+    return max((stored_result(ledger, table, kind) for kind in get_args(Kind)), key=lambda result: result.began_at)
 
 
 def shares(pages: int, records: Mapping[str, int]) -> dict[str, int]:
