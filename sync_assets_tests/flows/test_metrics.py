@@ -31,10 +31,19 @@ def later(program: Program, minutes: int) -> None:
     runtime.close()
 
 
+def thresholds(program: Program) -> set[str]:
+    """Return the open incidents of thresholds, by `alerts`."""
+    incidents = program.json("alerts")[1]["incidents"]
+    return {one["title"] for one in incidents if one["kind"] == "threshold"}
+
+
 def test_a_first_load_an_outage_and_its_end_show_in_the_metrics_and_raise_the_alarms(
     program: Program, tmp_path: Path
 ) -> None:
     program.guardrails = {"engine_calls_per_day": 1000}
+    program.more["SYNC_ASSETS_ALERT_WEBHOOK"] = "https://chat.example.com/hook"
+    limits = {"pending_minutes": 30, "rejected_share": 0.01, "budget_share": [0.05, 0.9], "audit_differences": 0}
+    program.alerts = {"webhook": True, "thresholds": limits}
     status, output, errors = program.run("metrics", "--once")
     assert (status, samples(output)) == (1, {"sync_assets_up": {(): 0}})
     assert "There is no ledger at" in errors
@@ -70,13 +79,18 @@ def test_a_first_load_an_outage_and_its_end_show_in_the_metrics_and_raise_the_al
     assert value(down, "throttles_total", system="campaign", status="503") >= 1
     of_contact = {("SyncAssetsPendingTooLong", "contact"), ("SyncAssetsFeedNotPolled", "contact")}
     assert_firing([full, down], 10, of_contact, tmp_path)
+    spent = "More than 0.05 of the budget of engine calls of this day is spent"
+    late = "A change of contact is pending for more than 30 minutes"
+    assert thresholds(program) == {spent, late}
     program.json("maintenance", "on", "contact")
+    assert thresholds(program) == {spent}
     assert_firing([full, scrape(program)], 10, set(), tmp_path)
     program.json("maintenance", "off", "contact")
 
     program.sandbox.admin.clear_faults()
     program.pass_horizon()
     assert program.sync().status == 0
+    assert thresholds(program) == {spent}
     up = scrape(program)
     assert value(up, "records", table="contact", state="pending") == 0
     assert value(up, "change_seconds_bucket", table="contact", le="900.0") == 50, "it took 40 minutes"
