@@ -49,7 +49,7 @@ yes and a day: it took the value that it held already, after it had refused an u
 
 APART = "apart from updates: "
 """Premise, followed by an attribute that Campaign refuses in updates: another request updates it. Findings: one of
-push/other_ways.py; none.
+push/group_updates.py; none; none and a day: requests failed for the moment, so that they are tried again.
 """
 
 HIDDEN = "hidden"
@@ -221,7 +221,7 @@ def not_in_patch(findings: Mapping[str, str]) -> dict[str, str]:
     """Return the attributes that Campaign refuses in updates, with the request that updates them, or `none`."""
     refused = (premise for premise, finding in findings.items() if premise.startswith(IN_UPDATES) and finding == "no")
     names = sorted(premise.removeprefix(IN_UPDATES) for premise in refused)
-    return {name: findings.get(f"{APART}{name}", "none") for name in names}
+    return {name: Finding.of(findings.get(f"{APART}{name}", "none")).answer for name in names}
 
 
 def refused_in_updates(findings: Mapping[str, str]) -> tuple[str, ...]:

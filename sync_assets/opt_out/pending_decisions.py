@@ -61,8 +61,8 @@ class DecisionRun:
         """Decide everything that is due."""
         ledger, attributes, after = self.session.ledger, self.session.attributes, ""
         await asyncio.to_thread(ledger.opt_outs.end_unknown)
-        if self.session.carries_merged:  # of contacts that were merged since their opt-outs became due
-            await asyncio.to_thread(ledger.merged.make_due)
+        if self.session.decides_merged:  # of contacts that were merged since their opt-outs became due
+            await asyncio.to_thread(ledger.merged.make_masters_due)
         if self.session.direction == "campaign_to_d365":  # decided under a direction that wrote to Campaign
             await asyncio.to_thread(ledger.opt_outs.reconsider, OptOutState.TO_CAMPAIGN)
         while due := await asyncio.to_thread(
@@ -70,7 +70,8 @@ class DecisionRun:
         ):
             after = max(due)
             batch = await self._decide(due)
-            stored = await asyncio.to_thread(ledger.opt_outs.decide, batch.rows, self.partition, batch.decisions)
+            decided, of_merged = (batch.rows, self.partition, batch.decisions), self.session.decides_merged
+            stored = await asyncio.to_thread(ledger.opt_outs.decide, *decided, of_merged=of_merged)
             self.decided.update((decision.reason, decision.write or "") for decision in stored)
             self.session.progress("deciding opt-outs", self.decided.total())
             await self.session.count_calls()
@@ -160,10 +161,10 @@ class _Batch:
     def read_merged(self, ids: Sequence[str]) -> None:
         """Read from the ledger which opt-outs of merged contacts count for these. Blocks."""
         merged = self._session.ledger.merged
-        if self._session.direction == "d365_to_campaign":
-            self._brought = merged.counting(ids)
+        if self._session.decides_merged:
+            self._subordinates = merged.subordinates_to_decide(ids)
         else:
-            self._subordinates = merged.due_for(ids)
+            self._brought = merged.opted_out(ids)
 
     def subordinate(self, row: OptOutRow) -> str | None:
         """Return the merged contact whose opt-out is to be decided on here; None if there is none."""

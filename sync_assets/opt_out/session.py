@@ -62,6 +62,11 @@ class Session:
         return self.config.opt_out.merged == "carry"
 
     @property
+    def decides_merged(self) -> bool:
+        """Return True if these are decided; False also if payloads carry them, as Dynamics 365 is not written."""
+        return self.carries_merged and self.direction != "d365_to_campaign"
+
+    @property
     def attributes(self) -> list[str]:
         return list(self.columns)
 

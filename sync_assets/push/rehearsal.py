@@ -14,7 +14,15 @@ from urllib.parse import unquote
 import msgspec
 
 from sync_assets.campaign import dialect
-from sync_assets.campaign.addressing import APART, DELETE_ANSWER, KEY_IN_DELETE, Addressing, Finding, not_in_patch
+from sync_assets.campaign.addressing import (
+    APART,
+    DELETE_ANSWER,
+    KEY_IN_DELETE,
+    Addressing,
+    Finding,
+    not_in_patch,
+    refused_in_updates,
+)
 from sync_assets.campaign.client import CallCounter, CampaignClient
 from sync_assets.campaign.records import Records
 from sync_assets.http.retry import Guard, Observer
@@ -79,8 +87,8 @@ class Rehearsal(PushResult):
         for config in tables:
             findings = await asyncio.to_thread(ledger.dialect.facts, config.resource)
             addressing = Addressing.configured(config, findings)
-            for name in not_in_patch(findings):
-                addressing.findings.setdefault(f"{APART}{name}", "none")  # no other way is tried
+            for name in refused_in_updates(findings):
+                addressing.findings[f"{APART}{name}"] = "none"  # no other way is tried
             by_resource[config.resource] = Records(client, config, addressing, calls.observe)
         records = by_resource[own.resource]
         records.addressing.may_hide = target.may_hide

@@ -1,6 +1,7 @@
 """`plan` says what `sync` then does, and leaves everything everywhere as it was."""
 
 import asyncio
+import re
 import tempfile
 import time
 from collections import Counter
@@ -210,6 +211,29 @@ class TestOneTable:
             assert foretold(program) == calls(delete=8, read=8)
             assert {*program.profiles()} == {*ids[120:]}
         finally:
+            admin.settings("campaign", delete_by_key=False)
+
+    def test_a_push_names_the_records_that_campaign_kept_and_no_later_request_deletes(self, program: Program) -> None:
+        admin = program.sandbox.admin
+        program.guardrails = {"max_delete_share": 1.0}
+        ids = admin.create("contact", *({"lastname": f"N{n}"} for n in range(70)))
+        flown(program)
+        try:
+            admin.settings("campaign", delete_by_key=True)
+            admin.delete("contact", ids[:2])
+            flown(program)
+            admin.settings("campaign", delete_by_key="ignored")
+            admin.fault("campaign", "status", status=500, method="DELETE", path="/(@|%40)")
+            admin.delete("contact", ids[2:60])
+            done = program.sync()
+            [text] = [note for note in done.stopped if "kept" in note]
+            named = {*re.findall("[0-9a-f-]{36}", text)}
+            assert done.status == 2
+            assert named < {*program.profiles()} & {*ids[2:60]}
+            assert f"it deleted {len(named)} records of contact" in text
+            assert "delete them in Campaign" in text
+        finally:
+            admin.clear_faults()
             admin.settings("campaign", delete_by_key=False)
 
     def test_the_budget_of_the_day_bounds_the_records_that_fit(self, program: Program) -> None:
