@@ -79,7 +79,7 @@ def command(
     if file is not None:
         sample = examine_sample(open_runtime(), Path(file))
         print_document(sample, as_json, show_sample)
-        if not sample["taken"]:
+        if not sample.taken:
             end(1, "No row of the sample would be taken. Correct the export, or `opt_out.export` in the configuration.")
         return
     if ledger:
