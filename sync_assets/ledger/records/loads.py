@@ -9,13 +9,14 @@ Here: states and claims. Files, workflow and list: bulk_load/.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import sqlalchemy as sa
 
 from sync_assets.ledger import times
 from sync_assets.ledger.model import END_OF_TIME, Load, LoadFile, LoadRow, LoadState
-from sync_assets.ledger.records.claim_rows import NOT_LISTED
+from sync_assets.ledger.records.claim_rows import IN_A_LOAD, NOT_LISTED
 from sync_assets.ledger.records.claims import Claims
 from sync_assets.ledger.records.dependency_status import DependencyStatus
 from sync_assets.ledger.repositories.maintenance import Maintenance
@@ -74,8 +75,8 @@ class Loads(Repository):
 
     def left(self, load: Load) -> int:
         """Count the records that are still to be inserted, of those that the load has claimed and no list has shown."""
-        left = sa.select(sa.func.count()).where(_R.session == load.session, schema.PENDING, _R.payload.is_not(None))
-        return self._session.scalar(left)
+        left = sa.select(sa.func.count()).where(schema.PENDING, _R.payload.is_not(None))
+        return sum(self._session.scalar(left.where(of_load)) for of_load in _in(load))
 
     def last_record(self, load: Load) -> str | None:
         """Return the id of the last record of the last file, as far as it is still claimed."""
@@ -183,15 +184,16 @@ class Loads(Repository):
         """
         until = self._session.now() + self._session.horizon if may_arrive else None
 
-        def free(transaction: Transaction) -> int:
-            claimed = sa.select(_R.seq).where(_R.session == load.session).limit(_AT_ONCE).with_for_update()
+        def free(transaction: Transaction, of_load: sa.ColumnElement[bool]) -> int:
+            claimed = sa.select(_R.seq).where(of_load).limit(_AT_ONCE).with_for_update()
             seqs = list(transaction.execute(claimed).scalars())
             transaction.run(_FREE, seqs=sorted(seqs), until=until)
             return len(seqs)
 
         freed = 0
-        while number := self._session.write(free, large=True):
-            freed += number
+        for of_load in _in(load):
+            while number := self._session.write(partial(free, of_load=of_load), large=True):
+                freed += number
         self._end(load, freed)
         return freed
 
@@ -209,6 +211,12 @@ class Loads(Repository):
         if row is None or row.version != load.version:
             raise LoadMoved
         return _load(row)
+
+
+def _in(load: Load) -> tuple[sa.ColumnElement[bool], sa.ColumnElement[bool]]:
+    """Return two SQL conditions: claimed by the load; and claimed by a process that was killed while it listed."""
+    listed = sa.and_(_R.table_name == load.table, IN_A_LOAD, _R.session != load.session)
+    return _R.session == load.session, listed
 
 
 def _of(load: Load) -> sa.ColumnElement[bool]:
