@@ -48,6 +48,12 @@ QUEUED_SECONDS = 30.0
 """Seconds after the command before a final status without `started` may be the one of our run."""
 WAITS_SECONDS = 5.0
 """Seconds that a turn waits for a workflow: the table's other changes are sent in between."""
+PATIENCE_SECONDS = 600.0
+"""Seconds after the command in which a run takes further turns for a workflow at work; later runs go on."""
+LIST_SECONDS = 60.0
+"""Seconds between two reads of Campaign for the end of a workflow that was not seen at work: they are engine calls."""
+_read_at: dict[datetime | None, float] = {}
+"""By the time of a load's command: when its last record was read, by the monotonic clock of this process."""
 
 
 @dataclass(slots=True)
@@ -213,10 +219,11 @@ class LoadRun:
             return await asyncio.to_thread(move, load, LoadState.RUNNING)
         if load.state == LoadState.RUNNING and status in ("finished", "error"):
             return await self._ended(load, status)
-        may_be_ours = load.missing is None and waited.total_seconds() > QUEUED_SECONDS
+        seconds = waited.total_seconds()
+        may_be_ours = load.missing is None and seconds > QUEUED_SECONDS
         if status in ("finished", "error") and may_be_ours and await self._is_imported(load):
             return await self._ended(load, "unseen")
-        self.progress.advanced |= status != "warning"
+        self.progress.advanced |= seconds < (PATIENCE_SECONDS if status == "started" else QUEUED_SECONDS)
         problem = ""
         if status == "warning":
             problem = f"is paused; go on with it in Campaign, or `sync-assets loads abandon {self._table}`"
@@ -228,6 +235,9 @@ class LoadRun:
             )
         if problem:
             self.progress.stopped = f"{self._table}: its import workflow {load.workflow} {problem}."
+        elif not self.progress.advanced:
+            seen = "is at work" if status == "started" else "was not seen at work yet"
+            self.progress.notes = [f"{self._table}: its import workflow {load.workflow} {seen}; a later run goes on."]
         return load
 
     async def _ended(self, load: Load, ended_as: LoadEnd) -> Load:
@@ -237,8 +247,11 @@ class LoadRun:
         )
 
     async def _is_imported(self, load: Load) -> bool:
-        """Return True if Campaign has the last record of the last file."""
-        ledger = self.runtime.ledger
+        """Return True if Campaign has the last record of the last file; False also if it was read just now."""
+        ledger, now = self.runtime.ledger, time.monotonic()
+        if now - _read_at.get(load.commanded_at, -LIST_SECONDS) < LIST_SECONDS:
+            return False
+        _read_at[load.commanded_at] = now
         if (last := await asyncio.to_thread(ledger.loads.last_record, load)) is None:
             return True
         calls = CallCounter()

@@ -244,7 +244,7 @@ def _ledger(facts: RecordFacts, stored: StoredRecord) -> explanation.LedgerOfRec
     last = "none" if stored.acked_hash is None else "acknowledged"
     if stored.attempts and (stored.state == State.REJECTED or stored.reason):
         last = "rejected" if stored.state == State.REJECTED else "failed"
-    same = ("out_of_scope", "changed_at", "attempts", "not_before", "unknown_until", "leased_until")
+    same = ("out_of_scope", "changed_at", "attempts", "not_before", "unknown_until", "leased_until", "loading")
     return explanation.LedgerOfRecord(
         state=stored.state.word,
         waiting_for=WAITING_FOR[stored.block_reason] if stored.state == State.WAITING else None,

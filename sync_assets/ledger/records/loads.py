@@ -21,7 +21,7 @@ from sync_assets.ledger.records.claims import Claims
 from sync_assets.ledger.records.dependency_status import DependencyStatus
 from sync_assets.ledger.repositories.maintenance import Maintenance
 from sync_assets.ledger.repositories.sessions import Sessions
-from sync_assets.ledger.rules.predicates import FIRST_INSERT
+from sync_assets.ledger.rules.predicates import FIRST_INSERT, UNSENT
 from sync_assets.ledger.storage import load_tables, schema
 from sync_assets.ledger.storage.session import Repository, writes
 from sync_assets.ledger.storage.transaction import Transaction
@@ -140,6 +140,9 @@ class Loads(Repository):
     def leave_out(self, transaction: Transaction, load: Load, seqs: Sequence[int]) -> None:
         """Free records that no file can hold: they go by REST."""
         self._locked(transaction, load)
+        self._leave_out(transaction, load, seqs)
+
+    def _leave_out(self, transaction: Transaction, load: Load, seqs: Sequence[int]) -> None:
         transaction.run(_LEAVE_OUT, seqs=list(seqs))
         fewer = sa.update(load_tables.load).where(_of(load)).values(records=_L.records - len(seqs))
         transaction.execute(fewer)
@@ -159,14 +162,18 @@ class Loads(Repository):
         return moved
 
     @writes
-    def rewrite(self, transaction: Transaction, ids: Sequence[str]) -> list[Load]:
+    def rewrite(self, transaction: Transaction, keys: Sequence[tuple[str, str]]) -> list[Load]:
         """Let loads that hold one of these records write all files anew, if their workflow was not started.
+
+        Args:
+            keys: table and id of each.
 
         Returns:
             The unfinished loads that hold such a record, as they are then. The files of those that are WRITING have to
             be removed.
         """
-        holding = sa.select(_R.session).where(_R.id.in_(ids), _R.session.is_not(None))
+        seqs = transaction.find_all(keys)
+        holding = sa.select(_R.session).where(_R.seq.in_(seqs), _R.session.is_not(None))
         rows = transaction.execute(_loads().where(_UNFINISHED, _L.session.in_(holding)).with_for_update()).all()
         loads = list[Load]()
         for load in map(_load, rows):
@@ -176,6 +183,13 @@ class Loads(Repository):
                 transaction.execute(sa.delete(load_tables.load_file).where(_F.table_name == load.table))
             loads.append(load)
         return loads
+
+    @writes
+    def free_held(self, transaction: Transaction, load: Load) -> None:
+        """Free the held records of a load that has no file: nothing of them was sent. Raises LoadMoved."""
+        self._locked(transaction, load)
+        held = sa.select(_R.seq).where(_R.session == load.session, schema.holds(UNSENT)).with_for_update()
+        self._leave_out(transaction, load, list(transaction.execute(held).scalars()))
 
     def finish(self, load: Load, *, may_arrive: bool) -> int:
         """End a load: free the records that no list has shown, which go by REST then; return their number.
