@@ -11,7 +11,6 @@ from typing import Annotated, Any
 import typer
 
 from sync_assets.audit.person_records import by_table, is_gone, whereabouts
-from sync_assets.commands.accept_systems import FORMER
 from sync_assets.commands.terminal import Json, Parts, end, open_runtime, print_document
 from sync_assets.commands.values import check_tables, fields, plain, record_id
 from sync_assets.config.values import CONTACT
@@ -22,7 +21,7 @@ from sync_assets.ledger.scratch import scratch_ledger
 from sync_assets.ledger.times import clock
 from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime
-from sync_assets.runtime.systems import same_address
+from sync_assets.runtime.systems import FORMER, same_address
 from sync_assets.runtime.workers import release_dead
 from sync_assets.words import counted
 
