@@ -13,6 +13,7 @@ import typer
 from msgspec.structs import asdict
 from rich.console import Console
 
+from sync_assets.audit.record_audit import Rotation, rotations
 from sync_assets.checks.health import values_kept
 from sync_assets.checks.refused_attributes import in_step_but_for, refused_attributes, refused_updates
 from sync_assets.commands.plan_document import TableState
@@ -141,9 +142,10 @@ class KilledRunStatus(msgspec.Struct, frozen=True):
 
 
 class Status(Overview, frozen=True):
-    """The document of `status --json`. engine_calls: of the current UTC day."""
+    """The document of `status --json`. engine_calls: of the current UTC day. audits: the daily ones, by table."""
 
     killed_runs: list[KilledRunStatus]
+    audits: dict[str, Rotation]
 
 
 class SyncDocument(Overview, frozen=True):
@@ -166,7 +168,8 @@ def status(runtime: Runtime) -> Status:
         runtime.use.announce(str(error))
     calls, opt_outs = (runtime.ledger.counts.numbers(kind, today) for kind in ("engine_calls", "opt_outs"))
     killed = [KilledRunStatus(run.run_id, run.since, f"{run} {REMEDY}") for run in killed_runs(runtime.ledger)]
-    return Status(**asdict(overview(runtime.config, runtime.ledger, calls, opt_outs)), killed_runs=killed)
+    of_both = asdict(overview(runtime.config, runtime.ledger, calls, opt_outs))
+    return Status(**of_both, killed_runs=killed, audits=rotations(runtime.config, runtime.ledger))
 
 
 def overview(overall: Config, ledger: Ledger, calls: Mapping[str, int], opt_outs: Mapping[str, int]) -> Overview:
@@ -301,6 +304,7 @@ def _lines(document: Overview) -> Iterator[str]:
         if table.refused_in_updates:
             yield refused_updates(name, table.refused_in_updates, table.in_step_but_for)
     if isinstance(document, Status):
+        yield from (f"{name}: {one.text(tables[name].resource)}" for name, one in document.audits.items())
         yield f"engine calls: {kinds(document.engine_calls)}"
     yield from _opt_out_lines(document.opt_out)
     if isinstance(document, SyncDocument):  # at the end, what it did

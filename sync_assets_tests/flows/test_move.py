@@ -1,7 +1,9 @@
 """The move to Campaign v8: the ledger's Campaign has another address, and the records have other PKeys."""
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -9,7 +11,7 @@ import pytest
 from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.support.chain import Chain, ledger_of
 from sync_assets_tests.support.moved_campaign import OF_CAMPAIGN, OF_SFTP, copy_campaign, use_campaign
-from sync_assets_tests.support.opt_outs import switch_on, writes
+from sync_assets_tests.support.opt_outs import HEADER, in_d365, says, switch_on, write_file, writes
 from sync_assets_tests.support.program import calls
 from sync_assets_tests.support.sandbox_process import SandboxProcess
 
@@ -114,6 +116,33 @@ def test_an_opt_out_that_the_move_lost_is_written_again(moved: Moved, direction:
     assert held[other]["blackListPhone"] is (direction == "bidirectional")
     rows = {row["contactid"]: row for row in moved.chain.admin.dump_d365()}
     assert rows[other]["donotphone"] is (direction == "bidirectional")
+
+
+@pytest.mark.parametrize("direction", ["bidirectional", "campaign_to_d365"])
+def test_an_opt_in_that_v8_states_from_before_the_move_undoes_no_opt_out(moved: Moved, direction: str) -> None:
+    program, person = moved.chain.program, moved.emptied[0]
+    switch_on(program, direction)
+
+    def state(value: int, *, at: datetime) -> bool:
+        """Let the Campaign in use hold a value since `at` and state it; return what Dynamics 365 holds after a sync."""
+        values = {"blackListEmail": bool(value), "blackListEmailLastModified": f"{at:%Y-%m-%d %H:%M:%S}.000Z"}
+        for admin in (moved.chain.admin, moved.v8.admin):
+            admin.post("/campaign/change", {"resource": "profile", "keys": [person], "raw": values})
+        write_file(program, HEADER + says(person, value, f"{at:%Y-%m-%dT%H:%M:%S}.000Z"))
+        assert program.json("sync")[0] == 0
+        return in_d365(program, person)["donotemail"]
+
+    assert state(1, at=datetime.now(UTC))
+    copied_at = datetime.now(UTC) + timedelta(seconds=2)
+    time.sleep(3)
+    moved.switch()
+    program.more |= {name: program.sandbox.env[name] for name in OF_SFTP}
+    assert program.run("accept-systems", "--yes")[0] == 0
+    assert state(0, at=copied_at)
+    assert program.run("replay", "contact")[0] == 0
+    assert program.json("sync")[0] == 0
+    assert in_d365(program, person)["donotemail"]
+    assert not state(0, at=datetime.now(UTC) + timedelta(seconds=2)), "a person's choice on v8"
 
 
 STEPS = ["last_sync", "holds", "accept", "set_up", "cost", "sync"]
