@@ -19,7 +19,7 @@ from sync_assets.errors import EndsAllTables, SyncAssetsError
 from sync_assets.http.client import CachedTokens, Endpoint
 from sync_assets.http.redaction import redact
 from sync_assets.http.retry import GATEWAY_REFUSALS, METADATA_PATIENCE, Admission, Call, Guard, Observer
-from sync_assets.http.transport import Connections, HttpError, Limits, Response, SignInRefused, Unavailable, parsed
+from sync_assets.http.transport import HttpError, Limits, Response, SignInRefused, TransportOptions, Unavailable, parsed
 from sync_assets.words import did_you_mean
 
 METHODS: dict[Operation, str] = {"insert": "POST", "update": "PATCH", "delete": "DELETE", "read": "GET"}
@@ -123,7 +123,7 @@ class CampaignClient:
             "Campaign",
             f"{self.url}/campaign",
             tokens,
-            Connections(context, headers, connections, SILENCE, LIMITS),
+            TransportOptions(context, headers, connections, SILENCE, LIMITS),
             transient=may_be_resent,
             observer=self.calls.observe,
         )

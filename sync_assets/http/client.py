@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from sync_assets.http.retry import RETRY_STATUS, Call, Observer, Retries
 from sync_assets.http.tokens import CachedTokens
-from sync_assets.http.transport import Connections, ForeignLink, HttpError, Response
+from sync_assets.http.transport import ForeignLink, HttpError, Response, TransportOptions
 
 
 class Endpoint(Retries):
@@ -25,7 +25,7 @@ class Endpoint(Retries):
         name: str,
         base_url: str,
         tokens: CachedTokens,
-        connections: Connections,
+        connections: TransportOptions,
         *,
         transient: Callable[[int, bytes], bool] = lambda status, body: status in RETRY_STATUS,
         observer: Observer = lambda kind, status, seconds: None,

@@ -17,11 +17,11 @@ from sync_assets.errors import SyncAssetsError
 from sync_assets.http.client import CachedTokens, Endpoint
 from sync_assets.http.retry import Call, retry_after
 from sync_assets.http.transport import (
-    Connections,
     ForeignLink,
     NotSent,
     NotTrusted,
     OutcomeUnknown,
+    TransportOptions,
     Unavailable,
     ssl_context,
 )
@@ -57,7 +57,9 @@ class Bench:
             "Campaign",
             url or f"{self.server.url}/base",
             self.tokens.source,
-            Connections(ssl_context(self.server.ca_file if trusted else None), {"X-Api-Key": "k"}, timeout=timeout),
+            TransportOptions(
+                ssl_context(self.server.ca_file if trusted else None), {"X-Api-Key": "k"}, timeout=timeout
+            ),
             observer=lambda kind, status, seconds: self.seen.append((kind, status)),
         )
         endpoint.patience = patience

@@ -24,7 +24,7 @@ from sync_assets.dataverse.sign_in import entra_tokens
 from sync_assets.http.aiohttp_transport import INFLATED_HERE, AiohttpTransport, _TooLarge, _unzipped
 from sync_assets.http.client import Endpoint
 from sync_assets.http.retry import Call
-from sync_assets.http.transport import Connections, HttpError, LimitExceeded, Limits, OutcomeUnknown, ssl_context
+from sync_assets.http.transport import HttpError, LimitExceeded, Limits, OutcomeUnknown, TransportOptions, ssl_context
 from sync_assets.performance import new_event_loop
 from sync_assets_tests.support import endless_answers as answers
 from sync_assets_tests.support.endless_answers import LARGE, MIB, SLOW, growth
@@ -125,7 +125,7 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
     async def begin(script: Script, limits: Limits = TIGHT) -> tuple[LittleServer, Endpoint]:
         server = await LittleServer(tmp_path, script).__aenter__()
         context = ssl_context(server.ca_file)
-        endpoint = Endpoint("X", server.url, tokens(), Connections(context, limits=limits))
+        endpoint = Endpoint("X", server.url, tokens(), TransportOptions(context, limits=limits))
         opened.append((server, endpoint))
         return server, endpoint
 
