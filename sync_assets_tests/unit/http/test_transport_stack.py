@@ -14,7 +14,7 @@ from sync_assets.campaign.sign_in import ims_tokens
 from sync_assets.config.environment import CampaignSettings, D365Settings
 from sync_assets.dataverse.sign_in import entra_tokens
 from sync_assets.http.client import Endpoint
-from sync_assets.http.retry import Call
+from sync_assets.http.retry import RequestOptions
 from sync_assets.http.transport import HttpError, NotSent, NotTrusted, OutcomeUnknown, SignInRefused, TransportOptions
 from sync_assets_tests.support.little_server import tokens
 
@@ -48,7 +48,7 @@ async def by_endpoint(carrier: httpx.AsyncBaseTransport, *, of_record: bool) -> 
     endpoint = Endpoint("X", "https://host.example", tokens(), connections, observer=lambda *one: seen.append(one[1]))
     endpoint.stack.limits.carrier = carrier
     with pytest.raises(HttpError) as caught:
-        await endpoint.send("POST", ADDRESS, body=b"{}", call=Call("insert", patience=0), of_record=of_record)
+        await endpoint.send("POST", ADDRESS, body=b"{}", call=RequestOptions("insert", patience=0), of_record=of_record)
     assert seen == [0 if isinstance(caught.value, NotSent) else None]
     raise caught.value
 
@@ -105,7 +105,9 @@ async def test_an_address_that_httpx_does_not_take_becomes_an_error_of_ours(host
     endpoint = Endpoint("X", f"https://{host}", tokens(), TransportOptions(CONTEXT))
     try:
         with pytest.raises(NotSent):
-            await endpoint.send("POST", ADDRESS, body=b"{}", call=Call("insert", patience=0), of_record=of_record)
+            await endpoint.send(
+                "POST", ADDRESS, body=b"{}", call=RequestOptions("insert", patience=0), of_record=of_record
+            )
     finally:
         await endpoint.aclose()
 
@@ -116,5 +118,5 @@ async def test_a_refused_token_does_not_end_an_outage() -> None:
     endpoint.stack.limits.carrier = httpx.MockTransport(lambda _: httpx.Response(401))
     endpoint.outage.since = 1.0
     with pytest.raises(SignInRefused):
-        await endpoint.send("GET", ADDRESS, call=Call("read", patience=0))
+        await endpoint.send("GET", ADDRESS, call=RequestOptions("read", patience=0))
     assert endpoint.outage.since == 1.0
