@@ -1,5 +1,7 @@
 """First loads by file, by whole runs: when, in which order, what a run that is cut leaves, who is in the end where."""
 
+from typing import Any
+
 import pytest
 
 from sync_assets.ledger.errors import LedgerError
