@@ -241,9 +241,14 @@ def unconfirmed(document: Overview) -> Iterator[str]:
 
 
 def retried(document: Overview) -> Iterator[str]:
+    """Yield what `retries_of` does of each table."""
+    return retries_of({name: table.retried for name, table in document.tables.items()})
+
+
+def retries_of(by_table: Mapping[str, Retried | None]) -> Iterator[str]:
     """Yield a line for each table with records that are tried again since no answer named a cause."""
-    for name, table in document.tables.items():
-        if retries := table.retried:
+    for name, retries in by_table.items():
+        if retries:
             due = f"at {clock(retries.next_attempt)}" if retries.next_attempt else "with the next sync"
             for_long = f" since {clock(retries.since)}" if retries.since else ""
             yield (

@@ -18,6 +18,7 @@ import sqlalchemy as sa
 from sqlalchemy import exc
 from sqlalchemy.engine import Connection
 
+from sync_assets.ledger import times
 from sync_assets.ledger.errors import LedgerError
 from sync_assets.ledger.facade import Ledger
 from sync_assets.ledger.storage import operation_tables, schema
@@ -81,9 +82,9 @@ def ledger_to_read(url: str, cipher: PayloadCipher | None = None) -> Generator[L
 
 
 def _release_all(connection: Connection) -> None:
-    """Remove all sessions and retry times from the copy."""
-    later = schema.record.c.not_before.is_not(None)
-    connection.execute(sa.update(schema.record).where(schema.PENDING, later).values(not_before=None))
+    """Remove all sessions from the copy, and let the retries be due now. They still show that requests failed."""
+    later, now = schema.record.c.not_before.is_not(None), times.to_micros(datetime.now(UTC))
+    connection.execute(sa.update(schema.record).where(schema.PENDING, later).values(not_before=now))
     connection.execute(sa.delete(schema.session))
 
 

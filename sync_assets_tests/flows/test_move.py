@@ -145,6 +145,41 @@ def test_an_opt_in_that_v8_states_from_before_the_move_undoes_no_opt_out(moved: 
     assert not state(0, at=datetime.now(UTC) + timedelta(seconds=2)), "a person's choice on v8"
 
 
+def test_a_child_that_v8_hides_since_the_move_lost_its_parent_says_so_and_goes_once_it_was_deleted_there(
+    new_chain: Callable[..., Chain], sandbox_factory: SandboxFactory
+) -> None:
+    """v8 names no cause. The parent is inserted again first, and all that links to it then is sent."""
+    chain, v8 = new_chain(cardinality="one"), sandbox_factory(contacts=0)
+    v8.admin.settings("campaign", dialect="v8")
+
+    def publish(cardinality: str) -> None:
+        for resource, link in (("cusOrder", "cusContactLink"), ("cusOrderLine", "cusOrderLink")):
+            v8.admin.publish_link(resource, link, cardinality)
+
+    publish("zero_or_one")
+    for table in chain.program.further:
+        table["links"] = [link | {"style": "auto"} for link in table["links"]]
+    (ada, order, line), _ = chain.make(), chain.make()
+    assert chain.sync()[0] == 0
+    copy_campaign(chain.admin, v8.admin, [ada])
+    publish("one")
+    use_campaign(chain.program, v8)
+    assert chain.program.run("accept-systems", "--yes")[0] == 0
+    assert chain.program.run("sync")[0] == 2
+    hidden = "Perhaps Campaign hides this record"
+    assert hidden in str(chain.program.json("explain", order)[1]["tables"]["new_order"]["reasons"])
+    assert hidden in chain.program.run("status")[1]
+    assert hidden in str(chain.program.json("plan")[1]["notes"])
+    for resource, key in (("cusOrderLine", line), ("cusOrder", order)):
+        v8.admin.post("/campaign/delete", {"resource": resource, "keys": [key]})
+    assert chain.program.run("retry", "new_order")[0] == 0  # at once, and not after the wait
+    assert chain.program.run("sync")[0] == 0
+    assert not v8.admin.hidden("cusOrder") + v8.admin.hidden("cusOrderLine")
+    held = {one["cusOrderLineId"]: one["cusOrderLink"]["PKey"] for one in v8.admin.dump_campaign("cusOrderLine")}
+    orders = {one["cusOrderId"]: one["PKey"] for one in v8.admin.dump_campaign("cusOrder")}
+    assert held[line] == orders[order]
+
+
 STEPS = ["last_sync", "holds", "accept", "set_up", "cost", "sync"]
 
 
