@@ -18,6 +18,7 @@ import logging
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import ClassVar
 
 from sync_assets.audit.existing_records import leased
 from sync_assets.audit.record_comparison import Comparison
@@ -31,7 +32,7 @@ from sync_assets.campaign.records import Records
 from sync_assets.campaign.workflows import IMPORT, start, workflow_status
 from sync_assets.config.bulk_load import BulkLoad
 from sync_assets.http.transport import HttpError
-from sync_assets.ledger.model import Load, LoadEnd, LoadState, Rebuild
+from sync_assets.ledger.model import Load, LoadEnd, LoadKind, LoadState, Rebuild
 from sync_assets.ledger.records.loads import LoadMoved
 from sync_assets.push.target import Target
 from sync_assets.runtime.call_limits import count_calls
@@ -75,8 +76,9 @@ class LoadProgress:
 
 @dataclass(slots=True)
 class LoadRun:
-    """One turn of a table's load. Await `run` once."""
+    """One turn of a table's load of first inserts. Await `run` once."""
 
+    kind: ClassVar[LoadKind] = "insert"
     runtime: Runtime
     target: Target
     resource: Resource
@@ -152,7 +154,8 @@ class LoadRun:
                     f"If no import workflow will read them any more: `sync-assets loads abandon {self._table}`.",
                 )
         self.progress.advanced = True
-        return self.runtime.ledger.loads.begin(self._table, self.settings.workflows[self._table])
+        workflows = self.settings.workflows if self.kind == "insert" else self.settings.update_workflows
+        return self.runtime.ledger.loads.begin(self._table, workflows[self._table], self.kind)
 
     def _columns(self) -> FileColumns:
         return FileColumns.of(self.target.config, self.resource, self.target.opt_outs)
@@ -194,9 +197,9 @@ class LoadRun:
             )
             self.progress.stopped = f"{text} Let it end in Campaign, or stop it there."
             return load
-        commanded = await asyncio.to_thread(
-            self.runtime.ledger.loads.move, load, LoadState.STARTED, commanded_at=datetime.now(UTC)
-        )
+        commanded = await asyncio.to_thread(self.runtime.ledger.loads.start, load)
+        if commanded.state != LoadState.STARTED:
+            return commanded
         await start(campaign, load.workflow, IMPORT)
         _log.info("An import workflow is started", extra={"table": self._table, "records": load.records})
         return commanded
