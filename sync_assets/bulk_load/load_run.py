@@ -96,7 +96,7 @@ class LoadRun:
 
     async def run(self, seconds: float | None, *, begin: bool = False) -> LoadProgress:
         """Carry the unfinished load on for about so many seconds; `begin` one if there is none. Raises LedgerError."""
-        until = float("inf") if seconds is None else time.monotonic() + seconds
+        until, passes = float("inf") if seconds is None else time.monotonic() + seconds, False
         try:
             async with leased(self.runtime.worker, self._table) as session:
                 if session is None:
@@ -109,9 +109,12 @@ class LoadRun:
             self.progress.advanced = True  # a hold let it write its files anew: the next turn goes on
         except (SftpError, CampaignRefused, BudgetSpent, HttpError) as error:
             self.progress.stopped = f"{self._table}: its load by file cannot go on. {error}"
+            passes = isinstance(error, (BudgetSpent, HttpError))
         loads = self.runtime.ledger.loads
         waits = await asyncio.to_thread(loads.unfinished, self._table)
         if waits is not None:
+            if waits.problem != self.progress.stopped and not passes:
+                await asyncio.to_thread(loads.note_problem, waits, self.progress.stopped)
             left = await asyncio.to_thread(loads.first_inserts, self._table)
             self.progress.holds_back |= waits.more or left > self.settings.above
         return self.progress

@@ -16,7 +16,7 @@ from rich.console import Console
 from sync_assets.audit.record_audit import Rotation, rotations
 from sync_assets.checks.health import values_kept
 from sync_assets.checks.refused_attributes import in_step_but_for, refused_attributes, refused_updates
-from sync_assets.commands.plan_document import TableState
+from sync_assets.commands.plan_document import LoadStatus, TableState
 from sync_assets.commands.terminal import Json, Parts, kinds, open_runtime, plain_table, print_document
 from sync_assets.commands.values import fields
 from sync_assets.config.models import Config, TableConfig
@@ -205,10 +205,15 @@ def table_state(
 ) -> dict[str, Any]:
     """Return the values of a TableState. orphans: of deletions that go ahead, in place of those that are held back."""
     table, orphans = config.table, orphans or (feed.orphans if feed else NO_ORPHANS)
+    load = ledger.loads.unfinished(table)
+    loading = ledger.loads.loading(load) if load else 0
     reasons = ledger.blocked.waiting_reasons(table) if counts.waiting else {}
     return {
         "resource": config.resource,
-        **fields(counts, "pending", "waiting", "rejected", "held", "orphaned"),
+        **fields(counts, "waiting", "rejected", "held", "orphaned"),
+        "pending": max(0, counts.pending - loading),  # what ended in between is neither
+        "loading": loading,
+        "load": load and LoadStatus(load.name, load.workflow, load.state.name.lower(), load.since, load.problem),
         "waiting_for": {WAITING_FOR[reason]: number for reason, number in sorted(reasons.items())},
         "deletes_held_back": feed.deletes if feed else 0,
         "kept_values": ledger.emptied.kept(table),
@@ -227,6 +232,17 @@ def held_back(tables: Mapping[str, TableState]) -> list[str]:
         for name, table in tables.items()
         if table.deletes_held_back
     ]
+
+
+def loading(tables: Mapping[str, TableState]) -> Iterator[str]:
+    """Yield a line for each table with an unfinished load by file."""
+    for name, table in tables.items():
+        if load := table.load:
+            yield (
+                f"{name}: {counted(table.loading, 'record', 'are')} loading by file; workflow {load.workflow}, "
+                f"{load.state} since {clock(load.since)}. `sync-assets loads` lists the files."
+                + (f" {load.problem}" if load.problem else "")
+            )
 
 
 def unconfirmed(document: Overview) -> Iterator[str]:
@@ -301,6 +317,7 @@ def _lines(document: Overview) -> Iterator[str]:
         yield from (run.message for run in document.killed_runs)
     for lines in (in_maintenance(document, tables), held_back(tables), retried(document), unconfirmed(document)):
         yield from lines
+    yield from loading(tables)
     yield from (comparison_due(name) for name, table in tables.items() if table.comparison_due)
     for name, table in tables.items():
         if table.orphaned:

@@ -74,7 +74,7 @@ class Loads(Repository):
         return _load(found[0]) if found else None
 
     def files(self, table: str) -> list[LoadFile]:
-        """Return the complete files of the table's unfinished load."""
+        """Return the complete files of the table's last load."""
         columns = sa.select(_F.number, _F.name, _F.rows, _F.size, _F.last_seq)
         return [LoadFile(*row) for row in self._session.rows(columns.where(_F.table_name == table).order_by(_F.number))]
 
@@ -87,6 +87,12 @@ class Loads(Repository):
         """Count the records that are still to be inserted, of those that the load has claimed and no list has shown."""
         left = sa.select(sa.func.count()).where(schema.PENDING, _R.payload.is_not(None))
         return sum(self._session.scalar(left.where(of_load)) for of_load in _in(load))
+
+    def loading(self, load: Load) -> int:
+        """Count the pending records that the load has claimed. By indexes alone: a load may have millions."""
+        claimed = sa.select(sa.func.count()).where(_R.session == load.session)
+        stuck = claimed.where(schema.STUCK, _R.table_name == load.table)  # held, or waiting since
+        return self._session.scalar(claimed) - self._session.scalar(stuck)
 
     def last_record(self, load: Load) -> str | None:
         """Return the id of the last record of the last file, as far as it is still claimed."""
@@ -105,9 +111,10 @@ class Loads(Repository):
             name = f"{datetime.strptime(last, _NAME) + timedelta(seconds=1):{_NAME}}"  # noqa: DTZ007 - a name
         begun = Load(
             *(table, name, session, workflow, kind, LoadState.WRITING, 0, False, times.from_micros(now)),
-            *(None, None, None, None, 0),
+            *(None, None, None, None, None, 0),
         )
         transaction.execute(sa.insert(load_tables.load).values(_row(begun)))
+        transaction.execute(sa.delete(load_tables.load_file).where(_F.table_name == table))
         return begun
 
     @writes
@@ -175,6 +182,11 @@ class Loads(Repository):
         return moved
 
     @writes
+    def note_problem(self, transaction: Transaction, load: Load, problem: str | None) -> None:
+        """Store why a load waits for a person, None if it does not."""
+        transaction.execute(sa.update(load_tables.load).where(_of(load)).values(problem=problem))
+
+    @writes
     def start(self, transaction: Transaction, load: Load) -> Load:
         """Store that the workflow is about to be started, and return the load as stored. Raises LoadMoved.
 
@@ -239,9 +251,8 @@ class Loads(Repository):
 
     @writes
     def _end(self, transaction: Transaction, load: Load, freed: int) -> None:
-        ended = _row(load._replace(state=LoadState.DONE, missing=freed, version=load.version + 1))
+        ended = _row(load._replace(state=LoadState.DONE, missing=freed, problem=None, version=load.version + 1))
         transaction.execute(sa.update(load_tables.load).where(_of(load)).values(ended))
-        transaction.execute(sa.delete(load_tables.load_file).where(_F.table_name == load.table))
         over = sa.update(schema.session).where(schema.session.c.epoch == load.session)
         transaction.execute(over.values(live=0, until=self._session.now()))
 
