@@ -47,6 +47,8 @@ _MOST_COUNTED = 100_000
 
 
 _SAME_MARK = _R.refusable.op("&")(REFUSABLE_MARK) == _R.held_refusable.op("&")(REFUSABLE_MARK)
+_WORKERS = schema.LIVE_EPOCHS.where(schema.session.c.until < times.to_micros(END_OF_TIME))
+"""SQL query: the sessions that are no loads by file."""
 _RETRIED = (schema.RETRIED, _R.not_before < END_OF_TIME)
 """SQL conditions: pending, and requests for the record failed; it is in no load by file."""
 _KNOWN = sa.case((_SAME_MARK, 1), else_=0).label("known")
@@ -64,7 +66,7 @@ class Reports(Repository):
     def counts(self, only: str | None = None) -> dict[str, Counts]:
         """Count records by state, for each table that has a feed or records, or for one; no other table has any."""
         claimed = sa.select(_R.table_name, sa.func.count()).where(
-            schema.holds(CLAIMED), _R.session.in_(schema.LIVE_EPOCHS), schema.only(_R.table_name, only)
+            schema.holds(CLAIMED), _R.session.in_(_WORKERS), schema.only(_R.table_name, only)
         )
         leased = claimed.group_by(_R.session, _R.table_name)  # by session first, the order of the index
         with self._session.read() as transaction:
@@ -147,7 +149,7 @@ class Reports(Repository):
                 later = sa.select(sa.func.min(sa.case((not_before > until, not_before), else_=until)))
                 for which in ((schema.READY,), _RETRIED):
                     moment = transaction.execute(later.where(_R.table_name == name, *which)).scalar()
-                    if moment is not None:
+                    if moment is not None and moment < END_OF_TIME:  # a row that changed while it is in a load
                         moments.append(moment)
             of_table = schema.only(_R.table_name, table)
             unknown = sa.select(sa.func.min(_R.unknown_until)).where(schema.UNKNOWN_DUE, of_table)
