@@ -364,5 +364,6 @@ def _load(row: Any) -> Load:
 
 
 def _row(load: Load) -> dict[str, Any]:
-    row = {("table_name" if name == "table" else name): value for name, value in load._asdict().items()}
-    return row | {"more": int(load.more)}
+    row = load._asdict() | {"more": int(load.more), "table_name": load.table}
+    del row["table"]
+    return row
