@@ -160,7 +160,7 @@ def test_an_empty_address_empties_it_and_one_that_no_line_can_hold_is_named(prog
 
 def test_many_records_are_compared_by_the_list_and_few_by_look_ups(program: Program) -> None:
     def lists() -> int:
-        return sum("_forcePagination" in one["path"] for one in program.sandbox.admin.journal("campaign"))
+        return sum("_line" in one["path"] for one in program.sandbox.admin.journal("campaign"))
 
     ids = moved(program, 5)
     before = lists()
