@@ -52,7 +52,7 @@ from sync_assets.push.claimed_records import ClaimedRecords
 from sync_assets.push.dispatcher import push
 from sync_assets.push.target import PushResult, Target
 from sync_assets.runtime.context import Runtime
-from sync_assets.runtime.ledger_access import LedgerUse
+from sync_assets.runtime.ledger_access import RunOptions
 from sync_assets.words import counted
 
 CONFIRM = timedelta(hours=1)
@@ -215,7 +215,7 @@ def _due(ledger: Ledger, config: TableConfig) -> int:
 
 
 def _check_and_store(
-    use: LedgerUse, types_beside: Path, ledger: Ledger, config: TableConfig, ready: Ready
+    use: RunOptions, types_beside: Path, ledger: Ledger, config: TableConfig, ready: Ready
 ) -> tuple[list[Finding], list[str]]:
     """Store a table's types and target. Return all findings, and a note if another target was accepted.
 

@@ -148,7 +148,7 @@ class RecordComparison:
             page = parser.parse(head).rows
             rows.update((str(row[table.key]).lower(), row) for row in page.iter_rows(named=True))
             if mapping.opt_outs_are_fields and self.config.carries_merged:
-                page = with_opt_outs(page, mapping, self.ledger.merged.counting(list(rows)))
+                page = with_opt_outs(page, mapping, self.ledger.merged.opted_out(list(rows)))
             for row in transform(page, mapping).iter_rows(named=True):
                 form = row["update_payload"] or row["payload"]
                 mapped[row["id"]] = MappedRow(row["hash"], form, {name: row[name] for name in links})

@@ -49,6 +49,12 @@ QUEUED_SECONDS = 30.0
 """Seconds after the command before a final status without `started` may be the one of our run."""
 WAITS_SECONDS = 5.0
 """Seconds that a turn waits for a workflow: the table's other changes are sent in between."""
+PATIENCE_SECONDS = 600.0
+"""Seconds after the command in which a run takes further turns for a workflow at work; later runs go on."""
+LIST_SECONDS = 60.0
+"""Seconds between two reads of Campaign for the end of a workflow that was not seen at work: they are engine calls."""
+_read_at: dict[datetime | None, float] = {}
+"""By the time of a load's command: when its last record was read, by the monotonic clock of this process."""
 
 
 @dataclass(slots=True)
@@ -90,7 +96,7 @@ class LoadRun:
 
     async def run(self, seconds: float | None, *, begin: bool = False) -> LoadProgress:
         """Carry the unfinished load on for about so many seconds; `begin` one if there is none. Raises LedgerError."""
-        until = float("inf") if seconds is None else time.monotonic() + seconds
+        until, passes = float("inf") if seconds is None else time.monotonic() + seconds, False
         try:
             async with leased(self.runtime.worker, self._table) as session:
                 if session is None:
@@ -103,9 +109,12 @@ class LoadRun:
             self.progress.advanced = True  # a hold let it write its files anew: the next turn goes on
         except (SftpError, CampaignRefused, BudgetSpent, HttpError) as error:
             self.progress.stopped = f"{self._table}: its load by file cannot go on. {error}"
+            passes = isinstance(error, (BudgetSpent, HttpError))
         loads = self.runtime.ledger.loads
         waits = await asyncio.to_thread(loads.unfinished, self._table)
         if waits is not None:
+            if waits.problem != self.progress.stopped and not passes:
+                await asyncio.to_thread(loads.note_problem, waits, self.progress.stopped)
             left = await asyncio.to_thread(loads.first_inserts, self._table)
             self.progress.holds_back |= waits.more or left > self.settings.above
         return self.progress
@@ -216,10 +225,11 @@ class LoadRun:
             return await asyncio.to_thread(move, load, LoadState.RUNNING)
         if load.state == LoadState.RUNNING and status in ("finished", "error"):
             return await self._ended(load, status)
-        may_be_ours = load.missing is None and waited.total_seconds() > QUEUED_SECONDS
+        seconds = waited.total_seconds()
+        may_be_ours = load.missing is None and seconds > QUEUED_SECONDS
         if status in ("finished", "error") and may_be_ours and await self._is_imported(load):
             return await self._ended(load, "unseen")
-        self.progress.advanced |= status != "warning"
+        self.progress.advanced |= seconds < (PATIENCE_SECONDS if status == "started" else QUEUED_SECONDS)
         problem = ""
         if status == "warning":
             problem = f"is paused; go on with it in Campaign, or `sync-assets loads abandon {self._table}`"
@@ -231,6 +241,9 @@ class LoadRun:
             )
         if problem:
             self.progress.stopped = f"{self._table}: its import workflow {load.workflow} {problem}."
+        elif not self.progress.advanced:
+            seen = "is at work" if status == "started" else "was not seen at work yet"
+            self.progress.notes = [f"{self._table}: its import workflow {load.workflow} {seen}; a later run goes on."]
         return load
 
     async def _ended(self, load: Load, ended_as: LoadEnd) -> Load:
@@ -240,8 +253,11 @@ class LoadRun:
         )
 
     async def _is_imported(self, load: Load) -> bool:
-        """Return True if Campaign has the last record of the last file."""
-        ledger = self.runtime.ledger
+        """Return True if Campaign has the last record of the last file; False also if it was read just now."""
+        ledger, now = self.runtime.ledger, time.monotonic()
+        if now - _read_at.get(load.commanded_at, -LIST_SECONDS) < LIST_SECONDS:
+            return False
+        _read_at[load.commanded_at] = now
         if (last := await asyncio.to_thread(ledger.loads.last_record, load)) is None:
             return True
         calls = CallCounter()

@@ -177,7 +177,8 @@ def _end(
         return 2, f"Left: {unfinished_text(outcome, tables)}. Go on with `sync-assets {left[0][2]}`."
     if not early:
         return 0, ""
-    why = one_line(f"Not all could be done: {early[0]}")
+    loading = sum(outcome.tables[table].loading for table in tables)
+    why = one_line(f"Not all could be done{f' ({loading:,} loading)' if loading else ''}: {early[0]}")
     return 2, why if "`sync-assets " in why else f"{why} Then run `sync-assets sync` again."
 
 
@@ -206,6 +207,7 @@ def _unfinished(outcome: Overview, names: Sequence[str]) -> list[tuple[int, str,
         (contacts * opt_out.held, "opt-outs held", "hold list"),
         (sum(table.waiting for table in tables), "waiting", "rejects --waiting"),
         (sum(table.pending for table in tables), "pending", "sync"),
+        (sum(table.loading for table in tables), "loading", "sync"),
         (contacts * opt_out.due, "opt-outs due", "sync"),
         (contacts * opt_out.files_waiting, "opt-out files waiting", "sync"),
     )

@@ -1,5 +1,6 @@
 """The document of `plan`: structs of its members, which `plan --json` prints. `plan.show` renders them."""
 
+from datetime import datetime
 from typing import Any, Literal
 
 import msgspec
@@ -25,8 +26,27 @@ class PlannedChange(msgspec.Struct, frozen=True):
     reason: str | msgspec.UnsetType = msgspec.UNSET
 
 
+class LoadStatus(msgspec.Struct, frozen=True):
+    """The unfinished load of a table by file.
+
+    Attributes:
+        load: The UTC time of its beginning, as in the names of its files.
+        since: When it came into its state: writing, ready, started, running, ended.
+        problem: Why it waits for a person; null if it does not.
+    """
+
+    load: str
+    workflow: str
+    state: str
+    since: datetime
+    problem: str | None
+
+
 class TableState(msgspec.Struct, frozen=True, kw_only=True):
-    """What `plan` and `status` say of a table: the number of its records by state, and what a person must know."""
+    """What `plan` and `status` say of a table: the number of its records by state, and what a person must know.
+
+    loading: records in files of an unfinished load, which are not among `pending`.
+    """
 
     resource: str
     pending: int
@@ -34,6 +54,8 @@ class TableState(msgspec.Struct, frozen=True, kw_only=True):
     rejected: int
     held: int
     orphaned: int
+    loading: int
+    load: LoadStatus | None
     waiting_for: dict[str, int]
     deletes_held_back: int
     kept_values: dict[str, int]

@@ -261,8 +261,9 @@ class Load(NamedTuple):
     name: the UTC time of its beginning, as in its files' names. session: the epoch that claims its records. records:
     claimed ones; of an update, those in the file. more: True if further records were left for the next load.
     commanded_at: when the workflow was commanded to start. missing: records that Campaign did not hold at the end; of
-    an update, records of the table that are in step but for its attributes; None before. version: raised with each
-    change; a writer must name the version that it read.
+    an update, records of the table that are in step but for its attributes; None before. problem: why it waits
+    for a person, as its last turn found; None if it does not. version: raised with each change but of `problem`; a
+    writer must name the version that it read.
     """
 
     table: str
@@ -278,7 +279,13 @@ class Load(NamedTuple):
     ended_at: datetime | None
     ended_as: LoadEnd | None
     missing: int | None
+    problem: str | None
     version: int
+
+    @property
+    def since(self) -> datetime:
+        """When it came into its state; while it is WRITING or READY, when it began."""
+        return self.ended_at or self.commanded_at or self.began_at
 
 
 class LoadFile(NamedTuple):

@@ -14,7 +14,15 @@ from urllib.parse import unquote
 import msgspec
 
 from sync_assets.campaign import dialect
-from sync_assets.campaign.addressing import APART, DELETE_ANSWER, KEY_IN_DELETE, Addressing, Finding, not_in_patch
+from sync_assets.campaign.addressing import (
+    APART,
+    DELETE_ANSWER,
+    KEY_IN_DELETE,
+    Addressing,
+    PremiseFinding,
+    not_in_patch,
+    refused_in_updates,
+)
 from sync_assets.campaign.client import CallCounter, CampaignClient
 from sync_assets.campaign.records import Records
 from sync_assets.http.retry import Guard, Observer
@@ -79,8 +87,8 @@ class Rehearsal(PushResult):
         for config in tables:
             findings = await asyncio.to_thread(ledger.dialect.facts, config.resource)
             addressing = Addressing.configured(config, findings)
-            for name in not_in_patch(findings):
-                addressing.findings.setdefault(f"{APART}{name}", "none")  # no other way is tried
+            for name in refused_in_updates(findings):
+                addressing.findings[f"{APART}{name}"] = "none"  # no other way is tried
             by_resource[config.resource] = Records(client, config, addressing, calls.observe)
         records = by_resource[own.resource]
         records.addressing.may_hide = target.may_hide
@@ -149,7 +157,7 @@ class _AcceptingClient(CampaignClient):
     def __init__(self, keys: Mapping[str, str], known: Mapping[str, str]) -> None:
         self._keys, self._deletes_by_key = keys, known.get(KEY_IN_DELETE) == "yes"
         self._groups = {group: {"PKey": f"@{group}"} for group in not_in_patch(known)}
-        status, _, content_type = Finding.of(known.get(DELETE_ANSWER, "204 -")).answer.partition(" ")
+        status, _, content_type = PremiseFinding.of(known.get(DELETE_ANSWER, "204 -")).answer.partition(" ")
         headers = {} if content_type == "-" else {"content-type": content_type}
         self._delete_answer = Response(int(status), headers, b"")
         self.links: dict[str, str | None] = {}

@@ -4,7 +4,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from sync_assets.ledger.model import OTHER, Claimed, LinkTo, Operation
+from sync_assets.ledger.model import END_OF_TIME, OTHER, Claimed, LinkTo, Operation
 from sync_assets.ledger.rules.predicates import MUST_NOT_EXIST
 from sync_assets.ledger.storage import schema
 from sync_assets.ledger.storage.payload_cipher import PayloadCipher
@@ -15,21 +15,24 @@ CLAIM_COLUMNS = (
     *(_R.seq, _R.id, _R.payload, _R.update_payload, _R.desired_hash, _R.acked_hash, _R.attempts, _R.orphaned),
     *(_R.incarnation, _R.reinsert_sent, _R.out_of_scope, _R.validation_error, _R.refusable, _R.held_refusable),
     UNKNOWN_UNTIL,
-    sa.select(schema.session.c.until).where(schema.session.c.epoch == _R.session).scalar_subquery().label("ended"),
 )
-"""The columns of a record that `take` needs, besides `outcome_unknown` and `resend`. ended: the end of the session that
-claimed the record last and stored no outcome."""
+"""The columns of a record that `take` needs, besides `outcome_unknown`, `resend` and `ended`."""
+ENDED = sa.select(schema.session.c.until).where(schema.session.c.epoch == _R.session).scalar_subquery()
+"""The end of the session that claimed the record last and stored no outcome."""
 _EXISTS = sa.and_(
     _R.acked_hash.is_(None), sa.exists().where(_X.table_name == _R.table_name, _X.id == _R.id).correlate(schema.record)
 )
 """SQL condition: Campaign was found to hold a record of this id, and nothing of it was acknowledged since."""
 NOT_LISTED = sa.not_(_EXISTS)
+IN_A_LOAD = sa.and_(schema.RETRIED, _R.not_before == END_OF_TIME)
+"""SQL condition: a load by file has claimed the record, and its row did not change since."""
+_UNKNOWN = sa.case((_EXISTS, 1), else_=_R.outcome_unknown)
 
 
 def select_claimable(now: int, limit: int) -> sa.Select[*tuple[Any, ...]]:
     """Build the query of claimable records, which locks them and skips those that another transaction locked."""
     return (
-        sa.select(*CLAIM_COLUMNS, sa.case((_EXISTS, 1), else_=_R.outcome_unknown).label("outcome_unknown"), _R.resend)
+        sa.select(*CLAIM_COLUMNS, ENDED.label("ended"), _R.resend, _UNKNOWN.label("outcome_unknown"))
         .where(*schema.claimable(now))
         .order_by(_R.changed_at)
         .limit(limit)

@@ -306,7 +306,7 @@ class Claims(Repository):
     ) -> list[Claimed]:
         """Claim records for the session of an epoch.
 
-        rows: have CLAIM_COLUMNS, `outcome_unknown` and `resend`. opt_outs: by id.
+        rows: have CLAIM_COLUMNS, `ended`, `outcome_unknown` and `resend`. opt_outs: by id.
         """
         unknown_seconds: dict[int, float] = {}
         for unknown_until, seqs in self._unknown_until(rows).items():

@@ -10,18 +10,19 @@ Here: states and claims. Files, workflow and list: bulk_load/.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 import sqlalchemy as sa
 
 from sync_assets.ledger import times
 from sync_assets.ledger.model import END_OF_TIME, HELD_NOT_KNOWN, Load, LoadFile, LoadKind, LoadRow, LoadState
-from sync_assets.ledger.records.claim_rows import NOT_LISTED
+from sync_assets.ledger.records.claim_rows import IN_A_LOAD, NOT_LISTED
 from sync_assets.ledger.records.claims import Claims
 from sync_assets.ledger.records.dependency_status import DependencyStatus
 from sync_assets.ledger.repositories.maintenance import Maintenance
 from sync_assets.ledger.repositories.sessions import Sessions
-from sync_assets.ledger.rules.predicates import BUT_FOR, DISCONNECTED, FIRST_INSERT, IN_CAMPAIGN
+from sync_assets.ledger.rules.predicates import BUT_FOR, DISCONNECTED, FIRST_INSERT, IN_CAMPAIGN, UNSENT
 from sync_assets.ledger.storage import load_tables, schema
 from sync_assets.ledger.storage.session import Repository, writes
 from sync_assets.ledger.storage.transaction import Transaction
@@ -73,7 +74,7 @@ class Loads(Repository):
         return _load(found[0]) if found else None
 
     def files(self, table: str) -> list[LoadFile]:
-        """Return the complete files of the table's unfinished load."""
+        """Return the complete files of the table's last load."""
         columns = sa.select(_F.number, _F.name, _F.rows, _F.size, _F.last_seq)
         return [LoadFile(*row) for row in self._session.rows(columns.where(_F.table_name == table).order_by(_F.number))]
 
@@ -84,8 +85,14 @@ class Loads(Repository):
 
     def left(self, load: Load) -> int:
         """Count the records that are still to be inserted, of those that the load has claimed and no list has shown."""
-        left = sa.select(sa.func.count()).where(_R.session == load.session, schema.PENDING, _R.payload.is_not(None))
-        return self._session.scalar(left)
+        left = sa.select(sa.func.count()).where(schema.PENDING, _R.payload.is_not(None))
+        return sum(self._session.scalar(left.where(of_load)) for of_load in _in(load))
+
+    def loading(self, load: Load) -> int:
+        """Count the pending records that the load has claimed. By indexes alone: a load may have millions."""
+        claimed = sa.select(sa.func.count()).where(_R.session == load.session)
+        stuck = claimed.where(schema.STUCK, _R.table_name == load.table)  # held, or waiting since
+        return self._session.scalar(claimed) - self._session.scalar(stuck)
 
     def last_record(self, load: Load) -> str | None:
         """Return the id of the last record of the last file, as far as it is still claimed."""
@@ -104,9 +111,10 @@ class Loads(Repository):
             name = f"{datetime.strptime(last, _NAME) + timedelta(seconds=1):{_NAME}}"  # noqa: DTZ007 - a name
         begun = Load(
             *(table, name, session, workflow, kind, LoadState.WRITING, 0, False, times.from_micros(now)),
-            *(None, None, None, None, 0),
+            *(None, None, None, None, None, 0),
         )
         transaction.execute(sa.insert(load_tables.load).values(_row(begun)))
+        transaction.execute(sa.delete(load_tables.load_file).where(_F.table_name == table))
         return begun
 
     @writes
@@ -152,6 +160,9 @@ class Loads(Repository):
     def leave_out(self, transaction: Transaction, load: Load, seqs: Sequence[int]) -> None:
         """Free records that no file can hold: they go by REST."""
         self._locked(transaction, load)
+        self._leave_out(transaction, load, seqs)
+
+    def _leave_out(self, transaction: Transaction, load: Load, seqs: Sequence[int]) -> None:
         transaction.run(_LEAVE_OUT, seqs=list(seqs))
         fewer = sa.update(load_tables.load).where(_of(load)).values(records=_L.records - len(seqs))
         transaction.execute(fewer)
@@ -171,6 +182,11 @@ class Loads(Repository):
         return moved
 
     @writes
+    def note_problem(self, transaction: Transaction, load: Load, problem: str | None) -> None:
+        """Store why a load waits for a person, None if it does not."""
+        transaction.execute(sa.update(load_tables.load).where(_of(load)).values(problem=problem))
+
+    @writes
     def start(self, transaction: Transaction, load: Load) -> Load:
         """Store that the workflow is about to be started, and return the load as stored. Raises LoadMoved.
 
@@ -184,14 +200,18 @@ class Loads(Repository):
         return stored
 
     @writes
-    def rewrite(self, transaction: Transaction, ids: Sequence[str]) -> list[Load]:
+    def rewrite(self, transaction: Transaction, keys: Sequence[tuple[str, str]]) -> list[Load]:
         """Let loads that hold one of these records write all files anew, if their workflow was not started.
+
+        Args:
+            keys: table and id of each.
 
         Returns:
             The unfinished loads that hold such a record, as they are then. The files of those that are WRITING have to
             be removed.
         """
-        holding = sa.select(_R.session).where(_R.id.in_(ids), _R.session.is_not(None))
+        seqs = transaction.find_all(keys)
+        holding = sa.select(_R.session).where(_R.seq.in_(seqs), _R.session.is_not(None))
         rows = transaction.execute(_loads().where(_UNFINISHED, _L.session.in_(holding)).with_for_update()).all()
         loads = list[Load]()
         for load in map(_load, rows):
@@ -202,6 +222,13 @@ class Loads(Repository):
             loads.append(load)
         return loads
 
+    @writes
+    def free_held(self, transaction: Transaction, load: Load) -> None:
+        """Free the held records of a load that has no file: nothing of them was sent. Raises LoadMoved."""
+        self._locked(transaction, load)
+        held = sa.select(_R.seq).where(_R.session == load.session, schema.holds(UNSENT)).with_for_update()
+        self._leave_out(transaction, load, list(transaction.execute(held).scalars()))
+
     def finish(self, load: Load, *, may_arrive: bool) -> int:
         """End a load: free the records that no list has shown, which go by REST then; return their number.
 
@@ -209,23 +236,23 @@ class Loads(Repository):
         """
         until = self._session.now() + self._session.horizon if may_arrive else None
 
-        def free(transaction: Transaction) -> int:
-            claimed = sa.select(_R.seq).where(_R.session == load.session).limit(_AT_ONCE).with_for_update()
+        def free(transaction: Transaction, of_load: sa.ColumnElement[bool]) -> int:
+            claimed = sa.select(_R.seq).where(of_load).limit(_AT_ONCE).with_for_update()
             seqs = list(transaction.execute(claimed).scalars())
             transaction.run(_FREE, seqs=sorted(seqs), until=until)
             return len(seqs)
 
         freed = 0
-        while number := self._session.write(free, large=True):
-            freed += number
+        for of_load in _in(load):
+            while number := self._session.write(partial(free, of_load=of_load), large=True):
+                freed += number
         self._end(load, freed if load.kind == "insert" else load.missing or 0)
         return freed
 
     @writes
     def _end(self, transaction: Transaction, load: Load, freed: int) -> None:
-        ended = _row(load._replace(state=LoadState.DONE, missing=freed, version=load.version + 1))
+        ended = _row(load._replace(state=LoadState.DONE, missing=freed, problem=None, version=load.version + 1))
         transaction.execute(sa.update(load_tables.load).where(_of(load)).values(ended))
-        transaction.execute(sa.delete(load_tables.load_file).where(_F.table_name == load.table))
         over = sa.update(schema.session).where(schema.session.c.epoch == load.session)
         transaction.execute(over.values(live=0, until=self._session.now()))
 
@@ -283,6 +310,12 @@ class Loads(Repository):
         if row is None or row.version != load.version:
             raise LoadMoved
         return _load(row)
+
+
+def _in(load: Load) -> tuple[sa.ColumnElement[bool], sa.ColumnElement[bool]]:
+    """Return two SQL conditions: claimed by the load; and claimed by a process that was killed while it listed."""
+    listed = sa.and_(_R.table_name == load.table, IN_A_LOAD, _R.session != load.session)
+    return _R.session == load.session, listed
 
 
 def _of(load: Load) -> sa.ColumnElement[bool]:

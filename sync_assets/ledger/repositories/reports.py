@@ -64,7 +64,7 @@ class Reports(Repository):
     def counts(self, only: str | None = None) -> dict[str, Counts]:
         """Count records by state, for each table that has a feed or records, or for one; no other table has any."""
         claimed = sa.select(_R.table_name, sa.func.count()).where(
-            schema.holds(CLAIMED), _R.session.in_(schema.LIVE_EPOCHS), schema.only(_R.table_name, only)
+            schema.holds(CLAIMED), _R.session.in_(schema.WORKER_EPOCHS), schema.only(_R.table_name, only)
         )
         leased = claimed.group_by(_R.session, _R.table_name)  # by session first, the order of the index
         with self._session.read() as transaction:
@@ -125,9 +125,9 @@ class Reports(Repository):
         return self._session.scalar(held.limit(1))
 
     def oldest_pending(self, table: str) -> datetime | None:
-        """Return when the pending record that changed first did so; None if none is pending."""
+        """Return when the pending record that changed first did so; None if none is pending but in a load by file."""
         oldest = sa.select(sa.func.min(_R.changed_at)).where(_R.table_name == table)
-        moments = (self._session.scalar(oldest.where(which)) for which in (schema.READY, schema.RETRIED))
+        moments = (self._session.scalar(oldest.where(*which)) for which in ((schema.READY,), _RETRIED))
         return min((moment for moment in moments if moment), default=None)
 
     def next_due(self, table: str | None = None) -> datetime | None:

@@ -25,6 +25,7 @@ load = sa.Table(
     sa.Column("ended_at", Instant),
     sa.Column("ended_as", sa.Text),
     sa.Column("missing", sa.BigInteger),
+    sa.Column("problem", sa.Text),
     sa.Column("version", sa.BigInteger, nullable=False),
 )
 check(
@@ -34,7 +35,7 @@ check(
     missing=absent("missing") | above("missing", -1),
 )
 
-# The complete files of the unfinished loads.
+# The complete files of each table's last load.
 load_file = sa.Table(
     "sync_load_file",
     metadata,

@@ -109,8 +109,8 @@ REFUSED: dict[str, list[tuple[Row, Row]]] = {
         (OPT_OUT | {"state": OptOutState.REJECTED, "reason": "no", "failed_since": 1}, row)
         for row in ({"reason": None}, {"failed_since": None})
     ],
-    "sync_merged_opt_out_numbers": [(MERGED, {"state": state}) for state in (-1, 4)],
-    "sync_merged_opt_out_carried": [(MERGED, {"state": MergeState.CARRIED})],
+    "sync_merged_opt_out_numbers": [(MERGED, {"state": state}) for state in (-1, 5)],
+    "sync_merged_opt_out_carried": [(MERGED, {"state": state}) for state in (MergeState.CARRIED, MergeState.DECIDED)],
     "sync_feed_numbers": [(FEED, {"deletes": -1}), (FEED, {"version": -1}), (FEED, {"page_size": 0})],
     "sync_feed_kept": [(FEED, {"kept_link": "link"}), (FEED, {"kept_kind": "delta"})],
     "sync_rebuild_numbers": [(REBUILD, {name: -1}) for name in ("records", "equal", "differing", "unknown")],
