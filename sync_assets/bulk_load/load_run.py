@@ -30,8 +30,10 @@ from sync_assets.campaign.client import BudgetSpent, CallCounter, CampaignRefuse
 from sync_assets.campaign.metadata import Resource
 from sync_assets.campaign.records import Records
 from sync_assets.campaign.workflows import IMPORT, start, workflow_status
+from sync_assets.checks.rules import NotReady
 from sync_assets.config.bulk_load import BulkLoad
 from sync_assets.config.models import Config
+from sync_assets.dataverse.client import SetUpRefused
 from sync_assets.http.transport import HttpError
 from sync_assets.ledger.model import Load, LoadEnd, LoadKind, LoadState, Rebuild
 from sync_assets.ledger.records.loads import LoadMoved
@@ -115,7 +117,7 @@ class LoadRun:
                 await self._go_on(until, session, begin=begin)
         except LoadMoved:
             self.progress.advanced = True  # a hold let it write its files anew: the next turn goes on
-        except (SftpError, CampaignRefused, BudgetSpent, HttpError) as error:
+        except (SftpError, CampaignRefused, BudgetSpent, HttpError, NotReady, SetUpRefused) as error:
             self.progress.stopped = f"{self._table}: its load by file cannot go on. {error}"
             passes = isinstance(error, (BudgetSpent, HttpError))
         loads = self.runtime.ledger.loads
@@ -261,11 +263,16 @@ class LoadRun:
         )
 
     async def _is_imported(self, load: Load) -> bool:
-        """Return True if Campaign has the last record of the last file; False also if it was read just now."""
-        ledger, now = self.runtime.ledger, time.monotonic()
+        """Return True if Campaign has records as in the files; False also if it was read just now."""
+        now = time.monotonic()
         if now - _read_at.get(load.commanded_at, -LIST_SECONDS) < LIST_SECONDS:
             return False
         _read_at[load.commanded_at] = now
+        return await self._holds_files(load)
+
+    async def _holds_files(self, load: Load) -> bool:
+        """Return True if Campaign has the last record of the last file."""
+        ledger = self.runtime.ledger
         if (last := await asyncio.to_thread(ledger.loads.last_record, load)) is None:
             return True
         calls = CallCounter()
