@@ -302,14 +302,15 @@ async def _by_file(runtime: Runtime, run: LoadRun, seconds: float | None, *, beg
     """Carry the table's load by file on, or begin one if its first inserts go by file."""
     if begun:
         return await run.run(seconds)
-    way = await asyncio.to_thread(_way_of, runtime.config, runtime.ledger, run.target.config)
+    way = await asyncio.to_thread(way_of_first_inserts, runtime.config, runtime.ledger, run.target.config)
     if way == "later":
         note = f"{run.target.config.table}: nothing is sent before its first read is complete: see bulk_load.above."
         return LoadProgress(holds_back=True, notes=[note])
     return await run.run(seconds, begin=True) if way == "file" else LoadProgress()
 
 
-def _way_of(overall: Config, ledger: Ledger, config: TableConfig) -> Way:
+def way_of_first_inserts(overall: Config, ledger: Ledger, config: TableConfig) -> Way:
+    """Return how the table's first inserts go that are pending now."""
     settings = overall.bulk_load
     if settings is None or not settings.workflow(config.table):
         return "rest"

@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from sync_assets.bulk_load.forecast import ByFile
 from sync_assets.ledger.model import Operation
 from sync_assets.ledger.report_values import ButFor
 
@@ -68,6 +69,7 @@ class PlannedTable(TableState, frozen=True, kw_only=True):
     """A table: records by state, and by what a sync would do; others as in TableStatus.
 
     Attributes:
+        by_file: First inserts that go by file; `engine_calls` has their reads.
         uncertain: Records sent before without an answer: each may cost a call more or less.
         changes: With `--changes`, in their order.
     """
@@ -80,6 +82,7 @@ class PlannedTable(TableState, frozen=True, kw_only=True):
     mapping_changes: list[str]
     problem: str | None
     engine_calls: dict[str, int]
+    by_file: ByFile | None = None
     changes: list[PlannedChange] | msgspec.UnsetType = msgspec.UNSET
     changes_not_listed: int | msgspec.UnsetType = msgspec.UNSET
 
