@@ -254,6 +254,8 @@ def _rejected_by_campaign(stored: StoredRecord) -> bool:
 
 
 def _pending(stored: StoredRecord) -> str:
+    if stored.loading:
+        return "Pending: it is in a load by file; nothing else is sent before that is verified: `sync-assets loads`."
     text = f"Pending: the {stored.operation} is to be sent."
     if stored.attempts and stored.reason:
         since = f" since {clock(stored.failed_since)}" if stored.failed_since else ""

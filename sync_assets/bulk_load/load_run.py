@@ -18,6 +18,7 @@ import logging
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import ClassVar
 
 from sync_assets.audit.existing_records import leased
 from sync_assets.audit.record_comparison import Comparison
@@ -31,7 +32,7 @@ from sync_assets.campaign.records import Records
 from sync_assets.campaign.workflows import IMPORT, start, workflow_status
 from sync_assets.config.bulk_load import BulkLoad
 from sync_assets.http.transport import HttpError
-from sync_assets.ledger.model import Load, LoadEnd, LoadState, Rebuild
+from sync_assets.ledger.model import Load, LoadEnd, LoadKind, LoadState, Rebuild
 from sync_assets.ledger.records.loads import LoadMoved
 from sync_assets.push.target import Target
 from sync_assets.runtime.call_limits import count_calls
@@ -48,6 +49,12 @@ QUEUED_SECONDS = 30.0
 """Seconds after the command before a final status without `started` may be the one of our run."""
 WAITS_SECONDS = 5.0
 """Seconds that a turn waits for a workflow: the table's other changes are sent in between."""
+PATIENCE_SECONDS = 600.0
+"""Seconds after the command in which a run takes further turns for a workflow at work; later runs go on."""
+LIST_SECONDS = 60.0
+"""Seconds between two reads of Campaign for the end of a workflow that was not seen at work: they are engine calls."""
+_read_at: dict[datetime | None, float] = {}
+"""By the time of a load's command: when its last record was read, by the monotonic clock of this process."""
 
 
 @dataclass(slots=True)
@@ -69,8 +76,9 @@ class LoadProgress:
 
 @dataclass(slots=True)
 class LoadRun:
-    """One turn of a table's load. Await `run` once."""
+    """One turn of a table's load of first inserts. Await `run` once."""
 
+    kind: ClassVar[LoadKind] = "insert"
     runtime: Runtime
     target: Target
     resource: Resource
@@ -149,7 +157,8 @@ class LoadRun:
                     f"If no import workflow will read them any more: `sync-assets loads abandon {self._table}`.",
                 )
         self.progress.advanced = True
-        return self.runtime.ledger.loads.begin(self._table, self.settings.workflows[self._table])
+        workflows = self.settings.workflows if self.kind == "insert" else self.settings.update_workflows
+        return self.runtime.ledger.loads.begin(self._table, workflows[self._table], self.kind)
 
     def _columns(self) -> FileColumns:
         return FileColumns.of(self.target.config, self.resource, self.target.opt_outs)
@@ -191,9 +200,9 @@ class LoadRun:
             )
             self.progress.stopped = f"{text} Let it end in Campaign, or stop it there."
             return load
-        commanded = await asyncio.to_thread(
-            self.runtime.ledger.loads.move, load, LoadState.STARTED, commanded_at=datetime.now(UTC)
-        )
+        commanded = await asyncio.to_thread(self.runtime.ledger.loads.start, load)
+        if commanded.state != LoadState.STARTED:
+            return commanded
         await start(campaign, load.workflow, IMPORT)
         _log.info("An import workflow is started", extra={"table": self._table, "records": load.records})
         return commanded
@@ -216,10 +225,11 @@ class LoadRun:
             return await asyncio.to_thread(move, load, LoadState.RUNNING)
         if load.state == LoadState.RUNNING and status in ("finished", "error"):
             return await self._ended(load, status)
-        may_be_ours = load.missing is None and waited.total_seconds() > QUEUED_SECONDS
+        seconds = waited.total_seconds()
+        may_be_ours = load.missing is None and seconds > QUEUED_SECONDS
         if status in ("finished", "error") and may_be_ours and await self._is_imported(load):
             return await self._ended(load, "unseen")
-        self.progress.advanced |= status != "warning"
+        self.progress.advanced |= seconds < (PATIENCE_SECONDS if status == "started" else QUEUED_SECONDS)
         problem = ""
         if status == "warning":
             problem = f"is paused; go on with it in Campaign, or `sync-assets loads abandon {self._table}`"
@@ -231,6 +241,9 @@ class LoadRun:
             )
         if problem:
             self.progress.stopped = f"{self._table}: its import workflow {load.workflow} {problem}."
+        elif not self.progress.advanced:
+            seen = "is at work" if status == "started" else "was not seen at work yet"
+            self.progress.notes = [f"{self._table}: its import workflow {load.workflow} {seen}; a later run goes on."]
         return load
 
     async def _ended(self, load: Load, ended_as: LoadEnd) -> Load:
@@ -240,8 +253,11 @@ class LoadRun:
         )
 
     async def _is_imported(self, load: Load) -> bool:
-        """Return True if Campaign has the last record of the last file."""
-        ledger = self.runtime.ledger
+        """Return True if Campaign has the last record of the last file; False also if it was read just now."""
+        ledger, now = self.runtime.ledger, time.monotonic()
+        if now - _read_at.get(load.commanded_at, -LIST_SECONDS) < LIST_SECONDS:
+            return False
+        _read_at[load.commanded_at] = now
         if (last := await asyncio.to_thread(ledger.loads.last_record, load)) is None:
             return True
         calls = CallCounter()

@@ -25,7 +25,7 @@ from sync_assets.commands.values import check_tables
 from sync_assets.config.models import Config, TableConfig
 from sync_assets.config.values import CONTACT
 from sync_assets.errors import SyncAssetsError
-from sync_assets.flows import CONFIRM, SET_UP, RunOutcome, is_unchanged, opt_outs_due
+from sync_assets.flows import CONFIRM, SET_UP, RunOutcome, is_due, is_unchanged
 from sync_assets.foreign_text import one_line
 from sync_assets.ledger import Ledger
 from sync_assets.performance import keep_loaded_objects
@@ -250,7 +250,5 @@ def _is_idle(overall: Config, ledger: Ledger, config: TableConfig) -> bool:
     counts = ledger.reports.counts()[config.table]
     limits = within_limits(overall, config, known_contacts(ledger))
     passed = all(finding.passed for finding in limits)
-    due = ledger.reports.next_due(config.table)
-    pending = counts.pending or opt_outs_due(overall, ledger, config)
-    idle = not (pending or ledger.loads.unfinished(config.table)) and (due is None or due > datetime.now(UTC))
+    idle = not (counts.pending or is_due(overall, ledger, config))
     return feed is not None and feed.complete and idle and passed

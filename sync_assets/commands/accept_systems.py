@@ -14,11 +14,8 @@ from sync_assets.commands.terminal import Json, Parts, open_runtime, print_docum
 from sync_assets.ledger.repositories.notes import Side
 from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime
-from sync_assets.runtime.systems import NAMES, same_address
+from sync_assets.runtime.systems import FORMER, NAMES, same_address
 from sync_assets.words import counted
-
-FORMER = "former Campaign"
-"""The subject of the former Campaign's `url` among the ledger's migrations."""
 
 
 def command(

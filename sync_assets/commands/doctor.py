@@ -19,6 +19,7 @@ from rich.text import Text
 
 from sync_assets.audit.certification.certification import certification_findings
 from sync_assets.audit.existing_records import begun
+from sync_assets.audit.record_audit import rotations
 from sync_assets.audit.record_list import RecordList, pages_for
 from sync_assets.campaign.addressing import Addressing
 from sync_assets.campaign.client import BudgetSpent, CallCounter, CampaignClient
@@ -258,6 +259,9 @@ class _TableChecks:
             if self.counted:
                 findings += dynamics.position(runtime.ledger.feeds.feed(config.table), self.days)
                 findings.append(guardrails.engine_budget(runtime.config.guardrails, runtime.ledger, config))
+                findings.append(
+                    ok("audit", rotations(runtime.config, runtime.ledger)[config.table].text(config.resource))
+                )
                 if left_out := refused_attributes(runtime.ledger, config):
                     numbers = in_step_but_for(runtime.ledger, config)
                     findings.append(warn("updates", refused_updates(config.table, left_out, numbers)))

@@ -11,7 +11,7 @@ import msgspec
 import typer
 
 from sync_assets.audit.person_records import by_table, is_gone, whereabouts
-from sync_assets.commands.accept_systems import FORMER
+from sync_assets.bulk_load.held_records import take_out
 from sync_assets.commands.hold_document import (
     AddedHold,
     HeldContact,
@@ -31,7 +31,7 @@ from sync_assets.ledger.scratch import scratch_ledger
 from sync_assets.ledger.times import clock, iso
 from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime
-from sync_assets.runtime.systems import same_address
+from sync_assets.runtime.systems import FORMER, same_address
 from sync_assets.runtime.workers import release_dead
 from sync_assets.words import counted
 
@@ -123,12 +123,16 @@ def add(runtime: Runtime, id_text: str, *, force: bool = False) -> AddedHold:
         time.sleep(0.25)
         release_dead(runtime.ledger)
         hold = runtime.ledger.holds.add_to_hold(id_, ()) or hold
+    errors = trace.errors
+    if hold.loading:
+        errors += interruptible.run(take_out(runtime, id_, WAIT_SECONDS))
+        hold = runtime.ledger.holds.add_to_hold(id_, ()) or hold
     noted = sorted({(record.table, record.id) for record in runtime.ledger.holds.records_of_hold(id_)})
     return AddedHold(
         **msgspec.structs.asdict(msgspec.convert(hold, HeldContact, from_attributes=True)),
         new=new,
         noted=dict(Counter(table for table, _ in noted)),
-        errors=trace.errors,
+        errors=errors,
     )
 
 
@@ -222,6 +226,7 @@ def verify(runtime: Runtime, id_text: str, kept: Sequence[str] = ()) -> Verified
             with_content=sum(record.payload for record in trace.related),
             in_flight=len(trace.in_flight),
             in_flight_until=max(leased, default=None),
+            loading=sum(record.loading for record in trace.related),
         ),
     )
 
@@ -250,6 +255,11 @@ def show_added(document: AddedHold) -> Parts:
         yield (
             f"Requests for {counted(document.in_flight, 'record')} are still under way after {WAIT_SECONDS:.0f} s. "
             "Delete nothing yet; repeat `hold add`, until it reports none."
+        )
+    if document.loading:
+        yield (
+            f"A load by file may still write {counted(document.loading, 'record')}. Delete nothing before its end, "
+            "which `sync-assets loads` shows."
         )
     yield from _show_certain_at(document, "Delete nothing before that.")
     for error in document.errors:
@@ -316,6 +326,11 @@ def show_whereabouts(document: VerifiedHold) -> Parts:
         yield (
             f"{counted(ledger.in_flight, 'record')} claimed by a worker until {plain(ledger.in_flight_until)} at the "
             "latest: verify again after that."
+        )
+    if ledger.loading:
+        yield (
+            f"{counted(ledger.loading, 'record')} in a load by file, which may still write: verify again after its "
+            "end, which `sync-assets loads` shows."
         )
     yield from _show_certain_at(document, "Verify again after that.")
     if document.is_excluded:

@@ -12,6 +12,7 @@ class HeldContact(msgspec.Struct, frozen=True, kw_only=True):
         known: True if Dynamics 365 or Campaign has the contact, as far as the ledger was informed.
         in_flight: Of the records, those that a worker may be sending, until in_flight_until at the latest.
         certain_at: Until then a request that got no answer may take effect.
+        loading: Of the records, those that a load by file may still write.
     """
 
     id: str
@@ -21,6 +22,7 @@ class HeldContact(msgspec.Struct, frozen=True, kw_only=True):
     in_flight: int
     in_flight_until: datetime | None
     certain_at: datetime | None
+    loading: int
 
 
 class AddedHold(HeldContact, frozen=True, kw_only=True):
@@ -67,12 +69,15 @@ class RecordsInCampaign(RecordsInSystem, frozen=True, kw_only=True):
 
 
 class RecordsInLedger(msgspec.Struct, frozen=True):
-    """A person's records in the ledger. records: by table. with_content: those that are still to be sent."""
+    """A person's records in the ledger. records: by table. with_content: those that are still to be sent. loading:
+    those that a load by file may still write.
+    """
 
     records: dict[str, int]
     with_content: int
     in_flight: int
     in_flight_until: datetime | None
+    loading: int
 
 
 class VerifiedHold(msgspec.Struct, frozen=True, kw_only=True):

@@ -11,6 +11,7 @@ from sync_assets.audit.record_list import RecordList
 from sync_assets.bulk_load.file_rows import FileColumns, lines_of
 from sync_assets.bulk_load.files import files_of, remove_files
 from sync_assets.bulk_load.load_run import LoadRun
+from sync_assets.bulk_load.update_run import UpdateRun
 from sync_assets.campaign.client import CampaignClient
 from sync_assets.campaign.workflows import IMPORT, stop, workflow_status
 from sync_assets.commands.terminal import Json, OneTable, Parts, fail, open_runtime, print_document, progress
@@ -55,13 +56,15 @@ class LoadDocument(msgspec.Struct, frozen=True):
     Attributes:
         load: the UTC time of its beginning, as in the names of its files
         records: records in its files
-        missing: records that Campaign did not hold at the end; null before
+        kind: `insert`, or `update` of attributes that REST refuses in updates
+        missing: records that Campaign did not hold at the end; of an update, those that still differ; null before
         files: those of an unfinished load
     """
 
     table: str
     load: str
     workflow: str
+    kind: str
     state: str
     records: int
     began: str
@@ -135,7 +138,8 @@ async def abandon(runtime: Runtime, table: str) -> LoadsDocument:
         )
         resource = await campaign.resource(config.api, config.resource)
         target = Target.of(runtime.config, config, resource)
-        done = await LoadRun(runtime, target, resource, RecordList(runtime.ledger, campaign, config)).run(None)
+        way = UpdateRun if load.kind == "update" else LoadRun
+        done = await way(runtime, target, resource, RecordList(runtime.ledger, campaign, config)).run(None)
         if done.stopped or done.holds_back:
             raise SyncAssetsError(
                 done.stopped or f"{table}: another process carries its load on.",
@@ -185,6 +189,7 @@ def _document(runtime: Runtime, load: Load) -> LoadDocument:
         table=load.table,
         load=load.name,
         workflow=load.workflow,
+        kind=load.kind,
         state=load.state.name.lower(),
         records=load.records,
         began=iso(load.began_at),
@@ -201,8 +206,9 @@ def show(document: LoadsDocument) -> Parts:
     if document.given_up:
         yield f"{document.given_up}: what Campaign does not hold goes by REST with the next sync."
     for load in document.loads:
-        records = counted(load.records, "record") + (f", {load.missing:,} not imported" if load.missing else "")
-        yield f"{load.table} {load.load}: {load.state}, {records}, workflow {load.workflow}"
+        left = "not imported" if load.kind == "insert" else "left for another day"
+        records = counted(load.records, "record") + (f", {load.missing:,} {left}" if load.missing else "")
+        yield f"{load.table} {load.load}: {load.kind}, {load.state}, {records}, workflow {load.workflow}"
         for file in load.files:
             yield f"  {file.name}: {counted(file.rows, 'row')}, {file.bytes / MEGABYTE:,.1f} MB"
     if not document.loads:

@@ -35,7 +35,15 @@ from sync_assets.commands.inventory import Inventory
 from sync_assets.commands.plan_changes import planned_changes, rejections, show_changes
 from sync_assets.commands.plan_document import PlanDocument, PlannedBudget, PlannedChange, PlannedTable
 from sync_assets.commands.plan_loads import RehearsedLoads
-from sync_assets.commands.status import CALL_KINDS, comparison_due, held_back, loading, orphaned_sentence, table_state
+from sync_assets.commands.status import (
+    CALL_KINDS,
+    comparison_due,
+    held_back,
+    loading,
+    orphaned_sentence,
+    retries_of,
+    table_state,
+)
 from sync_assets.commands.terminal import AcceptMapping, Json, Parts, TablesOption, number_table
 from sync_assets.commands.values import Result, check_tables, fields
 from sync_assets.config.models import TableConfig
@@ -113,6 +121,7 @@ def plan(
         paused = ledger.maintenance.in_maintenance()
         for table in paused:
             ledger.maintenance.end(table)
+        failed = {config.table: ledger.reports.retried(config.table) for config in tables}
         due = [config.table for config in tables if ledger.rebuilds.rebuild(config.table)]
         use = replace(runtime.use, accept_mapping=True, may_create=False)
         with closing(replace(runtime, use=use, given=ledger)) as rehearsed:
@@ -121,7 +130,7 @@ def plan(
             of_records = partial(planned_changes, rehearsed, rehearsal.changes, show_values=show_values)
             changes, notes = interruptible.run(of_records()) if listed else ({}, [])
             document = rehearsal.document(changes)
-    document.notes.extend([*notes, *map(comparison_due, due)])
+    document.notes.extend([*notes, *map(comparison_due, due), *retries_of(failed)])
     document.notes.extend(
         f"{table} is in maintenance since {iso(since)}: what is planned of it goes after `sync-assets maintenance off "
         f"{table}`."

@@ -6,7 +6,7 @@ from typing import Any, Literal
 import msgspec
 
 from sync_assets.bulk_load.forecast import ByFile
-from sync_assets.ledger.model import Operation
+from sync_assets.ledger.model import LoadKind, Operation
 from sync_assets.ledger.report_values import ButFor
 
 
@@ -32,11 +32,13 @@ class LoadStatus(msgspec.Struct, frozen=True):
 
     Attributes:
         load: The UTC time of its beginning, as in the names of its files.
+        kind: `insert`, or `update` of attributes that REST refuses in updates, whose records are not loading.
         since: When it came into its state: writing, ready, started, running, ended.
         problem: Why it waits for a person; null if it does not.
     """
 
     load: str
+    kind: LoadKind
     workflow: str
     state: str
     since: datetime

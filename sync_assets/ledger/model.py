@@ -251,20 +251,26 @@ LoadEnd = Literal["finished", "error", "unseen", "abandoned"]
 person's word that it will not run any more."""
 
 
+LoadKind = Literal["insert", "update"]
+"""insert: of first inserts, which it claims. update: of attributes that REST refuses in updates; it claims nothing."""
+
+
 class Load(NamedTuple):
     """A load of one table by file.
 
     name: the UTC time of its beginning, as in its files' names. session: the epoch that claims its records. records:
-    claimed ones. more: True if further records were left for the next load. commanded_at: when the workflow was
-    commanded to start. missing: records that Campaign did not hold at the end; None before. problem: why it waits for a
-    person, as its last turn found; None if it does not. version: raised with each change but of `problem`; a writer
-    must name the version that it read.
+    claimed ones; of an update, those in the file. more: True if further records were left for the next load.
+    commanded_at: when the workflow was commanded to start. missing: records that Campaign did not hold at the end; of
+    an update, records of the table that are in step but for its attributes; None before. problem: why it waits
+    for a person, as its last turn found; None if it does not. version: raised with each change but of `problem`; a
+    writer must name the version that it read.
     """
 
     table: str
     name: str
     session: int
     workflow: str
+    kind: LoadKind
     state: LoadState
     records: int
     more: bool

@@ -18,6 +18,7 @@ import sqlalchemy as sa
 from sqlalchemy import exc
 from sqlalchemy.engine import Connection
 
+from sync_assets.ledger import times
 from sync_assets.ledger.errors import LedgerError
 from sync_assets.ledger.facade import Ledger
 from sync_assets.ledger.model import END_OF_TIME
@@ -83,9 +84,9 @@ def ledger_to_read(url: str, cipher: PayloadCipher | None = None) -> Generator[L
 
 
 def _release_all(connection: Connection) -> None:
-    """Remove the sessions of workers, and retry times, from the copy."""
-    later = schema.record.c.not_before < END_OF_TIME
-    connection.execute(sa.update(schema.record).where(schema.RETRIED, later).values(not_before=None))
+    """Remove the sessions of workers, and let the retries be due now. They still show that requests failed."""
+    later, now = schema.record.c.not_before < END_OF_TIME, times.to_micros(datetime.now(UTC))
+    connection.execute(sa.update(schema.record).where(schema.RETRIED, later).values(not_before=now))
     connection.execute(sa.delete(schema.session).where(sa.type_coerce(schema.session.c.until, Instant) < END_OF_TIME))
 
 

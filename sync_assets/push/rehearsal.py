@@ -20,7 +20,7 @@ from sync_assets.campaign.addressing import (
     DELETE_ANSWER,
     KEY_IN_DELETE,
     Addressing,
-    Finding,
+    PremiseFinding,
     not_in_patch,
     refused_in_updates,
 )
@@ -177,7 +177,7 @@ class _AcceptingClient(CampaignClient):
     def __init__(self, keys: Mapping[str, str], known: Mapping[str, str]) -> None:
         self._keys, self._deletes_by_key = keys, known.get(KEY_IN_DELETE) == "yes"
         self._groups = {group: {"PKey": f"@{group}"} for group in not_in_patch(known)}
-        status, _, content_type = Finding.of(known.get(DELETE_ANSWER, "204 -")).answer.partition(" ")
+        status, _, content_type = PremiseFinding.of(known.get(DELETE_ANSWER, "204 -")).answer.partition(" ")
         headers = {} if content_type == "-" else {"content-type": content_type}
         self._delete_answer = Response(int(status), headers, b"")
         self.links: dict[str, str | None] = {}

@@ -41,7 +41,7 @@ def test_records_in_a_paused_load_are_loading_and_not_pending(paused: Program) -
         assert (table["load"]["state"] in ("started", "running"), table["load"]["workflow"]) == (True, "WKF20")
         assert "is paused" in table["load"]["problem"]
     text = paused.run("status")[1]
-    assert "contact: 50 records are loading by file; workflow WKF20," in text
+    assert "contact: 50 records are loading by file; insert by workflow WKF20," in text
 
 
 def test_a_load_that_ended_is_not_shown_any_more(program: Program) -> None:

@@ -16,6 +16,7 @@ load = sa.Table(
     sa.Column("name", NAME, primary_key=True),
     sa.Column("session", sa.BigInteger, nullable=False),
     sa.Column("workflow", sa.Text, nullable=False),
+    sa.Column("kind", sa.Text, nullable=False),
     sa.Column("state", sa.SmallInteger, nullable=False),
     sa.Column("records", sa.BigInteger, nullable=False),
     sa.Column("more", sa.SmallInteger, nullable=False),

@@ -72,7 +72,7 @@ def table(resource: str, complete: bool = True, at: str | None = AT, **counts: i
 def status(*killed: KilledRunStatus, **tables: TableStatus) -> Status:
     calls = {"insert": 0, "update": 0, "delete": 0, "read": 0}
     opt_out = OptOutStatus("disabled", 0, 0, 0, 0, None, 0, 0, 0, 0, None, 0, 0)
-    return Status(tables, calls, opt_out, list(killed))
+    return Status(tables, calls, opt_out, list(killed), {})
 
 
 def rejected(*records: Reject) -> rejects.RejectsDocument:

@@ -38,6 +38,7 @@ MERGED: Row = {"id": "1", "attribute": "a", "master": "2", "state": MergeState.N
 TO_D365: Row = OPT_OUT | {"state": OptOutState.TO_D365, "value": 1}
 REBUILD: Row = {"table_name": "contact", "records": 0, "equal": 0, "differing": 0, "unknown": 0}
 LOAD: Row = {"table_name": "contact", "name": "1", "session": 1, "workflow": "WKF1", "state": 0, "records": 0} | {
+    "kind": "insert",
     "more": 0,
     "began_at": 0,
     "version": 0,
