@@ -24,7 +24,7 @@ _MEGABYTE = 1_000_000
 
 def load_findings(ledger: Ledger, config: TableConfig, settings: BulkLoad | None, pending: int) -> list[Finding]:
     """Return the finding on a table's last load; none for a table without an import workflow."""
-    if settings is None or not (settings.workflow(config.table) or settings.update_workflows.get(config.table)):
+    if settings is None or not settings.has(config.table):
         return []
     load = ledger.loads.unfinished(config.table) or ledger.loads.last(config.table)
     return [verified(load, ledger.loads.files(config.table), pending)]
