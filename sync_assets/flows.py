@@ -323,14 +323,15 @@ async def _by_file(runtime: Runtime, run: LoadRun, seconds: float | None, *, beg
     """Carry the table's load by file on, or begin one if its first inserts go by file."""
     if begun:
         return await run.run(seconds)
-    way = await asyncio.to_thread(_way_of, runtime.config, runtime.ledger, run.target.config)
+    way = await asyncio.to_thread(way_of_first_inserts, runtime.config, runtime.ledger, run.target.config)
     if way == "later":
         note = f"{run.target.config.table}: nothing is sent before its first read is complete: see bulk_load.above."
         return LoadProgress(holds_back=True, notes=[note])
     return await run.run(seconds, begin=True) if way == "file" else LoadProgress()
 
 
-def _way_of(overall: Config, ledger: Ledger, config: TableConfig) -> Way:
+def way_of_first_inserts(overall: Config, ledger: Ledger, config: TableConfig) -> Way:
+    """Return how the table's first inserts go that are pending now."""
     settings = overall.bulk_load
     if settings is None or not settings.workflow(config.table):
         return "rest"
@@ -357,18 +358,19 @@ def opt_outs_due(overall: Config, ledger: Ledger, config: TableConfig) -> int:
 
 def is_due(overall: Config, ledger: Ledger, config: TableConfig) -> bool:
     """Return True if a push of the table would send something now."""
-    if ledger.loads.unfinished(config.table) or _may_be_sent(ledger, config):
+    if ledger.loads.unfinished(config.table) or _may_be_sent(overall, ledger, config):
         return True
     return opt_outs_due(overall, ledger, config) > 0 or update_is_due(overall, ledger, config)
 
 
-def _may_be_sent(ledger: Ledger, config: TableConfig) -> bool:
+def _may_be_sent(overall: Config, ledger: Ledger, config: TableConfig) -> bool:
     due = ledger.reports.next_due(config.table)  # at earliest now, so that the time is read afterwards
-    return due is not None and due <= datetime.now(UTC)
+    is_due = due is not None and due <= datetime.now(UTC)
+    return is_due and way_of_first_inserts(overall, ledger, config) != "later"
 
 
 def _only_updates_are_due(overall: Config, ledger: Ledger, config: TableConfig) -> bool:
-    return not _may_be_sent(ledger, config) and update_is_due(overall, ledger, config)
+    return not _may_be_sent(overall, ledger, config) and update_is_due(overall, ledger, config)
 
 
 async def _write_opt_outs(runtime: Runtime, result: PushResult) -> Mapping[str, int]:

@@ -94,7 +94,7 @@ class Loads(Repository):
         return sum(self._session.scalar(left.where(of_load)) for of_load in _in(load))
 
     def loading(self, load: Load) -> int:
-        """Count the pending records that the load has claimed. By indexes alone: a load may have millions."""
+        """Count the pending records that the load has claimed. By indexes alone: there may be millions."""
         claimed = sa.select(sa.func.count()).where(_R.session == load.session)
         stuck = claimed.where(schema.STUCK, _R.table_name == load.table)  # held, or waiting since
         return self._session.scalar(claimed) - self._session.scalar(stuck)
