@@ -110,7 +110,7 @@ class Whereabouts:
     @property
     def gone(self) -> bool:
         """Return True if neither system has any other records of a known person, and no request can create one."""
-        certain = not self.in_flight and self.certain_at is None
+        certain = not self.in_flight and self.certain_at is None and not any(record.loading for record in self.related)
         return self.known and self.d365.gone and self.campaign.gone and certain
 
     @property

@@ -114,7 +114,7 @@ async def record_facts(
         orphans = ledger.blocked.orphans(config.table, id_) if stored and stored.state == State.ORPHANED else []
         kept = ledger.emptied.kept_of(config.table, [id_]).get(id_, ())
         facts = RecordFacts(config, id_, stored, min(held, default=None), orphans[0].reason if orphans else None, kept)
-        facts.brought = ledger.merged.counting([id_]) if config.carries_merged else {}
+        facts.brought = ledger.merged.opted_out([id_]) if config.carries_merged else {}
         return facts
 
     all_facts = [await asyncio.to_thread(stored_facts, config) for config in tables]
@@ -254,6 +254,8 @@ def _rejected_by_campaign(stored: StoredRecord) -> bool:
 
 
 def _pending(stored: StoredRecord) -> str:
+    if stored.loading:
+        return "Pending: it is in a load by file; nothing else is sent before that is verified: `sync-assets loads`."
     text = f"Pending: the {stored.operation} is to be sent."
     if stored.attempts and stored.reason:
         since = f" since {clock(stored.failed_since)}" if stored.failed_since else ""

@@ -18,6 +18,7 @@ import logging
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import ClassVar
 
 from sync_assets.audit.existing_records import leased
 from sync_assets.audit.record_comparison import Comparison
@@ -29,9 +30,12 @@ from sync_assets.campaign.client import BudgetSpent, CallCounter, CampaignRefuse
 from sync_assets.campaign.metadata import Resource
 from sync_assets.campaign.records import Records
 from sync_assets.campaign.workflows import IMPORT, start, workflow_status
+from sync_assets.checks.rules import NotReady
 from sync_assets.config.bulk_load import BulkLoad
+from sync_assets.config.models import Config
+from sync_assets.dataverse.client import SetUpRefused
 from sync_assets.http.transport import HttpError
-from sync_assets.ledger.model import Load, LoadEnd, LoadState, Rebuild
+from sync_assets.ledger.model import Load, LoadEnd, LoadKind, LoadState, Rebuild
 from sync_assets.ledger.records.loads import LoadMoved
 from sync_assets.push.target import Target
 from sync_assets.runtime.call_limits import count_calls
@@ -48,6 +52,12 @@ QUEUED_SECONDS = 30.0
 """Seconds after the command before a final status without `started` may be the one of our run."""
 WAITS_SECONDS = 5.0
 """Seconds that a turn waits for a workflow: the table's other changes are sent in between."""
+PATIENCE_SECONDS = 600.0
+"""Seconds after the command in which a run takes further turns for a workflow at work; later runs go on."""
+LIST_SECONDS = 60.0
+"""Seconds between two reads of Campaign for the end of a workflow that was not seen at work: they are engine calls."""
+_read_at: dict[datetime | None, float] = {}
+"""By the time of a load's command: when its last record was read, by the monotonic clock of this process."""
 
 
 @dataclass(slots=True)
@@ -67,20 +77,28 @@ class LoadProgress:
     notes: list[str] = field(default_factory=list[str])
 
 
+def settings_of(overall: Config, load: Load | None) -> BulkLoad:
+    """Return the settings of loads by file; of a load that has begun, with the folder of its files."""
+    settings = overall.bulk_load or BulkLoad()
+    return settings.model_copy(update={"directory": load.directory}) if load else settings
+
+
 @dataclass(slots=True)
 class LoadRun:
-    """One turn of a table's load. Await `run` once."""
+    """One turn of a table's load of first inserts. Await `run` once."""
 
+    kind: ClassVar[LoadKind] = "insert"
     runtime: Runtime
     target: Target
     resource: Resource
     listing: RecordList
     progress: LoadProgress = field(default_factory=LoadProgress)
+    load: Load | None = None
 
     @property
     def settings(self) -> BulkLoad:
         """The configuration; its defaults if a load is unfinished that is not configured any more."""
-        return self.runtime.config.bulk_load or BulkLoad()
+        return settings_of(self.runtime.config, self.load)
 
     @property
     def _table(self) -> str:
@@ -88,7 +106,7 @@ class LoadRun:
 
     async def run(self, seconds: float | None, *, begin: bool = False) -> LoadProgress:
         """Carry the unfinished load on for about so many seconds; `begin` one if there is none. Raises LedgerError."""
-        until = float("inf") if seconds is None else time.monotonic() + seconds
+        until, passes = float("inf") if seconds is None else time.monotonic() + seconds, False
         try:
             async with leased(self.runtime.worker, self._table) as session:
                 if session is None:
@@ -99,12 +117,15 @@ class LoadRun:
                 await self._go_on(until, session, begin=begin)
         except LoadMoved:
             self.progress.advanced = True  # a hold let it write its files anew: the next turn goes on
-        except (SftpError, CampaignRefused, BudgetSpent, HttpError) as error:
+        except (SftpError, CampaignRefused, BudgetSpent, HttpError, NotReady, SetUpRefused) as error:
             self.progress.stopped = f"{self._table}: its load by file cannot go on. {error}"
+            passes = isinstance(error, (BudgetSpent, HttpError))
         loads = self.runtime.ledger.loads
         waits = await asyncio.to_thread(loads.unfinished, self._table)
         if waits is not None:
-            left = await asyncio.to_thread(loads.first_inserts, self._table)
+            if waits.problem != self.progress.stopped and not passes:
+                await asyncio.to_thread(loads.note_problem, waits, self.progress.stopped)
+            left = await asyncio.to_thread(loads.first_inserts, self._table) - waits.left_out
             self.progress.holds_back |= waits.more or left > self.settings.above
         return self.progress
 
@@ -122,7 +143,7 @@ class LoadRun:
             LoadState.RUNNING: self._look,
         }
         while load is not None and load.state != LoadState.DONE:
-            was = load
+            self.load = was = load
             if load.state == LoadState.ENDED:
                 load = await self._verify(load, session, until)
             else:
@@ -146,7 +167,8 @@ class LoadRun:
                     f"If no import workflow will read them any more: `sync-assets loads abandon {self._table}`.",
                 )
         self.progress.advanced = True
-        return self.runtime.ledger.loads.begin(self._table, self.settings.workflows[self._table])
+        workflows = self.settings.workflows if self.kind == "insert" else self.settings.update_workflows
+        return self.runtime.ledger.loads.begin(self._table, workflows[self._table], self.settings.directory, self.kind)
 
     def _columns(self) -> FileColumns:
         return FileColumns.of(self.target.config, self.resource, self.target.opt_outs)
@@ -168,8 +190,8 @@ class LoadRun:
         self.progress.advanced |= complete or len(loads.files(self._table)) > before
         if not complete:
             return load
-        if not loads.files(self._table):  # nothing is left of it: held, deleted or for REST
-            loads.finish(load, may_arrive=False)
+        if not loads.files(self._table):  # nothing is left of it: held, deleted, or for REST
+            loads.finish(load)
             return load._replace(state=LoadState.DONE)
         return loads.move(load, LoadState.READY, more=more)
 
@@ -188,9 +210,9 @@ class LoadRun:
             )
             self.progress.stopped = f"{text} Let it end in Campaign, or stop it there."
             return load
-        commanded = await asyncio.to_thread(
-            self.runtime.ledger.loads.move, load, LoadState.STARTED, commanded_at=datetime.now(UTC)
-        )
+        commanded = await asyncio.to_thread(self.runtime.ledger.loads.start, load)
+        if commanded.state != LoadState.STARTED:
+            return commanded
         await start(campaign, load.workflow, IMPORT)
         _log.info("An import workflow is started", extra={"table": self._table, "records": load.records})
         return commanded
@@ -213,10 +235,11 @@ class LoadRun:
             return await asyncio.to_thread(move, load, LoadState.RUNNING)
         if load.state == LoadState.RUNNING and status in ("finished", "error"):
             return await self._ended(load, status)
-        may_be_ours = load.missing is None and waited.total_seconds() > QUEUED_SECONDS
+        seconds = waited.total_seconds()
+        may_be_ours = load.missing is None and seconds > QUEUED_SECONDS
         if status in ("finished", "error") and may_be_ours and await self._is_imported(load):
             return await self._ended(load, "unseen")
-        self.progress.advanced |= status != "warning"
+        self.progress.advanced |= seconds < (PATIENCE_SECONDS if status == "started" else QUEUED_SECONDS)
         problem = ""
         if status == "warning":
             problem = f"is paused; go on with it in Campaign, or `sync-assets loads abandon {self._table}`"
@@ -228,15 +251,26 @@ class LoadRun:
             )
         if problem:
             self.progress.stopped = f"{self._table}: its import workflow {load.workflow} {problem}."
+        elif not self.progress.advanced:
+            seen = "is at work" if status == "started" else "was not seen at work yet"
+            self.progress.notes = [f"{self._table}: its import workflow {load.workflow} {seen}; a later run goes on."]
         return load
 
     async def _ended(self, load: Load, ended_as: LoadEnd) -> Load:
         now = datetime.now(UTC)
         return await asyncio.to_thread(
-            self.runtime.ledger.loads.move, load, LoadState.ENDED, ended_as=ended_as, ended_at=now
+            self.runtime.ledger.loads.move, load, LoadState.ENDED, ended_as=ended_as, ended_at=now, missing=None
         )
 
     async def _is_imported(self, load: Load) -> bool:
+        """Return True if Campaign has records as in the files; False also if it was read just now."""
+        now = time.monotonic()
+        if now - _read_at.get(load.commanded_at, -LIST_SECONDS) < LIST_SECONDS:
+            return False
+        _read_at[load.commanded_at] = now
+        return await self._holds_files(load)
+
+    async def _holds_files(self, load: Load) -> bool:
         """Return True if Campaign has the last record of the last file."""
         ledger = self.runtime.ledger
         if (last := await asyncio.to_thread(ledger.loads.last_record, load)) is None:
@@ -255,7 +289,11 @@ class LoadRun:
     async def _verify(self, load: Load, session: int, until: float) -> Load:
         """List the resource; acknowledge what Campaign holds, and free the rest for REST."""
         runtime, ledger, table = self.runtime, self.runtime.ledger, self._table
-        if load.ended_as != "finished":  # a later run would import what goes by REST then
+        if load.commanded_at is None:  # given up before its workflow was started
+            await asyncio.to_thread(self._remove_files, load)
+            await asyncio.to_thread(ledger.loads.finish, load)
+            return load._replace(state=LoadState.DONE)
+        if load.ended_as in ("error", "abandoned"):  # a later run would import what goes by REST then
             await asyncio.to_thread(self._remove_files, load)
         if load.missing is None:
             state = await asyncio.to_thread(ledger.rebuilds.begin_rebuild, table, read_again=False)

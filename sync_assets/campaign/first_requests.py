@@ -19,6 +19,7 @@ class FirstRequests:
         insert, update, delete: held while a request of this kind finds something out.
         rejected: records that were sent to prove the key, and that Campaign rejected.
         trusted: keys of deletes accepted without a read since one was read back. earlier: those before it.
+        kept: those of both that Campaign did not or perhaps not delete, since a later one survived, until it has.
         bare_errors: errors without a reason on the keys of records that Campaign then accepted by their PKeys.
         searches: searches for an attribute that Campaign refuses in updates.
         suspected: attributes that an error without a reason has made suspect at once.
@@ -30,6 +31,7 @@ class FirstRequests:
     rejected: int = 0
     trusted: list[str] = field(default_factory=list[str])
     earlier: list[str] = field(default_factory=list[str])
+    kept: set[str] = field(default_factory=set[str])
     bare_errors: int = 0
     searches: int = 0
     suspected: set[str] = field(default_factory=set[str])
@@ -51,4 +53,5 @@ class FirstRequests:
 
     def settle_delete(self, key: str) -> None:
         """Forget a delete that was accepted without a read: it was verified, or the record is inserted again."""
+        self.kept.discard(key)
         self.earlier, self.trusted = ([one for one in keys if one != key] for keys in (self.earlier, self.trusted))

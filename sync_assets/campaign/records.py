@@ -164,13 +164,17 @@ class Records:
         return response
 
     async def _delete_trusted(self) -> None:
-        """Delete by their PKeys the records that outlived a DELETE by the key whose answer was trusted."""
+        """Delete by their PKeys the records that outlived a DELETE by the key whose answer was trusted.
+
+        What is left then stays in `FirstRequests.kept`, for the push to report.
+        """
+        self.first.kept |= {*self.first.earlier, *self.first.trusted}
         for attempt in range(REPEATS):
-            if not (keys := [*self.first.earlier, *self.first.trusted]):
+            if not self.first.kept:
                 return
             if attempt:  # after an error that may pass: no later request deletes these records
                 await asyncio.sleep(backoff(attempt - 1))
-            for key in keys:
+            for key in sorted(self.first.kept):
                 located = self._located(await self._find(key))
                 if not isinstance(located, ResponseOutcome):
                     located = await self._delete_at(*located, key, trusted=False)

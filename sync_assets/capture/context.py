@@ -207,9 +207,9 @@ class CaptureContext:
         brought: Mapping[str, set[str]] = {}
         if self.mapping.master is not None and self.mapping.opt_outs_are_fields:
             ids = page.rows[self.mapping.table_key.select_name].str.to_lowercase()
-            counting = self.ledger.merged.counting(ids.to_list())
+            opted_out = self.ledger.merged.opted_out(ids.to_list())
             mapped = {opt_out.attribute for opt_out in self.mapping.opt_outs}  # others were mapped before
-            brought = {name: of for name, of in counting.items() if name in mapped}
+            brought = {name: of for name, of in opted_out.items() if name in mapped}
         return prepare_page(page, self.mapping, earlier, self.guard, brought, self.refused)
 
     def next_link(self, page: Head | PreparedPage) -> str:

@@ -37,7 +37,7 @@ class PreparedPage:
         both_ways: True if an id is both a row and a tombstone.
         left: Versions of rows that the filter excludes, by id.
         opt_outs: Of all rows, also of those in `left`; see `mapping.transform.opted_out`.
-        merged: Those of them that were merged into another contact.
+        merged: Those of them that were merged into another contact; None if these are not carried.
         own_opt_outs: Of the opt-outs that others bring to a row, those that it has itself: (id, attribute).
         older, next_link, delta_link: As in `dataverse.page_parser.Page`.
         unknown_codes: Option numbers without a label, by column.
@@ -53,7 +53,7 @@ class PreparedPage:
     unknown_codes: dict[str, list[int]]
     next_link: str | None
     delta_link: str | None
-    merged: Sequence[MergedOptOut] = ()
+    merged: Sequence[MergedOptOut] | None = None
     own_opt_outs: Sequence[tuple[str, str]] = ()
 
 
@@ -101,7 +101,7 @@ def prepare_page(
         unknown_codes=unknown_codes(passed, mapping),
         next_link=page.next_link,
         delta_link=page.delta_link,
-        merged=[] if opt_outs is None else merged_opt_outs(latest, opt_outs, mapping),
+        merged=None if opt_outs is None else merged_opt_outs(latest, opt_outs, mapping),
         own_opt_outs=own,
     )
 

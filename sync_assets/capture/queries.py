@@ -126,7 +126,7 @@ async def carry_merged(capture: CaptureContext, result: CaptureResult) -> None:
     if mapping.master is None:
         return
     if not mapping.opt_outs_are_fields:
-        await asyncio.to_thread(ledger.merged.make_due)
+        await asyncio.to_thread(ledger.merged.make_masters_due)
         return
     columns = {opt_out.attribute: opt_out.column.name for opt_out in mapping.opt_outs}
     while due := [row for row in await asyncio.to_thread(ledger.merged.masters_to_read) if row[1] in columns]:
@@ -134,7 +134,7 @@ async def carry_merged(capture: CaptureContext, result: CaptureResult) -> None:
         if feed is None:
             return
         await store_rows(capture, sorted({master for _, _, master in due}), feed, result)
-        await asyncio.to_thread(ledger.merged.read, due, columns)
+        await asyncio.to_thread(ledger.merged.store_carried, due, columns)
         await capture.keep_lease()
 
 

@@ -13,21 +13,29 @@ import msgspec
 from sync_assets.commands.audit import AuditDocument
 from sync_assets.commands.doctor import DoctorDocument
 from sync_assets.commands.explanation import ExplainDocument
+from sync_assets.commands.export_sample import SampleDocument
+from sync_assets.commands.history import HistoryDocument
+from sync_assets.commands.hold_document import AddedHold, HoldList, ReleasedHold, VerifiedHold
 from sync_assets.commands.ledger_check import LedgerCheck
 from sync_assets.commands.loads import LoadsDocument
 from sync_assets.commands.plan_document import PlanDocument
+from sync_assets.commands.rebuild import RebuildDocument
+from sync_assets.commands.rejects import RejectsDocument
 from sync_assets.commands.status import Status, SyncDocument
 
 PAGE = Path(__file__).parents[1] / "docs" / "json-documents.md"
 DOCUMENTS = (
-    AuditDocument,
-    ExplainDocument,
-    Status,
-    SyncDocument,
-    PlanDocument,
-    DoctorDocument,
-    LedgerCheck,
-    LoadsDocument,
+    *(AuditDocument, ExplainDocument, Status, SyncDocument, PlanDocument, DoctorDocument, SampleDocument, LedgerCheck),
+    *(
+        HistoryDocument,
+        AddedHold,
+        HoldList,
+        ReleasedHold,
+        VerifiedHold,
+        LoadsDocument,
+        RebuildDocument,
+        RejectsDocument,
+    ),
 )
 
 

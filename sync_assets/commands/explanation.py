@@ -79,7 +79,9 @@ class AttributeOfRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LedgerOfRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """The record in the ledger. next_request: insert, update or delete, if one is due."""
+    """The record in the ledger. next_request: insert, update or delete, if one is due. loading: it is in a load by
+    file, and nothing else is sent to it before that is verified.
+    """
 
     state: str
     waiting_for: str | None
@@ -95,6 +97,7 @@ class LedgerOfRecord(msgspec.Struct, frozen=True, kw_only=True):
     not_before: datetime | None
     unknown_until: datetime | None
     leased_until: datetime | None
+    loading: bool
 
 
 class LinkOfRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -289,6 +292,8 @@ def _ledger(ledger: LedgerOfRecord | None) -> Iterator[str]:
     ):
         if value:
             yield f"{label}: {plain(value)}"
+    if ledger.loading:
+        yield "in a load by file, which `sync-assets loads` shows"
 
 
 def _campaign(campaign: CampaignOfRecord) -> str:

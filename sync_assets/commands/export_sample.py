@@ -7,15 +7,16 @@ be personal data.
 import fnmatch
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict
+from datetime import datetime
 from pathlib import Path
-from typing import Any
+
+import msgspec
 
 from sync_assets.commands.terminal import Parts
-from sync_assets.commands.values import plain
 from sync_assets.config.values import CHANGED_SUFFIX, CONTACT
 from sync_assets.dataverse.row_queries import rows_now
 from sync_assets.errors import SyncAssetsError
+from sync_assets.ledger.times import iso
 from sync_assets.opt_out.export.file import BadExport, Batch, Reader
 from sync_assets.opt_out.export.guess import guess_layout
 from sync_assets.opt_out.export.staging import layout
@@ -30,20 +31,60 @@ IDS = 10_000
 _ID_SHOWN = 8
 
 
-def examine_sample(runtime: Runtime, path: Path) -> dict[str, Any]:
-    """Read the file with the configured layout.
+class StatedOptOut(msgspec.Struct, frozen=True):
+    """An opt-out that a row of an export states, with the time of its change if the row has one."""
 
-    Returns:
-        `problem`: why the whole file would be rejected, null if it would not; `write`: lines for `opt_out.export` by
-        which it would be read; `questions`: what the sample leaves open of them; `nothing_taken`: why no row of another
-        file would be taken, and what to do, null if one would; `warnings`; `lines`: the first ten rows; the numbers of
-        rows, and of rejected rows by reason; `values`: by attribute the number of each value; `ids`: different ids of
-        the rows taken, `IDS` at most, which Dynamics 365 was asked for, and `unknown_ids` among them, null if it could
-        not be asked; `unused_columns`.
+    attribute: str
+    opted_out: bool
+    changed_at: datetime | None
 
-    Raises:
-        SyncAssetsError: the file cannot be opened, or no opt-out is mapped.
+
+class SampleLine(msgspec.Struct, frozen=True, kw_only=True):
+    """A row of the sample: taken, rejected for this reason, or neither, as it has no id. id: its first characters."""
+
+    line: int
+    id: str | None = None
+    taken: list[StatedOptOut] | None = None
+    rejected: str | None = None
+
+
+class SampleDocument(msgspec.Struct, frozen=True, kw_only=True):
+    """The document of `doctor --file --json`.
+
+    Attributes:
+        problem: Why the whole file would be rejected; null if it would not.
+        write: Lines for `opt_out.export` by which it would be read.
+        questions: What the sample leaves open of them.
+        nothing_taken: Why no row would be taken, and what to do; null if one would.
+        lines: The first ten rows.
+        reasons: The number of rejected rows, by reason.
+        values: By attribute, the number of each value.
+        ids: Different ids of the rows taken, which Dynamics 365 was asked for; at most 10,000.
+        unknown_ids: Of these, the ones that it does not have; null if it could not be asked.
     """
+
+    problem: str | None
+    write: list[str]
+    questions: list[str]
+    nothing_taken: str | None
+    warnings: list[str]
+    bytes: int
+    zipped: bool
+    date_layout: str | None
+    lines: list[SampleLine]
+    rows: int
+    taken: int
+    without_id: int
+    rejected: int
+    reasons: dict[str, int]
+    values: dict[str, dict[str, int]]
+    ids: int
+    unknown_ids: int | None
+    unused_columns: list[str]
+
+
+def examine_sample(runtime: Runtime, path: Path) -> SampleDocument:
+    """Read a file as configured. Raises SyncAssetsError: it cannot be opened, or no opt-out is mapped."""
     opt_out = runtime.config.opt_out
     if not opt_out.attributes:
         raise SyncAssetsError(
@@ -76,29 +117,30 @@ def examine_sample(runtime: Runtime, path: Path) -> dict[str, Any]:
             f"The name of the file does not match `export.pattern` ({opt_out.export.pattern}), so it is not read from "
             "the SFTP. Change *Output file* in the Extract file activity, or the pattern."
         )
-    return {
-        "problem": problem,
-        **asdict(guess),
-        "nothing_taken": None if problem else sample.nothing_taken(opt_out.export.key_column),
-        "warnings": [*mismatches, *reader.warnings, *([note] if note else [])],
-        "bytes": reader.bytes_read,
-        "zipped": reader.zipped,
-        "date_layout": reader.date_layout,
-        "lines": sample.lines,
+    return SampleDocument(
+        problem=problem,
+        write=guess.write,
+        questions=guess.questions,
+        nothing_taken=None if problem else sample.nothing_taken(opt_out.export.key_column),
+        warnings=[*mismatches, *reader.warnings, *([note] if note else [])],
+        bytes=reader.bytes_read,
+        zipped=reader.zipped,
+        date_layout=reader.date_layout,
+        lines=sample.lines,
         **{kind: sample.rows[kind] for kind in ("rows", "taken", "without_id", "rejected")},
-        "reasons": dict(sample.reasons.most_common()),
-        "values": {name: dict(counts) for name, counts in sample.values.items()},
-        "ids": len(sample.ids),
-        "unknown_ids": unknown,
-        "unused_columns": list(reader.unused_columns),
-    }
+        reasons=dict(sample.reasons.most_common()),
+        values=sample.values,
+        ids=len(sample.ids),
+        unknown_ids=unknown,
+        unused_columns=list(reader.unused_columns),
+    )
 
 
 class _Sample:
     """The sums of the rows read so far."""
 
     def __init__(self, attributes: list[str]) -> None:
-        self.lines: list[dict[str, Any]] = []
+        self.lines: list[SampleLine] = []
         self.rows, self.reasons = Counter[str](), Counter[str]()
         self.values = {name: {"true": 0, "false": 0, "empty": 0} for name in attributes}
         self.ids: dict[str, None] = {}
@@ -113,7 +155,7 @@ class _Sample:
         if len(self.ids) < IDS:
             self.ids |= dict.fromkeys(taken["id"].unique(maintain_order=True).head(IDS - len(self.ids)))
         if len(self.lines) < LINES:
-            self.lines += sorted(self._shown(batch), key=lambda row: row["line"])[: LINES - len(self.lines)]
+            self.lines += sorted(self._shown(batch), key=lambda row: row.line)[: LINES - len(self.lines)]
 
     def nothing_taken(self, key: str) -> str | None:
         """Return why no row would be taken, and what to do; None if one would. key: the name of the key's column."""
@@ -131,21 +173,21 @@ class _Sample:
             )
         return "Each row is rejected or has no id. Mend what the reasons name, in the workflow or in `opt_out.export`."
 
-    def _shown(self, batch: Batch) -> Iterator[dict[str, Any]]:
+    def _shown(self, batch: Batch) -> Iterator[SampleLine]:
         """Yield rows as shown. Neither taken nor rejected: without an id, so the profile is not from Dynamics 365."""
         for row in batch.valid.head(LINES).iter_rows(named=True):
             stated = [
-                {"attribute": name, "opted_out": row[name], "changed_at": plain(row[name + CHANGED_SUFFIX])}
+                StatedOptOut(name, row[name], row[name + CHANGED_SUFFIX])
                 for name in self.values
                 if row[name] is not None
             ]
-            yield {"line": row["line"], "id": _masked(row["id"]), "taken": stated, "rejected": None}
+            yield SampleLine(line=row["line"], id=_masked(row["id"]), taken=stated)
         for line, id_, reason in batch.rejected.head(LINES).iter_rows():
-            yield {"line": line, "id": _masked(id_), "taken": None, "rejected": reason}
+            yield SampleLine(line=line, id=_masked(id_), rejected=reason)
         if batch.foreign:
             read = {*batch.valid["line"].to_list(), *batch.rejected["line"].to_list()}
             for line in [line for line in batch.lines if line not in read][:LINES]:
-                yield {"line": line, "id": None, "taken": None, "rejected": None}
+                yield SampleLine(line=line)
 
 
 def _masked(id_: str | None) -> str | None:
@@ -168,17 +210,17 @@ def _unknown(clients: Clients, ids: list[str]) -> tuple[int | None, str | None]:
         return None, f"Dynamics 365 was not asked for the ids: {error}"
 
 
-def show_sample(document: dict[str, Any]) -> Parts:
+def show_sample(document: SampleDocument) -> Parts:
     """Show the first rows, a line each, then the sums and the warnings."""
-    if document["problem"]:
-        yield f"fail The whole file would be rejected. {document['problem']}"
-    if document["nothing_taken"]:
-        yield f"fail No row would be taken. {document['nothing_taken']}"
-    yield from show_guess(document["write"], document["questions"])
-    yield from (f"line {line['line']}  {line['id'] or '-'}  {_effect(line)}" for line in document["lines"])
-    if not document["problem"]:
+    if document.problem:
+        yield f"fail The whole file would be rejected. {document.problem}"
+    if document.nothing_taken:
+        yield f"fail No row would be taken. {document.nothing_taken}"
+    yield from show_guess(document.write, document.questions)
+    yield from (f"line {line.line}  {line.id or '-'}  {_effect(line)}" for line in document.lines)
+    if not document.problem:
         yield from _sums(document)
-    yield from (f"warn {warning}" for warning in document["warnings"])
+    yield from (f"warn {warning}" for warning in document.warnings)
 
 
 def show_guess(lines: list[str], questions: list[str]) -> Parts:
@@ -189,31 +231,31 @@ def show_guess(lines: list[str], questions: list[str]) -> Parts:
     yield from (f"open {question}" for question in questions)
 
 
-def _effect(line: dict[str, Any]) -> str:
-    if line["rejected"]:
-        return f"rejected: {line['rejected']}"
-    if line["taken"] is None:
+def _effect(line: SampleLine) -> str:
+    if line.rejected:
+        return f"rejected: {line.rejected}"
+    if line.taken is None:
         return "passed over: it has no id, so the profile is not from Dynamics 365"
     stated = [
-        f"{opt_out['attribute']} {str(opt_out['opted_out']).lower()} ({opt_out['changed_at'] or 'time unknown'})"
-        for opt_out in line["taken"]
+        f"{one.attribute} {str(one.opted_out).lower()} ({iso(one.changed_at) if one.changed_at else 'time unknown'})"
+        for one in line.taken
     ]
     return f"taken: {', '.join(stated)}" if stated else "taken, but it states nothing: all its values are empty"
 
 
-def _sums(document: dict[str, Any]) -> Parts:
-    at_least = "at least " if document["ids"] == IDS else ""
-    ids = f" (of {at_least}{counted(document['ids'], 'different id')})" if document["ids"] else ""
+def _sums(document: SampleDocument) -> Parts:
+    at_least = "at least " if document.ids == IDS else ""
+    ids = f" (of {at_least}{counted(document.ids, 'different id')})" if document.ids else ""
     yield (
-        f"{counted(document['rows'], 'row')}: {document['taken']:,} taken{ids}, "
-        f"{document['without_id']:,} without an id, {document['rejected']:,} rejected; "
-        f"times in the layout {document['date_layout'] or '- (there are none)'}"
+        f"{counted(document.rows, 'row')}: {document.taken:,} taken{ids}, "
+        f"{document.without_id:,} without an id, {document.rejected:,} rejected; "
+        f"times in the layout {document.date_layout or '- (there are none)'}"
     )
-    for reason, number in document["reasons"].items():
+    for reason, number in document.reasons.items():
         yield f"rejected, {counted(number, 'row')}: {reason}"
-    for name, values in document["values"].items():
+    for name, values in document.values.items():
         yield f"{name}: {values['true']:,} true, {values['false']:,} false, {values['empty']:,} empty"
-    if document["unknown_ids"] is not None:
-        asked_ids = counted(document["ids"], "id")
-        yield f"unknown: {document['unknown_ids']:,} of {asked_ids} are no contact in Dynamics 365"
-    yield f"columns not used: {', '.join(document['unused_columns']) or 'none'}"
+    if document.unknown_ids is not None:
+        asked_ids = counted(document.ids, "id")
+        yield f"unknown: {document.unknown_ids:,} of {asked_ids} are no contact in Dynamics 365"
+    yield f"columns not used: {', '.join(document.unused_columns) or 'none'}"

@@ -1,16 +1,17 @@
 """`history`: what became of records, run by run, and the opt-out decisions of a contact. No values."""
 
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 import typer
 
 from sync_assets.commands.terminal import Json, Parts, TableOption, open_runtime, print_document
-from sync_assets.commands.values import check_tables, fields, record_id, value_shape, value_text
+from sync_assets.commands.values import check_tables, record_id, value_shape, value_text
 from sync_assets.config.models import Config
 from sync_assets.config.values import CONTACT
 from sync_assets.ledger import Ledger
+from sync_assets.ledger.repositories.record_history import HistoryEntry
 from sync_assets.ledger.times import iso
 from sync_assets.opt_out.decide import without_value
 from sync_assets.runtime.context import Runtime
@@ -34,21 +35,6 @@ def command(
     print_document(history(open_runtime(), record, table, limit), as_json, show)
 
 
-def history(runtime: Runtime, id_text: str | None, table: str | None, limit: int) -> dict[str, Any]:
-    """Return the newest entries first, at most `limit`, and for one id the last opt-out decisions."""
-    id_ = record_id(id_text, "The history of a record needs its") if id_text is not None else None
-    check_tables(runtime.config, [table])
-    history_config = runtime.config.history
-    entries = [
-        fields(entry, "at", "table", "id", "operation", "outcome", "reason") | {"run": entry.run_id}
-        for entry in runtime.ledger.history.entries(id_, table, limit=limit)
-    ]
-    decisions: list[ContactDecision] = []
-    if id_ is not None and table in (None, CONTACT):
-        decisions = opt_out_decisions(runtime.ledger, id_)[:limit]
-    return {"kept_days": history_config.days if history_config else None, "history": entries, "decisions": decisions}
-
-
 class ContactDecision(msgspec.Struct, frozen=True):
     """A decision about an opt-out. value: what both systems should hold, or its shape. write: the system written to."""
 
@@ -61,6 +47,26 @@ class ContactDecision(msgspec.Struct, frozen=True):
 
     def __repr__(self) -> str:
         return f"ContactDecision({self.attribute} at {self.decided_at})"  # value and reason are personal data
+
+
+class HistoryDocument(msgspec.Struct, frozen=True):
+    """The document of `history --json`, the newest first. kept_days: null if no history is kept."""
+
+    kept_days: int | None
+    history: list[HistoryEntry]
+    decisions: list[ContactDecision]
+
+
+def history(runtime: Runtime, id_text: str | None, table: str | None, limit: int) -> HistoryDocument:
+    """Return the newest entries first, at most `limit`, and for one id the last opt-out decisions."""
+    id_ = record_id(id_text, "The history of a record needs its") if id_text is not None else None
+    check_tables(runtime.config, [table])
+    history_config = runtime.config.history
+    entries = runtime.ledger.history.entries(id_, table, limit=limit)
+    decisions: list[ContactDecision] = []
+    if id_ is not None and table in (None, CONTACT):
+        decisions = opt_out_decisions(runtime.ledger, id_)[:limit]
+    return HistoryDocument(history_config.days if history_config else None, entries, decisions)
 
 
 def opt_out_decisions(ledger: Ledger, contact: str, *, show_values: bool = False) -> list[ContactDecision]:
@@ -84,17 +90,17 @@ def prune_records(config: Config, ledger: Ledger) -> int:
     return ledger.history.prune_entries(now - timedelta(days=history_config.days) if history_config else now)
 
 
-def show(document: dict[str, Any]) -> Parts:
+def show(document: HistoryDocument) -> Parts:
     """Show the entries, then the opt-out decisions, each as one line. A run is named as in Dagster's UI."""
-    if document["kept_days"] is None:
+    if document.kept_days is None:
         yield "No history is kept: write `history: {days: 14}` in the configuration, and later syncs keep it."
-    elif not document["history"]:
-        yield f"There is no entry. Entries are kept for {counted(document['kept_days'], 'day')}."
-    for entry in document["history"]:
-        run = f" (run {entry['run'][:8]})" if entry["run"] else ""
-        reason = f": {entry['reason']}" if entry["reason"] else ""
-        yield f"{entry['at']} {entry['table']} {entry['id']} {entry['operation']}: {entry['outcome']}{run}{reason}"
-    for decision in document["decisions"]:
+    elif not document.history:
+        yield f"There is no entry. Entries are kept for {counted(document.kept_days, 'day')}."
+    for entry in document.history:
+        run = f" (run {entry.run_id[:8]})" if entry.run_id else ""
+        reason = f": {entry.reason}" if entry.reason else ""
+        yield f"{iso(entry.at)} {entry.table} {entry.id} {entry.operation}: {entry.outcome}{run}{reason}"
+    for decision in document.decisions:
         yield f"opt-out decision: {decision_line(decision)}"
 
 

@@ -5,24 +5,33 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
-from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated
 
+import msgspec
 import typer
 
 from sync_assets.audit.person_records import by_table, is_gone, whereabouts
-from sync_assets.commands.accept_systems import FORMER
+from sync_assets.bulk_load.held_records import take_out
+from sync_assets.commands.hold_document import (
+    AddedHold,
+    HeldContact,
+    HoldList,
+    RecordsInCampaign,
+    RecordsInLedger,
+    RecordsInSystem,
+    ReleasedHold,
+    VerifiedHold,
+)
 from sync_assets.commands.terminal import Json, Parts, end, open_runtime, print_document
-from sync_assets.commands.values import check_tables, fields, plain, record_id
+from sync_assets.commands.values import check_tables, plain, record_id
 from sync_assets.config.values import CONTACT
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger import Ledger
-from sync_assets.ledger.records.privacy_holds import Hold
 from sync_assets.ledger.scratch import scratch_ledger
-from sync_assets.ledger.times import clock
+from sync_assets.ledger.times import clock, iso
 from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime
-from sync_assets.runtime.systems import same_address
+from sync_assets.runtime.systems import FORMER, same_address
 from sync_assets.runtime.workers import release_dead
 from sync_assets.words import counted
 
@@ -83,7 +92,7 @@ def verify_command(contact: Contact, kept: Kept = None, as_json: Json = False) -
         end(1, why, "When both have deleted all, run `sync-assets hold verify` again.")
 
 
-def add(runtime: Runtime, id_text: str, *, force: bool = False) -> dict[str, Any]:
+def add(runtime: Runtime, id_text: str, *, force: bool = False) -> AddedHold:
     """Place a contact and the person's other records on hold from now on.
 
     First those in the ledger, then those that either system has besides. They stay held when their lookups are cleared.
@@ -114,12 +123,20 @@ def add(runtime: Runtime, id_text: str, *, force: bool = False) -> dict[str, Any
         time.sleep(0.25)
         release_dead(runtime.ledger)
         hold = runtime.ledger.holds.add_to_hold(id_, ()) or hold
+    errors = trace.errors
+    if hold.loading:
+        errors += interruptible.run(take_out(runtime, id_, WAIT_SECONDS))
+        hold = runtime.ledger.holds.add_to_hold(id_, ()) or hold
     noted = sorted({(record.table, record.id) for record in runtime.ledger.holds.records_of_hold(id_)})
-    by_table = dict(Counter(table for table, _ in noted))
-    return {**_document(hold), "new": new, "noted": by_table, "errors": trace.errors}
+    return AddedHold(
+        **msgspec.structs.asdict(msgspec.convert(hold, HeldContact, from_attributes=True)),
+        new=new,
+        noted=dict(Counter(table for table, _ in noted)),
+        errors=errors,
+    )
 
 
-def release(runtime: Runtime, id_text: str) -> dict[str, Any]:
+def release(runtime: Runtime, id_text: str) -> ReleasedHold:
     """End the hold.
 
     If Dynamics 365 no longer has the contact, none of the person's records is created again: they are excluded from
@@ -142,12 +159,12 @@ def release(runtime: Runtime, id_text: str) -> dict[str, Any]:
             "If the contact is restored, release it again.",
         )
     freed, excluded = runtime.ledger.holds.end_hold(id_, deleted=deleted) or (0, 0)
-    return {"id": id_, "released": freed, "gone": deleted, "excluded": excluded}
+    return ReleasedHold(id_, freed, deleted, excluded)
 
 
-def listed(ledger: Ledger) -> dict[str, Any]:
+def listed(ledger: Ledger) -> HoldList:
     """Return all holds, the oldest first."""
-    return {"holds": [_document(hold) for hold in ledger.holds.all()]}
+    return HoldList(msgspec.convert(ledger.holds.all(), list[HeldContact], from_attributes=True))
 
 
 @contextmanager
@@ -168,14 +185,11 @@ def of_named_campaign(runtime: Runtime) -> Iterator[Runtime]:
             yield asked
 
 
-def verify(runtime: Runtime, id_text: str, kept: Sequence[str] = ()) -> dict[str, Any]:
+def verify(runtime: Runtime, id_text: str, kept: Sequence[str] = ()) -> VerifiedHold:
     """Return where the contact and the person's other records still are.
 
-    kept: records that stay on purpose, as TABLE/ID; those that a system has are `kept`, not `found`. `known` is False
-    if neither the ledger nor a system has any trace of the contact: then nothing is proved. `gone` is True if the
-    contact is known, neither system has any other of the records, none is in flight, and no request without an answer
-    can take effect any more: that is so from `certain_at` on. `is_excluded`: the hold was released after Dynamics 365
-    had deleted the contact. Raises OlderLedger: its lost requests are unknown.
+    kept: records that stay on purpose, as TABLE/ID; those that a system has are `kept`, not `found`. Raises
+    OlderLedger: its lost requests are unknown.
     """
     id_ = record_id(id_text, NEEDS)
     named = [(table, record_id(of, _KEPT)) for table, _, of in (text.partition("/") for text in kept)]
@@ -192,130 +206,137 @@ def verify(runtime: Runtime, id_text: str, kept: Sequence[str] = ()) -> dict[str
     # deleted (docs/dev/references/campaign.md 5). No request distinguishes the two.
     seen = {(record.table, record.id) for record in trace.campaign.records | trace.campaign.kept}
     children = [record for record in trace.related if record.may_exist_in_campaign and record.table != CONTACT]
-    return {
-        "id": id_,
-        "known": trace.known,
-        "gone": trace.gone,
-        "certain_at": plain(trace.certain_at),
-        "held_since": plain(held_since),
-        "is_excluded": held_since is None and bool(runtime.ledger.holds.records_of_hold(id_)),
-        "d365": trace.d365.document(),
-        "campaign": {
-            "url": runtime.settings.campaign().url,
-            "former_url": runtime.ledger.migrations.facts(FORMER).get("url"),
+    return VerifiedHold(
+        id=id_,
+        known=trace.known,
+        gone=trace.gone,
+        certain_at=trace.certain_at,
+        held_since=held_since,
+        is_excluded=held_since is None and bool(runtime.ledger.holds.records_of_hold(id_)),
+        d365=RecordsInSystem(**trace.d365.document()),
+        campaign=RecordsInCampaign(
             **trace.campaign.document(),
-            "not_seen": by_table([record for record in children if (record.table, record.id) not in seen]),
-        },
-        "resources": {table.table: table.resource for table in runtime.config.tables},
-        "ledger": {
-            "records": dict(Counter(record.table for record in trace.related)),
-            "with_content": sum(record.payload for record in trace.related),
-            "in_flight": len(trace.in_flight),
-            "in_flight_until": plain(max(leased, default=None)),
-        },
-    }
+            url=runtime.settings.campaign().url,
+            former_url=runtime.ledger.migrations.facts(FORMER).get("url"),
+            not_seen=by_table([record for record in children if (record.table, record.id) not in seen]),
+        ),
+        resources={table.table: table.resource for table in runtime.config.tables},
+        ledger=RecordsInLedger(
+            records=dict(Counter(record.table for record in trace.related)),
+            with_content=sum(record.payload for record in trace.related),
+            in_flight=len(trace.in_flight),
+            in_flight_until=max(leased, default=None),
+            loading=sum(record.loading for record in trace.related),
+        ),
+    )
 
 
-def unproven(document: dict[str, Any]) -> str | None:
+def unproven(document: VerifiedHold) -> str | None:
     """Return why a document of `verify` is no proof of the deletion; None if it is one."""
-    errors = [*document["d365"]["errors"], *document["campaign"]["errors"]]
-    if not (document["known"] or errors):
-        unknown = f"Neither the ledger nor a system has a contact {document['id']}, so no deletion is proved."
-        return f"{unknown} {_CHECK_ID.format(document['id'])}"
-    if not document["gone"]:
-        again = f"or correct the errors, then `sync-assets hold verify {document['id']}`."
+    errors = [*document.d365.errors, *document.campaign.errors]
+    if not (document.known or errors):
+        unknown = f"Neither the ledger nor a system has a contact {document.id}, so no deletion is proved."
+        return f"{unknown} {_CHECK_ID.format(document.id)}"
+    if not document.gone:
+        again = f"or correct the errors, then `sync-assets hold verify {document.id}`."
         remedy = f"Delete the listed records, name those that stay on purpose by `--kept TABLE/ID`, {again}"
-        return "\n".join([*errors, f"{document['id']} is not known to be gone from both systems. {remedy}"])
+        return "\n".join([*errors, f"{document.id} is not known to be gone from both systems. {remedy}"])
     return None
 
 
-def _document(hold: Hold) -> dict[str, Any]:
-    return fields(hold, "id", "since", "known", "records", "in_flight", "in_flight_until", "certain_at")
-
-
-def show_added(document: dict[str, Any]) -> Parts:
+def show_added(document: AddedHold) -> Parts:
     yield (
-        f"{document['id']} is on hold since {document['since']}: {counted(document['records'], 'record', 'are')} "
+        f"{document.id} is on hold since {iso(document.since)}: {counted(document.records, 'record', 'are')} "
         "written to neither system until `sync-assets hold release`."
     )
-    if not document["known"]:
+    if not document.known:
         yield "The ledger does not have this contact yet; if it is captured later, it is held."
-    if document["in_flight"]:
+    if document.in_flight:
         yield (
-            f"Requests for {counted(document['in_flight'], 'record')} are still under way after {WAIT_SECONDS:.0f} s. "
+            f"Requests for {counted(document.in_flight, 'record')} are still under way after {WAIT_SECONDS:.0f} s. "
             "Delete nothing yet; repeat `hold add`, until it reports none."
         )
+    if document.loading:
+        yield (
+            f"A load by file may still write {counted(document.loading, 'record')}. Delete nothing before its end, "
+            "which `sync-assets loads` shows."
+        )
     yield from _show_certain_at(document, "Delete nothing before that.")
-    for error in document["errors"]:
+    for error in document.errors:
         yield f"Not all of this person's records could be asked for: {error} Then repeat `hold add`."
 
 
-def _show_certain_at(document: dict[str, Any], remedy: str) -> Parts:
-    if document["certain_at"]:
-        at = clock(datetime.fromisoformat(document["certain_at"]))
+def _show_certain_at(document: HeldContact | VerifiedHold, remedy: str) -> Parts:
+    if document.certain_at:
+        at = clock(document.certain_at)
         yield f"not certain before {at}: a request got no answer, and may still take effect. {remedy}"
 
 
-def show_released(document: dict[str, Any]) -> Parts:
-    if document["gone"]:
+def show_released(document: ReleasedHold) -> Parts:
+    if document.gone:
         yield (
-            f"{document['id']} is no longer on hold. Dynamics 365 does not have this contact, so no record is created "
-            f"again. Excluded, unless another contact is its parent: {counted(document['excluded'], 'record')}."
+            f"{document.id} is no longer on hold. Dynamics 365 does not have this contact, so no record is created "
+            f"again. Excluded, unless another contact is its parent: {counted(document.excluded, 'record')}."
         )
     else:
         yield (
-            f"{document['id']} is no longer on hold: {counted(document['released'], 'record')} may be synchronised "
+            f"{document.id} is no longer on hold: {counted(document.released, 'record')} may be synchronised "
             "again. Each is read again from Dynamics 365 before it is sent."
         )
 
 
-def show_holds(document: dict[str, Any]) -> Parts:
-    for hold in document["holds"]:
-        unknown = "" if hold["known"] else ", the contact is not known to the ledger"
-        flying = f", {hold['in_flight']:,} in flight until {hold['in_flight_until']}" if hold["in_flight"] else ""
-        yield f"{hold['id']}  since {hold['since']}  {counted(hold['records'], 'record')}{unknown}{flying}"
-    if not document["holds"]:
+def show_holds(document: HoldList) -> Parts:
+    for hold in document.holds:
+        unknown = "" if hold.known else ", the contact is not known to the ledger"
+        flying = f", {hold.in_flight:,} in flight until {plain(hold.in_flight_until)}" if hold.in_flight else ""
+        yield f"{hold.id}  since {iso(hold.since)}  {counted(hold.records, 'record')}{unknown}{flying}"
+    if not document.holds:
         yield "No contact is on hold."
 
 
-def show_whereabouts(document: dict[str, Any]) -> Parts:
-    url, former = document["campaign"]["url"], document["campaign"]["former_url"]
+def show_whereabouts(document: VerifiedHold) -> Parts:
+    url, former = document.campaign.url, document.campaign.former_url
     if former:
         yield f"Campaign at {url} was asked{', the former one' if same_address(url, former) else ''}."
     if former and not same_address(url, former):
         yield (
-            f"The former Campaign, at {former}, may have the person, too: `sync-assets hold verify {document['id']} "
+            f"The former Campaign, at {former}, may have the person, too: `sync-assets hold verify {document.id} "
             "--env-file FILE`, with a file that names it, asks it."
         )
-    for system, name in (("d365", "Dynamics 365"), ("campaign", "Campaign")):
-        ids_by_table, kept, errors = (document[system][key] for key in ("found", "kept", "errors"))
+    for answer, name in ((document.d365, "Dynamics 365"), (document.campaign, "Campaign")):
+        ids_by_table, kept, errors = answer.found, answer.kept, answer.errors
         for of_table, state in ((ids_by_table, "still there"), (kept, "kept on purpose, as named")):
             for table, ids in of_table.items():
-                resource = document["resources"].get(table, table) if system == "campaign" else table
+                resource = document.resources.get(table, table) if answer is document.campaign else table
                 yield f"{name}: {state}: {resource} {', '.join(ids)}"
         if not ids_by_table and not errors:
-            yield f"{name}: {'all others gone' if kept else 'gone' if document['known'] else 'not known'}"
-    for table, ids in document["campaign"]["not_seen"].items():
-        resource = document["resources"].get(table, table)
+            yield f"{name}: {'all others gone' if kept else 'gone' if document.known else 'not known'}"
+    for table, ids in document.campaign.not_seen.items():
+        resource = document.resources.get(table, table)
         yield (
             f"Campaign does not show {counted(len(ids), 'acknowledged record')} of {resource}: deleted, or hidden "
             "without a parent. Check in Campaign."
         )
-    ledger = document["ledger"]
-    records = ", ".join(f"{number:,} {table}" for table, number in ledger["records"].items())
-    with_content = counted(ledger["with_content"], "record")
-    content = f"; {with_content} with data still to be sent" if ledger["with_content"] else ""
+    ledger = document.ledger
+    records = ", ".join(f"{number:,} {table}" for table, number in ledger.records.items())
+    with_content = counted(ledger.with_content, "record")
+    content = f"; {with_content} with data still to be sent" if ledger.with_content else ""
     yield f"ledger: ids and hashes of {records}{content}" if records else "ledger: nothing"
-    if ledger["in_flight"]:
+    if ledger.in_flight:
         yield (
-            f"{counted(ledger['in_flight'], 'record')} claimed by a worker until {ledger['in_flight_until']} at the "
+            f"{counted(ledger.in_flight, 'record')} claimed by a worker until {plain(ledger.in_flight_until)} at the "
             "latest: verify again after that."
         )
+    if ledger.loading:
+        yield (
+            f"{counted(ledger.loading, 'record')} in a load by file, which may still write: verify again after its "
+            "end, which `sync-assets loads` shows."
+        )
     yield from _show_certain_at(document, "Verify again after that.")
-    if document["is_excluded"]:
+    if document.is_excluded:
         yield (
             "The contact was deleted when the hold was released: its records are excluded, so none is inserted or "
-            f"updated. If the contact was restored, run `sync-assets hold release {document['id']}`."
+            f"updated. If the contact was restored, run `sync-assets hold release {document.id}`."
         )
-    elif document["held_since"] is None:
+    elif document.held_since is None:
         yield "The contact is not on hold, so it may be written again."

@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import UTC, datetime
+from functools import partial
 from typing import Annotated
 
 import msgspec
@@ -10,7 +11,8 @@ import typer
 from sync_assets.audit.record_list import RecordList
 from sync_assets.bulk_load.file_rows import FileColumns, lines_of
 from sync_assets.bulk_load.files import files_of, remove_files
-from sync_assets.bulk_load.load_run import LoadRun
+from sync_assets.bulk_load.load_run import LoadRun, settings_of
+from sync_assets.bulk_load.update_run import UpdateRun
 from sync_assets.campaign.client import CampaignClient
 from sync_assets.campaign.workflows import IMPORT, stop, workflow_status
 from sync_assets.commands.terminal import Json, OneTable, Parts, fail, open_runtime, print_document, progress
@@ -55,13 +57,15 @@ class LoadDocument(msgspec.Struct, frozen=True):
     Attributes:
         load: the UTC time of its beginning, as in the names of its files
         records: records in its files
-        missing: records that Campaign did not hold at the end; null before
+        kind: `insert`, or `update` of attributes that REST refuses in updates
+        missing: records that Campaign did not hold at the end; of an update, those that still differ; null before
         files: those of an unfinished load
     """
 
     table: str
     load: str
     workflow: str
+    kind: str
     state: str
     records: int
     began: str
@@ -118,24 +122,30 @@ def listed(runtime: Runtime, given_up: str | None = None) -> LoadsDocument:
 
 async def abandon(runtime: Runtime, table: str) -> LoadsDocument:
     """Give a load up: its workflow will not run any more. Raises SyncAssetsError if that cannot be made sure."""
-    check_tables(runtime.config, [table])
-    settings, loads = runtime.config.bulk_load or BulkLoad(), runtime.ledger.loads
+    loads = runtime.ledger.loads
     load = await asyncio.to_thread(loads.unfinished, table)
+    settings = settings_of(runtime.config, load)
     if load is None:
+        check_tables(runtime.config, [table])
         await asyncio.to_thread(_remove_unknown, runtime, settings, table)
         return listed(runtime, table)
-    config = runtime.config.table(table)
     async with runtime.campaign() as campaign:
-        await _stopped(campaign, load)
-        with connect(runtime.settings.sftp()) as sftp:
-            remove_files(sftp, settings, table, load.name)
+        if load.commanded_at:
+            await _stopped(campaign, load)
         now = datetime.now(UTC)
         load = await asyncio.to_thread(
             loads.move, load, LoadState.ENDED, ended_as="abandoned", ended_at=now, missing=None
         )
+        with connect(runtime.settings.sftp()) as sftp:  # no other process writes one any more
+            remove_files(sftp, settings, table, load.name)
+        if table not in [config.table for config in runtime.config.tables]:  # nothing of it can be listed
+            await asyncio.to_thread(partial(loads.finish, load, may_arrive=True))
+            return listed(runtime, table)
+        config = runtime.config.table(table)
         resource = await campaign.resource(config.api, config.resource)
         target = Target.of(runtime.config, config, resource)
-        done = await LoadRun(runtime, target, resource, RecordList(runtime.ledger, campaign, config)).run(None)
+        way = UpdateRun if load.kind == "update" else LoadRun
+        done = await way(runtime, target, resource, RecordList(runtime.ledger, campaign, config)).run(None)
         if done.stopped or done.holds_back:
             raise SyncAssetsError(
                 done.stopped or f"{table}: another process carries its load on.",
@@ -185,6 +195,7 @@ def _document(runtime: Runtime, load: Load) -> LoadDocument:
         table=load.table,
         load=load.name,
         workflow=load.workflow,
+        kind=load.kind,
         state=load.state.name.lower(),
         records=load.records,
         began=iso(load.began_at),
@@ -201,8 +212,9 @@ def show(document: LoadsDocument) -> Parts:
     if document.given_up:
         yield f"{document.given_up}: what Campaign does not hold goes by REST with the next sync."
     for load in document.loads:
-        records = counted(load.records, "record") + (f", {load.missing:,} not imported" if load.missing else "")
-        yield f"{load.table} {load.load}: {load.state}, {records}, workflow {load.workflow}"
+        left = "not imported" if load.kind == "insert" else "left for another day"
+        records = counted(load.records, "record") + (f", {load.missing:,} {left}" if load.missing else "")
+        yield f"{load.table} {load.load}: {load.kind}, {load.state}, {records}, workflow {load.workflow}"
         for file in load.files:
             yield f"  {file.name}: {counted(file.rows, 'row')}, {file.bytes / MEGABYTE:,.1f} MB"
     if not document.loads:

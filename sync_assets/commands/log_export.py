@@ -68,7 +68,7 @@ def entries(runtime: Runtime, now: datetime) -> Iterator[dict[str, Any]]:
         for reason, records in runtime.ledger.reports.reject_reasons(table):
             yield {"kind": "reason", "table": table, "reason": reason, "records": records}
     for reject in islice(rejects(runtime.ledger, None), MOST_REJECTED):
-        yield {"kind": "rejected", **reject}
+        yield {"kind": "rejected", **builtins(reject)}
     yield {"kind": "opt_out", **document["opt_out"]}
 
 

@@ -8,8 +8,10 @@ either system.
 import asyncio
 from collections.abc import Sequence
 from contextlib import closing
-from typing import Annotated, Any
+from dataclasses import asdict
+from typing import Annotated
 
+import msgspec
 import typer
 
 from sync_assets.audit.existing_records import leased
@@ -31,8 +33,6 @@ from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.pkeys import ListedKeys
 
-FOUND = ("records", "equal", "differing", "unknown")
-"""The counts of a table that a rebuild reports, as in ledger.Rebuild; then those of the ledger's records."""
 LOST_HOLDS = (
     "A rebuild finds no privacy holds: the next sync writes a contact whose hold the ledger lost. "
     "`sync-assets hold list` shows the holds that it has. Add the others first."
@@ -56,13 +56,39 @@ def command(
     terminal.finish(done, as_json, show)
 
 
-def rebuild(runtime: Runtime, only: Sequence[str] = ()) -> Result[dict[str, Any]]:
+class RebuiltTable(msgspec.Struct, frozen=True):
+    """Numbers of a table: records of Campaign, as compared; then those of the ledger, by state.
+
+    Attributes:
+        unknown: They carry an id of no row in scope.
+    """
+
+    records: int
+    equal: int
+    differing: int
+    unknown: int
+    pending: int
+    waiting: int
+    rejected: int
+    held: int
+    orphaned: int
+    synced: int
+
+
+class RebuildDocument(msgspec.Struct, frozen=True):
+    """The document of `rebuild --json`. engine_calls: of this invocation."""
+
+    tables: dict[str, RebuiltTable]
+    engine_calls: dict[str, int]
+
+
+def rebuild(runtime: Runtime, only: Sequence[str] = ()) -> Result[RebuildDocument]:
     """Rebuild all mapped tables, or `only`, parents first. May be killed and repeated."""
     check_tables(runtime.config, only)
     tables = [config for config in runtime.config.in_link_order if not only or config.table in only]
     runtime.settings.require("d365", "campaign")
     runtime.access.accept_older(lambda: begin_anew(runtime.config, runtime.ledger))
-    results: dict[str, Any] = {}
+    results: dict[str, Rebuild] = {}
     notes: list[str] = []
     problems: list[SyncAssetsError] = []
     with closing(ListedKeys()) as keys:  # the PKeys of all tables of this invocation
@@ -73,13 +99,15 @@ def rebuild(runtime: Runtime, only: Sequence[str] = ()) -> Result[dict[str, Any]
             except SyncAssetsError as error:
                 problems.append(error)
                 break
-            results[config.table] = fields(result, *FOUND)
+            results[config.table] = result
             notes += further
     found = overview(runtime.config, runtime.ledger, runtime.clients.calls, {})
-    for table, counts in results.items():
-        results[table] = counts | fields(found.tables[table], *COLUMNS)
+    compared = {
+        table: msgspec.convert(asdict(counts) | fields(found.tables[table], *COLUMNS), RebuiltTable)
+        for table, counts in results.items()
+    }
     notes += [LOST_HOLDS, *held_back({table: found.tables[table] for table in results})]
-    return Result({"tables": results, "engine_calls": found.engine_calls}, problems, notes)
+    return Result(RebuildDocument(compared, found.engine_calls), problems, notes)
 
 
 def begin_anew(overall: Config, ledger: Ledger) -> None:
@@ -114,11 +142,12 @@ async def rebuild_table(runtime: Runtime, config: TableConfig, keys: ListedKeys)
         return counts, notes + comparison.warnings
 
 
-def show(document: dict[str, Any]) -> Parts:
+def show(document: RebuildDocument) -> Parts:
     """Show the counts of Campaign's records, then those of the ledger's."""
-    tables = document["tables"]
-    yield number_table("table", (*FOUND, *COLUMNS), tables)
-    if any(table["unknown"] for table in tables.values()):
+    tables = document.tables
+    rows = {name: msgspec.structs.astuple(table) for name, table in tables.items()}
+    yield number_table("table", RebuiltTable.__struct_fields__, rows)
+    if any(table.unknown for table in tables.values()):
         yield "unknown: records of Campaign that carry an id, of no row in scope. They are left alone."
-    if any(table["pending"] for table in tables.values()):
+    if any(table.pending for table in tables.values()):
         yield "`sync-assets plan` shows what the next sync sends."

@@ -3,23 +3,75 @@
 import csv
 import sys
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Annotated, Any
 
+import msgspec
 import typer
+from msgspec import UNSET, UnsetType
+from msgspec.structs import replace
 from rich.text import Text
 
 from sync_assets.checks.refused_attributes import refused_attributes as refused
 from sync_assets.commands.terminal import Json, OptionalTable, Parts, open_runtime, plain_table, print_document
-from sync_assets.commands.values import check_tables, fields
+from sync_assets.commands.values import builtins, check_tables, plain
 from sync_assets.config.models import TableConfig
 from sync_assets.config.values import CONTACT
 from sync_assets.foreign_text import cleaned
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.records.blocked_records import LISTED
-from sync_assets.ledger.report_values import WAITING_FOR
+from sync_assets.ledger.report_values import WAITING_FOR, Reject, Retry
+from sync_assets.ledger.times import iso
 
-Records = list[dict[str, Any]]
 
+class OrphanedRecord(msgspec.Struct, frozen=True):
+    """An orphaned record, which is not sent. kept: Campaign holds it all the same."""
+
+    table: str
+    id: str
+    reason: str
+    since: datetime
+    kept: bool
+
+
+class ParentState(msgspec.Struct, frozen=True):
+    """A parent that a record waits for."""
+
+    table: str
+    id: str
+    state: str
+
+
+class WaitingRecord(msgspec.Struct, frozen=True):
+    """A waiting record, with what it waits for."""
+
+    table: str
+    id: str
+    since: datetime
+    reason: str
+    parents: list[ParentState]
+
+
+class RefusedRecord(msgspec.Struct, frozen=True):
+    """A record that differs, or perhaps differs, in one or more of the attributes that Campaign refuses in updates."""
+
+    table: str
+    id: str
+    reason: str
+    attributes: list[str]
+
+
+class RejectsDocument(msgspec.Struct, frozen=True):
+    """The document of `rejects --json`: one of these lists, by option."""
+
+    rejects: list[Reject] | UnsetType = UNSET
+    retried: list[Retry] | UnsetType = UNSET
+    orphaned: list[OrphanedRecord] | UnsetType = UNSET
+    waiting: list[WaitingRecord] | UnsetType = UNSET
+    refused_attributes: list[RefusedRecord] | UnsetType = UNSET
+
+
+Record = Reject | Retry | OrphanedRecord | WaitingRecord | RefusedRecord
 COLUMNS = {
     "rejects": ("table", "id", "reason", "since", "attempts", "retryable"),
     "retried": ("table", "id", "reason", "since", "attempts", "next_attempt"),
@@ -65,96 +117,96 @@ def command(  # noqa: PLR0913 - an option for each list
     runtime = open_runtime()
     check_tables(runtime.config, [table])
     kind = next((name for name, chosen in named.items() if chosen), "rejects")
-    if refused_attributes:
-        document = records_but_for(runtime.ledger, [one for one in runtime.config.tables if table in (None, one.table)])
-    else:
-        document = LISTS[kind](runtime.ledger, table)
+    tables = [one for one in runtime.config.tables if table in (None, one.table)]
+    records: Any = records_but_for(runtime.ledger, tables) if refused_attributes else LISTS[kind](runtime.ledger, table)
     if not as_csv:
-        print_document({kind: document}, as_json, show)
+        print_document(RejectsDocument(**{kind: records}), as_json, show)
         return
     writer = csv.DictWriter(sys.stdout, COLUMNS[kind], lineterminator="\n", extrasaction="ignore")
     writer.writeheader()
-    joined = ({"parents": _parents(one), "attributes": " ".join(one.get("attributes", ()))} for one in document)
-    writer.writerows(record | texts for record, texts in zip(cleaned(document), joined, strict=True))
+    for record in cleaned(records):
+        attributes = " ".join(record.attributes) if isinstance(record, RefusedRecord) else ""
+        writer.writerow(builtins(record) | {"parents": _parents(record), "attributes": attributes})
 
 
-def rejects(ledger: Ledger, table: str | None) -> Records:
+def rejects(ledger: Ledger, table: str | None) -> list[Reject]:
     """Return the rejected records and opt-outs: ids and reasons, never their content."""
     opt_outs = ledger.opt_outs.refused() if table in (None, CONTACT) else []
     parents = ledger.blocked.rejected_with_parent()
-    rows = [fields(reject, *COLUMNS["rejects"]) for reject in [*ledger.reports.rejects(table), *opt_outs]]
-    for row in rows:
-        if parent := parents.get((row["table"], row["id"])):
-            reason = row["reason"].rstrip(".")
-            row["reason"] = f"{reason}. Its {parent} is rejected, too: correct that first, then retry this record."
+    rows = [*ledger.reports.rejects(table), *opt_outs]
+    for number, row in enumerate(rows):
+        if parent := parents.get((row.table, row.id)):
+            too = (
+                f"{row.reason.rstrip('.')}. Its {parent} is rejected, too: correct that first, then retry this record."
+            )
+            rows[number] = replace(row, reason=too)
     return rows
 
 
-def retried_records(ledger: Ledger, table: str | None) -> Records:
+def retried_records(ledger: Ledger, table: str | None) -> list[Retry]:
     """Return the pending records whose requests got no answer that names a cause: ids and reasons."""
-    rows = [fields(record, *COLUMNS["retried"]) for record in ledger.reports.retried_records(table)]
-    return [row | {"reason": row["reason"] or "no answer"} for row in rows]
+    return [replace(row, reason=row.reason or "no answer") for row in ledger.reports.retried_records(table)]
 
 
-def orphans(ledger: Ledger, table: str | None) -> Records:
-    """Return the orphaned records, which are not sent, with the reasons. kept: Campaign holds the record."""
-    return [fields(orphan, *COLUMNS["orphaned"], "kept") for orphan in ledger.blocked.orphans(table)]
+def orphans(ledger: Ledger, table: str | None) -> list[OrphanedRecord]:
+    """Return the orphaned records, with the reasons."""
+    return msgspec.convert(ledger.blocked.orphans(table), list[OrphanedRecord], from_attributes=True)
 
 
-def waiting_records(ledger: Ledger, table: str | None) -> Records:
+def waiting_records(ledger: Ledger, table: str | None) -> list[WaitingRecord]:
     """Return the waiting records, at most blocked_records.LISTED, with what they wait for."""
     return [
-        {
-            **fields(record, "table", "id", "since"),
-            "reason": WAITING_FOR[record.block_reason],
-            "parents": [{"table": to.table, "id": to.id, "state": to.state_text} for to in record.parents],
-        }
+        WaitingRecord(
+            record.table,
+            record.id,
+            record.since,
+            WAITING_FOR[record.block_reason],
+            [ParentState(*parent) for parent in record.parents],
+        )
         for record in ledger.blocked.waiting(table)
     ]
 
 
-def records_but_for(ledger: Ledger, tables: Sequence[TableConfig]) -> Records:
+def records_but_for(ledger: Ledger, tables: Sequence[TableConfig]) -> list[RefusedRecord]:
     """Return the records that are in step but for refused attributes, or not known to be; at most LISTED of a table."""
-    records = list[dict[str, Any]]()
+    records = list[RefusedRecord]()
     for config in tables:
         attributes = refused(ledger, config)
         named = f"{'one or more of ' if len(attributes) > 1 else ''}{', '.join(attributes)}"
         for id_, known in ledger.reports.records_but_for(config.table, LISTED) if attributes else ():
             reason = f"{'differs' if known else 'perhaps differs'} in {named}: refused in updates"
-            records.append({"table": config.table, "id": id_, "reason": reason, "attributes": attributes})
+            records.append(RefusedRecord(config.table, id_, reason, attributes))
     return records
 
 
 LISTS = {"rejects": rejects, "retried": retried_records, "orphaned": orphans, "waiting": waiting_records}
 
 
-def _parents(record: dict[str, Any]) -> str:
-    return "; ".join(f"{to['table']} {to['id']} {to['state']}" for to in record.get("parents", ()))
+def _parents(record: Record) -> str:
+    parents = record.parents if isinstance(record, WaitingRecord) else ()
+    return "; ".join(f"{to.table} {to.id} {to.state}" for to in parents)
 
 
-def show(document: dict[str, Records]) -> Parts:
-    """Show the list, whose kind is the document's only key: the records below the reason that they share."""
-    [(kind, records)] = document.items()
-    if not records:
+def show(document: RejectsDocument) -> Parts:
+    """Show the list that the document has: the records below the reason that they share."""
+    kind = next(kind for kind in COLUMNS if getattr(document, kind) is not UNSET)
+    by_reason: dict[tuple[str, str], list[Record]] = {}  # thousands may share one long reason
+    for record in getattr(document, kind):
+        by_reason.setdefault((record.table, record.reason), []).append(record)
+    if not by_reason:
         yield _EMPTY_LISTS[kind]
-    by_reason: dict[tuple[str, str], Records] = {}  # thousands may share one long reason
-    for record in records:
-        by_reason.setdefault((record["table"], record["reason"]), []).append(record)
     columns = [column for column in COLUMNS[kind][3:] if column not in ("retryable", "parents", "attributes")]
     titles = ["  id", *(column.replace("_", " ") for column in columns)]
     for (name, reason), alike in by_reason.items():
         why = f"waiting for {reason}" if kind == "waiting" else reason
         yield Text.assemble((f"{name}: ", "bold"), why, no_wrap=False)
-        if kind == "waiting":
-            parents = [f": {_parents(record)}" if record["parents"] else "" for record in alike]
-            pairs = zip(alike, parents, strict=True)
-            yield from (f"  {record['id']} since {record['since']}{text}" for record, text in pairs)
-            continue
-        rows = (
-            [
-                f"  {record['id']}",
-                *("now" if name == "next_attempt" and not record[name] else record[name] for name in columns),
-            ]
-            for record in alike
-        )
-        yield plain_table(*titles, rows=rows, numbers=("attempts",))
+        rows: list[list[str | int | None]] = []
+        for record in alike:
+            if isinstance(record, WaitingRecord):
+                parents = f": {_parents(record)}" if record.parents else ""
+                yield f"  {record.id} since {iso(record.since)}{parents}"
+            else:
+                values = (getattr(record, column) for column in columns)  # None: of the next attempt
+                rows.append([f"  {record.id}", *("now" if value is None else plain(value) for value in values)])
+        if rows:
+            yield plain_table(*titles, rows=rows, numbers=("attempts",))

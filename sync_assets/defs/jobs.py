@@ -115,12 +115,13 @@ def operator_jobs(runtime: Runtime, other_jobs: Iterable[str]) -> list[dg.JobDef
     )
     def hold(run: JobRun) -> Numbers:
         from sync_assets.commands import hold as privacy
+        from sync_assets.commands.values import builtins
 
         add = partial(privacy.add, force=run.settings["force"])
         verify = partial(privacy.verify, kept=run.settings["kept"])
         operations = {"add": add, "release": privacy.release, "verify": verify}
         document = operations[run.settings["action"]](run.runtime, run.settings["contact"])
-        metadata = {"document": dg.MetadataValue.json(document)}
+        metadata = {"document": dg.MetadataValue.json(builtins(document))}
         if run.settings["action"] == "verify" and (why := privacy.unproven(document)):
             raise dg.Failure(why, metadata=metadata, allow_retries=False)
         return metadata

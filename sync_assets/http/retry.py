@@ -102,7 +102,7 @@ Admission = Callable[[], AbstractAsyncContextManager[Observer | None]]
 
 
 @dataclass(slots=True)
-class Call:
+class RequestOptions:
     """What is asked of the transports for one request, besides what travels: its extension `call`.
 
     kind: for the observers. repeat_unknown: repeat it also if its outcome is unknown; None: if it is a GET. patience:
@@ -196,7 +196,7 @@ class Retries:
             self.pause.hold(wait)
         return wait
 
-    async def before_repeating(self, failure: HttpError, wait: float, call: Call, patience: float) -> None:
+    async def before_repeating(self, failure: HttpError, wait: float, call: RequestOptions, patience: float) -> None:
         """Wait before a request is sent again; raise its failure if that would be beyond the patience."""
         now = time.monotonic()
         repeat_until = min(call.give_up_at, self.outage.begin(now) + patience)

@@ -186,7 +186,8 @@ class CapturedPage:
     opt_outs: opt-out columns of the rows and of those filtered out, see OptOutRows.apply_captured; None if none are
     mapped. opt_outs_are_fields: the payloads hold them, too. opt_outs_compared: they are sent to no
     profile, only compared with what Campaign stated. merged: opt-outs of
-    merged contacts; own_opt_outs: (id, attribute) of those that a master's own column has, beside those brought to it.
+    merged contacts, None if these are not carried; own_opt_outs: (id, attribute) of those that a master's own column
+    has, beside those brought to it.
     missing_are_deleted: when a full read is complete, the rows that it did not return are deleted. If False they are
     out of scope.
     """
@@ -198,7 +199,7 @@ class CapturedPage:
     opt_outs: pl.DataFrame | None = None
     opt_outs_are_fields: bool = False
     opt_outs_compared: bool = False
-    merged: Sequence[MergedOptOut] = ()
+    merged: Sequence[MergedOptOut] | None = None
     own_opt_outs: Sequence[tuple[str, str]] = ()
     missing_are_deleted: bool = False
 

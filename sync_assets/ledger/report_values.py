@@ -3,7 +3,6 @@ shown to users. Plain values without behaviour; times are UTC."""
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import NamedTuple
 
 import msgspec
 
@@ -33,7 +32,7 @@ LOST = {
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Number of records of a table by state. leased: records claimed by a live session.
+    """Number of records of a table by state. leased: records claimed by the live session of a worker.
 
     unconfirmed: records that are sent or deleted once more at their horizon. `synced` holds those that are not deleted.
     """
@@ -54,8 +53,7 @@ class Counts:
         return sum((self.pending, self.waiting, self.rejected, self.held, self.orphaned, self.synced, self.excluded))
 
 
-@dataclass(frozen=True, slots=True)
-class Reject:
+class Reject(msgspec.Struct, frozen=True):
     """A rejected record. retryable: False for a validation error, which only other data or another mapping resolve."""
 
     table: str
@@ -66,7 +64,7 @@ class Reject:
     retryable: bool
 
 
-class Retry(NamedTuple):
+class Retry(msgspec.Struct, frozen=True):
     """A pending record whose requests failed, so that it is sent again. next_attempt: None for at once."""
 
     table: str

@@ -19,9 +19,14 @@ def with_opt_outs(rows: pl.DataFrame, mapping: TableMapping, opted_out: Mapping[
     return rows.with_columns(columns)
 
 
-def merged_opt_outs(rows: pl.DataFrame, opt_outs: pl.DataFrame, mapping: TableMapping) -> list[MergedOptOut]:
-    """Return the opt-outs of those of the rows that were merged into another one. opt_outs: of `opted_out`."""
-    if mapping.master is None or rows[mapping.master.select_name].is_null().all():
+def merged_opt_outs(rows: pl.DataFrame, opt_outs: pl.DataFrame, mapping: TableMapping) -> list[MergedOptOut] | None:
+    """Return the opt-outs of those of the rows that were merged into another one. opt_outs: of `opted_out`.
+
+    None: opt-outs are not carried to masters.
+    """
+    if mapping.master is None:
+        return None
+    if rows[mapping.master.select_name].is_null().all():
         return []
     id_, master = mapping.table_key.select_name, mapping.master.select_name
     masters = dict(rows.select(pl.col(id_, master).str.to_lowercase()).filter(pl.col(master).is_not_null()).rows())

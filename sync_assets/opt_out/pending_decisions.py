@@ -24,7 +24,7 @@ from sync_assets.ledger.repositories.opt_out_decisions import OptOutDecision
 from sync_assets.ledger.rules import merged_contacts
 from sync_assets.ledger.rules import opt_outs as rules
 from sync_assets.ledger.rules.opt_outs import OptOutRow, OptOutState
-from sync_assets.opt_out.decide import Decision, SideValue, decide, without_value
+from sync_assets.opt_out.decide import Decision, SideValue, after_move, decide, without_value
 from sync_assets.opt_out.session import Session
 from sync_assets.task_group import run_together
 
@@ -61,8 +61,8 @@ class DecisionRun:
         """Decide everything that is due."""
         ledger, attributes, after = self.session.ledger, self.session.attributes, ""
         await asyncio.to_thread(ledger.opt_outs.end_unknown)
-        if self.session.carries_merged:  # of contacts that were merged since their opt-outs became due
-            await asyncio.to_thread(ledger.merged.make_due)
+        if self.session.decides_merged:  # of contacts that were merged since their opt-outs became due
+            await asyncio.to_thread(ledger.merged.make_masters_due)
         if self.session.direction == "campaign_to_d365":  # decided under a direction that wrote to Campaign
             await asyncio.to_thread(ledger.opt_outs.reconsider, OptOutState.TO_CAMPAIGN)
         while due := await asyncio.to_thread(
@@ -70,7 +70,8 @@ class DecisionRun:
         ):
             after = max(due)
             batch = await self._decide(due)
-            stored = await asyncio.to_thread(ledger.opt_outs.decide, batch.rows, self.partition, batch.decisions)
+            decided, of_merged = (batch.rows, self.partition, batch.decisions), self.session.decides_merged
+            stored = await asyncio.to_thread(ledger.opt_outs.decide, *decided, of_merged=of_merged)
             self.decided.update((decision.reason, decision.write or "") for decision in stored)
             self.session.progress("deciding opt-outs", self.decided.total())
             await self.session.count_calls()
@@ -151,7 +152,7 @@ class _Batch:
     """The decisions of a batch of contacts: the changed opt-outs, and the rows of the audit."""
 
     def __init__(self, session: Session, moment: datetime) -> None:
-        self._session, self._moment = session, moment
+        self._session, self._moment, self._moved_at = session, moment, session.moved_at
         self.rows: list[OptOutRow] = []
         self.decisions: list[OptOutDecision] = []
         self._subordinates: dict[tuple[str, str], str] = {}
@@ -160,10 +161,10 @@ class _Batch:
     def read_merged(self, ids: Sequence[str]) -> None:
         """Read from the ledger which opt-outs of merged contacts count for these. Blocks."""
         merged = self._session.ledger.merged
-        if self._session.direction == "d365_to_campaign":
-            self._brought = merged.counting(ids)
+        if self._session.decides_merged:
+            self._subordinates = merged.subordinates_to_decide(ids)
         else:
-            self._subordinates = merged.due_for(ids)
+            self._brought = merged.opted_out(ids)
 
     def subordinate(self, row: OptOutRow) -> str | None:
         """Return the merged contact whose opt-out is to be decided on here; None if there is none."""
@@ -172,7 +173,8 @@ class _Batch:
     def decide(self, row: OptOutRow, row_now: RowNow, answer: ProfileOptOut | None) -> None:
         d365, campaign = self._d365(row, row_now), _campaign_value(row, answer)
         direction = self._session.direction
-        decision = decide(direction, d365, campaign, self._moment, again=row.source == rules.COMPARISON)
+        counted = after_move(campaign, self._moved_at)
+        decision = decide(direction, d365, counted, self._moment, again=row.source == rules.COMPARISON)
         if answer is not None and direction != "d365_to_campaign":
             # An opt-out that was stated about a profile that was made anew since holds for the present one, too.
             times_of_answer = _micros(answer.changed), _micros(answer.created)

@@ -4,7 +4,7 @@ dispatcher        claim, send, acknowledge: start reading here
 delivery          the requests for one record, and its outcome
 record_links      the PKey or key that each link is sent with, and the check that Campaign stored the link
 request_body      the JSON of a request
-other_ways        another request for what they leave out
+group_updates        another request for what they leave out
 refused_updates   which attributes Campaign refuses in updates
 claimed_records   claimed records, their queue to the senders, and outcomes not stored yet
 campaign_health   whether Campaign itself fails, or only single records; how many requests may be in flight

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -29,6 +29,7 @@ from sync_assets.push.record_links import LinkNotKept, Links
 from sync_assets.push.target import PushResult, PushStopped
 from sync_assets.runtime.call_limits import Slots
 from sync_assets.runtime.pkeys import ParentKeys
+from sync_assets.words import counted
 
 if TYPE_CHECKING:
     from sync_assets.config.models import TableConfig
@@ -145,6 +146,8 @@ class _Push:
             await self._wind_up(feeder, senders, tasks)
             self._report_progress()
         result = self._result
+        if kept := self._resources[self._target.config.resource][1].kept:
+            result.stopped = " ".join(filter(None, (_kept_text(self._target.config, kept), result.stopped)))
         result.calls = self._claims.stored_calls
         result.seconds = time.monotonic() - started
         result.latency_p50, result.latency_p95 = self._latencies.quantile(0.5), self._latencies.quantile(0.95)
@@ -320,3 +323,12 @@ class _Push:
 
     def _add_outcome(self, record: Claimed, delivery: Delivery, answers: _Answers) -> None:
         self._queue.add_outcome(outcome(record, delivery, unanswered=answers.unanswered))
+
+
+def _kept_text(config: TableConfig, kept: Collection[str]) -> str:
+    """Return the text about records that Campaign kept after a DELETE, and whose rows and records are gone here."""
+    return (
+        f"Campaign answered that it deleted {counted(len(kept), 'record')} of {config.table}, and kept what it deleted "
+        f"likewise: {', '.join(sorted(kept))}. No later request deletes them: delete them in Campaign; `sync-assets "
+        f"audit --table {config.table}` counts those that are left as without a row."
+    )

@@ -24,7 +24,7 @@ from sync_assets.campaign.records import Records
 from sync_assets.json_members import members, without
 from sync_assets.ledger.model import HELD_NOT_KNOWN, REFUSABLE_MARK, Claimed
 from sync_assets.mapping.refusable import mark, refusable, updated_paths
-from sync_assets.push.other_ways import find_way, send_by
+from sync_assets.push.group_updates import FAILED, find_way, send_by
 
 _log = logging.getLogger(__name__)
 
@@ -75,16 +75,26 @@ async def _apart(record: Claimed, records: Records, response: ResponseOutcome, n
     known = record.operation == "update" and not (record.resend or record.outcome_unknown)
     if record.refusable is None or (known and record.refusable == record.held_refusable):
         return False
-    if premise not in addressing.findings:
+    if _is_open(records, premise):
         async with records.first.update:
-            if premise not in addressing.findings:
+            if _is_open(records, premise):
                 of_group = bytes(value)[:1] == b"{"
-                found = await find_way(records, response.pkey, name, value) if of_group else "none"
-                if found:
+                found: str | None = FAILED if of_group else "none"
+                for _ in range(SEARCHES):
+                    found = await find_way(records, response.pkey, name, value) if found == FAILED else found
+                if found == FAILED:
+                    addressing.note(premise, "none", today())
+                elif found:
                     addressing.note(premise, found)
-                return found not in (None, "none")
-    way = addressing.findings[premise]
+                return found not in (None, "none", FAILED)
+    way = addressing.finding(premise).answer
     return way != "none" and (await send_by(way, records, response.pkey, name, value)).kind == "done"
+
+
+def _is_open(records: Records, premise: str) -> bool:
+    """Return True if it is to be found out which other request updates an attribute."""
+    finding = records.addressing.finding(premise)
+    return not finding.answer or bool(finding.day and not finding.of_today)
 
 
 def held_refusable(record: Claimed, records: Records, response: ResponseOutcome, done: str) -> int | None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class LedgerUse:
+class RunOptions:
     """How a caller may use the ledger.
 
     any_ledger: True for callers that write neither to the systems nor to the ledger: it may belong to other systems.
@@ -41,7 +41,7 @@ class LedgerAccess:
     there is one, or if it was not opened yet.
     """
 
-    def __init__(self, configuration: Configuration, use: LedgerUse, given: Ledger | None = None) -> None:
+    def __init__(self, configuration: Configuration, use: RunOptions, given: Ledger | None = None) -> None:
         self._configuration, self.use, self._given = configuration, use, given
         self._ledger, self.missing = given, ""
         self._number: systems.LedgerNumber | None = None

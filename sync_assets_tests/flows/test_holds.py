@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from sync_assets.commands import hold
+from sync_assets.commands.values import builtins
 from sync_assets.runtime.context import Runtime
 from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.support.chain import Chain, forget_ledger
@@ -15,7 +16,7 @@ from sync_assets_tests.support.ledgers import read_anew
 from sync_assets_tests.support.premises import POSITIONS
 from sync_assets_tests.support.program import calls
 
-Operation = Callable[[Runtime, str], dict[str, Any]]
+Operation = Callable[[Runtime, str], Any]
 MISTYPED = "ffffffff-1111-4222-8333-444444444444"
 
 
@@ -35,7 +36,7 @@ class TwoPeople(Chain):
         """A command as the command line calls it; about Ada if nothing else is said."""
         runtime = self.program.runtime()
         try:
-            return operation(runtime, id_ or self.ada)
+            return builtins(operation(runtime, id_ or self.ada))
         finally:
             runtime.close()
 

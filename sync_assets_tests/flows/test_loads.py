@@ -4,33 +4,16 @@ from typing import Any
 
 import pytest
 
-from sync_assets.bulk_load import load_run
+from sync_assets.ledger.errors import LedgerError
+from sync_assets.ledger.records.claims import Claims
 from sync_assets_tests.support.chain import Chain
+from sync_assets_tests.support.loads import WORKFLOWS, by_file, inserted, loads, shorten
 from sync_assets_tests.support.program import Program
-
-WORKFLOWS = {"contact": "WKF20", "new_order": "WKF21", "new_orderline": "WKF22"}
 
 
 @pytest.fixture(autouse=True)
 def _short_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(load_run, "FIRST_LOOK", 0.02)
-    monkeypatch.setattr(load_run, "QUEUED_SECONDS", 0.3)
-
-
-def by_file(program: Program, above: int = 10, **settings: Any) -> Program:
-    """Let tables go by file beyond `above` first inserts."""
-    tables = [program.table["table"], *(table["table"] for table in program.further)]
-    program.bulk_load = {"above": above, "workflows": {table: WORKFLOWS[table] for table in tables}} | settings
-    return program
-
-
-def inserted(program: Program, workflow: str = "WKF20") -> list[int]:
-    """Return the number of records that each run of a workflow inserted."""
-    return [run["inserted"] for run in program.sandbox.admin.import_runs(workflow)]
-
-
-def loads(program: Program) -> list[dict[str, Any]]:
-    return program.json("loads")[1]["loads"]
+    shorten(monkeypatch.setattr)
 
 
 def test_more_first_inserts_than_the_limit_go_by_file_and_cost_reads_alone(program: Program) -> None:
@@ -64,3 +47,22 @@ def test_children_go_by_file_once_their_parents_stand_in_campaign(chain: Chain) 
         "cusOrder": 12,
         "cusOrderLine": 12,
     }
+
+
+def test_records_of_a_page_that_was_being_stored_at_a_kill_are_not_left_behind(
+    program: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    acknowledge, killed = Claims.acknowledge, list[bool]()
+
+    def kill(claims: Claims, *args: Any, **options: Any) -> int:
+        if not killed:
+            killed.append(True)
+            raise LedgerError("killed", "")
+        return acknowledge(claims, *args, **options)
+
+    monkeypatch.setattr(Claims, "acknowledge", kill)
+    by_file(program).sync()
+    assert program.sync().status == 0
+    program.assert_in_step()
+    assert inserted(program) == [50]
+    assert program.sandbox.admin.engine_calls()["update"] == 0

@@ -1,6 +1,8 @@
 """Opt-outs of merged contacts, by whole runs. The rules: unit/ledger/rules/test_merged_contacts.py."""
 
+import asyncio
 import time
+from contextlib import closing
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -8,6 +10,9 @@ from typing import Any
 import pytest
 import yaml
 
+from sync_assets.opt_out.pending_decisions import decide_due
+from sync_assets.opt_out.session import open_session
+from sync_assets.runtime.context import Runtime
 from sync_assets_tests.flows.certifying import killed_at
 from sync_assets_tests.support.chain_configuration import RESOURCES, chain_configuration
 from sync_assets_tests.support.opt_outs import (
@@ -75,7 +80,8 @@ def test_an_opt_out_of_the_subordinate_counts_for_the_master_and_an_opt_in_never
 
 
 @pytest.mark.parametrize("direction", DIRECTIONS)
-def test_a_chain_of_merges_ends_at_the_last_master_in_each_order(program: Program, direction: str) -> None:
+def test_a_chain_of_merges_ends_at_the_last_master_in_each_order(either: Program, direction: str) -> None:
+    program = either
     a, b, c, d, e, f = carrying(program, direction, True, False, False, True, False, False)
     admin = program.sandbox.admin
     admin.merge(a, b)
@@ -127,6 +133,101 @@ def test_a_person_who_allows_mail_again_after_the_merge_stays_so(program: Progra
         set_d365(program, s, donotemail=value)
         program.sync()
     assert in_d365(program, m)["donotemail"] is value
+
+
+def opt_in(program: Program, id_: str) -> None:
+    """Let a person allow mail again in Campaign, and write the file that states it."""
+    time.sleep(1.1)
+    set_campaign(program, id_, blackListEmail=False)
+    changed = program.profiles()[id_]["blackListEmailLastModified"].replace(" ", "T")
+    write_file(program, HEADER + says(id_, 0, f"{changed}"))
+
+
+@pytest.mark.parametrize("direction", ["campaign_to_d365", "bidirectional"])
+def test_an_opt_in_after_the_merge_outlives_a_change_of_direction(either: Program, direction: str) -> None:
+    program = either
+    s, m = carrying(program, direction, True, False)
+    program.sandbox.admin.merge(s, m)
+    if direction == "campaign_to_d365":
+        set_campaign(program, m, blackListEmail=True)
+    assert (program.sync().status, sides(program, m)) == (0, (True, True))
+    opt_in(program, m)
+    assert (program.sync().status, sides(program, m)) == (0, (False, False))
+    program.opt_out["direction"] = "d365_to_campaign"
+    assert (program.sync().status, sides(program, m)) == (0, (False, False))
+    assert_quiet(program)
+
+
+def test_an_opt_out_is_decided_once_if_payloads_carry_it_no_longer(program: Program) -> None:
+    s, m = carrying(program, "d365_to_campaign", True, False)
+    program.sandbox.admin.merge(s, m)
+    assert (program.sync().status, sides(program, m)) == (0, (False, True))
+    program.opt_out["direction"] = "bidirectional"
+    assert (program.sync().status, sides(program, m)) == (0, (True, True))
+    opt_in(program, m)
+    assert (program.sync().status, sides(program, m)) == (0, (False, False))
+    program.opt_out["direction"] = "d365_to_campaign"
+    assert (program.sync().status, sides(program, m)) == (0, (False, False))
+
+
+def test_an_opt_out_that_dynamics_365_rejected_for_the_master_is_carried_by_payloads_after_a_change_of_direction(
+    program: Program,
+) -> None:
+    s, m = carrying(program, "bidirectional", True, False)
+    admin = program.sandbox.admin
+    admin.merge(s, m)
+    admin.change("contact", [m], statecode=1)
+    admin.settings("d365", inactive_read_only=True)
+    try:
+        assert (program.sync().status, sides(program, m)) == (2, (False, True))
+    finally:
+        admin.settings("d365", inactive_read_only=False)
+    program.opt_out["direction"] = "d365_to_campaign"
+    assert (program.sync().status, sides(program, m)) == (0, (False, True))
+    admin.change("contact", [m], jobtitle="Nurse")
+    assert (program.sync().status, sides(program, m)) == (0, (False, True))
+
+
+def test_only_a_payload_that_holds_the_opt_out_ends_its_being_due_if_dynamics_365_is_not_written(
+    program: Program,
+) -> None:
+    s, m = carrying(program, "d365_to_campaign", True, False)
+    admin = program.sandbox.admin
+    admin.merge(s, m)
+    admin.fault("d365", "status", status=400, path=f"contactid.*{m}|{m}.*contactid")
+    assert program.sync().status == 1
+
+    async def decide(runtime: Runtime) -> None:  # as the follower does
+        async with open_session(runtime) as session:
+            await decide_due(session, "a day")
+
+    with closing(program.runtime()) as runtime:
+        asyncio.run(decide(runtime))
+    assert audit(program) == []
+    admin.clear_faults()
+    assert (program.sync().status, sides(program, m)) == (0, (False, True))
+    assert [one.source for one in audit(program) if one.contact == m] == [f"merge of {s}"]
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_a_contact_that_names_no_master_any_more_counts_for_none(program: Program, direction: str) -> None:
+    s, m = carrying(program, direction, False, False)
+    admin = program.sandbox.admin
+    admin.merge(s, m)
+    assert program.sync().status == 0
+    admin.post("/d365/metadata", {"table": "contact", "column": "masterid", "set": {"read_only": False}})
+    try:
+        admin.change("contact", [s], masterid=None)
+    finally:
+        admin.post("/d365/metadata", {"table": "contact", "column": "masterid", "set": {"read_only": True}})
+    assert program.sync().status == 0
+    if direction == "d365_to_campaign":
+        set_d365(program, s, donotemail=True)
+    else:
+        set_campaign(program, s, blackListEmail=True)
+        write_file(program, HEADER + says(s, 1, _now()))
+    assert program.sync().status == 0
+    assert (sides(program, s), sides(program, m)) == ((True, True), (False, False))
 
 
 def test_without_writing_dynamics_365_the_masters_own_column_takes_over_once_it_has_the_opt_out(

@@ -110,7 +110,7 @@ def test_loads_audits_and_the_sftp_are_shown(program: Program, monkeypatch: pyte
     monkeypatch.setattr(load_run, "QUEUED_SECONDS", 0.3)
     assert by_file(program).sync().status == 0
     loaded = scrape(program)
-    assert value(loaded, "load_records", table="contact", state="done") == 50
+    assert value(loaded, "load_records", table="contact", kind="insert", state="done") == 50
     assert sum(samples(loaded)["sync_assets_loads_total"].values()) == 1
     assert value(loaded, "sftp_used_bytes") < value(loaded, "sftp_size_bytes")
     assert "sync_assets_audit_differences" not in samples(loaded)

@@ -46,7 +46,7 @@ def patched(program: Program, since: int, *statuses: int) -> list[str]:
 
 def refused(program: Program) -> dict[str, tuple[str, int]]:
     with closing(program.runtime()) as runtime:
-        return {one["id"]: (one["reason"], one["attempts"]) for one in rejects(runtime.ledger, "contact")}
+        return {one.id: (one.reason, one.attempts) for one in rejects(runtime.ledger, "contact")}
 
 
 def calls_today(program: Program) -> int:
@@ -219,7 +219,7 @@ def test_a_hold_that_waits_too_long_names_the_requests_under_way(
     process = program.start("sync")
     until(lambda: any(rule["fired"] for rule in admin.fault_rules()))
     with closing(program.runtime()) as runtime:
-        assert hold.add(runtime, id_)["in_flight"] == 1
+        assert hold.add(runtime, id_).in_flight == 1
     monkeypatch.undo()
     assert program.json("hold", "add", id_)[1]["in_flight"] == 0
     process.communicate()

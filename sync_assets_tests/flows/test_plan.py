@@ -1,6 +1,7 @@
 """`plan` says what `sync` then does, and leaves everything everywhere as it was."""
 
 import asyncio
+import re
 import tempfile
 import time
 from collections import Counter
@@ -113,7 +114,18 @@ class TestOneTable:
         admin = program.sandbox.admin
         ids = admin.create("contact", *({"lastname": f"N{n}", "jobtitle": "Nurse"} for n in range(20)))
         planned_sync = planned(program)
-        zeros = ("update", "delete", "unchanged", "pending", "waiting", "held", "rejected", "orphaned", "uncertain")
+        zeros = (
+            "update",
+            "delete",
+            "unchanged",
+            "pending",
+            "waiting",
+            "held",
+            "rejected",
+            "orphaned",
+            "loading",
+            "uncertain",
+        )
         assert planned_sync["tables"]["contact"] == {
             **dict.fromkeys((*zeros, "deletes_held_back"), 0),
             **{name: {} for name in ("waiting_for", "kept_values", "deletes_following", "deletes_orphaning")},
@@ -123,6 +135,8 @@ class TestOneTable:
             "in_step_but_for": {"records": 0, "not_known": 0},
             "mapping_changes": [],
             "problem": None,
+            "load": None,
+            "by_file": None,
         }
         assert (planned_sync["budget"], planned_sync["notes"]) == (None, [])
         assert foretold(program, lambda program: program.sync().document) == calls(insert=20, read=2)
@@ -210,6 +224,29 @@ class TestOneTable:
             assert foretold(program) == calls(delete=8, read=8)
             assert {*program.profiles()} == {*ids[120:]}
         finally:
+            admin.settings("campaign", delete_by_key=False)
+
+    def test_a_push_names_the_records_that_campaign_kept_and_no_later_request_deletes(self, program: Program) -> None:
+        admin = program.sandbox.admin
+        program.guardrails = {"max_delete_share": 1.0}
+        ids = admin.create("contact", *({"lastname": f"N{n}"} for n in range(70)))
+        flown(program)
+        try:
+            admin.settings("campaign", delete_by_key=True)
+            admin.delete("contact", ids[:2])
+            flown(program)
+            admin.settings("campaign", delete_by_key="ignored")
+            admin.fault("campaign", "status", status=500, method="DELETE", path="/(@|%40)")
+            admin.delete("contact", ids[2:60])
+            done = program.sync()
+            [text] = [note for note in done.stopped if "kept" in note]
+            named = {*re.findall("[0-9a-f-]{36}", text)}
+            assert done.status == 2
+            assert named < {*program.profiles()} & {*ids[2:60]}
+            assert f"it deleted {len(named)} records of contact" in text
+            assert "delete them in Campaign" in text
+        finally:
+            admin.clear_faults()
             admin.settings("campaign", delete_by_key=False)
 
     def test_the_budget_of_the_day_bounds_the_records_that_fit(self, program: Program) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from sync_assets.audit import record_list
 from sync_assets.commands.backup import backup
-from sync_assets.commands.rebuild import rebuild
+from sync_assets.commands.rebuild import RebuildDocument, rebuild
 from sync_assets.commands.values import Result
 from sync_assets_tests.support.chain import Chain, let_the_key_identify_nothing, lose
 from sync_assets_tests.support.opt_outs import (
@@ -34,7 +34,7 @@ from sync_assets_tests.support.program import Program, calls
 from sync_assets_tests.unit.test_pages import DOCS
 
 
-def rebuilt(program: Program, *tables: str) -> Result:
+def rebuilt(program: Program, *tables: str) -> Result[RebuildDocument]:
     """`rebuild` in this process. It writes nothing to either system."""
     since = program.sandbox.admin.last()
     with closing(program.runtime()) as runtime:
@@ -43,9 +43,9 @@ def rebuilt(program: Program, *tables: str) -> Result:
     return done
 
 
-def found(done: Result, *what: str) -> dict[str, tuple[int, ...]]:
+def found(done: Result[RebuildDocument], *what: str) -> dict[str, tuple[int, ...]]:
     assert not done.problems, done.problems
-    return {table: tuple(one[name] for name in what) for table, one in done.document["tables"].items()}
+    return {table: tuple(getattr(one, name) for name in what) for table, one in done.document.tables.items()}
 
 
 FOREIGN: list[dict[str, Any]] = [
@@ -80,7 +80,7 @@ def test_after_a_lost_ledger_only_differences_are_sent_and_no_record_is_made_twi
         "new_order": (4, 3, 1, 0, 1),  # the new one waits for its contact
         "new_orderline": (4, 3, 0, 1, 1),  # the moved one: a link is sent alone
     }
-    assert done.document["engine_calls"] == calls(read=3)
+    assert done.document.engine_calls == calls(read=3)
     # The first record of each table and of each link is read back; whose record the latter is decides whether its
     # parent is read as well.
     assert here.sync() in [(0, calls(insert=3, update=3, read=n)) for n in (5, 6)]
@@ -128,12 +128,12 @@ def test_it_goes_on_where_the_day_s_engine_calls_were_spent(program: Program, mo
     program.guardrails = {"engine_calls_per_day": 3}
     stopped = rebuilt(program)
     assert "engine_calls_per_day" in str(*stopped.problems)
-    assert stopped.document["engine_calls"] == calls(read=3)
+    assert stopped.document.engine_calls == calls(read=3)
     program.guardrails = {}
     since = program.sandbox.admin.last()
     done = rebuilt(program)
     assert found(done, "records", "equal", "pending") == {"contact": (50, 50, 0)}
-    assert done.document["engine_calls"] == calls(read=2)
+    assert done.document.engine_calls == calls(read=2)
     assert not any("/contacts?" in entry["path"] for entry in program.sandbox.admin.journal("d365", since))
     assert program.sync().document["engine_calls"] == calls()
 

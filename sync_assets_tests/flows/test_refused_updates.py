@@ -2,6 +2,7 @@
 
 import re
 import uuid
+from contextlib import closing
 
 import pytest
 
@@ -46,9 +47,11 @@ def test_an_address_that_campaign_refuses_in_updates_never_holds_back_an_e_mail(
     cities = [before[id_]["location"]["city"] for id_ in moved]
     assert held(program, moved) == [("elsewhere", "Elsewhere" if taken else city, "Elsewhere") for city in cities]
     spent = done.document["engine_calls"]
-    assert spent["read"] == (0 if taken else 3)
-    # one refused, and two to prove it; then three ways to update the city all the same, of which one needs a read
-    assert spent["update"] == (10 if taken else 15)
+    # one refused, and two to prove it; then three ways to update the city all the same, of which one needs a read: an
+    # answer without a cause may be of the moment, so these are tried three times
+    times = 3 if way == "refused" else 1
+    assert spent["read"] == (0 if taken else 1 + 2 * times)
+    assert spent["update"] == (10 if taken else 13 + 2 * times)
 
     assert set(named(program, CITY).values()) == {not taken}
     attributes = program.json("explain", moved[0])[1]["tables"]["contact"]["attributes"]
@@ -152,6 +155,27 @@ def test_another_request_that_updates_an_address_is_found_and_used_where_it_is_n
     assert program.sync().status == 0
     assert {city for _, city, _ in held(program, moved)} == {"Further"}
     assert program.json("explain", moved[0])[0] == 2
+
+
+@pytest.mark.parametrize("answers", [1, 3])
+def test_a_request_that_failed_for_the_moment_is_tried_three_times_and_again_on_another_day(
+    program: Program, answers: int
+) -> None:
+    admin = program.sandbox.admin
+    admin.settings("campaign", dialect="v8", location_ways=["PATCH of the part"])
+    assert program.sync().status == 0
+    admin.fault("campaign", "status", status=500, body="of no cause", method="PATCH", path="/location", times=answers)
+    moved = move(program, 4, "Elsewhere")
+    assert program.sync().status == 0
+    assert len(refused_of(program)) == (0 if answers < 3 else 4)
+    assert {city == "Elsewhere" for _, city, _ in held(program, moved)} == {answers < 3}
+    with closing(program.runtime()) as runtime:
+        finding = runtime.ledger.dialect.facts("profile")["apart from updates: location"]
+        assert finding.startswith("PATCH of the part" if answers < 3 else "none 20")
+        runtime.ledger.dialect.note("profile", {"apart from updates: location": "none 2026-01-01"})
+    assert move(program, 4, "Further") == moved
+    assert program.sync().status == 0
+    assert {city for _, city, _ in held(program, moved)} == {"Further"}
 
 
 def test_a_record_that_campaign_had_before_is_not_known_until_its_list_is_compared(program: Program) -> None:

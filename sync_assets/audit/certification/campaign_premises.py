@@ -19,7 +19,7 @@ from sync_assets.config.opt_out import OptOutConfig
 from sync_assets.config.values import CHANGED_SUFFIX, PROFILE
 from sync_assets.http.transport import OutcomeUnknown
 from sync_assets.mapping.conversions import empty_value
-from sync_assets.push.other_ways import calls_of, find_way
+from sync_assets.push.group_updates import FAILED, calls_of, find_way
 from sync_assets.push.record_links import KEY_IN_LINK, LinkTarget, linked_pkey
 from sync_assets.words import counted
 
@@ -358,7 +358,7 @@ async def _other_way(subject: Subject, group: str, values: dict[str, str]) -> st
     way = await find_way(subject.addressed, subject.pkey, group, sent, ("PATCH", "PUT"))
     if subject.config.resource == PROFILE:
         await subject.patch(NAMES)  # which a PUT may have emptied
-    if way in (None, "none"):
+    if way in (None, "none", FAILED):
         return None
     subject.addressing.note(f"{IN_UPDATES}{group}", "no")
     subject.addressing.note(f"{APART}{group}", way)

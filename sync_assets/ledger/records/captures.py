@@ -108,6 +108,8 @@ class Captures(Repository):
 
     def _store_opt_outs(self, transaction: Transaction, page: "CapturedPage", *, again: bool) -> None:
         """Store the opt-outs of a page of contacts. again: its rows are read again."""
+        if page.merged is not None:
+            self._merged.store_captured(transaction, page)
         if page.opt_outs is None:
             self._opt_outs.reconsider_returned(transaction, page.rows.ids)
         elif page.opt_outs_compared:
@@ -116,8 +118,6 @@ class Captures(Repository):
             self._opt_outs.apply_captured(
                 transaction, page.opt_outs, [*page.filtered_out], are_fields=page.opt_outs_are_fields
             )
-        if page.merged or page.own_opt_outs:
-            self._merged.captured(transaction, page)
         self._opt_outs.forget(transaction, page.deleted)
 
     def row_versions(self, table: str, ids: Sequence[str], *, above: int) -> dict[str, int]:

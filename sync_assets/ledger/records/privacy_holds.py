@@ -18,7 +18,7 @@ import sqlalchemy as sa
 
 from sync_assets.config.values import CONTACT
 from sync_assets.ledger import times
-from sync_assets.ledger.model import State
+from sync_assets.ledger.model import END_OF_TIME, HELD_NOT_KNOWN, LoadState, State
 from sync_assets.ledger.records.dependency_status import DependencyStatus, Key
 from sync_assets.ledger.records.hold_records import PERSON, UNKNOWN, HeldRecord, HoldRecords
 from sync_assets.ledger.repositories.opt_out_rows import OptOutRows
@@ -40,9 +40,13 @@ _RELATED = f"""
         (SELECT until FROM sync_session WHERE epoch = sync_record.session), unknown_until,
         (SELECT max(s.until) FROM sync_opt_out o JOIN sync_session s ON s.epoch = o.session
             WHERE table_name = 'contact' AND o.id = sync_record.id),
-        (SELECT max(o.unknown_until) FROM sync_opt_out o WHERE table_name = 'contact' AND o.id = sync_record.id)
+        (SELECT max(o.unknown_until) FROM sync_opt_out o WHERE table_name = 'contact' AND o.id = sync_record.id),
+        held_refusable = {HELD_NOT_KNOWN} AND EXISTS (
+            SELECT 1 FROM sync_load l WHERE l.table_name = sync_record.table_name AND l.kind = 'update'
+                AND l.state IN ({LoadState.STARTED:d}, {LoadState.RUNNING:d}))
     FROM sync_record WHERE seq IN :seqs ORDER BY table_name, id
 """  # noqa: S608
+_FAR = times.to_micros(END_OF_TIME)
 _STATES = "SELECT state FROM sync_record WHERE seq IN :seqs"
 
 
@@ -52,7 +56,8 @@ class RelatedRecord(NamedTuple):
     wanted: D365 had the row when it was last captured. may_exist_in_campaign: Campaign holds the record, or may hold
     it. payload: the ledger stores a payload that is still to be sent. leased_until: end of the session of a worker
     that has claimed the record or its opt-outs and may be sending them; None without one. unknown_until: a request
-    without an answer, for the record or its opt-outs, may take effect until then; None if none can.
+    without an answer, for the record or its opt-outs, may take effect until then; None if none can. loading: it is in
+    an unfinished load by file, or was when its file was written.
     """
 
     table: str
@@ -63,6 +68,7 @@ class RelatedRecord(NamedTuple):
     payload: bool
     leased_until: datetime | None
     unknown_until: datetime | None
+    loading: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +78,8 @@ class Hold:
     known: D365 or Campaign has the contact, as far as the ledger was informed. records: number of held records: the
     contact, its descendants, and what either system has besides. in_flight: of these, records that a worker claimed
     before, or whose opt-outs it claimed; what it sends cannot be recalled. in_flight_until: the end of the last such
-    session. certain_at: until then a request that got no answer may take effect; None: none can. new: True if this call
-    created the hold.
+    session. certain_at: until then a request that got no answer may take effect; None: none can. loading: of these,
+    records in an unfinished load by file. new: True if this call created the hold.
     """
 
     id: str
@@ -83,6 +89,7 @@ class Hold:
     in_flight: int = 0
     in_flight_until: datetime | None = None
     certain_at: datetime | None = None
+    loading: int = 0
     new: bool = False
 
 
@@ -234,6 +241,7 @@ class Holds(Repository):
             in_flight=len(leased),
             in_flight_until=max(leased, default=None),
             certain_at=max((record.unknown_until for record in held if record.unknown_until), default=None),
+            loading=sum(record.loading for record in held),
             new=new,
         )
 
@@ -269,7 +277,10 @@ def _since(id: str) -> sa.Select[datetime]:
 
 
 def _related_record(row: Any, now: int, horizon: int) -> RelatedRecord:
-    _, table, id_, state, wanted, may_exist, payload, live_until, *of_record, opt_outs_session, opt_outs_unknown = row
+    _, table, id_, state, wanted, may_exist, payload, live_until, *more = row
+    *of_record, opt_outs_session, opt_outs_unknown, in_file = more
+    if loading := of_record[0] == _FAR:  # the load's end is not known
+        of_record, live_until = (None, None), opt_outs_session if (opt_outs_session or 0) > now else None
     until = [
         unknown_at_claim(unknown, outcome_unknown=True, session_until=session_until, now=now, horizon=horizon)
         for session_until, unknown in (of_record, (opt_outs_session, opt_outs_unknown))
@@ -284,4 +295,5 @@ def _related_record(row: Any, now: int, horizon: int) -> RelatedRecord:
         bool(payload),
         times.instant(live_until),
         times.instant(unknown),
+        loading or bool(in_file),
     )

@@ -276,7 +276,13 @@ class OptOuts(Repository):
 
     @writes
     def decide(
-        self, transaction: Transaction, rows: Sequence[OptOutRow], partition: str, decisions: Sequence[OptOutDecision]
+        self,
+        transaction: Transaction,
+        rows: Sequence[OptOutRow],
+        partition: str,
+        decisions: Sequence[OptOutDecision],
+        *,
+        of_merged: bool = False,
     ) -> list[OptOutDecision]:
         """Store decided rows as `put` does, each with its decision in the audit; return the decisions of those stored.
 
@@ -284,11 +290,13 @@ class OptOuts(Repository):
             rows: the new rows, with the versions as read.
             partition: that the decisions belong to.
             decisions: about these rows; a row that is to be retried has none.
+            of_merged: True if opt-outs of merged contacts are decided here, and not carried by payloads.
         """
         stored = {(row.id, row.attribute) for row in self._put(transaction, rows, self._load(transaction, rows))}
         valid = [decision for decision in decisions if (decision.contact, decision.attribute) in stored]
         self._decisions.add(transaction, partition, valid)
-        self._merged.decided(transaction, valid)
+        if of_merged:
+            self._merged.store_decided(transaction, valid)
         return valid
 
     def _load(self, transaction: Transaction, rows: Sequence[OptOutRow]) -> dict[tuple[str, str], OptOutRow]:

@@ -7,8 +7,8 @@ outcome itself, so neither is ever stored without the other.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import NamedTuple
 
+import msgspec
 import sqlalchemy as sa
 
 from sync_assets.ledger.model import HistoryOperation, HistoryOutcome, Outcome, Result
@@ -40,8 +40,8 @@ _INVALID_ROWS = f"""
 _H = operation_tables.history.c
 
 
-class HistoryEntry(NamedTuple):
-    """One entry. id: in Dynamics 365. run_id: of the Dagster run; None outside one."""
+class HistoryEntry(msgspec.Struct, frozen=True, rename={"run_id": "run"}):
+    """One entry. id: in Dynamics 365. run: of Dagster; none outside one."""
 
     at: datetime
     table: str

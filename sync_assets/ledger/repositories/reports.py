@@ -65,7 +65,7 @@ class Reports(Repository):
     def counts(self, only: str | None = None) -> dict[str, Counts]:
         """Count records by state, for each table that has a feed or records, or for one; no other table has any."""
         claimed = sa.select(_R.table_name, sa.func.count()).where(
-            schema.holds(CLAIMED), _R.session.in_(schema.LIVE_EPOCHS), schema.only(_R.table_name, only)
+            schema.holds(CLAIMED), _R.session.in_(schema.WORKER_EPOCHS), schema.only(_R.table_name, only)
         )
         leased = claimed.group_by(_R.session, _R.table_name)  # by session first, the order of the index
         with self._session.read() as transaction:
@@ -126,9 +126,9 @@ class Reports(Repository):
         return self._session.scalar(held.limit(1))
 
     def oldest_pending(self, table: str) -> datetime | None:
-        """Return when the pending record that changed first did so; None if none is pending."""
+        """Return when the pending record that changed first did so; None if none is pending but in a load by file."""
         oldest = sa.select(sa.func.min(_R.changed_at)).where(_R.table_name == table)
-        moments = (self._session.scalar(oldest.where(which)) for which in (schema.READY, schema.RETRIED))
+        moments = (self._session.scalar(oldest.where(*which)) for which in ((schema.READY,), _RETRIED))
         return min((moment for moment in moments if moment), default=None)
 
     def next_due(self, table: str | None = None) -> datetime | None:
@@ -148,7 +148,7 @@ class Reports(Repository):
                 later = sa.select(sa.func.min(sa.case((not_before > until, not_before), else_=until)))
                 for which in ((schema.READY,), _RETRIED):
                     moment = transaction.execute(later.where(_R.table_name == name, *which)).scalar()
-                    if moment is not None:
+                    if moment is not None and moment < END_OF_TIME:  # a row that changed while it is in a load
                         moments.append(moment)
             of_table = schema.only(_R.table_name, table)
             unknown = sa.select(sa.func.min(_R.unknown_until)).where(schema.UNKNOWN_DUE, of_table)

@@ -4,13 +4,13 @@ Reads only; used to explain a record, so each call may take a few queries.
 """
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
 
-from sync_assets.ledger.model import BlockReason, Operation, State
+from sync_assets.ledger.model import END_OF_TIME, BlockReason, Operation, State
 from sync_assets.ledger.rules.dependencies import Link, is_acknowledged, stands
 from sync_assets.ledger.storage import schema
 from sync_assets.ledger.storage.session import Repository
@@ -63,6 +63,7 @@ class StoredRecord:
     operation: of the next request, if one is due. desired_hash: None if the record must not exist in Campaign.
     acked_hash: None if Campaign acknowledged nothing. changed_at: when the desired state changed last. not_before:
     the next request is sent no earlier. leased_until: end of the session of a worker that may be sending it.
+    loading: it is in an unfinished load by file; not_before and leased_until are None then.
     outcome_unknown: the answer to the last request was lost. out_of_scope: Dynamics 365 has no such row, or the
     filter excludes it, and Campaign keeps what it holds. row_error: the validation error of the row. reason: of the
     last rejection, or why the last request failed. deletion_collected: a read found it deleted, and the deletion is
@@ -88,6 +89,7 @@ class StoredRecord:
     out_of_scope: bool
     row_error: str | None
     reason: str | None
+    loading: bool = False
     deletion_collected: bool = False
     links: tuple[StoredLink, ...] = ()
     children: tuple[RelatedState, ...] = ()
@@ -105,7 +107,12 @@ class StoredRecords(Repository):
             if seq is None:
                 return None
             row = transaction.execute(sa.select(*_COLUMNS).where(_R.seq == seq)).one_or_none()
-            return None if row is None else self._record(transaction, seq, *row)
+            if row is None:
+                return None
+            stored = self._record(transaction, seq, *row)
+            if stored.leased_until != END_OF_TIME:
+                return stored
+            return replace(stored, not_before=None, leased_until=None, loading=True)
 
     def _record(
         self, transaction: Transaction, seq: int, table: str, id: str, state: int, block_reason: int, *columns: Any

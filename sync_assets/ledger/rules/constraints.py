@@ -70,7 +70,7 @@ OPT_OUT = {
     "rejected": ~is_one("state", OptOutState.REJECTED) | (present("reason") & _FAILED),
 }
 MERGED = {
-    "numbers": within("state", MergeState.NONE, MergeState.ENDED),
-    "carried": ~is_one("state", MergeState.CARRIED) | present("target"),
+    "numbers": within("state", MergeState.NONE, MergeState.DECIDED),
+    "carried": ~is_one("state", MergeState.CARRIED, MergeState.DECIDED) | present("target"),
 }
 """Of an opt-out of a merged contact."""

@@ -21,12 +21,14 @@ class MergeState(IntEnum):
 
     NONE = 0  # the subordinate is not opted out
     DUE = 1  # it is, and that is still to count for its master
-    CARRIED = 2  # that was decided; or, if opt-outs are fields, each payload of the master has it
-    ENDED = 3  # if opt-outs are fields: the master's own column has had the opt-out since, and decides; or a circle
+    CARRIED = 2  # if opt-outs are fields: each payload of the master has it
+    ENDED = 3  # what was stated of the master itself decides; or the merges are a circle
+    DECIDED = 4  # if Dynamics 365 is written: it was decided once, and counts only until that is written
 
 
 DUE = is_one("state", MergeState.DUE)
-COUNTS = is_one("state", MergeState.DUE, MergeState.CARRIED)
+CARRIED = is_one("state", MergeState.CARRIED)
+DECIDED = is_one("state", MergeState.DECIDED)
 
 
 class MergedOptOut(NamedTuple):
@@ -38,19 +40,17 @@ class MergedOptOut(NamedTuple):
     opted_out: bool
 
 
-def after_capture(state: MergeState, *, opted_out: bool, moved: bool, are_fields: bool) -> MergeState:
+def after_capture(state: MergeState, *, opted_out: bool, moved: bool) -> MergeState:
     """Return the state after a capture of the subordinate.
 
     Args:
         state: the stored one; NONE if there is none.
         opted_out: the subordinate's value.
         moved: True if its master is another one than before.
-        are_fields: True if Dynamics 365 is not written (direction d365_to_campaign), so that the master's payload is to
-            hold the opt-out for as long as the master's own column does not.
     """
     if opted_out:
         return MergeState.DUE if moved or state == MergeState.NONE else state
-    return state if are_fields and state == MergeState.CARRIED else MergeState.NONE
+    return state if state == MergeState.CARRIED else MergeState.NONE  # an opt-in never counts
 
 
 def last_master(id: str, masters: Mapping[str, str]) -> str | None:

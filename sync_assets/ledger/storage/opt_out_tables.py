@@ -2,7 +2,6 @@
 
 import sqlalchemy as sa
 
-from sync_assets.ledger.rules import merged_contacts
 from sync_assets.ledger.rules.constraints import MERGED, OPT_OUT
 from sync_assets.ledger.rules.opt_outs import DUE
 from sync_assets.ledger.rules.predicates import CLAIMED, LATE_REQUEST
@@ -52,7 +51,7 @@ merged_opt_out = sa.Table(
     sa.Column("state", sa.SmallInteger, nullable=False),  # rules.merged_contacts.MergeState
 )
 check(merged_opt_out, **MERGED)
-partial_index("sync_merged_opt_out_due", merged_contacts.DUE, merged_opt_out.c.id)
+sa.Index("sync_merged_opt_out_state", merged_opt_out.c.state, merged_opt_out.c.id)
 sa.Index("sync_merged_opt_out_target", merged_opt_out.c.target)
 
 # Every decision about an opt-out: the audit. Values are in Campaign's sense: 1 is opted out.

@@ -65,8 +65,8 @@ class Settings(msgspec.Struct, forbid_unknown_fields=True):
     location_ways: list[LocationWay] = []
     """Where a PATCH with `location` fails: other requests that change it. of the part: of
     `profile/<PKey>/location`. profileAndServices: the PATCH through the API without extensions. PKey in the group: the
-    PATCH with the PKey that the group shows then. PUT of the record keeps what it does not name; PUT empties: it
-    empties the names. Assumed: Adobe documents none of them."""
+    PATCH with the PKey that the group shows then. PUT of the record keeps what it does not name but sub-fields;
+    PUT empties: it empties the names. Assumed: Adobe documents none of them."""
     refused_in_patch: list[str] = []
     """Attributes that a POST takes and a PATCH does not: it fails as for an attribute that is read-only."""
     links_by_key: Literal["resolved", "empty", "refused"] = "resolved"

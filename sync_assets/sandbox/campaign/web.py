@@ -166,6 +166,8 @@ class _Call:
             raise errors.bad_path()
         record = self.campaign.resolve(view, pkey, by_key=False)
         values = {"location": body} if what == "of the part" else body
+        if self.method == "PUT" and "location" in values:  # what it does not name is empty then
+            values["location"] = view.table.resource.groups["location"].empty | values["location"]
         self.campaign.update(view, record, ({"firstName": "", "lastName": ""} if empties else {}) | values)
         return _json(200, {"PKey": record.pkey, "href": view.href(record, self.base)})
 

@@ -49,6 +49,7 @@ ONE: dict[str, Any] = {
         "out_of_scope": False,
         "changed_at": AT,
         "attempts": 1,
+        "loading": False,
         "last_outcome": "rejected",
     },
     "links": [

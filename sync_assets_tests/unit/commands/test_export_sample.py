@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 import yaml
 
-from sync_assets.commands.export_sample import examine_sample, show_sample
+from sync_assets.commands.export_sample import SampleDocument, examine_sample, show_sample
 from sync_assets.commands.terminal import print_parts
+from sync_assets.commands.values import builtins
 from sync_assets.errors import SyncAssetsError
 from sync_assets.runtime.context import Runtime
 
@@ -48,11 +49,11 @@ def runtime(folder: Path, **opt_out: Any) -> Runtime:
 
 def examined(
     folder: Path, content: bytes | str, name: str = "optout_1.csv", export: dict[str, Any] | None = None, **more: Any
-) -> dict[str, Any]:
+) -> SampleDocument:
     path = folder / name
     path.write_bytes(content.encode() if isinstance(content, str) else content)
     result = examine_sample(runtime(folder, export=export or {}, **more), path)
-    assert SECRET not in json.dumps(result)
+    assert SECRET not in json.dumps(builtins(result))
     return result
 
 
@@ -64,7 +65,7 @@ def test_each_of_the_first_rows_is_shown_with_its_values_or_its_rejection(tmp_pa
     result = examined(tmp_path, text(*ROWS))
     email = {"attribute": "blackListEmail", "changed_at": "2026-11-23T06:00:00Z"}
     phone = {"attribute": "blackListPhone", "opted_out": True, "changed_at": None}
-    assert result["lines"] == [
+    assert builtins(result.lines) == [
         {"line": 2, "id": "00000001…", "taken": [email | {"opted_out": True}], "rejected": None},
         {"line": 3, "id": "00000002…", "taken": [email | {"opted_out": False}, phone], "rejected": None},
         {"line": 4, "id": None, "taken": None, "rejected": None},
@@ -81,18 +82,18 @@ def test_each_of_the_first_rows_is_shown_with_its_values_or_its_rejection(tmp_pa
 
 def test_the_sums_count_all_rows_reasons_values_and_columns(tmp_path: Path) -> None:
     result = examined(tmp_path, text(*ROWS, *(row(number) for number in range(10, 500))))
-    assert len(result["lines"]) == 10
-    assert [one["line"] for one in result["lines"]] == list(range(2, 12))
-    sums = {name: result[name] for name in ("rows", "taken", "without_id", "rejected", "date_layout")}
+    assert len(result.lines) == 10
+    assert [one.line for one in result.lines] == list(range(2, 12))
+    sums = {name: getattr(result, name) for name in ("rows", "taken", "without_id", "rejected", "date_layout")}
     assert sums == {"rows": 496, "taken": 493, "without_id": 1, "rejected": 2, "date_layout": "xml"}
-    assert result["reasons"] == {
+    assert result.reasons == {
         "`blackListEmail` is none of 0, 1, false, true, no, yes": 1,
         "`externalId` is no GUID": 1,
     }
-    assert result["values"]["blackListEmail"] == {"true": 491, "false": 1, "empty": 1}
-    assert (result["unused_columns"], result["problem"]) == (["First name"], None)
-    assert (result["ids"], result["unknown_ids"]) == (493, None)
-    [missing_time, not_asked] = result["warnings"]
+    assert result.values["blackListEmail"] == {"true": 491, "false": 1, "empty": 1}
+    assert (result.unused_columns, result.problem) == (["First name"], None)
+    assert (result.ids, result.unknown_ids) == (493, None)
+    [missing_time, not_asked] = result.warnings
     assert "The file has no column `blackListPhoneLastModified`" in missing_time
     assert "Dynamics 365 was not asked for the ids: " in not_asked
     assert "D365_URL" in not_asked
@@ -118,12 +119,12 @@ def test_a_file_that_is_rejected_as_a_whole_is_reported_with_the_remedy(
     tmp_path: Path, content: bytes | str, export: dict[str, Any], problem: str, write: list[str]
 ) -> None:
     result = examined(tmp_path, content, "optout_1.csv", export)
-    assert problem in result["problem"]
-    assert (result["lines"], result["rows"], result["taken"], result["write"]) == ([], 0, 0, write)
+    assert problem in str(result.problem)
+    assert (result.lines, result.rows, result.taken, result.write) == ([], 0, 0, write)
 
 
 def test_a_file_that_no_run_would_read_is_a_warning(tmp_path: Path) -> None:
-    warnings = examined(tmp_path, text(row(1)), "sample.csv", direction="disabled")["warnings"]
+    warnings = examined(tmp_path, text(row(1)), "sample.csv", direction="disabled").warnings
     assert warnings[0].startswith("`opt_out.direction` is disabled, so no file is read at all.")
     assert warnings[1].startswith("The name of the file does not match `export.pattern` (optout_*.csv*)")
 
@@ -138,7 +139,7 @@ def test_a_missing_file_and_a_configuration_without_opt_outs_are_refused(tmp_pat
 def test_lines_for_missing_times_are_shown_before_the_sums(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     content = text(f"{guid(1)},1,{TIME}", header="externalId,blackListEmail,Changed")
     result = examined(tmp_path, content, mappings={"donotemail": "blackListEmail"})
-    assert "The file has no column `blackListEmailLastModified`" in result["warnings"][0]
+    assert "The file has no column `blackListEmailLastModified`" in result.warnings[0]
     print_parts(show_sample(result))
     output = capsys.readouterr().out
     assert output.startswith('Write below `opt_out.export`:\n    columns: {blackListEmailLastModified: "Changed"}\n')
@@ -157,7 +158,7 @@ def test_a_file_without_a_usable_row_fails_with_the_remedy(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], rows: list[str], cause: str
 ) -> None:
     result = examined(tmp_path, text(*rows))
-    assert (result["problem"], result["taken"]) == (None, 0)
+    assert (result.problem, result.taken) == (None, 0)
     print_parts(show_sample(result))
     assert capsys.readouterr().out.startswith(f"fail No row would be taken. {cause}")
 
@@ -166,7 +167,7 @@ def test_rows_of_the_same_id_differ_from_rows_of_different_ids(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     result = examined(tmp_path, text(*[row(1)] * 5, row(2)))
-    assert result["nothing_taken"] is None
+    assert result.nothing_taken is None
     print_parts(show_sample(result))
     output = capsys.readouterr().out
     assert "6 rows: 6 taken (of 2 different ids), 0 without an id" in output

@@ -27,7 +27,7 @@ from sync_assets.commands.plan import OPT_OUTS_DUE, PLANNED
 from sync_assets.commands.plan_document import PlanDocument, PlannedChange
 from sync_assets.commands.status import COLUMNS, KilledRunStatus, OptOutStatus, Status, TableStatus
 from sync_assets.commands.terminal import print_document, print_parts, progress, progress_text
-from sync_assets.ledger.report_values import Retried
+from sync_assets.ledger.report_values import Reject, Retried
 from sync_assets.runtime.progress import Progress
 from sync_assets.runtime.workers import REMEDY
 from sync_assets_tests.unit.commands.test_explanation import ATTRIBUTE
@@ -37,6 +37,7 @@ from sync_assets_tests.unit.commands.test_migrate import planned_table
 PACKAGE = Path(sync_assets.__file__).parent
 WIDTH = 80
 AT = "2026-11-25T03:32:06Z"
+SINCE = datetime.fromisoformat(AT)
 IDS = [f"5c0a1f00-0000-4000-8000-{n:012d}" for n in range(3)]
 LONG = (
     "Campaign refused it: RST-360011 An error has occurred: the value of the attribute 'cusJobTitle' does not fit its "
@@ -71,7 +72,11 @@ def table(resource: str, complete: bool = True, at: str | None = AT, **counts: i
 def status(*killed: KilledRunStatus, **tables: TableStatus) -> Status:
     calls = {"insert": 0, "update": 0, "delete": 0, "read": 0}
     opt_out = OptOutStatus("disabled", 0, 0, 0, 0, None, 0, 0, 0, 0, None, 0, 0)
-    return Status(tables, calls, opt_out, list(killed))
+    return Status(tables, calls, opt_out, list(killed), {})
+
+
+def rejected(*records: Reject) -> rejects.RejectsDocument:
+    return rejects.RejectsDocument([*records])
 
 
 def read(capsys: pytest.CaptureFixture[str]) -> list[str]:
@@ -108,11 +113,8 @@ def test_status_names_a_killed_run_and_the_remedy(capsys: pytest.CaptureFixture[
 
 
 def test_rejects_stand_below_the_reason_that_they_share(capsys: pytest.CaptureFixture[str]) -> None:
-    records = [
-        {"table": name, "id": id_, "since": AT, "attempts": 12, "reason": reason}
-        for name, id_, reason in (("contact", IDS[0], LONG), ("new_orderline", IDS[1], "no"), ("contact", IDS[2], LONG))
-    ]
-    print_parts(rejects.show({"rejects": records}))
+    named = (("contact", IDS[0], LONG), ("new_orderline", IDS[1], "no"), ("contact", IDS[2], LONG))
+    print_parts(rejects.show(rejected(*(Reject(table, id_, why, SINCE, 12, True) for table, id_, why in named))))
     lines = read(capsys)
     assert [line.split() for line in lines if "5c0a1f00" in line] == [
         [id_, AT, "12"] for id_ in (IDS[0], IDS[2], IDS[1])
@@ -123,9 +125,7 @@ def test_rejects_stand_below_the_reason_that_they_share(capsys: pytest.CaptureFi
 
 
 def test_brackets_in_a_reason_are_text(capsys: pytest.CaptureFixture[str]) -> None:
-    print_parts(
-        rejects.show({"rejects": [{"table": "t", "id": IDS[0], "since": AT, "attempts": 1, "reason": "a [red]b[/] c"}]})
-    )
+    print_parts(rejects.show(rejected(Reject("t", IDS[0], "a [red]b[/] c", SINCE, 1, True))))
     assert "t: a [red]b[/] c" in read(capsys)
 
 
@@ -134,11 +134,7 @@ def test_a_server_s_words_are_neither_markup_nor_commands_of_the_terminal(
     as_json: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     reason = "[bold]no[/] [/link] \x1b[2J\x9b31m\u202eevil"
-    print_document(
-        {"rejects": [{"table": "contact", "reason": reason, "id": "1", "since": AT, "attempts": 1}]},
-        as_json,
-        rejects.show,
-    )
+    print_document(rejected(Reject("contact", "1", reason, SINCE, 1, True)), as_json, rejects.show)
     checks = doctor.DoctorDocument([FindingDocument("fail", "Campaign", reason, "")])
     print_document(checks, as_json, doctor.show)
     retried = replace(table("profile"), retried=Retried(1, None, None, reason))
@@ -170,7 +166,7 @@ def test_a_table_for_each_resource_with_counts(capsys: pytest.CaptureFixture[str
 NUMBER = 3_456_789
 NAME = "new_customerpreferenceofthegroup"
 SOME = ("missing", "hidden", "several", "without_row")
-RECORDS = [{"table": NAME, "id": id_, "since": AT, "attempts": NUMBER, "reason": "it is wrong"} for id_ in IDS]
+REBUILT = rebuild.RebuiltTable.__struct_fields__
 CALLS: dict[str, int] = dict.fromkeys(("insert", "update", "delete", "read"), NUMBER)
 CHANGES = [
     PlannedChange(IDS[0], "update", [NAME, "cusAmount"]),
@@ -233,11 +229,15 @@ TABLES: dict[str, tuple[Callable[[Any], Any], Any, int]] = {
     ),
     "rebuild": (
         rebuild.show,
-        {"tables": {NAME: dict.fromkeys((*rebuild.FOUND, *COLUMNS), NUMBER)}},
-        len(rebuild.FOUND) + len(COLUMNS),
+        rebuild.RebuildDocument({NAME: rebuild.RebuiltTable(*[NUMBER] * len(REBUILT))}, CALLS),
+        len(REBUILT),
     ),
-    "rejects": (rejects.show, {"rejects": RECORDS}, 3),
-    "rejects --orphaned": (rejects.show, {"orphaned": RECORDS}, 0),
+    "rejects": (rejects.show, rejected(*(Reject(NAME, id_, "it is wrong", SINCE, NUMBER, True) for id_ in IDS)), 3),
+    "rejects --orphaned": (
+        rejects.show,
+        rejects.RejectsDocument(orphaned=[rejects.OrphanedRecord(NAME, IDS[0], "it is wrong", SINCE, True)]),
+        0,
+    ),
     "certify": (
         certify.show,
         {"premises": [premise("workable", found=f"3,456,789 in {NAME}", program=LONG)], "engine_calls": {}},

@@ -1,25 +1,21 @@
 """What the opt-out of a merged contact means for its master."""
 
-from itertools import product
-
 import pytest
 
 from sync_assets.ledger.rules.merged_contacts import MergeState, after_capture, last_master
 
-NONE, DUE, CARRIED, ENDED = MergeState
+NONE, DUE, CARRIED, ENDED, DECIDED = MergeState
 
-OPTED_OUT = {NONE: DUE, DUE: DUE, CARRIED: CARRIED, ENDED: ENDED}
+OPTED_OUT = {NONE: DUE, DUE: DUE, CARRIED: CARRIED, ENDED: ENDED, DECIDED: DECIDED}
 
 
-@pytest.mark.parametrize(("state", "are_fields"), product(MergeState, (False, True)))
-def test_an_opt_out_counts_once_and_again_after_an_opt_in_or_for_another_master(
-    state: MergeState, are_fields: bool
-) -> None:
-    assert after_capture(state, opted_out=True, moved=False, are_fields=are_fields) == OPTED_OUT[state]
-    assert after_capture(state, opted_out=True, moved=True, are_fields=are_fields) == DUE
+@pytest.mark.parametrize("state", MergeState)
+def test_an_opt_out_counts_once_and_again_after_an_opt_in_or_for_another_master(state: MergeState) -> None:
+    assert after_capture(state, opted_out=True, moved=False) == OPTED_OUT[state]
+    assert after_capture(state, opted_out=True, moved=True) == DUE
     for moved in (False, True):
-        kept = CARRIED if state == CARRIED and are_fields else NONE
-        assert after_capture(state, opted_out=False, moved=moved, are_fields=are_fields) == kept, "no opt-in"
+        kept = CARRIED if state == CARRIED else NONE
+        assert after_capture(state, opted_out=False, moved=moved) == kept, "no opt-in"
 
 
 @pytest.mark.parametrize(

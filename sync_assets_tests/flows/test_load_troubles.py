@@ -1,0 +1,194 @@
+"""Loads by file that meet a trouble: what `sync` says and returns, what goes on, and that nothing is lost or twice."""
+
+import re
+import time
+from typing import Any, NamedTuple
+
+import pytest
+
+from sync_assets.bulk_load import load_run
+from sync_assets_tests.support.loads import (
+    MOMENT,
+    assert_each_inserted_once,
+    by_file,
+    inserted,
+    loads,
+    on_sftp,
+    shorten,
+)
+from sync_assets_tests.support.program import Program
+
+SLOW = {"rows_per_second": 200}
+"""Slow enough to be seen at work."""
+
+
+@pytest.fixture(autouse=True)
+def _short_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    shorten(monkeypatch.setattr)
+
+
+class Trouble(NamedTuple):
+    """A row of the table of workflow troubles.
+
+    settings: of the import workflow. status: of `sync`. says: in its notes. state: of the load after it, with how it
+    ended. imported: records.
+    """
+
+    settings: dict[str, Any]
+    status: int
+    says: str
+    state: str
+    ended_as: str | None
+    imported: int
+
+
+ENDS = {
+    "fails": Trouble({"trouble": "fails", **SLOW}, 0, "holds 25; 25 go by REST", "done", "error", 25),
+    "ends early": Trouble({"trouble": "ends_early", **SLOW}, 0, "holds 25; 25 go by REST", "done", "finished", 25),
+    "rejects lines": Trouble({"reject_every": 3, **SLOW}, 0, "holds 34; 16 go by REST", "done", "finished", 34),
+    "runs again late": Trouble(
+        {"repeat_after_seconds": 0.2, **SLOW}, 0, "holds 50; 0 go by REST", "done", "finished", 50
+    ),
+    "is not seen": Trouble({"trouble": "unseen"}, 0, "holds 50; 0 go by REST", "done", "unseen", 50),
+}
+STAYS = {
+    "pauses": Trouble({"trouble": "pauses", **SLOW}, 2, "is paused; go on with it in", "running", None, 25),
+    "hangs": Trouble({"trouble": "hangs", **SLOW}, 2, "has not ended since", "running", None, 25),
+    "never starts": Trouble({"trouble": "never_starts"}, 2, "was not seen at work since", "started", None, 0),
+    "fails unseen": Trouble({"trouble": "fails", "at": 0.1}, 2, "was not seen at work since", "started", None, 5),
+}
+
+
+def told(program: Program) -> tuple[int, str]:
+    done = program.sync()
+    return done.status, " ".join([*done.stopped, *map(str, done.problems), done.ending])
+
+
+@pytest.mark.parametrize("trouble", ENDS.values(), ids=ENDS)
+def test_what_a_workflow_ended_without_importing_goes_by_rest(program: Program, trouble: Trouble) -> None:
+    program.sandbox.admin.configure_import("WKF20", **trouble.settings)
+    status, text = told(by_file(program))
+    assert status == trouble.status, text
+    assert trouble.says in text
+    [load] = loads(program)
+    assert (load["state"], load["ended_as"], load["missing"]) == (
+        trouble.state,
+        trouble.ended_as,
+        50 - trouble.imported,
+    )
+    assert on_sftp(program) == []
+    if trouble.settings.get("repeat_after_seconds"):
+        while len(inserted(program)) < 2:
+            time.sleep(0.05)
+    assert sum(inserted(program)) == trouble.imported
+    assert_each_inserted_once(program)
+    assert told(program) == (0, "")
+
+
+@pytest.mark.parametrize("trouble", STAYS.values(), ids=STAYS)
+def test_a_workflow_that_has_not_ended_keeps_its_records_until_a_person_gives_the_load_up(
+    program: Program, trouble: Trouble
+) -> None:
+    program.sandbox.admin.configure_import("WKF20", **trouble.settings)
+    by_file(program, wait_hours=MOMENT)
+    program.sync()
+    time.sleep(MOMENT * 3600)
+    for _ in range(2):
+        status, text = told(program)
+        assert status == trouble.status
+        assert trouble.says in text
+        assert "`sync-assets loads abandon contact`" in text
+        [load] = loads(program)
+        assert (load["state"], load["ended_as"]) == (trouble.state, None)
+        assert len(on_sftp(program)) == 1
+    assert program.sandbox.admin.engine_calls()["insert"] == 0
+    status, output, errors = program.run("loads", "abandon", "contact")
+    assert status == 0, errors
+    assert f"{50 - trouble.imported} not imported" in output
+    assert on_sftp(program) == []
+    program.sync()
+    program.pass_horizon()  # a stopped workflow's last rows may come late
+    assert told(program)[0] == 0
+    assert inserted(program) == ([trouble.imported] if trouble.imported else [])
+    assert_each_inserted_once(program)
+
+
+@pytest.mark.parametrize("trouble", ["fails", "ends early", "rejects lines"])
+def test_on_failure_wait_keeps_what_was_not_imported_until_a_person_gives_it_free(
+    program: Program, trouble: str
+) -> None:
+    program.sandbox.admin.configure_import("WKF20", **ENDS[trouble].settings)
+    by_file(program, on_failure="wait")
+    for _ in range(2):
+        status, text = told(program)
+        assert status == 2
+        assert f"{50 - ENDS[trouble].imported} records were not imported" in text
+        assert "`sync-assets loads abandon contact` lets them go by REST" in text
+    assert program.sandbox.admin.engine_calls()["insert"] == 0
+    assert program.run("loads", "abandon", "contact")[0] == 0
+    program.sync()
+    program.pass_horizon()
+    assert told(program)[0] == 0
+    assert_each_inserted_once(program)
+
+
+def test_a_paused_workflow_that_a_person_continues_ends_the_load(program: Program) -> None:
+    admin = program.sandbox.admin
+    admin.configure_import("WKF20", trouble="pauses", **SLOW)
+    assert told(by_file(program))[0] == 2
+    admin.post("/campaign/workflows", {"id": "WKF20", "status": "started"})
+    assert told(program)[0] == 0
+    assert inserted(program) == [50]
+    assert_each_inserted_once(program)
+
+
+def test_a_sync_ends_while_a_workflow_is_at_work_for_long_and_a_later_one_goes_on(
+    program: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(load_run, "PATIENCE_SECONDS", 0.0)
+    program.sandbox.admin.configure_import("WKF20", rows_per_second=25)
+    status, text = told(by_file(program))
+    assert status == 2
+    assert "its import workflow WKF20 is at work; a later run goes on" in text
+    assert "50 loading" in text
+    while told(program)[0]:
+        time.sleep(0.1)
+    assert_each_inserted_once(program)
+
+
+def test_a_workflow_that_is_not_seen_at_work_costs_a_read_now_and_then(
+    program: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(load_run, "LIST_SECONDS", 60.0)
+    program.sandbox.admin.configure_import("WKF20", trouble="unseen", read_share=0.5)
+    by_file(program, wait_hours=MOMENT)
+    for _ in range(4):
+        assert told(program)[0] == 2
+    assert program.sandbox.admin.engine_calls()["read"] == 2  # the search for existing records, and the last record
+
+
+def test_a_model_that_changes_meanwhile_stops_the_table_until_it_fits_again(program: Program) -> None:
+    admin = program.sandbox.admin
+    admin.configure_import("WKF20", removes_attribute="cusJobTitle", **SLOW)
+    status, text = told(by_file(program))
+    assert (status, loads(program)[0]["ended_as"]) == (2, "error")
+    assert "rejected" in text  # what goes by REST in the same run
+    status, text = told(program)
+    assert status == 1
+    assert "profile has no attribute `cusJobTitle`" in text
+    admin.settings("campaign", removed_attributes={})
+    assert program.run("retry", "contact")[0] == 0
+    assert told(program)[0] == 0
+    assert_each_inserted_once(program)
+
+
+def test_a_truncated_read_leaves_a_foreign_record_at_most(program: Program) -> None:
+    program.sandbox.admin.configure_import("WKF20", read_share=0.5, **SLOW)
+    assert told(by_file(program))[0] == 0
+    ids = {row["contactid"] for row in program.sandbox.admin.dump_d365()}
+    [cut] = program.profiles().keys() - ids or [None]
+    if cut is not None:  # no request of ours names it
+        assert re.match(cut, next(id_ for id_ in ids if id_.startswith(cut)))
+        pkeys = [one["PKey"] for one in program.profiles().values() if one["externalId"] == cut]
+        program.sandbox.admin.post("/campaign/delete", {"resource": "profile", "pkeys": pkeys})
+    program.assert_in_step()
