@@ -66,7 +66,8 @@ def table(resource: str, complete: bool = True, at: str | None = AT, **counts: i
     nothing |= {"in_step_but_for": {"records": 0, "not_known": 0}}
     nothing |= {"comparison_due": False}
     feed = {"position_saved_at": at, "polled_at": at, "complete": complete}
-    return msgspec.convert({"resource": resource, "loading": 0, "load": None, **values, **nothing, "feed": feed}, TableStatus)
+    nothing |= {"loading": 0, "load": None}
+    return msgspec.convert({"resource": resource, **values, **nothing, "feed": feed}, TableStatus)
 
 
 def status(*killed: KilledRunStatus, **tables: TableStatus) -> Status:
