@@ -250,5 +250,5 @@ def _is_idle(overall: Config, ledger: Ledger, config: TableConfig) -> bool:
     passed = all(finding.passed for finding in limits)
     due = ledger.reports.next_due(config.table)
     pending = counts.pending or opt_outs_due(overall, ledger, config)
-    idle = not pending and (due is None or due > datetime.now(UTC))
+    idle = not (pending or ledger.loads.unfinished(config.table)) and (due is None or due > datetime.now(UTC))
     return feed is not None and feed.complete and idle and passed
