@@ -127,7 +127,17 @@ class MappingsTakeTurns(SyncAssetsError):
         )
 
 
-SET_UP = (NotReady, NotPublished, SetUpRefused, MappingsTakeTurns)
+class LoadUnderWay(SyncAssetsError):
+    """Raised if a table is to have another target while files for the present one may still be imported."""
+
+    def __init__(self, table: str) -> None:
+        super().__init__(
+            f"{table}: a load by file to its former resource or key has not ended.",
+            f"Let it end with the former configuration, or `sync-assets loads abandon {table}`.",
+        )
+
+
+SET_UP = (NotReady, NotPublished, SetUpRefused, MappingsTakeTurns, LoadUnderWay)
 """Errors of a table that last until a person corrects its set-up: the configuration, a system's model, a privilege in
 Dynamics 365. Campaign's refusal of access is none of them, since it holds for all tables as a rule."""
 
@@ -230,6 +240,8 @@ def _check_and_store(
             findings[at] = rules.TARGET.finding(True, finding.message, finding.numbers)
     require(config.table, findings)
     if ledger.targets.target(config.table) != (config.resource, config.key):
+        if ledger.loads.unfinished(config.table):
+            raise LoadUnderWay(config.table)
         ledger.targets.change_target(config.table, config.resource, config.key)
     if use.may_create:  # a plan writes nothing
         known_types.remember(types_beside, ready.mapping)
@@ -328,7 +340,7 @@ def way_of_first_inserts(overall: Config, ledger: Ledger, config: TableConfig) -
     continues = last is not None and last.more
     if is_read and not continues and counts.pending <= settings.above:
         return "rest"  # as nearly always, without counting
-    first_inserts = ledger.loads.first_inserts(config.table)
+    first_inserts = ledger.loads.first_inserts(config.table) - (last.left_out if last else 0)
     return way_of(first_inserts, settings.above, continues=continues, may_grow=not is_read and not counts.synced)
 
 

@@ -137,7 +137,7 @@ class UpdateRun(LoadRun):
 
     # --- the comparison -----------------------------------------------------------------------------------------------
 
-    async def _is_imported(self, load: Load) -> bool:
+    async def _holds_files(self, load: Load) -> bool:
         """Return True if Campaign holds the attributes of one of the file's first records."""
         sent = await asyncio.to_thread(self.runtime.ledger.loads.in_step_but_for, self._table, limit=_TRIED, sent=True)
         fields = set(self._columns().fields)

@@ -212,7 +212,7 @@ def table_state(
         "resource": config.resource,
         **fields(counts, "waiting", "rejected", "held", "orphaned"),
         "pending": max(0, counts.pending - loading),  # what ended in between is neither
-        "loading": loading,
+        "loading": load.records if load and load.kind == "update" else loading,
         "load": load
         and LoadStatus(load.name, load.kind, load.workflow, load.state.name.lower(), load.since, load.problem),
         "waiting_for": {WAITING_FOR[reason]: number for reason, number in sorted(reasons.items())},

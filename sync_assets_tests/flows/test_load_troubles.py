@@ -160,7 +160,7 @@ def test_a_workflow_that_is_not_seen_at_work_costs_a_read_now_and_then(
     program: Program, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(load_run, "LIST_SECONDS", 60.0)
-    program.sandbox.admin.configure_import("WKF20", trouble="fails")
+    program.sandbox.admin.configure_import("WKF20", trouble="unseen", read_share=0.5)
     by_file(program, wait_hours=MOMENT)
     for _ in range(4):
         assert told(program)[0] == 2

@@ -83,7 +83,7 @@ def test_the_check_of_a_load_warns_while_it_is_under_way(paused: Program) -> Non
     paused.sandbox.admin.configure_import("WKF20", trouble="never_starts")
     runtime = paused.runtime()
     paused.make_ledger()
-    runtime.ledger.loads.begin("contact", "WKF20")
+    runtime.ledger.loads.begin("contact", "WKF20", "d365_loads/imports")
     runtime.close()
     finding = check_of(paused)
     assert (finding.outcome, "writing since" in finding.message) == ("warn", True)
