@@ -127,7 +127,17 @@ class MappingsTakeTurns(SyncAssetsError):
         )
 
 
-SET_UP = (NotReady, NotPublished, SetUpRefused, MappingsTakeTurns)
+class LoadUnderWay(SyncAssetsError):
+    """Raised if a table is to have another target while files for the present one may still be imported."""
+
+    def __init__(self, table: str) -> None:
+        super().__init__(
+            f"{table}: a load by file to its former resource or key has not ended.",
+            f"Let it end with the former configuration, or `sync-assets loads abandon {table}`.",
+        )
+
+
+SET_UP = (NotReady, NotPublished, SetUpRefused, MappingsTakeTurns, LoadUnderWay)
 """Errors of a table that last until a person corrects its set-up: the configuration, a system's model, a privilege in
 Dynamics 365. Campaign's refusal of access is none of them, since it holds for all tables as a rule."""
 
@@ -230,6 +240,8 @@ def _check_and_store(
             findings[at] = rules.TARGET.finding(True, finding.message, finding.numbers)
     require(config.table, findings)
     if ledger.targets.target(config.table) != (config.resource, config.key):
+        if ledger.loads.unfinished(config.table):
+            raise LoadUnderWay(config.table)
         ledger.targets.change_target(config.table, config.resource, config.key)
     if use.may_create:  # a plan writes nothing
         known_types.remember(types_beside, ready.mapping)
@@ -311,14 +323,15 @@ async def _by_file(runtime: Runtime, run: LoadRun, seconds: float | None, *, beg
     """Carry the table's load by file on, or begin one if its first inserts go by file."""
     if begun:
         return await run.run(seconds)
-    way = await asyncio.to_thread(_way_of, runtime.config, runtime.ledger, run.target.config)
+    way = await asyncio.to_thread(way_of_first_inserts, runtime.config, runtime.ledger, run.target.config)
     if way == "later":
         note = f"{run.target.config.table}: nothing is sent before its first read is complete: see bulk_load.above."
         return LoadProgress(holds_back=True, notes=[note])
     return await run.run(seconds, begin=True) if way == "file" else LoadProgress()
 
 
-def _way_of(overall: Config, ledger: Ledger, config: TableConfig) -> Way:
+def way_of_first_inserts(overall: Config, ledger: Ledger, config: TableConfig) -> Way:
+    """Return how the table's first inserts go that are pending now."""
     settings = overall.bulk_load
     if settings is None or not settings.workflow(config.table):
         return "rest"
@@ -327,7 +340,7 @@ def _way_of(overall: Config, ledger: Ledger, config: TableConfig) -> Way:
     continues = last is not None and last.more
     if is_read and not continues and counts.pending <= settings.above:
         return "rest"  # as nearly always, without counting
-    first_inserts = ledger.loads.first_inserts(config.table)
+    first_inserts = ledger.loads.first_inserts(config.table) - (last.left_out if last else 0)
     return way_of(first_inserts, settings.above, continues=continues, may_grow=not is_read and not counts.synced)
 
 
@@ -345,18 +358,19 @@ def opt_outs_due(overall: Config, ledger: Ledger, config: TableConfig) -> int:
 
 def is_due(overall: Config, ledger: Ledger, config: TableConfig) -> bool:
     """Return True if a push of the table would send something now."""
-    if ledger.loads.unfinished(config.table) or _may_be_sent(ledger, config):
+    if ledger.loads.unfinished(config.table) or _may_be_sent(overall, ledger, config):
         return True
     return opt_outs_due(overall, ledger, config) > 0 or update_is_due(overall, ledger, config)
 
 
-def _may_be_sent(ledger: Ledger, config: TableConfig) -> bool:
+def _may_be_sent(overall: Config, ledger: Ledger, config: TableConfig) -> bool:
     due = ledger.reports.next_due(config.table)  # at earliest now, so that the time is read afterwards
-    return due is not None and due <= datetime.now(UTC)
+    is_due = due is not None and due <= datetime.now(UTC)
+    return is_due and way_of_first_inserts(overall, ledger, config) != "later"
 
 
 def _only_updates_are_due(overall: Config, ledger: Ledger, config: TableConfig) -> bool:
-    return not _may_be_sent(ledger, config) and update_is_due(overall, ledger, config)
+    return not _may_be_sent(overall, ledger, config) and update_is_due(overall, ledger, config)
 
 
 async def _write_opt_outs(runtime: Runtime, result: PushResult) -> Mapping[str, int]:

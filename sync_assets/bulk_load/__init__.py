@@ -2,6 +2,7 @@
 
 decision       whether a table's first inserts go by file
 file_rows      records as lines of a file
+forecast       both ways of first inserts side by side
 files          write and remove the files of a load
 held_records   take held records out of files that were not started
 load_run       the states of a load, from its first record to its end

@@ -57,8 +57,8 @@ class LoadFiles:
         self.sftp.make_folders(self.settings.directory)
         files = self.ledger.loads.files(load.table)
         room = self._room(sum(file.size for file in files))
+        after = files[-1].last_seq if files else 0
         while True:
-            after = files[-1].last_seq if files else 0
             if room is not None and sum(file.size for file in files) + self._next_size(files) > room:
                 if not files:
                     raise SftpError(
@@ -71,8 +71,12 @@ class LoadFiles:
             if not rows:
                 return True, False
             file = self._write(load, len(files) + 1, rows, progress, sum(file.rows for file in files))
-            self.ledger.loads.add_file(load, file)
-            files.append(file)
+            after = file.last_seq
+            if file.rows:
+                self.ledger.loads.add_file(load, file)
+                files.append(file)
+            else:  # no line can hold its records
+                self.sftp.remove(self.settings.directory, file.name)
             if time.monotonic() > until:
                 return False, False
 

@@ -32,6 +32,7 @@ from sync_assets.campaign.records import Records
 from sync_assets.campaign.workflows import IMPORT, start, workflow_status
 from sync_assets.checks.rules import NotReady
 from sync_assets.config.bulk_load import BulkLoad
+from sync_assets.config.models import Config
 from sync_assets.dataverse.client import SetUpRefused
 from sync_assets.http.transport import HttpError
 from sync_assets.ledger.model import Load, LoadEnd, LoadKind, LoadState, Rebuild
@@ -76,6 +77,12 @@ class LoadProgress:
     notes: list[str] = field(default_factory=list[str])
 
 
+def settings_of(overall: Config, load: Load | None) -> BulkLoad:
+    """Return the settings of loads by file; of a load that has begun, with the folder of its files."""
+    settings = overall.bulk_load or BulkLoad()
+    return settings.model_copy(update={"directory": load.directory}) if load else settings
+
+
 @dataclass(slots=True)
 class LoadRun:
     """One turn of a table's load of first inserts. Await `run` once."""
@@ -86,11 +93,12 @@ class LoadRun:
     resource: Resource
     listing: RecordList
     progress: LoadProgress = field(default_factory=LoadProgress)
+    load: Load | None = None
 
     @property
     def settings(self) -> BulkLoad:
         """The configuration; its defaults if a load is unfinished that is not configured any more."""
-        return self.runtime.config.bulk_load or BulkLoad()
+        return settings_of(self.runtime.config, self.load)
 
     @property
     def _table(self) -> str:
@@ -117,7 +125,7 @@ class LoadRun:
         if waits is not None:
             if waits.problem != self.progress.stopped and not passes:
                 await asyncio.to_thread(loads.note_problem, waits, self.progress.stopped)
-            left = await asyncio.to_thread(loads.first_inserts, self._table)
+            left = await asyncio.to_thread(loads.first_inserts, self._table) - waits.left_out
             self.progress.holds_back |= waits.more or left > self.settings.above
         return self.progress
 
@@ -135,7 +143,7 @@ class LoadRun:
             LoadState.RUNNING: self._look,
         }
         while load is not None and load.state != LoadState.DONE:
-            was = load
+            self.load = was = load
             if load.state == LoadState.ENDED:
                 load = await self._verify(load, session, until)
             else:
@@ -160,7 +168,7 @@ class LoadRun:
                 )
         self.progress.advanced = True
         workflows = self.settings.workflows if self.kind == "insert" else self.settings.update_workflows
-        return self.runtime.ledger.loads.begin(self._table, workflows[self._table], self.kind)
+        return self.runtime.ledger.loads.begin(self._table, workflows[self._table], self.settings.directory, self.kind)
 
     def _columns(self) -> FileColumns:
         return FileColumns.of(self.target.config, self.resource, self.target.opt_outs)
@@ -182,8 +190,8 @@ class LoadRun:
         self.progress.advanced |= complete or len(loads.files(self._table)) > before
         if not complete:
             return load
-        if not loads.files(self._table):  # nothing is left of it: held, deleted or for REST
-            loads.finish(load, may_arrive=False)
+        if not loads.files(self._table):  # nothing is left of it: held, deleted, or for REST
+            loads.finish(load)
             return load._replace(state=LoadState.DONE)
         return loads.move(load, LoadState.READY, more=more)
 
@@ -251,7 +259,7 @@ class LoadRun:
     async def _ended(self, load: Load, ended_as: LoadEnd) -> Load:
         now = datetime.now(UTC)
         return await asyncio.to_thread(
-            self.runtime.ledger.loads.move, load, LoadState.ENDED, ended_as=ended_as, ended_at=now
+            self.runtime.ledger.loads.move, load, LoadState.ENDED, ended_as=ended_as, ended_at=now, missing=None
         )
 
     async def _is_imported(self, load: Load) -> bool:
@@ -281,7 +289,11 @@ class LoadRun:
     async def _verify(self, load: Load, session: int, until: float) -> Load:
         """List the resource; acknowledge what Campaign holds, and free the rest for REST."""
         runtime, ledger, table = self.runtime, self.runtime.ledger, self._table
-        if load.ended_as != "finished":  # a later run would import what goes by REST then
+        if load.commanded_at is None:  # given up before its workflow was started
+            await asyncio.to_thread(self._remove_files, load)
+            await asyncio.to_thread(ledger.loads.finish, load)
+            return load._replace(state=LoadState.DONE)
+        if load.ended_as in ("error", "abandoned"):  # a later run would import what goes by REST then
             await asyncio.to_thread(self._remove_files, load)
         if load.missing is None:
             state = await asyncio.to_thread(ledger.rebuilds.begin_rebuild, table, read_again=False)

@@ -24,12 +24,13 @@ _MEGABYTE = 1_000_000
 
 def load_findings(ledger: Ledger, config: TableConfig, settings: BulkLoad | None, pending: int) -> list[Finding]:
     """Return the finding on a table's last load; none for a table without an import workflow."""
-    if settings is None or not settings.workflow(config.table):
+    if settings is None or not settings.has(config.table):
         return []
-    return [verified(config.table, ledger.loads.last(config.table), ledger.loads.files(config.table), pending)]
+    load = ledger.loads.unfinished(config.table) or ledger.loads.last(config.table)
+    return [verified(load, ledger.loads.files(config.table), pending)]
 
 
-def verified(table: str, load: Load | None, files: Sequence[LoadFile], pending: int) -> Finding:
+def verified(load: Load | None, files: Sequence[LoadFile], pending: int) -> Finding:
     """Return the finding that passes if Campaign holds what the last load brought, or REST has brought the rest. Pure.
 
     It warns while there is something to be done, and fails while that waits for a person. pending: of the table.
@@ -47,7 +48,11 @@ def verified(table: str, load: Load | None, files: Sequence[LoadFile], pending: 
 
 
 def load_numbers(load: Load, files: Sequence[LoadFile]) -> dict[str, Any]:
-    """Return the numbers of a table's last load; those that are not known yet are None. files: its own. Pure."""
+    """Return the numbers of a table's last load; those that are not known yet are None. Pure.
+
+    files: of the table's last load of any kind.
+    """
+    files = [file for file in files if load.name in file.name]
     return {
         "records": load.records,
         "files": len(files),
@@ -64,7 +69,8 @@ def load_numbers(load: Load, files: Sequence[LoadFile]) -> dict[str, Any]:
 async def workflow_findings(settings: BulkLoad | None, campaign: CampaignClient, ledger: Ledger) -> list[Finding]:
     """Check that each import workflow exists, and is not at work but for a load of ours."""
     findings = list[Finding]()
-    for table, workflow in (settings.workflows if settings else {}).items():
+    workflows = [*settings.workflows.items(), *settings.update_workflows.items()] if settings else []
+    for table, workflow in workflows:
         title = f"{TITLE}: workflow {workflow} of {table}"
         load = await asyncio.to_thread(ledger.loads.unfinished, table)
         try:
@@ -73,6 +79,7 @@ async def workflow_findings(settings: BulkLoad | None, campaign: CampaignClient,
             findings += fail(title, error)
             continue
         started = load is not None and load.state in (LoadState.STARTED, LoadState.RUNNING)
+        load = load if load and load.workflow == workflow else None
         if load and load.problem:
             findings.append(Finding("fail", title, load.problem))
         elif status in ("started", "warning") and not started:
@@ -90,7 +97,7 @@ def folder_findings(configuration: Configuration) -> list[Finding]:
     Blocks.
     """
     settings = configuration.config.bulk_load
-    if settings is None or not settings.workflows:
+    if settings is None or not (settings.workflows or settings.update_workflows):
         return []
     from sync_assets.sftp.client import connect  # paramiko  # noqa: PLC0415
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import UTC, datetime
+from functools import partial
 from typing import Annotated
 
 import msgspec
@@ -10,7 +11,7 @@ import typer
 from sync_assets.audit.record_list import RecordList
 from sync_assets.bulk_load.file_rows import FileColumns, lines_of
 from sync_assets.bulk_load.files import files_of, remove_files
-from sync_assets.bulk_load.load_run import LoadRun
+from sync_assets.bulk_load.load_run import LoadRun, settings_of
 from sync_assets.bulk_load.update_run import UpdateRun
 from sync_assets.campaign.client import CampaignClient
 from sync_assets.campaign.workflows import IMPORT, stop, workflow_status
@@ -121,21 +122,26 @@ def listed(runtime: Runtime, given_up: str | None = None) -> LoadsDocument:
 
 async def abandon(runtime: Runtime, table: str) -> LoadsDocument:
     """Give a load up: its workflow will not run any more. Raises SyncAssetsError if that cannot be made sure."""
-    check_tables(runtime.config, [table])
-    settings, loads = runtime.config.bulk_load or BulkLoad(), runtime.ledger.loads
+    loads = runtime.ledger.loads
     load = await asyncio.to_thread(loads.unfinished, table)
+    settings = settings_of(runtime.config, load)
     if load is None:
+        check_tables(runtime.config, [table])
         await asyncio.to_thread(_remove_unknown, runtime, settings, table)
         return listed(runtime, table)
-    config = runtime.config.table(table)
     async with runtime.campaign() as campaign:
-        await _stopped(campaign, load)
-        with connect(runtime.settings.sftp()) as sftp:
-            remove_files(sftp, settings, table, load.name)
+        if load.commanded_at:
+            await _stopped(campaign, load)
         now = datetime.now(UTC)
         load = await asyncio.to_thread(
             loads.move, load, LoadState.ENDED, ended_as="abandoned", ended_at=now, missing=None
         )
+        with connect(runtime.settings.sftp()) as sftp:  # no other process writes one any more
+            remove_files(sftp, settings, table, load.name)
+        if table not in [config.table for config in runtime.config.tables]:  # nothing of it can be listed
+            await asyncio.to_thread(partial(loads.finish, load, may_arrive=True))
+            return listed(runtime, table)
+        config = runtime.config.table(table)
         resource = await campaign.resource(config.api, config.resource)
         target = Target.of(runtime.config, config, resource)
         way = UpdateRun if load.kind == "update" else LoadRun

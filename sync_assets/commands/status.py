@@ -213,7 +213,8 @@ def table_state(
         **fields(counts, "waiting", "rejected", "held", "orphaned"),
         "pending": max(0, counts.pending - loading),  # what ended in between is neither
         "loading": load.records if load and load.kind == "update" else loading,
-        "load": load and LoadStatus(load.name, load.workflow, load.state.name.lower(), load.since, load.problem),
+        "load": load
+        and LoadStatus(load.name, load.kind, load.workflow, load.state.name.lower(), load.since, load.problem),
         "waiting_for": {WAITING_FOR[reason]: number for reason, number in sorted(reasons.items())},
         "deletes_held_back": feed.deletes if feed else 0,
         "kept_values": ledger.emptied.kept(table),
@@ -239,8 +240,8 @@ def loading(tables: Mapping[str, TableState]) -> Iterator[str]:
     for name, table in tables.items():
         if load := table.load:
             yield (
-                f"{name}: {counted(table.loading, 'record', 'are')} loading by file; workflow {load.workflow}, "
-                f"{load.state} since {clock(load.since)}. `sync-assets loads` lists the files."
+                f"{name}: {counted(table.loading, 'record', 'are')} loading by file; {load.kind} by workflow "
+                f"{load.workflow}, {load.state} since {clock(load.since)}. `sync-assets loads` lists the files."
                 + (f" {load.problem}" if load.problem else "")
             )
 

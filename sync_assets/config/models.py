@@ -351,12 +351,14 @@ class Config(Model):
     def captured_opt_outs(self, table: str) -> Mapping[str, OptOutMapping]:
         """Return the opt-outs (column -> mapping) that a table's rows bring beside the payload.
 
-        In direction d365_to_campaign they matter for rows that the filter excludes, whose record is not sent, and for
-        merged ones; in direction campaign_to_d365 they are compared with what Campaign stated.
+        In direction d365_to_campaign they matter for rows that the filter excludes, whose record is not sent, for those
+        in a load by file, whose record is sent later, and for merged ones; in direction campaign_to_d365 they are
+        compared with what Campaign stated.
         """
         direction = self.opt_out.direction
         carries = self.opt_out.merged == "carry"
-        excluded = direction == "d365_to_campaign" and (self.table(CONTACT).filters or carries)
+        loads = self.bulk_load is not None and self.bulk_load.workflow(CONTACT) is not None
+        excluded = direction == "d365_to_campaign" and (self.table(CONTACT).filters or carries or loads)
         if table == CONTACT and (excluded or direction == "campaign_to_d365"):
             return self.opt_out.mappings
         return self.opt_outs_of_new_records(table)

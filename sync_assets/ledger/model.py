@@ -9,6 +9,8 @@ from datetime import UTC, date, datetime
 from enum import IntEnum
 from typing import Literal, NamedTuple
 
+from sync_assets.ledger import times
+
 FeedKind = Literal["page", "delta"]
 Operation = Literal["insert", "update", "delete"]
 Result = Literal["done", "missing", "refused", "later", "unknown"]
@@ -70,6 +72,7 @@ FOLLOWER = "*"
 
 END_OF_TIME = datetime(9999, 1, 1, tzinfo=UTC)
 """The time until which a load by file has claimed a record: it ends the claim itself."""
+END_OF_TIME_MICROS = times.to_micros(END_OF_TIME)
 
 
 class Heartbeat(NamedTuple):
@@ -262,8 +265,9 @@ class Load(NamedTuple):
     claimed ones; of an update, those in the file. more: True if further records were left for the next load.
     commanded_at: when the workflow was commanded to start. missing: records that Campaign did not hold at the end; of
     an update, records of the table that are in step but for its attributes; None before. problem: why it waits
-    for a person, as its last turn found; None if it does not. version: raised with each change but of `problem`; a
-    writer must name the version that it read.
+    for a person, as its last turn found; None if it does not. left_out: records that no file can hold. rewrites: how
+    often its files were written anew. directory: of its files on the SFTP. version: raised with each change but of
+    `problem`; a writer must name the version that it read.
     """
 
     table: str
@@ -280,6 +284,9 @@ class Load(NamedTuple):
     ended_as: LoadEnd | None
     missing: int | None
     problem: str | None
+    left_out: int
+    rewrites: int
+    directory: str
     version: int
 
     @property

@@ -150,7 +150,7 @@ def test_a_sync_ends_while_a_workflow_is_at_work_for_long_and_a_later_one_goes_o
     status, text = told(by_file(program))
     assert status == 2
     assert "its import workflow WKF20 is at work; a later run goes on" in text
-    assert "50 pending" in text
+    assert "50 loading" in text
     while told(program)[0]:
         time.sleep(0.1)
     assert_each_inserted_once(program)
@@ -160,7 +160,7 @@ def test_a_workflow_that_is_not_seen_at_work_costs_a_read_now_and_then(
     program: Program, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(load_run, "LIST_SECONDS", 60.0)
-    program.sandbox.admin.configure_import("WKF20", trouble="fails")
+    program.sandbox.admin.configure_import("WKF20", trouble="unseen", read_share=0.5)
     by_file(program, wait_hours=MOMENT)
     for _ in range(4):
         assert told(program)[0] == 2

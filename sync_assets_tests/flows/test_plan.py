@@ -136,6 +136,7 @@ class TestOneTable:
             "mapping_changes": [],
             "problem": None,
             "load": None,
+            "by_file": None,
         }
         assert (planned_sync["budget"], planned_sync["notes"]) == (None, [])
         assert foretold(program, lambda program: program.sync().document) == calls(insert=20, read=2)

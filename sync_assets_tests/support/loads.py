@@ -2,7 +2,7 @@
 
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from sync_assets.bulk_load import load_run
 from sync_assets_tests.support.program import Program
@@ -52,3 +52,26 @@ def assert_each_inserted_once(program: Program) -> None:
     )
     assert max(posts.values(), default=1) == 1
     assert posts.total() + sum(inserted(program)) == len(program.profiles())
+
+
+Moment = Literal["before its import", "after its import"]
+"""Where a load stops: its files are written, and the workflow has imported none of them, or all."""
+_TROUBLES: dict[Moment, dict[str, Any]] = {
+    "before its import": {"trouble": "never_starts"},
+    "after its import": {"trouble": "pauses", "at": 1, "rows_per_second": 500},
+}
+
+
+def stop_load(program: Program, moment: Moment, workflow: str = "WKF20", **settings: Any) -> None:
+    """Begin a load of all tables beyond 10 first inserts, of which this workflow's stops at a moment."""
+    program.sandbox.admin.configure_import(workflow, **_TROUBLES[moment], **settings)
+    assert by_file(program).sync().status == 2
+    assert sum(inserted(program, workflow)) == (0 if moment == "before its import" else loads(program)[-1]["records"])
+
+
+def let_load_go_on(program: Program, workflow: str = "WKF20") -> None:
+    """Let the workflow of a stopped load end."""
+    admin = program.sandbox.admin
+    admin.configure_import(workflow, trouble=None, rows_per_second=500)
+    if admin.get("/campaign/imports")[workflow]["status"] == "warning":
+        admin.post("/campaign/workflows", {"id": workflow, "status": "started"})

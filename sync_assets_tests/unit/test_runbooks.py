@@ -29,6 +29,7 @@ def runtime(tmp_path: Path) -> Runtime:
     document = yaml.safe_load(SANDBOX_CONFIG.read_text("utf-8"))
     document["opt_out"] = {"direction": "bidirectional", "mappings": {"donotemail": "blackListEmail"}}
     document["alerts"] = {"webhook": True}
+    document["bulk_load"] = {"workflows": {"contact": "WKF20"}}
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(document))
     return Runtime({"SYNC_ASSETS_CONFIG": str(tmp_path / "config.yaml")})
 

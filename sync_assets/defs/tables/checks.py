@@ -26,7 +26,7 @@ from sync_assets.runtime.context import Runtime
 def table_checks(config: TableConfig, configuration: Configuration) -> list[dg.AssetCheckSpec]:
     """Return the check specs of both assets of a table."""
     bulk_load = configuration.config.bulk_load
-    loads = (rules.LOADED,) if bulk_load and bulk_load.workflow(config.table) else ()
+    loads = (rules.LOADED,) if bulk_load and bulk_load.has(config.table) else ()
     checks = {**rules.TABLE_CHECKS, "campaign": (*rules.TABLE_CHECKS["campaign"], *loads)}
     return [spec for side in SIDES for spec in check_specs(side_key(config, side, configuration), checks[side])]
 

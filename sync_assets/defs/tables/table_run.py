@@ -103,7 +103,9 @@ class TableRun:
         if work.d365.error:
             return
         ledger, config = self._runtime.ledger, work.config
-        self._push(work)
+        moved = self._push(work)
+        while moved and work.d365 not in assets and not work.is_over and ledger.loads.unfinished(config.table):
+            moved = self._push(work)
         while not work.is_over and work.d365 in assets and (work.is_full or work.is_due()):
             pending = ledger.reports.backlog(config.table)
             if not backlog_is_full(ledger, config):

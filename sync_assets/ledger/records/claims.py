@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from sync_assets.config.values import CONTACT
 from sync_assets.ledger import times
 from sync_assets.ledger.errors import SessionExpired
-from sync_assets.ledger.model import BlockReason, Claimed, Outcome, State
+from sync_assets.ledger.model import END_OF_TIME, BlockReason, Claimed, Outcome, State
 from sync_assets.ledger.records.claim_rows import UNKNOWN_UNTIL, build_claimed, select_claimable
 from sync_assets.ledger.records.dependency_status import DependencyStatus
 from sync_assets.ledger.records.targets import stored_target
@@ -239,7 +239,9 @@ class Claims(Repository):
         these = schema.only(_R.table_name, table) & schema.only(_R.id, id)
         refused = sa.select(_R.seq, _R.table_name, _R.validation_error).where(_REFUSED, these)
         pending = sa.select(schema.tally.c.table_name).where(schema.tally.c.state == State.PENDING.value)
-        delayed = sa.select(_R.seq).where(schema.RETRIED, _R.table_name.in_(pending), these)
+        delayed = sa.select(_R.seq).where(
+            schema.RETRIED, _R.not_before < END_OF_TIME, _R.table_name.in_(pending), these
+        )
         self._dependencies.lock_linked_records(transaction)
         rows = transaction.execute(refused.order_by(_R.seq).with_for_update()).all()
         for row in rows:

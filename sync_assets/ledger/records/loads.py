@@ -16,7 +16,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from sync_assets.ledger import times
-from sync_assets.ledger.model import END_OF_TIME, HELD_NOT_KNOWN, Load, LoadFile, LoadKind, LoadRow, LoadState
+from sync_assets.ledger.model import END_OF_TIME_MICROS, HELD_NOT_KNOWN, Load, LoadFile, LoadKind, LoadRow, LoadState
 from sync_assets.ledger.records.claim_rows import IN_A_LOAD, NOT_LISTED
 from sync_assets.ledger.records.claims import Claims
 from sync_assets.ledger.records.dependency_status import DependencyStatus
@@ -35,12 +35,17 @@ _BUT_FOR = schema.holds(BUT_FOR & IN_CAMPAIGN & ~DISCONNECTED), ~_HELD
 """Conditions: synced, in step but for attributes that Campaign may refuse in updates, of no person under a hold."""
 _SENT_IF = {True: (_R.held_refusable == HELD_NOT_KNOWN,), False: ()}
 _SENT = f"UPDATE sync_record SET held_refusable = {HELD_NOT_KNOWN} WHERE seq IN :seqs"  # noqa: S608 - constants
-_FAR = times.to_micros(END_OF_TIME)
-_CLAIM = f"UPDATE sync_record SET session = :session, outcome_unknown = 1, not_before = {_FAR} WHERE seq IN :seqs"  # noqa: S608 - constants
+_CLAIM = f"""
+    UPDATE sync_record SET session = :session, outcome_unknown = 1, not_before = {END_OF_TIME_MICROS} WHERE seq IN :seqs
+"""  # noqa: S608 - constants
 _LEAVE_OUT = "UPDATE sync_record SET session = NULL, outcome_unknown = 0, not_before = NULL WHERE seq IN :seqs"
 _FREE = "UPDATE sync_record SET session = NULL, not_before = NULL, unknown_until = :until WHERE seq IN :seqs"
+_TO_INSERT = (schema.PENDING, _R.payload.is_not(None), _R.desired_hash.is_not(None), _R.out_of_scope == 0)
+"""SQL conditions on a record that a load has claimed: Campaign is to hold it."""
 _UNFINISHED = _L.state < LoadState.DONE.value
 _AT_ONCE = 20_000
+MOST_REWRITES = 3
+"""How often the files of a load are written anew since rows changed that are not to be inserted any more."""
 _NAME = "%Y%m%dT%H%M%SZ"
 """Of a load: the time of its beginning."""
 
@@ -85,25 +90,28 @@ class Loads(Repository):
 
     def left(self, load: Load) -> int:
         """Count the records that are still to be inserted, of those that the load has claimed and no list has shown."""
-        left = sa.select(sa.func.count()).where(schema.PENDING, _R.payload.is_not(None))
+        left = sa.select(sa.func.count()).where(*_TO_INSERT)
         return sum(self._session.scalar(left.where(of_load)) for of_load in _in(load))
 
     def loading(self, load: Load) -> int:
-        """Count the pending records that the load has claimed. By indexes alone: a load may have millions."""
+        """Count the pending records that the load has claimed. By indexes alone: there may be millions."""
         claimed = sa.select(sa.func.count()).where(_R.session == load.session)
         stuck = claimed.where(schema.STUCK, _R.table_name == load.table)  # held, or waiting since
         return self._session.scalar(claimed) - self._session.scalar(stuck)
 
     def last_record(self, load: Load) -> str | None:
-        """Return the id of the last record of the last file, as far as it is still claimed."""
+        """Return the id of the last record in a file that is still to be inserted; None if there is none."""
         last = max((file.last_seq for file in self.files(load.table)), default=0)
-        return self._session.scalar(sa.select(_R.id).where(_R.seq == last, _R.session == load.session))
+        claimed = sa.select(_R.id).where(_R.session == load.session, _R.seq <= last, *_TO_INSERT)
+        return self._session.scalar(claimed.order_by(_R.seq.desc()).limit(1))
 
     @writes
-    def begin(self, transaction: Transaction, table: str, workflow: str, kind: LoadKind = "insert") -> Load:
-        """Begin a load, with a session of its own."""
+    def begin(
+        self, transaction: Transaction, table: str, workflow: str, directory: str, kind: LoadKind = "insert"
+    ) -> Load:
+        """Begin a load, with a session of its own. directory: of its files on the SFTP."""
         session, now = self._sessions.count(transaction), self._session.now()
-        row = {"epoch": session, "worker": f"load of {table}", "until": _FAR, "live": 1}
+        row = {"epoch": session, "worker": f"load of {table}", "until": END_OF_TIME_MICROS, "live": 1}
         transaction.execute(sa.insert(schema.session).values(row))
         name = f"{times.from_micros(now):{_NAME}}"
         last = transaction.execute(sa.select(sa.func.max(_L.name)).where(_L.table_name == table)).scalar()
@@ -111,7 +119,7 @@ class Loads(Repository):
             name = f"{datetime.strptime(last, _NAME) + timedelta(seconds=1):{_NAME}}"  # noqa: DTZ007 - a name
         begun = Load(
             *(table, name, session, workflow, kind, LoadState.WRITING, 0, False, times.from_micros(now)),
-            *(None, None, None, None, None, 0),
+            *(None, None, None, None, None, 0, 0, directory, 0),
         )
         transaction.execute(sa.insert(load_tables.load).values(_row(begun)))
         transaction.execute(sa.delete(load_tables.load_file).where(_F.table_name == table))
@@ -131,7 +139,7 @@ class Loads(Repository):
         """
         self._locked(transaction, load)
         if self._maintenance.maintained_since(transaction, load.table):
-            return []
+            raise LoadMoved
         own = sa.and_(_R.session == load.session, schema.PENDING, _R.payload.is_not(None))
         first = sa.and_(_FIRST_INSERT, schema.NOT_UNDER_WAY, NOT_LISTED)
         # An expression instead of the column, so that SQLite reads the table in its order and does not sort an index.
@@ -161,6 +169,8 @@ class Loads(Repository):
         """Free records that no file can hold: they go by REST."""
         self._locked(transaction, load)
         self._leave_out(transaction, load, seqs)
+        more = sa.update(load_tables.load).where(_of(load)).values(left_out=_L.left_out + len(seqs))
+        transaction.execute(more)
 
     def _leave_out(self, transaction: Transaction, load: Load, seqs: Sequence[int]) -> None:
         transaction.run(_LEAVE_OUT, seqs=list(seqs))
@@ -177,6 +187,8 @@ class Loads(Repository):
     def move(self, transaction: Transaction, load: Load, state: LoadState | None = None, **columns: Any) -> Load:
         """Store the next state of a load, and further columns; return it as stored. Raises LoadMoved."""
         stored = self._locked(transaction, load)
+        if state == LoadState.ENDED:  # a rebuild under way may have listed records before their import
+            transaction.execute(sa.delete(schema.rebuild).where(schema.rebuild.c.table_name == load.table))
         moved = stored._replace(**columns, state=stored.state if state is None else state, version=load.version + 1)
         transaction.execute(sa.update(load_tables.load).where(_of(load)).values(_row(moved)))
         return moved
@@ -190,12 +202,28 @@ class Loads(Repository):
     def start(self, transaction: Transaction, load: Load) -> Load:
         """Store that the workflow is about to be started, and return the load as stored. Raises LoadMoved.
 
-        An update is WRITING again if a hold was added since its file began: the file may have the person's record.
+        It is WRITING again, without files, if a row was deleted, left the scope or was held since it was written; of an
+        update, if a hold was added since. At most MOST_REWRITES times: a table may change all the time.
         """
-        since = sa.select(_H.id).where(_H.since >= load.began_at).limit(1)
-        again = load.kind == "update" and transaction.execute(since).first() is not None
-        state, at = (LoadState.WRITING, None) if again else (LoadState.STARTED, times.from_micros(self._session.now()))
-        stored = self._locked(transaction, load)._replace(state=state, commanded_at=at, version=load.version + 1)
+        stored = self._locked(transaction, load)
+        if self._maintenance.maintained_since(transaction, load.table):
+            raise LoadMoved
+        if load.kind == "update":
+            again = transaction.execute(sa.select(_H.id).where(_H.since >= load.began_at).limit(1)).first() is not None
+        else:
+            gone = sa.select(_R.seq).where(_R.session == load.session, sa.not_(sa.and_(*_TO_INSERT)))
+            seqs = list(transaction.execute(gone.order_by(_R.seq).with_for_update()).scalars())
+            again = bool(seqs) and load.rewrites < MOST_REWRITES
+            if again:
+                self._leave_out(transaction, load, seqs)
+                self._dependencies.reevaluate(transaction, transaction.states_of(seqs))
+        if again:
+            transaction.execute(sa.delete(load_tables.load_file).where(_F.table_name == load.table))
+            stored = self._locked(transaction, load)._replace(state=LoadState.WRITING, rewrites=load.rewrites + 1)
+        else:
+            at = times.from_micros(self._session.now())
+            stored = stored._replace(state=LoadState.STARTED, commanded_at=at)
+        stored = stored._replace(version=load.version + 1)
         transaction.execute(sa.update(load_tables.load).where(_of(load)).values(_row(stored)))
         return stored
 
@@ -229,7 +257,7 @@ class Loads(Repository):
         held = sa.select(_R.seq).where(_R.session == load.session, schema.holds(UNSENT)).with_for_update()
         self._leave_out(transaction, load, list(transaction.execute(held).scalars()))
 
-    def finish(self, load: Load, *, may_arrive: bool) -> int:
+    def finish(self, load: Load, *, may_arrive: bool = False) -> int:
         """End a load: free the records that no list has shown, which go by REST then; return their number.
 
         may_arrive: True if the workflow may still import them, for as long as a request without an answer.
@@ -237,9 +265,13 @@ class Loads(Repository):
         until = self._session.now() + self._session.horizon if may_arrive else None
 
         def free(transaction: Transaction, of_load: sa.ColumnElement[bool]) -> int:
-            claimed = sa.select(_R.seq).where(of_load).limit(_AT_ONCE).with_for_update()
+            claimed = sa.select(_R.seq).where(of_load).order_by(_R.seq).limit(_AT_ONCE).with_for_update()
             seqs = list(transaction.execute(claimed).scalars())
-            transaction.run(_FREE, seqs=sorted(seqs), until=until)
+            if load.commanded_at is None:  # nothing was sent
+                transaction.run(_LEAVE_OUT, seqs=seqs)
+                self._dependencies.reevaluate(transaction, transaction.states_of(seqs))
+            else:
+                transaction.run(_FREE, seqs=seqs, until=until)
             return len(seqs)
 
         freed = 0
@@ -332,4 +364,6 @@ def _load(row: Any) -> Load:
 
 
 def _row(load: Load) -> dict[str, Any]:
-    return {("table_name" if name == "table" else name): value for name, value in load._asdict().items()}
+    row = load._asdict() | {"more": int(load.more), "table_name": load.table}
+    del row["table"]
+    return row

@@ -120,6 +120,7 @@ class Rebuilds(Repository):
         )
         stays = schema.holds(~MUST_NOT_EXIST)
         ended = sa.select(_L.session).where(_L.table_name == table, _L.state == LoadState.ENDED.value)
+        all_of_them = transaction.execute(ended).first() is not None  # a record left out would count as not imported
         # The second: of a process that was killed while it listed.
         loaded = sa.or_(_R.session.in_(ended), sa.and_(IN_A_LOAD, schema.NOT_UNDER_WAY))
         # A late run of an import changes no record that exists, so nothing can arrive after the list.
@@ -129,7 +130,7 @@ class Rebuilds(Repository):
             sa.select(*CLAIM_COLUMNS, over, _R.outcome_unknown, sa.literal(0).label("resend"), loaded.label("loaded"))
             .where(_R.seq.in_(list(known.values())), stays, asked_for, free)
             .order_by(_R.seq)
-            .with_for_update(skip_locked=True)
+            .with_for_update(skip_locked=not all_of_them)
         )
         rows = transaction.execute(wanted).all()
         of_load = [row.id for row in rows if row.loaded]

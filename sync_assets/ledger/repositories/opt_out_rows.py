@@ -70,24 +70,23 @@ class OptOutRows(Repository):
         Args:
             captured: columns id and one Boolean per attribute (null: not opted out).
             filtered_out: ids of rows that the filter excludes.
-            are_fields: True if the records of rows in scope carry the values, too.
+            are_fields: True if the records of rows in scope carry the values, too: those in a load later.
         """
         attributes = [name for name in captured.columns if name != "id"]
         ids: list[str] = captured["id"].to_list()
         known = self.load(transaction, ids)
-        in_campaign, loads = set[str](), dict[str, int]()
-        is_read = False
-        out_of_scope = set(filtered_out)
+        in_campaign, is_read = set[str](), False
+        loads = dict[str, int](transaction.run(_LOADING, records=ids, table=CONTACT))
+        own_flow = {*filtered_out, *loads}
         rows: dict[tuple[str, str], OptOutRow] = {}
         for name in attributes:
             for id_, value in zip(ids, captured[name], strict=True):
                 row = known.get((id_, name))
-                if row is None and (not value or (are_fields and id_ not in out_of_scope)):
+                if row is None and (not value or (are_fields and id_ not in own_flow)):
                     continue
                 if not is_read:  # only if a row may change
                     is_read, in_campaign = True, self._may_exist(transaction, ids, filtered_out)
-                    loads = dict(transaction.run(_LOADING, records=ids, table=CONTACT))
-                if row is None and id_ in out_of_scope and id_ not in in_campaign:
+                if row is None and id_ in own_flow and id_ not in in_campaign:
                     continue
                 start = row or OptOutRow(id_, name)
                 moved = rules.after_capture(

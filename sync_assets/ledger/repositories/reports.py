@@ -147,7 +147,7 @@ class Reports(Repository):
                 later = sa.select(sa.func.min(sa.case((not_before > until, not_before), else_=until)))
                 for which in ((schema.READY,), _RETRIED):
                     moment = transaction.execute(later.where(_R.table_name == name, *which)).scalar()
-                    if moment is not None:
+                    if moment is not None and moment < END_OF_TIME:  # a row that changed while it is in a load
                         moments.append(moment)
             of_table = schema.only(_R.table_name, table)
             unknown = sa.select(sa.func.min(_R.unknown_until)).where(schema.UNKNOWN_DUE, of_table)

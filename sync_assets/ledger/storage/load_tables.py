@@ -26,11 +26,16 @@ load = sa.Table(
     sa.Column("ended_as", sa.Text),
     sa.Column("missing", sa.BigInteger),
     sa.Column("problem", sa.Text),
+    sa.Column("left_out", sa.BigInteger, nullable=False),
+    sa.Column("rewrites", sa.Integer, nullable=False),
+    sa.Column("directory", sa.Text, nullable=False),
     sa.Column("version", sa.BigInteger, nullable=False),
 )
 check(
     load,
-    numbers=within("state", LoadState.WRITING, LoadState.DONE) & flags("more") & not_negative("records", "version"),
+    numbers=within("state", LoadState.WRITING, LoadState.DONE)
+    & flags("more")
+    & not_negative("records", "left_out", "rewrites", "version"),
     started=~within("state", LoadState.STARTED, LoadState.RUNNING) | (absent("ended_as") & absent("ended_at")),
     missing=absent("missing") | above("missing", -1),
 )
