@@ -21,8 +21,7 @@ def command(
     let_sigterm_interrupt()
     registry, problems = CollectorRegistry(auto_describe=False), list[str]()
     runtime = open_runtime(any_ledger=True, announce=lambda line: None)  # the collector does, and once
-    runtime.config  # noqa: B018  a wrong configuration ends the command, not each scrape
-    registry.register(LedgerCollector(runtime, problems.append if once else say))
+    registry.register(LedgerCollector(runtime.config, runtime.access, problems.append if once else say))
     if once:
         typer.echo(generate_latest(registry).decode(), nl=False)
         if problems:

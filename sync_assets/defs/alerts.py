@@ -40,7 +40,9 @@ from sync_assets.defs.partitions import is_foreign
 from sync_assets.defs.run_errors import one_sentence
 from sync_assets.defs.tables.checks import SIDES
 from sync_assets.errors import SyncAssetsError
+from sync_assets.ledger import Ledger
 from sync_assets.ledger.times import iso
+from sync_assets.runtime.configuration import Configuration
 from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.workers import killed_runs
 from sync_assets.words import counted
@@ -138,18 +140,20 @@ def find_incidents(
         paused = frozenset(side_key(config, side, runtime).to_user_string() for config in tables for side in SIDES)
         killed = [killed_run(run) for run in killed_runs(runtime.ledger)]
         if runtime.config.alerts and (thresholds := runtime.config.alerts.thresholds) != Thresholds():
-            killed += exceeded(thresholds, measured(runtime, names, now), notified)
+            killed += exceeded(thresholds, measured(runtime, runtime.ledger, names, now), notified)
     state = read_state(instance, watched, now, identity, location)
     alerts = runtime.config.alerts
     warnings = alerts is None or alerts.warnings
     return open_incidents([*state.incidents, *killed], warnings=warnings, paused=paused), state.successes
 
 
-def measured(runtime: Runtime, paused: Collection[str], now: datetime) -> Iterator[Measured]:
+def measured(
+    configuration: Configuration, ledger: Ledger, paused: Collection[str], now: datetime
+) -> Iterator[Measured]:
     """Yield the numbers for thresholds. paused: tables in maintenance, whose changes may be pending."""
-    ledger, reports, guardrails = runtime.ledger, runtime.ledger.reports, runtime.config.guardrails
-    for config in runtime.config.tables:
-        table, asset = config.table, side_key(config, "campaign", runtime).to_user_string()
+    reports, guardrails = ledger.reports, configuration.config.guardrails
+    for config in configuration.config.tables:
+        table, asset = config.table, side_key(config, "campaign", configuration).to_user_string()
         counts, oldest = reports.counts(table)[table], reports.oldest_pending(table)
         if oldest and table not in paused:
             text = f"{counted(counts.pending, 'record')} pending; the oldest changed {iso(oldest)}."

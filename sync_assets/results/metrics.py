@@ -23,7 +23,7 @@ from sync_assets.errors import SyncAssetsError, foreign
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.records.claims import ALL_SECONDS, SECONDS
 from sync_assets.opt_out.export.folder import newest_of
-from sync_assets.runtime.context import Runtime
+from sync_assets.runtime.ledger_access import LedgerAccess
 
 PREFIX = "sync_assets_"
 STATES = ("pending", "waiting", "rejected", "held", "orphaned", "synced", "excluded")
@@ -77,8 +77,8 @@ Values = Collection[tuple[tuple[str, ...], float]]
 class LedgerCollector(Collector):
     """Reads the ledger at each scrape. announce: is given the sentence of an error, once as long as it lasts."""
 
-    def __init__(self, runtime: Runtime, announce: Callable[[str], object]) -> None:
-        self._runtime, self._announce, self._problem = runtime, announce, ""
+    def __init__(self, config: Config, access: LedgerAccess, announce: Callable[[str], object]) -> None:
+        self._config, self._access, self._announce, self._problem = config, access, announce, ""
 
     def describe(self) -> list[Metric]:
         """Return nothing: without it the registry would scrape before the first request."""
@@ -88,10 +88,11 @@ class LedgerCollector(Collector):
         """Yield all metrics; `up` alone if the ledger cannot be read."""
         problem, found = "", list[Metric]()
         try:
-            values = _values(self._runtime.config, self._runtime.ledger, datetime.now(UTC))
+            ledger = self._access.opened()
+            values = _values(self._config, ledger, datetime.now(UTC))
             found = [_family(name, of_name) for name, of_name in values.items() if of_name]
-            found.append(_histogram(self._runtime.ledger))
-            problem = self._runtime.access.missing
+            found.append(_histogram(ledger))
+            problem = self._access.missing
         except SyncAssetsError as error:
             problem = str(error)
         except Exception as error:  # noqa: BLE001  its text may quote a record
@@ -100,7 +101,7 @@ class LedgerCollector(Collector):
             self._announce(problem)
         self._problem = problem
         if problem:
-            self._runtime.access.close()  # the next scrape opens the ledger anew, also one that was missing
+            self._access.close()  # the next scrape opens the ledger anew, also one that was missing
         yield _family("up", [((), not problem)])
         yield from [] if problem else found
 

@@ -85,7 +85,7 @@ def test_an_error_of_the_ledger_is_announced_once_and_its_end_is_seen(
 ) -> None:
     runtime, lines = Runtime({"SYNC_ASSETS_CONFIG": str(SANDBOX_CONFIG), "DAGSTER_HOME": str(tmp_path)}), list[str]()
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(LedgerCollector(runtime, lines.append))
+    registry.register(LedgerCollector(runtime.config, runtime.access, lines.append))
 
     def up() -> bool:
         return samples(generate_latest(registry).decode())["sync_assets_up"] == {(): 1}
