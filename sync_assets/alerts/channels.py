@@ -91,8 +91,7 @@ def routed(configuration: Configuration, now: datetime) -> dict[str, Channel]:
     if alerts is None:
         return {}
     quiet = alerts.quiet_hours is not None and alerts.quiet_hours.include(now)
-    least = {"webhook": alerts.channels.webhook.least, "email": alerts.channels.email.least}
-    return {name: Channel(send, least[name] == "error", quiet) for name, send in by_name.items()}
+    return {name: Channel(send, getattr(alerts.least, name) == "error", quiet) for name, send in by_name.items()}
 
 
 def channels(alerts: Alerts | None) -> list[str]:

@@ -1,4 +1,4 @@
-"""Incidents of numbers that are above a configured threshold. Pure; the numbers are read by defs/alerts.py.
+"""Incidents of numbers above a configured threshold, which are warnings. Pure; defs/alerts.py reads the numbers.
 
 An incident that a channel was notified of ends only once its number is below nine tenths of the threshold, so that a
 number which moves around the threshold is one incident.
@@ -46,19 +46,12 @@ class Measured(NamedTuple):
 
 
 def exceeded(thresholds: Thresholds, measured: Iterable[Measured], notified: Collection[str]) -> list[Incident]:
-    """Return an incident for each number above its threshold. notified: ids of incidents that a channel knows."""
+    """Return an incident of each number above its threshold. notified: ids of incidents that a channel knows."""
     incidents: list[Incident] = []
-    for one in measured:
-        above = getattr(thresholds, one.name)
-        if above is None:
-            continue
-        warning, *error = above
-        id_ = f"threshold {one.name} {one.subject}"
-        if one.value > warning * (ENDS_BELOW if id_ in notified else 1):
-            title, remedy = (text.format(subject=one.subject, limit=warning) for text in _TEXTS[one.name])
-            path = f"assets/{one.asset}" if one.asset else ""
-            warns = not error or one.value <= error[0]
-            incidents.append(
-                Incident(id_, "threshold", title, one.since, one.detail, remedy, path, one.asset, warns=warns)
-            )
+    for name, subject, value, since, detail, asset in measured:
+        above, id_ = getattr(thresholds, name), f"threshold {name} {subject}"
+        if above is not None and value > above * (ENDS_BELOW if id_ in notified else 1):
+            title, remedy = (text.format(subject=subject, limit=above) for text in _TEXTS[name])
+            path = f"assets/{asset}" if asset else ""
+            incidents.append(Incident(id_, "threshold", title, since, detail, remedy, path, asset, warns=True))
     return incidents

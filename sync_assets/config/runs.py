@@ -102,53 +102,32 @@ class Email(Model):
         return self
 
 
-def _numbers(value: Any) -> Any:
-    return value if isinstance(value, list | tuple) or value is None else [value]
-
-
 _Number = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Above = Annotated[
-    tuple[_Number, ...],
-    Field(strict=False, min_length=1, max_length=2),
-    BeforeValidator(_numbers, json_schema_input_type=_Number | tuple[_Number, ...]),
-]
-"""One number: a warning above it. Two: a warning, and an error above the second."""
 
 
 class Thresholds(Model):
-    """Numbers above which a notification is sent: a number for a warning, or two, for a warning and for an error."""
+    """Numbers above which a warning is sent."""
 
-    pending_minutes: Above | None = None
+    pending_minutes: _Number | None = None
     """Age of a table's oldest pending change."""
-    rejected_share: Above | None = None
+    rejected_share: _Number | None = None
     """Of a table's records, 0 to 1."""
-    budget_share: Above | None = None
+    budget_share: _Number | None = None
     """Of the engine calls of a day or hour, 0 to 1: those made or reserved. Needs such a budget in `guardrails`."""
-    audit_differences: Above | None = None
+    audit_differences: _Number | None = None
     """Records and opt-outs that a table's last audit found to differ."""
 
-    @model_validator(mode="after")
-    def _in_order(self) -> Self:
-        for name, above in self:
-            if above and above[0] > above[-1]:
-                raise refused(f"`{name}` has an error below its warning", "write the lower number first")
-        return self
+
+_Severity = Literal["warning", "error"]
 
 
-class Channel(Model):
-    """What a channel gets."""
+class Severities(Model):
+    """The severity from which on each channel gets notifications."""
 
-    least: Literal["warning", "error"] = Field(default="warning", alias="from")
+    webhook: _Severity = "warning"
     """`error`: no warnings."""
-
-
-class Channels(Model):
-    """What each channel gets, by severity."""
-
-    webhook: Channel = Channel()
-    """What the webhook gets."""
-    email: Channel = Channel()
-    """What the recipients of e-mails get."""
+    email: _Severity = "warning"
+    """`error`: no warnings."""
 
 
 _Time = Annotated[str, Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d$")]
@@ -189,7 +168,7 @@ class Alerts(Model):
     """Notifications by e-mail. Sign-in by SYNC_ASSETS_SMTP_USER and SYNC_ASSETS_SMTP_PASSWORD."""
     warnings: bool = True
     """false: notifications of errors only, not of checks that warn."""
-    channels: Channels = Channels()
+    least: Severities = Field(default=Severities(), alias="from")
     """What each channel gets, by severity. `warnings: false` goes before."""
     quiet_hours: QuietHours | None = None
     """Hours in which warnings wait. null: none."""

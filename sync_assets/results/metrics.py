@@ -46,9 +46,7 @@ METRICS = {
     "feed_age_seconds": About("gauge", ("table",), "Since the change feed was asked last"),
     "feed_complete": About("gauge", ("table",), "1 once the first read of the change feed has ended"),
     "change_seconds": About(
-        "histogram",
-        ("table",),
-        "From the capture of a change to Campaign's first acknowledgement of it, in seconds; loads by file left out",
+        "histogram", ("table",), "From the capture of a change until Campaign acknowledged it first"
     ),
     "engine_calls": About("counter", ("table", "kind"), "Engine calls: insert, update, delete, read"),
     "engine_calls_taken": About("gauge", ("period",), "Engine calls made or reserved in this UTC day; hour: by budget"),
@@ -58,9 +56,7 @@ METRICS = {
     "sftp_used_bytes": About("gauge", (), "Used space of the Campaign SFTP, as measured last"),
     "sftp_size_bytes": About("gauge", (), "Its size"),
     "sftp_age_seconds": About("gauge", (), "Since this was measured"),
-    "audit_differences": About(
-        "gauge", ("table",), "Records and opt-outs that differ, of the daily audit under way, or of the last one"
-    ),
+    "audit_differences": About("gauge", ("table",), "What differs, by the audit that began last: records and opt-outs"),
     "audit_part": About("gauge", ("table",), "How much of the resource this audit has listed, 0 to 1"),
     "load_records": About("gauge", ("table", "kind", "state"), "Records in the files of the table's last load by file"),
     "load_waits": About("gauge", ("table", "kind"), "1 if this load waits for a person"),
@@ -79,10 +75,6 @@ class LedgerCollector(Collector):
 
     def __init__(self, config: Config, access: LedgerAccess, announce: Callable[[str], object]) -> None:
         self._config, self._access, self._announce, self._problem = config, access, announce, ""
-
-    def describe(self) -> list[Metric]:
-        """Return nothing: without it the registry would scrape before the first request."""
-        return []
 
     def collect(self) -> Iterator[Metric]:
         """Yield all metrics; `up` alone if the ledger cannot be read."""

@@ -43,7 +43,7 @@ def test_a_first_load_an_outage_and_its_end_show_in_the_metrics_and_raise_the_al
 ) -> None:
     program.guardrails = {"engine_calls_per_day": 1000}
     program.more["SYNC_ASSETS_ALERT_WEBHOOK"] = "https://chat.example.com/hook"
-    limits = {"pending_minutes": 30, "rejected_share": 0.01, "budget_share": [0.05, 0.9], "audit_differences": 0}
+    limits = {"pending_minutes": 30, "rejected_share": 0.01, "budget_share": 0.05, "audit_differences": 0}
     program.alerts = {"webhook": True, "thresholds": limits}
     status, output, errors = program.run("metrics", "--once")
     assert (status, samples(output)) == (1, {"sync_assets_up": {(): 0}})
