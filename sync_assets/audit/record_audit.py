@@ -15,7 +15,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import msgspec
 
@@ -283,6 +283,11 @@ def daily_pages(overall: Config, ledger: Ledger) -> dict[str, int]:
     """Return by mapped table the pages of a day."""
     counts = ledger.reports.counts()
     return shares(overall.audit.calls_per_day, {one.table: counts[one.table].records for one in overall.tables})
+
+
+def last_result(ledger: Ledger, table: str) -> AuditResult:
+    """Return the result so far of the table's audit that began last, of whatever kind."""
+    return max((stored_result(ledger, table, kind) for kind in get_args(Kind)), key=lambda result: result.began_at)
 
 
 def shares(pages: int, records: Mapping[str, int]) -> dict[str, int]:

@@ -9,7 +9,8 @@ import time
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 
 from sync_assets.bulk_load.file_rows import FileColumns, lines_of
 from sync_assets.config.bulk_load import BulkLoad
@@ -108,7 +109,10 @@ class LoadFiles:
 
     def _room(self, own: int) -> float | None:
         """Return the bytes that the files of a load may take, of which `own` are taken; None: not known."""
-        return room_for(self.sftp, self.settings, self.licensed_mb, own)
+        storage = self.sftp.room(self.settings.directory, self.licensed_mb)
+        if storage:
+            self.ledger.events.note("sftp", {"room": asdict(storage) | {"at": datetime.now(UTC).isoformat()}})
+        return None if storage is None else (storage.size - storage.used + own) / SHARE
 
     def _next_size(self, files: list[LoadFile]) -> float:
         """Return the size that the next file may have."""

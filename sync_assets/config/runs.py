@@ -6,6 +6,7 @@ Passwords and secret addresses (such as a webhook's) come from the environment o
 import re
 from datetime import UTC, date, datetime
 from typing import Annotated, Any, Literal, Self
+from zoneinfo import ZoneInfo
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
@@ -101,6 +102,83 @@ class Email(Model):
         return self
 
 
+def _numbers(value: Any) -> Any:
+    return value if isinstance(value, list | tuple) or value is None else [value]
+
+
+_Number = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Above = Annotated[
+    tuple[_Number, ...],
+    Field(strict=False, min_length=1, max_length=2),
+    BeforeValidator(_numbers, json_schema_input_type=_Number | tuple[_Number, ...]),
+]
+"""One number: a warning above it. Two: a warning, and an error above the second."""
+
+
+class Thresholds(Model):
+    """Numbers above which a notification is sent: a number for a warning, or two, for a warning and for an error."""
+
+    pending_minutes: Above | None = None
+    """Age of a table's oldest pending change."""
+    rejected_share: Above | None = None
+    """Of a table's records, 0 to 1."""
+    budget_share: Above | None = None
+    """Of the engine calls of a day or hour, 0 to 1: those made or reserved. Needs such a budget in `guardrails`."""
+    audit_differences: Above | None = None
+    """Records and opt-outs that a table's last audit found to differ."""
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        for name, above in self:
+            if above and above[0] > above[-1]:
+                raise refused(f"`{name}` has an error below its warning", "write the lower number first")
+        return self
+
+
+class Channel(Model):
+    """What a channel gets."""
+
+    least: Literal["warning", "error"] = Field(default="warning", alias="from")
+    """`error`: no warnings."""
+
+
+class Channels(Model):
+    """What each channel gets, by severity."""
+
+    webhook: Channel = Channel()
+    """What the webhook gets."""
+    email: Channel = Channel()
+    """What the recipients of e-mails get."""
+
+
+_Time = Annotated[str, Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d$")]
+
+
+class QuietHours(Model):
+    """Hours of each day in which warnings and their ends wait; errors are sent."""
+
+    begin: _Time = Field(alias="from")
+    """As in `22:00`."""
+    end: _Time = Field(alias="to")
+    """As in `06:00`."""
+    time_zone: Text = "UTC"
+    """As in `Europe/Berlin`."""
+
+    @field_validator("time_zone")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        try:
+            ZoneInfo(value)
+        except (ValueError, OSError, KeyError):
+            raise refused(f"`{value}` is no time zone", "write one as in `Europe/Berlin`") from None
+        return value
+
+    def include(self, moment: datetime) -> bool:
+        """Return True if a moment is in these hours, which may pass midnight."""
+        now = f"{moment.astimezone(ZoneInfo(self.time_zone)):%H:%M}"
+        return self.begin <= now < self.end if self.begin <= self.end else not self.end <= now < self.begin
+
+
 class Alerts(Model):
     """Channels of notifications about failed runs, failed checks and stale data."""
 
@@ -111,6 +189,12 @@ class Alerts(Model):
     """Notifications by e-mail. Sign-in by SYNC_ASSETS_SMTP_USER and SYNC_ASSETS_SMTP_PASSWORD."""
     warnings: bool = True
     """false: notifications of errors only, not of checks that warn."""
+    channels: Channels = Channels()
+    """What each channel gets, by severity. `warnings: false` goes before."""
+    quiet_hours: QuietHours | None = None
+    """Hours in which warnings wait. null: none."""
+    thresholds: Thresholds = Thresholds()
+    """Numbers above which a notification is sent. Default: none."""
 
     @field_validator("webhook", mode="before")
     @classmethod

@@ -173,13 +173,14 @@ class Retries:
 
     transient: returns True for the status and body of an answer after which the request is repeated. patience: total
     seconds of repetitions, unless a call has its own. outage: of the system; a process sets that which its endpoints
-    share.
+    share. throttled: called with the status when all requests of this process begin to wait.
     """
 
     def __init__(self, name: str, transient: Callable[[int, bytes], bool]) -> None:
         self.name, self.patience, self.transient = name, PATIENCE, transient
         self.pause = Throttle()
         self.outage = Outage()
+        self.throttled: Callable[[int], object] = lambda status: None
         self._tell_at = 0.0
 
     def wait_after(self, status: int, headers: Mapping[str, str], attempt: int) -> float:
@@ -191,6 +192,7 @@ class Retries:
                     "The server throttles, all requests of this process wait",
                     extra={"system": self.name, "status": status, "seconds": wait},
                 )
+                self.throttled(status)
             self.pause.hold(wait)
         return wait
 

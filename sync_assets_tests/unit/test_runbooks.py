@@ -19,6 +19,7 @@ OF_KIND: dict[str, tuple[str, ...]] = {
     "run": ("A run failed", "A run was killed"),
     "sensor": ("A sensor fails",),
     "freshness": ("Data is stale",),
+    "threshold": ("A threshold is exceeded",),
     "check": (),  # one for each check
 }
 

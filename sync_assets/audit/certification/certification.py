@@ -21,6 +21,7 @@ from sync_assets.campaign.addressing import CERTIFIED, NOT_WORKABLE
 from sync_assets.campaign.client import CampaignClient, CampaignRefused
 from sync_assets.checks.link_findings import unfilled_links
 from sync_assets.checks.rules import Finding, ok, warn
+from sync_assets.config.models import Config
 from sync_assets.errors import SyncAssetsError
 from sync_assets.http.transport import OutcomeUnknown
 from sync_assets.ledger import Ledger
@@ -261,20 +262,27 @@ class Certification:
         dialect.note(NAME, {CERTIFIED_AT: self.at.isoformat(timespec="seconds"), VERSION: version("sync-assets")})
 
 
+def premises_not_workable(config: Config, ledger: Ledger) -> list[tuple[str, str, str]]:
+    """Return the premises that the last certification found not workable: of which system or name, premise, text."""
+    names = dict.fromkeys(name for table in config.in_link_order for name in (table.table, table.resource))
+    return [
+        (system if about == NAME else about, premise, finding.removeprefix(NOT_WORKABLE))
+        for about in (NAME, *names)
+        for known, finding in sorted(ledger.dialect.facts(about).items())
+        if known.startswith(CERTIFIED) and finding.startswith(NOT_WORKABLE)
+        for system, _, premise in [known.removeprefix(CERTIFIED).partition(": ")]
+    ]
+
+
 def certification_findings(configuration: Configuration, ledger: Ledger) -> list[Finding]:
     """Return a finding for the last certification of these systems, and one for each premise that is not workable."""
     title, findings = "certification", list[Finding]()
     marks = ledger.dialect.facts(NAME)
     tables = configuration.config.in_link_order
-    names = dict.fromkeys(name for table in tables for name in (table.table, table.resource))
     way = "`sync-assets certify` tries it again, and names what to change"
     not_workable = [
-        warn(f"{title} of {system if about == NAME else about}: {premise}", f"{text}. {way}")
-        for about in (NAME, *names)
-        for known, finding in sorted(ledger.dialect.facts(about).items())
-        if known.startswith(CERTIFIED) and finding.startswith(NOT_WORKABLE)
-        for system, _, premise in [known.removeprefix(CERTIFIED).partition(": ")]
-        for text in [finding.removeprefix(NOT_WORKABLE)]
+        warn(f"{title} of {system}: {premise}", f"{text}. {way}")
+        for system, premise, text in premises_not_workable(configuration.config, ledger)
     ]
     if began := marks.get(BEGAN):
         resources = ", ".join(f"{table.resource} ({table.key})" for table in tables)

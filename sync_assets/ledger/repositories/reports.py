@@ -34,8 +34,9 @@ MOST_REASONS = 20
 _R = schema.record.c
 _T = schema.tally.c
 _N = operation_tables.day_count.c
-CountKind = Literal["engine_calls", "opt_outs", "d365", "campaign"]
-"""d365: of captures. campaign: of pushes."""
+CountKind = Literal["engine_calls", "opt_outs", "d365", "campaign", "seconds", "throttles"]
+"""d365: of captures. campaign: of pushes. seconds: changes by the bucket of claims.SECONDS. throttles: by status and
+system, which stands in place of the table."""
 _REASON = sa.case((schema.REFUSED_BY_CAMPAIGN, _R.reason), else_=_R.validation_error)
 _AT_ONCE = 500
 """Values per IN condition: far below the limits of both databases."""
@@ -241,7 +242,8 @@ class DayCounts(Repository):
     @writes
     def add(self, transaction: Transaction, kind: CountKind, table: str, numbers: Mapping[Any, int]) -> None:
         """Add to the numbers of today, by name."""
-        transaction.add_numbers(self._session.now(), kind, {(table, name): number for name, number in numbers.items()})
+        of_table = {(table, name): number for name, number in numbers.items()}
+        transaction.add_numbers(self._session.now(), **{kind: of_table})
 
     def numbers(
         self, kind: CountKind, first: date | None = None, last: date | None = None, table: str | None = None
@@ -263,6 +265,14 @@ class DayCounts(Repository):
         for day, name, number in self._session.rows(of_days.group_by(_N.day, _N.name)):
             by_day[day][name] = int(number)
         return dict(by_day)
+
+    def by_table(self, kind: CountKind) -> dict[str, dict[str, int]]:
+        """Return the numbers of all days by table and name."""
+        wanted = sa.select(_N.table_name, _N.name, sa.func.sum(_N.number)).where(_N.kind == kind)
+        by_table: dict[str, dict[str, int]] = defaultdict(dict)
+        for table, name, number in self._session.rows(wanted.group_by(_N.table_name, _N.name)):
+            by_table[table][name] = int(number)
+        return dict(by_table)
 
     def first_day(self, kind: CountKind, table: str) -> date | None:
         """Return the first day with a number of the table, which may be 0; None if there is none."""

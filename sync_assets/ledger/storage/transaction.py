@@ -139,11 +139,13 @@ class Transaction:
         new = self.insert_into(table).values(rows).on_conflict_do_nothing()
         return self.execute(new, execution_options=COUNTED).rowcount > 0
 
-    def add_numbers(self, moment: int, kind: str, numbers: Mapping[tuple[str, str], int]) -> None:
-        """Add to the numbers of a kind of the UTC day of a moment, by (table, name)."""
+    def add_numbers(self, moment: int, **numbers: Mapping[tuple[str, str], int]) -> None:
+        """Add to the numbers of the UTC day of a moment: of each kind, those by (table, name)."""
+        day = times.from_micros(moment).date()
         rows = [
-            {"kind": kind, "day": times.from_micros(moment).date(), "table_name": table, "name": name, "number": number}
-            for (table, name), number in sorted(numbers.items())
+            {"kind": kind, "day": day, "table_name": table, "name": name, "number": number}
+            for kind, of_kind in numbers.items()
+            for (table, name), number in sorted(of_kind.items())
         ]
         self.put(operation_tables.day_count, rows, added="number")
 
