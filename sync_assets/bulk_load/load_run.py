@@ -220,6 +220,8 @@ class LoadRun:
     async def _look(self, load: Load, until: float) -> Load:
         """Read the workflow's status until it changes the load, or the turn is over."""
         pause, turn = FIRST_LOOK, min(until, time.monotonic() + WAITS_SECONDS)
+        records = counted(load.records, "record")
+        self.runtime.progress(f"waiting for workflow {load.workflow} with {records} of {self._table}", 0)
         while True:
             if (moved := await self._looked(load)).state != load.state:
                 return moved
@@ -301,6 +303,8 @@ class LoadRun:
                 *(runtime.config, runtime.progress, ledger, self.listing, self.resource, runtime.listed_keys, session),
                 load_began=load.began_at,
             )
+            counts = (await asyncio.to_thread(ledger.reports.counts, table))[table]
+            runtime.progress.expect(f"comparing {table}", counts.synced + load.records)
             seconds = max(0.0, until - time.monotonic()) if until < float("inf") else None
             result = await comparison.run(state, None, seconds)
             self.progress.calls += self.listing.calls + comparison.learnt

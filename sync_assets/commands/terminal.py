@@ -360,7 +360,9 @@ class _Records(ProgressColumn):
 
 
 def progress_text(done: float, total: float | None, rate: float | None) -> str:
-    """Return the progress in words: `1,200 of 30,000 records, 400/s, 1:12 left`. rate: records per second."""
+    """Return the progress in words: `1,200 of 30,000 records, 400/s, 1:12 left`. rate: records a second."""
+    if not (done or total):
+        return ""  # a wait
     text = f"{done:,.0f} of {total:,.0f} records" if total else f"{done:,.0f} records"
     if rate:
         text += f", {rate:,.0f}/s"

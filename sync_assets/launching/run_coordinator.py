@@ -20,8 +20,8 @@ from sync_assets.errors import SyncAssetsError
 REFUSED_PREFIXES = ("ecs/", "dagster-k8s/")
 LAUNCHER_TAGS = ("ecs/task_arn", "ecs/cluster")
 """Dagster's ECS launcher adds them to a run that it started, and a re-execution inherits them. They name the task that
-is stopped with the run, and the launcher replaces them. So does the Kubernetes launcher with `dagster/image`, which none
-of the launchers reads."""
+is stopped with the run, and the launcher replaces them. So does the Kubernetes launcher with `dagster/image`, which no
+launcher reads."""
 
 
 PREFIXES = {
