@@ -25,7 +25,7 @@ from dagster_k8s.models import k8s_model_from_dict, k8s_snake_case_dict
 
 from sync_assets.config.environment import FederatedToken, Settings
 from sync_assets.launching.run_coordinator import GuardedRunCoordinator
-from sync_assets_tests.flows.deploy.files import DEPLOY, command_exists, explained, read
+from sync_assets_tests.flows.deploy.files import DEPLOY, ROOT, command_exists, explained, read
 
 KUBERNETES = DEPLOY / "kubernetes"
 VALUES = read(KUBERNETES / "values.yaml")
@@ -37,6 +37,9 @@ CODE = MANIFESTS["Deployment/code"]["spec"]["template"]["spec"]
 POLICIES = [one["spec"] for name, one in MANIFESTS.items() if name.startswith("NetworkPolicy/")]
 ROLE = "sync-assets/role"
 SECRETS = "/run/secrets/sync_assets"
+PAGE = (ROOT / "sync_assets" / "docs" / "azure.md").read_text("utf-8")
+OWN_TEXT = PAGE.partition("```yaml\n")[2].partition("```")[0]
+OWN = yaml.safe_load(OWN_TEXT)
 CLOUDS = ("key-vault.yaml", "secrets-manager.yaml")
 MODELS = {
     "ConfigMap": k8s.V1ConfigMap,
@@ -145,18 +148,16 @@ def test_each_file_of_a_secret_is_mounted_from_the_clouds_store(file: str) -> No
     assert accounts == {"dagster", "sync"}
 
 
-def test_the_program_reads_each_path_and_signs_in_to_dynamics_by_the_projected_token(tmp_path: Path) -> None:
+def test_with_the_pages_variables_the_program_reads_each_path_and_signs_in_by_the_mounted_token(
+    tmp_path: Path,
+) -> None:
     mounts = {one["mountPath"] for one in LAUNCHER["volumeMounts"]}
     assert all(str(Path(path).parent) in mounts or path.startswith("/etc/ssl/") for path in PATHS.values())
     assert {name.removesuffix("_FILE") for name in PATHS} <= {name.removesuffix("_FILE") for name in explained()}
     here = {name: str(tmp_path / Path(path).name) for name, path in PATHS.items()}
     for path in map(Path, here.values()):
         path.write_text("postgresql+psycopg://a:b@db/c" if path.name == "ledger-url" else "A" * 43 + "=")
-    systems = {
-        "D365_URL": "https://org.crm.dynamics.com", "D365_TENANT_ID": "t", "D365_CLIENT_ID": "c",
-        "CAMPAIGN_URL": "https://mc.adobe.io/acme", "CAMPAIGN_CLIENT_ID": "c", "CAMPAIGN_SCOPES": "s",
-        "CAMPAIGN_SFTP_HOST": "acme.campaign.adobe.com", "CAMPAIGN_SFTP_USER": "acme",
-    }  # fmt: skip
+    systems = dict(re.findall(r"^    ([A-Z][A-Z0-9_]+)=(.+)", PAGE, re.MULTILINE))
     settings = Settings.from_environment(here | systems)
     settings.require("d365", "campaign", "sftp")
     assert settings.d365().credential == FederatedToken(Path(here["D365_FEDERATED_TOKEN_FILE"]))
@@ -227,6 +228,15 @@ def test_the_instance_is_that_of_aws_but_for_where_runs_and_their_output_are() -
     )  # fmt: skip
 
 
+def test_the_page_sets_the_image_of_all_parts_the_database_and_what_the_manifests_lack() -> None:
+    values = merged(VALUES, OWN)
+    launcher = values["runLauncher"]["config"]["k8sRunLauncher"]
+    assert values["dagsterWebserver"]["image"] == values["dagsterDaemon"]["image"] == launcher["image"] != WEB["image"]
+    assert values["postgresql"]["postgresqlHost"].endswith(".postgres.database.azure.com")
+    given = set(re.findall(r"\$\{(\w+)\}", (KUBERNETES / "key-vault.yaml").read_text("utf-8")))
+    assert given <= set(re.findall(r"(\w+)=\$", PAGE))
+
+
 def test_the_web_server_that_the_chart_starts_is_behind_the_guard(tmp_path: Path) -> None:
     """The chart runs `bash -c "dagster-webserver -h 0.0.0.0 -p 3000 -w FILE"`."""
     (tmp_path / "entrypoint.sh").write_text('#!/bin/sh\necho "$@"\n')
@@ -241,7 +251,7 @@ def test_the_web_server_that_the_chart_starts_is_behind_the_guard(tmp_path: Path
 
 @pytest.fixture(scope="module")
 def chart() -> Path:
-    if not (shutil.which("helm") and os.environ.get("DAGSTER_CHART")):
+    if not (shutil.which("helm") and Path(os.environ.get("DAGSTER_CHART", "-"), "Chart.yaml").is_file()):
         pytest.skip("needs helm, and Dagster's chart in the folder DAGSTER_CHART")
     return Path(os.environ["DAGSTER_CHART"])
 
@@ -263,15 +273,16 @@ def without_remote_parts(schema: Any) -> Any:
 
 def test_the_values_fulfil_the_charts_schema(chart: Path) -> None:
     schema = without_remote_parts(json.loads((chart / "values.schema.json").read_text("utf-8")))
-    jsonschema.validate(merged(read(chart / "values.yaml"), VALUES), schema)
+    jsonschema.validate(merged(merged(read(chart / "values.yaml"), VALUES), OWN), schema)
 
 
 def test_the_chart_renders_what_the_other_tests_expect_and_dagster_takes_its_instance(
     chart: Path, tmp_path: Path, run: dict[str, Any]
 ) -> None:
+    (tmp_path / "own.yaml").write_text(OWN_TEXT)
     done = subprocess.run(
         ["helm", "template", "sync", chart, "--namespace", "sync-assets", "--skip-schema-validation",
-         "--values", KUBERNETES / "values.yaml", "--set", "postgresql.postgresqlHost=db.acme.test"],
+         "--values", KUBERNETES / "values.yaml", "--values", tmp_path / "own.yaml"],
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     rendered: dict[str, Any] = {
@@ -285,6 +296,8 @@ def test_the_chart_renders_what_the_other_tests_expect_and_dagster_takes_its_ins
     instance = InstanceRef.from_dir(str(tmp_path))
     assert isinstance(instance.run_coordinator, GuardedRunCoordinator)
     assert instance.compute_log_manager
+    [container] = run["spec"]["containers"]
+    container["image"] = image = f"{OWN['dagsterWebserver']['image']['repository']}:0.1.0"
     assert job_of(instance.run_launcher) == run
 
     [server] = yaml.safe_load(rendered["ConfigMap/dagster-workspace-yaml"]["data"]["workspace.yaml"])["load_from"]
@@ -296,7 +309,7 @@ def test_the_chart_renders_what_the_other_tests_expect_and_dagster_takes_its_ins
         spec = rendered[f"Deployment/{name}"]["spec"]["template"]["spec"]
         [container] = spec["containers"]
         assert re.sub(r"\s+", " ", container["command"][-1]).strip() == command
-        assert container["image"] == "sync-assets:0.1.0"
+        assert container["image"] == image
         assert (spec["serviceAccountName"], spec["initContainers"]) == ("dagster", None)
     [code] = rendered["Deployment/code"]["spec"]["template"]["spec"]["containers"]
-    assert code["image"] == "sync-assets:0.1.0"
+    assert code["image"] == image
