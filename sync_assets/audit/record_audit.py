@@ -246,6 +246,11 @@ def stored_result(ledger: Ledger, table: str, kind: Kind) -> AuditResult:
     return msgspec.convert(progress, _Progress).result if progress else AuditResult()
 
 
+def last_result(ledger: Ledger, table: str) -> AuditResult:
+    """Return the result so far of the table's audit that began last, of whatever kind."""
+    return max((stored_result(ledger, table, kind) for kind in get_args(Kind)), key=lambda result: result.began_at)
+
+
 class Rotation(msgspec.Struct, frozen=True):
     """The daily audit of a resource, which goes on where the last one ended.
 
@@ -283,11 +288,6 @@ def daily_pages(overall: Config, ledger: Ledger) -> dict[str, int]:
     """Return by mapped table the pages of a day."""
     counts = ledger.reports.counts()
     return shares(overall.audit.calls_per_day, {one.table: counts[one.table].records for one in overall.tables})
-
-
-def last_result(ledger: Ledger, table: str) -> AuditResult:
-    """Return the result so far of the table's audit that began last, of whatever kind."""
-    return max((stored_result(ledger, table, kind) for kind in get_args(Kind)), key=lambda result: result.began_at)
 
 
 def shares(pages: int, records: Mapping[str, int]) -> dict[str, int]:

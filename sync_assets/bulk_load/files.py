@@ -109,10 +109,7 @@ class LoadFiles:
 
     def _room(self, own: int) -> float | None:
         """Return the bytes that the files of a load may take, of which `own` are taken; None: not known."""
-        storage = self.sftp.room(self.settings.directory, self.licensed_mb)
-        if storage:
-            self.ledger.events.note("sftp", {"room": asdict(storage) | {"at": datetime.now(UTC).isoformat()}})
-        return None if storage is None else (storage.size - storage.used + own) / SHARE
+        return room_for(self.ledger, self.sftp, self.settings, self.licensed_mb, own)
 
     def _next_size(self, files: list[LoadFile]) -> float:
         """Return the size that the next file may have."""
@@ -120,9 +117,11 @@ class LoadFiles:
         return max((file.size for file in files), default=self.settings.file_mb * MEGABYTE / packed)
 
 
-def room_for(sftp: Sftp, settings: BulkLoad, licensed_mb: int | None, own: int = 0) -> float | None:
+def room_for(ledger: Ledger, sftp: Sftp, settings: BulkLoad, licensed_mb: int | None, own: int = 0) -> float | None:
     """Return the bytes that the files of a load may take, of which `own` are taken; None: not known."""
     storage = sftp.room(settings.directory, licensed_mb)
+    if storage:
+        ledger.events.note("sftp", {"room": asdict(storage) | {"at": datetime.now(UTC).isoformat()}})
     return None if storage is None else (storage.size - storage.used + own) / SHARE
 
 

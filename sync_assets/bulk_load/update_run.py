@@ -123,7 +123,7 @@ class UpdateRun(LoadRun):
         with connect(self.runtime.settings.sftp()) as sftp:
             sftp.make_folders(settings.directory)
             remove_files(sftp, settings, self._table, load.name)
-            room = room_for(sftp, settings, self.runtime.config.opt_out.export.capacity_mb)
+            room = room_for(self.runtime.ledger, sftp, settings, self.runtime.config.opt_out.export.capacity_mb)
             most = settings.file_mb * MEGABYTE if room is None else min(room, settings.file_mb * MEGABYTE)
 
             def pieces() -> Iterator[bytes]:

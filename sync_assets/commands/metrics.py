@@ -20,7 +20,7 @@ def command(
     """Serve the ledger's numbers as metrics of Prometheus until Ctrl-C, or print them once."""
     let_sigterm_interrupt()
     registry, problems = CollectorRegistry(auto_describe=False), list[str]()
-    runtime = open_runtime(any_ledger=True)
+    runtime = open_runtime(any_ledger=True, announce=lambda line: None)  # the collector does, and once
     runtime.config  # noqa: B018  a wrong configuration ends the command, not each scrape
     registry.register(LedgerCollector(runtime, problems.append if once else say))
     if once:

@@ -7,7 +7,7 @@ Invariant: labels are names of tables, states, systems and the like; no id and n
 """
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from datetime import UTC, datetime
 from itertools import accumulate
 from pathlib import Path
@@ -21,7 +21,6 @@ from sync_assets.audit.record_audit import last_result
 from sync_assets.config.models import Config
 from sync_assets.errors import SyncAssetsError, foreign
 from sync_assets.ledger import Ledger
-from sync_assets.ledger.model import Load
 from sync_assets.ledger.records.claims import ALL_SECONDS, SECONDS
 from sync_assets.opt_out.export.folder import newest_of
 from sync_assets.runtime.context import Runtime
@@ -63,8 +62,9 @@ METRICS = {
         "gauge", ("table",), "Records and opt-outs that differ, of the daily audit under way, or of the last one"
     ),
     "audit_part": About("gauge", ("table",), "How much of the resource this audit has listed, 0 to 1"),
-    "load_records": About("gauge", ("table", "state"), "Records in the files of the table's last load"),
-    "loads": About("counter", ("table", "ended_as"), "Loads by file that are done: finished, error, unseen, abandoned"),
+    "load_records": About("gauge", ("table", "kind", "state"), "Records in the files of the table's last load by file"),
+    "load_waits": About("gauge", ("table", "kind"), "1 if this load waits for a person"),
+    "loads": About("counter", ("table", "kind", "ended_as"), "Loads that ended: finished, error, unseen, abandoned"),
     "certification_age_seconds": About("gauge", (), "Since `sync-assets certify` ended; not there if it never did"),
     "premises_not_workable": About("gauge", (), "Premises that the last certification found not workable"),
 }
@@ -144,6 +144,7 @@ def _values(config: Config, ledger: Ledger, now: datetime) -> dict[str, Values]:
     guardrails, taken = config.guardrails, dict(zip(("day", "hour"), ledger.limits.calls_taken(), strict=True))
     budgets = {"day": guardrails.engine_calls_per_day, "hour": guardrails.engine_calls_per_hour}
     loads = ledger.loads.all()
+    last_loads = {(one.table, one.kind): one for one in loads}  # the newest come last
     return {
         "records": [((table, state), getattr(counts[table], state)) for table in tables for state in STATES],
         "oldest_pending_seconds": [((table,), age(reports.oldest_pending(table))) for table in tables],
@@ -160,11 +161,9 @@ def _values(config: Config, ledger: Ledger, now: datetime) -> dict[str, Values]:
         "sftp_age_seconds": ages(datetime.fromisoformat(room["at"]) if room else None),
         "audit_differences": [((table,), result.differences) for table, result in audits.items()],
         "audit_part": [((table,), result.part) for table, result in audits.items()],
-        "load_records": [((one.table, one.state.name.lower()), one.records) for one in _last(loads)],
-        "loads": [
-            (labels, number)
-            for labels, number in Counter((one.table, str(one.ended_as)) for one in loads if one.ended_at).items()
-        ],
+        "load_records": [((*of, one.state.name.lower()), one.records) for of, one in last_loads.items()],
+        "load_waits": [(of, one.problem is not None) for of, one in last_loads.items()],
+        "loads": list(Counter((one.table, one.kind, str(one.ended_as)) for one in loads if one.ended_at).items()),
         "certification_age_seconds": ages(datetime.fromisoformat(certified) if certified else None),
         "premises_not_workable": [((), len(premises_not_workable(config, ledger)))] if certified else [],
     }
@@ -172,11 +171,6 @@ def _values(config: Config, ledger: Ledger, now: datetime) -> dict[str, Values]:
 
 def _by_labels(numbers: Mapping[str, Mapping[str, int]]) -> Values:
     return [((table, name), number) for table, names in sorted(numbers.items()) for name, number in names.items()]
-
-
-def _last(loads: Iterable[Load]) -> Iterable[Load]:
-    """Return the last load of each table. loads: the oldest first."""
-    return {load.table: load for load in loads}.values()
 
 
 # --- The page ---------------------------------------------------------------------------------------------------------

@@ -77,6 +77,7 @@ class LedgerAccess:
             self.missing = f"There is no ledger at {where} yet; `sync-assets sync` creates it."
             use.announce(self.missing)
             return self._scratch.enter_context(scratch_ledger(url, cipher))
+        self.missing = ""  # it may have been, before `close`
         opened = Ledger.open(url, cipher=cipher, horizon_seconds=horizon)
         if opened.made:  # expected at the first start; else the URL may be mistyped
             use.announce(f"A new, empty ledger was made at {opened.where}")

@@ -3,6 +3,7 @@
 import re
 import socket
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -110,7 +111,7 @@ def test_loads_audits_and_the_sftp_are_shown(program: Program, monkeypatch: pyte
     monkeypatch.setattr(load_run, "QUEUED_SECONDS", 0.3)
     assert by_file(program).sync().status == 0
     loaded = scrape(program)
-    assert value(loaded, "load_records", table="contact", state="done") == 50
+    assert value(loaded, "load_records", table="contact", kind="insert", state="done") == 50
     assert sum(samples(loaded)["sync_assets_loads_total"].values()) == 1
     assert value(loaded, "sftp_used_bytes") < value(loaded, "sftp_size_bytes")
     assert "sync_assets_audit_differences" not in samples(loaded)
@@ -120,27 +121,32 @@ def test_loads_audits_and_the_sftp_are_shown(program: Program, monkeypatch: pyte
     assert value(scrape(program), "audit_differences", table="contact") == 1
 
 
-def test_the_server_listens_on_this_machine_alone_until_sigterm(program: Program) -> None:
-    program.sync()
+def test_the_server_listens_on_this_machine_alone_from_before_the_first_sync_until_sigterm(program: Program) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         status, _, errors = program.run("metrics", "--port", port)
         assert (status, f"127.0.0.1:{port} cannot be listened on" in errors) == (1, True)
     server = program.start("metrics", "--port", port)
-    try:
-        text = ""
+
+    def scraped() -> str:
         for _ in range(100):
-            try:
-                text = httpx.get(f"http://127.0.0.1:{port}/metrics", trust_env=False).text
-                break
-            except httpx.TransportError:
-                time.sleep(0.1)
-        assert value(text, "up") == 1
+            with suppress(httpx.TransportError):
+                return httpx.get(f"http://127.0.0.1:{port}/metrics", trust_env=False).text
+            time.sleep(0.1)
+        raise AssertionError("it does not answer")
+
+    try:
+        assert [value(scraped(), "up") for _ in range(2)] == [0, 0]
+        assert httpx.post(f"http://127.0.0.1:{port}/metrics", trust_env=False).status_code == 405
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.2", int(port)), timeout=5)
+        assert program.sync().status == 0
+        assert (value(scraped(), "up"), value(scraped(), "change_seconds_count", table="contact")) == (1, 50)
         program.sandbox.admin.change("contact", 1, lastname="Later")
         assert program.sync().status == 0
-        text = httpx.get(f"http://127.0.0.1:{port}/metrics", trust_env=False).text
-        assert value(text, "change_seconds_count", table="contact") == 51
+        assert value(scraped(), "change_seconds_count", table="contact") == 51
     finally:
         server.terminate()
-    assert server.communicate(timeout=20)[1].count("until Ctrl-C") == 1
+    errors = server.communicate(timeout=20)[1]
+    assert (errors.count("until Ctrl-C"), errors.count("There is no ledger at")) == (1, 1), errors
     assert server.returncode == 0
