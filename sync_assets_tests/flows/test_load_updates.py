@@ -183,3 +183,23 @@ def test_a_hold_while_the_workflow_is_at_work_says_that_the_file_may_still_write
     assert (status, verified["ledger"]["loading"]) == (1, 1)
     assert program.run("loads", "abandon", "contact")[0] == 0
     assert program.json("hold", "verify", id_)[1]["ledger"]["loading"] == 0
+
+
+@pytest.mark.parametrize("step", ["put", "started", "list"])
+def test_a_run_that_is_killed_at_any_step_is_continued_and_starts_the_workflow_once(
+    program: Program, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    where = {"put": "_put", "started": "_look", "list": "_look_up"}[step]
+    whole = getattr(UpdateRun, where)
+
+    def killed(*_: Any) -> Any:
+        raise SystemExit
+
+    ids = moved(program, 2)
+    monkeypatch.setattr(UpdateRun, where, killed)
+    with pytest.raises(SystemExit):
+        program.sync()
+    monkeypatch.setattr(UpdateRun, where, whole)
+    assert program.sync().status == 0
+    assert (cities(program, ids), loads(program)) == ({"Elsewhere"}, [("update", "done", 2, 0)])
+    assert len(program.sandbox.admin.import_runs(WORKFLOW)) == 1

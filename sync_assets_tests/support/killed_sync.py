@@ -46,6 +46,6 @@ def kill_at(module: str, path: str, when: str, number: int) -> None:
 if __name__ == "__main__":
     shorten(setattr)
     files.BATCH = 10
-    kill_at(*sys.argv[1:4], int(sys.argv[4]))
+    kill_at(sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4]))
     sys.argv[1:] = ["sync"]
     main()

@@ -20,7 +20,7 @@ def in_step_but_for(ledger: Ledger) -> Load:
     read(ledger, {name: HOME if name == "home" else AWAY for name in NAMES.values()}, "b")
     send(ledger, {})
     ledger.holds.hold(guid("none"))
-    return ledger.loads.begin("contact", "WKF30", "update")
+    return ledger.loads.begin("contact", "WKF30", "d365_loads/imports", "update")
 
 
 def named(found: Sequence[tuple[int, str]]) -> list[str]:
@@ -65,7 +65,7 @@ def test_a_hold_since_its_file_began_lets_a_load_write_the_file_anew_once(ledger
 def test_two_loads_of_a_table_in_a_second_have_names_in_their_order(ledger: Ledger) -> None:
     names: list[str] = []
     for _ in range(3):
-        load = ledger.loads.begin("contact", "WKF30", "update")
+        load = ledger.loads.begin("contact", "WKF30", "d365_loads/imports", "update")
         ledger.loads.finish(load, may_arrive=False)
         names.append(load.name)
     assert names == sorted(set(names))
