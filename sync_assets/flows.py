@@ -289,7 +289,7 @@ async def push_table(runtime: Runtime, config: TableConfig, seconds: float | Non
             return Pushed(resource, findings, nothing, existing.notes)
         await asyncio.to_thread(refuse_in_updates, runtime.config, ledger, config)
         way = UpdateRun if load and load.kind == "update" else LoadRun
-        by_file = await _by_file(runtime, way(runtime, target, resource, listing), seconds, begun=load is not None)
+        by_file = await _by_file(way(runtime, target, resource, listing), seconds, begun=load is not None)
         reads, notes = existing.calls + by_file.calls, [*existing.notes, *by_file.notes]
         if by_file.holds_back:
             nothing = PushResult(calls=Counter(read=reads), stopped=by_file.stopped)
@@ -319,11 +319,11 @@ async def push_table(runtime: Runtime, config: TableConfig, seconds: float | Non
     return Pushed(resource, findings, result, notes, opt_outs)
 
 
-async def _by_file(runtime: Runtime, run: LoadRun, seconds: float | None, *, begun: bool) -> LoadProgress:
+async def _by_file(run: LoadRun, seconds: float | None, *, begun: bool) -> LoadProgress:
     """Carry the table's load by file on, or begin one if its first inserts go by file."""
     if begun:
         return await run.run(seconds)
-    way = await asyncio.to_thread(way_of_first_inserts, runtime.config, runtime.ledger, run.target.config)
+    way = await asyncio.to_thread(way_of_first_inserts, run.runtime.config, run.runtime.ledger, run.target.config)
     if way == "later":
         note = f"{run.target.config.table}: nothing is sent before its first read is complete: see bulk_load.above."
         return LoadProgress(holds_back=True, notes=[note])

@@ -21,6 +21,7 @@ from sync_assets.bulk_load.files import files_of, put_lines, remove_files
 from sync_assets.campaign.client import CampaignClient
 from sync_assets.campaign.workflows import IMPORT, start, stop, workflow_status
 from sync_assets.config.bulk_load import BulkLoad
+from sync_assets.config.environment import SftpSettings
 from sync_assets.config.values import CHANGED_SUFFIX
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger.model import LinkTo, LoadRow
@@ -56,15 +57,21 @@ async def try_file(runtime: Runtime, subject: Subject) -> None:
     target = Target.of(runtime.config, subject.config, subject.resource)
     probe = _Probe(subject, FileColumns.of(subject.config, subject.resource, target.opt_outs))
     try:
-        if in_use := await _in_use(runtime, subject.client, settings, table, workflow):
+        server = runtime.settings.sftp()
+        in_use = ""
+        if await workflow_status(subject.client, workflow, IMPORT) in ("started", "warning"):
+            in_use = f"the workflow {workflow} is at work, or paused"
+        elif runtime.ledger.loads.unfinished(table) or await asyncio.to_thread(_left, server, settings, table):
+            in_use = f"{settings.directory} holds files of a load"
+        if in_use:
             subject.report(FILE, in_use, "Nothing was written. Certify again when it has ended.", "not tried")
             return
         subject.rows = ROWS
         try:
-            await asyncio.to_thread(_put, runtime, settings, table, probe.lines())
+            await asyncio.to_thread(_put, server, settings, table, probe.lines())
             ended = await _run(subject.client, workflow)
         finally:
-            await asyncio.to_thread(_remove, runtime, settings, table)
+            await asyncio.to_thread(_remove, server, settings, table)
     except SftpError as error:
         subject.report(FILE, str(error), _CORRECT, "not workable")
         return
@@ -75,28 +82,19 @@ async def try_file(runtime: Runtime, subject: Subject) -> None:
         subject.rows = 0
 
 
-async def _in_use(
-    runtime: Runtime, client: CampaignClient, settings: BulkLoad, table: str, workflow: str
-) -> str | None:
-    """Return why the workflow cannot be tried now."""
-
-    def left() -> bool:
-        with connect(runtime.settings.sftp()) as sftp:
-            return bool(runtime.ledger.loads.unfinished(table) or files_of(sftp, settings, table))
-
-    if await workflow_status(client, workflow, IMPORT) in ("started", "warning"):
-        return f"the workflow {workflow} is at work, or paused"
-    return f"{settings.directory} holds files of a load" if await asyncio.to_thread(left) else None
+def _left(server: SftpSettings, settings: BulkLoad, table: str) -> list[str]:
+    with connect(server) as sftp:
+        return files_of(sftp, settings, table)
 
 
-def _put(runtime: Runtime, settings: BulkLoad, table: str, lines: bytes) -> None:
-    with connect(runtime.settings.sftp()) as sftp:
+def _put(server: SftpSettings, settings: BulkLoad, table: str, lines: bytes) -> None:
+    with connect(server) as sftp:
         sftp.make_folders(settings.directory)
         put_lines(sftp, settings, f"{table}_{datetime.now(UTC):%Y%m%dT%H%M%SZ}_1", iter([lines]))
 
 
-def _remove(runtime: Runtime, settings: BulkLoad, table: str) -> None:
-    with connect(runtime.settings.sftp()) as sftp:
+def _remove(server: SftpSettings, settings: BulkLoad, table: str) -> None:
+    with connect(server) as sftp:
         remove_files(sftp, settings, table)
 
 

@@ -18,7 +18,9 @@ from sync_assets.campaign.workflows import IMPORT, stop, workflow_status
 from sync_assets.commands.terminal import Json, OneTable, Parts, fail, open_runtime, print_document, progress
 from sync_assets.commands.values import check_tables
 from sync_assets.config.bulk_load import BulkLoad
+from sync_assets.config.environment import SftpSettings
 from sync_assets.errors import SyncAssetsError
+from sync_assets.ledger import Ledger
 from sync_assets.ledger.model import LinkTo, Load, LoadRow, LoadState
 from sync_assets.ledger.times import iso
 from sync_assets.push.target import Target
@@ -87,7 +89,7 @@ class LoadsDocument(msgspec.Struct, frozen=True):
 def list_command(context: typer.Context, as_json: Json = False) -> None:
     """List each load by file with its files and state."""
     if context.invoked_subcommand is None:
-        print_document(listed(open_runtime()), as_json, show)
+        print_document(listed(open_runtime().ledger), as_json, show)
 
 
 @app.command("abandon")
@@ -115,9 +117,9 @@ def sample_command(
     typer.echo(f"{name} is written: its first line names the columns, its second line has a value for each.")
 
 
-def listed(runtime: Runtime, given_up: str | None = None) -> LoadsDocument:
+def listed(ledger: Ledger, given_up: str | None = None) -> LoadsDocument:
     """Return all loads, the oldest first."""
-    return LoadsDocument([_document(runtime, load) for load in runtime.ledger.loads.all()], given_up)
+    return LoadsDocument([_document(ledger, load) for load in ledger.loads.all()], given_up)
 
 
 async def abandon(runtime: Runtime, table: str) -> LoadsDocument:
@@ -127,8 +129,8 @@ async def abandon(runtime: Runtime, table: str) -> LoadsDocument:
     settings = settings_of(runtime.config, load)
     if load is None:
         check_tables(runtime.config, [table])
-        await asyncio.to_thread(_remove_unknown, runtime, settings, table)
-        return listed(runtime, table)
+        await asyncio.to_thread(_remove_unknown, runtime.settings.sftp(), settings, table)
+        return listed(runtime.ledger, table)
     async with runtime.campaign() as campaign:
         if load.commanded_at:
             await _stopped(campaign, load)
@@ -140,7 +142,7 @@ async def abandon(runtime: Runtime, table: str) -> LoadsDocument:
             remove_files(sftp, settings, table, load.name)
         if table not in [config.table for config in runtime.config.tables]:  # nothing of it can be listed
             await asyncio.to_thread(partial(loads.finish, load, may_arrive=True))
-            return listed(runtime, table)
+            return listed(runtime.ledger, table)
         config = runtime.config.table(table)
         resource = await campaign.resource(config.api, config.resource)
         target = Target.of(runtime.config, config, resource)
@@ -151,7 +153,7 @@ async def abandon(runtime: Runtime, table: str) -> LoadsDocument:
                 done.stopped or f"{table}: another process carries its load on.",
                 "The load is given up; the next sync lists Campaign's records.",
             )
-    return listed(runtime, table)
+    return listed(runtime.ledger, table)
 
 
 async def _stopped(client: CampaignClient, load: Load) -> None:
@@ -167,9 +169,9 @@ async def _stopped(client: CampaignClient, load: Load) -> None:
         await asyncio.sleep(0.2)
 
 
-def _remove_unknown(runtime: Runtime, settings: BulkLoad, table: str) -> None:
+def _remove_unknown(server: SftpSettings, settings: BulkLoad, table: str) -> None:
     """Remove the files of a load that the ledger does not know. Raises SyncAssetsError if there are none."""
-    with connect(runtime.settings.sftp()) as sftp:
+    with connect(server) as sftp:
         if not files_of(sftp, settings, table):
             raise SyncAssetsError(f"{table} has no unfinished load by file.", "`sync-assets loads` lists them.")
         remove_files(sftp, settings, table)
@@ -189,8 +191,8 @@ async def sample(runtime: Runtime, table: str) -> bytes:
     return columns.header + lines
 
 
-def _document(runtime: Runtime, load: Load) -> LoadDocument:
-    files = runtime.ledger.loads.files(load.table) if load.state != LoadState.DONE else []
+def _document(ledger: Ledger, load: Load) -> LoadDocument:
+    files = ledger.loads.files(load.table) if load.state != LoadState.DONE else []
     return LoadDocument(
         table=load.table,
         load=load.name,
