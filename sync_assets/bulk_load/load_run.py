@@ -108,10 +108,10 @@ class LoadRun:
         except (SftpError, CampaignRefused, BudgetSpent, HttpError) as error:
             self.progress.stopped = f"{self._table}: its load by file cannot go on. {error}"
         loads = self.runtime.ledger.loads
-        waits = await asyncio.to_thread(loads.unfinished, self._table)
-        if waits is not None:
+        last = await asyncio.to_thread(loads.last, self._table)
+        if last is not None and (last.state < LoadState.DONE or last.more):
             left = await asyncio.to_thread(loads.first_inserts, self._table)
-            self.progress.holds_back |= waits.more or left > self.settings.above
+            self.progress.holds_back |= left > (0 if last.more else self.settings.above)  # the next load's
         return self.progress
 
     async def _go_on(self, until: float, session: int, *, begin: bool) -> None:

@@ -352,7 +352,8 @@ class Config(Model):
         """Return the opt-outs (column -> mapping) that a table's rows bring beside the payload.
 
         In direction d365_to_campaign they matter for rows that the filter excludes, whose record is not sent, for those
-        in a load by file, whose record is sent later, and for merged ones; in direction campaign_to_d365 they are compared with what Campaign stated.
+        in a load by file, whose record is sent later, and for merged ones; in direction campaign_to_d365 they are
+        compared with what Campaign stated.
         """
         direction = self.opt_out.direction
         carries = self.opt_out.merged == "carry"

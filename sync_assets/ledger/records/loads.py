@@ -9,6 +9,7 @@ Here: states and claims. Files, workflow and list: bulk_load/.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
@@ -33,6 +34,8 @@ _LEAVE_OUT = "UPDATE sync_record SET session = NULL, outcome_unknown = 0, not_be
 _FREE = "UPDATE sync_record SET session = NULL, not_before = NULL, unknown_until = :until WHERE seq IN :seqs"
 _UNFINISHED = _L.state < LoadState.DONE.value
 _AT_ONCE = 20_000
+_NAME = "%Y%m%dT%H%M%SZ"
+"""Of a load: the UTC time of its beginning, or a later second."""
 
 
 class LoadMoved(Exception):
@@ -88,7 +91,9 @@ class Loads(Repository):
         session, now = self._sessions.count(transaction), self._session.now()
         row = {"epoch": session, "worker": f"load of {table}", "until": _FAR, "live": 1}
         transaction.execute(sa.insert(schema.session).values(row))
-        name = f"{times.from_micros(now):%Y%m%dT%H%M%SZ}"
+        name, known = f"{times.from_micros(now):{_NAME}}", sa.select(sa.func.max(_L.name)).where(_L.table_name == table)
+        if (last := transaction.execute(known).scalar()) and name <= last:  # of the same second
+            name = f"{datetime.fromisoformat(last) + timedelta(seconds=1):{_NAME}}"
         begun = Load(
             *(table, name, session, workflow, LoadState.WRITING, 0, False, times.from_micros(now)),
             *(None, None, None, None, 0),
