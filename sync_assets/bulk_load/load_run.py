@@ -121,12 +121,12 @@ class LoadRun:
             self.progress.stopped = f"{self._table}: its load by file cannot go on. {error}"
             passes = isinstance(error, (BudgetSpent, HttpError))
         loads = self.runtime.ledger.loads
-        waits = await asyncio.to_thread(loads.unfinished, self._table)
-        if waits is not None:
-            if waits.problem != self.progress.stopped and not passes:
-                await asyncio.to_thread(loads.note_problem, waits, self.progress.stopped)
-            left = await asyncio.to_thread(loads.first_inserts, self._table) - waits.left_out
-            self.progress.holds_back |= waits.more or left > self.settings.above
+        last = await asyncio.to_thread(loads.last, self._table)
+        if last is not None and last.state < LoadState.DONE and last.problem != self.progress.stopped and not passes:
+            await asyncio.to_thread(loads.note_problem, last, self.progress.stopped)
+        if last is not None and (last.state < LoadState.DONE or last.more):
+            left = await asyncio.to_thread(loads.first_inserts, self._table) - last.left_out
+            self.progress.holds_back |= left > (0 if last.more else self.settings.above)  # the next load's
         return self.progress
 
     async def _go_on(self, until: float, session: int, *, begin: bool) -> None:

@@ -270,7 +270,7 @@ class _Files(paramiko.SFTPServerInterface):
         if capacity is None:
             return disk
         free = max(0, capacity - self._state.used())
-        return os.statvfs_result((1, 1, capacity, free, free, *disk[5:]))
+        return os.statvfs_result((1, 1, capacity, free, free, *disk[5:], disk.f_fsid))
 
 
 class _Handle(paramiko.SFTPHandle):

@@ -17,6 +17,7 @@ from sync_assets_tests.support.loads import (
     MOMENT,
     assert_each_inserted_once,
     by_file,
+    folder,
     inserted,
     let_load_go_on,
     loads,
@@ -206,9 +207,21 @@ def test_a_ledger_that_was_set_back_begins_no_second_load(program: Program, tmp_
     status, output, errors = program.run("rebuild")
     assert status in (0, 2), output + errors
     let_load_go_on(program)
-    done = program.sync()
-    assert done.status in (0, 2), done.problems
-    program.run("loads", "abandon", "contact")
+    program.run("loads", "abandon", "contact")  # removes the files of the load that the ledger does not know
     assert program.sync().status == 0
+    assert on_sftp(program) == []
     assert inserted(program) == [50]
+    assert_each_inserted_once(program)
+
+
+def test_files_of_a_load_that_the_ledger_does_not_know_stop_another_one(program: Program) -> None:
+    by_file(program).make_ledger()
+    folder(program).mkdir(parents=True, exist_ok=True)
+    (folder(program) / "contact_20261201T120000Z_1.tsv.gz").write_bytes(b"")
+    done = program.sync()
+    assert done.status == 2
+    assert "holds 1 file of a load that this ledger does not know" in done.stopped[-1]
+    assert "`sync-assets loads abandon contact`" in done.stopped[-1]
+    assert program.run("loads", "abandon", "contact")[0] == 0
+    assert program.sync().status == 0
     assert_each_inserted_once(program)

@@ -36,10 +36,14 @@ def loads(program: Program) -> list[dict[str, Any]]:
     return program.json("loads")[1]["loads"]
 
 
+def folder(program: Program) -> Path:
+    """Return the folder of imports on the disk of the SFTP server."""
+    return Path(program.sandbox.env["CAMPAIGN_SFTP_PRIVATE_KEY"]).parent / "sftp" / "d365_loads" / "imports"
+
+
 def on_sftp(program: Program) -> list[str]:
     """Return the names of the files in the folder of imports, also of hidden ones."""
-    root = Path(program.sandbox.env["CAMPAIGN_SFTP_PRIVATE_KEY"]).parent / "sftp"
-    return sorted(path.name for path in (root / "d365_loads" / "imports").glob("*"))
+    return sorted(path.name for path in folder(program).glob("*"))
 
 
 def assert_each_inserted_once(program: Program) -> None:

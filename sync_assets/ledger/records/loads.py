@@ -113,10 +113,9 @@ class Loads(Repository):
         session, now = self._sessions.count(transaction), self._session.now()
         row = {"epoch": session, "worker": f"load of {table}", "until": END_OF_TIME_MICROS, "live": 1}
         transaction.execute(sa.insert(schema.session).values(row))
-        name = f"{times.from_micros(now):{_NAME}}"
-        last = transaction.execute(sa.select(sa.func.max(_L.name)).where(_L.table_name == table)).scalar()
-        if last and last >= name:  # two loads in a second
-            name = f"{datetime.strptime(last, _NAME) + timedelta(seconds=1):{_NAME}}"  # noqa: DTZ007 - a name
+        name, known = f"{times.from_micros(now):{_NAME}}", sa.select(sa.func.max(_L.name)).where(_L.table_name == table)
+        if (last := transaction.execute(known).scalar()) and name <= last:  # of the same second
+            name = f"{datetime.fromisoformat(last) + timedelta(seconds=1):{_NAME}}"
         begun = Load(
             *(table, name, session, workflow, kind, LoadState.WRITING, 0, False, times.from_micros(now)),
             *(None, None, None, None, None, 0, 0, directory, 0),

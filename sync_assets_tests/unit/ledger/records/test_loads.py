@@ -1,0 +1,101 @@
+"""Loads by file in the ledger: which records they claim, what frees them, and who may change them."""
+
+import pytest
+
+from sync_assets.ledger import Ledger
+from sync_assets.ledger.model import END_OF_TIME, Load, LoadFile, LoadState, State
+from sync_assets.ledger.records.loads import LoadMoved
+from sync_assets_tests.support.ledgers import capture, claim, guid, push, record, row
+
+pytestmark = pytest.mark.postgresql
+
+NAMES = ("anna", "bea", "cleo")
+
+
+def begin(ledger: Ledger, *names: str) -> Load:
+    capture(ledger, *(row(name) for name in names or NAMES), complete=True)
+    return ledger.loads.begin("contact", "WKF20")
+
+
+def taken(ledger: Ledger, load: Load, after: int = 0) -> list[str]:
+    return [one.id for one in ledger.loads.next_rows(load, after, 10, ())]
+
+
+def test_a_load_claims_first_inserts_alone_and_no_other_worker_gets_them(ledger: Ledger) -> None:
+    capture(ledger, row("dora"), complete=True)
+    push(ledger)
+    load = begin(ledger)
+    assert ledger.loads.first_inserts("contact") == 3
+    assert sorted(taken(ledger, load)) == sorted(map(guid, NAMES))
+    assert sorted(taken(ledger, load)) == sorted(map(guid, NAMES))  # once more, as after a kill
+    assert claim(ledger) == []
+    assert ledger.loads.first_inserts("contact") == 0
+    assert ledger.reports.next_due("contact") is None
+    assert ledger.reports.counts()["contact"].leased == 0
+    [stored] = ledger.loads.all()
+    assert (stored.records, stored.more, stored.state) == (3, False, LoadState.WRITING)
+
+
+def test_a_row_that_changes_in_a_load_is_due_after_it(ledger: Ledger) -> None:
+    load = begin(ledger)
+    taken(ledger, load)
+    capture(ledger, row("anna", "b"))
+    assert claim(ledger) == []
+    assert ledger.reports.next_due("contact") is None
+    assert ledger.loads.finish(load, may_arrive=False) == 3
+    assert len(claim(ledger)) == 3
+    [ended] = ledger.loads.all()
+    assert (ended.state, ended.missing) == (LoadState.DONE, 3)
+    assert ledger.loads.unfinished("contact") is None
+
+
+def test_who_read_an_older_version_changes_nothing(ledger: Ledger) -> None:
+    load = begin(ledger)
+    moved = ledger.loads.move(load, more=True)
+    assert ledger.loads.unfinished("contact") == moved
+    for change in (
+        lambda: ledger.loads.move(load),
+        lambda: ledger.loads.next_rows(load, 0, 10, ()),
+        lambda: ledger.loads.add_file(load, LoadFile(1, "contact_1.tsv", 1, 10, 1)),
+        lambda: ledger.loads.leave_out(load, []),
+        lambda: ledger.loads.free_held(load),
+    ):
+        with pytest.raises(LoadMoved):
+            change()
+
+
+def test_a_hold_has_the_files_of_a_load_written_anew_until_its_workflow_is_started(ledger: Ledger) -> None:
+    load = begin(ledger)
+    taken(ledger, load)
+    ledger.loads.add_file(load, LoadFile(1, "contact_1.tsv", 3, 10, 3))
+    load = ledger.loads.move(load, LoadState.READY)
+    hold = ledger.holds.hold(guid("anna"))
+    assert (hold.loading, hold.in_flight, hold.certain_at) == (1, 0, None)
+    assert ledger.loads.rewrite([("contact", guid("other"))]) == []
+    [load] = ledger.loads.rewrite([("contact", guid("anna"))])
+    assert (load.state, ledger.loads.files("contact")) == (LoadState.WRITING, [])
+    ledger.loads.free_held(load)
+    assert record(ledger, "anna").state == State.HELD
+    assert all(not one.loading for one in ledger.holds.related(guid("anna")))
+    assert sorted(taken(ledger, load)) == sorted(map(guid, ("bea", "cleo")))
+    started = ledger.loads.move(load, LoadState.STARTED, commanded_at=load.began_at)
+    assert started.records == 2
+    ledger.holds.hold(guid("bea"))
+    assert ledger.loads.rewrite([("contact", guid("bea"))]) == [started]
+
+
+def test_a_record_of_a_load_is_shown_as_loading(ledger: Ledger) -> None:
+    load = begin(ledger)
+    taken(ledger, load)
+    stored = ledger.stored.stored_record("contact", guid("anna"))
+    assert stored is not None
+    assert (stored.loading, stored.not_before, stored.leased_until) == (True, None, None)
+    assert END_OF_TIME.year == 9999
+
+
+def test_two_loads_of_one_second_have_different_names(ledger: Ledger) -> None:
+    first = begin(ledger)
+    ledger.loads.finish(first, may_arrive=False)
+    second = ledger.loads.begin("contact", "WKF20")
+    assert first.name < second.name
+    assert ledger.loads.last("contact") == second
