@@ -17,7 +17,7 @@ import msgspec
 from sync_assets.audit.certification.synthetic_record import ROWS, Subject, synthetic_id
 from sync_assets.audit.value_comparison import differing, leaves
 from sync_assets.bulk_load.file_rows import FileColumns, lines_of
-from sync_assets.bulk_load.files import files_of, put_lines, remove_files
+from sync_assets.bulk_load.files import connected, files_of, put_lines, remove_files
 from sync_assets.campaign.client import CampaignClient
 from sync_assets.campaign.workflows import IMPORT, start, stop, workflow_status
 from sync_assets.config.bulk_load import BulkLoad
@@ -28,7 +28,6 @@ from sync_assets.ledger.model import LinkTo, LoadRow
 from sync_assets.push.record_links import linked_pkey
 from sync_assets.push.target import Target
 from sync_assets.runtime.context import Runtime
-from sync_assets.sftp.client import connect
 from sync_assets.sftp.errors import SftpError
 from sync_assets.words import counted
 
@@ -83,18 +82,18 @@ async def try_file(runtime: Runtime, subject: Subject) -> None:
 
 
 def _left(server: SftpSettings, settings: BulkLoad, table: str) -> list[str]:
-    with connect(server) as sftp:
+    with connected(server) as sftp:
         return files_of(sftp, settings, table)
 
 
 def _put(server: SftpSettings, settings: BulkLoad, table: str, lines: bytes) -> None:
-    with connect(server) as sftp:
+    with connected(server) as sftp:
         sftp.make_folders(settings.directory)
         put_lines(sftp, settings, f"{table}_{datetime.now(UTC):%Y%m%dT%H%M%SZ}_1", iter([lines]))
 
 
 def _remove(server: SftpSettings, settings: BulkLoad, table: str) -> None:
-    with connect(server) as sftp:
+    with connected(server) as sftp:
         remove_files(sftp, settings, table)
 
 

@@ -4,20 +4,26 @@ Each file is uploaded as its records are read, under a name that no pattern of a
 complete. Nothing of a record is kept on this machine. Names: `<table>_<load>_<number>.tsv`, with `.gz` if compressed.
 """
 
+from __future__ import annotations
+
 import re
 import time
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from sync_assets.bulk_load.file_rows import FileColumns, lines_of
 from sync_assets.config.bulk_load import BulkLoad
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.model import Load, LoadFile, LoadRow
-from sync_assets.sftp.client import Sftp
 from sync_assets.sftp.errors import FileGone, NoSuchFolder, SftpError
+
+if TYPE_CHECKING:
+    from sync_assets.config.environment import SftpSettings
+    from sync_assets.sftp.client import Sftp
 
 BATCH = 20_000
 """Records that are claimed and written at once: about 30 MB."""
@@ -26,6 +32,13 @@ SHARE = 3
 MEGABYTE = 1_000_000
 _COMPRESSED = 4
 """How much smaller a compressed file is at least: only until the first one is written."""
+
+
+def connected(server: SftpSettings) -> AbstractContextManager[Sftp]:
+    """Return the context of a connection, see `sftp.client.connect`: most processes load nothing by file."""
+    from sync_assets.sftp.client import connect  # paramiko  # noqa: PLC0415
+
+    return connect(server)
 
 
 @dataclass(slots=True)

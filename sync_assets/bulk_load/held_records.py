@@ -3,12 +3,11 @@
 import asyncio
 
 from sync_assets.audit.existing_records import leased
-from sync_assets.bulk_load.files import remove_files
+from sync_assets.bulk_load.files import connected, remove_files
 from sync_assets.bulk_load.load_run import settings_of
 from sync_assets.ledger.model import LoadState
 from sync_assets.ledger.records.loads import LoadMoved
 from sync_assets.runtime.context import Runtime
-from sync_assets.sftp.client import connect
 from sync_assets.sftp.errors import SftpError
 
 
@@ -36,7 +35,7 @@ async def take_out(runtime: Runtime, person: str, wait_seconds: float) -> list[s
                 errors.append(f"{load.table}: another process lists its records or writes its files.")
                 continue
             try:
-                with connect(runtime.settings.sftp()) as sftp:
+                with connected(runtime.settings.sftp()) as sftp:
                     remove_files(sftp, settings_of(runtime.config, load), load.table, load.name)
                 await asyncio.to_thread(ledger.loads.free_held, load)
             except SftpError as error:

@@ -24,7 +24,7 @@ from sync_assets.audit.existing_records import leased
 from sync_assets.audit.record_comparison import Comparison
 from sync_assets.audit.record_list import RecordList
 from sync_assets.bulk_load.file_rows import FileColumns
-from sync_assets.bulk_load.files import LoadFiles, files_of, remove_files
+from sync_assets.bulk_load.files import LoadFiles, connected, files_of, remove_files
 from sync_assets.campaign.addressing import Addressing
 from sync_assets.campaign.client import BudgetSpent, CallCounter, CampaignRefused
 from sync_assets.campaign.metadata import Resource
@@ -40,7 +40,6 @@ from sync_assets.ledger.records.loads import LoadMoved
 from sync_assets.push.target import Target
 from sync_assets.runtime.call_limits import count_calls
 from sync_assets.runtime.context import Runtime
-from sync_assets.sftp.client import connect
 from sync_assets.sftp.errors import SftpError
 from sync_assets.words import counted
 
@@ -159,7 +158,7 @@ class LoadRun:
 
         Raises SftpError.
         """
-        with connect(self.runtime.settings.sftp()) as sftp:
+        with connected(self.runtime.settings.sftp()) as sftp:
             if left := files_of(sftp, self.settings, self._table):
                 raise SftpError(
                     f"{self.settings.directory} holds {counted(len(left), 'file')} of a load that this ledger does not "
@@ -180,7 +179,7 @@ class LoadRun:
         runtime, loads = self.runtime, self.runtime.ledger.loads
         activity = f"writing files of {self._table}"
         runtime.progress.expect(activity, load.records + loads.first_inserts(self._table))
-        with connect(runtime.settings.sftp()) as sftp:
+        with connected(runtime.settings.sftp()) as sftp:
             if not loads.files(self._table):
                 remove_files(sftp, self.settings, self._table, load.name)  # of before a hold, or of a killed process
             licensed = runtime.config.opt_out.export.capacity_mb
@@ -196,7 +195,7 @@ class LoadRun:
         return loads.move(load, LoadState.READY, more=more)
 
     def _remove_files(self, load: Load) -> None:
-        with connect(self.runtime.settings.sftp()) as sftp:
+        with connected(self.runtime.settings.sftp()) as sftp:
             remove_files(sftp, self.settings, self._table, load.name)
 
     # --- workflow -----------------------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from sync_assets.audit.linked_records import LinkedRecords
 from sync_assets.audit.record_list import PAGE, ListPage, is_of_the_list, pages_for
 from sync_assets.audit.value_comparison import differing, leaves
 from sync_assets.bulk_load.file_rows import DECODER, FileColumns, lines_of
-from sync_assets.bulk_load.files import MEGABYTE, put_lines, remove_files, room_for
+from sync_assets.bulk_load.files import MEGABYTE, connected, put_lines, remove_files, room_for
 from sync_assets.bulk_load.load_run import LoadRun
 from sync_assets.campaign.addressing import APART, IN_UPDATES, group_of, not_in_patch
 from sync_assets.campaign.client import CallCounter, CampaignRefused
@@ -33,7 +33,6 @@ from sync_assets.ledger import Ledger
 from sync_assets.ledger.model import HELD_NOT_KNOWN, Load, LoadFile, LoadKind, LoadRow, LoadState
 from sync_assets.mapping.refusable import updated_paths
 from sync_assets.runtime.call_limits import calls_left, count_calls
-from sync_assets.sftp.client import connect
 from sync_assets.words import counted
 
 _COMPARED = 100
@@ -120,7 +119,7 @@ class UpdateRun(LoadRun):
     def _put(self, lines: "_Lines", loop: asyncio.AbstractEventLoop) -> tuple[str, int]:
         """Upload the file, while the loop reads its rows; return its name and size in bytes."""
         load, settings = lines.load, self.settings
-        with connect(self.runtime.settings.sftp()) as sftp:
+        with connected(self.runtime.settings.sftp()) as sftp:
             sftp.make_folders(settings.directory)
             remove_files(sftp, settings, self._table, load.name)
             room = room_for(self.runtime.ledger, sftp, settings, self.runtime.config.opt_out.export.capacity_mb)

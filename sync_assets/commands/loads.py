@@ -10,7 +10,7 @@ import typer
 
 from sync_assets.audit.record_list import RecordList
 from sync_assets.bulk_load.file_rows import FileColumns, lines_of
-from sync_assets.bulk_load.files import files_of, remove_files
+from sync_assets.bulk_load.files import connected, files_of, remove_files
 from sync_assets.bulk_load.load_run import LoadRun, settings_of
 from sync_assets.bulk_load.update_run import UpdateRun
 from sync_assets.campaign.client import CampaignClient
@@ -26,7 +26,6 @@ from sync_assets.ledger.times import iso
 from sync_assets.push.target import Target
 from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime
-from sync_assets.sftp.client import connect
 from sync_assets.words import counted
 
 STOP_SECONDS = 60.0
@@ -138,7 +137,7 @@ async def abandon(runtime: Runtime, table: str) -> LoadsDocument:
         load = await asyncio.to_thread(
             loads.move, load, LoadState.ENDED, ended_as="abandoned", ended_at=now, missing=None
         )
-        with connect(runtime.settings.sftp()) as sftp:  # no other process writes one any more
+        with connected(runtime.settings.sftp()) as sftp:  # no other process writes one any more
             remove_files(sftp, settings, table, load.name)
         if table not in [config.table for config in runtime.config.tables]:  # nothing of it can be listed
             await asyncio.to_thread(partial(loads.finish, load, may_arrive=True))
@@ -171,7 +170,7 @@ async def _stopped(client: CampaignClient, load: Load) -> None:
 
 def _remove_unknown(server: SftpSettings, settings: BulkLoad, table: str) -> None:
     """Remove the files of a load that the ledger does not know. Raises SyncAssetsError if there are none."""
-    with connect(server) as sftp:
+    with connected(server) as sftp:
         if not files_of(sftp, settings, table):
             raise SyncAssetsError(f"{table} has no unfinished load by file.", "`sync-assets loads` lists them.")
         remove_files(sftp, settings, table)

@@ -23,10 +23,20 @@ def test_a_first_load_costs_an_insert_each_and_afterwards_only_changes_cost(prog
     assert first.status == 0, first.problems
     assert first.document["engine_calls"] == admin.engine_calls() == calls(insert=N, read=2)
     jsonschema.validate(first.document, schema() | {"$ref": "#/$defs/SyncDocument"})
-    zeros = ("pending", "waiting", "rejected", "held", "orphaned", "excluded", "deletes_held_back", "unconfirmed")
+    zeros = (
+        "pending",
+        "waiting",
+        "rejected",
+        "held",
+        "orphaned",
+        "excluded",
+        "deletes_held_back",
+        "unconfirmed",
+        "loading",
+    )
     assert first.document["tables"]["contact"] == {
         **dict.fromkeys(zeros, 0),
-        **dict.fromkeys(("retried", "unconfirmed_until", "maintenance_since", "problem")),
+        **dict.fromkeys(("retried", "unconfirmed_until", "maintenance_since", "problem", "load")),
         "waiting_for": {},
         "kept_values": {},
         "deletes_following": {},

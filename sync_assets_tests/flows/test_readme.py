@@ -9,6 +9,7 @@ import json
 import os
 import re
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -24,6 +25,7 @@ import pytest
 from sync_assets.cli import main
 from sync_assets.commands import terminal
 from sync_assets_tests.support.dagster_dev import DagsterDev, dagster_dev
+from sync_assets_tests.support.loads import folder
 from sync_assets_tests.support.mail_server import mail_server
 from sync_assets_tests.support.program import CONTACT, OURS, Program
 from sync_assets_tests.support.sandbox_process import SandboxProcess
@@ -86,7 +88,7 @@ def story(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Capture
 def test_every_command_ends_as_documented(story: Story) -> None:
     for chapter in (begin, first_sync, look_after_the_ledger, mass_deletion, maintenance, privacy_delete):
         chapter(story)
-    for chapter in (watching, notices, migration, trouble, sandbox):
+    for chapter in (watching, numbers, loads_by_file, notices, migration, trouble, sandbox):
         chapter(story)
     documented: defaultdict[str, set[int]] = defaultdict(set)
     for one in table_of_commands():
@@ -225,6 +227,21 @@ def watching(story: Story) -> None:
     process.communicate(timeout=60)
     assert process.returncode == 0
     story.note("status --watch", 0)
+
+
+def numbers(story: Story) -> None:
+    """The server that goes on until it is stopped: flows/test_metrics.py."""
+    story.type("metrics --once")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        story.type(f"metrics --host 127.0.0.1 --port {taken.getsockname()[1]}", 1)
+
+
+def loads_by_file(story: Story) -> None:
+    story.type("loads --json")
+    story.type("loads sample contact --output contact.tsv")
+    folder(story.program).mkdir(parents=True, exist_ok=True)
+    (folder(story.program) / "contact_20261201T120000Z_1.tsv").write_bytes(b"")  # of a ledger that was lost
+    story.type("loads abandon contact --json")
 
 
 def look_after_the_ledger(story: Story) -> None:

@@ -74,7 +74,7 @@ class SimulatedSftp:
     archive = None
     """Not used: files are kept or deleted."""
 
-    def storage(self, directory: str) -> None:
+    def room(self, directory: str, licensed_mb: int | None) -> None:
         return None
 
     def _file(self, name: str) -> RemoteFile:
