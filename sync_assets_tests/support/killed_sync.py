@@ -46,6 +46,7 @@ def kill_at(module: str, path: str, when: str, number: int) -> None:
 if __name__ == "__main__":
     shorten(setattr)
     files.BATCH = 10
-    kill_at(*sys.argv[1:4], int(sys.argv[4]))
+    of_module, function_path, before_or_after, nth = sys.argv[1:]
+    kill_at(of_module, function_path, before_or_after, int(nth))
     sys.argv[1:] = ["sync"]
     main()
