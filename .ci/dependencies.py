@@ -1,4 +1,4 @@
-"""Checks of the packages that `sync_assets[prod]` brings: versions, licences, known vulnerabilities.
+"""Checks of the packages that `sync_assets[prod,kubernetes]` brings: versions, licences, known vulnerabilities.
 
     python .ci/dependencies.py constraints       print name==version of each, and what builds the project
     python .ci/dependencies.py licences          list their licences; exit status 1 if one is not allowed
@@ -24,6 +24,9 @@ from packaging.utils import canonicalize_name
 
 IGNORED = Path(__file__).with_name("vulnerabilities.toml")
 PROJECT = Path(__file__).parents[1] / "pyproject.toml"
+
+EXTRAS = ("prod", "kubernetes")
+"""Those of the image."""
 
 ALLOWED = {
     *("Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "ISC", "MIT", "MIT-0", "PSF-2.0"),
@@ -54,7 +57,7 @@ REVIEWED: Mapping[str, str] = {}
 """Packages whose metadata names no licence that is recognised: by name, the licence as a person read it."""
 
 
-def runtime(root: str = "sync_assets", extras: Iterable[str] = ("prod",)) -> Iterator[metadata.Distribution]:
+def runtime(root: str = "sync_assets", extras: Iterable[str] = EXTRAS) -> Iterator[metadata.Distribution]:
     """Yield the installed packages that a package requires with these extras, directly or not, by name; not itself."""
     found: dict[str, metadata.Distribution] = {}
     seen: set[tuple[str, str]] = set()

@@ -17,6 +17,7 @@ from sync_assets.audit.existing_records import Existing, first_load
 from sync_assets.audit.record_list import RecordList
 from sync_assets.bulk_load.decision import Way, way_of
 from sync_assets.bulk_load.load_run import LoadProgress, LoadRun
+from sync_assets.bulk_load.update_run import UpdateRun, refuse_in_updates, update_is_due
 from sync_assets.campaign.addressing import refused_in_updates
 from sync_assets.campaign.client import NotPublished
 from sync_assets.campaign.metadata import Resource
@@ -51,7 +52,7 @@ from sync_assets.push.claimed_records import ClaimedRecords
 from sync_assets.push.dispatcher import push
 from sync_assets.push.target import PushResult, Target
 from sync_assets.runtime.context import Runtime
-from sync_assets.runtime.ledger_access import LedgerUse
+from sync_assets.runtime.ledger_access import RunOptions
 from sync_assets.words import counted
 
 CONFIRM = timedelta(hours=1)
@@ -126,7 +127,17 @@ class MappingsTakeTurns(SyncAssetsError):
         )
 
 
-SET_UP = (NotReady, NotPublished, SetUpRefused, MappingsTakeTurns)
+class LoadUnderWay(SyncAssetsError):
+    """Raised if a table is to have another target while files for the present one may still be imported."""
+
+    def __init__(self, table: str) -> None:
+        super().__init__(
+            f"{table}: a load by file to its former resource or key has not ended.",
+            f"Let it end with the former configuration, or `sync-assets loads abandon {table}`.",
+        )
+
+
+SET_UP = (NotReady, NotPublished, SetUpRefused, MappingsTakeTurns, LoadUnderWay)
 """Errors of a table that last until a person corrects its set-up: the configuration, a system's model, a privilege in
 Dynamics 365. Campaign's refusal of access is none of them, since it holds for all tables as a rule."""
 
@@ -166,6 +177,7 @@ async def capture_table(
         earlier = [earlier_mapping(text, ready.table, ready.resource, runtime.config.targets) for text in texts]
         session = await asyncio.to_thread(lambda: runtime.session)
         runtime.keep_history()
+        await asyncio.to_thread(refuse_in_updates, runtime.config, ledger, config)
         due = await asyncio.to_thread(_due, ledger, config) if texts else 0
         bits = await asyncio.to_thread(ledger.emptied.bits, config.table, columns_by_attribute(ready.mapping))
         result = await Capture(
@@ -213,7 +225,7 @@ def _due(ledger: Ledger, config: TableConfig) -> int:
 
 
 def _check_and_store(
-    use: LedgerUse, types_beside: Path, ledger: Ledger, config: TableConfig, ready: Ready
+    use: RunOptions, types_beside: Path, ledger: Ledger, config: TableConfig, ready: Ready
 ) -> tuple[list[Finding], list[str]]:
     """Store a table's types and target. Return all findings, and a note if another target was accepted.
 
@@ -228,6 +240,8 @@ def _check_and_store(
             findings[at] = rules.TARGET.finding(True, finding.message, finding.numbers)
     require(config.table, findings)
     if ledger.targets.target(config.table) != (config.resource, config.key):
+        if ledger.loads.unfinished(config.table):
+            raise LoadUnderWay(config.table)
         ledger.targets.change_target(config.table, config.resource, config.key)
     if use.may_create:  # a plan writes nothing
         known_types.remember(types_beside, ready.mapping)
@@ -273,7 +287,9 @@ async def push_table(runtime: Runtime, config: TableConfig, seconds: float | Non
         if not existing.known:
             nothing = PushResult(calls=Counter(read=existing.calls), stopped=existing.stopped)
             return Pushed(resource, findings, nothing, existing.notes)
-        by_file = await _by_file(runtime, LoadRun(runtime, target, resource, listing), seconds, begun=load is not None)
+        await asyncio.to_thread(refuse_in_updates, runtime.config, ledger, config)
+        way = UpdateRun if load and load.kind == "update" else LoadRun
+        by_file = await _by_file(way(runtime, target, resource, listing), seconds, begun=load is not None)
         reads, notes = existing.calls + by_file.calls, [*existing.notes, *by_file.notes]
         if by_file.holds_back:
             nothing = PushResult(calls=Counter(read=reads), stopped=by_file.stopped)
@@ -293,23 +309,29 @@ async def push_table(runtime: Runtime, config: TableConfig, seconds: float | Non
         result.calls["read"] += reads
         result.inserted, result.loads = result.inserted + by_file.acknowledged, by_file.advanced
         result.stopped = result.stopped or by_file.stopped
+        if not result.stopped and await asyncio.to_thread(_only_updates_are_due, runtime.config, ledger, config):
+            updated = await UpdateRun(runtime, target, resource, listing).run(seconds, begin=True)
+            result.calls["read"] += updated.calls
+            result.stopped, result.loads = updated.stopped, result.loads or updated.advanced
+            notes += updated.notes
     due = await asyncio.to_thread(opt_outs_due, runtime.config, ledger, config)
     opt_outs = await _write_opt_outs(runtime, result) if due else {}
     return Pushed(resource, findings, result, notes, opt_outs)
 
 
-async def _by_file(runtime: Runtime, run: LoadRun, seconds: float | None, *, begun: bool) -> LoadProgress:
+async def _by_file(run: LoadRun, seconds: float | None, *, begun: bool) -> LoadProgress:
     """Carry the table's load by file on, or begin one if its first inserts go by file."""
     if begun:
         return await run.run(seconds)
-    way = await asyncio.to_thread(_way_of, runtime.config, runtime.ledger, run.target.config)
+    way = await asyncio.to_thread(way_of_first_inserts, run.runtime.config, run.runtime.ledger, run.target.config)
     if way == "later":
         note = f"{run.target.config.table}: nothing is sent before its first read is complete: see bulk_load.above."
         return LoadProgress(holds_back=True, notes=[note])
     return await run.run(seconds, begin=True) if way == "file" else LoadProgress()
 
 
-def _way_of(overall: Config, ledger: Ledger, config: TableConfig) -> Way:
+def way_of_first_inserts(overall: Config, ledger: Ledger, config: TableConfig) -> Way:
+    """Return how the table's first inserts go that are pending now."""
     settings = overall.bulk_load
     if settings is None or not settings.workflow(config.table):
         return "rest"
@@ -318,7 +340,7 @@ def _way_of(overall: Config, ledger: Ledger, config: TableConfig) -> Way:
     continues = last is not None and last.more
     if is_read and not continues and counts.pending <= settings.above:
         return "rest"  # as nearly always, without counting
-    first_inserts = ledger.loads.first_inserts(config.table)
+    first_inserts = ledger.loads.first_inserts(config.table) - (last.left_out if last else 0)
     return way_of(first_inserts, settings.above, continues=continues, may_grow=not is_read and not counts.synced)
 
 
@@ -336,10 +358,19 @@ def opt_outs_due(overall: Config, ledger: Ledger, config: TableConfig) -> int:
 
 def is_due(overall: Config, ledger: Ledger, config: TableConfig) -> bool:
     """Return True if a push of the table would send something now."""
-    if ledger.loads.unfinished(config.table):
+    if ledger.loads.unfinished(config.table) or _may_be_sent(overall, ledger, config):
         return True
+    return opt_outs_due(overall, ledger, config) > 0 or update_is_due(overall, ledger, config)
+
+
+def _may_be_sent(overall: Config, ledger: Ledger, config: TableConfig) -> bool:
     due = ledger.reports.next_due(config.table)  # at earliest now, so that the time is read afterwards
-    return (due is not None and due <= datetime.now(UTC)) or opt_outs_due(overall, ledger, config) > 0
+    is_due = due is not None and due <= datetime.now(UTC)
+    return is_due and way_of_first_inserts(overall, ledger, config) != "later"
+
+
+def _only_updates_are_due(overall: Config, ledger: Ledger, config: TableConfig) -> bool:
+    return not _may_be_sent(overall, ledger, config) and update_is_due(overall, ledger, config)
 
 
 async def _write_opt_outs(runtime: Runtime, result: PushResult) -> Mapping[str, int]:

@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from email.message import EmailMessage
 from email.utils import formatdate, make_msgid
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from sync_assets.alerts.incidents import Incident, Memory, notifications, subject, text, unanswered
@@ -76,6 +77,23 @@ def senders(configuration: Configuration) -> dict[str, Send]:
     return by_name
 
 
+class Channel(NamedTuple):
+    """A channel, and which incidents it gets now. errors_only: no warnings. quiet: what is of warnings waits."""
+
+    send: Send
+    errors_only: bool = False
+    quiet: bool = False
+
+
+def routed(configuration: Configuration, now: datetime) -> dict[str, Channel]:
+    """Return each configured channel with what it gets at this moment. Raises SettingsError."""
+    by_name, alerts = senders(configuration), configuration.config.alerts
+    if alerts is None:
+        return {}
+    quiet = alerts.quiet_hours is not None and alerts.quiet_hours.include(now)
+    return {name: Channel(send, getattr(alerts.least, name) == "error", quiet) for name, send in by_name.items()}
+
+
 def channels(alerts: Alerts | None) -> list[str]:
     """Return the names of the configured channels."""
     if alerts is None:
@@ -84,7 +102,7 @@ def channels(alerts: Alerts | None) -> list[str]:
 
 
 def notify_all(
-    channels: Mapping[str, Send],
+    channels: Mapping[str, Channel],
     incidents: Sequence[Incident],
     successes: Mapping[str, datetime],
     memory: Mapping[str, Memory],
@@ -98,9 +116,13 @@ def notify_all(
     """
     memories: dict[str, Memory] = {}
     lines: list[str] = []
-    for name, send in channels.items():
+    for name, (send, errors_only, quiet) in channels.items():
         channel_memory = memory.get(name, {})
-        notices, new_memory = notifications(incidents, successes, channel_memory, now)
+        chosen = [incident for incident in incidents if not (incident.warns and (errors_only or quiet))]
+        asleep = {id_: last for id_, last in channel_memory.items() if quiet and last.warns}
+        awake = {id_: last for id_, last in channel_memory.items() if id_ not in asleep}
+        notices, new_memory = notifications(chosen, successes, awake, now)
+        new_memory = asleep | new_memory
         try:
             if notices:
                 send(subject(notices), text(notices, ui_url))

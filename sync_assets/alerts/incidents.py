@@ -20,7 +20,7 @@ from sync_assets.foreign_text import one_line
 from sync_assets.runtime.workers import REMEDY, KilledRun
 
 BACKLOG = "backlog_is_young"
-Kind = Literal["run", "check", "freshness", "sensor"]
+Kind = Literal["run", "check", "freshness", "sensor", "threshold"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,11 +180,15 @@ _RUN = run_incident_id("")
 
 
 class Notified(msgspec.Struct, frozen=True):
-    """The last notification of an incident on a channel: title, begin of the incident, time of the next one (UTC)."""
+    """The last notification of an incident on a channel: title, begin of the incident, time of the next one (UTC).
+
+    warns: as the incident now is.
+    """
 
     title: str
     since: datetime
     again_at: datetime
+    warns: bool = False
 
 
 Memory = dict[str, Notified]
@@ -223,12 +227,12 @@ def notifications(
         last = notified.get(incident.id)
         if last is None:
             new.append(incident)
-            memory[incident.id] = Notified(incident.title, incident.since, now + AGAIN_AFTER)
+            memory[incident.id] = Notified(incident.title, incident.since, now + AGAIN_AFTER, incident.warns)
         elif now >= last.again_at:
             again.append(replace(incident, since=last.since))
-            memory[incident.id] = Notified(incident.title, last.since, now + AGAIN_AFTER)
+            memory[incident.id] = Notified(incident.title, last.since, now + AGAIN_AFTER, incident.warns)
         else:
-            memory[incident.id] = last
+            memory[incident.id] = structs.replace(last, warns=incident.warns)
     resolved: list[Notified] = []
     for id_, last in notified.items():
         if id_ in memory:

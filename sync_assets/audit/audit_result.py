@@ -91,9 +91,14 @@ class AuditResult(msgspec.Struct):
         return sum(some.records for some in self.opt_outs.values())
 
     @property
+    def differences(self) -> int:
+        """The number of records and opt-outs that differ, and of ids that Campaign has several times."""
+        return self.wrong + self.several.records + self.opt_outs_wrong
+
+    @property
     def is_equal(self) -> bool:
         """True if nothing was found that must be repaired, or was: refused attributes do not count."""
-        return not (self.wrong or self.several.records or self.opt_outs_wrong or self.repaired)
+        return not (self.differences or self.repaired)
 
     @property
     def part(self) -> float:

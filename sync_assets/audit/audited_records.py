@@ -62,7 +62,7 @@ class OptOutComparison(Protocol):
         ...
 
 
-class _Row(NamedTuple):
+class MappedRow(NamedTuple):
     """A row as mapped now. form: the JSON of an update. links: by attribute, the parent's id."""
 
     hash: bytes
@@ -105,7 +105,7 @@ class RecordComparison:
         states = await asyncio.to_thread(states_of, table, [*listed, *absent])
         hashes = {id_: state.hash for id_, state in states.items() if state.hash is not None}
         unknown = [id_ for id_ in listed if id_ not in states]
-        mapped, rows = await self._rows([*hashes, *unknown])
+        mapped, rows = await self.mapped_rows([*hashes, *unknown])
         due = {id_: row for id_, row in mapped.items() if hashes.get(id_) == row.hash}
         links = await asyncio.to_thread(self.ledger.links.acknowledged_links, table, list(due))
         missing, hidden = await self._look_up([id_ for id_ in absent if id_ in due], listed, links)
@@ -135,13 +135,13 @@ class RecordComparison:
         again_sent = (*wrong, *missing, *lost) if self.repairs else ()
         return {id_: hashes[id_] for id_ in again_sent}, wrong_links
 
-    async def _rows(self, ids: Sequence[str]) -> tuple[dict[str, _Row], dict[str, dict[str, Any]]]:
+    async def mapped_rows(self, ids: Sequence[str]) -> tuple[dict[str, MappedRow], dict[str, dict[str, Any]]]:
         """Read rows. Return by id those in scope as mapped now, and the values of all that exist."""
         mapping, table = self.ready.mapping, self.ready.table
         more = (table.columns[name] for name in (self.opt_outs.columns if self.opt_outs else ()))
         types: dict[str, ColumnType] = {name: mapping.column_types[name] for name in mapping.select}
         types |= {column.select_name: column.type for column in more}
-        parser, mapped, rows = PageParser(types), dict[str, _Row](), dict[str, dict[str, Any]]()
+        parser, mapped, rows = PageParser(types), dict[str, MappedRow](), dict[str, dict[str, Any]]()
         links = [link.attribute.path for link in mapping.links] if mapping.apply_updates else []
 
         def read(head: Head) -> None:
@@ -151,7 +151,7 @@ class RecordComparison:
                 page = with_opt_outs(page, mapping, self.ledger.merged.opted_out(list(rows)))
             for row in transform(page, mapping).iter_rows(named=True):
                 form = row["update_payload"] or row["payload"]
-                mapped[row["id"]] = _Row(row["hash"], form, {name: row[name] for name in links})
+                mapped[row["id"]] = MappedRow(row["hash"], form, {name: row[name] for name in links})
 
         async for head in self.d365.rows(table, list(types), ids):
             self.result.d365_reads += 1
@@ -199,7 +199,7 @@ class RecordComparison:
     async def _differences(
         self,
         records: Mapping[str, Record],
-        due: Mapping[str, _Row],
+        due: Mapping[str, MappedRow],
         links: Mapping[str, Mapping[str, str]],
         states: Mapping[str, AuditedState],
     ) -> tuple[dict[str, list[str]], dict[str, list[str]], dict[str, WrongLinks]]:

@@ -8,13 +8,14 @@ that differ or are missing become pending, and differing opt-outs be decided ane
 """
 
 import asyncio
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import msgspec
 
@@ -23,11 +24,11 @@ from sync_assets.audit.audited_records import OptOutComparison, RecordComparison
 from sync_assets.audit.existing_records import WAIT_SECONDS, leased
 from sync_assets.audit.linked_records import LinkedRecords
 from sync_assets.audit.record_comparison import learn, parents_by_pkey
-from sync_assets.audit.record_list import ListPage, NotSorted, RecordList, is_of_the_list
+from sync_assets.audit.record_list import ListPage, NotSorted, RecordList, is_of_the_list, pages_for
 from sync_assets.campaign.client import CallCounter, CampaignRefused
 from sync_assets.checks.preflight import preflight, target_finding
 from sync_assets.checks.rules import require
-from sync_assets.config.models import TableConfig
+from sync_assets.config.models import Config, TableConfig
 from sync_assets.dataverse.metadata import Table
 from sync_assets.errors import SyncAssetsError
 from sync_assets.http.transport import Unavailable
@@ -37,6 +38,7 @@ from sync_assets.runtime.call_limits import count_calls
 from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.pkeys import ListedKeys
 from sync_assets.runtime.progress import Progress
+from sync_assets.words import counted
 
 GOES_ON_WITHIN = timedelta(days=2)
 """An audit of the command that was not continued for longer begins again."""
@@ -242,6 +244,50 @@ def stored_result(ledger: Ledger, table: str, kind: Kind) -> AuditResult:
     """Return the result so far of the table's last audit of a kind."""
     progress = ledger.audit_progress.facts(table).get(kind)
     return msgspec.convert(progress, _Progress).result if progress else AuditResult()
+
+
+def last_result(ledger: Ledger, table: str) -> AuditResult:
+    """Return the result so far of the table's audit that began last, of whatever kind."""
+    return max((stored_result(ledger, table, kind) for kind in get_args(Kind)), key=lambda result: result.began_at)
+
+
+class Rotation(msgspec.Struct, frozen=True):
+    """The daily audit of a resource, which goes on where the last one ended.
+
+    Attributes:
+        part_done: Of the resource, 0 to 1.
+        began_at: When it began at the beginning of the list last; null if it never ran.
+        days: In which it lists the whole resource; null if it is off.
+    """
+
+    part_done: float
+    began_at: datetime | None
+    days: int | None
+
+    def text(self, resource: str) -> str:
+        """Return the sentence on the rotation."""
+        if self.days is None:
+            return f"the daily audit of {resource} is off (`audit: {{calls_per_day: 0}}`)"
+        since = f"{self.part_done:.0%} since {iso(self.began_at)}" if self.began_at else "nothing compared so far"
+        return f"the daily audit of {resource}: {since}; the whole resource takes {counted(self.days, 'day')}"
+
+
+def rotations(overall: Config, ledger: Ledger) -> dict[str, Rotation]:
+    """Return the daily audit of each mapped table."""
+    result, counts = dict[str, Rotation](), ledger.reports.counts()
+    for table, pages in daily_pages(overall, ledger).items():
+        last = stored_result(ledger, table, "daily")
+        records = max(last.total, last.records) or counts[table].records
+        began_at = datetime.fromisoformat(last.began_at) if last.began_at else None
+        days = max(1, math.ceil(pages_for(records) / pages)) if pages else None
+        result[table] = Rotation(last.part if began_at else 0.0, began_at, days)
+    return result
+
+
+def daily_pages(overall: Config, ledger: Ledger) -> dict[str, int]:
+    """Return by mapped table the pages of a day."""
+    counts = ledger.reports.counts()
+    return shares(overall.audit.calls_per_day, {one.table: counts[one.table].records for one in overall.tables})
 
 
 def shares(pages: int, records: Mapping[str, int]) -> dict[str, int]:

@@ -16,7 +16,7 @@ from sync_assets.config.models import TableConfig
 from sync_assets.ledger.model import LoadRow
 
 _NOT_IN_A_LINE = r"[\t\n\r\x00]"
-_DECODER = msgspec.json.Decoder(float_hook=str)
+DECODER = msgspec.json.Decoder(float_hook=str)
 """Numbers with a point keep all their digits."""
 
 
@@ -58,7 +58,7 @@ def lines_of(rows: Sequence[LoadRow], columns: FileColumns) -> tuple[bytes, list
 
     These have a tab, a line break or NUL in a value, or an attribute of an earlier mapping.
     """
-    payloads = [dict(leaves(_DECODER.decode(row.payload))) for row in rows]
+    payloads = [dict(leaves(DECODER.decode(row.payload))) for row in rows]
     known = {columns.key, *columns.fields}
     unmapped = pl.Series([not known.issuperset(payload) for payload in payloads], dtype=pl.Boolean)
     links = [{link.attribute: link.id for link in row.links} for row in rows]

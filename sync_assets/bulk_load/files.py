@@ -9,7 +9,8 @@ import time
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 
 from sync_assets.bulk_load.file_rows import FileColumns, lines_of
 from sync_assets.config.bulk_load import BulkLoad
@@ -22,7 +23,7 @@ BATCH = 20_000
 """Records that are claimed and written at once: about 30 MB."""
 SHARE = 3
 """A load takes at most a third of the room that is left."""
-_MEGABYTE = 1_000_000
+MEGABYTE = 1_000_000
 _COMPRESSED = 4
 """How much smaller a compressed file is at least: only until the first one is written."""
 
@@ -57,13 +58,13 @@ class LoadFiles:
         self.sftp.make_folders(self.settings.directory)
         files = self.ledger.loads.files(load.table)
         room = self._room(sum(file.size for file in files))
+        after = files[-1].last_seq if files else 0
         while True:
-            after = files[-1].last_seq if files else 0
             if room is not None and sum(file.size for file in files) + self._next_size(files) > room:
                 if not files:
                     raise SftpError(
                         f"The Campaign SFTP has no room for a file of {load.table}: a third of what is left is "
-                        f"{room / _MEGABYTE:,.0f} MB.",
+                        f"{room / MEGABYTE:,.0f} MB.",
                         "Delete old files there, or lower bulk_load.file_mb.",
                     )
                 return True, self.ledger.loads.first_inserts(load.table) > 0
@@ -71,8 +72,12 @@ class LoadFiles:
             if not rows:
                 return True, False
             file = self._write(load, len(files) + 1, rows, progress, sum(file.rows for file in files))
-            self.ledger.loads.add_file(load, file)
-            files.append(file)
+            after = file.last_seq
+            if file.rows:
+                self.ledger.loads.add_file(load, file)
+                files.append(file)
+            else:  # no line can hold its records
+                self.sftp.remove(self.settings.directory, file.name)
             if time.monotonic() > until:
                 return False, False
 
@@ -80,14 +85,13 @@ class LoadFiles:
         self, load: Load, number: int, rows: list[LoadRow], progress: Callable[[int], None], before: int
     ) -> LoadFile:
         """Write one file. rows: its first records. before: records in the files before."""
-        name = f"{load.table}_{load.name}_{number}.tsv"
         written, last = 0, rows[-1].seq
 
         def lines() -> Iterator[bytes]:
             nonlocal rows, written, last
             size = len(self.columns.header)
             yield self.columns.header
-            while rows and size < self.settings.file_mb * _MEGABYTE:
+            while rows and size < self.settings.file_mb * MEGABYTE:
                 text, left_out = lines_of(rows, self.columns)
                 if left_out:
                     self.ledger.loads.leave_out(load, left_out)
@@ -95,12 +99,9 @@ class LoadFiles:
                 written += len(rows) - len(left_out)
                 yield text
                 progress(before + written)
-                rows = self._rows(load, last) if size < self.settings.file_mb * _MEGABYTE else []
+                rows = self._rows(load, last) if size < self.settings.file_mb * MEGABYTE else []
 
-        pieces, part = lines(), f".{name.removesuffix('.tsv')}.part"
-        if self.settings.compress == "gz":
-            name, pieces = f"{name}.gz", _compressed(pieces)
-        size = self.sftp.put_stream(self.settings.directory, name, part, pieces)
+        name, size = put_lines(self.sftp, self.settings, f"{load.table}_{load.name}_{number}", lines())
         return LoadFile(number, name, written, size, last)
 
     def _rows(self, load: Load, after: int) -> list[LoadRow]:
@@ -108,13 +109,28 @@ class LoadFiles:
 
     def _room(self, own: int) -> float | None:
         """Return the bytes that the files of a load may take, of which `own` are taken; None: not known."""
-        storage = self.sftp.room(self.settings.directory, self.licensed_mb)
-        return None if storage is None else (storage.size - storage.used + own) / SHARE
+        return room_for(self.ledger, self.sftp, self.settings, self.licensed_mb, own)
 
     def _next_size(self, files: list[LoadFile]) -> float:
         """Return the size that the next file may have."""
         packed = _COMPRESSED if self.settings.compress == "gz" else 1
-        return max((file.size for file in files), default=self.settings.file_mb * _MEGABYTE / packed)
+        return max((file.size for file in files), default=self.settings.file_mb * MEGABYTE / packed)
+
+
+def room_for(ledger: Ledger, sftp: Sftp, settings: BulkLoad, licensed_mb: int | None, own: int = 0) -> float | None:
+    """Return the bytes that the files of a load may take, of which `own` are taken; None: not known."""
+    storage = sftp.room(settings.directory, licensed_mb)
+    if storage:
+        ledger.events.note("sftp", {"room": asdict(storage) | {"at": datetime.now(UTC).isoformat()}})
+    return None if storage is None else (storage.size - storage.used + own) / SHARE
+
+
+def put_lines(sftp: Sftp, settings: BulkLoad, name: str, lines: Iterator[bytes]) -> tuple[str, int]:
+    """Upload a file, compressed as configured, and rename it when it is complete. Return its name and size in bytes."""
+    full, pieces = f"{name}.tsv", lines
+    if settings.compress == "gz":
+        full, pieces = f"{full}.gz", _compressed(lines)
+    return full, sftp.put_stream(settings.directory, full, f".{name}.part", pieces)
 
 
 def remove_files(sftp: Sftp, settings: BulkLoad, table: str, load: str | None = None) -> list[str]:

@@ -4,7 +4,7 @@ import asyncio
 
 from sync_assets.audit.existing_records import leased
 from sync_assets.bulk_load.files import remove_files
-from sync_assets.config.bulk_load import BulkLoad
+from sync_assets.bulk_load.load_run import settings_of
 from sync_assets.ledger.model import LoadState
 from sync_assets.ledger.records.loads import LoadMoved
 from sync_assets.runtime.context import Runtime
@@ -25,7 +25,7 @@ async def take_out(runtime: Runtime, person: str, wait_seconds: float) -> list[s
         Why files could not be removed.
     """
     errors = list[str]()
-    ledger, settings = runtime.ledger, runtime.config.bulk_load or BulkLoad()
+    ledger = runtime.ledger
     related = await asyncio.to_thread(ledger.holds.related, person)
     keys = [(record.table, record.id) for record in related if record.loading]
     for load in await asyncio.to_thread(ledger.loads.rewrite, keys):
@@ -37,7 +37,7 @@ async def take_out(runtime: Runtime, person: str, wait_seconds: float) -> list[s
                 continue
             try:
                 with connect(runtime.settings.sftp()) as sftp:
-                    remove_files(sftp, settings, load.table, load.name)
+                    remove_files(sftp, settings_of(runtime.config, load), load.table, load.name)
                 await asyncio.to_thread(ledger.loads.free_held, load)
             except SftpError as error:
                 errors.append(str(error))

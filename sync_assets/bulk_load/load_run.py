@@ -18,6 +18,7 @@ import logging
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import ClassVar
 
 from sync_assets.audit.existing_records import leased
 from sync_assets.audit.record_comparison import Comparison
@@ -29,9 +30,12 @@ from sync_assets.campaign.client import BudgetSpent, CallCounter, CampaignRefuse
 from sync_assets.campaign.metadata import Resource
 from sync_assets.campaign.records import Records
 from sync_assets.campaign.workflows import IMPORT, start, workflow_status
+from sync_assets.checks.rules import NotReady
 from sync_assets.config.bulk_load import BulkLoad
+from sync_assets.config.models import Config
+from sync_assets.dataverse.client import SetUpRefused
 from sync_assets.http.transport import HttpError
-from sync_assets.ledger.model import Load, LoadEnd, LoadState, Rebuild
+from sync_assets.ledger.model import Load, LoadEnd, LoadKind, LoadState, Rebuild
 from sync_assets.ledger.records.loads import LoadMoved
 from sync_assets.push.target import Target
 from sync_assets.runtime.call_limits import count_calls
@@ -73,20 +77,28 @@ class LoadProgress:
     notes: list[str] = field(default_factory=list[str])
 
 
+def settings_of(overall: Config, load: Load | None) -> BulkLoad:
+    """Return the settings of loads by file; of a load that has begun, with the folder of its files."""
+    settings = overall.bulk_load or BulkLoad()
+    return settings.model_copy(update={"directory": load.directory}) if load else settings
+
+
 @dataclass(slots=True)
 class LoadRun:
-    """One turn of a table's load. Await `run` once."""
+    """One turn of a table's load of first inserts. Await `run` once."""
 
+    kind: ClassVar[LoadKind] = "insert"
     runtime: Runtime
     target: Target
     resource: Resource
     listing: RecordList
     progress: LoadProgress = field(default_factory=LoadProgress)
+    load: Load | None = None
 
     @property
     def settings(self) -> BulkLoad:
         """The configuration; its defaults if a load is unfinished that is not configured any more."""
-        return self.runtime.config.bulk_load or BulkLoad()
+        return settings_of(self.runtime.config, self.load)
 
     @property
     def _table(self) -> str:
@@ -94,7 +106,7 @@ class LoadRun:
 
     async def run(self, seconds: float | None, *, begin: bool = False) -> LoadProgress:
         """Carry the unfinished load on for about so many seconds; `begin` one if there is none. Raises LedgerError."""
-        until = float("inf") if seconds is None else time.monotonic() + seconds
+        until, passes = float("inf") if seconds is None else time.monotonic() + seconds, False
         try:
             async with leased(self.runtime.worker, self._table) as session:
                 if session is None:
@@ -105,12 +117,15 @@ class LoadRun:
                 await self._go_on(until, session, begin=begin)
         except LoadMoved:
             self.progress.advanced = True  # a hold let it write its files anew: the next turn goes on
-        except (SftpError, CampaignRefused, BudgetSpent, HttpError) as error:
+        except (SftpError, CampaignRefused, BudgetSpent, HttpError, NotReady, SetUpRefused) as error:
             self.progress.stopped = f"{self._table}: its load by file cannot go on. {error}"
+            passes = isinstance(error, (BudgetSpent, HttpError))
         loads = self.runtime.ledger.loads
         last = await asyncio.to_thread(loads.last, self._table)
+        if last is not None and last.state < LoadState.DONE and last.problem != self.progress.stopped and not passes:
+            await asyncio.to_thread(loads.note_problem, last, self.progress.stopped)
         if last is not None and (last.state < LoadState.DONE or last.more):
-            left = await asyncio.to_thread(loads.first_inserts, self._table)
+            left = await asyncio.to_thread(loads.first_inserts, self._table) - last.left_out
             self.progress.holds_back |= left > (0 if last.more else self.settings.above)  # the next load's
         return self.progress
 
@@ -128,7 +143,7 @@ class LoadRun:
             LoadState.RUNNING: self._look,
         }
         while load is not None and load.state != LoadState.DONE:
-            was = load
+            self.load = was = load
             if load.state == LoadState.ENDED:
                 load = await self._verify(load, session, until)
             else:
@@ -152,7 +167,8 @@ class LoadRun:
                     f"If no import workflow will read them any more: `sync-assets loads abandon {self._table}`.",
                 )
         self.progress.advanced = True
-        return self.runtime.ledger.loads.begin(self._table, self.settings.workflows[self._table])
+        workflows = self.settings.workflows if self.kind == "insert" else self.settings.update_workflows
+        return self.runtime.ledger.loads.begin(self._table, workflows[self._table], self.settings.directory, self.kind)
 
     def _columns(self) -> FileColumns:
         return FileColumns.of(self.target.config, self.resource, self.target.opt_outs)
@@ -174,8 +190,8 @@ class LoadRun:
         self.progress.advanced |= complete or len(loads.files(self._table)) > before
         if not complete:
             return load
-        if not loads.files(self._table):  # nothing is left of it: held, deleted or for REST
-            loads.finish(load, may_arrive=False)
+        if not loads.files(self._table):  # nothing is left of it: held, deleted, or for REST
+            loads.finish(load)
             return load._replace(state=LoadState.DONE)
         return loads.move(load, LoadState.READY, more=more)
 
@@ -194,9 +210,9 @@ class LoadRun:
             )
             self.progress.stopped = f"{text} Let it end in Campaign, or stop it there."
             return load
-        commanded = await asyncio.to_thread(
-            self.runtime.ledger.loads.move, load, LoadState.STARTED, commanded_at=datetime.now(UTC)
-        )
+        commanded = await asyncio.to_thread(self.runtime.ledger.loads.start, load)
+        if commanded.state != LoadState.STARTED:
+            return commanded
         await start(campaign, load.workflow, IMPORT)
         _log.info("An import workflow is started", extra={"table": self._table, "records": load.records})
         return commanded
@@ -204,6 +220,8 @@ class LoadRun:
     async def _look(self, load: Load, until: float) -> Load:
         """Read the workflow's status until it changes the load, or the turn is over."""
         pause, turn = FIRST_LOOK, min(until, time.monotonic() + WAITS_SECONDS)
+        records = counted(load.records, "record")
+        self.runtime.progress(f"waiting for workflow {load.workflow} with {records} of {self._table}", 0)
         while True:
             if (moved := await self._looked(load)).state != load.state:
                 return moved
@@ -243,15 +261,20 @@ class LoadRun:
     async def _ended(self, load: Load, ended_as: LoadEnd) -> Load:
         now = datetime.now(UTC)
         return await asyncio.to_thread(
-            self.runtime.ledger.loads.move, load, LoadState.ENDED, ended_as=ended_as, ended_at=now
+            self.runtime.ledger.loads.move, load, LoadState.ENDED, ended_as=ended_as, ended_at=now, missing=None
         )
 
     async def _is_imported(self, load: Load) -> bool:
-        """Return True if Campaign has the last record of the last file; False also if it was read just now."""
-        ledger, now = self.runtime.ledger, time.monotonic()
+        """Return True if Campaign has records as in the files; False also if it was read just now."""
+        now = time.monotonic()
         if now - _read_at.get(load.commanded_at, -LIST_SECONDS) < LIST_SECONDS:
             return False
         _read_at[load.commanded_at] = now
+        return await self._holds_files(load)
+
+    async def _holds_files(self, load: Load) -> bool:
+        """Return True if Campaign has the last record of the last file."""
+        ledger = self.runtime.ledger
         if (last := await asyncio.to_thread(ledger.loads.last_record, load)) is None:
             return True
         calls = CallCounter()
@@ -268,7 +291,11 @@ class LoadRun:
     async def _verify(self, load: Load, session: int, until: float) -> Load:
         """List the resource; acknowledge what Campaign holds, and free the rest for REST."""
         runtime, ledger, table = self.runtime, self.runtime.ledger, self._table
-        if load.ended_as != "finished":  # a later run would import what goes by REST then
+        if load.commanded_at is None:  # given up before its workflow was started
+            await asyncio.to_thread(self._remove_files, load)
+            await asyncio.to_thread(ledger.loads.finish, load)
+            return load._replace(state=LoadState.DONE)
+        if load.ended_as in ("error", "abandoned"):  # a later run would import what goes by REST then
             await asyncio.to_thread(self._remove_files, load)
         if load.missing is None:
             state = await asyncio.to_thread(ledger.rebuilds.begin_rebuild, table, read_again=False)
@@ -276,6 +303,8 @@ class LoadRun:
                 *(runtime.config, runtime.progress, ledger, self.listing, self.resource, runtime.listed_keys, session),
                 load_began=load.began_at,
             )
+            counts = (await asyncio.to_thread(ledger.reports.counts, table))[table]
+            runtime.progress.expect(f"comparing {table}", counts.synced + load.records)
             seconds = max(0.0, until - time.monotonic()) if until < float("inf") else None
             result = await comparison.run(state, None, seconds)
             self.progress.calls += self.listing.calls + comparison.learnt

@@ -64,14 +64,14 @@ CERTIFIED, NOT_WORKABLE = "certified ", "not workable: "
 _DATED = re.compile(r"(.+) (\d{4}-\d\d-\d\d)", re.DOTALL)
 
 
-class Finding(NamedTuple):
+class PremiseFinding(NamedTuple):
     """A finding about a premise. day: the UTC day of one that is tested again on another day. Stored as its text."""
 
     answer: str
     day: date | None = None
 
     @classmethod
-    def of(cls, stored: str) -> Finding:
+    def of(cls, stored: str) -> PremiseFinding:
         """Return the finding that is stored as this text."""
         return cls(dated[1], date.fromisoformat(dated[2])) if (dated := _DATED.fullmatch(stored)) else cls(stored)
 
@@ -197,13 +197,13 @@ class Addressing:
             return self.unique
         return KEY_UNIQUE in self.findings or self.findings.get(KEY_IN_URL) == "yes"
 
-    def finding(self, premise: str) -> Finding:
+    def finding(self, premise: str) -> PremiseFinding:
         """Return the finding about a premise; its answer is empty if there is none."""
-        return Finding.of(self.findings.get(premise, ""))
+        return PremiseFinding.of(self.findings.get(premise, ""))
 
     def note(self, premise: str, answer: str, day: date | None = None) -> None:
-        """Note a finding. day: see Finding."""
-        if self.findings.get(premise) != (finding := str(Finding(answer, day))):
+        """Note a finding. day: see PremiseFinding."""
+        if self.findings.get(premise) != (finding := str(PremiseFinding(answer, day))):
             self.findings[premise] = self.news[premise] = finding
 
     def found_by_key(self) -> None:
@@ -221,7 +221,7 @@ def not_in_patch(findings: Mapping[str, str]) -> dict[str, str]:
     """Return the attributes that Campaign refuses in updates, with the request that updates them, or `none`."""
     refused = (premise for premise, finding in findings.items() if premise.startswith(IN_UPDATES) and finding == "no")
     names = sorted(premise.removeprefix(IN_UPDATES) for premise in refused)
-    return {name: Finding.of(findings.get(f"{APART}{name}", "none")).answer for name in names}
+    return {name: PremiseFinding.of(findings.get(f"{APART}{name}", "none")).answer for name in names}
 
 
 def refused_in_updates(findings: Mapping[str, str]) -> tuple[str, ...]:

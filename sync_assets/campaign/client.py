@@ -18,8 +18,8 @@ from sync_assets.config.environment import CampaignSettings
 from sync_assets.errors import EndsAllTables, SyncAssetsError
 from sync_assets.http.client import CachedTokens, Endpoint
 from sync_assets.http.redaction import redact
-from sync_assets.http.retry import GATEWAY_REFUSALS, METADATA_PATIENCE, Admission, Call, Guard, Observer
-from sync_assets.http.transport import Connections, HttpError, Limits, Response, SignInRefused, Unavailable, parsed
+from sync_assets.http.retry import GATEWAY_REFUSALS, METADATA_PATIENCE, Admission, Guard, Observer, RequestOptions
+from sync_assets.http.transport import HttpError, Limits, Response, SignInRefused, TransportOptions, Unavailable, parsed
 from sync_assets.words import did_you_mean
 
 METHODS: dict[Operation, str] = {"insert": "POST", "update": "PATCH", "delete": "DELETE", "read": "GET"}
@@ -123,7 +123,7 @@ class CampaignClient:
             "Campaign",
             f"{self.url}/campaign",
             tokens,
-            Connections(context, headers, connections, SILENCE, LIMITS),
+            TransportOptions(context, headers, connections, SILENCE, LIMITS),
             transient=may_be_resent,
             observer=self.calls.observe,
         )
@@ -150,7 +150,7 @@ class CampaignClient:
                 self._address(path),
                 body=body,
                 headers=_JSON if body is not None else None,
-                call=Call(operation, operation != "insert", None, guard, observer, self.admission),
+                call=RequestOptions(operation, operation != "insert", None, guard, observer, self.admission),
                 of_record=operation != "read",
             )
         except Unavailable as error:
@@ -207,7 +207,7 @@ class CampaignClient:
     async def _metadata(self, path: str, api: str, name: str) -> dict[str, Any]:
         try:
             address = self._address(path)
-            call = Call(patience=METADATA_PATIENCE, admission=self._slot)
+            call = RequestOptions(patience=METADATA_PATIENCE, admission=self._slot)
             answer = await self.endpoint.send("GET", address, call=call)
         except Unavailable as error:
             raise _with_url_hint(error) from error

@@ -13,7 +13,7 @@ import msgspec
 from sync_assets.campaign.client import CampaignClient, CampaignRefused, decoded
 from sync_assets.campaign.dialect import response_outcome
 from sync_assets.http.redaction import redact
-from sync_assets.http.retry import METADATA_PATIENCE, Call
+from sync_assets.http.retry import METADATA_PATIENCE, RequestOptions
 from sync_assets.http.transport import Response, SignInRefused
 
 Status = Literal["edition", "started", "finished", "warning", "error", "unknown"]
@@ -30,7 +30,7 @@ async def workflow_status(client: CampaignClient, id_: str, use: tuple[str, str]
 
     Raises CampaignRefused (among others if there is no such workflow), and what `Endpoint.send` raises.
     """
-    answer = await client.endpoint.send("GET", _path(id_), call=Call(patience=METADATA_PATIENCE))
+    answer = await client.endpoint.send("GET", _path(id_), call=RequestOptions(patience=METADATA_PATIENCE))
     _check(answer, id_, "show", use)
     described = decoded(answer, f"workflow {id_}")
     status: Any = described.get("logicalStatus")
@@ -57,7 +57,7 @@ async def _command(client: CampaignClient, id_: str, method: str, use: tuple[str
         f"{_path(id_)}/commands",
         body=msgspec.json.encode({"method": method}),
         headers={"Content-Type": "application/json"},
-        call=Call(patience=METADATA_PATIENCE),
+        call=RequestOptions(patience=METADATA_PATIENCE),
     )
     _check(answer, id_, method, use)
 

@@ -11,8 +11,10 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from sync_assets.checks import rules
+from sync_assets.checks.load_findings import load_findings
 from sync_assets.checks.refused_attributes import in_step_but_for, refused_attributes, refused_finding
 from sync_assets.checks.rules import SHOWN_IDS, Finding, Rows, Side
+from sync_assets.config.bulk_load import BulkLoad
 from sync_assets.config.models import TableConfig
 from sync_assets.config.opt_out import Export
 from sync_assets.ledger import Ledger
@@ -40,11 +42,17 @@ WARN_SHARE, ERROR_SHARE = 0.8, 0.9
 
 
 def table_findings(
-    ledger: Ledger, config: TableConfig, side: Side, set_up: Sequence[Finding], now: datetime
+    ledger: Ledger,
+    config: TableConfig,
+    side: Side,
+    set_up: Sequence[Finding],
+    now: datetime,
+    bulk_load: BulkLoad | None = None,
 ) -> list[Finding]:
     """Return the findings of all checks of one asset, by the ledger. Raises LedgerError.
 
     set_up: findings about the table's set-up on both sides, for the check `ready`; not needed in maintenance.
+    bulk_load: the configuration of loads by file.
     """
     table = config.table
     maintenance = ledger.maintenance.in_maintenance().get(table)
@@ -54,13 +62,16 @@ def table_findings(
         first = ready([finding for finding in set_up if finding.side == side])
     if side == "campaign":
         blocked, reports, counts = ledger.blocked, ledger.reports, ledger.reports.counts(table)[table]
+        load = ledger.loads.unfinished(table)
+        pending = counts.pending - (ledger.loads.loading(load) if load else 0)
         by_reason = {WAITING_FOR[reason]: number for reason, number in blocked.waiting_reasons(table).items()}
         return [
             first,
             refused(table, counts, reports.reject_reasons(table)),
             waiting(by_reason, blocked.oldest_waiting(table), now, blocked.waiting_parents(table)),
-            backlog(counts.pending, reports.oldest_pending(table), now, reports.retried(table)),
+            backlog(max(0, pending), reports.oldest_pending(table), now, reports.retried(table)),
             refused_finding(table, refused_attributes(ledger, config), in_step_but_for(ledger, config)),
+            *load_findings(ledger, config, bulk_load, counts.pending),
         ]
     feed = ledger.feeds.feed(table)
     is_polled = polled(table, feed, now, maintenance)

@@ -257,6 +257,11 @@ BUT_FOR = Rule(
     "refused attributes differ",
     "No record differs in an attribute that Campaign refuses in updates.",
 )
+LOADED = Rule(
+    "bulk_load_verified",
+    "a load by file is not verified",
+    "The last load by file has ended, and Campaign holds its records.",
+)
 CAMPAIGN_AGREES = Rule(
     "campaign_agrees_with_what_was_sent",
     "Campaign differs from what was sent",
@@ -274,7 +279,8 @@ TABLE_CHECKS: Mapping[Side, tuple[Rule, ...]] = {
     "d365": (READY, GUARD, POLLED),
     "campaign": (READY, REJECTED, WAITING, BACKLOG, BUT_FOR),
 }
-"""The checks of each asset of a table. None is blocking: the run itself decides what it may do."""
+"""The checks of each asset of a table; LOADED comes with an import workflow. None is blocking: the run itself decides
+what it may do."""
 AUDIT_CHECKS = (CAMPAIGN_AGREES, UNIQUE_KEYS)
 
 # --- The checks of opt-outs -------------------------------------------------------------------------------------------

@@ -37,6 +37,7 @@ PANELS = {
         "plan": ("commands.plan", "Show the changes of the next sync and their engine calls. Writes nothing."),
         "status": ("commands.status", "Show each table's records by state, its cursor, and today's engine calls."),
         "history": ("commands.history", "Show the outcome of each request for a record, run by run."),
+        "metrics": ("commands.metrics", "Serve or print the ledger's numbers as metrics of Prometheus."),
         "hold": ("commands.hold", "Hold a contact during a privacy request: neither system is written."),
     },
     "When something is wrong": {

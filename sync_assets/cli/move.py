@@ -13,13 +13,13 @@ import typer
 from sync_assets.cli.steps import PLANNED, StepResult, Steps, is_unfinished, numbers, run
 from sync_assets.cli.sync import unfinished_text
 from sync_assets.commands import terminal
-from sync_assets.commands.accept_systems import FORMER, accept_systems, cost_text
+from sync_assets.commands.accept_systems import accept_systems, cost_text
 from sync_assets.commands.plan import plan
 from sync_assets.commands.status import overview
 from sync_assets.commands.terminal import Json, Parts
 from sync_assets.commands.values import fields
 from sync_assets.errors import SyncAssetsError
-from sync_assets.runtime.systems import same_address
+from sync_assets.runtime.systems import FORMER, same_address
 from sync_assets.runtime.workers import tables_at_work
 from sync_assets.words import counted
 

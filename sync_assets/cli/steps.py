@@ -130,7 +130,7 @@ def doctor_step(findings: Sequence[Finding]) -> StepResult:
 def is_unfinished(status: Overview) -> bool:
     """Return True if no sync has been made, or one that left more than records which a person may leave as they are."""
     tables, opt_out = status.tables.values(), status.opt_out
-    unfinished = (not table.feed.complete or table.pending or table.deletes_held_back for table in tables)
+    unfinished = (not table.feed.complete or table.pending or table.load or table.deletes_held_back for table in tables)
     return any(unfinished) or bool(opt_out.due or opt_out.files_waiting)
 
 

@@ -11,14 +11,13 @@ import typer
 from sync_assets.audit.record_list import pages_for
 from sync_assets.commands.rebuild import begin_anew
 from sync_assets.commands.terminal import Json, Parts, open_runtime, print_document
+from sync_assets.flows import LoadUnderWay
+from sync_assets.ledger.model import LoadState
 from sync_assets.ledger.repositories.notes import Side
 from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime
-from sync_assets.runtime.systems import NAMES, same_address
+from sync_assets.runtime.systems import FORMER, NAMES, same_address
 from sync_assets.words import counted
-
-FORMER = "former Campaign"
-"""The subject of the former Campaign's `url` among the ledger's migrations."""
 
 
 def command(
@@ -49,6 +48,9 @@ def accept_systems(runtime: Runtime, *, yes: bool) -> dict[str, Any]:
         "d365": (runtime.settings.d365().url, interruptible.run(organisation())),
         "campaign": (runtime.settings.campaign().url, None),
     }
+    for load in ledger.loads.all() if yes else ():
+        if load.state != LoadState.DONE:
+            raise LoadUnderWay(load.table)
     moved, comparison = dict[str, Any](), dict[str, Any]()
     for side, (url, identity) in named.items():
         before = stored.get(side)

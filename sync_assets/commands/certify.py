@@ -14,6 +14,7 @@ from rich.text import Text
 from sync_assets.audit.certification import certification
 from sync_assets.audit.certification.certification import STAGE, tenant_of
 from sync_assets.audit.certification.synthetic_record import PREFIX
+from sync_assets.bulk_load.file_premises import try_file
 from sync_assets.campaign.client import METHODS
 from sync_assets.commands import terminal
 from sync_assets.commands.terminal import Json, Parts
@@ -74,7 +75,7 @@ def confirm_writes(runtime: Runtime, *, yes: bool) -> None:
 
 def certify(runtime: Runtime) -> dict[str, Any]:
     """Try every premise; return what `certify --json` prints. Raises SyncAssetsError if a system cannot be tried."""
-    done = interruptible.run(certification.certify(runtime))
+    done = interruptible.run(certification.certify(runtime, try_file))
     return {
         "workable": done.workable,
         "certified_at": iso(done.at),

@@ -1,8 +1,8 @@
 """`doctor`: check the whole set-up. One line for each finding: ok, warn or fail, with the remedy.
 
 Here: the order of the checks, and those that need more than `sync_assets.checks`. Checks run concurrently where
-possible. Writes nothing to either system. Makes one engine call for each table, a read, and up to three more before its
-first load; the lines include these numbers.
+possible. Writes nothing to either system, but an empty file to the folder of loads by file, which it removes. Makes one
+engine call for each table, a read, and up to three more before its first load; the lines include these numbers.
 """
 
 import asyncio
@@ -19,6 +19,7 @@ from rich.text import Text
 
 from sync_assets.audit.certification.certification import certification_findings
 from sync_assets.audit.existing_records import begun
+from sync_assets.audit.record_audit import rotations
 from sync_assets.audit.record_list import RecordList, pages_for
 from sync_assets.campaign.addressing import Addressing
 from sync_assets.campaign.client import BudgetSpent, CallCounter, CampaignClient
@@ -28,6 +29,7 @@ from sync_assets.campaign.records import Records
 from sync_assets.campaign.workflows import workflow_status
 from sync_assets.checks import dynamics, guardrails, installation, rules
 from sync_assets.checks.guardrails import volume
+from sync_assets.checks.load_findings import folder_findings, workflow_findings
 from sync_assets.checks.opt_out_columns import opt_out_findings, typologies
 from sync_assets.checks.preflight import (
     Ready,
@@ -147,7 +149,8 @@ def examine(runtime: Runtime) -> list[Finding]:
     findings += alerts(runtime)
     if can_sign_in:
         findings += dynamics.certificate(settings.d365().credential)
-        of_systems = run_together(_systems(runtime, counted=counted), asyncio.to_thread(sftp, runtime))
+        folders = asyncio.to_thread(lambda: [*sftp(runtime), *folder_findings(runtime)])
+        of_systems = run_together(_systems(runtime, counted=counted), folders)
         findings += [finding for part in interruptible.run(of_systems) for finding in part]
     return findings
 
@@ -202,6 +205,8 @@ async def _systems(runtime: Runtime, *, counted: bool) -> list[Finding]:
             synced = {name: count.synced for name, count in counts.items()}
             findings += await volume(fit, d365, synced, config.guardrails.engine_calls_per_day)
             findings += of_opt_outs
+            if counted:
+                findings += await workflow_findings(config.bulk_load, campaign, runtime.ledger)
     except SyncAssetsError as error:
         findings += fail("connections", error)
     return findings
@@ -254,6 +259,9 @@ class _TableChecks:
             if self.counted:
                 findings += dynamics.position(runtime.ledger.feeds.feed(config.table), self.days)
                 findings.append(guardrails.engine_budget(runtime.config.guardrails, runtime.ledger, config))
+                findings.append(
+                    ok("audit", rotations(runtime.config, runtime.ledger)[config.table].text(config.resource))
+                )
                 if left_out := refused_attributes(runtime.ledger, config):
                     numbers = in_step_but_for(runtime.ledger, config)
                     findings.append(warn("updates", refused_updates(config.table, left_out, numbers)))

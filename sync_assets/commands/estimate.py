@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from sync_assets.bulk_load.forecast import ID_BYTES, VALUE_BYTES, ByFile, both_ways
 from sync_assets.checks.guardrails import INITIAL_RECORDS, large_load
 from sync_assets.commands import estimate_calls, terminal
 from sync_assets.commands.estimate_calls import LATENCY, LEAST_HISTORY, WINDOW, Volume, by_kind
@@ -174,6 +175,12 @@ def _on_the_first_load(tables: Mapping[str, Any], guardrails: Guardrails) -> Ite
         "holds many records without an id) shows whether Campaign holds records with our ids. If it does, they are "
         "listed, 500 a call, and those that have the mapped values are not sent: `sync-assets plan` reads that list."
     )
+    if loaded := {name: ByFile(**both) for name, table in tables.items() if (both := table["first_load"]["by_file"])}:
+        yield from (both_ways(name, both) for name, both in loaded.items())
+        yield (
+            f"Sizes of files are assumed: {VALUE_BYTES} bytes for a mapped column, {ID_BYTES} for an id or a link, "
+            f"compressed to a quarter. `sync-assets plan` estimates them from rows."
+        )
     yield from large_load(sum(filter(None, totals.values())))
     if sum(filter(None, totals.values())) > INITIAL_RECORDS:
         yield (

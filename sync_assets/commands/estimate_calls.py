@@ -12,11 +12,16 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
+import msgspec
+
 from sync_assets.audit.existing_records import begun
 from sync_assets.audit.record_audit import shares
+from sync_assets.audit.record_comparison import parents_by_pkey
 from sync_assets.audit.record_list import pages_for
+from sync_assets.bulk_load.forecast import FileSize, forecast, reads_of_loads, size_of_columns
 from sync_assets.campaign.addressing import Addressing
 from sync_assets.commands.status import CALL_KINDS
+from sync_assets.config.bulk_load import BulkLoad
 from sync_assets.config.models import Config, Guardrails, TableConfig
 from sync_assets.config.values import CONTACT
 from sync_assets.dataverse.client import DataverseClient
@@ -77,6 +82,8 @@ class Volume:
         listed: True if the search for records that Campaign holds already was made.
         a_month: engine calls by kind at the rate of the ledger's last days; None if these are fewer than LEAST_HISTORY.
         audited: pages of 500 records that a daily audit lists of it at most.
+        bulk_load: of a table with an import workflow, with the assumed size of a record in a file.
+        listed_parents: tables whose records a list of this one needs, for their PKeys.
     """
 
     table: str
@@ -94,6 +101,8 @@ class Volume:
     a_month: Mapping[str, int] | None = None
     audited: int = 0
     poll_minutes: int | None = None
+    bulk_load: tuple[BulkLoad, FileSize] | None = None
+    listed_parents: tuple[str, ...] = ()
 
     @property
     def size(self) -> tuple[int | None, Bound]:
@@ -112,6 +121,10 @@ class Volume:
             return self.missing, "exact"
         size, bound = self.size
         return (None if size is None else max(0, size - self.synced)), bound
+
+    @property
+    def goes_by_file(self) -> bool:
+        return self.bulk_load is not None and (self.to_load[0] or 0) > self.bulk_load[0].above
 
 
 def pace(guardrails: Guardrails) -> int:
@@ -147,23 +160,33 @@ def by_kind(calls: Mapping[str, int]) -> dict[str, Any]:
 def first_load(volume: Volume, volumes: Mapping[str, Volume], guardrails: Guardrails) -> dict[str, Any]:
     """Return the calls of a table's first load, as far as it is still to be done. volumes: of all tables, by table.
 
-    `bound`: how exact they are. The calls are None if the number of rows is not known.
+    `bound`: how exact they are. The calls are None if the number of rows is not known. `by_file`: both ways of first
+    inserts that go by file, whose calls are reads of lists; None if they go by REST.
     """
     records, bound = volume.to_load
     if records is None:
-        return {"engine_calls": None, "total": None, "bound": bound}
+        return {"engine_calls": None, "total": None, "bound": bound, "by_file": None}
     if not records:
-        return {**by_kind({}), "bound": bound}
+        return {**by_kind({}), "bound": bound, "by_file": None}
     look_ups = 0
     for name in volume.cost.looked_up:  # each parent is read once, unless it is in memory
         parent = volumes.get(name)
         parents, sent = (parent.size[0], parent.to_load[0] or 0) if parent else (None, 0)
-        in_memory = sent if sent <= CAPACITY and sent / (pace(guardrails) / 3600) <= SECONDS else 0
+        seconds = math.inf if parent is None or parent.goes_by_file else sent / (pace(guardrails) / 3600)
+        in_memory = sent if sent <= CAPACITY and seconds <= SECONDS else 0
         look_ups += records if parents is None else min(records, max(0, parents - in_memory))
     polled = 1 + records // POLL_PAGE if volume.poll_minutes else 0
     reads = look_ups + (not volume.listed) + (not volume.cost.proven) + volume.cost.verified + polled
+    parents = [volumes[name] for name in volume.listed_parents if name in volumes]
+    if volume.bulk_load and volume.goes_by_file:
+        listed = sum(pages_for(parent.size[0] or 0) for parent in parents if not parent.goes_by_file)
+        calls = (not volume.listed) + reads_of_loads((volume.size[0] or 0) - records, records, listed)
+        ways = [(number, hours(number, guardrails)) for number in (calls, records + reads)]
+        both = forecast(records, volume.bulk_load[1], volume.bulk_load[0], *ways)
+        return {**by_kind({"read": calls}), "bound": bound, "by_file": msgspec.structs.asdict(both)}
+    reads += volume.cost.verified and any(parent.goes_by_file for parent in parents)  # its PKey is not in memory
     bound = "at most" if look_ups and bound == "exact" else bound
-    return {**by_kind({"insert": records, "read": reads}), "bound": bound}
+    return {**by_kind({"insert": records, "read": reads}), "bound": bound, "by_file": None}
 
 
 def month(volume: Volume) -> dict[str, Any]:
@@ -222,6 +245,8 @@ async def read_volume(
     captured = feed is not None and feed.complete
     inserts = ledger.reports.pending_operations(table.table).get("insert", 0) if captured else 0
     opt_outs = config.opt_out if table.table == CONTACT and config.opt_out.active else None
+    settings = config.bulk_load if config.bulk_load and config.bulk_load.workflow(table.table) else None
+    sent_beside = len(config.opt_outs_of_new_records(table.table))
     return Volume(
         table=table.table,
         resource=table.resource,
@@ -237,6 +262,8 @@ async def read_volume(
         passes_deletes=table.apply_deletes or bool(table.filters and table.filters.delete_filtered_out),
         a_month=usual_calls(ledger, table.table, now),
         poll_minutes=opt_outs.poll_profiles_minutes if opt_outs else None,
+        bulk_load=(settings, size_of_columns(table, sent_beside, settings)) if settings else None,
+        listed_parents=tuple(parent.table for parent in parents_by_pkey(config, table)),
     )
 
 

@@ -34,6 +34,7 @@ from sync_assets.opt_out.contact_opt_outs import ContactOptOut, contact_opt_outs
 from sync_assets.runtime import interruptible
 from sync_assets.runtime.configuration import Configuration
 from sync_assets.runtime.context import Runtime
+from sync_assets.runtime.systems import campaign_moved_at
 from sync_assets.words import did_you_mean
 
 MOST_ROWS = 100
@@ -136,7 +137,8 @@ def _of_table(configuration: Configuration, ledger: Ledger, facts: RecordFacts, 
         modified = datetime.fromisoformat(row[MODIFIED]) if row and row[MODIFIED] else None
         profile = dict(facts.record) if facts.presence == "found" else None
         of_contact = {row.attribute: row for row in ledger.opt_outs.of([facts.id])}
-        opt_outs = contact_opt_outs(configuration.config, of_contact, row, modified, profile)
+        moved_at = campaign_moved_at(ledger)
+        opt_outs = contact_opt_outs(configuration.config, of_contact, row, modified, profile, moved_at)
     in_payload: list[str] = []
     if facts.ready and mapped and facts.presence == "found":
         in_payload = differing(mapped.payload, facts.record, facts.ready.resource)

@@ -12,7 +12,6 @@ import typer
 
 from sync_assets.audit.person_records import by_table, is_gone, whereabouts
 from sync_assets.bulk_load.held_records import take_out
-from sync_assets.commands.accept_systems import FORMER
 from sync_assets.commands.hold_document import (
     AddedHold,
     HeldContact,
@@ -32,7 +31,7 @@ from sync_assets.ledger.scratch import scratch_ledger
 from sync_assets.ledger.times import clock, iso
 from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime
-from sync_assets.runtime.systems import same_address
+from sync_assets.runtime.systems import FORMER, same_address
 from sync_assets.runtime.workers import release_dead
 from sync_assets.words import counted
 

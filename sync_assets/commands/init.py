@@ -37,7 +37,7 @@ from sync_assets.opt_out.export.file import Layout
 from sync_assets.opt_out.export.guess import guess_layout
 from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime
-from sync_assets.runtime.ledger_access import LedgerUse
+from sync_assets.runtime.ledger_access import RunOptions
 from sync_assets.scaffold.suggestions import MappedTables, Suggested, resource_for, suggest_table
 from sync_assets.scaffold.yaml_text import OPT_OUT_PAIRS, SCHEMA_FILE, insert_table, table_block, whole_file
 from sync_assets.task_group import run_together
@@ -122,7 +122,7 @@ async def opened(environment: Mapping[str, str]) -> AsyncIterator[tuple[Datavers
     """Open both clients, and read what can be mapped. The file that SYNC_ASSETS_CONFIG names may not exist yet."""
     variables = {name: value for name, value in environment.items() if name != CONFIG}
     # The sandbox's configuration has the default guardrails; its tables are not used.
-    runtime = Runtime(variables, file=SANDBOX_CONFIG, use=LedgerUse(any_ledger=True))
+    runtime = Runtime(variables, file=SANDBOX_CONFIG, use=RunOptions(any_ledger=True))
     runtime.settings.require("d365", "campaign")
     async with runtime.d365() as d365, runtime.campaign() as campaign:
         yield d365, campaign, await run_together(d365.tables(), campaign.resources())

@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import UTC, datetime
+from functools import partial
 from typing import Annotated
 
 import msgspec
@@ -10,13 +11,16 @@ import typer
 from sync_assets.audit.record_list import RecordList
 from sync_assets.bulk_load.file_rows import FileColumns, lines_of
 from sync_assets.bulk_load.files import files_of, remove_files
-from sync_assets.bulk_load.load_run import LoadRun
+from sync_assets.bulk_load.load_run import LoadRun, settings_of
+from sync_assets.bulk_load.update_run import UpdateRun
 from sync_assets.campaign.client import CampaignClient
 from sync_assets.campaign.workflows import IMPORT, stop, workflow_status
 from sync_assets.commands.terminal import Json, OneTable, Parts, fail, open_runtime, print_document, progress
 from sync_assets.commands.values import check_tables
 from sync_assets.config.bulk_load import BulkLoad
+from sync_assets.config.environment import SftpSettings
 from sync_assets.errors import SyncAssetsError
+from sync_assets.ledger import Ledger
 from sync_assets.ledger.model import LinkTo, Load, LoadRow, LoadState
 from sync_assets.ledger.times import iso
 from sync_assets.push.target import Target
@@ -55,13 +59,15 @@ class LoadDocument(msgspec.Struct, frozen=True):
     Attributes:
         load: the UTC time of its beginning, as in the names of its files
         records: records in its files
-        missing: records that Campaign did not hold at the end; null before
+        kind: `insert`, or `update` of attributes that REST refuses in updates
+        missing: records that Campaign did not hold at the end; of an update, those that still differ; null before
         files: those of an unfinished load
     """
 
     table: str
     load: str
     workflow: str
+    kind: str
     state: str
     records: int
     began: str
@@ -83,7 +89,7 @@ class LoadsDocument(msgspec.Struct, frozen=True):
 def list_command(context: typer.Context, as_json: Json = False) -> None:
     """List each load by file with its files and state."""
     if context.invoked_subcommand is None:
-        print_document(listed(open_runtime()), as_json, show)
+        print_document(listed(open_runtime().ledger), as_json, show)
 
 
 @app.command("abandon")
@@ -111,37 +117,43 @@ def sample_command(
     typer.echo(f"{name} is written: its first line names the columns, its second line has a value for each.")
 
 
-def listed(runtime: Runtime, given_up: str | None = None) -> LoadsDocument:
+def listed(ledger: Ledger, given_up: str | None = None) -> LoadsDocument:
     """Return all loads, the oldest first."""
-    return LoadsDocument([_document(runtime, load) for load in runtime.ledger.loads.all()], given_up)
+    return LoadsDocument([_document(ledger, load) for load in ledger.loads.all()], given_up)
 
 
 async def abandon(runtime: Runtime, table: str) -> LoadsDocument:
     """Give a load up: its workflow will not run any more. Raises SyncAssetsError if that cannot be made sure."""
-    check_tables(runtime.config, [table])
-    settings, loads = runtime.config.bulk_load or BulkLoad(), runtime.ledger.loads
+    loads = runtime.ledger.loads
     load = await asyncio.to_thread(loads.unfinished, table)
+    settings = settings_of(runtime.config, load)
     if load is None:
-        await asyncio.to_thread(_remove_unknown, runtime, settings, table)
-        return listed(runtime, table)
-    config = runtime.config.table(table)
+        check_tables(runtime.config, [table])
+        await asyncio.to_thread(_remove_unknown, runtime.settings.sftp(), settings, table)
+        return listed(runtime.ledger, table)
     async with runtime.campaign() as campaign:
-        await _stopped(campaign, load)
-        with connect(runtime.settings.sftp()) as sftp:
-            remove_files(sftp, settings, table, load.name)
+        if load.commanded_at:
+            await _stopped(campaign, load)
         now = datetime.now(UTC)
         load = await asyncio.to_thread(
             loads.move, load, LoadState.ENDED, ended_as="abandoned", ended_at=now, missing=None
         )
+        with connect(runtime.settings.sftp()) as sftp:  # no other process writes one any more
+            remove_files(sftp, settings, table, load.name)
+        if table not in [config.table for config in runtime.config.tables]:  # nothing of it can be listed
+            await asyncio.to_thread(partial(loads.finish, load, may_arrive=True))
+            return listed(runtime.ledger, table)
+        config = runtime.config.table(table)
         resource = await campaign.resource(config.api, config.resource)
         target = Target.of(runtime.config, config, resource)
-        done = await LoadRun(runtime, target, resource, RecordList(runtime.ledger, campaign, config)).run(None)
+        way = UpdateRun if load.kind == "update" else LoadRun
+        done = await way(runtime, target, resource, RecordList(runtime.ledger, campaign, config)).run(None)
         if done.stopped or done.holds_back:
             raise SyncAssetsError(
                 done.stopped or f"{table}: another process carries its load on.",
                 "The load is given up; the next sync lists Campaign's records.",
             )
-    return listed(runtime, table)
+    return listed(runtime.ledger, table)
 
 
 async def _stopped(client: CampaignClient, load: Load) -> None:
@@ -157,9 +169,9 @@ async def _stopped(client: CampaignClient, load: Load) -> None:
         await asyncio.sleep(0.2)
 
 
-def _remove_unknown(runtime: Runtime, settings: BulkLoad, table: str) -> None:
+def _remove_unknown(server: SftpSettings, settings: BulkLoad, table: str) -> None:
     """Remove the files of a load that the ledger does not know. Raises SyncAssetsError if there are none."""
-    with connect(runtime.settings.sftp()) as sftp:
+    with connect(server) as sftp:
         if not files_of(sftp, settings, table):
             raise SyncAssetsError(f"{table} has no unfinished load by file.", "`sync-assets loads` lists them.")
         remove_files(sftp, settings, table)
@@ -179,12 +191,13 @@ async def sample(runtime: Runtime, table: str) -> bytes:
     return columns.header + lines
 
 
-def _document(runtime: Runtime, load: Load) -> LoadDocument:
-    files = runtime.ledger.loads.files(load.table) if load.state != LoadState.DONE else []
+def _document(ledger: Ledger, load: Load) -> LoadDocument:
+    files = ledger.loads.files(load.table) if load.state != LoadState.DONE else []
     return LoadDocument(
         table=load.table,
         load=load.name,
         workflow=load.workflow,
+        kind=load.kind,
         state=load.state.name.lower(),
         records=load.records,
         began=iso(load.began_at),
@@ -201,8 +214,9 @@ def show(document: LoadsDocument) -> Parts:
     if document.given_up:
         yield f"{document.given_up}: what Campaign does not hold goes by REST with the next sync."
     for load in document.loads:
-        records = counted(load.records, "record") + (f", {load.missing:,} not imported" if load.missing else "")
-        yield f"{load.table} {load.load}: {load.state}, {records}, workflow {load.workflow}"
+        left = "not imported" if load.kind == "insert" else "left for another day"
+        records = counted(load.records, "record") + (f", {load.missing:,} {left}" if load.missing else "")
+        yield f"{load.table} {load.load}: {load.kind}, {load.state}, {records}, workflow {load.workflow}"
         for file in load.files:
             yield f"  {file.name}: {counted(file.rows, 'row')}, {file.bytes / MEGABYTE:,.1f} MB"
     if not document.loads:

@@ -20,8 +20,10 @@ from msgspec import UNSET
 
 from sync_assets.audit.existing_records import Existing, existing_records, needless, shown
 from sync_assets.audit.record_list import RecordList
+from sync_assets.bulk_load.forecast import both_ways
 from sync_assets.campaign.addressing import EXISTING, LISTED
 from sync_assets.campaign.client import BudgetSpent, CampaignRefused
+from sync_assets.campaign.metadata import Resource
 from sync_assets.checks import rules
 from sync_assets.checks.guardrails import check_configuration, check_limits, large_load
 from sync_assets.checks.preflight import target_finding
@@ -32,7 +34,16 @@ from sync_assets.commands.estimate_calls import hours, pace
 from sync_assets.commands.inventory import Inventory
 from sync_assets.commands.plan_changes import planned_changes, rejections, show_changes
 from sync_assets.commands.plan_document import PlanDocument, PlannedBudget, PlannedChange, PlannedTable
-from sync_assets.commands.status import CALL_KINDS, comparison_due, held_back, orphaned_sentence, table_state
+from sync_assets.commands.plan_loads import RehearsedLoads
+from sync_assets.commands.status import (
+    CALL_KINDS,
+    comparison_due,
+    held_back,
+    loading,
+    orphaned_sentence,
+    retries_of,
+    table_state,
+)
 from sync_assets.commands.terminal import AcceptMapping, Json, Parts, TablesOption, number_table
 from sync_assets.commands.values import Result, check_tables, fields
 from sync_assets.config.models import TableConfig
@@ -40,7 +51,7 @@ from sync_assets.config.values import CONTACT
 from sync_assets.dataverse.client import D365Refused
 from sync_assets.dataverse.page_parser import BadPage
 from sync_assets.errors import SyncAssetsError
-from sync_assets.flows import SET_UP, capture_table
+from sync_assets.flows import SET_UP, capture_table, way_of_first_inserts
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.errors import with_them
 from sync_assets.ledger.model import NO_ORPHANS, OrphansOfDeletes
@@ -110,6 +121,7 @@ def plan(
         paused = ledger.maintenance.in_maintenance()
         for table in paused:
             ledger.maintenance.end(table)
+        failed = {config.table: ledger.reports.retried(config.table) for config in tables}
         due = [config.table for config in tables if ledger.rebuilds.rebuild(config.table)]
         use = replace(runtime.use, accept_mapping=True, may_create=False)
         with closing(replace(runtime, use=use, given=ledger)) as rehearsed:
@@ -118,7 +130,7 @@ def plan(
             of_records = partial(planned_changes, rehearsed, rehearsal.changes, show_values=show_values)
             changes, notes = interruptible.run(of_records()) if listed else ({}, [])
             document = rehearsal.document(changes)
-    document.notes.extend([*notes, *map(comparison_due, due)])
+    document.notes.extend([*notes, *map(comparison_due, due), *retries_of(failed)])
     document.notes.extend(
         f"{table} is in maintenance since {iso(since)}: what is planned of it goes after `sync-assets maintenance off "
         f"{table}`."
@@ -153,7 +165,12 @@ class SyncRehearsal:
     mapping_changes: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
     orphans: dict[str, OrphansOfDeletes] = field(default_factory=dict[str, OrphansOfDeletes])
     notes: list[str] = field(default_factory=list[str])
+    resources: dict[str, Resource] = field(default_factory=dict[str, Resource])
+    loads: RehearsedLoads = field(init=False)
     opt_outs_due: OptOutsLeft = field(default_factory=OptOutsLeft)
+
+    def __post_init__(self) -> None:
+        self.loads = RehearsedLoads(self.runtime.config, self.ledger)
 
     async def run(self) -> None:
         """Rehearse the steps of a sync."""
@@ -201,6 +218,7 @@ class SyncRehearsal:
                 raise NotReady(config.table, [target])
             async with self.runtime.campaign() as campaign:
                 resource = await campaign.resource(config.api, config.resource)
+            self.resources[config.table] = resource
             self.tables[config.table].target = Target.of(self.runtime.config, config, resource)
             captured = await capture_table(self.runtime, config)
         except (*SET_UP, D365Refused, BadPage, CampaignRefused) as error:
@@ -224,7 +242,11 @@ class SyncRehearsal:
         rehearsal.calls["read"] += await self._list_existing(config)
         activity = f"planning {config.table}"
         self.runtime.progress.expect(activity, rehearsal.done + self.ledger.reports.counts()[config.table].pending)
+        way = await asyncio.to_thread(way_of_first_inserts, self.runtime.config, self.ledger, config)
+        rehearsal.by_file, before = way == "file", rehearsal.loaded
         await rehearsal.push(self.ledger, partial(self.runtime.progress, activity))
+        if rehearsal.loaded > before:
+            await asyncio.to_thread(self.loads.count, config, rehearsal, rehearsal.loaded - before)
 
     async def _list_existing(self, config: TableConfig) -> int:
         """List what Campaign holds of a table, as `sync` does before it sends; return the reads that `sync` needs."""
@@ -292,7 +314,7 @@ class SyncRehearsal:
                 *self.unknown_codes.values(),
                 *held_back(tables),
                 *(f"{table}: its deletions go ahead{with_them(orphans)}." for table, orphans in self.orphans.items()),
-                *self._notes(configs),
+                *self._notes(configs, tables),
             ],
         )
 
@@ -310,11 +332,12 @@ class SyncRehearsal:
             mapping_changes=self.mapping_changes.get(table, []),
             problem=str(self.problems[table]) if table in self.problems else None,
             engine_calls={kind: rehearsal.calls[kind] for kind in CALL_KINDS},
+            by_file=self.loads.both_ways(rehearsal, self.resources.get(table)),
             changes=shown if self.listed else UNSET,
             changes_not_listed=rehearsal.done + counts.rejected - len(shown) if self.listed else UNSET,
         )
 
-    def _notes(self, configs: Sequence[TableConfig]) -> Iterator[str]:
+    def _notes(self, configs: Sequence[TableConfig], tables: Mapping[str, PlannedTable]) -> Iterator[str]:
         for table in configs:
             if self.tables[table.table].deleted and self.tables[table.table].key_in_delete == (None,):
                 yield (
@@ -331,6 +354,8 @@ class SyncRehearsal:
                 yield refused_updates(table.table, left_out, in_step_but_for(self.ledger, table))
         yield from large_load(sum(table.calls.total() for table in self.tables.values()))
         yield from self.notes
+        yield from loading(tables)
+        yield from (both_ways(name, table.by_file) for name, table in tables.items() if table.by_file)
         opt_out = self.runtime.config.opt_out
         if opt_out.active and CONTACT in self.tables:
             yield "The plan reads no opt-out files on the SFTP and polls no profiles: their opt-outs are not in it."

@@ -1,10 +1,12 @@
 """The document of `plan`: structs of its members, which `plan --json` prints. `plan.show` renders them."""
 
+from datetime import datetime
 from typing import Any, Literal
 
 import msgspec
 
-from sync_assets.ledger.model import Operation
+from sync_assets.bulk_load.forecast import ByFile
+from sync_assets.ledger.model import LoadKind, Operation
 from sync_assets.ledger.report_values import ButFor
 
 
@@ -25,8 +27,29 @@ class PlannedChange(msgspec.Struct, frozen=True):
     reason: str | msgspec.UnsetType = msgspec.UNSET
 
 
+class LoadStatus(msgspec.Struct, frozen=True):
+    """The unfinished load of a table by file.
+
+    Attributes:
+        load: The UTC time of its beginning, as in the names of its files.
+        kind: `insert`, or `update` of attributes that REST refuses in updates, whose records are not loading.
+        since: When it came into its state: writing, ready, started, running, ended.
+        problem: Why it waits for a person; null if it does not.
+    """
+
+    load: str
+    kind: LoadKind
+    workflow: str
+    state: str
+    since: datetime
+    problem: str | None
+
+
 class TableState(msgspec.Struct, frozen=True, kw_only=True):
-    """What `plan` and `status` say of a table: the number of its records by state, and what a person must know."""
+    """What `plan` and `status` say of a table: the number of its records by state, and what a person must know.
+
+    loading: records in files of an unfinished load, which are not among `pending`.
+    """
 
     resource: str
     pending: int
@@ -34,6 +57,8 @@ class TableState(msgspec.Struct, frozen=True, kw_only=True):
     rejected: int
     held: int
     orphaned: int
+    loading: int
+    load: LoadStatus | None
     waiting_for: dict[str, int]
     deletes_held_back: int
     kept_values: dict[str, int]
@@ -46,6 +71,7 @@ class PlannedTable(TableState, frozen=True, kw_only=True):
     """A table: records by state, and by what a sync would do; others as in TableStatus.
 
     Attributes:
+        by_file: First inserts that go by file; `engine_calls` has their reads.
         uncertain: Records sent before without an answer: each may cost a call more or less.
         changes: With `--changes`, in their order.
     """
@@ -58,6 +84,7 @@ class PlannedTable(TableState, frozen=True, kw_only=True):
     mapping_changes: list[str]
     problem: str | None
     engine_calls: dict[str, int]
+    by_file: ByFile | None = None
     changes: list[PlannedChange] | msgspec.UnsetType = msgspec.UNSET
     changes_not_listed: int | msgspec.UnsetType = msgspec.UNSET
 

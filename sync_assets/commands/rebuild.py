@@ -8,6 +8,7 @@ either system.
 import asyncio
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import asdict
 from typing import Annotated
 
 import msgspec
@@ -32,8 +33,6 @@ from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.pkeys import ListedKeys
 
-FOUND = ("records", "equal", "differing", "unknown")
-"""The counts of a table that a rebuild reports, as in ledger.Rebuild."""
 LOST_HOLDS = (
     "A rebuild finds no privacy holds: the next sync writes a contact whose hold the ledger lost. "
     "`sync-assets hold list` shows the holds that it has. Add the others first."
@@ -104,7 +103,7 @@ def rebuild(runtime: Runtime, only: Sequence[str] = ()) -> Result[RebuildDocumen
             notes += further
     found = overview(runtime.config, runtime.ledger, runtime.clients.calls, {})
     compared = {
-        table: msgspec.convert(fields(counts, *FOUND) | fields(found.tables[table], *COLUMNS), RebuiltTable)
+        table: msgspec.convert(asdict(counts) | fields(found.tables[table], *COLUMNS), RebuiltTable)
         for table, counts in results.items()
     }
     notes += [LOST_HOLDS, *held_back({table: found.tables[table] for table in results})]

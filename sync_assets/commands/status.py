@@ -13,9 +13,10 @@ import typer
 from msgspec.structs import asdict
 from rich.console import Console
 
+from sync_assets.audit.record_audit import Rotation, rotations
 from sync_assets.checks.health import values_kept
 from sync_assets.checks.refused_attributes import in_step_but_for, refused_attributes, refused_updates
-from sync_assets.commands.plan_document import TableState
+from sync_assets.commands.plan_document import LoadStatus, TableState
 from sync_assets.commands.terminal import Json, Parts, kinds, open_runtime, plain_table, print_document
 from sync_assets.commands.values import fields
 from sync_assets.config.models import Config, TableConfig
@@ -141,9 +142,10 @@ class KilledRunStatus(msgspec.Struct, frozen=True):
 
 
 class Status(Overview, frozen=True):
-    """The document of `status --json`. engine_calls: of the current UTC day."""
+    """The document of `status --json`. engine_calls: of the current UTC day. audits: the daily ones, by table."""
 
     killed_runs: list[KilledRunStatus]
+    audits: dict[str, Rotation]
 
 
 class SyncDocument(Overview, frozen=True):
@@ -166,7 +168,8 @@ def status(runtime: Runtime) -> Status:
         runtime.use.announce(str(error))
     calls, opt_outs = (runtime.ledger.counts.numbers(kind, today) for kind in ("engine_calls", "opt_outs"))
     killed = [KilledRunStatus(run.run_id, run.since, f"{run} {REMEDY}") for run in killed_runs(runtime.ledger)]
-    return Status(**asdict(overview(runtime.config, runtime.ledger, calls, opt_outs)), killed_runs=killed)
+    of_both = asdict(overview(runtime.config, runtime.ledger, calls, opt_outs))
+    return Status(**of_both, killed_runs=killed, audits=rotations(runtime.config, runtime.ledger))
 
 
 def overview(overall: Config, ledger: Ledger, calls: Mapping[str, int], opt_outs: Mapping[str, int]) -> Overview:
@@ -202,10 +205,16 @@ def table_state(
 ) -> dict[str, Any]:
     """Return the values of a TableState. orphans: of deletions that go ahead, in place of those that are held back."""
     table, orphans = config.table, orphans or (feed.orphans if feed else NO_ORPHANS)
+    load = ledger.loads.unfinished(table)
+    loading = ledger.loads.loading(load) if load else 0
     reasons = ledger.blocked.waiting_reasons(table) if counts.waiting else {}
     return {
         "resource": config.resource,
-        **fields(counts, "pending", "waiting", "rejected", "held", "orphaned"),
+        **fields(counts, "waiting", "rejected", "held", "orphaned"),
+        "pending": max(0, counts.pending - loading),  # what ended in between is neither
+        "loading": load.records if load and load.kind == "update" else loading,
+        "load": load
+        and LoadStatus(load.name, load.kind, load.workflow, load.state.name.lower(), load.since, load.problem),
         "waiting_for": {WAITING_FOR[reason]: number for reason, number in sorted(reasons.items())},
         "deletes_held_back": feed.deletes if feed else 0,
         "kept_values": ledger.emptied.kept(table),
@@ -226,6 +235,17 @@ def held_back(tables: Mapping[str, TableState]) -> list[str]:
     ]
 
 
+def loading(tables: Mapping[str, TableState]) -> Iterator[str]:
+    """Yield a line for each table with an unfinished load by file."""
+    for name, table in tables.items():
+        if load := table.load:
+            yield (
+                f"{name}: {counted(table.loading, 'record', 'are')} loading by file; {load.kind} by workflow "
+                f"{load.workflow}, {load.state} since {clock(load.since)}. `sync-assets loads` lists the files."
+                + (f" {load.problem}" if load.problem else "")
+            )
+
+
 def unconfirmed(document: Overview) -> Iterator[str]:
     """Yield a line for each table, and one for opt-outs, that are sent once more at the horizon of lost answers."""
     counts = [(f"{name}: ", "record", "sent", table) for name, table in document.tables.items()]
@@ -238,9 +258,14 @@ def unconfirmed(document: Overview) -> Iterator[str]:
 
 
 def retried(document: Overview) -> Iterator[str]:
+    """Yield what `retries_of` does of each table."""
+    return retries_of({name: table.retried for name, table in document.tables.items()})
+
+
+def retries_of(by_table: Mapping[str, Retried | None]) -> Iterator[str]:
     """Yield a line for each table with records that are tried again since no answer named a cause."""
-    for name, table in document.tables.items():
-        if retries := table.retried:
+    for name, retries in by_table.items():
+        if retries:
             due = f"at {clock(retries.next_attempt)}" if retries.next_attempt else "with the next sync"
             for_long = f" since {clock(retries.since)}" if retries.since else ""
             yield (
@@ -293,6 +318,7 @@ def _lines(document: Overview) -> Iterator[str]:
         yield from (run.message for run in document.killed_runs)
     for lines in (in_maintenance(document, tables), held_back(tables), retried(document), unconfirmed(document)):
         yield from lines
+    yield from loading(tables)
     yield from (comparison_due(name) for name, table in tables.items() if table.comparison_due)
     for name, table in tables.items():
         if table.orphaned:
@@ -301,6 +327,7 @@ def _lines(document: Overview) -> Iterator[str]:
         if table.refused_in_updates:
             yield refused_updates(name, table.refused_in_updates, table.in_step_but_for)
     if isinstance(document, Status):
+        yield from (f"{name}: {one.text(tables[name].resource)}" for name, one in document.audits.items())
         yield f"engine calls: {kinds(document.engine_calls)}"
     yield from _opt_out_lines(document.opt_out)
     if isinstance(document, SyncDocument):  # at the end, what it did

@@ -78,21 +78,21 @@ _DOCUMENTS: list[Any] = []  # printed as JSON
 
 
 def open_runtime(**use: Any) -> Runtime:
-    """Return the runtime of a command. use: as in `LedgerUse`; without, the command may not create the ledger.
+    """Return the runtime of a command. use: as in `RunOptions`; without, the command may not create the ledger.
 
     Raises NoConfiguration. Announces that the sandbox's configuration stands before one that is found.
     """
     from sync_assets.config.environment import NoConfiguration  # not for `--help`  # noqa: PLC0415
     from sync_assets.config.installation import Installation  # noqa: PLC0415
     from sync_assets.runtime.context import Runtime  # noqa: PLC0415
-    from sync_assets.runtime.ledger_access import LedgerUse  # noqa: PLC0415
+    from sync_assets.runtime.ledger_access import RunOptions  # noqa: PLC0415
 
     private_files()
     named = os.environ.get(CONFIG, "").strip()
     if not named:
         raise NoConfiguration
     installation = Installation.of(component_of(Path(named)))
-    runtime = Runtime(installation=installation, use=replace(LedgerUse(may_create=False, announce=say), **use))
+    runtime = Runtime(installation=installation, use=replace(RunOptions(may_create=False, announce=say), **use))
     _RUNTIMES.append(runtime)
     if named == str(SANDBOX_CONFIG) and (own := find_configuration()):
         say(f"{CONFIG} names the sandbox's configuration. To use {own}, write `--config {own}`.")
@@ -360,7 +360,9 @@ class _Records(ProgressColumn):
 
 
 def progress_text(done: float, total: float | None, rate: float | None) -> str:
-    """Return the progress in words: `1,200 of 30,000 records, 400/s, 1:12 left`. rate: records per second."""
+    """Return the progress in words: `1,200 of 30,000 records, 400/s, 1:12 left`. rate: records a second."""
+    if not (done or total):
+        return ""  # a wait
     text = f"{done:,.0f} of {total:,.0f} records" if total else f"{done:,.0f} records"
     if rate:
         text += f", {rate:,.0f}/s"

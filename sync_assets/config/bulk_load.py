@@ -32,3 +32,7 @@ class BulkLoad(Model):
     def workflow(self, table: str) -> str | None:
         """Return the import workflow of a D365 table; None if its records go by REST only."""
         return self.workflows.get(table)
+
+    def has(self, table: str) -> bool:
+        """Return True if files bring first inserts or updates of a D365 table."""
+        return table in self.workflows or table in self.update_workflows

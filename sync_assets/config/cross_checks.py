@@ -52,6 +52,11 @@ def check(data: dict[Any, Any], line: Line) -> Iterator[Problem]:
     yield from _used_once(tables, "table", line)
     yield from _used_once(tables, "resource", line)
     yield from _links(tables, line)
+    share = _dict(_dict(data.get("alerts")).get("thresholds")).get("budget_share")
+    budgets = {"engine_calls_per_day", "engine_calls_per_hour"}
+    if share is not None and not any(_dict(data.get("guardrails")).get(name) for name in budgets):
+        problem = "`budget_share` is of a budget of engine calls, and there is none"
+        yield ("alerts", "thresholds", "budget_share"), problem, "set `engine_calls_per_day` in `guardrails`"
     opt_out, by_file = _dict(data.get("opt_out")), _dict(data.get("bulk_load"))
     yield from _opt_out(opt_out, tables, line)
     if isinstance(data.get("bulk_load"), dict):

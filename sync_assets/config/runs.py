@@ -6,6 +6,7 @@ Passwords and secret addresses (such as a webhook's) come from the environment o
 import re
 from datetime import UTC, date, datetime
 from typing import Annotated, Any, Literal, Self
+from zoneinfo import ZoneInfo
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
@@ -101,6 +102,62 @@ class Email(Model):
         return self
 
 
+_Number = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class Thresholds(Model):
+    """Numbers above which a warning is sent."""
+
+    pending_minutes: _Number | None = None
+    """Age of a table's oldest pending change."""
+    rejected_share: _Number | None = None
+    """Of a table's records, 0 to 1."""
+    budget_share: _Number | None = None
+    """Of the engine calls of a day or hour, 0 to 1: those made or reserved. Needs such a budget in `guardrails`."""
+    audit_differences: _Number | None = None
+    """Records and opt-outs that a table's last audit found to differ."""
+
+
+_Severity = Literal["warning", "error"]
+
+
+class Severities(Model):
+    """The severity from which on each channel gets notifications."""
+
+    webhook: _Severity = "warning"
+    """`error`: no warnings."""
+    email: _Severity = "warning"
+    """`error`: no warnings."""
+
+
+_Time = Annotated[str, Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d$")]
+
+
+class QuietHours(Model):
+    """Hours of each day in which warnings and their ends wait; errors are sent."""
+
+    begin: _Time = Field(alias="from")
+    """As in `22:00`."""
+    end: _Time = Field(alias="to")
+    """As in `06:00`."""
+    time_zone: Text = "UTC"
+    """As in `Europe/Berlin`."""
+
+    @field_validator("time_zone")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        try:
+            ZoneInfo(value)
+        except (ValueError, OSError, KeyError):
+            raise refused(f"`{value}` is no time zone", "write one as in `Europe/Berlin`") from None
+        return value
+
+    def include(self, moment: datetime) -> bool:
+        """Return True if a moment is in these hours, which may pass midnight."""
+        now = f"{moment.astimezone(ZoneInfo(self.time_zone)):%H:%M}"
+        return self.begin <= now < self.end if self.begin <= self.end else not self.end <= now < self.begin
+
+
 class Alerts(Model):
     """Channels of notifications about failed runs, failed checks and stale data."""
 
@@ -111,6 +168,12 @@ class Alerts(Model):
     """Notifications by e-mail. Sign-in by SYNC_ASSETS_SMTP_USER and SYNC_ASSETS_SMTP_PASSWORD."""
     warnings: bool = True
     """false: notifications of errors only, not of checks that warn."""
+    least: Severities = Field(default=Severities(), alias="from")
+    """What each channel gets, by severity. `warnings: false` goes before."""
+    quiet_hours: QuietHours | None = None
+    """Hours in which warnings wait. null: none."""
+    thresholds: Thresholds = Thresholds()
+    """Numbers above which a notification is sent. Default: none."""
 
     @field_validator("webhook", mode="before")
     @classmethod

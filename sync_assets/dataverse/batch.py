@@ -23,7 +23,7 @@ from sync_assets.config.values import GUID
 from sync_assets.dataverse.client import API, D365Refused, DataverseClient, error_of, refusal
 from sync_assets.dataverse.metadata import Table
 from sync_assets.http.redaction import redact
-from sync_assets.http.retry import UPDATE_TRIES, Call, backoff, is_lost, retry_after
+from sync_assets.http.retry import UPDATE_TRIES, RequestOptions, backoff, is_lost, retry_after
 from sync_assets.http.transport import HttpError, Response, SignInRefused, Unavailable
 from sync_assets.task_group import run_together
 
@@ -205,7 +205,7 @@ def _patch(table: Table, update: RowUpdate) -> list[bytes]:
 
 
 async def _post(client: DataverseClient, parts: Sequence[Sequence[bytes]], **options: Any) -> Response:
-    """Send a batch, and again if its answer is lost. parts: the lines of each request. options: of the Call."""
+    """Send a batch, and again if its answer is lost. parts: the lines of each request. options: RequestOptions."""
     boundary = f"batch_{uuid.uuid4()}"
     head = [b"Content-Type: application/http", b"Content-Transfer-Encoding: binary", b""]
     lines = [line for part in parts for line in (f"--{boundary}".encode(), *head, *part)]
@@ -214,7 +214,7 @@ async def _post(client: DataverseClient, parts: Sequence[Sequence[bytes]], **opt
         "$batch",
         body=b"\r\n".join([*lines, f"--{boundary}--".encode(), b""]),
         headers={"Content-Type": f'multipart/mixed; boundary="{boundary}"', "Prefer": "odata.continue-on-error"},
-        call=Call(repeat_unknown=True, **options),
+        call=RequestOptions(repeat_unknown=True, **options),
     )
 
 

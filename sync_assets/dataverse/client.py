@@ -21,8 +21,8 @@ from sync_assets.dataverse.metadata import Column, ColumnType, ListedTable, Tabl
 from sync_assets.dataverse.page_parser import Head, read_head
 from sync_assets.errors import SyncAssetsError
 from sync_assets.http.client import CachedTokens, Endpoint, LinkTrail
-from sync_assets.http.retry import Call
-from sync_assets.http.transport import Connections, HttpError, Limits, Response, members, parsed
+from sync_assets.http.retry import RequestOptions
+from sync_assets.http.transport import HttpError, Limits, Response, TransportOptions, members, parsed
 from sync_assets.task_group import run_together
 from sync_assets.words import did_you_mean
 
@@ -114,7 +114,7 @@ class DataverseClient:
             "Dynamics 365",
             self.url + API,
             tokens,
-            Connections(context, _HEADERS, CONNECTIONS, limits=LIMITS),
+            TransportOptions(context, _HEADERS, CONNECTIONS, limits=LIMITS),
         )
 
     async def table(self, name: str, columns: Collection[str] | None = None) -> Table:
@@ -204,7 +204,9 @@ class DataverseClient:
         prefer = f"odata.maxpagesize={size}"
         if tracked:
             prefer = f"odata.track-changes,{prefer}"
-        answer = await self.endpoint.send("GET", link, headers={"Prefer": prefer}, call=Call(patience=patience))
+        answer = await self.endpoint.send(
+            "GET", link, headers={"Prefer": prefer}, call=RequestOptions(patience=patience)
+        )
         if answer.status != 200:
             of_cursor = "token=" in link.lower() and "filter=" not in link.lower()  # of the feed, not of a query
             raise refusal(answer, table, of_cursor=of_cursor)

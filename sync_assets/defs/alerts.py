@@ -12,7 +12,7 @@ Invariant: the number of queries has a limit that does not depend on the number 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple, cast
@@ -20,7 +20,7 @@ from typing import Any, NamedTuple, cast
 import dagster as dg
 import msgspec
 
-from sync_assets.alerts.channels import NO_NEWS, notify_all, senders
+from sync_assets.alerts.channels import NO_NEWS, notify_all, routed
 from sync_assets.alerts.incidents import (
     Incident,
     Memory,
@@ -31,14 +31,21 @@ from sync_assets.alerts.incidents import (
     open_incidents,
     stale_asset,
 )
+from sync_assets.alerts.thresholds import Measured, exceeded
+from sync_assets.audit.record_audit import last_result
+from sync_assets.config.runs import Thresholds
 from sync_assets.defs.asset_keys import side_key
 from sync_assets.defs.dagster_internals import SensorFailed, failed_ticks, freshness, latest_answers
 from sync_assets.defs.partitions import is_foreign
 from sync_assets.defs.run_errors import one_sentence
 from sync_assets.defs.tables.checks import SIDES
 from sync_assets.errors import SyncAssetsError
+from sync_assets.ledger import Ledger
+from sync_assets.ledger.times import iso
+from sync_assets.runtime.configuration import Configuration
 from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.workers import killed_runs
+from sync_assets.words import counted
 
 LOOK_SECONDS = 29
 """Seconds between two ticks; rounded up to 30 by the daemon's interval of 5 s."""
@@ -99,9 +106,10 @@ def alert_sensor(runtime: Runtime, watched: AlertScope, default_status: dg.Defau
         memory = msgspec.json.decode(context.cursor, type=dict[str, Memory]) if context.cursor else {}
         now, origin = datetime.now(UTC), context.code_location_origin
         location = origin.location_name if origin else None
-        incidents, ends = find_incidents(runtime, context.instance, watched, now, location)
+        notified = {id_ for of_channel in memory.values() for id_ in of_channel}
+        incidents, ends = find_incidents(runtime, context.instance, watched, now, location, notified)
         url = runtime.settings.alerts().ui_url
-        memory, lines = notify_all(senders(runtime), incidents, ends, memory, now, url)
+        memory, lines = notify_all(routed(runtime, now), incidents, ends, memory, now, url)
         for line in lines:
             if not line.endswith(NO_NEWS):  # Dagster stores a file for each tick that logs a line
                 context.log.info(line)
@@ -111,11 +119,18 @@ def alert_sensor(runtime: Runtime, watched: AlertScope, default_status: dg.Defau
 
 
 def find_incidents(
-    runtime: Runtime, instance: dg.DagsterInstance, watched: AlertScope, now: datetime, location: str | None = None
+    runtime: Runtime,
+    instance: dg.DagsterInstance,
+    watched: AlertScope,
+    now: datetime,
+    location: str | None = None,
+    notified: Collection[str] = (),
 ) -> tuple[list[Incident], Mapping[str, datetime]]:
     """Return the incidents to notify, and when each step last succeeded.
 
     Alerts are sent also if the ledger cannot be read, which holds killed runs and the tables in maintenance.
+
+    notified: ids of incidents that a channel was notified of.
     """
     paused, killed, identity = frozenset[str](), list[Incident](), None
     with suppress(SyncAssetsError):
@@ -124,10 +139,34 @@ def find_incidents(
         tables = [config for config in runtime.config.tables if config.table in names]
         paused = frozenset(side_key(config, side, runtime).to_user_string() for config in tables for side in SIDES)
         killed = [killed_run(run) for run in killed_runs(runtime.ledger)]
+        if runtime.config.alerts and (thresholds := runtime.config.alerts.thresholds) != Thresholds():
+            killed += exceeded(thresholds, measured(runtime, runtime.ledger, names, now), notified)
     state = read_state(instance, watched, now, identity, location)
     alerts = runtime.config.alerts
     warnings = alerts is None or alerts.warnings
     return open_incidents([*state.incidents, *killed], warnings=warnings, paused=paused), state.successes
+
+
+def measured(
+    configuration: Configuration, ledger: Ledger, paused: Collection[str], now: datetime
+) -> Iterator[Measured]:
+    """Yield the numbers for thresholds. paused: tables in maintenance, whose changes may be pending."""
+    reports, guardrails = ledger.reports, configuration.config.guardrails
+    for config in configuration.config.tables:
+        table, asset = config.table, side_key(config, "campaign", configuration).to_user_string()
+        counts, oldest = reports.counts(table)[table], reports.oldest_pending(table)
+        if oldest and table not in paused:
+            text = f"{counted(counts.pending, 'record')} pending; the oldest changed {iso(oldest)}."
+            yield Measured("pending_minutes", table, (now - oldest) / timedelta(minutes=1), oldest, text, asset)
+        text = f"{counts.rejected:,} of {counted(counts.records, 'record')}."
+        yield Measured("rejected_share", table, counts.rejected / max(1, counts.records), now, text, asset)
+        if (audit := last_result(ledger, table)).began_at:
+            began, text = datetime.fromisoformat(audit.began_at), f"{counted(audit.differences, 'difference')}."
+            yield Measured("audit_differences", table, audit.differences, began, text, asset)
+    budgets = {"day": guardrails.engine_calls_per_day, "hour": guardrails.engine_calls_per_hour}
+    for (period, budget), taken in zip(budgets.items(), ledger.limits.calls_taken(), strict=True):
+        if budget:
+            yield Measured("budget_share", period, taken / budget, now, f"{taken:,} of {budget:,} calls.")
 
 
 # --- State of the instance --------------------------------------------------------------------------------------------

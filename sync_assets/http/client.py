@@ -8,9 +8,9 @@ import re
 from collections.abc import Callable, Mapping
 from urllib.parse import urlsplit
 
-from sync_assets.http.retry import RETRY_STATUS, Call, Observer, Retries
+from sync_assets.http.retry import RETRY_STATUS, Observer, RequestOptions, Retries
 from sync_assets.http.tokens import CachedTokens
-from sync_assets.http.transport import Connections, ForeignLink, HttpError, Response
+from sync_assets.http.transport import ForeignLink, HttpError, Response, TransportOptions
 
 
 class Endpoint(Retries):
@@ -25,7 +25,7 @@ class Endpoint(Retries):
         name: str,
         base_url: str,
         tokens: CachedTokens,
-        connections: Connections,
+        connections: TransportOptions,
         *,
         transient: Callable[[int, bytes], bool] = lambda status, body: status in RETRY_STATUS,
         observer: Observer = lambda kind, status, seconds: None,
@@ -57,7 +57,7 @@ class Endpoint(Retries):
         *,
         body: bytes | None = None,
         headers: Mapping[str, str] | None = None,
-        call: Call | None = None,
+        call: RequestOptions | None = None,
         of_record: bool = False,
     ) -> Response:
         """Send a request, with retries, and return its response, whatever the status, unless it is transient.
@@ -76,7 +76,7 @@ class Endpoint(Retries):
             Exception: what guard and admission of the call raise.
         """
         return await self.stack.send(
-            method, self.checked(url), headers or {}, body, call or Call(), of_record=of_record
+            method, self.checked(url), headers or {}, body, call or RequestOptions(), of_record=of_record
         )
 
     def checked(self, url: str) -> str:

@@ -102,7 +102,7 @@ Admission = Callable[[], AbstractAsyncContextManager[Observer | None]]
 
 
 @dataclass(slots=True)
-class Call:
+class RequestOptions:
     """What is asked of the transports for one request, besides what travels: its extension `call`.
 
     kind: for the observers. repeat_unknown: repeat it also if its outcome is unknown; None: if it is a GET. patience:
@@ -173,13 +173,14 @@ class Retries:
 
     transient: returns True for the status and body of an answer after which the request is repeated. patience: total
     seconds of repetitions, unless a call has its own. outage: of the system; a process sets that which its endpoints
-    share.
+    share. throttled: called with the status when all requests of this process begin to wait.
     """
 
     def __init__(self, name: str, transient: Callable[[int, bytes], bool]) -> None:
         self.name, self.patience, self.transient = name, PATIENCE, transient
         self.pause = Throttle()
         self.outage = Outage()
+        self.throttled: Callable[[int], object] = lambda status: None
         self._tell_at = 0.0
 
     def wait_after(self, status: int, headers: Mapping[str, str], attempt: int) -> float:
@@ -191,10 +192,11 @@ class Retries:
                     "The server throttles, all requests of this process wait",
                     extra={"system": self.name, "status": status, "seconds": wait},
                 )
+                self.throttled(status)
             self.pause.hold(wait)
         return wait
 
-    async def before_repeating(self, failure: HttpError, wait: float, call: Call, patience: float) -> None:
+    async def before_repeating(self, failure: HttpError, wait: float, call: RequestOptions, patience: float) -> None:
         """Wait before a request is sent again; raise its failure if that would be beyond the patience."""
         now = time.monotonic()
         repeat_until = min(call.give_up_at, self.outage.begin(now) + patience)

@@ -79,7 +79,7 @@ SIGN_IN_LIMITS = Limits(largest=1 << 20, seconds=60.0)
 
 
 @dataclass(frozen=True, slots=True)
-class Connections:
+class TransportOptions:
     """How requests are carried to one system.
 
     context: the trusted certificates. headers: of every request. most: connections at once. timeout: seconds between

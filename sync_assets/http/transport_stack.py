@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from sync_assets.http.aiohttp_transport import AiohttpTransport, RecordRequest
-from sync_assets.http.retry import LOST_BEHIND_GATEWAY, Call, Observer, Retries, Throttle, backoff
+from sync_assets.http.retry import LOST_BEHIND_GATEWAY, Observer, RequestOptions, Retries, Throttle, backoff
 from sync_assets.http.tokens import CachedTokens
 from sync_assets.http.transport import (
     CHECK_ADDRESS,
@@ -109,7 +109,7 @@ class RetryTransport(httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         retries: Retries = self._retries
-        call: Call = request.extensions["call"]
+        call: RequestOptions = request.extensions["call"]
         patience = retries.patience if call.patience is None else call.patience
         repeats = request.method == "GET" if call.repeat_unknown is None else call.repeat_unknown
         call.give_up_at = call.give_up_at or time.monotonic() + patience
@@ -162,7 +162,7 @@ class LimitsTransport(httpx.AsyncBaseTransport):
         self._pause, self._observer, self.carrier = pause, observer, carrier
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        call: Call = request.extensions["call"]
+        call: RequestOptions = request.extensions["call"]
         asked = time.monotonic()
         async with call.admission() if call.admission else _ADMITTED as admitted:
             started = time.monotonic()
@@ -213,7 +213,14 @@ class TransportStack:
         self.client = httpx.AsyncClient(auth=self._auth, transport=self._top, timeout=timeout, trust_env=False)
 
     async def send(
-        self, method: str, address: str, headers: Mapping[str, str], body: bytes | None, call: Call, *, of_record: bool
+        self,
+        method: str,
+        address: str,
+        headers: Mapping[str, str],
+        body: bytes | None,
+        call: RequestOptions,
+        *,
+        of_record: bool,
     ) -> Response:
         """Send a request, and return its whole answer. Raises what the transports raise.
 

@@ -18,10 +18,10 @@ import dagster as dg
 from sync_assets.errors import SyncAssetsError
 
 REFUSED_PREFIXES = ("ecs/", "dagster-k8s/")
-REFUSED_TAGS = ("dagster/image",)
 LAUNCHER_TAGS = ("ecs/task_arn", "ecs/cluster")
 """Dagster's ECS launcher adds them to a run that it started, and a re-execution inherits them. They name the task that
-is stopped with the run, and the launcher replaces them."""
+is stopped with the run, and the launcher replaces them. The launcher for Kubernetes adds `dagster/image`, which none of
+the launchers reads, so that it is not refused either."""
 
 
 PREFIXES = {
@@ -57,9 +57,7 @@ class GuardedRunCoordinator(dg.QueuedRunCoordinator):
 
 def refused_tags(tags: Iterable[str]) -> list[str]:
     """Return the names among those of tags that no run may have, sorted."""
-    return sorted(
-        tag for tag in tags if (tag.startswith(REFUSED_PREFIXES) or tag in REFUSED_TAGS) and tag not in LAUNCHER_TAGS
-    )
+    return sorted(tag for tag in tags if tag.startswith(REFUSED_PREFIXES) and tag not in LAUNCHER_TAGS)
 
 
 def refused_settings(config: Mapping[str, Any]) -> list[str]:

@@ -9,6 +9,8 @@ from datetime import UTC, date, datetime
 from enum import IntEnum
 from typing import Literal, NamedTuple
 
+from sync_assets.ledger import times
+
 FeedKind = Literal["page", "delta"]
 Operation = Literal["insert", "update", "delete"]
 Result = Literal["done", "missing", "refused", "later", "unknown"]
@@ -70,6 +72,7 @@ FOLLOWER = "*"
 
 END_OF_TIME = datetime(9999, 1, 1, tzinfo=UTC)
 """The time until which a load by file has claimed a record: it ends the claim itself."""
+END_OF_TIME_MICROS = times.to_micros(END_OF_TIME)
 
 
 class Heartbeat(NamedTuple):
@@ -251,19 +254,27 @@ LoadEnd = Literal["finished", "error", "unseen", "abandoned"]
 person's word that it will not run any more."""
 
 
+LoadKind = Literal["insert", "update"]
+"""insert: of first inserts, which it claims. update: of attributes that REST refuses in updates; it claims nothing."""
+
+
 class Load(NamedTuple):
     """A load of one table by file.
 
     name: the UTC time of its beginning, as in its files' names. session: the epoch that claims its records. records:
-    claimed ones. more: True if further records were left for the next load. commanded_at: when the workflow was
-    commanded to start. missing: records that Campaign did not hold at the end; None before. version: raised with each
-    change; a writer must name the version that it read.
+    claimed ones; of an update, those in the file. more: True if further records were left for the next load.
+    commanded_at: when the workflow was commanded to start. missing: records that Campaign did not hold at the end; of
+    an update, records of the table that are in step but for its attributes; None before. problem: why it waits
+    for a person, as its last turn found; None if it does not. left_out: records that no file can hold. rewrites: how
+    often its files were written anew. directory: of its files on the SFTP. version: raised with each change but of
+    `problem`; a writer must name the version that it read.
     """
 
     table: str
     name: str
     session: int
     workflow: str
+    kind: LoadKind
     state: LoadState
     records: int
     more: bool
@@ -272,7 +283,16 @@ class Load(NamedTuple):
     ended_at: datetime | None
     ended_as: LoadEnd | None
     missing: int | None
+    problem: str | None
+    left_out: int
+    rewrites: int
+    directory: str
     version: int
+
+    @property
+    def since(self) -> datetime:
+        """When it came into its state; while it is WRITING or READY, when it began."""
+        return self.ended_at or self.commanded_at or self.began_at
 
 
 class LoadFile(NamedTuple):

@@ -32,7 +32,7 @@ LOST = {
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Number of records of a table by state. leased: records claimed by a live session.
+    """Number of records of a table by state. leased: records claimed by the live session of a worker.
 
     unconfirmed: records that are sent or deleted once more at their horizon. `synced` holds those that are not deleted.
     """

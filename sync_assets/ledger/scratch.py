@@ -18,9 +18,12 @@ import sqlalchemy as sa
 from sqlalchemy import exc
 from sqlalchemy.engine import Connection
 
+from sync_assets.ledger import times
 from sync_assets.ledger.errors import LedgerError
 from sync_assets.ledger.facade import Ledger
+from sync_assets.ledger.model import END_OF_TIME
 from sync_assets.ledger.storage import operation_tables, schema
+from sync_assets.ledger.storage.column_types import Instant
 from sync_assets.ledger.storage.database import BUSY_SECONDS, Database, sqlite_engine
 from sync_assets.ledger.storage.database_url import Address
 from sync_assets.ledger.storage.migrate import VERSION_TABLE, is_current, is_made, migrate
@@ -51,8 +54,8 @@ def missing_ledger(url: str) -> str | None:
 def scratch_ledger(url: str, cipher: PayloadCipher | None = None) -> Generator[Ledger]:
     """Copy the ledger at `url` for the duration of the block; the copy is empty if there is no ledger yet.
 
-    The copy has no sessions, and every pending record may be claimed at once. Its payloads are encrypted as those of
-    the ledger are. cipher: the ledger's.
+    The copy has no sessions but those of loads by file, and every pending record that is in none may be claimed at
+    once. Its payloads are encrypted as those of the ledger are. cipher: the ledger's.
 
     Raises:
         LedgerError: as by `Ledger.open`, and if there is no space for the copy.
@@ -81,10 +84,10 @@ def ledger_to_read(url: str, cipher: PayloadCipher | None = None) -> Generator[L
 
 
 def _release_all(connection: Connection) -> None:
-    """Remove all sessions and retry times from the copy."""
-    later = schema.record.c.not_before.is_not(None)
-    connection.execute(sa.update(schema.record).where(schema.PENDING, later).values(not_before=None))
-    connection.execute(sa.delete(schema.session))
+    """Remove the sessions of workers, and let the retries be due now. They still show that requests failed."""
+    later, now = schema.record.c.not_before < END_OF_TIME, times.to_micros(datetime.now(UTC))
+    connection.execute(sa.update(schema.record).where(schema.RETRIED, later).values(not_before=now))
+    connection.execute(sa.delete(schema.session).where(sa.type_coerce(schema.session.c.until, Instant) < END_OF_TIME))
 
 
 @contextmanager

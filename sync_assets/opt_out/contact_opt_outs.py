@@ -10,7 +10,7 @@ from sync_assets.campaign.profile_opt_outs import opt_out
 from sync_assets.config.models import Config
 from sync_assets.ledger import times
 from sync_assets.ledger.rules.opt_outs import OptOutRow, OptOutState
-from sync_assets.opt_out.decide import Side, decide
+from sync_assets.opt_out.decide import Side, after_move, decide
 
 STATES = {
     OptOutState.SYNCED: "synced",
@@ -61,8 +61,12 @@ def contact_opt_outs(
     row: Mapping[str, Any] | None,
     modified: datetime | None,
     profile: dict[str, Any] | None,
+    moved_at: datetime | None = None,
 ) -> list[tuple[ContactOptOut, str]]:
-    """Return the mapped opt-outs of a contact, each with why it is not in step; empty if it is."""
+    """Return the mapped opt-outs of a contact, each with why it is not in step; empty if it is.
+
+    moved_at: as of `campaign_moved_at`.
+    """
     opt_outs: list[tuple[ContactOptOut, str]] = []
     for column, mapping in config.opt_out.mappings.items():
         value = row.get(column) if row is not None else None
@@ -71,7 +75,8 @@ def contact_opt_outs(
         now, direction, known = None, config.opt_out.direction, stored.get(mapping.to)
         carried = known is not None and (known.campaign, times.instant(known.campaign_at)) == (campaign, changed)
         if row is not None and profile is not None and direction != "disabled":
-            now = decide(direction, (d365, modified), (campaign, changed), datetime.now(UTC), again=carried)
+            counted = after_move((campaign, changed), moved_at)
+            now = decide(direction, (d365, modified), counted, datetime.now(UTC), again=carried)
         known, why = known or OptOutRow("", mapping.to), ""
         if known.state != OptOutState.SYNCED:
             why = f"The opt-out {mapping.to} is {STATES[OptOutState(known.state)]}"

@@ -88,6 +88,17 @@ def decide(  # noqa: PLR0911 - a table of cases
     return Decision(True, "campaign" if held else "d365", "an opt-out wins")
 
 
+def after_move(campaign: SideValue, moved_at: datetime | None) -> SideValue:
+    """Return Campaign's value as it counts for a decision after the ledger moved to another Campaign.
+
+    The move may have lost an opt-out, and have given the value a time of its own. So "not opted out" since before the
+    move counts as never changed: it undoes no opt-out. What a person chose before is stored in both systems by then.
+    """
+    value, changed = campaign
+    earlier = not value and changed is not None and moved_at is not None and changed <= moved_at
+    return (value, None) if earlier else campaign
+
+
 def without_value(reason: str) -> str:
     """Return the reason of a decision in words that do not tell the value."""
     return "Dynamics 365 is newer, or as old" if reason == "an opt-out wins" else reason

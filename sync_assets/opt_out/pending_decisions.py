@@ -24,7 +24,7 @@ from sync_assets.ledger.repositories.opt_out_decisions import OptOutDecision
 from sync_assets.ledger.rules import merged_contacts
 from sync_assets.ledger.rules import opt_outs as rules
 from sync_assets.ledger.rules.opt_outs import OptOutRow, OptOutState
-from sync_assets.opt_out.decide import Decision, SideValue, decide, without_value
+from sync_assets.opt_out.decide import Decision, SideValue, after_move, decide, without_value
 from sync_assets.opt_out.session import Session
 from sync_assets.task_group import run_together
 
@@ -152,7 +152,7 @@ class _Batch:
     """The decisions of a batch of contacts: the changed opt-outs, and the rows of the audit."""
 
     def __init__(self, session: Session, moment: datetime) -> None:
-        self._session, self._moment = session, moment
+        self._session, self._moment, self._moved_at = session, moment, session.moved_at
         self.rows: list[OptOutRow] = []
         self.decisions: list[OptOutDecision] = []
         self._subordinates: dict[tuple[str, str], str] = {}
@@ -173,7 +173,8 @@ class _Batch:
     def decide(self, row: OptOutRow, row_now: RowNow, answer: ProfileOptOut | None) -> None:
         d365, campaign = self._d365(row, row_now), _campaign_value(row, answer)
         direction = self._session.direction
-        decision = decide(direction, d365, campaign, self._moment, again=row.source == rules.COMPARISON)
+        counted = after_move(campaign, self._moved_at)
+        decision = decide(direction, d365, counted, self._moment, again=row.source == rules.COMPARISON)
         if answer is not None and direction != "d365_to_campaign":
             # An opt-out that was stated about a profile that was made anew since holds for the present one, too.
             times_of_answer = _micros(answer.changed), _micros(answer.created)

@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import datetime
 
 from sync_assets.campaign.addressing import Addressing
 from sync_assets.campaign.client import CampaignClient
@@ -26,6 +27,7 @@ from sync_assets.ledger import Ledger
 from sync_assets.runtime.call_limits import count_calls
 from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.progress import Progress
+from sync_assets.runtime.systems import campaign_moved_at
 from sync_assets.runtime.workers import take_lease
 from sync_assets.task_group import run_together
 
@@ -43,7 +45,7 @@ class Session:
     """Clients, metadata and lease of the opt-out flows.
 
     columns: by Campaign attribute. records: the profiles, addressed by the Dynamics 365 id. epoch: of the process's
-    session in the ledger, which holds the lease.
+    session in the ledger, which holds the lease. moved_at: as of `campaign_moved_at`.
     """
 
     config: Config
@@ -55,6 +57,7 @@ class Session:
     columns: dict[str, OptOutColumn]
     records: Records
     epoch: int
+    moved_at: datetime | None
 
     @property
     def carries_merged(self) -> bool:
@@ -121,6 +124,7 @@ async def open_session(runtime: Runtime) -> AsyncIterator[Session]:
             columns={column.attribute: column for column in opt_out_columns(config, table)},
             records=Records(campaign, contact, Addressing.configured(contact, known)),
             epoch=(await asyncio.to_thread(lambda: runtime.session)).epoch,
+            moved_at=await asyncio.to_thread(campaign_moved_at, ledger),
         )
         await session.keep_lease(WAIT_SECONDS)
         try:

@@ -330,7 +330,9 @@ class _Write:
             return response
         if self.rejected_post:
             # No record with our key is shown: the POST failed for another reason as well, or Campaign hides the record.
-            hidden = self.rejected_post.kind == "refused" and self.sender.requires_parent
+            # A refusal names the key that is taken. v8 names no cause, so there only a record that Campaign had counts.
+            was_there = self.rejected_post.kind == "refused" or record.operation == "update" or record.incarnation > 0
+            hidden = was_there and self.sender.requires_parent
             # The remedy first, since a long reason is cut.
             reason = f"{_HIDDEN} {self.rejected_post.reason}" if hidden else self.rejected_post.reason
             return replace(self.rejected_post, reason=reason)

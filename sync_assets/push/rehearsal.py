@@ -6,9 +6,10 @@ request with success.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 import msgspec
@@ -19,7 +20,7 @@ from sync_assets.campaign.addressing import (
     DELETE_ANSWER,
     KEY_IN_DELETE,
     Addressing,
-    Finding,
+    PremiseFinding,
     not_in_patch,
     refused_in_updates,
 )
@@ -36,6 +37,8 @@ from sync_assets.runtime.pkeys import ParentKeys
 from sync_assets.runtime.workers import worker_id
 
 BATCH = 1000
+SAMPLE = 1000
+"""Records of a load from which the size of its files is estimated."""
 
 
 class Change(NamedTuple):
@@ -57,6 +60,8 @@ class Rehearsal(PushResult):
         settled: by a record's number in the ledger, 1 if it ends as synced in this rehearsal: a byte each, since a
             first load may have thirty million records.
         changes: the first requests, `listed` of them; several tables may share it.
+        by_file: first inserts go by file, so their engine calls are counted apart, as `instead`. loaded: their number.
+            sample: the first of them.
         key_in_delete: Addressing.key_in_delete before the first push, as a tuple of one; None until then.
     """
 
@@ -66,6 +71,10 @@ class Rehearsal(PushResult):
     settled: bytearray = field(default_factory=bytearray)
     changes: list[Change] = field(default_factory=list[Change])
     listed: int = 0
+    by_file: bool = False
+    loaded: int = 0
+    instead: Counter[str] = field(default_factory=Counter[str])
+    sample: list[Claimed] = field(default_factory=list[Claimed])
     key_in_delete: tuple[bool | None] | None = None
 
     async def push(self, ledger: Ledger, progress: Callable[[int], None] | None = None) -> int:
@@ -103,8 +112,13 @@ class Rehearsal(PushResult):
             for record in claimed:
                 client.links = {link.attribute: link.id for link in record.links if link.keyed}
                 client.sent = b"{}"
+                goes_by_file = self.by_file and record.operation == "insert" and not record.outcome_unknown
+                others = calls.take() if goes_by_file else {}
                 delivery = await sender.deliver(record)
-                self._note(record, delivery, client.sent)
+                if goes_by_file:
+                    self._load(record, calls.take())
+                    calls.put_back(others)
+                self._note(record, delivery, client.sent, goes_by_file=goes_by_file)
                 outcomes.append(outcome(record, delivery))
             await asyncio.to_thread(ledger.claims.acknowledge, session, outcomes)
             total += len(claimed)
@@ -115,8 +129,14 @@ class Rehearsal(PushResult):
         self.calls.update(calls.take())
         return total
 
-    def _note(self, record: Claimed, delivery: Delivery, body: bytes) -> None:
-        if self.target.is_parent and delivery.pkey:
+    def _load(self, record: Claimed, calls: Mapping[Any, int]) -> None:
+        self.loaded += 1
+        self.instead.update(calls)
+        if len(self.sample) < SAMPLE:
+            self.sample.append(record)
+
+    def _note(self, record: Claimed, delivery: Delivery, body: bytes, *, goes_by_file: bool) -> None:
+        if self.target.is_parent and delivery.pkey and not goes_by_file:
             self.parent_keys.remember(delivery.incarnation_of(record), delivery.pkey)
         if delivery.operation_done:
             setattr(self, delivery.operation_done, getattr(self, delivery.operation_done) + 1)
@@ -157,7 +177,7 @@ class _AcceptingClient(CampaignClient):
     def __init__(self, keys: Mapping[str, str], known: Mapping[str, str]) -> None:
         self._keys, self._deletes_by_key = keys, known.get(KEY_IN_DELETE) == "yes"
         self._groups = {group: {"PKey": f"@{group}"} for group in not_in_patch(known)}
-        status, _, content_type = Finding.of(known.get(DELETE_ANSWER, "204 -")).answer.partition(" ")
+        status, _, content_type = PremiseFinding.of(known.get(DELETE_ANSWER, "204 -")).answer.partition(" ")
         headers = {} if content_type == "-" else {"content-type": content_type}
         self._delete_answer = Response(int(status), headers, b"")
         self.links: dict[str, str | None] = {}

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from functools import cached_property
+from contextlib import asynccontextmanager, suppress
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
+from sync_assets.errors import SyncAssetsError
 from sync_assets.http.retry import Outage
 from sync_assets.http.transport import ssl_context
 from sync_assets.runtime import systems
@@ -49,6 +50,16 @@ class Clients:
 
         return ims_tokens(self._configuration.settings.campaign(), self._trusted)
 
+    def _throttled(self, system: str, status: int) -> None:
+        """Count in the ledger that a system throttles, off the event loop. A command that only reads counts nothing."""
+
+        def add() -> None:
+            with suppress(SyncAssetsError):  # a count is no reason to stop
+                self._ledger.opened().counts.add("throttles", system, {str(status): 1})
+
+        if self._worker.has_session:
+            asyncio.get_running_loop().run_in_executor(None, add)
+
     @asynccontextmanager
     async def d365(self) -> AsyncIterator[DataverseClient]:
         """Open a Dataverse client; check that the ledger belongs to its organisation. Raises OtherSystems."""
@@ -56,7 +67,7 @@ class Clients:
 
         url = self._configuration.settings.d365().url
         client = DataverseClient(url, self._d365_tokens, context=self._trusted)
-        client.endpoint.outage = self._d365_outage
+        client.endpoint.outage, client.endpoint.throttled = self._d365_outage, partial(self._throttled, "d365")
         try:
             if not self._ledger.use.any_ledger and not self._organisation_checked:  # one request per process
                 ledger = await asyncio.to_thread(self._ledger.opened)
@@ -90,7 +101,7 @@ class Clients:
             admission=limits.admitted,
             slot=limits.slot if self._worker.has_session else None,  # a command that only reads opens no session
         )
-        client.endpoint.outage = self._campaign_outage
+        client.endpoint.outage, client.endpoint.throttled = self._campaign_outage, partial(self._throttled, "campaign")
         try:
             yield client
         finally:

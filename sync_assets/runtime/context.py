@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from sync_assets.runtime.clients import Clients
 from sync_assets.runtime.configuration import Configuration
-from sync_assets.runtime.ledger_access import LedgerAccess, LedgerUse
+from sync_assets.runtime.ledger_access import LedgerAccess, RunOptions
 from sync_assets.runtime.pkeys import ListedKeys, ParentKeys
 from sync_assets.runtime.progress import Progress
 from sync_assets.runtime.workers import Worker, WorkerSession
@@ -30,7 +30,7 @@ class Runtime(Configuration):
     use: how the ledger may be used. given: a ledger that the caller opened, in place of the environment's.
     """
 
-    use: LedgerUse = field(default_factory=LedgerUse)
+    use: RunOptions = field(default_factory=RunOptions)
     given: Ledger | None = None
     progress: Progress = field(default_factory=Progress)
     parent_keys: ParentKeys = field(default_factory=ParentKeys)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class LedgerUse:
+class RunOptions:
     """How a caller may use the ledger.
 
     any_ledger: True for callers that write neither to the systems nor to the ledger: it may belong to other systems.
@@ -41,7 +41,7 @@ class LedgerAccess:
     there is one, or if it was not opened yet.
     """
 
-    def __init__(self, configuration: Configuration, use: LedgerUse, given: Ledger | None = None) -> None:
+    def __init__(self, configuration: Configuration, use: RunOptions, given: Ledger | None = None) -> None:
         self._configuration, self.use, self._given = configuration, use, given
         self._ledger, self.missing = given, ""
         self._number: systems.LedgerNumber | None = None
@@ -77,6 +77,7 @@ class LedgerAccess:
             self.missing = f"There is no ledger at {where} yet; `sync-assets sync` creates it."
             use.announce(self.missing)
             return self._scratch.enter_context(scratch_ledger(url, cipher))
+        self.missing = ""  # it may have been, before `close`
         opened = Ledger.open(url, cipher=cipher, horizon_seconds=horizon)
         if opened.made:  # expected at the first start; else the URL may be mistyped
             use.announce(f"A new, empty ledger was made at {opened.where}")

@@ -36,8 +36,17 @@ if TYPE_CHECKING:
     from sync_assets.ledger import Ledger
     from sync_assets.ledger.repositories.notes import Side, System
 
+FORMER = "former Campaign"
+"""The subject of the former Campaign's `url` among the ledger's migrations."""
+
 Urls = tuple[str | None, str | None]
 """Of Dynamics 365 and Campaign; None stands for any."""
+
+
+def campaign_moved_at(ledger: Ledger) -> datetime | None:
+    """Return when a person let the ledger move to another Campaign last; None if it never did."""
+    campaign = ledger.systems.stored().get("campaign")
+    return campaign.noted_at if campaign and ledger.migrations.facts(FORMER) else None
 
 
 class AnotherLedger(LedgerError):

@@ -2,8 +2,10 @@
 
 import json
 import os
+import re
 import time
 from collections.abc import Callable
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -11,8 +13,10 @@ from typing import Any
 import jsonschema
 import pytest
 
+from sync_assets.audit import record_audit
 from sync_assets.commands.document_schema import schema
 from sync_assets_tests.conftest import SandboxFactory
+from sync_assets_tests.support.audited import audited as part_of_list
 from sync_assets_tests.support.chain import Chain
 from sync_assets_tests.support.opt_outs import opted_in, set_campaign, set_d365, sides, switch_on, writes
 from sync_assets_tests.support.premises import Position
@@ -94,6 +98,29 @@ def test_edits_and_removals_in_campaign_are_found_and_repaired_and_foreign_recor
     program.assert_in_step()
     assert program.profiles()[third]["birthDate"] == "1900-01-01"
     assert program.profiles()[without_fax]["fax"] == "+49 1"
+
+
+def test_status_and_doctor_show_how_far_the_daily_audit_came_and_in_how_many_days_it_is_through(
+    program: Program,
+) -> None:
+    assert program.sync().status == 0
+
+    def shown() -> set[str]:
+        document = program.json("doctor")[1]["checks"]
+        texts = [program.run("status")[1], *(one["message"] for one in document if one["title"] == "contact: audit")]
+        assert len(texts) == 2
+        return {found[0] for text in texts if (found := re.search("daily audit of profile.*", " ".join(text.split())))}
+
+    [text] = {one.partition(" engine calls")[0] for one in shown()}
+    assert text == "daily audit of profile: nothing compared so far; the whole resource takes 1 day"
+    with closing(program.runtime()) as runtime:
+        part_of_list(runtime, pages=1)
+    for found in shown():
+        assert re.match(r"daily audit of profile: 100% since 20\S+ ?\S*; the whole resource takes 1 day", found)
+    assert program.json("status")[1]["audits"]["contact"]["days"] == 1
+    with closing(program.runtime()) as runtime, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(record_audit, "pages_for", lambda _: 1000)
+        assert record_audit.rotations(runtime.config, runtime.ledger)["contact"].days == 5
 
 
 def foreign(program: Program) -> list[dict[str, Any]]:

@@ -152,7 +152,7 @@ def test_a_sync_ends_while_a_workflow_is_at_work_for_long_and_a_later_one_goes_o
     status, text = told(by_file(program))
     assert status == 2
     assert "its import workflow WKF20 is at work; a later run goes on" in text
-    assert "50 pending" in text
+    assert "50 loading" in text
     while told(program)[0]:
         time.sleep(0.1)
     assert_each_inserted_once(program)

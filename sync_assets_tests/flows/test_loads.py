@@ -1,7 +1,11 @@
 """First loads by file, by whole runs: when, in which order, what a run that is cut leaves, who is in the end where."""
 
+from typing import Any
+
 import pytest
 
+from sync_assets.ledger.errors import LedgerError
+from sync_assets.ledger.records.claims import Claims
 from sync_assets_tests.support.chain import Chain
 from sync_assets_tests.support.loads import WORKFLOWS, by_file, inserted, loads, shorten
 from sync_assets_tests.support.program import Program
@@ -43,3 +47,22 @@ def test_children_go_by_file_once_their_parents_stand_in_campaign(chain: Chain) 
         "cusOrder": 12,
         "cusOrderLine": 12,
     }
+
+
+def test_records_of_a_page_that_was_being_stored_at_a_kill_are_not_left_behind(
+    program: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    acknowledge, killed = Claims.acknowledge, list[bool]()
+
+    def kill(claims: Claims, *args: Any, **options: Any) -> int:
+        if not killed:
+            killed.append(True)
+            raise LedgerError("killed", "")
+        return acknowledge(claims, *args, **options)
+
+    monkeypatch.setattr(Claims, "acknowledge", kill)
+    by_file(program).sync()
+    assert program.sync().status == 0
+    program.assert_in_step()
+    assert inserted(program) == [50]
+    assert program.sandbox.admin.engine_calls()["update"] == 0

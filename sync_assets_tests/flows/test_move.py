@@ -1,7 +1,9 @@
 """The move to Campaign v8: the ledger's Campaign has another address, and the records have other PKeys."""
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -9,7 +11,7 @@ import pytest
 from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.support.chain import Chain, ledger_of
 from sync_assets_tests.support.moved_campaign import OF_CAMPAIGN, OF_SFTP, copy_campaign, use_campaign
-from sync_assets_tests.support.opt_outs import switch_on, writes
+from sync_assets_tests.support.opt_outs import HEADER, in_d365, says, switch_on, write_file, writes
 from sync_assets_tests.support.program import calls
 from sync_assets_tests.support.sandbox_process import SandboxProcess
 
@@ -114,6 +116,68 @@ def test_an_opt_out_that_the_move_lost_is_written_again(moved: Moved, direction:
     assert held[other]["blackListPhone"] is (direction == "bidirectional")
     rows = {row["contactid"]: row for row in moved.chain.admin.dump_d365()}
     assert rows[other]["donotphone"] is (direction == "bidirectional")
+
+
+@pytest.mark.parametrize("direction", ["bidirectional", "campaign_to_d365"])
+def test_an_opt_in_that_v8_states_from_before_the_move_undoes_no_opt_out(moved: Moved, direction: str) -> None:
+    program, person = moved.chain.program, moved.emptied[0]
+    switch_on(program, direction)
+
+    def state(value: int, *, at: datetime) -> bool:
+        """Let the Campaign in use hold a value since `at` and state it; return what Dynamics 365 holds after a sync."""
+        values = {"blackListEmail": bool(value), "blackListEmailLastModified": f"{at:%Y-%m-%d %H:%M:%S}.000Z"}
+        for admin in (moved.chain.admin, moved.v8.admin):
+            admin.post("/campaign/change", {"resource": "profile", "keys": [person], "raw": values})
+        write_file(program, HEADER + says(person, value, f"{at:%Y-%m-%dT%H:%M:%S}.000Z"))
+        assert program.json("sync")[0] == 0
+        return in_d365(program, person)["donotemail"]
+
+    assert state(1, at=datetime.now(UTC))
+    copied_at = datetime.now(UTC) + timedelta(seconds=2)
+    time.sleep(3)
+    moved.switch()
+    program.more |= {name: program.sandbox.env[name] for name in OF_SFTP}
+    assert program.run("accept-systems", "--yes")[0] == 0
+    assert state(0, at=copied_at)
+    assert program.run("replay", "contact")[0] == 0
+    assert program.json("sync")[0] == 0
+    assert in_d365(program, person)["donotemail"]
+    assert not state(0, at=datetime.now(UTC) + timedelta(seconds=2)), "a person's choice on v8"
+
+
+def test_a_child_that_v8_hides_since_the_move_lost_its_parent_says_so_and_goes_once_it_was_deleted_there(
+    new_chain: Callable[..., Chain], sandbox_factory: SandboxFactory
+) -> None:
+    """v8 names no cause. The parent is inserted again first, and all that links to it then is sent."""
+    chain, v8 = new_chain(cardinality="one"), sandbox_factory(contacts=0)
+    v8.admin.settings("campaign", dialect="v8")
+
+    def publish(cardinality: str) -> None:
+        for resource, link in (("cusOrder", "cusContactLink"), ("cusOrderLine", "cusOrderLink")):
+            v8.admin.publish_link(resource, link, cardinality)
+
+    publish("zero_or_one")
+    for table in chain.program.further:
+        table["links"] = [link | {"style": "auto"} for link in table["links"]]
+    (ada, order, line), _ = chain.make(), chain.make()
+    assert chain.sync()[0] == 0
+    copy_campaign(chain.admin, v8.admin, [ada])
+    publish("one")
+    use_campaign(chain.program, v8)
+    assert chain.program.run("accept-systems", "--yes")[0] == 0
+    assert chain.program.run("sync")[0] == 2
+    hidden = "Perhaps Campaign hides this record"
+    assert hidden in str(chain.program.json("explain", order)[1]["tables"]["new_order"]["reasons"])
+    assert hidden in chain.program.run("status")[1]
+    assert hidden in str(chain.program.json("plan")[1]["notes"])
+    for resource, key in (("cusOrderLine", line), ("cusOrder", order)):
+        v8.admin.post("/campaign/delete", {"resource": resource, "keys": [key]})
+    assert chain.program.run("retry", "new_order")[0] == 0  # at once, and not after the wait
+    assert chain.program.run("sync")[0] == 0
+    assert not v8.admin.hidden("cusOrder") + v8.admin.hidden("cusOrderLine")
+    held = {one["cusOrderLineId"]: one["cusOrderLink"]["PKey"] for one in v8.admin.dump_campaign("cusOrderLine")}
+    orders = {one["cusOrderId"]: one["PKey"] for one in v8.admin.dump_campaign("cusOrder")}
+    assert held[line] == orders[order]
 
 
 STEPS = ["last_sync", "holds", "accept", "set_up", "cost", "sync"]

@@ -114,7 +114,18 @@ class TestOneTable:
         admin = program.sandbox.admin
         ids = admin.create("contact", *({"lastname": f"N{n}", "jobtitle": "Nurse"} for n in range(20)))
         planned_sync = planned(program)
-        zeros = ("update", "delete", "unchanged", "pending", "waiting", "held", "rejected", "orphaned", "uncertain")
+        zeros = (
+            "update",
+            "delete",
+            "unchanged",
+            "pending",
+            "waiting",
+            "held",
+            "rejected",
+            "orphaned",
+            "loading",
+            "uncertain",
+        )
         assert planned_sync["tables"]["contact"] == {
             **dict.fromkeys((*zeros, "deletes_held_back"), 0),
             **{name: {} for name in ("waiting_for", "kept_values", "deletes_following", "deletes_orphaning")},
@@ -124,6 +135,8 @@ class TestOneTable:
             "in_step_but_for": {"records": 0, "not_known": 0},
             "mapping_changes": [],
             "problem": None,
+            "load": None,
+            "by_file": None,
         }
         assert (planned_sync["budget"], planned_sync["notes"]) == (None, [])
         assert foretold(program, lambda program: program.sync().document) == calls(insert=20, read=2)

@@ -34,7 +34,7 @@ from sync_assets.opt_out.profile_polling import poll_is_due
 from sync_assets.opt_out.session import open_session
 from sync_assets.push.claimed_records import WAIT_FOR_RETRY_SECONDS
 from sync_assets.runtime.context import Runtime
-from sync_assets.runtime.ledger_access import LedgerUse
+from sync_assets.runtime.ledger_access import RunOptions
 from sync_assets.runtime.pkeys import ListedKeys, ParentKeys
 from sync_assets.runtime.systems import RequestsUnderWay
 from sync_assets.runtime.workers import RENEW_SECONDS, Worker, WorkerSession, release_dead
@@ -263,7 +263,7 @@ async def rebuild(runtime: Runtime) -> None:
 
 def runtime_of(environment: Mapping[str, str], config: Config, *, accept_mapping: bool = True) -> SimulatedRuntime:
     """Return the runtime of a new process. config: that of its configuration file, parsed before."""
-    use = LedgerUse(accept_mapping=accept_mapping)
+    use = RunOptions(accept_mapping=accept_mapping)
     runtime = SimulatedRuntime(environment, use=use, parent_keys=ParentKeys(clock=time.monotonic))
     vars(runtime).update(config=config)
     vars(runtime.clients).update(_trusted=TLS, _d365_tokens=CachedTokens(runtime.sign_in))

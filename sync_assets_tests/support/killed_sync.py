@@ -46,7 +46,6 @@ def kill_at(module: str, path: str, when: str, number: int) -> None:
 if __name__ == "__main__":
     shorten(setattr)
     files.BATCH = 10
-    of_module, function_path, before_or_after, nth = sys.argv[1:]
-    kill_at(of_module, function_path, before_or_after, int(nth))
+    kill_at(sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4]))
     sys.argv[1:] = ["sync"]
     main()

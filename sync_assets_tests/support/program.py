@@ -25,7 +25,7 @@ from sync_assets.cli.sync import SyncResult, sync
 from sync_assets.commands.values import builtins
 from sync_assets.defs.partitions import today
 from sync_assets.runtime.context import Runtime
-from sync_assets.runtime.ledger_access import LedgerUse
+from sync_assets.runtime.ledger_access import RunOptions
 from sync_assets_tests.support import plain_runs
 from sync_assets_tests.support.forked_commands import Command, start_command
 from sync_assets_tests.support.lazy_instance import lazy_instance
@@ -110,7 +110,7 @@ class Program:
         return {name: value for name, value in (other | self.sandbox.env | ours | self.more).items() if value}
 
     def runtime(self, **use: Any) -> Runtime:
-        return Runtime(self.env, use=LedgerUse(**use))
+        return Runtime(self.env, use=RunOptions(**use))
 
     def make_ledger(self) -> None:
         """Create the default ledger, unless it exists."""

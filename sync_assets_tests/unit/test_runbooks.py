@@ -19,6 +19,7 @@ OF_KIND: dict[str, tuple[str, ...]] = {
     "run": ("A run failed", "A run was killed"),
     "sensor": ("A sensor fails",),
     "freshness": ("Data is stale",),
+    "threshold": ("A threshold is exceeded",),
     "check": (),  # one for each check
 }
 
@@ -29,6 +30,7 @@ def runtime(tmp_path: Path) -> Runtime:
     document = yaml.safe_load(SANDBOX_CONFIG.read_text("utf-8"))
     document["opt_out"] = {"direction": "bidirectional", "mappings": {"donotemail": "blackListEmail"}}
     document["alerts"] = {"webhook": True}
+    document["bulk_load"] = {"workflows": {"contact": "WKF20"}}
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(document))
     return Runtime({"SYNC_ASSETS_CONFIG": str(tmp_path / "config.yaml")})
 

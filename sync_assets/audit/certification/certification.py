@@ -6,7 +6,7 @@ what a killed run left. Children are created last and deleted first: Campaign hi
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -14,13 +14,14 @@ from importlib.metadata import version
 from urllib.parse import urlsplit
 
 from sync_assets.audit.certification import campaign_premises, dynamics_premises
-from sync_assets.audit.certification.synthetic_record import PREFIX, NotCreated, PremiseResult, Subject
+from sync_assets.audit.certification.synthetic_record import PREFIX, ROWS, NotCreated, PremiseResult, Subject
 from sync_assets.audit.existing_records import leased
 from sync_assets.campaign import addressing
 from sync_assets.campaign.addressing import CERTIFIED, NOT_WORKABLE
 from sync_assets.campaign.client import CampaignClient, CampaignRefused
 from sync_assets.checks.link_findings import unfilled_links
 from sync_assets.checks.rules import Finding, ok, warn
+from sync_assets.config.models import Config
 from sync_assets.errors import SyncAssetsError
 from sync_assets.http.transport import OutcomeUnknown
 from sync_assets.ledger import Ledger
@@ -33,6 +34,10 @@ from sync_assets.runtime.context import Runtime
 
 CALLS_PER_TABLE = 60
 """Engine calls that the probes of one table take at most."""
+CALLS_PER_FILE = 120
+"""And those of its file."""
+
+FileProbe = Callable[[Runtime, Subject], Awaitable[None]]
 
 PATIENCE = 30.0
 """Seconds for which a failing request to Campaign is repeated: a longer failure is none of the premises."""
@@ -59,8 +64,10 @@ _NOT_TRIED = (
 """Premises that no probe can try without harm to the tenant, or that are tried elsewhere."""
 
 
-async def certify(runtime: Runtime) -> "Certification":
+async def certify(runtime: Runtime, by_file: FileProbe | None = None) -> "Certification":
     """Try every premise on both systems.
+
+    by_file: tries the way by file.
 
     Raises:
         SyncAssetsError: another certification is under way, a system is out of reach or refuses access, or the budget
@@ -68,7 +75,9 @@ async def certify(runtime: Runtime) -> "Certification":
             if Campaign can be reached, else by the next run.
     """
     ledger, config = await asyncio.to_thread(lambda: runtime.ledger), runtime.config
-    left, most = calls_left(ledger, config.guardrails), CALLS_PER_TABLE * len(config.tables)
+    workflows = config.bulk_load.workflows if config.bulk_load else {}
+    most = CALLS_PER_TABLE * len(config.tables) + CALLS_PER_FILE * len(workflows)
+    left = calls_left(ledger, config.guardrails)
     if left is not None and left < most:
         raise SyncAssetsError(
             f"A certification takes up to {most:,} engine calls, and the guardrails leave {left:,} for now.",
@@ -81,7 +90,7 @@ async def certify(runtime: Runtime) -> "Certification":
                 f"Wait for its end; if it was killed on another machine, for {SESSION_SECONDS:.0f} seconds.",
             )
         campaign.endpoint.patience = PATIENCE
-        done = Certification(runtime, ledger, campaign)
+        done = Certification(runtime, ledger, campaign, by_file)
         done.results += await dynamics_premises.organisation(d365, config)
         for table in config.in_link_order:
             done.results += await dynamics_premises.table(d365, ledger, table)
@@ -108,6 +117,7 @@ class Certification:
     runtime: Runtime
     ledger: Ledger
     campaign: CampaignClient
+    by_file: FileProbe | None = None
     subjects: list[Subject] = field(default_factory=list[Subject])
     results: list[PremiseResult] = field(default_factory=list[PremiseResult])
     calls: Counter[str] = field(default_factory=Counter[str])
@@ -131,10 +141,13 @@ class Certification:
             parents = {link.to: by_table[link.table] for link in config.links}
             nothing_known = addressing.Addressing.configured(config, {})
             subject = Subject(self.campaign, config, resource, links, nothing_known, now, parents)
+            subject.rows = ROWS if former else 0
             by_table[config.table] = subject
             self.subjects.append(subject)
         if not await self._remove_all(datetime.fromisoformat(former) if former else None):
             return
+        for subject in self.subjects:
+            subject.rows = 0
         try:
             await self._try_all()
         except BaseException:
@@ -165,6 +178,8 @@ class Certification:
             values = campaign_premises.values(subject, self.runtime.config.opt_out)
             await self._probe(subject, "values", values)
             await self._probe(subject, "links", campaign_premises.links(subject))
+            if self.by_file:
+                await self._probe(subject, "a file", self.by_file(self.runtime, subject))
         for subject in reversed(alive):
             if any(subject in child.parents.values() for child in alive if child.made):
                 continue  # a child is left, which Campaign would hide without its parent
@@ -247,20 +262,27 @@ class Certification:
         dialect.note(NAME, {CERTIFIED_AT: self.at.isoformat(timespec="seconds"), VERSION: version("sync-assets")})
 
 
+def premises_not_workable(config: Config, ledger: Ledger) -> list[tuple[str, str, str]]:
+    """Return the premises that the last certification found not workable: of which system or name, premise, text."""
+    names = dict.fromkeys(name for table in config.in_link_order for name in (table.table, table.resource))
+    return [
+        (system if about == NAME else about, premise, finding.removeprefix(NOT_WORKABLE))
+        for about in (NAME, *names)
+        for known, finding in sorted(ledger.dialect.facts(about).items())
+        if known.startswith(CERTIFIED) and finding.startswith(NOT_WORKABLE)
+        for system, _, premise in [known.removeprefix(CERTIFIED).partition(": ")]
+    ]
+
+
 def certification_findings(configuration: Configuration, ledger: Ledger) -> list[Finding]:
     """Return a finding for the last certification of these systems, and one for each premise that is not workable."""
     title, findings = "certification", list[Finding]()
     marks = ledger.dialect.facts(NAME)
     tables = configuration.config.in_link_order
-    names = dict.fromkeys(name for table in tables for name in (table.table, table.resource))
     way = "`sync-assets certify` tries it again, and names what to change"
     not_workable = [
-        warn(f"{title} of {system if about == NAME else about}: {premise}", f"{text}. {way}")
-        for about in (NAME, *names)
-        for known, finding in sorted(ledger.dialect.facts(about).items())
-        if known.startswith(CERTIFIED) and finding.startswith(NOT_WORKABLE)
-        for system, _, premise in [known.removeprefix(CERTIFIED).partition(": ")]
-        for text in [finding.removeprefix(NOT_WORKABLE)]
+        warn(f"{title} of {system}: {premise}", f"{text}. {way}")
+        for system, premise, text in premises_not_workable(configuration.config, ledger)
     ]
     if began := marks.get(BEGAN):
         resources = ", ".join(f"{table.resource} ({table.key})" for table in tables)

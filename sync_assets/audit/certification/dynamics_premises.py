@@ -16,7 +16,7 @@ from sync_assets.dataverse.batch import read_parts
 from sync_assets.dataverse.client import MAX_PAGE, D365Refused, DataverseClient, FeedExpired, ServerFailed
 from sync_assets.dataverse.metadata import Table
 from sync_assets.dataverse.page_parser import Head, changed_ids, read_head
-from sync_assets.http.retry import Call
+from sync_assets.http.retry import RequestOptions
 from sync_assets.http.transport import HttpError
 from sync_assets.ledger import Ledger
 
@@ -151,7 +151,7 @@ async def _batch(client: DataverseClient) -> PremiseResult:
         "$batch",
         body="\r\n".join([*lines, f"--{boundary}--", ""]).encode(),
         headers={"Content-Type": f'multipart/mixed; boundary="{boundary}"', "Prefer": "odata.continue-on-error"},
-        call=Call(repeat_unknown=True),
+        call=RequestOptions(repeat_unknown=True),
     )
     try:
         parts = read_parts(answer) if answer.status < 300 else []

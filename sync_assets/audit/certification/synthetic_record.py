@@ -44,6 +44,8 @@ ATTEMPTS = 3
 MARGIN = timedelta(hours=1)
 """How far the list goes back beyond the mark: the clocks of this machine and of Campaign differ."""
 _PAGE = 100
+ROWS = 10
+"""Synthetic records of a file."""
 
 _REACHES_PEOPLE = ("mail", "phone", "mobile", "fax", "domain")
 _FILLERS: Mapping[str, Any] = {"string": NOTICE, "integer": 1, "float": 1, "boolean": False, "date": "2000-01-01"}
@@ -76,9 +78,9 @@ class NotCreated(Exception):
     """Raised when Campaign rejects the synthetic record; the text is Campaign's reason, redacted."""
 
 
-def synthetic_id(table: str) -> str:
-    """Return the id of the synthetic record of a table."""
-    return PREFIX + hashlib.sha256(table.encode()).hexdigest()[:12]
+def synthetic_id(table: str, number: int = 0) -> str:
+    """Return the id of the synthetic record of a table, or of one in a file, which are numbered from 1."""
+    return PREFIX + hashlib.sha256(f"{table}{number or ''}".encode()).hexdigest()[:12]
 
 
 @dataclass(slots=True, eq=False)
@@ -94,6 +96,7 @@ class Subject:
         made: PKeys of all records that this run created and did not delete yet.
         hidden: True if Campaign hides the record, which then cannot be deleted through the API.
         results: rows of the report.
+        rows: records of a file that Campaign may hold besides; 0 if there is none.
     """
 
     client: CampaignClient
@@ -107,6 +110,11 @@ class Subject:
     made: set[str] = field(default_factory=set[str])
     hidden: bool = False
     results: list[PremiseResult] = field(default_factory=list[PremiseResult])
+    rows: int = 0
+
+    @property
+    def ids(self) -> list[str]:
+        return [synthetic_id(self.config.table, number) for number in range(self.rows + 1)]
 
     @property
     def id(self) -> str:
@@ -129,7 +137,7 @@ class Subject:
         self.results.append(PremiseResult("Campaign", self.config.resource, premise, finding, program, outcome))
 
     def carries_our_id(self, record: Mapping[str, Any]) -> bool:
-        return str(record.get(self.config.key) or "").casefold() == self.id
+        return str(record.get(self.config.key) or "").casefold() in self.ids
 
     def shown(self, response: ResponseOutcome) -> str:
         """Return Campaign's reason without any value that was sent."""
@@ -242,13 +250,13 @@ class Subject:
         since: see `remove`; None: without the list.
         """
         records, given = list[dict[str, Any]](), self.config.filter
-        if given:  # the first page of the configured filter, which may not be published
-            link = f"{self.path}/{given.name}?{given.parameter}={quote(self.id, safe='')}&_lineCount={_PAGE}"
+        queries = [(given.name, given.parameter, id_) for id_ in self.ids] if given else []
+        for name, parameter, id_ in queries:  # the first page of the configured filter, which may not be published
+            link = f"{self.path}/{name}?{parameter}={quote(id_, safe='')}&_lineCount={_PAGE}"
             with suppress(CampaignRefused):
                 records += listed(await self.client.call("read", link), self.config.resource)[0]
-        record = await self.read(self.id)
-        if isinstance(record, dict):
-            records.append(record)
+        read = [await self.read(id_) for id_ in self.ids]
+        records += [record for record in read if isinstance(record, dict)]
         if since is not None:  # the whole resource is read if Campaign does not list it in this order
             query = f"{self.path}?_lineCount={_PAGE}&_forcePagination=true"
             try:

@@ -8,7 +8,6 @@ next comparison.
 
 # No `from __future__ import annotations`: Dagster reads the annotation of `context` at run time.
 
-import math
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from datetime import timedelta
@@ -17,11 +16,10 @@ from typing import Any
 import dagster as dg
 
 from sync_assets.audit.audit_result import agreement, one_record_each, opt_outs_agree
-from sync_assets.audit.record_audit import audit_table, shares, stored_result
-from sync_assets.audit.record_list import pages_for
+from sync_assets.audit.record_audit import audit_table, daily_pages, rotations, stored_result
 from sync_assets.campaign.client import BudgetSpent
 from sync_assets.checks.rules import AUDIT_CHECKS, OPT_OUTS_AGREE
-from sync_assets.config.models import Config, TableConfig
+from sync_assets.config.models import TableConfig
 from sync_assets.config.values import CONTACT
 from sync_assets.defs.asset_keys import audit_key, campaign_key
 from sync_assets.defs.partitions import add_tags
@@ -29,7 +27,6 @@ from sync_assets.defs.resources import OF_TABLES, bound, resource_names
 from sync_assets.defs.results import check_specs, metadata, selected
 from sync_assets.defs.run_errors import failing
 from sync_assets.defs.tables import asset_metadata
-from sync_assets.ledger import Ledger
 from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.pkeys import ListedKeys
@@ -69,15 +66,15 @@ def audit_asset(config: TableConfig, runtime: Runtime) -> dg.AssetsDefinition:
         with bound(runtime, context.resources, OF_TABLES) as run_runtime, failing("comparison"):
             add_tags(context, run_runtime, config.table)
             overall, ledger = run_runtime.config, run_runtime.ledger
-            if pages := _pages(overall, ledger, config):
+            if pages := daily_pages(overall, ledger)[config.table]:
                 from sync_assets.commands.audit import opt_outs_of  # typer: only in a run  # noqa: PLC0415
 
                 opt_outs = opt_outs_of(overall, ledger, config)
                 with closing(ListedKeys()) as keys, suppress(BudgetSpent):
                     interruptible.run(audit_table(run_runtime, config, keys, "daily", pages, opt_outs))
             result = stored_result(ledger, config.table, "daily")
-            days = math.ceil(pages_for(max(result.total, result.records)) / pages) if pages else None
-            numbers = metadata({**result.numbers, "days": days})  # in which the whole resource is listed
+            days = rotations(overall, ledger)[config.table].days  # in which the whole resource is listed
+            numbers = metadata({**result.numbers, "days": days})
             reasons = ledger.reports.reject_reasons(config.table)
         findings = [agreement(config.table, result), one_record_each(config, result, reasons), opt_outs_agree(result)]
         checked = selected(context, key, findings)
@@ -87,10 +84,3 @@ def audit_asset(config: TableConfig, runtime: Runtime) -> dg.AssetsDefinition:
             yield from checked
 
     return audit
-
-
-def _pages(overall: Config, ledger: Ledger, config: TableConfig) -> int:
-    """Return the table's pages of a day."""
-    counts = ledger.reports.counts()
-    records = {one.table: counts[one.table].records for one in overall.tables}
-    return shares(overall.audit.calls_per_day, records)[config.table]

@@ -25,9 +25,10 @@ from sync_assets.runtime.context import Runtime
 
 def table_checks(config: TableConfig, configuration: Configuration) -> list[dg.AssetCheckSpec]:
     """Return the check specs of both assets of a table."""
-    return [
-        spec for side in SIDES for spec in check_specs(side_key(config, side, configuration), rules.TABLE_CHECKS[side])
-    ]
+    bulk_load = configuration.config.bulk_load
+    loads = (rules.LOADED,) if bulk_load and bulk_load.has(config.table) else ()
+    checks = {**rules.TABLE_CHECKS, "campaign": (*rules.TABLE_CHECKS["campaign"], *loads)}
+    return [spec for side in SIDES for spec in check_specs(side_key(config, side, configuration), checks[side])]
 
 
 def ready_key(config: TableConfig, side: Side, configuration: Configuration) -> dg.AssetCheckKey:
@@ -45,7 +46,7 @@ def check_alone(
         is_read = config.table not in paused and (keys is None or not ready.isdisjoint(keys))
         set_up = readiness(runtime, config) if is_read else []
         for side in SIDES:
-            for finding in table_findings(runtime.ledger, config, side, set_up, now):
+            for finding in table_findings(runtime.ledger, config, side, set_up, now, runtime.config.bulk_load):
                 result = check_result(side_key(config, side, runtime), finding)
                 if keys is None or check_key(result) in keys:
                     yield result

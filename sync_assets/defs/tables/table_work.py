@@ -25,6 +25,7 @@ from sync_assets.capture.backlog_limit import backlog_is_full, paused_text
 from sync_assets.capture.context import CaptureResult
 from sync_assets.checks import guardrails, rules
 from sync_assets.checks.health import table_findings
+from sync_assets.checks.load_findings import load_numbers
 from sync_assets.checks.preflight import causes
 from sync_assets.checks.rules import SIDES, Finding, Rows, Side
 from sync_assets.config.models import TableConfig
@@ -225,7 +226,8 @@ class TableWork:
 
     def findings(self, side: Side) -> list[Finding]:
         """Return the findings, as of now, of all checks of one asset."""
-        return table_findings(self._runtime.ledger, self.config, side, self.set_up, datetime.now(UTC))
+        ledger, now, bulk_load = self._runtime.ledger, datetime.now(UTC), self._runtime.config.bulk_load
+        return table_findings(ledger, self.config, side, self.set_up, now, bulk_load)
 
     # --- Metadata ------------------------------------------------------------------------------------------------
 
@@ -247,6 +249,8 @@ class TableWork:
             further[asset_metadata.LINEAGE] = asset_metadata.campaign_lineage(runtime, config)
             reasons = runtime.ledger.reports.reject_reasons(config.table)
             further["rejected_by_reason"] = Rows(("reason", "records"), reasons) if reasons else None
+            if load := runtime.ledger.loads.last(config.table):
+                further["last_load"] = load_numbers(load, runtime.ledger.loads.files(config.table))
             further["engine_calls_by_day"] = calls_by_day(runtime.config.guardrails, runtime.ledger)
         return self.numbers(asset) | metadata(further) | asset_metadata.links(runtime, config)
 

@@ -9,7 +9,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sync_assets.json_members import without
-from sync_assets.ledger.model import ANY_ATTRIBUTE, State
+from sync_assets.ledger.model import ANY_ATTRIBUTE, END_OF_TIME_MICROS, State
 from sync_assets.ledger.records.deletions import MOVED
 from sync_assets.ledger.records.emptied_columns import NOTHING_KEPT, EmptiedColumns, Kept
 from sync_assets.ledger.records.feeds import PageRead
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
 _MOVE = f"""
     UPDATE sync_record SET {", ".join(f"{name} = ?" for name in MOVED)}, changed_at = ?, payload = ?,
-        update_payload = ?, refusable = ?, reason = NULL, not_before = NULL
+        update_payload = ?, refusable = ?, reason = NULL,
+        not_before = CASE WHEN not_before = {END_OF_TIME_MICROS} AND ? = {State.PENDING:d} THEN not_before END
     WHERE seq = ?
 """  # noqa: S608 - constants
 _EARLIER = f"""
@@ -124,7 +125,7 @@ class CapturedRows(Repository):
                 to_insert.append((row.insert_only_hash, record.seq))
             payloads = (row.payload, row.update_payload) if move.has_payload else (None, None)
             encrypted = [cipher.encrypt(payload, record.id) for payload in payloads]
-            values.append((*_moved_columns(move), now, *encrypted, row.refusable, record.seq))
+            values.append((*_moved_columns(move), now, *encrypted, row.refusable, move.state, record.seq))
             ids.append(record.id)
             transaction.move(record, move.state)
         transaction.for_each(_MOVE, values)

@@ -4,7 +4,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from sync_assets.ledger.model import OTHER, Claimed, LinkTo, Operation
+from sync_assets.ledger.model import END_OF_TIME, OTHER, Claimed, LinkTo, Operation
 from sync_assets.ledger.rules.predicates import MUST_NOT_EXIST
 from sync_assets.ledger.storage import schema
 from sync_assets.ledger.storage.payload_cipher import PayloadCipher
@@ -24,6 +24,8 @@ _EXISTS = sa.and_(
 )
 """SQL condition: Campaign was found to hold a record of this id, and nothing of it was acknowledged since."""
 NOT_LISTED = sa.not_(_EXISTS)
+IN_A_LOAD = sa.and_(schema.RETRIED, _R.not_before == END_OF_TIME)
+"""SQL condition: a load by file has claimed the record, and its row did not change since."""
 _UNKNOWN = sa.case((_EXISTS, 1), else_=_R.outcome_unknown)
 
 

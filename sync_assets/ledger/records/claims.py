@@ -7,7 +7,7 @@ Invariant: a record's outcome counts as unknown from its claim until it is store
 sent the request.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from sync_assets.config.values import CONTACT
 from sync_assets.ledger import times
 from sync_assets.ledger.errors import SessionExpired
-from sync_assets.ledger.model import BlockReason, Claimed, Outcome, State
+from sync_assets.ledger.model import END_OF_TIME, BlockReason, Claimed, Outcome, State
 from sync_assets.ledger.records.claim_rows import UNKNOWN_UNTIL, build_claimed, select_claimable
 from sync_assets.ledger.records.dependency_status import DependencyStatus
 from sync_assets.ledger.records.targets import stored_target
@@ -63,6 +63,15 @@ _STORE = f"""
         update_payload = CASE WHEN ? THEN update_payload END
     WHERE seq = ?
 """  # noqa: S608
+_CHANGED = """
+    SELECT table_name, changed_at, count(*) FROM sync_record
+    WHERE seq IN :seqs AND (acked_at IS NULL OR acked_at < changed_at) GROUP BY table_name, changed_at
+"""
+"""When records changed of which no request was acknowledged since; the rows of a page at the same time."""
+SECONDS = (1, 2, 5, 10, 30, 60, 300, 900, 3_600, 21_600, 86_400)
+"""Upper ends of the buckets in which the seconds from a change to its acknowledgement are counted."""
+ALL_SECONDS = "sum"
+"""The name of their sum among the buckets."""
 _HOLDS = "UPDATE sync_record SET held_refusable = ? WHERE seq = ?"
 _CLAIM = f"""
     UPDATE sync_record SET session = :session, unknown_until = :until,
@@ -72,6 +81,19 @@ _CLAIM = f"""
         incarnation = incarnation + CASE WHEN {MUST_NOT_EXIST} THEN 1 ELSE 0 END
     WHERE seq IN :seqs
 """  # noqa: S608
+
+
+def _seconds(changes: Sequence[Any], now: int) -> Counter[tuple[str, str]]:
+    """Count records by table and bucket of the seconds since their change, and add these up.
+
+    changes: (table, time of the change, number of records).
+    """
+    counts = Counter[tuple[str, str]]()
+    for table, changed_at, records in changes:
+        seconds = max(0.0, (now - changed_at) / times.seconds(1))
+        counts[table, str(next((end for end in SECONDS if seconds <= end), "inf"))] += records
+        counts[table, ALL_SECONDS] += round(seconds * records)
+    return counts
 
 
 @dataclass(eq=False)
@@ -178,6 +200,8 @@ class Claims(Repository):
         has_links = self._dependencies.has_links(transaction)
         seqs = list(by_seq) if self._sessions.is_live(transaction, session) else []
         held = transaction.states_of(seqs, LOCK_CLAIMED, session=session)
+        done = [record.seq for record in held if by_seq[record.seq].result == "done"]
+        seconds = _seconds(transaction.run(_CHANGED, seqs=done), now)
         for record in held:
             acknowledgement = transitions.after_outcome(record, by_seq[record.seq], now=now, horizon=horizon)
             if acknowledgement is None:
@@ -214,7 +238,7 @@ class Claims(Repository):
             self._retry_children(transaction, inserted_again, answered)
             # The guard counted the orphans of deletions with these; a look-up that finds no parent makes others.
             self._dependencies.reevaluate(transaction, moved, removed, also=also, collect_orphans=True)
-        transaction.add_numbers(now, "engine_calls", calls or {})
+        transaction.add_numbers(now, engine_calls=calls or {}, seconds=seconds)
         outcome_of = [(record.id, by_seq[record.seq]) for record in held]
         self._opt_outs.apply_inserted(
             transaction,
@@ -239,7 +263,9 @@ class Claims(Repository):
         these = schema.only(_R.table_name, table) & schema.only(_R.id, id)
         refused = sa.select(_R.seq, _R.table_name, _R.validation_error).where(_REFUSED, these)
         pending = sa.select(schema.tally.c.table_name).where(schema.tally.c.state == State.PENDING.value)
-        delayed = sa.select(_R.seq).where(schema.RETRIED, _R.table_name.in_(pending), these)
+        delayed = sa.select(_R.seq).where(
+            schema.RETRIED, _R.not_before < END_OF_TIME, _R.table_name.in_(pending), these
+        )
         self._dependencies.lock_linked_records(transaction)
         rows = transaction.execute(refused.order_by(_R.seq).with_for_update()).all()
         for row in rows:

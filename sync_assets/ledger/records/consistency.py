@@ -7,7 +7,7 @@ and its memory does not grow with the ledger. What is under way at that moment i
 re-evaluates no other one, and children of rows that a read may yet return are re-evaluated at its end.
 """
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -40,6 +40,7 @@ _WRONG = (
     ),
 )
 """Conditions that no row meets."""
+_CLAIMED = f"SELECT seq FROM sync_record WHERE seq IN :seqs AND {CLAIMED}"  # noqa: S608 - constants
 
 
 @dataclass(eq=False)
@@ -93,15 +94,17 @@ class Consistency(Repository):
         seqs = [record.seq for record in records]
         links, former, parents = self._dependencies.links_and_parents(transaction, seqs, lock=False)
         stored, reasons = self._hold_records.reasons(transaction, records, links, former)
-        claimed = set(transaction.execute(sa.select(_R.seq).where(schema.holds(CLAIMED))).scalars())
+        claimed = _claimed(transaction, {*seqs, *(parent.seq for parent in parents.values())})
         under_way = {key for key, parent in parents.items() if parent.seq in claimed}
         being_read = sa.select(_F.table_name).where(sa.or_(_F.orphans_due, ~_F.complete))
         paused = sa.select(operation_tables.maintenance.c.table_name)  # its end re-evaluates their children
         may_come = {*transaction.execute(being_read).scalars(), *transaction.execute(paused).scalars()}
         found = self._dependencies.by_parents(transaction, records, links, parents)
         dependencies = self._dependencies.with_children_and_holds(transaction, records, found, reasons)
-        keys = [(record.table_name, record.id) for record in leaving(records, found) if claimed]
-        of_claimed = {key for key in keys if self._dependencies.children(transaction, [key]) & claimed}
+        any_claimed = transaction.execute(sa.select(_R.seq).where(schema.holds(CLAIMED)).limit(1)).first() is not None
+        keys = [(record.table_name, record.id) for record in leaving(records, found) if any_claimed]
+        children = {key: self._dependencies.children(transaction, [key]) for key in keys}
+        of_claimed = {key for key, seqs_of in children.items() if _claimed(transaction, seqs_of)}
         for record in records:
             key = (record.table_name, record.id)
             named = [(link.parent_table, id_) for link in links[record.seq] for id_ in (link.parent_id, link.acked_id)]
@@ -114,6 +117,11 @@ class Consistency(Repository):
             where = reevaluate(record, status)
             if where is None or (*where, status.orphaned) != (record.state, record.block_reason, record.orphaned):
                 yield Inconsistency(record.table_name, _MISPLACED, 1, (record.seq,))
+
+
+def _claimed(transaction: Transaction, seqs: Collection[int]) -> set[int]:
+    """Return those of the records that are claimed."""
+    return {row[0] for row in transaction.run(_CLAIMED, seqs=sorted(seqs))}
 
 
 def _totals(transaction: Transaction) -> Iterator[Inconsistency]:

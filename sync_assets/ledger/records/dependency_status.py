@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from sync_assets.config.values import CONTACT
-from sync_assets.ledger.model import LinkTo, Orphaned, State
+from sync_assets.ledger.model import END_OF_TIME_MICROS, LinkTo, Orphaned, State
 from sync_assets.ledger.records.hold_records import HoldRecords, ReasonsByRecord, is_excluded, is_held
 from sync_assets.ledger.records.stored_links import ACKNOWLEDGED_KEYED, UNLINK_ONE, StoredLinks
 from sync_assets.ledger.repositories.opt_out_rows import OptOutRows
@@ -38,7 +38,8 @@ _FORMER = (
 )
 _STORE_STATE = f"""
     UPDATE sync_record SET state = :state, block_reason = :block_reason, orphaned = :orphaned,
-        failed_since = CASE WHEN :failed THEN coalesce(failed_since, :now) END, not_before = NULL,
+        failed_since = CASE WHEN :failed THEN coalesce(failed_since, :now) END,
+        not_before = CASE WHEN not_before = {END_OF_TIME_MICROS} AND :state = {State.PENDING:d} THEN not_before END,
         payload = CASE WHEN :keep THEN payload END, update_payload = CASE WHEN :keep THEN update_payload END,
         reason = CASE WHEN :rejected AND state <> {State.REJECTED:d} THEN NULL ELSE reason END,
         attempts = CASE WHEN :rejected AND state <> {State.REJECTED:d} THEN 0 ELSE attempts END

@@ -164,7 +164,7 @@ class Feeds(Repository):
         confirmed = {"confirmed_at": None if rows is None else now}
         transaction.execute(sa.update(schema.feed).where(_F.table_name == table).values(confirmed))
         if rows is not None:
-            transaction.add_numbers(now, "d365", {(table, CAPTURED): rows})
+            transaction.add_numbers(now, d365={(table, CAPTURED): rows})
 
     @writes
     def approve_deletes(self, transaction: Transaction, table: str) -> bool:

@@ -7,35 +7,47 @@ load has ended, Campaign's list shows what it holds (`Rebuilds.claim_found`); `f
 Here: states and claims. Files, workflow and list: bulk_load/.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 import sqlalchemy as sa
 
 from sync_assets.ledger import times
-from sync_assets.ledger.model import END_OF_TIME, Load, LoadFile, LoadRow, LoadState
-from sync_assets.ledger.records.claim_rows import NOT_LISTED
+from sync_assets.ledger.model import END_OF_TIME_MICROS, HELD_NOT_KNOWN, Load, LoadFile, LoadKind, LoadRow, LoadState
+from sync_assets.ledger.records.claim_rows import IN_A_LOAD, NOT_LISTED
 from sync_assets.ledger.records.claims import Claims
 from sync_assets.ledger.records.dependency_status import DependencyStatus
 from sync_assets.ledger.repositories.maintenance import Maintenance
 from sync_assets.ledger.repositories.sessions import Sessions
-from sync_assets.ledger.rules.predicates import FIRST_INSERT, UNSENT
+from sync_assets.ledger.rules.predicates import BUT_FOR, DISCONNECTED, FIRST_INSERT, IN_CAMPAIGN, UNSENT
 from sync_assets.ledger.storage import load_tables, schema
 from sync_assets.ledger.storage.session import Repository, writes
 from sync_assets.ledger.storage.transaction import Transaction
 
 _R, _L, _F = schema.record.c, load_tables.load.c, load_tables.load_file.c
+_H, _HR = schema.hold.c, schema.hold_record.c
 _FIRST_INSERT = schema.holds(FIRST_INSERT)
-_FAR = times.to_micros(END_OF_TIME)
-_CLAIM = f"UPDATE sync_record SET session = :session, outcome_unknown = 1, not_before = {_FAR} WHERE seq IN :seqs"  # noqa: S608 - constants
+_HELD = sa.exists().where(_HR.table_name == _R.table_name, _HR.id == _R.id)
+_BUT_FOR = schema.holds(BUT_FOR & IN_CAMPAIGN & ~DISCONNECTED), ~_HELD
+"""Conditions: synced, in step but for attributes that Campaign may refuse in updates, of no person under a hold."""
+_SENT_IF = {True: (_R.held_refusable == HELD_NOT_KNOWN,), False: ()}
+_SENT = f"UPDATE sync_record SET held_refusable = {HELD_NOT_KNOWN} WHERE seq IN :seqs"  # noqa: S608 - constants
+_CLAIM = f"""
+    UPDATE sync_record SET session = :session, outcome_unknown = 1, not_before = {END_OF_TIME_MICROS} WHERE seq IN :seqs
+"""  # noqa: S608 - constants
 _LEAVE_OUT = "UPDATE sync_record SET session = NULL, outcome_unknown = 0, not_before = NULL WHERE seq IN :seqs"
 _FREE = "UPDATE sync_record SET session = NULL, not_before = NULL, unknown_until = :until WHERE seq IN :seqs"
+_TO_INSERT = (schema.PENDING, _R.payload.is_not(None), _R.desired_hash.is_not(None), _R.out_of_scope == 0)
+"""SQL conditions on a record that a load has claimed: Campaign is to hold it."""
 _UNFINISHED = _L.state < LoadState.DONE.value
 _AT_ONCE = 20_000
+MOST_REWRITES = 3
+"""How often the files of a load are written anew since rows changed that are not to be inserted any more."""
 _NAME = "%Y%m%dT%H%M%SZ"
-"""Of a load: the UTC time of its beginning, or a later second."""
+"""Of a load: the time of its beginning."""
 
 
 class LoadMoved(Exception):
@@ -60,13 +72,14 @@ class Loads(Repository):
         """Return all loads, the oldest first."""
         return [_load(row) for row in self._session.rows(_loads().order_by(_L.name, _L.table_name))]
 
-    def last(self, table: str) -> Load | None:
-        """Return the table's last load; None without one."""
-        found = self._session.rows(_loads().where(_L.table_name == table).order_by(_L.name.desc()).limit(1))
+    def last(self, table: str, kind: LoadKind = "insert") -> Load | None:
+        """Return the table's last load of a kind; None without one."""
+        of_kind = _loads().where(_L.table_name == table, _L.kind == kind)
+        found = self._session.rows(of_kind.order_by(_L.name.desc()).limit(1))
         return _load(found[0]) if found else None
 
     def files(self, table: str) -> list[LoadFile]:
-        """Return the complete files of the table's unfinished load."""
+        """Return the complete files of the table's last load."""
         columns = sa.select(_F.number, _F.name, _F.rows, _F.size, _F.last_seq)
         return [LoadFile(*row) for row in self._session.rows(columns.where(_F.table_name == table).order_by(_F.number))]
 
@@ -77,28 +90,38 @@ class Loads(Repository):
 
     def left(self, load: Load) -> int:
         """Count the records that are still to be inserted, of those that the load has claimed and no list has shown."""
-        left = sa.select(sa.func.count()).where(_R.session == load.session, schema.PENDING, _R.payload.is_not(None))
-        return self._session.scalar(left)
+        left = sa.select(sa.func.count()).where(*_TO_INSERT)
+        return sum(self._session.scalar(left.where(of_load)) for of_load in _in(load))
+
+    def loading(self, load: Load) -> int:
+        """Count the pending records that the load has claimed. By indexes alone: there may be millions."""
+        claimed = sa.select(sa.func.count()).where(_R.session == load.session)
+        stuck = claimed.where(schema.STUCK, _R.table_name == load.table)  # held, or waiting since
+        return self._session.scalar(claimed) - self._session.scalar(stuck)
 
     def last_record(self, load: Load) -> str | None:
-        """Return the id of the last record of the last file, as far as it is still claimed."""
+        """Return the id of the last record in a file that is still to be inserted; None if there is none."""
         last = max((file.last_seq for file in self.files(load.table)), default=0)
-        return self._session.scalar(sa.select(_R.id).where(_R.seq == last, _R.session == load.session))
+        claimed = sa.select(_R.id).where(_R.session == load.session, _R.seq <= last, *_TO_INSERT)
+        return self._session.scalar(claimed.order_by(_R.seq.desc()).limit(1))
 
     @writes
-    def begin(self, transaction: Transaction, table: str, workflow: str) -> Load:
-        """Begin a load, with a session of its own."""
+    def begin(
+        self, transaction: Transaction, table: str, workflow: str, directory: str, kind: LoadKind = "insert"
+    ) -> Load:
+        """Begin a load, with a session of its own. directory: of its files on the SFTP."""
         session, now = self._sessions.count(transaction), self._session.now()
-        row = {"epoch": session, "worker": f"load of {table}", "until": _FAR, "live": 1}
+        row = {"epoch": session, "worker": f"load of {table}", "until": END_OF_TIME_MICROS, "live": 1}
         transaction.execute(sa.insert(schema.session).values(row))
         name, known = f"{times.from_micros(now):{_NAME}}", sa.select(sa.func.max(_L.name)).where(_L.table_name == table)
         if (last := transaction.execute(known).scalar()) and name <= last:  # of the same second
             name = f"{datetime.fromisoformat(last) + timedelta(seconds=1):{_NAME}}"
         begun = Load(
-            *(table, name, session, workflow, LoadState.WRITING, 0, False, times.from_micros(now)),
-            *(None, None, None, None, 0),
+            *(table, name, session, workflow, kind, LoadState.WRITING, 0, False, times.from_micros(now)),
+            *(None, None, None, None, None, 0, 0, directory, 0),
         )
         transaction.execute(sa.insert(load_tables.load).values(_row(begun)))
+        transaction.execute(sa.delete(load_tables.load_file).where(_F.table_name == table))
         return begun
 
     @writes
@@ -115,7 +138,7 @@ class Loads(Repository):
         """
         self._locked(transaction, load)
         if self._maintenance.maintained_since(transaction, load.table):
-            return []
+            raise LoadMoved
         own = sa.and_(_R.session == load.session, schema.PENDING, _R.payload.is_not(None))
         first = sa.and_(_FIRST_INSERT, schema.NOT_UNDER_WAY, NOT_LISTED)
         # An expression instead of the column, so that SQLite reads the table in its order and does not sort an index.
@@ -145,6 +168,8 @@ class Loads(Repository):
         """Free records that no file can hold: they go by REST."""
         self._locked(transaction, load)
         self._leave_out(transaction, load, seqs)
+        more = sa.update(load_tables.load).where(_of(load)).values(left_out=_L.left_out + len(seqs))
+        transaction.execute(more)
 
     def _leave_out(self, transaction: Transaction, load: Load, seqs: Sequence[int]) -> None:
         transaction.run(_LEAVE_OUT, seqs=list(seqs))
@@ -161,9 +186,45 @@ class Loads(Repository):
     def move(self, transaction: Transaction, load: Load, state: LoadState | None = None, **columns: Any) -> Load:
         """Store the next state of a load, and further columns; return it as stored. Raises LoadMoved."""
         stored = self._locked(transaction, load)
+        if state == LoadState.ENDED:  # a rebuild under way may have listed records before their import
+            transaction.execute(sa.delete(schema.rebuild).where(schema.rebuild.c.table_name == load.table))
         moved = stored._replace(**columns, state=stored.state if state is None else state, version=load.version + 1)
         transaction.execute(sa.update(load_tables.load).where(_of(load)).values(_row(moved)))
         return moved
+
+    @writes
+    def note_problem(self, transaction: Transaction, load: Load, problem: str | None) -> None:
+        """Store why a load waits for a person, None if it does not."""
+        transaction.execute(sa.update(load_tables.load).where(_of(load)).values(problem=problem))
+
+    @writes
+    def start(self, transaction: Transaction, load: Load) -> Load:
+        """Store that the workflow is about to be started, and return the load as stored. Raises LoadMoved.
+
+        It is WRITING again, without files, if a row was deleted, left the scope or was held since it was written; of an
+        update, if a hold was added since. At most MOST_REWRITES times: a table may change all the time.
+        """
+        stored = self._locked(transaction, load)
+        if self._maintenance.maintained_since(transaction, load.table):
+            raise LoadMoved
+        if load.kind == "update":
+            again = transaction.execute(sa.select(_H.id).where(_H.since >= load.began_at).limit(1)).first() is not None
+        else:
+            gone = sa.select(_R.seq).where(_R.session == load.session, sa.not_(sa.and_(*_TO_INSERT)))
+            seqs = list(transaction.execute(gone.order_by(_R.seq).with_for_update()).scalars())
+            again = bool(seqs) and load.rewrites < MOST_REWRITES
+            if again:
+                self._leave_out(transaction, load, seqs)
+                self._dependencies.reevaluate(transaction, transaction.states_of(seqs))
+        if again:
+            transaction.execute(sa.delete(load_tables.load_file).where(_F.table_name == load.table))
+            stored = self._locked(transaction, load)._replace(state=LoadState.WRITING, rewrites=load.rewrites + 1)
+        else:
+            at = times.from_micros(self._session.now())
+            stored = stored._replace(state=LoadState.STARTED, commanded_at=at)
+        stored = stored._replace(version=load.version + 1)
+        transaction.execute(sa.update(load_tables.load).where(_of(load)).values(_row(stored)))
+        return stored
 
     @writes
     def rewrite(self, transaction: Transaction, keys: Sequence[tuple[str, str]]) -> list[Load]:
@@ -195,32 +256,84 @@ class Loads(Repository):
         held = sa.select(_R.seq).where(_R.session == load.session, schema.holds(UNSENT)).with_for_update()
         self._leave_out(transaction, load, list(transaction.execute(held).scalars()))
 
-    def finish(self, load: Load, *, may_arrive: bool) -> int:
+    def finish(self, load: Load, *, may_arrive: bool = False) -> int:
         """End a load: free the records that no list has shown, which go by REST then; return their number.
 
         may_arrive: True if the workflow may still import them, for as long as a request without an answer.
         """
         until = self._session.now() + self._session.horizon if may_arrive else None
 
-        def free(transaction: Transaction) -> int:
-            claimed = sa.select(_R.seq).where(_R.session == load.session).limit(_AT_ONCE).with_for_update()
+        def free(transaction: Transaction, of_load: sa.ColumnElement[bool]) -> int:
+            claimed = sa.select(_R.seq).where(of_load).order_by(_R.seq).limit(_AT_ONCE).with_for_update()
             seqs = list(transaction.execute(claimed).scalars())
-            transaction.run(_FREE, seqs=sorted(seqs), until=until)
+            if load.commanded_at is None:  # nothing was sent
+                transaction.run(_LEAVE_OUT, seqs=seqs)
+                self._dependencies.reevaluate(transaction, transaction.states_of(seqs))
+            else:
+                transaction.run(_FREE, seqs=seqs, until=until)
             return len(seqs)
 
         freed = 0
-        while number := self._session.write(free, large=True):
-            freed += number
-        self._end(load, freed)
+        for of_load in _in(load):
+            while number := self._session.write(partial(free, of_load=of_load), large=True):
+                freed += number
+        self._end(load, freed if load.kind == "insert" else load.missing or 0)
         return freed
 
     @writes
     def _end(self, transaction: Transaction, load: Load, freed: int) -> None:
-        ended = _row(load._replace(state=LoadState.DONE, missing=freed, version=load.version + 1))
+        ended = _row(load._replace(state=LoadState.DONE, missing=freed, problem=None, version=load.version + 1))
         transaction.execute(sa.update(load_tables.load).where(_of(load)).values(ended))
-        transaction.execute(sa.delete(load_tables.load_file).where(_F.table_name == load.table))
         over = sa.update(schema.session).where(schema.session.c.epoch == load.session)
         transaction.execute(over.values(live=0, until=self._session.now()))
+
+    # --- updates ------------------------------------------------------------------------------------------------------
+
+    def in_step_but_for(
+        self, table: str, after: int = 0, limit: int = 1, *, sent: bool = False
+    ) -> list[tuple[int, str]]:
+        """Return the next records (seq, id) that a file of updates may bring, at most `limit`; or that one may have."""
+        query = sa.select(_R.seq, _R.id).where(_R.table_name == table, _R.seq > after, *_BUT_FOR, *_SENT_IF[sent])
+        return [(seq, id_) for seq, id_ in self._session.rows(query.order_by(_R.seq).limit(limit))]
+
+    def count_but_for(self, table: str, *, sent: bool = False) -> int:
+        """Count these records."""
+        query = sa.select(sa.func.count()).where(_R.table_name == table, *_BUT_FOR, *_SENT_IF[sent])
+        return self._session.scalar(query)
+
+    @writes
+    def mark_sent(self, transaction: Transaction, load: Load, hashes: Mapping[int, bytes]) -> set[int]:
+        """Store that a file may change records: what Campaign holds of its attributes is not known from now on.
+
+        Args:
+            load: of the file.
+            hashes: by seq, the acknowledged hash with which the row was mapped.
+
+        Returns:
+            The seqs of the records that may still be written: unchanged, and of no person under a hold.
+
+        Raises:
+            LoadMoved.
+        """
+        self._locked(transaction, load)
+        wanted = sa.select(_R.seq, _R.acked_hash).where(_R.seq.in_(list(hashes)), *_BUT_FOR).order_by(_R.seq)
+        rows = transaction.execute(wanted.with_for_update()).all()
+        seqs = [row.seq for row in rows if bytes(row.acked_hash) == hashes[row.seq]]
+        transaction.run(_SENT, seqs=seqs)
+        return set(seqs)
+
+    @writes
+    def write_anew(self, transaction: Transaction, load: Load) -> Load:
+        """Let the file of an update begin anew; return the load as stored. Raises LoadMoved."""
+        began = self._locked(transaction, load)._replace(
+            state=LoadState.WRITING,
+            records=0,
+            began_at=times.from_micros(self._session.now()),
+            version=load.version + 1,
+        )
+        transaction.execute(sa.update(load_tables.load).where(_of(load)).values(_row(began)))
+        transaction.execute(sa.delete(load_tables.load_file).where(_F.table_name == load.table))
+        return began
 
     def _locked(self, transaction: Transaction, load: Load) -> Load:
         """Return the load as stored, and lock it. Raises LoadMoved if it is another version."""
@@ -228,6 +341,12 @@ class Loads(Repository):
         if row is None or row.version != load.version:
             raise LoadMoved
         return _load(row)
+
+
+def _in(load: Load) -> tuple[sa.ColumnElement[bool], sa.ColumnElement[bool]]:
+    """Return two SQL conditions: claimed by the load; and claimed by a process that was killed while it listed."""
+    listed = sa.and_(_R.table_name == load.table, IN_A_LOAD, _R.session != load.session)
+    return _R.session == load.session, listed
 
 
 def _of(load: Load) -> sa.ColumnElement[bool]:

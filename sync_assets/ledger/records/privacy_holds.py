@@ -18,7 +18,7 @@ import sqlalchemy as sa
 
 from sync_assets.config.values import CONTACT
 from sync_assets.ledger import times
-from sync_assets.ledger.model import END_OF_TIME, State
+from sync_assets.ledger.model import END_OF_TIME, HELD_NOT_KNOWN, LoadState, State
 from sync_assets.ledger.records.dependency_status import DependencyStatus, Key
 from sync_assets.ledger.records.hold_records import PERSON, UNKNOWN, HeldRecord, HoldRecords
 from sync_assets.ledger.repositories.opt_out_rows import OptOutRows
@@ -40,7 +40,10 @@ _RELATED = f"""
         (SELECT until FROM sync_session WHERE epoch = sync_record.session), unknown_until,
         (SELECT max(s.until) FROM sync_opt_out o JOIN sync_session s ON s.epoch = o.session
             WHERE table_name = 'contact' AND o.id = sync_record.id),
-        (SELECT max(o.unknown_until) FROM sync_opt_out o WHERE table_name = 'contact' AND o.id = sync_record.id)
+        (SELECT max(o.unknown_until) FROM sync_opt_out o WHERE table_name = 'contact' AND o.id = sync_record.id),
+        held_refusable = {HELD_NOT_KNOWN} AND EXISTS (
+            SELECT 1 FROM sync_load l WHERE l.table_name = sync_record.table_name AND l.kind = 'update'
+                AND l.state IN ({LoadState.STARTED:d}, {LoadState.RUNNING:d}))
     FROM sync_record WHERE seq IN :seqs ORDER BY table_name, id
 """  # noqa: S608
 _FAR = times.to_micros(END_OF_TIME)
@@ -274,7 +277,8 @@ def _since(id: str) -> sa.Select[datetime]:
 
 
 def _related_record(row: Any, now: int, horizon: int) -> RelatedRecord:
-    _, table, id_, state, wanted, may_exist, payload, live_until, *of_record, opt_outs_session, opt_outs_unknown = row
+    _, table, id_, state, wanted, may_exist, payload, live_until, *more = row
+    *of_record, opt_outs_session, opt_outs_unknown, in_file = more
     if loading := of_record[0] == _FAR:  # the load's end is not known
         of_record, live_until = (None, None), opt_outs_session if (opt_outs_session or 0) > now else None
     until = [
@@ -291,5 +295,5 @@ def _related_record(row: Any, now: int, horizon: int) -> RelatedRecord:
         bool(payload),
         times.instant(live_until),
         times.instant(unknown),
-        loading,
+        loading or bool(in_file),
     )

@@ -15,7 +15,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from sync_assets.ledger.model import ANY_ATTRIBUTE, OTHER, Claimed, LoadState, Rebuild, State
-from sync_assets.ledger.records.claim_rows import CLAIM_COLUMNS, ENDED
+from sync_assets.ledger.records.claim_rows import CLAIM_COLUMNS, ENDED, IN_A_LOAD
 from sync_assets.ledger.records.claims import Claims
 from sync_assets.ledger.records.feeds import Feeds
 from sync_assets.ledger.repositories.sessions import Sessions
@@ -120,7 +120,9 @@ class Rebuilds(Repository):
         )
         stays = schema.holds(~MUST_NOT_EXIST)
         ended = sa.select(_L.session).where(_L.table_name == table, _L.state == LoadState.ENDED.value)
-        loaded = _R.session.in_(ended)
+        all_of_them = transaction.execute(ended).first() is not None  # a record left out would count as not imported
+        # The second: of a process that was killed while it listed.
+        loaded = sa.or_(_R.session.in_(ended), sa.and_(IN_A_LOAD, schema.NOT_UNDER_WAY))
         # A late run of an import changes no record that exists, so nothing can arrive after the list.
         over = sa.case((loaded, None), else_=ENDED).label("ended")
         free = sa.or_(loaded, sa.and_(*schema.claimable(self._session.now())))
@@ -128,7 +130,7 @@ class Rebuilds(Repository):
             sa.select(*CLAIM_COLUMNS, over, _R.outcome_unknown, sa.literal(0).label("resend"), loaded.label("loaded"))
             .where(_R.seq.in_(list(known.values())), stays, asked_for, free)
             .order_by(_R.seq)
-            .with_for_update(skip_locked=True)
+            .with_for_update(skip_locked=not all_of_them)
         )
         rows = transaction.execute(wanted).all()
         of_load = [row.id for row in rows if row.loaded]

@@ -28,7 +28,8 @@ FactKind = Literal["dialect", "types", "migration", "events", "audit"]
 dialect: by Campaign's resource and premise (campaign/addressing.py, push/record_links.py, audit), kept until it is
 contradicted. types: the last known types of columns and attributes, by table and side; other ones are a change of the
 data model. migration: by migration, results of the steps that are done, and the former address. events: times at
-which something was done last. audit: how far an audit of a table came, and what it found (audit/record_audit.py).
+which something was done last, and the SFTP's room as measured last. audit: how far an audit of a table came, and what
+it found (audit/record_audit.py).
 """
 DAY_SECONDS = 86_400.0
 _MAPPING = operation_tables.mapping

@@ -106,7 +106,7 @@ class OptOutFiles(Repository):
         ended = replace(file, done_at=times.from_micros(self._session.now()), reason=reason)
         transaction.put(opt_out_tables.opt_out_file, [self._row(ended)])
         numbers = {(CONTACT, name): number for name, number in counts.items()}
-        transaction.add_numbers(self._session.now(), "opt_outs", numbers)
+        transaction.add_numbers(self._session.now(), opt_outs=numbers)
 
     @writes
     def retry_files(self, transaction: Transaction) -> int:

@@ -271,7 +271,7 @@ class OptOuts(Repository):
             self._release(transaction, _O.session == session)
         stored = self._put(transaction, rows, stored_rows)
         numbers = {(CONTACT, name): number for name, number in (counts or {}).items()}
-        transaction.add_numbers(self._session.now(), "opt_outs", numbers)
+        transaction.add_numbers(self._session.now(), opt_outs=numbers)
         return [row._replace(version=row.version + 1) for row in stored]
 
     @writes

@@ -34,8 +34,9 @@ MOST_REASONS = 20
 _R = schema.record.c
 _T = schema.tally.c
 _N = operation_tables.day_count.c
-CountKind = Literal["engine_calls", "opt_outs", "d365", "campaign"]
-"""d365: of captures. campaign: of pushes."""
+CountKind = Literal["engine_calls", "opt_outs", "d365", "campaign", "seconds", "throttles"]
+"""d365: of captures. campaign: of pushes. seconds: changes by the bucket of claims.SECONDS. throttles: by status and
+system, which stands in place of the table."""
 _REASON = sa.case((schema.REFUSED_BY_CAMPAIGN, _R.reason), else_=_R.validation_error)
 _AT_ONCE = 500
 """Values per IN condition: far below the limits of both databases."""
@@ -47,8 +48,6 @@ _MOST_COUNTED = 100_000
 
 
 _SAME_MARK = _R.refusable.op("&")(REFUSABLE_MARK) == _R.held_refusable.op("&")(REFUSABLE_MARK)
-_WORKERS = schema.LIVE_EPOCHS.where(schema.session.c.until < times.to_micros(END_OF_TIME))
-"""SQL query: the sessions that are no loads by file."""
 _RETRIED = (schema.RETRIED, _R.not_before < END_OF_TIME)
 """SQL conditions: pending, and requests for the record failed; it is in no load by file."""
 _KNOWN = sa.case((_SAME_MARK, 1), else_=0).label("known")
@@ -66,7 +65,7 @@ class Reports(Repository):
     def counts(self, only: str | None = None) -> dict[str, Counts]:
         """Count records by state, for each table that has a feed or records, or for one; no other table has any."""
         claimed = sa.select(_R.table_name, sa.func.count()).where(
-            schema.holds(CLAIMED), _R.session.in_(_WORKERS), schema.only(_R.table_name, only)
+            schema.holds(CLAIMED), _R.session.in_(schema.WORKER_EPOCHS), schema.only(_R.table_name, only)
         )
         leased = claimed.group_by(_R.session, _R.table_name)  # by session first, the order of the index
         with self._session.read() as transaction:
@@ -127,9 +126,9 @@ class Reports(Repository):
         return self._session.scalar(held.limit(1))
 
     def oldest_pending(self, table: str) -> datetime | None:
-        """Return when the pending record that changed first did so; None if none is pending."""
+        """Return when the pending record that changed first did so; None if none is pending but in a load by file."""
         oldest = sa.select(sa.func.min(_R.changed_at)).where(_R.table_name == table)
-        moments = (self._session.scalar(oldest.where(which)) for which in (schema.READY, schema.RETRIED))
+        moments = (self._session.scalar(oldest.where(*which)) for which in ((schema.READY,), _RETRIED))
         return min((moment for moment in moments if moment), default=None)
 
     def next_due(self, table: str | None = None) -> datetime | None:
@@ -243,7 +242,8 @@ class DayCounts(Repository):
     @writes
     def add(self, transaction: Transaction, kind: CountKind, table: str, numbers: Mapping[Any, int]) -> None:
         """Add to the numbers of today, by name."""
-        transaction.add_numbers(self._session.now(), kind, {(table, name): number for name, number in numbers.items()})
+        of_table = {(table, name): number for name, number in numbers.items()}
+        transaction.add_numbers(self._session.now(), **{kind: of_table})
 
     def numbers(
         self, kind: CountKind, first: date | None = None, last: date | None = None, table: str | None = None
@@ -265,6 +265,14 @@ class DayCounts(Repository):
         for day, name, number in self._session.rows(of_days.group_by(_N.day, _N.name)):
             by_day[day][name] = int(number)
         return dict(by_day)
+
+    def by_table(self, kind: CountKind) -> dict[str, dict[str, int]]:
+        """Return the numbers of all days by table and name."""
+        wanted = sa.select(_N.table_name, _N.name, sa.func.sum(_N.number)).where(_N.kind == kind)
+        by_table: dict[str, dict[str, int]] = defaultdict(dict)
+        for table, name, number in self._session.rows(wanted.group_by(_N.table_name, _N.name)):
+            by_table[table][name] = int(number)
+        return dict(by_table)
 
     def first_day(self, kind: CountKind, table: str) -> date | None:
         """Return the first day with a number of the table, which may be 0; None if there is none."""

@@ -16,6 +16,7 @@ load = sa.Table(
     sa.Column("name", NAME, primary_key=True),
     sa.Column("session", sa.BigInteger, nullable=False),
     sa.Column("workflow", sa.Text, nullable=False),
+    sa.Column("kind", sa.Text, nullable=False),
     sa.Column("state", sa.SmallInteger, nullable=False),
     sa.Column("records", sa.BigInteger, nullable=False),
     sa.Column("more", sa.SmallInteger, nullable=False),
@@ -24,16 +25,22 @@ load = sa.Table(
     sa.Column("ended_at", Instant),
     sa.Column("ended_as", sa.Text),
     sa.Column("missing", sa.BigInteger),
+    sa.Column("problem", sa.Text),
+    sa.Column("left_out", sa.BigInteger, nullable=False),
+    sa.Column("rewrites", sa.Integer, nullable=False),
+    sa.Column("directory", sa.Text, nullable=False),
     sa.Column("version", sa.BigInteger, nullable=False),
 )
 check(
     load,
-    numbers=within("state", LoadState.WRITING, LoadState.DONE) & flags("more") & not_negative("records", "version"),
+    numbers=within("state", LoadState.WRITING, LoadState.DONE)
+    & flags("more")
+    & not_negative("records", "left_out", "rewrites", "version"),
     started=~within("state", LoadState.STARTED, LoadState.RUNNING) | (absent("ended_as") & absent("ended_at")),
     missing=absent("missing") | above("missing", -1),
 )
 
-# The complete files of the unfinished loads.
+# The complete files of each table's last load.
 load_file = sa.Table(
     "sync_load_file",
     metadata,

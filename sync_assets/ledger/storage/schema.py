@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.sql.selectable import NamedFromClause
 
-from sync_assets.ledger.model import State
+from sync_assets.ledger.model import END_OF_TIME, State
 from sync_assets.ledger.rules import constraints, predicates
 from sync_assets.ledger.rules.constraints import flags, not_negative
 from sync_assets.ledger.rules.predicates import Predicate, above, absent, present, within
@@ -320,6 +320,8 @@ session = sa.Table(
 )
 check(session, live=flags("live"))
 LIVE_EPOCHS = sa.select(session.c.epoch).where(session.c.live == 1)
+WORKER_EPOCHS = LIVE_EPOCHS.where(sa.type_coerce(session.c.until, Instant) < END_OF_TIME)
+"""Those of workers: without the sessions of loads, which never expire and claim millions of records."""
 SESSION_UNTIL = (
     sa.select(sa.type_coerce(session.c.until, Instant))
     .where(session.c.epoch == record.c.session, session.c.live == 1)

@@ -16,7 +16,6 @@ from sync_assets.ledger import times
 from sync_assets.ledger.model import INSERTED
 from sync_assets.ledger.rules.predicates import ACKNOWLEDGED, MAY_DIFFER
 from sync_assets.ledger.rules.record_state import RecordState
-from sync_assets.ledger.storage import operation_tables
 from sync_assets.ledger.storage.schema import short_id
 from sync_assets.ledger.storage.statements import for_postgresql, for_sqlite
 
@@ -40,6 +39,10 @@ _ADD_TOTAL = """
     INSERT INTO sync_tally (table_name, state, records) VALUES (?, ?, ?)
     ON CONFLICT (table_name, state) DO UPDATE SET records = sync_tally.records + ?
 """  # the database checks the inserted row, too, which is not below 0
+_ADD_NUMBER = """
+    INSERT INTO sync_day_count (kind, day, table_name, name, number) VALUES (?, ?, ?, ?, ?)
+    ON CONFLICT (kind, day, table_name, name) DO UPDATE SET number = sync_day_count.number + ?
+"""
 COUNTED = {"preserve_rowcount": True}
 """Execution options: without them an INSERT has no rowcount."""
 _ROWS_AT_ONCE = 500
@@ -139,13 +142,15 @@ class Transaction:
         new = self.insert_into(table).values(rows).on_conflict_do_nothing()
         return self.execute(new, execution_options=COUNTED).rowcount > 0
 
-    def add_numbers(self, moment: int, kind: str, numbers: Mapping[tuple[str, str], int]) -> None:
-        """Add to the numbers of a kind of the UTC day of a moment, by (table, name)."""
+    def add_numbers(self, moment: int, **numbers: Mapping[tuple[str, str], int]) -> None:
+        """Add to the numbers of the UTC day of a moment: of each kind, those by (table, name)."""
+        day = times.to_day_number(times.from_micros(moment).date())
         rows = [
-            {"kind": kind, "day": times.from_micros(moment).date(), "table_name": table, "name": name, "number": number}
-            for (table, name), number in sorted(numbers.items())
+            (kind, day, table, name, number, number)
+            for kind, of_kind in numbers.items()
+            for (table, name), number in sorted(of_kind.items())
         ]
-        self.put(operation_tables.day_count, rows, added="number")
+        self.for_each(_ADD_NUMBER, rows)
 
     def insert_into(self, table: sa.Table) -> "sqlite.Insert | postgresql.Insert":
         """Return an INSERT that may have an ON CONFLICT."""

@@ -9,7 +9,7 @@ Invariant: a file that was not processed is never removed.
 
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from sync_assets.checks.health import ERROR_SHARE, arrives, room
@@ -63,6 +63,8 @@ def poll_folder(configuration: Configuration, ledger: Ledger, *, measure: bool =
         known = ledger.opt_out_files.note_files(files)
         troubles = _tidy(sftp, export, [file for file in known if file.state == FileState.DONE])
         storage = sftp.room(export.directory, export.capacity_mb) if measure else None
+    if storage:
+        ledger.events.note("sftp", {"room": asdict(storage) | {"at": datetime.now(UTC).isoformat()}})
     waiting = in_order(file for file in known if file.state == FileState.SEEN)
     ready = [file for file in waiting if has_settled(file, export.settle_seconds)]
     return FolderPoll(

@@ -128,7 +128,8 @@ class Listing:
         Decodes the order a second time, since Adobe's Node client encodes the space twice.
         """
         table = self._view.table
-        sort = None if self._tests or self._among is not None else (order, self._view.path, table.changes)
+        changes = sum(table.changes for table in self._campaign.tables.values())  # parents make a record visible
+        sort = None if self._filtered or self._among is not None else (order, self._view.path, changes)
         if sort and table.in_order[0] == sort:
             return table.in_order[1]
         records = list(self._matches(self._candidates()))

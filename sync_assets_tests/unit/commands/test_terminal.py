@@ -60,19 +60,22 @@ def terminal_of(width: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def table(resource: str, complete: bool = True, at: str | None = AT, **counts: int) -> TableStatus:
     values = dict.fromkeys(COLUMNS, 0) | {"pending": 30_000_000, "waiting": 1_200_000, "rejected": 12_345, "held": 12}
-    values |= dict.fromkeys(("excluded", "unconfirmed", "deletes_held_back"), 0) | {"synced": 30_000_000} | counts
+    values |= (
+        dict.fromkeys(("excluded", "unconfirmed", "deletes_held_back", "loading"), 0) | {"synced": 30_000_000} | counts
+    )
     nothing = {key: {} for key in ("waiting_for", "kept_values", "deletes_following", "deletes_orphaning")}
     nothing |= {"unconfirmed_until": None, "retried": None, "refused_in_updates": [], "maintenance_since": None}
     nothing |= {"in_step_but_for": {"records": 0, "not_known": 0}}
-    nothing |= {"comparison_due": False}
+    nothing |= {"comparison_due": False, "load": None}
     feed = {"position_saved_at": at, "polled_at": at, "complete": complete}
+    nothing |= {"loading": 0, "load": None}
     return msgspec.convert({"resource": resource, **values, **nothing, "feed": feed}, TableStatus)
 
 
 def status(*killed: KilledRunStatus, **tables: TableStatus) -> Status:
     calls = {"insert": 0, "update": 0, "delete": 0, "read": 0}
     opt_out = OptOutStatus("disabled", 0, 0, 0, 0, None, 0, 0, 0, 0, None, 0, 0)
-    return Status(tables, calls, opt_out, list(killed))
+    return Status(tables, calls, opt_out, list(killed), {})
 
 
 def rejected(*records: Reject) -> rejects.RejectsDocument:
@@ -299,6 +302,7 @@ def test_all_tables_are_made_and_printed_in_one_place() -> None:
 @pytest.mark.parametrize(
     ("done", "total", "rate", "text"),
     [
+        (0, None, None, ""),
         (7, None, None, "7 records"),
         (1200, None, 400.0, "1,200 records, 400/s"),
         (1200, 30_000, 400.0, "1,200 of 30,000 records, 400/s, 1:12 left"),

@@ -6,7 +6,7 @@ import pytest
 
 from sync_assets.dataverse.client import DataverseClient
 from sync_assets.runtime.context import Runtime
-from sync_assets.runtime.ledger_access import LedgerUse
+from sync_assets.runtime.ledger_access import RunOptions
 from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.support.sandbox_process import SandboxProcess
 
@@ -27,5 +27,5 @@ def shared(process: SandboxProcess) -> Iterator[SandboxProcess]:
 
 @pytest.fixture
 async def client(shared: SandboxProcess) -> AsyncIterator[DataverseClient]:
-    async with Runtime(shared.env, use=LedgerUse(any_ledger=True)).d365() as opened:
+    async with Runtime(shared.env, use=RunOptions(any_ledger=True)).d365() as opened:
         yield opened

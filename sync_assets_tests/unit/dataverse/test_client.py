@@ -21,7 +21,7 @@ from sync_assets.dataverse.client import (
 from sync_assets.dataverse.page_parser import Head
 from sync_assets.http.transport import HttpError, Response, SignInRefused
 from sync_assets.runtime.context import Runtime
-from sync_assets.runtime.ledger_access import LedgerUse
+from sync_assets.runtime.ledger_access import RunOptions
 from sync_assets_tests.support.sandbox_process import SandboxProcess
 
 CONTACTS = 30
@@ -32,7 +32,7 @@ Use = Callable[[DataverseClient], Awaitable[T]]
 
 def use(sandbox: SandboxProcess, work: Use[T], **more: str) -> T:
     async def run() -> T:
-        async with Runtime(sandbox.env | more, use=LedgerUse(any_ledger=True)).d365() as client:
+        async with Runtime(sandbox.env | more, use=RunOptions(any_ledger=True)).d365() as client:
             return await work(client)
 
     return asyncio.run(run())

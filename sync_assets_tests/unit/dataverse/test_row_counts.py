@@ -11,7 +11,7 @@ from sync_assets.dataverse.client import DataverseClient
 from sync_assets.dataverse.metadata import CREATED, Table
 from sync_assets.dataverse.row_counts import Interval, RowCount, count_interval, count_rows
 from sync_assets.runtime.context import Runtime
-from sync_assets.runtime.ledger_access import LedgerUse
+from sync_assets.runtime.ledger_access import RunOptions
 from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.support.sandbox_process import SandboxProcess
 
@@ -32,7 +32,7 @@ def _as_new(shared: SandboxProcess) -> Iterator[None]:
 
 def counted(sandbox: SandboxProcess, count: Callable[[DataverseClient, Table], Awaitable[RowCount]]) -> RowCount:
     async def run() -> RowCount:
-        async with Runtime(sandbox.env, use=LedgerUse(any_ledger=True)).d365() as client:
+        async with Runtime(sandbox.env, use=RunOptions(any_ledger=True)).d365() as client:
             return await count(client, await client.table("contact", []))
 
     return asyncio.run(run())

@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 
 from sync_assets.errors import SyncAssetsError
 from sync_assets.http.client import CachedTokens, Endpoint
-from sync_assets.http.retry import Call, retry_after
+from sync_assets.http.retry import RequestOptions, retry_after
 from sync_assets.http.transport import (
-    Connections,
     ForeignLink,
     NotSent,
     NotTrusted,
     OutcomeUnknown,
+    TransportOptions,
     Unavailable,
     ssl_context,
 )
@@ -57,7 +57,9 @@ class Bench:
             "Campaign",
             url or f"{self.server.url}/base",
             self.tokens.source,
-            Connections(ssl_context(self.server.ca_file if trusted else None), {"X-Api-Key": "k"}, timeout=timeout),
+            TransportOptions(
+                ssl_context(self.server.ca_file if trusted else None), {"X-Api-Key": "k"}, timeout=timeout
+            ),
             observer=lambda kind, status, seconds: self.seen.append((kind, status)),
         )
         endpoint.patience = patience
@@ -96,7 +98,9 @@ def scripted(*answers: bytes):
 
 async def test_a_request_carries_token_key_and_body_and_its_address_as_given(start: Starter):
     bench = await start(scripted(answer(201, b'{"PKey":"@x"}')))
-    got = await bench.endpoint.send("POST", "api/profile/%40a%2Fb?x=%3A", body=b'{"a":1}', call=Call("insert"))
+    got = await bench.endpoint.send(
+        "POST", "api/profile/%40a%2Fb?x=%3A", body=b'{"a":1}', call=RequestOptions("insert")
+    )
     (request,) = bench.server.requests
     assert (got.status, got.text) == (201, '{"PKey":"@x"}')
     assert request.target == "/base/api/profile/%40a%2Fb?x=%3A"
@@ -138,7 +142,7 @@ async def test_a_compressed_answer_is_decompressed(start: Starter):
 async def test_an_answer_that_cannot_be_decompressed_leaves_a_write_unknown(start: Starter, encoding: str, body: bytes):
     bench = await start(scripted(answer(201, body, Content_Encoding=encoding)))
     with pytest.raises(OutcomeUnknown):
-        await bench.endpoint.send("POST", "x", body=b"{}", call=Call("insert"))
+        await bench.endpoint.send("POST", "x", body=b"{}", call=RequestOptions("insert"))
     assert bench.seen == [("insert", None)]
 
 
@@ -208,7 +212,7 @@ async def test_retry_after_stops_every_worker(start: Starter):
 
     async def worker() -> None:
         for _ in range(3):
-            await bench.endpoint.send("GET", "x", call=Call("read"))
+            await bench.endpoint.send("GET", "x", call=RequestOptions("read"))
             await asyncio.sleep(0.02)
 
     await bench.endpoint.sign_in()
@@ -290,7 +294,9 @@ async def test_a_write_whose_answer_is_lost_is_unknown_and_never_sent_again_by_i
     bench = await start(scripted(answer(), CUT))
     await bench.endpoint.send("GET", "opens the connection")
     with pytest.raises(OutcomeUnknown) as caught:
-        await bench.endpoint.send(method, "profile/byEmail?email=ada@example.com", body=b"{}", call=Call("write"))
+        await bench.endpoint.send(
+            method, "profile/byEmail?email=ada@example.com", body=b"{}", call=RequestOptions("write")
+        )
     assert "/base/profile/byEmail" in str(caught.value)
     assert "ada" not in str(caught.value)
     assert len(bench.server.requests) == 2
@@ -299,8 +305,8 @@ async def test_a_write_whose_answer_is_lost_is_unknown_and_never_sent_again_by_i
 
 async def test_a_read_whose_answer_is_lost_is_sent_again_and_each_is_counted(start: Starter):
     bench = await start(scripted(answer(), CUT, answer()))
-    await bench.endpoint.send("GET", "opens the connection", call=Call("read"))
-    await bench.endpoint.send("GET", "x", call=Call("read"))
+    await bench.endpoint.send("GET", "opens the connection", call=RequestOptions("read"))
+    await bench.endpoint.send("GET", "x", call=RequestOptions("read"))
     assert bench.seen == [("read", 200), ("read", None), ("read", 200)]
     assert len(bench.server.requests) == 3
 
@@ -330,7 +336,7 @@ async def test_an_unreachable_server_is_not_sent_and_that_is_reported(start: Sta
     bench = await start(scripted(answer()))
     endpoint = bench.open(url="https://localhost:1/base", patience=1)
     with pytest.raises(NotSent, match="localhost:1/base/x cannot be reached"):
-        await endpoint.send("POST", "x?name=Ada", body=b"{}", call=Call("insert"))
+        await endpoint.send("POST", "x?name=Ada", body=b"{}", call=RequestOptions("insert"))
     assert {status for _, status in bench.seen} == {0}
     assert len(bench.seen) >= 2  # tried again, as nothing can have happened
     await endpoint.aclose()
@@ -389,7 +395,7 @@ async def test_a_guard_is_asked_before_each_single_request_and_can_keep_it_back(
             raise SyncAssetsError("enough")
 
     with pytest.raises(SyncAssetsError, match="enough"):
-        await bench.endpoint.send("GET", "x", call=Call(guard=guard))
+        await bench.endpoint.send("GET", "x", call=RequestOptions(guard=guard))
     assert asked == [0, 1, 2]
     assert len(bench.server.requests) == 2
 
@@ -397,7 +403,7 @@ async def test_a_guard_is_asked_before_each_single_request_and_can_keep_it_back(
 async def test_an_observer_of_one_call_is_called_besides_the_endpoints_own(start: Starter):
     bench = await start(scripted(CUT, answer()))
     result: list[tuple[str, int | None]] = []
-    call = Call("read", observer=lambda kind, status, seconds: result.append((kind, status)))
+    call = RequestOptions("read", observer=lambda kind, status, seconds: result.append((kind, status)))
     await bench.endpoint.send("GET", "x", call=call)
     assert result == bench.seen == [("read", None), ("read", 200)]
 

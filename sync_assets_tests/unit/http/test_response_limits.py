@@ -23,8 +23,8 @@ from sync_assets.dataverse import sign_in as entra
 from sync_assets.dataverse.sign_in import entra_tokens
 from sync_assets.http.aiohttp_transport import INFLATED_HERE, AiohttpTransport, _TooLarge, _unzipped
 from sync_assets.http.client import Endpoint
-from sync_assets.http.retry import Call
-from sync_assets.http.transport import Connections, HttpError, LimitExceeded, Limits, OutcomeUnknown, ssl_context
+from sync_assets.http.retry import RequestOptions
+from sync_assets.http.transport import HttpError, LimitExceeded, Limits, OutcomeUnknown, TransportOptions, ssl_context
 from sync_assets.performance import new_event_loop
 from sync_assets_tests.support import endless_answers as answers
 from sync_assets_tests.support.endless_answers import LARGE, MIB, SLOW, growth
@@ -125,7 +125,7 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
     async def begin(script: Script, limits: Limits = TIGHT) -> tuple[LittleServer, Endpoint]:
         server = await LittleServer(tmp_path, script).__aenter__()
         context = ssl_context(server.ca_file)
-        endpoint = Endpoint("X", server.url, tokens(), Connections(context, limits=limits))
+        endpoint = Endpoint("X", server.url, tokens(), TransportOptions(context, limits=limits))
         opened.append((server, endpoint))
         return server, endpoint
 
@@ -142,7 +142,7 @@ async def test_a_write_that_is_answered_without_measure_may_have_been_carried_ou
 ):
     server, endpoint = await start(script)
     seen: list[int | None] = []
-    call = Call(repeat_unknown=repeat, observer=lambda kind, status, seconds: seen.append(status))
+    call = RequestOptions(repeat_unknown=repeat, observer=lambda kind, status, seconds: seen.append(status))
     with pytest.raises(OutcomeUnknown):
         await endpoint.send("POST", "x", body=b"{}", call=call)
     assert len(server.requests) == 1

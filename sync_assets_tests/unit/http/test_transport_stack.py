@@ -14,8 +14,8 @@ from sync_assets.campaign.sign_in import ims_tokens
 from sync_assets.config.environment import CampaignSettings, D365Settings
 from sync_assets.dataverse.sign_in import entra_tokens
 from sync_assets.http.client import Endpoint
-from sync_assets.http.retry import Call
-from sync_assets.http.transport import Connections, HttpError, NotSent, NotTrusted, OutcomeUnknown, SignInRefused
+from sync_assets.http.retry import RequestOptions
+from sync_assets.http.transport import HttpError, NotSent, NotTrusted, OutcomeUnknown, SignInRefused, TransportOptions
 from sync_assets_tests.support.little_server import tokens
 
 CONTEXT = ssl.create_default_context()
@@ -44,11 +44,11 @@ def raised(kind: type[Exception]) -> Exception:
 
 async def by_endpoint(carrier: httpx.AsyncBaseTransport, *, of_record: bool) -> None:
     seen: list[int | None] = []
-    connections = Connections(CONTEXT)
+    connections = TransportOptions(CONTEXT)
     endpoint = Endpoint("X", "https://host.example", tokens(), connections, observer=lambda *one: seen.append(one[1]))
     endpoint.stack.limits.carrier = carrier
     with pytest.raises(HttpError) as caught:
-        await endpoint.send("POST", ADDRESS, body=b"{}", call=Call("insert", patience=0), of_record=of_record)
+        await endpoint.send("POST", ADDRESS, body=b"{}", call=RequestOptions("insert", patience=0), of_record=of_record)
     assert seen == [0 if isinstance(caught.value, NotSent) else None]
     raise caught.value
 
@@ -102,19 +102,21 @@ async def test_a_certificate_is_found_among_the_causes_of_an_exception_of_httpx(
 @pytest.mark.parametrize("of_record", [False, True])
 @pytest.mark.parametrize("host", ["host.example\u201d", "10.0.0.300"])
 async def test_an_address_that_httpx_does_not_take_becomes_an_error_of_ours(host: str, of_record: bool) -> None:
-    endpoint = Endpoint("X", f"https://{host}", tokens(), Connections(CONTEXT))
+    endpoint = Endpoint("X", f"https://{host}", tokens(), TransportOptions(CONTEXT))
     try:
         with pytest.raises(NotSent):
-            await endpoint.send("POST", ADDRESS, body=b"{}", call=Call("insert", patience=0), of_record=of_record)
+            await endpoint.send(
+                "POST", ADDRESS, body=b"{}", call=RequestOptions("insert", patience=0), of_record=of_record
+            )
     finally:
         await endpoint.aclose()
 
 
 async def test_a_refused_token_does_not_end_an_outage() -> None:
     """A gateway refuses it, and nothing says that the system behind it is up again."""
-    endpoint = Endpoint("X", "https://host.example", tokens(), Connections(CONTEXT))
+    endpoint = Endpoint("X", "https://host.example", tokens(), TransportOptions(CONTEXT))
     endpoint.stack.limits.carrier = httpx.MockTransport(lambda _: httpx.Response(401))
     endpoint.outage.since = 1.0
     with pytest.raises(SignInRefused):
-        await endpoint.send("GET", ADDRESS, call=Call("read", patience=0))
+        await endpoint.send("GET", ADDRESS, call=RequestOptions("read", patience=0))
     assert endpoint.outage.since == 1.0

@@ -52,9 +52,9 @@ def submitted(
         ("ecs/memory", True),
         ("ecs/ephemeral_storage", True),
         ("dagster-k8s/config", True),
-        ("dagster/image", True),
         ("ecs/task_arn", False),  # of the launcher; a re-execution inherits it
         ("ecs/cluster", False),
+        ("dagster/image", False),  # of the launcher for Kubernetes
         ("dagster/priority", False),
         ("sync/table", False),
         ("specs/cpu", False),

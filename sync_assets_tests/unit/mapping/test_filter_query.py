@@ -12,7 +12,7 @@ from sync_assets.dataverse.page_parser import PageParser, read_head
 from sync_assets.dataverse.row_counts import count_rows
 from sync_assets.mapping.filters import LONGEST, compile_filters, filter_rows, scope_query
 from sync_assets.runtime.context import Runtime
-from sync_assets.runtime.ledger_access import LedgerUse
+from sync_assets.runtime.ledger_access import RunOptions
 from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.support.sample_tables import CONTACT
 
@@ -112,7 +112,7 @@ def test_a_query_counts_the_rows_that_pass_the_filter(sandbox_factory: SandboxFa
         return (await count_rows(client, table, query)).number, filter_rows(rows, row_filter)[0].height
 
     async def run() -> list[tuple[int, int]]:
-        async with Runtime(sandbox.env, use=LedgerUse(any_ledger=True)).d365() as client:
+        async with Runtime(sandbox.env, use=RunOptions(any_ledger=True)).d365() as client:
             table = await client.table("contact", COLUMNS)
             return [await both(client, table, one) for one in ALIKE]
 

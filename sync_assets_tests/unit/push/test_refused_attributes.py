@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from sync_assets.campaign.addressing import IN_UPDATES, Finding, refused_in_updates, today
+from sync_assets.campaign.addressing import IN_UPDATES, PremiseFinding, refused_in_updates, today
 from sync_assets.http.transport import Response
 from sync_assets.push import delivery
 from sync_assets_tests.unit.push.little_campaign import BARE, absent
@@ -20,7 +20,7 @@ def _no_waits(monkeypatch: pytest.MonkeyPatch) -> None:
 
 V8 = Response(500, {}, b"The 'zipCode' property is not valid for the 'profile' resource")
 DONE = Response(200, {}, b'{"PKey": "@ada"}')
-TODAY = str(Finding("yes", today()))
+TODAY = str(PremiseFinding("yes", today()))
 EMAIL, CITY = {"email": "ada@example.org"}, {"location": {"city": "Kyiv"}}
 IN_ROME = {"location": {"city": "Rome"}}
 HELD = Response(200, {}, json.dumps({"PKey": "@ada", "externalId": ADA, **IN_ROME}).encode())

@@ -177,6 +177,11 @@ EMAIL = {"host": "smtp.example.com", "from": "sync@example.com", "to": ["ops@exa
         ({"email": {**EMAIL, "to": ["Ops <ops@example.com>"]}}, "`Ops <ops@example.com>` is not an e-mail address"),
         ({"email": {"host": "smtp.example.com", "from": "sync@example.com"}}, "`to: [ops@example.com]`"),
         ({"email": {**EMAIL, "password": "x"}}, "this file must hold no secret"),
+        ({"webhook": True, "thresholds": {"pending_minutes": "many"}}, "`pending_minutes` cannot be `many`"),
+        ({"webhook": True, "from": {"webhook": "fatal"}}, "`webhook` cannot be `fatal`"),
+        ({"webhook": True, "thresholds": {"budget_share": 0.8}}, "set `engine_calls_per_day` in `guardrails`"),
+        ({"webhook": True, "quiet_hours": {"from": "22:00", "to": "24:00"}}, "`to` cannot be `24:00`"),
+        ({"webhook": True, "quiet_hours": {"from": "22:00", "to": "6:00", "time_zone": "Mars"}}, "`Mars` is no time"),
         ({"webhook": "https://hooks.example.com/x"}, "`webhook` takes no address, which is a secret"),
     ],
 )

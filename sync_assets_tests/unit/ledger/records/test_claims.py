@@ -14,6 +14,7 @@ from sync_assets_tests.support.ledgers import (
     claim,
     claim_one,
     guid,
+    hash_of,
     many,
     push,
     record,
@@ -324,3 +325,25 @@ def test_a_large_batch_of_mixed_outcomes(ledger: Ledger) -> None:
     assert ledger.claims.acknowledge(session_of(ledger, "worker"), outcomes) == 2000
     counts = ledger.reports.counts()["contact"]
     assert (counts.synced, counts.rejected, counts.pending, counts.leased) == (500, 500, 1000, 0)
+
+
+@pytest.mark.postgresql
+def test_the_seconds_from_a_change_to_its_first_acknowledgement_are_counted(ledger: Ledger, clock: Clock) -> None:
+    capture(ledger, row("anna"), row("bert"), row("carl"))
+    clock.advance(4)
+    first, second, third = claim(ledger)
+    settle(ledger, "done", first)
+    settle(ledger, "refused", third)
+    clock.advance(400)
+    settle(ledger, "done", second)
+    counted = {"contact": {"5": 1, "900": 1, "sum": 408}}
+    assert ledger.counts.by_table("seconds") == counted
+    clock.advance(1000)
+    ledger.audits.store_page("contact", lambda _: {}, {guid("anna"): hash_of("a")}, {})
+    push(ledger)  # an audit lets it be sent again, though it did not change since
+    assert ledger.counts.by_table("seconds") == counted
+    clock.advance(100_000)
+    capture(ledger, row("anna", "b"))
+    clock.advance(-1)  # a clock that was set back
+    push(ledger)
+    assert ledger.counts.by_table("seconds") == {"contact": {"1": 1, "5": 1, "900": 1, "sum": 408}}

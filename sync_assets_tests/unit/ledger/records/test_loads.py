@@ -14,7 +14,7 @@ NAMES = ("anna", "bea", "cleo")
 
 def begin(ledger: Ledger, *names: str) -> Load:
     capture(ledger, *(row(name) for name in names or NAMES), complete=True)
-    return ledger.loads.begin("contact", "WKF20")
+    return ledger.loads.begin("contact", "WKF20", "imports")
 
 
 def taken(ledger: Ledger, load: Load, after: int = 0) -> list[str]:
@@ -96,6 +96,6 @@ def test_a_record_of_a_load_is_shown_as_loading(ledger: Ledger) -> None:
 def test_two_loads_of_one_second_have_different_names(ledger: Ledger) -> None:
     first = begin(ledger)
     ledger.loads.finish(first, may_arrive=False)
-    second = ledger.loads.begin("contact", "WKF20")
+    second = ledger.loads.begin("contact", "WKF20", "imports")
     assert first.name < second.name
     assert ledger.loads.last("contact") == second

@@ -38,8 +38,12 @@ MERGED: Row = {"id": "1", "attribute": "a", "master": "2", "state": MergeState.N
 TO_D365: Row = OPT_OUT | {"state": OptOutState.TO_D365, "value": 1}
 REBUILD: Row = {"table_name": "contact", "records": 0, "equal": 0, "differing": 0, "unknown": 0}
 LOAD: Row = {"table_name": "contact", "name": "1", "session": 1, "workflow": "WKF1", "state": 0, "records": 0} | {
+    "kind": "insert",
     "more": 0,
     "began_at": 0,
+    "left_out": 0,
+    "rewrites": 0,
+    "directory": "",
     "version": 0,
 }
 LOAD_FILE: Row = {"table_name": "contact", "number": 1, "name": "1", "rows": 0, "size": 0, "last_seq": 0}
@@ -117,7 +121,10 @@ REFUSED: dict[str, list[tuple[Row, Row]]] = {
         ({"table_name": "contact", "state": State.PENDING, "records": 0}, row)
         for row in ({"records": -1}, {"state": 9})
     ],
-    "sync_load_numbers": [(LOAD, {"state": 6}), (LOAD, {"more": 2}), (LOAD, {"records": -1}), (LOAD, {"version": -1})],
+    "sync_load_numbers": [
+        *[(LOAD, {"state": 6}), (LOAD, {"more": 2})],
+        *((LOAD, {name: -1}) for name in ("records", "version", "left_out", "rewrites")),
+    ],
     "sync_load_started": [(LOAD | {"state": 2}, {"ended_as": "finished"}), (LOAD | {"state": 3}, {"ended_at": 1})],
     "sync_load_missing": [(LOAD, {"missing": -1})],
     "sync_load_file_numbers": [(LOAD_FILE, {name: -1}) for name in ("number", "rows", "size")],

@@ -1,0 +1,213 @@
+"""Try the way by file when a tenant is certified: a file of synthetic records, which the table's workflow imports.
+
+The records are removed with the others of the certification. Where a link is required, the file has one record: if the
+import does not set the link, Campaign hides the record, and nothing can remove it.
+"""
+
+import asyncio
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from sync_assets.audit.certification.synthetic_record import ROWS, Subject, synthetic_id
+from sync_assets.audit.value_comparison import differing, leaves
+from sync_assets.bulk_load.file_rows import FileColumns, lines_of
+from sync_assets.bulk_load.files import files_of, put_lines, remove_files
+from sync_assets.campaign.client import CampaignClient
+from sync_assets.campaign.workflows import IMPORT, start, stop, workflow_status
+from sync_assets.config.bulk_load import BulkLoad
+from sync_assets.config.environment import SftpSettings
+from sync_assets.config.values import CHANGED_SUFFIX
+from sync_assets.errors import SyncAssetsError
+from sync_assets.ledger.model import LinkTo, LoadRow
+from sync_assets.push.record_links import linked_pkey
+from sync_assets.push.target import Target
+from sync_assets.runtime.context import Runtime
+from sync_assets.sftp.client import connect
+from sync_assets.sftp.errors import SftpError
+from sync_assets.words import counted
+
+RUN_SECONDS, LOOK_SECONDS, QUEUED_SECONDS = 120.0, 0.2, 30.0
+"""How long a run may take, and between two looks; after the last one a final status counts that no run came before."""
+FILE, HIDDEN = "a file of synthetic records", "a record that a file hides"
+DATES, BOOLEANS, EMPTY = "dates of a file", "truth values of a file", "empty cells of a file"
+VALUES, LINKS, TIMES = "other values of a file", "links by key in a file", "change times of opt-outs from a file"
+_KINDS = {"date": DATES, "datetime": DATES, "boolean": BOOLEANS}
+_SAMPLES: Mapping[str, Any] = {"date": "2000-02-29", "datetime": "2000-02-29 12:30:00.000Z", "boolean": True} | {
+    "integer": 7,
+    "float": 1.5,
+}
+"""Values by type. A text may reach people, so only the names and what is mandatory has one."""
+_CORRECT = "Correct the workflow as docs/bulk-load.md describes, or leave the table out of `bulk_load.workflows`."
+
+
+async def try_file(runtime: Runtime, subject: Subject) -> None:
+    """Let the table's workflow import a file, if the configuration names one, and report what Campaign holds then.
+
+    Raises CampaignRefused, OutcomeUnknown.
+    """
+    settings, table = runtime.config.bulk_load, subject.config.table
+    if settings is None or not (workflow := settings.workflow(table)):
+        return
+    target = Target.of(runtime.config, subject.config, subject.resource)
+    probe = _Probe(subject, FileColumns.of(subject.config, subject.resource, target.opt_outs))
+    try:
+        server = runtime.settings.sftp()
+        in_use = ""
+        if await workflow_status(subject.client, workflow, IMPORT) in ("started", "warning"):
+            in_use = f"the workflow {workflow} is at work, or paused"
+        elif runtime.ledger.loads.unfinished(table) or await asyncio.to_thread(_left, server, settings, table):
+            in_use = f"{settings.directory} holds files of a load"
+        if in_use:
+            subject.report(FILE, in_use, "Nothing was written. Certify again when it has ended.", "not tried")
+            return
+        subject.rows = ROWS
+        try:
+            await asyncio.to_thread(_put, server, settings, table, probe.lines())
+            ended = await _run(subject.client, workflow)
+        finally:
+            await asyncio.to_thread(_remove, server, settings, table)
+    except SftpError as error:
+        subject.report(FILE, str(error), _CORRECT, "not workable")
+        return
+    await probe.report(ended)
+    for pkey in subject.made - {subject.pkey}:
+        await subject.delete(pkey)
+    if ended in ("finished", "error"):  # else its records may come later
+        subject.rows = 0
+
+
+def _left(server: SftpSettings, settings: BulkLoad, table: str) -> list[str]:
+    with connect(server) as sftp:
+        return files_of(sftp, settings, table)
+
+
+def _put(server: SftpSettings, settings: BulkLoad, table: str, lines: bytes) -> None:
+    with connect(server) as sftp:
+        sftp.make_folders(settings.directory)
+        put_lines(sftp, settings, f"{table}_{datetime.now(UTC):%Y%m%dT%H%M%SZ}_1", iter([lines]))
+
+
+def _remove(server: SftpSettings, settings: BulkLoad, table: str) -> None:
+    with connect(server) as sftp:
+        remove_files(sftp, settings, table)
+
+
+async def _run(client: CampaignClient, workflow: str) -> str:
+    """Start the workflow, and return how it ended; it is stopped if it does not end."""
+    began, seen = time.monotonic(), False
+    await start(client, workflow, IMPORT)
+    while (elapsed := time.monotonic() - began) < RUN_SECONDS:
+        status = await workflow_status(client, workflow, IMPORT)
+        seen |= status == "started"
+        if status == "warning" or (status in ("finished", "error") and (seen or elapsed > QUEUED_SECONDS)):
+            break
+        await asyncio.sleep(LOOK_SECONDS)
+    else:
+        status = "not ended"
+    if status in ("warning", "not ended"):
+        with suppress(SyncAssetsError):
+            await stop(client, workflow, IMPORT)
+    return {"warning": "paused", "not ended": f"not ended after {RUN_SECONDS:.0f} s"}.get(status, status)
+
+
+@dataclass(slots=True)
+class _Probe:
+    """The records of one file. wrong: by premise, the attributes that Campaign does not hold as written."""
+
+    subject: Subject
+    columns: FileColumns
+    wrong: dict[str, set[str]] = field(default_factory=dict[str, set[str]])
+
+    @property
+    def ids(self) -> list[str]:
+        """The ids of the records: all in turn with values and with empty cells, one where a link is required."""
+        rows = 1 if any(link.required is not False for link in self.subject.links) else ROWS
+        return [synthetic_id(self.subject.config.table, number) for number in range(1, rows + 1)]
+
+    def lines(self) -> bytes:
+        """Return the file, uncompressed."""
+        links = tuple(LinkTo(name, self.subject.parents[name].id, keyed=True) for name in self.columns.links)
+        rows = [
+            LoadRow(at, id_, msgspec.json.encode(self._values(at)).decode(), links, self._opt_outs(at))
+            for at, id_ in enumerate(self.ids)
+        ]
+        return self.columns.header + lines_of(rows, self.columns)[0]
+
+    def _values(self, at: int) -> dict[str, Any]:
+        own, types = dict(leaves(self.subject.body())), self.columns.types
+        samples = {path: _SAMPLES.get(types.get(path, "")) for path in self.columns.fields} if at % 2 == 0 else {}
+        return {path: own.get(path) or samples.get(path) for path in self.columns.fields}
+
+    def _opt_outs(self, at: int) -> tuple[tuple[str, bool], ...]:
+        return tuple((name, at % 2 == 0) for name in self.columns.opt_outs)
+
+    async def report(self, ended: str) -> None:
+        """Read the records, and report what Campaign holds of them."""
+        subject, shown = self.subject, dict[int, dict[str, Any]]()
+        records = subject.records(subject.addressing)
+        for at, id_ in enumerate(self.ids):
+            if isinstance(found := await records.find(id_), dict):
+                shown[at] = found
+                subject.made.add(str(found.get("PKey") or ""))
+                self._compare(at, found)
+        found = f"{len(shown)} of {counted(len(self.ids), 'record')} imported; the workflow: {ended}"
+        works = len(shown) == len(self.ids) and ended == "finished"
+        way = "First inserts beyond `bulk_load.above` go by file." if works else _CORRECT
+        subject.report(FILE, found, way, "workable" if works else "not workable")
+        if shown:
+            self._report_values(list(shown.values()))
+        hidden = await self._hidden([id_ for at, id_ in enumerate(self.ids) if at not in shown])
+        subject.hidden |= hidden > 0
+        way = "Nothing is hidden." if not hidden else f"Nothing can remove them. {_CORRECT}"
+        subject.report(HIDDEN, f"{hidden or 'none'} hidden", way, "not workable" if hidden else "workable")
+
+    def _compare(self, at: int, record: Mapping[str, Any]) -> None:
+        values = self._values(at)
+        for name in differing(values, record, self.subject.resource):
+            empty = values[name] in (None, "")
+            premise = EMPTY if empty else _KINDS.get(self.columns.types.get(name, ""), VALUES)
+            self.wrong.setdefault(premise, set()).add(name)
+        for name in self.columns.links:
+            if linked_pkey(record, name) != self.subject.parents[name].pkey:
+                self.wrong.setdefault(LINKS, set()).add(name)
+        for name, wanted in self._opt_outs(at):
+            if bool(record.get(name)) != wanted:
+                self.wrong.setdefault(BOOLEANS, set()).add(name)
+
+    def _tried(self) -> Iterator[tuple[str, bool]]:
+        types = set(self.columns.types.values())
+        yield DATES, bool(types & {"date", "datetime"})
+        yield BOOLEANS, "boolean" in types or bool(self.columns.opt_outs)
+        yield EMPTY, len(self.ids) > 1
+        yield VALUES, True
+        yield LINKS, bool(self.columns.links)
+
+    def _report_values(self, shown: list[dict[str, Any]]) -> None:
+        subject = self.subject
+        for premise, tried in self._tried():
+            if wrong := self.wrong.get(premise):
+                text = f"not stored as written: {', '.join(sorted(wrong))}"
+                subject.report(premise, text, f"These records go by REST after the load. {_CORRECT}", "not workable")
+            elif tried:
+                subject.report(premise, "stored as written", "They are verified by list after each load.")
+        if names := self.columns.opt_outs:
+            timed = [name for name in names if any(record.get(f"{name}{CHANGED_SUFFIX}") for record in shown)]
+            without = ", ".join(name for name in names if name not in timed) or "none"
+            text = f"present for {', '.join(timed) or 'none'}; missing for {without}"
+            subject.report(TIMES, text, "What a load wrote counts as of the time at which its row was read.")
+
+    async def _hidden(self, ids: list[str]) -> int:
+        """Count the records that Campaign has and does not show: it refuses to insert them again."""
+        hidden, subject = 0, self.subject
+        for id_ in ids if subject.addressing.is_unique else ():
+            answer = await subject.addressed.insert(msgspec.json.encode(subject.body() | {subject.config.key: id_}))
+            hidden += answer.kind != "done"
+            if answer.pkey:
+                subject.made.add(answer.pkey)
+        return hidden

@@ -1,0 +1,44 @@
+"""The first inserts of a plan that go by file: the reads that their loads take, and both ways side by side."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from sync_assets.audit.record_comparison import parents_by_pkey
+from sync_assets.audit.record_list import pages_for
+from sync_assets.bulk_load.file_rows import FileColumns
+from sync_assets.bulk_load.forecast import ByFile, forecast, reads_of_loads, size_of_sample
+from sync_assets.campaign.metadata import Resource
+from sync_assets.commands.estimate_calls import hours
+from sync_assets.config.models import Config, TableConfig
+from sync_assets.ledger import Ledger
+from sync_assets.ledger.model import LoadRow
+from sync_assets.push.rehearsal import Rehearsal
+
+
+@dataclass(slots=True)
+class RehearsedLoads:
+    """The loads of a rehearsal. reads: of the lists, by table."""
+
+    overall: Config
+    ledger: Ledger
+    reads: Counter[str] = field(default_factory=Counter[str])
+
+    def count(self, config: TableConfig, rehearsal: Rehearsal, records: int) -> None:
+        """Count the reads after loads of so many records: of the list, and of parents that no load has listed."""
+        synced = {table: counts.synced for table, counts in self.ledger.reports.counts().items()}
+        parents = {one.table for one in parents_by_pkey(self.overall, config)} - self.reads.keys()
+        of_parents = sum(pages_for(synced.get(table, 0)) for table in parents)
+        reads = reads_of_loads(synced[config.table] - records, records, of_parents)
+        self.reads[config.table] += reads
+        rehearsal.calls["read"] += reads
+
+    def both_ways(self, rehearsal: Rehearsal, resource: Resource | None) -> ByFile | None:
+        """Return both ways of a table's first inserts; None if none goes by file."""
+        settings, target = self.overall.bulk_load, rehearsal.target
+        if settings is None or resource is None or not rehearsal.loaded:
+            return None
+        columns = FileColumns.of(target.config, resource, target.opt_outs)
+        rows = [LoadRow(one.seq, one.id, one.payload or "{}", one.links, one.opt_outs) for one in rehearsal.sample]
+        calls = (self.reads[target.config.table], rehearsal.instead.total())
+        ways = [(number, hours(number, self.overall.guardrails)) for number in calls]
+        return forecast(rehearsal.loaded, size_of_sample(rows, columns, settings), settings, *ways)
