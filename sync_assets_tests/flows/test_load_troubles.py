@@ -55,7 +55,9 @@ STAYS = {
     "pauses": Trouble({"trouble": "pauses", **SLOW}, 2, "is paused; go on with it in", "running", None, 25),
     "hangs": Trouble({"trouble": "hangs", **SLOW}, 2, "has not ended since", "running", None, 25),
     "never starts": Trouble({"trouble": "never_starts"}, 2, "was not seen at work since", "started", None, 0),
-    "fails unseen": Trouble({"trouble": "fails", "at": 0.1}, 2, "was not seen at work since", "started", None, 5),
+    "rejects its last line unseen": Trouble(
+        {"trouble": "unseen", "reject_every": 50}, 2, "was not seen at work since", "started", None, 49
+    ),
 }
 
 
@@ -160,7 +162,7 @@ def test_a_workflow_that_is_not_seen_at_work_costs_a_read_now_and_then(
     program: Program, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(load_run, "LIST_SECONDS", 60.0)
-    program.sandbox.admin.configure_import("WKF20", trouble="unseen", read_share=0.5)
+    program.sandbox.admin.configure_import("WKF20", trouble="unseen", reject_every=50)
     by_file(program, wait_hours=MOMENT)
     for _ in range(4):
         assert told(program)[0] == 2
