@@ -335,7 +335,7 @@ def way_of_first_inserts(overall: Config, ledger: Ledger, config: TableConfig) -
     settings = overall.bulk_load
     if settings is None or not settings.workflow(config.table):
         return "rest"
-    feed, counts = ledger.feeds.feed(config.table), ledger.reports.counts()[config.table]
+    feed, counts = ledger.feeds.feed(config.table), ledger.reports.counts(config.table)[config.table]
     last, is_read = ledger.loads.last(config.table), feed is not None and feed.complete
     continues = last is not None and last.more
     if is_read and not continues and counts.pending <= settings.above:

@@ -70,7 +70,7 @@ class LoadFiles:
         """
         self.sftp.make_folders(self.settings.directory)
         files = self.ledger.loads.files(load.table)
-        room = self._room(sum(file.size for file in files))
+        room = room_for(self.ledger, self.sftp, self.settings, self.licensed_mb, sum(file.size for file in files))
         after = files[-1].last_seq if files else 0
         while True:
             if room is not None and sum(file.size for file in files) + self._next_size(files) > room:
@@ -119,10 +119,6 @@ class LoadFiles:
 
     def _rows(self, load: Load, after: int) -> list[LoadRow]:
         return self.ledger.loads.next_rows(load, after, BATCH, self.columns.opt_outs)
-
-    def _room(self, own: int) -> float | None:
-        """Return the bytes that the files of a load may take, of which `own` are taken; None: not known."""
-        return room_for(self.ledger, self.sftp, self.settings, self.licensed_mb, own)
 
     def _next_size(self, files: list[LoadFile]) -> float:
         """Return the size that the next file may have."""

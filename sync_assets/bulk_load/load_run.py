@@ -35,7 +35,7 @@ from sync_assets.config.bulk_load import BulkLoad
 from sync_assets.config.models import Config
 from sync_assets.dataverse.client import SetUpRefused
 from sync_assets.http.transport import HttpError
-from sync_assets.ledger.model import Load, LoadEnd, LoadKind, LoadState, Rebuild
+from sync_assets.ledger.model import Load, LoadKind, LoadState, Rebuild
 from sync_assets.ledger.records.loads import LoadMoved
 from sync_assets.push.target import Target
 from sync_assets.runtime.call_limits import count_calls
@@ -120,10 +120,11 @@ class LoadRun:
             self.progress.stopped = f"{self._table}: its load by file cannot go on. {error}"
             passes = isinstance(error, (BudgetSpent, HttpError))
         loads = self.runtime.ledger.loads
-        last = await asyncio.to_thread(loads.last, self._table)
-        if last is not None and last.state < LoadState.DONE and last.problem != self.progress.stopped and not passes:
-            await asyncio.to_thread(loads.note_problem, last, self.progress.stopped)
-        if last is not None and (last.state < LoadState.DONE or last.more):
+        waits = await asyncio.to_thread(loads.unfinished, self._table)
+        if waits is not None and waits.problem != self.progress.stopped and not passes:
+            await asyncio.to_thread(loads.note_problem, waits, self.progress.stopped)
+        last = waits or await asyncio.to_thread(loads.last, self._table)
+        if last is not None and (waits is not None or last.more):
             left = await asyncio.to_thread(loads.first_inserts, self._table) - last.left_out
             self.progress.holds_back |= left > (0 if last.more else self.settings.above)  # the next load's
         return self.progress
@@ -201,7 +202,7 @@ class LoadRun:
     # --- workflow -----------------------------------------------------------------------------------------------------
 
     async def _start(self, load: Load, until: float) -> Load:
-        """Tell Campaign to start the workflow, unless it is at work for somebody else."""
+        """Tell Campaign to start the workflow, unless the workflow is at work without a command of ours."""
         campaign = self.listing.campaign
         if await workflow_status(campaign, load.workflow, IMPORT) in ("started", "warning"):
             text = (
@@ -231,15 +232,15 @@ class LoadRun:
 
     async def _looked(self, load: Load) -> Load:
         status = await workflow_status(self.listing.campaign, load.workflow, IMPORT)
-        move, waited = self.runtime.ledger.loads.move, datetime.now(UTC) - (load.commanded_at or load.began_at)
+        loads, waited = self.runtime.ledger.loads, datetime.now(UTC) - (load.commanded_at or load.began_at)
         if status == "started" and load.state == LoadState.STARTED:
-            return await asyncio.to_thread(move, load, LoadState.RUNNING)
+            return await asyncio.to_thread(loads.move, load, LoadState.RUNNING)
         if load.state == LoadState.RUNNING and status in ("finished", "error"):
-            return await self._ended(load, status)
+            return await asyncio.to_thread(loads.end, load, status)
         seconds = waited.total_seconds()
         may_be_ours = load.missing is None and seconds > QUEUED_SECONDS
         if status in ("finished", "error") and may_be_ours and await self._is_imported(load):
-            return await self._ended(load, "unseen")
+            return await asyncio.to_thread(loads.end, load, "unseen")
         self.progress.advanced |= seconds < (PATIENCE_SECONDS if status == "started" else QUEUED_SECONDS)
         problem = ""
         if status == "warning":
@@ -256,12 +257,6 @@ class LoadRun:
             seen = "is at work" if status == "started" else "was not seen at work yet"
             self.progress.notes = [f"{self._table}: its import workflow {load.workflow} {seen}; a later run goes on."]
         return load
-
-    async def _ended(self, load: Load, ended_as: LoadEnd) -> Load:
-        now = datetime.now(UTC)
-        return await asyncio.to_thread(
-            self.runtime.ledger.loads.move, load, LoadState.ENDED, ended_as=ended_as, ended_at=now, missing=None
-        )
 
     async def _is_imported(self, load: Load) -> bool:
         """Return True if Campaign has records as in the files; False also if it was read just now."""
@@ -291,9 +286,7 @@ class LoadRun:
         """List the resource; acknowledge what Campaign holds, and free the rest for REST."""
         runtime, ledger, table = self.runtime, self.runtime.ledger, self._table
         if load.commanded_at is None:  # given up before its workflow was started
-            await asyncio.to_thread(self._remove_files, load)
-            await asyncio.to_thread(ledger.loads.finish, load)
-            return load._replace(state=LoadState.DONE)
+            return await self._done(load)
         if load.ended_as in ("error", "abandoned"):  # a later run would import what goes by REST then
             await asyncio.to_thread(self._remove_files, load)
         if load.missing is None:
@@ -322,8 +315,11 @@ class LoadRun:
                 f"`sync-assets loads abandon {table}` lets them go by REST."
             )
             return load
+        return await self._done(load)
+
+    async def _done(self, load: Load) -> Load:
         await asyncio.to_thread(self._remove_files, load)
-        await asyncio.to_thread(ledger.loads.finish, load, may_arrive=load.ended_as == "abandoned")
+        await asyncio.to_thread(self.runtime.ledger.loads.finish, load)
         return load._replace(state=LoadState.DONE)
 
     async def _listed(self, load: Load, result: Rebuild) -> Load:

@@ -154,7 +154,7 @@ class UpdateRun(LoadRun):
         ledger, table = self.runtime.ledger, self._table
         sent = await asyncio.to_thread(ledger.loads.count_but_for, table, sent=True)
         counts, left = await asyncio.to_thread(
-            lambda: (ledger.reports.counts()[table], calls_left(ledger, self.runtime.config.guardrails))
+            lambda: (ledger.reports.counts(table)[table], calls_left(ledger, self.runtime.config.guardrails))
         )
         pages = pages_for(counts.synced) + 1
         async with self._comparison() as comparison:
@@ -197,11 +197,6 @@ class UpdateRun(LoadRun):
             if time.monotonic() > until:
                 return False
         return True
-
-    async def _done(self, load: Load) -> Load:
-        await asyncio.to_thread(self._remove_files, load)
-        await asyncio.to_thread(self.runtime.ledger.loads.finish, load, may_arrive=False)
-        return load._replace(state=LoadState.DONE)
 
 
 @dataclass(slots=True)

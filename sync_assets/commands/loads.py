@@ -1,8 +1,6 @@
 """`loads`: show first loads by file, give one up, or write a sample file for Campaign's activity Load file."""
 
 import asyncio
-from datetime import UTC, datetime
-from functools import partial
 from typing import Annotated
 
 import msgspec
@@ -133,14 +131,11 @@ async def abandon(runtime: Runtime, table: str) -> LoadsDocument:
     async with runtime.campaign() as campaign:
         if load.commanded_at:
             await _stopped(campaign, load)
-        now = datetime.now(UTC)
-        load = await asyncio.to_thread(
-            loads.move, load, LoadState.ENDED, ended_as="abandoned", ended_at=now, missing=None
-        )
+        load = await asyncio.to_thread(loads.end, load, "abandoned")
         with connected(runtime.settings.sftp()) as sftp:  # no other process writes one any more
             remove_files(sftp, settings, table, load.name)
         if table not in [config.table for config in runtime.config.tables]:  # nothing of it can be listed
-            await asyncio.to_thread(partial(loads.finish, load, may_arrive=True))
+            await asyncio.to_thread(loads.finish, load)
             return listed(runtime.ledger, table)
         config = runtime.config.table(table)
         resource = await campaign.resource(config.api, config.resource)

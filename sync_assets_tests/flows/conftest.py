@@ -12,6 +12,7 @@ from sync_assets.defs.tables import sensors
 from sync_assets.runtime import program_sources
 from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.support.chain import Chain
+from sync_assets_tests.support.loads import shorten
 from sync_assets_tests.support.opt_out_runs import N
 from sync_assets_tests.support.opt_outs import clear, opted_in, switch_on
 from sync_assets_tests.support.orchestra import Orchestra, in_memory
@@ -26,6 +27,12 @@ from sync_assets_tests.support.short_waits import shorten_waits
 def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     shorten_waits(monkeypatch.setattr)
     monkeypatch.setattr(sensors, "HOLD_SECONDS", 0.0)
+
+
+@pytest.fixture
+def short_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shorten the waits for an import workflow."""
+    shorten(monkeypatch.setattr)
 
 
 @pytest.fixture

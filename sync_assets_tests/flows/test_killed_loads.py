@@ -22,15 +22,13 @@ from sync_assets_tests.support.loads import (
     let_load_go_on,
     loads,
     on_sftp,
-    shorten,
     stop_load,
 )
 from sync_assets_tests.support.program import Program
 
 
 @pytest.fixture(autouse=True)
-def _short_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    shorten(monkeypatch.setattr)
+def _small_batches(short_looks: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(load_files, "BATCH", 10)
 
 
@@ -56,8 +54,8 @@ STEPS = {
     "files complete": f"{LEDGER}move before 1",
     "ready": f"{LEDGER}move after 1",
     "command sent": f"{RUN}start after 1",
-    "ended, not stored yet": f"{RUN}LoadRun._ended before 1",
-    "ended": f"{RUN}LoadRun._ended after 1",
+    "ended, not stored yet": f"{LEDGER}end before 1",
+    "ended": f"{LEDGER}end after 1",
     "page listed": f"{COMPARISON}_page before 1",
     "page acknowledged": f"{COMPARISON}_page after 1",
     "listed": f"{RUN}LoadRun._listed after 1",

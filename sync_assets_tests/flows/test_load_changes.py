@@ -13,7 +13,6 @@ from sync_assets_tests.support.loads import (
     let_load_go_on,
     loads,
     on_sftp,
-    shorten,
     stop_load,
 )
 from sync_assets_tests.support.opt_outs import assert_quiet, opted_in, set_campaign, set_d365, sides, switch_on
@@ -23,9 +22,7 @@ MOMENTS: tuple[Moment, ...] = ("before its import", "after its import")
 at_each_moment = pytest.mark.parametrize("moment", MOMENTS)
 
 
-@pytest.fixture(autouse=True)
-def _short_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    shorten(monkeypatch.setattr)
+pytestmark = pytest.mark.usefixtures("short_looks")
 
 
 def end(program: Program) -> None:

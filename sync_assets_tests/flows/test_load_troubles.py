@@ -14,7 +14,6 @@ from sync_assets_tests.support.loads import (
     inserted,
     loads,
     on_sftp,
-    shorten,
 )
 from sync_assets_tests.support.program import Program
 
@@ -22,9 +21,7 @@ SLOW = {"rows_per_second": 200}
 """Slow enough to be seen at work."""
 
 
-@pytest.fixture(autouse=True)
-def _short_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    shorten(monkeypatch.setattr)
+pytestmark = pytest.mark.usefixtures("short_looks")
 
 
 class Trouble(NamedTuple):

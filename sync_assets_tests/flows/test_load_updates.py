@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 
-from sync_assets.bulk_load import load_run
 from sync_assets.bulk_load.update_run import UpdateRun
 from sync_assets.ledger.model import Load
 from sync_assets_tests.support.program import Program
@@ -13,10 +12,7 @@ from sync_assets_tests.support.program import Program
 WORKFLOW = "WKF30"
 
 
-@pytest.fixture(autouse=True)
-def _short_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(load_run, "FIRST_LOOK", 0.02)
-    monkeypatch.setattr(load_run, "QUEUED_SECONDS", 0.3)
+pytestmark = pytest.mark.usefixtures("short_looks")
 
 
 def moved(program: Program, number: int, city: str = "Elsewhere") -> list[str]:
@@ -95,6 +91,7 @@ def test_a_paused_workflow_keeps_sync_from_ending_well_until_a_person_gives_it_u
     ids = moved(program, 10)
     assert program.sync().status == 2
     assert but_for(program) == {"records": 0, "not_known": 10}
+    assert "is paused" in program.json("status")[1]["tables"]["contact"]["load"]["problem"]
     move(program, 10, "Further")
     assert program.sync().status == 2
     assert program.run("loads", "abandon", "contact")[0] == 0

@@ -7,13 +7,10 @@ import pytest
 from sync_assets.ledger.errors import LedgerError
 from sync_assets.ledger.records.claims import Claims
 from sync_assets_tests.support.chain import Chain
-from sync_assets_tests.support.loads import WORKFLOWS, by_file, inserted, loads, shorten
+from sync_assets_tests.support.loads import WORKFLOWS, by_file, inserted, loads
 from sync_assets_tests.support.program import Program
 
-
-@pytest.fixture(autouse=True)
-def _short_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    shorten(monkeypatch.setattr)
+pytestmark = pytest.mark.usefixtures("short_looks")
 
 
 def test_more_first_inserts_than_the_limit_go_by_file_and_cost_reads_alone(program: Program) -> None:

@@ -16,7 +16,16 @@ from typing import Any
 import sqlalchemy as sa
 
 from sync_assets.ledger import times
-from sync_assets.ledger.model import END_OF_TIME_MICROS, HELD_NOT_KNOWN, Load, LoadFile, LoadKind, LoadRow, LoadState
+from sync_assets.ledger.model import (
+    END_OF_TIME_MICROS,
+    HELD_NOT_KNOWN,
+    Load,
+    LoadEnd,
+    LoadFile,
+    LoadKind,
+    LoadRow,
+    LoadState,
+)
 from sync_assets.ledger.records.claim_rows import IN_A_LOAD, NOT_LISTED
 from sync_assets.ledger.records.claims import Claims
 from sync_assets.ledger.records.dependency_status import DependencyStatus
@@ -186,11 +195,23 @@ class Loads(Repository):
     def move(self, transaction: Transaction, load: Load, state: LoadState | None = None, **columns: Any) -> Load:
         """Store the next state of a load, and further columns; return it as stored. Raises LoadMoved."""
         stored = self._locked(transaction, load)
-        if state == LoadState.ENDED:  # a rebuild under way may have listed records before their import
-            transaction.execute(sa.delete(schema.rebuild).where(schema.rebuild.c.table_name == load.table))
         moved = stored._replace(**columns, state=stored.state if state is None else state, version=load.version + 1)
         transaction.execute(sa.update(load_tables.load).where(_of(load)).values(_row(moved)))
         return moved
+
+    @writes
+    def end(self, transaction: Transaction, load: Load, ended_as: LoadEnd) -> Load:
+        """Store how the load's workflow ended, and return the load as stored: a list shows what it imported.
+
+        A rebuild under way may have listed records before their import, so the list begins anew. Raises LoadMoved.
+        """
+        now = times.from_micros(self._session.now())
+        stored = self._locked(transaction, load)
+        ended = stored._replace(state=LoadState.ENDED, ended_as=ended_as, ended_at=now, missing=None)
+        ended = ended._replace(version=load.version + 1)
+        transaction.execute(sa.update(load_tables.load).where(_of(load)).values(_row(ended)))
+        transaction.execute(sa.delete(schema.rebuild).where(schema.rebuild.c.table_name == load.table))
+        return ended
 
     @writes
     def note_problem(self, transaction: Transaction, load: Load, problem: str | None) -> None:
@@ -256,12 +277,12 @@ class Loads(Repository):
         held = sa.select(_R.seq).where(_R.session == load.session, schema.holds(UNSENT)).with_for_update()
         self._leave_out(transaction, load, list(transaction.execute(held).scalars()))
 
-    def finish(self, load: Load, *, may_arrive: bool = False) -> int:
-        """End a load: free the records that no list has shown, which go by REST then; return their number.
+    def finish(self, load: Load) -> int:
+        """Finish a load: free the records that no list has shown, which go by REST then; return their number.
 
-        may_arrive: True if the workflow may still import them, for as long as a request without an answer.
+        After an abandoned one its workflow may still import them, for as long as a request without an answer.
         """
-        until = self._session.now() + self._session.horizon if may_arrive else None
+        until = self._session.now() + self._session.horizon if load.ended_as == "abandoned" else None
 
         def free(transaction: Transaction, of_load: sa.ColumnElement[bool]) -> int:
             claimed = sa.select(_R.seq).where(of_load).order_by(_R.seq).limit(_AT_ONCE).with_for_update()
@@ -277,11 +298,11 @@ class Loads(Repository):
         for of_load in _in(load):
             while number := self._session.write(partial(free, of_load=of_load), large=True):
                 freed += number
-        self._end(load, freed if load.kind == "insert" else load.missing or 0)
+        self._finished(load, freed if load.kind == "insert" else load.missing or 0)
         return freed
 
     @writes
-    def _end(self, transaction: Transaction, load: Load, freed: int) -> None:
+    def _finished(self, transaction: Transaction, load: Load, freed: int) -> None:
         ended = _row(load._replace(state=LoadState.DONE, missing=freed, problem=None, version=load.version + 1))
         transaction.execute(sa.update(load_tables.load).where(_of(load)).values(ended))
         over = sa.update(schema.session).where(schema.session.c.epoch == load.session)

@@ -66,7 +66,7 @@ def test_two_loads_of_a_table_in_a_second_have_names_in_their_order(ledger: Ledg
     names: list[str] = []
     for _ in range(3):
         load = ledger.loads.begin("contact", "WKF30", "d365_loads/imports", "update")
-        ledger.loads.finish(load, may_arrive=False)
+        ledger.loads.finish(load)
         names.append(load.name)
     assert names == sorted(set(names))
     assert ledger.loads.last("contact") is None

@@ -42,7 +42,7 @@ def test_a_row_that_changes_in_a_load_is_due_after_it(ledger: Ledger) -> None:
     capture(ledger, row("anna", "b"))
     assert claim(ledger) == []
     assert ledger.reports.next_due("contact") is None
-    assert ledger.loads.finish(load, may_arrive=False) == 3
+    assert ledger.loads.finish(load) == 3
     assert len(claim(ledger)) == 3
     [ended] = ledger.loads.all()
     assert (ended.state, ended.missing) == (LoadState.DONE, 3)
@@ -95,7 +95,7 @@ def test_a_record_of_a_load_is_shown_as_loading(ledger: Ledger) -> None:
 
 def test_two_loads_of_one_second_have_different_names(ledger: Ledger) -> None:
     first = begin(ledger)
-    ledger.loads.finish(first, may_arrive=False)
+    ledger.loads.finish(first)
     second = ledger.loads.begin("contact", "WKF20", "imports")
     assert first.name < second.name
     assert ledger.loads.last("contact") == second
