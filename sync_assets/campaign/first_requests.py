@@ -54,4 +54,6 @@ class FirstRequests:
     def settle_delete(self, key: str) -> None:
         """Forget a delete that was accepted without a read: it was verified, or the record is inserted again."""
         self.kept.discard(key)
-        self.earlier, self.trusted = ([one for one in keys if one != key] for keys in (self.earlier, self.trusted))
+        for keys in (self.earlier, self.trusted):
+            while key in keys:
+                keys.remove(key)

@@ -14,7 +14,7 @@ import logging
 import ssl
 import time
 from collections.abc import AsyncGenerator, Iterator, Mapping
-from contextlib import AbstractAsyncContextManager, aclosing, contextmanager, nullcontext, suppress
+from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
 from typing import cast
 from urllib.parse import urlsplit
 
@@ -85,20 +85,27 @@ class BearerAuth(httpx.Auth):
 
     async def async_auth_flow(self, request: httpx.Request) -> AsyncGenerator[httpx.Request, httpx.Response]:
         await self.sign(request)
-        if (yield request).status_code != 401:
-            return
-        _log.debug("The token was refused and is renewed", extra={"system": self._name, "status": 401})
-        await self._tokens.renew(request.headers["Authorization"].removeprefix("Bearer "))
-        await self.sign(request)
         if (yield request).status_code == 401:
-            raise SignInRefused(
-                f"{self._name} refused our token twice (401) at {urlsplit(request.extensions['address']).path}.",
-                "Check the credentials and that this application may use the API.",
-            )
+            await self.renew(request)
+            if (yield request).status_code == 401:
+                raise self.refusal(request)
 
     async def sign(self, request: httpx.Request) -> None:
         """Put the present token into a request."""
         request.headers["Authorization"] = f"Bearer {await self._tokens.token()}"
+
+    async def renew(self, request: httpx.Request) -> None:
+        """Put a new token into a request whose token was refused."""
+        _log.debug("The token was refused and is renewed", extra={"system": self._name, "status": 401})
+        await self._tokens.renew(request.headers["Authorization"].removeprefix("Bearer "))
+        await self.sign(request)
+
+    def refusal(self, request: httpx.Request) -> SignInRefused:
+        """Return the error for a request whose renewed token was refused, too."""
+        return SignInRefused(
+            f"{self._name} refused our token twice (401) at {urlsplit(request.extensions['address']).path}.",
+            "Check the credentials and that this application may use the API.",
+        )
 
 
 class RetryTransport(httpx.AsyncBaseTransport):
@@ -228,12 +235,14 @@ class TransportStack:
         """
         given = {"address": address, "call": call}
         if of_record:
-            request = RecordRequest(method, {**headers}, body, given)
-            async with aclosing(self._auth.async_auth_flow(cast(httpx.Request, request))) as flow:
-                answer = await self._top.handle_async_request(await anext(flow))
-                with suppress(StopAsyncIteration):
-                    while True:
-                        answer = await self._top.handle_async_request(await flow.asend(answer))
+            request = cast(httpx.Request, RecordRequest(method, {**headers}, body, given))
+            await self._auth.sign(request)
+            answer = await self._top.handle_async_request(request)
+            if answer.status_code == 401:
+                await self._auth.renew(request)
+                answer = await self._top.handle_async_request(request)
+                if answer.status_code == 401:
+                    raise self._auth.refusal(request)
         else:
             with errors_as_ours(method, address):  # those of the client itself
                 whole = httpx.Request(method, self._url, headers=headers, content=body, extensions=given)

@@ -216,8 +216,7 @@ class Sender:
             response, done = await _Write(record, self).run()
         else:
             response, done = await self._write_linked(record, self.links)
-        held = held_refusable(record, self.records, response, done)
-        return replace(_delivery(record, response, done), held_refusable=held)
+        return _delivery(record, response, done, held_refusable(record, self.records, response, done))
 
     async def _write_linked(self, record: Claimed, links: Links) -> tuple[ResponseOutcome, OperationDone]:
         async with links.first_record_of_link(record) as first:
@@ -392,9 +391,9 @@ class _Write:
         return ResponseOutcome("done", pkey=str(record.get("PKey") or ""))
 
 
-def _delivery(record: Claimed, response: ResponseOutcome, done: OperationDone) -> Delivery:
+def _delivery(record: Claimed, response: ResponseOutcome, done: OperationDone, held: int | None) -> Delivery:
     if response.kind == "done":
-        return Delivery("done", done, pkey=response.pkey)
+        return Delivery("done", done, pkey=response.pkey, held_refusable=held)
     if response.kind == "missing":
         return Delivery("missing", reason=_NOT_SHOWN)
     reason = redact(redact(response.reason, record.payload), record.update_payload)

@@ -44,12 +44,14 @@ _ERASED = f"""
 _EXPIRED = (_R.state == State.UNCONFIRMED.value, _R.payload.is_not(None))
 _RELEASE = "UPDATE sync_record SET session = NULL, unknown_until = :until WHERE seq IN :seqs"
 _RETRY = f"UPDATE sync_record SET state = {State.PENDING:d}, not_before = NULL WHERE seq IN :seqs"  # noqa: S608
-_REFUSED = schema.holds(REJECTED & REFUSED_BY_CAMPAIGN)
+_REFUSED_NOW = REJECTED & REFUSED_BY_CAMPAIGN
+_REFUSED = schema.holds(_REFUSED_NOW)
 
 _ACKNOWLEDGED = (
     *("state", "block_reason", "outcome_unknown", "unknown_until", "resend", "attempts", "failed_since"),
     *("incarnation", "reinsert_sent"),
 )
+_acknowledged = attrgetter(*_ACKNOWLEDGED)
 _STORED = (*_ACKNOWLEDGED, "reason", "not_before")
 _STORE_AS_DESIRED = f"""
     UPDATE sync_record SET session = NULL, {", ".join(f"{name} = :{name}" for name in _STORED)},
@@ -216,7 +218,7 @@ class Claims(Repository):
             if after.incarnation > max(record.incarnation, 1):
                 inserted_again.append((record.table_name, record.id))
             acked_at = now if by_seq[record.seq].result == "done" else None
-            columns = (*attrgetter(*_ACKNOWLEDGED)(after), reason, not_before, acked_at)
+            columns = (*_acknowledged(after), reason, not_before, acked_at)
             if after.state == State.SYNCED and after.acked_hash is not None and after.acked_hash == record.desired_hash:
                 as_desired[columns].append(record.seq)
             else:
@@ -362,7 +364,7 @@ class Claims(Repository):
         seqs = {seq for seq, parent, incarnation in named if now.get(parent, incarnation) > incarnation}
         seqs |= self._dependencies.children(transaction, inserted_again)
         children = transaction.states_of(sorted(seqs))
-        rejected = [child for child in children if (REJECTED & REFUSED_BY_CAMPAIGN)(child)]
+        rejected = [child for child in children if _REFUSED_NOW(child)]
         transaction.run(_RETRY, seqs=[child.seq for child in rejected])
         for child in rejected:
             transaction.move(child, State.PENDING)
