@@ -6,18 +6,27 @@ Nothing is written to either system before the last step.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
+from msgspec import convert
 
-from sync_assets.cli.steps import PLANNED, StepResult, Steps, numbers, run
+from sync_assets.cli.steps import Steps, run
 from sync_assets.commands import terminal
 from sync_assets.commands.inventory import Inventory
 from sync_assets.commands.plan import plan
-from sync_assets.commands.plan_changes import change_text
 from sync_assets.commands.plan_document import PlanDocument, PlannedTable
 from sync_assets.commands.status import CALL_KINDS, held_back
-from sync_assets.commands.terminal import Json, Parts
+from sync_assets.commands.step_document import (
+    INVENTORY,
+    CountedTable,
+    Details,
+    OptOutCounts,
+    PlannedRecords,
+    StepCounts,
+    StepResult,
+)
+from sync_assets.commands.terminal import Json
 from sync_assets.commands.values import fields
 from sync_assets.config.models import Config
 from sync_assets.errors import SyncAssetsError
@@ -33,8 +42,6 @@ STEPS = {
     "sync": "The first sync",
 }
 """The steps in their order, with their titles. Their names are stored in ledgers."""
-OPT_OUT_COUNTS = ("agree", "only_d365", "only_campaign", "to_d365", "to_campaign")
-"""Counts that are reported for each opt-out, see `Inventory.opt_outs`."""
 
 
 def switch_off_step(config: Config) -> StepResult:
@@ -55,59 +62,54 @@ def switch_off_step(config: Config) -> StepResult:
         "Leave Adobe's mappings, credentials and application user in place until the migration is finished: with them "
         "you can go back.",
     ]
-    return StepResult({"items": len(items)}, {"checklist": items}, "Is all of this done?")
+    return StepResult(details=Details(checklist=items), question="Is all of this done?")
 
 
 def inventory_step(config: Config, inventory: Inventory) -> StepResult:
     """Return the counts by table. Ids that several records carry need a decision."""
     tables = {
-        name: {
-            "resource": config.table(name).resource,
-            "compared": counts.listing == "whole",
-            **fields(counts, "records", *_INVENTORY),
-            "without_id": counts.without_id if counts.listing == "whole" else None,
-        }
+        name: CountedTable(
+            resource=config.table(name).resource,
+            compared=counts.listing == "whole",
+            **fields(counts, "records", *INVENTORY),
+        )
         for name, counts in inventory.tables.items()
     }
-    several = [table for table in tables.values() if table["twice"]]
-    twice = [f"{counted(table['twice'], 'id', 'are')} in several records of {table['resource']}" for table in several]
+    several = [table for table in tables.values() if table.twice]
+    twice = [f"{counted(table.twice, 'id', 'are')} in several records of {table.resource}" for table in several]
     question = (
         f"{'; '.join(twice)}. Merge them in Campaign, and run `migrate` again. If they stay, Campaign chooses which "
         "record is updated, or rejects the update. Go on with them as they are?"
     )
-    return StepResult({"tables": tables}, question=question if twice else None)
+    return StepResult(StepCounts(inventory=tables), question=question if twice else None)
 
 
 def changes_step(inventory: Inventory, planned: Mapping[str, PlannedTable]) -> StepResult:
     """Return what the first sync would change. planned: by table. Updates and deletes need a decision."""
-    tables = {
-        name: {
-            **fields(planned[name], *PLANNED),
-            "attributes": dict(sorted(counts.attributes.items())),
-        }
-        for name, counts in inventory.tables.items()
-    }
-    changed = sum(table["update"] + table["delete"] for table in tables.values())
+    changes = convert(planned, dict[str, PlannedRecords], from_attributes=True)
+    changed = sum(table.update + table.delete for table in changes.values())
     question = f"{counted(changed, 'record')} of Campaign would change. Is that right?"
-    details = {
-        "samples": {name: counts.samples for name, counts in inventory.tables.items() if counts.samples},
-        "values": "shown" if inventory.show_values else "masked",
-        "notes": held_back(planned),
-    }
-    return StepResult({"tables": tables}, details, question if changed else None)
+    differing = {name: dict(sorted(counts.attributes.items())) for name, counts in inventory.tables.items()}
+    details = Details(
+        samples={name: counts.samples for name, counts in inventory.tables.items() if counts.samples},
+        values="shown" if inventory.show_values else "masked",
+        notes=held_back(planned),
+    )
+    result = StepCounts(changes=changes, attributes={name: counts for name, counts in differing.items() if counts})
+    return StepResult(result, details, question if changed else None)
 
 
 def opt_outs_step(config: Config, inventory: Inventory) -> StepResult:
     """Return the opt-outs of contacts that both systems have. Writes to either system need a decision."""
-    attributes = {name: {kind: counts[kind] for kind in OPT_OUT_COUNTS} for name, counts in inventory.opt_outs.items()}
-    d365, campaign = (sum(counts[kind] for counts in attributes.values()) for kind in ("to_d365", "to_campaign"))
+    counts = {attribute: OptOutCounts(**counter) for attribute, counter in inventory.opt_outs.items()}
+    d365, campaign = sum(one.to_d365 for one in counts.values()), sum(one.to_campaign for one in counts.values())
     question = (
         f"With direction {config.opt_out.direction} {counted(d365, 'opt-out')} would be written to Dynamics 365 and "
         f"{campaign:,} to Campaign. Is that right?"
     )
-    result = {"direction": config.opt_out.direction, "attributes": attributes}
+    result = StepCounts(direction=config.opt_out.direction, opt_outs=counts)
     files = "Export files on the SFTP were not read: the first sync processes those that are there."
-    details = {"notes": [files] if config.opt_out.active else []}
+    details = Details(notes=[files] if config.opt_out.active else ())
     return StepResult(result, details, question if d365 or campaign else None)
 
 
@@ -160,7 +162,8 @@ class Migration(Steps):
             case "cost":
                 inventory, planned = self._survey
                 due = inventory.opt_out_calls
-                return StepResult(self.cost({kind: planned.engine_calls[kind] + due[kind] for kind in CALL_KINDS}))
+                cost = self.cost({kind: planned.engine_calls[kind] + due[kind] for kind in CALL_KINDS})
+                return StepResult(StepCounts(cost=cost))
             case _:
                 return self.first_sync(NEXT_STEPS)
 
@@ -185,42 +188,3 @@ class Migration(Steps):
             )
         assert planned.document  # a plan without one has problems
         return inventory, planned.document
-
-    def body(self, step: str, result: dict[str, Any], details: dict[str, Any]) -> Parts:
-        match step:
-            case "inventory":
-                for name, table in result["tables"].items():
-                    yield f"  {name}: {counted(table['records'], 'record')} of {table['resource']}"
-                    if table["compared"]:
-                        yield from (f"  {table[kind]:>9,} {text}" for kind, text in _INVENTORY.items())
-                    else:
-                        yield "            not compared: the first load began before, or no row is in scope"
-            case "changes":
-                yield numbers("  table", PLANNED, result["tables"])
-                for name, table in result["tables"].items():
-                    if table["attributes"]:
-                        counts = ", ".join(
-                            f"{attribute} {number:,}" for attribute, number in table["attributes"].items()
-                        )
-                        yield f"  {name}, records that differ by attribute: {counts}"
-                for name, samples in details.get("samples", {}).items():
-                    for sample in samples:
-                        changes = (change_text(**change) for change in sample["changes"])
-                        yield f"  e.g. {name} {sample['id']}: {'; '.join(changes)}"
-            case "opt_outs":
-                yield f"  direction: {result['direction']}"
-                if result["attributes"]:
-                    yield numbers("  attribute", OPT_OUT_COUNTS, result["attributes"])
-            case _:
-                pass
-
-
-_INVENTORY = {
-    "equal": "carry our id and have the mapped values",
-    "differing": "carry our id and differ",
-    "not_in_scope": "carry an id whose row is not sent: filtered out, held, or rejected by the mapping",
-    "unknown": "carry an id that Dynamics 365 does not have; they stay as they are",
-    "without_id": "carry no id; they stay as they are",
-    "other_key": "carry a key that is no id of Dynamics 365; they stay as they are",
-    "twice": "of the ids are in several records, and count once above",
-}

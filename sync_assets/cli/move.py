@@ -6,18 +6,27 @@ command sees by CAMPAIGN_URL which one is named. Nothing is written to either sy
 
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
+from msgspec import convert
+from msgspec.structs import replace
 
-from sync_assets.cli.steps import PLANNED, StepResult, Steps, is_unfinished, numbers, run
+from sync_assets.cli.steps import Steps, is_unfinished, run
 from sync_assets.cli.sync import unfinished_text
 from sync_assets.commands import terminal
 from sync_assets.commands.accept_systems import accept_systems, cost_text
 from sync_assets.commands.plan import plan
 from sync_assets.commands.status import overview
-from sync_assets.commands.terminal import Json, Parts
-from sync_assets.commands.values import fields
+from sync_assets.commands.step_document import (
+    Details,
+    LeftRecords,
+    PlannedRecords,
+    ShownHold,
+    StepCounts,
+    StepResult,
+)
+from sync_assets.commands.terminal import Json
 from sync_assets.errors import SyncAssetsError
 from sync_assets.runtime.systems import FORMER, same_address
 from sync_assets.runtime.workers import tables_at_work
@@ -43,7 +52,6 @@ SET_UP = (
     "The variables of Campaign Standard are kept in a file, for `hold verify ID --env-file FILE`.",
 )
 NEXT_STEPS = ("Start the sensors, and the export of opt-outs on v8.",)
-LEFT = ("waiting", "rejected", "held", "synced")
 
 
 def command(
@@ -86,16 +94,17 @@ class Move(Steps):
             case "last_sync":
                 return self._last_sync()
             case "holds":
-                holds = [fields(hold, "id", "since", "records") for hold in self.runtime.ledger.holds.all()]
+                holds = [ShownHold(hold.id, hold.since, hold.records) for hold in self.runtime.ledger.holds.all()]
                 question = (
                     "Are these requests carried out in both Campaigns, or only after the move?" if holds else None
                 )
-                return StepResult({"holds": len(holds)}, {"holds": holds}, question)
+                return StepResult(StepCounts(holds=len(holds)), Details(holds=holds), question)
             case "accept":
                 return self._accept()
             case "set_up":
                 done = self.doctor()
-                return StepResult(done.result, {**done.details, "checklist": SET_UP}, "Is all of this done?", done.todo)
+                details = replace(done.details, checklist=SET_UP)
+                return replace(done, details=details, question="Is all of this done?")
             case "cost":
                 return self._cost()
             case _:
@@ -114,30 +123,24 @@ class Move(Steps):
             todo.append(f"Run `sync-assets sync`. Left: {unfinished_text(status) or 'the first read'}.")
         if at_work := tables_at_work(ledger):
             todo.append(f"Stop the sensors and their runs, which are at work: {', '.join(sorted(at_work))}.")
-        left = {name: fields(table, *LEFT) for name, table in status.tables.items()}
-        return StepResult({"tables": left}, {"checklist": LAST_SYNC}, "Is all of this done?", todo)
+        left = convert(status.tables, dict[str, LeftRecords], from_attributes=True)
+        return StepResult(StepCounts(left=left), Details(checklist=LAST_SYNC), "Is all of this done?", todo)
 
     def _accept(self) -> StepResult:
         now, named, former = self._addresses
         if same_address(now, named):
             todo = () if former else ("Name the new Campaign in the environment: CAMPAIGN_URL and its credentials.",)
-            return StepResult({"former": former}, todo=todo)
-        notes = [f"{now} -> {named}", cost_text(accept_systems(self.runtime, yes=False)["comparison"])]
-        return StepResult({"former": now}, {"notes": notes}, f"Did {named} get the records of {now}?")
+            return StepResult(StepCounts(former=former), todo=todo)
+        notes = [f"{now} -> {named}", cost_text(accept_systems(self.runtime, yes=False).comparison)]
+        return StepResult(StepCounts(former=now), Details(notes=notes), f"Did {named} get the records of {now}?")
 
     def _cost(self) -> StepResult:
         with closing(self.runtime.using(any_ledger=False, announce=lambda _: None)) as runtime:
             planned = plan(runtime)
         if planned.problems or not planned.document:
             raise SyncAssetsError("\n".join(map(str, planned.problems)))
-        tables = {name: fields(table, *PLANNED) for name, table in planned.document.tables.items()}
-        changed = sum(table["insert"] + table["update"] + table["delete"] for table in tables.values())
+        changes = convert(planned.document.tables, dict[str, PlannedRecords], from_attributes=True)
+        changed = sum(table.insert + table.update + table.delete for table in changes.values())
         question = f"{counted(changed, 'record')} of Campaign would be sent. Is that right?" if changed else None
-        result = {"tables": tables, **self.cost(planned.document.engine_calls)}
-        return StepResult(result, {"notes": planned.document.notes}, question)
-
-    def body(self, step: str, result: dict[str, Any], details: dict[str, Any]) -> Parts:
-        if tables := result.get("tables"):
-            yield numbers("  table", PLANNED if step == "cost" else LEFT, tables)
-        for hold in details.get("holds", ()):
-            yield f"  {hold['id']}  since {hold['since']}  {counted(hold['records'], 'record')}"
+        result = StepCounts(changes=changes, cost=self.cost(planned.document.engine_calls))
+        return StepResult(result, Details(notes=planned.document.notes), question)

@@ -1,8 +1,7 @@
 """What walks by steps have in common: `migrate` and `move`. The steps that are done are kept in the ledger.
 
 Invariants: a step is stored as done once it is finished and confirmed, with the version of what its result depends on;
-with another version it counts as not done. Its `result` is stored in the ledger, so it holds counts and names of
-attributes only. What may hold ids or values is in `details`, which are printed and not stored.
+with another version it counts as not done.
 """
 
 import hashlib
@@ -11,41 +10,41 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from rich.text import Text
+import msgspec
+from msgspec.structs import asdict, replace
 
 from sync_assets.checks.rules import Finding
 from sync_assets.cli.sync import sync, unfinished_text
 from sync_assets.commands import terminal
 from sync_assets.commands.doctor import examine
-from sync_assets.commands.estimate import duration
 from sync_assets.commands.estimate_calls import calls_a_day, hours, pace
 from sync_assets.commands.status import CALL_KINDS, Overview, in_maintenance, overview
-from sync_assets.commands.terminal import Parts, Table, kinds, plain_table
+from sync_assets.commands.step_document import (
+    Details,
+    Step,
+    StepCounts,
+    StepResult,
+    StepsDocument,
+    SyncCost,
+    show_step,
+)
+from sync_assets.commands.terminal import kinds
+from sync_assets.commands.values import builtins
 from sync_assets.errors import SyncAssetsError
 from sync_assets.foreign_text import cleaned
-from sync_assets.ledger.times import iso
 from sync_assets.runtime.context import Runtime
 
-PLANNED = ("insert", "update", "delete", "unchanged", "waiting", "rejected", "held")
-"""Counts of a plan that are reported for each table."""
 
+class StoredStep(msgspec.Struct, frozen=True):
+    """A step that is done, as in the ledger. configuration: the hash of its version."""
 
-@dataclass(frozen=True, slots=True)
-class StepResult:
-    """The result of a step, which is stored, and details, which are printed only.
-
-    question: what a person must confirm before the step is done. todo: what a person must do first; then the step is
-    made again.
-    """
-
-    result: dict[str, Any] = field(default_factory=dict[str, Any])
-    details: dict[str, Any] = field(default_factory=dict[str, Any])
-    question: str | None = None
-    todo: Sequence[str] = ()
+    configuration: str
+    result: StepCounts
+    done_at: datetime
 
 
 @dataclass
@@ -71,10 +70,6 @@ class Steps(ABC):
     def make(self, name: str) -> StepResult:
         """Make a step. Raises SyncAssetsError if it could not run."""
 
-    @abstractmethod
-    def body(self, step: str, result: dict[str, Any], details: dict[str, Any]) -> Parts:
-        """Yield the lines of a step's result."""
-
     def confirmed(self, name: str) -> None:  # noqa: B027 - most steps need nothing then
         """Do what a step does once a person has confirmed it."""
 
@@ -89,15 +84,14 @@ class Steps(ABC):
         self.calls.update(runtime.clients.calls)
         return doctor_step(findings)
 
-    def cost(self, calls: Mapping[str, int]) -> dict[str, Any]:
-        """Return the result of a step that shows the calls of the first sync: with their time, and the day's budget."""
+    def cost(self, calls: Mapping[str, int]) -> SyncCost:
+        """Return the cost of the first sync. calls: by kind."""
         limits, total = self.runtime.config.guardrails, sum(calls.values())
-        needed = {"hours": round(hours(total, limits), 2), "calls_per_hour": pace(limits)}
-        return {"engine_calls": dict(calls), "total": total, **needed, "budget_a_day": calls_a_day(limits)}
+        return SyncCost(dict(calls), total, round(hours(total, limits), 2), pace(limits), calls_a_day(limits))
 
     def first_sync(self, afterwards: Sequence[str]) -> StepResult:
         """Make the first sync if `go`; else see whether it was made. afterwards: what a person does then."""
-        result, details = dict[str, Any](), {"afterwards": afterwards}
+        result, details = StepCounts(), Details(afterwards=afterwards)
         if not self.go:
             status = overview(self.runtime.config, self.runtime.ledger, {}, {})
             if is_unfinished(status):
@@ -110,7 +104,7 @@ class Steps(ABC):
                 done = sync(runtime)
             if done.status == 1:
                 raise SyncAssetsError("\n".join(map(str, done.problems)))
-            result, status = {"engine_calls": done.document.engine_calls}, done.document
+            result, status = StepCounts(engine_calls=done.document.engine_calls), done.document
             in_part = done.problems or done.ended_early or in_maintenance(status, status.tables)
             if in_part or is_unfinished(status):
                 return StepResult(result, todo=[*map(str, done.problems), *done.stopped, done.ending])
@@ -124,7 +118,8 @@ def doctor_step(findings: Sequence[Finding]) -> StepResult:
     outcomes = Counter(finding.outcome for finding in findings)
     problems = [finding.document() for finding in findings if finding.outcome != "ok"]
     todo = ["Correct the failures, which `sync-assets doctor` shows."] if outcomes["fail"] else []
-    return StepResult({name: outcomes[name] for name in ("ok", "warn", "fail")}, {"checks": problems}, todo=todo)
+    counts = StepCounts(findings={name: outcomes[name] for name in ("ok", "warn", "fail")})
+    return StepResult(counts, Details(checks=problems), todo=todo)
 
 
 def is_unfinished(status: Overview) -> bool:
@@ -144,27 +139,27 @@ def run(steps: Steps, *, yes: bool, from_start: bool, as_json: bool) -> None:
         document = walk(
             steps,
             confirm=lambda question: yes or (asks and terminal.confirm("Confirmed?")),
-            show=lambda step: None if as_json else terminal.print_parts(show_step(steps, cleaned(step), confirmed=yes)),
+            show=lambda step: None if as_json else terminal.print_parts(show_step(cleaned(step), confirmed=yes)),
             working=lambda: terminal.progress(steps.runtime.progress),
         )
-    made = {kind: number for kind, number in document["engine_calls"].items() if number}
+    made = {kind: number for kind, number in document.engine_calls.items() if number}
     ending = [f"Engine calls before the first sync, to find this out: {kinds(made)}."] if made else []
-    ending += [] if document["next"] else ["All steps are done."]
+    ending += [] if document.next else ["All steps are done."]
     terminal.print_document(document, as_json, lambda _: ending)
-    if document["next"]:
-        last = document["steps"][-1]
-        confirmed = " It asks in a terminal; elsewhere `--yes` confirms." if last["question"] else ""
-        why = f"{last['question'] or last['todo'][0]} `sync-assets {steps.name}` continues there.{confirmed}"
-        terminal.end(2, f"Step {last['number']} is not done: {why}")
+    if document.next:
+        last = document.steps[-1]
+        confirmed = " It asks in a terminal; elsewhere `--yes` confirms." if last.question else ""
+        why = f"{last.question or last.todo[0]} `sync-assets {steps.name}` continues there.{confirmed}"
+        terminal.end(2, f"Step {last.number} is not done: {why}")
 
 
 def walk(
     steps: Steps,
     *,
     confirm: Callable[[str], bool],
-    show: Callable[[dict[str, Any]], None],
+    show: Callable[[Step], None],
     working: Callable[[], AbstractContextManager[None]] = nullcontext,
-) -> dict[str, Any]:
+) -> StepsDocument:
     """Make the steps that are not done yet, until one needs a person; return what the command prints with `--json`.
 
     Args:
@@ -178,60 +173,24 @@ def walk(
     runtime = steps.runtime
     runtime.settings.require("d365", "campaign")
     ledger, configuration = runtime.ledger, hashlib.sha256(steps.version().encode()).hexdigest()[:32]
-    known = ledger.migrations.facts(steps.stored_as).items()
-    stored = {name: step for name, step in known if step["configuration"] == configuration}
-    step_documents: list[dict[str, Any]] = []
+    known = msgspec.convert(ledger.migrations.facts(steps.stored_as), dict[str, StoredStep])
+    stored = {name: step for name, step in known.items() if step.configuration == configuration}
+    made: list[Step] = []
     for number, name in enumerate(steps.titles, 1):
         done = stored.get(name)
         with working():
-            result = StepResult(done["result"]) if done else steps.make(name)
-        about = {"number": number, "step": name, "title": steps.titles[name], "done_at": done and done["done_at"]}
-        step_documents.append({**about, **asdict(result)})
-        show(step_documents[-1])
+            result = StepResult(done.result) if done else steps.make(name)
+        about = {"number": number, "step": name, "title": steps.titles[name], "done_at": done and done.done_at}
+        made.append(Step(**asdict(result), **about))
+        show(made[-1])
         if done:
             continue
         if result.todo or (result.question and not confirm(result.question)):
             break
         steps.confirmed(name)
-        stored[name] = {"configuration": configuration, "result": result.result, "done_at": iso(datetime.now(UTC))}
-        ledger.migrations.note(steps.stored_as, {name: stored[name]})
-        step_documents[-1] |= {"done_at": stored[name]["done_at"], "question": None}
+        stored[name] = StoredStep(configuration, result.result, datetime.now(UTC))
+        ledger.migrations.note(steps.stored_as, {name: builtins(stored[name])})
+        made[-1] = replace(made[-1], done_at=stored[name].done_at, question=None)
     following = next((name for name in steps.titles if name not in stored), None)
     calls = steps.calls + Counter[str](runtime.clients.calls)
-    return {
-        "steps": step_documents,
-        "next": following,
-        "engine_calls": {kind: calls[kind] for kind in CALL_KINDS},
-    }
-
-
-def show_step(steps: Steps, step: dict[str, Any], *, confirmed: bool = False) -> Parts:
-    """Show a step: its result, and what a person must do or confirm, or has confirmed by an option."""
-    done = f" (done {step['done_at']})" if step["done_at"] else ""
-    details, result = step["details"], step["result"]
-    yield Text(f"Step {step['number']}: {step['title']}{done}", "bold")
-    if "fail" in result:
-        yield f"  {result['ok']} ok, {result['warn']} warn, {result['fail']} fail"
-    yield from (f"  {line.outcome} {line.title}: {line.message}" for line in details.get("checks", ()))
-    yield from (f"  {number}. {item}" for number, item in enumerate(details.get("checklist", ()), 1))
-    yield from steps.body(step["step"], result, details)
-    if calls := result.get("engine_calls"):
-        total = f"; {result['total']:,} in all" if "total" in result else ""
-        yield f"  engine calls: {kinds(calls)}{total}"
-    if "total" in result:
-        yield f"  {duration(result['hours'])} at {result['calls_per_hour']:,} calls an hour (assumed)"
-        if result["budget_a_day"]:
-            yield f"  the budgets allow {result['budget_a_day']:,} calls a day"
-    yield from (f"  {note}" for note in details.get("notes", ()))
-    yield from (f"To do: {line}" for line in step["todo"])
-    if step["question"]:
-        yield f"{'Confirmed by --yes' if confirmed else 'To confirm'}: {step['question']}"
-    yield from (f"Afterwards: {line}" for line in details.get("afterwards", ()))
-    yield ""
-
-
-def numbers(title: str, columns: tuple[str, ...], rows: dict[str, dict[str, Any]]) -> Table:
-    """Return a table of counts."""
-    titles = [column.replace("_", " ") for column in columns]
-    lines = ([f"  {name}", *(row[column] for column in columns)] for name, row in rows.items())
-    return plain_table(title, *titles, rows=lines, numbers=titles)
+    return StepsDocument(made, following, {kind: calls[kind] for kind in CALL_KINDS})

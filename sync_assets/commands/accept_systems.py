@@ -4,8 +4,9 @@ A move may lose records and values. So after a move of Campaign the ledger's ack
 rebuild of every table begins (rebuild.py), and the next sync compares both systems.
 """
 
-from typing import Annotated, Any
+from typing import Annotated
 
+import msgspec
 import typer
 
 from sync_assets.audit.record_list import pages_for
@@ -32,11 +33,44 @@ def command(
     print_document(accept_systems(open_runtime(may_create=yes, any_ledger=True), yes=yes), as_json, show)
 
 
-def accept_systems(runtime: Runtime, *, yes: bool) -> dict[str, Any]:
-    """Return the ledger's systems and those that the environment names; with `yes`, assign the ledger to the latter.
+class SystemAddress(msgspec.Struct, frozen=True):
+    """The address of a system. identity: the id of the organisation, of Dynamics 365."""
 
-    comparison: its cost by table, if Campaign moved: the rows that the next sync reads, and its reads of Campaign.
+    url: str
+    identity: str | None
+
+    def __str__(self) -> str:
+        return self.url + (f" (organisation {self.identity})" if self.identity else "")
+
+
+class MovedSystem(msgspec.Struct, frozen=True):
+    """A system in the ledger (null if it has none yet), and as the environment names it."""
+
+    before: SystemAddress | None
+    now: SystemAddress
+
+
+class ComparisonCost(msgspec.Struct, frozen=True):
+    """What the comparison of a table costs: the rows that the next sync reads, and its reads of Campaign."""
+
+    rows: int
+    reads: int
+
+
+class MovedSystems(msgspec.Struct, frozen=True):
+    """The document of `accept-systems --json`. moved: by side. comparison: by table, if Campaign moved.
+
+    accepted: the ledger belongs to the named systems now.
     """
+
+    ledger: str
+    moved: dict[Side, MovedSystem]
+    comparison: dict[str, ComparisonCost]
+    accepted: bool
+
+
+def accept_systems(runtime: Runtime, *, yes: bool) -> MovedSystems:
+    """Return the ledger's systems and those that the environment names; with `yes`, assign the ledger to the latter."""
     runtime.settings.require("d365", "campaign")
     ledger, stored = runtime.ledger, runtime.ledger.systems.stored()
 
@@ -51,17 +85,16 @@ def accept_systems(runtime: Runtime, *, yes: bool) -> dict[str, Any]:
     for load in ledger.loads.all() if yes else ():
         if load.state != LoadState.DONE:
             raise LoadUnderWay(load.table)
-    moved, comparison = dict[str, Any](), dict[str, Any]()
+    moved, comparison = dict[Side, MovedSystem](), dict[str, ComparisonCost]()
     for side, (url, identity) in named.items():
         before = stored.get(side)
         if before and same_address(before.url, url) and before.identity == identity:
             continue
-        moved[side] = {"before": before and {"url": before.url, "identity": before.identity}}
-        moved[side]["now"] = {"url": url, "identity": identity}
+        moved[side] = MovedSystem(before and SystemAddress(before.url, before.identity), SystemAddress(url, identity))
         if side == "campaign" and before:
             counts = {table: counts.records for table, counts in ledger.reports.counts().items()}
             rows = {table.table: counts[table.table] for table in runtime.config.tables}
-            comparison = {table: {"rows": number, "reads": pages_for(number)} for table, number in rows.items()}
+            comparison = {table: ComparisonCost(number, pages_for(number)) for table, number in rows.items()}
         if yes and side == "campaign":
             for table in runtime.config.tables:  # another instance may behave differently, and its records may differ
                 ledger.dialect.forget(table.resource)
@@ -72,12 +105,12 @@ def accept_systems(runtime: Runtime, *, yes: bool) -> dict[str, Any]:
                 ledger.migrations.note(FORMER, {"url": before.url})
         if yes:
             ledger.systems.replace(side, url, identity)  # last: if this process is killed before, it is repeated
-    return {"ledger": ledger.where, "moved": moved, "comparison": comparison, "accepted": bool(moved) and yes}
+    return MovedSystems(ledger.where, moved, comparison, bool(moved) and yes)
 
 
-def cost_text(comparison: dict[str, dict[str, int]]) -> str:
+def cost_text(comparison: dict[str, ComparisonCost]) -> str:
     """Return the sentence on the comparison after a move of Campaign, and on its cost. comparison: by table."""
-    rows, reads = (sum(cost[kind] for cost in comparison.values()) for kind in ("rows", "reads"))
+    rows, reads = sum(cost.rows for cost in comparison.values()), sum(cost.reads for cost in comparison.values())
     return (
         f"The move may have lost records or values, so the next sync compares both systems before it sends: it reads "
         f"some {counted(rows, 'row')} of Dynamics 365, lists Campaign's records with some "
@@ -85,24 +118,19 @@ def cost_text(comparison: dict[str, dict[str, int]]) -> str:
     )
 
 
-def show(document: dict[str, Any]) -> Parts:
-    if not document["moved"]:
-        yield f"The ledger {document['ledger']} belongs to these systems already."
+def show(document: MovedSystems) -> Parts:
+    if not document.moved:
+        yield f"The ledger {document.ledger} belongs to these systems already."
         return
-    for side, moved in document["moved"].items():
-        before = _shown(moved["before"]) if moved["before"] else "not known so far"
-        yield f"{NAMES[side]}: {before} -> {_shown(moved['now'])}"
-    if document["comparison"]:
-        yield cost_text(document["comparison"])
-    if document["accepted"]:
-        following = " `sync-assets plan` shows what the next sync sends." if document["comparison"] else ""
-        yield f"The ledger {document['ledger']} belongs to these systems now.{following}"
+    for side, moved in document.moved.items():
+        yield f"{NAMES[side]}: {moved.before or 'not known so far'} -> {moved.now}"
+    if document.comparison:
+        yield cost_text(document.comparison)
+    if document.accepted:
+        following = " `sync-assets plan` shows what the next sync sends." if document.comparison else ""
+        yield f"The ledger {document.ledger} belongs to these systems now.{following}"
         return
     yield (
         "Nothing was changed. Is it the same data under a new address? Then `sync-assets accept-systems --yes`. If the "
         "records are others, this ledger would be wrong about each of them: name another one in SYNC_ASSETS_LEDGER_URL."
     )
-
-
-def _shown(system: dict[str, Any]) -> str:
-    return system["url"] + (f" (organisation {system['identity']})" if system["identity"] else "")

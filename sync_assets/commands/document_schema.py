@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from sync_assets.commands.accept_systems import MovedSystems
 from sync_assets.commands.audit import AuditDocument
 from sync_assets.commands.doctor import DoctorDocument
 from sync_assets.commands.explanation import ExplainDocument
@@ -22,20 +23,13 @@ from sync_assets.commands.plan_document import PlanDocument
 from sync_assets.commands.rebuild import RebuildDocument
 from sync_assets.commands.rejects import RejectsDocument
 from sync_assets.commands.status import Status, SyncDocument
+from sync_assets.commands.step_document import StepsDocument
 
 PAGE = Path(__file__).parents[1] / "docs" / "json-documents.md"
 DOCUMENTS = (
     *(AuditDocument, ExplainDocument, Status, SyncDocument, PlanDocument, DoctorDocument, SampleDocument, LedgerCheck),
-    *(
-        HistoryDocument,
-        AddedHold,
-        HoldList,
-        ReleasedHold,
-        VerifiedHold,
-        LoadsDocument,
-        RebuildDocument,
-        RejectsDocument,
-    ),
+    *(HistoryDocument, AddedHold, HoldList, ReleasedHold, VerifiedHold, LoadsDocument, RebuildDocument),
+    *(RejectsDocument, StepsDocument, MovedSystems),
 )
 
 

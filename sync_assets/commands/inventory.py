@@ -9,14 +9,17 @@ to be shown.
 """
 
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import msgspec
+
 from sync_assets.audit.record_comparison import Compared
 from sync_assets.audit.record_list import RecordList
 from sync_assets.commands.estimate_calls import cost_of
+from sync_assets.commands.plan_document import SidesOfAttribute
 from sync_assets.commands.values import value_shape
 from sync_assets.config.models import TableConfig
 from sync_assets.config.values import CONTACT
@@ -31,6 +34,13 @@ from sync_assets.runtime.pkeys import ListedKeys
 
 SAMPLES = 5
 """Most records of a table whose differences are shown."""
+
+
+class Sample(msgspec.Struct, frozen=True):
+    """A record that differs, and its values, or their shapes, by attribute."""
+
+    id: str
+    values: dict[str, SidesOfAttribute]
 
 
 @dataclass(slots=True)
@@ -59,12 +69,14 @@ class TableInventory:
     listing: Literal["not needed", "whole", "stopped"] = "not needed"
     reads: int = 0
     attributes: Counter[str] = field(default_factory=Counter[str])
-    samples: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    samples: list[Sample] = field(default_factory=list[Sample])
 
     @property
-    def without_id(self) -> int:
-        """Number of records without a key. A list in the order of the key ends before them, so they are the rest."""
-        return max(0, self.records - self.keyed)
+    def without_id(self) -> int | None:
+        """Number of records without a key; None if not all others were listed: a list in the order of the key ends
+        before them, so they are the rest.
+        """
+        return max(0, self.records - self.keyed) if self.listing == "whole" else None
 
 
 class _ListedRecords(ListedKeys):
@@ -187,16 +199,16 @@ class Inventory:
         counts.differing += 1
         counts.attributes.update(differs)
         if len(counts.samples) < SAMPLES:
-            changes: list[dict[str, Any]] = []
-            for path in differs:
-                sides = {"campaign": value_at(held, path), "mapped": value_at(sent, path)}
-                shown = {
-                    # A link shows a PKey, which is not for people.
-                    side: value if self.show_values and not isinstance(value, dict) else value_shape(value)
-                    for side, value in sides.items()
-                }
-                changes.append({"attribute": path, **shown})
-            counts.samples.append({"id": id_, "changes": changes})
+            values = {
+                path: SidesOfAttribute(campaign=self._shown(held, path), mapped=self._shown(sent, path))
+                for path in differs
+            }
+            counts.samples.append(Sample(id_, values))
+
+    def _shown(self, record: Mapping[str, Any], path: str) -> Any:
+        """Return a value if values are to be shown, else its shape, as of a link: a PKey is not for people."""
+        value = value_at(record, path)
+        return value if self.show_values and not isinstance(value, dict) else value_shape(value)
 
     def _count_opt_outs(self, values: Sequence[ContactOptOut], *, in_scope: bool) -> None:
         """Count the opt-outs of a contact. Of a row out of scope only those that Campaign ever changed are decided."""

@@ -16,6 +16,9 @@ class SidesOfAttribute(msgspec.Struct, frozen=True, kw_only=True):
     campaign: Any = msgspec.UNSET
     mapped: Any
 
+    def __repr__(self) -> str:
+        return "SidesOfAttribute()"  # the values are personal data
+
 
 class PlannedChange(msgspec.Struct, frozen=True):
     """A record that a sync would write or reject. values: with `--show-values`. reason: of a rejection."""

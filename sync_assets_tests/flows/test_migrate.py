@@ -13,6 +13,7 @@ import pytest
 from sync_assets.audit import record_list
 from sync_assets.cli.migrate import Migration
 from sync_assets.cli.steps import walk
+from sync_assets.commands.values import builtins
 from sync_assets.errors import SyncAssetsError
 from sync_assets_tests.flows.test_first_load import planned
 from sync_assets_tests.support.chain import Chain, ledger_of, let_the_key_identify_nothing, load_by_adobes_tool, lose
@@ -89,7 +90,7 @@ def results(document: dict[str, Any]) -> dict[str, Any]:
 def made(program: Program, confirm: Callable[[str], bool]) -> dict[str, Any]:
     """`migrate` in this process."""
     with closing(program.runtime()) as runtime:
-        return walk(Migration(runtime), confirm=confirm, show=lambda step: None)
+        return builtins(walk(Migration(runtime), confirm=confirm, show=lambda step: None))
 
 
 @pytest.fixture
@@ -119,15 +120,15 @@ def test_the_steps_report_what_was_planted_and_the_first_sync_costs_what_they_fo
     assert (status, document["next"], [step["step"] for step in document["steps"]]) == (2, "sync", STEPS)
     assert writes(program) == {"d365": 0, "campaign": 0}, "nothing is written before the last step"
     result = results(document)
-    assert result["inventory"]["tables"] == {"contact": adobes.inventory()}
-    contact = result["changes"]["tables"]["contact"]
+    assert result["inventory"]["inventory"] == {"contact": adobes.inventory()}
+    contact = result["changes"]["changes"]["contact"]
     assert (contact["insert"], contact["update"], contact["delete"]) == (2, 6, 0)
-    assert contact["attributes"] == {"cusJobTitle": 4, "location.city": 3}
-    assert result["opt_outs"]["attributes"] == {
+    assert result["changes"]["attributes"] == {"contact": {"cusJobTitle": 4, "location.city": 3}}
+    assert result["opt_outs"]["opt_outs"] == {
         "blackListEmail": {"agree": N - 3, "only_d365": 0, "only_campaign": 3, "to_d365": 3, "to_campaign": 0},
         "blackListPhone": {"agree": N - 2, "only_d365": 2, "only_campaign": 0, "to_d365": 0, "to_campaign": 2},
     }
-    foretold = result["cost"]["engine_calls"]
+    foretold = result["cost"]["cost"]["engine_calls"]
     assert (foretold["insert"], foretold["update"], foretold["delete"]) == (2, 8, 0)
 
     adobes.admin.clear_journal()
@@ -188,11 +189,11 @@ def test_in_each_direction_opt_outs_are_compared_and_only_the_writes_of_that_dir
     status, document = program.json("migrate", "--yes", "--go")
     assert (status, document["next"]) == (0, None)
     result = results(document)
-    email, phone = (result["opt_outs"]["attributes"][name] for name in ("blackListEmail", "blackListPhone"))
+    email, phone = (result["opt_outs"]["opt_outs"][name] for name in ("blackListEmail", "blackListPhone"))
     assert (email["only_campaign"], phone["only_d365"]) == (3, 2)
     assert {side: (email[side], phone[side]) for side in opt_outs} == opt_outs
-    assert result["cost"]["engine_calls"]["update"] == updates
-    assert result["sync"]["engine_calls"] == result["cost"]["engine_calls"]
+    assert result["cost"]["cost"]["engine_calls"]["update"] == updates
+    assert result["sync"]["engine_calls"] == result["cost"]["cost"]["engine_calls"]
     rows = {row["contactid"]: row for row in adobes.admin.dump_d365()}
     written = [rows[id_]["donotemail"] for id_ in adobes.plain[:3]]
     assert written == [direction == "campaign_to_d365"] * 3
@@ -209,18 +210,20 @@ def test_ids_that_occur_twice_wait_for_a_decision_and_are_counted_again_once_the
 
     document = made(program, confirm)
     assert document["next"] == "inventory"
-    assert results(document)["inventory"]["tables"] == {"contact": adobes.inventory(twice=2)}
+    assert results(document)["inventory"]["inventory"] == {"contact": adobes.inventory(twice=2)}
     assert asked[-1].startswith("2 ids are in several records of profile. Merge them in Campaign")
 
     adobes.merge(copies)
     document = made(program, confirm)
     assert document["next"] == "sync"
     result = results(document)
-    assert result["inventory"]["tables"] == {"contact": adobes.inventory()}
-    assert result["cost"]["engine_calls"] == calls(insert=2, update=8, read=result["cost"]["engine_calls"]["read"])
+    assert result["inventory"]["inventory"] == {"contact": adobes.inventory()}
+    assert result["cost"]["cost"]["engine_calls"] == calls(
+        insert=2, update=8, read=result["cost"]["cost"]["engine_calls"]["read"]
+    )
 
     status, document = program.json("migrate", "--go")
-    assert (status, results(document)["sync"]["engine_calls"]) == (0, result["cost"]["engine_calls"])
+    assert (status, results(document)["sync"]["engine_calls"]) == (0, result["cost"]["cost"]["engine_calls"])
 
 
 @pytest.mark.usefixtures("small_pages")
@@ -236,7 +239,7 @@ def test_a_list_that_the_budget_does_not_allow_is_not_counted_in_part_and_anothe
     program.table["fields"] = {name: to for name, to in program.table["fields"].items() if name != "jobtitle"}
     assert made(program, lambda question: False)["next"] == "switch_off"
     result = results(made(program, lambda question: True))
-    assert result["changes"]["tables"]["contact"]["attributes"] == {"location.city": 3}
+    assert result["changes"]["attributes"]["contact"] == {"location.city": 3}
 
 
 def test_a_terminal_asks_at_each_step_that_needs_a_person_and_shows_values_only_if_asked_for(program: Program) -> None:
@@ -269,11 +272,10 @@ def test_linked_tables_are_counted_with_the_links_that_differ(chain: Chain) -> N
     here.admin.change("new_order", [rows[0][1]], new_contactid=rows[1][0])
     here.admin.change("new_orderline", [rows[2][2]], new_name="Changed")
     result = results(made(here.program, lambda question: True))
-    counts = {name: (one["equal"], one["differing"]) for name, one in result["inventory"]["tables"].items()}
+    counts = {name: (one["equal"], one["differing"]) for name, one in result["inventory"]["inventory"].items()}
     assert counts == {"contact": (4, 0), "new_order": (3, 1), "new_orderline": (3, 1)}
-    changed = {name: one["attributes"] for name, one in result["changes"]["tables"].items()}
-    assert changed == {"contact": {}, "new_order": {"cusContactLink": 1}, "new_orderline": {"cusName": 1}}
-    assert result["cost"]["engine_calls"] == calls(update=2, read=5)
+    assert result["changes"]["attributes"] == {"new_order": {"cusContactLink": 1}, "new_orderline": {"cusName": 1}}
+    assert result["cost"]["cost"]["engine_calls"] == calls(update=2, read=5)
     assert planned(here.program)["engine_calls"] == calls(update=2, read=5)
     assert here.sync() == (0, calls(update=2, read=5))
     assert here.sync() == (0, calls())
@@ -290,5 +292,5 @@ def test_a_list_of_several_pages_is_counted_whole_and_each_record_once_even_if_i
         adobes.admin.fault("campaign", "status", status=400, path="_order=", skip=fails_after)
     result = results(made(program, lambda question: True))
     assert fails_after is None or adobes.admin.fault_rules()[0]["fired"]
-    assert result["inventory"]["tables"] == {"contact": adobes.inventory()}
-    assert result["changes"]["tables"]["contact"]["attributes"] == {"cusJobTitle": 4, "location.city": 3}
+    assert result["inventory"]["inventory"] == {"contact": adobes.inventory()}
+    assert result["changes"]["attributes"]["contact"] == {"cusJobTitle": 4, "location.city": 3}

@@ -8,8 +8,8 @@ import pytest
 from sync_assets.checks.rules import fail, ok, warn
 from sync_assets.cli.migrate import changes_step, inventory_step, opt_outs_step, switch_off_step
 from sync_assets.cli.steps import doctor_step
-from sync_assets.commands.inventory import Inventory, TableInventory
-from sync_assets.commands.plan_document import PlannedTable
+from sync_assets.commands.inventory import Inventory, Sample, TableInventory
+from sync_assets.commands.plan_document import PlannedTable, SidesOfAttribute
 from sync_assets.config.models import Config
 from sync_assets.config.opt_out import Direction
 from sync_assets.runtime.context import Runtime
@@ -47,8 +47,8 @@ def test_failures_and_warnings_are_shown_and_only_failures_count() -> None:
     lines = [ok("a", "fine"), warn("b", "look"), *fail("c", "mend")]
     assert doctor_step(lines[:2]).todo == []
     step = doctor_step(lines)
-    assert step.result == {"ok": 1, "warn": 1, "fail": 1}
-    assert [line.title for line in step.details["checks"]] == ["b", "c"]
+    assert step.result.findings == {"ok": 1, "warn": 1, "fail": 1}
+    assert [line.title for line in step.details.checks] == ["b", "c"]
     assert len(step.todo) == 1
 
 
@@ -58,7 +58,7 @@ def test_failures_and_warnings_are_shown_and_only_failures_count() -> None:
 )
 def test_the_export_of_opt_outs_goes_on_where_its_file_is_read(direction: Direction, word: str) -> None:
     step = switch_off_step(config(direction))
-    [export] = [item for item in step.details["checklist"] if "exports opt-outs" in item]
+    [export] = [item for item in step.details.checklist if "exports opt-outs" in item]
     assert export.startswith(word)
     assert step.question
 
@@ -66,7 +66,7 @@ def test_the_export_of_opt_outs_goes_on_where_its_file_is_read(direction: Direct
 def test_an_id_in_several_records_waits_for_a_decision_and_nothing_else_in_the_inventory_does() -> None:
     result = inventory_step(config(), inventory(equal=1, unknown=2, other_key=3, keyed=6, differing=1))
     assert result.question is None
-    assert result.result["tables"]["contact"]["without_id"] == 4
+    assert result.result.inventory["contact"].without_id == 4
     assert "1 id is in several records" in (inventory_step(config(), inventory(twice=1)).question or "")
 
 
@@ -77,10 +77,10 @@ def test_updates_and_deletes_wait_for_a_decision_and_inserts_do_not() -> None:
 
 
 def test_samples_are_shown_and_not_stored() -> None:
-    sample = {"id": "one", "changes": [{"attribute": "lastName", "campaign": "empty", "mapped": "text, 3 characters"}]}
+    sample = Sample("an-id", {"lastName": SidesOfAttribute(campaign="empty", mapped="text, 3 characters")})
     step = changes_step(inventory(samples=[sample]), planned(update=1))
-    assert step.details["samples"] == {"contact": [sample]}
-    assert "one" not in repr(step.result)
+    assert step.details.samples == {"contact": [sample]}
+    assert "an-id" not in repr(step.result)
 
 
 def test_opt_outs_that_differ_wait_for_a_decision_only_if_one_is_written() -> None:

@@ -5,7 +5,6 @@ import io
 import re
 from collections.abc import Callable
 from datetime import datetime
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +17,12 @@ from rich.table import Table
 import sync_assets
 from sync_assets.checks.rules import FindingDocument
 from sync_assets.cli import explain
-from sync_assets.cli.migrate import OPT_OUT_COUNTS, Migration
-from sync_assets.cli.move import Move
-from sync_assets.cli.steps import show_step
 from sync_assets.commands import audit, certify, doctor, estimate, plan, rebuild, rejects, terminal
 from sync_assets.commands import status as status_command
 from sync_assets.commands.plan import OPT_OUTS_DUE, PLANNED
 from sync_assets.commands.plan_document import PlanDocument, PlannedChange
 from sync_assets.commands.status import COLUMNS, KilledRunStatus, OptOutStatus, Status, TableStatus
+from sync_assets.commands.step_document import OptOutCounts, PlannedRecords, Step, StepCounts, show_step
 from sync_assets.commands.terminal import print_document, print_parts, progress, progress_text
 from sync_assets.ledger.report_values import Reject, Retried
 from sync_assets.runtime.progress import Progress
@@ -176,9 +173,8 @@ CHANGES = [
     PlannedChange(IDS[1], "reject", reason=f"{NAME}: {NUMBER} characters, at most 50"),
 ]
 PLAN = planned_table(**dict.fromkeys(PLANNED, NUMBER), engine_calls=CALLS, changes=CHANGES, changes_not_listed=NUMBER)
-STEP = {"result": {"tables": {NAME: dict.fromkeys(PLANNED, NUMBER) | {"attributes": {}}}}, "details": {}}
-OPT_OUTS = {"result": {"direction": "both", "attributes": {NAME: dict.fromkeys(OPT_OUT_COUNTS, NUMBER)}}}
-ASKED = {"number": 4, "title": "t", "done_at": None, "todo": (), "question": None, "details": {}}
+CHANGED = {NAME: PlannedRecords(*[NUMBER] * 7)}
+STEP: dict[str, Any] = {"number": 4, "step": "changes", "title": "t", "done_at": None}
 LOAD = {"engine_calls": CALLS, "total": NUMBER, "bound": "at least", "hours": 1.0, "days": None}
 MONTH = dict.fromkeys(("inserts", "updates", "deletes"), NUMBER) | {
     "at_least": True,
@@ -194,8 +190,6 @@ RECORD = {
     **dict.fromkeys(("filter", "ledger")),
 }
 
-ANY: Any = None
-MIGRATION = Migration(ANY)
 TABLES: dict[str, tuple[Callable[[Any], Any], Any, int]] = {
     "status": (status_command.show, status(**{NAME: table("profile", **dict.fromkeys(COLUMNS, NUMBER))}), len(COLUMNS)),
     "plan": (
@@ -246,12 +240,10 @@ TABLES: dict[str, tuple[Callable[[Any], Any], Any, int]] = {
         {"premises": [premise("workable", found=f"3,456,789 in {NAME}", program=LONG)], "engine_calls": {}},
         1,
     ),
-    "migrate": (partial(show_step, MIGRATION), {**ASKED, **STEP, "step": "changes"}, len(PLANNED) - 1),
-    "move": (partial(show_step, Move(ANY)), {**ASKED, **STEP, "step": "cost"}, len(PLANNED) - 1),
-    "migrate, opt-outs": (
-        partial(show_step, MIGRATION),
-        {**ASKED, **OPT_OUTS, "step": "opt_outs"},
-        len(OPT_OUT_COUNTS),
+    "migrate, move": (
+        show_step,
+        Step(StepCounts(changes=CHANGED, opt_outs={NAME: OptOutCounts(*[NUMBER] * 5)}), **STEP),
+        len(CHANGED[NAME].__struct_fields__) + 5,
     ),
 }
 """By command: what makes the parts of its document, a document, and how often the number is in its tables."""
