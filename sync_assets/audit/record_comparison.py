@@ -92,8 +92,9 @@ class Comparison:
             self.learnt += await learn(self.overall, self.progress, self.keys, listing)
         result = await self._whole(state, None if state.link else first, until)
         if result is not None:
-            listed = {EXISTING: LISTED, KEY: self.config.key}
-            await asyncio.to_thread(self.ledger.dialect.note, self.config.resource, listed)
+            if not self.listing.ended_early:
+                listed = {EXISTING: LISTED, KEY: self.config.key}
+                await asyncio.to_thread(self.ledger.dialect.note, self.config.resource, listed)
             # Rows that the filter excludes bring opt-outs only for profiles that were listed before.
             opt_outs = self.config.filters and self.overall.captured_opt_outs(self.config.table)
             to_campaign = self.overall.opt_out.direction != "campaign_to_d365"
@@ -110,7 +111,7 @@ class Comparison:
         return max(0, left)
 
     async def _whole(self, state: Rebuild, first: ListPage | None, until: float | None) -> Rebuild | None:
-        name, from_the_start = self.config.resource, state.link is None
+        name, from_the_start, whole = self.config.resource, state.link is None, not state.records
         while True:
             if from_the_start:
                 self.keys.forget(name)
@@ -123,11 +124,11 @@ class Comparison:
                 # The stored link may have expired, or sorting takes too long, or the list is not sorted. Records that
                 # were compared already are not compared again.
                 self.listing.sorts = sorts and not from_the_start
-                from_the_start, first, state = True, None, Rebuild(self.config.table)
+                from_the_start, whole, first, state = True, True, None, Rebuild(self.config.table)
             else:
                 break
-        if result is None:
-            return None
+        if result is None or self.listing.ended_early:  # PKeys of records that were listed before stay as they are
+            return result
         # Records listed before an interruption are not included; the resource's audit counts them all.
         if repeated := await asyncio.to_thread(self.keys.repeated, name):
             self.warnings.append(
@@ -136,7 +137,7 @@ class Comparison:
                 "what is too many."
             )
         parents = {to.resource for config in self.overall.tables for to in parents_by_pkey(self.overall, config)}
-        if from_the_start and name in parents:
+        if whole and name in parents:
             self.keys.complete.add(name)
         else:
             self.keys.forget(name)

@@ -3,7 +3,9 @@
 If Campaign sorts, the list is requested in the order of our key: records with a key are together, so that one page
 shows whether there are any, and a long list of records without a key need not be read to its end. The order is
 verified: only a list that was seen to be sorted ends early, and one that turns out unsorted is read again without an
-order. Source: Adobe, Campaign Standard APIs, "Retrieving resources": pagination, sorting, counting.
+order. Records that were made since a time are listed in the order of `created`, newest first, by the same rules: one
+made before counts as one without a key. Source: Adobe, Campaign Standard APIs, "Retrieving resources": pagination,
+sorting, counting.
 """
 
 import asyncio
@@ -15,6 +17,7 @@ from typing import Any, Literal, NamedTuple
 from urllib.parse import quote
 
 from sync_assets.campaign.client import CallCounter, CampaignClient, CampaignRefused, decoded, listed
+from sync_assets.campaign.dialect import moment
 from sync_assets.campaign.metadata import Resource
 from sync_assets.config.models import TableConfig
 from sync_assets.config.values import GUID
@@ -30,7 +33,8 @@ IN_ORDER = 20
 """Keys that must come in order before a list counts as sorted: by chance that happens once in 20! lists."""
 GATEWAY_TIMEOUT = 504
 
-_DESCENDING = re.compile(r"_order=[^&]*(?:%20|%2520|\+| )desc(?:&|$)")
+CREATED = "created"
+_DESCENDING = re.compile(r"_order=([^&]*?)(?:%20|%2520|\+| )desc(?:&|$)")
 
 Record = dict[str, Any]
 
@@ -43,12 +47,15 @@ class NotSorted(CampaignRefused):
 
 
 class ListPage(NamedTuple):
-    """A page of a list. `next`: the link of the next page, None at the end. `order`: of the keys, as requested."""
+    """A page of a list. `next`: the link of the next page, None at the end.
+
+    order: of the keys, as requested; newest: of `created`, descending.
+    """
 
     asked_at: datetime
     records: list[Record]
     next: str | None
-    order: Literal["ascending", "descending"] | None
+    order: Literal["ascending", "descending", "newest"] | None
 
 
 @dataclass(slots=True)
@@ -82,7 +89,8 @@ class RecordList:
     """The list of the records of a table's resource. calls: engine calls made, each of them a read.
 
     sorts: request the order of the key. Not if the key is not unique: then the list is the only protection against
-    duplicates, and is read to its end.
+    duplicates, and is read to its end. since: the time before which a list that begins with the newest records ends.
+    ended_early: the last list ended there.
     """
 
     ledger: Ledger
@@ -90,6 +98,8 @@ class RecordList:
     config: TableConfig
     calls: int = 0
     sorts: bool = field(init=False)
+    since: datetime | None = None
+    ended_early: bool = False
 
     def __post_init__(self) -> None:
         self.sorts = self.config.unique is not False
@@ -134,7 +144,7 @@ class RecordList:
 
         Raises NotSorted, EndlessRead.
         """
-        trail, left = LinkTrail("Campaign", self.config.resource), most
+        trail, left, self.ended_early = LinkTrail("Campaign", self.config.resource), most, False
         order, asking, before = KeyOrder(ascending=page.order == "ascending"), None, set[Any]()
         try:
             while True:
@@ -145,6 +155,7 @@ class RecordList:
                     ended = order.ends(self._keys(page))
                     if order.broken and order.in_order >= IN_ORDER:
                         raise NotSorted(self.config.resource)
+                    self.ended_early = ended and page.order == "newest" and page.next is not None
                     page = page._replace(next=None if ended else page.next)
                 following, left = trail.follow(page.next or "", listed), left and left - 1
                 asking = asyncio.create_task(self.ask(following)) if following and left != 0 else None
@@ -168,7 +179,9 @@ class RecordList:
     async def ask(self, link: str) -> ListPage:
         asked_at = datetime.now(UTC)
         records, following = listed(await self._call(link), self.config.resource)
-        order = None if "_order=" not in link else "descending" if _DESCENDING.search(link) else "ascending"
+        order = None if "_order=" not in link else "ascending"
+        if descending := _DESCENDING.search(link):
+            order = "newest" if descending[1] == CREATED else "descending"
         return ListPage(asked_at, records, following or None, order)
 
     def ours(self, page: ListPage) -> list[tuple[str, Record]]:
@@ -176,12 +189,21 @@ class RecordList:
         ids = ((str(record.get(self.config.key) or "").lower(), record) for record in page.records)
         return [(id_, record) for id_, record in ids if GUID.fullmatch(id_)]
 
+    def newest(self) -> str:
+        """Return the link of the list that begins with the newest records."""
+        return self._sorted(f"{CREATED} desc")
+
     def _keys(self, page: ListPage) -> list[str]:
+        if page.order == "newest":
+            times = [moment(record.get(CREATED)) for record in page.records]
+            return [made.isoformat() if made and not (self.since and made < self.since) else "" for made in times]
         return [str(record.get(self.config.key) or "") for record in page.records]
 
     def _link(self, *, descending: bool) -> str:
-        order = quote(f"{self.config.key} desc" if descending else self.config.key)
-        return f"{self._path}?_lineCount={PAGE}&_forcePagination=true&_order={order}"
+        return self._sorted(f"{self.config.key} desc" if descending else self.config.key)
+
+    def _sorted(self, order: str) -> str:
+        return f"{self._path}?_lineCount={PAGE}&_forcePagination=true&_order={quote(order)}"
 
     async def _call(self, link: str) -> Any:
         """Send one GET; count it in the ledger however it ends."""

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from sync_assets.audit.record_list import pages_for
+from sync_assets.audit.record_list import PAGE, pages_for
 from sync_assets.bulk_load.file_rows import FileColumns, lines_of
 from sync_assets.capture.backlog_limit import MOST_PENDING
 from sync_assets.config.bulk_load import BulkLoad
@@ -70,13 +70,20 @@ def size_of_sample(rows: Sequence[LoadRow], columns: FileColumns, settings: Bulk
     return FileSize(len(text) / max(1, len(rows)), len(packed) / max(1, len(rows)))
 
 
-def reads_of_loads(before: int, records: int, parents: int = 0) -> int:
-    """Return the reads of the lists after the loads of so many records, which list all that Campaign holds then.
+def reads_of_loads(before: int, records: int, *, newest: bool = True, unique: bool = True) -> int:
+    """Return the reads of the lists after the loads of so many records.
 
-    before: records of the resource before the first load. parents: reads for PKeys of parents, before the first list.
+    before: records of the resource before the first load. newest: Campaign sorts by `created`, so that a list ends with
+    a page of records made before its load; else each has all that Campaign holds then. unique: keys are known to be.
     """
-    ends = (min(records, end + MOST_PENDING) for end in range(0, records, MOST_PENDING))
-    return parents + sum(pages_for(before + end) for end in ends)
+    reads = 0
+    for start in range(0, records, MOST_PENDING):
+        size, others = min(MOST_PENDING, records - start), before + start
+        ends_early = newest and others > PAGE
+        reads += pages_for(size) + 1 if ends_early else pages_for(others + size)
+        reads += ends_early and not unique
+        unique |= ends_early  # the first one has found that out
+    return reads
 
 
 def forecast(
@@ -106,5 +113,5 @@ def both_ways(table: str, both: ByFile) -> str:
         f"{both.engine_calls:,} engine calls, {both.files:,} files with some {both.bytes / _MEGABYTE:,.1f} MB on the "
         f"SFTP, {both.hours:,.2f} hours and the workflow's own time, which is not known. By REST: "
         f"{both.rest_engine_calls:,} engine calls, {both.rest_hours:,.2f} hours. Assumed: {WRITTEN_A_SECOND:,} records "
-        f"a second into files, {READ_SECONDS:g} s for a page of the list."
+        f"a second into files, {READ_SECONDS:g} s for a page of the list, which Campaign sorts by the time of creation."
     )

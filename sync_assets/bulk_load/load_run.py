@@ -4,25 +4,25 @@
     READY     tell Campaign to start the workflow     once, however often this process is killed
     STARTED   read the workflow's status              a final one counts only after `started` was seen
     RUNNING   the same
-    ENDED     list Campaign's records, acknowledge    audit/record_comparison.py
+    ENDED     list records made since, acknowledge    audit/record_comparison.py
     DONE      what was not imported goes by REST
 
 Each state is stored before the next step begins, so that any process goes on where another one was killed. The command
 to start is the exception: that it is about to be sent is stored, so it is never sent twice; if the process is killed in
 between, the list shows whether there was a run. While a workflow is paused, hangs or never starts, its records wait for
-a person: it may still import them.
+a person: it may still import them. All records are listed where Campaign does not sort by `created`.
 """
 
 import asyncio
 import logging
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import ClassVar
 
 from sync_assets.audit.existing_records import leased
 from sync_assets.audit.record_comparison import Comparison
-from sync_assets.audit.record_list import RecordList
+from sync_assets.audit.record_list import CREATED, PAGE, RecordList, pages_for
 from sync_assets.bulk_load.file_rows import FileColumns
 from sync_assets.bulk_load.files import LoadFiles, connected, files_of, remove_files
 from sync_assets.campaign.addressing import Addressing
@@ -55,6 +55,8 @@ PATIENCE_SECONDS = 600.0
 """Seconds after the command in which a run takes further turns for a workflow at work; later runs go on."""
 LIST_SECONDS = 60.0
 """Seconds between two reads of Campaign for the end of a workflow that was not seen at work: they are engine calls."""
+CLOCKS_DIFFER = timedelta(minutes=1)
+"""How far the list of a load reads back beyond its command."""
 _read_at: dict[datetime | None, float] = {}
 """By the time of a load's command: when its last record was read, by the monotonic clock of this process."""
 
@@ -271,14 +273,19 @@ class LoadRun:
         ledger = self.runtime.ledger
         if (last := await asyncio.to_thread(ledger.loads.last_record, load)) is None:
             return True
-        calls = CallCounter()
-        findings = await asyncio.to_thread(ledger.dialect.facts, self.target.config.resource)
-        addressing = Addressing.configured(self.target.config, findings)
+        calls, addressing = CallCounter(), await self._addressing()
         records = Records(self.listing.campaign, self.target.config, addressing, calls.observe)
         found = await records.find(last)
         self.progress.calls += calls.total
         await count_calls(ledger, self._table, calls.take())
+        await asyncio.to_thread(ledger.dialect.note, self.target.config.resource, addressing.news)
         return isinstance(found, dict)
+
+    async def _addressing(self) -> Addressing:
+        config = self.target.config
+        return Addressing.configured(
+            config, await asyncio.to_thread(self.runtime.ledger.dialect.facts, config.resource)
+        )
 
     # --- list ---------------------------------------------------------------------------------------------------------
 
@@ -290,22 +297,14 @@ class LoadRun:
         if load.ended_as in ("error", "abandoned"):  # a later run would import what goes by REST then
             await asyncio.to_thread(self._remove_files, load)
         if load.missing is None:
-            state = await asyncio.to_thread(ledger.rebuilds.begin_rebuild, table, read_again=False)
             comparison = Comparison(
                 *(runtime.config, runtime.progress, ledger, self.listing, self.resource, runtime.listed_keys, session),
                 load_began=load.began_at,
             )
-            counts = (await asyncio.to_thread(ledger.reports.counts, table))[table]
-            runtime.progress.expect(f"comparing {table}", counts.synced + load.records)
-            seconds = max(0.0, until - time.monotonic()) if until < float("inf") else None
-            result = await comparison.run(state, None, seconds)
-            self.progress.calls += self.listing.calls + comparison.learnt
-            self.listing.calls = 0
-            self.progress.advanced = True
-            if result is None:
+            if not await self._compare(load, comparison, until):
                 return load
             self.progress.notes += comparison.warnings
-            load = await self._listed(load, result)
+            load = await self._listed(load)
         if load.missing and load.ended_as == "unseen":
             return await asyncio.to_thread(ledger.loads.move, load, LoadState.STARTED, ended_as=None, ended_at=None)
         if load.missing and self.settings.on_failure == "wait" and load.ended_as in ("finished", "error"):
@@ -317,12 +316,53 @@ class LoadRun:
             return load
         return await self._done(load)
 
+    async def _compare(self, load: Load, comparison: Comparison, until: float) -> bool:
+        """Compare the records made since the command, or all. Return False if the time was up before the end."""
+        ledger, progress = self.runtime.ledger, self.runtime.progress
+        counts = (await asyncio.to_thread(ledger.reports.counts, load.table))[load.table]
+        while True:
+            state = await self._begin_list(load, counts.synced)
+            progress.expect(f"comparing {load.table}", load.records + (0 if state.link else counts.synced))
+            seconds = max(0.0, until - time.monotonic()) if until < float("inf") else None
+            try:
+                result = await comparison.run(state, None, seconds)
+            finally:
+                self.progress.calls += self.listing.calls + comparison.learnt
+                self.listing.calls = comparison.learnt = 0
+            self.progress.advanced = True
+            if result is None or not self.listing.ended_early:
+                return result is not None
+            if await asyncio.to_thread(ledger.loads.left, load) <= pages_for(counts.synced + load.records):
+                return True
+            # Clocks differ, or the order is not what it seems: to list all takes fewer calls than to send these.
+            await asyncio.to_thread(ledger.rebuilds.begin_rebuild, load.table, read_again=False)
+
+    async def _begin_list(self, load: Load, others: int) -> Rebuild:
+        """Return how far the list came: at its beginning with the newest records, if it may end early.
+
+        A record that such a list lacks meets its own key when it is inserted, so keys must be unique; one in a URL that
+        leads to its record shows it. A rebuild under way has no link yet, and needs the whole list. others: records of
+        the table besides those of the load.
+        """
+        rebuilds, created = self.runtime.ledger.rebuilds, self.resource.attributes.get(CREATED)
+        under_way = await asyncio.to_thread(rebuilds.rebuild, load.table)
+        is_long = others > PAGE and created is not None and bool(created.sortable)
+        if is_long and under_way is None and not (await self._addressing()).is_unique:
+            await self._holds_files(load)
+        state = await asyncio.to_thread(rebuilds.begin_rebuild, load.table, read_again=False)
+        if is_long and (await self._addressing()).is_unique:
+            self.listing.since = (load.commanded_at or load.began_at) - CLOCKS_DIFFER
+            if under_way is None:
+                state = replace(state, link=self.listing.newest())
+                await asyncio.to_thread(rebuilds.put_rebuild, state)
+        return state
+
     async def _done(self, load: Load) -> Load:
         await asyncio.to_thread(self._remove_files, load)
         await asyncio.to_thread(self.runtime.ledger.loads.finish, load)
         return load._replace(state=LoadState.DONE)
 
-    async def _listed(self, load: Load, result: Rebuild) -> Load:
+    async def _listed(self, load: Load) -> Load:
         ledger = self.runtime.ledger
         missing = await asyncio.to_thread(ledger.loads.left, load)
         self.progress.acknowledged += load.records - missing

@@ -17,7 +17,7 @@ import msgspec
 from sync_assets.audit.existing_records import begun
 from sync_assets.audit.record_audit import shares
 from sync_assets.audit.record_comparison import parents_by_pkey
-from sync_assets.audit.record_list import pages_for
+from sync_assets.audit.record_list import PAGE, pages_for
 from sync_assets.bulk_load.forecast import FileSize, forecast, reads_of_loads, size_of_columns
 from sync_assets.campaign.addressing import Addressing
 from sync_assets.commands.status import CALL_KINDS
@@ -57,6 +57,7 @@ class Cost:
         looked_up: the parent tables whose records are linked by their PKey, which costs a read unless it is in memory.
         proven: False if the first record that is inserted is read back by the key.
         verified: True if the table has links of which each push reads the first record back.
+        unique: True if Campaign is known to refuse a second record with a key.
     """
 
     update: int = 1
@@ -66,6 +67,7 @@ class Cost:
     looked_up: tuple[str, ...] = ()
     proven: bool = True
     verified: bool = False
+    unique: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +128,16 @@ class Volume:
     def goes_by_file(self) -> bool:
         return self.bulk_load is not None and (self.to_load[0] or 0) > self.bulk_load[0].above
 
+    @property
+    def before(self) -> int:
+        """Return the number of records before the first load, 0 if it is not known."""
+        return (self.size[0] or 0) - (self.to_load[0] or 0)
+
+    @property
+    def is_listed_by_load(self) -> bool:
+        """Return True if a first load lists all records, so that the PKeys of parents are known then."""
+        return self.goes_by_file and self.before <= PAGE
+
 
 def pace(guardrails: Guardrails) -> int:
     """Return the engine calls that are assumed for an hour while enough is pending."""
@@ -179,8 +191,9 @@ def first_load(volume: Volume, volumes: Mapping[str, Volume], guardrails: Guardr
     reads = look_ups + (not volume.listed) + (not volume.cost.proven) + volume.cost.verified + polled
     parents = [volumes[name] for name in volume.listed_parents if name in volumes]
     if volume.bulk_load and volume.goes_by_file:
-        listed = sum(pages_for(parent.size[0] or 0) for parent in parents if not parent.goes_by_file)
-        calls = (not volume.listed) + reads_of_loads((volume.size[0] or 0) - records, records, listed)
+        listed = sum(pages_for(parent.size[0] or 0) for parent in parents if not parent.is_listed_by_load)
+        reads_by_file = reads_of_loads(volume.before, records, unique=volume.cost.unique)
+        calls = (not volume.listed) + listed + reads_by_file
         ways = [(number, hours(number, guardrails)) for number in (calls, records + reads)]
         both = forecast(records, volume.bulk_load[1], volume.bulk_load[0], *ways)
         return {**by_kind({"read": calls}), "bound": bound, "by_file": msgspec.structs.asdict(both)}
@@ -306,6 +319,7 @@ def cost_of(config: Config, table: TableConfig, ledger: Ledger) -> Cost:
         looked_up=tuple(link.parent.table for link in links if not sent_by_key(link, known(link.parent).findings)),
         verified=bool(links),
         proven=not addressing.needs_proof,
+        unique=addressing.is_unique,
     )
 
 

@@ -246,7 +246,8 @@ class SyncRehearsal:
         rehearsal.by_file, before = way == "file", rehearsal.loaded
         await rehearsal.push(self.ledger, partial(self.runtime.progress, activity))
         if rehearsal.loaded > before:
-            await asyncio.to_thread(self.loads.count, config, rehearsal, rehearsal.loaded - before)
+            resource = self.resources.get(config.table)
+            await asyncio.to_thread(self.loads.count, config, rehearsal, rehearsal.loaded - before, resource)
 
     async def _list_existing(self, config: TableConfig) -> int:
         """List what Campaign holds of a table, as `sync` does before it sends; return the reads that `sync` needs."""

@@ -4,9 +4,10 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from sync_assets.audit.record_comparison import parents_by_pkey
-from sync_assets.audit.record_list import pages_for
+from sync_assets.audit.record_list import CREATED, PAGE, pages_for
 from sync_assets.bulk_load.file_rows import FileColumns
 from sync_assets.bulk_load.forecast import ByFile, forecast, reads_of_loads, size_of_sample
+from sync_assets.campaign.addressing import Addressing
 from sync_assets.campaign.metadata import Resource
 from sync_assets.commands.estimate_calls import hours
 from sync_assets.config.models import Config, TableConfig
@@ -17,18 +18,25 @@ from sync_assets.push.rehearsal import Rehearsal
 
 @dataclass(slots=True)
 class RehearsedLoads:
-    """The loads of a rehearsal. reads: of the lists, by table."""
+    """The loads of a rehearsal. reads: of the lists, by table. whole: tables that their first list has all of."""
 
     overall: Config
     ledger: Ledger
     reads: Counter[str] = field(default_factory=Counter[str])
+    whole: set[str] = field(default_factory=set[str])
 
-    def count(self, config: TableConfig, rehearsal: Rehearsal, records: int) -> None:
+    def count(self, config: TableConfig, rehearsal: Rehearsal, records: int, resource: Resource | None) -> None:
         """Count the reads after loads of so many records: of the list, and of parents that no load has listed."""
         synced = {table: counts.synced for table, counts in self.ledger.reports.counts().items()}
-        parents = {one.table for one in parents_by_pkey(self.overall, config)} - self.reads.keys()
+        parents = {one.table for one in parents_by_pkey(self.overall, config)} - self.whole
         of_parents = sum(pages_for(synced.get(table, 0)) for table in parents)
-        reads = reads_of_loads(synced[config.table] - records, records, of_parents)
+        created = resource.attributes.get(CREATED) if resource else None
+        unique = Addressing.configured(config, self.ledger.dialect.facts(config.resource)).is_unique
+        newest = created is not None and bool(created.sortable)
+        before = synced[config.table] - records
+        if not newest or before <= PAGE:
+            self.whole.add(config.table)
+        reads = of_parents + reads_of_loads(before, records, newest=newest, unique=unique)
         self.reads[config.table] += reads
         rehearsal.calls["read"] += reads
 

@@ -203,14 +203,15 @@ class Loads(Repository):
     def end(self, transaction: Transaction, load: Load, ended_as: LoadEnd) -> Load:
         """Store how the load's workflow ended, and return the load as stored: a list shows what it imported.
 
-        A rebuild under way may have listed records before their import, so the list begins anew. Raises LoadMoved.
+        A rebuild under way may have listed records before their import, so its list begins anew. Raises LoadMoved.
         """
         now = times.from_micros(self._session.now())
         stored = self._locked(transaction, load)
         ended = stored._replace(state=LoadState.ENDED, ended_as=ended_as, ended_at=now, missing=None)
         ended = ended._replace(version=load.version + 1)
         transaction.execute(sa.update(load_tables.load).where(_of(load)).values(_row(ended)))
-        transaction.execute(sa.delete(schema.rebuild).where(schema.rebuild.c.table_name == load.table))
+        anew = {"link": None} | dict.fromkeys(("records", "equal", "differing", "unknown"), 0)
+        transaction.execute(sa.update(schema.rebuild).where(schema.rebuild.c.table_name == load.table).values(anew))
         return ended
 
     @writes

@@ -135,8 +135,11 @@ class Listing:
         records = list(self._matches(self._candidates()))
         for part in reversed(unquote(order).split(",")):
             name, _, direction = part.strip().partition(" ")
-            if name not in self._view.fields:
+            by_created = self._campaign.settings.order_by_created if name == "created" else "kept"
+            if name not in self._view.fields or by_created == "refused":
                 raise self._view.unknown_attribute(name)
+            if by_created == "ignored":
+                continue
             descending = direction.strip().lower() == "desc"
             records.sort(key=lambda record, name=name: self._view.value(record, name), reverse=descending)
         if sort:

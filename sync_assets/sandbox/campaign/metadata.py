@@ -55,6 +55,8 @@ def content(campaign: Campaign, view: View) -> dict[str, Any]:
     resource = view.table.resource
     document: dict[str, Any] = {name: _field(campaign, view, field) for name, field in view.fields.items()}
     document["PKey"] = _field(campaign, view, Field("PKey", read_only=True))
+    if campaign.settings.order_by_created == "refused" and "created" in document:
+        document["created"]["sortable"] = False
     for name, group in resource.groups.items():
         parts = {field_name: _field(campaign, view, field) for field_name, field in group.fields.items()}
         read_only = {"readOnly": group.read_only, "content": parts}

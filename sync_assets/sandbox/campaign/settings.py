@@ -112,6 +112,8 @@ class Settings(msgspec.Struct, forbid_unknown_fields=True):
     line_count: int = 25
     big_table_threshold: int = 100_000
     """XtkBigTableThreshold: with more records than this, pages have no `next` without _forcePagination."""
+    order_by_created: Literal["kept", "ignored", "refused"] = "kept"
+    """ignored: a list by `created` comes in the order of insertion. refused: the metadata calls it not sortable."""
     wrong_tenant_status: Literal[400, 500] = 500
     provisioned: bool = True
     """False: the credential is not provisioned for the tenant (403023)."""
