@@ -43,7 +43,7 @@ class AuditResult(msgspec.Struct):
         missing: Campaign does not have them.
         hidden: Campaign does not show them, since a record that they must be linked to is missing there.
         several: ids of which Campaign has several records; these are not compared.
-        without_row: of Campaign, with an id that neither the ledger nor Dynamics 365 has. They are left alone.
+        without_row: of Campaign, with an id of no row in scope, which the ledger does not have. They are left alone.
         left_out: not compared, by reason: the state, or `moved` if row or record changed since it was sent.
         repaired: made pending.
         attributes: by attribute or link, those that differ in it.

@@ -123,12 +123,12 @@ class RecordComparison:
         result.in_step_but_for += only_refused
         result.missing.add(missing)
         result.hidden.add(hidden)
-        result.without_row.add(id_ for id_ in unknown if id_ not in rows)
+        result.without_row.add(id_ for id_ in unknown if id_ not in mapped)
         count(result.attributes, _by_name(wrong))
         count(result.refused_in_updates, _by_name(refused))
         left_out = Counter(state.word for id_, state in states.items() if id_ in listed and id_ not in hashes)
         left_out["moved"] = len(hashes.keys() - due.keys()) + len(moved)
-        left_out["not captured"] = sum(id_ in rows for id_ in unknown)
+        left_out["not captured"] = sum(id_ in mapped for id_ in unknown)
         result.left_out = dict(+(Counter(result.left_out) + left_out))
         profiles = {id_: record for id_, record in listed.items() if id_ in hashes and id_ in rows}
         lost = await asyncio.to_thread(self._compare_opt_outs, page, profiles, rows)

@@ -117,4 +117,4 @@ def show(document: AuditDocument) -> Parts:
 
 def _named(result: AuditResult) -> dict[str, SomeRecords]:
     kinds = {"missing": result.missing, "hidden": result.hidden, "several records in Campaign": result.several}
-    return {**result.attributes, **result.opt_outs, **kinds}
+    return {**result.attributes, **result.opt_outs, **kinds, "without a row in scope": result.without_row}

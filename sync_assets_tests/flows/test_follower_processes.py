@@ -18,6 +18,7 @@ from sync_assets.ledger import Ledger
 from sync_assets.runtime.workers import followers
 from sync_assets_tests.support.chain import Chain
 from sync_assets_tests.support.dagster_dev import dagster_daemon
+from sync_assets_tests.support.loads import assert_each_inserted_once, by_file, inserted, let_load_go_on
 from sync_assets_tests.support.orchestra import shown
 from sync_assets_tests.support.program import Program
 from sync_assets_tests.support.waiting import until
@@ -64,6 +65,21 @@ def test_a_follower_that_is_killed_is_replaced_in_seconds_and_its_checks_are_sho
         run = instance.get_run_by_id(run_id)
         assert run
         assert run.status == dg.DagsterRunStatus.FAILURE
+
+
+@pytest.mark.slow  # with the waits of a real load
+def test_a_follower_that_is_killed_while_a_load_waits_is_replaced_by_one_that_ends_the_load(program: Program) -> None:
+    admin = program.sandbox.admin
+    admin.configure_import("WKF20", trouble="pauses", at=1)
+    with daemon(by_file(program)):
+        until(lambda: inserted(program) == [50] and bool(follows(program)), PATIENCE)
+        [process] = follows(program).values()
+        [changed] = admin.change("contact", 1, jobtitle="Loading")
+        os.kill(process, signal.SIGKILL)
+        let_load_go_on(program)
+        until(lambda: program.profiles()[changed]["cusJobTitle"] == "Loading", PATIENCE)
+    assert inserted(program) == [50]
+    assert_each_inserted_once(program)
 
 
 @pytest.mark.slow  # a first load of a minute

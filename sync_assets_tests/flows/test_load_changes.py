@@ -1,5 +1,6 @@
 """Records that change while they are in a load by file: rows, privacy holds, opt-outs."""
 
+import re
 import time
 from typing import Any
 
@@ -17,6 +18,7 @@ from sync_assets_tests.support.loads import (
 )
 from sync_assets_tests.support.opt_outs import assert_quiet, opted_in, set_campaign, set_d365, sides, switch_on
 from sync_assets_tests.support.program import Program
+from sync_assets_tests.support.waiting import until
 
 MOMENTS: tuple[Moment, ...] = ("before its import", "after its import")
 at_each_moment = pytest.mark.parametrize("moment", MOMENTS)
@@ -71,6 +73,34 @@ def test_a_row_that_is_filtered_out_meanwhile_stays_as_it_was_imported(program: 
     assert program.profiles()[gone]["cusJobTitle"] != "Gone"
     assert program.profiles()[back]["cusJobTitle"] == "Back"
     assert_quiet(program, 1)
+
+
+def test_what_a_late_run_brought_back_is_named_by_the_audit_and_is_right_once_its_row_returns(either: Program) -> None:
+    program, admin = either, either.sandbox.admin
+    rule = {"field": "jobtitle", "is": "ne", "value": "Gone"}
+    program.table |= {"apply_deletes": True, "filters": {"rules": [rule], "delete_filtered_out": True}}
+    assert by_file(program).sync().status == 0
+    ids = sorted(program.profiles())
+    deleted, filtered, gone = ids[:2], ids[2:4], set(ids[:4])
+    admin.delete("contact", deleted)
+    admin.change("contact", filtered, jobtitle="Gone")
+    assert program.sync().status == 0
+    assert not gone & program.profiles().keys()
+    admin.post("/campaign/imports/run", {"id": "WKF20", "repeat": 1})
+    until(lambda: inserted(program)[1:] == [4])
+    assert_quiet(program, 1)
+    status, output, _ = program.run("audit")
+    assert (status, gone & set(re.findall(r"[0-9a-f-]{36}", output))) == (0, gone)
+    admin.create("contact", {"contactid": deleted[0], "lastname": "Again", "jobtitle": "New"})
+    admin.change("contact", filtered[:1], jobtitle="Back")
+    assert program.sync().status == 0
+    shown = {id_: (one["cusJobTitle"], one["email"] == "") for id_, one in program.profiles().items()}
+    assert (shown[deleted[0]], shown[filtered[0]][0]) == (("New", True), "Back")
+    assert program.json("audit")[1]["tables"]["contact"]["without_row"]["records"] == 2
+    admin.delete("contact", deleted[:1])
+    admin.change("contact", filtered[:1], jobtitle="Gone")
+    assert program.sync().status == 0
+    assert gone & program.profiles().keys() == {deleted[1], filtered[1]}
 
 
 @at_each_moment

@@ -8,17 +8,19 @@ import dagster as dg
 import pytest
 
 from sync_assets.defs.alerts import AlertScope, find_incidents
-from sync_assets_tests.flows.test_loads import by_file
-from sync_assets_tests.support.following import follow, lines
+from sync_assets_tests.support.following import follow, lines, loaded
+from sync_assets_tests.support.loads import by_file, inserted, let_load_go_on
+from sync_assets_tests.support.opt_outs import opted_in, set_d365, sides, switch_on
 from sync_assets_tests.support.orchestra import PROFILE, Orchestra
+from sync_assets_tests.support.waiting import until
 
 
 @pytest.fixture
 def orchestra(followed_orchestra: Orchestra) -> Iterator[Orchestra]:
     """After the run of a first load whose workflow paused."""
     admin = followed_orchestra.program.sandbox.admin
-    admin.configure_import("WKF20", trouble="pauses")
-    by_file(followed_orchestra.program)
+    admin.configure_import("WKF20", trouble="pauses", at=1)
+    by_file(switch_on(followed_orchestra.program, "bidirectional"))
     [request] = followed_orchestra.asked("d365_changes")
     run = followed_orchestra.execute(request)
     assert not run.success
@@ -41,3 +43,50 @@ def test_a_follower_looks_seldom_at_a_load_that_waits_for_a_person(orchestra: Or
     incidents, _ = find_incidents(orchestra.runtime, orchestra.instance, AlertScope(ours), datetime.now(UTC))
     assert [incident.check for incident in incidents] == ["bulk_load_verified"], "the failed run is the same incident"
     assert "`sync-assets loads abandon contact`" in incidents[0].detail
+
+
+def test_a_follower_sends_other_records_and_opt_outs_while_a_load_waits_and_what_is_loading_after_it(
+    orchestra: Orchestra,
+) -> None:
+    program, admin = orchestra.program, orchestra.program.sandbox.admin
+    person, *_ = opted_in(program)
+    loading, *_ = (id_ for id_ in sorted(program.profiles()) if id_ != person)
+    since = admin.last()
+
+    def writes() -> list[tuple[str, str]]:
+        entries = admin.journal("campaign", since)
+        return [(one["method"], one["key"]) for one in entries if one["engine"] in ("insert", "update", "delete")]
+
+    def meanwhile() -> None:
+        admin.change("contact", [loading], jobtitle="While loading")
+        [new] = admin.create("contact", {"lastname": "New"})
+        until(lambda: new in program.profiles(), 30)
+        admin.change("contact", [new], jobtitle="Changed")
+        until(lambda: program.profiles()[new]["cusJobTitle"] == "Changed", 30)
+        set_d365(program, person, donotemail=True)
+        until(lambda: sides(program, person) == (True, True), 30)
+        assert writes() == [("POST", new), ("PATCH", new), ("PATCH", person)]
+
+    assert follow(orchestra, meanwhile).success
+    let_load_go_on(program)
+    orchestra.settle()
+    assert writes()[3:] == [("PATCH", loading)]
+    assert inserted(program) == [50]
+    assert program.sync().status == 0
+    assert writes()[4:] == []
+    program.assert_in_step()
+
+
+def test_a_file_of_updates_that_is_not_done_starts_the_follower_again(followed_orchestra: Orchestra) -> None:
+    program, admin = followed_orchestra.program, followed_orchestra.program.sandbox.admin
+    admin.settings("campaign", dialect="v8")
+    admin.configure_import("WKF30", trouble="pauses")
+    program.bulk_load = {"updates": ["location"], "update_workflows": {"contact": "WKF30"}}
+    loaded(followed_orchestra)
+
+    def meanwhile() -> None:
+        admin.change("contact", 1, address1_city="Elsewhere")
+        until(lambda: bool(admin.import_runs("WKF30")), 30)
+
+    follow(followed_orchestra, meanwhile)
+    assert [request.job_name for request in followed_orchestra.asked("backlog")] == ["follow"]

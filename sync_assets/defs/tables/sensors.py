@@ -349,5 +349,6 @@ def _due(overall: Config, ledger: Ledger, tables: Sequence[TableConfig]) -> int:
             continue
         if is_due(overall, ledger, config):
             of_table = counts[config.table]
-            amount += opt_outs_due(overall, ledger, config) + of_table.pending + of_table.unconfirmed
+            records = of_table.pending + of_table.unconfirmed
+            amount += opt_outs_due(overall, ledger, config) + (records or 1)  # a file of updates has no such record
     return amount if left & {CONTACT, WORK} else amount + due_without_file(overall.opt_out, ledger)
