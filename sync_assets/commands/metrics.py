@@ -1,5 +1,6 @@
 """`metrics`: serve the ledger's numbers to Prometheus, or print them once. Which they are: results/metrics.py."""
 
+from contextlib import suppress
 from typing import Annotated
 
 import typer
@@ -33,10 +34,10 @@ def command(
         another = f"Write e.g. `sync-assets metrics --port {PORT + 1}`."
         fail(f"{host}:{port} cannot be listened on ({error.strerror}). {another}")
     shown = f"[{host}]" if ":" in host else host
-    say(f"Metrics: http://{shown}:{port}/metrics, until Ctrl-C")
-    if host not in LOOPBACK:
-        say("Whoever reaches this port reads them: it has neither TLS nor sign-in, see docs/metrics.md.")
-    try:
-        thread.join()
-    except KeyboardInterrupt:
-        return
+    with suppress(KeyboardInterrupt):
+        say(f"Metrics: http://{shown}:{port}/metrics, until Ctrl-C")
+        if host not in LOOPBACK:
+            say("Whoever reaches this port reads them: it has neither TLS nor sign-in, see docs/metrics.md.")
+        while True:
+            # Until its end, a signal would wait for it: Polars' handler of SIGINT restarts the wait for a lock.
+            thread.join(0.5)

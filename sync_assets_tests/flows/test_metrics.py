@@ -1,6 +1,7 @@
 """`metrics`, as Prometheus reads them, in each phase of an installation; and which shipped alarms these raise."""
 
 import re
+import signal
 import socket
 import time
 from contextlib import suppress
@@ -150,3 +151,19 @@ def test_the_server_listens_on_this_machine_alone_from_before_the_first_sync_unt
     errors = server.communicate(timeout=20)[1]
     assert (errors.count("until Ctrl-C"), errors.count("There is no ledger at")) == (1, 1), errors
     assert server.returncode == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_server_ends_on_ctrl_c_and_sigterm_also_while_a_client_is_idle(program: Program, number: int) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = free.getsockname()
+    server = program.start("metrics", "--port", str(address[1]), fresh=True)  # with the signal handlers of Polars
+    try:
+        assert server.stderr
+        assert "until Ctrl-C" in server.stderr.readline()
+        with socket.create_connection(address):
+            server.send_signal(number)
+            assert server.wait(timeout=20) == 0
+    finally:
+        server.kill()
+        server.communicate()
