@@ -73,14 +73,6 @@ class Switches(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     count_limit: int = 5000
     """Largest number that `$count` returns."""
 
-    # Limits (section 4); None: none
-    limit_requests: int | None = None
-    limit_seconds: float | None = None
-    limit_concurrent: int | None = None
-    limit_window_seconds: float = 300
-    retry_after: float | None = None
-    """Retry-After in seconds; None: the rest of the window, and more while the client continues to send requests."""
-
     def depth(self, table: str, access: Access) -> Depth:
         """Return the depth of a privilege on a table."""
         depth = self.privileges.get(table, {}).get(access, "Global")
