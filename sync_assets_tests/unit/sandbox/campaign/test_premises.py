@@ -84,19 +84,6 @@ async def test_keys_in_urls_by_resource(
     assert ((await http.get(f"{path}/{pkey}")).status_code == 404) is deleted, "a PKey works in each position"
 
 
-async def test_how_a_key_that_is_not_taken_is_refused(http: httpx.AsyncClient, campaign: Campaign) -> None:
-    await post(http, "profile", "k")
-    campaign.configure({"key_in_url": False})
-    answer = await http.get(f"{EXT}/profile/k")
-    assert (answer.status_code, "Unable to find document" in answer.text) == (404, True)
-    campaign.configure({"untaken_key": "bad_pkey"})
-    answer = await http.get(f"{EXT}/profile/k")
-    assert (answer.status_code, "'k' attribute unknown" in answer.text) == (500, True)
-    campaign.configure({"key_in_url": True})
-    assert (await http.get(f"{EXT}/profile/k")).status_code == 200
-    assert (await http.get(f"{EXT}/profile/other")).status_code == 404, "taken, but of no record"
-
-
 async def test_more_calls_a_second_than_allowed_are_throttled_without_a_time(
     http: httpx.AsyncClient, campaign: Campaign, clock: Clock
 ) -> None:
