@@ -54,9 +54,7 @@ class Incident:
     check: str = ""
 
 
-def open_incidents(
-    incidents: Iterable[Incident], *, warnings: bool, paused: frozenset[str] = frozenset()
-) -> list[Incident]:
+def open_incidents(incidents: Iterable[Incident], paused: frozenset[str] = frozenset()) -> list[Incident]:
     """Return the incidents to notify, the longest first.
 
     A run that failed because of a failed check is one incident, the check's. Stale data and the backlog of a table in
@@ -64,13 +62,11 @@ def open_incidents(
 
     Args:
         incidents: All incidents.
-        warnings: Include checks that only warn, and data that is only late.
         paused: Assets of tables in maintenance.
     """
     chosen = [
         incident
         for incident in incidents
-        if warnings or not incident.warns
         if incident.asset not in paused or not (incident.kind == "freshness" or incident.check == BACKLOG)
     ]
     checks = [incident for incident in chosen if incident.kind == "check"]

@@ -13,21 +13,18 @@ from pathlib import Path
 import msgspec
 
 from sync_assets.commands.terminal import Parts
-from sync_assets.config.values import CHANGED_SUFFIX, CONTACT
-from sync_assets.dataverse.row_queries import rows_now
+from sync_assets.config.values import CHANGED_SUFFIX
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger.times import iso
 from sync_assets.opt_out.export.file import BadExport, Batch, Reader
 from sync_assets.opt_out.export.guess import guess_layout
 from sync_assets.opt_out.export.staging import layout
-from sync_assets.runtime import interruptible
-from sync_assets.runtime.clients import Clients
-from sync_assets.runtime.context import Runtime
+from sync_assets.runtime.configuration import Configuration
 from sync_assets.words import counted
 
 LINES = 10
 IDS = 10_000
-"""Most ids that Dynamics 365 is asked for."""
+"""Most different ids that are counted."""
 _ID_SHOWN = 8
 
 
@@ -59,8 +56,7 @@ class SampleDocument(msgspec.Struct, frozen=True, kw_only=True):
         lines: The first ten rows.
         reasons: The number of rejected rows, by reason.
         values: By attribute, the number of each value.
-        ids: Different ids of the rows taken, which Dynamics 365 was asked for; at most 10,000.
-        unknown_ids: Of these, the ones that it does not have; null if it could not be asked.
+        ids: Different ids of the rows taken; at most 10,000 are counted.
     """
 
     problem: str | None
@@ -79,13 +75,12 @@ class SampleDocument(msgspec.Struct, frozen=True, kw_only=True):
     reasons: dict[str, int]
     values: dict[str, dict[str, int]]
     ids: int
-    unknown_ids: int | None
     unused_columns: list[str]
 
 
-def examine_sample(runtime: Runtime, path: Path) -> SampleDocument:
+def examine_sample(configuration: Configuration, path: Path) -> SampleDocument:
     """Read a file as configured. Raises SyncAssetsError: it cannot be opened, or no opt-out is mapped."""
-    opt_out = runtime.config.opt_out
+    opt_out = configuration.config.opt_out
     if not opt_out.attributes:
         raise SyncAssetsError(
             "`opt_out.mappings` pairs no column with an opt-out attribute, so nothing is taken from any file.",
@@ -93,9 +88,9 @@ def examine_sample(runtime: Runtime, path: Path) -> SampleDocument:
         )
     sample, problem = _Sample(opt_out.attributes), None
     try:
-        guess = guess_layout(path, layout(runtime.config))
+        guess = guess_layout(path, layout(configuration.config))
         with path.open("rb") as stream:
-            reader = Reader(stream, layout(runtime.config))
+            reader = Reader(stream, layout(configuration.config))
             try:
                 for batch in reader:
                     sample.add(batch)
@@ -104,8 +99,6 @@ def examine_sample(runtime: Runtime, path: Path) -> SampleDocument:
                 sample, problem = _Sample(opt_out.attributes), error.cause if guess.write else str(error)
     except OSError as error:
         raise SyncAssetsError(f"{path} can't be read ({error.strerror}).", "Name another file with `--file`.") from None
-    clients = runtime.using(any_ledger=True).clients  # only reads, so the ledger does not matter
-    unknown, note = (None, None) if problem else _unknown(clients, list(sample.ids))
     mismatches: list[str] = []
     if not opt_out.active:
         mismatches.append(
@@ -122,7 +115,7 @@ def examine_sample(runtime: Runtime, path: Path) -> SampleDocument:
         write=guess.write,
         questions=guess.questions,
         nothing_taken=None if problem else sample.nothing_taken(opt_out.export.key_column),
-        warnings=[*mismatches, *reader.warnings, *([note] if note else [])],
+        warnings=[*mismatches, *reader.warnings],
         bytes=reader.bytes_read,
         zipped=reader.zipped,
         date_layout=reader.date_layout,
@@ -131,7 +124,6 @@ def examine_sample(runtime: Runtime, path: Path) -> SampleDocument:
         reasons=dict(sample.reasons.most_common()),
         values=sample.values,
         ids=len(sample.ids),
-        unknown_ids=unknown,
         unused_columns=list(reader.unused_columns),
     )
 
@@ -194,22 +186,6 @@ def _masked(id_: str | None) -> str | None:
     return id_ and f"{id_[:_ID_SHOWN]}…"
 
 
-def _unknown(clients: Clients, ids: list[str]) -> tuple[int | None, str | None]:
-    """Return how many of the ids are no contact in Dynamics 365; or None, and why it could not be asked."""
-    if not ids:
-        return 0, None
-
-    async def ask() -> int:
-        async with clients.d365() as d365:
-            rows = await rows_now(d365, await d365.table(CONTACT, []), [], ids)
-            return len(set(ids) - rows.keys())
-
-    try:
-        return interruptible.run(ask()), None
-    except SyncAssetsError as error:
-        return None, f"Dynamics 365 was not asked for the ids: {error}"
-
-
 def show_sample(document: SampleDocument) -> Parts:
     """Show the first rows, a line each, then the sums and the warnings."""
     if document.problem:
@@ -255,7 +231,4 @@ def _sums(document: SampleDocument) -> Parts:
         yield f"rejected, {counted(number, 'row')}: {reason}"
     for name, values in document.values.items():
         yield f"{name}: {values['true']:,} true, {values['false']:,} false, {values['empty']:,} empty"
-    if document.unknown_ids is not None:
-        asked_ids = counted(document.ids, "id")
-        yield f"unknown: {document.unknown_ids:,} of {asked_ids} are no contact in Dynamics 365"
     yield f"columns not used: {', '.join(document.unused_columns) or 'none'}"

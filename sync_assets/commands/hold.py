@@ -14,7 +14,6 @@ from sync_assets.audit.person_records import by_table, is_gone, whereabouts
 from sync_assets.bulk_load.held_records import take_out
 from sync_assets.commands.hold_document import (
     AddedHold,
-    HeldContact,
     HoldList,
     RecordsInCampaign,
     RecordsInLedger,
@@ -27,6 +26,7 @@ from sync_assets.commands.values import check_tables, plain, record_id
 from sync_assets.config.values import CONTACT
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger import Ledger
+from sync_assets.ledger.report_values import HeldContact
 from sync_assets.ledger.scratch import scratch_ledger
 from sync_assets.ledger.times import clock, iso
 from sync_assets.runtime import interruptible
@@ -104,6 +104,7 @@ def add(runtime: Runtime, id_text: str, *, force: bool = False) -> AddedHold:
     """
     id_ = record_id(id_text, NEEDS)
     release_dead(runtime.ledger)  # records of dead workers are not in flight
+    new = runtime.ledger.holds.held_since(id_) is None
     hold = runtime.ledger.holds.hold(id_) if runtime.ledger.holds.is_known(id_) else None
     trace = interruptible.run(whereabouts(runtime, id_))
     if hold is None:
@@ -116,7 +117,6 @@ def add(runtime: Runtime, id_text: str, *, force: bool = False) -> AddedHold:
             deleted = "For a person who was deleted before: `--force`, or `force` of the job privacy_hold."
             raise SyncAssetsError(cause, f"{_CHECK_ID.format(id_)} {deleted}")
         hold = runtime.ledger.holds.hold(id_, known=trace.known)
-    new = hold.new
     hold = runtime.ledger.holds.add_to_hold(id_, trace.records) or hold
     give_up_at = time.monotonic() + WAIT_SECONDS
     while hold.in_flight and time.monotonic() < give_up_at:
@@ -129,7 +129,7 @@ def add(runtime: Runtime, id_text: str, *, force: bool = False) -> AddedHold:
         hold = runtime.ledger.holds.add_to_hold(id_, ()) or hold
     noted = sorted({(record.table, record.id) for record in runtime.ledger.holds.records_of_hold(id_)})
     return AddedHold(
-        **msgspec.structs.asdict(msgspec.convert(hold, HeldContact, from_attributes=True)),
+        **msgspec.structs.asdict(hold),
         new=new,
         noted=dict(Counter(table for table, _ in noted)),
         errors=errors,
@@ -164,7 +164,7 @@ def release(runtime: Runtime, id_text: str) -> ReleasedHold:
 
 def listed(ledger: Ledger) -> HoldList:
     """Return all holds, the oldest first."""
-    return HoldList(msgspec.convert(ledger.holds.all(), list[HeldContact], from_attributes=True))
+    return HoldList(ledger.holds.all())
 
 
 @contextmanager

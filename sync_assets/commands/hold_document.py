@@ -4,25 +4,7 @@ from datetime import datetime
 
 import msgspec
 
-
-class HeldContact(msgspec.Struct, frozen=True, kw_only=True):
-    """A contact on hold. records: that the hold covers.
-
-    Attributes:
-        known: True if Dynamics 365 or Campaign has the contact, as far as the ledger was informed.
-        in_flight: Of the records, those that a worker may be sending, until in_flight_until at the latest.
-        certain_at: Until then a request that got no answer may take effect.
-        loading: Of the records, those that a load by file may still write.
-    """
-
-    id: str
-    since: datetime
-    known: bool
-    records: int
-    in_flight: int
-    in_flight_until: datetime | None
-    certain_at: datetime | None
-    loading: int
+from sync_assets.ledger.report_values import HeldContact
 
 
 class AddedHold(HeldContact, frozen=True, kw_only=True):

@@ -3,7 +3,6 @@
 import csv
 import sys
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Annotated, Any
 
 import msgspec
@@ -20,36 +19,8 @@ from sync_assets.config.values import CONTACT
 from sync_assets.foreign_text import cleaned
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.records.blocked_records import LISTED
-from sync_assets.ledger.report_values import WAITING_FOR, Reject, Retry
+from sync_assets.ledger.report_values import OrphanedRecord, Reject, Retry, WaitingRecord
 from sync_assets.ledger.times import iso
-
-
-class OrphanedRecord(msgspec.Struct, frozen=True):
-    """An orphaned record, which is not sent. kept: Campaign holds it all the same."""
-
-    table: str
-    id: str
-    reason: str
-    since: datetime
-    kept: bool
-
-
-class ParentState(msgspec.Struct, frozen=True):
-    """A parent that a record waits for."""
-
-    table: str
-    id: str
-    state: str
-
-
-class WaitingRecord(msgspec.Struct, frozen=True):
-    """A waiting record, with what it waits for."""
-
-    table: str
-    id: str
-    since: datetime
-    reason: str
-    parents: list[ParentState]
 
 
 class RefusedRecord(msgspec.Struct, frozen=True):
@@ -148,25 +119,6 @@ def retried_records(ledger: Ledger, table: str | None) -> list[Retry]:
     return [replace(row, reason=row.reason or "no answer") for row in ledger.reports.retried_records(table)]
 
 
-def orphans(ledger: Ledger, table: str | None) -> list[OrphanedRecord]:
-    """Return the orphaned records, with the reasons."""
-    return msgspec.convert(ledger.blocked.orphans(table), list[OrphanedRecord], from_attributes=True)
-
-
-def waiting_records(ledger: Ledger, table: str | None) -> list[WaitingRecord]:
-    """Return the waiting records, at most blocked_records.LISTED, with what they wait for."""
-    return [
-        WaitingRecord(
-            record.table,
-            record.id,
-            record.since,
-            WAITING_FOR[record.block_reason],
-            [ParentState(*parent) for parent in record.parents],
-        )
-        for record in ledger.blocked.waiting(table)
-    ]
-
-
 def records_but_for(ledger: Ledger, tables: Sequence[TableConfig]) -> list[RefusedRecord]:
     """Return the records that are in step but for refused attributes, or not known to be; at most LISTED of a table."""
     records = list[RefusedRecord]()
@@ -179,7 +131,12 @@ def records_but_for(ledger: Ledger, tables: Sequence[TableConfig]) -> list[Refus
     return records
 
 
-LISTS = {"rejects": rejects, "retried": retried_records, "orphaned": orphans, "waiting": waiting_records}
+LISTS = {
+    "rejects": rejects,
+    "retried": retried_records,
+    "orphaned": lambda ledger, table: ledger.blocked.orphans(table),
+    "waiting": lambda ledger, table: ledger.blocked.waiting(table),
+}
 
 
 def _parents(record: Record) -> str:

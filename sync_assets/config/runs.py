@@ -166,10 +166,8 @@ class Alerts(Model):
     {"text": ...}, as Slack takes it. `teams`: as a card to any address."""
     email: Email | None = None
     """Notifications by e-mail. Sign-in by SYNC_ASSETS_SMTP_USER and SYNC_ASSETS_SMTP_PASSWORD."""
-    warnings: bool = True
-    """false: notifications of errors only, not of checks that warn."""
     least: Severities = Field(default=Severities(), alias="from")
-    """What each channel gets, by severity. `warnings: false` goes before."""
+    """What each channel gets, by severity."""
     quiet_hours: QuietHours | None = None
     """Hours in which warnings wait. null: none."""
     thresholds: Thresholds = Thresholds()

@@ -142,9 +142,7 @@ def find_incidents(
         if runtime.config.alerts and (thresholds := runtime.config.alerts.thresholds) != Thresholds():
             killed += exceeded(thresholds, measured(runtime, runtime.ledger, names, now), notified)
     state = read_state(instance, watched, now, identity, location)
-    alerts = runtime.config.alerts
-    warnings = alerts is None or alerts.warnings
-    return open_incidents([*state.incidents, *killed], warnings=warnings, paused=paused), state.successes
+    return open_incidents([*state.incidents, *killed], paused), state.successes
 
 
 def measured(

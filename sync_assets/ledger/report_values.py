@@ -1,5 +1,5 @@
-"""The values that the ledger's reports return: counts by state, rejected, retried and orphaned records, and reasons as
-shown to users. Plain values without behaviour; times are UTC."""
+"""The values that the ledger's reports return: counts by state, rejected, retried, orphaned and waiting records, and
+reasons as shown to users. Commands print them as they are. Plain values without behaviour; times are UTC."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -95,22 +95,52 @@ class ButFor(msgspec.Struct, frozen=True):
     not_known: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Orphan:
+class OrphanedRecord(msgspec.Struct, frozen=True):
     """A record that is not sent, since a required parent is gone for good. kept: Campaign holds it all the same."""
 
     table: str
     id: str
-    parent_table: str
-    loss: Loss
+    reason: str
     since: datetime
-    kept: bool = False
+    kept: bool
 
-    @property
-    def reason(self) -> str:
-        """The reason as shown to users."""
-        kept = "; Campaign keeps it as it was, hidden if that parent is deleted there" if self.kept else ""
-        return f"{LOST[self.loss].format(parent=self.parent_table)}{kept}"
+
+class ParentState(msgspec.Struct, frozen=True):
+    """A parent that a record waits for, which the ledger may have no record of."""
+
+    table: str
+    id: str
+    state: str
+
+
+class WaitingRecord(msgspec.Struct, frozen=True):
+    """A waiting record, with what it waits for. since: when its desired state changed last."""
+
+    table: str
+    id: str
+    since: datetime
+    reason: str
+    parents: list[ParentState]
+
+
+class HeldContact(msgspec.Struct, frozen=True, kw_only=True):
+    """A contact on hold. records: the contact, its descendants, and what either system has besides.
+
+    Attributes:
+        known: True if Dynamics 365 or Campaign has the contact, as far as the ledger was informed.
+        in_flight: Of the records, those that a worker may be sending, until in_flight_until at the latest.
+        certain_at: Until then a request that got no answer may take effect.
+        loading: Of the records, those that a load by file may still write.
+    """
+
+    id: str
+    since: datetime
+    known: bool
+    records: int
+    in_flight: int
+    in_flight_until: datetime | None
+    certain_at: datetime | None
+    loading: int
 
 
 class Inconsistency(msgspec.Struct, frozen=True, order=True):

@@ -24,7 +24,6 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Protocol
 
 import msgspec
 
@@ -43,16 +42,6 @@ from sync_assets.sandbox.asgi import (
 )
 from sync_assets.sandbox.faults import GENERIC_KINDS, Faults, Rule
 from sync_assets.sandbox.journal import Entry, Journal, System
-
-
-class Gate(Protocol):
-    """Admission control of a system, such as its request limits. Applied before latency and faults."""
-
-    def enter(self, scope: Scope) -> Answer | None:
-        """Return None to admit the request, after which `leave` is called; else the answer."""
-        ...
-
-    def leave(self, scope: Scope, seconds: float) -> None: ...
 
 
 async def cut(scope: Scope, receive: Receive) -> None:
@@ -102,15 +91,12 @@ class Dialect:
 class Observed:
     """ASGI middleware around the app of one system."""
 
-    def __init__(
-        self, app: App, dialect: Dialect, journal: Journal, faults: Faults, *, gate: Gate | None = None
-    ) -> None:
+    def __init__(self, app: App, dialect: Dialect, journal: Journal, faults: Faults) -> None:
         """Wrap the app. Each request gets an entry in the journal; the rules of `faults` apply to it."""
         self._app = app
         self._dialect = dialect
         self._journal = journal
         self._faults = faults
-        self._gate = gate
         self._kinds = GENERIC_KINDS | frozenset(dialect.kinds)
         faults.register(dialect.name, self._kinds)
 
@@ -154,18 +140,12 @@ class Observed:
                 )
             )
 
-        refusal = self._gate.enter(scope) if self._gate else None
         try:
-            if refusal is not None:
-                await send_answer(watched, refusal)
-            else:
-                await self._serve(scope, receive, watched, path, note)
+            await self._serve(scope, receive, watched, path, note)
         except Exception:
             status = 500  # an error of the sandbox itself; uvicorn answers with this status and logs it
             raise
         finally:
-            if self._gate and refusal is None:
-                self._gate.leave(scope, (time.monotonic_ns() - began) / 1e9)
             note()
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send, path: str, note: Callable[[], None]) -> None:

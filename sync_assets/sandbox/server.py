@@ -22,7 +22,6 @@ from sync_assets.sandbox.campaign import admin as campaign_admin
 from sync_assets.sandbox.certificates import make_certificates
 from sync_assets.sandbox.dataverse import admin as dataverse_admin
 from sync_assets.sandbox.dataverse.sample import load_sample
-from sync_assets.sandbox.dataverse.throttle import Throttle
 from sync_assets.sandbox.faults import Faults
 from sync_assets.sandbox.files import write_private
 from sync_assets.sandbox.journal import Entry, Journal
@@ -80,8 +79,7 @@ class Sandbox:
 
     def _apps(self) -> tuple[App, ...]:
         journal, faults, org = self.journal, self.faults, self.org
-        throttle = Throttle(org)
-        web_api = dataverse.app(org, self.entra, faults, throttle, self.entra.authority)
+        web_api = dataverse.app(org, self.entra, faults, self.entra.authority)
         routes = [
             *dataverse_admin.routes(org),
             *entra.routes(self.entra),
@@ -90,9 +88,7 @@ class Sandbox:
             *sftp_admin.routes(self.sftp),
         ]
         return (
-            Observed(
-                web_api, Dialect("d365", dataverse.refuse, dataverse.ANSWERED_KINDS), journal, faults, gate=throttle
-            ),
+            Observed(web_api, Dialect("d365", dataverse.refuse, dataverse.ANSWERED_KINDS), journal, faults),
             Observed(entra.app(self.entra), Dialect("login", entra.refuse), journal, faults),
             Observed(
                 campaign.app(self.campaign),

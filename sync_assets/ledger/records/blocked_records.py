@@ -2,12 +2,12 @@
 
 from collections import defaultdict
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 import sqlalchemy as sa
 
 from sync_assets.ledger.model import BlockReason, Loss, State
-from sync_assets.ledger.report_values import Orphan
+from sync_assets.ledger.report_values import LOST, WAITING_FOR, OrphanedRecord, ParentState, WaitingRecord
 from sync_assets.ledger.rules import predicates
 from sync_assets.ledger.storage import schema
 from sync_assets.ledger.storage.session import Repository
@@ -39,24 +39,6 @@ _AT_ONCE = 500
 """Values per IN condition: far below the limits of both databases."""
 _MOST_COUNTED = 10_000
 """Most waiting records whose parents are counted: a first load may have millions."""
-
-
-class BlockingParent(NamedTuple):
-    """A parent that a record waits for, and its state as shown to users."""
-
-    table: str
-    id: str
-    state_text: str
-
-
-class Waiting(NamedTuple):
-    """A waiting record. since: when its desired state changed last. parents: those that it waits for."""
-
-    table: str
-    id: str
-    block_reason: BlockReason
-    since: datetime
-    parents: tuple[BlockingParent, ...]
 
 
 class BlockedRecords(Repository):
@@ -94,28 +76,26 @@ class BlockedRecords(Repository):
         parents = [(name, _in_words(state), number) for name, state, number in self._session.rows(by_state)]
         return sorted(parents, key=lambda parent: (-parent[2], parent[0], parent[1]))
 
-    def waiting(self, table: str | None = None, limit: int = LISTED) -> list[Waiting]:
-        """Return up to `limit` waiting records of a table, or of all tables, in the order of their first capture.
-
-        Each with the parents that it waits for, which the ledger may have no record of.
-        """
+    def waiting(self, table: str | None = None, limit: int = LISTED) -> list[WaitingRecord]:
+        """Return up to `limit` waiting records of a table, or of all tables, in the order of their first capture."""
         waiting = sa.select(_R.seq, _R.table_name, _R.id, _R.block_reason, _R.changed_at)
         waiting = waiting.where(_WAITING, schema.only(_R.table_name, table))
         blocked = sa.select(_L.seq, _L.parent_table, _L.parent_id, _P.c.state).outerjoin(_P, _JOINED).where(_BLOCKS)
         with self._session.read() as transaction:
             rows = transaction.execute(waiting.order_by(_R.seq).limit(limit)).all()
-            parents: defaultdict[int, list[BlockingParent]] = defaultdict(list)
+            parents: defaultdict[int, list[ParentState]] = defaultdict(list)
             for start in range(0, len(rows), _AT_ONCE):
                 seqs = [row.seq for row in rows[start : start + _AT_ONCE] if predicates.BLOCKED_BY_PARENT(row)]
                 for seq, of, id_, state in transaction.execute(blocked.where(_L.seq.in_(seqs)).order_by(_L.attribute)):
-                    state_text = _in_words(state)
-                    parents[seq].append(BlockingParent(of, id_, state_text))
+                    parents[seq].append(ParentState(of, id_, _in_words(state)))
         return [
-            Waiting(row.table_name, row.id, BlockReason(row.block_reason), row.changed_at, tuple(parents[row.seq]))
+            WaitingRecord(
+                row.table_name, row.id, row.changed_at, WAITING_FOR[BlockReason(row.block_reason)], parents[row.seq]
+            )
             for row in rows
         ]
 
-    def orphans(self, table: str | None = None, id: str | None = None) -> list[Orphan]:
+    def orphans(self, table: str | None = None, id: str | None = None) -> list[OrphanedRecord]:
         """Return the orphaned records of a table, or of all tables, in the order of their first capture.
 
         id: only the record with this id.
@@ -137,12 +117,7 @@ class BlockedRecords(Repository):
         )
         # If a record has lost several parents, report the one with the most specific reason.
         rows = {row.seq: row for row in sorted(self._session.rows(orphaned), key=_loss)}
-        return [
-            Orphan(
-                row.table_name, row.id, row.parent_table, _loss(row), row.failed_since, kept=row.acked_hash is not None
-            )
-            for _, row in sorted(rows.items())
-        ]
+        return [_orphaned(row) for _, row in sorted(rows.items())]
 
     def rejected_with_parent(self) -> dict[tuple[str, str], str]:
         """Return, by table and id, the records that Campaign rejected and whose parent is rejected: the parent's table.
@@ -162,6 +137,12 @@ class BlockedRecords(Repository):
         """Return the ids of records whose row must be read again (BlockReason.REFETCH_REQUIRED), up to `limit`."""
         ids = sa.select(_R.id).where(_WAITING, _R.table_name == table, _REFETCH_REQUIRED)
         return list(self._session.column(ids.limit(limit)))
+
+
+def _orphaned(row: Any) -> OrphanedRecord:
+    kept, reason = row.acked_hash is not None, LOST[_loss(row)].format(parent=row.parent_table)
+    reason += "; Campaign keeps it as it was, hidden if that parent is deleted there" if kept else ""
+    return OrphanedRecord(row.table_name, row.id, reason, row.failed_since, kept)
 
 
 def _loss(row: Any) -> Loss:

@@ -21,6 +21,7 @@ from sync_assets.ledger import times
 from sync_assets.ledger.model import END_OF_TIME, HELD_NOT_KNOWN, LoadState, State
 from sync_assets.ledger.records.dependency_status import DependencyStatus, Key
 from sync_assets.ledger.records.hold_records import PERSON, UNKNOWN, HeldRecord, HoldRecords
+from sync_assets.ledger.report_values import HeldContact
 from sync_assets.ledger.repositories.opt_out_rows import OptOutRows
 from sync_assets.ledger.rules.predicates import MAY_EXIST
 from sync_assets.ledger.rules.record_state import RecordState
@@ -71,28 +72,6 @@ class RelatedRecord(NamedTuple):
     loading: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Hold:
-    """A privacy hold of a contact, and the records that it covers.
-
-    known: D365 or Campaign has the contact, as far as the ledger was informed. records: number of held records: the
-    contact, its descendants, and what either system has besides. in_flight: of these, records that a worker claimed
-    before, or whose opt-outs it claimed; what it sends cannot be recalled. in_flight_until: the end of the last such
-    session. certain_at: until then a request that got no answer may take effect; None: none can. loading: of these,
-    records in an unfinished load by file. new: True if this call created the hold.
-    """
-
-    id: str
-    since: datetime
-    known: bool
-    records: int
-    in_flight: int = 0
-    in_flight_until: datetime | None = None
-    certain_at: datetime | None = None
-    loading: int = 0
-    new: bool = False
-
-
 class Released(NamedTuple):
     """The effect of a release, in records.
 
@@ -113,7 +92,7 @@ class Holds(Repository):
     _opt_outs: OptOutRows
 
     @writes
-    def hold(self, transaction: Transaction, id: str, *, known: bool = True) -> Hold:
+    def hold(self, transaction: Transaction, id: str, *, known: bool = True) -> HeldContact:
         """Put a contact and its descendants under a privacy hold. Changes nothing if it is held already.
 
         Args:
@@ -132,10 +111,10 @@ class Holds(Repository):
         states = self._record_of(transaction, id, now)
         records = self._hold_records.records_of(transaction, id)
         self._dependencies.reevaluate(transaction, states, also=_seqs(transaction, records))
-        return self._described(transaction, id, before or times.from_micros(now), new=before is None)
+        return self._described(transaction, id, before or times.from_micros(now))
 
     @writes
-    def add_to_hold(self, transaction: Transaction, id: str, records: Collection[HeldRecord]) -> Hold | None:
+    def add_to_hold(self, transaction: Transaction, id: str, records: Collection[HeldRecord]) -> HeldContact | None:
         """Put further records under the hold of a contact. They need not have been captured.
 
         Returns:
@@ -183,7 +162,7 @@ class Holds(Repository):
         freed = before - self._count_in_state(transaction, records, *unsent)
         return Released(freed, self._count_in_state(transaction, records, State.EXCLUDED))
 
-    def all(self) -> list[Hold]:
+    def all(self) -> list[HeldContact]:
         """Return all holds, the oldest first."""
         listed = sa.select(_H.id, _H.since).order_by(_H.since, _H.id)
         with self._session.read() as transaction:
@@ -227,13 +206,13 @@ class Holds(Repository):
                 transaction.count(CONTACT, State.HELD)
         return transaction.states_of(list(transaction.find(CONTACT, [id]).values()))
 
-    def _described(self, transaction: Transaction, id: str, since: datetime, *, new: bool = False) -> Hold:
-        """Build the Hold of a contact, with its counts."""
+    def _described(self, transaction: Transaction, id: str, since: datetime) -> HeldContact:
+        """Return a held contact with its counts."""
         held = [record for record in self._related_records(transaction, id) if record.state == State.HELD]
         own = [record for record in held if (record.table, record.id) == (CONTACT, id)]
         leased = [record.leased_until for record in held if record.leased_until]
         noted = self._hold_records.records_of(transaction, id)  # also records that were not captured
-        return Hold(
+        return HeldContact(
             id=id,
             since=since,
             known=any(record.wanted or record.may_exist_in_campaign for record in own),
@@ -242,7 +221,6 @@ class Holds(Repository):
             in_flight_until=max(leased, default=None),
             certain_at=max((record.unknown_until for record in held if record.unknown_until), default=None),
             loading=sum(record.loading for record in held),
-            new=new,
         )
 
     def _count_in_state(self, transaction: Transaction, records: Iterable[HeldRecord], *states: State) -> int:

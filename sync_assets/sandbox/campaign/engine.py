@@ -5,9 +5,7 @@ Source: docs/dev/references/campaign.md 4 and 5.
 
 from __future__ import annotations
 
-import re
 import time
-import uuid
 from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -28,8 +26,6 @@ from sync_assets.sandbox.faults import Faults
 from sync_assets.sandbox.ims import Ims
 
 _OPT_OUT_NAMES = OPT_OUTS.keys()
-_NAMES = frozenset({"name", "internalName"})
-_NO_NAME = re.compile(r"[^A-Za-z0-9_]")
 
 
 class Campaign(Store):
@@ -105,7 +101,7 @@ class Campaign(Store):
     def insert(self, view: View, body: dict[str, Any]) -> Record:
         """Execute a POST. Raises CampaignError; nothing is stored then."""
         table = view.table
-        values, links = self._read(view, body, None)
+        values, links = view.read(body, None)
         if (key := table.resource.identification) is not None:
             value = values.get(key, "")
             if value in table.by_key:  # includes keys of hidden records
@@ -120,8 +116,6 @@ class Campaign(Store):
         values["created"] = values["lastModified"] = now
         if opt_out_times and _OPT_OUT_NAMES & values.keys():
             _note_opt_outs({}, values, now, table.resource)
-        if table.resource.name == "profile" and self.settings.automatic_id:
-            values["acsId"] = str(uuid.uuid4())
         if table.resource.name == "service" and not values.get("name"):
             values["name"] = f"SVC{serial}"
         record = Record(serial, self.tokens.make(RECORD, table.number, serial), values, links)
@@ -131,7 +125,7 @@ class Campaign(Store):
     def update(self, view: View, record: Record, body: dict[str, Any]) -> None:
         """Execute a PATCH atomically. An empty body changes nothing, not even lastModified. Raises CampaignError."""
         table = view.table
-        values, links = self._read(view, body, record)
+        values, links = view.read(body, record)
         if (key := table.resource.identification) is not None and key in values:
             old, new = table.key_of(record), values[key]
             if new != old:
@@ -158,13 +152,6 @@ class Campaign(Store):
         if opt_out_times and _OPT_OUT_NAMES & values.keys():
             _note_opt_outs(record.values, values, now, table.resource)
         table.change(record, values, links)
-
-    def _read(self, view: View, body: dict[str, Any], record: Record | None) -> tuple[dict[str, Any], dict[str, int]]:
-        values, links = view.read(body, record)
-        if self.settings.rewrite_names:
-            for name in _NAMES & values.keys():
-                values[name] = _NO_NAME.sub("_", values[name])
-        return values, links
 
     def delete(self, table: Table, record: Record) -> None:
         """Execute a DELETE. Records that link to it keep a dangling link, unless `cascade_delete` is set."""
@@ -219,7 +206,7 @@ def _published(settings: Settings) -> dict[str, Resource]:
     _set_up_profile(fresh["profile"], settings)
     for name, attributes in settings.removed_attributes.items():
         _remove(attributes, name, fresh)
-    for setting in (settings.unique_keys, settings.keys_in_url, settings.deletes_by_key):
+    for setting in (settings.unique_keys, settings.keys_in_url):
         if unknown := setting.keys() - fresh.keys():
             raise BadSettings(f"there is no resource {sorted(unknown)[0]!r}; one of: {', '.join(fresh)}")
     for name, unique in settings.unique_keys.items():

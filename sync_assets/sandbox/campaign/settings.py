@@ -53,8 +53,6 @@ class Settings(msgspec.Struct, forbid_unknown_fields=True):
     delete_by_key: bool | Literal["ignored"] = False
     """Accept DELETE by identification key (undocumented), for resources whose keys are accepted in URLs. ignored:
     answer as if, and delete nothing."""
-    deletes_by_key: dict[str, bool] = {}
-    """By resource; overrides `delete_by_key`."""
     untaken_key: Literal["not_found", "bad_pkey"] = "not_found"
     """Answer to a business key in a URL where none is accepted: 404 "Unable to find document", as for a PKey without a
     record, or 500 "attribute unknown", as for an invalid PKey."""
@@ -80,10 +78,6 @@ class Settings(msgspec.Struct, forbid_unknown_fields=True):
     """Opt-outs without a time of change, besides that of push notifications. Times set before are removed."""
     calls_per_second: int | None = None
     """Limit of the gateway: further requests within a second get a 429 without a Retry-After."""
-    rewrite_names: bool = False
-    """Replace all characters except letters, digits and underscores by underscores in `name` and `internalName`."""
-    automatic_id: bool = False
-    """ "Add automatic ID": new profiles get an acsId."""
     empty_patch_204: bool = False
     """Answer 204 to a PATCH with {}, as Campaign v8."""
     href_in_get: bool = False
@@ -95,8 +89,6 @@ class Settings(msgspec.Struct, forbid_unknown_fields=True):
     """Cut strings that are too long, without an error."""
     bare_data_policy: bool = True
     """Answer RST-360011 without a reason if a value violates its dataPolicy."""
-    unresolvable_links_as_zero: bool = False
-    """A known trap: a link by a PKey that cannot be resolved is stored as 0 without an error."""
     hide_orphans: bool = True
     """Hide records whose link of cardinality 1 has no target."""
     cascade_delete: bool = False
@@ -142,7 +134,7 @@ class Settings(msgspec.Struct, forbid_unknown_fields=True):
     def takes_key(self, method: str, resource: str) -> bool:
         """Return True if a URL of this method may name a record of the resource by its identification key."""
         takes = self.keys_in_url.get(resource, self.key_in_url)
-        return takes and (method != "DELETE" or bool(self.deletes_by_key.get(resource, self.delete_by_key)))
+        return takes and (method != "DELETE" or bool(self.delete_by_key))
 
 
 _V8: dict[str, Any] = {

@@ -177,12 +177,10 @@ class Store:
                 record = table.by_key.get(value)
         else:
             reference = self.tokens.read(value)
-            if reference is None and not self.settings.unresolvable_links_as_zero:
+            if reference is None:
                 raise errors.undecodable_pkey(value, resource.plural, resource.schema)
-            is_record = reference is not None and reference.kind == RECORD and reference.table == table.number
-            record = table.records.get(reference.number) if is_record and reference else None
-            if record is None and self.settings.unresolvable_links_as_zero:
-                return 0
+            is_record = reference.kind == RECORD and reference.table == table.number
+            record = table.records.get(reference.number) if is_record else None
         if record is None or not self.visible(table, record):
             raise errors.not_found(resource.label, resource.name, value, in_url=False)
         return record.serial

@@ -6,7 +6,7 @@ records, parts, actions, batch   single rows, parts of rows, actions, batches
 filters, operators, projection, keys   `$filter`, `$select`, keys in URLs
 organization, store, writing, relations   state, rows of a table, rules of writing, effects of a delete
 metadata, describe, columns, tables   metadata, and the tables
-privileges, throttle   the role of the caller, and service protection limits
+privileges           the role of the caller
 switches, admin, sample   options of the emulator, their admin routes, sample rows
 values, errors       stored values, error answers
 """

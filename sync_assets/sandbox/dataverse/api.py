@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import uuid
 from collections.abc import Callable
 from typing import Protocol
@@ -13,16 +14,9 @@ from sync_assets.sandbox.dataverse.errors import DataverseError, no_such_segment
 from sync_assets.sandbox.dataverse.organization import Organization
 from sync_assets.sandbox.dataverse.store import Store
 from sync_assets.sandbox.dataverse.tables import USER_ID
-from sync_assets.sandbox.dataverse.throttle import (
-    NOMINAL_CONCURRENT,
-    NOMINAL_REQUESTS,
-    NOMINAL_SECONDS,
-    Throttle,
-    refusal,
-)
 from sync_assets.sandbox.faults import Faults, Rule
 
-ANSWERED_KINDS = frozenset({"throttle_requests", "throttle_time", "throttle_concurrent", "forbidden"})
+ANSWERED_KINDS = frozenset({"forbidden"})
 """Kinds of faults of this system that `refuse` answers."""
 
 TAKEN_KINDS = frozenset({"expired_delta", "wrong_host_link", "missing_delta_link"})
@@ -39,14 +33,11 @@ class Tokens(Protocol):
 
 def refuse(rule: Rule) -> Answer | None:
     """Return Dataverse's answer for an injected fault; None for the plain answer."""
-    wait = float(rule.parameters.get("retry_after", 1))
     match rule.kind:
-        case "throttle" | "throttle_requests":
-            return refusal("requests", NOMINAL_REQUESTS, 300, wait)
-        case "throttle_time":
-            return refusal("time", NOMINAL_SECONDS, 300, wait)
-        case "throttle_concurrent":
-            return refusal("concurrent", NOMINAL_CONCURRENT, 300, wait)
+        case "throttle":  # as if the service protection limits were exceeded (docs/dev/references/dataverse.md 4)
+            text = "Number of requests exceeded the limit of 6000 over time window of 300 seconds."
+            answer, wait = error_answer(DataverseError(429, "0x80072322", text)), rule.parameters.get("retry_after", 1)
+            return answer._replace(headers=[*answer.headers, (b"retry-after", str(math.ceil(wait)).encode())])
         case "unauthorized":
             return _unauthorized("https://login.invalid", "https://org.invalid")
         case "forbidden":
@@ -58,14 +49,13 @@ def refuse(rule: Rule) -> Answer | None:
             return None
 
 
-def app(org: Organization, tokens: Tokens, faults: Faults, throttle: Throttle, authority: str) -> App:
+def app(org: Organization, tokens: Tokens, faults: Faults, authority: str) -> App:
     """Return the ASGI app.
 
     Args:
         org: The organization.
         tokens: Validates tokens.
         faults: The active rules.
-        throttle: Provides the headers about limits.
         authority: URL of the sign-in host with the tenant, for the header of a 401.
     """
     faults.register("d365", TAKEN_KINDS)
@@ -90,7 +80,7 @@ def app(org: Organization, tokens: Tokens, faults: Faults, throttle: Throttle, a
             call = Call(org, faults, scope["method"], path, query, headers, body, scope["state"], target)
             answer = dispatch(call)
         request_id = (b"x-ms-service-request-id", str(uuid.uuid4()).encode())
-        await send_answer(send, answer._replace(headers=[*answer.headers, request_id, *throttle.headers()]))
+        await send_answer(send, answer._replace(headers=[*answer.headers, request_id]))
 
     return serve
 

@@ -68,7 +68,7 @@ def count(call: Call, store: Store) -> Answer:
     """Answer `/contacts/$count`: a number up to the limit; with `$deltatoken` the number of changes."""
     call.touches("read")
     number = tracking.count(call, store) if tracking.is_tracked(call) else count_rows(call, store)
-    if not tracking.is_tracked(call) or call.org.switches.delta_count_capped:
+    if not tracking.is_tracked(call):
         number = min(number, call.org.switches.count_limit)
     return Answer(200, [(b"content-type", b"text/plain"), (b"odata-version", b"4.0")], str(number).encode())
 

@@ -28,7 +28,7 @@ from sync_assets.sandbox.dataverse.errors import (
 )
 from sync_assets.sandbox.dataverse.keys import parse_key, parse_reference
 from sync_assets.sandbox.dataverse.relations import Consequences
-from sync_assets.sandbox.dataverse.store import Row, Store, Tombstone
+from sync_assets.sandbox.dataverse.store import Row, Store
 from sync_assets.sandbox.dataverse.switches import Switches
 from sync_assets.sandbox.dataverse.tables import BUSINESS_UNIT_ID, ORGANIZATION_ID, STANDING_ROWS, TABLES, USER_ID
 from sync_assets.sandbox.dataverse.values import scaled, time_text
@@ -302,11 +302,8 @@ class Organization:
     def hide(self, store: Store, row_ids: Iterable[str]) -> None:
         """Hide rows from the caller's role."""
         for row_id in row_ids:
-            row = self.row(store, row_id)
+            self.row(store, row_id)  # raises DataverseError if it does not exist
             store.hidden.add(row_id)
-            if self.switches.hidden_is_deleted:
-                self.version += 1
-                store.tombstones.append(Tombstone(self.version, row_id, row))
 
     def change_column(self, store: Store, name: str, values: dict[str, Any] | None) -> None:
         """Change, add or remove a column. Raises DataverseError.

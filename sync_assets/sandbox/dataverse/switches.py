@@ -25,9 +25,6 @@ class Switches(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """HTTP status for an expired delta token."""
     later_link_error: Literal["expired", "bad_query"] = "expired"
     """The error for a delta token, or a page of a delta, that is later than the present data, as after a restore."""
-    status_tracking_off: int = 400
-    status_forbidden_option: int = 400
-    """HTTP status for `$filter`, `$orderby`, `$expand`, `$top` with change tracking."""
     delta_link_taken: Literal["start", "end"] = "start"
     """The moment of a read that its delta link stands for. end: changes during a read of several pages (updates,
     inserts and deletions of rows already read) are lost for a client that relies on the link alone."""
@@ -37,11 +34,6 @@ class Switches(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     page_repeats: bool = False
     """A page of a delta contains a changed row twice: with the values before its last change, then with the present
     ones. Such a page has half as many rows as requested; with a page size of 1 there are no repeats."""
-    delta_count_capped: bool = False
-    count_with_tracking: bool = False
-    """Answer `$count=true` on tracked reads instead of ignoring it."""
-    hidden_is_deleted: bool = False
-    """Rows hidden by the admin interface appear as deleted in the delta."""
     removed_column_error: Literal["expired", "unknown_property"] = "expired"
     milliseconds: bool = False
     """Times set by the server have milliseconds."""
@@ -80,14 +72,6 @@ class Switches(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """Answer 500 "insufficient memory" to requests for larger pages, in rows; None: no limit."""
     count_limit: int = 5000
     """Largest number that `$count` returns."""
-
-    # Limits (section 4); None: none
-    limit_requests: int | None = None
-    limit_seconds: float | None = None
-    limit_concurrent: int | None = None
-    limit_window_seconds: float = 300
-    retry_after: float | None = None
-    """Retry-After in seconds; None: the rest of the window, and more while the client continues to send requests."""
 
     def depth(self, table: str, access: Access) -> Depth:
         """Return the depth of a privilege on a table."""

@@ -38,7 +38,7 @@ def is_tracked(call: Call) -> bool:
 def read(call: Call, store: Store) -> Answer:
     """Answer one page of a first read or a delta read."""
     cookie = _position(call, store)
-    switches, options, prefer = call.org.switches, call.options, call.prefer
+    switches, prefer = call.org.switches, call.prefer
     projection = _projection(call, store, cookie)
     size = call.page_size()
     repeats = switches.page_repeats and cookie.since is not None and size > 1
@@ -51,8 +51,6 @@ def read(call: Call, store: Store) -> Answer:
     document: dict[str, Any] = {
         "@odata.context": f"{call.api}/$metadata#{store.table.set_name}{projection.context}{delta}"
     }
-    if switches.count_with_tracking and options.get("$count", "").lower() == "true":
-        document["@odata.count"] = min(sum(1 for _ in _items(call, store, cookie)), switches.count_limit)
     if has_more:
         links = {"@odata.nextLink": _next_link(call, store, cookie, page[-1])}
     elif call.fault("missing_delta_link") is not None:
@@ -89,14 +87,14 @@ def _position(call: Call, store: Store) -> Cookie:
     switches, options = call.org.switches, call.options
     if not store.change_tracking:
         message = f"Entity {store.table.name} isn't enabled for change tracking."
-        raise DataverseError(switches.status_tracking_off, "0x80072491", message)
+        raise DataverseError(400, "0x80072491", message)
     if switches.depth(store.table.name, "Read") != "Global":
         message = f"Principal user is missing prvRead{store.table.schema_name} privilege at organization level."
         raise DataverseError(403, "0x80040220", message)
     for option, name in _REFUSED.items():
         if option in options:
             message = f'The "${{{name}}}" query parameter isn\'t supported when Change Tracking is enabled.'
-            raise DataverseError(switches.status_forbidden_option, "0x80060888", message)
+            raise DataverseError(400, "0x80060888", message)
     now = call.org.now().strftime(_STAMP_FORMAT)
     if "$skiptoken" in options:
         cookie = cookies.decode(options["$skiptoken"])

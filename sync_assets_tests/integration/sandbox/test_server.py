@@ -51,9 +51,7 @@ def d365(process: SandboxProcess) -> Iterator[httpx.Client]:
         yield client
     process.admin.clear_faults()
     process.admin.latency("d365", 0)
-    process.admin.settings(
-        "d365", limit_requests=None, limit_seconds=None, limit_concurrent=None, retry_after=None, application_user=True
-    )
+    process.admin.settings("d365", application_user=True)
     assert process.errors == ""
 
 

@@ -29,8 +29,8 @@ FAILED = failed_step("d365__contact", "d365/contact", "0123456789", NOW, "Dynami
 OLD = stale_asset("d365/contact", NOW, warns=False)
 
 
-def wrong(*incidents: Incident, warnings: bool = True, paused: frozenset[str] = frozenset()) -> list[Incident]:
-    return open_incidents(incidents, warnings=warnings, paused=paused)
+def wrong(*incidents: Incident, paused: frozenset[str] = frozenset()) -> list[Incident]:
+    return open_incidents(incidents, paused)
 
 
 def tell(now_wrong: list[Incident], told: Memory, now: datetime, **good: datetime) -> tuple[Notifications, Memory]:
@@ -74,13 +74,6 @@ def test_a_run_that_failed_because_of_a_check_is_reported_as_that_check() -> Non
     assert {trouble.kind for trouble in wrong(other, BROKEN)} == {"check", "run"}
     capture = failed_step("d365__contact", "d365/contact", "r2", NOW, "contact was not synchronised: cusVip is gone.")
     assert [trouble.kind for trouble in wrong(capture, BROKEN)] == ["check"]
-
-
-def test_warnings_are_notified_unless_switched_off() -> None:
-    warns = failed_check("campaign/profile", "backlog_is_young", "r1", NOW, "old", warns=True)
-    late = stale_asset("d365/contact", NOW, warns=True)
-    assert len(wrong(warns, late)) == 2
-    assert wrong(warns, late, warnings=False) == []
 
 
 def test_data_of_a_table_in_maintenance_may_be_old() -> None:

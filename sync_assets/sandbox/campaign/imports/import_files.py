@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from sync_assets.sandbox.campaign.errors import CampaignError
 from sync_assets.sandbox.campaign.schema import Link
 from sync_assets.sandbox.campaign.store import Record
 from sync_assets.sandbox.campaign.values import Converter
@@ -81,15 +80,12 @@ class Columns:
         view: Of the resource.
         header: Names of attributes; a part of a group with a dot.
         resolve: Returns the serial of a link's target by its key; 0 if there is none.
-        ignore_errors: True to leave an attribute empty whose value is not valid, instead of rejecting the line.
 
     Raises:
         BadFile: The resource lacks an attribute, or it is read-only.
     """
 
-    def __init__(
-        self, view: View, header: list[str], resolve: Callable[[Link, str], int], *, ignore_errors: bool = False
-    ) -> None:
+    def __init__(self, view: View, header: list[str], resolve: Callable[[Link, str], int]) -> None:
         self.view = view
         self.header = header
         self._empty = view.empty
@@ -104,8 +100,6 @@ class Columns:
                 if (link := view.links.get(name)) is None or link.join is not None or position == 0:
                     raise BadFile(f"column {position + 1} is no attribute of {view.table.resource.name} to be written")
                 self._links.append((position, link))
-            elif ignore_errors:
-                convert = _lenient(convert)
             self._columns.append((attribute, part, convert, {}))
 
     def read(self, cells: list[str], record: Record | None) -> tuple[dict[str, Any], dict[str, int]]:
@@ -136,13 +130,3 @@ class Columns:
             if position < len(cells)
         }
         return values, links
-
-
-def _lenient(convert: Converter) -> Converter:
-    def converted(value: Any) -> Any:
-        try:
-            return convert(value)
-        except CampaignError:
-            return convert("")
-
-    return converted

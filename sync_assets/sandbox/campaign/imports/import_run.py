@@ -48,18 +48,10 @@ class ImportWorkflow(msgspec.Struct, forbid_unknown_fields=True):
     """None: as fast as possible."""
     queue_seconds: float | None = None
     """Time until a queued command takes effect; None: `workflow_delay_ms` of the settings."""
-    no_files: Literal["error", "finished"] = "error"
-    """Status at the end of a run that finds no file."""
-    bad_values: Literal["reject", "ignore"] = "reject"
-    """Error processing of all columns: reject the line, or leave the attribute empty."""
     delete_files: bool = False
     """Delete the source files after transfer."""
     opt_out_times: bool = True
     """Set the change times of opt-outs at the import."""
-    history_files: int = 100
-    history_mb: float = 50
-    """Copies that the activity keeps at most. A run deletes the oldest that are older than `history_hours`."""
-    history_hours: float = 24
 
     trouble: Trouble | None = None
     """fails, pauses, hangs, ends_early (with status finished): after the share `at` of the rows. never_starts: commands
@@ -145,7 +137,7 @@ class Steps:
                 files = [copy.file for copy in self._copies if copy.file.parent.name == str(run.repeats)]
             else:
                 files = yield from self._transfer(root)
-            if not files and self.settings.no_files == "error":
+            if not files:
                 raise BadFile("no file was found")
             yield from self._load(files)
             run.status = "finished"
@@ -163,7 +155,6 @@ class Steps:
     def _transfer(self, root: Path) -> Iterator[float]:
         """Copy the files into a folder of the activity, from which they are imported. Return the copies."""
         settings, run = self.settings, self.run
-        self._purge()
         if not (root / settings.folder).is_dir():
             return []
         folder = root.with_name("workflows") / settings.id / str(run.number)
@@ -184,16 +175,6 @@ class Steps:
             if settings.delete_files:
                 source.unlink()
         return files
-
-    def _purge(self) -> None:
-        """Delete copies as documented: only those that are older than a day count, and the oldest go first."""
-        settings = self.settings
-        limit = self._campaign.clock() - settings.history_hours * 3600
-        old = [copy for copy in self._copies if copy.created <= limit]
-        while len(old) > settings.history_files or sum(copy.bytes for copy in old) > settings.history_mb * 1_000_000:
-            oldest = old.pop(0)
-            self._copies.remove(oldest)
-            oldest.file.unlink()
 
     def _load(self, files: list[Path]) -> Iterator[float]:
         """Import the rows of the files."""
@@ -234,7 +215,7 @@ class Steps:
         self._records = table.by_key
         if key != table.resource.key:
             self._records = {value: record for record in table.records.values() if (value := record.values.get(key))}
-        return Columns(self._view(), header, self._resolve, ignore_errors=self.settings.bad_values == "ignore")
+        return Columns(self._view(), header, self._resolve)
 
     def _trouble(self) -> Iterator[float]:
         settings, workflow = self.settings, self._workflow

@@ -95,10 +95,7 @@ class World:
 
     @property
     def wrong(self) -> list[str]:
-        return [
-            trouble.title.replace(trouble.path[5:13], "…")
-            for trouble in open_incidents(self.look().incidents, warnings=True)
-        ]
+        return [trouble.title.replace(trouble.path[5:13], "…") for trouble in open_incidents(self.look().incidents)]
 
 
 @pytest.fixture
@@ -144,7 +141,7 @@ def test_of_many_failures_the_last_one_is_reported(world: World) -> None:
 
 def test_a_failed_check_is_reported_in_place_of_the_run_that_it_stopped(world: World) -> None:
     world.run(column=True)
-    [result] = open_incidents(world.look().incidents, warnings=True)
+    [result] = open_incidents(world.look().incidents)
     assert result.title == "Check mapped_columns_exist of d365/contact does not hold"
     assert result.detail == "nickname is gone"
     world.run()
@@ -290,7 +287,7 @@ class Sensors:
 
     @property
     def wrong(self) -> list[str]:
-        return [trouble.title for trouble in open_incidents(self.look().incidents, warnings=False)]
+        return [trouble.title for trouble in open_incidents(self.look().incidents)]
 
     def stop(self) -> None:
         self.instance.update_instigator_state(self.state.with_status(InstigatorStatus.STOPPED))

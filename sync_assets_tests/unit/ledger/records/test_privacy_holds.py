@@ -87,7 +87,7 @@ def assert_held(ledger: Ledger, *names: str) -> None:
 def test_a_hold_takes_the_row_and_all_below_it_and_leaves_the_others(ledger: Ledger, clock: Clock) -> None:
     family(ledger)
     hold = ledger.holds.hold(ANNA)
-    assert (hold.id, hold.since, hold.known, hold.records, hold.new) == (ANNA, clock.now, True, 3, True)
+    assert (hold.id, hold.since, hold.known, hold.records) == (ANNA, clock.now, True, 3)
     assert (hold.in_flight, hold.in_flight_until) == (0, None)
     assert_held(ledger, *ANNAS)
     assert push_all(ledger) == [guid("bert"), guid("bert's order")]

@@ -4,7 +4,7 @@ import pytest
 
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.model import BlockReason, State
-from sync_assets.ledger.records.blocked_records import BlockingParent
+from sync_assets.ledger.report_values import WAITING_FOR, ParentState
 from sync_assets.ledger.repositories.stored_records import SHOWN, RelatedState, StoredRecord
 from sync_assets_tests.support.ledgers import capture, claim, feed_of, frame, guid, row, save_page, settle
 from sync_assets_tests.unit.ledger.linking import in_campaign, line, order, sent
@@ -105,13 +105,10 @@ def test_a_child_is_listed_with_its_parent_until_that_is_acknowledged(ledger: Le
     order(ledger, "anna")
     line(ledger, "order")
     result = ledger.blocked.waiting()
-    assert [(one.table, one.id, one.block_reason) for one in result] == [
-        ("order", guid("order"), BlockReason.PARENT_PENDING),
-        ("line", guid("line"), BlockReason.PARENT_PENDING),
-    ]
-    assert [one.parents for one in result] == [
-        (BlockingParent("contact", guid("anna"), "pending"),),
-        (BlockingParent("order", guid("order"), "waiting"),),
+    pending = WAITING_FOR[BlockReason.PARENT_PENDING]
+    assert [(one.table, one.id, one.reason, one.parents) for one in result] == [
+        ("order", guid("order"), pending, [ParentState("contact", guid("anna"), "pending")]),
+        ("line", guid("line"), pending, [ParentState("order", guid("order"), "waiting")]),
     ]
     assert [one.table for one in ledger.blocked.waiting("line")] == ["line"]
     assert len(ledger.blocked.waiting(limit=1)) == 1
@@ -122,12 +119,12 @@ def test_a_child_is_listed_with_its_parent_until_that_is_acknowledged(ledger: Le
 def test_a_parent_that_was_not_captured_is_named(ledger: Ledger) -> None:
     order(ledger, "anna")
     [one] = ledger.blocked.waiting()
-    assert one.parents == (BlockingParent("contact", guid("anna"), "not captured"),)
+    assert one.parents == [ParentState("contact", guid("anna"), "not captured")]
 
 
 @pytest.mark.postgresql
 def test_a_delete_that_waits_for_children_names_no_parent(ledger: Ledger) -> None:
     in_campaign(ledger)
     capture(ledger, deleted=["anna"])
-    assert [one.block_reason for one in ledger.blocked.waiting("contact")] == [BlockReason.CHILDREN_PENDING]
-    assert ledger.blocked.waiting("contact")[0].parents == ()
+    [one] = ledger.blocked.waiting("contact")
+    assert (one.reason, one.parents) == (WAITING_FOR[BlockReason.CHILDREN_PENDING], [])

@@ -60,16 +60,3 @@ async def test_only_requests_that_reach_the_engine_are_engine_calls(campaign: Ca
         (None, None, 500, "oops"),
         ("insert", "b", 500, "rst"),
     ]
-
-
-async def test_the_bare_rst_fault_does_nothing_or_all_the_same(http: httpx.AsyncClient, campaign: Campaign) -> None:
-    assert campaign.faults is not None
-    campaign.faults.add({"system": "campaign", "kind": "rst", "times": 1, "method": "POST"})
-    answer = await http.post(PROFILES, json={"externalId": "a"})
-    assert answer.status_code == 500
-    assert answer.text == "RST-360011 An error has occurred - please contact your administrator."
-    assert answer.headers["Content-Type"].startswith("text/plain")
-    assert not campaign.tables["profile"].records
-    campaign.faults.add({"system": "campaign", "kind": "rst", "times": 1, "carry_out": True})
-    assert (await http.post(PROFILES, json={"externalId": "a"})).status_code == 500
-    assert "a" in campaign.tables["profile"].by_key

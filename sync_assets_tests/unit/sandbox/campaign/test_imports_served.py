@@ -1,9 +1,7 @@
-"""An import as a client drives it: upload by SFTP, command, state, list; faults of uploads; the journal."""
+"""An import as a client drives it: upload by SFTP, command, state, list; the journal."""
 
 import gzip
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import msgspec
@@ -26,8 +24,6 @@ def sftp(shared_sandbox: SandboxProcess) -> Iterator[paramiko.SFTPClient]:
         key = {"key_filename": env["CAMPAIGN_SFTP_PRIVATE_KEY"], "look_for_keys": False, "allow_agent": False}
         ssh.connect("localhost", int(env["CAMPAIGN_SFTP_PORT"]), env["CAMPAIGN_SFTP_USER"], timeout=5, **key)
         yield ssh.open_sftp()
-    shared_sandbox.admin.clear_faults()
-    shared_sandbox.admin.post("/sftp/settings", {})
 
 
 def rows(count: int) -> bytes:
@@ -65,50 +61,3 @@ async def test_a_file_is_uploaded_imported_and_listed(
     assert (shown["status"], shown["runs"][0]["inserted"], shown["copies"][0]["name"]) == ("finished", 300, name)
     admin.post("/campaign/imports/run", {"id": "WKF20", "repeat": 1})
     until(lambda: admin.import_runs("WKF20")[-1]["existing"] == 300)
-
-
-def test_the_capacity_of_the_sftp_is_shown_and_kept(shared_sandbox: SandboxProcess, sftp: paramiko.SFTPClient) -> None:
-    admin = shared_sandbox.admin
-    used = admin.get("/sftp/settings")["used_bytes"]
-    admin.post("/sftp/settings", {"capacity_bytes": used + 100_000})
-    with pytest.raises(OSError, match="Failure"), sftp.open(f"{FOLDER}/full", "w") as file:
-        file.write(bytes(200_000))
-    kept = sftp.stat(f"{FOLDER}/full").st_size or 0
-    assert 0 < kept <= 100_000
-    assert admin.get("/sftp/settings") == {
-        "capacity_bytes": used + 100_000, "used_bytes": used + kept, "largest_bytes": used + kept
-    }  # fmt: skip
-    sftp.remove(f"{FOLDER}/full")
-    assert admin.get("/sftp/settings")["largest_bytes"] == used + kept
-    assert admin.post("/sftp/settings", {})["largest_bytes"] == used, "it begins anew"
-
-
-@pytest.mark.parametrize(
-    ("fault", "error", "kept"),
-    [
-        ({"kind": "full", "bytes": 50_000}, OSError, 50_000),
-        ({"kind": "full"}, OSError, 0),
-        ({"kind": "cut_write", "bytes": 40_000}, (OSError, EOFError, paramiko.SSHException), 40_000),
-        ({"kind": "slow_write", "delay_ms": 100}, None, 100_000),
-    ],
-    ids=lambda value: value["kind"] if isinstance(value, dict) else None,
-)
-def test_faults_of_an_upload(
-    shared_sandbox: SandboxProcess, sftp: paramiko.SFTPClient, fault: dict[str, Any], error: Any, kept: int
-) -> None:
-    shared_sandbox.admin.faults({"system": "sftp", "path": "part", "times": 1, **fault})
-    sftp.listdir(FOLDER)
-    sftp.stat(FOLDER)
-
-    def upload() -> None:
-        with sftp.open(f"{FOLDER}/part", "w") as file:
-            file.write(bytes(100_000))
-
-    if error is None:
-        upload()
-    else:
-        with pytest.raises(error):
-            upload()
-    root = Path(shared_sandbox.env["CAMPAIGN_SFTP_PRIVATE_KEY"]).parent / "sftp"
-    until(lambda: (root / FOLDER / "part").stat().st_size == kept)
-    (root / FOLDER / "part").unlink()

@@ -34,16 +34,6 @@ async def test_links_that_lead_nowhere_are_refused(http: httpx.AsyncClient) -> N
         assert answer.status_code == status, pkey
 
 
-async def test_the_trap_of_a_link_that_is_stored_as_zero(http: httpx.AsyncClient, campaign: Campaign) -> None:
-    campaign.configure({"unresolvable_links_as_zero": True, **OPTIONAL})
-    service = (await http.post("/profileAndServices/service", json={})).json()["PKey"]
-    for n, pkey in enumerate(("@garbage", service)):
-        await post(http, "cusOrder", cusOrderId=f"o{n}", cusContactLink={"PKey": pkey})
-        assert (await http.get(f"{EXT}/cusOrder/o{n}")).json()["cusContactLink"] is None
-    answer = await http.post(f"{EXT}/cusOrder", json={"cusContactLink": {"PKey": "nobody"}})
-    assert answer.status_code == 404, "an unknown business key is still told"
-
-
 async def test_null_hides_a_child_that_must_have_a_parent(http: httpx.AsyncClient) -> None:
     await post(http, "profile", externalId="p1")
     await post(http, "cusOrder", cusOrderId="o1", cusContactLink={"PKey": "p1"})

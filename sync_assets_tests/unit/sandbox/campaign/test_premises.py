@@ -67,8 +67,6 @@ async def test_a_key_that_repeats_cannot_be_made_unique(http: httpx.AsyncClient,
         ({"key_in_url": False, "delete_by_key": True}, False, False),
         ({"key_in_url": False, "keys_in_url": True}, True, False),
         ({"keys_in_url": False, "delete_by_key": True}, False, False),
-        ({"keys_in_url": True, "deletes_by_key": True}, True, True),
-        ({"delete_by_key": True, "deletes_by_key": False}, True, False),
     ],
     ids=str,
 )
@@ -77,33 +75,13 @@ async def test_keys_in_urls_by_resource(
 ) -> None:
     path, _ = COLLECTIONS[resource]
     pkey = (await post(http, resource, "k"))["PKey"]
-    by_resource = ("keys_in_url", "deletes_by_key")
-    campaign.configure({name: {resource: value} if name in by_resource else value for name, value in settings.items()})
+    campaign.configure(
+        {name: {resource: value} if name == "keys_in_url" else value for name, value in settings.items()}
+    )
     assert ((await http.get(f"{path}/k")).status_code == 200) is read
     assert ((await http.patch(f"{path}/k", json={})).status_code == 200) is read
     assert ((await http.delete(f"{path}/k")).status_code in (200, 204)) is deleted
     assert ((await http.get(f"{path}/{pkey}")).status_code == 404) is deleted, "a PKey works in each position"
-
-
-async def test_how_a_key_that_is_not_taken_is_refused(http: httpx.AsyncClient, campaign: Campaign) -> None:
-    await post(http, "profile", "k")
-    campaign.configure({"key_in_url": False})
-    answer = await http.get(f"{EXT}/profile/k")
-    assert (answer.status_code, "Unable to find document" in answer.text) == (404, True)
-    campaign.configure({"untaken_key": "bad_pkey"})
-    answer = await http.get(f"{EXT}/profile/k")
-    assert (answer.status_code, "'k' attribute unknown" in answer.text) == (500, True)
-    campaign.configure({"key_in_url": True})
-    assert (await http.get(f"{EXT}/profile/k")).status_code == 200
-    assert (await http.get(f"{EXT}/profile/other")).status_code == 404, "taken, but of no record"
-
-
-@pytest.mark.parametrize(("rewritten", "name"), [(False, "abc-def.9_x"), (True, "abc_def_9_x")])
-async def test_names_may_be_rewritten(http: httpx.AsyncClient, campaign: Campaign, rewritten: bool, name: str) -> None:
-    campaign.configure({"rewrite_names": rewritten})
-    pkey = (await http.post("/profileAndServices/service", json={"name": "abc-def.9_x"})).json()["PKey"]
-    assert (await http.get(f"/profileAndServices/service/{pkey}")).json()["name"] == name
-    assert ((await http.get("/profileAndServices/service/abc-def.9_x")).status_code == 404) is rewritten
 
 
 async def test_more_calls_a_second_than_allowed_are_throttled_without_a_time(

@@ -2,8 +2,6 @@
 
 from typing import Any
 
-import pytest
-
 from sync_assets_tests.unit.sandbox.dataverse.web_api import WebApi
 
 TRACK = "odata.track-changes"
@@ -68,12 +66,10 @@ def test_switch_a_delta_repeats_rows_and_has_updates_of_deleted_ones(api: WebApi
     assert names(api.get(delta).rows) == ["a2", "a2", "g1", "-"]
 
 
-@pytest.mark.parametrize("as_deleted", [False, True])
-def test_switch_rows_hidden_from_the_role(api: WebApi, as_deleted: bool) -> None:
-    api.org.switches.hidden_is_deleted = as_deleted
+def test_rows_hidden_from_the_role(api: WebApi) -> None:
     contact = api.new(firstname="Ada")
     delta = first_read(api)
     api.org.hide(api.org.stores["contact"], [contact])
-    assert names(api.get(delta).rows) == (["-"] if as_deleted else [])
+    assert names(api.get(delta).rows) == []
     assert api.get(f"contacts({contact})").status == 404
     assert api.get("contacts").rows == []
