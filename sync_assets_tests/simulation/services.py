@@ -25,7 +25,6 @@ from sync_assets.sandbox.campaign.subject import key_of
 from sync_assets.sandbox.campaign.view import View
 from sync_assets.sandbox.dataverse.call import Preferences
 from sync_assets.sandbox.dataverse.projection import Projection
-from sync_assets.sandbox.dataverse.throttle import Throttle
 from sync_assets.sandbox.faults import Faults
 from sync_assets.sandbox.journal import Journal
 from sync_assets.sandbox.middleware import Dialect, Observed
@@ -115,13 +114,12 @@ class Services:
         self.campaign = campaign.Campaign("acme", self.ims, faults=self.faults, exports=folder, clock=clock.time)
         for name in ("insert", "update"):
             setattr(self.campaign, name, partial(self._unless_refused, getattr(self.campaign, name)))
-        throttle = Throttle(self.org)
-        web_api = dataverse.app(self.org, self.entra, self.faults, throttle, self.entra.authority)
+        web_api = dataverse.app(self.org, self.entra, self.faults, self.entra.authority)
         observed = partial(Observed, journal=journal, faults=self.faults)
         of_d365 = Dialect("d365", dataverse.refuse, dataverse.ANSWERED_KINDS)
         of_campaign = Dialect("campaign", campaign.refuse, campaign.KINDS)
         self._apps = {
-            "d365": observed(web_api, of_d365, gate=throttle),
+            "d365": observed(web_api, of_d365),
             "login": observed(entra.app(self.entra), Dialect("login", entra.refuse)),
             "campaign": observed(campaign.app(self.campaign), of_campaign),
             "ims": observed(ims.app(self.ims), Dialect("ims", ims.refuse)),
