@@ -38,6 +38,7 @@ PANELS = {
         "status": ("commands.status", "Show each table's records by state, its cursor, and today's engine calls."),
         "history": ("commands.history", "Show the outcome of each request for a record, run by run."),
         "metrics": ("commands.metrics", "Serve or print the ledger's numbers as metrics of Prometheus."),
+        "report": ("commands.report", "Write one page of the last 30 days with plots, to open, print or send."),
         "hold": ("commands.hold", "Hold a contact during a privacy request: neither system is written."),
     },
     "When something is wrong": {

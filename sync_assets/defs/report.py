@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import dagster as dg
 
-from sync_assets.audit.daily_report import DAYS, calls_by_day, collect, page
+from sync_assets.audit.daily_report import DAYS, calls_by_day, collect, page, sections_now, speed
 from sync_assets.defs.asset_keys import REPORT, campaign_key, key_of
 from sync_assets.defs.resources import LEDGER, bound, resource_names
 from sync_assets.defs.results import metadata
@@ -38,7 +38,8 @@ def report_asset(runtime: Runtime) -> dg.AssetsDefinition:
         kinds={"markdown"},
         owners=list(runtime.config.owners.report),
         description=f"The last {DAYS} days: changes captured, pushed, waiting, rejected, opt-outs by direction, "
-        "Campaign's latency, engine calls against the budget. The page is in its metadata (report); the numbers of "
+        "Campaign's latency, engine calls against the budget, the time from a change to Campaign; records by state, "
+        "rejections by reason and audits now. The page is in its metadata (report); the numbers of "
         "yesterday are plotted. Made every morning; materialise it to see today so far.",
         metadata=asset_metadata.code(runtime.config, make_report),
         freshness_policy=dg.FreshnessPolicy.time_window(
@@ -67,8 +68,9 @@ def make_report(
         day.isoformat(): {name: numbers[name] for name in ("waiting", "pending") if name in numbers}
         for day, numbers in days.items()
     }
+    sections = [speed(ledger, now), *sections_now(configuration.config, ledger, counts)]
     values = {
-        "report": dg.MetadataValue.md(page(configuration.config, days, counts, now)),
+        "report": dg.MetadataValue.md(page(configuration.config, days, sections, now)),
         **{f"{name}_yesterday": number for name, number in yesterday.items()},
         "pending_now": today["pending"],
         "waiting_now": today["waiting"],

@@ -232,6 +232,7 @@ def watching(story: Story) -> None:
 def numbers(story: Story) -> None:
     """The server that goes on until it is stopped: flows/test_metrics.py."""
     story.type("metrics --once")
+    story.type("report --html page.html")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         story.type(f"metrics --host 127.0.0.1 --port {taken.getsockname()[1]}", 1)
 

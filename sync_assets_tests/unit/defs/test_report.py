@@ -1,5 +1,6 @@
 """The daily report: which numbers it gathers from the ledger, and how it reads."""
 
+import re
 from collections import defaultdict
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -10,12 +11,15 @@ import dagster as dg
 import pytest
 import yaml
 
-from sync_assets.audit.daily_report import DAYS, collect, page, window
+from sync_assets.audit import daily_report
+from sync_assets.audit.audit_result import AuditResult, SomeRecords
+from sync_assets.audit.daily_report import DAYS, collect, page, sections_now, speed, window, within
 from sync_assets.defs.asset_keys import REPORT
 from sync_assets.defs.build import build_definitions
 from sync_assets.defs.report import DAYS_KEY, make_report
 from sync_assets.defs.resources import systems
 from sync_assets.ledger.report_values import Counts
+from sync_assets.ledger.repositories.reports import Reports
 from sync_assets.runtime.context import Runtime
 
 CONFIG = {
@@ -126,7 +130,7 @@ def test_its_numbers_are_plotted_and_none_is_missing_without_a_single_run(
     )  # fmt: skip
 
 
-def test_the_page_has_sentences_and_tables(tmp_path: Path, now: datetime) -> None:
+def test_the_page_has_sentences_and_tables(tmp_path: Path, now: datetime, monkeypatch: pytest.MonkeyPatch) -> None:
     opt_out = {"direction": "bidirectional", "mappings": {"donotemail": "blackListEmail"}}
     runtime = runtime_of(tmp_path, guardrails={"engine_calls_per_day": 2000}, opt_out=opt_out)
     days = dict.fromkeys(window(now), NOTHING)
@@ -136,16 +140,49 @@ def test_the_page_has_sentences_and_tables(tmp_path: Path, now: datetime) -> Non
         "opt_outs_to_campaign": 5, "engine_calls_insert": 900, "engine_calls_update": 200, "engine_calls": 1100,
         "latency_p50_ms": 41.6, "latency_p95_ms": 88.2,
     }  # fmt: skip
-    text = page(runtime.config, days, {"contact": Counts(synced=5000, rejected=3)}, now)
+    counts = {"contact": Counts(synced=5000, rejected=3)}
+    reasons = {"contact": [("a | b <b>[x](https://x.example)", 3)]}
+    monkeypatch.setattr(Reports, "reject_reasons", lambda _, table: reasons[table])
+    audit = AuditResult(
+        began_at="2026-12-01T05:00:00Z", done=True, equal=9, differing=2, missing=SomeRecords(1, ["id"])
+    )
+    monkeypatch.setattr(daily_report, "last_result", lambda *_: audit)
+    text = page(runtime.config, days, sections_now(runtime.config, runtime.ledger, counts), now)
     assert (
         "**Yesterday:** 1,200 changes captured, 1,100 records pushed, 3 rejected, 12 opt-outs written to Dynamics 365 "
         "and 5 to Campaign, 1,100 engine calls of 2,000 (55%)." in text
     )
     assert f"| {yesterday} | 1,200 | 1,100 | 3 | 7 | 12 | 5 | 42 | 88 | 900 | 200 | 0 | 0 | 1,100 | 55% |" in text
-    assert "| contact | profile | 5,000 | 0 | 0 | 3 | 0 |" in text
+    assert "| contact | profile | 0 | 0 | 3 | 0 | 0 | 5,000 |" in text
+    assert "| contact | 2026-12-01 | 100% listed | 0 | 2 | 1 | 0 | 9 |" in text
+    shown = text.replace("\u200b", "")
+    assert r"| contact | a \| b <b>[x](https://x.example) | 3 |" in shown
+    assert not re.search(r"<b|\]\(|https:/", text), "a reason is no markup"
 
 
 def test_without_opt_outs_and_budget_the_page_has_no_such_lines(runtime: Runtime, now: datetime) -> None:
-    text = page(runtime.config, dict.fromkeys(window(now), NOTHING), defaultdict(Counts), now)
+    sections = [speed(runtime.ledger, now), *sections_now(runtime.config, runtime.ledger, defaultdict(Counts))]
+    text = page(runtime.config, dict.fromkeys(window(now), NOTHING), sections, now)
     assert "opt-out" not in text.casefold()
     assert "budget" not in text
+
+
+@pytest.mark.parametrize(
+    ("buckets", "columns", "most", "half"),
+    [
+        ({}, None, "–", "–"),
+        ({"sum": 0}, None, "–", "–"),
+        ({"1": 1}, [1, 0, 0, 0, 0], "1 s", "1 s"),
+        ({"10": 95, "30": 4, "60": 1}, [95, 5, 0, 0, 0], "10 s", "10 s"),
+        ({"10": 94, "30": 5, "300": 1, "sum": 4711}, [94, 5, 1, 0, 0], "30 s", "10 s"),
+        ({"60": 1, "900": 8, "21600": 1, "86400": 1}, [0, 1, 0, 8, 2], "24 h", "15 min"),
+        ({"3600": 1, "inf": 1}, [0, 0, 0, 1, 1], "more than 24 h", "1 h"),
+    ],
+)
+def test_the_time_to_campaign_is_that_of_the_bucket_in_which_the_share_is_reached(
+    runtime: Runtime, now: datetime, buckets: dict[str, int], columns: list[int] | None, most: str, half: str
+) -> None:
+    runtime.ledger.counts.add("seconds", "contact", buckets)
+    rows = speed(runtime.ledger, now).rows.rows
+    assert rows == ([(str(now.date()), *columns, most)] if columns else [])
+    assert (within(buckets, 0.95), within(buckets, 0.5)) == (most, half)
