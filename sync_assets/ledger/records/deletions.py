@@ -19,7 +19,8 @@ import sqlalchemy as sa
 
 from sync_assets.ledger import times
 from sync_assets.ledger.errors import TooManyDeletes
-from sync_assets.ledger.model import NO_ORPHANS, Loss, Orphaned, OrphansOfDeletes, State
+from sync_assets.ledger.feed import NO_ORPHANS, OrphansOfDeletes
+from sync_assets.ledger.model import Loss, Orphaned, State
 from sync_assets.ledger.records.dependency_status import DependencyStatus
 from sync_assets.ledger.rules import transitions
 from sync_assets.ledger.rules.dependencies import status_of_parents
