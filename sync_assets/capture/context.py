@@ -29,7 +29,7 @@ from sync_assets.errors import SyncAssetsError
 from sync_assets.http.retry import PAGE_PATIENCE, PAGE_TRIES, backoff
 from sync_assets.http.transport import OutcomeUnknown, ResponseTooLarge, Unavailable
 from sync_assets.ledger.errors import FeedMoved, TooManyDeletes
-from sync_assets.ledger.model import NO_ORPHANS, Feed, OrphansOfDeletes, Position, Replay
+from sync_assets.ledger.feed import NO_ORPHANS, Feed, OrphansOfDeletes, Position, Replay
 from sync_assets.ledger.prepared_page import UNGUARDED, CapturedPage, ColumnGuard
 from sync_assets.mapping.table_mapping import TableMapping
 from sync_assets.runtime.workers import take_lease

@@ -22,7 +22,7 @@ from sync_assets.errors import public_message
 from sync_assets.http.retry import POLL_PATIENCE
 from sync_assets.http.transport import HttpError, Response
 from sync_assets.ledger.errors import FeedMoved
-from sync_assets.ledger.model import Feed
+from sync_assets.ledger.feed import Feed
 from sync_assets.runtime.context import Runtime
 from sync_assets.task_group import run_together
 

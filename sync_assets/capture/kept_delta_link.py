@@ -36,7 +36,7 @@ from sync_assets.capture.queries import store_rows
 from sync_assets.dataverse.client import NO_SUCH_COLUMN, D365Refused, FeedExpired, TrackingOff
 from sync_assets.dataverse.page_parser import changes, read_head
 from sync_assets.http.client import LinkTrail
-from sync_assets.ledger.model import Feed
+from sync_assets.ledger.feed import Feed
 
 
 async def first_page(capture: CaptureContext, link: str, feed: Feed | None) -> tuple[bytes | None, Feed | None]:

@@ -24,7 +24,7 @@ from sync_assets.dataverse.client import IDS_IN_A_QUERY
 from sync_assets.dataverse.metadata import MODIFIED
 from sync_assets.dataverse.page_parser import Head
 from sync_assets.http.transport import ResponseTooLarge
-from sync_assets.ledger.model import Feed, Replay
+from sync_assets.ledger.feed import Feed, Replay
 from sync_assets.runtime.ledger_access import LedgerAccess
 
 

@@ -28,7 +28,7 @@ from sync_assets.capture.page_preparation import PreparedPage, selected
 from sync_assets.capture.queries import carry_merged, refetch_rows, replay_days
 from sync_assets.dataverse.client import FeedExpired
 from sync_assets.ledger.errors import FeedMoved, TooManyDeletes
-from sync_assets.ledger.model import Feed, Position
+from sync_assets.ledger.feed import Feed, Position
 from sync_assets.performance import threads_switched_often
 
 _log = logging.getLogger(__name__)

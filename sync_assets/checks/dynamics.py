@@ -15,7 +15,7 @@ from sync_assets.dataverse.app_credential import load_certificate
 from sync_assets.dataverse.client import NO_SUCH_TABLE, D365Refused, DataverseClient
 from sync_assets.dataverse.metadata import MERGED
 from sync_assets.errors import SyncAssetsError
-from sync_assets.ledger.model import Feed
+from sync_assets.ledger.feed import Feed
 from sync_assets.mapping.filters import RowFilter, rules_met
 from sync_assets.task_group import run_together
 from sync_assets.words import counted

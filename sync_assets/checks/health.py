@@ -19,7 +19,7 @@ from sync_assets.config.models import TableConfig
 from sync_assets.config.opt_out import Export
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.errors import InMaintenance
-from sync_assets.ledger.model import Feed
+from sync_assets.ledger.feed import Feed
 from sync_assets.ledger.report_values import WAITING_FOR, Counts, Retried
 from sync_assets.ledger.times import clock
 from sync_assets.words import counted, duration

@@ -6,7 +6,7 @@ from sync_assets.commands.terminal import Json, OneTable, Parts, open_runtime, p
 from sync_assets.commands.values import check_tables
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger.errors import with_them
-from sync_assets.ledger.model import NO_ORPHANS, OrphansOfDeletes
+from sync_assets.ledger.feed import NO_ORPHANS, OrphansOfDeletes
 from sync_assets.runtime.context import Runtime
 from sync_assets.words import counted
 

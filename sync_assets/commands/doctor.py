@@ -259,9 +259,8 @@ class _TableChecks:
             if self.counted:
                 findings += dynamics.position(runtime.ledger.feeds.feed(config.table), self.days)
                 findings.append(guardrails.engine_budget(runtime.config.guardrails, runtime.ledger, config))
-                findings.append(
-                    ok("audit", rotations(runtime.config, runtime.ledger)[config.table].text(config.resource))
-                )
+                rotation = rotations(runtime.config, runtime.ledger)[config.table]
+                findings.append(ok("audit", rotation.text(config.resource)))
                 if left_out := refused_attributes(runtime.ledger, config):
                     numbers = in_step_but_for(runtime.ledger, config)
                     findings.append(warn("updates", refused_updates(config.table, left_out, numbers)))
@@ -313,10 +312,8 @@ class _TableChecks:
         if not acknowledged and is_missing:
             if records.addressing.key_is_proven:
                 return ok(title, f"Campaign finds a record that was sent {cost}")
-            text = (
-                "not verified: no record was sent yet. The first sync sends one alone, and others once it is found by"
-            )
-            return warn(title, f"{text} {config.key} {cost}")
+            text = "not verified: no record was sent yet. The first sync sends one alone, and others once it is found"
+            return warn(title, f"{text} by {config.key} {cost}")
         text, remedy = "it found a record that cannot be there", ""
         if isinstance(matches, ResponseOutcome):
             text, remedy = redact(matches.reason, None).rstrip("."), matches.remedy

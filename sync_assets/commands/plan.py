@@ -54,7 +54,7 @@ from sync_assets.errors import SyncAssetsError
 from sync_assets.flows import SET_UP, capture_table, way_of_first_inserts
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.errors import with_them
-from sync_assets.ledger.model import NO_ORPHANS, OrphansOfDeletes
+from sync_assets.ledger.feed import NO_ORPHANS, OrphansOfDeletes
 from sync_assets.ledger.repositories.opt_outs import OptOutsLeft
 from sync_assets.ledger.scratch import scratch_ledger
 from sync_assets.ledger.times import iso

@@ -23,7 +23,7 @@ from sync_assets.config.models import Config, TableConfig
 from sync_assets.config.opt_out import Direction
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.errors import with_them
-from sync_assets.ledger.model import NO_ORPHANS, Feed, OrphansOfDeletes
+from sync_assets.ledger.feed import NO_ORPHANS, Feed, OrphansOfDeletes
 from sync_assets.ledger.report_values import WAITING_FOR, Counts, Retried
 from sync_assets.ledger.repositories.opt_out_files import FileState
 from sync_assets.ledger.times import clock, iso

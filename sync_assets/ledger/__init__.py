@@ -5,7 +5,7 @@ records         repositories of records: capture, claim, acknowledge, delete, de
 repositories    the other repositories: opt-outs, runs, maintenance, call limits, reports
 storage         SQLite and PostgreSQL: schema, connections, bulk statements, and bringing an older schema up to date
 migrations      Alembic's migrations of the schema
-model           the value types exchanged with the rest of the program
+model, feed     the value types exchanged with the rest of the program; those of a change feed
 report_values   the values of its reports
 facade          Ledger, which combines all repositories
 prepared_page   one page of a table's rows and deletions, and the rows, transformed and ready to be stored

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from sync_assets.errors import SyncAssetsError
-from sync_assets.ledger.model import OrphansOfDeletes
+from sync_assets.ledger.feed import OrphansOfDeletes
 from sync_assets.words import counted
 
 SESSION_SECONDS = 30.0

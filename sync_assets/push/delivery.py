@@ -265,8 +265,7 @@ def outcome(record: Claimed, delivery: Delivery, now: datetime | None = None, *,
         None if done == "deleted" else record.hash,
         delivery.reason,
         delivery.wait,
-        # the links that were sent
-        record.links if made else tuple(link for link in record.links if not link.acknowledged),
+        record.links if made else tuple(link for link in record.links if not link.acknowledged),  # as sent
         inserted_opt_outs=record.opt_outs if made else (),
         inserted_at=(now or datetime.now(UTC)) if made else None,
         existing_opt_outs=tuple(name for name, _ in record.opt_outs) if first and done == "updated" else (),
@@ -306,10 +305,8 @@ class _Write:
         patch = record.operation == "update" or record.outcome_unknown
         while True:
             known = await self.values(patch) if self.values else {}
-            if isinstance(known, ResponseOutcome):
-                response = known
-            else:
-                response = await (self._patch(known) if patch else self._post(known))
+            send = self._patch if patch else self._post
+            response = known if isinstance(known, ResponseOutcome) else await send(known)
             if response:
                 return response, "updated" if patch else "inserted"
             if patch and record.operation == "update" and not (self.posts or record.reinsert_sent):
@@ -343,9 +340,8 @@ class _Write:
         key_trusted = record.operation == "insert" or record.outcome_unknown or records.addressing.confirmed
         if not key_trusted and await self.sender.key_works(records, record.id) is False:
             return ResponseOutcome("refused", _NO_KEY.format(records.resource, records.key))
-        addressing = records.addressing
         if self.insert_unknown and not await self._key_is_unique():
-            if addressing.unique is False or addressing.key_in_url is False:
+            if records.addressing.unique is False or records.addressing.key_in_url is False:
                 raise StillUnknown(record.unknown_seconds or LOOK_AGAIN_SECONDS)
             look_again = LOOK_AGAIN_SECONDS * 3 ** min(record.attempts, LOOKS)  # others may show that the key is unique
             raise StillUnknown(min(look_again, record.unknown_seconds or look_again))
@@ -359,8 +355,14 @@ class _Write:
         return records.addressing.is_unique
 
     async def _send_patch(self, form: str | None, known: Values) -> ResponseOutcome:
-        sent = body(form, self.record, self.sender.records.key, patch=True, values=known)
-        return await (self.sender.records.update(self.record.id, sent) if sent != b"{}" else self._find())
+        """Send a PATCH, or look the record up in place of one with an empty body."""
+        records, id_ = self.sender.records, self.record.id
+        if (sent := body(form, self.record, records.key, patch=True, values=known)) != b"{}":
+            return await records.update(id_, sent)
+        found = await records.find(id_)
+        return (
+            found if isinstance(found, ResponseOutcome) else ResponseOutcome("done", pkey=str(found.get("PKey") or ""))
+        )
 
     async def _post(self, known: Values) -> ResponseOutcome | None:
         """Send a POST. Return None if the record may exist already, which a PATCH then shows."""
@@ -375,20 +377,11 @@ class _Write:
             self.insert_unknown = True
             await asyncio.sleep(backoff(0))
             return None
-        if response.kind == "exists_already":
-            self.rejected_post = ResponseOutcome("refused", response.reason)
-        elif response.kind == "transient":  # Campaign v8 answers a taken key with no more than this
-            self.rejected_post = response
-        else:
+        if response.kind not in ("exists_already", "transient"):
             return response
+        bare = response.kind == "transient"  # Campaign v8 answers a taken key with no more than this
+        self.rejected_post = response if bare else ResponseOutcome("refused", response.reason)
         return None
-
-    async def _find(self) -> ResponseOutcome:
-        """Look the record up, in place of a PATCH with an empty body."""
-        record = await self.sender.records.find(self.record.id)
-        if isinstance(record, ResponseOutcome):
-            return record
-        return ResponseOutcome("done", pkey=str(record.get("PKey") or ""))
 
 
 def _delivery(record: Claimed, response: ResponseOutcome, done: OperationDone, held: int | None) -> Delivery:

@@ -9,7 +9,6 @@ import fnmatch
 import io
 import stat
 import time
-import unicodedata
 import uuid
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
@@ -22,6 +21,7 @@ from paramiko import SFTPAttributes
 from paramiko.sftp import SFTP_FAILURE, SFTP_NO_SUCH_FILE, SFTP_OP_UNSUPPORTED
 
 from sync_assets.config.environment import SftpSettings
+from sync_assets.sftp.entries import path_of, wrong_with_kind, wrong_with_name
 from sync_assets.sftp.errors import FileChanged, FileGone, NoSuchFolder, SftpError
 from sync_assets.sftp.protocol import PIECE, Refused, SftpProtocol, printable
 from sync_assets.sftp.ssh import place, sftp_channel
@@ -40,8 +40,6 @@ SLOWEST = 32 * 1024
 """Bytes per second below which reading is given up: a file of 1 GB may take nine hours."""
 START_SECONDS = 120.0
 """Seconds of waiting that any file may take in addition."""
-_CONTROL = frozenset({"Cc", "Cf", "Zl", "Zp"})
-"""Unicode's control and format characters and line ends: a name with one cannot be shown as it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +104,7 @@ class Sftp:
 
         Raises NoSuchFolder, and SftpError for a folder of more than MOST_ENTRIES, or a list that takes LISTING_SECONDS.
         """
-        path = _path(directory)
+        path = path_of(directory)
         files: list[RemoteFile] = []
         passed_over: list[tuple[str, str]] = []
         with self._wire.request(f"list {printable(path)}", self._no_folder(path), LISTING_SECONDS):
@@ -120,7 +118,7 @@ class Sftp:
                 name = raw.decode("utf-8", "surrogateescape")
                 if name in (".", "..") or not fnmatch.fnmatchcase(name, pattern):
                     continue
-                wrong = _wrong_with_name(raw) or _wrong_with_kind(attributes)
+                wrong = wrong_with_name(raw) or wrong_with_kind(attributes)
                 if wrong:
                     passed_over.append((printable(raw), wrong))
                 else:
@@ -136,7 +134,7 @@ class Sftp:
         reading to the end, or leaving the block before it, raises FileChanged if they are not. Raises FileGone if there
         is no such file.
         """
-        path = _path(directory, name)
+        path = path_of(directory, name)
         file = self._regular_file(path, name, expected)
         with self._request("open", path):
             opened = self._wire.open(path)
@@ -172,7 +170,7 @@ class Sftp:
 
     def remove(self, directory: str, name: str, expected: RemoteFile | None = None) -> None:
         """Remove a regular file. Raises FileGone, FileChanged if it is not the expected one."""
-        path = _path(directory, name)
+        path = path_of(directory, name)
         self._regular_file(path, name, expected)
         with self._request("remove", path):
             self._wire.remove(path)
@@ -183,7 +181,7 @@ class Sftp:
         The folder is made if necessary. If the name is taken, the time of the file's last change is appended,
         `.20261124T101500Z`. Never replaces a file. Raises FileGone, FileChanged if it is not the expected one.
         """
-        path, archive = _path(directory, name), _path(directory, folder)
+        path, archive = path_of(directory, name), path_of(directory, folder)
         file = self._regular_file(path, name, expected)
         self._make_folder(archive)
         for kept in (name, f"{name}.{file.modified:%Y%m%dT%H%M%SZ}"):
@@ -208,9 +206,9 @@ class Sftp:
         It is written under the name `part` and then renamed, so that no reader sees half of it. On a server that cannot
         replace a file there is none for a moment. What `pieces` raises is raised.
         """
-        path, at, sent = _path(directory, name), _path(directory, part), 0
+        path, at, sent = path_of(directory, name), path_of(directory, part), 0
         self.make_folders(directory)
-        missing = self._no_folder(_path(directory))
+        missing = self._no_folder(path_of(directory))
         try:
             with self._wire.request(f"write {printable(path)}", missing):
                 opened = self._wire.open(at, "wb")
@@ -236,7 +234,7 @@ class Sftp:
 
     def make_folders(self, directory: str) -> None:
         """Create a folder and its parents unless they exist."""
-        folders = _path(directory).split(b"/")
+        folders = path_of(directory).split(b"/")
         for depth in range(1, len(folders) + 1):
             if folder := b"/".join(folders[:depth]):
                 self._make_folder(folder)
@@ -253,7 +251,7 @@ class Sftp:
 
     def storage(self, directory: str) -> Storage | None:
         """Return the space of the folder's file system; None if the server does not report any. Raises NoSuchFolder."""
-        path = _path(directory)
+        path = path_of(directory)
         with self._wire.request(f"measure {printable(path)}", self._no_folder(path)):
             try:
                 numbers = self._wire.statvfs(path)
@@ -316,7 +314,7 @@ class Sftp:
         attributes = self._look(path)
         if attributes is None:
             raise self._gone(path)
-        if wrong := _wrong_with_kind(attributes):
+        if wrong := wrong_with_kind(attributes):
             raise SftpError(
                 f"{printable(path)} on {self._wire.server} is not taken: {wrong}.",
                 "Only regular files are; remove or rename it.",
@@ -369,49 +367,6 @@ class _Stream(io.RawIOBase):
         buffer[:length] = self._piece[:length]
         self._piece = self._piece[length:]
         return length
-
-
-def _path(directory: str, name: str | None = None) -> bytes:
-    """Return the path of a folder, or of an entry in it, in the protocol's form.
-
-    Raises SftpError for an invalid name.
-    """
-    parts = [directory.rstrip("/") or ("/" if directory.startswith("/") else ".")]
-    if name is not None:
-        if not name or name in (".", "..") or "/" in name:
-            raise SftpError(f"{printable(name.encode('utf-8', 'replace'))!r} is no file name.")
-        parts.append(name)
-    try:
-        path = "/".join(parts).replace("//", "/").encode()
-    except UnicodeEncodeError as error:
-        raise SftpError(f"A name in {directory!r} is not UTF-8.") from error
-    if b"\0" in path:
-        raise SftpError(f"{printable(path)!r} is no path.")
-    return path
-
-
-def _wrong_with_name(name: bytes) -> str | None:
-    """Return why an entry with that name is not accepted; None if it is."""
-    try:
-        text = name.decode()
-    except UnicodeDecodeError:
-        return "its name is not UTF-8"
-    if "/" in text:
-        return "its name holds a slash"
-    if any(unicodedata.category(character) in _CONTROL for character in text):
-        return "its name holds control characters"
-    return None
-
-
-def _wrong_with_kind(attributes: SFTPAttributes) -> str | None:
-    """Return why an entry of that kind is not accepted; None if it is."""
-    if attributes.st_mode is None or attributes.st_size is None or attributes.st_mtime is None:
-        return "the server does not report its kind, size and time"
-    if stat.S_ISLNK(attributes.st_mode):
-        return "a symbolic link"
-    if stat.S_ISDIR(attributes.st_mode):
-        return "a folder"
-    return None if stat.S_ISREG(attributes.st_mode) else "no regular file"
 
 
 def _remote_file(name: str, attributes: SFTPAttributes) -> RemoteFile:

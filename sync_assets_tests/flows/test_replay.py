@@ -13,7 +13,7 @@ import pytest
 from sync_assets.cli.replay import replay
 from sync_assets.commands.values import Result
 from sync_assets.defs.partitions import today
-from sync_assets.ledger.model import Replay
+from sync_assets.ledger.feed import Replay
 from sync_assets_tests.support.chain import Chain
 from sync_assets_tests.support.ledgers import feed_of
 from sync_assets_tests.support.orchestra import in_memory

@@ -16,7 +16,8 @@ import polars as pl
 import sqlalchemy as sa
 
 from sync_assets.ledger import Ledger
-from sync_assets.ledger.model import Claimed, Feed, Outcome, PageResult, Position, Replay
+from sync_assets.ledger.feed import Feed, PageResult, Position, Replay
+from sync_assets.ledger.model import Claimed, Outcome
 from sync_assets.ledger.prepared_page import CapturedPage, LedgerPage
 from sync_assets.ledger.storage import schema
 from sync_assets.ledger.storage.column_types import Instant

@@ -22,7 +22,7 @@ from sync_assets.defs.build import build_definitions
 from sync_assets.defs.dagster_internals import SensorFailed
 from sync_assets.defs.partitions import LEDGER_TAG, TABLE_TAG, run_tags, today
 from sync_assets.flows import capture_table, push_table
-from sync_assets.ledger.model import Feed
+from sync_assets.ledger.feed import Feed
 from sync_assets.runtime.context import Runtime
 from sync_assets_tests.support.ledgers import feed_of
 from sync_assets_tests.support.program import Program

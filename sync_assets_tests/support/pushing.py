@@ -29,7 +29,7 @@ from sync_assets.config.models import Guardrails, TableConfig
 from sync_assets.http.retry import PATIENCE
 from sync_assets.http.transport import ssl_context
 from sync_assets.ledger import Ledger
-from sync_assets.ledger.model import Position
+from sync_assets.ledger.feed import Position
 from sync_assets.ledger.report_values import Counts, Reject
 from sync_assets.push.claimed_records import ClaimedRecords
 from sync_assets.push.dispatcher import push

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sync_assets.config.values import CONTACT
-from sync_assets.ledger.model import LinkSpec, Loss, PageResult, Position, Replay
+from sync_assets.ledger.feed import PageResult, Position, Replay
+from sync_assets.ledger.model import LinkSpec, Loss
 from sync_assets.ledger.records.captured_rows import CapturedRows
 from sync_assets.ledger.records.deletions import NOT_COLLECTED, Deletions
 from sync_assets.ledger.records.dependency_status import DependencyStatus

@@ -19,11 +19,12 @@ import sqlalchemy as sa
 
 from sync_assets.ledger import times
 from sync_assets.ledger.errors import TooManyDeletes
-from sync_assets.ledger.model import NO_ORPHANS, Loss, Orphaned, OrphansOfDeletes, State
+from sync_assets.ledger.feed import NO_ORPHANS, OrphansOfDeletes
+from sync_assets.ledger.model import Loss, Orphaned, State
 from sync_assets.ledger.records.dependency_status import DependencyStatus
 from sync_assets.ledger.rules import transitions
 from sync_assets.ledger.rules.dependencies import status_of_parents
-from sync_assets.ledger.rules.predicates import MAY_EXIST, UNAVAILABLE_PARENT, WAITING
+from sync_assets.ledger.rules.predicates import MAY_EXIST, MAY_LACK_PARENT, MUST_NOT_EXIST, READY, RETRIED, STUCK
 from sync_assets.ledger.rules.record_state import RecordState
 from sync_assets.ledger.storage import schema
 from sync_assets.ledger.storage.session import Repository, writes
@@ -44,6 +45,9 @@ _L = schema.link.c
 _UNCOUNTED = _R.orphaned != Orphaned.DELETED.value
 _IS_DELETED = sa.and_(_C.out_of_scope == 0, sa.or_(_C.orphan == 0, _R.orphaned == Orphaned.KEPT.value))
 _NEVER_SENT = schema.holds(~MAY_EXIST)
+_MAY_LACK_PARENT = [  # one for each index
+    schema.holds(one & MAY_LACK_PARENT) for one in (STUCK, READY & MUST_NOT_EXIST, RETRIED & MUST_NOT_EXIST)
+]
 MOVED = (
     *("state", "block_reason", "desired_hash", "acked_hash", "validation_error"),
     *("failed_since", "resend", "out_of_scope", "attempts"),
@@ -299,23 +303,20 @@ class Deletions(Repository):
     # --- orphans ------------------------------------------------------------------------------------------------------
 
     def _find_orphans(self, table: str) -> None:
-        """Re-evaluate the children that wait for rows of the table: those that the full read did not return never come.
+        """Re-evaluate the children that may lack a row of the table: what the full read did not return never comes.
 
-        Done once per full read; rows of later changes re-evaluate their children by themselves.
+        Not only those that wait for it: a child with a validation error or a hold, or that is deleted, becomes an
+        orphan, too. Done once per full read; rows of later changes re-evaluate their children by themselves.
         """
         due = sa.select(_F.version).where(_F.table_name == table, _F.orphans_due, _F.complete)
-        waiting = (
-            sa.select(_R.seq)
-            .join(schema.link, _L.seq == _R.seq)
-            .where(schema.holds(WAITING & UNAVAILABLE_PARENT), _L.parent_table == table)
-            .distinct()
-        )
+        children = sa.select(_R.seq).join(schema.link, _L.seq == _R.seq)
+        children = children.where(_L.parent_table == table, _L.required == 1).distinct()
         version = self._session.scalar(due)
         if version is None:
             return
         # Wait for transactions that re-evaluate children now: they may have read that the feed is not complete.
         self._reevaluate_orphans([])
-        seqs = sorted(self._session.column(waiting))
+        seqs = sorted({seq for one in _MAY_LACK_PARENT for seq in self._session.column(children.where(one))})
         for start in range(0, len(seqs), BATCH):
             self._reevaluate_orphans(seqs[start : start + BATCH])
         same = sa.update(schema.feed).where(_F.table_name == table, _F.version == version)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from sync_assets.ledger.errors import FeedMoved
-from sync_assets.ledger.model import Feed, FeedKind, Position, Replay
+from sync_assets.ledger.feed import Feed, FeedKind, Position, Replay
 from sync_assets.ledger.storage import schema
 from sync_assets.ledger.storage.session import Repository, writes
 from sync_assets.ledger.storage.transaction import Transaction

@@ -8,7 +8,7 @@ from datetime import date
 
 import sqlalchemy as sa
 
-from sync_assets.ledger.model import Feed, Replay
+from sync_assets.ledger.feed import Feed, Replay
 from sync_assets.ledger.records.feeds import Feeds
 from sync_assets.ledger.storage import schema
 from sync_assets.ledger.storage.session import Repository, writes

@@ -9,7 +9,7 @@ from datetime import date, datetime
 import sqlalchemy as sa
 
 from sync_assets.ledger import times
-from sync_assets.ledger.model import Replay
+from sync_assets.ledger.feed import Replay
 
 # Ids and names sort and compare by bytes: faster than by a language's collation, and the same on both databases.
 NAME = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")

@@ -166,9 +166,9 @@ feed = sa.Table(
     sa.Column("confirmed_at", Instant),  # when the last capture was complete; NULL: the last run failed
     # 1: the read is complete, and the children that wait for rows which it did not return are not yet re-evaluated.
     sa.Column("orphans_due", sa.Boolean, nullable=False, server_default=sa.true()),
-    sa.Column("following", sa.Text),  # JSON of model.OrphansOfDeletes: children of those held back
+    sa.Column("following", sa.Text),  # JSON of feed.OrphansOfDeletes: children of those held back
     sa.Column("kept_link", sa.Text),  # from before a read of several pages
-    sa.Column("kept_kind", sa.Text),  # model.FeedKind
+    sa.Column("kept_kind", sa.Text),  # feed.FeedKind
     # That read is at its end: the link is to be polled.
     sa.Column("kept_due", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Column("page_size", sa.Integer),  # most rows per page; NULL: Dynamics 365 never failed over one

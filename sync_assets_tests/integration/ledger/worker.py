@@ -11,7 +11,8 @@ from datetime import UTC, datetime
 
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.errors import FeedMoved
-from sync_assets.ledger.model import Outcome, Position
+from sync_assets.ledger.feed import Position
+from sync_assets.ledger.model import Outcome
 from sync_assets_tests.support.ledgers import many, save_page, session_of
 
 PAGES, PAGE = 30, 100

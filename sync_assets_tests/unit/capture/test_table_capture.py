@@ -12,7 +12,7 @@ from sync_assets.capture.context import CaptureBusy, CaptureResult
 from sync_assets.capture.queries import within
 from sync_assets.capture.table_capture import Capture
 from sync_assets.http.client import EndlessRead
-from sync_assets.ledger.model import Replay
+from sync_assets.ledger.feed import Replay
 from sync_assets.runtime.context import Runtime
 from sync_assets_tests.support.ledgers import feed_of, session_of
 from sync_assets_tests.support.program import Program, capturing

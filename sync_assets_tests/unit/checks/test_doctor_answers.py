@@ -11,7 +11,7 @@ from sync_assets.checks.dynamics import position
 from sync_assets.checks.guardrails import INITIAL_RECORDS, a_day, first_load
 from sync_assets.checks.installation import REGIONS, ledger_security
 from sync_assets.checks.rules import Finding
-from sync_assets.ledger.model import Feed
+from sync_assets.ledger.feed import Feed
 from sync_assets.runtime.context import Runtime
 
 PROJECT = Path(installation.__file__).parents[2]

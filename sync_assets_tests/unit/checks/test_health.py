@@ -13,7 +13,7 @@ from sync_assets.checks.refused_attributes import refused_finding
 from sync_assets.checks.rules import AUDIT_CHECKS, TABLE_CHECKS, Finding, Rows
 from sync_assets.config.models import TableConfig
 from sync_assets.defs.results import check_result, metadata
-from sync_assets.ledger.model import Feed
+from sync_assets.ledger.feed import Feed
 from sync_assets.ledger.report_values import ButFor, Counts
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)

@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 
 from sync_assets.ledger import Ledger
-from sync_assets.ledger.model import OTHER, BlockReason, LinkSpec, LinkTo, State
+from sync_assets.ledger.model import OTHER, BlockReason, LinkSpec, LinkTo, Orphaned, State
+from sync_assets.ledger.records.hold_records import HeldRecord
 from sync_assets.ledger.storage.session import HORIZON_SECONDS
 from sync_assets_tests.support.ledgers import Clock, capture, claim, claim_one, guid, read_anew, record, row
 from sync_assets_tests.unit.ledger.linking import (
@@ -63,6 +64,35 @@ def test_a_child_of_a_parent_that_is_not_captured_waits_until_the_parents_are_re
     capture(ledger, row("bert"))
     assert waits(ledger, "order", BlockReason.PARENT_PENDING)
     assert waits(ledger, "line", BlockReason.PARENT_PENDING)
+
+
+@pytest.mark.postgresql
+@pytest.mark.parametrize(
+    ("state", "was_sent"),
+    [(State.REJECTED, False), (State.REJECTED, True), (State.HELD, False), (State.HELD, True), (State.PENDING, True)],
+)
+def test_a_child_that_does_not_wait_for_its_parent_is_orphaned_too_once_that_cannot_come(
+    ledger: Ledger, state: State, was_sent: bool
+) -> None:
+    """It has a validation error, or a hold, or is deleted."""
+    if was_sent:
+        contacts_are_read(ledger, "anna")
+        order(ledger, "anna")
+        sent(ledger, "order")
+        read_anew(ledger)
+    order(ledger, "bert", "b", validation_error="too long" if state == State.REJECTED else None)
+    if state == State.HELD:
+        ledger.holds.hold(guid("zoe"))
+        ledger.holds.add_to_hold(guid("zoe"), [HeldRecord("order", guid("order"), "parent")])
+    elif state == State.PENDING:
+        capture(ledger, table="order", deleted=["order"], links=[NEEDED])
+    capture(ledger, row("anna"))
+    before = record(ledger, "order")
+    assert (before.state, before.orphaned) == (state, Orphaned.NO)
+    capture(ledger, complete=True)
+    after = record(ledger, "order")
+    assert (after.state, after.orphaned) == (state, Orphaned.KEPT if was_sent else Orphaned.DELETED)
+    assert ledger.check() == []
 
 
 def test_a_parent_whose_table_is_in_maintenance_may_still_come(ledger: Ledger) -> None:

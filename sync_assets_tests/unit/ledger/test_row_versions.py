@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pytest
 
 from sync_assets.ledger import Ledger
-from sync_assets.ledger.model import Position
+from sync_assets.ledger.feed import Position
 from sync_assets_tests.support.ledgers import capture, feed_of, frame, guid, push, read_anew, row, save_page
 
 LARGEST = 2**63 - 1

@@ -7,7 +7,8 @@ import polars as pl
 import pytest
 
 from sync_assets.ledger import Ledger
-from sync_assets.ledger.model import ANY_ATTRIBUTE, LinkSpec, PageResult, Position, State
+from sync_assets.ledger.feed import PageResult, Position
+from sync_assets.ledger.model import ANY_ATTRIBUTE, LinkSpec, State
 from sync_assets.ledger.prepared_page import LedgerPage
 from sync_assets_tests.support.ledgers import (
     Clock,

@@ -9,7 +9,8 @@ import pytest
 
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.errors import TooManyDeletes
-from sync_assets.ledger.model import LinkSpec, Position, State
+from sync_assets.ledger.feed import Position
+from sync_assets.ledger.model import LinkSpec, State
 from sync_assets.ledger.storage.session import HORIZON_SECONDS
 from sync_assets_tests.support.ledgers import (
     Clock,

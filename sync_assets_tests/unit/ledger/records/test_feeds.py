@@ -6,7 +6,7 @@ import pytest
 
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.errors import FeedMoved
-from sync_assets.ledger.model import Feed, Position
+from sync_assets.ledger.feed import Feed, Position
 from sync_assets_tests.support.ledgers import Clock, feed_of, frame, row, save_page, stored
 
 FIRST = Position(link="https://d365/page2", fingerprint="f1")

@@ -7,7 +7,7 @@ import pytest
 
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.errors import FeedMoved, TooManyDeletes
-from sync_assets.ledger.model import Replay
+from sync_assets.ledger.feed import Replay
 from sync_assets_tests.support.ledgers import (
     capture,
     claim_one,

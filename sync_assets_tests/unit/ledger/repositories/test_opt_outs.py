@@ -8,7 +8,8 @@ import pytest
 
 from sync_assets.ledger import Ledger, times
 from sync_assets.ledger.errors import FeedMoved
-from sync_assets.ledger.model import Claimed, Outcome, Position
+from sync_assets.ledger.feed import Position
+from sync_assets.ledger.model import Claimed, Outcome
 from sync_assets.ledger.repositories import opt_out_rows
 from sync_assets.ledger.repositories.opt_outs import OptOutsLeft
 from sync_assets.ledger.rules import opt_outs as rules
