@@ -1,10 +1,14 @@
-"""Loads by file whose process is killed, whose SFTP fails, or whose ledger is an older copy: the next run goes on."""
+"""Loads by file whose process is killed, whose SFTP fails, or whose ledger is an older copy: the next run goes on.
+
+Most cases with the ledger in PostgreSQL are slow tests: each needs a new ledger, and processes of their own.
+"""
 
 import signal
 import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -64,9 +68,23 @@ STEPS = {
 }
 
 
-@pytest.mark.parametrize("where", STEPS.values(), ids=STEPS)
-def test_a_sync_that_was_killed_is_carried_on_by_the_next_one(program: Program, where: str) -> None:
-    by_file(program, file_mb=0.001)
+def in_both(cases: Mapping[str, tuple[Any, ...]], *quick: str) -> list[Any]:
+    """Return parameters: a database and those of each case. quick: cases that are no slow test in PostgreSQL."""
+    slow = {name: () if name in quick else (pytest.mark.slow,) for name in cases}
+    return [
+        pytest.param(database, *case, id=f"{database} {name}", marks=slow[name] if database == "postgresql" else ())
+        for database in ("sqlite", "postgresql")
+        for name, case in cases.items()
+    ]
+
+
+@pytest.mark.parametrize(
+    ("either", "where"),
+    in_both({name: (step,) for name, step in STEPS.items()}, "file stored", "page acknowledged"),
+    indirect=["either"],
+)
+def test_a_sync_that_was_killed_is_carried_on_by_the_next_one(either: Program, where: str) -> None:
+    program = by_file(either, file_mb=0.001)
     program.make_ledger()
     killed(program, where)
     for _ in range(3):
@@ -145,18 +163,22 @@ def test_without_room_for_a_file_nothing_is_claimed_for_good(program: Program) -
     assert_each_inserted_once(program)
 
 
+FAULTS = {
+    "full": ({"bytes": 500, "times": 20}, True),
+    "cut_write": ({"bytes": 500, "times": 20}, True),
+    "slow_write": ({"delay_ms": 300, "times": 3}, False),
+}
+
+
 @pytest.mark.parametrize(
-    ("kind", "fault", "ends"),
-    [
-        ("full", {"bytes": 500, "times": 20}, True),
-        ("cut_write", {"bytes": 500, "times": 20}, True),
-        ("slow_write", {"delay_ms": 300, "times": 3}, False),
-    ],
+    ("either", "kind", "fault", "ends"),
+    in_both({kind: (kind, *fault) for kind, fault in FAULTS.items()}, "cut_write"),
+    indirect=["either"],
 )
 def test_an_sftp_that_fails_ends_the_sync_with_a_clear_error_and_the_next_one_goes_on(
-    program: Program, kind: str, fault: dict[str, Any], ends: bool
+    either: Program, kind: str, fault: dict[str, Any], ends: bool
 ) -> None:
-    by_file(program, compress="none")
+    program = by_file(either, compress="none")
     program.sandbox.admin.fault("sftp", kind, **fault)
     done = program.sync()
     assert done.status == (2 if ends else 0)

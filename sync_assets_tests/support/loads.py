@@ -1,6 +1,7 @@
 """Loads by file in tests: configuration, short waits, what import workflows did, nothing inserted twice."""
 
 from collections import Counter
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Literal
 
@@ -47,7 +48,7 @@ def on_sftp(program: Program) -> list[str]:
 
 
 def assert_each_inserted_once(program: Program) -> None:
-    """Both systems are equal, and no record was inserted twice: by a run of the workflow or by REST."""
+    """Both systems are equal, the ledger agrees with itself, and nothing was inserted twice: by a workflow or REST."""
     program.assert_in_step()
     posts = Counter(
         entry["key"]
@@ -56,6 +57,8 @@ def assert_each_inserted_once(program: Program) -> None:
     )
     assert max(posts.values(), default=1) == 1
     assert posts.total() + sum(inserted(program)) == len(program.profiles())
+    with closing(program.runtime()) as runtime:
+        assert runtime.ledger.check() == []
 
 
 Moment = Literal["before its import", "after its import"]
