@@ -23,7 +23,7 @@ from sync_assets.cli.move import Move
 from sync_assets.cli.steps import show_step
 from sync_assets.commands import audit, certify, doctor, estimate, plan, rebuild, rejects, terminal
 from sync_assets.commands import status as status_command
-from sync_assets.commands.plan import OPT_OUTS_DUE, PLANNED
+from sync_assets.commands.plan_text import OPT_OUTS_DUE, PLANNED
 from sync_assets.commands.plan_document import PlanDocument, PlannedChange
 from sync_assets.commands.status import COLUMNS, KilledRunStatus, OptOutStatus, Status, TableStatus
 from sync_assets.commands.terminal import print_document, print_parts, progress, progress_text
