@@ -107,12 +107,12 @@ def command(
         terminal.end(done.status, *unprinted[-1:] or [done.ending], remedy="`sync-assets doctor` checks the set-up.")
 
 
-def sync_plan(runtime: Runtime, file: Path) -> SyncResult:
+def sync_plan(runtime: Runtime, file: Path, *, instance: dg.DagsterInstance | None = None) -> SyncResult:
     """Run the flows of the tables of a plan file, sending its records only. Raises SyncAssetsError as `approved`."""
     from sync_assets.commands.plan_file import approved  # noqa: PLC0415
 
     with approved(runtime, file) as (limited, tables, left):
-        return sync(limited, tables, left=left)
+        return sync(limited, tables, instance=instance, left=left)
 
 
 def sync(

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import IO, Any
 
@@ -33,7 +34,8 @@ from sync_assets.task_group import run_together
 VERSION = 1
 _LONGEST = 1_000_000
 """Bytes of the longest line: the header, with all tables."""
-_AT_ONCE = 10_000
+_AT_ONCE = 100_000
+"""Records that are stored in one transaction. They come in no order, so fewer write each page of the table often."""
 _SEAL = b'{"seal":"'
 
 
@@ -90,7 +92,8 @@ class PlanWriter:
     def _pieces(self, header: PlanHeader) -> Iterator[bytes]:
         seal = self._planned.seal()
         self._lines.seek(0)
-        for piece in (msgspec.json.encode(header) + b"\n", *iter(partial(self._lines.read, _LONGEST), b"")):
+        records = iter(partial(self._lines.read, _LONGEST), b"")
+        for piece in chain([msgspec.json.encode(header) + b"\n"], records):
             seal.update(piece)
             yield piece
         yield _last_line(seal)

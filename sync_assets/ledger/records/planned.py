@@ -26,8 +26,8 @@ _P, _R = schema.planned.c, schema.record.c
 _PUT = "INSERT INTO sync_planned (session, table_name, id, hash) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING"
 _HASHES = "SELECT id, hash FROM sync_planned WHERE session = :session AND table_name = :table AND id IN :ids"
 _CHANGED = "UPDATE sync_planned SET changed = 1 WHERE session = :session AND table_name = :table AND id IN :ids"
-_PENDING = (schema.PENDING, sa.or_(_R.not_before.is_(None), _R.not_before < END_OF_TIME))
-"""Pending, and not in a load by file."""
+_PENDING = ((schema.READY,), (schema.RETRIED, _R.not_before < END_OF_TIME))
+"""Pending, and not in a load by file: conditions of two sets, as the indexes need them."""
 T = TypeVar("T", Claimed, LoadRow)
 
 
@@ -52,7 +52,7 @@ class Planned(Repository):
     @writes
     def add(self, transaction: Transaction, session: int, records: Iterable[tuple[str, str, bytes]]) -> None:
         """Add records, as (table, id, hash), to the plan of a session."""
-        transaction.for_each(_PUT, [(session, *record) for record in records])
+        transaction.for_each(_PUT, [(session, *record) for record in sorted(records)])
 
     def forget(self, session: int) -> None:
         """Delete the plan of a session."""
@@ -76,11 +76,11 @@ class Planned(Repository):
 
     def left(self, session: int, tables: Collection[str]) -> PlannedLeft:
         """Return what is left pending of a plan and of its tables."""
-        any_, as_planned = schema.named(session), schema.in_plan(session)
-        pending = sa.select(sa.func.count()).where(_R.table_name.in_(tables), *_PENDING)
+        any_, pending = schema.named(session), sa.select(sa.func.count()).where(_R.table_name.in_(tables))
+        changed = (any_, sa.not_(schema.in_plan(session)))
         named = sa.select(_P.table_name, _P.id).where(_P.session == session).distinct().subquery()
         return PlannedLeft(
             named=self._session.scalar(sa.select(sa.func.count()).select_from(named)),
-            changed=self._session.scalar(pending.where(any_, sa.not_(as_planned))),
-            not_named=self._session.scalar(pending.where(sa.not_(any_))),
+            changed=sum(self._session.scalar(pending.where(*changed, *which)) for which in _PENDING),
+            not_named=sum(self._session.scalar(pending.where(sa.not_(any_), *which)) for which in _PENDING),
         )
