@@ -224,10 +224,10 @@ def _end(
 
 def not_as_planned(left: PlannedLeft) -> str:
     """Return what is left since it is not as planned, with the command that leads on."""
-    return (
-        f"{counted(left.changed, 'record')} changed since the plan, {counted(left.not_named, 'record', 'are')} not in "
-        "it: they stay pending. Approve them by another plan: `sync-assets plan --out FILE`."
-    )
+    changed = f"{counted(left.changed, 'record')} changed since the plan"
+    others = f"{counted(left.not_named, 'record', 'are')} not in the plan"
+    found = [text for text, number in ((changed, left.changed), (others, left.not_named)) if number]
+    return f"Left pending: {', '.join(found)}. Approve them by another plan: `sync-assets plan --out FILE`."
 
 
 def unfinished_text(outcome: Overview, tables: Sequence[str] = ()) -> str:

@@ -12,7 +12,7 @@ import hmac
 import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
 from itertools import chain
@@ -24,6 +24,7 @@ import msgspec
 from sync_assets.checks.preflight import set_up
 from sync_assets.config.files import write_whole
 from sync_assets.errors import SyncAssetsError
+from sync_assets.ledger.errors import LedgerError, SessionExpired
 from sync_assets.ledger.model import Claimed
 from sync_assets.ledger.records.planned import Planned, PlannedLeft
 from sync_assets.runtime import interruptible
@@ -121,9 +122,18 @@ def approved(runtime: Runtime, path: Path) -> Iterator[tuple[Runtime, list[str],
         except OSError as error:
             raise SyncAssetsError(f"{path} cannot be read: {error.strerror}.") from None
         tables = list(header.tables)
-        with closing(runtime.using(plan=session)) as limited:
-            yield limited, tables, partial(planned.left, session, tables)
-        planned.forget(session)
+
+        def left() -> PlannedLeft:
+            if owner.session.epoch != session:
+                raise SessionExpired
+            return planned.left(session, tables)
+
+        try:
+            with closing(runtime.using(plan=session)) as limited:
+                yield limited, tables, left
+        finally:
+            with suppress(LedgerError):  # else the next session does
+                planned.forget(session)
 
 
 def _header(path: Path, line: bytes) -> PlanHeader:

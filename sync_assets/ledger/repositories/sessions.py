@@ -37,8 +37,9 @@ class Sessions(Repository):
         """Open a session of a worker (runtime/workers.py); return its epoch. Delete old ones, and their plans."""
         now = self.now(transaction)
         over = sa.and_(_S.live == 0, _S.until < now - times.seconds(KEPT_SECONDS))
+        ended = sa.select(_S.epoch).where(_S.live == 0)
+        transaction.execute(sa.delete(schema.planned).where(schema.planned.c.session.in_(ended)))
         transaction.execute(sa.delete(schema.session).where(over))
-        transaction.execute(sa.delete(schema.planned).where(schema.planned.c.session.not_in(schema.LIVE_EPOCHS)))
         epoch, until = self.count(transaction), now + times.seconds(SESSION_SECONDS)
         transaction.execute(sa.insert(schema.session).values(epoch=epoch, worker=worker, until=until, live=1))
         return epoch
