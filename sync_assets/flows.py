@@ -309,12 +309,14 @@ async def push_table(runtime: Runtime, config: TableConfig, seconds: float | Non
         result.calls["read"] += reads
         result.inserted, result.loads = result.inserted + by_file.acknowledged, by_file.advanced
         result.stopped = result.stopped or by_file.stopped
-        if not result.stopped and await asyncio.to_thread(_only_updates_are_due, runtime.config, ledger, config):
+        planned = runtime.use.plan is not None  # a plan names neither opt-outs nor the daily file of updates
+        ended = result.stopped or planned
+        if not ended and await asyncio.to_thread(_only_updates_are_due, runtime.config, ledger, config):
             updated = await UpdateRun(runtime, target, resource, listing).run(seconds, begin=True)
             result.calls["read"] += updated.calls
             result.stopped, result.loads = updated.stopped, result.loads or updated.advanced
             notes += updated.notes
-    due = await asyncio.to_thread(opt_outs_due, runtime.config, ledger, config)
+    due = 0 if planned else await asyncio.to_thread(opt_outs_due, runtime.config, ledger, config)
     opt_outs = await _write_opt_outs(runtime, result) if due else {}
     return Pushed(resource, findings, result, notes, opt_outs)
 

@@ -76,7 +76,8 @@ def sync_steps(
     for config in _parents_with_news(runtime, [*tables, *beyond], failed, quiet):
         yield Step("capture" if config in beyond else "capture and push", config)
     yield from _pending(runtime.access, tables, failed, waits=waits)
-    if any(config.table == CONTACT and not _in_maintenance(runtime.ledger, config) for config in tables):
+    contacts = any(config.table == CONTACT and not _in_maintenance(runtime.ledger, config) for config in tables)
+    if contacts and runtime.use.plan is None:  # a plan names no opt-outs
         yield from _opt_outs(runtime.config.opt_out, runtime.access)
 
 

@@ -6,13 +6,15 @@ A table with nothing to capture or send gets no run; if that is so for all table
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import compress
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from msgspec import UNSET
 from msgspec.structs import asdict, replace
 
 from sync_assets.alerts.channels import DeadManSwitch
@@ -33,12 +35,14 @@ from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.workers import killed_runs, release_dead
 from sync_assets.task_group import run_together
+from sync_assets.words import counted
 
 if TYPE_CHECKING:
     import dagster as dg
 
     from sync_assets.cli.sync_runs import Failures
     from sync_assets.ledger import Ledger
+    from sync_assets.ledger.report_values import PlannedLeft
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +67,16 @@ class SyncResult:
 def command(
     table: TablesOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show the plan, as `plan` does.")] = False,
+    plan_file: Annotated[
+        Path | None, typer.Option("--plan", metavar="FILE", help="Send what this file of `plan --out` names, no more.")
+    ] = None,
     accept_mapping: AcceptMapping = False,
     new_ledger: NewLedger = False,
     as_json: Json = False,
 ) -> None:
     """Capture changes, send records and apply opt-outs until no more can be done. May be killed and repeated."""
+    if plan_file and (dry_run or new_ledger or table):
+        raise typer.BadParameter("A plan names ledger and tables: leave out --dry-run, --new-ledger and --table.")
     if dry_run:
         if new_ledger:
             raise typer.BadParameter("--dry-run writes nothing: leave out --new-ledger.")
@@ -81,10 +90,10 @@ def command(
             terminal.say(line)
 
     runtime = terminal.open_runtime(
-        may_create=True, accept_mapping=accept_mapping, new_ledger=new_ledger, announce=announce
+        may_create=plan_file is None, accept_mapping=accept_mapping, new_ledger=new_ledger, announce=announce
     )
     with terminal.on_interrupt("Nothing is lost."), terminal.progress(runtime.progress):
-        done = sync(runtime, table or [])
+        done = sync_plan(runtime, plan_file) if plan_file else sync(runtime, table or [])
     terminal.print_document(done.document, as_json, show)
     if not as_json:
         printed += [*held_back(done.document.tables), *in_maintenance(done.document, done.document.tables)]
@@ -98,11 +107,25 @@ def command(
         terminal.end(done.status, *unprinted[-1:] or [done.ending], remedy="`sync-assets doctor` checks the set-up.")
 
 
-def sync(runtime: Runtime, only: Sequence[str] = (), *, instance: dg.DagsterInstance | None = None) -> SyncResult:
+def sync_plan(runtime: Runtime, file: Path, *, instance: dg.DagsterInstance | None = None) -> SyncResult:
+    """Run the flows of the tables of a plan file, sending its records only. Raises SyncAssetsError as `approved`."""
+    from sync_assets.commands.plan_file import approved  # noqa: PLC0415
+
+    with approved(runtime, file) as (limited, tables, left):
+        return sync(limited, tables, instance=instance, left=left)
+
+
+def sync(
+    runtime: Runtime,
+    only: Sequence[str] = (),
+    *,
+    instance: dg.DagsterInstance | None = None,
+    left: Callable[[], PlannedLeft] | None = None,
+) -> SyncResult:
     """Run the flows of all mapped tables, or of `only`. Safe to kill and repeat at any moment.
 
-    instance: the Dagster instance; None: that of DAGSTER_HOME. Raises OtherSystems, OlderLedger, LedgerError before
-    anything is sent.
+    instance: the Dagster instance; None: that of DAGSTER_HOME. left: returns what is left of a plan. Raises
+    OtherSystems, OlderLedger, LedgerError before anything is sent.
     """
     started = time.monotonic()
     check_tables(runtime.config, only)
@@ -128,13 +151,22 @@ def sync(runtime: Runtime, only: Sequence[str] = (), *, instance: dg.DagsterInst
     outcome = overview(runtime.config, runtime.ledger, runtime.clients.calls, flows.counts)
     for table, counts in outcome.tables.items():
         outcome.tables[table] = replace(counts, problem=str(failures[table][0]) if table in failures else None)
-    names = [config.table for config in tables]
-    paused, (status, ending) = in_maintenance(outcome, names), _end(runtime.ledger, flows, outcome, failures, names)
+    names, of_plan = [config.table for config in tables], left() if left else None
+    paused = in_maintenance(outcome, names)
+    status, ending = _end(runtime.ledger, flows, outcome, failures, names, of_plan)
+    if of_plan and (due := outcome.opt_out.due):
+        flows.note([f"{counted(due, 'opt-out', 'are')} due, which no plan names: `sync-assets sync` writes opt-outs."])
     if status != 1:
         DeadManSwitch(runtime).ping()
     notes = [*flows.notes, *paused, *held_back(outcome.tables), *retried(outcome), *flows.stopped]
     seconds, problems = round(time.monotonic() - started, 1), list(map(str, flows.problems))
-    document = SyncDocument(**asdict(outcome), seconds=seconds, unchanged=flows.counts["unchanged"], problems=problems)
+    document = SyncDocument(
+        **asdict(outcome),
+        seconds=seconds,
+        unchanged=flows.counts["unchanged"],
+        problems=problems,
+        plan=of_plan or UNSET,
+    )
     return SyncResult(document, flows.problems, notes, bool(flows.stopped), status, ending)
 
 
@@ -155,13 +187,18 @@ def _run(
 
 
 def _end(
-    ledger: Ledger, flows: RunOutcome, outcome: Overview, failures: Failures, tables: Sequence[str]
+    ledger: Ledger,
+    flows: RunOutcome,
+    outcome: Overview,
+    failures: Failures,
+    tables: Sequence[str],
+    of_plan: PlannedLeft | None = None,
 ) -> tuple[int, str]:
     """Return the exit status, and why something is left to be done, with the command that leads on, in one line.
 
     0: nothing is left to be done. 2: records or opt-outs are rejected, held, held back, waiting or pending, or the
     set-up of a table must be corrected while other tables could run. 1: no table could run, a service failed, or a
-    problem is not one of a table.
+    problem is not one of a table; of a plan, records changed since, or are not in it.
     """
     if flows.problems:
         of_tables = [problem for problems in failures.values() for problem in problems]
@@ -172,14 +209,25 @@ def _end(
         named = ", ".join(table for table in tables if outcome.tables[table].problem) or "opt-outs"
         why = f"Not done, as said above: {named}. `sync-assets doctor` checks the set-up."
         return 2 if corrigible and others_ran else 1, why
-    left, early = _unfinished(outcome, tables), [*flows.stopped, *in_maintenance(outcome, tables)]
+    if of_plan and (of_plan.changed or of_plan.not_named):
+        return 1, not_as_planned(of_plan)
+    again = "sync --plan FILE" if of_plan else "sync"
+    left, early = _unfinished(outcome, tables, again), [*flows.stopped, *in_maintenance(outcome, tables)]
     if left and not flows.stopped:
         return 2, f"Left: {unfinished_text(outcome, tables)}. Go on with `sync-assets {left[0][2]}`."
     if not early:
         return 0, ""
     loading = sum(outcome.tables[table].loading for table in tables)
     why = one_line(f"Not all could be done{f' ({loading:,} loading)' if loading else ''}: {early[0]}")
-    return 2, why if "`sync-assets " in why else f"{why} Then run `sync-assets sync` again."
+    return 2, why if "`sync-assets " in why else f"{why} Then run `sync-assets {again}` again."
+
+
+def not_as_planned(left: PlannedLeft) -> str:
+    """Return what is left since it is not as planned, with the command that leads on."""
+    changed = f"{counted(left.changed, 'record')} changed since the plan"
+    others = f"{counted(left.not_named, 'record', 'are')} not in the plan"
+    found = [text for text, number in ((changed, left.changed), (others, left.not_named)) if number]
+    return f"Left pending: {', '.join(found)}. Approve them by another plan: `sync-assets plan --out FILE`."
 
 
 def unfinished_text(outcome: Overview, tables: Sequence[str] = ()) -> str:
@@ -188,12 +236,14 @@ def unfinished_text(outcome: Overview, tables: Sequence[str] = ()) -> str:
     return ", ".join(f"{number:,} {words}" for number, words, _ in left)
 
 
-def _unfinished(outcome: Overview, names: Sequence[str]) -> list[tuple[int, str, str]]:
+def _unfinished(outcome: Overview, names: Sequence[str], again: str = "sync") -> list[tuple[int, str, str]]:
     """Return the counts other than 0 of what a complete sync leaves none of, with words and the command that leads on.
 
     Orphaned records do not count: only a change in Dynamics 365 can help. Rejected rows are those of this invocation.
+    again: the command that was run; with a plan, opt-outs are left to others.
     """
-    tables, opt_out, contacts = [outcome.tables[name] for name in names], outcome.opt_out, CONTACT in names
+    tables, opt_out = [outcome.tables[name] for name in names], outcome.opt_out
+    contacts = CONTACT in names and again == "sync"
     deletes = [table.deletes_held_back for table in tables]
     kept = [sum(table.kept_values.values()) for table in tables]
     counts = (
@@ -206,8 +256,8 @@ def _unfinished(outcome: Overview, names: Sequence[str]) -> list[tuple[int, str,
         (sum(table.held for table in tables), "held", "hold list"),
         (contacts * opt_out.held, "opt-outs held", "hold list"),
         (sum(table.waiting for table in tables), "waiting", "rejects --waiting"),
-        (sum(table.pending for table in tables), "pending", "sync"),
-        (sum(table.loading for table in tables), "loading", "sync"),
+        (sum(table.pending for table in tables), "pending", again),
+        (sum(table.loading for table in tables), "loading", again),
         (contacts * opt_out.due, "opt-outs due", "sync"),
         (contacts * opt_out.files_waiting, "opt-out files waiting", "sync"),
     )

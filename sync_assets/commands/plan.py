@@ -8,11 +8,11 @@ The reads are engine calls; they are not in the ledger's count of the day.
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, nullcontext, suppress
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
 from functools import partial
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -32,19 +32,20 @@ from sync_assets.checks.rules import NotReady
 from sync_assets.commands import terminal
 from sync_assets.commands.estimate_calls import hours, pace
 from sync_assets.commands.inventory import Inventory
-from sync_assets.commands.plan_changes import planned_changes, rejections, show_changes
+from sync_assets.commands.plan_changes import planned_changes, rejections
 from sync_assets.commands.plan_document import PlanDocument, PlannedBudget, PlannedChange, PlannedTable
+from sync_assets.commands.plan_file import PlanWriter
 from sync_assets.commands.plan_loads import RehearsedLoads
+from sync_assets.commands.plan_text import OPT_OUTS_DUE, show
 from sync_assets.commands.status import (
     CALL_KINDS,
     comparison_due,
     held_back,
     loading,
-    orphaned_sentence,
     retries_of,
     table_state,
 )
-from sync_assets.commands.terminal import AcceptMapping, Json, Parts, TablesOption, number_table
+from sync_assets.commands.terminal import AcceptMapping, Json, TablesOption
 from sync_assets.commands.values import Result, check_tables, fields
 from sync_assets.config.models import TableConfig
 from sync_assets.config.values import CONTACT
@@ -55,6 +56,7 @@ from sync_assets.flows import SET_UP, capture_table, way_of_first_inserts
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.errors import with_them
 from sync_assets.ledger.feed import NO_ORPHANS, OrphansOfDeletes
+from sync_assets.ledger.model import Claimed
 from sync_assets.ledger.repositories.opt_outs import OptOutsLeft
 from sync_assets.ledger.scratch import scratch_ledger
 from sync_assets.ledger.times import iso
@@ -67,15 +69,13 @@ from sync_assets.runtime.call_limits import calls_left, calls_today
 from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.pkeys import ParentKeys
 from sync_assets.sync_steps import sync_steps
-from sync_assets.words import counted, duration
+from sync_assets.words import counted
 
 MOST_READS = 2_000
 """The most engine calls that a plan spends on one list: a million records."""
-PLANNED = ("insert", "update", "delete", "unchanged", "pending", "waiting", "rejected", "held")
-OPT_OUTS_DUE = ("decide", "to_d365", "to_campaign", "rejected", "held")
 
 
-def command(
+def command(  # noqa: PLR0913 - an option for each
     table: TablesOption = None,
     changes: Annotated[
         bool, typer.Option("--changes", help="List the records and the attributes that differ: a read for each update.")
@@ -84,18 +84,25 @@ def command(
     show_values: Annotated[
         bool, typer.Option("--show-values", help="With --changes: show the values, which are personal data.")
     ] = False,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Write the plan to this file, which `sync --plan` keeps to.")
+    ] = None,
     accept_mapping: AcceptMapping = False,
     as_json: Json = False,
 ) -> None:
     """Show what the next sync would insert, update, delete and hold back, and its engine calls. Writes nothing."""
     if show_values and not changes:
         raise typer.BadParameter("--show-values shows the values of changes: add --changes.")
-    runtime = terminal.open_runtime(accept_mapping=accept_mapping)
+    runtime = terminal.open_runtime(may_create=out is not None, accept_mapping=accept_mapping)
     terminal.let_sigterm_interrupt()
     with terminal.on_interrupt("Nothing was written."), terminal.progress(runtime.progress):
         runtime.settings.require("d365", "campaign")  # a URL that is none belongs to no ledger
         runtime.access.check_not_older()  # opens the ledger: raises for one of other systems, or an older copy
-        planned = plan(runtime, only=table or (), listed=limit if changes else 0, show_values=show_values)
+        with closing(PlanWriter(out, runtime)) if out else nullcontext() as writer:
+            listed = limit if changes else 0
+            planned = plan(runtime, only=table or (), listed=listed, show_values=show_values, writer=writer)
+    if out and planned.document:
+        terminal.say(f"Wrote {out}. `sync-assets sync --plan {out}` sends what it names, and nothing else.")
     terminal.finish(planned, as_json, show)
 
 
@@ -106,11 +113,12 @@ def plan(
     only: Sequence[str] = (),
     listed: int = 0,
     show_values: bool = False,
+    writer: PlanWriter | None = None,
 ) -> Result[PlanDocument | None]:
     """Rehearse a sync of all mapped tables, or of `only`. Tables in maintenance are planned as if it had ended.
 
     inventory: counts the records of Campaign that the sync would list. listed: the number of records that are listed.
-    Raises SyncAssetsError as `sync` would.
+    writer: of a file that is to hold the plan. Raises SyncAssetsError as `sync` would.
     """
     check_tables(runtime.config, only)
     runtime.settings.require("d365", "campaign")
@@ -126,10 +134,14 @@ def plan(
         use = replace(runtime.use, accept_mapping=True, may_create=False)
         with closing(replace(runtime, use=use, given=ledger)) as rehearsed:
             rehearsal = SyncRehearsal(rehearsed, ledger, inventory, runtime.use.accept_mapping, tables, listed)
+            rehearsal.observer = writer and writer.add
             interruptible.run(rehearsal.run())
             of_records = partial(planned_changes, rehearsed, rehearsal.changes, show_values=show_values)
             changes, notes = interruptible.run(of_records()) if listed else ({}, [])
             document = rehearsal.document(changes)
+            feeds = {table: ledger.feeds.feed(table) for table in rehearsal.tables.keys() - rehearsal.problems.keys()}
+            if writer and feeds:
+                writer.write({table: feed.fingerprint for table, feed in sorted(feeds.items()) if feed})
     document.notes.extend([*notes, *map(comparison_due, due), *retries_of(failed)])
     document.notes.extend(
         f"{table} is in maintenance since {iso(since)}: what is planned of it goes after `sync-assets maintenance off "
@@ -148,8 +160,8 @@ class SyncRehearsal:
     """The rehearsal of tables, on the runtime of the scratch ledger.
 
     inventory: receives the records of the whole lists, however long; None: a long list is estimated. accepted: True if
-    a changed target is accepted. configs: the tables, parents first. listed: the length of `changes` at most. The
-    results are by table; `notes` are on existing records.
+    a changed target is accepted. configs: the tables, parents first. listed: the length of `changes` at most. observer:
+    of each Rehearsal. The results are by table; `notes` are on existing records.
     """
 
     runtime: Runtime
@@ -158,6 +170,7 @@ class SyncRehearsal:
     accepted: bool
     configs: Sequence[TableConfig]
     listed: int = 0
+    observer: Callable[[str, Claimed, str], None] | None = None
     changes: list[Change] = field(default_factory=list[Change])
     tables: dict[str, Rehearsal] = field(default_factory=dict[str, Rehearsal])
     problems: dict[str, SyncAssetsError] = field(default_factory=dict[str, SyncAssetsError])
@@ -177,7 +190,11 @@ class SyncRehearsal:
         config, keys = self.runtime.config, ParentKeys()
         for table in self.configs:
             self.tables[table.table] = Rehearsal(
-                target=Target.of(config, table), parent_keys=keys, changes=self.changes, listed=self.listed
+                target=Target.of(config, table),
+                parent_keys=keys,
+                changes=self.changes,
+                listed=self.listed,
+                observer=self.observer,
             )
         async with self.inventory.opened() if self.inventory else nullcontext():
             steps = sync_steps(self.runtime, self.configs, self.problems, waits=False)
@@ -360,37 +377,3 @@ class SyncRehearsal:
         opt_out = self.runtime.config.opt_out
         if opt_out.active and CONTACT in self.tables:
             yield "The plan reads no opt-out files on the SFTP and polls no profiles: their opt-outs are not in it."
-
-
-def show(document: PlanDocument) -> Parts:
-    """Show what would happen to the records, what it costs, and notes; last the calls and their duration."""
-    tables = document.tables
-    yield from show_changes(tables)
-    yield number_table("table", PLANNED, {name: fields(table, *PLANNED) for name, table in tables.items()})
-    yield ""
-    costs = {name: (*table.engine_calls.values(), sum(table.engine_calls.values())) for name, table in tables.items()}
-    yield number_table("engine calls", (*document.engine_calls, "in all"), costs)
-    if document.opt_out:
-        yield ""
-        yield number_table("", OPT_OUTS_DUE, {"opt-outs": document.opt_out})
-    for name, table in tables.items():
-        for reason, number in table.waiting_for.items():
-            yield f"{name}: {counted(number, 'record', 'wait')} for {reason}."
-        if table.orphaned:
-            yield orphaned_sentence(name, table.orphaned)
-    calls, budget = sum(document.engine_calls.values()), document.budget
-    if budget and calls:
-        later_calls, per_day = calls - budget.fits_today, budget.engine_calls_per_day
-        days = counted(-(-later_calls // max(1, per_day)), "more day")
-        later = f"the other {later_calls:,} take {days}" if later_calls else "that is all of them"
-        yield (
-            f"engine_calls_per_day is {per_day:,}, {budget.used_today:,} were made today: {budget.fits_today:,} "
-            f"of {calls:,} fit today, {later}."
-        )
-    yield from document.notes
-    if not calls:
-        yield "Nothing is to be sent: 0 engine calls."
-        return
-    seconds, pace = document.seconds, document.calls_per_hour
-    lasting = f"{max(1, round(seconds))} s" if seconds < 60 else duration(timedelta(seconds=seconds))
-    yield f"{counted(calls, 'engine call')}, about {lasting} at {pace:,} an hour (assumed)."

@@ -1,4 +1,4 @@
-"""The document of `plan`: structs of its members, which `plan --json` prints. `plan.show` renders them."""
+"""The document of `plan`: structs of its members, which `plan --json` prints. `plan_text.py` renders them."""
 
 from datetime import datetime
 from typing import Any, Literal

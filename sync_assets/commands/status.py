@@ -24,7 +24,7 @@ from sync_assets.config.opt_out import Direction
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.errors import with_them
 from sync_assets.ledger.feed import NO_ORPHANS, Feed, OrphansOfDeletes
-from sync_assets.ledger.report_values import WAITING_FOR, Counts, Retried
+from sync_assets.ledger.report_values import WAITING_FOR, Counts, PlannedLeft, Retried
 from sync_assets.ledger.repositories.opt_out_files import FileState
 from sync_assets.ledger.times import clock, iso
 from sync_assets.runtime.context import Runtime
@@ -149,11 +149,17 @@ class Status(Overview, frozen=True):
 
 
 class SyncDocument(Overview, frozen=True):
-    """The document of `sync --json`. engine_calls: of this invocation. unchanged: rows read that changed no record."""
+    """The document of `sync --json`. engine_calls: of this invocation.
+
+    Attributes:
+        unchanged: Rows read that changed no record.
+        plan: With `--plan`, what is left of it.
+    """
 
     seconds: float
     unchanged: int
     problems: list[str]
+    plan: PlannedLeft | msgspec.UnsetType = msgspec.UNSET
 
 
 def status(runtime: Runtime) -> Status:

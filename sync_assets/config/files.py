@@ -7,7 +7,7 @@ import io
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from pathlib import Path
 from typing import Any
 
@@ -229,7 +229,7 @@ def keep_over_dagster(environment: MutableMapping[str, str]) -> None:
         environment[OVER_DAGSTER] = json.dumps({name: environment.get(name, "") for name in replaced})
 
 
-def write_whole(path: Path, content: bytes) -> None:
+def write_whole(path: Path, content: bytes | Iterable[bytes]) -> None:
     """Write a file completely or not at all, through symbolic links. Raises OSError.
 
     A new file is its owner's (0600): it names the tables and columns of the systems. An old one keeps its permissions.
@@ -240,7 +240,7 @@ def write_whole(path: Path, content: bytes) -> None:
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
+            file.writelines([content] if isinstance(content, bytes) else content)
         if path.exists():
             os.chmod(name, path.stat().st_mode & 0o7777)
         os.replace(name, path)

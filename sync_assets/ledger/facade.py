@@ -17,6 +17,7 @@ from sync_assets.ledger.records.emptied_columns import EmptiedColumns
 from sync_assets.ledger.records.feeds import Feeds
 from sync_assets.ledger.records.hold_records import HoldRecords
 from sync_assets.ledger.records.loads import Loads
+from sync_assets.ledger.records.planned import Planned
 from sync_assets.ledger.records.privacy_holds import Holds
 from sync_assets.ledger.records.rebuilds import Rebuilds
 from sync_assets.ledger.records.replays import Replays
@@ -88,12 +89,15 @@ class Ledger:
         self.targets = Targets(session, self.feeds, dependencies, self.dialect)
 
         # Requests to Campaign, and their outcomes
-        self.claims = Claims(session, self.sessions, self.maintenance, dependencies, opt_out_rows, self.history)
+        self.planned = Planned(session)
+        self.claims = Claims(
+            session, self.sessions, self.maintenance, dependencies, opt_out_rows, self.history, self.planned
+        )
         self.links = dependencies
         self.blocked = BlockedRecords(session)
         self.limits = CallLimits(session, self.sessions)
         self.rebuilds = Rebuilds(session, self.sessions, self.feeds, self.claims)
-        self.loads = Loads(session, self.sessions, self.maintenance, dependencies, self.claims)
+        self.loads = Loads(session, self.sessions, self.maintenance, dependencies, self.claims, self.planned)
         self.audit_progress = Facts(session, "audit")
         self.audits = Audits(session, dependencies, self.audit_progress)
 

@@ -153,3 +153,17 @@ class Inconsistency(msgspec.Struct, frozen=True, order=True):
     problem: str
     rows: int
     seqs: tuple[int, ...]
+
+
+class PlannedLeft(msgspec.Struct, frozen=True):
+    """The records that `sync --plan` left pending.
+
+    Attributes:
+        named: Records of the plan, for comparison.
+        changed: Something else is to be sent of them than was planned.
+        not_named: They are not in the plan, but in one of its tables.
+    """
+
+    named: int
+    changed: int
+    not_named: int

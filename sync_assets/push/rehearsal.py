@@ -63,6 +63,7 @@ class Rehearsal(PushResult):
         by_file: first inserts go by file, so their engine calls are counted apart, as `instead`. loaded: their number.
             sample: the first of them.
         key_in_delete: Addressing.key_in_delete before the first push, as a tuple of one; None until then.
+        observer: called with the table, each claimed record, and its operation or `reject`.
     """
 
     target: Target
@@ -76,6 +77,7 @@ class Rehearsal(PushResult):
     instead: Counter[str] = field(default_factory=Counter[str])
     sample: list[Claimed] = field(default_factory=list[Claimed])
     key_in_delete: tuple[bool | None] | None = None
+    observer: Callable[[str, Claimed, str], None] | None = None
 
     async def push(self, ledger: Ledger, progress: Callable[[int], None] | None = None) -> int:
         """Rehearse a push on a scratch ledger: acknowledge its pending records without sending anything.
@@ -145,6 +147,9 @@ class Rehearsal(PushResult):
                 self.changes.append(Change(table, record.id, operation, body))
         else:
             self.rejected += 1
+        if self.observer:
+            operation = OPERATIONS[delivery.operation_done] if delivery.operation_done else "reject"
+            self.observer(self.target.config.table, record, operation)
         self.outcomes_unknown += record.outcome_unknown
         if record.seq >= len(self.settled):
             self.settled.extend(bytes(record.seq + 1))

@@ -23,6 +23,7 @@ class RunOptions:
     any_ledger: True for callers that write neither to the systems nor to the ledger: it may belong to other systems.
     new_ledger: True to go on with an empty ledger although the configuration is used with another one.
     accept_mapping: True to accept a table's other target, and a mapping that alternated with another one recently.
+    plan: the session whose planned records alone may be sent; None: all may.
     may_create: False for callers that only read: without a ledger they are given an empty temporary one.
     announce: called at once with a message that must be shown before the command ends.
     """
@@ -30,6 +31,7 @@ class RunOptions:
     any_ledger: bool = False
     new_ledger: bool = False
     accept_mapping: bool = False
+    plan: int | None = None
     may_create: bool = True
     announce: Callable[[str], None] = lambda text: None
 
@@ -92,6 +94,8 @@ class LedgerAccess:
             opened.close()
             raise
         self._checked = True
+        if use.plan is not None:
+            opened.planned.limit_to(use.plan)
         return opened
 
     @property

@@ -21,7 +21,7 @@ from sync_assets.capture.context import CaptureResult
 from sync_assets.capture.table_capture import Capture
 from sync_assets.checks.preflight import preflight
 from sync_assets.cli import sync_runs
-from sync_assets.cli.sync import SyncResult, sync
+from sync_assets.cli.sync import SyncResult, sync, sync_plan
 from sync_assets.commands.values import builtins
 from sync_assets.defs.partitions import today
 from sync_assets.runtime.context import Runtime
@@ -121,8 +121,8 @@ class Program:
             with closing(sqlite3.connect(ledger)) as connection, connection:
                 connection.execute("UPDATE sync_identity SET id = ?", (str(uuid.uuid4()),))
 
-    def sync(self, runtime: Runtime | None = None, only: Sequence[str] = ()) -> Synced:
-        """Run `sync` in this process. only: these tables."""
+    def sync(self, runtime: Runtime | None = None, only: Sequence[str] = (), plan: Path | None = None) -> Synced:
+        """Run `sync` in this process. only: these tables. plan: what this file names."""
         before = dict(os.environ)
         os.environ["DAGSTER_HOME"] = self.env["DAGSTER_HOME"]
         runtime = runtime or self.runtime()
@@ -133,7 +133,8 @@ class Program:
             with pytest.MonkeyPatch.context() as patch:
                 if not (self.dagster or self.on_disk):
                     patch.setattr(sync_runs, "execute", plain_runs.execute)
-                done = sync(runtime, only, instance=self._instance)
+                instance = self._instance
+                done = sync_plan(runtime, plan, instance=instance) if plan else sync(runtime, only, instance=instance)
                 return cast("Synced", replace(done, document=builtins(done.document)))
         finally:
             runtime.close()

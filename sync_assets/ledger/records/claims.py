@@ -21,6 +21,7 @@ from sync_assets.ledger.errors import SessionExpired
 from sync_assets.ledger.model import END_OF_TIME, BlockReason, Claimed, Outcome, State
 from sync_assets.ledger.records.claim_rows import UNKNOWN_UNTIL, build_claimed, select_claimable
 from sync_assets.ledger.records.dependency_status import DependencyStatus
+from sync_assets.ledger.records.planned import Planned
 from sync_assets.ledger.records.targets import stored_target
 from sync_assets.ledger.repositories.maintenance import Maintenance
 from sync_assets.ledger.repositories.opt_out_rows import OptOutRows
@@ -107,6 +108,7 @@ class Claims(Repository):
     _dependencies: DependencyStatus
     _opt_outs: OptOutRows
     _history: RecordHistory
+    _planned: Planned
 
     @writes
     def claim(
@@ -125,7 +127,8 @@ class Claims(Repository):
         and that its outcome is unknown, until `acknowledge` stores one; a delete begins the next incarnation. The
         record stays pending. Records whose requests failed come last; before all, those are made pending whose horizon
         has passed. A record that Campaign was found to hold before its row came into scope is returned with an unknown
-        outcome already by its first claim. No record is claimed of a table in maintenance, or with another target.
+        outcome already by its first claim. No record is claimed of a table in maintenance, or with another target, or
+        that is not as a plan names it (records/planned.py).
 
         Args:
             opt_outs: opt-out attributes that are sent with an insert.
@@ -141,13 +144,21 @@ class Claims(Repository):
             return []
         now = self._session.now()
         self._end_unknown(transaction, _UNKNOWN_ENDED, _R.table_name == table)
-        rows = transaction.execute(select_claimable(now, limit).where(_R.table_name == table, schema.READY)).all()
-        if len(rows) < limit:  # records whose requests failed come behind all others
-            failed = select_claimable(now, limit - len(rows)).where(_R.table_name == table, schema.RETRIED)
-            rows = [*rows, *transaction.execute(failed).all()]
-        ids = [row.id for row in rows]
-        claimed = self.take(transaction, rows, session, self.opt_outs_of(transaction, ids, opt_outs))
-        if rows:
+        of_table = (_R.table_name == table, schema.in_plan(self._session.plan))
+        claimed, found = list[Claimed](), True
+        while found and not claimed:  # of a page of which no record is as planned, the records are not found again
+            rows = transaction.execute(select_claimable(now, limit).where(*of_table, schema.READY)).all()
+            if len(rows) < limit:  # records whose requests failed come behind all others
+                failed = select_claimable(now, limit - len(rows)).where(*of_table, schema.RETRIED)
+                rows = [*rows, *transaction.execute(failed).all()]
+            found = len(rows) > 0
+            stated = self.opt_outs_of(transaction, [row.id for row in rows], opt_outs)
+            if self._session.plan is not None:
+                built = self._built(transaction, rows, stated)
+                same = {record.seq for record in self._planned.as_planned(transaction, table, built)}
+                rows = [row for row in rows if row.seq in same]
+            claimed = self.take(transaction, rows, session, stated)
+        if claimed:
             self._sessions.count(transaction)
         return claimed
 
@@ -341,9 +352,18 @@ class Claims(Repository):
             transaction.run(_CLAIM, seqs=seqs, session=epoch, until=unknown_until)
             if unknown_until is not None:
                 unknown_seconds |= dict.fromkeys(seqs, (unknown_until - self._session.now()) / times.seconds(1))
+        return self._built(transaction, rows, opt_outs, unknown_seconds)
+
+    def _built(
+        self,
+        transaction: Transaction,
+        rows: Sequence[Any],
+        opt_outs: Mapping[str, tuple[tuple[str, bool], ...]],
+        unknown_seconds: Mapping[int, float] | None = None,
+    ) -> list[Claimed]:
         has_links = self._dependencies.has_links(transaction)
         links = self._dependencies.links_to_send(transaction, [row.seq for row in rows]) if has_links else {}
-        cipher = self._session.cipher
+        cipher, unknown_seconds = self._session.cipher, unknown_seconds or {}
         return [
             build_claimed(row, links.get(row.seq, ()), opt_outs.get(row.id, ()), cipher, unknown_seconds.get(row.seq))
             for row in rows

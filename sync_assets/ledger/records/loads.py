@@ -29,6 +29,7 @@ from sync_assets.ledger.model import (
 from sync_assets.ledger.records.claim_rows import IN_A_LOAD, NOT_LISTED
 from sync_assets.ledger.records.claims import Claims
 from sync_assets.ledger.records.dependency_status import DependencyStatus
+from sync_assets.ledger.records.planned import Planned
 from sync_assets.ledger.repositories.maintenance import Maintenance
 from sync_assets.ledger.repositories.sessions import Sessions
 from sync_assets.ledger.rules.predicates import BUT_FOR, DISCONNECTED, FIRST_INSERT, IN_CAMPAIGN, UNSENT
@@ -71,6 +72,7 @@ class Loads(Repository):
     _maintenance: Maintenance
     _dependencies: DependencyStatus
     _claims: Claims
+    _planned: Planned
 
     def unfinished(self, table: str) -> Load | None:
         """Return the load of a table that is not done; None without one."""
@@ -94,7 +96,8 @@ class Loads(Repository):
 
     def first_inserts(self, table: str) -> int:
         """Count the records of a table that a load may take."""
-        found = sa.select(sa.func.count()).where(_R.table_name == table, _FIRST_INSERT)
+        of_table = (_R.table_name == table, schema.in_plan(self._session.plan))
+        found = sa.select(sa.func.count()).where(*of_table, _FIRST_INSERT)
         return self._session.scalar(found)
 
     def left(self, load: Load) -> int:
@@ -149,27 +152,32 @@ class Loads(Repository):
         if self._maintenance.maintained_since(transaction, load.table):
             raise LoadMoved
         own = sa.and_(_R.session == load.session, schema.PENDING, _R.payload.is_not(None))
-        first = sa.and_(_FIRST_INSERT, schema.NOT_UNDER_WAY, NOT_LISTED)
+        first = sa.and_(_FIRST_INSERT, schema.NOT_UNDER_WAY, NOT_LISTED, schema.in_plan(self._session.plan))
         # An expression instead of the column, so that SQLite reads the table in its order and does not sort an index.
         of_table = (_R.table_name + "") == load.table
         query = sa.select(_R.seq, _R.id, _R.payload, _R.session).where(of_table, _R.seq > after, sa.or_(own, first))
-        rows = transaction.execute(query.order_by(_R.seq).limit(limit).with_for_update()).all()
-        new = [row.seq for row in rows if row.session != load.session]
-        transaction.run(_CLAIM, seqs=new, session=load.session)
-        grown = sa.update(load_tables.load).where(_of(load)).values(records=_L.records + len(new))
-        transaction.execute(grown)
+        query = query.order_by(_R.seq).limit(limit).with_for_update()
+        while rows := transaction.execute(query).all():  # those that are not as planned are not found again
+            found = self._load_rows(transaction, rows, opt_outs)
+            claimed = {row.seq for row in rows if row.session == load.session}
+            fresh = [row for row in found if row.seq not in claimed]
+            new = [row.seq for row in self._planned.as_planned(transaction, load.table, fresh)]
+            transaction.run(_CLAIM, seqs=new, session=load.session)
+            grown = sa.update(load_tables.load).where(_of(load)).values(records=_L.records + len(new))
+            transaction.execute(grown)
+            claimed.update(new)
+            if claimed:
+                return [row for row in found if row.seq in claimed]
+        return []
+
+    def _load_rows(self, transaction: Transaction, rows: Sequence[Any], opt_outs: Sequence[str]) -> list[LoadRow]:
         stated, cipher = self._claims.opt_outs_of(transaction, [row.id for row in rows], opt_outs), self._session.cipher
         has_links = self._dependencies.has_links(transaction)
         links = self._dependencies.links_to_send(transaction, [row.seq for row in rows]) if has_links else {}
+        payloads = [cipher.decrypt(row.payload, row.id) or "{}" for row in rows]
         return [
-            LoadRow(
-                row.seq,
-                row.id,
-                cipher.decrypt(row.payload, row.id) or "{}",
-                links.get(row.seq, ()),
-                stated.get(row.id, ()),
-            )
-            for row in rows
+            LoadRow(row.seq, row.id, payload, links.get(row.seq, ()), stated.get(row.id, ()))
+            for row, payload in zip(rows, payloads, strict=True)
         ]
 
     @writes

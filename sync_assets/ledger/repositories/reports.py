@@ -132,14 +132,17 @@ class Reports(Repository):
         return min((moment for moment in moments if moment), default=None)
 
     def next_due(self, table: str | None = None) -> datetime | None:
-        """Return when the next record may be claimed: now if one may at once; None if none is to be sent."""
-        now = times.from_micros(self._session.now())
+        """Return when the next record may be claimed: now if one may at once; None if none is to be sent.
+
+        With a plan, of those that it names.
+        """
+        now, in_plan = times.from_micros(self._session.now()), schema.in_plan(self._session.plan)
         with self._session.read() as transaction:
             pending = sa.select(_T.table_name).where(_T.state == State.PENDING.value, _T.records > 0)
             pending = pending.where(schema.only(_T.table_name, table))
             moments: list[datetime] = []
             for name in transaction.execute(pending).scalars().all():
-                of_table = sa.select(_R.seq).where(_R.table_name == name, schema.NOT_UNDER_WAY).limit(1)
+                of_table = sa.select(_R.seq).where(_R.table_name == name, in_plan, schema.NOT_UNDER_WAY).limit(1)
                 ready = of_table.where(schema.READY).order_by(_R.changed_at)
                 retried = of_table.where(schema.RETRIED, _R.not_before <= now)
                 if any(transaction.execute(which).first() is not None for which in (ready, retried)):
@@ -147,7 +150,7 @@ class Reports(Repository):
                 not_before, until = sa.func.coalesce(_R.not_before, 0), sa.func.coalesce(schema.SESSION_UNTIL, 0)
                 later = sa.select(sa.func.min(sa.case((not_before > until, not_before), else_=until)))
                 for which in ((schema.READY,), _RETRIED):
-                    moment = transaction.execute(later.where(_R.table_name == name, *which)).scalar()
+                    moment = transaction.execute(later.where(_R.table_name == name, in_plan, *which)).scalar()
                     if moment is not None and moment < END_OF_TIME:  # a row that changed while it is in a load
                         moments.append(moment)
             of_table = schema.only(_R.table_name, table)

@@ -30,13 +30,15 @@ _MICROS = "SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT
 
 
 class Sessions(Repository):
-    """Reads and writes `sync_session` and `sync_identity`."""
+    """Reads and writes `sync_session` and `sync_identity`; deletes from `sync_planned`."""
 
     @writes
     def open(self, transaction: Transaction, worker: str) -> int:
-        """Open a session of a worker (runtime/workers.py); return its epoch. Old sessions are deleted."""
+        """Open a session of a worker (runtime/workers.py); return its epoch. Delete old ones, and their plans."""
         now = self.now(transaction)
         over = sa.and_(_S.live == 0, _S.until < now - times.seconds(KEPT_SECONDS))
+        ended = sa.select(_S.epoch).where(_S.live == 0)
+        transaction.execute(sa.delete(schema.planned).where(schema.planned.c.session.in_(ended)))
         transaction.execute(sa.delete(schema.session).where(over))
         epoch, until = self.count(transaction), now + times.seconds(SESSION_SECONDS)
         transaction.execute(sa.insert(schema.session).values(epoch=epoch, worker=worker, until=until, live=1))

@@ -7,12 +7,13 @@ from sync_assets.ledger.rules.constraints import flags, not_negative
 from sync_assets.ledger.storage.column_types import NAME, SEQUENCE, Day, Instant
 from sync_assets.ledger.storage.schema import check, metadata
 
-# One row: the ledger's own id, see runtime/systems.py, and how often sessions were opened and renewed and records
-# claimed: an older copy has a lower number, see runtime/systems.py.
+# One row: the ledger's own id, see runtime/systems.py, a secret for keyed hashes, and how often sessions were opened
+# and renewed and records claimed: an older copy has a lower number, see runtime/systems.py.
 identity = sa.Table(
     "sync_identity",
     metadata,
     sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("secret", sa.LargeBinary, nullable=False),
     sa.Column("number", sa.BigInteger, nullable=False, server_default="0"),
 )
 

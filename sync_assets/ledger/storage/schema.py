@@ -337,6 +337,20 @@ lease = sa.Table(
     sa.Column("session", sa.BigInteger, nullable=False),
 )
 
+# The records of a plan file that a session of `sync --plan` sends, with what is to be sent: see records/planned.py.
+planned = sa.Table(
+    "sync_planned",
+    metadata,
+    sa.Column("session", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("table_name", NAME, primary_key=True),
+    sa.Column("id", NAME, primary_key=True),
+    sa.Column("hash", sa.LargeBinary, primary_key=True),
+    # 1: something else was to be sent when the record was to be claimed.
+    sa.Column("changed", sa.SmallInteger, nullable=False, server_default="0"),
+    sqlite_with_rowid=False,
+)
+check(planned, changed=flags("changed"))
+
 NOT_UNDER_WAY = sa.or_(record.c.session.is_(None), record.c.session.not_in(LIVE_EPOCHS))
 
 UNKNOWN_DUE = sa.and_(holds(predicates.LATE_REQUEST), holds(~predicates.PENDING), NOT_UNDER_WAY)
@@ -348,3 +362,14 @@ A claim does that for pending ones. A request under way may have taken effect be
 def claimable(now: int | datetime) -> tuple[sa.ColumnElement[bool], sa.ColumnElement[bool]]:
     """Return the conditions on a pending record that a worker may claim now: no backoff, no claim of a live session."""
     return sa.or_(record.c.not_before.is_(None), record.c.not_before <= now), NOT_UNDER_WAY
+
+
+def named(plan: int) -> sa.Exists:
+    """Return the condition that the plan of a session names a record."""
+    of_record = (planned.c.table_name == record.c.table_name, planned.c.id == record.c.id)
+    return sa.exists().where(planned.c.session == plan, *of_record)
+
+
+def in_plan(plan: int | None) -> sa.ColumnElement[bool]:
+    """Return the condition that a record is named, and was not found to be otherwise than planned; None: no plan."""
+    return sa.true() if plan is None else named(plan).where(planned.c.changed == 0)

@@ -52,6 +52,8 @@ class LedgerSession:
         """True once a payload was erased in this session."""
         self.remember: Callable[[int], None] = lambda number: None
         """Called with the ledger's number after a change of it is stored."""
+        self.plan: int | None = None
+        """The session whose planned records alone may be claimed; None: all may."""
         self._clock = clock
 
     def now(self) -> int:

@@ -34,6 +34,7 @@ def operations(ledger: Ledger) -> dict[str, Callable[[], object]]:
         "capture of changed rows": lambda: capture(ledger, page=many(20, "c")),
         "capture of deletes": lambda: capture(ledger, deleted=["row21", "new1"]),
         "claim": lambda: claim(ledger, limit=10),
+        "claim of a plan": lambda: claim_planned(ledger),
         "renew": lambda: ledger.sessions.renew(session_of(ledger)),
         "counts": ledger.reports.counts,
         "settle": lambda: settle(ledger, "done", *claim(ledger, limit=10)),
@@ -54,6 +55,16 @@ def operations(ledger: Ledger) -> dict[str, Callable[[], object]]:
         "retry of one": lambda: ledger.claims.retry("contact", guid("bad1")),
         "retry": ledger.claims.retry,
     }
+
+
+def claim_planned(ledger: Ledger) -> None:
+    session = session_of(ledger)
+    ledger.planned.add(session, [("contact", guid(f"new{n}"), b"as planned") for n in range(600)])
+    limited = Ledger(ledger.database, Clock())
+    limited.planned.limit_to(session)
+    limited.claims.claim("contact", session, limit=10)
+    limited.reports.next_due()
+    limited.planned.left(session, ["contact"])
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ No version was released, so no ledger of an earlier schema exists. The first rel
 lists the tables itself, and each change of the schema is another step.
 """
 
+import secrets
 import uuid
 
 from alembic import op
@@ -19,4 +20,4 @@ depends_on = None
 
 def upgrade() -> None:
     opt_out_tables.metadata.create_all(op.get_bind(), checkfirst=False)
-    op.get_bind().execute(identity.insert().values(id=str(uuid.uuid4())))
+    op.get_bind().execute(identity.insert().values(id=str(uuid.uuid4()), secret=secrets.token_bytes(32)))

@@ -131,6 +131,9 @@ REFUSED: dict[str, list[tuple[Row, Row]]] = {
     "sync_collected_flags": [
         ({"seq": 1, "table_name": "contact", "out_of_scope": 0}, row) for row in ({"out_of_scope": 2}, {"orphan": 2})
     ],
+    "sync_planned_changed": [
+        ({"session": 1, "table_name": "contact", "id": "a", "hash": b"a"}, {"changed": 2}),
+    ],
     "sync_deletion_numbers": [
         ({"table_name": "contact", "attribute": "", "at": 0, "records": 0, "known": 0}, row)
         for row in ({"records": -1}, {"known": -1})

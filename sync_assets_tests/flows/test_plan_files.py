@@ -1,0 +1,179 @@
+"""`plan --out FILE` and `sync --plan FILE`: exactly what was approved is sent."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sync_assets.push.claimed_records import ClaimedRecords
+from sync_assets_tests.support.chain import Chain
+from sync_assets_tests.support.loads import by_file, inserted
+from sync_assets_tests.support.opt_outs import switch_on
+from sync_assets_tests.support.program import Program
+
+
+def approved(program: Program, *options: str) -> Path:
+    """A file with the plan of the next sync."""
+    file = program.home / "approved.plan"
+    file.unlink(missing_ok=True)
+    status, _, errors = program.run("plan", "--out", str(file), *options)
+    assert status == 0, errors
+    return file
+
+
+def sent(program: Program, file: Path) -> tuple[int, dict[str, int], dict[str, int]]:
+    """Exit status, what is left of the plan, and the writes of a sync."""
+    status, document = program.json("sync", "--plan", str(file))
+    calls = {kind: number for kind, number in document["engine_calls"].items() if number and kind != "read"}
+    return status, document["plan"], calls
+
+
+def left(named: int, changed: int = 0, not_named: int = 0) -> dict[str, int]:
+    return {"named": named, "changed": changed, "not_named": not_named}
+
+
+def test_a_row_that_changed_since_and_one_that_is_new_stay_pending(either: Program) -> None:
+    program, admin = either, either.sandbox.admin
+    file = approved(program)
+    assert file.stat().st_mode & 0o777 == 0o600
+    contacts = admin.dump_d365()
+    changed, *planned = sorted(contact["contactid"] for contact in contacts)
+    text = file.read_text("utf-8")
+    assert all(id_ in text for id_ in (changed, *planned))
+    assert not [one for one in contacts if (one["emailaddress1"] or one["lastname"]) in text], "no values"
+    admin.change("contact", [changed], lastname="Changed")
+    [new] = admin.create("contact", {"lastname": "New"})
+    status, _, errors = program.run("sync", "--plan", str(file))
+    assert status == 1
+    assert "1 record changed since the plan, 1 record is not in the plan" in errors.splitlines()[-1]
+    assert program.profiles().keys() == {*planned}
+    assert sent(program, file) == (1, left(50, 1, 1), {}), "a plan that is used twice sends nothing again"
+    admin.change("contact", [changed], lastname=next(c["lastname"] for c in contacts if c["contactid"] == changed))
+    assert sent(program, file) == (1, left(50, 0, 1), {"insert": 1}), "it is as planned again"
+    assert sent(program, approved(program)) == (0, left(1), {"insert": 1})
+    assert program.profiles().keys() == {changed, new, *planned}
+    program.assert_in_step()
+    planned_rows = "SELECT count(*) FROM sync_planned"
+    assert program.runtime().ledger.database.write(lambda c: c.exec_driver_sql(planned_rows).scalar()) == 0
+
+
+def _edit(change: Callable[[list[str]], list[str]]) -> Callable[[Program], None]:
+    def edit(program: Program) -> None:
+        file = program.home / "approved.plan"
+        file.write_text("".join(change(file.read_text("utf-8").splitlines(keepends=True))), "utf-8")
+
+    return edit
+
+
+def _header(lines: list[str], **values: Any) -> list[str]:
+    return [json.dumps(json.loads(lines[0]) | values) + "\n", *lines[1:]]
+
+
+REFUSED: dict[str, tuple[Callable[[Program], Any], str]] = {
+    "another ledger": (_edit(lambda lines: _header(lines, ledger="1")), "is a plan for the ledger 1, and"),
+    "another Campaign": (_edit(lambda lines: _header(lines, campaign="https://mc.adobe.io/a")), "CAMPAIGN_URL names"),
+    "another mapping": (lambda one: one.table["fields"].pop("jobtitle"), "another mapping of contact"),
+    "another table": (lambda one: one.table.update(table="new_order", resource="cusOrder", key="cusOrderId",
+                      fields={"new_name": "cusName"}), "is a plan with contact, which"),
+    "a header that was changed": (_edit(lambda lines: _header(lines, made_at="2026-01-01T00:00:00Z")), "was changed"),
+    "a line less": (_edit(lambda lines: [*lines[:5], *lines[6:]]), "was changed, or is not complete"),
+    "a line twice": (_edit(lambda lines: [*lines[:5], lines[4], *lines[5:]]), "was changed"),
+    "another operation": (_edit(lambda lines: [line.replace("insert", "delete") for line in lines]), "was changed"),
+    "no end": (_edit(lambda lines: lines[:-1]), "is not complete"),
+    "half a line": (_edit(lambda lines: [*lines[:5], lines[5][:40]]), "is not complete"),
+    "more behind its end": (_edit(lambda lines: [*lines, *lines[-1:]]), "was changed"),
+    "an empty file": (_edit(lambda lines: []), "is not a plan file"),
+    "a newer version": (_edit(lambda lines: _header(lines, sync_assets_plan=2)), "is not a plan file of this version"),
+    "another file": (lambda one: (one.home / "approved.plan").write_bytes(b"\x00\xff" * 100), "is not a plan file"),
+    "no file": (lambda one: (one.home / "approved.plan").unlink(), "cannot be read: No such file"),
+}  # fmt: skip
+
+
+def test_nothing_is_sent_if_ledger_systems_or_mapping_are_others_or_the_file_is_damaged(program: Program) -> None:
+    table, file = dict(program.table), approved(program)
+    whole, before = file.read_bytes(), program.sandbox.admin.engine_calls()
+    for case, (change, says) in REFUSED.items():
+        program.table = {**table, "fields": dict(table["fields"])}
+        file.write_bytes(whole)
+        change(program)
+        status, _, errors = program.run("sync", "--plan", str(file))
+        assert (status, says in errors) == (1, True), (case, errors)
+        assert case == "no file" or "`sync-assets plan --out FILE`" in errors
+        assert program.sandbox.admin.engine_calls() == before, case
+    program.table = table
+    assert (
+        "exists, and may have been approved" in program.run("plan", "--out", str(program.env["SYNC_ASSETS_CONFIG"]))[2]
+    )
+    file.write_bytes(whole)
+    assert "No file can be written in" in program.run("plan", "--out", "missing/approved.plan")[2]
+    assert "leave out --dry-run" in program.run("sync", "--plan", str(file), "--table", "contact")[2]
+    assert sent(program, file)[0] == 0
+
+
+def test_children_follow_their_parents_and_deletes_and_other_links_are_as_planned_or_wait(chain: Chain) -> None:
+    program, admin = chain.program, chain.admin
+    first, second, third = chain.make("Ada"), chain.make("Bob"), chain.make("Cy")
+    file = approved(program)
+    admin.change("contact", [first[0]], firstname="Changed")
+    status, plan, calls = sent(program, file)
+    assert (status, plan, calls) == (1, left(9, 1), {"insert": 6}), "the children of the changed contact wait for it"
+    chain.assert_parents_first()
+    chain.assert_no_hidden_child()
+    assert sent(program, approved(program)) == (0, left(3), {"insert": 3})
+    admin.delete("contact", [second[0]])
+    admin.change("new_order", [third[1]], new_name="Renamed")
+    file = approved(program)
+    admin.change("new_order", [third[1]], new_contactid=first[0])
+    status, plan, calls = sent(program, file)
+    assert (status, plan["changed"], calls.get("update")) == (1, 1, None), "another link is another record"
+    assert second[0] not in chain.held()["profile"]
+    assert sent(program, approved(program))[0] == 0
+
+
+@pytest.mark.usefixtures("short_looks")
+def test_a_load_by_file_takes_planned_records_only(program: Program) -> None:
+    file = approved(by_file(program))
+    [changed] = program.sandbox.admin.change("contact", 1, lastname="Changed")
+    program.sandbox.admin.create("contact", {"lastname": "New"})
+    assert sent(program, file) == (1, left(50, 1, 1), {})
+    assert inserted(program) == [49]
+    assert changed not in program.profiles()
+
+
+def test_a_killed_sync_goes_on_with_the_same_file(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    file, stored = approved(program), list[int]()
+
+    async def killed(claims: ClaimedRecords) -> None:
+        stored.append(1)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ClaimedRecords, "flush", killed)
+        with pytest.raises(KeyboardInterrupt):
+            program.sync(program.runtime(), plan=file)
+    assert stored
+    made = program.sandbox.admin.engine_calls()["insert"]
+    status, plan, _ = sent(program, file)
+    assert (status, plan, made > 0) == (0, left(50), True)
+    program.assert_in_step()
+
+
+def test_opt_outs_and_held_contacts_are_not_written(program: Program) -> None:
+    switch_on(program, "bidirectional")
+    assert program.sync().status == 0
+    admin = program.sandbox.admin
+    opted_out, held, other = sorted(program.profiles())[:3]
+    admin.change("contact", [opted_out], donotemail=True)
+    admin.change("contact", [held, other], lastname="Changed")
+    file = approved(program)
+    assert program.run("hold", "add", held)[0] == 0
+    status, _, errors = program.run("sync", "--plan", str(file))
+    assert (status, "1 held" in errors) == (2, True), errors
+    assert "1 opt-out is due, which no plan names: `sync-assets sync` writes opt-outs." in errors
+    profiles = program.profiles()
+    assert [profiles[id_]["lastName"] == "Changed" for id_ in (held, other)] == [False, True]
+    assert profiles[opted_out]["blackListEmail"] is False
+    program.sync()
+    assert program.profiles()[opted_out]["blackListEmail"] is True
