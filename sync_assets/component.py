@@ -116,7 +116,7 @@ class SyncComponent(dg.Component, dg.Model, dg.Resolvable):
         Prefix, Field(description="Prefix of the names of jobs, sensors, resources, groups; and of asset keys.")
     ] = ""
     key_prefix: Annotated[str | list[str] | None, Field(description="Prefix of asset keys in place of `name`.")] = None
-    groups: dict[Literal["d365", "campaign", "opt_out", "audit", "report"], str] = Field(
+    groups: dict[Literal["d365", "campaign", "opt_out", "audit", "report", "results"], str] = Field(
         default={}, description="Other names for the groups of the documentation."
     )
     owners: list[str] = Field(default=[], description="Owners of all assets, as in `team:crm`.")

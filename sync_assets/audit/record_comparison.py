@@ -308,7 +308,9 @@ def found_to_hold(
         id_ = id_of(link.attribute, pkey) if pkey else None
         equal = equal and (id_ is not None or not pkey)  # a link to a record that is not ours must be replaced
         links.append(link._replace(id=id_))
-    return Outcome(record.seq, "done", record.hash if equal else OTHER, links=tuple(links))
+    return Outcome(
+        record.seq, "done", record.hash if equal else OTHER, links=tuple(links), changed_at=record.changed_at
+    )
 
 
 def parents_by_pkey(overall: Config, config: TableConfig) -> list[TableConfig]:

@@ -30,7 +30,7 @@ def command(
     as_json: Json = False,
 ) -> None:
     """Show the outcome of each request for a record, the newest first: operation, reason and run, no values; for a
-    contact also its opt-out decisions. The ledger keeps them if `history` is configured.
+    contact also its opt-out decisions. The ledger keeps them if `history` or `results` is configured.
     """
     print_document(history(open_runtime(), record, table, limit), as_json, show)
 
@@ -61,12 +61,11 @@ def history(runtime: Runtime, id_text: str | None, table: str | None, limit: int
     """Return the newest entries first, at most `limit`, and for one id the last opt-out decisions."""
     id_ = record_id(id_text, "The history of a record needs its") if id_text is not None else None
     check_tables(runtime.config, [table])
-    history_config = runtime.config.history
     entries = runtime.ledger.history.entries(id_, table, limit=limit)
     decisions: list[ContactDecision] = []
     if id_ is not None and table in (None, CONTACT):
         decisions = opt_out_decisions(runtime.ledger, id_)[:limit]
-    return HistoryDocument(history_config.days if history_config else None, entries, decisions)
+    return HistoryDocument(runtime.config.history_days, entries, decisions)
 
 
 def opt_out_decisions(ledger: Ledger, contact: str, *, show_values: bool = False) -> list[ContactDecision]:
@@ -85,9 +84,10 @@ def opt_out_decisions(ledger: Ledger, contact: str, *, show_values: bool = False
 
 
 def prune_records(config: Config, ledger: Ledger) -> int:
-    """Delete entries older than `history.days`, all of them if no history is configured; return how many."""
-    history_config, now = config.history, datetime.now(UTC)
-    return ledger.history.prune_entries(now - timedelta(days=history_config.days) if history_config else now)
+    """Delete entries older than `Config.history_days`, all of them if no history is kept; return how many."""
+    before = datetime.now(UTC) - timedelta(days=config.history_days or 0)
+    ledger.results.prune(before.date())
+    return ledger.history.prune_entries(before)
 
 
 def show(document: HistoryDocument) -> Parts:

@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, field_
 
 from sync_assets.config.bulk_load import BulkLoad
 from sync_assets.config.opt_out import OptOutConfig, OptOutMapping
-from sync_assets.config.runs import Alerts, History, Logs, RunsConfig
+from sync_assets.config.runs import Alerts, History, Logs, Results, RunsConfig
 from sync_assets.config.values import (
     CONTACT,
     AttributeName,
@@ -267,7 +267,7 @@ class Audit(Model):
 
 
 class Owners(Model):
-    """The owners of Dagster's assets, by group: `team:...` or e-mail addresses."""
+    """The owners of Dagster's assets, by group: `team:...` or e-mail addresses. Those of `report` own results, too."""
 
     d365: Annotated[tuple[Owner, ...], Field(strict=False)] = ("team:crm",)
     """Of the captured tables: `team:<name>`, or e-mail addresses."""
@@ -295,6 +295,8 @@ class Config(Model):
     """A log file a day on the Campaign SFTP."""
     history: History | None = None
     """The outcome of each request for a record, for `sync-assets history`. null: no history."""
+    results: Results | None = None
+    """Deliveries, opt-out decisions and totals of each day, as Parquet files. null: none."""
     runs: RunsConfig = RunsConfig()
     """How Dagster runs the program."""
     audit: Audit = Audit()
@@ -334,6 +336,12 @@ class Config(Model):
     def line_of(self, *place: int | str) -> tuple[str, int] | None:
         """Return the file and line of a place; None if the configuration was not read from a file."""
         return self._file and (self._file[0], self._file[1](place))
+
+    @property
+    def history_days(self) -> int | None:
+        """How long the history of records is kept, for `history` or for `results`; None: no history is kept."""
+        days = [*([self.history.days] if self.history else []), *([self.results.keep_days] if self.results else [])]
+        return max(days, default=None)
 
     @property
     def targets(self) -> dict[str, str]:

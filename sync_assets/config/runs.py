@@ -1,4 +1,4 @@
-"""Models of the parts `runs`, `history`, `logs` and `alerts` of the configuration file.
+"""Models of the parts `runs`, `history`, `results`, `logs` and `alerts` of the configuration file.
 
 Passwords and secret addresses (such as a webhook's) come from the environment only (environment.py).
 """
@@ -8,9 +8,9 @@ from datetime import UTC, date, datetime
 from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
-from sync_assets.config.values import Days, Model, SftpFolder, Text, refused
+from sync_assets.config.values import Days, Model, SftpFolder, Text, TrimmedText, refused
 
 DEFAULT_START = date(2026, 1, 1)
 """The default first partition. Earlier days have no partition; their rows are captured all the same, since a partition
@@ -52,6 +52,26 @@ class History(Model):
 
     days: Annotated[int, Field(ge=1, le=3650)] = 14
     """Older entries are deleted."""
+
+
+def _place(value: str) -> str:
+    scheme, found, rest = value.partition("://")
+    if found and not ((scheme == "s3" and rest) or re.fullmatch(r"abfss://[^/@]+@[^/@]+\.dfs\.[^/@]+(/.*)?", value)):
+        raise refused(
+            "results go to a folder, to S3 or to Azure Blob Storage",
+            "write `to: results`, `to: s3://bucket/folder` or `to: abfss://container@account.dfs.core.windows.net/folder`",
+        )
+    return value.rstrip("/") or "/"
+
+
+class Results(Model):
+    """Deliveries, opt-out decisions and totals of each day, as Parquet files for others."""
+
+    to: Annotated[TrimmedText, AfterValidator(_place)]
+    """A folder, relative to the one of this file; `s3://bucket/folder`; or
+    `abfss://container@account.dfs.core.windows.net/folder`."""
+    keep_days: Annotated[int, Field(ge=1, le=3650)] = 90
+    """Older days are deleted. The ledger keeps the outcome of each request as long, as with `history`."""
 
 
 class Logs(Model):

@@ -14,6 +14,7 @@ CHANGES = dg.AssetKey(["opt_out", "changes"])
 CONTACT_OPT_OUT = dg.AssetKey(["d365", "contact_opt_out"])
 PROFILE_OPT_OUT = dg.AssetKey(["campaign", "profile_opt_out"])
 REPORT = dg.AssetKey(["report", "daily_sync"])
+RESULTS = [dg.AssetKey(["results", name]) for name in ("deliveries", "decisions", "daily")]
 
 
 def key_of(key: dg.AssetKey, configuration: Configuration) -> dg.AssetKey:
@@ -42,10 +43,10 @@ def side_key(config: TableConfig, side: Side, configuration: Configuration) -> d
 
 
 def all_keys(configuration: Configuration) -> frozenset[dg.AssetKey]:
-    """Return the keys of all assets, those of opt-outs also if they are disabled."""
+    """Return the keys of all assets, those of opt-outs and results also if they are not configured."""
     tables = configuration.config.tables
     of_tables = [key(table, configuration) for table in tables for key in (d365_key, campaign_key, audit_key)]
-    others = (EXPORT, DECISIONS, CHANGES, CONTACT_OPT_OUT, PROFILE_OPT_OUT, REPORT)
+    others = (EXPORT, DECISIONS, CHANGES, CONTACT_OPT_OUT, PROFILE_OPT_OUT, REPORT, *RESULTS)
     return frozenset([*of_tables, *(key_of(key, configuration) for key in others)])
 
 

@@ -7,6 +7,7 @@ the environment are read by the runs.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from datetime import date
 from typing import Any
 
 import dagster as dg
@@ -17,7 +18,7 @@ from sync_assets.defs.alerts import AlertScope, alert_sensor
 from sync_assets.defs.asset_keys import REPORT, campaign_key, d365_key, file_chain, key_of
 from sync_assets.defs.follower.job import follow_job
 from sync_assets.defs.jobs import SHORT_TAGS, log_export, operator_jobs, watch_job
-from sync_assets.defs.partitions import installation_tags
+from sync_assets.defs.partitions import installation_tags, last_day
 from sync_assets.defs.report import report_asset
 from sync_assets.defs.resources import systems
 from sync_assets.defs.tables.assets import table_assets
@@ -67,6 +68,16 @@ def build_definitions(runtime: Runtime) -> dg.Definitions:
     text = "Reports the last fourteen days on one page."
     report = _job(runtime, "daily_report", of(key_of(REPORT, runtime)), text, SHORT_TAGS)
     scheduled = [(watch, "*/30 * * * *"), (audit, "30 4 * * *"), (report, "0 5 * * *")]
+    more: dict[str, Any] = {}
+    if config.results:  # Polars is slow to import
+        from sync_assets.defs import result_assets  # noqa: PLC0415
+
+        results = result_assets.result_assets(runtime, opt_outs=config.opt_out.active)
+        assets += results
+        more = result_assets.result_resources(runtime)
+        text = "Writes yesterday's deliveries, decisions and totals for others."
+        job = _job(runtime, "results", of(*(asset.key for asset in results)), text, SHORT_TAGS)
+        scheduled.append((job, "30 0 * * *"))
     if config.logs.export:
         scheduled.append((log_export(runtime), "*/15 * * * *"))
     names = [job.name for job in (*table_jobs, *(job for job, _ in scheduled))]
@@ -80,23 +91,32 @@ def build_definitions(runtime: Runtime) -> dg.Definitions:
         assets=[*dg.map_asset_specs(runtime.installation.translate, assets)],
         asset_checks=checks,
         sensors=sensors,
-        schedules=_schedules(runtime.installation, scheduled, running=running),
+        schedules=_schedules(runtime.installation, scheduled, config.runs.start_date, running=running),
         jobs=jobs,
-        resources={**systems(runtime.environment, runtime.installation)},
+        resources={**systems(runtime.environment, runtime.installation), **more},
     )
 
 
 def _schedules(
-    installation: Installation, scheduled: Iterable[tuple[Any, str]], *, running: bool
+    installation: Installation, scheduled: Iterable[tuple[Any, str]], start: date, *, running: bool
 ) -> list[dg.ScheduleDefinition]:
-    """Return the schedule of each job, at the installation's times if it has some. Raises ConfigError."""
+    """Return the schedule of each job, at the installation's times if it has some. Raises ConfigError.
+
+    start: the first partition.
+    """
     prefix = installation.named("")
     defaults = {job.name.removeprefix(prefix): (job, cron) for job, cron in scheduled}
     if unknown := sorted(installation.schedules.keys() - defaults.keys()):
         raise ConfigError([f"schedules: {unknown[0]} has no schedule; only {', '.join(defaults)} have one"])
     status = dg.DefaultScheduleStatus.RUNNING if running else dg.DefaultScheduleStatus.STOPPED
     return [
-        dg.ScheduleDefinition(job=job, cron_schedule=cron, default_status=status, description=job.description)
+        dg.ScheduleDefinition(
+            job=job,
+            cron_schedule=cron,
+            default_status=status,
+            description=job.description,
+            execution_fn=last_day(start) if name == "results" else None,
+        )
         for name, (job, default) in defaults.items()
         if (cron := installation.schedules.get(name, default))
     ]

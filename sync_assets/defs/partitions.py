@@ -6,9 +6,9 @@ first day. Each export file has a partition; `opt_out/changes` has none.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 
 import dagster as dg
@@ -59,6 +59,16 @@ def daily(start: date) -> dg.DailyPartitionsDefinition:
 def today() -> str:
     """Return the key of today's partition (UTC), as in 2026-11-24."""
     return datetime.now(UTC).date().isoformat()
+
+
+def last_day(start: date) -> Callable[[dg.ScheduleEvaluationContext], dg.RunRequest | dg.SkipReason]:
+    """Return what requests the last whole day at a tick, from the day `start` on."""
+
+    def requested(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+        day = (context.scheduled_execution_time.astimezone(UTC) - timedelta(days=1)).date()
+        return dg.RunRequest(partition_key=f"{day}") if day >= start else dg.SkipReason("No day is over yet.")
+
+    return requested
 
 
 def past_days(keys: Sequence[str]) -> tuple[date, date] | None:

@@ -34,6 +34,7 @@ from sync_assets.ledger.repositories.opt_out_rows import OptOutRows
 from sync_assets.ledger.repositories.opt_outs import OptOuts
 from sync_assets.ledger.repositories.record_history import RecordHistory
 from sync_assets.ledger.repositories.reports import DayCounts, Reports
+from sync_assets.ledger.repositories.results import Results
 from sync_assets.ledger.repositories.sessions import Runs, Sessions
 from sync_assets.ledger.repositories.stored_records import StoredRecords
 from sync_assets.ledger.storage.database import Database
@@ -113,6 +114,7 @@ class Ledger:
         self.events = Facts(session, "events")
         self.stored = StoredRecords(session)
         self.reports = Reports(session)
+        self.results = Results(session)
         self.counts = DayCounts(session)
         self.check = Consistency(session, dependencies, hold_records).check
 

@@ -263,6 +263,7 @@ class Claimed(NamedTuple):
     update may then find that incarnation.
     refusable, held_refusable: hashes of the attributes that Campaign may refuse in updates (mapping/refusable.py), as
     in the row that is sent, and as Campaign holds them.
+    changed_at: when the desired state last changed, in microseconds since 1970.
     """
 
     seq: int
@@ -281,6 +282,7 @@ class Claimed(NamedTuple):
     reinsert_sent: bool = False
     refusable: int | None = None
     held_refusable: int | None = None
+    changed_at: int | None = None
 
     @property
     def update(self) -> str | None:
@@ -299,7 +301,8 @@ class Outcome(NamedTuple):
     None is at once.
     inserted_opt_outs: those that Campaign inserted the record with, at `inserted_at`. existing_opt_outs: opt-out
     attributes of a record that existed in Campaign before our insert.
-    operation: for the history. unanswered: a write of this delivery got no answer, so it may still take effect.
+    operation, status, changed_at: for the history; status is the HTTP status of the last write, None without one;
+    changed_at as of Claimed. unanswered: a write of this delivery got no answer, so it may still take effect.
     hidden: Campaign inserted the refused record, and hides it: the next try is an update.
     held_refusable: as of Claimed, if it is another one now.
     """
@@ -317,3 +320,5 @@ class Outcome(NamedTuple):
     unanswered: bool = False
     hidden: bool = False
     held_refusable: int | None = None
+    status: int | None = None
+    changed_at: int | None = None

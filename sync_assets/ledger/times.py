@@ -8,6 +8,8 @@ from datetime import UTC, date, datetime, timedelta
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _EPOCH_DAY = EPOCH.date().toordinal()
 _MICROSECOND = timedelta(microseconds=1)
+DAY = 86_400_000_000
+"""Microseconds of a day."""
 
 
 def to_micros(instant: datetime) -> int:

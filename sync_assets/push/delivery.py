@@ -251,10 +251,18 @@ class Sender:
         return ResponseOutcome("refused", _NO_KEY.format(records.resource, records.key))
 
 
-def outcome(record: Claimed, delivery: Delivery, now: datetime | None = None, *, unanswered: bool = False) -> Outcome:
+def outcome(
+    record: Claimed,
+    delivery: Delivery,
+    now: datetime | None = None,
+    *,
+    unanswered: bool = False,
+    status: int | None = None,
+) -> Outcome:
     """Return the outcome that the ledger stores for a delivery made at `now` (UTC; default: the current time).
 
-    unanswered: True if a write of the delivery got no answer, so that it may still take effect.
+    unanswered: True if a write of the delivery got no answer, so that it may still take effect. status: of HTTP, of
+    the last write.
     """
     done, first = delivery.operation_done, record.operation == "insert" or record.reinsert_sent
     made, links_alone = done == "inserted", record.operation == "update" and record.payload is None
@@ -273,6 +281,8 @@ def outcome(record: Claimed, delivery: Delivery, now: datetime | None = None, *,
         unanswered=unanswered,
         hidden=delivery.result == "refused" and bool(delivery.pkey),
         held_refusable=delivery.held_refusable,
+        status=status,
+        changed_at=record.changed_at,
     )
 
 

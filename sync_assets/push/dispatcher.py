@@ -83,15 +83,19 @@ class _Answers:
     """The answers to the requests of one delivery.
 
     lost: without an outcome of the delivery the record may be in Campaign. unanswered: a write may still take effect.
+    status: of HTTP, of the last write; None: it got no answer, or there was none.
     """
 
     lost: bool = False
     unanswered: bool = False
+    status: int | None = None
 
     def note(self, kind: str, status: int | None) -> None:
         # A POST counts whatever its answer: if the delivery ends without an outcome, the record may exist.
         self.lost = self.lost or status is None or (kind == "insert" and CallCounter.is_call(status))
         self.unanswered = self.unanswered or is_lost(kind, status)
+        if kind != "read":
+            self.status = status or None
 
     def unknown_or_later(self, reason: str | None = None, wait: float | None = None) -> Delivery:
         """Return the delivery of a record without an answer about it."""
@@ -322,7 +326,7 @@ class _Push:
         self._add_outcome(record, answers.unknown_or_later(), answers)
 
     def _add_outcome(self, record: Claimed, delivery: Delivery, answers: _Answers) -> None:
-        self._queue.add_outcome(outcome(record, delivery, unanswered=answers.unanswered))
+        self._queue.add_outcome(outcome(record, delivery, unanswered=answers.unanswered, status=answers.status))
 
 
 def _kept_text(config: TableConfig, kept: Collection[str]) -> str:

@@ -72,7 +72,7 @@ class Runtime(Configuration):
 
     def keep_history(self) -> None:
         """Let the ledger keep the history of records from now on, if the configuration asks for it."""
-        if self.config.history is not None:
+        if self.config.history_days is not None:
             self.ledger.history.keep(self.worker.run_id)
 
     @cached_property

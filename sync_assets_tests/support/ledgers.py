@@ -253,7 +253,12 @@ def settle(
     more = {"unanswered": result == "unknown"} | more
     return ledger.claims.acknowledge(
         session_of(ledger, owner),
-        [Outcome(one.seq, result, one.hash, reason, retry_after, one.links)._replace(**more) for one in claimed],
+        [
+            Outcome(one.seq, result, one.hash, reason, retry_after, one.links, changed_at=one.changed_at)._replace(
+                **more
+            )
+            for one in claimed
+        ],
     )
 
 

@@ -87,6 +87,7 @@ class Program:
     storage: dict[str, Any] = field(default_factory=dict[str, Any])
     logs: dict[str, Any] = field(default_factory=dict[str, Any])
     history: dict[str, Any] = field(default_factory=dict[str, Any])
+    results: dict[str, Any] = field(default_factory=dict[str, Any])
     alerts: dict[str, Any] = field(default_factory=dict[str, Any])
     audit: dict[str, Any] = field(default_factory=dict[str, Any])
     bulk_load: dict[str, Any] = field(default_factory=dict[str, Any])
@@ -100,7 +101,7 @@ class Program:
     def env(self) -> dict[str, str]:
         config = self.home / "config.yaml"
         document = {"privacy_acknowledged": True, "tables": [self.table, *self.further], "guardrails": self.guardrails}
-        parts = ("opt_out", "storage", "logs", "history", "alerts", "audit", "bulk_load", "runs")
+        parts = ("opt_out", "storage", "logs", "history", "results", "alerts", "audit", "bulk_load", "runs")
         document |= {key: part for key in parts if (part := getattr(self, key))}
         config.write_text(yaml.dump(document, Dumper=_DUMPER, allow_unicode=True), encoding="utf-8")
         dagster_home = self.home / "dagster"

@@ -53,7 +53,8 @@ def test_each_table_of_the_file_has_its_own(tmp_path: Path) -> None:
     assert keys == both | {"campaign/profile_audit", "campaign/cusOrder_audit", "report/daily_sync"}
     assert {sensor.name for sensor in defs.sensors or ()} == {"d365_changes", "backlog"}
     opt_out = {"direction": "bidirectional", "mappings": {"donotemail": "blackListEmail"}}
-    file.write_text(yaml.safe_dump({"privacy_acknowledged": True, "tables": tables, "opt_out": opt_out}))
+    document = {"privacy_acknowledged": True, "tables": tables, "opt_out": opt_out, "results": {"to": "results"}}
+    file.write_text(yaml.safe_dump(document))
     runtime = Runtime({CONFIG: str(file)})
     assert specs(build_definitions(runtime)).keys() == all_keys(runtime)
 

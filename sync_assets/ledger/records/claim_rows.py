@@ -14,7 +14,7 @@ UNKNOWN_UNTIL = sa.type_coerce(_R.unknown_until, sa.BigInteger).label("unknown_u
 CLAIM_COLUMNS = (
     *(_R.seq, _R.id, _R.payload, _R.update_payload, _R.desired_hash, _R.acked_hash, _R.attempts, _R.orphaned),
     *(_R.incarnation, _R.reinsert_sent, _R.out_of_scope, _R.validation_error, _R.refusable, _R.held_refusable),
-    UNKNOWN_UNTIL,
+    *(UNKNOWN_UNTIL, sa.type_coerce(_R.changed_at, sa.BigInteger).label("changed_at")),
 )
 """The columns of a record that `take` needs, besides `outcome_unknown`, `resend` and `ended`."""
 ENDED = sa.select(schema.session.c.until).where(schema.session.c.epoch == _R.session).scalar_subquery()
@@ -52,7 +52,8 @@ def build_claimed(
     outcome_unknown, resend = bool(row.outcome_unknown or horizon_passed), bool(row.resend)
     unknown = outcome_unknown or unknown_seconds is not None
     if MUST_NOT_EXIST(row):
-        return Claimed(row.seq, row.id, "delete", None, None, None, row.attempts, unknown, resend=resend)
+        attempts, at = row.attempts, row.changed_at
+        return Claimed(row.seq, row.id, "delete", None, None, None, attempts, unknown, resend=resend, changed_at=at)
     payload, update_payload, content = row.payload, row.update_payload, row.desired_hash
     if row.orphaned or row.out_of_scope:  # only its last outcome is to be found out: Campaign keeps what it holds
         payload = update_payload = None
@@ -83,4 +84,5 @@ def build_claimed(
         reinsert_sent=bool(row.reinsert_sent),
         refusable=row.refusable,
         held_refusable=row.held_refusable,
+        changed_at=row.changed_at,
     )

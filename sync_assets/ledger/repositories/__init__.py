@@ -8,4 +8,5 @@ notes                                       facts of several kinds, the two syst
 call_limits, leases, maintenance            limits of engine calls; work of one session; tables in maintenance
 record_history                              the requests for each record
 reports, stored_records                     totals and lists; single records for `explain`
+results                                     rows for others by day, without ids of records that are gone
 """

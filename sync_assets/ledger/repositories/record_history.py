@@ -27,21 +27,29 @@ _OUTCOMES: dict[Result, HistoryOutcome] = {
     "later": "deferred",
     "unknown": "unknown",
 }
-_INSERT = "INSERT INTO sync_history (at, run_id, table_name, id, operation, outcome, reason)"
+_INSERT = """
+    INSERT INTO sync_history (at, run_id, table_name, id, operation, outcome, reason, status, attempts, changed_at)
+"""
 # All entries are one parameter: a statement for each of them takes several times as long.
 _ANSWERED = f"""
-    {_INSERT} SELECT :now, :run_id, value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4
+    {_INSERT} SELECT :now, :run_id, value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4,
+        CAST(value ->> 5 AS bigint), CAST(value ->> 6 AS bigint), CAST(value ->> 7 AS bigint)
     FROM json_rows(:entries)
 """  # noqa: S608 - constants
 _INVALID_ROWS = f"""
-    {_INSERT} SELECT :now, :run_id, table_name, id, 'validate', 'rejected', validation_error FROM sync_record
+    {_INSERT} SELECT :now, :run_id, table_name, id, 'validate', 'rejected', validation_error, NULL, 0, changed_at
+    FROM sync_record
     WHERE validation_error IS NOT NULL AND table_name = :table AND id IN :records
 """  # noqa: S608 - constants
 _H = operation_tables.history.c
 
 
 class HistoryEntry(msgspec.Struct, frozen=True, rename={"run_id": "run"}):
-    """One entry. id: in Dynamics 365. run: of Dagster; none outside one."""
+    """One entry. id: in Dynamics 365. run: of Dagster; none outside one.
+
+    status: of HTTP, of the last write. attempts: with this one, since the record changed; 0 without a request.
+    changed_at: when the desired state changed that was sent.
+    """
 
     at: datetime
     table: str
@@ -50,6 +58,9 @@ class HistoryEntry(msgspec.Struct, frozen=True, rename={"run_id": "run"}):
     outcome: HistoryOutcome
     reason: str | None
     run_id: str | None
+    status: int | None
+    attempts: int
+    changed_at: datetime | None
 
 
 @dataclass(eq=False)
@@ -66,7 +77,10 @@ class RecordHistory(Repository):
     def answered(self, transaction: Transaction, records: Iterable[tuple[RecordState, Outcome]], now: int) -> None:
         """Store the outcomes of requests. Call it only if entries are `kept`. A request that was not sent has none."""
         entries = [
-            (record.table_name, record.id, outcome.operation, _OUTCOMES[outcome.result], _reason(outcome))
+            (
+                *(record.table_name, record.id, outcome.operation, _OUTCOMES[outcome.result], _reason(outcome)),
+                *(outcome.status, record.attempts + (outcome.operation != "compare"), outcome.changed_at),
+            )
             for record, outcome in records
             if outcome.result != "later" or outcome.reason is not None
         ]
@@ -78,22 +92,18 @@ class RecordHistory(Repository):
 
     def entries(self, id: str | None = None, table: str | None = None, *, limit: int) -> list[HistoryEntry]:
         """Return the newest entries first, of one id, of one table, or of all."""
-        wanted = sa.select(_H.at, _H.table_name, _H.id, _H.operation, _H.outcome, _H.reason, _H.run_id)
-        wanted = wanted.where(schema.only(_H.id, id), schema.only(_H.table_name, table))
+        columns = (_H.at, _H.table_name, _H.id, _H.operation, _H.outcome, _H.reason, _H.run_id)
+        wanted = sa.select(*columns, _H.status, _H.attempts, _H.changed_at).where(
+            schema.only(_H.id, id), schema.only(_H.table_name, table)
+        )
         rows = self._session.rows(wanted.order_by(_H.number.desc()).limit(limit))
         return [HistoryEntry(*row) for row in rows]
 
     def prune_entries(self, before: datetime) -> int:
         """Delete the entries stored before a time; return how many. May be stopped and repeated."""
-        # Entries are numbered in the order of their times, apart from the clocks' differences between processes.
-        first_kept = sa.select(_H.number).where(_H.at >= before).order_by(_H.number).limit(1)
-        with self._session.read() as transaction:
-            end = transaction.execute(first_kept).scalar()
-            if end is None:
-                end = (transaction.execute(sa.select(sa.func.max(_H.number))).scalar() or 0) + 1
 
         def work(transaction: Transaction) -> int:
-            oldest = sa.select(_H.number).where(_H.number < end).order_by(_H.number).limit(PRUNED_TOGETHER)
+            oldest = sa.select(_H.number).where(_H.at < before).order_by(_H.at).limit(PRUNED_TOGETHER)
             return transaction.execute(sa.delete(operation_tables.history).where(_H.number.in_(oldest))).rowcount
 
         deleted = 0

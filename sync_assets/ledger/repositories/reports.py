@@ -269,9 +269,10 @@ class DayCounts(Repository):
             by_day[day][name] = int(number)
         return dict(by_day)
 
-    def by_table(self, kind: CountKind) -> dict[str, dict[str, int]]:
-        """Return the numbers of all days by table and name."""
-        wanted = sa.select(_N.table_name, _N.name, sa.func.sum(_N.number)).where(_N.kind == kind)
+    def by_table(self, kind: CountKind, day: date | None = None) -> dict[str, dict[str, int]]:
+        """Return the numbers of a day, or of all days, by table and name."""
+        of_day = sa.true() if day is None else _N.day == day
+        wanted = sa.select(_N.table_name, _N.name, sa.func.sum(_N.number)).where(_N.kind == kind, of_day)
         by_table: dict[str, dict[str, int]] = defaultdict(dict)
         for table, name, number in self._session.rows(wanted.group_by(_N.table_name, _N.name)):
             by_table[table][name] = int(number)

@@ -4,7 +4,7 @@ import re
 
 from sync_assets.config.values import GUID
 
-_PARTICULARS = (
+PARTICULARS = (
     (re.compile(rf"\b{GUID.pattern}\b", re.IGNORECASE), "<id>"),
     (re.compile(r"@[\w-]{20,}"), "<id>"),  # an id that Campaign generated
     (re.compile(r"(?<![\w-])\d+(?= (?:characters|times)\b)"), "<n>"),  # a length, a number of attempts
@@ -13,6 +13,6 @@ _PARTICULARS = (
 
 def kind_of_reason(reason: str) -> str:
     """Return the reason with ids, lengths and retry counts replaced by placeholders. Error codes and limits stay."""
-    for pattern, instead in _PARTICULARS:
+    for pattern, instead in PARTICULARS:
         reason = pattern.sub(instead, reason)
     return reason

@@ -129,5 +129,20 @@ history = sa.Table(
     sa.Column("outcome", sa.Text, nullable=False),  # model.HistoryOutcome
     sa.Column("reason", sa.Text),
     sa.Column("run_id", sa.Text),  # NULL: outside a Dagster run
+    sa.Column("status", sa.SmallInteger),  # of HTTP; NULL: no answer, or no request
+    sa.Column("attempts", sa.Integer, nullable=False),  # with this one, since the record changed; 0: no request
+    sa.Column("changed_at", Instant),  # when the desired state changed that was sent; NULL: not known
 )
 sa.Index("sync_history_id", history.c.id, history.c.number)
+sa.Index("sync_history_at", history.c.at)
+
+# Days of `results` with an id of a record that was purged or excluded. A day is due while the numbers differ.
+result_day = sa.Table(
+    "sync_result_day",
+    metadata,
+    sa.Column("name", NAME, primary_key=True),  # results.ResultName
+    sa.Column("day", Day, primary_key=True, autoincrement=False),
+    sa.Column("changes", sa.BigInteger, nullable=False),  # how often that happened
+    sa.Column("written", sa.BigInteger, nullable=False),  # of these, when the file that was written last was begun
+)
+check(result_day, numbers=not_negative("changes", "written"))

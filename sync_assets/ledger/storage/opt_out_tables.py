@@ -75,6 +75,7 @@ opt_out_decision = sa.Table(
 )
 sa.Index("sync_opt_out_decision_contact", opt_out_decision.c.contact)
 sa.Index("sync_opt_out_decision_partition", opt_out_decision.c.partition)
+sa.Index("sync_opt_out_decision_decided", opt_out_decision.c.decided_at)
 
 # Rows of export files that were left out, for `export.keep_days`.
 opt_out_rejected_row = sa.Table(

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from sync_assets.ledger import times
-from sync_assets.ledger.model import INSERTED
+from sync_assets.ledger.model import INSERTED, State
 from sync_assets.ledger.rules.predicates import ACKNOWLEDGED, MAY_DIFFER
 from sync_assets.ledger.rules.record_state import RecordState
 from sync_assets.ledger.storage.schema import short_id
@@ -43,6 +43,18 @@ _ADD_NUMBER = """
     INSERT INTO sync_day_count (kind, day, table_name, name, number) VALUES (?, ?, ?, ?, ?)
     ON CONFLICT (kind, day, table_name, name) DO UPDATE SET number = sync_day_count.number + ?
 """
+_GONE = [
+    f"""
+    INSERT INTO sync_result_day (name, day, changes, written)
+    SELECT DISTINCT '{name}', {moment} / {times.DAY}, 1, 0 FROM {table} WHERE {id_} IN :ids
+    ON CONFLICT (name, day) DO UPDATE SET changes = sync_result_day.changes + 1
+    """  # noqa: S608 - constants
+    for name, table, id_, moment in (
+        ("deliveries", "sync_history", "id", "at"),
+        ("decisions", "sync_opt_out_decision", "contact", "decided_at"),
+    )
+]
+"""Note the days of `results` with rows of these ids: see repositories/results.py."""
 COUNTED = {"preserve_rowcount": True}
 """Execution options: without them an INSERT has no rowcount."""
 _ROWS_AT_ONCE = 500
@@ -89,6 +101,7 @@ class Transaction:
         self.number: int | None = None
         """The ledger's number, if this transaction raised it: see repositories/sessions.py."""
         self._totals: Counter[tuple[str, int]] = Counter()
+        self._gone: list[str] = []
 
     # --- totals -------------------------------------------------------------------------------------------------------
 
@@ -98,15 +111,20 @@ class Transaction:
 
     def move(self, record: RecordState, state: int) -> None:
         """Count a record that changes its state."""
-        self.remove(record)
+        self.count(record.table_name, record.state, -1)
         self.count(record.table_name, state)
+        if state == State.EXCLUDED != record.state:
+            self._gone.append(record.id)
 
     def remove(self, record: RecordState) -> None:
         """Count a record that is purged."""
         self.count(record.table_name, record.state, -1)
+        self._gone.append(record.id)
 
     def store_totals(self) -> None:
-        """Store the changes of the totals. Called at the end of the transaction."""
+        """Store the changes of the totals, and whose ids go from results. Called at the end of the transaction."""
+        for statement in _GONE:
+            self.run(statement, ids=self._gone)
         self.for_each(
             _ADD_TOTAL, [(*at, max(records, 0), records) for at, records in sorted(self._totals.items()) if records]
         )

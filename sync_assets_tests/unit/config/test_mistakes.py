@@ -134,7 +134,7 @@ class TestEveryMistakeNamesItsLineAndItsRemedy:
             (
                 HEAD + "<<: {a: b}\n",
                 "7: unknown key `a`; write one of privacy_acknowledged, tables, defaults, opt_out, logs, "
-                "history, runs, audit, bulk_load, guardrails, owners, alerts",
+                "history, results, runs, audit, bulk_load, guardrails, owners, alerts",
             ),
             (HEAD + "<<: 1\n", "7: `<<` merges keys and values; write e.g. `<<: *name`"),
             (
@@ -238,6 +238,25 @@ class TestEveryMistakeNamesItsLineAndItsRemedy:
     )
     def test_the_history_of_records_is_kept_for_a_number_of_days(self, written: str, message: str) -> None:
         assert the_problem(HEAD + f"history: {written}\n").startswith(f"f.yaml:7: {message}")
+
+    @pytest.mark.parametrize(
+        ("to", "message"),
+        [
+            ("results", None),
+            ("/srv/results/", None),
+            ("s3://bucket", None),
+            ("abfss://container@account.dfs.core.windows.net/folder", None),
+            ("abfss://account.dfs.core.windows.net/container", "results go to a folder, to S3 or to Azure"),
+            ("s3://", "results go to a folder, to S3 or to Azure"),
+            ("https://account.blob.core.windows.net/container", "results go to a folder, to S3 or to Azure"),
+        ],
+    )
+    def test_results_go_to_a_folder_or_a_store_of_objects(self, to: str, message: str | None) -> None:
+        text = HEAD + f"results: {{to: '{to}'}}\n"
+        if message is None:
+            assert parse_config(text, name="f.yaml").history_days == 90
+        else:
+            assert the_problem(text).startswith(f"f.yaml:7: {message}")
 
     def test_all_problems_are_reported_at_once_in_the_order_of_lines(self) -> None:
         text = (

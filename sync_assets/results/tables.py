@@ -1,0 +1,143 @@
+"""The tables of `results`, a day each, as Polars reads them from the ledger in batches: memory does not grow with rows.
+
+The columns are those of PostgreSQL's views (ledger/storage/result_rows.py), which a test compares with these.
+"""
+
+from collections.abc import Iterator, Sequence
+from datetime import date
+from typing import Any
+
+import polars as pl
+from polars.io.plugins import register_io_source
+
+from sync_assets.ledger import Ledger
+from sync_assets.ledger.repositories.results import ResultName
+from sync_assets.ledger.rules.rejection_reasons import kind_of_reason
+
+_MOMENT = pl.Datetime("us", "UTC")
+_STORED: dict[ResultName, dict[str, Any]] = {
+    "deliveries": {
+        **dict.fromkeys(("table", "id", "operation", "outcome", "reason"), pl.String()),
+        "status": pl.Int16(),
+        "attempts": pl.Int32(),
+        "changed_at": pl.Int64(),
+        "at": pl.Int64(),
+        "run": pl.String(),
+    },
+    "decisions": {
+        **dict.fromkeys(("contact", "column", "attribute"), pl.String()),
+        **dict.fromkeys(("d365", "campaign", "value"), pl.Int8()),
+        **dict.fromkeys(("written_to", "reason", "source"), pl.String()),
+        **dict.fromkeys(("d365_modified", "campaign_changed", "decided_at"), pl.Int64()),
+    },
+}
+"""The columns of the ledger's rows, times in microseconds since 1970."""
+COLUMNS: dict[ResultName, dict[str, tuple[str, str]]] = {
+    "deliveries": {
+        "table": ("string", "the Dynamics 365 table"),
+        "id": ("string", "the record's id; none once the record is purged, or excluded by `hold release`"),
+        "operation": ("string", "`insert`, `update`, `delete`, `link` (links alone), `validate` (no request)"),
+        "outcome": ("string", "`acknowledged` or `rejected`"),
+        "reason": ("string", "the kind of reason: without ids and counts"),
+        "status": ("int16", "of HTTP; none for a load by file and for `validate`"),
+        "attempts": ("int32", "with this one, since the record changed; 0 for `validate`"),
+        "changed_at": ("datetime", "when the program captured the change"),
+        "at": ("datetime", "when the outcome was stored"),
+        "acknowledged_at": ("datetime", "the same, if acknowledged"),
+        "seconds": ("float64", "from changed_at to acknowledged_at"),
+        "run": ("string", "the Dagster run"),
+    },
+    "decisions": {
+        "contact": ("string", "the contact's id; none once it is purged or excluded"),
+        "column": ("string", "of Dynamics 365"),
+        "attribute": ("string", "of Campaign"),
+        "d365": ("boolean", "opted out in Dynamics 365, before"),
+        "campaign": ("boolean", "opted out in Campaign, before"),
+        "value": ("boolean", "opted out, as decided"),
+        "written_to": ("string", "`d365`, `campaign`, or none"),
+        "reason": ("string", "why"),
+        "source": ("string", "what caused the decision"),
+        "d365_modified": ("datetime", "when the contact was modified"),
+        "campaign_changed": ("datetime", "when the attribute changed"),
+        "decided_at": ("datetime", "when it was decided"),
+    },
+    "daily": {
+        "table": ("string", "the Dynamics 365 table"),
+        "inserted": ("int64", "records"),
+        "updated": ("int64", "requests, those of links alone included"),
+        "deleted": ("int64", "records"),
+        "rejected": ("int64", "requests, and rows that are not valid"),
+        "seconds_median": ("float64", "of `seconds` of deliveries"),
+        "engine_calls": ("int64", "reads included"),
+    },
+}
+"""By table and column, its type and its description, for Dagster and docs/results.md."""
+
+
+def day_of(ledger: Ledger, name: ResultName, day: date) -> pl.LazyFrame:
+    """Return the rows of a day (UTC). They are read from the ledger as the frame is collected."""
+    if name == "daily":
+        return _totals(ledger, day)
+    schema, source = _STORED[name], ledger.results.deliveries if name == "deliveries" else ledger.results.decisions
+    shape = _deliveries if name == "deliveries" else _decisions
+
+    def frame(rows: Sequence[Any]) -> pl.DataFrame:
+        return shape(pl.DataFrame([tuple(row) for row in rows], schema, orient="row"))
+
+    def batches(columns: list[str] | None, where: pl.Expr | None, limit: int | None, _: Any) -> Iterator[pl.DataFrame]:
+        for rows in source(day):
+            batch = frame(rows)
+            batch = batch if where is None else batch.filter(where)
+            yield (batch if columns is None else batch.select(columns)).head(batch.height if limit is None else limit)
+            if limit is not None and (limit := limit - batch.height) <= 0:
+                return
+
+    return register_io_source(batches, schema=frame([]).schema, explain_name=name)
+
+
+def _deliveries(rows: pl.DataFrame) -> pl.DataFrame:
+    done, at, changed_at = pl.col("outcome") == "acknowledged", pl.col("at"), pl.col("changed_at")
+    return rows.with_columns(
+        _without_ids(rows["reason"]),
+        changed_at.cast(_MOMENT),
+        at.cast(_MOMENT),
+        pl.when(done).then(at).cast(_MOMENT).alias("acknowledged_at"),
+        pl.when(done).then((at - changed_at) / 1_000_000).alias("seconds"),
+    ).select(pl.exclude("run"), "run")
+
+
+def _decisions(rows: pl.DataFrame) -> pl.DataFrame:
+    return rows.with_columns(
+        pl.col("d365", "campaign", "value").cast(pl.Boolean),
+        _without_ids(rows["reason"]),
+        _without_ids(rows["source"]),
+        pl.col("d365_modified", "campaign_changed", "decided_at").cast(_MOMENT),
+    )
+
+
+def _without_ids(texts: pl.Series) -> pl.Series:
+    known = texts.unique().drop_nulls()
+    return texts.replace_strict(known, [kind_of_reason(text) for text in known], return_dtype=pl.String, default=None)
+
+
+def _totals(ledger: Ledger, day: date) -> pl.LazyFrame:
+    """Return a row for each table with deliveries or engine calls."""
+    done, operation = pl.col("outcome") == "acknowledged", pl.col("operation")
+    calls = {table: sum(of.values()) for table, of in ledger.counts.by_table("engine_calls", day).items()}
+    engine_calls = pl.LazyFrame({"table": list(calls), "engine_calls": list(calls.values())})
+    engine_calls = engine_calls.cast({"table": pl.String, "engine_calls": pl.Int64})
+    totals = (
+        day_of(ledger, "deliveries", day)
+        .group_by("table")
+        .agg(
+            inserted=(done & (operation == "insert")).sum(),
+            updated=(done & operation.is_in(["update", "link"])).sum(),
+            deleted=(done & (operation == "delete")).sum(),
+            rejected=(~done).sum(),
+            seconds_median=pl.col("seconds").median(),
+        )
+    )
+    whole = totals.join(engine_calls, on="table", how="full", coalesce=True)
+    numbers = ("inserted", "updated", "deleted", "rejected", "engine_calls")
+    order = ("table", *numbers[:-1], "seconds_median", "engine_calls")
+    return whole.with_columns(pl.col(numbers).fill_null(0).cast(pl.Int64)).select(order).sort("table")
