@@ -19,8 +19,8 @@ from sync_assets.checks.rules import FindingDocument
 from sync_assets.cli import explain
 from sync_assets.commands import audit, certify, doctor, estimate, plan, rebuild, rejects, terminal
 from sync_assets.commands import status as status_command
-from sync_assets.commands.plan_text import OPT_OUTS_DUE, PLANNED
 from sync_assets.commands.plan_document import PlanDocument, PlannedChange
+from sync_assets.commands.plan_text import OPT_OUTS_DUE, PLANNED
 from sync_assets.commands.status import COLUMNS, KilledRunStatus, OptOutStatus, Status, TableStatus
 from sync_assets.commands.step_document import OptOutCounts, PlannedRecords, Step, StepCounts, show_step
 from sync_assets.commands.terminal import print_document, print_parts, progress, progress_text
