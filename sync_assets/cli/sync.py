@@ -5,8 +5,9 @@ A table with nothing to capture or send gets no run; if that is so for all table
 
 from __future__ import annotations
 
+import dataclasses
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import compress
@@ -14,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from msgspec import UNSET
 from msgspec.structs import asdict, replace
 
 from sync_assets.alerts.channels import DeadManSwitch
@@ -42,7 +42,6 @@ if TYPE_CHECKING:
 
     from sync_assets.cli.sync_runs import Failures
     from sync_assets.ledger import Ledger
-    from sync_assets.ledger.report_values import PlannedLeft
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,21 +110,27 @@ def sync_plan(runtime: Runtime, file: Path, *, instance: dg.DagsterInstance | No
     """Run the flows of the tables of a plan file, sending its records only. Raises SyncAssetsError as `approved`."""
     from sync_assets.commands.plan_file import approved  # noqa: PLC0415
 
-    with approved(runtime, file) as (limited, tables, left):
-        return sync(limited, tables, instance=instance, left=left)
+    with approved(runtime, file) as (limited, tables, plan_left):
+        done = sync(limited, tables, instance=instance)
+        left = plan_left()
+    notes, due = list(done.stopped), done.document.opt_out.due
+    if due:
+        notes.append(f"{counted(due, 'opt-out', 'are')} due, which no plan names: `sync-assets sync` writes opt-outs.")
+    done = dataclasses.replace(done, document=replace(done.document, plan=left), stopped=notes)
+    if not (left.changed or left.not_named):
+        return done
+    changed = f"{counted(left.changed, 'record')} changed since the plan"
+    others = f"{counted(left.not_named, 'record', 'are')} not in the plan"
+    found = [text for text, number in ((changed, left.changed), (others, left.not_named)) if number]
+    why = f"Left pending: {', '.join(found)}. Approve them by another plan: `sync-assets plan --out FILE`."
+    return dataclasses.replace(done, stopped=[*notes, why] if done.problems else notes, status=1, ending=why)
 
 
-def sync(
-    runtime: Runtime,
-    only: Sequence[str] = (),
-    *,
-    instance: dg.DagsterInstance | None = None,
-    left: Callable[[], PlannedLeft] | None = None,
-) -> SyncResult:
+def sync(runtime: Runtime, only: Sequence[str] = (), *, instance: dg.DagsterInstance | None = None) -> SyncResult:
     """Run the flows of all mapped tables, or of `only`. Safe to kill and repeat at any moment.
 
-    instance: the Dagster instance; None: that of DAGSTER_HOME. left: returns what is left of a plan. Raises
-    OtherSystems, OlderLedger, LedgerError before anything is sent.
+    instance: the Dagster instance; None: that of DAGSTER_HOME. Raises OtherSystems, OlderLedger, LedgerError before
+    anything is sent.
     """
     started = time.monotonic()
     check_tables(runtime.config, only)
@@ -151,22 +156,13 @@ def sync(
     outcome = overview(runtime.config, runtime.ledger, runtime.clients.calls, flows.counts)
     for table, counts in outcome.tables.items():
         outcome.tables[table] = replace(counts, problem=str(failures[table][0]) if table in failures else None)
-    names, of_plan = [config.table for config in tables], left() if left else None
-    paused = in_maintenance(outcome, names)
-    status, ending = _end(runtime.ledger, flows, outcome, failures, names, of_plan)
-    if of_plan and (due := outcome.opt_out.due):
-        flows.note([f"{counted(due, 'opt-out', 'are')} due, which no plan names: `sync-assets sync` writes opt-outs."])
+    names = [config.table for config in tables]
+    paused, (status, ending) = in_maintenance(outcome, names), _end(runtime.ledger, flows, outcome, failures, names)
     if status != 1:
         DeadManSwitch(runtime).ping()
     notes = [*flows.notes, *paused, *held_back(outcome.tables), *retried(outcome), *flows.stopped]
     seconds, problems = round(time.monotonic() - started, 1), list(map(str, flows.problems))
-    document = SyncDocument(
-        **asdict(outcome),
-        seconds=seconds,
-        unchanged=flows.counts["unchanged"],
-        problems=problems,
-        plan=of_plan or UNSET,
-    )
+    document = SyncDocument(**asdict(outcome), seconds=seconds, unchanged=flows.counts["unchanged"], problems=problems)
     return SyncResult(document, flows.problems, notes, bool(flows.stopped), status, ending)
 
 
@@ -187,18 +183,13 @@ def _run(
 
 
 def _end(
-    ledger: Ledger,
-    flows: RunOutcome,
-    outcome: Overview,
-    failures: Failures,
-    tables: Sequence[str],
-    of_plan: PlannedLeft | None = None,
+    ledger: Ledger, flows: RunOutcome, outcome: Overview, failures: Failures, tables: Sequence[str]
 ) -> tuple[int, str]:
     """Return the exit status, and why something is left to be done, with the command that leads on, in one line.
 
     0: nothing is left to be done. 2: records or opt-outs are rejected, held, held back, waiting or pending, or the
     set-up of a table must be corrected while other tables could run. 1: no table could run, a service failed, or a
-    problem is not one of a table; of a plan, records changed since, or are not in it.
+    problem is not one of a table.
     """
     if flows.problems:
         of_tables = [problem for problems in failures.values() for problem in problems]
@@ -209,12 +200,10 @@ def _end(
         named = ", ".join(table for table in tables if outcome.tables[table].problem) or "opt-outs"
         why = f"Not done, as said above: {named}. `sync-assets doctor` checks the set-up."
         return 2 if corrigible and others_ran else 1, why
-    if of_plan and (of_plan.changed or of_plan.not_named):
-        return 1, not_as_planned(of_plan)
-    again = "sync --plan FILE" if of_plan else "sync"
+    again = "sync --plan FILE" if ledger.planned.is_limited else "sync"
     left, early = _unfinished(outcome, tables, again), [*flows.stopped, *in_maintenance(outcome, tables)]
     if left and not flows.stopped:
-        return 2, f"Left: {unfinished_text(outcome, tables)}. Go on with `sync-assets {left[0][2]}`."
+        return 2, f"Left: {unfinished_text(outcome, tables, again)}. Go on with `sync-assets {left[0][2]}`."
     if not early:
         return 0, ""
     loading = sum(outcome.tables[table].loading for table in tables)
@@ -222,21 +211,13 @@ def _end(
     return 2, why if "`sync-assets " in why else f"{why} Then run `sync-assets {again}` again."
 
 
-def not_as_planned(left: PlannedLeft) -> str:
-    """Return what is left since it is not as planned, with the command that leads on."""
-    changed = f"{counted(left.changed, 'record')} changed since the plan"
-    others = f"{counted(left.not_named, 'record', 'are')} not in the plan"
-    found = [text for text, number in ((changed, left.changed), (others, left.not_named)) if number]
-    return f"Left pending: {', '.join(found)}. Approve them by another plan: `sync-assets plan --out FILE`."
-
-
-def unfinished_text(outcome: Overview, tables: Sequence[str] = ()) -> str:
+def unfinished_text(outcome: Overview, tables: Sequence[str] = (), again: str = "sync") -> str:
     """Return the unfinished counts in words; empty if there are none. tables: all if left out."""
-    left = _unfinished(outcome, tables or list(outcome.tables))
+    left = _unfinished(outcome, tables or list(outcome.tables), again)
     return ", ".join(f"{number:,} {words}" for number, words, _ in left)
 
 
-def _unfinished(outcome: Overview, names: Sequence[str], again: str = "sync") -> list[tuple[int, str, str]]:
+def _unfinished(outcome: Overview, names: Sequence[str], again: str) -> list[tuple[int, str, str]]:
     """Return the counts other than 0 of what a complete sync leaves none of, with words and the command that leads on.
 
     Orphaned records do not count: only a change in Dynamics 365 can help. Rejected rows are those of this invocation.

@@ -1,6 +1,6 @@
 """The file of `plan --out`: which records `sync --plan` may send, and as what. It holds no values.
 
-    {"sync_assets_plan": 1, "ledger": …, "tables": {"contact": {"mapping": …, "insert": 2, …}}, …}   PlanHeader
+    {"sync_assets_plan": 1, "ledger": …, "records": {"contact": {"insert": 2, …}}, …}      PlanHeader
     ["contact", "<id>", "insert", "<keyed hash>"]                                          a line for each record
     {"seal": "<keyed hash of all lines before>"}
 
@@ -38,27 +38,23 @@ _LONGEST = 1_000_000
 _AT_ONCE = 100_000
 """Records that are stored in one transaction. They come in no order, so fewer write each page of the table often."""
 _SEAL = b'{"seal":"'
-
-
-class PlannedRecords(msgspec.Struct, frozen=True):
-    """The records of a table in a plan. mapping: its fingerprint. reject: those that are rejected without a request."""
-
-    mapping: str
-    insert: int = 0
-    update: int = 0
-    delete: int = 0
-    reject: int = 0
+_RECORD = msgspec.json.Decoder(tuple[str, str, str, str])
 
 
 class PlanHeader(msgspec.Struct, frozen=True):
-    """The first line of a plan file. ledger: its id. d365, campaign: URLs."""
+    """The first line of a plan file.
+
+    ledger: its id. d365, campaign: URLs. mappings: the fingerprint of each table's mapping. records: by table and
+    operation; `reject`: without a request.
+    """
 
     sync_assets_plan: int
     made_at: datetime
     ledger: str
     d365: str | None
     campaign: str | None
-    tables: dict[str, PlannedRecords]
+    mappings: dict[str, str]
+    records: dict[str, dict[str, int]]
 
 
 class PlanWriter:
@@ -85,16 +81,15 @@ class PlanWriter:
 
     def write(self, mappings: Mapping[str, str]) -> None:
         """Write the file, readable by its owner only. mappings: the fingerprint of each planned table."""
-        tables = {table: PlannedRecords(mapping, **self._counts[table]) for table, mapping in mappings.items()}
-        d365, campaign = self._runtime.settings.links()
-        ledger = self._runtime.ledger.systems.identity()
-        write_whole(self._path, self._pieces(PlanHeader(VERSION, datetime.now(UTC), ledger, d365, campaign, tables)))
+        of_ledger = (self._runtime.ledger.systems.identity(), *self._runtime.settings.links())
+        records = {table: dict(counts) for table, counts in self._counts.items()}
+        header = PlanHeader(VERSION, datetime.now(UTC), *of_ledger, dict(mappings), records)
+        write_whole(self._path, self._pieces(msgspec.json.encode(header) + b"\n"))
 
-    def _pieces(self, header: PlanHeader) -> Iterator[bytes]:
+    def _pieces(self, header: bytes) -> Iterator[bytes]:
         seal = self._planned.seal()
         self._lines.seek(0)
-        records = iter(partial(self._lines.read, _LONGEST), b"")
-        for piece in chain([msgspec.json.encode(header) + b"\n"], records):
+        for piece in chain([header], iter(partial(self._lines.read, _LONGEST), b"")):
             seal.update(piece)
             yield piece
         yield _last_line(seal)
@@ -121,7 +116,7 @@ def approved(runtime: Runtime, path: Path) -> Iterator[tuple[Runtime, list[str],
                 _load(path, first, file, planned, session)
         except OSError as error:
             raise SyncAssetsError(f"{path} cannot be read: {error.strerror}.") from None
-        tables = list(header.tables)
+        tables = list(header.mappings)
 
         def left() -> PlannedLeft:
             if owner.session.epoch != session:
@@ -137,13 +132,11 @@ def approved(runtime: Runtime, path: Path) -> Iterator[tuple[Runtime, list[str],
 
 
 def _header(path: Path, line: bytes) -> PlanHeader:
-    try:
+    with suppress(msgspec.DecodeError):
         header = msgspec.json.decode(line, type=PlanHeader)
-    except msgspec.DecodeError:
-        header = None
-    if header is None or header.sync_assets_plan != VERSION:
-        raise _unusable(f"{path} is not a plan file of this version.")
-    return header
+        if header.sync_assets_plan == VERSION:
+            return header
+    raise _unusable(f"{path} is not a plan file of this version.")
 
 
 def _unusable(cause: str) -> SyncAssetsError:
@@ -159,25 +152,21 @@ def _check(runtime: Runtime, path: Path, header: PlanHeader) -> None:
         if not same_address(now or "", then or ""):
             raise _unusable(f"{path} is a plan for {NAMES[side]} at {then}, and {VARIABLES[side]} names {now}.")
     mapped = {one.table: one for one in config.tables}
-    if missing := header.tables.keys() - mapped.keys():
+    if missing := header.mappings.keys() - mapped.keys():
         raise _unusable(f"{path} is a plan with {', '.join(sorted(missing))}, which the configuration does not map.")
 
     async def fingerprints() -> tuple[str, ...]:
-        ready = await run_together(*(set_up(runtime, mapped[table]) for table in header.tables))
+        ready = await run_together(*(set_up(runtime, mapped[table]) for table in header.mappings))
         return tuple(one.mapping.fingerprint for one in ready)
 
-    now = zip(header.tables.items(), interruptible.run(fingerprints()), strict=True)
-    if others := [table for (table, then), fingerprint in now if then.mapping != fingerprint]:
+    now = zip(header.mappings.items(), interruptible.run(fingerprints()), strict=True)
+    if others := [table for (table, then), fingerprint in now if then != fingerprint]:
         raise _unusable(f"{path} is a plan with another mapping of {', '.join(others)}.")
 
 
 def _load(path: Path, first: bytes, file: IO[bytes], planned: Planned, session: int) -> None:
     """Read the records after the header into the ledger, as the plan of a session. Raises SyncAssetsError."""
-    seal, rows, decoder = (
-        planned.seal(),
-        list[tuple[str, str, bytes]](),
-        msgspec.json.Decoder(tuple[str, str, str, str]),
-    )
+    seal, rows = planned.seal(), list[tuple[str, str, bytes]]()
     seal.update(first)
     for line in iter(partial(file.readline, _LONGEST), b""):
         if line.startswith(_SEAL):
@@ -187,7 +176,7 @@ def _load(path: Path, first: bytes, file: IO[bytes], planned: Planned, session: 
             return
         seal.update(line)
         try:
-            table, id_, _, hashed = decoder.decode(line)
+            table, id_, _, hashed = _RECORD.decode(line)
             rows.append((table, id_, bytes.fromhex(hashed)))
         except ValueError:  # msgspec's are ValueErrors, too
             break

@@ -9,7 +9,7 @@ import pytest
 
 from sync_assets.push.claimed_records import ClaimedRecords
 from sync_assets_tests.support.chain import Chain
-from sync_assets_tests.support.loads import by_file, inserted
+from sync_assets_tests.support.loads import WORKFLOWS, by_file, inserted
 from sync_assets_tests.support.opt_outs import switch_on
 from sync_assets_tests.support.program import Program
 
@@ -133,13 +133,17 @@ def test_children_follow_their_parents_and_deletes_and_other_links_are_as_planne
 
 
 @pytest.mark.usefixtures("short_looks")
-def test_a_load_by_file_takes_planned_records_only(program: Program) -> None:
-    file = approved(by_file(program))
-    [changed] = program.sandbox.admin.change("contact", 1, lastname="Changed")
-    program.sandbox.admin.create("contact", {"lastname": "New"})
-    assert sent(program, file) == (1, left(50, 1, 1), {})
-    assert inserted(program) == [49]
-    assert changed not in program.profiles()
+def test_loads_by_file_take_planned_records_only_with_their_links_and_opt_outs(chain: Chain) -> None:
+    program, made = by_file(switch_on(chain.program, "bidirectional"), above=5), [chain.make() for _ in range(12)]
+    chain.admin.change("contact", [made[1][0]], donotemail=True)
+    file = approved(program)
+    chain.admin.change("contact", [made[0][0]], firstname="Changed")
+    chain.make("New")
+    assert sent(program, file) == (1, left(36, 1, 1), {})
+    assert [inserted(program, workflow) for workflow in WORKFLOWS.values()] == [[11], [11], [11]]
+    profiles = chain.held()["profile"]
+    assert made[0][0] not in profiles
+    assert profiles[made[1][0]]["blackListEmail"] is True
 
 
 def test_a_killed_sync_goes_on_with_the_same_file(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -62,6 +62,11 @@ class Planned(Repository):
         """From now on, let this ledger's claims take records of the plan of a session only."""
         self._session.plan = session
 
+    @property
+    def is_limited(self) -> bool:
+        """True if claims take records of a plan only."""
+        return self._session.plan is not None
+
     def as_planned(self, transaction: Transaction, table: str, records: Sequence[T]) -> list[T]:
         """Return those of the records that are as planned, and mark the others; without a plan, return all."""
         if self._session.plan is None or not records:
