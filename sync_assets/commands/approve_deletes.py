@@ -4,35 +4,37 @@ from typing import Any
 
 from sync_assets.commands.terminal import Json, OneTable, Parts, open_runtime, print_document
 from sync_assets.commands.values import check_tables
+from sync_assets.config.models import Config
 from sync_assets.errors import SyncAssetsError
+from sync_assets.ledger import Ledger
 from sync_assets.ledger.errors import with_them
 from sync_assets.ledger.feed import NO_ORPHANS, OrphansOfDeletes
-from sync_assets.runtime.context import Runtime
 from sync_assets.words import counted
 
 
 def command(table: OneTable, as_json: Json = False) -> None:
     """Approve, once, the mass deletion and the emptied values that the guard holds back."""
-    print_document(approve_deletes(open_runtime(), table), as_json, show)
+    runtime = open_runtime()
+    print_document(approve_deletes(runtime.config, runtime.ledger, table), as_json, show)
 
 
-def approve_deletes(runtime: Runtime, table: str) -> dict[str, Any]:
+def approve_deletes(config: Config, ledger: Ledger, table: str) -> dict[str, Any]:
     """Approve what the guard holds back of a table.
 
     Returns:
         approved: number of deletions; following, orphaning: the children that they concern. approved_values: number of
         emptied values by attribute.
     """
-    check_tables(runtime.config, [table])
-    feed = runtime.ledger.feeds.feed(table)
+    check_tables(config, [table])
+    feed = ledger.feeds.feed(table)
     if feed is None:
         raise SyncAssetsError(
             f"{table} has never been captured, so there is nothing to delete.", "`sync-assets sync` captures it."
         )
     if feed.deletes:
-        runtime.ledger.feeds.approve_deletes(table)
+        ledger.feeds.approve_deletes(table)
     following = feed.orphans if feed.deletes else NO_ORPHANS
-    values = runtime.ledger.emptied.approve(table)
+    values = ledger.emptied.approve(table)
     orphans = {"following": following.deleted, "orphaning": following.kept}
     return {"table": table, "approved": feed.deletes, **orphans, "approved_values": values}
 

@@ -85,7 +85,8 @@ def command(
             end(1, "No row of the sample would be taken. Correct the export, or `opt_out.export` in the configuration.")
         return
     if ledger:
-        checked = check_ledger(open_runtime(any_ledger=True, announce=lambda _: None))
+        runtime = open_runtime(any_ledger=True, announce=lambda _: None)
+        checked = check_ledger(runtime.ledger, runtime.progress)
         print_document(checked, as_json, show_check)
         if found := checked.contradictions:
             end(2, f"The ledger contradicts its own rules in {counted(len(found), 'point')}. {REMEDY}")

@@ -14,7 +14,6 @@ from sync_assets.ledger import Ledger
 from sync_assets.ledger.repositories.record_history import HistoryEntry
 from sync_assets.ledger.times import iso
 from sync_assets.opt_out.decide import without_value
-from sync_assets.runtime.context import Runtime
 from sync_assets.words import counted
 
 _WRITTEN = {"d365": "written to Dynamics 365", "campaign": "written to Campaign", None: "nothing to write"}
@@ -32,7 +31,8 @@ def command(
     """Show the outcome of each request for a record, the newest first: operation, reason and run, no values; for a
     contact also its opt-out decisions. The ledger keeps them if `history` or `results` is configured.
     """
-    print_document(history(open_runtime(), record, table, limit), as_json, show)
+    runtime = open_runtime()
+    print_document(history(runtime.config, runtime.ledger, record, table, limit), as_json, show)
 
 
 class ContactDecision(msgspec.Struct, frozen=True):
@@ -57,15 +57,15 @@ class HistoryDocument(msgspec.Struct, frozen=True):
     decisions: list[ContactDecision]
 
 
-def history(runtime: Runtime, id_text: str | None, table: str | None, limit: int) -> HistoryDocument:
+def history(config: Config, ledger: Ledger, id_text: str | None, table: str | None, limit: int) -> HistoryDocument:
     """Return the newest entries first, at most `limit`, and for one id the last opt-out decisions."""
     id_ = record_id(id_text, "The history of a record needs its") if id_text is not None else None
-    check_tables(runtime.config, [table])
-    entries = runtime.ledger.history.entries(id_, table, limit=limit)
+    check_tables(config, [table])
+    entries = ledger.history.entries(id_, table, limit=limit)
     decisions: list[ContactDecision] = []
     if id_ is not None and table in (None, CONTACT):
-        decisions = opt_out_decisions(runtime.ledger, id_)[:limit]
-    return HistoryDocument(runtime.config.history_days, entries, decisions)
+        decisions = opt_out_decisions(ledger, id_)[:limit]
+    return HistoryDocument(config.history_days, entries, decisions)
 
 
 def opt_out_decisions(ledger: Ledger, contact: str, *, show_values: bool = False) -> list[ContactDecision]:

@@ -5,8 +5,9 @@ from functools import partial
 import msgspec
 
 from sync_assets.commands.terminal import Parts, on_interrupt, progress
+from sync_assets.ledger import Ledger
 from sync_assets.ledger.report_values import Inconsistency
-from sync_assets.runtime.context import Runtime
+from sync_assets.runtime.progress import Progress
 from sync_assets.words import counted
 
 ACTIVITY = "checking the ledger"
@@ -23,13 +24,13 @@ class LedgerCheck(msgspec.Struct, frozen=True):
     contradictions: list[Inconsistency]
 
 
-def check_ledger(runtime: Runtime) -> LedgerCheck:
+def check_ledger(ledger: Ledger, shown: Progress) -> LedgerCheck:
     """Return the number of records, and by table what contradicts the rules; no ids. An older copy is checked, too."""
-    counts = runtime.ledger.reports.counts()
+    counts = ledger.reports.counts()
     records = sum(table.records for table in counts.values())
-    runtime.progress.expect(ACTIVITY, records)
-    with on_interrupt("Nothing was written."), progress(runtime.progress):
-        found = runtime.ledger.check(partial(runtime.progress, ACTIVITY))
+    shown.expect(ACTIVITY, records)
+    with on_interrupt("Nothing was written."), progress(shown):
+        found = ledger.check(partial(shown, ACTIVITY))
     return LedgerCheck(records, found)
 
 

@@ -7,9 +7,10 @@ import typer
 from sync_assets.campaign.addressing import HIDDEN
 from sync_assets.commands.terminal import Json, OptionalTable, Parts, fail, open_runtime, print_document
 from sync_assets.commands.values import check_tables
+from sync_assets.config.models import Config
 from sync_assets.config.values import CONTACT
+from sync_assets.ledger import Ledger
 from sync_assets.ledger.rules.opt_outs import OptOutState
-from sync_assets.runtime.context import Runtime
 from sync_assets.words import counted
 
 
@@ -19,20 +20,21 @@ def command(
     as_json: Json = False,
 ) -> None:
     """Make rejected records pending again. The next sync, or the run `follow`, sends them."""
-    document = retry(open_runtime(), table, record)
+    runtime = open_runtime()
+    document = retry(runtime.config, runtime.ledger, table, record)
     if record and not any(document.values()):
         where = table or "any table"
         fail(f"No record {record} of {where} is rejected. `sync-assets rejects` lists the records that are.")
     print_document(document, as_json, show)
 
 
-def retry(runtime: Runtime, table: str | None, record: str | None = None) -> dict[str, int]:
+def retry(config: Config, ledger: Ledger, table: str | None, record: str | None = None) -> dict[str, int]:
     """Make rejected records pending again; return how many, and how many stay rejected by a validation error."""
-    check_tables(runtime.config, [table])
-    ledger, id_ = runtime.ledger, record.lower() if record else None
+    check_tables(config, [table])
+    id_ = record.lower() if record else None
     retried = ledger.claims.retry(table, id_)
-    for config in [runtime.config.table(table)] if table else runtime.config.tables:
-        ledger.dialect.forget(config.resource, HIDDEN)
+    for mapped in [config.table(table)] if table else config.tables:
+        ledger.dialect.forget(mapped.resource, HIDDEN)
     if table in (None, CONTACT):
         retried += ledger.opt_outs.reconsider(OptOutState.REJECTED, id_)
         retried += ledger.opt_out_files.retry_files() if id_ is None else 0

@@ -87,7 +87,7 @@ def operator_jobs(runtime: Runtime, other_jobs: Iterable[str]) -> list[dg.JobDef
     def retry_records(run: JobRun) -> Numbers:
         from sync_assets.commands.retry import retry
 
-        return retry(run.runtime, run.settings["table"], run.settings["id"] or None)
+        return retry(run.runtime.config, run.runtime.ledger, run.settings["table"], run.settings["id"] or None)
 
     @job(
         "approve_deletes",
@@ -97,7 +97,7 @@ def operator_jobs(runtime: Runtime, other_jobs: Iterable[str]) -> list[dg.JobDef
     def approve(run: JobRun) -> Numbers:
         from sync_assets.commands.approve_deletes import approve_deletes
 
-        done = approve_deletes(run.runtime, run.settings["table"])
+        done = approve_deletes(run.runtime.config, run.runtime.ledger, run.settings["table"])
         return {name: done[name] for name in ("approved", "approved_values")}
 
     @job(

@@ -44,7 +44,7 @@ def table(program: Program) -> TableStatus:
 
 def approve(program: Program) -> dict[str, Any]:
     with closing(program.runtime()) as runtime:
-        return approve_deletes(runtime, "contact")
+        return approve_deletes(runtime.config, runtime.ledger, "contact")
 
 
 def test_a_column_that_becomes_secured_empties_nothing_and_costs_no_call_until_it_can_be_read_again(

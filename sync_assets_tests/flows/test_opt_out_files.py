@@ -258,7 +258,7 @@ def test_a_rejected_file_is_reported_delays_no_other_and_is_read_once_corrected(
     assert all(any(name in line for line in again.stopped) for name in OF_NO_USE)
     assert "read" not in [entry["method"] for entry in program.sandbox.admin.journal("sftp", since)]
     with closing(program.runtime()) as runtime:
-        assert retry(runtime, "contact", None)["retried"] == len(OF_NO_USE)
+        assert retry(runtime.config, runtime.ledger, "contact", None)["retried"] == len(OF_NO_USE)
         assert status(runtime).opt_out.files_waiting == len(OF_NO_USE)
     assert program.sync().document["opt_out"]["files_rejected"] == len(OF_NO_USE)
     assert [entry["method"] for entry in program.sandbox.admin.journal("sftp", since)].count("read") == len(OF_NO_USE)

@@ -56,7 +56,7 @@ def calls_today(program: Program) -> int:
 
 def try_again(program: Program, id_: str | None = None) -> int:
     with closing(program.runtime()) as runtime:
-        return retry(runtime, "contact", id_)["retried"]
+        return retry(runtime.config, runtime.ledger, "contact", id_)["retried"]
 
 
 # --- A hold while opt-outs are written ---

@@ -24,7 +24,7 @@ from sync_assets.ledger.model import Loss, Orphaned, State
 from sync_assets.ledger.records.dependency_status import DependencyStatus
 from sync_assets.ledger.rules import transitions
 from sync_assets.ledger.rules.dependencies import status_of_parents
-from sync_assets.ledger.rules.predicates import MAY_EXIST, MAY_LACK_PARENT, MUST_NOT_EXIST, READY, RETRIED, STUCK
+from sync_assets.ledger.rules.predicates import MAY_EXIST, MAY_LACK_PARENT
 from sync_assets.ledger.rules.record_state import RecordState
 from sync_assets.ledger.storage import schema
 from sync_assets.ledger.storage.session import Repository, writes
@@ -45,9 +45,6 @@ _L = schema.link.c
 _UNCOUNTED = _R.orphaned != Orphaned.DELETED.value
 _IS_DELETED = sa.and_(_C.out_of_scope == 0, sa.or_(_C.orphan == 0, _R.orphaned == Orphaned.KEPT.value))
 _NEVER_SENT = schema.holds(~MAY_EXIST)
-_MAY_LACK_PARENT = [  # one for each index
-    schema.holds(one & MAY_LACK_PARENT) for one in (STUCK, READY & MUST_NOT_EXIST, RETRIED & MUST_NOT_EXIST)
-]
 MOVED = (
     *("state", "block_reason", "desired_hash", "acked_hash", "validation_error"),
     *("failed_since", "resend", "out_of_scope", "attempts"),
@@ -309,14 +306,14 @@ class Deletions(Repository):
         orphan, too. Done once per full read; rows of later changes re-evaluate their children by themselves.
         """
         due = sa.select(_F.version).where(_F.table_name == table, _F.orphans_due, _F.complete)
-        children = sa.select(_R.seq).join(schema.link, _L.seq == _R.seq)
-        children = children.where(_L.parent_table == table, _L.required == 1).distinct()
+        children = sa.select(_R.seq).join(schema.link, _L.seq == _R.seq).distinct()
+        children = children.where(schema.holds(MAY_LACK_PARENT), _L.parent_table == table, _L.required == 1)
         version = self._session.scalar(due)
         if version is None:
             return
         # Wait for transactions that re-evaluate children now: they may have read that the feed is not complete.
         self._reevaluate_orphans([])
-        seqs = sorted({seq for one in _MAY_LACK_PARENT for seq in self._session.column(children.where(one))})
+        seqs = sorted(self._session.column(children))
         for start in range(0, len(seqs), BATCH):
             self._reevaluate_orphans(seqs[start : start + BATCH])
         same = sa.update(schema.feed).where(_F.table_name == table, _F.version == version)

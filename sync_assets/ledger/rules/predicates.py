@@ -146,8 +146,13 @@ FIRST_INSERT = all_of(
 
 REFETCH_REQUIRED = is_one("block_reason", BlockReason.REFETCH_REQUIRED)
 UNAVAILABLE_PARENT = is_one("block_reason", BlockReason.PARENT_UNAVAILABLE)
-MAY_LACK_PARENT = ~is_one("block_reason", BlockReason.PARENT_PENDING) & is_one("orphaned", Orphaned.NO)
-"""Of a record that is not synced: perhaps the ledger has no record of a required parent, whose row may still come."""
+MAY_LACK_PARENT = all_of(
+    (
+        STUCK | (READY & MUST_NOT_EXIST) | (RETRIED & MUST_NOT_EXIST),  # an index for each
+        ~is_one("block_reason", BlockReason.PARENT_PENDING) & is_one("orphaned", Orphaned.NO),
+    )
+)
+"""Perhaps the ledger has no record of a required parent, whose row may still come."""
 BLOCKED_BY_PARENT = is_one("block_reason", BlockReason.PARENT_PENDING, BlockReason.PARENT_UNAVAILABLE)
 NEEDS_ROW = DISCONNECTED | present("validation_error") | REFETCH_REQUIRED
 """Its next row is applied even if it is the one captured last."""
