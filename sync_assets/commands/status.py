@@ -188,7 +188,7 @@ def overview(overall: Config, ledger: Ledger, calls: Mapping[str, int], opt_outs
             retried=ledger.reports.retried(table) if counts.pending else None,
             refused_in_updates=refused,
             updated_by_file=overall.bulk_load.updated(table, refused) if overall.bulk_load else [],
-            comparison_due=ledger.rebuilds.rebuild(table) is not None,
+            comparison_due=ledger.rebuilds.rebuild(table) is not None and ledger.loads.unfinished(table) is None,
             maintenance_since=paused.get(table),
             feed=FeedStatus(feed.saved_at, feed.polled_at, feed.complete) if feed else FeedStatus(None, None, False),
         )
