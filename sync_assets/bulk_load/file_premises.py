@@ -1,12 +1,13 @@
 """Try the way by file when a tenant is certified: a file of synthetic records, which the table's workflow imports.
 
-The records are removed with the others of the certification. Where a link is required, the file has one record: if the
-import does not set the link, Campaign hides the record, and nothing can remove it.
+The workflow for updates gets a file that changes a text of the table's synthetic record. All records are removed with
+the others of the certification. Where a link is required, the file has one record: if the import does not set the link,
+Campaign hides the record, and nothing can remove it.
 """
 
 import asyncio
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -14,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from sync_assets.audit.certification.synthetic_record import ROWS, Subject, synthetic_id
+from sync_assets.audit.certification.synthetic_record import NOTICE, ROWS, Subject, synthetic_id
 from sync_assets.audit.value_comparison import differing, leaves
 from sync_assets.bulk_load.file_rows import FileColumns, lines_of
 from sync_assets.bulk_load.files import connected, files_of, put_lines, remove_files
@@ -25,6 +26,7 @@ from sync_assets.config.environment import SftpSettings
 from sync_assets.config.values import CHANGED_SUFFIX
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger.model import LinkTo, LoadRow
+from sync_assets.mapping.refusable import updated_paths
 from sync_assets.push.record_links import linked_pkey
 from sync_assets.push.target import Target
 from sync_assets.runtime.context import Runtime
@@ -34,6 +36,7 @@ from sync_assets.words import counted
 RUN_SECONDS, LOOK_SECONDS, QUEUED_SECONDS = 120.0, 0.2, 30.0
 """How long a run may take, and between two looks; after the last one a final status counts that no run came before."""
 FILE, HIDDEN = "a file of synthetic records", "a record that a file hides"
+UPDATE = "an update by file"
 DATES, BOOLEANS, EMPTY = "dates of a file", "truth values of a file", "empty cells of a file"
 VALUES, LINKS, TIMES = "other values of a file", "links by key in a file", "change times of opt-outs from a file"
 _KINDS = {"date": DATES, "datetime": DATES, "boolean": BOOLEANS}
@@ -46,39 +49,73 @@ _CORRECT = "Correct the workflow as docs/bulk-load.md describes, or leave the ta
 
 
 async def try_file(runtime: Runtime, subject: Subject) -> None:
-    """Let the table's workflow import a file, if the configuration names one, and report what Campaign holds then.
+    """Let the table's workflows import files, if the configuration names any, and report what Campaign holds then.
 
     Raises CampaignRefused, OutcomeUnknown.
     """
-    settings, table = runtime.config.bulk_load, subject.config.table
-    if settings is None or not (workflow := settings.workflow(table)):
+    settings, table = runtime.config.bulk_load or BulkLoad(), subject.config.table
+    if workflow := settings.workflow(table):
+        target = Target.of(runtime.config, subject.config, subject.resource)
+        probe = _Probe(subject, FileColumns.of(subject.config, subject.resource, target.opt_outs))
+        subject.rows = ROWS
+        ended = await _imported(runtime, subject, workflow, FILE, probe.lines())
+        if ended is not None:
+            await probe.report(ended)
+            for pkey in subject.made - {subject.pkey}:
+                await subject.delete(pkey)
+        if ended in ("finished", "error"):  # else its records may come later
+            subject.rows = 0
+    paths = settings.updated(table, updated_paths(subject.config))
+    if paths and (workflow := settings.update_workflows.get(table)):
+        await _try_update(runtime, subject, workflow, paths)
+
+
+async def _try_update(runtime: Runtime, subject: Subject, workflow: str, paths: Sequence[str]) -> None:
+    """Let the workflow for updates change a text of the synthetic record."""
+    types = {path: attribute.type for path in paths if (attribute := subject.writable(path))}
+    text = min((path for path, type_ in types.items() if type_ == "string"), key=_not_a_city, default=None)
+    if text is None:
+        subject.report(UPDATE, "no text is mapped", "They are verified by list after each file.", "not tried")
         return
-    target = Target.of(runtime.config, subject.config, subject.resource)
-    probe = _Probe(subject, FileColumns.of(subject.config, subject.resource, target.opt_outs))
+    value = NOTICE[: subject.resource.attributes[text].length]
+    row = LoadRow(0, subject.id, msgspec.json.encode({text: value}).decode(), (), ())
+    columns = FileColumns(subject.config.key, tuple(paths), (), (), types)
+    lines = columns.header + lines_of([row], columns)[0]
+    if (ended := await _imported(runtime, subject, workflow, UPDATE, lines)) is None:
+        return
+    record = await subject.read()
+    stored = isinstance(record, dict) and not differing({text: value}, record, subject.resource)
+    found = f"{text} {'is' if stored else 'is not'} stored as written; the workflow: {ended}"
+    if stored and ended == "finished":
+        subject.report(UPDATE, found, f"One file a day brings {', '.join(paths)}.")
+    else:
+        subject.report(UPDATE, found, _CORRECT.replace("workflows", "update_workflows"), "not workable")
+
+
+def _not_a_city(path: str) -> tuple[bool, str]:
+    return not path.endswith(".city"), path
+
+
+async def _imported(runtime: Runtime, subject: Subject, workflow: str, premise: str, lines: bytes) -> str | None:
+    """Return how the import of a file ended, and remove it; None if it was not tried, which is reported."""
+    settings, table = runtime.config.bulk_load or BulkLoad(), subject.config.table
     try:
-        server = runtime.settings.sftp()
-        in_use = ""
+        server, in_use = runtime.settings.sftp(), ""
         if await workflow_status(subject.client, workflow, IMPORT) in ("started", "warning"):
             in_use = f"the workflow {workflow} is at work, or paused"
         elif runtime.ledger.loads.unfinished(table) or await asyncio.to_thread(_left, server, settings, table):
             in_use = f"{settings.directory} holds files of a load"
         if in_use:
-            subject.report(FILE, in_use, "Nothing was written. Certify again when it has ended.", "not tried")
-            return
-        subject.rows = ROWS
+            subject.report(premise, in_use, "Nothing was written. Certify again when it has ended.", "not tried")
+            return None
         try:
-            await asyncio.to_thread(_put, server, settings, table, probe.lines())
-            ended = await _run(subject.client, workflow)
+            await asyncio.to_thread(_put, server, settings, table, lines)
+            return await _run(subject.client, workflow)
         finally:
             await asyncio.to_thread(_remove, server, settings, table)
     except SftpError as error:
-        subject.report(FILE, str(error), _CORRECT, "not workable")
-        return
-    await probe.report(ended)
-    for pkey in subject.made - {subject.pkey}:
-        await subject.delete(pkey)
-    if ended in ("finished", "error"):  # else its records may come later
-        subject.rows = 0
+        subject.report(premise, str(error), _CORRECT, "not workable")
+        return None
 
 
 def _left(server: SftpSettings, settings: BulkLoad, table: str) -> list[str]:

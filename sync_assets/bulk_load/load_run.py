@@ -248,10 +248,12 @@ class LoadRun:
         if status == "warning":
             problem = f"is paused; go on with it in Campaign, or `sync-assets loads abandon {self._table}`"
         elif load.missing is not None or waited > timedelta(hours=self.settings.wait_hours):
-            seen = "has not ended" if load.state == LoadState.RUNNING else "was not seen at work"
+            seen, why = "has not ended", ""
+            if load.state == LoadState.STARTED:
+                seen, why = "was not seen at work", "; perhaps a process was killed before it commanded the start"
             problem = (
-                f"{seen} since {load.commanded_at:%Y-%m-%d %H:%M} UTC; if it will not run any more, "
-                f"`sync-assets loads abandon {self._table}`"
+                f"{seen} since {load.commanded_at:%Y-%m-%d %H:%M} UTC{why}. If it will not run any more, as its log in "
+                f"Campaign shows: `sync-assets loads abandon {self._table}`"
             )
         if problem:
             self.progress.stopped = f"{self._table}: its import workflow {load.workflow} {problem}."

@@ -43,11 +43,7 @@ _TRIED = 3
 
 def attributes_by_file(overall: Config, config: TableConfig) -> list[str]:
     """Return the dotted paths of a table's attributes that a file of updates brings; empty if none does."""
-    settings = overall.bulk_load
-    if settings is None or config.table not in settings.update_workflows:
-        return []
-    names = settings.updates
-    return [path for path in updated_paths(config) if any(f"{path}.".startswith(f"{name}.") for name in names)]
+    return overall.bulk_load.updated(config.table, updated_paths(config)) if overall.bulk_load else []
 
 
 def refuse_in_updates(overall: Config, ledger: Ledger, config: TableConfig) -> None:

@@ -3,8 +3,9 @@
 A capture reads faster than Campaign accepts, and each pending record keeps its payload in the ledger. Without a limit
 the ledger of a first load would hold all rows of the table at once. The caller pushes, and then continues the capture.
 
-Invariant: a capture does not pause during a rebuild. Before a first load into a Campaign that holds records with our
-ids it may pause once: the next push finds them and begins the comparison, and the capture then reads to the end.
+Invariant: a capture does not pause during a rebuild, but for the list that verifies a load by file. Before a first load
+into a Campaign that holds records with our ids it may pause once: the next push finds them and begins the comparison,
+and the capture then reads to the end.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ def backlog_is_full(ledger: Ledger, config: TableConfig) -> bool:
     """
     if ledger.reports.backlog(config.table, waiting=True) < MOST_PENDING:
         return False  # asked for each page and each change, so that one query answers it nearly always
-    if ledger.rebuilds.rebuild(config.table):
+    if ledger.rebuilds.rebuild(config.table) and not ledger.loads.unfinished(config.table):
         return False  # Campaign's records are compared with the whole table, and nothing is sent before
     feeds = [ledger.feeds.feed(link.table) for link in config.links]
     waiting = any(feed is None or not feed.complete for feed in feeds)

@@ -64,13 +64,15 @@ def table_findings(
         blocked, reports, counts = ledger.blocked, ledger.reports, ledger.reports.counts(table)[table]
         load = ledger.loads.unfinished(table)
         pending = counts.pending - (ledger.loads.loading(load) if load else 0)
+        refused_names = refused_attributes(ledger, config)
+        by_file = bulk_load.updated(table, refused_names) if bulk_load else []
         by_reason = {WAITING_FOR[reason]: number for reason, number in blocked.waiting_reasons(table).items()}
         return [
             first,
             refused(table, counts, reports.reject_reasons(table)),
             waiting(by_reason, blocked.oldest_waiting(table), now, blocked.waiting_parents(table)),
             backlog(max(0, pending), reports.oldest_pending(table), now, reports.retried(table)),
-            refused_finding(table, refused_attributes(ledger, config), in_step_but_for(ledger, config)),
+            refused_finding(table, refused_names, in_step_but_for(ledger, config), by_file),
             *load_findings(ledger, config, bulk_load, counts.pending),
         ]
     feed = ledger.feeds.feed(table)

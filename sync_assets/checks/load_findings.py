@@ -3,7 +3,7 @@
 import asyncio
 import re
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from sync_assets.campaign.client import CampaignClient
@@ -20,6 +20,7 @@ from sync_assets.words import counted
 
 TITLE = "first loads by file"
 _MEGABYTE = 1_000_000
+_OF_LOAD = re.compile(r"\.?(.+)_(\d{8}T\d{6}Z)_\d+\.(?:tsv|tsv\.gz|part)")
 
 
 def load_findings(ledger: Ledger, config: TableConfig, settings: BulkLoad | None, pending: int) -> list[Finding]:
@@ -91,10 +92,10 @@ async def workflow_findings(settings: BulkLoad | None, campaign: CampaignClient,
     return findings
 
 
-def folder_findings(configuration: Configuration) -> list[Finding]:
+def folder_findings(configuration: Configuration, ledger: Ledger | None) -> list[Finding]:
     """Check that the folder of the files can be written, or made, and has room for a file; writes an empty one.
 
-    Blocks.
+    Files of loads that the ledger does not know are named, if there is a ledger. Blocks.
     """
     settings = configuration.config.bulk_load
     if settings is None or not (settings.workflows or settings.update_workflows):
@@ -108,13 +109,33 @@ def folder_findings(configuration: Configuration) -> list[Finding]:
             sftp.put(settings.directory, name, b"")
             sftp.remove(settings.directory, name)
             room = sftp.room(settings.directory, configuration.config.opt_out.export.capacity_mb)
+            names = [file.name for file in sftp.listing(settings.directory, "*").files] if ledger else []
     except SyncAssetsError as error:
         return [*findings, *fail(title, error)]
+    known = {(load.table, load.name) for load in ledger.loads.all()} if ledger else set[tuple[str, str]]()
+    findings += _unknown_files(names, known)
     if room is None:
         return [*findings, warn(title, "it can be written; how full the SFTP is, its server does not say")]
     left, file = (room.size - room.used) / _MEGABYTE, settings.file_mb
     text = f"it can be written; {left:,.0f} MB are left, of which a load takes a third at most"
     return [*findings, (ok if left / 3 >= file else warn)(title, f"{text}; one file has up to {file:,.0f} MB")]
+
+
+def _unknown_files(names: Sequence[str], known: Collection[tuple[str, str]]) -> list[Finding]:
+    """Fail for each table with files of loads other than the known ones, by table and name. Pure."""
+    unknown = dict[str, list[str]]()
+    for name in names:
+        if (of_load := _OF_LOAD.fullmatch(name)) and (of_load[1], of_load[2]) not in known:
+            unknown.setdefault(of_load[1], []).append(name)
+    return [
+        Finding(
+            "fail",
+            f"{TITLE}: files of {table}",
+            f"{counted(len(files), 'file')} of loads that this ledger does not know, such as {min(files)}: it may be "
+            f"an older copy. No load begins. If no workflow will read them: `sync-assets loads abandon {table}`",
+        )
+        for table, files in unknown.items()
+    ]
 
 
 def _patterns(settings: BulkLoad) -> list[Finding]:

@@ -39,7 +39,7 @@ from sync_assets.checks.preflight import (
     preflight,
     types_of,
 )
-from sync_assets.checks.refused_attributes import in_step_but_for, refused_attributes, refused_updates
+from sync_assets.checks.refused_attributes import updates_text
 from sync_assets.checks.rules import Finding, FindingDocument, fail, ok, warn
 from sync_assets.commands.export_sample import examine_sample, show_sample
 from sync_assets.commands.ledger_check import REMEDY, check_ledger, show_check
@@ -150,7 +150,8 @@ def examine(runtime: Runtime) -> list[Finding]:
     findings += alerts(runtime)
     if can_sign_in:
         findings += dynamics.certificate(settings.d365().credential)
-        folders = asyncio.to_thread(lambda: [*sftp(runtime), *folder_findings(runtime)])
+        known = runtime.ledger if counted else None
+        folders = asyncio.to_thread(lambda: [*sftp(runtime), *folder_findings(runtime, known)])
         of_systems = run_together(_systems(runtime, counted=counted), folders)
         findings += [finding for part in interruptible.run(of_systems) for finding in part]
     return findings
@@ -262,9 +263,8 @@ class _TableChecks:
                 findings.append(guardrails.engine_budget(runtime.config.guardrails, runtime.ledger, config))
                 rotation = rotations(runtime.config, runtime.ledger)[config.table]
                 findings.append(ok("audit", rotation.text(config.resource)))
-                if left_out := refused_attributes(runtime.ledger, config):
-                    numbers = in_step_but_for(runtime.ledger, config)
-                    findings.append(warn("updates", refused_updates(config.table, left_out, numbers)))
+                if text := updates_text(runtime.config, runtime.ledger, config):
+                    findings.append(warn("updates", text))
         except LedgerError as error:
             self.ledger_error = error
         except SyncAssetsError as error:

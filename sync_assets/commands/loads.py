@@ -20,6 +20,7 @@ from sync_assets.config.environment import SftpSettings
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.model import LinkTo, Load, LoadRow, LoadState
+from sync_assets.ledger.records.loads import LoadMoved
 from sync_assets.ledger.times import iso
 from sync_assets.push.target import Target
 from sync_assets.runtime import interruptible
@@ -58,6 +59,7 @@ class LoadDocument(msgspec.Struct, frozen=True):
         records: records in its files
         kind: `insert`, or `update` of attributes that REST refuses in updates
         missing: records that Campaign did not hold at the end; of an update, those that still differ; null before
+        problem: why it waits for a person, as the last run found; null if it does not
         files: those of an unfinished load
     """
 
@@ -72,6 +74,7 @@ class LoadDocument(msgspec.Struct, frozen=True):
     ended: str | None
     ended_as: str | None
     missing: int | None
+    problem: str | None
     files: list[LoadedFile]
 
 
@@ -131,7 +134,13 @@ async def abandon(runtime: Runtime, table: str) -> LoadsDocument:
     async with runtime.campaign() as campaign:
         if load.commanded_at:
             await _stopped(campaign, load)
-        load = await asyncio.to_thread(loads.end, load, "abandoned")
+        try:
+            load = await asyncio.to_thread(loads.end, load, "abandoned")
+        except LoadMoved:
+            raise SyncAssetsError(
+                f"{table}: another process carried its load on meanwhile, so it was not given up.",
+                "`sync-assets loads` shows how far it is. If it is not done, end the other process, and repeat.",
+            ) from None
         with connected(runtime.settings.sftp()) as sftp:  # no other process writes one any more
             remove_files(sftp, settings, table, load.name)
         if table not in [config.table for config in runtime.config.tables]:  # nothing of it can be listed
@@ -199,6 +208,7 @@ def _document(ledger: Ledger, load: Load) -> LoadDocument:
         ended=iso(load.ended_at) if load.ended_at else None,
         ended_as=load.ended_as,
         missing=load.missing,
+        problem=load.problem,
         files=[LoadedFile(file.name, file.rows, file.size) for file in files],
     )
 
@@ -206,11 +216,14 @@ def _document(ledger: Ledger, load: Load) -> LoadDocument:
 def show(document: LoadsDocument) -> Parts:
     """Show a line for each load, and one for each file of those that are not done."""
     if document.given_up:
-        yield f"{document.given_up}: what Campaign does not hold goes by REST with the next sync."
+        text = "goes by REST once its workflow can write nothing any more: `sync-assets status` names the time"
+        yield f"{document.given_up}: what Campaign does not hold {text}."
     for load in document.loads:
         left = "not imported" if load.kind == "insert" else "left for another day"
         records = counted(load.records, "record") + (f", {load.missing:,} {left}" if load.missing else "")
         yield f"{load.table} {load.load}: {load.kind}, {load.state}, {records}, workflow {load.workflow}"
+        if load.problem:
+            yield f"  {load.problem}"
         for file in load.files:
             yield f"  {file.name}: {counted(file.rows, 'row')}, {file.bytes / MEGABYTE:,.1f} MB"
     if not document.loads:

@@ -27,7 +27,7 @@ from sync_assets.campaign.metadata import Resource
 from sync_assets.checks import rules
 from sync_assets.checks.guardrails import check_configuration, check_limits, large_load
 from sync_assets.checks.preflight import target_finding
-from sync_assets.checks.refused_attributes import in_step_but_for, refused_attributes, refused_updates
+from sync_assets.checks.refused_attributes import updates_text
 from sync_assets.checks.rules import NotReady
 from sync_assets.commands import terminal
 from sync_assets.commands.estimate_calls import hours, pace
@@ -368,8 +368,8 @@ class SyncRehearsal:
                 "less, since only Campaign knows whether it took them."
             )
         for table in configs:
-            if left_out := refused_attributes(self.ledger, table):
-                yield refused_updates(table.table, left_out, in_step_but_for(self.ledger, table))
+            if text := updates_text(self.runtime.config, self.ledger, table):
+                yield text
         yield from large_load(sum(table.calls.total() for table in self.tables.values()))
         yield from self.notes
         yield from loading(tables)

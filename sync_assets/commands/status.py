@@ -82,6 +82,7 @@ class TableStatus(TableState, frozen=True, kw_only=True):
         deletes_following: Children that the held back deletions would delete, by table.
         deletes_orphaning: Children that they would orphan, by table.
         refused_in_updates: Attributes that updates leave out.
+        updated_by_file: Those of them that `bulk_load.updates` brings.
         in_step_but_for: Synced records that differ in these, and those of which that is not known.
         comparison_due: Campaign's records are still to be compared; `synced` is what was acknowledged before.
         problem: Of `sync` alone: why the table could not go on.
@@ -93,6 +94,7 @@ class TableStatus(TableState, frozen=True, kw_only=True):
     unconfirmed_until: datetime | None
     retried: Retried | None
     refused_in_updates: list[str]
+    updated_by_file: list[str]
     comparison_due: bool
     maintenance_since: datetime | None
     feed: FeedStatus
@@ -184,13 +186,15 @@ def overview(overall: Config, ledger: Ledger, calls: Mapping[str, int], opt_outs
     all_counts, paused = ledger.reports.counts(), ledger.maintenance.in_maintenance()
     for config in overall.tables:
         table, counts, feed = config.table, all_counts[config.table], ledger.feeds.feed(config.table)
+        refused = refused_attributes(ledger, config)
         tables[table] = TableStatus(
             **table_state(ledger, config, counts, feed),
             **fields(counts, "synced", "excluded", "unconfirmed"),
             unconfirmed_until=ledger.reports.unconfirmed_until(table) if counts.unconfirmed else None,
             retried=ledger.reports.retried(table) if counts.pending else None,
-            refused_in_updates=refused_attributes(ledger, config),
-            comparison_due=ledger.rebuilds.rebuild(table) is not None,
+            refused_in_updates=refused,
+            updated_by_file=overall.bulk_load.updated(table, refused) if overall.bulk_load else [],
+            comparison_due=ledger.rebuilds.rebuild(table) is not None and ledger.loads.unfinished(table) is None,
             maintenance_since=paused.get(table),
             feed=FeedStatus(feed.saved_at, feed.polled_at, feed.complete) if feed else FeedStatus(None, None, False),
         )
@@ -331,7 +335,7 @@ def _lines(document: Overview) -> Iterator[str]:
             listed = f"`sync-assets rejects {name} --orphaned` lists them; each is sent once it has a parent in scope."
             yield f"{orphaned_sentence(name, table.orphaned)} {listed}"
         if table.refused_in_updates:
-            yield refused_updates(name, table.refused_in_updates, table.in_step_but_for)
+            yield refused_updates(name, table.refused_in_updates, table.in_step_but_for, table.updated_by_file)
     if isinstance(document, Status):
         yield from (f"{name}: {one.text(tables[name].resource)}" for name, one in document.audits.items())
         yield f"engine calls: {kinds(document.engine_calls)}"

@@ -1,5 +1,6 @@
 """Model of the part `bulk_load` of the configuration file (docs/bulk-load.md)."""
 
+from collections.abc import Iterable
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -36,3 +37,8 @@ class BulkLoad(Model):
     def has(self, table: str) -> bool:
         """Return True if files bring first inserts or updates of a D365 table."""
         return table in self.workflows or table in self.update_workflows
+
+    def updated(self, table: str, paths: Iterable[str]) -> list[str]:
+        """Return those of a table's dotted attributes that its files of updates bring."""
+        names = self.updates if table in self.update_workflows else ()
+        return [path for path in paths if any(f"{path}.".startswith(f"{name}.") for name in names)]

@@ -81,6 +81,25 @@ def test_a_workflow_in_trouble_is_not_workable_and_nothing_is_left(program: Prog
     assert (left(program), files(program), document["workable"]) == ({}, [], False)
 
 
+@pytest.mark.parametrize(
+    ("trouble", "result"),
+    [
+        (None, ("workable", "location.city is stored as written; the workflow: finished")),
+        ("fails", ("not workable", "location.city is not stored as written; the workflow: error")),
+    ],
+)
+def test_the_workflow_for_updates_changes_an_address_that_rest_refuses(
+    program: Program, trouble: str | None, result: tuple[str, str]
+) -> None:
+    program.sandbox.admin.settings("campaign", dialect="v8")
+    program.sandbox.admin.configure_import("WKF30", trouble=trouble, at=0)
+    program.bulk_load = {"updates": ["location"], "update_workflows": {"contact": "WKF30"}}
+    document = certified(program)
+    assert found(document) == {premises.UPDATE: result}
+    assert document["workable"] == (trouble is None)
+    assert (left(program), files(program)) == ({}, [])
+
+
 def test_a_workflow_at_work_and_files_of_a_load_are_left_alone(program: Program) -> None:
     runtime = program.runtime()
     with connect(runtime.settings.sftp()) as sftp:

@@ -3,6 +3,8 @@
 Most cases with the ledger in PostgreSQL are slow tests: each needs a new ledger, and processes of their own.
 """
 
+import asyncio
+import re
 import signal
 import sqlite3
 import subprocess
@@ -16,6 +18,8 @@ from typing import Any
 import pytest
 
 from sync_assets.bulk_load import files as load_files
+from sync_assets.commands import loads as load_commands
+from sync_assets.errors import SyncAssetsError
 from sync_assets_tests.support.chain import ledger_of
 from sync_assets_tests.support.loads import (
     MOMENT,
@@ -104,10 +108,15 @@ def test_a_sync_that_was_killed_before_its_command_waits_for_a_person(program: P
     time.sleep(MOMENT * 3600)
     done = program.sync()
     assert done.status == 2
-    assert "`sync-assets loads abandon contact`" in done.stopped[-1]
+    for text in (done.stopped[-1], program.run("status")[1], program.run("loads")[1]):
+        assert "killed before it commanded the start" in text
+        assert "`sync-assets loads abandon contact`" in text
     assert inserted(program) == []
     assert program.run("loads", "abandon", "contact")[0] == 0
-    program.sync()
+    calls = program.sandbox.admin.engine_calls()
+    assert "until then the import workflow may still write it" in program.sync().stopped[-1]
+    assert re.search(r"the next attempt is at \d\d:\d\d UTC.*until then the import", program.run("status")[1])
+    assert program.sandbox.admin.engine_calls() == calls
     program.pass_horizon()
     assert program.sync().status == 0
     assert_each_inserted_once(program)
@@ -208,6 +217,26 @@ def test_of_two_processes_one_carries_the_load_on_and_the_other_says_so(program:
     assert_each_inserted_once(program)
 
 
+def test_a_load_that_another_process_carries_on_is_not_given_up(
+    program: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop_load(program, "after its import")
+
+    async def carry_on(*_: Any) -> None:
+        ledger = program.runtime().ledger
+        load = ledger.loads.unfinished("contact")
+        assert load is not None
+        ledger.loads.move(load)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(load_commands, "_stopped", carry_on)
+        with pytest.raises(SyncAssetsError, match=r"another process carried .* meanwhile.*`sync-assets loads` shows"):
+            asyncio.run(load_commands.abandon(program.runtime(), "contact"))
+    assert program.run("loads", "abandon", "contact")[0] == 0
+    assert program.sync().status == 0
+    assert_each_inserted_once(program)
+
+
 def test_a_ledger_that_was_set_back_begins_no_second_load(program: Program, tmp_path: Path) -> None:
     program.guardrails = {"horizon_minutes": 0.01}
     by_file(program).make_ledger()
@@ -227,7 +256,10 @@ def test_a_ledger_that_was_set_back_begins_no_second_load(program: Program, tmp_
     status, output, errors = program.run("rebuild")
     assert status in (0, 2), output + errors
     let_load_go_on(program)
+    [unknown] = [one for one in program.json("doctor")[1]["checks"] if "this ledger does not know" in one["message"]]
+    assert (unknown["outcome"], unknown["title"]) == ("fail", "first loads by file: files of contact")
     program.run("loads", "abandon", "contact")  # removes the files of the load that the ledger does not know
+    assert not any("does not know" in one["message"] for one in program.json("doctor")[1]["checks"])
     assert program.sync().status == 0
     assert on_sftp(program) == []
     assert inserted(program) == [50]

@@ -7,6 +7,7 @@ Campaign hides a record whose required link is empty, and a hidden record can be
 required link is only ever sent with the parent's PKey, as a push does.
 """
 
+from collections.abc import Collection
 from typing import Any
 
 import msgspec
@@ -33,6 +34,7 @@ _TWO = "The record is looked up by the filter first: one read more for each upda
 _REQUIRED = "the link is required; Campaign hides a record without it for good"
 _PERHAPS_REQUIRED = "the metadata does not state whether the link is required"
 _AS_SENT = "Texts are sent as Dynamics 365 has them."
+_NOT_UPDATED = "Nothing: no update carries such a sub-field."
 _BY_KEY = {"resolved": "stored", "empty": "accepted, and nothing is stored", "refused": "refused"}
 
 
@@ -221,8 +223,8 @@ async def _leads_to_parent(subject: Subject, target: LinkTarget, parent: Subject
 # --- Values -----------------------------------------------------------------------------------------------------------
 
 
-async def values(subject: Subject, opt_out: OptOutConfig) -> None:
-    """Try all premises about the values of one record."""
+async def values(subject: Subject, opt_out: OptOutConfig, files: Collection[str]) -> None:
+    """Try all premises about the values of one record. files: attributes whose updates go by file."""
     answer = await subject.client.call("update", f"{subject.path}/{subject.pkey}", b"{}")
     finding = "accepted" if 200 <= answer.status < 300 else "refused"
     program = "A PATCH is never sent without a value."
@@ -230,7 +232,7 @@ async def values(subject: Subject, opt_out: OptOutConfig) -> None:
     await _texts(subject)
     await _empty(subject)
     await _bad_value(subject)
-    await _sub_fields(subject)
+    await _sub_fields(subject, files)
     if subject.config.resource == PROFILE and subject.opt_outs():
         await _opt_out_times(subject, opt_out)
 
@@ -323,8 +325,11 @@ async def _bad_value(subject: Subject) -> None:
         subject.report(premise, "refused, without the reason", way)
 
 
-async def _sub_fields(subject: Subject) -> None:
-    """Try a PATCH of each group that has a mapped sub-field; of a profile's location in any case."""
+async def _sub_fields(subject: Subject, files: Collection[str]) -> None:
+    """Try a PATCH of each group that has a mapped sub-field; of a profile's location in any case.
+
+    files: attributes whose updates go by file.
+    """
     mapped = {path: updates for path, updates in subject.mapped().items() if "." in path}
     paths = {path.partition(".")[0]: path for path in mapped}
     if subject.config.resource == PROFILE and "location" not in paths and subject.writable("location.city"):
@@ -338,11 +343,14 @@ async def _sub_fields(subject: Subject) -> None:
         stored = isinstance(held, dict) and str(held.get(part) or "").casefold() == value.casefold()
         premise = f"{SUB_FIELD} {group}"
         sent = sorted(path for path, updates in mapped.items() if updates and path.startswith(f"{group}."))
+        by_file = [path for path in sent if path in files]
+        sent = [path for path in sent if path not in files]
         if stored:
             subject.addressing.note(f"{IN_UPDATES}{group}", "yes")
             subject.report(premise, "stored", "Sub-fields are updated like other attributes.")
         elif not sent:
-            subject.report(premise, "refused or not stored", "Nothing: no update carries such a sub-field.")
+            way = f"The files of `bulk_load.updates` bring {', '.join(by_file)}." if by_file else _NOT_UPDATED
+            subject.report(premise, "refused or not stored", way)
         elif way := await _other_way(subject, group, {part: value}):
             text = f"stored by another request: {way}"
             cost = f"{counted(calls_of(way), 'call')} more for each record that may differ there."

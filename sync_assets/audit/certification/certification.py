@@ -21,12 +21,14 @@ from sync_assets.campaign.addressing import CERTIFIED, NOT_WORKABLE
 from sync_assets.campaign.client import CampaignClient, CampaignRefused
 from sync_assets.checks.link_findings import unfilled_links
 from sync_assets.checks.rules import Finding, ok, warn
+from sync_assets.config.bulk_load import BulkLoad
 from sync_assets.config.models import Config
 from sync_assets.errors import SyncAssetsError
 from sync_assets.http.transport import OutcomeUnknown
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.errors import SESSION_SECONDS
 from sync_assets.ledger.times import iso
+from sync_assets.mapping.refusable import updated_paths
 from sync_assets.push.record_links import KEY_IN_LINK, link_targets
 from sync_assets.runtime.call_limits import calls_left, count_calls
 from sync_assets.runtime.configuration import Configuration
@@ -75,8 +77,9 @@ async def certify(runtime: Runtime, by_file: FileProbe | None = None) -> "Certif
             if Campaign can be reached, else by the next run.
     """
     ledger, config = await asyncio.to_thread(lambda: runtime.ledger), runtime.config
-    workflows = config.bulk_load.workflows if config.bulk_load else {}
-    most = CALLS_PER_TABLE * len(config.tables) + CALLS_PER_FILE * len(workflows)
+    settings = config.bulk_load or BulkLoad()
+    files = len(settings.workflows) + len(settings.update_workflows)
+    most = CALLS_PER_TABLE * len(config.tables) + CALLS_PER_FILE * files
     left = calls_left(ledger, config.guardrails)
     if left is not None and left < most:
         raise SyncAssetsError(
@@ -175,7 +178,9 @@ class Certification:
             await self._probe(subject, "keys in URLs", campaign_premises.key_in_urls(subject))
             await self._probe(subject, campaign_premises.TAKEN, campaign_premises.key_taken(subject))
             await self._probe(subject, campaign_premises.IN_BODY, campaign_premises.key_in_body(subject))
-            values = campaign_premises.values(subject, self.runtime.config.opt_out)
+            settings, table = self.runtime.config.bulk_load, subject.config
+            files = settings.updated(table.table, updated_paths(table)) if settings else ()
+            values = campaign_premises.values(subject, self.runtime.config.opt_out, files)
             await self._probe(subject, "values", values)
             await self._probe(subject, "links", campaign_premises.links(subject))
             if self.by_file:

@@ -49,7 +49,12 @@ _CLAIM = f"""
     UPDATE sync_record SET session = :session, outcome_unknown = 1, not_before = {END_OF_TIME_MICROS} WHERE seq IN :seqs
 """  # noqa: S608 - constants
 _LEAVE_OUT = "UPDATE sync_record SET session = NULL, outcome_unknown = 0, not_before = NULL WHERE seq IN :seqs"
-_FREE = "UPDATE sync_record SET session = NULL, not_before = NULL, unknown_until = :until WHERE seq IN :seqs"
+_FREE = "UPDATE sync_record SET session = NULL, not_before = NULL, unknown_until = NULL WHERE seq IN :seqs"
+_GIVE_UP = """
+    UPDATE sync_record SET session = NULL, not_before = :until, unknown_until = :until, reason = :reason
+    WHERE seq IN :seqs
+"""
+_MAY_COME = "Its load was given up: until then the import workflow may still write it."
 _TO_INSERT = (schema.PENDING, _R.payload.is_not(None), _R.desired_hash.is_not(None), _R.out_of_scope == 0)
 """SQL conditions on a record that a load has claimed: Campaign is to hold it."""
 _UNFINISHED = _L.state < LoadState.DONE.value
@@ -289,7 +294,7 @@ class Loads(Repository):
     def finish(self, load: Load) -> int:
         """Finish a load: free the records that no list has shown, which go by REST then; return their number.
 
-        After an abandoned one its workflow may still import them, for as long as a request without an answer.
+        After an abandoned one they go later: its workflow may import them for as long as a request without an answer.
         """
         until = self._session.now() + self._session.horizon if load.ended_as == "abandoned" else None
 
@@ -299,8 +304,10 @@ class Loads(Repository):
             if load.commanded_at is None:  # nothing was sent
                 transaction.run(_LEAVE_OUT, seqs=seqs)
                 self._dependencies.reevaluate(transaction, transaction.states_of(seqs))
+            elif until:
+                transaction.run(_GIVE_UP, seqs=seqs, until=until, reason=_MAY_COME)
             else:
-                transaction.run(_FREE, seqs=seqs, until=until)
+                transaction.run(_FREE, seqs=seqs)
             return len(seqs)
 
         freed = 0

@@ -69,6 +69,15 @@ def test_records_that_are_in_step_but_for_a_refused_attribute_are_a_warning(diff
 
 
 @pytest.mark.parametrize(
+    ("by_file", "advises"),
+    [((), True), (("location.city",), True), (("location.city", "location.zipCode"), False)],
+)
+def test_what_a_file_of_updates_brings_needs_no_other_remedy(by_file: tuple[str, ...], advises: bool) -> None:
+    text = refused_finding("contact", ["location.city", "location.zipCode"], ButFor(1), by_file).message
+    assert ("apply_updates: false" in text, "`bulk_load.updates`" in text) == (advises, bool(by_file))
+
+
+@pytest.mark.parametrize(
     ("failed", "known", "passed", "worst"),
     [(0, 0, True, None), (0, 9, True, None), (4, 100, False, WARN), (5, 100, False, ERROR)],
 )
