@@ -261,10 +261,11 @@ class SyncRehearsal:
         self.runtime.progress.expect(activity, rehearsal.done + self.ledger.reports.counts()[config.table].pending)
         way = await asyncio.to_thread(way_of_first_inserts, self.runtime.config, self.ledger, config)
         rehearsal.by_file, before = way == "file", rehearsal.loaded
+        unique = await asyncio.to_thread(self.loads.is_unique, config)
         await rehearsal.push(self.ledger, partial(self.runtime.progress, activity))
         if rehearsal.loaded > before:
-            resource = self.resources.get(config.table)
-            await asyncio.to_thread(self.loads.count, config, rehearsal, rehearsal.loaded - before, resource)
+            loaded, resource = rehearsal.loaded - before, self.resources.get(config.table)
+            await asyncio.to_thread(self.loads.count, rehearsal, loaded, resource, unique=unique)
 
     async def _list_existing(self, config: TableConfig) -> int:
         """List what Campaign holds of a table, as `sync` does before it sends; return the reads that `sync` needs."""

@@ -25,13 +25,17 @@ class RehearsedLoads:
     reads: Counter[str] = field(default_factory=Counter[str])
     whole: set[str] = field(default_factory=set[str])
 
-    def count(self, config: TableConfig, rehearsal: Rehearsal, records: int, resource: Resource | None) -> None:
+    def is_unique(self, config: TableConfig) -> bool:
+        """Return True if keys are known to be unique; asked before a rehearsal, which finds that out like a push."""
+        return Addressing.configured(config, self.ledger.dialect.facts(config.resource)).is_unique
+
+    def count(self, rehearsal: Rehearsal, records: int, resource: Resource | None, *, unique: bool) -> None:
         """Count the reads after loads of so many records: of the list, and of parents that no load has listed."""
+        config = rehearsal.target.config
         synced = {table: counts.synced for table, counts in self.ledger.reports.counts().items()}
         parents = {one.table for one in parents_by_pkey(self.overall, config)} - self.whole
         of_parents = sum(pages_for(synced.get(table, 0)) for table in parents)
         created = resource.attributes.get(CREATED) if resource else None
-        unique = Addressing.configured(config, self.ledger.dialect.facts(config.resource)).is_unique
         newest = created is not None and bool(created.sortable)
         before = synced[config.table] - records
         if not newest or before <= PAGE:

@@ -101,8 +101,8 @@ def test_a_sync_that_was_killed_is_carried_on_by_the_next_one(either: Program, w
     assert on_sftp(program) == []
 
 
-def test_a_sync_that_was_killed_before_its_command_waits_for_a_person(program: Program) -> None:
-    by_file(program, wait_hours=MOMENT)
+def test_a_sync_that_was_killed_before_its_command_waits_for_a_person(either: Program) -> None:
+    program = by_file(either, wait_hours=MOMENT)
     program.make_ledger()
     killed(program, f"{RUN}start before 1")
     time.sleep(MOMENT * 3600)

@@ -6,7 +6,9 @@ from typing import Any
 import pytest
 
 from sync_assets.audit import record_list
-from sync_assets.bulk_load import load_run
+from sync_assets.bulk_load import forecast, load_run
+from sync_assets.commands import plan_loads
+from sync_assets.commands.plan import plan
 from sync_assets_tests.support.loads import (
     assert_each_inserted_once,
     by_file,
@@ -20,8 +22,8 @@ SLOW = {"rows_per_second": 200}
 
 @pytest.fixture(autouse=True)
 def _short_pages(short_looks: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(record_list, "PAGE", 10)
-    monkeypatch.setattr(load_run, "PAGE", 10)
+    for module in (record_list, load_run, forecast, plan_loads):
+        monkeypatch.setattr(module, "PAGE", 10)
     monkeypatch.setattr(load_run, "CLOCKS_DIFFER", timedelta(0))
 
 
@@ -54,10 +56,14 @@ def test_a_load_lists_its_own_records_where_campaign_sorts_by_the_time_of_their_
     second: Program, settings: dict[str, Any], pages: dict[str, int]
 ) -> None:
     second.sandbox.admin.settings("campaign", **settings)
+    planned = plan(second.runtime()).document
+    assert planned is not None
     since = second.sandbox.admin.last()
-    assert second.sync().status == 0
+    done = second.sync()
+    assert done.status == 0
     orders = reads(second, since)
     assert {order: orders.count(order) for order in orders} == pages
+    assert (done.document["engine_calls"] == planned.engine_calls) == ("ignored" not in settings.values())
     assert inserted(second) == [50, 30]
     assert [load["missing"] for load in loads(second)] == [0, 0]
     assert_each_inserted_once(second)

@@ -62,7 +62,7 @@ def table(resource: str, complete: bool = True, at: str | None = AT, **counts: i
     )
     nothing = {key: {} for key in ("waiting_for", "kept_values", "deletes_following", "deletes_orphaning")}
     nothing |= {"unconfirmed_until": None, "retried": None, "refused_in_updates": [], "maintenance_since": None}
-    nothing |= {"in_step_but_for": {"records": 0, "not_known": 0}}
+    nothing |= {"updated_by_file": [], "in_step_but_for": {"records": 0, "not_known": 0}}
     nothing |= {"comparison_due": False, "load": None}
     feed = {"position_saved_at": at, "polled_at": at, "complete": complete}
     nothing |= {"loading": 0, "load": None}
