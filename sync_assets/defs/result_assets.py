@@ -99,7 +99,7 @@ def _asset(runtime: Runtime, name: ResultName, deps: Iterable[Any]) -> dg.Assets
 def _store(config: Config, resources: Any, configuration: Configuration) -> Store:
     root = folder(config)
     if root.startswith("s3://"):
-        return s3(root, getattr(resources, configuration.installation.named(S3)).get_client())
+        return s3(root, getattr(resources, configuration.installation.named(S3)))  # it attaches its client
     return azure(root) if root.startswith("abfss://") else Folder(root)
 
 

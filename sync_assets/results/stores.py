@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from sync_assets.errors import SyncAssetsError
+from sync_assets.foreign_text import one_line
 
 INCOMPLETE = ".incomplete"
 _LEFT_SECONDS = 86_400
@@ -72,7 +73,8 @@ class ObjectStore:
 
     def names(self, prefix: str) -> Iterable[str]:
         """As of Folder."""
-        return [name.removeprefix(self._prefix) for name in self.names_of(f"{self._prefix}{prefix}/")]
+        with self._reported("listed"):
+            return [name.removeprefix(self._prefix) for name in self.names_of(f"{self._prefix}{prefix}/")]
 
     @contextmanager
     def writing(self, name: str) -> Generator[IO[bytes]]:
@@ -80,11 +82,24 @@ class ObjectStore:
         with tempfile.TemporaryFile() as opened:
             yield opened
             opened.seek(0)
-            self.upload(opened, self._prefix + name)
+            with self._reported("written"):
+                self.upload(opened, self._prefix + name)
 
     def delete(self, name: str) -> None:
         """Delete an object."""
-        self.remove(self._prefix + name)
+        with self._reported("deleted"):
+            self.remove(self._prefix + name)
+
+    @contextmanager
+    def _reported(self, what: str) -> Generator[None]:
+        """Turn the errors of a client into SyncAssetsError: they name places, codes and no rows."""
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 - each client has its own classes
+            why = one_line(f"{type(error).__name__}: {error}")[:300]
+            raise SyncAssetsError(
+                f"Results were not {what} at {self.root}: {why}", "Check place, sign-in and rights, and run it again."
+            ) from None
 
 
 Store = Folder | ObjectStore

@@ -15,23 +15,6 @@ from sync_assets.ledger.repositories.results import ResultName
 from sync_assets.ledger.rules.rejection_reasons import kind_of_reason
 
 _MOMENT = pl.Datetime("us", "UTC")
-_STORED: dict[ResultName, dict[str, Any]] = {
-    "deliveries": {
-        **dict.fromkeys(("table", "id", "operation", "outcome", "reason"), pl.String()),
-        "status": pl.Int16(),
-        "attempts": pl.Int32(),
-        "changed_at": pl.Int64(),
-        "at": pl.Int64(),
-        "run": pl.String(),
-    },
-    "decisions": {
-        **dict.fromkeys(("contact", "column", "attribute"), pl.String()),
-        **dict.fromkeys(("d365", "campaign", "value"), pl.Int8()),
-        **dict.fromkeys(("written_to", "reason", "source"), pl.String()),
-        **dict.fromkeys(("d365_modified", "campaign_changed", "decided_at"), pl.Int64()),
-    },
-}
-"""The columns of the ledger's rows, times in microseconds since 1970."""
 COLUMNS: dict[ResultName, dict[str, tuple[str, str]]] = {
     "deliveries": {
         "table": ("string", "the Dynamics 365 table"),
@@ -72,13 +55,17 @@ COLUMNS: dict[ResultName, dict[str, tuple[str, str]]] = {
     },
 }
 """By table and column, its type and its description, for Dagster and docs/results.md."""
+_TYPES = {"string": pl.String(), "int16": pl.Int16(), "int32": pl.Int32(), "boolean": pl.Int8(), "datetime": pl.Int64()}
+"""Of the ledger's rows: times are microseconds since 1970."""
+_COMPUTED = ("acknowledged_at", "seconds")
 
 
 def day_of(ledger: Ledger, name: ResultName, day: date) -> pl.LazyFrame:
     """Return the rows of a day (UTC). They are read from the ledger as the frame is collected."""
     if name == "daily":
         return _totals(ledger, day)
-    schema, source = _STORED[name], ledger.results.deliveries if name == "deliveries" else ledger.results.decisions
+    schema = {column: _TYPES[kind] for column, (kind, _) in COLUMNS[name].items() if column not in _COMPUTED}
+    source = ledger.results.deliveries if name == "deliveries" else ledger.results.decisions
     shape = _deliveries if name == "deliveries" else _decisions
 
     def frame(rows: Sequence[Any]) -> pl.DataFrame:

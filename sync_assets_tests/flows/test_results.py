@@ -139,6 +139,31 @@ def test_the_id_of_a_person_who_was_deleted_goes_with_hold_release_from_a_file_t
     assert set(day(program, "deliveries")["id"]) == {None, *ids(program)}
 
 
+def test_results_go_to_s3_by_the_resource_of_dagster_aws(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    from boto3 import client
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    try:
+        url = "http://{}:{}".format(*server.get_host_and_port())
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            monkeypatch.setenv(name, "test")
+        monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        monkeypatch.setenv("AWS_ENDPOINT_URL", url)
+        client("s3").create_bucket(Bucket="ours")
+        program.results = {"to": "s3://ours/folder"}
+        program.sync()
+        with in_memory(program) as orchestra:
+            path = made(orchestra, "deliveries").metadata(KEYS["deliveries"], today())["path"]
+        assert path == f"s3://ours/folder/deliveries/day={today()}/deliveries.parquet"
+        options = {"aws_endpoint_url": url, "aws_access_key_id": "test", "aws_secret_access_key": "test"}
+        rows = pl.scan_parquet(path, storage_options={**options, "aws_allow_http": "true"}, credential_provider=None)
+        assert rows.select("id").collect().height == len(ids(program))
+    finally:
+        server.stop()
+
+
 def test_the_asset_of_the_documents_counts_rejections_by_reason(program: Program) -> None:
     troubled(program)
     [code] = re.findall(r"```python\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
