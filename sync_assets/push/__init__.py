@@ -1,7 +1,8 @@
 """Push: send the ledger's pending records to Campaign, with many requests in flight.
 
 dispatcher        claim, send, acknowledge: start reading here
-delivery          the requests for one record, and its outcome
+delivery          the requests for one record
+delivery_result   the result of a delivery, and the outcome that the ledger stores
 record_links      the PKey or key that each link is sent with, and the check that Campaign stored the link
 request_body      the JSON of a request
 group_updates        another request for what they leave out

@@ -1,4 +1,4 @@
-"""Deliver one claimed record: which requests are sent, in which order, and the record's outcome.
+"""Deliver one claimed record: which requests are sent, and in which order.
 
 The rules (docs/capture-and-push.md): an insert is one POST, an update one PATCH by the key, a delete one DELETE, by
 the key where Campaign takes it, else by the PKey after a look-up. A POST whose key is taken becomes a PATCH, since the
@@ -10,27 +10,24 @@ earlier POST may have arrived, PATCH comes first, so that no record is created t
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 from sync_assets.campaign.addressing import HIDDEN, HIDES, KEY_FOUND, KEY_UNIQUE
-from sync_assets.campaign.client import BudgetSpent, access_denied
-from sync_assets.campaign.dialect import BOILERPLATE, ResponseOutcome
+from sync_assets.campaign.client import BudgetSpent
+from sync_assets.campaign.dialect import ResponseOutcome
 from sync_assets.campaign.first_requests import PROOFS, REJECTED
 from sync_assets.campaign.records import Records
 from sync_assets.http.redaction import redact
 from sync_assets.http.retry import backoff
 from sync_assets.http.transport import HttpError, NotSent, OutcomeUnknown, Unavailable
-from sync_assets.ledger.model import Claimed, Operation, Outcome, Result
+from sync_assets.ledger.model import Claimed
+from sync_assets.push.delivery_result import NOT_SHOWN, Delivery, OperationDone, delivery_of
 from sync_assets.push.record_links import Links, Values
 from sync_assets.push.refused_updates import held_refusable, update
 from sync_assets.push.request_body import body
 from sync_assets.push.target import PushStopped
 
-FIRST_WAIT, LONGEST_WAIT = 1.0, 4 * 3600.0
-"""Seconds until the next attempt after no answer, or one that names no cause: the first wait, and the longest. Each is
-three times as long as the one before."""
 LOOK_AGAIN_SECONDS, LOOKS = 10.0, 4
 """Seconds until a record that is not found after a lost insert is looked up again; how often that wait is tripled."""
 MAX_POSTS = 2  # of one delivery; the second one only if the answer to the first was lost
@@ -53,19 +50,13 @@ _HIDDEN = (
     "Perhaps Campaign hides this record, since its link led to a record that is gone: publish the link with "
     "cardinality 0 or 1, or delete the record in Campaign; then `sync-assets retry`."
 )
-_NOT_SHOWN = (
-    "Campaign does not show this record: it was deleted there, or is hidden without its parent. Check in Campaign."
-)
 _PERHAPS_SECOND = (
-    f"{_NOT_SHOWN} {{0}} is not known to be unique, so an insert could make a second record of a hidden one. If "
+    f"{NOT_SHOWN} {{0}} is not known to be unique, so an insert could make a second record of a hidden one. If "
     "Campaign rejects second records, write `unique: true`; else publish the link with cardinality 0 or 1 and write "
     "`cardinality: zero_or_one`. Then `sync-assets retry`."
 )
 _NOTHING_TO_SEND = "The ledger holds nothing to send for this record: replay the table with --force."
 READS = 3  # of the first record at most, while Campaign answers without a reason
-
-OperationDone = Literal["inserted", "updated", "deleted"]
-OPERATIONS: dict[OperationDone, Operation] = {"inserted": "insert", "updated": "update", "deleted": "delete"}
 
 ValuesOf = Callable[[bool], Awaitable[Values | ResponseOutcome]]
 """Return the values that links are sent with, for a PATCH (True) or a POST (False), or why a link cannot be sent."""
@@ -82,38 +73,6 @@ class StillUnknown(OutcomeUnknown):
         super().__init__(
             "The answer to an insert was lost; the record is looked for once more before another one is sent.", ""
         )
-
-
-@dataclass(frozen=True, slots=True)
-class Delivery:
-    """The result of delivering one record.
-
-    Attributes:
-        operation_done: what Campaign did; None unless `result` is done.
-        reason: why it was not delivered, redacted.
-        wait: seconds until the next attempt; None for at once.
-        pkey: the record's PKey as Campaign's answer gave it; empty if it gave none. If refused: Campaign hides it.
-        stop: why no other record of the table may be sent.
-        held_refusable: see model.Outcome.
-    """
-
-    result: Result
-    operation_done: OperationDone | None = None
-    reason: str | None = None
-    wait: float | None = None
-    pkey: str = ""
-    stop: str | None = None
-    held_refusable: int | None = None
-
-    def incarnation_of(self, record: Claimed) -> tuple[int, int]:
-        """Return the record's number and incarnation after this delivery, as the ledger counts it (transitions.py)."""
-        began = self.operation_done == "inserted" or record.operation == "insert" or record.reinsert_sent
-        return record.seq, record.incarnation + began
-
-
-def retry_wait(attempts: int) -> float:
-    """Return the seconds until the next attempt of a record after `attempts` failed ones and this one."""
-    return min(LONGEST_WAIT, FIRST_WAIT * 3.0 ** min(attempts, 20))
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,7 +175,7 @@ class Sender:
             response, done = await _Write(record, self).run()
         else:
             response, done = await self._write_linked(record, self.links)
-        return _delivery(record, response, done, held_refusable(record, self.records, response, done))
+        return delivery_of(record, response, done, held_refusable(record, self.records, response, done))
 
     async def _write_linked(self, record: Claimed, links: Links) -> tuple[ResponseOutcome, OperationDone]:
         async with links.first_record_of_link(record) as first:
@@ -249,41 +208,6 @@ class Sender:
         if records.addressing.confirmed or await self.key_works(records, record.id) is not False:
             return ResponseOutcome("done")
         return ResponseOutcome("refused", _NO_KEY.format(records.resource, records.key))
-
-
-def outcome(
-    record: Claimed,
-    delivery: Delivery,
-    now: datetime | None = None,
-    *,
-    unanswered: bool = False,
-    status: int | None = None,
-) -> Outcome:
-    """Return the outcome that the ledger stores for a delivery made at `now` (UTC; default: the current time).
-
-    unanswered: True if a write of the delivery got no answer, so that it may still take effect. status: of HTTP, of
-    the last write.
-    """
-    done, first = delivery.operation_done, record.operation == "insert" or record.reinsert_sent
-    made, links_alone = done == "inserted", record.operation == "update" and record.payload is None
-    operation = OPERATIONS[done] if done else record.operation
-    return Outcome(
-        record.seq,
-        delivery.result,
-        None if done == "deleted" else record.hash,
-        delivery.reason,
-        delivery.wait,
-        record.links if made else tuple(link for link in record.links if not link.acknowledged),  # as sent
-        inserted_opt_outs=record.opt_outs if made else (),
-        inserted_at=(now or datetime.now(UTC)) if made else None,
-        existing_opt_outs=tuple(name for name, _ in record.opt_outs) if first and done == "updated" else (),
-        operation="link" if links_alone else operation,
-        unanswered=unanswered,
-        hidden=delivery.result == "refused" and bool(delivery.pkey),
-        held_refusable=delivery.held_refusable,
-        status=status,
-        changed_at=record.changed_at,
-    )
 
 
 @dataclass(slots=True)
@@ -392,18 +316,3 @@ class _Write:
         bare = response.kind == "transient"  # Campaign v8 answers a taken key with no more than this
         self.rejected_post = response if bare else ResponseOutcome("refused", response.reason)
         return None
-
-
-def _delivery(record: Claimed, response: ResponseOutcome, done: OperationDone, held: int | None) -> Delivery:
-    if response.kind == "done":
-        return Delivery("done", done, pkey=response.pkey, held_refusable=held)
-    if response.kind == "missing":
-        return Delivery("missing", reason=_NOT_SHOWN)
-    reason = redact(redact(response.reason, record.payload), record.update_payload)
-    if response.kind == "denied":
-        raise access_denied(replace(response, reason=reason))
-    if response.kind != "transient":
-        return Delivery("refused", reason=reason)
-    if reason in BOILERPLATE:
-        reason = f"{reason} Campaign named no cause; open the record in Campaign, check e-mail and lengths."
-    return Delivery("later", reason=reason, wait=retry_wait(record.attempts))

@@ -24,7 +24,8 @@ from sync_assets.http.transport import HttpError, NotSent, NotTrusted, OutcomeUn
 from sync_assets.ledger.model import Claimed
 from sync_assets.push.campaign_health import CampaignHealth, Latencies, Limiter
 from sync_assets.push.claimed_records import WAIT_FOR_RETRY_SECONDS, ClaimedRecords, RecordQueue
-from sync_assets.push.delivery import Delivery, Sender, StillUnknown, outcome, retry_wait
+from sync_assets.push.delivery import Sender, StillUnknown
+from sync_assets.push.delivery_result import Delivery, outcome, retry_wait
 from sync_assets.push.record_links import LinkNotKept, Links
 from sync_assets.push.target import PushResult, PushStopped
 from sync_assets.runtime.call_limits import Slots

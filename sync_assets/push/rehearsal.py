@@ -30,7 +30,8 @@ from sync_assets.http.retry import Guard, Observer
 from sync_assets.http.transport import Response
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.model import Claimed, Operation, Outcome
-from sync_assets.push.delivery import OPERATIONS, Delivery, Sender, outcome
+from sync_assets.push.delivery import Sender
+from sync_assets.push.delivery_result import OPERATIONS, Delivery, outcome
 from sync_assets.push.record_links import Links
 from sync_assets.push.target import PushResult, Target
 from sync_assets.runtime.pkeys import ParentKeys

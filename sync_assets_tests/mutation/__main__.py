@@ -69,7 +69,7 @@ GROUPS = {
     "opt-outs": Group([f"{_RULES}/opt_outs.py"], [f"{_LEDGER}/rules/test_opt_outs.py"]),
     "decide": Group(["sync_assets/opt_out/decide.py"], [f"{_UNIT}/opt_out/test_decide.py"]),
     "body": Group(["sync_assets/push/request_body.py"], [f"{_UNIT}/push/test_request_body.py"]),
-    "delivery": Group(["sync_assets/push/delivery.py"],
+    "delivery": Group(["sync_assets/push/delivery.py", "sync_assets/push/delivery_result.py"],
                       [f"{_UNIT}/push/test_{name}.py" for name in _TESTS_OF_DELIVERY]),
     "sql": Group([f"sync_assets/ledger/records/{name}.py" for name in ("dependency_status", "claims", "claim_rows")],
                  _ON_LEDGERS, sql_only=True),

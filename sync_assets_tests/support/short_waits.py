@@ -3,10 +3,10 @@
 from types import ModuleType
 from typing import Protocol
 
-from sync_assets.push import claimed_records, delivery, dispatcher
+from sync_assets.push import claimed_records, delivery, delivery_result, dispatcher
 
 TIMES: tuple[tuple[ModuleType, str], ...] = (
-    (delivery, "FIRST_WAIT"),
+    (delivery_result, "FIRST_WAIT"),
     (delivery, "LOOK_AGAIN_SECONDS"),
     (claimed_records, "WAIT_FOR_RETRY_SECONDS"),  # so many tries as without
     (dispatcher, "RETRY_SECONDS"),

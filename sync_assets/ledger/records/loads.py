@@ -34,6 +34,7 @@ from sync_assets.ledger.repositories.maintenance import Maintenance
 from sync_assets.ledger.repositories.sessions import Sessions
 from sync_assets.ledger.rules.predicates import BUT_FOR, DISCONNECTED, FIRST_INSERT, IN_CAMPAIGN, UNSENT
 from sync_assets.ledger.storage import load_tables, schema
+from sync_assets.ledger.storage.load_tables import load_of, row_of, update_load
 from sync_assets.ledger.storage.session import Repository, writes
 from sync_assets.ledger.storage.transaction import Transaction
 
@@ -82,17 +83,17 @@ class Loads(Repository):
     def unfinished(self, table: str) -> Load | None:
         """Return the load of a table that is not done; None without one."""
         found = self._session.rows(_loads().where(_L.table_name == table, _UNFINISHED))
-        return _load(found[0]) if found else None
+        return load_of(found[0]) if found else None
 
     def all(self) -> list[Load]:
         """Return all loads, the oldest first."""
-        return [_load(row) for row in self._session.rows(_loads().order_by(_L.name, _L.table_name))]
+        return [load_of(row) for row in self._session.rows(_loads().order_by(_L.name, _L.table_name))]
 
     def last(self, table: str, kind: LoadKind = "insert") -> Load | None:
         """Return the table's last load of a kind; None without one."""
         of_kind = _loads().where(_L.table_name == table, _L.kind == kind)
         found = self._session.rows(of_kind.order_by(_L.name.desc()).limit(1))
-        return _load(found[0]) if found else None
+        return load_of(found[0]) if found else None
 
     def files(self, table: str) -> list[LoadFile]:
         """Return the complete files of the table's last load."""
@@ -137,7 +138,7 @@ class Loads(Repository):
             *(table, name, session, workflow, kind, LoadState.WRITING, 0, False, times.from_micros(now)),
             *(None, None, None, None, None, 0, 0, directory, 0),
         )
-        transaction.execute(sa.insert(load_tables.load).values(_row(begun)))
+        transaction.execute(sa.insert(load_tables.load).values(row_of(begun)))
         transaction.execute(sa.delete(load_tables.load_file).where(_F.table_name == table))
         return begun
 
@@ -168,7 +169,7 @@ class Loads(Repository):
             fresh = [row for row in found if row.seq not in claimed]
             new = [row.seq for row in self._planned.as_planned(transaction, load.table, fresh)]
             transaction.run(_CLAIM, seqs=new, session=load.session)
-            grown = sa.update(load_tables.load).where(_of(load)).values(records=_L.records + len(new))
+            grown = update_load(load, records=_L.records + len(new))
             transaction.execute(grown)
             claimed.update(new)
             if claimed:
@@ -190,12 +191,12 @@ class Loads(Repository):
         """Free records that no file can hold: they go by REST."""
         self._locked(transaction, load)
         self._leave_out(transaction, load, seqs)
-        more = sa.update(load_tables.load).where(_of(load)).values(left_out=_L.left_out + len(seqs))
+        more = update_load(load, left_out=_L.left_out + len(seqs))
         transaction.execute(more)
 
     def _leave_out(self, transaction: Transaction, load: Load, seqs: Sequence[int]) -> None:
         transaction.run(_LEAVE_OUT, seqs=list(seqs))
-        fewer = sa.update(load_tables.load).where(_of(load)).values(records=_L.records - len(seqs))
+        fewer = update_load(load, records=_L.records - len(seqs))
         transaction.execute(fewer)
 
     @writes
@@ -209,7 +210,7 @@ class Loads(Repository):
         """Store the next state of a load, and further columns; return it as stored. Raises LoadMoved."""
         stored = self._locked(transaction, load)
         moved = stored._replace(**columns, state=stored.state if state is None else state, version=load.version + 1)
-        transaction.execute(sa.update(load_tables.load).where(_of(load)).values(_row(moved)))
+        transaction.execute(update_load(moved))
         return moved
 
     @writes
@@ -222,7 +223,7 @@ class Loads(Repository):
         stored = self._locked(transaction, load)
         ended = stored._replace(state=LoadState.ENDED, ended_as=ended_as, ended_at=now, missing=None)
         ended = ended._replace(version=load.version + 1)
-        transaction.execute(sa.update(load_tables.load).where(_of(load)).values(_row(ended)))
+        transaction.execute(update_load(ended))
         anew = {"link": None} | dict.fromkeys(("records", "equal", "differing", "unknown"), 0)
         transaction.execute(sa.update(schema.rebuild).where(schema.rebuild.c.table_name == load.table).values(anew))
         return ended
@@ -230,7 +231,7 @@ class Loads(Repository):
     @writes
     def note_problem(self, transaction: Transaction, load: Load, problem: str | None) -> None:
         """Store why a load waits for a person, None if it does not."""
-        transaction.execute(sa.update(load_tables.load).where(_of(load)).values(problem=problem))
+        transaction.execute(update_load(load, problem=problem))
 
     @writes
     def start(self, transaction: Transaction, load: Load) -> Load:
@@ -258,7 +259,7 @@ class Loads(Repository):
             at = times.from_micros(self._session.now())
             stored = stored._replace(state=LoadState.STARTED, commanded_at=at)
         stored = stored._replace(version=load.version + 1)
-        transaction.execute(sa.update(load_tables.load).where(_of(load)).values(_row(stored)))
+        transaction.execute(update_load(stored))
         return stored
 
     @writes
@@ -276,10 +277,10 @@ class Loads(Repository):
         holding = sa.select(_R.session).where(_R.seq.in_(seqs), _R.session.is_not(None))
         rows = transaction.execute(_loads().where(_UNFINISHED, _L.session.in_(holding)).with_for_update()).all()
         loads = list[Load]()
-        for load in map(_load, rows):
+        for load in map(load_of, rows):
             if load.state <= LoadState.READY:
                 load = load._replace(state=LoadState.WRITING, version=load.version + 1)  # noqa: PLW2901
-                transaction.execute(sa.update(load_tables.load).where(_of(load)).values(_row(load)))
+                transaction.execute(update_load(load))
                 transaction.execute(sa.delete(load_tables.load_file).where(_F.table_name == load.table))
             loads.append(load)
         return loads
@@ -319,8 +320,8 @@ class Loads(Repository):
 
     @writes
     def _finished(self, transaction: Transaction, load: Load, freed: int) -> None:
-        ended = _row(load._replace(state=LoadState.DONE, missing=freed, problem=None, version=load.version + 1))
-        transaction.execute(sa.update(load_tables.load).where(_of(load)).values(ended))
+        ended = load._replace(state=LoadState.DONE, missing=freed, problem=None, version=load.version + 1)
+        transaction.execute(update_load(ended))
         over = sa.update(schema.session).where(schema.session.c.epoch == load.session)
         transaction.execute(over.values(live=0, until=self._session.now()))
 
@@ -368,16 +369,18 @@ class Loads(Repository):
             began_at=times.from_micros(self._session.now()),
             version=load.version + 1,
         )
-        transaction.execute(sa.update(load_tables.load).where(_of(load)).values(_row(began)))
+        transaction.execute(update_load(began))
         transaction.execute(sa.delete(load_tables.load_file).where(_F.table_name == load.table))
         return began
 
     def _locked(self, transaction: Transaction, load: Load) -> Load:
         """Return the load as stored, and lock it. Raises LoadMoved if it is another version."""
-        row = transaction.execute(_loads().where(_of(load)).with_for_update()).one_or_none()
+        row = transaction.execute(
+            _loads().where(_L.table_name == load.table, _L.name == load.name).with_for_update()
+        ).one_or_none()
         if row is None or row.version != load.version:
             raise LoadMoved
-        return _load(row)
+        return load_of(row)
 
 
 def _in(load: Load) -> tuple[sa.ColumnElement[bool], sa.ColumnElement[bool]]:
@@ -386,20 +389,5 @@ def _in(load: Load) -> tuple[sa.ColumnElement[bool], sa.ColumnElement[bool]]:
     return _R.session == load.session, listed
 
 
-def _of(load: Load) -> sa.ColumnElement[bool]:
-    return sa.and_(_L.table_name == load.table, _L.name == load.name)
-
-
 def _loads() -> sa.Select[Any]:
     return sa.select(load_tables.load)
-
-
-def _load(row: Any) -> Load:
-    state, more = LoadState(row.state), bool(row.more)
-    return Load(row.table_name, *(getattr(row, name) for name in Load._fields[1:]))._replace(state=state, more=more)
-
-
-def _row(load: Load) -> dict[str, Any]:
-    row = load._asdict() | {"more": int(load.more), "table_name": load.table}
-    del row["table"]
-    return row

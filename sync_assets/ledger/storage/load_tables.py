@@ -1,8 +1,10 @@
 """The ledger's tables of loads by file: see records/loads.py."""
 
+from typing import Any
+
 import sqlalchemy as sa
 
-from sync_assets.ledger.model import LoadState
+from sync_assets.ledger.model import Load, LoadState
 from sync_assets.ledger.rules.constraints import flags, not_negative
 from sync_assets.ledger.rules.predicates import above, absent, within
 from sync_assets.ledger.storage.column_types import NAME, SEQUENCE, Instant
@@ -52,3 +54,22 @@ load_file = sa.Table(
     sa.Column("last_seq", SEQUENCE, nullable=False),
 )
 check(load_file, numbers=not_negative("number", "rows", "size"))
+
+
+def row_of(one: Load) -> dict[str, Any]:
+    """Return the columns of a load."""
+    row = one._asdict() | {"more": int(one.more), "table_name": one.table}
+    del row["table"]
+    return row
+
+
+def load_of(row: Any) -> Load:
+    """Return the load of a stored row."""
+    state, more = LoadState(row.state), bool(row.more)
+    return Load(row.table_name, *(getattr(row, name) for name in Load._fields[1:]))._replace(state=state, more=more)
+
+
+def update_load(one: Load, **columns: Any) -> sa.Update:
+    """Return the statement that stores these columns of a load; without any, all of it."""
+    this = sa.update(load).where(load.c.table_name == one.table, load.c.name == one.name)
+    return this.values(columns or row_of(one))

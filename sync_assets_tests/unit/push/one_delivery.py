@@ -11,7 +11,8 @@ from sync_assets.campaign.records import Records
 from sync_assets.config.models import AddressFilter
 from sync_assets.http.transport import OutcomeUnknown, Response
 from sync_assets.ledger.model import Claimed
-from sync_assets.push.delivery import Delivery, KeyWorks, Sender
+from sync_assets.push.delivery import KeyWorks, Sender
+from sync_assets.push.delivery_result import Delivery
 from sync_assets.push.record_links import Links
 from sync_assets_tests.unit.push.little_campaign import LittleCampaign, absent
 

@@ -6,7 +6,7 @@ from typing import Literal
 import pytest
 
 from sync_assets.ledger.model import Claimed, HistoryOperation, LinkTo, Operation
-from sync_assets.push.delivery import Delivery, OperationDone, outcome
+from sync_assets.push.delivery_result import Delivery, OperationDone, outcome
 
 NEW = LinkTo("cusContactLink", "ada", keyed=True)
 ALL = (NEW, LinkTo("cusOther", "ada", keyed=True, acknowledged=True))

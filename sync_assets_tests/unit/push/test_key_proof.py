@@ -19,7 +19,7 @@ from sync_assets.http.transport import NotSent, Response, SignInRefused, Unavail
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.model import Claimed, State
 from sync_assets.push.claimed_records import ClaimedRecords
-from sync_assets.push.delivery import Delivery, outcome
+from sync_assets.push.delivery_result import Delivery, outcome
 from sync_assets.push.dispatcher import push
 from sync_assets.push.target import PushStopped, Target
 from sync_assets_tests.support.ledgers import capture, guid, record, row, session_of

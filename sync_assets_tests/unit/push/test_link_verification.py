@@ -17,7 +17,7 @@ from sync_assets.http.transport import NotSent, OutcomeUnknown, Response
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.model import Claimed, LinkTo
 from sync_assets.push.claimed_records import ClaimedRecords
-from sync_assets.push.delivery import Delivery
+from sync_assets.push.delivery_result import Delivery
 from sync_assets.push.dispatcher import push
 from sync_assets.push.record_links import KEY_IN_LINK, Links, LinkTarget
 from sync_assets.push.target import Target

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.repositories.call_limits import hour_of
 from sync_assets.ledger.times import to_micros
-from sync_assets.push import delivery
+from sync_assets.push import delivery_result
 from sync_assets.runtime import call_limits
 from sync_assets.runtime.call_limits import CallBudget, fair_shares
 from sync_assets_tests.support.ledgers import Clock, workers
@@ -89,7 +89,7 @@ async def test_a_push_that_is_stopped_does_not_wait_for_its_turn(bench: Bench) -
 
 async def test_an_idle_worker_gives_its_slots_back(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(call_limits, "IDLE_SECONDS", 0.1)
-    monkeypatch.setattr(delivery, "FIRST_WAIT", 1.0)
+    monkeypatch.setattr(delivery_result, "FIRST_WAIT", 1.0)
     bench.capture(people(3))
     bench.admin.fault("campaign", "status", times=1, status=500, body="")
     seen: list[int] = []

@@ -13,7 +13,7 @@ from sync_assets.ledger.model import Claimed, Outcome
 from sync_assets.ledger.repositories import opt_out_rows
 from sync_assets.ledger.repositories.opt_outs import OptOutsLeft
 from sync_assets.ledger.rules import opt_outs as rules
-from sync_assets.push.delivery import Delivery, outcome
+from sync_assets.push.delivery_result import Delivery, outcome
 from sync_assets.push.request_body import body
 from sync_assets_tests.support.ledgers import Clock, capture, claim, feed_of, frame, guid, row, save_page, session_of
 from sync_assets_tests.unit.ledger.opt_out_rows import (
