@@ -3,8 +3,9 @@
 The columns are those of PostgreSQL's views (ledger/storage/result_rows.py), which a test compares with these.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from datetime import date
+from functools import lru_cache
 from typing import Any
 
 import polars as pl
@@ -64,47 +65,37 @@ def day_of(ledger: Ledger, name: ResultName, day: date) -> pl.LazyFrame:
     """Return the rows of a day (UTC). They are read from the ledger as the frame is collected."""
     if name == "daily":
         return _totals(ledger, day)
-    schema = {column: _TYPES[kind] for column, (kind, _) in COLUMNS[name].items() if column not in _COMPUTED}
+    kinds = {column: kind for column, (kind, _) in COLUMNS[name].items() if column not in _COMPUTED}
+    schema = {column: _TYPES[kind] for column, kind in kinds.items()}
     source = ledger.results.deliveries if name == "deliveries" else ledger.results.decisions
-    shape = _deliveries if name == "deliveries" else _decisions
-
-    def frame(rows: Sequence[Any]) -> pl.DataFrame:
-        return shape(pl.DataFrame([tuple(row) for row in rows], schema, orient="row"))
 
     def batches(columns: list[str] | None, where: pl.Expr | None, limit: int | None, _: Any) -> Iterator[pl.DataFrame]:
+        # Polars calls this in a thread of its engine, where an operation on a frame would wait for another engine.
         for rows in source(day):
-            batch = frame(rows)
-            batch = batch if where is None else batch.filter(where)
-            yield (batch if columns is None else batch.select(columns)).head(batch.height if limit is None else limit)
+            values = dict(zip(schema, zip(*rows[:limit], strict=True), strict=True))
+            for column in ("reason", "source"):
+                if column in values:
+                    values[column] = tuple(map(_without_ids, values[column]))
+            wanted = columns or list(schema) if where is None else list(schema)
+            batch = pl.DataFrame({column: values[column] for column in wanted}, {one: schema[one] for one in wanted})
+            yield batch if where is None else batch.filter(where).select(columns or wanted)
             if limit is not None and (limit := limit - batch.height) <= 0:
                 return
 
-    return register_io_source(batches, schema=frame([]).schema, explain_name=name)
-
-
-def _deliveries(rows: pl.DataFrame) -> pl.DataFrame:
-    done, at, changed_at = pl.col("outcome") == "acknowledged", pl.col("at"), pl.col("changed_at")
-    return rows.with_columns(
-        _without_ids(rows["reason"]),
-        changed_at.cast(_MOMENT),
-        at.cast(_MOMENT),
-        pl.when(done).then(at).cast(_MOMENT).alias("acknowledged_at"),
-        pl.when(done).then((at - changed_at) / 1_000_000).alias("seconds"),
-    ).select(pl.exclude("run"), "run")
-
-
-def _decisions(rows: pl.DataFrame) -> pl.DataFrame:
-    return rows.with_columns(
-        pl.col("d365", "campaign", "value").cast(pl.Boolean),
-        _without_ids(rows["reason"]),
-        _without_ids(rows["source"]),
-        pl.col("d365_modified", "campaign_changed", "decided_at").cast(_MOMENT),
+    rows = register_io_source(batches, schema=schema, explain_name=name).with_columns(
+        *(pl.col(column).cast(_MOMENT) for column, kind in kinds.items() if kind == "datetime"),
+        *(pl.col(column).cast(pl.Boolean) for column, kind in kinds.items() if kind == "boolean"),
     )
+    if name == "decisions":
+        return rows
+    moment = pl.when(pl.col("outcome") == "acknowledged").then("at")
+    seconds = (moment - pl.col("changed_at")).dt.total_microseconds() / 1_000_000
+    return rows.with_columns(acknowledged_at=moment, seconds=seconds).select(pl.exclude("run"), "run")
 
 
-def _without_ids(texts: pl.Series) -> pl.Series:
-    known = texts.unique().drop_nulls()
-    return texts.replace_strict(known, [kind_of_reason(text) for text in known], return_dtype=pl.String, default=None)
+@lru_cache(maxsize=10_000)
+def _without_ids(text: str | None) -> str | None:
+    return None if text is None else kind_of_reason(text)
 
 
 def _totals(ledger: Ledger, day: date) -> pl.LazyFrame:

@@ -36,7 +36,7 @@ class Results(Repository):
         where = f"{moment} >= {begin} AND {moment} < {begin + times.DAY} ORDER BY {moment}"
         query = sa.text(select(sqlite=self._session.database.sqlite, where=where))
         with self._session.read() as transaction:
-            yield from transaction.execute(query, execution_options={"yield_per": BATCH}).partitions()
+            yield from transaction.execute(query, execution_options={"yield_per": BATCH}).partitions(BATCH)
 
     def due(self, name: ResultName) -> dict[date, int]:
         """Return the days to be written anew, the first one first, each with its number of changes."""
