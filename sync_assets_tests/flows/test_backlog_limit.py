@@ -3,7 +3,9 @@
 import pytest
 
 from sync_assets.capture import backlog_limit
+from sync_assets.defs.tables import table_run
 from sync_assets.ledger import Ledger
+from sync_assets_tests.support.loads import assert_each_inserted_once, by_file, inserted
 from sync_assets_tests.support.orchestra import CONTACT, Orchestra
 from sync_assets_tests.support.program import CONTACT as TABLE
 from sync_assets_tests.support.program import Program, Synced, calls
@@ -58,6 +60,18 @@ def test_a_first_load_and_a_full_read_stay_below_the_limit_and_a_page(program: P
     done, most = watched(program)
     assert (done.status, done.document["engine_calls"]["update"]) == (0, N - 4)
     assert MOST <= most < MOST + PAGE
+    program.assert_in_step()
+
+
+def test_a_sync_carries_loads_by_file_on_while_the_capture_is_paused(
+    program: Program, short_looks: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(table_run, "TURN_SECONDS", 0.1)
+    program.sandbox.admin.configure_import("WKF20", rows_per_second=20)
+    done, most = watched(by_file(program, above=5))
+    assert (done.status, done.document["engine_calls"]["insert"]) == (0, N % (MOST + 3))  # 15 pending at each pause
+    assert (most, inserted(program)) == (MOST + 3, [MOST + 3] * 3)
+    assert_each_inserted_once(program)
     program.assert_in_step()
 
 

@@ -113,7 +113,8 @@ class TableRun:
             if work.d365.error:
                 return
             moved = self._push(work)
-            if backlog_is_full(ledger, config) and ledger.reports.backlog(config.table) >= pending:
+            loads = moved and ledger.loads.unfinished(config.table) is not None  # its records are pending to its end
+            if backlog_is_full(ledger, config) and ledger.reports.backlog(config.table) >= pending and not loads:
                 work.note([paused_text(ledger, config)])
                 return
             if not (moved or work.is_full):

@@ -142,7 +142,7 @@ class TableWork:
         await asyncio.to_thread(self._add_push, done.result, [*done.findings, *notes])
         if done.result.stopped:
             self._outcome.stopped.append(done.result.stopped)
-        if self.is_full and (done.result.stopped or self._backlog() >= backlog):
+        if self.is_full and (done.result.stopped or (self._backlog() >= backlog and not done.result.loads)):
             self.require_progress()
         return done.result.done > 0 or done.result.loads
 
