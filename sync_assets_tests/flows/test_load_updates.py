@@ -53,12 +53,14 @@ def tomorrow(program: Program) -> None:
 def test_addresses_that_rest_refuses_go_by_one_file_and_are_compared(program: Program) -> None:
     program.sandbox.admin.create("contact", *({"lastname": f"More {n}"} for n in range(20)))
     ids = moved(program, 60)
+    others = [one for id_, one in program.profiles().items() if id_ not in ids]
     program.sandbox.admin.clear_journal()
     done = program.sync()
     assert done.status == 0, done.document
     updates = [one["status"] for one in program.sandbox.admin.journal("campaign") if one["method"] == "PATCH"]
     assert set(updates) <= {200, 429}  # an update with `location` would be refused
     assert cities(program, ids) == {"Elsewhere"}
+    assert [one for id_, one in program.profiles().items() if id_ not in ids] == others != []
     assert but_for(program) == {"records": 0, "not_known": 0}
     assert program.json("explain", ids[0])[0] == 0
     assert loads(program) == [("update", "done", 60, 0)]

@@ -164,6 +164,8 @@ def _confirms(history: History, record: Id, resource: str, before: Request, now:
     ]
     lost += [sent for sent, _ in history.seen.unanswered]
     lost += [moment for moment, _ in history.seen.crashes]
+    if any(of == record[0] and moment.n < now.sent.n for moment, of in history.seen.abandoned):
+        return True
     return any(sent.n < now.sent.n and before.sent.at < sent.at + HORIZON + SLACK for sent in lost)
 
 
@@ -263,6 +265,7 @@ def calls_are_bounded(history: History) -> Found:
             + sum(one.table == record[0] for one in history.seen.replays)
             + len(history.seen.crashes)
             + len(history.seen.restored)
+            + sum(of == record[0] for _, of in history.seen.abandoned)
             + sum(1 for change in history.seen.others if change.resource == contract.table.resource)
             + processes * len(contract.links)
             + sum(one.delivered is None for one in requests)

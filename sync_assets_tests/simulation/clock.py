@@ -28,8 +28,8 @@ from sync_assets.runtime import workers
 START = datetime(2026, 11, 20, tzinfo=UTC).timestamp()
 THREAD_SECONDS = 0.004
 """Longest time from the call of `to_thread` until the work is done, and from there until its result arrives."""
-_PACKAGES = ("audit", "campaign", "capture", "config", "dataverse", "http", "ledger", "mapping", "commands",
-             "opt_out", "push", "runtime", "sandbox", "sftp", "checks", "flows")  # fmt: skip
+_PACKAGES = ("audit", "bulk_load", "campaign", "capture", "config", "dataverse", "http", "ledger", "mapping",
+             "commands", "opt_out", "push", "runtime", "sandbox", "sftp", "checks", "flows")  # fmt: skip
 
 
 class Crashed(BaseException):

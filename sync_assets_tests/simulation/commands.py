@@ -98,13 +98,13 @@ class Commands:
 
     def back_up(self) -> None:
         """Copy the ledger, unless a sync is at work."""
-        if self._ledger and not self._simulation.at_work:
+        if self._ledger and not (self._simulation.at_work or self._simulation.loads.are_under_way):
             _copy(self._ledger, self._copy)
             self._copied = self._services.moment(), list(self.holds)
 
     @property
     def _busy(self) -> bool:
-        return bool(self._simulation.at_work or self._simulation.left_out)
+        return bool(self._simulation.at_work or self._simulation.left_out or self._simulation.loads.are_under_way)
 
     def set_back(self) -> None:
         """Put the copy in place of the ledger, sync and rebuild, unless a sync is at work or holds changed since.

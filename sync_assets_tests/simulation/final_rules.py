@@ -42,7 +42,7 @@ def both_sides_agree(history: History) -> Found:
             if len(held) > 1:
                 yield *record, f"{len(held)} records have its id"
             last = max((call.handled.n for call in _effects(history, contract, id_)), default=0)
-            if one.kind in ("kept", "open") or _others_deleted(history, contract, id_, last):
+            if one.kind in ("kept", "open") or _others_moved(history, contract, id_, last):
                 continue
             if one.kind == "absent" and held and not _deleted_while_hidden(history, contract, id_):
                 yield *record, "Campaign still holds it"
@@ -66,10 +66,13 @@ def _deleted_while_hidden(history: History, contract: Contract, id_: str) -> boo
     )
 
 
-def _others_deleted(history: History, contract: Contract, id_: str, since: int) -> bool:
+def _others_moved(history: History, contract: Contract, id_: str, since: int) -> bool:
+    """Return True if others deleted the record since, or brought it back by a late run of an import."""
     resource, key = contract.table.resource, contract.table.key
     return any(
-        change.after is None and (change.before or {}).get(key) == id_ and change.moment.n > since
+        None in (change.before, change.after)
+        and id_ in ((change.before or {}).get(key), (change.after or {}).get(key))
+        and change.moment.n > since
         for change in history.seen.others
         if change.resource == resource and change.by == "others"
     )

@@ -147,7 +147,7 @@ class RecordChange:
     Attributes:
         before: None if it was inserted.
         after: None if it was deleted.
-        by: `program` for a request that was sent to a former target (checker.py).
+        by: `program` for a request that was sent to a former target (checker.py); `import` for a load by file.
     """
 
     moment: Moment
@@ -155,7 +155,7 @@ class RecordChange:
     pkey: str
     before: Record | None
     after: Record | None
-    by: Literal["others", "program"] = "others"
+    by: Literal["others", "program", "import"] = "others"
 
 
 @dataclass(frozen=True)
@@ -264,6 +264,7 @@ class Observed:
         restored: When the ledger was copied, and when the copy took its place and was rebuilt.
         verified: In order.
         retargeted: When profiles got another key attribute, and the tables before; `tables` have the new one.
+        abandoned: Tables whose load by file was given up, and when that began: its import may still insert for a while.
         former_keys: Key attributes before they were changed, by table. Until a profile has the new key, Campaign hides
             the records that are linked to it.
         unmapped: Tables whose link, which Campaign requires, was not among the `links`, and from when until when.
@@ -295,4 +296,5 @@ class Observed:
     verified: tuple[Verification, ...] = ()
     retargeted: tuple[Moment, tuple[Table, ...]] | None = None
     unmapped: tuple[tuple[str, Moment, Moment], ...] = ()
+    abandoned: tuple[tuple[Moment, str], ...] = ()
     former_keys: Mapping[str, str] = field(default_factory=dict[str, str])

@@ -63,7 +63,9 @@ def _changes_by_people(history: History, contract: Contract, record: Id, pair: O
     ]
     key = contract.table.key
     for change in history.seen.others:
-        if change.resource == contract.table.resource and change.after and change.after.get(key) == record[1]:
+        if change.by == "import" or change.resource != contract.table.resource:
+            continue
+        if change.after and change.after.get(key) == record[1]:
             before, after = (change.before or {}).get(pair.attribute, False), change.after[pair.attribute]
             if before != after:
                 time = change.after.get(f"{pair.attribute}LastModified")
@@ -267,7 +269,9 @@ def _too_many(history: History, contract: Contract, record: Id) -> Found:
         came_back = sum(
             before.after is None and one.after is not None for before, one in pairwise(history.changes[record])
         )
+        imports = [one for one in history.seen.others if one.by == "import" and one.after]
         inserts = sum(one.method == "POST" for one in writes)
+        inserts += sum((one.after or {}).get(contract.table.key) == record[1] for one in imports)
         changes = _changes_by_people(history, contract, record, pair)
         read_again = sum(
             one.side == "campaign" and one.moment.n < back.n for one in changes for _, back in history.seen.restored

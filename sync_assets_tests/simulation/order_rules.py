@@ -130,6 +130,11 @@ def who_is_gone_stays_gone(history: History) -> Found:
                 made_anew = history.row(record, call.handled.n) and not history.row(record, one.began.n)
                 if later and not made_anew and _only_ever(history, record, ("contact", one.contact), call.handled.n):
                     yield *record, f"event {call.handled.n} writes it after event {one.moment.n} said that it is gone"
+        name = history.by_resource[resource].table.key
+        for change in history.seen.others:
+            of_person = change.by == "import" and change.resource == resource
+            if of_person and (change.after or {})[name] == one.contact and one.moment.n < change.moment.n < until:
+                yield "contact", one.contact, f"event {change.moment.n} imports it after event {one.moment.n} said so"
 
 
 def _only_ever(history: History, record: Id, person: Id, until: int) -> bool:

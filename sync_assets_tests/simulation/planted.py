@@ -79,6 +79,14 @@ BUGS = (
         "a full read deletes nothing that it did not contain",
     ),
     PlantedBug(
+        "loads",
+        "sync_assets.ledger.records.loads",
+        "transaction.run(_FREE, seqs=seqs, until=until)",
+        "transaction.run(_FREE.replace('SET', 'SET acked_hash = desired_hash, outcome_unknown = 0,'), seqs=seqs,"
+        " until=None)\n                self._dependencies.reevaluate(transaction, transaction.states_of(seqs))",
+        "a load acknowledges what no list showed",
+    ),
+    PlantedBug(
         "delivery",
         "sync_assets.push.delivery",
         'patch = record.operation == "update" or record.outcome_unknown',

@@ -17,6 +17,7 @@ from urllib.parse import urlencode
 import httpx
 
 from sync_assets.audit.person_records import is_gone, whereabouts
+from sync_assets.bulk_load.held_records import take_out
 from sync_assets.commands.rebuild import begin_anew, rebuild_table
 from sync_assets.config.models import Config, TableConfig
 from sync_assets.config.values import CONTACT
@@ -120,6 +121,9 @@ class Sync:
             if capture:
                 await capture_table(self._runtime, config)
             pushed = await push_table(self._runtime, config)
+            loads = self._runtime.ledger.loads
+            while pushed.result.loads and not pushed.result.stopped and loads.unfinished(config.table):
+                pushed = await push_table(self._runtime, config)
             if pushed.result.stopped:
                 self._failed.add(config.table)
 
@@ -224,6 +228,8 @@ async def hold(runtime: Runtime, contact: str) -> None:
         held = runtime.ledger.holds.add_to_hold(contact, whereabouts_of_person.records)
         errors = whereabouts_of_person.d365.errors or whereabouts_of_person.campaign.errors
         if held and not held.in_flight and (not errors or attempt >= ROUNDS):
+            if held.loading:
+                await take_out(runtime, contact, 0.0)
             return
         await asyncio.sleep(AGAIN_SECONDS)
 

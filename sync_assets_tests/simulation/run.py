@@ -10,6 +10,7 @@ from collections.abc import Callable, Coroutine, Generator, Sequence
 from contextlib import contextmanager
 from contextvars import copy_context
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -22,6 +23,7 @@ from sync_assets.ledger import Ledger
 from sync_assets_tests.simulation.clock import PROCESS, RUNNING, Clock, Process, SimulatedLoop, simulated
 from sync_assets_tests.simulation.commands import Commands, Inconsistent, Stuck
 from sync_assets_tests.simulation.ledgers import MEMORY, Ledgers
+from sync_assets_tests.simulation.loads import Loads, imports_in_place
 from sync_assets_tests.simulation.network import Network
 from sync_assets_tests.simulation.observed import Moment, Observed
 from sync_assets_tests.simulation.operators import Operators
@@ -69,8 +71,10 @@ def play(scenario: Scenario, ledgers: Ledgers) -> Run:
         asyncio.set_event_loop(loop)
         try:
             simulation = Simulation(scenario, clock, chance, url, Path(home))
-            network, files = simulation.network, simulation.services.files
-            with network.in_place(), sftp_in_place(files, lambda: network.fault("sftp"), clock):
+            network, services = simulation.network, simulation.services
+            faults = partial(network.fault, "sftp")
+            imports = imports_in_place(simulation.root, faults, services)
+            with network.in_place(), sftp_in_place(services.files, faults, clock), imports:
                 return loop.run_until_complete(simulation.run())
         finally:
             asyncio.set_event_loop(None)
@@ -110,6 +114,8 @@ class Simulation:
         self.people = People(self.services)
         self.network = Network(self.services, chance, repeats_posts="unique_keys" not in scenario.position.campaign)
         self.operators = Operators(self.services, self.network, url)
+        self.root = home / "sftp"
+        self.loads = Loads(self, self.services, self.root)
         self._file = home / "config.yaml"
         self._environment = self.services.environment() | {
             "SYNC_ASSETS_CONFIG": str(self._file),
@@ -139,7 +145,8 @@ class Simulation:
             await self._until(move.at)
             self.note(str(move))
             self._check_syncs()
-            actor = next(one for one in (self, self.people, self.operators, self.commands) if hasattr(one, move.kind))
+            actors = (self, self.people, self.operators, self.commands, self.loads)
+            actor = next(one for one in actors if hasattr(one, move.kind))
             getattr(actor, move.kind)(**move.values)
         while self._syncs:
             await self._wait_for_a_sync()
@@ -183,8 +190,10 @@ class Simulation:
         if self.scenario.opt_out:
             self.people.export(only_changed=False, seconds=0.0)
         quiet = 0
-        for _ in range(LAST_SYNCS):
+        for number in range(LAST_SYNCS):
             await asyncio.sleep(600)
+            if self.scenario.bulk_load:
+                await self.loads.end(give_up=number > 1)
             calls, changes = len(self.services.calls), len(self.services.rows)
             self.sync(TABLES, together=False, machine="here", crash=None)
             await self._wait_for_a_sync()
@@ -351,4 +360,5 @@ class Simulation:
             verified=tuple(self.commands.verified),
             retargeted=self.commands.retargeted,
             unmapped=tuple(self.unmapped),
+            abandoned=tuple(self.loads.abandoned),
         )

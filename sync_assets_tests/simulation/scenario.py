@@ -7,11 +7,11 @@ that is missing.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any
 
-from sync_assets_tests.simulation.timeline import DAY, OPT_OUTS, TABLES, Move, Timeline
+from sync_assets_tests.simulation.timeline import DAY, OPT_OUTS, TABLES, WORKFLOWS, Move, Timeline
 from sync_assets_tests.support.chain_configuration import JOINS, LINKS, PARENTS, RESOURCES, Configuration, TableRules
 from sync_assets_tests.support.premises import DOCUMENTED, POSITIONS, Position
 
@@ -23,6 +23,8 @@ TURNS_FROM = 64_000_000
 """Seeds below change no mapping while requests are under way."""
 CLOCKS_FROM = 70_000_000
 """Seeds below have no wrong clocks, and no full file at their end."""
+LOADS_FROM = 90_000_000
+"""Seeds below load nothing by file."""
 UNMAPPED_FROM = 61_000_000
 """Seeds below have no link that Campaign requires and the configuration lacks for a time."""
 DIRECTIONS = ("disabled", "d365_to_campaign", "campaign_to_d365", "bidirectional", "bidirectional")
@@ -40,6 +42,7 @@ class Scenario:
     opt_out: Mapping[str, Any]
     moves: tuple[Move, ...]
     days: float
+    bulk_load: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
     @property
     def position(self) -> Position:
@@ -62,7 +65,8 @@ class Scenario:
             if "filter" in contact:
                 name = f"by{profile_key[0].upper()}{profile_key[1:]}"
                 contact["filter"] = {"name": name, "parameter": f"{profile_key}_parameter"}
-        return document | ({"opt_out": dict(self.opt_out)} if self.opt_out else {})
+        parts = {"opt_out": self.opt_out, "bulk_load": self.bulk_load}
+        return document | {name: dict(part) for name, part in parts.items() if part}
 
     def links(self) -> dict[str, Any]:
         """Return the definitions of the links in Campaign."""
@@ -112,7 +116,13 @@ def scenario(seed: int) -> Scenario:
         if random.random() < 0.3:
             opt_out["poll_profiles_minutes"] = 60
         opt_out["export"]["after"] = random.choice(("keep", "delete"))
-    return Scenario(seed, tuple(names), rules, opt_out, timeline.in_order(), timeline.now / DAY)
+    loads, bulk_load = Random(f"loads {seed}"), dict[str, Any]()
+    if seed >= LOADS_FROM and loads.random() < 0.5:
+        timeline.add_loads(loads)
+        workflows = {table: name for table, name in WORKFLOWS.items() if loads.random() < 0.8} or WORKFLOWS
+        bulk_load = {"above": loads.choice((0, 0, 1, 2)), "workflows": dict(workflows), "wait_hours": 0.1}
+        bulk_load["on_failure"] = loads.choice(("rest", "wait"))
+    return Scenario(seed, tuple(names), rules, opt_out, timeline.in_order(), timeline.now / DAY, bulk_load)
 
 
 def _rules(random: Random, *, documented: bool) -> TableRules:

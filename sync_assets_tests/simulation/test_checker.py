@@ -8,6 +8,7 @@ import pytest
 
 from sync_assets_tests.simulation.checker import RULES, check
 from sync_assets_tests.simulation.handwritten import (
+    EMPTY_RECORDS,
     HandwrittenHistory,
     correct,
     invalid_line,
@@ -17,7 +18,7 @@ from sync_assets_tests.simulation.handwritten import (
     released,
     status_is_mapped,
 )
-from sync_assets_tests.simulation.observed import Hold, Moment, Replay, Verification
+from sync_assets_tests.simulation.observed import Hold, Moment, RecordChange, Replay, Verification
 
 
 def _codes(history: HandwrittenHistory) -> set[str]:
@@ -368,6 +369,17 @@ def a_late_insert_makes_a_person_who_was_said_to_be_gone(history: HandwrittenHis
     history.further["verified"] = (Verification("c9", history.moment(), history.moment(), gone=True),)
     history.call("POST", "profile", "c9", answered=False, firstName="ada")
     history.calls[-1] = replace(history.calls[-1], sent=sent)
+
+
+@breaks("who_is_gone_stays_gone")
+def a_load_makes_a_person_who_was_said_to_be_gone(history: HandwrittenHistory) -> None:
+    history.put("contact", "c9")
+    history.remove("contact", "c9")
+    history.further["holds"] = (Hold("c9", history.moment()),)
+    history.further["verified"] = (Verification("c9", history.moment(), history.moment(), gone=True),)
+    made = {**EMPTY_RECORDS["profile"], "PKey": "@c9", "externalId": "c9"}
+    history.others.append(RecordChange(history.moment(), "profile", "@c9", None, made, "import"))
+    history.others.append(RecordChange(history.moment(), "profile", "@c9", made, None))
 
 
 @breaks("nothing_is_sent_that_campaign_would_hide")

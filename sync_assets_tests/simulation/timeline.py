@@ -24,6 +24,9 @@ SECURED = {
     "new_orderline": ("new_name", "cusName"),
 }
 """By table, the column that `secure` secures for a time, and its attribute."""
+WORKFLOWS = dict(zip(TABLES, ("WKF20", "WKF21", "WKF22"), strict=True))
+"""Of imports, by table."""
+TROUBLES = ("fails", "pauses", "hangs", "ends_early", "never_starts", "unseen", None, None)
 OPT_OUTS = {"donotemail": "blackListEmail", "donotphone": "blackListPhone"}
 
 
@@ -227,6 +230,22 @@ class Timeline:
             at = random.choice([move.at for move in self._moves if move.kind == "sync"])
             self._add(at - 0.6, "unmap_link", table=random.choice(tables))
             self._add(at + random.choice((600.0, 2 * HOUR, DAY)), "map_link")
+
+    def add_loads(self, random: Random) -> None:
+        """Add troubles of import workflows before syncs, and what people do then: resume, abandon, import once more."""
+        for at in [move.at for move in self._moves if move.kind == "sync"]:
+            table = random.choice(TABLES)
+            settings = {"trouble": random.choice(TROUBLES), "at": random.choice((0, 0.5, 1))}
+            settings |= {
+                "rows_per_second": random.choice((None, 0.2, 2)),
+                "queue_seconds": random.choice((None, 5, 60)),
+            }
+            settings |= {"reject_every": random.choice((0, 0, 2))}
+            self._add(at - 0.3, "set_import", table=table, settings=settings)
+            for kind in ("resume_import", "abandon", "repeat_import"):
+                if random.random() < 0.3:
+                    after = random.choice((random.uniform(1, 60), random.uniform(60, 2 * HOUR)))
+                    self._add(at + after, kind, table=random.choice((table, *TABLES)))
 
     def _row(self, table: str) -> int:
         return self._random.randrange(ROWS[table])
