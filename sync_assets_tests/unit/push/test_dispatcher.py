@@ -13,7 +13,7 @@ import pytest
 from sync_assets.campaign import records as campaign_records
 from sync_assets.config.models import TableConfig
 from sync_assets.ledger.model import Outcome
-from sync_assets.push import claimed_records, delivery
+from sync_assets.push import claimed_records, delivery_result
 from sync_assets.push import dispatcher as push_module
 from sync_assets.push.target import Target
 from sync_assets_tests.support.pushing import Bench, calls, on_both_databases, people
@@ -136,7 +136,7 @@ async def test_a_campaign_that_fails_on_every_record_is_left_alone(bench: Bench)
 async def test_a_campaign_that_answers_reads_and_takes_no_record_rejects_none(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, fault: dict[str, Any]
 ):
-    for module in (delivery, push_module):
+    for module in (delivery_result, push_module):
         monkeypatch.setattr(module, "retry_wait", lambda attempts: 3600.0 if attempts > 2 else 0.0)
     monkeypatch.setattr(claimed_records, "WAIT_FOR_RETRY_SECONDS", 0.0)
     monkeypatch.setattr(campaign_records, "backoff", lambda _: 0.0)
