@@ -137,7 +137,8 @@ async def _find_out(comparison: Comparison, seconds: float | None, most: int | N
         )
         return Existing(known=False, calls=listing.calls, notes=[note])
     result = await comparison.run(state, first, seconds)
-    return Existing(result is not None, result, listing.calls + comparison.learnt, notes=comparison.warnings)
+    counts = result and result.counts
+    return Existing(result is not None, counts, listing.calls + comparison.learnt, notes=comparison.warnings)
 
 
 @asynccontextmanager

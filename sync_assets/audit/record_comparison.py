@@ -48,6 +48,13 @@ class Compared(NamedTuple):
     held: Record
 
 
+class ComparisonResult(NamedTuple):
+    """How a comparison ended. ended_early: only records made since `RecordList.since` were listed."""
+
+    counts: Rebuild
+    ended_early: bool
+
+
 PageObserver = Callable[
     [TableConfig, Sequence[Record], Sequence[tuple[str, Record]], Sequence[Compared]], Awaitable[None]
 ]
@@ -81,7 +88,9 @@ class Comparison:
     def config(self) -> TableConfig:
         return self.listing.config
 
-    async def run(self, state: Rebuild, first: ListPage | None = None, seconds: float | None = None) -> Rebuild | None:
+    async def run(
+        self, state: Rebuild, first: ListPage | None = None, seconds: float | None = None
+    ) -> ComparisonResult | None:
         """Compare the records that are left. Return None if the time was up before the end.
 
         state: how far an earlier comparison came. first: the first page of the list, if it was already read.
@@ -92,13 +101,13 @@ class Comparison:
             self.learnt += await learn(self.overall, self.progress, self.keys, listing)
         result = await self._whole(state, None if state.link else first, until)
         if result is not None:
-            if not self.listing.ended_early:
+            if not result.ended_early:
                 listed = {EXISTING: LISTED, KEY: self.config.key}
                 await asyncio.to_thread(self.ledger.dialect.note, self.config.resource, listed)
             # Rows that the filter excludes bring opt-outs only for profiles that were listed before.
             opt_outs = self.config.filters and self.overall.captured_opt_outs(self.config.table)
             to_campaign = self.overall.opt_out.direction != "campaign_to_d365"
-            again = bool(result.unknown and opt_outs and to_campaign)
+            again = bool(result.counts.unknown and opt_outs and to_campaign)
             await asyncio.to_thread(self.ledger.rebuilds.end_rebuild, self.config.table, read_again=again)
         return result
 
@@ -110,7 +119,7 @@ class Comparison:
                 left += pages_for(await RecordList(self.ledger, self.listing.campaign, parent).count())
         return max(0, left)
 
-    async def _whole(self, state: Rebuild, first: ListPage | None, until: float | None) -> Rebuild | None:
+    async def _whole(self, state: Rebuild, first: ListPage | None, until: float | None) -> ComparisonResult | None:
         name, from_the_start, whole = self.config.resource, state.link is None, not state.records
         while True:
             if from_the_start:
@@ -127,7 +136,7 @@ class Comparison:
                 from_the_start, whole, first, state = True, True, None, Rebuild(self.config.table)
             else:
                 break
-        if result is None or self.listing.ended_early:  # PKeys of records that were listed before stay as they are
+        if result is None or result.ended_early:  # PKeys of records that were listed before stay as they are
             return result
         # Records listed before an interruption are not included; the resource's audit counts them all.
         if repeated := await asyncio.to_thread(self.keys.repeated, name):
@@ -143,17 +152,19 @@ class Comparison:
             self.keys.forget(name)
         return result
 
-    async def _compare(self, state: Rebuild, first: ListPage | None, until: float | None) -> Rebuild | None:
+    async def _compare(self, state: Rebuild, first: ListPage | None, until: float | None) -> ComparisonResult | None:
+        ended_early = False
         start = first or (await self.listing.ask(state.link) if state.link else await self.listing.first())
         async with aclosing(self.listing.pages(start)) as pages:
             async for page in pages:
+                ended_early = page.ends_early
                 state, compared = await asyncio.to_thread(self._page, state, page)
                 if self.observer:
                     await self.observer(self.config, page.records, self.listing.ours(page), compared)
                 self.progress(f"comparing {self.config.table}", state.records)
                 if page.next and until is not None and time.monotonic() > until:
                     return None
-        return state
+        return ComparisonResult(state, ended_early)
 
     def _page(self, state: Rebuild, page: ListPage) -> tuple[Rebuild, list[Compared]]:
         """Compare a page of records with the ledger; return the new state, and the compared records for an observer."""

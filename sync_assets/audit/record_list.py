@@ -3,9 +3,9 @@
 If Campaign sorts, the list is requested in the order of our key: records with a key are together, so that one page
 shows whether there are any, and a long list of records without a key need not be read to its end. The order is
 verified: only a list that was seen to be sorted ends early, and one that turns out unsorted is read again without an
-order. Records that were made since a time are listed in the order of `created`, newest first, by the same rules: one
-made before counts as one without a key. Source: Adobe, Campaign Standard APIs, "Retrieving resources": pagination,
-sorting, counting.
+order. Records that were made since a time are listed in the order of `created`, newest first, by the same rules: a
+record that was made before that time is treated like a record without a key. Source: Adobe, Campaign Standard APIs,
+"Retrieving resources": pagination, sorting, counting.
 """
 
 import asyncio
@@ -49,13 +49,15 @@ class NotSorted(CampaignRefused):
 class ListPage(NamedTuple):
     """A page of a list. `next`: the link of the next page, None at the end.
 
-    order: of the keys, as requested; newest: of `created`, descending.
+    order: of the keys, as requested; newest: of `created`, descending. ends_early: this page is the last one that is
+    read, though Campaign has more: all records that were made since the list's time came before.
     """
 
     asked_at: datetime
     records: list[Record]
     next: str | None
     order: Literal["ascending", "descending", "newest"] | None
+    ends_early: bool = False
 
 
 @dataclass(slots=True)
@@ -90,7 +92,6 @@ class RecordList:
 
     sorts: request the order of the key. Not if the key is not unique: then the list is the only protection against
     duplicates, and is read to its end. since: the time before which a list that begins with the newest records ends.
-    ended_early: the last list ended there.
     """
 
     ledger: Ledger
@@ -99,7 +100,6 @@ class RecordList:
     calls: int = 0
     sorts: bool = field(init=False)
     since: datetime | None = None
-    ended_early: bool = False
 
     def __post_init__(self) -> None:
         self.sorts = self.config.unique is not False
@@ -144,7 +144,7 @@ class RecordList:
 
         Raises NotSorted, EndlessRead.
         """
-        trail, left, self.ended_early = LinkTrail("Campaign", self.config.resource), most, False
+        trail, left = LinkTrail("Campaign", self.config.resource), most
         order, asking, before = KeyOrder(ascending=page.order == "ascending"), None, set[Any]()
         try:
             while True:
@@ -155,8 +155,8 @@ class RecordList:
                     ended = order.ends(self._keys(page))
                     if order.broken and order.in_order >= IN_ORDER:
                         raise NotSorted(self.config.resource)
-                    self.ended_early = ended and page.order == "newest" and page.next is not None
-                    page = page._replace(next=None if ended else page.next)
+                    early = ended and page.order == "newest" and page.next is not None
+                    page = page._replace(next=None if ended else page.next, ends_early=early)
                 following, left = trail.follow(page.next or "", listed), left and left - 1
                 asking = asyncio.create_task(self.ask(following)) if following and left != 0 else None
                 yield page

@@ -16,6 +16,8 @@ a person: it may still import them. All records are listed where Campaign does n
 import asyncio
 import logging
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import ClassVar
@@ -272,22 +274,24 @@ class LoadRun:
 
     async def _holds_files(self, load: Load) -> bool:
         """Return True if Campaign has the last record of the last file."""
-        ledger = self.runtime.ledger
-        if (last := await asyncio.to_thread(ledger.loads.last_record, load)) is None:
-            return True
-        calls, addressing = CallCounter(), await self._addressing()
-        records = Records(self.listing.campaign, self.target.config, addressing, calls.observe)
-        found = await records.find(last)
-        self.progress.calls += calls.total
-        await count_calls(ledger, self._table, calls.take())
-        await asyncio.to_thread(ledger.dialect.note, self.target.config.resource, addressing.news)
-        return isinstance(found, dict)
+        async with self._records() as records:
+            return await self._holds_last(load, records)
 
-    async def _addressing(self) -> Addressing:
-        config = self.target.config
-        return Addressing.configured(
-            config, await asyncio.to_thread(self.runtime.ledger.dialect.facts, config.resource)
-        )
+    async def _holds_last(self, load: Load, records: Records) -> bool:
+        last = await asyncio.to_thread(self.runtime.ledger.loads.last_record, load)
+        return last is None or isinstance(await records.find(last), dict)
+
+    @asynccontextmanager
+    async def _records(self) -> AsyncIterator[Records]:
+        """Open the table's records; in the end the engine calls and the findings about the key are stored."""
+        config, ledger, calls = self.target.config, self.runtime.ledger, CallCounter()
+        addressing = Addressing.configured(config, await asyncio.to_thread(ledger.dialect.facts, config.resource))
+        try:
+            yield Records(self.listing.campaign, config, addressing, calls.observe)
+        finally:
+            self.progress.calls += calls.total
+            await count_calls(ledger, self._table, calls.take())
+            await asyncio.to_thread(ledger.dialect.note, config.resource, addressing.news)
 
     # --- list ---------------------------------------------------------------------------------------------------------
 
@@ -332,7 +336,7 @@ class LoadRun:
                 self.progress.calls += self.listing.calls + comparison.learnt
                 self.listing.calls = comparison.learnt = 0
             self.progress.advanced = True
-            if result is None or not self.listing.ended_early:
+            if result is None or not result.ended_early:
                 return result is not None
             if await asyncio.to_thread(ledger.loads.left, load) <= pages_for(counts.synced + load.records):
                 return True
@@ -342,17 +346,19 @@ class LoadRun:
     async def _begin_list(self, load: Load, others: int) -> Rebuild:
         """Return how far the list came: at its beginning with the newest records, if it may end early.
 
-        A record that such a list lacks meets its own key when it is inserted, so keys must be unique; one in a URL that
-        leads to its record shows it. A rebuild under way has no link yet, and needs the whole list. others: records of
-        the table besides those of the load.
+        Such a list may lack a record that Campaign has. Campaign rejects its insert then, if keys are unique. A rebuild
+        that was under way before has no link yet, and needs the whole list. others: records of the table besides those
+        of the load.
         """
         rebuilds, created = self.runtime.ledger.rebuilds, self.resource.attributes.get(CREATED)
         under_way = await asyncio.to_thread(rebuilds.rebuild, load.table)
         is_long = others > PAGE and created is not None and bool(created.sortable)
-        if is_long and under_way is None and not (await self._addressing()).is_unique:
-            await self._holds_files(load)
+        async with self._records() as records:
+            unique = records.addressing.is_unique
+            if is_long and under_way is None:
+                unique = await records.key_is_unique(lambda: self._holds_last(load, records))
         state = await asyncio.to_thread(rebuilds.begin_rebuild, load.table, read_again=False)
-        if is_long and (await self._addressing()).is_unique:
+        if is_long and unique:
             self.listing.since = (load.commanded_at or load.began_at) - CLOCKS_DIFFER
             if under_way is None:
                 state = replace(state, link=self.listing.newest())

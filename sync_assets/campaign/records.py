@@ -7,7 +7,7 @@ costs a look-up by the filter. Where keys in capitals were listed, a record that
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
@@ -193,6 +193,15 @@ class Records:
         """Return the record that carries our key, or why there is none (`missing`, ...)."""
         record = await self._find(key)
         return await self._find(key.upper()) if self._try_capitals(record) else record
+
+    async def key_is_unique(self, find: Callable[[], Awaitable[object]]) -> bool:
+        """Return True if Campaign is known to reject a second record with a key.
+
+        find: called if that is not known; looks a record up. A key in a URL that finds one is an identification key.
+        """
+        if not self.addressing.is_unique:
+            await find()
+        return self.addressing.is_unique
 
     def _try_capitals(self, record: dict[str, Any] | ResponseOutcome) -> bool:
         return isinstance(record, ResponseOutcome) and record.kind == "missing" and CAPITALS in self.addressing.findings

@@ -137,9 +137,9 @@ async def rebuild_table(runtime: Runtime, config: TableConfig, keys: ListedKeys)
                     f"Another process lists the records of {config.resource}.", "Wait until it has ended, and repeat."
                 )
             comparison = Comparison(runtime.config, runtime.progress, ledger, listing, resource, keys, session)
-            counts = await comparison.run(state)
-        assert counts is not None  # no time limit was passed
-        return counts, notes + comparison.warnings
+            result = await comparison.run(state)
+        assert result is not None  # no time limit was passed
+        return result.counts, notes + comparison.warnings
 
 
 def show(document: RebuildDocument) -> Parts:

@@ -282,11 +282,9 @@ class _Write:
         return None
 
     async def _key_is_unique(self) -> bool:
-        """Return True if Campaign is known to refuse a second record; looks others up by the key if it is not yet."""
+        """Return True if Campaign is known to reject a second record; looks others up if it is not known yet."""
         records = self.sender.records
-        if not records.addressing.is_unique:
-            await self.sender.key_works(records, self.record.id)  # a key that finds others is an identification key
-        return records.addressing.is_unique
+        return await records.key_is_unique(lambda: self.sender.key_works(records, self.record.id))
 
     async def _send_patch(self, form: str | None, known: Values) -> ResponseOutcome:
         """Send a PATCH, or look the record up in place of one with an empty body."""
