@@ -1,8 +1,9 @@
 """Try the way by file when a tenant is certified: a file of synthetic records, which the table's workflow imports.
 
-The workflow for updates gets a file that changes a text of the table's synthetic record. All records are removed with
-the others of the certification. Where a link is required, the file has one record: if the import does not set the link,
-Campaign hides the record, and nothing can remove it.
+The workflow for updates gets a file that changes a text of the table's synthetic record, with a line of an id that
+Campaign does not have: a workflow that inserts it would insert again a person who was deleted. All records are removed
+with the others of the certification. Where a link is required, a file has one record: if the import does not set the
+link, Campaign hides the record, and nothing can remove it.
 """
 
 import asyncio
@@ -78,18 +79,41 @@ async def _try_update(runtime: Runtime, subject: Subject, workflow: str, paths: 
         subject.report(UPDATE, "no text is mapped", "They are verified by list after each file.", "not tried")
         return
     value = NOTICE[: subject.resource.attributes[text].length]
-    row = LoadRow(0, subject.id, msgspec.json.encode({text: value}).decode(), (), ())
+    form, former = msgspec.json.encode({text: value}).decode(), subject.rows
+    unknown = None if _may_hide(subject) else synthetic_id(subject.config.table, former + 1)
+    rows = [LoadRow(0, id_, form, (), ()) for id_ in (subject.id, unknown) if id_]
     columns = FileColumns(subject.config.key, tuple(paths), (), (), types)
-    lines = columns.header + lines_of([row], columns)[0]
-    if (ended := await _imported(runtime, subject, workflow, UPDATE, lines)) is None:
+    lines = columns.header + lines_of(rows, columns)[0]
+    subject.rows += 1  # so that it is removed whatever happens
+    ended = await _imported(runtime, subject, workflow, UPDATE, lines)
+    inserted = unknown is not None and ended is not None and await _inserted(subject, unknown)
+    if ended in (None, "finished", "error"):  # else the record may come later
+        subject.rows = former
+    if ended is None:
         return
     record = await subject.read()
     stored = isinstance(record, dict) and not differing({text: value}, record, subject.resource)
     found = f"{text} {'is' if stored else 'is not'} stored as written; the workflow: {ended}"
-    if stored and ended == "finished":
+    found += "; it inserts records that do not exist" if inserted else ""
+    if stored and ended == "finished" and not inserted:
         subject.report(UPDATE, found, f"One file a day brings {', '.join(paths)}.")
     else:
         subject.report(UPDATE, found, _CORRECT.replace("workflows", "update_workflows"), "not workable")
+
+
+async def _inserted(subject: Subject, id_: str) -> bool:
+    """Return True if Campaign has a record of this id, or may have one; remove it."""
+    found = await subject.records(subject.addressing).find(id_)
+    if not isinstance(found, dict):
+        return found.kind != "missing"
+    subject.made.add(pkey := str(found.get("PKey") or ""))
+    await subject.delete(pkey)
+    return True
+
+
+def _may_hide(subject: Subject) -> bool:
+    """Return True if Campaign hides a record whose link is empty."""
+    return any(link.required is not False for link in subject.links)
 
 
 def _not_a_city(path: str) -> tuple[bool, str]:
@@ -163,7 +187,7 @@ class _Probe:
     @property
     def ids(self) -> list[str]:
         """The ids of the records: all in turn with values and with empty cells, one where a link is required."""
-        rows = 1 if any(link.required is not False for link in self.subject.links) else ROWS
+        rows = 1 if _may_hide(self.subject) else ROWS
         return [synthetic_id(self.subject.config.table, number) for number in range(1, rows + 1)]
 
     def lines(self) -> bytes:

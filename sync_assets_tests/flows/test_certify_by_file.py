@@ -82,21 +82,28 @@ def test_a_workflow_in_trouble_is_not_workable_and_nothing_is_left(program: Prog
 
 
 @pytest.mark.parametrize(
-    ("trouble", "result"),
+    ("workflow", "result"),
     [
-        (None, ("workable", "location.city is stored as written; the workflow: finished")),
-        ("fails", ("not workable", "location.city is not stored as written; the workflow: error")),
+        ({}, ("workable", "location.city is stored as written; the workflow: finished")),
+        ({"trouble": "fails"}, ("not workable", "location.city is not stored as written; the workflow: error")),
+        (
+            {"mode": "insert or update"},
+            (
+                "not workable",
+                "location.city is stored as written; the workflow: finished; it inserts records that do not exist",
+            ),
+        ),
     ],
 )
 def test_the_workflow_for_updates_changes_an_address_that_rest_refuses(
-    program: Program, trouble: str | None, result: tuple[str, str]
+    program: Program, workflow: dict[str, Any], result: tuple[str, str]
 ) -> None:
     program.sandbox.admin.settings("campaign", dialect="v8")
-    program.sandbox.admin.configure_import("WKF30", trouble=trouble, at=0)
+    program.sandbox.admin.configure_import("WKF30", at=0, **workflow)
     program.bulk_load = {"updates": ["location"], "update_workflows": {"contact": "WKF30"}}
     document = certified(program)
     assert found(document) == {premises.UPDATE: result}
-    assert document["workable"] == (trouble is None)
+    assert document["workable"] == (not workflow)
     assert (left(program), files(program)) == ({}, [])
 
 

@@ -42,7 +42,7 @@ class ImportWorkflow(msgspec.Struct, forbid_unknown_fields=True):
     pattern: str
     """Of the names of its files, which are imported in alphabetical order."""
     folder: str = FOLDER
-    mode: Literal["insert", "update"] = "insert"
+    mode: Literal["insert", "update", "insert or update"] = "insert"
     """insert: rows whose key exists change nothing. update: rows whose key does not exist are left out."""
     rows_per_second: float | None = None
     """None: as fast as possible."""
