@@ -8,7 +8,7 @@ import typer
 
 from sync_assets.audit.record_list import RecordList
 from sync_assets.bulk_load.file_rows import FileColumns, lines_of
-from sync_assets.bulk_load.files import connected, files_of, remove_files
+from sync_assets.bulk_load.files import connected, remove_files
 from sync_assets.bulk_load.load_run import LoadRun, settings_of
 from sync_assets.bulk_load.update_run import UpdateRun
 from sync_assets.campaign.client import CampaignClient
@@ -79,10 +79,16 @@ class LoadDocument(msgspec.Struct, frozen=True):
 
 
 class LoadsDocument(msgspec.Struct, frozen=True):
-    """The document of `loads --json`. given_up: of `loads abandon`."""
+    """The document of `loads --json`.
+
+    Attributes:
+        given_up: the table of `loads abandon`
+        outcome: what becomes of its records, as a sentence
+    """
 
     loads: list[LoadDocument]
     given_up: str | None = None
+    outcome: str | None = None
 
 
 @app.callback(invoke_without_command=True)
@@ -117,9 +123,9 @@ def sample_command(
     typer.echo(f"{name} is written: its first line names the columns, its second line has a value for each.")
 
 
-def listed(ledger: Ledger, given_up: str | None = None) -> LoadsDocument:
+def listed(ledger: Ledger, given_up: str | None = None, outcome: str | None = None) -> LoadsDocument:
     """Return all loads, the oldest first."""
-    return LoadsDocument([_document(ledger, load) for load in ledger.loads.all()], given_up)
+    return LoadsDocument([_document(ledger, load) for load in ledger.loads.all()], given_up, outcome)
 
 
 async def abandon(runtime: Runtime, table: str) -> LoadsDocument:
@@ -129,8 +135,9 @@ async def abandon(runtime: Runtime, table: str) -> LoadsDocument:
     settings = settings_of(runtime.config, load)
     if load is None:
         check_tables(runtime.config, [table])
-        await asyncio.to_thread(_remove_unknown, runtime.settings.sftp(), settings, table)
-        return listed(runtime.ledger, table)
+        removed = await asyncio.to_thread(_remove_unknown, runtime.settings.sftp(), settings, table)
+        text = f"{counted(removed, 'file', 'were')} removed of loads that this ledger does not know."
+        return listed(runtime.ledger, table, text)
     async with runtime.campaign() as campaign:
         if load.commanded_at:
             await _stopped(campaign, load)
@@ -145,7 +152,7 @@ async def abandon(runtime: Runtime, table: str) -> LoadsDocument:
             remove_files(sftp, settings, table, load.name)
         if table not in [config.table for config in runtime.config.tables]:  # nothing of it can be listed
             await asyncio.to_thread(loads.finish, load)
-            return listed(runtime.ledger, table)
+            return listed(runtime.ledger, table, "The table is not configured any more, so nothing of it is sent.")
         config = runtime.config.table(table)
         resource = await campaign.resource(config.api, config.resource)
         target = Target.of(runtime.config, config, resource)
@@ -156,7 +163,23 @@ async def abandon(runtime: Runtime, table: str) -> LoadsDocument:
                 done.stopped or f"{table}: another process carries its load on.",
                 "The load is given up; the next sync lists Campaign's records.",
             )
-    return listed(runtime.ledger, table)
+        ended = await asyncio.to_thread(loads.last, table, load.kind)
+    return listed(runtime.ledger, table, outcome(ended or load))
+
+
+def outcome(load: Load) -> str:
+    """Return what becomes of the records of a load that was given up and is done. Pure."""
+    missing = counted(load.missing or 0, "record")
+    if load.kind == "insert" and load.commanded_at is None:
+        return "Its import workflow was never started: the next sync sends its records."
+    if not load.missing:
+        return "Campaign holds all that its files brought."
+    if load.kind == "update":
+        return f"Another day's file brings what Campaign does not hold yet of {missing}."
+    return (
+        f"Campaign does not hold {missing} of its files. They go by REST when its import workflow cannot write them "
+        "any more: `sync-assets status` names the time."
+    )
 
 
 async def _stopped(client: CampaignClient, load: Load) -> None:
@@ -172,12 +195,13 @@ async def _stopped(client: CampaignClient, load: Load) -> None:
         await asyncio.sleep(0.2)
 
 
-def _remove_unknown(server: SftpSettings, settings: BulkLoad, table: str) -> None:
-    """Remove the files of a load that the ledger does not know. Raises SyncAssetsError if there are none."""
+def _remove_unknown(server: SftpSettings, settings: BulkLoad, table: str) -> int:
+    """Remove the files of loads that the ledger does not know; return their number, and raise if there are none."""
     with connected(server) as sftp:
-        if not files_of(sftp, settings, table):
-            raise SyncAssetsError(f"{table} has no unfinished load by file.", "`sync-assets loads` lists them.")
-        remove_files(sftp, settings, table)
+        removed = remove_files(sftp, settings, table)
+    if not removed:
+        raise SyncAssetsError(f"{table} has no unfinished load by file.", "`sync-assets loads` lists them.")
+    return len(removed)
 
 
 async def sample(runtime: Runtime, table: str) -> bytes:
@@ -215,9 +239,8 @@ def _document(ledger: Ledger, load: Load) -> LoadDocument:
 
 def show(document: LoadsDocument) -> Parts:
     """Show a line for each load, and one for each file of those that are not done."""
-    if document.given_up:
-        text = "goes by REST once its workflow can write nothing any more: `sync-assets status` names the time"
-        yield f"{document.given_up}: what Campaign does not hold {text}."
+    if document.outcome:
+        yield f"{document.given_up}: {document.outcome}"
     for load in document.loads:
         left = "not imported" if load.kind == "insert" else "left for another day"
         records = counted(load.records, "record") + (f", {load.missing:,} {left}" if load.missing else "")

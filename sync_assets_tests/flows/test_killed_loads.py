@@ -114,8 +114,10 @@ def test_a_sync_that_was_killed_before_its_command_waits_for_a_person(either: Pr
     assert inserted(program) == []
     assert program.run("loads", "abandon", "contact")[0] == 0
     calls = program.sandbox.admin.engine_calls()
-    assert "until then the import workflow may still write it" in program.sync().stopped[-1]
-    assert re.search(r"the next attempt is at \d\d:\d\d UTC.*until then the import", program.run("status")[1])
+    assert "its import workflow may write it until the time of the next attempt" in program.sync().stopped[-1]
+    assert re.search(
+        r"the next attempt is at \d\d:\d\d UTC.*its import workflow may write it", program.run("status")[1]
+    )
     assert program.sandbox.admin.engine_calls() == calls
     program.pass_horizon()
     assert program.sync().status == 0
@@ -258,7 +260,8 @@ def test_a_ledger_that_was_set_back_begins_no_second_load(program: Program, tmp_
     let_load_go_on(program)
     [unknown] = [one for one in program.json("doctor")[1]["checks"] if "this ledger does not know" in one["message"]]
     assert (unknown["outcome"], unknown["title"]) == ("fail", "first loads by file: files of contact")
-    program.run("loads", "abandon", "contact")  # removes the files of the load that the ledger does not know
+    text = program.run("loads", "abandon", "contact")[1]
+    assert "file was removed of loads that this ledger does not know" in text
     assert not any("does not know" in one["message"] for one in program.json("doctor")[1]["checks"])
     assert program.sync().status == 0
     assert on_sftp(program) == []

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from sync_assets.bulk_load import load_run
+from sync_assets.words import counted
 from sync_assets_tests.support.loads import (
     MOMENT,
     assert_each_inserted_once,
@@ -104,6 +105,8 @@ def test_a_workflow_that_has_not_ended_keeps_its_records_until_a_person_gives_th
     status, output, errors = program.run("loads", "abandon", "contact")
     assert status == 0, errors
     assert f"{50 - trouble.imported} not imported" in output
+    left = counted(50 - trouble.imported, "record")
+    assert f"Campaign does not hold {left} of its files. They go by REST when its import workflow cannot" in output
     assert on_sftp(program) == []
     program.sync()
     program.pass_horizon()  # a stopped workflow's last rows may come late

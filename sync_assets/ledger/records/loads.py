@@ -55,7 +55,7 @@ _GIVE_UP = """
     UPDATE sync_record SET session = NULL, not_before = :until, unknown_until = :until, reason = :reason
     WHERE seq IN :seqs
 """
-_MAY_COME = "Its load was given up: until then the import workflow may still write it."
+_MAY_COME = "Its load by file was given up: its import workflow may write it until the time of the next attempt."
 _TO_INSERT = (schema.PENDING, _R.payload.is_not(None), _R.desired_hash.is_not(None), _R.out_of_scope == 0)
 """SQL conditions on a record that a load has claimed: Campaign is to hold it."""
 _UNFINISHED = _L.state < LoadState.DONE.value
