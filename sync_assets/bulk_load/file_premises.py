@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,13 +18,12 @@ import msgspec
 
 from sync_assets.audit.certification.synthetic_record import NOTICE, ROWS, Subject, synthetic_id
 from sync_assets.audit.value_comparison import differing, leaves
-from sync_assets.bulk_load.file_rows import FileColumns, lines_of
+from sync_assets.bulk_load.file_rows import SAMPLES, FileColumns, lines_of
 from sync_assets.bulk_load.files import connected, files_of, put_lines, remove_files
 from sync_assets.campaign.client import CampaignClient
 from sync_assets.campaign.workflows import IMPORT, start, stop, workflow_status
 from sync_assets.config.bulk_load import BulkLoad
 from sync_assets.config.environment import SftpSettings
-from sync_assets.config.values import CHANGED_SUFFIX
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger.model import LinkTo, LoadRow
 from sync_assets.mapping.refusable import updated_paths
@@ -37,15 +36,7 @@ from sync_assets.words import counted
 RUN_SECONDS, LOOK_SECONDS, QUEUED_SECONDS = 120.0, 0.2, 30.0
 """How long a run may take, and between two looks; after the last one a final status counts that no run came before."""
 FILE, HIDDEN = "a file of synthetic records", "a record that a file hides"
-UPDATE = "an update by file"
-DATES, BOOLEANS, EMPTY = "dates of a file", "truth values of a file", "empty cells of a file"
-VALUES, LINKS, TIMES = "other values of a file", "links by key in a file", "change times of opt-outs from a file"
-_KINDS = {"date": DATES, "datetime": DATES, "boolean": BOOLEANS}
-_SAMPLES: Mapping[str, Any] = {"date": "2000-02-29", "datetime": "2000-02-29 12:30:00.000Z", "boolean": True} | {
-    "integer": 7,
-    "float": 1.5,
-}
-"""Values by type. A text may reach people, so only the names and what is mandatory has one."""
+UPDATE, VALUES = "an update by file", "values and links of a file"
 _CORRECT = "Correct the workflow as docs/bulk-load.md describes, or leave the table out of `bulk_load.workflows`."
 
 
@@ -74,7 +65,8 @@ async def try_file(runtime: Runtime, subject: Subject) -> None:
 async def _try_update(runtime: Runtime, subject: Subject, workflow: str, paths: Sequence[str]) -> None:
     """Let the workflow for updates change a text of the synthetic record."""
     types = {path: attribute.type for path in paths if (attribute := subject.writable(path))}
-    text = min((path for path, type_ in types.items() if type_ == "string"), key=_not_a_city, default=None)
+    texts = sorted(path for path, type_ in types.items() if type_ == "string")
+    text = next((path for path in texts if path.endswith(".city")), texts[0] if texts else None)
     if text is None:
         subject.report(UPDATE, "no text is mapped", "They are verified by list after each file.", "not tried")
         return
@@ -116,10 +108,6 @@ def _may_hide(subject: Subject) -> bool:
     return any(link.required is not False for link in subject.links)
 
 
-def _not_a_city(path: str) -> tuple[bool, str]:
-    return not path.endswith(".city"), path
-
-
 async def _imported(runtime: Runtime, subject: Subject, workflow: str, premise: str, lines: bytes) -> str | None:
     """Return how the import of a file ended, and remove it; None if it was not tried, which is reported."""
     settings, table = runtime.config.bulk_load or BulkLoad(), subject.config.table
@@ -127,35 +115,33 @@ async def _imported(runtime: Runtime, subject: Subject, workflow: str, premise: 
         server, in_use = runtime.settings.sftp(), ""
         if await workflow_status(subject.client, workflow, IMPORT) in ("started", "warning"):
             in_use = f"the workflow {workflow} is at work, or paused"
-        elif runtime.ledger.loads.unfinished(table) or await asyncio.to_thread(_left, server, settings, table):
+        elif runtime.ledger.loads.unfinished(table) or await asyncio.to_thread(_has_files, server, settings, table):
             in_use = f"{settings.directory} holds files of a load"
         if in_use:
             subject.report(premise, in_use, "Nothing was written. Certify again when it has ended.", "not tried")
             return None
         try:
-            await asyncio.to_thread(_put, server, settings, table, lines)
+            await asyncio.to_thread(_replace, server, settings, table, lines)
             return await _run(subject.client, workflow)
         finally:
-            await asyncio.to_thread(_remove, server, settings, table)
+            await asyncio.to_thread(_replace, server, settings, table)
     except SftpError as error:
         subject.report(premise, str(error), _CORRECT, "not workable")
         return None
 
 
-def _left(server: SftpSettings, settings: BulkLoad, table: str) -> list[str]:
+def _has_files(server: SftpSettings, settings: BulkLoad, table: str) -> bool:
     with connected(server) as sftp:
-        return files_of(sftp, settings, table)
+        return bool(files_of(sftp, settings, table))
 
 
-def _put(server: SftpSettings, settings: BulkLoad, table: str, lines: bytes) -> None:
-    with connected(server) as sftp:
-        sftp.make_folders(settings.directory)
-        put_lines(sftp, settings, f"{table}_{datetime.now(UTC):%Y%m%dT%H%M%SZ}_1", iter([lines]))
-
-
-def _remove(server: SftpSettings, settings: BulkLoad, table: str) -> None:
+def _replace(server: SftpSettings, settings: BulkLoad, table: str, lines: bytes = b"") -> None:
+    """Remove the table's files, and write one with these lines if there are any."""
     with connected(server) as sftp:
         remove_files(sftp, settings, table)
+        if lines:
+            sftp.make_folders(settings.directory)
+            put_lines(sftp, settings, f"{table}_{datetime.now(UTC):%Y%m%dT%H%M%SZ}_1", iter([lines]))
 
 
 async def _run(client: CampaignClient, workflow: str) -> str:
@@ -178,11 +164,10 @@ async def _run(client: CampaignClient, workflow: str) -> str:
 
 @dataclass(slots=True)
 class _Probe:
-    """The records of one file. wrong: by premise, the attributes that Campaign does not hold as written."""
+    """The records of one file."""
 
     subject: Subject
     columns: FileColumns
-    wrong: dict[str, set[str]] = field(default_factory=dict[str, set[str]])
 
     @property
     def ids(self) -> list[str]:
@@ -201,7 +186,8 @@ class _Probe:
 
     def _values(self, at: int) -> dict[str, Any]:
         own, types = dict(leaves(self.subject.body())), self.columns.types
-        samples = {path: _SAMPLES.get(types.get(path, "")) for path in self.columns.fields} if at % 2 == 0 else {}
+        # A text may reach people, so only the names and what is mandatory has one.
+        samples = {path: SAMPLES.get(types.get(path, "")) for path in self.columns.fields} if at % 2 == 0 else {}
         return {path: own.get(path) or samples.get(path) for path in self.columns.fields}
 
     def _opt_outs(self, at: int) -> tuple[tuple[str, bool], ...]:
@@ -209,58 +195,38 @@ class _Probe:
 
     async def report(self, ended: str) -> None:
         """Read the records, and report what Campaign holds of them."""
-        subject, shown = self.subject, dict[int, dict[str, Any]]()
+        subject, shown, wrong = self.subject, set[int](), set[str]()
         records = subject.records(subject.addressing)
         for at, id_ in enumerate(self.ids):
             if isinstance(found := await records.find(id_), dict):
-                shown[at] = found
+                shown.add(at)
                 subject.made.add(str(found.get("PKey") or ""))
-                self._compare(at, found)
+                wrong.update(self._wrong(at, found))
         found = f"{len(shown)} of {counted(len(self.ids), 'record')} imported; the workflow: {ended}"
         works = len(shown) == len(self.ids) and ended == "finished"
         way = "First inserts beyond `bulk_load.above` go by file." if works else _CORRECT
         subject.report(FILE, found, way, "workable" if works else "not workable")
-        if shown:
-            self._report_values(list(shown.values()))
+        if wrong:
+            text = f"not stored as written: {', '.join(sorted(wrong))}"
+            subject.report(VALUES, text, f"These records go by REST after the load. {_CORRECT}", "not workable")
+        elif shown:
+            subject.report(VALUES, "stored as written", "They are verified by list after each load.")
         hidden = await self._hidden([id_ for at, id_ in enumerate(self.ids) if at not in shown])
         subject.hidden |= hidden > 0
         way = "Nothing is hidden." if not hidden else f"Nothing can remove them. {_CORRECT}"
         subject.report(HIDDEN, f"{hidden or 'none'} hidden", way, "not workable" if hidden else "workable")
 
-    def _compare(self, at: int, record: Mapping[str, Any]) -> None:
+    def _wrong(self, at: int, record: Mapping[str, Any]) -> Iterator[str]:
+        """Yield what Campaign does not hold as written."""
         values = self._values(at)
         for name in differing(values, record, self.subject.resource):
-            empty = values[name] in (None, "")
-            premise = EMPTY if empty else _KINDS.get(self.columns.types.get(name, ""), VALUES)
-            self.wrong.setdefault(premise, set()).add(name)
+            yield f"{name} if empty" if values[name] in (None, "") else name
         for name in self.columns.links:
             if linked_pkey(record, name) != self.subject.parents[name].pkey:
-                self.wrong.setdefault(LINKS, set()).add(name)
+                yield name
         for name, wanted in self._opt_outs(at):
             if bool(record.get(name)) != wanted:
-                self.wrong.setdefault(BOOLEANS, set()).add(name)
-
-    def _tried(self) -> Iterator[tuple[str, bool]]:
-        types = set(self.columns.types.values())
-        yield DATES, bool(types & {"date", "datetime"})
-        yield BOOLEANS, "boolean" in types or bool(self.columns.opt_outs)
-        yield EMPTY, len(self.ids) > 1
-        yield VALUES, True
-        yield LINKS, bool(self.columns.links)
-
-    def _report_values(self, shown: list[dict[str, Any]]) -> None:
-        subject = self.subject
-        for premise, tried in self._tried():
-            if wrong := self.wrong.get(premise):
-                text = f"not stored as written: {', '.join(sorted(wrong))}"
-                subject.report(premise, text, f"These records go by REST after the load. {_CORRECT}", "not workable")
-            elif tried:
-                subject.report(premise, "stored as written", "They are verified by list after each load.")
-        if names := self.columns.opt_outs:
-            timed = [name for name in names if any(record.get(f"{name}{CHANGED_SUFFIX}") for record in shown)]
-            without = ", ".join(name for name in names if name not in timed) or "none"
-            text = f"present for {', '.join(timed) or 'none'}; missing for {without}"
-            subject.report(TIMES, text, "What a load wrote counts as of the time at which its row was read.")
+                yield name
 
     async def _hidden(self, ids: list[str]) -> int:
         """Count the records that Campaign has and does not show: it refuses to insert them again."""

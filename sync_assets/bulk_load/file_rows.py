@@ -18,6 +18,14 @@ from sync_assets.ledger.model import LoadRow
 _NOT_IN_A_LINE = r"[\t\n\r\x00]"
 DECODER = msgspec.json.Decoder(float_hook=str)
 """Numbers with a point keep all their digits."""
+SAMPLES: dict[str, object] = {
+    "date": "2000-02-29",
+    "datetime": "2000-02-29 12:30:00.000Z",
+    "boolean": True,
+    "integer": 7,
+    "float": 1.5,
+}
+"""Synthetic values by the type of the attribute."""
 
 
 @dataclass(frozen=True, slots=True)

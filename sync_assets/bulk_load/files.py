@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from sync_assets.bulk_load.file_rows import FileColumns, lines_of
-from sync_assets.config.bulk_load import BulkLoad
+from sync_assets.config.bulk_load import MEGABYTE, BulkLoad
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.model import Load, LoadFile, LoadRow
 from sync_assets.sftp.errors import FileGone, NoSuchFolder, SftpError
@@ -29,9 +29,8 @@ BATCH = 20_000
 """Records that are claimed and written at once: about 30 MB."""
 SHARE = 3
 """A load takes at most a third of the room that is left."""
-MEGABYTE = 1_000_000
-_COMPRESSED = 4
-"""How much smaller a compressed file is at least: only until the first one is written."""
+COMPRESSED = 4
+"""How much smaller a compressed file is: assumed until the first one is written."""
 
 
 def connected(server: SftpSettings) -> AbstractContextManager[Sftp]:
@@ -122,7 +121,7 @@ class LoadFiles:
 
     def _next_size(self, files: list[LoadFile]) -> float:
         """Return the size that the next file may have."""
-        packed = _COMPRESSED if self.settings.compress == "gz" else 1
+        packed = COMPRESSED if self.settings.compress == "gz" else 1
         return max((file.size for file in files), default=self.settings.file_mb * MEGABYTE / packed)
 
 

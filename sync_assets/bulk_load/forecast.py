@@ -12,8 +12,9 @@ import msgspec
 
 from sync_assets.audit.record_list import PAGE, pages_for
 from sync_assets.bulk_load.file_rows import FileColumns, lines_of
+from sync_assets.bulk_load.files import COMPRESSED
 from sync_assets.capture.backlog_limit import MOST_PENDING
-from sync_assets.config.bulk_load import BulkLoad
+from sync_assets.config.bulk_load import MEGABYTE, BulkLoad
 from sync_assets.config.models import TableConfig
 from sync_assets.ledger.model import LoadRow
 
@@ -23,9 +24,6 @@ READ_SECONDS = 1.0
 """Of one page of 500 records of Campaign's list, one after the other: assumed."""
 VALUE_BYTES, ID_BYTES, FLAG_BYTES = 12, 37, 2
 """Of a mapped column, an id and an opt-out in a line, with the tab: assumed for `estimate`, which reads no row."""
-COMPRESSED = 4
-"""How much smaller a compressed file is: assumed for `estimate`."""
-_MEGABYTE = 1_000_000
 
 
 class ByFile(msgspec.Struct, frozen=True, kw_only=True):
@@ -91,7 +89,7 @@ def forecast(
 ) -> ByFile:
     """Return the two ways. reads: by file, and the hours that the guardrails allow them in. rest: the same by REST."""
     seconds = records / WRITTEN_A_SECOND + max(reads[0] * READ_SECONDS, 3600 * reads[1])
-    of_a_load = min(records, MOST_PENDING) * size.line / (settings.file_mb * _MEGABYTE)
+    of_a_load = min(records, MOST_PENDING) * size.line / (settings.file_mb * MEGABYTE)
     loads = math.ceil(records / MOST_PENDING)
     return ByFile(
         records=records,
@@ -110,7 +108,7 @@ def both_ways(table: str, both: ByFile) -> str:
     plural = "s" if both.loads > 1 else ""
     return (
         f"{table}: {both.records:,} first inserts go by file, in {both.loads:,} load{plural}. By file: "
-        f"{both.engine_calls:,} engine calls, {both.files:,} files with some {both.bytes / _MEGABYTE:,.1f} MB on the "
+        f"{both.engine_calls:,} engine calls, {both.files:,} files with some {both.bytes / MEGABYTE:,.1f} MB on the "
         f"SFTP, {both.hours:,.2f} hours and the workflow's own time, which is not known. By REST: "
         f"{both.rest_engine_calls:,} engine calls, {both.rest_hours:,.2f} hours. Assumed: {WRITTEN_A_SECOND:,} records "
         f"a second into files, {READ_SECONDS:g} s for a page of the list, which Campaign sorts by the time of creation."

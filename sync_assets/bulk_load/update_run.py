@@ -22,11 +22,12 @@ from sync_assets.audit.linked_records import LinkedRecords
 from sync_assets.audit.record_list import PAGE, ListPage, is_of_the_list, pages_for
 from sync_assets.audit.value_comparison import differing, leaves
 from sync_assets.bulk_load.file_rows import DECODER, FileColumns, lines_of
-from sync_assets.bulk_load.files import MEGABYTE, connected, put_lines, remove_files, room_for
+from sync_assets.bulk_load.files import connected, put_lines, remove_files, room_for
 from sync_assets.bulk_load.load_run import LoadRun
 from sync_assets.campaign.addressing import APART, IN_UPDATES, group_of, not_in_patch
 from sync_assets.campaign.client import CallCounter, CampaignRefused
 from sync_assets.checks.preflight import preflight
+from sync_assets.config.bulk_load import MEGABYTE
 from sync_assets.config.models import Config, TableConfig
 from sync_assets.http.transport import Unavailable
 from sync_assets.ledger import Ledger

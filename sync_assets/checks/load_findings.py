@@ -10,7 +10,7 @@ from sync_assets.campaign.client import CampaignClient
 from sync_assets.campaign.workflows import IMPORT, workflow_status
 from sync_assets.checks import rules
 from sync_assets.checks.rules import Finding, fail, ok, warn
-from sync_assets.config.bulk_load import BulkLoad
+from sync_assets.config.bulk_load import MEGABYTE, BulkLoad
 from sync_assets.config.models import TableConfig
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger import Ledger
@@ -19,33 +19,28 @@ from sync_assets.runtime.configuration import Configuration
 from sync_assets.words import counted
 
 TITLE = "first loads by file"
-_MEGABYTE = 1_000_000
 _OF_LOAD = re.compile(r"\.?(.+)_(\d{8}T\d{6}Z)_\d+\.(?:tsv|tsv\.gz|part)")
 
 
 def load_findings(ledger: Ledger, config: TableConfig, settings: BulkLoad | None, pending: int) -> list[Finding]:
-    """Return the finding on a table's last load; none for a table without an import workflow."""
+    """Return the finding on a table's last load; none for a table without an import workflow.
+
+    It passes if Campaign holds what the load brought, or REST has brought the rest. It warns while there is something
+    to be done, and fails while that waits for a person. pending: records of the table.
+    """
     if settings is None or not settings.has(config.table):
         return []
     load = ledger.loads.unfinished(config.table) or ledger.loads.last(config.table)
-    return [verified(load, ledger.loads.files(config.table), pending)]
-
-
-def verified(load: Load | None, files: Sequence[LoadFile], pending: int) -> Finding:
-    """Return the finding that passes if Campaign holds what the last load brought, or REST has brought the rest. Pure.
-
-    It warns while there is something to be done, and fails while that waits for a person. pending: of the table.
-    """
     if load is None:
-        return rules.LOADED.finding(True, "No first insert of the table went by file.", {"records": 0})
-    numbers = load_numbers(load, files)
+        return [rules.LOADED.finding(True, "No first insert of the table went by file.", {"records": 0})]
+    numbers = load_numbers(load, ledger.loads.files(config.table))
     records = counted(load.records, "record")
     if load.state == LoadState.DONE:
         text = f"Campaign holds {load.records - (load.missing or 0):,} of {records} in files"
         text += f"; the other {load.missing:,} go by REST." if load.missing else "."
-        return rules.LOADED.finding(not (load.missing and pending), text, numbers)
+        return [rules.LOADED.finding(not (load.missing and pending), text, numbers)]
     text = f"{records} in files: {load.state.name.lower()} since {load.since:%Y-%m-%d %H:%M} UTC."
-    return rules.LOADED.finding(False, load.problem or text, numbers, stops=load.problem is not None)
+    return [rules.LOADED.finding(False, load.problem or text, numbers, stops=load.problem is not None)]
 
 
 def load_numbers(load: Load, files: Sequence[LoadFile]) -> dict[str, Any]:
@@ -116,7 +111,7 @@ def folder_findings(configuration: Configuration, ledger: Ledger | None) -> list
     findings += _unknown_files(names, known)
     if room is None:
         return [*findings, warn(title, "it can be written; how full the SFTP is, its server does not say")]
-    left, file = (room.size - room.used) / _MEGABYTE, settings.file_mb
+    left, file = (room.size - room.used) / MEGABYTE, settings.file_mb
     text = f"it can be written; {left:,.0f} MB are left, of which a load takes a third at most"
     return [*findings, (ok if left / 3 >= file else warn)(title, f"{text}; one file has up to {file:,.0f} MB")]
 

@@ -7,7 +7,7 @@ import msgspec
 import typer
 
 from sync_assets.audit.record_list import RecordList
-from sync_assets.bulk_load.file_rows import FileColumns, lines_of
+from sync_assets.bulk_load.file_rows import SAMPLES, FileColumns, lines_of
 from sync_assets.bulk_load.files import connected, remove_files
 from sync_assets.bulk_load.load_run import LoadRun, settings_of
 from sync_assets.bulk_load.update_run import UpdateRun
@@ -15,7 +15,7 @@ from sync_assets.campaign.client import CampaignClient
 from sync_assets.campaign.workflows import IMPORT, stop, workflow_status
 from sync_assets.commands.terminal import Json, OneTable, Parts, fail, open_runtime, print_document, progress
 from sync_assets.commands.values import check_tables
-from sync_assets.config.bulk_load import BulkLoad
+from sync_assets.config.bulk_load import MEGABYTE, BulkLoad
 from sync_assets.config.environment import SftpSettings
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger import Ledger
@@ -29,16 +29,6 @@ from sync_assets.words import counted
 
 STOP_SECONDS = 60.0
 """How long `abandon` waits until the workflow has stopped."""
-MEGABYTE = 1_000_000
-_SAMPLES = {
-    "boolean": True,
-    "integer": 1,
-    "float": 1.5,
-    "date": "2026-12-01",
-    "datetime": "2026-12-01 12:00:00.000Z",
-    "enumeration": "",
-}
-"""Values of a sample by the type of the attribute; others are texts."""
 
 app = typer.Typer(name="loads", help="Show first loads by file.", add_completion=False)
 
@@ -212,7 +202,8 @@ async def sample(runtime: Runtime, table: str) -> bytes:
         resource = await campaign.resource(config.api, config.resource)
     columns = FileColumns.of(config, resource, Target.of(runtime.config, config, resource).opt_outs)
     key = "00000000-0000-0000-0000-000000000001"
-    values = {name: _SAMPLES.get(kind, "text") for name, kind in columns.types.items()}
+    others = {"enumeration": ""}
+    values = {name: (SAMPLES | others).get(kind, "text") for name, kind in columns.types.items()}
     links = tuple(LinkTo(name, key, keyed=True) for name in columns.links)
     lines, _ = lines_of([LoadRow(1, key, msgspec.json.encode(values).decode(), links, ())], columns)
     return columns.header + lines

@@ -7,6 +7,8 @@ from pydantic import Field
 
 from sync_assets.config.values import AttributeName, Hours, LogicalName, Model, SftpFolder, TrimmedText
 
+MEGABYTE = 1_000_000
+
 
 class BulkLoad(Model):
     """First loads by file: files on the Campaign SFTP, which a workflow of each table imports."""

@@ -53,17 +53,10 @@ def test_the_way_by_file_is_tried_and_its_records_are_removed(program: Program, 
     assert (left(program), files(program), document["left"]) == ({}, [], [])
     profile, order = found(document), found(document, "cusOrder")
     assert profile[premises.FILE] == ("workable", "10 of 10 records imported; the workflow: finished")
-    assert {profile[name] for name in (premises.DATES, premises.BOOLEANS, premises.EMPTY)} == {("workable", STORED)}
+    assert profile[premises.VALUES] == ("workable", STORED)
     assert profile[premises.HIDDEN] == ("workable", "none hidden")
     assert order[premises.FILE] == ("workable", "1 of 1 record imported; the workflow: finished")
-    assert order[premises.LINKS] == ("workable", STORED)
-
-
-def test_change_times_that_an_import_sets_for_opt_outs_are_named(program: Program) -> None:
-    program.opt_out = {"direction": "bidirectional", "mappings": {"donotemail": "blackListEmail"}}
-    assert found(by_file(program))[premises.TIMES] == ("workable", "present for blackListEmail; missing for none")
-    program.sandbox.admin.configure_import("WKF20", opt_out_times=False)
-    assert found(by_file(program))[premises.TIMES] == ("workable", "present for none; missing for blackListEmail")
+    assert order[premises.VALUES] == ("workable", STORED)
 
 
 @pytest.mark.parametrize(

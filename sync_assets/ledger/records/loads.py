@@ -209,9 +209,7 @@ class Loads(Repository):
     def move(self, transaction: Transaction, load: Load, state: LoadState | None = None, **columns: Any) -> Load:
         """Store the next state of a load, and further columns; return it as stored. Raises LoadMoved."""
         stored = self._locked(transaction, load)
-        moved = stored._replace(**columns, state=stored.state if state is None else state, version=load.version + 1)
-        transaction.execute(update_load(moved))
-        return moved
+        return self._put(transaction, stored, state=stored.state if state is None else state, **columns)
 
     @writes
     def end(self, transaction: Transaction, load: Load, ended_as: LoadEnd) -> Load:
@@ -221,9 +219,7 @@ class Loads(Repository):
         """
         now = times.from_micros(self._session.now())
         stored = self._locked(transaction, load)
-        ended = stored._replace(state=LoadState.ENDED, ended_as=ended_as, ended_at=now, missing=None)
-        ended = ended._replace(version=load.version + 1)
-        transaction.execute(update_load(ended))
+        ended = self._put(transaction, stored, state=LoadState.ENDED, ended_as=ended_as, ended_at=now, missing=None)
         anew = {"link": None} | dict.fromkeys(("records", "equal", "differing", "unknown"), 0)
         transaction.execute(sa.update(schema.rebuild).where(schema.rebuild.c.table_name == load.table).values(anew))
         return ended
@@ -253,14 +249,9 @@ class Loads(Repository):
                 self._leave_out(transaction, load, seqs)
                 self._dependencies.reevaluate(transaction, transaction.states_of(seqs))
         if again:
-            transaction.execute(sa.delete(load_tables.load_file).where(_F.table_name == load.table))
-            stored = self._locked(transaction, load)._replace(state=LoadState.WRITING, rewrites=load.rewrites + 1)
-        else:
-            at = times.from_micros(self._session.now())
-            stored = stored._replace(state=LoadState.STARTED, commanded_at=at)
-        stored = stored._replace(version=load.version + 1)
-        transaction.execute(update_load(stored))
-        return stored
+            return self._write_anew(transaction, self._locked(transaction, load), rewrites=load.rewrites + 1)
+        now = times.from_micros(self._session.now())
+        return self._put(transaction, stored, state=LoadState.STARTED, commanded_at=now)
 
     @writes
     def rewrite(self, transaction: Transaction, keys: Sequence[tuple[str, str]]) -> list[Load]:
@@ -279,9 +270,7 @@ class Loads(Repository):
         loads = list[Load]()
         for load in map(load_of, rows):
             if load.state <= LoadState.READY:
-                load = load._replace(state=LoadState.WRITING, version=load.version + 1)  # noqa: PLW2901
-                transaction.execute(update_load(load))
-                transaction.execute(sa.delete(load_tables.load_file).where(_F.table_name == load.table))
+                load = self._write_anew(transaction, load)  # noqa: PLW2901
             loads.append(load)
         return loads
 
@@ -320,8 +309,7 @@ class Loads(Repository):
 
     @writes
     def _finished(self, transaction: Transaction, load: Load, freed: int) -> None:
-        ended = load._replace(state=LoadState.DONE, missing=freed, problem=None, version=load.version + 1)
-        transaction.execute(update_load(ended))
+        self._put(transaction, load, state=LoadState.DONE, missing=freed, problem=None)
         over = sa.update(schema.session).where(schema.session.c.epoch == load.session)
         transaction.execute(over.values(live=0, until=self._session.now()))
 
@@ -363,15 +351,18 @@ class Loads(Repository):
     @writes
     def write_anew(self, transaction: Transaction, load: Load) -> Load:
         """Let the file of an update begin anew; return the load as stored. Raises LoadMoved."""
-        began = self._locked(transaction, load)._replace(
-            state=LoadState.WRITING,
-            records=0,
-            began_at=times.from_micros(self._session.now()),
-            version=load.version + 1,
-        )
-        transaction.execute(update_load(began))
+        now = times.from_micros(self._session.now())
+        return self._write_anew(transaction, self._locked(transaction, load), records=0, began_at=now)
+
+    def _write_anew(self, transaction: Transaction, load: Load, **columns: Any) -> Load:
         transaction.execute(sa.delete(load_tables.load_file).where(_F.table_name == load.table))
-        return began
+        return self._put(transaction, load, state=LoadState.WRITING, **columns)
+
+    def _put(self, transaction: Transaction, load: Load, **columns: Any) -> Load:
+        """Store a load with these columns, as its next version; return it."""
+        stored = load._replace(**columns, version=load.version + 1)
+        transaction.execute(update_load(stored))
+        return stored
 
     def _locked(self, transaction: Transaction, load: Load) -> Load:
         """Return the load as stored, and lock it. Raises LoadMoved if it is another version."""
