@@ -176,7 +176,6 @@ async def capture_table(
         texts = await asyncio.to_thread(ledger.mappings.configurations, config.table, ready.mapping.fingerprint)
         earlier = [earlier_mapping(text, ready.table, ready.resource, runtime.config.targets) for text in texts]
         session = await asyncio.to_thread(lambda: runtime.session)
-        runtime.keep_history()
         await asyncio.to_thread(refuse_in_updates, runtime.config, ledger, config)
         due = await asyncio.to_thread(_due, ledger, config) if texts else 0
         bits = await asyncio.to_thread(ledger.emptied.bits, config.table, columns_by_attribute(ready.mapping))
@@ -279,7 +278,6 @@ async def push_table(runtime: Runtime, config: TableConfig, seconds: float | Non
         changed = await asyncio.to_thread(findings_since_capture, ledger, config, types_in(config, resource))
         findings = require(config.table, [*campaign_findings(config, resource), *changed])
         session = await asyncio.to_thread(lambda: runtime.session)
-        runtime.keep_history()
         target = Target.of(runtime.config, config, resource)
         listing = RecordList(ledger, campaign, config)
         load = await asyncio.to_thread(ledger.loads.unfinished, config.table)

@@ -130,7 +130,6 @@ async def rebuild_table(runtime: Runtime, config: TableConfig, keys: ListedKeys)
         resource = await campaign.resource(config.api, config.resource)
         require(config.table, [*campaign_findings(config, resource), target_finding(ledger, config)])
         listing = RecordList(ledger, campaign, config)
-        await asyncio.to_thread(runtime.keep_history)
         async with leased(runtime.worker, config.table) as session:
             if session is None:
                 raise SyncAssetsError(

@@ -44,7 +44,7 @@ class Runtime(Configuration):
 
     @cached_property
     def worker(self) -> Worker:
-        return Worker(self.access.opened)
+        return Worker(self.access.opened, keeps_history=lambda: self.config.history_days is not None)
 
     @cached_property
     def clients(self) -> Clients:
@@ -69,11 +69,6 @@ class Runtime(Configuration):
     def using(self, **changes: Any) -> Self:
         """Return a copy that uses the ledger otherwise: it opens its own, and has a session of its own."""
         return replace(self, use=replace(self.use, **changes))
-
-    def keep_history(self) -> None:
-        """Let the ledger keep the history of records from now on, if the configuration asks for it."""
-        if self.config.history_days is not None:
-            self.ledger.history.keep(self.worker.run_id)
 
     @cached_property
     def listed_keys(self) -> ListedKeys:

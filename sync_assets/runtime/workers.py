@@ -113,10 +113,18 @@ class Worker:
     """This process as a worker: its session in the ledger, and the Dagster run that it works on.
 
     ledger: returns the open ledger. opened: opens a session in it.
+    keeps_history: returns True if all that is done under a session is to be in the history of records.
     """
 
-    def __init__(self, ledger: Callable[[], Ledger], opened: Callable[[Ledger], WorkerSession] = WorkerSession) -> None:
+    def __init__(
+        self,
+        ledger: Callable[[], Ledger],
+        opened: Callable[[Ledger], WorkerSession] = WorkerSession,
+        *,
+        keeps_history: Callable[[], bool],
+    ) -> None:
         self._ledger, self._opened, self._lock = ledger, opened, threading.Lock()
+        self._keeps_history = keeps_history
         self._session: WorkerSession | None = None
         self.run_id: str | None = None
 
@@ -131,6 +139,8 @@ class Worker:
             if self._session is None or (self._session.has_expired and self.run_id is None):
                 self._session = self._opened(ledger)
                 self._session.keep()
+            if self._keeps_history():
+                ledger.history.keep(self.run_id)
             return self._session
 
     @property

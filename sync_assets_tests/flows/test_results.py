@@ -14,7 +14,7 @@ from sync_assets.commands import hold
 from sync_assets.defs.build import build_definitions
 from sync_assets.defs.partitions import today
 from sync_assets.results.tables import COLUMNS
-from sync_assets_tests.support.loads import by_file
+from sync_assets_tests.support.loads import by_file, stop_load
 from sync_assets_tests.support.opt_outs import HEADER, LATER, says, switch_on, write_file
 from sync_assets_tests.support.orchestra import Orchestra, Run, in_memory
 from sync_assets_tests.support.program import CONTACT, Program
@@ -116,6 +116,16 @@ def test_a_load_by_file_has_a_row_for_each_record_that_it_brought(program: Progr
         ("insert", "acknowledged", None, 1)
     }
     assert rows["seconds"].null_count() == 0
+
+
+def test_a_load_that_was_given_up_has_a_row_for_each_record_that_it_brought(
+    program: Program, short_looks: None
+) -> None:
+    stop_load(program, "after its import")
+    assert program.run("loads", "abandon", "contact")[0] == 0
+    with in_memory(program) as orchestra:
+        made(orchestra, "deliveries")
+    assert sorted(day(program, "deliveries")["id"]) == sorted(program.profiles())
 
 
 def test_the_id_of_a_person_who_was_deleted_goes_with_hold_release_from_a_file_that_was_written_before(

@@ -68,7 +68,7 @@ class SimulatedRuntime(Runtime):
 
     @cached_property
     def worker(self) -> Worker:
-        return Worker(self.access.opened, SimulatedSession)
+        return Worker(self.access.opened, SimulatedSession, keeps_history=lambda: False)
 
     async def sign_in(self) -> tuple[str, float]:
         access = self.settings.d365()

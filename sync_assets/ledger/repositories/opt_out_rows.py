@@ -169,5 +169,7 @@ class OptOutRows(Repository):
     def forget(self, transaction: Transaction, ids: Sequence[str]) -> None:
         """Delete the rows of those contacts that have no record: Campaign has no profile of them any more."""
         recorded = transaction.run(_RECORDED, records=list(ids), table=CONTACT)
-        purged = sorted(set(ids).difference(row[0] for row in recorded))
+        without = sorted(set(ids).difference(row[0] for row in recorded))
+        purged = sorted({id_ for id_, _ in self.load(transaction, without)})
+        transaction.note_gone(purged)
         transaction.for_each("DELETE FROM sync_opt_out WHERE id = ?", [(id_,) for id_ in purged])

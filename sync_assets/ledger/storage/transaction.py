@@ -114,12 +114,16 @@ class Transaction:
         self.count(record.table_name, record.state, -1)
         self.count(record.table_name, state)
         if state == State.EXCLUDED != record.state:
-            self._gone.append(record.id)
+            self.note_gone([record.id])
 
     def remove(self, record: RecordState) -> None:
         """Count a record that is purged."""
         self.count(record.table_name, record.state, -1)
-        self._gone.append(record.id)
+        self.note_gone([record.id])
+
+    def note_gone(self, ids: Iterable[str]) -> None:
+        """Note ids that the ledger does not have any more, or whose record it excluded: they go from results."""
+        self._gone += ids
 
     def store_totals(self) -> None:
         """Store the changes of the totals, and whose ids go from results. Called at the end of the transaction."""

@@ -12,6 +12,8 @@ from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.repositories import results as rows_of_results
 from sync_assets.ledger.repositories.results import ResultName
+from sync_assets.ledger.rules.opt_outs import OptOutState
+from sync_assets.ledger.storage import opt_out_tables
 from sync_assets.results.days import write_anew, write_day
 from sync_assets.results.stores import Folder
 from sync_assets.results.tables import COLUMNS, day_of
@@ -130,11 +132,13 @@ def test_an_id_goes_from_the_files_when_its_record_is_purged_or_excluded_and_fro
     def contacts() -> set[str | None]:
         return set(pl.read_parquet(tmp_path / "decisions", columns=["contact"])["contact"])
 
+    opt_out = {"id": guid("unknown"), "attribute": "blackListEmail", "state": OptOutState.SYNCED}  # without a record
+    used.database.write(lambda connection: connection.execute(sa.insert(opt_out_tables.opt_out), [opt_out]))
     for name in ("deliveries", "decisions"):
         for one in days:
             write_day(used, store, name, one, DAYS)
         assert write_anew(used, store, name, DAYS) == []
-    assert (ids(), contacts()) == ({guid("anna"), guid("bert"), guid("early"), None}, {guid("anna"), None})
+    assert (ids(), contacts()) == ({guid("anna"), guid("bert"), guid("early"), None}, {guid("anna"), guid("unknown")})
     used.holds.hold(guid("anna"))
     used.holds.end_hold(guid("anna"), deleted=True)
     assert list(used.results.due("deliveries")) == list(used.results.due("decisions")) == [day]
@@ -143,7 +147,10 @@ def test_an_id_goes_from_the_files_when_its_record_is_purged_or_excluded_and_fro
     assert list(used.results.due("deliveries")) == days
     for name, anew in {"deliveries": days, "decisions": [day]}.items():
         assert [write_anew(used, store, name, DAYS) for _ in range(2)] == [anew, []]  # pyright: ignore[reportArgumentType]
-    assert (ids(), contacts()) == ({guid("bert"), None}, {None})
+    assert (ids(), contacts()) == ({guid("bert"), None}, {guid("unknown"), None})
+    capture(used, deleted=["unknown"])
+    assert write_anew(used, store, "decisions", DAYS) == [day]
+    assert contacts() == {None}
 
 
 def test_a_day_that_was_begun_before_an_id_went_is_written_anew_even_if_it_ends_last(

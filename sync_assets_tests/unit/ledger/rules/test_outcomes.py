@@ -249,7 +249,8 @@ def test_a_request_that_is_refused_or_finds_no_record_is_not_repeated_at_once(re
         )
         if placement(record, record.dependencies._replace(relink=relink)) != (PENDING, BlockReason.NONE):
             continue
-        row = SimpleNamespace(**record._asdict(), update_payload=None, refusable=None, held_refusable=None)
+        unread = dict.fromkeys(("update_payload", "refusable", "held_refusable", "changed_at"))
+        row = SimpleNamespace(**record._asdict(), **unread)
         claimed = build_claimed(row, LINKS if relink else (), (), PayloadCipher(()), None)
         if result == "missing" and (claimed.payload or claimed.operation == "delete"):
             continue

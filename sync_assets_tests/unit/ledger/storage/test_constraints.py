@@ -146,6 +146,10 @@ REFUSED: dict[str, list[tuple[Row, Row]]] = {
     ],
     "sync_call_budget_calls": [({"period": "day", "number": 1, "calls": 0}, {"calls": -1})],
     "sync_mapping_returned": [({"table_name": "contact", "fingerprint": "", "returned": 0}, {"returned": 2})],
+    "sync_result_day_numbers": [
+        ({"name": "daily", "day": date(2026, 1, 1), "changes": 0, "written": 0}, {name: -1})
+        for name in ("changes", "written")
+    ],
     "sync_day_count_number": [
         ({"kind": "d365", "day": date(2026, 1, 1), "table_name": "", "name": "", "number": 0}, {"number": -1})
     ],
