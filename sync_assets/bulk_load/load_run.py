@@ -1,7 +1,7 @@
 """Carry the load of a table on: from the first record in a file to the list that shows what Campaign imported.
 
     WRITING   claim records, write files              bulk_load/files.py
-    READY     tell Campaign to start the workflow     once, however often this process is killed
+    READY     tell Campaign to start the workflow     at most once, even if this process is killed
     STARTED   read the workflow's status              a final one counts only after `started` was seen
     RUNNING   the same
     ENDED     list records made since, acknowledge    audit/record_comparison.py
