@@ -49,9 +49,7 @@ METRICS = {
         "histogram", ("table",), "From the capture of a change until Campaign acknowledged it first"
     ),
     "engine_calls": About("counter", ("table", "kind"), "Engine calls: insert, update, delete, read"),
-    "engine_calls_taken": About(
-        "gauge", ("period",), "Engine calls made or reserved: `day`, in this UTC day; `hour`, in this hour"
-    ),
+    "engine_calls_taken": About("gauge", ("period",), "Engine calls made or reserved in this UTC day, or hour"),
     "engine_calls_budget": About("gauge", ("period",), "The budget of the day or hour, if one is configured"),
     "throttles": About("counter", ("system", "status"), "How often a process began to wait because a system refused"),
     "opt_out_file_age_seconds": About("gauge", (), "Age of the newest opt-out file; not there before the first one"),
