@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
     from sync_assets.cli.sync_runs import Failures
     from sync_assets.ledger import Ledger
+    from sync_assets.ledger.report_values import PlannedLeft
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,11 +112,21 @@ def sync_plan(runtime: Runtime, file: Path, *, instance: dg.DagsterInstance | No
     from sync_assets.commands.plan_file import approved  # noqa: PLC0415
 
     with approved(runtime, file) as (limited, tables, plan_left):
-        done = sync(limited, tables, instance=instance)
+        done = _sync(limited, tables, instance)
         left = plan_left()
+    done = _kept_to(done, left)
+    _ping(runtime, done)
+    return done
+
+
+def _kept_to(done: SyncResult, left: PlannedLeft) -> SyncResult:
+    """Return the result with what is left of its plan, and the status of that."""
     notes, due = list(done.stopped), done.document.opt_out.due
     if due:
         notes.append(f"{counted(due, 'opt-out', 'are')} due, which no plan names: `sync-assets sync` writes opt-outs.")
+    if left.gone:
+        gone = counted(left.gone, "record", "are")
+        notes.append(f"Of the plan, {gone} gone: deleted in Dynamics 365, or out of scope, before a request.")
     done = dataclasses.replace(done, document=replace(done.document, plan=left), stopped=notes)
     if not (left.changed or left.not_named):
         return done
@@ -132,6 +143,17 @@ def sync(runtime: Runtime, only: Sequence[str] = (), *, instance: dg.DagsterInst
     instance: the Dagster instance; None: that of DAGSTER_HOME. Raises OtherSystems, OlderLedger, LedgerError before
     anything is sent.
     """
+    done = _sync(runtime, only, instance)
+    _ping(runtime, done)
+    return done
+
+
+def _ping(runtime: Runtime, done: SyncResult) -> None:
+    if done.status != 1:
+        DeadManSwitch(runtime).ping()
+
+
+def _sync(runtime: Runtime, only: Sequence[str], instance: dg.DagsterInstance | None) -> SyncResult:
     started = time.monotonic()
     check_tables(runtime.config, only)
     tables = [config for config in runtime.config.in_link_order if not only or config.table in only]
@@ -158,8 +180,6 @@ def sync(runtime: Runtime, only: Sequence[str] = (), *, instance: dg.DagsterInst
         outcome.tables[table] = replace(counts, problem=str(failures[table][0]) if table in failures else None)
     names = [config.table for config in tables]
     paused, (status, ending) = in_maintenance(outcome, names), _end(runtime.ledger, flows, outcome, failures, names)
-    if status != 1:
-        DeadManSwitch(runtime).ping()
     notes = [*flows.notes, *paused, *held_back(outcome.tables), *retried(outcome), *flows.stopped]
     seconds, problems = round(time.monotonic() - started, 1), list(map(str, flows.problems))
     document = SyncDocument(**asdict(outcome), seconds=seconds, unchanged=flows.counts["unchanged"], problems=problems)

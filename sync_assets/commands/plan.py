@@ -102,7 +102,9 @@ def command(  # noqa: PLR0913 - an option for each
             listed = limit if changes else 0
             planned = plan(runtime, only=table or (), listed=listed, show_values=show_values, writer=writer)
     if out and planned.document:
-        terminal.say(f"Wrote {out}. `sync-assets sync --plan {out}` sends what it names, and nothing else.")
+        begun = ", ".join(name for name in planned.document.tables if runtime.ledger.loads.unfinished(name))
+        but = f", but that the load by file of {begun}, which has begun, goes on" if begun else ""
+        terminal.say(f"Wrote {out}. `sync-assets sync --plan {out}` sends what it names, and nothing else{but}.")
     terminal.finish(planned, as_json, show)
 
 

@@ -162,8 +162,10 @@ class PlannedLeft(msgspec.Struct, frozen=True):
         named: Records of the plan, for comparison.
         changed: Something else is to be sent of them than was planned.
         not_named: They are not in the plan, but in one of its tables.
+        gone: Named, not to be deleted, and not in the ledger any more: deleted in Dynamics 365, or out of scope.
     """
 
     named: int
     changed: int
     not_named: int
+    gone: int = 0

@@ -4,12 +4,15 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
+from sync_assets.alerts.channels import DeadManSwitch
+from sync_assets.ledger.records.loads import Loads
 from sync_assets.push.claimed_records import ClaimedRecords
 from sync_assets_tests.support.chain import Chain
-from sync_assets_tests.support.loads import WORKFLOWS, by_file, inserted
+from sync_assets_tests.support.loads import WORKFLOWS, by_file, inserted, stop_load
 from sync_assets_tests.support.opt_outs import switch_on
 from sync_assets_tests.support.program import Program
 
@@ -30,8 +33,8 @@ def sent(program: Program, file: Path) -> tuple[int, dict[str, int], dict[str, i
     return status, document["plan"], calls
 
 
-def left(named: int, changed: int = 0, not_named: int = 0) -> dict[str, int]:
-    return {"named": named, "changed": changed, "not_named": not_named}
+def left(named: int, changed: int = 0, not_named: int = 0, gone: int = 0) -> dict[str, int]:
+    return {"named": named, "changed": changed, "not_named": not_named, "gone": gone}
 
 
 def test_a_row_that_changed_since_and_one_that_is_new_stay_pending(either: Program) -> None:
@@ -146,6 +149,34 @@ def test_loads_by_file_take_planned_records_only_with_their_links_and_opt_outs(c
     assert profiles[made[1][0]]["blackListEmail"] is True
 
 
+def _killed_while_it_writes(program: Program, file: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Loads, "add_file", Mock(side_effect=KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            program.sync(program.runtime(), plan=file)
+
+
+@pytest.mark.usefixtures("short_looks")
+def test_a_load_that_writes_its_files_anew_leaves_out_what_changed_since_the_plan(program: Program) -> None:
+    file = approved(by_file(program))
+    _killed_while_it_writes(program, file)
+    changed = program.sandbox.admin.dump_d365()[0]["contactid"]
+    program.sandbox.admin.change("contact", [changed], lastname="Unapproved")
+    status, plan, _ = sent(program, file)
+    assert (status, plan["changed"], changed in program.profiles()) == (1, 1, False)
+    assert inserted(program) == [49], "the others go by file"
+    assert program.sync().document["tables"]["contact"]["pending"] == 0
+    assert program.profiles()[changed]["lastName"] == "Unapproved"
+
+
+@pytest.mark.usefixtures("short_looks")
+def test_the_plan_names_the_loads_that_began_before_and_go_on(program: Program) -> None:
+    stop_load(program, "before its import")
+    file = program.home / "approved.plan"
+    errors = program.run("plan", "--out", str(file))[2]
+    assert "and nothing else, but that the load by file of contact, which has begun, goes on" in errors
+
+
 def test_a_killed_sync_goes_on_with_the_same_file(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
     file, stored = approved(program), list[int]()
 
@@ -181,3 +212,32 @@ def test_opt_outs_and_held_contacts_are_not_written(program: Program) -> None:
     assert profiles[opted_out]["blackListEmail"] is False
     program.sync()
     assert program.profiles()[opted_out]["blackListEmail"] is True
+
+
+def test_records_that_are_gone_are_counted_and_planned_deletes_are_not(program: Program) -> None:
+    program.table["apply_deletes"] = True
+    admin, file = program.sandbox.admin, approved(program)
+    *deleted, kept = sorted(contact["contactid"] for contact in admin.dump_d365())[:3]
+    admin.delete("contact", deleted)
+    says = "Of the plan, 2 records are gone: deleted in Dynamics 365, or out of scope, before a request."
+    status, _, errors = program.run("sync", "--plan", str(file))
+    assert (status, says in errors) == (0, True), errors
+    assert sent(program, file) == (0, left(50, gone=2), {}), "none else, and the same again"
+    admin.delete("contact", [kept])
+    file = approved(program)
+    assert sent(program, file)[:2] == (0, left(1))
+    assert kept not in program.profiles()
+    assert sent(program, file) == (0, left(1), {}), "what a plan deleted is not gone without it"
+
+
+def test_the_dead_mans_switch_learns_the_status_of_the_plan(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    file, pings = approved(program), Mock()
+    monkeypatch.setattr(DeadManSwitch, "ping", pings)
+    [new] = program.sandbox.admin.create("contact", {"lastname": "New"})
+    assert program.sync(program.runtime(), plan=file).status == 1
+    assert not pings.called
+    assert new not in program.profiles()
+    assert program.sync(program.runtime(), plan=approved(program)).status == 0
+    assert pings.call_count == 1
+    assert program.sync().status == 0
+    assert pings.call_count == 2

@@ -148,7 +148,8 @@ class Loads(Repository):
     ) -> list[LoadRow]:
         """Claim the next records for a file, and return them; those that the load has claimed before count as well.
 
-        From then on their outcome counts as unknown. A record that Campaign's list showed goes by REST.
+        From then on their outcome counts as unknown. A record that Campaign's list showed goes by REST. With a plan,
+        claimed records that are not as planned are freed.
 
         Args:
             after: the seq after which to go on.
@@ -164,16 +165,16 @@ class Loads(Repository):
         query = sa.select(_R.seq, _R.id, _R.payload, _R.session).where(of_table, _R.seq > after, sa.or_(own, first))
         query = query.order_by(_R.seq).limit(limit).with_for_update()
         while rows := transaction.execute(query).all():  # those that are not as planned are not found again
+            before = {row.seq for row in rows if row.session == load.session}
             found = self._load_rows(transaction, rows, opt_outs)
-            claimed = {row.seq for row in rows if row.session == load.session}
-            fresh = [row for row in found if row.seq not in claimed]
-            new = [row.seq for row in self._planned.as_planned(transaction, load.table, fresh)]
-            transaction.run(_CLAIM, seqs=new, session=load.session)
-            grown = update_load(load, records=_L.records + len(new))
+            found = self._planned.as_planned(transaction, load.table, found)
+            seqs = {row.seq for row in found}
+            self._leave_out(transaction, load, sorted(before - seqs))  # a file may be written after its row changed
+            transaction.run(_CLAIM, seqs=sorted(seqs - before), session=load.session)
+            grown = update_load(load, records=_L.records + len(seqs - before))
             transaction.execute(grown)
-            claimed.update(new)
-            if claimed:
-                return [row for row in found if row.seq in claimed]
+            if found:
+                return found
         return []
 
     def _load_rows(self, transaction: Transaction, rows: Sequence[Any], opt_outs: Sequence[str]) -> list[LoadRow]:
@@ -198,6 +199,7 @@ class Loads(Repository):
         transaction.run(_LEAVE_OUT, seqs=list(seqs))
         fewer = update_load(load, records=_L.records - len(seqs))
         transaction.execute(fewer)
+        self._dependencies.reevaluate(transaction, transaction.states_of(seqs))
 
     @writes
     def add_file(self, transaction: Transaction, load: Load, file: LoadFile) -> None:
@@ -247,7 +249,6 @@ class Loads(Repository):
             again = bool(seqs) and load.rewrites < MOST_REWRITES
             if again:
                 self._leave_out(transaction, load, seqs)
-                self._dependencies.reevaluate(transaction, transaction.states_of(seqs))
         if again:
             return self._write_anew(transaction, self._locked(transaction, load), rewrites=load.rewrites + 1)
         now = times.from_micros(self._session.now())

@@ -10,7 +10,7 @@ Invariant: with a plan, a claim compares each record in the claim's own transact
 import hashlib
 from collections.abc import Collection, Iterable, Sequence
 from functools import cached_property
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 import sqlalchemy as sa
@@ -44,9 +44,13 @@ class Planned(Repository):
 
     def hash(self, table: str, record: Claimed | LoadRow) -> bytes:
         """Return the keyed hash of what is to be sent of a record."""
-        deletes = isinstance(record, Claimed) and record.operation == "delete"
+        if isinstance(record, Claimed) and record.operation == "delete":
+            return self._hash(table, record.id)
         links = sorted((link.attribute, link.id) for link in record.links)
-        content = (table, record.id, deletes, record.payload, links, sorted(record.opt_outs))
+        return self._hash(table, record.id, record.payload, links, sorted(record.opt_outs))
+
+    def _hash(self, *content: Any) -> bytes:
+        """Return a keyed hash. content: table and id, for a delete nothing else."""
         return hashlib.blake2b(msgspec.json.encode(content), key=self._secret, digest_size=HASH_BYTES).digest()
 
     @writes
@@ -83,9 +87,16 @@ class Planned(Repository):
         """Return what is left pending of a plan and of its tables."""
         any_, pending = schema.named(session), sa.select(sa.func.count()).where(_R.table_name.in_(tables))
         changed = (any_, sa.not_(schema.in_plan(session)))
-        named = sa.select(_P.table_name, _P.id).where(_P.session == session).distinct().subquery()
+        of_plan = sa.select(_P.table_name, _P.id).where(_P.session == session)
+        without = of_plan.add_columns(_P.hash).where(
+            sa.not_(sa.exists().where(_R.table_name == _P.table_name, _R.id == _P.id))
+        )
+        missing, deleted = set[tuple[str, str]](), set[tuple[str, str]]()
+        for table, id_, hashed in self._session.rows(without):
+            (deleted if bytes(hashed) == self._hash(table, id_) else missing).add((table, id_))
         return PlannedLeft(
-            named=self._session.scalar(sa.select(sa.func.count()).select_from(named)),
+            named=self._session.scalar(sa.select(sa.func.count()).select_from(of_plan.distinct().subquery())),
             changed=sum(self._session.scalar(pending.where(*changed, *which)) for which in _PENDING),
             not_named=sum(self._session.scalar(pending.where(sa.not_(any_), *which)) for which in _PENDING),
+            gone=len(missing - deleted),
         )
