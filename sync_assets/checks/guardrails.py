@@ -258,11 +258,13 @@ def way_to_profile(start: str, links: Mapping[str, Iterable[str]]) -> list[str] 
     return None
 
 
-def campaign_notes(runtime: Runtime, config: TableConfig, resource: Resource) -> list[Finding]:
+def campaign_notes(
+    mapped: Config, ledger: Ledger, clients: Clients, config: TableConfig, resource: Resource
+) -> list[Finding]:
     """Return the findings about personal data and the engine budget, which a push can compute from its own data."""
     return [
-        check_personal_data(runtime.config, runtime.clients, config, resource),
-        engine_budget(runtime.config.guardrails, runtime.ledger, config),
+        check_personal_data(mapped, clients, config, resource),
+        engine_budget(mapped.guardrails, ledger, config),
     ]
 
 

@@ -37,6 +37,7 @@ from sync_assets.mapping.table_mapping import (
     key_problem,
 )
 from sync_assets.runtime import interruptible
+from sync_assets.runtime.clients import Clients
 from sync_assets.runtime.context import Runtime
 from sync_assets.task_group import run_together
 from sync_assets.words import counted
@@ -234,7 +235,8 @@ def readiness(runtime: Runtime, config: TableConfig, seconds: float | None = Non
             return error.findings, None
         except (SyncAssetsError, TimeoutError):  # check each system by itself
             d365, campaign = await run_together(
-                _or_failure("d365", of_d365(), seconds), _or_failure("campaign", _campaign(runtime, config), seconds)
+                _or_failure("d365", of_d365(), seconds),
+                _or_failure("campaign", _campaign(runtime.clients, runtime.ledger, config), seconds),
             )
             return [*d365, *campaign], None
 
@@ -247,7 +249,8 @@ def readiness(runtime: Runtime, config: TableConfig, seconds: float | None = Non
     findings = [*findings, *guardrails.within_limits(runtime.config, config, contacts)]
     if not ready:
         return findings
-    return [*findings, types_note(ready), *guardrails.campaign_notes(runtime, config, ready.resource)]
+    notes = guardrails.campaign_notes(runtime.config, runtime.ledger, runtime.clients, config, ready.resource)
+    return [*findings, types_note(ready), *notes]
 
 
 async def set_up(runtime: Runtime, config: TableConfig) -> Ready:
@@ -308,7 +311,11 @@ def examine(runtime: Runtime, config: TableConfig, *, pushes: bool) -> list[Find
 
     async def examined() -> list[Finding]:
         async with asyncio.timeout(EXAMINE_SECONDS):
-            return await _campaign(runtime, config) if pushes else (await set_up(runtime, config)).findings
+            return (
+                await _campaign(runtime.clients, runtime.ledger, config)
+                if pushes
+                else (await set_up(runtime, config)).findings
+            )
 
     try:
         findings = interruptible.run(examined())
@@ -336,12 +343,10 @@ async def _or_failure(side: Side, findings: Awaitable[list[Finding]], seconds: f
         return []
 
 
-async def _campaign(runtime: Runtime, config: TableConfig) -> list[Finding]:
-    async with runtime.campaign() as campaign:
+async def _campaign(clients: Clients, ledger: Ledger, config: TableConfig) -> list[Finding]:
+    async with clients.campaign() as campaign:
         resource = await campaign.resource(config.api, config.resource)
-    changed = await asyncio.to_thread(
-        lambda: findings_since_capture(runtime.ledger, config, types_in(config, resource))
-    )
+    changed = await asyncio.to_thread(lambda: findings_since_capture(ledger, config, types_in(config, resource)))
     return [*campaign_findings(config, resource), *changed]
 
 

@@ -33,7 +33,7 @@ def command(
         raise typer.BadParameter("Name one record, by its ID or by --where COLUMN=VALUE.")
     runtime = open_runtime()
     if where:
-        rows = rows_where(runtime, where, table)
+        rows = rows_where(runtime.clients, runtime.config, where, table)
         if not rows:
             end(1, f"No row of Dynamics 365 has this value of {where.partition('=')[0]}. Correct it.")
         if len(rows) > 1:

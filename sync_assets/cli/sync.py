@@ -115,7 +115,7 @@ def sync_plan(runtime: Runtime, file: Path, *, instance: dg.DagsterInstance | No
         done = _sync(limited, tables, instance)
         left = plan_left()
     done = _kept_to(done, left)
-    _ping(runtime, done)
+    _ping(DeadManSwitch(runtime), done)
     return done
 
 
@@ -144,13 +144,13 @@ def sync(runtime: Runtime, only: Sequence[str] = (), *, instance: dg.DagsterInst
     anything is sent.
     """
     done = _sync(runtime, only, instance)
-    _ping(runtime, done)
+    _ping(DeadManSwitch(runtime), done)
     return done
 
 
-def _ping(runtime: Runtime, done: SyncResult) -> None:
+def _ping(switch: DeadManSwitch, done: SyncResult) -> None:
     if done.status != 1:
-        DeadManSwitch(runtime).ping()
+        switch.ping()
 
 
 def _sync(runtime: Runtime, only: Sequence[str], instance: dg.DagsterInstance | None) -> SyncResult:

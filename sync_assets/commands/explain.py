@@ -21,6 +21,7 @@ from sync_assets.commands.explanation import AttributeOfRecord, ExplainDocument,
 from sync_assets.commands.history import opt_out_decisions
 from sync_assets.commands.status import CALL_KINDS
 from sync_assets.commands.values import check_tables, record_id, value_shape
+from sync_assets.config.models import Config
 from sync_assets.config.values import CONTACT
 from sync_assets.dataverse.metadata import MODIFIED
 from sync_assets.dataverse.page_parser import PageParser
@@ -32,6 +33,7 @@ from sync_assets.ledger.repositories.stored_records import RelatedState, StoredR
 from sync_assets.mapping.attribute_steps import value_at
 from sync_assets.opt_out.contact_opt_outs import ContactOptOut, contact_opt_outs
 from sync_assets.runtime import interruptible
+from sync_assets.runtime.clients import Clients
 from sync_assets.runtime.configuration import Configuration
 from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.systems import campaign_moved_at
@@ -96,20 +98,20 @@ def explain(runtime: Runtime, id_text: str, table: str | None = None, *, show_va
     return Explanation(document, moments, list(dict.fromkeys(problems)))
 
 
-def rows_where(runtime: Runtime, condition: str, table: str | None = None) -> list[tuple[str, str]]:
+def rows_where(clients: Clients, mapped: Config, condition: str, table: str | None = None) -> list[tuple[str, str]]:
     """Return (table, id) of the rows with a value, MOST_ROWS of each mapped table that has the column.
 
     condition: COLUMN=VALUE, as a user types it. The value is personal data, and is in no error.
     """
-    check_tables(runtime.config, [table])
+    check_tables(mapped, [table])
     name, equals, value = condition.partition("=")
     if not (name.isidentifier() and equals and value):
         raise SyncAssetsError("`--where` names no column with a value.", "Write e.g. emailaddress1=ada@example.org.")
-    name, tables = name.lower(), [runtime.config.table(table)] if table else runtime.config.tables
+    name, tables = name.lower(), [mapped.table(table)] if table else mapped.tables
     rows, columns = list[tuple[str, str]](), set[str]()
 
     async def ask() -> None:
-        async with runtime.d365() as d365:
+        async with clients.d365() as d365:
             for config in tables:
                 described = await d365.table(config.table, ())
                 columns.update(described.columns)

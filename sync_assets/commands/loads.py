@@ -17,6 +17,7 @@ from sync_assets.commands.terminal import Json, OneTable, Parts, fail, open_runt
 from sync_assets.commands.values import check_tables
 from sync_assets.config.bulk_load import MEGABYTE, BulkLoad
 from sync_assets.config.environment import SftpSettings
+from sync_assets.config.models import Config
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.model import LinkTo, Load, LoadRow, LoadState
@@ -24,6 +25,7 @@ from sync_assets.ledger.records.loads import LoadMoved
 from sync_assets.ledger.times import iso
 from sync_assets.push.target import Target
 from sync_assets.runtime import interruptible
+from sync_assets.runtime.clients import Clients
 from sync_assets.runtime.context import Runtime
 from sync_assets.words import counted
 
@@ -104,7 +106,8 @@ def sample_command(
 ) -> None:
     """Write a file of two lines for the activity Load file, which reads the columns from it."""
     name = output or f"{table}.tsv"
-    text = interruptible.run(sample(open_runtime(), table))
+    runtime = open_runtime()
+    text = interruptible.run(sample(runtime.clients, runtime.config, table))
     try:
         with open(name, "xb") as file:
             file.write(text)
@@ -194,13 +197,13 @@ def _remove_unknown(server: SftpSettings, settings: BulkLoad, table: str) -> int
     return len(removed)
 
 
-async def sample(runtime: Runtime, table: str) -> bytes:
+async def sample(clients: Clients, mapped: Config, table: str) -> bytes:
     """Return a file with the header of a table and a synthetic line."""
-    check_tables(runtime.config, [table])
-    config = runtime.config.table(table)
-    async with runtime.campaign() as campaign:
+    check_tables(mapped, [table])
+    config = mapped.table(table)
+    async with clients.campaign() as campaign:
         resource = await campaign.resource(config.api, config.resource)
-    columns = FileColumns.of(config, resource, Target.of(runtime.config, config, resource).opt_outs)
+    columns = FileColumns.of(config, resource, Target.of(mapped, config, resource).opt_outs)
     key = "00000000-0000-0000-0000-000000000001"
     others = {"enumeration": ""}
     values = {name: (SAMPLES | others).get(kind, "text") for name, kind in columns.types.items()}

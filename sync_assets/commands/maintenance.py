@@ -7,9 +7,9 @@ import typer
 
 from sync_assets.commands.terminal import NAMED, Json, Parts, open_runtime, print_document
 from sync_assets.commands.values import check_tables
+from sync_assets.config.models import Config
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.times import iso
-from sync_assets.runtime.context import Runtime
 from sync_assets.words import counted
 
 app = typer.Typer(
@@ -24,13 +24,15 @@ Tables = Annotated[list[str], typer.Argument(metavar="TABLE...", help="Mapped ta
 @app.command("on")
 def on_command(tables: Tables, as_json: Json = False) -> None:
     """Stop capture and push of these tables; the others go on as far as links allow."""
-    print_document(on(open_runtime(may_create=True), tables), as_json, show)
+    runtime = open_runtime(may_create=True)
+    print_document(on(runtime.config, runtime.ledger, tables), as_json, show)
 
 
 @app.command("off")
 def off_command(tables: Tables, as_json: Json = False) -> None:
     """Let these tables go on, with the present types of their columns and attributes."""
-    print_document(off(open_runtime(), tables), as_json, show)
+    runtime = open_runtime()
+    print_document(off(runtime.config, runtime.ledger, tables), as_json, show)
 
 
 @app.command("list")
@@ -39,19 +41,19 @@ def list_command(as_json: Json = False) -> None:
     print_document(listed(open_runtime().ledger), as_json, show)
 
 
-def on(runtime: Runtime, tables: Sequence[str]) -> dict[str, Any]:
+def on(mapped: Config, ledger: Ledger, tables: Sequence[str]) -> dict[str, Any]:
     """Begin maintenance of the tables: workers stop within a batch or a page."""
-    check_tables(runtime.config, tables)
-    begun = [table for table in dict.fromkeys(tables) if runtime.ledger.maintenance.begin(table)]
-    return {"begun": begun, **listed(runtime.ledger)}
+    check_tables(mapped, tables)
+    begun = [table for table in dict.fromkeys(tables) if ledger.maintenance.begin(table)]
+    return {"begun": begun, **listed(ledger)}
 
 
-def off(runtime: Runtime, tables: Sequence[str]) -> dict[str, Any]:
+def off(mapped: Config, ledger: Ledger, tables: Sequence[str]) -> dict[str, Any]:
     """End maintenance of the tables, which may be mapped no longer, and accept the data model as it is."""
-    paused = runtime.ledger.maintenance.in_maintenance()
-    check_tables(runtime.config, [table for table in tables if table not in paused])
-    ended = [table for table in dict.fromkeys(tables) if runtime.ledger.maintenance.end(table)]
-    return {"ended": ended, **listed(runtime.ledger)}
+    paused = ledger.maintenance.in_maintenance()
+    check_tables(mapped, [table for table in tables if table not in paused])
+    ended = [table for table in dict.fromkeys(tables) if ledger.maintenance.end(table)]
+    return {"ended": ended, **listed(ledger)}
 
 
 def listed(ledger: Ledger) -> dict[str, Any]:

@@ -98,7 +98,7 @@ def command(  # noqa: PLR0913 - an option for each
     with terminal.on_interrupt("Nothing was written."), terminal.progress(runtime.progress):
         runtime.settings.require("d365", "campaign")  # a URL that is none belongs to no ledger
         runtime.access.check_not_older()  # opens the ledger: raises for one of other systems, or an older copy
-        with closing(PlanWriter(out, runtime)) if out else nullcontext() as writer:
+        with closing(PlanWriter(out, runtime.ledger, runtime.settings.links())) if out else nullcontext() as writer:
             listed = limit if changes else 0
             planned = plan(runtime, only=table or (), listed=listed, show_values=show_values, writer=writer)
     if out and planned.document:
@@ -138,8 +138,11 @@ def plan(
             rehearsal = SyncRehearsal(rehearsed, ledger, inventory, runtime.use.accept_mapping, tables, listed)
             rehearsal.observer = writer and writer.add
             interruptible.run(rehearsal.run())
-            of_records = partial(planned_changes, rehearsed, rehearsal.changes, show_values=show_values)
-            changes, notes = interruptible.run(of_records()) if listed else ({}, [])
+            changes, notes = dict[str, list[PlannedChange]](), list[str]()
+            if listed:
+                changed = rehearsal.changes
+                found = planned_changes(rehearsed.clients, runtime.config, ledger, changed, show_values=show_values)
+                changes, notes = interruptible.run(found)
             document = rehearsal.document(changes)
             feeds = {table: ledger.feeds.feed(table) for table in rehearsal.tables.keys() - rehearsal.problems.keys()}
             if writer and feeds:

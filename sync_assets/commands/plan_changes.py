@@ -19,18 +19,18 @@ from sync_assets.campaign.records import Records
 from sync_assets.commands.plan_document import PlannedChange, PlannedTable, SidesOfAttribute
 from sync_assets.commands.terminal import Parts, plain_table
 from sync_assets.commands.values import value_text
-from sync_assets.config.models import TableConfig
+from sync_assets.config.models import Config, TableConfig
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger import Ledger
 from sync_assets.mapping.attribute_steps import value_at
 from sync_assets.push.rehearsal import Change
-from sync_assets.runtime.context import Runtime
+from sync_assets.runtime.clients import Clients
 from sync_assets.task_group import run_together
 from sync_assets.words import counted
 
 
 async def planned_changes(
-    runtime: Runtime, changes: Sequence[Change], *, show_values: bool
+    clients: Clients, mapped: Config, ledger: Ledger, changes: Sequence[Change], *, show_values: bool
 ) -> tuple[dict[str, list[PlannedChange]], list[str]]:
     """Return the changes by table, in their order, with the attributes that differ; and notes for people.
 
@@ -38,15 +38,15 @@ async def planned_changes(
     whose records cannot be read, which a note says.
     """
     listed, notes = dict[str, list[PlannedChange]](), list[str]()
-    async with runtime.campaign() as campaign:
-        for config in runtime.config.tables:
+    async with clients.campaign() as campaign:
+        for config in mapped.tables:
             mine = [change for change in changes if change.table == config.table]
             resource = await campaign.resource(config.api, config.resource) if mine else None
             if resource is None:
                 continue
             try:
                 ids = list(dict.fromkeys(change.id for change in mine if change.operation == "update"))
-                findings = await asyncio.to_thread(runtime.ledger.dialect.facts, config.resource)
+                findings = await asyncio.to_thread(ledger.dialect.facts, config.resource)
                 reading = Records(campaign, config, Addressing.configured(config, findings))
                 answers = zip(ids, await run_together(*map(reading.find, ids)), strict=True)
                 records = {id_: answer for id_, answer in answers if not isinstance(answer, ResponseOutcome)}

@@ -24,6 +24,7 @@ import msgspec
 from sync_assets.checks.preflight import set_up
 from sync_assets.config.files import write_whole
 from sync_assets.errors import SyncAssetsError
+from sync_assets.ledger import Ledger
 from sync_assets.ledger.errors import LedgerError, SessionExpired
 from sync_assets.ledger.model import Claimed
 from sync_assets.ledger.records.planned import Planned, PlannedLeft
@@ -60,11 +61,14 @@ class PlanHeader(msgspec.Struct, frozen=True):
 class PlanWriter:
     """Writes a plan file: first the records, to an unnamed file in the same folder, then the whole. Close it."""
 
-    def __init__(self, path: Path, runtime: Runtime) -> None:
-        """Raises SyncAssetsError if there is such a file, or if it cannot be written."""
+    def __init__(self, path: Path, ledger: Ledger, systems: tuple[str | None, str | None]) -> None:
+        """Begin a plan of a ledger. systems: the addresses of Dynamics 365 and Campaign.
+
+        Raises SyncAssetsError if there is such a file, or if it cannot be written.
+        """
         if path.exists():
             raise SyncAssetsError(f"{path} exists, and may have been approved.", "Name another file, or delete it.")
-        self._path, self._runtime, self._planned = path, runtime, runtime.ledger.planned
+        self._path, self._planned, self._of_ledger = path, ledger.planned, (ledger.systems.identity(), *systems)
         self._counts = defaultdict[str, Counter[str]](Counter)
         try:
             self._lines: IO[bytes] = tempfile.TemporaryFile(dir=path.parent)  # noqa: SIM115 - see `close`
@@ -81,9 +85,8 @@ class PlanWriter:
 
     def write(self, mappings: Mapping[str, str]) -> None:
         """Write the file, readable by its owner only. mappings: the fingerprint of each planned table."""
-        of_ledger = (self._runtime.ledger.systems.identity(), *self._runtime.settings.links())
         records = {table: dict(counts) for table, counts in self._counts.items()}
-        header = PlanHeader(VERSION, datetime.now(UTC), *of_ledger, dict(mappings), records)
+        header = PlanHeader(VERSION, datetime.now(UTC), *self._of_ledger, dict(mappings), records)
         write_whole(self._path, self._pieces(msgspec.json.encode(header) + b"\n"))
 
     def _pieces(self, header: bytes) -> Iterator[bytes]:

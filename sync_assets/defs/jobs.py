@@ -136,7 +136,9 @@ def operator_jobs(runtime: Runtime, other_jobs: Iterable[str]) -> list[dg.JobDef
         from sync_assets.commands.maintenance import off, on
 
         switch = on if run.settings["on"] else off
-        return {"document": dg.MetadataValue.json(switch(run.runtime, run.settings["tables"]))}
+        return {
+            "document": dg.MetadataValue.json(switch(run.runtime.config, run.runtime.ledger, run.settings["tables"]))
+        }
 
     job(
         "explain",

@@ -106,14 +106,14 @@ def test_runs_the_follower_watches_and_checks_that_are_executed_by_themselves_ag
     assert orchestra.program.sandbox.admin.journal(since=since) == []  # the ledger answers it
 
     keys = {one for one in job.asset_layer.asset_graph.asset_check_keys if one.asset_key in (CONTACT, PROFILE)}
-    on(orchestra.runtime, ["contact"])
+    on(orchestra.runtime.config, orchestra.runtime.ledger, ["contact"])
     tracking(orchestra, enabled=False)
     run = executed(keys)
     assert run.checks == dict.fromkeys(ALL, True)
     assert (run.check("ready", CONTACT).description or "").startswith("Not evaluated: contact is in maintenance")
     assert orchestra.job("watch").success
     assert passed(orchestra) == dict.fromkeys(ALL, True)
-    off(orchestra.runtime, ["contact"])
+    off(orchestra.runtime.config, orchestra.runtime.ledger, ["contact"])
 
     wrong = {**dict.fromkeys(ALL, True), READY[CONTACT]: False}
     for answer in (lambda: executed(keys), partial(orchestra.job, "watch"), partial(orchestra.job, "follow")):

@@ -42,6 +42,7 @@ def test_a_first_load_costs_an_insert_each_and_afterwards_only_changes_cost(prog
         "deletes_following": {},
         "deletes_orphaning": {},
         "refused_in_updates": [],
+        "updated_by_file": [],
         "comparison_due": False,
         "in_step_but_for": {"records": 0, "not_known": 0},
         "resource": "profile",

@@ -217,19 +217,24 @@ def test_a_table_in_maintenance_is_left_alone_and_followed_again_afterwards(orch
         [answer] = latest_answers(orchestra.instance, [READY]).values()
         return answer.evaluation.description or "" if answer.evaluation else ""
 
+    def logged() -> list[str]:
+        entries = (entry for run in orchestra.instance.get_runs() for entry in orchestra.instance.all_logs(run.run_id))
+        return [entry.user_message for entry in entries if entry.user_message.startswith("contact: ")]
+
     def pause() -> None:
-        on(orchestra.runtime, ["contact"])
+        on(orchestra.runtime.config, orchestra.runtime.ledger, ["contact"])
         since = admin.last()
         admin.change("contact", 1, jobtitle="Meanwhile")
         until(lambda: ready().startswith("Not evaluated: contact is in maintenance since"), 10)
+        until(lambda: logged() == ["contact: in maintenance"], 10)
         assert "Meanwhile" not in titles(orchestra)
         assert not [entry for entry in admin.journal(since=since) if "oauth" not in entry["path"]]
-        off(orchestra.runtime, ["contact"])
+        off(orchestra.runtime.config, orchestra.runtime.ledger, ["contact"])
         until(lambda: "Meanwhile" in titles(orchestra), 10)
         until(lambda: ready() == "The set-up is correct.", 10)
 
-    logged = [line for line in lines(follow(orchestra, pause)) if line.startswith("contact: ")]
-    assert logged == ["contact: in maintenance", "contact: maintenance ended"]
+    follow(orchestra, pause)
+    assert logged() == ["contact: in maintenance", "contact: maintenance ended"]
 
 
 def test_a_table_is_left_to_another_run_while_that_lasts(orchestra: Orchestra, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,7 +29,7 @@ def test_children_of_a_table_in_maintenance_are_sent_if_their_parents_exist(chai
     first, _, _ = chain.make("Ada")
     chain.sync()
     runtime = chain.program.runtime()
-    assert on(runtime, ["contact"])["begun"] == ["contact"]
+    assert on(runtime.config, runtime.ledger, ["contact"])["begun"] == ["contact"]
     chain.order(first)  # its contact stands in Campaign
     chain.make("Grace")  # hers does not
     since = chain.admin.last()
@@ -43,7 +43,7 @@ def test_children_of_a_table_in_maintenance_are_sent_if_their_parents_exist(chai
     asked = [entry["path"] for entry in chain.admin.journal(since=since)]
     assert not [path for path in asked if "/contacts" in path or path.endswith("/profile")]
 
-    assert off(runtime, ["contact"]) == {"ended": ["contact"], "maintenance": []}
+    assert off(runtime.config, runtime.ledger, ["contact"]) == {"ended": ["contact"], "maintenance": []}
     assert chain.sync()[0] == 0
     assert numbers(chain) == {"profile": 2, "cusOrder": 3, "cusOrderLine": 3}
     chain.assert_parents_first()
@@ -52,7 +52,7 @@ def test_children_of_a_table_in_maintenance_are_sent_if_their_parents_exist(chai
 def test_the_follower_leaves_it_alone_and_a_run_passes_it_over_in_green(chain: Chain, orchestra: Orchestra) -> None:
     first, _, _ = chain.make("Ada")
     orchestra.settle()
-    on(orchestra.runtime, ["contact"])
+    on(orchestra.runtime.config, orchestra.runtime.ledger, ["contact"])
     chain.order(first)
     chain.admin.change("contact", [first], firstname="Adele")
 
@@ -74,7 +74,7 @@ def test_the_follower_leaves_it_alone_and_a_run_passes_it_over_in_green(chain: C
     assert result.description.startswith("Not evaluated: contact is in maintenance")
     assert [profile["firstName"] for profile in chain.admin.dump_campaign()] == ["Ada"]
 
-    off(orchestra.runtime, ["contact"])
+    off(orchestra.runtime.config, orchestra.runtime.ledger, ["contact"])
     orchestra.settle()
     assert [profile["firstName"] for profile in chain.admin.dump_campaign()] == ["Adele"]
 
@@ -103,7 +103,7 @@ def test_a_column_of_another_type_stops_its_table_alone_until_it_is_accepted(
     result = open_incidents(read_state(orchestra.instance, watched, datetime.now(UTC)).incidents)
     assert [one.title for one in result if not one.warns] == ["Check ready of d365/new_order does not hold"]
 
-    off(orchestra.runtime, ["new_order"])
+    off(orchestra.runtime.config, orchestra.runtime.ledger, ["new_order"])
     assert orchestra.program.sync().status == 0
     admin.post("/d365/metadata", {"table": "new_order", "column": "new_name", "remove": True})
     assert "`new_name`: new_order has no such column" in str(orchestra.program.sync().problems[0])

@@ -81,9 +81,9 @@ BUGS = (
     PlantedBug(
         "loads",
         "sync_assets.ledger.records.loads",
-        "transaction.run(_FREE, seqs=seqs, until=until)",
-        "transaction.run(_FREE.replace('SET', 'SET acked_hash = desired_hash, outcome_unknown = 0,'), seqs=seqs,"
-        " until=None)\n                self._dependencies.reevaluate(transaction, transaction.states_of(seqs))",
+        "transaction.run(_FREE, seqs=seqs)",
+        "transaction.run(_FREE.replace('SET', 'SET acked_hash = desired_hash, outcome_unknown = 0,'), seqs=seqs)"
+        "\n                self._dependencies.reevaluate(transaction, transaction.states_of(seqs))",
         "a load acknowledges what no list showed",
     ),
     PlantedBug(

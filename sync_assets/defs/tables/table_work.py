@@ -132,7 +132,9 @@ class TableWork:
             await asyncio.to_thread(self._check_not_paused)
             await asyncio.to_thread(guardrails.check_limits, runtime, config, reading=False)
             done = await push_table(runtime, config, seconds=seconds)
-            notes = await asyncio.to_thread(guardrails.campaign_notes, runtime, config, done.resource)
+            notes = await asyncio.to_thread(
+                guardrails.campaign_notes, runtime.config, runtime.ledger, runtime.clients, config, done.resource
+            )
         if failed:
             await asyncio.to_thread(self.fail, self.campaign, failed[0])
             self.require_progress()

@@ -28,6 +28,7 @@ _HASHES = "SELECT id, hash FROM sync_planned WHERE session = :session AND table_
 _CHANGED = "UPDATE sync_planned SET changed = 1 WHERE session = :session AND table_name = :table AND id IN :ids"
 _PENDING = ((schema.READY,), (schema.RETRIED, _R.not_before < END_OF_TIME))
 """Pending, and not in a load by file: conditions of two sets, as the indexes need them."""
+_SAME_SHORT_ID = sa.text(f"{schema.short_id('sync_record.id')} = {schema.short_id('sync_planned.id')}")
 T = TypeVar("T", Claimed, LoadRow)
 
 
@@ -88,9 +89,8 @@ class Planned(Repository):
         any_, pending = schema.named(session), sa.select(sa.func.count()).where(_R.table_name.in_(tables))
         changed = (any_, sa.not_(schema.in_plan(session)))
         of_plan = sa.select(_P.table_name, _P.id).where(_P.session == session)
-        without = of_plan.add_columns(_P.hash).where(
-            sa.not_(sa.exists().where(_R.table_name == _P.table_name, _R.id == _P.id))
-        )
+        same_id = (_SAME_SHORT_ID, _R.table_name == _P.table_name, _R.id == _P.id)
+        without = of_plan.add_columns(_P.hash).where(sa.not_(sa.exists().where(*same_id)))
         missing, deleted = set[tuple[str, str]](), set[tuple[str, str]]()
         for table, id_, hashed in self._session.rows(without):
             (deleted if bytes(hashed) == self._hash(table, id_) else missing).add((table, id_))
