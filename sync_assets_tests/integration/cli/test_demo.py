@@ -56,6 +56,7 @@ def test_files_of_a_sync_can_be_read_by_their_owner_only(sandbox: SandboxProcess
         text=True,
     )
     assert done.returncode == 0, done.stderr
+    assert home.is_dir(), (done.stdout, done.stderr, [*tmp_path.iterdir()])
     modes = {str(path.relative_to(tmp_path)): stat.S_IMODE(path.stat().st_mode) for path in [home, *home.rglob("*")]}
     assert len(modes) > 5
     assert {name: oct(mode) for name, mode in modes.items() if mode & 0o077} == {}
