@@ -1,4 +1,4 @@
-"""The state of a table, of the export file and of opt-outs, as findings for asset checks and `doctor`.
+"""The state of a table, of the export file and of opt-outs, as findings for asset checks; `doctor` has the file's, too.
 
 The findings are pure functions of counts and times; `table_findings` reads these from the ledger.
 """

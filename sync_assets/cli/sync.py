@@ -68,7 +68,7 @@ def command(
     table: TablesOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show the plan, as `plan` does.")] = False,
     plan_file: Annotated[
-        Path | None, typer.Option("--plan", metavar="FILE", help="Send what this file of `plan --out` names, no more.")
+        Path | None, typer.Option("--plan", metavar="FILE", help="Send only what this file of `plan --out` names.")
     ] = None,
     accept_mapping: AcceptMapping = False,
     new_ledger: NewLedger = False,
@@ -76,7 +76,7 @@ def command(
 ) -> None:
     """Capture changes, send records and apply opt-outs until no more can be done. May be killed and repeated."""
     if plan_file and (dry_run or new_ledger or table):
-        raise typer.BadParameter("A plan names ledger and tables: leave out --dry-run, --new-ledger and --table.")
+        raise typer.BadParameter("The file names ledger and tables: leave out --dry-run, --new-ledger and --table.")
     if dry_run:
         if new_ledger:
             raise typer.BadParameter("--dry-run writes nothing: leave out --new-ledger.")
@@ -123,10 +123,10 @@ def _kept_to(done: SyncResult, left: PlannedLeft) -> SyncResult:
     """Return the result with what is left of its plan, and the status of that."""
     notes, due = list(done.stopped), done.document.opt_out.due
     if due:
-        notes.append(f"{counted(due, 'opt-out', 'are')} due, which no plan names: `sync-assets sync` writes opt-outs.")
+        notes.append(f"{counted(due, 'opt-out', 'are')} due. A plan names none: `sync-assets sync` writes opt-outs.")
     if left.gone:
-        gone = counted(left.gone, "record", "are")
-        notes.append(f"Of the plan, {gone} gone: deleted in Dynamics 365, or out of scope, before a request.")
+        gone = counted(left.gone, "record", "were")
+        notes.append(f"Of the plan, {gone} deleted in Dynamics 365, or left the scope, before being sent.")
     done = dataclasses.replace(done, document=replace(done.document, plan=left), stopped=notes)
     if not (left.changed or left.not_named):
         return done

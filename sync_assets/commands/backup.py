@@ -40,7 +40,7 @@ def backup(configuration: Configuration, file: Path) -> int:
     except FileExistsError:
         raise SyncAssetsError(f"{file} exists already.", "Name another file, nothing is overwritten.") from None
     except OSError as error:
-        raise SyncAssetsError(f"{file} can't be written ({error.strerror}).", "Name a folder that can.") from None
+        raise SyncAssetsError(f"{file} can't be written ({error.strerror}).", "Name another folder.") from None
     try:
         with closing(sqlite3.connect(f"{ledger.absolute().as_uri()}?mode=ro", uri=True)) as connection:
             connection.execute("VACUUM INTO ?", (str(file),))

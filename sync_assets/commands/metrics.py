@@ -37,7 +37,7 @@ def command(
     with suppress(KeyboardInterrupt):
         say(f"Metrics: http://{shown}:{port}/metrics, until Ctrl-C")
         if host not in LOOPBACK:
-            say("Whoever reaches this port reads them: it has neither TLS nor sign-in, see docs/metrics.md.")
+            say("Each host that reaches this port can read them: it has neither TLS nor sign-in, see docs/metrics.md.")
         while True:
             # Until its end, a signal would wait for it: Polars' handler of SIGINT restarts the wait for a lock.
             thread.join(0.5)

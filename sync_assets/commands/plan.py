@@ -85,7 +85,7 @@ def command(  # noqa: PLR0913 - an option for each
         bool, typer.Option("--show-values", help="With --changes: show the values, which are personal data.")
     ] = False,
     out: Annotated[
-        Path | None, typer.Option("--out", help="Write the plan to this file, which `sync --plan` keeps to.")
+        Path | None, typer.Option("--out", help="Write the plan to this new file, for `sync --plan`.")
     ] = None,
     accept_mapping: AcceptMapping = False,
     as_json: Json = False,
@@ -103,8 +103,8 @@ def command(  # noqa: PLR0913 - an option for each
             planned = plan(runtime, only=table or (), listed=listed, show_values=show_values, writer=writer)
     if out and planned.document:
         begun = ", ".join(name for name in planned.document.tables if runtime.ledger.loads.unfinished(name))
-        but = f", but that the load by file of {begun}, which has begun, goes on" if begun else ""
-        terminal.say(f"Wrote {out}. `sync-assets sync --plan {out}` sends what it names, and nothing else{but}.")
+        also = f" The load by file of {begun} has begun, and goes on." if begun else ""
+        terminal.say(f"Wrote {out}. `sync-assets sync --plan {out}` sends the records that it names, no others.{also}")
     terminal.finish(planned, as_json, show)
 
 

@@ -156,7 +156,7 @@ def _check(runtime: Runtime, path: Path, header: PlanHeader) -> None:
             raise _unusable(f"{path} is a plan for {NAMES[side]} at {then}, and {VARIABLES[side]} names {now}.")
     mapped = {one.table: one for one in config.tables}
     if missing := header.mappings.keys() - mapped.keys():
-        raise _unusable(f"{path} is a plan with {', '.join(sorted(missing))}, which the configuration does not map.")
+        raise _unusable(f"{path} is a plan for {', '.join(sorted(missing))}, which the configuration does not map.")
 
     async def fingerprints() -> tuple[str, ...]:
         ready = await run_together(*(set_up(runtime, mapped[table]) for table in header.mappings))
@@ -164,7 +164,7 @@ def _check(runtime: Runtime, path: Path, header: PlanHeader) -> None:
 
     now = zip(header.mappings.items(), interruptible.run(fingerprints()), strict=True)
     if others := [table for (table, then), fingerprint in now if then != fingerprint]:
-        raise _unusable(f"{path} is a plan with another mapping of {', '.join(others)}.")
+        raise _unusable(f"{path} was made with another mapping of {', '.join(others)}.")
 
 
 def _load(path: Path, first: bytes, file: IO[bytes], planned: Planned, session: int) -> None:

@@ -20,14 +20,14 @@ def command(
         if error.name not in {"altair", "vl_convert"}:
             raise
         raise SyncAssetsError(
-            f"The page needs {error.name}, which is not installed.", "Write `pip install 'sync_assets[report]'`."
+            f"The page needs {error.name}, which is not installed.", "Run `pip install 'sync_assets[report]'`."
         ) from None
     runtime = open_runtime(any_ledger=True)
     page = report_page(runtime.config, runtime.ledger, datetime.now(UTC))
     try:
         html.write_text(page, "utf-8")
     except OSError as error:
-        raise SyncAssetsError(f"{html} can't be written ({error.strerror}).", "Name a folder that can.") from None
+        raise SyncAssetsError(f"{html} can't be written ({error.strerror}).", "Name another folder.") from None
     say(
         f"{html}: the last 30 days, without personal data. Open it in a browser, print or send it: it needs no network."
     )

@@ -108,7 +108,7 @@ def write_role(runtime: Runtime, file: Path) -> dict[str, Any]:
             for name, text in _FILES.items():
                 solution.writestr(name, text.replace("PRIVILEGES", elements))
     except OSError as error:
-        raise SyncAssetsError(f"{file} can't be written ({error.strerror}).", "Name a folder that can.") from None
+        raise SyncAssetsError(f"{file} can't be written ({error.strerror}).", "Name another folder.") from None
     return {"file": str(file), "role": NAME, "depth": ORGANISATION, "privileges": names}
 
 

@@ -71,7 +71,7 @@ class Results(Model):
     """A folder, relative to the one of this file; `s3://bucket/folder`; or
     `abfss://container@account.dfs.core.windows.net/folder`."""
     keep_days: Annotated[int, Field(ge=1, le=3650)] = 90
-    """Older days are deleted. The ledger keeps the outcome of each request as long, as with `history`."""
+    """Files of older days are deleted. The ledger keeps the history of records for at least as long."""
 
 
 class Logs(Model):

@@ -75,7 +75,7 @@ def build_definitions(runtime: Runtime) -> dg.Definitions:
         results = result_assets.result_assets(runtime, opt_outs=config.opt_out.active)
         assets += results
         more = result_assets.result_resources(runtime)
-        text = "Writes yesterday's deliveries, decisions and totals for others."
+        text = "Writes yesterday's deliveries, opt-out decisions and totals as Parquet files."
         job = _job(runtime, "results", of(*(asset.key for asset in results)), text, SHORT_TAGS)
         scheduled.append((job, "30 0 * * *"))
     if config.logs.export:

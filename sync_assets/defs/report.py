@@ -38,8 +38,8 @@ def report_asset(runtime: Runtime) -> dg.AssetsDefinition:
         kinds={"markdown"},
         owners=list(runtime.config.owners.report),
         description=f"The last {DAYS} days: changes captured, pushed, waiting, rejected, opt-outs by direction, "
-        "Campaign's latency, engine calls against the budget, the time from a change to Campaign; records by state, "
-        "rejections by reason and audits now. The page is in its metadata (report); the numbers of "
+        "Campaign's latency, engine calls against the budget, the time from a change to Campaign; as of now, records "
+        "by state, rejections by reason and audits. The page is in its metadata (report); the numbers of "
         "yesterday are plotted. Made every morning; materialise it to see today so far.",
         metadata=asset_metadata.code(runtime.config, make_report),
         freshness_policy=dg.FreshnessPolicy.time_window(

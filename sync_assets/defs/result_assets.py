@@ -31,7 +31,7 @@ from sync_assets.runtime.context import Runtime
 S3 = "s3"
 """The resource of dagster-aws, where `results.to` is an `s3://` URL."""
 TEXTS: dict[ResultName, str] = {
-    "deliveries": "Each request that Campaign acknowledged or rejected, and each row that is not valid.",
+    "deliveries": "Each request that Campaign acknowledged or rejected, and each row with a new validation error.",
     "decisions": "Each decision about an opt-out.",
     "daily": "Totals by table.",
 }
@@ -67,7 +67,7 @@ def _asset(runtime: Runtime, name: ResultName, deps: Iterable[Any]) -> dg.Assets
         group_name=runtime.installation.group("results"),
         kinds={"parquet", "polars"},
         owners=list(runtime.config.owners.report),
-        description=f"{TEXTS[name]} A Parquet file for each UTC day; that of today has what happened so far.",
+        description=f"{TEXTS[name]} A Parquet file for each UTC day; today's has the day so far.",
         metadata={
             asset_metadata.SCHEMA: dg.TableSchema(columns),
             **asset_metadata.code(runtime.config, write_day, "results"),

@@ -160,8 +160,8 @@ class PlannedLeft(msgspec.Struct, frozen=True):
 
     Attributes:
         named: Records of the plan, for comparison.
-        changed: Something else is to be sent of them than was planned.
-        not_named: They are not in the plan, but in one of its tables.
+        changed: Their content is no longer as planned.
+        not_named: Pending in one of the plan's tables, and not in the plan.
         gone: Named, not to be deleted, and not in the ledger any more: deleted in Dynamics 365, or out of scope.
     """
 

@@ -1,4 +1,6 @@
-"""Find out which attributes Campaign refuses in updates, though inserts take them: Campaign v8 refuses `location` so.
+"""Send updates, and find out which attributes Campaign refuses in them, though inserts take them: v8's `location`.
+
+`update` sends each update of a push; the rest is needed only where Campaign refuses one.
 
 Campaign may name no attribute, another one, or refuse a value and not the attribute. So an attribute counts as refused
 only if an update with it was refused, one without it was accepted, and one with nothing but the value that Campaign

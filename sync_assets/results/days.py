@@ -39,7 +39,7 @@ def write_day(ledger: Ledger, store: Store, name: ResultName, day: date, keep_da
     """Write a day (UTC) in place of the file that it has. Raises SyncAssetsError if the ledger lacks it."""
     if day < (first := first_kept(keep_days)):
         raise SyncAssetsError(
-            f"The ledger keeps what happened on {first} and later, not on {day}.", "Choose a day that it keeps."
+            f"The ledger keeps the history of {first} and later, not of {day}.", "Choose a later day."
         )
     changes, file = ledger.results.changes(name, day), _file_of(name, day)
     with store.writing(file) as opened:

@@ -98,7 +98,8 @@ class ObjectStore:
         except Exception as error:  # noqa: BLE001 - each client has its own classes
             why = one_line(f"{type(error).__name__}: {error}")[:300]
             raise SyncAssetsError(
-                f"Results were not {what} at {self.root}: {why}", "Check place, sign-in and rights, and run it again."
+                f"Results were not {what} at {self.root}: {why}",
+                "Check `results.to`, the sign-in and its rights, and materialise again.",
             ) from None
 
 

@@ -79,7 +79,7 @@ REFUSED: dict[str, tuple[Callable[[Program], Any], str]] = {
     "another Campaign": (_edit(lambda lines: _header(lines, campaign="https://mc.adobe.io/a")), "CAMPAIGN_URL names"),
     "another mapping": (lambda one: one.table["fields"].pop("jobtitle"), "another mapping of contact"),
     "another table": (lambda one: one.table.update(table="new_order", resource="cusOrder", key="cusOrderId",
-                      fields={"new_name": "cusName"}), "is a plan with contact, which"),
+                      fields={"new_name": "cusName"}), "is a plan for contact, which"),
     "a header that was changed": (_edit(lambda lines: _header(lines, made_at="2026-01-01T00:00:00Z")), "was changed"),
     "a line less": (_edit(lambda lines: [*lines[:5], *lines[6:]]), "was changed, or is not complete"),
     "a line twice": (_edit(lambda lines: [*lines[:5], lines[4], *lines[5:]]), "was changed"),
@@ -206,7 +206,7 @@ def test_opt_outs_and_held_contacts_are_not_written(program: Program) -> None:
     assert program.run("hold", "add", held)[0] == 0
     status, _, errors = program.run("sync", "--plan", str(file))
     assert (status, "1 held" in errors) == (2, True), errors
-    assert "1 opt-out is due, which no plan names: `sync-assets sync` writes opt-outs." in errors
+    assert "1 opt-out is due. A plan names none: `sync-assets sync` writes opt-outs." in errors
     profiles = program.profiles()
     assert [profiles[id_]["lastName"] == "Changed" for id_ in (held, other)] == [False, True]
     assert profiles[opted_out]["blackListEmail"] is False
@@ -219,7 +219,7 @@ def test_records_that_are_gone_are_counted_and_planned_deletes_are_not(program: 
     admin, file = program.sandbox.admin, approved(program)
     *deleted, kept = sorted(contact["contactid"] for contact in admin.dump_d365())[:3]
     admin.delete("contact", deleted)
-    says = "Of the plan, 2 records are gone: deleted in Dynamics 365, or out of scope, before a request."
+    says = "Of the plan, 2 records were deleted in Dynamics 365, or left the scope, before being sent."
     status, _, errors = program.run("sync", "--plan", str(file))
     assert (status, says in errors) == (0, True), errors
     assert sent(program, file) == (0, left(50, gone=2), {}), "none else, and the same again"

@@ -54,8 +54,8 @@ def test_a_walk_counts_its_files_and_those_beside_it(walk: str) -> None:
     assert 2 <= len({file for file, _ in WALKS[walk]}) <= 15
 
 
-def test_the_page_has_the_six_walks() -> None:
-    assert len(WALKS) == 6
+def test_the_page_has_the_eight_walks() -> None:
+    assert len(WALKS) == 8
     assert len(NAMED) > sum(map(len, WALKS.values()))
 
 

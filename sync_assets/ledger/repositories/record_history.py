@@ -47,8 +47,8 @@ _H = operation_tables.history.c
 class HistoryEntry(msgspec.Struct, frozen=True, rename={"run_id": "run"}):
     """One entry. id: in Dynamics 365. run: of Dagster; none outside one.
 
-    status: of HTTP, of the last write. attempts: with this one, since the record changed; 0 without a request.
-    changed_at: when the desired state changed that was sent.
+    status: HTTP status of the last write. attempts: requests since the record changed, this one included; 0 without
+    one. changed_at: when the program captured the change that was sent.
     """
 
     at: datetime

@@ -10,7 +10,7 @@ from sync_assets.ledger.storage.schema import short_id
 
 
 def deliveries(*, sqlite: bool, where: str = "true") -> str:
-    """Return the SELECT of requests that Campaign answered for good, and of rows that are not valid."""
+    """Return the SELECT of requests with a final answer, and of rows with a validation error."""
     index = f"{short_id('r.id')} = {short_id('h.id')} AND" if sqlite else ""
     return f"""
         SELECT h.table_name AS "table", CASE WHEN r.state <> {State.EXCLUDED:d} THEN h.id END AS id, h.operation,

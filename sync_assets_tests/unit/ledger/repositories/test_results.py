@@ -177,6 +177,6 @@ def test_files_older_than_keep_days_are_deleted_and_none_is_written_of_days_that
         f"day={day - timedelta(days=1)}",
         f"day={day}",
     ]
-    with pytest.raises(SyncAssetsError, match=f"keeps what happened on {day} and later"):
+    with pytest.raises(SyncAssetsError, match=f"keeps the history of {day} and later"):
         write_day(used, store, "daily", day - timedelta(days=1), 1)
     assert list(tmp_path.glob(".incomplete/*")) == []
