@@ -92,13 +92,13 @@ TABLE = """
 nobody                | true   | ttt    ttt      ttt       ttt    ttt      ttt             ttt
 nobody                | false  | ddd    ttt      ttt       ttt    ttt      ttt             ttt
 false                 | true   | saa    saa      aaa       btt    saa      saa             btt
-false                 | false  | kkk    sss      kkk       ttt    kkk      sss             ttt
-true                  | true   | kkk    sss      kkk       ttt    kkk      sss             ttt
+false                 | false  | kkk    sss      kkk       stt    kkk      sss             stt
+true                  | true   | kkk    sss      kkk       stt    kkk      sss             stt
 true                  | false  | saa    saa      aaa       att    saa      saa             att
-true, no time         | true   | kkk    ttt      ttt       ttt    ttt      ttt             ttt
+true, no time         | true   | kkk    stt      stt       stt    stt      stt             stt
 true, no time         | false  | saa    att      att       att    att      att             att
 false, no time        | true   | saa    btt      btt       btt    btt      btt             btt
-false, no time        | false  | kkk    ttt      ttt       ttt    ttt      ttt             ttt
+false, no time        | false  | kkk    stt      stt       stt    stt      stt             stt
 we wrote true         | true   | kkk    sss      kkk       eee    kkk      sss             eee
 we wrote true         | false  | ssa    ssa      sss       att    ssa      ssa             att
 we wrote true, no time| true   | kkk    eee      eee       eee    eee      eee             eee
