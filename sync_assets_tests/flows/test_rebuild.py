@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -142,21 +143,30 @@ def test_opt_outs_of_either_side_outlive_the_ledger_and_old_files_change_nothing
     switch_on(program, "bidirectional")
     assert program.sync().status == 0
     people = opted_in(program)
-    in_campaign, in_d365_alone, back_again = next(people), next(people), next(people)
-    write_file(program, HEADER + says(back_again, at="2020-01-01T10:00:00.000Z"), "optout_20200101_100000.csv")
+    in_campaign, in_d365_alone, back_again, opted_back_in, opted_back_out = (next(people) for _ in range(5))
+    past, ahead = (datetime.now(UTC) + timedelta(hours=hours) for hours in (-1, 20))
+    wrong = f"{ahead:%Y-%m-%dT%H:%M:%S.000Z}"  # of a clock that was ahead
+    rows = says(back_again, at="2020-01-01T10:00:00.000Z") + says(opted_back_in, at=wrong)
+    rows += says(opted_back_out, email=0, at=wrong)
+    write_file(program, HEADER + rows, "optout_20200101_100000.csv", modified=past)
+    set_d365(program, opted_back_out, donotemail=True)
     lose(program)
+    set_campaign(program, opted_back_out, blackListEmail=True)
     set_campaign(program, in_campaign, blackListEmail=True)
     set_d365(program, in_d365_alone, donotemail=True)
-    set_campaign(program, back_again, blackListEmail=True)
-    set_campaign(program, back_again, blackListEmail=False)  # later than the file says
+    for id_ in (back_again, opted_back_in):  # later than the file was written
+        set_campaign(program, id_, blackListEmail=True)
+        set_campaign(program, id_, blackListEmail=False)
 
     assert found(rebuilt(program), "records", "equal") == {"contact": (50, 50)}
     done = program.sync()
     assert done.status == 0, (done.problems, done.stopped)
-    assert done.document["opt_out"]["files_processed"] == 1
+    opt_outs = done.document["opt_out"]
+    assert (opt_outs["files_processed"], opt_outs["to_d365"], opt_outs["to_campaign"]) == (1, 1, 1)
     assert sides(program, in_campaign) == (True, True)
     assert sides(program, in_d365_alone) == (True, True)
-    assert sides(program, back_again) == (False, False)
+    assert sides(program, back_again) == sides(program, opted_back_in) == (False, False)
+    assert sides(program, opted_back_out) == (True, True)
     assert all(in_d365(program, id_)["donotemail"] == one["blackListEmail"] for id_, one in program.profiles().items())
     assert done.document["engine_calls"]["insert"] == 0
     assert_quiet(program)

@@ -96,7 +96,8 @@ def after_statement(
     day. If the times do not show that a different value is newer than the stored one (there is none, it is only a date,
     or it is earlier, as after summer time or if the stored one was of a wrong clock), a statement made before the last
     one is stale; after any other one Campaign is queried for its current value, since a file is written some time after
-    its rows were read.
+    its rows were read. A later time in a statement made before the last one, as in a file that is read again after a
+    rebuild, is of a wrong clock or of an earlier profile: Campaign is queried, or an equal value is stale.
 
     Args:
         row: the stored row; a default `OptOutRow` if there is none.
@@ -120,7 +121,11 @@ def after_statement(
     if at is not None and (seen is None or at > seen):
         if value == row.campaign and row.ours:
             return "echo", row._replace(campaign_at=at, stated_at=stated_at, ours=0)
-        return "news", taken
+        overtaken = row.stated_at is not None and (latest or stated_at) < row.stated_at
+        if overtaken and value != row.campaign:
+            taken = taken._replace(ask=STATED) if value else _due(row, source, ask=1)
+        if not overtaken or value != row.campaign:
+            return "news", taken
     earlier = at is not None and at != seen
     if value == row.campaign:
         # Dynamics 365 has lost an opt-out, or nothing shows that it has kept what was written.

@@ -85,30 +85,30 @@ ROWS = {
     "not known any more": row(None, THEN),
 }
 # For each time, what it is if the statement was made before the last one, with it, after it:
-# d default: no row. k known. s stale. e echo: we wrote it. t news: taken. a news: Campaign is asked.
-KINDS = {"d": "default", "k": "known", "s": "stale", "e": "echo", "t": "news", "a": "news"}
+# d default: no row. k known. s stale. e echo: we wrote it. t news: taken. a news: Campaign is asked. b news: both.
+KINDS = {"d": "default", "k": "known", "s": "stale", "e": "echo", "t": "news", "a": "news", "b": "news"}
 TABLE = """
                         no time  earlier  the same  later  its day  the day before  the day after
 nobody                | true   | ttt    ttt      ttt       ttt    ttt      ttt             ttt
 nobody                | false  | ddd    ttt      ttt       ttt    ttt      ttt             ttt
-false                 | true   | saa    saa      aaa       ttt    saa      saa             ttt
-false                 | false  | kkk    sss      kkk       ttt    kkk      sss             ttt
-true                  | true   | kkk    sss      kkk       ttt    kkk      sss             ttt
-true                  | false  | saa    saa      aaa       ttt    saa      saa             ttt
-true, no time         | true   | kkk    ttt      ttt       ttt    ttt      ttt             ttt
-true, no time         | false  | saa    ttt      ttt       ttt    ttt      ttt             ttt
-false, no time        | true   | saa    ttt      ttt       ttt    ttt      ttt             ttt
-false, no time        | false  | kkk    ttt      ttt       ttt    ttt      ttt             ttt
+false                 | true   | saa    saa      aaa       btt    saa      saa             btt
+false                 | false  | kkk    sss      kkk       stt    kkk      sss             stt
+true                  | true   | kkk    sss      kkk       stt    kkk      sss             stt
+true                  | false  | saa    saa      aaa       att    saa      saa             att
+true, no time         | true   | kkk    stt      stt       stt    stt      stt             stt
+true, no time         | false  | saa    att      att       att    att      att             att
+false, no time        | true   | saa    btt      btt       btt    btt      btt             btt
+false, no time        | false  | kkk    stt      stt       stt    stt      stt             stt
 we wrote true         | true   | kkk    sss      kkk       eee    kkk      sss             eee
-we wrote true         | false  | ssa    ssa      sss       ttt    ssa      ssa             ttt
+we wrote true         | false  | ssa    ssa      sss       att    ssa      ssa             att
 we wrote true, no time| true   | kkk    eee      eee       eee    eee      eee             eee
-we wrote true, no time| false  | ssa    ttt      ttt       ttt    ttt      ttt             ttt
-made with false       | true   | ssa    ttt      ttt       ttt    ttt      ttt             ttt
+we wrote true, no time| false  | ssa    att      att       att    att      att             att
+made with false       | true   | ssa    btt      btt       btt    btt      btt             btt
 made with false       | false  | kkk    eee      eee       eee    eee      eee             eee
 not known             | true   | aaa    ttt      ttt       ttt    ttt      ttt             ttt
 not known             | false  | aaa    ttt      ttt       ttt    ttt      ttt             ttt
-not known any more    | true   | saa    saa      aaa       ttt    saa      saa             ttt
-not known any more    | false  | saa    saa      aaa       ttt    saa      saa             ttt
+not known any more    | true   | saa    saa      aaa       btt    saa      saa             btt
+not known any more    | false  | saa    saa      aaa       att    saa      saa             att
 """
 
 
@@ -140,6 +140,7 @@ class TestStatement:
             result = rules.after_statement(before, (value, at), stated_at, "why", known=name != "nobody")
             after = {
                 "t": due(before, campaign=value, campaign_at=at, stated_at=stated_at, ours=0),
+                "b": due(before, campaign=value, campaign_at=at, stated_at=stated_at, ours=0, ask=rules.STATED),
                 "a": due(before, ask=rules.STATED if value else ask_of(before)),
                 "e": before._replace(campaign_at=at, stated_at=stated_at, ours=0),
             }.get(sign)
