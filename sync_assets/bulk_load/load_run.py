@@ -31,12 +31,12 @@ from sync_assets.campaign.addressing import Addressing
 from sync_assets.campaign.client import BudgetSpent, CallCounter, CampaignRefused
 from sync_assets.campaign.metadata import Resource
 from sync_assets.campaign.records import Records
-from sync_assets.campaign.workflows import IMPORT, start, workflow_status
+from sync_assets.campaign.workflows import IMPORT, NoWorkflow, start, workflow_status
 from sync_assets.checks.rules import NotReady
 from sync_assets.config.bulk_load import BulkLoad
 from sync_assets.config.models import Config
 from sync_assets.dataverse.client import SetUpRefused
-from sync_assets.http.transport import HttpError
+from sync_assets.http.transport import HttpError, OutcomeUnknown
 from sync_assets.ledger.model import Load, LoadKind, LoadState, Rebuild
 from sync_assets.ledger.records.loads import LoadMoved
 from sync_assets.push.target import Target
@@ -128,9 +128,10 @@ class LoadRun:
         if waits is not None and waits.problem != self.progress.stopped and not passes:
             await asyncio.to_thread(loads.note_problem, waits, self.progress.stopped)
         last = waits or await asyncio.to_thread(loads.last, self._table)
-        if last is not None and (waits is not None or last.more):
-            left = await asyncio.to_thread(loads.first_inserts, self._table) - last.left_out
-            self.progress.holds_back |= left > (0 if last.more else self.settings.above)  # the next load's
+        if begin or last is not None:
+            left = await asyncio.to_thread(loads.first_inserts, self._table) - (last.left_out if last else 0)
+            goes_on = last is not None and (last.more or last.state == LoadState.WRITING)
+            self.progress.holds_back |= left > (0 if goes_on else self.settings.above)  # they go by file
         return self.progress
 
     async def _go_on(self, until: float, session: int, *, begin: bool) -> None:
@@ -171,8 +172,11 @@ class LoadRun:
                     f"If no import workflow will read them any more: `sync-assets loads abandon {self._table}`.",
                 )
         self.progress.advanced = True
-        workflows = self.settings.workflows if self.kind == "insert" else self.settings.update_workflows
-        return self.runtime.ledger.loads.begin(self._table, workflows[self._table], self.settings.directory, self.kind)
+        workflow, directory = self._workflows()[self._table], self.settings.directory
+        return self.runtime.ledger.loads.begin(self._table, workflow, directory, self.kind)
+
+    def _workflows(self) -> dict[str, str]:
+        return self.settings.workflows if self.kind == "insert" else self.settings.update_workflows
 
     def _columns(self) -> FileColumns:
         return FileColumns.of(self.target.config, self.resource, self.target.opt_outs)
@@ -206,18 +210,26 @@ class LoadRun:
     # --- workflow -----------------------------------------------------------------------------------------------------
 
     async def _start(self, load: Load, until: float) -> Load:
-        """Tell Campaign to start the workflow, unless the workflow is at work without a command of ours."""
-        campaign = self.listing.campaign
+        """Tell Campaign to start the workflow as configured now, unless it is at work without a command of ours."""
+        campaign, loads = self.listing.campaign, self.runtime.ledger.loads
+        if (workflow := self._workflows().get(self._table, load.workflow)) != load.workflow:
+            load = await asyncio.to_thread(loads.move, load, workflow=workflow)
         if await workflow_status(campaign, load.workflow, IMPORT) in ("started", "warning"):
             text = (
                 f"{self._table}: its import workflow {load.workflow} is at work, or paused, without a command of ours."
             )
             self.progress.stopped = f"{text} Let it end in Campaign, or stop it there."
             return load
-        commanded = await asyncio.to_thread(self.runtime.ledger.loads.start, load)
+        commanded = await asyncio.to_thread(loads.start, load)
         if commanded.state != LoadState.STARTED:
             return commanded
-        await start(campaign, load.workflow, IMPORT)
+        try:
+            await start(campaign, load.workflow, IMPORT)
+        except OutcomeUnknown:
+            raise
+        except (CampaignRefused, HttpError):  # Campaign has not taken the command
+            await asyncio.to_thread(loads.move, commanded, LoadState.READY, commanded_at=None)
+            raise
         _log.info("An import workflow is started", extra={"table": self._table, "records": load.records})
         return commanded
 
@@ -235,7 +247,10 @@ class LoadRun:
             pause = min(LAST_LOOK, pause * 1.5)
 
     async def _looked(self, load: Load) -> Load:
-        status = await workflow_status(self.listing.campaign, load.workflow, IMPORT)
+        try:
+            status = await workflow_status(self.listing.campaign, load.workflow, IMPORT)
+        except NoWorkflow as error:
+            raise NoWorkflow(error.cause, f"If it was deleted: `sync-assets loads abandon {self._table}`.") from None
         loads, waited = self.runtime.ledger.loads, datetime.now(UTC) - (load.commanded_at or load.began_at)
         if status == "started" and load.state == LoadState.STARTED:
             return await asyncio.to_thread(loads.move, load, LoadState.RUNNING)

@@ -25,10 +25,14 @@ IMPORT = "the import workflow of the table", "bulk_load.workflows"
 """Of a workflow: its use, and the key of the configuration that names it."""
 
 
+class NoWorkflow(CampaignRefused):
+    """Raised when Campaign has no workflow of this ID."""
+
+
 async def workflow_status(client: CampaignClient, id_: str, use: tuple[str, str] = EXPORT) -> Status:
     """Return the status of the workflow with this ID (`WKF12`).
 
-    Raises CampaignRefused (among others if there is no such workflow), and what `Endpoint.send` raises.
+    Raises NoWorkflow, CampaignRefused, and what `Endpoint.send` raises.
     """
     answer = await client.endpoint.send("GET", _path(id_), call=RequestOptions(patience=METADATA_PATIENCE))
     _check(answer, id_, "show", use)
@@ -68,7 +72,7 @@ def _path(id_: str) -> str:
 
 def _check(answer: Response, id_: str, asked: str, use: tuple[str, str]) -> None:
     if answer.status == 404:
-        raise CampaignRefused(
+        raise NoWorkflow(
             f"Campaign has no workflow {id_}.",
             f"Write the ID of {use[0]}, as its properties show it (such as WKF12), under {use[1]}.",
         )

@@ -1,6 +1,7 @@
 """`loads`: show first loads by file, give one up, or write a sample file for Campaign's activity Load file."""
 
 import asyncio
+from contextlib import suppress
 from typing import Annotated
 
 import msgspec
@@ -12,7 +13,7 @@ from sync_assets.bulk_load.files import connected, remove_files
 from sync_assets.bulk_load.load_run import LoadRun, settings_of
 from sync_assets.bulk_load.update_run import UpdateRun
 from sync_assets.campaign.client import CampaignClient
-from sync_assets.campaign.workflows import IMPORT, stop, workflow_status
+from sync_assets.campaign.workflows import IMPORT, NoWorkflow, stop, workflow_status
 from sync_assets.commands.terminal import Json, OneTable, Parts, fail, open_runtime, print_document, progress
 from sync_assets.commands.values import check_tables
 from sync_assets.config.bulk_load import MEGABYTE, BulkLoad
@@ -133,7 +134,8 @@ async def abandon(runtime: Runtime, table: str) -> LoadsDocument:
         return listed(runtime.ledger, table, text)
     async with runtime.campaign() as campaign:
         if load.commanded_at:
-            await _stopped(campaign, load)
+            with suppress(NoWorkflow):  # it was deleted
+                await _stopped(campaign, load)
         try:
             load = await asyncio.to_thread(loads.end, load, "abandoned")
         except LoadMoved:

@@ -6,15 +6,19 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from sync_assets.bulk_load import files as load_files
 from sync_assets.bulk_load import load_run
+from sync_assets.defs.tables import table_run
 from sync_assets.words import counted
 from sync_assets_tests.support.loads import (
     MOMENT,
     assert_each_inserted_once,
     by_file,
     inserted,
+    let_load_go_on,
     loads,
     on_sftp,
+    stop_load,
 )
 from sync_assets_tests.support.program import Program
 
@@ -194,3 +198,54 @@ def test_a_truncated_read_leaves_a_foreign_record_at_most(program: Program) -> N
         pkeys = [one["PKey"] for one in program.profiles().values() if one["externalId"] == cut]
         program.sandbox.admin.post("/campaign/delete", {"resource": "profile", "pkeys": pkeys})
     program.assert_in_step()
+
+
+@pytest.mark.parametrize("mistake", ["a wrong id", "a right that is missing"])
+def test_a_workflow_that_cannot_be_started_is_started_once_that_is_corrected(program: Program, mistake: str) -> None:
+    by_file(program)
+    if mistake == "a wrong id":
+        program.bulk_load["workflows"] = {"contact": "WKF99"}
+    else:
+        program.sandbox.admin.fault("campaign", "status", status=403, method="POST", path="/commands")
+    for _ in range(2):
+        assert program.sync().status == 2
+        assert loads(program)[-1]["state"] == "ready"
+    by_file(program).sandbox.admin.clear_faults()
+    assert program.sync().status == 0
+    assert inserted(program) == [50]
+    assert_each_inserted_once(program)
+
+
+def test_a_load_whose_workflow_was_deleted_can_be_given_up(program: Program) -> None:
+    stop_load(program, "before its import")
+    program.sandbox.admin.fault("campaign", "status", status=404, path="workflow/execution/WKF20")
+    assert "Campaign has no workflow WKF20. If it was deleted: `sync-assets loads" in program.sync().stopped[-1]
+    assert program.run("loads", "abandon", "contact")[0] == 0
+    program.pass_horizon()
+    assert program.sync().status == 0
+    assert_each_inserted_once(program)
+
+
+@pytest.mark.parametrize(
+    "trouble", ["the sign-in is refused", "a turn ends between two files", "others came meanwhile"]
+)
+def test_first_inserts_beyond_the_limit_never_go_by_rest(
+    program: Program, trouble: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    admin = program.sandbox.admin
+    if trouble == "the sign-in is refused":
+        program.more["CAMPAIGN_SFTP_USER"] = "nobody"
+        assert by_file(program).sync().status == 2
+        del program.more["CAMPAIGN_SFTP_USER"]
+    elif trouble == "a turn ends between files":
+        monkeypatch.setattr(load_files, "BATCH", 10)
+        monkeypatch.setattr(table_run, "TURN_SECONDS", 0.3)
+        admin.fault("sftp", "slow_write", delay_ms=400)
+        by_file(program, above=20, file_mb=0.001)
+    else:
+        stop_load(program, "before its import")
+        admin.load(contacts=15)
+        let_load_go_on(program)
+    assert program.sync().status == 0
+    assert_each_inserted_once(program)
+    assert admin.engine_calls()["insert"] == 0

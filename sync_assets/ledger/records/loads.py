@@ -357,7 +357,7 @@ class Loads(Repository):
 
     def _write_anew(self, transaction: Transaction, load: Load, **columns: Any) -> Load:
         transaction.execute(sa.delete(load_tables.load_file).where(_F.table_name == load.table))
-        return self._put(transaction, load, state=LoadState.WRITING, **columns)
+        return self._put(transaction, load, state=LoadState.WRITING, left_out=0, **columns)
 
     def _put(self, transaction: Transaction, load: Load, **columns: Any) -> Load:
         """Store a load with these columns, as its next version; return it."""
