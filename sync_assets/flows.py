@@ -340,7 +340,7 @@ def way_of_first_inserts(overall: Config, ledger: Ledger, config: TableConfig) -
     continues = last is not None and last.more
     if is_read and not continues and counts.pending <= settings.above:
         return "rest"  # as nearly always, without counting
-    first_inserts = ledger.loads.first_inserts(config.table) - (last.left_out if last else 0)
+    first_inserts = ledger.loads.first_inserts(config.table)
     return way_of(first_inserts, settings.above, continues=continues, may_grow=not is_read and not counts.synced)
 
 

@@ -129,7 +129,7 @@ class LoadRun:
             await asyncio.to_thread(loads.note_problem, waits, self.progress.stopped)
         last = waits or await asyncio.to_thread(loads.last, self._table)
         if last is not None and (waits is not None or last.more):
-            left = await asyncio.to_thread(loads.first_inserts, self._table) - last.left_out
+            left = await asyncio.to_thread(loads.first_inserts, self._table)
             self.progress.holds_back |= left > (0 if last.more else self.settings.above)  # the next load's
         return self.progress
 
