@@ -333,7 +333,7 @@ async def _by_file(run: LoadRun, seconds: float | None, *, begun: bool) -> LoadP
 def way_of_first_inserts(overall: Config, ledger: Ledger, config: TableConfig) -> Way:
     """Return how the table's first inserts go that are pending now."""
     settings = overall.bulk_load
-    if settings is None or not settings.workflow(config.table):
+    if settings is None or not settings.workflows.get(config.table):
         return "rest"
     feed, counts = ledger.feeds.feed(config.table), ledger.reports.counts(config.table)[config.table]
     last, is_read = ledger.loads.last(config.table), feed is not None and feed.complete

@@ -91,11 +91,3 @@ def test_a_record_of_a_load_is_shown_as_loading(ledger: Ledger) -> None:
     assert stored is not None
     assert (stored.loading, stored.not_before, stored.leased_until) == (True, None, None)
     assert END_OF_TIME.year == 9999
-
-
-def test_two_loads_of_one_second_have_different_names(ledger: Ledger) -> None:
-    first = begin(ledger)
-    ledger.loads.finish(first)
-    second = ledger.loads.begin("contact", "WKF20", "imports")
-    assert first.name < second.name
-    assert ledger.loads.last("contact") == second
