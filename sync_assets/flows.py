@@ -333,14 +333,14 @@ async def _by_file(run: LoadRun, seconds: float | None, *, begun: bool) -> LoadP
 def way_of_first_inserts(overall: Config, ledger: Ledger, config: TableConfig) -> Way:
     """Return how the table's first inserts go that are pending now."""
     settings = overall.bulk_load
-    if settings is None or not settings.workflow(config.table):
+    if settings is None or not settings.workflows.get(config.table):
         return "rest"
     feed, counts = ledger.feeds.feed(config.table), ledger.reports.counts(config.table)[config.table]
     last, is_read = ledger.loads.last(config.table), feed is not None and feed.complete
     continues = last is not None and last.more
     if is_read and not continues and counts.pending <= settings.above:
         return "rest"  # as nearly always, without counting
-    first_inserts = ledger.loads.first_inserts(config.table) - (last.left_out if last else 0)
+    first_inserts = ledger.loads.first_inserts(config.table)
     return way_of(first_inserts, settings.above, continues=continues, may_grow=not is_read and not counts.synced)
 
 

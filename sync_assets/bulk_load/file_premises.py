@@ -46,7 +46,7 @@ async def try_file(runtime: Runtime, subject: Subject) -> None:
     Raises CampaignRefused, OutcomeUnknown.
     """
     settings, table = runtime.config.bulk_load or BulkLoad(), subject.config.table
-    if workflow := settings.workflow(table):
+    if workflow := settings.workflows.get(table):
         target = Target.of(runtime.config, subject.config, subject.resource)
         probe = _Probe(subject, FileColumns.of(subject.config, subject.resource, target.opt_outs))
         subject.rows = ROWS

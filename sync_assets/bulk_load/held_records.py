@@ -5,7 +5,6 @@ import asyncio
 from sync_assets.audit.existing_records import leased
 from sync_assets.bulk_load.files import connected, remove_files
 from sync_assets.bulk_load.load_run import settings_of
-from sync_assets.ledger.model import LoadState
 from sync_assets.ledger.records.loads import LoadMoved
 from sync_assets.runtime.context import Runtime
 from sync_assets.sftp.errors import SftpError
@@ -28,8 +27,6 @@ async def take_out(runtime: Runtime, person: str, wait_seconds: float) -> list[s
     related = await asyncio.to_thread(ledger.holds.related, person)
     keys = [(record.table, record.id) for record in related if record.loading]
     for load in await asyncio.to_thread(ledger.loads.rewrite, keys):
-        if load.state != LoadState.WRITING:
-            continue
         async with leased(runtime.worker, load.table, wait_seconds=wait_seconds) as session:
             if session is None:
                 errors.append(f"{load.table}: another process lists its records or writes its files.")

@@ -129,7 +129,7 @@ class LoadRun:
             await asyncio.to_thread(loads.note_problem, waits, self.progress.stopped)
         last = waits or await asyncio.to_thread(loads.last, self._table)
         if begin or last is not None:
-            left = await asyncio.to_thread(loads.first_inserts, self._table) - (last.left_out if last else 0)
+            left = await asyncio.to_thread(loads.first_inserts, self._table)
             goes_on = last is not None and (last.more or last.state == LoadState.WRITING)
             self.progress.holds_back |= left > (0 if goes_on else self.settings.above)  # they go by file
         return self.progress

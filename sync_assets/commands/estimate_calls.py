@@ -258,7 +258,7 @@ async def read_volume(
     captured = feed is not None and feed.complete
     inserts = ledger.reports.pending_operations(table.table).get("insert", 0) if captured else 0
     opt_outs = config.opt_out if table.table == CONTACT and config.opt_out.active else None
-    settings = config.bulk_load if config.bulk_load and config.bulk_load.workflow(table.table) else None
+    settings = config.bulk_load if config.bulk_load and table.table in config.bulk_load.workflows else None
     sent_beside = len(config.opt_outs_of_new_records(table.table))
     return Volume(
         table=table.table,

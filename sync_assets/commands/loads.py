@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import suppress
+from datetime import datetime
 from typing import Annotated
 
 import msgspec
@@ -14,6 +15,7 @@ from sync_assets.bulk_load.load_run import LoadRun, settings_of
 from sync_assets.bulk_load.update_run import UpdateRun
 from sync_assets.campaign.client import CampaignClient
 from sync_assets.campaign.workflows import IMPORT, NoWorkflow, stop, workflow_status
+from sync_assets.commands.plan_document import LoadStatus, load_status
 from sync_assets.commands.terminal import Json, OneTable, Parts, fail, open_runtime, print_document, progress
 from sync_assets.commands.values import check_tables
 from sync_assets.config.bulk_load import MEGABYTE, BulkLoad
@@ -21,9 +23,8 @@ from sync_assets.config.environment import SftpSettings
 from sync_assets.config.models import Config
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger import Ledger
-from sync_assets.ledger.model import LinkTo, Load, LoadRow, LoadState
+from sync_assets.ledger.model import LinkTo, Load, LoadEnd, LoadRow, LoadState
 from sync_assets.ledger.records.loads import LoadMoved
-from sync_assets.ledger.times import iso
 from sync_assets.push.target import Target
 from sync_assets.runtime import interruptible
 from sync_assets.runtime.clients import Clients
@@ -44,30 +45,22 @@ class LoadedFile(msgspec.Struct, frozen=True):
     bytes: int
 
 
-class LoadDocument(msgspec.Struct, frozen=True):
+class LoadDocument(LoadStatus, frozen=True, kw_only=True):
     """A load by file.
 
     Attributes:
-        load: the UTC time of its beginning, as in the names of its files
-        records: records in its files
-        kind: `insert`, or `update` of attributes that REST refuses in updates
-        missing: records that Campaign did not hold at the end; of an update, those that still differ; null before
-        problem: why it waits for a person, as the last run found; null if it does not
-        files: those of an unfinished load
+        records: Records in its files.
+        missing: Records that Campaign did not hold at the end; of an update, those that still differ; null before.
+        files: Those of an unfinished load.
     """
 
     table: str
-    load: str
-    workflow: str
-    kind: str
-    state: str
     records: int
-    began: str
-    started: str | None
-    ended: str | None
-    ended_as: str | None
+    began: datetime
+    started: datetime | None
+    ended: datetime | None
+    ended_as: LoadEnd | None
     missing: int | None
-    problem: str | None
     files: list[LoadedFile]
 
 
@@ -217,18 +210,14 @@ async def sample(clients: Clients, mapped: Config, table: str) -> bytes:
 def _document(ledger: Ledger, load: Load) -> LoadDocument:
     files = ledger.loads.files(load.table) if load.state != LoadState.DONE else []
     return LoadDocument(
+        *load_status(load),
         table=load.table,
-        load=load.name,
-        workflow=load.workflow,
-        kind=load.kind,
-        state=load.state.name.lower(),
         records=load.records,
-        began=iso(load.began_at),
-        started=iso(load.commanded_at) if load.commanded_at else None,
-        ended=iso(load.ended_at) if load.ended_at else None,
+        began=load.began_at,
+        started=load.commanded_at,
+        ended=load.ended_at,
         ended_as=load.ended_as,
         missing=load.missing,
-        problem=load.problem,
         files=[LoadedFile(file.name, file.rows, file.size) for file in files],
     )
 

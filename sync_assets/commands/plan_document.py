@@ -6,7 +6,7 @@ from typing import Any, Literal
 import msgspec
 
 from sync_assets.bulk_load.forecast import ByFile
-from sync_assets.ledger.model import LoadKind, Operation
+from sync_assets.ledger.model import Load, LoadKind, Operation
 from sync_assets.ledger.report_values import ButFor
 
 
@@ -31,12 +31,12 @@ class PlannedChange(msgspec.Struct, frozen=True):
 
 
 class LoadStatus(msgspec.Struct, frozen=True):
-    """The unfinished load of a table by file.
+    """A load of a table by file; in `status` and `plan` one that is not done.
 
     Attributes:
         load: The UTC time of its beginning, as in the names of its files.
         kind: `insert`, or `update` of attributes that REST refuses in updates, whose records are not loading.
-        since: When it came into its state: writing, ready, started, running, ended.
+        since: When it came into its state: writing, ready, started, running; ended and done: when its workflow ended.
         problem: Why it waits for a person; null if it does not.
     """
 
@@ -46,6 +46,11 @@ class LoadStatus(msgspec.Struct, frozen=True):
     state: str
     since: datetime
     problem: str | None
+
+
+def load_status(load: Load) -> tuple[Any, ...]:
+    """Return the values of a LoadStatus."""
+    return (load.name, load.kind, load.workflow, load.state.name.lower(), load.since, load.problem)
 
 
 class TableState(msgspec.Struct, frozen=True, kw_only=True):

@@ -16,7 +16,7 @@ from rich.console import Console
 from sync_assets.audit.record_audit import Rotation, rotations
 from sync_assets.checks.health import values_kept
 from sync_assets.checks.refused_attributes import in_step_but_for, refused_attributes, refused_updates
-from sync_assets.commands.plan_document import LoadStatus, TableState
+from sync_assets.commands.plan_document import LoadStatus, TableState, load_status
 from sync_assets.commands.terminal import Json, Parts, kinds, open_runtime, plain_table, print_document
 from sync_assets.commands.values import fields
 from sync_assets.config.models import Config, TableConfig
@@ -223,8 +223,7 @@ def table_state(
         **fields(counts, "waiting", "rejected", "held", "orphaned"),
         "pending": max(0, counts.pending - loading),  # what ended in between is neither
         "loading": load.records if load and load.kind == "update" else loading,
-        "load": load
-        and LoadStatus(load.name, load.kind, load.workflow, load.state.name.lower(), load.since, load.problem),
+        "load": load and LoadStatus(*load_status(load)),
         "waiting_for": {WAITING_FOR[reason]: number for reason, number in sorted(reasons.items())},
         "deletes_held_back": feed.deletes if feed else 0,
         "kept_values": ledger.emptied.kept(table),

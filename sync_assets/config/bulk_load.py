@@ -32,10 +32,6 @@ class BulkLoad(Model):
     update_workflows: dict[LogicalName, TrimmedText] = Field(default_factory=dict[str, str])
     """Table: its workflow for files of `updates`, which updates only, as in {contact: WKF30}."""
 
-    def workflow(self, table: str) -> str | None:
-        """Return the import workflow of a D365 table; None if its records go by REST only."""
-        return self.workflows.get(table)
-
     def has(self, table: str) -> bool:
         """Return True if files bring first inserts or updates of a D365 table."""
         return table in self.workflows or table in self.update_workflows

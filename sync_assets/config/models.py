@@ -365,7 +365,7 @@ class Config(Model):
         """
         direction = self.opt_out.direction
         carries = self.opt_out.merged == "carry"
-        loads = self.bulk_load is not None and self.bulk_load.workflow(CONTACT) is not None
+        loads = self.bulk_load is not None and CONTACT in self.bulk_load.workflows
         excluded = direction == "d365_to_campaign" and (self.table(CONTACT).filters or carries or loads)
         if table == CONTACT and (excluded or direction == "campaign_to_d365"):
             return self.opt_out.mappings

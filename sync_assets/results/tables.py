@@ -15,7 +15,6 @@ from sync_assets.ledger import Ledger
 from sync_assets.ledger.repositories.results import ResultName
 from sync_assets.ledger.rules.rejection_reasons import kind_of_reason
 
-_MOMENT = pl.Datetime("us", "UTC")
 COLUMNS: dict[ResultName, dict[str, tuple[str, str]]] = {
     "deliveries": {
         "table": ("string", "the Dynamics 365 table"),
@@ -56,22 +55,22 @@ COLUMNS: dict[ResultName, dict[str, tuple[str, str]]] = {
     },
 }
 """By table and column, its type and its description, for Dagster and docs/results.md."""
-_TYPES = {"string": pl.String(), "int16": pl.Int16(), "int32": pl.Int32(), "boolean": pl.Int8(), "datetime": pl.Int64()}
-"""Of the ledger's rows: times are microseconds since 1970."""
-_COMPUTED = ("acknowledged_at", "seconds")
+_SHOWN = {"boolean": pl.Boolean(), "datetime": pl.Datetime("us", "UTC")}
+_STORED = {"boolean": pl.Int8(), "datetime": pl.Int64()}
+_ALIKE = {"string": pl.String(), "int16": pl.Int16(), "int32": pl.Int32(), "float64": pl.Float64()}
+"""Types of columns in the tables, in the ledger's rows (times are microseconds since 1970), and in both."""
 
 
 def day_of(ledger: Ledger, name: ResultName, day: date) -> pl.LazyFrame:
     """Return the rows of a day (UTC). They are read from the ledger as the frame is collected."""
     if name == "daily":
         return _totals(ledger, day)
-    kinds = {column: kind for column, (kind, _) in COLUMNS[name].items() if column not in _COMPUTED}
-    schema = {column: _TYPES[kind] for column, kind in kinds.items()}
-    source = ledger.results.deliveries if name == "deliveries" else ledger.results.decisions
+    kinds = {column: kind for column, (kind, _) in COLUMNS[name].items()}
+    schema = {column: (_ALIKE | _STORED)[kind] for column, kind in kinds.items()}
 
     def batches(columns: list[str] | None, where: pl.Expr | None, limit: int | None, _: Any) -> Iterator[pl.DataFrame]:
         # Polars calls this in a thread of its engine, where an operation on a frame would wait for another engine.
-        for rows in source(day):
+        for rows in ledger.results.rows(name, day):
             values = dict(zip(schema, zip(*rows[:limit], strict=True), strict=True))
             for column in ("reason", "source"):
                 if column in values:
@@ -82,15 +81,8 @@ def day_of(ledger: Ledger, name: ResultName, day: date) -> pl.LazyFrame:
             if limit is not None and (limit := limit - batch.height) <= 0:
                 return
 
-    rows = register_io_source(batches, schema=schema, explain_name=name).with_columns(
-        *(pl.col(column).cast(_MOMENT) for column, kind in kinds.items() if kind == "datetime"),
-        *(pl.col(column).cast(pl.Boolean) for column, kind in kinds.items() if kind == "boolean"),
-    )
-    if name == "decisions":
-        return rows
-    moment = pl.when(pl.col("outcome") == "acknowledged").then("at")
-    seconds = (moment - pl.col("changed_at")).dt.total_microseconds() / 1_000_000
-    return rows.with_columns(acknowledged_at=moment, seconds=seconds).select(pl.exclude("run"), "run")
+    shown = {column: _SHOWN[kind] for column, kind in kinds.items() if kind in _SHOWN}
+    return register_io_source(batches, schema=schema, explain_name=name).cast(shown)  # pyright: ignore
 
 
 @lru_cache(maxsize=10_000)

@@ -32,7 +32,7 @@ from sync_assets.ledger.records.dependency_status import DependencyStatus
 from sync_assets.ledger.records.planned import Planned
 from sync_assets.ledger.repositories.maintenance import Maintenance
 from sync_assets.ledger.repositories.sessions import Sessions
-from sync_assets.ledger.rules.predicates import BUT_FOR, DISCONNECTED, FIRST_INSERT, IN_CAMPAIGN, UNSENT
+from sync_assets.ledger.rules.predicates import BUT_FOR, DISCONNECTED, FIRST_INSERT, IN_CAMPAIGN
 from sync_assets.ledger.storage import load_tables, schema
 from sync_assets.ledger.storage.load_tables import load_of, row_of, update_load
 from sync_assets.ledger.storage.session import Repository, writes
@@ -58,7 +58,6 @@ _GIVE_UP = """
 _MAY_COME = "Its load by file was given up: its import workflow may write it until the time of the next attempt."
 _TO_INSERT = (schema.PENDING, _R.payload.is_not(None), _R.desired_hash.is_not(None), _R.out_of_scope == 0)
 """SQL conditions on a record that a load has claimed: Campaign is to hold it."""
-_UNFINISHED = _L.state < LoadState.DONE.value
 _AT_ONCE = 20_000
 MOST_REWRITES = 3
 """How often the files of a load are written anew since rows changed that are not to be inserted any more."""
@@ -82,7 +81,7 @@ class Loads(Repository):
 
     def unfinished(self, table: str) -> Load | None:
         """Return the load of a table that is not done; None without one."""
-        found = self._session.rows(_loads().where(_L.table_name == table, _UNFINISHED))
+        found = self._session.rows(_loads().where(_L.table_name == table, _L.state < LoadState.DONE.value))
         return load_of(found[0]) if found else None
 
     def all(self) -> list[Load]:
@@ -101,10 +100,11 @@ class Loads(Repository):
         return [LoadFile(*row) for row in self._session.rows(columns.where(_F.table_name == table).order_by(_F.number))]
 
     def first_inserts(self, table: str) -> int:
-        """Count the records of a table that a load may take."""
+        """Count the records of a table that a load may take, without those that no file of the last one could hold."""
         of_table = (_R.table_name == table, schema.in_plan(self._session.plan))
         found = sa.select(sa.func.count()).where(*of_table, _FIRST_INSERT)
-        return self._session.scalar(found)
+        last = self.last(table)
+        return self._session.scalar(found) - (last.left_out if last else 0)
 
     def left(self, load: Load) -> int:
         """Count the records that are still to be inserted, of those that the load has claimed and no list has shown."""
@@ -244,11 +244,10 @@ class Loads(Repository):
         if load.kind == "update":
             again = transaction.execute(sa.select(_H.id).where(_H.since >= load.began_at).limit(1)).first() is not None
         else:
-            gone = sa.select(_R.seq).where(_R.session == load.session, sa.not_(sa.and_(*_TO_INSERT)))
-            seqs = list(transaction.execute(gone.order_by(_R.seq).with_for_update()).scalars())
-            again = bool(seqs) and load.rewrites < MOST_REWRITES
+            gone = self._gone(transaction, load)
+            again = bool(gone) and load.rewrites < MOST_REWRITES
             if again:
-                self._leave_out(transaction, load, seqs)
+                self._leave_out(transaction, load, gone)
         if again:
             return self._write_anew(transaction, self._locked(transaction, load), rewrites=load.rewrites + 1)
         now = times.from_micros(self._session.now())
@@ -262,25 +261,24 @@ class Loads(Repository):
             keys: table and id of each.
 
         Returns:
-            The unfinished loads that hold such a record, as they are then. The files of those that are WRITING have to
-            be removed.
+            These loads, as they are then. Their files have to be removed.
         """
         seqs = transaction.find_all(keys)
         holding = sa.select(_R.session).where(_R.seq.in_(seqs), _R.session.is_not(None))
-        rows = transaction.execute(_loads().where(_UNFINISHED, _L.session.in_(holding)).with_for_update()).all()
-        loads = list[Load]()
-        for load in map(load_of, rows):
-            if load.state <= LoadState.READY:
-                load = self._write_anew(transaction, load)  # noqa: PLW2901
-            loads.append(load)
-        return loads
+        not_started = _L.state <= LoadState.READY.value
+        rows = transaction.execute(_loads().where(not_started, _L.session.in_(holding)).with_for_update()).all()
+        return [self._write_anew(transaction, load_of(row)) for row in rows]
 
     @writes
     def free_held(self, transaction: Transaction, load: Load) -> None:
-        """Free the held records of a load that has no file: nothing of them was sent. Raises LoadMoved."""
+        """Free the records of a load without files that are not to be inserted, such as held ones. Raises LoadMoved."""
         self._locked(transaction, load)
-        held = sa.select(_R.seq).where(_R.session == load.session, schema.holds(UNSENT)).with_for_update()
-        self._leave_out(transaction, load, list(transaction.execute(held).scalars()))
+        self._leave_out(transaction, load, self._gone(transaction, load))
+
+    def _gone(self, transaction: Transaction, load: Load) -> list[int]:
+        """Return the seqs of a load's records that are not to be inserted any more."""
+        gone = sa.select(_R.seq).where(_R.session == load.session, sa.not_(sa.and_(*_TO_INSERT)))
+        return list(transaction.execute(gone.order_by(_R.seq).with_for_update()).scalars())
 
     def finish(self, load: Load) -> int:
         """Finish a load: free the records that no list has shown, which go by REST then; return their number.
@@ -293,8 +291,7 @@ class Loads(Repository):
             claimed = sa.select(_R.seq).where(of_load).order_by(_R.seq).limit(_AT_ONCE).with_for_update()
             seqs = list(transaction.execute(claimed).scalars())
             if load.commanded_at is None:  # nothing was sent
-                transaction.run(_LEAVE_OUT, seqs=seqs)
-                self._dependencies.reevaluate(transaction, transaction.states_of(seqs))
+                self._leave_out(transaction, load, seqs)
             elif until:
                 transaction.run(_GIVE_UP, seqs=seqs, until=until, reason=_MAY_COME)
             else:

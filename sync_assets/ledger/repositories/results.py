@@ -15,6 +15,11 @@ from sync_assets.ledger.storage import operation_tables, result_rows
 from sync_assets.ledger.storage.session import Repository
 
 ResultName = Literal["deliveries", "decisions", "daily"]
+_SELECTS = {
+    "deliveries": (result_rows.deliveries, "h.at"),
+    "decisions": (result_rows.decisions, "d.decided_at"),
+}
+"""Of the rows by name: what returns their SELECT, and the column of their time."""
 BATCH = 50_000
 """Rows in memory at a time."""
 _D = operation_tables.result_day.c
@@ -23,15 +28,9 @@ _D = operation_tables.result_day.c
 class Results(Repository):
     """Reads history and decisions by day (UTC), and reads and writes `sync_result_day`."""
 
-    def deliveries(self, day: date) -> Generator[Sequence[Any]]:
-        """Yield the rows of `result_rows.deliveries` in batches, by time; all are of one moment."""
-        yield from self._of_day(result_rows.deliveries, "h.at", day)
-
-    def decisions(self, day: date) -> Generator[Sequence[Any]]:
-        """Yield the rows of `result_rows.decisions` likewise."""
-        yield from self._of_day(result_rows.decisions, "d.decided_at", day)
-
-    def _of_day(self, select: Any, moment: str, day: date) -> Generator[Sequence[Any]]:
+    def rows(self, name: ResultName, day: date) -> Generator[Sequence[Any]]:
+        """Yield the rows of deliveries or decisions of a day in batches, by time; all are of one moment."""
+        select, moment = _SELECTS[name]
         begin = times.to_day_number(day) * times.DAY
         where = f"{moment} >= {begin} AND {moment} < {begin + times.DAY} ORDER BY {moment}"
         query = sa.text(select(sqlite=self._session.database.sqlite, where=where))

@@ -14,7 +14,11 @@ def deliveries(*, sqlite: bool, where: str = "true") -> str:
     index = f"{short_id('r.id')} = {short_id('h.id')} AND" if sqlite else ""
     return f"""
         SELECT h.table_name AS "table", CASE WHEN r.state <> {State.EXCLUDED:d} THEN h.id END AS id, h.operation,
-            h.outcome, h.reason, h.status, h.attempts, h.changed_at, h.at, h.run_id AS run
+            h.outcome, h.reason, h.status, h.attempts, h.changed_at, h.at,
+            CASE WHEN h.outcome = 'acknowledged' THEN h.at END AS acknowledged_at,
+            CASE WHEN h.outcome = 'acknowledged' THEN CAST(h.at - h.changed_at AS double precision) / 1000000 END
+                AS seconds,
+            h.run_id AS run
         FROM sync_history h
         LEFT JOIN sync_record r ON {index} r.table_name = h.table_name AND r.id = h.id
         WHERE h.operation <> 'compare' AND h.outcome IN ('acknowledged', 'rejected') AND {where}
@@ -52,9 +56,7 @@ VIEWS = {
     "sync_results_deliveries": f"""
         SELECT "table", id, operation, outcome, {_without_ids("reason")} AS reason, status, attempts,
             {_instant("changed_at")} AS changed_at, {_instant("at")} AS at,
-            CASE WHEN outcome = 'acknowledged' THEN {_instant("at")} END AS acknowledged_at,
-            CASE WHEN outcome = 'acknowledged' THEN CAST(at - changed_at AS double precision) / 1000000 END AS seconds,
-            run
+            {_instant("acknowledged_at")} AS acknowledged_at, seconds, run
         FROM ({deliveries(sqlite=False)}) AS answered
     """,  # noqa: S608 - constants
     "sync_results_decisions": f"""

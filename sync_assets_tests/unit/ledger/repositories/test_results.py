@@ -113,7 +113,7 @@ def test_a_day_of_several_batches_is_whole_and_one_moment(
     monkeypatch.setattr(rows_of_results, "BATCH", 7)
     capture(used, page=many(50))
     settle(used, "done", *claim(used), operation="insert")
-    assert [len(rows) for rows in used.results.deliveries(clock.now.date())][:7] == [7] * 7
+    assert [len(rows) for rows in used.results.rows("deliveries", clock.now.date())][:7] == [7] * 7
     frame = day_of(used, "deliveries", clock.now.date())
     assert frame.filter(pl.col("id").is_in([guid(f"row{n}") for n in range(50)])).collect().height == 50
     assert frame.head(9).collect().height == 9
