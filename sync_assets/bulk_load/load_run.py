@@ -167,7 +167,7 @@ class LoadRun:
             if left := files_of(sftp, self.settings, self._table):
                 raise SftpError(
                     f"{self.settings.directory} holds {counted(len(left), 'file')} of a load that this ledger does not "
-                    f"know, such as {left[0]}.",
+                    f"have, such as {left[0]}.",
                     f"If no import workflow will read them any more: `sync-assets loads abandon {self._table}`.",
                 )
         self.progress.advanced = True
@@ -206,13 +206,11 @@ class LoadRun:
     # --- workflow -----------------------------------------------------------------------------------------------------
 
     async def _start(self, load: Load, until: float) -> Load:
-        """Tell Campaign to start the workflow, unless the workflow is at work without a command of ours."""
+        """Tell Campaign to start the workflow, unless the workflow is at work already."""
         campaign = self.listing.campaign
         if await workflow_status(campaign, load.workflow, IMPORT) in ("started", "warning"):
-            text = (
-                f"{self._table}: its import workflow {load.workflow} is at work, or paused, without a command of ours."
-            )
-            self.progress.stopped = f"{text} Let it end in Campaign, or stop it there."
+            text = f"{self._table}: its import workflow {load.workflow} is at work, or paused"
+            self.progress.stopped = f"{text}, not started by this program. Let it end in Campaign, or stop it there."
             return load
         commanded = await asyncio.to_thread(self.runtime.ledger.loads.start, load)
         if commanded.state != LoadState.STARTED:
