@@ -168,7 +168,7 @@ class LoadRun:
             if left := files_of(sftp, self.settings, self._table):
                 raise SftpError(
                     f"{self.settings.directory} holds {counted(len(left), 'file')} of a load that this ledger does not "
-                    f"know, such as {left[0]}.",
+                    f"have, such as {left[0]}.",
                     f"If no import workflow will read them any more: `sync-assets loads abandon {self._table}`.",
                 )
         self.progress.advanced = True
@@ -210,15 +210,13 @@ class LoadRun:
     # --- workflow -----------------------------------------------------------------------------------------------------
 
     async def _start(self, load: Load, until: float) -> Load:
-        """Tell Campaign to start the workflow as configured now, unless it is at work without a command of ours."""
+        """Tell Campaign to start the workflow as configured now, unless it is at work already."""
         campaign, loads = self.listing.campaign, self.runtime.ledger.loads
         if (workflow := self._workflows().get(self._table, load.workflow)) != load.workflow:
             load = await asyncio.to_thread(loads.move, load, workflow=workflow)
         if await workflow_status(campaign, load.workflow, IMPORT) in ("started", "warning"):
-            text = (
-                f"{self._table}: its import workflow {load.workflow} is at work, or paused, without a command of ours."
-            )
-            self.progress.stopped = f"{text} Let it end in Campaign, or stop it there."
+            text = f"{self._table}: its import workflow {load.workflow} is at work, or paused"
+            self.progress.stopped = f"{text}, not started by this program. Let it end in Campaign, or stop it there."
             return load
         commanded = await asyncio.to_thread(loads.start, load)
         if commanded.state != LoadState.STARTED:

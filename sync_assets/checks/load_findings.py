@@ -80,7 +80,7 @@ async def workflow_findings(settings: BulkLoad | None, campaign: CampaignClient,
             findings.append(Finding("fail", title, load.problem))
         elif status in ("started", "warning") and not started:
             state = "is at work" if status == "started" else "is paused"
-            text = f"it {state} without a command of ours, so no load can begin. Let it end in Campaign, or stop it"
+            text = f"it {state}, not started by this program: no load can begin. Let it end in Campaign, or stop it"
             findings.append(warn(title, text))
         else:
             findings.append(ok(title, f"its state is {status}"))
@@ -90,7 +90,7 @@ async def workflow_findings(settings: BulkLoad | None, campaign: CampaignClient,
 def folder_findings(configuration: Configuration, ledger: Ledger | None) -> list[Finding]:
     """Check that the folder of the files can be written, or made, and has room for a file; writes an empty one.
 
-    Files of loads that the ledger does not know are named, if there is a ledger. Blocks.
+    Names files of loads that the ledger does not have, if there is a ledger. Blocks.
     """
     settings = configuration.config.bulk_load
     if settings is None or not (settings.workflows or settings.update_workflows):
@@ -126,7 +126,7 @@ def _unknown_files(names: Sequence[str], known: Collection[tuple[str, str]]) -> 
         Finding(
             "fail",
             f"{TITLE}: files of {table}",
-            f"{counted(len(files), 'file')} of loads that this ledger does not know, such as {min(files)}: it may be "
+            f"{counted(len(files), 'file')} of loads that this ledger does not have, such as {min(files)}: it may be "
             f"an older copy. No load begins. If no workflow will read them: `sync-assets loads abandon {table}`",
         )
         for table, files in unknown.items()

@@ -29,12 +29,12 @@ def refused_updates(table: str, attributes: Sequence[str], but_for: ButFor, by_f
         text += f" {counted(but_for.records, 'record', 'are')} in step but for {named}."
     if but_for.not_known:
         unknown = counted(but_for.not_known, "record")
-        text += f" Of {unknown} that is not known, until `sync-assets audit` compares them."
+        text += f" {unknown} may differ in {named}: `sync-assets audit` compares them."
     if text:
         text += f" `sync-assets rejects {table} --refused-attributes` lists them."
     first = f"{table}: Campaign takes no update of {named}"
     if len(by_file) == len(attributes):
-        return f"{first} by REST: the files of `bulk_load.updates` bring it, one a day.{text}"
+        return f"{first} by REST: the files of `bulk_load.updates` bring its changes, one a day.{text}"
     if by_file:
         text += f" The files of `bulk_load.updates` bring {', '.join(by_file)}, one a day."
     text += " `apply_updates: false` in the mapping saves the calls for their changes. Once Campaign takes them,"

@@ -123,7 +123,7 @@ async def abandon(runtime: Runtime, table: str) -> LoadsDocument:
     if load is None:
         check_tables(runtime.config, [table])
         removed = await asyncio.to_thread(_remove_unknown, runtime.settings.sftp(), settings, table)
-        text = f"{counted(removed, 'file', 'were')} removed of loads that this ledger does not know."
+        text = f"{counted(removed, 'file', 'were')} removed of loads that this ledger does not have."
         return listed(runtime.ledger, table, text)
     async with runtime.campaign() as campaign:
         if load.commanded_at:
@@ -184,7 +184,7 @@ async def _stopped(client: CampaignClient, load: Load) -> None:
 
 
 def _remove_unknown(server: SftpSettings, settings: BulkLoad, table: str) -> int:
-    """Remove the files of loads that the ledger does not know; return their number, and raise if there are none."""
+    """Remove the files of loads that the ledger does not have; return their number, and raise if there are none."""
     with connected(server) as sftp:
         removed = remove_files(sftp, settings, table)
     if not removed:

@@ -258,11 +258,11 @@ def test_a_ledger_that_was_set_back_begins_no_second_load(program: Program, tmp_
     status, output, errors = program.run("rebuild")
     assert status in (0, 2), output + errors
     let_load_go_on(program)
-    [unknown] = [one for one in program.json("doctor")[1]["checks"] if "this ledger does not know" in one["message"]]
+    [unknown] = [one for one in program.json("doctor")[1]["checks"] if "this ledger does not have" in one["message"]]
     assert (unknown["outcome"], unknown["title"]) == ("fail", "first loads by file: files of contact")
     text = program.run("loads", "abandon", "contact")[1]
-    assert "file was removed of loads that this ledger does not know" in text
-    assert not any("does not know" in one["message"] for one in program.json("doctor")[1]["checks"])
+    assert "file was removed of loads that this ledger does not have" in text
+    assert not any("does not have" in one["message"] for one in program.json("doctor")[1]["checks"])
     assert program.sync().status == 0
     assert on_sftp(program) == []
     assert inserted(program) == [50]
@@ -275,7 +275,7 @@ def test_files_of_a_load_that_the_ledger_does_not_know_stop_another_one(program:
     (folder(program) / "contact_20261201T120000Z_1.tsv.gz").write_bytes(b"")
     done = program.sync()
     assert done.status == 2
-    assert "holds 1 file of a load that this ledger does not know" in done.stopped[-1]
+    assert "holds 1 file of a load that this ledger does not have" in done.stopped[-1]
     assert "`sync-assets loads abandon contact`" in done.stopped[-1]
     assert program.profiles() == {}  # their workflow may still insert the records
     assert program.run("loads", "abandon", "contact")[0] == 0

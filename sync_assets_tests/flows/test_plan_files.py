@@ -174,7 +174,7 @@ def test_the_plan_names_the_loads_that_began_before_and_go_on(program: Program) 
     stop_load(program, "before its import")
     file = program.home / "approved.plan"
     errors = program.run("plan", "--out", str(file))[2]
-    assert "and nothing else, but that the load by file of contact, which has begun, goes on" in errors
+    assert "no others. The load by file of contact has begun, and goes on." in errors
 
 
 def test_a_killed_sync_goes_on_with_the_same_file(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
