@@ -9,11 +9,11 @@ from sync_assets.bulk_load.files import files_of
 from sync_assets.config.bulk_load import BulkLoad
 from sync_assets.sftp.client import connect
 from sync_assets_tests.flows.certifying import Rows, certified, chained, left, rows
+from sync_assets_tests.support import loads
 from sync_assets_tests.support.premises import DOCUMENTED, V8, Position, on_positions
 from sync_assets_tests.support.program import Program
 from sync_assets_tests.support.waiting import until
 
-WORKFLOWS = {"contact": "WKF20", "new_order": "WKF21", "new_orderline": "WKF22"}
 STORED = "stored as written"
 
 
@@ -25,15 +25,13 @@ def _short_runs(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def by_file(program: Program) -> dict[str, Any]:
-    tables = [program.table["table"], *(table["table"] for table in program.further)]
-    program.bulk_load = {"workflows": {table: WORKFLOWS[table] for table in tables}}
-    return certified(program)
+    return certified(loads.by_file(program))
 
 
 def files(program: Program) -> list[str]:
     runtime = program.runtime()
     with connect(runtime.settings.sftp()) as sftp:
-        return [name for table in WORKFLOWS for name in files_of(sftp, BulkLoad(), table)]
+        return [name for table in loads.WORKFLOWS for name in files_of(sftp, BulkLoad(), table)]
 
 
 def found(document: dict[str, Any], resource: str = "profile") -> dict[str, tuple[str, str]]:

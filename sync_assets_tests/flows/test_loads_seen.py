@@ -7,20 +7,15 @@ from typing import Any
 
 import pytest
 
-from sync_assets.bulk_load import load_run
 from sync_assets.checks import load_findings
 from sync_assets.checks.health import table_findings
 from sync_assets.checks.rules import Finding
 from sync_assets.config.bulk_load import BulkLoad
-from sync_assets_tests.flows.test_loads import WORKFLOWS, by_file
 from sync_assets_tests.support.chain import Chain
+from sync_assets_tests.support.loads import WORKFLOWS, by_file
 from sync_assets_tests.support.program import Program
 
-
-@pytest.fixture(autouse=True)
-def _short_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(load_run, "FIRST_LOOK", 0.02)
-    monkeypatch.setattr(load_run, "QUEUED_SECONDS", 0.3)
+pytestmark = pytest.mark.usefixtures("short_looks")
 
 
 @pytest.fixture

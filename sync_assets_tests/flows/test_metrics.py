@@ -10,8 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from sync_assets.bulk_load import load_run
-from sync_assets_tests.flows.test_loads import by_file
+from sync_assets_tests.support.loads import by_file
 from sync_assets_tests.support.program import Program
 from sync_assets_tests.support.prometheus import assert_firing, samples, value
 
@@ -107,9 +106,8 @@ def test_no_text_of_a_record_stands_in_the_metrics(program: Program) -> None:
     assert [one for one in values if re.search(rf'"[^"]*{re.escape(one)}', text)] == []
 
 
-def test_loads_audits_and_the_sftp_are_shown(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(load_run, "FIRST_LOOK", 0.02)
-    monkeypatch.setattr(load_run, "QUEUED_SECONDS", 0.3)
+@pytest.mark.usefixtures("short_looks")
+def test_loads_audits_and_the_sftp_are_shown(program: Program) -> None:
     assert by_file(program).sync().status == 0
     loaded = scrape(program)
     assert value(loaded, "load_records", table="contact", kind="insert", state="done") == 50
