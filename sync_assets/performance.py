@@ -17,6 +17,9 @@ LARGE_BUFFER = 1 << 20
 """Bytes from which on a freed buffer is returned to the system."""
 SWITCH_SECONDS = 0.0001
 """Seconds for which a thread keeps the interpreter while another thread waits for it, during a capture."""
+COLLECT_AFTER = 10_000
+"""New objects after which garbage is collected, in place of Python's 700. What holds a page must be no part of a cycle.
+"""
 _M_MMAP_THRESHOLD = -3
 _M_ARENA_MAX = -8
 
@@ -55,9 +58,11 @@ def new_event_loop() -> asyncio.AbstractEventLoop:
 def keep_loaded_objects() -> None:
     """Exempt all objects that exist now from garbage collection, since they live as long as the process.
 
-    While records are sent, the collector would walk through Dagster's objects and our own again and again.
+    While records are sent, the collector would walk through Dagster's objects and our own again and again. With
+    Python's threshold it would also search a thousand claimed records every 15 requests, a tenth of a push's time.
     """
     gc.freeze()
+    gc.set_threshold(COLLECT_AFTER)
 
 
 @contextmanager

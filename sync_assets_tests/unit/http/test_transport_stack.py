@@ -1,8 +1,10 @@
 """Each exception of httpx becomes one of ours, in requests of records, other requests and both sign-ins."""
 
+import gc
 import inspect
 import ssl
 import traceback
+import weakref
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -120,3 +122,22 @@ async def test_a_refused_token_does_not_end_an_outage() -> None:
     with pytest.raises(SignInRefused):
         await endpoint.send("GET", ADDRESS, call=RequestOptions("read", patience=0))
     assert endpoint.outage.since == 1.0
+
+
+async def test_an_answer_that_was_read_is_freed_without_the_garbage_collector() -> None:
+    """A page has 8 MB, and `performance.py` lets the collector run rarely."""
+    answers: list[weakref.ref[httpx.Response]] = []
+
+    def answer(_: httpx.Request) -> httpx.Response:
+        response = httpx.Response(200, stream=httpx.ByteStream(b"{}"))
+        answers.append(weakref.ref(response))
+        return response
+
+    endpoint = Endpoint("X", "https://host.example", tokens(), TransportOptions(CONTEXT))
+    endpoint.stack.limits.carrier = httpx.MockTransport(answer)
+    gc.disable()
+    try:
+        assert (await endpoint.send("GET", ADDRESS)).body == b"{}"
+        assert [one() for one in answers] == [None]
+    finally:
+        gc.enable()
