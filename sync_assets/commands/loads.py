@@ -51,7 +51,7 @@ class LoadDocument(msgspec.Struct, frozen=True):
         load: the UTC time of its beginning, as in the names of its files
         records: records in its files
         kind: `insert`, or `update` of attributes that REST refuses in updates
-        missing: records that Campaign did not hold at the end; of an update, those that still differ; null before
+        missing: records that Campaign did not hold as written; of an update, what still differs; null before the end
         problem: why it waits for a person, as the last run found; null if it does not
         files: those of an unfinished load
     """
