@@ -11,7 +11,7 @@ import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from itertools import compress
 from typing import Any, NamedTuple
 
 import msgspec
@@ -26,8 +26,8 @@ from sync_assets.config.models import Config, TableConfig
 from sync_assets.config.values import CONTACT
 from sync_assets.http.transport import Unavailable
 from sync_assets.json_members import without
-from sync_assets.ledger import Ledger
-from sync_assets.ledger.model import OTHER, Claimed, LinkTo, Outcome, Rebuild
+from sync_assets.ledger import Ledger, times
+from sync_assets.ledger.model import OTHER, Claimed, LinkTo, Load, Outcome, Rebuild
 from sync_assets.mapping.refusable import found_held, refusable
 from sync_assets.runtime.call_limits import calls_left
 from sync_assets.runtime.pkeys import ListedKeys
@@ -69,7 +69,7 @@ class Comparison:
     """The comparison of one resource's records with the ledger.
 
     overall: the whole configuration. session: the epoch that holds the lease. learnt: reads made for PKeys of parents.
-    load_began: of a load by file that has ended: when its first row was read.
+    load: a load by file that has ended. Records that it wrote otherwise than their rows stay in it, as if missing.
     """
 
     overall: Config
@@ -80,7 +80,7 @@ class Comparison:
     keys: ListedKeys
     session: int
     observer: PageObserver | None = field(default=None, kw_only=True)
-    load_began: datetime | None = field(default=None, kw_only=True)
+    load: Load | None = field(default=None, kw_only=True)
     learnt: int = 0
     warnings: list[str] = field(default_factory=list[str])
 
@@ -196,9 +196,15 @@ class Comparison:
             return self.keys.id_of(parents[link], pkey)
 
         outcomes = [found_to_hold(record, ours[record.id], self.resource, id_of) for record in claimed]
+        began = self.load.began_at if self.load else None
+        otherwise = self._otherwise(
+            [one for one in zip(whole, outcomes, strict=True) if one[0].id in loaded], ours, left_out
+        )
+        right = [record.seq not in otherwise for record in whole]
+        whole, claimed, outcomes = [*compress(whole, right)], [*compress(claimed, right)], [*compress(outcomes, right)]
         for at, record in enumerate(whole):
             if record.id in loaded:
-                own = {"inserted_opt_outs": written.get(record.id, ()), "inserted_at": self.load_began}
+                own = {"inserted_opt_outs": written.get(record.id, ()), "inserted_at": began}
                 outcomes[at] = outcomes[at]._replace(operation="insert", **own)
             held = self._held(record, ours[record.id], outcomes[at], left_out)
             if held != record.held_refusable:
@@ -218,7 +224,7 @@ class Comparison:
             link=page.next,
             records=state.records + len(page.records),
             equal=state.equal + equal,
-            differing=state.differing + len(outcomes) - equal,
+            differing=state.differing + len(outcomes) - equal + len(otherwise),
             unknown=state.unknown + unknown,
         )
         self.ledger.rebuilds.put_rebuild(state)
@@ -232,6 +238,29 @@ class Comparison:
             differs += [wanted.attribute for wanted, stored in links if wanted.keyed and wanted.id != stored.id]
             compared.append(Compared(record.id, differs, sent, ours[record.id]))
         return state, compared
+
+    def _otherwise(
+        self, loaded: Sequence[tuple[Claimed, Outcome]], ours: Mapping[str, Record], left_out: Sequence[str]
+    ) -> set[int]:
+        """Return to the load the records that it brought otherwise than their rows were; return their seqs.
+
+        What is sent once is compared, too. A row that changed since the load began is none of them: its update follows.
+        left_out: attributes that Campaign refuses in updates.
+        """
+        if self.load is None:
+            return set()
+        seqs, began = set[int](), times.to_micros(self.load.began_at)
+        for record, outcome in loaded:
+            links = any(
+                wanted.keyed and wanted.id != stored.id
+                for wanted, stored in zip(record.links, outcome.links, strict=True)
+            )
+            form = msgspec.json.decode(without(record.payload, *left_out))
+            if (record.changed_at or 0) < began and (links or differing(form, ours[record.id], self.resource)):
+                seqs.add(record.seq)
+        if seqs:
+            self.ledger.loads.give_back(self.load, sorted(seqs))
+        return seqs
 
     def _held(self, record: Claimed, listed: Record, outcome: Outcome, left_out: Sequence[str]) -> int | None:
         """Return the hash of what the record holds in attributes that Campaign may refuse in updates; None: none."""

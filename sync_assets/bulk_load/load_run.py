@@ -5,7 +5,7 @@
     STARTED   read the workflow's status              a final one counts only after `started` was seen
     RUNNING   the same
     ENDED     list records made since, acknowledge    audit/record_comparison.py
-    DONE      what was not imported goes by REST
+    DONE      what was not imported as written goes by REST
 
 Each state is stored before the next step begins, so that any process goes on where another one was killed. The command
 to start is the exception: that it is about to be sent is stored, so it is never sent twice; if the process is killed in
@@ -20,6 +20,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import ClassVar
 
 from sync_assets.audit.existing_records import leased
@@ -318,18 +319,19 @@ class LoadRun:
         if load.missing is None:
             comparison = Comparison(
                 *(runtime.config, runtime.progress, ledger, self.listing, self.resource, runtime.listed_keys, session),
-                load_began=load.began_at,
+                load=load,
             )
             if not await self._compare(load, comparison, until):
                 return load
             self.progress.notes += comparison.warnings
             load = await self._listed(load)
-        if load.missing and load.ended_as == "unseen":
+        absent = partial(ledger.loads.left, load, otherwise=False)
+        if load.missing and load.ended_as == "unseen" and await asyncio.to_thread(absent):
             return await asyncio.to_thread(ledger.loads.move, load, LoadState.STARTED, ended_as=None, ended_at=None)
-        if load.missing and self.settings.on_failure == "wait" and load.ended_as in ("finished", "error"):
+        if load.missing and self.settings.on_failure == "wait" and load.ended_as != "abandoned":
             left = counted(load.missing, "record", "were")
             self.progress.stopped = (
-                f"{table}: {left} not imported by workflow {load.workflow}, and bulk_load.on_failure is wait. "
+                f"{table}: {left} not imported as written by workflow {load.workflow}; bulk_load.on_failure is wait. "
                 f"`sync-assets loads abandon {table}` lets them go by REST."
             )
             return load
@@ -351,7 +353,8 @@ class LoadRun:
             self.progress.advanced = True
             if result is None or not result.ended_early:
                 return result is not None
-            if await asyncio.to_thread(ledger.loads.left, load) <= pages_for(counts.synced + load.records):
+            left = await asyncio.to_thread(ledger.loads.left, load) - result.counts.differing
+            if left <= pages_for(counts.synced + load.records):
                 return True
             # Clocks differ, or the order is not what it seems: to list all takes fewer calls than to send these.
             await asyncio.to_thread(ledger.rebuilds.begin_rebuild, load.table, read_again=False)

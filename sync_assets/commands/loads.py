@@ -50,7 +50,7 @@ class LoadDocument(LoadStatus, frozen=True, kw_only=True):
 
     Attributes:
         records: Records in its files.
-        missing: Records that Campaign did not hold at the end; of an update, those that still differ; null before.
+        missing: Records that Campaign did not hold as written; of an update, those that still differ; null before.
         files: Those of an unfinished load.
     """
 

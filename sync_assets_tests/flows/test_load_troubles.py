@@ -14,6 +14,7 @@ from sync_assets_tests.support.loads import (
     MOMENT,
     assert_each_inserted_once,
     by_file,
+    empty_columns,
     inserted,
     let_load_go_on,
     loads,
@@ -249,3 +250,25 @@ def test_first_inserts_beyond_the_limit_never_go_by_rest(
     assert program.sync().status == 0
     assert_each_inserted_once(program)
     assert admin.engine_calls()["insert"] == 0
+
+
+@pytest.mark.parametrize("seen", [True, False], ids=["seen", "unseen"])
+def test_what_a_workflow_imports_otherwise_than_written_goes_by_rest_or_waits(program: Program, seen: bool) -> None:
+    stop_load(program, "before its import")
+    program.bulk_load["on_failure"] = "wait"
+    empty_columns(program, "location.city", "birthDate")
+    wrong = {row["contactid"] for row in program.sandbox.admin.dump_d365() if row["address1_city"] or row["birthdate"]}
+    let_load_go_on(program)
+    if not seen:
+        program.sandbox.admin.configure_import("WKF20", trouble="unseen")
+    done = program.sync()
+    assert done.status == 2
+    assert f"{len(wrong)} records were not imported as written" in done.stopped[-1]
+    assert program.sandbox.admin.engine_calls()["update"] == 0
+    program.bulk_load["on_failure"] = "rest"
+    assert program.sync().status == 0
+    assert_each_inserted_once(program)
+    assert program.sandbox.admin.engine_calls()["update"] == len(wrong)
+    held = program.profiles()
+    for row in program.sandbox.admin.dump_d365():  # also what is sent once
+        assert held[row["contactid"]]["birthDate"] == (row["birthdate"] or "")

@@ -49,6 +49,7 @@ _SENT = f"UPDATE sync_record SET held_refusable = {HELD_NOT_KNOWN} WHERE seq IN 
 _CLAIM = f"""
     UPDATE sync_record SET session = :session, outcome_unknown = 1, not_before = {END_OF_TIME_MICROS} WHERE seq IN :seqs
 """  # noqa: S608 - constants
+_GIVE_BACK = "UPDATE sync_record SET session = :session WHERE seq IN :seqs"
 _LEAVE_OUT = "UPDATE sync_record SET session = NULL, outcome_unknown = 0, not_before = NULL WHERE seq IN :seqs"
 _FREE = "UPDATE sync_record SET session = NULL, not_before = NULL, unknown_until = NULL WHERE seq IN :seqs"
 _GIVE_UP = """
@@ -106,9 +107,12 @@ class Loads(Repository):
         last = self.last(table)
         return self._session.scalar(found) - (last.left_out if last else 0)
 
-    def left(self, load: Load) -> int:
-        """Count the records that are still to be inserted, of those that the load has claimed and no list has shown."""
-        left = sa.select(sa.func.count()).where(*_TO_INSERT)
+    def left(self, load: Load, *, otherwise: bool = True) -> int:
+        """Count the records of a load that are still to be inserted, and that no list has shown as they were written.
+
+        otherwise: count those that Campaign holds otherwise, too.
+        """
+        left = sa.select(sa.func.count()).where(*_TO_INSERT, sa.true() if otherwise else _R.outcome_unknown == 1)
         return sum(self._session.scalar(left.where(of_load)) for of_load in _in(load))
 
     def loading(self, load: Load) -> int:
@@ -225,6 +229,11 @@ class Loads(Repository):
         anew = {"link": None} | dict.fromkeys(("records", "equal", "differing", "unknown"), 0)
         transaction.execute(sa.update(schema.rebuild).where(schema.rebuild.c.table_name == load.table).values(anew))
         return ended
+
+    @writes
+    def give_back(self, transaction: Transaction, load: Load, seqs: Sequence[int]) -> None:
+        """Return records, which a list of Campaign's has claimed, to their load: they were not imported as written."""
+        transaction.run(_GIVE_BACK, seqs=list(seqs), session=load.session)
 
     @writes
     def note_problem(self, transaction: Transaction, load: Load, problem: str | None) -> None:
