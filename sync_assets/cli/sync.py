@@ -125,8 +125,8 @@ def _kept_to(done: SyncResult, left: PlannedLeft) -> SyncResult:
     if due:
         notes.append(f"{counted(due, 'opt-out', 'are')} due. A plan names none: `sync-assets sync` writes opt-outs.")
     if left.gone:
-        gone = counted(left.gone, "record", "were")
-        notes.append(f"Of the plan, {gone} deleted in Dynamics 365, or left the scope, before being sent.")
+        gone = f"{counted(left.gone, 'record', 'are')} not in the ledger"
+        notes.append(f"Of the plan, {gone}: not captured yet, deleted in Dynamics 365, or out of scope.")
     done = dataclasses.replace(done, document=replace(done.document, plan=left), stopped=notes)
     if not (left.changed or left.not_named):
         return done

@@ -11,7 +11,7 @@ from sync_assets.commands.values import check_tables, record_id, value_shape, va
 from sync_assets.config.models import Config
 from sync_assets.config.values import CONTACT
 from sync_assets.ledger import Ledger
-from sync_assets.ledger.repositories.record_history import HistoryEntry
+from sync_assets.ledger.repositories.record_history import HISTORY, PRUNED, HistoryEntry
 from sync_assets.ledger.times import iso
 from sync_assets.opt_out.decide import without_value
 from sync_assets.words import counted
@@ -87,6 +87,8 @@ def prune_records(config: Config, ledger: Ledger) -> int:
     """Delete entries older than `Config.history_days`, all of them if no history is kept; return how many."""
     before = datetime.now(UTC) - timedelta(days=config.history_days or 0)
     ledger.results.prune(before.date())
+    if ledger.history.entries(limit=1):
+        ledger.events.note(HISTORY, {PRUNED: str(before.date())})
     return ledger.history.prune_entries(before)
 
 

@@ -70,7 +70,7 @@ class Results(Model):
     to: Annotated[TrimmedText, AfterValidator(_place)]
     """A folder, relative to the one of this file; `s3://bucket/folder`; or
     `abfss://container@account.dfs.core.windows.net/folder`."""
-    keep_days: Annotated[int, Field(ge=1, le=3650)] = 90
+    keep_days: Annotated[int, Field(ge=2, le=3650)] = 90
     """Files of older days are deleted. The ledger keeps the history of records for at least as long."""
 
 
@@ -123,6 +123,7 @@ class Email(Model):
 
 
 _Number = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+_Share = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Thresholds(Model):
@@ -130,9 +131,9 @@ class Thresholds(Model):
 
     pending_minutes: _Number | None = None
     """Age of a table's oldest pending change."""
-    rejected_share: _Number | None = None
+    rejected_share: _Share | None = None
     """Of a table's records, 0 to 1."""
-    budget_share: _Number | None = None
+    budget_share: _Share | None = None
     """Of the engine calls of a day or hour, 0 to 1: those made or reserved. Needs such a budget in `guardrails`."""
     audit_differences: _Number | None = None
     """Records and opt-outs that a table's last audit found to differ."""

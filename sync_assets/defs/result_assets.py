@@ -106,7 +106,8 @@ def _store(config: Config, resources: Any, configuration: Configuration) -> Stor
 def _metadata(name: ResultName, files: list[Written], anew: list[date]) -> dict[str, Any]:
     last = files[-1]
     head = last.head.drop(HIDDEN.get(name, ()))
-    rows = [[iso(value) if hasattr(value, "tzinfo") else value or "" for value in row] for row in head.rows()]
+    moments = [[iso(value) if hasattr(value, "tzinfo") else value for value in row] for row in head.rows()]
+    rows = [["" if value is None else value for value in row] for row in moments]
     numbers = {
         "dagster/partition_row_count": sum(file.rows for file in files),
         "bytes": sum(file.size for file in files),

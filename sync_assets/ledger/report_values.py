@@ -162,7 +162,7 @@ class PlannedLeft(msgspec.Struct, frozen=True):
         named: Records of the plan, for comparison.
         changed: Their content is no longer as planned.
         not_named: Pending in one of the plan's tables, and not in the plan.
-        gone: Named, not to be deleted, and not in the ledger any more: deleted in Dynamics 365, or out of scope.
+        gone: Named, not to be deleted, and not in the ledger: not captured, deleted in Dynamics 365, or out of scope.
     """
 
     named: int

@@ -10,6 +10,7 @@ import polars as pl
 from sync_assets.config.models import Config
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger import Ledger
+from sync_assets.ledger.repositories.record_history import HISTORY, PRUNED
 from sync_assets.ledger.repositories.results import ResultName
 from sync_assets.results.stores import Store
 from sync_assets.results.tables import day_of
@@ -37,7 +38,7 @@ def folder(config: Config) -> str:
 
 def write_day(ledger: Ledger, store: Store, name: ResultName, day: date, keep_days: int) -> Written:
     """Write a day (UTC) in place of the file that it has. Raises SyncAssetsError if the ledger lacks it."""
-    if day < (first := first_kept(keep_days)):
+    if day < (first := _first_whole(ledger, name, keep_days)):
         raise SyncAssetsError(
             f"The ledger keeps the history of {first} and later, not of {day}.", "Choose a later day."
         )
@@ -59,7 +60,8 @@ def write_anew(ledger: Ledger, store: Store, name: ResultName, keep_days: int) -
     stored = {date.fromisoformat(one[1]) for one in found if one}
     for day in sorted(day for day in stored if day < first):
         store.delete(_file_of(name, day))
-    due = [day for day in ledger.results.due(name) if day in stored and day >= first]
+    whole = _first_whole(ledger, name, keep_days)
+    due = [day for day in ledger.results.due(name) if day in stored and day >= whole]
     for day in due:
         write_day(ledger, store, name, day, keep_days)
     return due
@@ -70,5 +72,12 @@ def _file_of(name: ResultName, day: date) -> str:
 
 
 def first_kept(keep_days: int) -> date:
-    """Return the first day of which the history is whole."""
+    """Return the first day whose file is kept."""
     return datetime.now(UTC).date() - timedelta(days=keep_days - 1)
+
+
+def _first_whole(ledger: Ledger, name: ResultName, keep_days: int) -> date:
+    """Return the first kept day of which no history was deleted: without `results` all of it is."""
+    pruned = None if name == "decisions" else ledger.events.facts(HISTORY).get(PRUNED)
+    kept = first_kept(keep_days)
+    return max(kept, date.fromisoformat(pruned) + timedelta(days=1)) if pruned else kept

@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from datetime import UTC, datetime
 from itertools import accumulate
 from pathlib import Path
+from threading import Lock
 from typing import Any, Literal, NamedTuple
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -75,9 +76,15 @@ class LedgerCollector(Collector):
 
     def __init__(self, config: Config, access: LedgerAccess, announce: Callable[[str], object]) -> None:
         self._config, self._access, self._announce, self._problem = config, access, announce, ""
+        self._lock = Lock()
 
     def collect(self) -> Iterator[Metric]:
         """Yield all metrics; `up` alone if the ledger cannot be read."""
+        with self._lock:  # a scrape that fails closes the ledger, which another one may read
+            found = self._collected()
+        yield from found
+
+    def _collected(self) -> list[Metric]:
         problem, found = "", list[Metric]()
         try:
             ledger = self._access.opened()
@@ -94,8 +101,7 @@ class LedgerCollector(Collector):
         self._problem = problem
         if problem:
             self._access.close()  # the next scrape opens the ledger anew, also one that was missing
-        yield _family("up", [((), not problem)])
-        yield from [] if problem else found
+        return [_family("up", [((), not problem)]), *([] if problem else found)]
 
 
 def _family(name: str, values: Values) -> Metric:
@@ -115,7 +121,7 @@ def _histogram(ledger: Ledger) -> Metric:
     for table, counts in sorted(ledger.counts.by_table("seconds").items()):
         numbers = accumulate(counts.get(name, 0) for name in BUCKETS)
         ends = (*(f"{end:.1f}" for end in SECONDS), "+Inf")
-        family.add_metric([table], list(zip(ends, numbers, strict=True)), counts.get(ALL_SECONDS, 0))
+        family.add_metric([table], list(zip(ends, numbers, strict=True)), counts.get(ALL_SECONDS, 0) / 1000)
     return family
 
 

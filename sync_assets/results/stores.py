@@ -5,6 +5,8 @@ them. It appears whole or not at all: in a folder by a rename, elsewhere by one 
 temporary file without a name: no other user can open it, and it ends with the process.
 """
 
+import os
+import re
 import tempfile
 import time
 import uuid
@@ -30,11 +32,17 @@ class Folder:
 
     def names(self, prefix: str) -> Iterable[str]:
         """Return the names, relative to the root, of the files in a folder."""
-        return [file.relative_to(self.root).as_posix() for file in Path(self.root, prefix).rglob("*.parquet")]
+        with _reported("listed", self.root, OSError):
+            return [file.relative_to(self.root).as_posix() for file in Path(self.root, prefix).rglob("*.parquet")]
 
     @contextmanager
     def writing(self, name: str) -> Generator[IO[bytes]]:
         """Yield an empty file, which has this name once the block has ended without an error."""
+        with _reported("written", self.root, OSError), self._writing(name) as opened:
+            yield opened
+
+    @contextmanager
+    def _writing(self, name: str) -> Generator[IO[bytes]]:
         file, new = Path(self.root, name), Path(self.root, INCOMPLETE, uuid.uuid4().hex)
         new.parent.mkdir(parents=True, exist_ok=True)
         with suppress(FileNotFoundError):  # another process deletes them
@@ -52,7 +60,8 @@ class Folder:
     def delete(self, name: str) -> None:
         """Delete a file, and its folder if that is empty."""
         file = Path(self.root, name)
-        file.unlink(missing_ok=True)
+        with _reported("deleted", self.root, OSError):
+            file.unlink(missing_ok=True)
         with suppress(OSError):
             file.parent.rmdir()
 
@@ -73,7 +82,7 @@ class ObjectStore:
 
     def names(self, prefix: str) -> Iterable[str]:
         """As of Folder."""
-        with self._reported("listed"):
+        with _reported("listed", self.root):
             return [name.removeprefix(self._prefix) for name in self.names_of(f"{self._prefix}{prefix}/")]
 
     @contextmanager
@@ -82,25 +91,32 @@ class ObjectStore:
         with tempfile.TemporaryFile() as opened:
             yield opened
             opened.seek(0)
-            with self._reported("written"):
+            with _reported("written", self.root):
                 self.upload(opened, self._prefix + name)
 
     def delete(self, name: str) -> None:
         """Delete an object."""
-        with self._reported("deleted"):
+        with _reported("deleted", self.root):
             self.remove(self._prefix + name)
 
-    @contextmanager
-    def _reported(self, what: str) -> Generator[None]:
-        """Turn the errors of a client into SyncAssetsError: they name places, codes and no rows."""
-        try:
-            yield
-        except Exception as error:  # noqa: BLE001 - each client has its own classes
-            why = one_line(f"{type(error).__name__}: {error}")[:300]
-            raise SyncAssetsError(
-                f"Results were not {what} at {self.root}: {why}",
-                "Check `results.to`, the sign-in and its rights, and materialise again.",
-            ) from None
+
+@contextmanager
+def _reported(what: str, root: str, kind: type[Exception] = Exception) -> Generator[None]:
+    """Turn the errors of a place into SyncAssetsError. kind: that of a folder; each client has its own classes.
+
+    Their texts name places, codes and no rows. Polars' text may quote more, so only its number of an OSError is shown.
+    """
+    try:
+        yield
+    except Exception as error:
+        number = re.search(r"\(os error (\d+)\)", str(error))
+        if not isinstance(error, kind) and not number:
+            raise
+        why = os.strerror(int(number[1])) if number else one_line(f"{type(error).__name__}: {error}")[:300]
+        raise SyncAssetsError(
+            f"Results were not {what} at {root}: {why}",
+            "Check `results.to`, the sign-in, its rights and the room, and materialise again.",
+        ) from None
 
 
 Store = Folder | ObjectStore

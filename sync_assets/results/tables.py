@@ -23,7 +23,7 @@ COLUMNS: dict[ResultName, dict[str, tuple[str, str]]] = {
         "outcome": ("string", "`acknowledged` or `rejected`"),
         "reason": ("string", "the kind of reason, without ids and counts"),
         "status": ("int16", "the HTTP status; null for a load by file and for `validate`"),
-        "attempts": ("int32", "number of requests since the record changed, this one included; 0 for `validate`"),
+        "attempts": ("int32", "tries since the record changed, this one included; 0 for `validate`"),
         "changed_at": ("datetime", "when the program captured the change"),
         "at": ("datetime", "when the outcome was stored"),
         "acknowledged_at": ("datetime", "as `at`, if acknowledged; else null"),

@@ -96,6 +96,10 @@ def test_a_first_load_an_outage_and_its_end_show_in_the_metrics_and_raise_the_al
     assert value(up, "records", table="contact", state="pending") == 0
     assert value(up, "change_seconds_bucket", table="contact", le="900.0") == 50, "it took 40 minutes"
     assert value(up, "change_seconds_count", table="contact") == 53
+    program.sandbox.admin.change("contact", 1, lastname="Quick")
+    assert program.sync().status == 0
+    sums = [value(text, "change_seconds_sum", table="contact") for text in (up, scrape(program))]
+    assert sums == sorted({*sums}), "it grows by parts of a second, too"
     assert_firing([full, down, up], 5, set(), tmp_path)
 
 

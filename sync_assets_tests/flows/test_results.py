@@ -85,6 +85,7 @@ def test_a_day_has_each_delivery_rejection_and_deletion_and_dagster_shows_neithe
     assert shown["path"] == str(program.home / "results" / "deliveries" / f"day={today()}" / "deliveries.parquet")
     preview = [record.data for record in shown["preview"].records]
     assert len(preview) == 5
+    assert {type(record["attempts"]) for record in preview} == {int}, "0, too"
     assert not {"id", "run"} & preview[0].keys()
     assert not re.search(r"[0-9a-f]{8}-", str(shown))
 

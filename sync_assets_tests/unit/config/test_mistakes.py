@@ -240,6 +240,16 @@ class TestEveryMistakeNamesItsLineAndItsRemedy:
         assert the_problem(HEAD + f"history: {written}\n").startswith(f"f.yaml:7: {message}")
 
     @pytest.mark.parametrize(
+        ("written", "message"),
+        [
+            ("results: {to: a, keep_days: 1}", "`keep_days` cannot be `1`; it must be greater than or equal to 2"),
+            ("alerts: {thresholds: {rejected_share: 1}}", "`rejected_share` cannot be `1`; it must be less than 1"),
+        ],
+    )
+    def test_yesterday_is_kept_and_a_share_that_is_never_exceeded_is_refused(self, written: str, message: str) -> None:
+        assert the_problem(f"{HEAD}{written}\n").startswith(f"f.yaml:7: {message}")
+
+    @pytest.mark.parametrize(
         ("to", "message"),
         [
             ("results", None),

@@ -3,6 +3,7 @@
 import json
 import re
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,14 @@ import pytest
 import yaml
 from prometheus_client import CollectorRegistry, generate_latest
 
+from sync_assets.cli import main
 from sync_assets.config.files import SANDBOX_CONFIG
 from sync_assets.errors import SyncAssetsError
 from sync_assets.results import metrics
 from sync_assets.results.metrics import METRICS, PREFIX, LedgerCollector
 from sync_assets.runtime.context import Runtime
-from sync_assets_tests.support.prometheus import PROMTOOL, RULES, samples
+from sync_assets.runtime.ledger_access import RunOptions
+from sync_assets_tests.support.prometheus import PROMTOOL, RULES, samples, value
 from sync_assets_tests.unit.test_runbooks import PARTS
 
 DASHBOARD = json.loads(RULES.with_name("dashboard.json").read_text("utf-8"))
@@ -57,6 +60,9 @@ def test_each_alarm_has_a_severity_a_summary_a_remedy_and_a_runbook_that_exists(
         assert rule["labels"]["severity"] in {"warning", "error"}
         assert rule["annotations"].keys() == {"summary", "description"}
         assert rule["labels"].get("runbook", "backlog_is_young") in described
+        text = rule["annotations"]["description"].replace("{{ $labels.table }}", "contact")
+        for name, *words in map(str.split, re.findall(r"`sync-assets ([^`]+)`", text)):
+            main.load(name).make_context(name, words)
 
 
 @pytest.mark.skipif(PROMTOOL is None, reason="promtool is not installed (Debian: promtool)")
@@ -103,3 +109,13 @@ def test_an_error_of_the_ledger_is_announced_once_and_its_end_is_seen(
     assert lines == ["Out of reach.", lines[-1]]
     assert "ValueError" in lines[-1]
     assert "Anna" not in lines[-1]
+
+
+def test_scrapes_at_the_same_time_do_not_close_each_others_ledger(tmp_path: Path) -> None:
+    environment, lines = {"SYNC_ASSETS_CONFIG": str(SANDBOX_CONFIG), "DAGSTER_HOME": str(tmp_path)}, list[str]()
+    runtime, registry = Runtime(environment, use=RunOptions(may_create=False)), CollectorRegistry(auto_describe=False)
+    registry.register(LedgerCollector(runtime.config, runtime.access, lines.append))
+    with ThreadPoolExecutor(8) as threads:
+        texts = [*threads.map(lambda _: generate_latest(registry), range(40))]
+    assert {value(text.decode(), "up") for text in texts} == {0}
+    assert len(lines) == 1, lines

@@ -1,13 +1,17 @@
 """The rows of `results`: what Parquet files and PostgreSQL's views have of a day, and which ids they lose when."""
 
+import resource
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
+from unittest.mock import Mock
 
 import polars as pl
 import pytest
 import sqlalchemy as sa
 
+from sync_assets.commands.history import prune_records
+from sync_assets.config.models import Config
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.repositories import results as rows_of_results
@@ -180,3 +184,33 @@ def test_files_older_than_keep_days_are_deleted_and_none_is_written_of_days_that
     with pytest.raises(SyncAssetsError, match=f"keeps the history of {day} and later"):
         write_day(used, store, "daily", day - timedelta(days=1), 1)
     assert list(tmp_path.glob(".incomplete/*")) == []
+
+
+def test_a_day_whose_history_was_deleted_while_there_were_no_results_keeps_its_file(
+    used: Ledger, clock: Clock, tmp_path: Path
+) -> None:
+    day, store = clock.now.date(), Folder(str(tmp_path))
+    rows = write_day(used, store, "deliveries", day, DAYS).rows
+    capture(used, deleted=["anna"])
+    settle(used, "done", *claim(used), operation="insert")
+    assert prune_records(cast("Config", Mock(history_days=None)), used)
+    for name in ("deliveries", "daily"):
+        with pytest.raises(SyncAssetsError, match=f"keeps the history of {day + timedelta(days=1)} and later"):
+            write_day(used, store, name, day, DAYS)
+        assert write_anew(used, store, name, DAYS) == []
+    assert write_day(used, store, "decisions", day, DAYS).rows == 2, "decisions are kept"
+    assert pl.read_parquet([*tmp_path.rglob("deliveries.parquet")]).height == rows
+
+
+def test_an_error_of_the_folder_names_place_and_cause(used: Ledger, clock: Clock, tmp_path: Path) -> None:
+    place, soft = tmp_path / "place", resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100, soft[1]))  # as on a full disk
+        with pytest.raises(SyncAssetsError, match=f"not written at {place}: File too large"):
+            write_day(used, Folder(str(place)), "deliveries", clock.now.date(), DAYS)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, soft)
+    assert [file.name for file in place.rglob("*")] == [".incomplete"]
+    (tmp_path / "file").touch()
+    with pytest.raises(SyncAssetsError, match=r"Results were not written at .*Not a directory"):
+        write_day(used, Folder(str(tmp_path / "file")), "deliveries", clock.now.date(), DAYS)
