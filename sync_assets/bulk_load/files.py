@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -141,11 +141,13 @@ def put_lines(sftp: Sftp, settings: BulkLoad, name: str, lines: Iterator[bytes])
     return full, sftp.put_stream(settings.directory, full, f".{name}.part", pieces)
 
 
-def remove_files(sftp: Sftp, settings: BulkLoad, table: str, load: str | None = None) -> list[str]:
-    """Remove the files of a load, complete ones and others; return their names. load: None for all of the table."""
+def remove_files(
+    sftp: Sftp, settings: BulkLoad, table: str, load: str | None = None, *, but: Collection[str] = ()
+) -> list[str]:
+    """Remove the files of a load but these, complete ones and others; return their names. load: None for all loads."""
     removed = list[str]()
     for name in files_of(sftp, settings, table):
-        if load is None or load in name:
+        if (load is None or load in name) and name not in but:
             with suppress(FileGone):  # the workflow may delete it itself
                 sftp.remove(settings.directory, name)
             removed.append(name)

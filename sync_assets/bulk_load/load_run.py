@@ -190,13 +190,13 @@ class LoadRun:
         activity = f"writing files of {self._table}"
         runtime.progress.expect(activity, load.records + loads.first_inserts(self._table))
         with connected(runtime.settings.sftp()) as sftp:
-            if not loads.files(self._table):
-                remove_files(sftp, self.settings, self._table, load.name)  # of before a hold, or of a killed process
+            stored = [file.name for file in loads.files(self._table)]
+            # Others are older than a hold, or of a killed process: their records may have left the load.
+            remove_files(sftp, self.settings, self._table, load.name, but=stored)
             licensed = runtime.config.opt_out.export.capacity_mb
             files = LoadFiles(runtime.ledger, sftp, self.settings, self._columns(), licensed)
-            before = len(loads.files(self._table))
             complete, more = files.write(load, until, lambda rows: runtime.progress(activity, rows))
-        self.progress.advanced |= complete or len(loads.files(self._table)) > before
+        self.progress.advanced |= complete or len(loads.files(self._table)) > len(stored)
         if not complete:
             return load
         if not loads.files(self._table):  # nothing is left of it: held, deleted, or for REST

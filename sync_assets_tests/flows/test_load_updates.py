@@ -125,8 +125,9 @@ def test_a_person_under_a_hold_is_in_no_file(program: Program) -> None:
     assert loads(program) == [("update", "done", 2, 0)]
 
 
+@pytest.mark.parametrize("number", [1, 3], ids=["one of three", "all three"])
 def test_a_hold_between_the_file_and_its_workflow_takes_the_person_out_of_it(
-    program: Program, monkeypatch: pytest.MonkeyPatch
+    program: Program, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     ids = moved(program, 3)
     written = UpdateRun._write  # pyright: ignore[reportPrivateUsage]
@@ -137,13 +138,14 @@ def test_a_hold_between_the_file_and_its_workflow_takes_the_person_out_of_it(
         files += 1
         ready = await written(run, load, until)
         if files == 1:
-            await asyncio.to_thread(run.runtime.ledger.holds.hold, ids[0])
+            for id_ in ids[:number]:
+                await asyncio.to_thread(run.runtime.ledger.holds.hold, id_)
         return ready
 
     monkeypatch.setattr(UpdateRun, "_write", held)
-    assert program.sync().status == 2  # one is held
-    assert (files, loads(program)) == (2, [("update", "done", 2, 0)])
-    assert cities(program, ids[:1]) != {"Elsewhere"}
+    assert program.sync().status == 2  # some are held
+    assert (files, loads(program)) == (2, [("update", "done", 3 - number, 0)])
+    assert "Elsewhere" not in cities(program, ids[:number])
 
 
 def test_an_empty_address_empties_it_and_one_that_no_line_can_hold_is_named(program: Program) -> None:

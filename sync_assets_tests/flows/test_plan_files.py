@@ -2,19 +2,23 @@
 
 import json
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 from unittest.mock import Mock
 
 import pytest
 
 from sync_assets.alerts.channels import DeadManSwitch
+from sync_assets.bulk_load import files as load_files
+from sync_assets.ledger.model import Load, LoadFile
 from sync_assets.ledger.records.loads import Loads
 from sync_assets.push.claimed_records import ClaimedRecords
 from sync_assets_tests.support.chain import Chain
-from sync_assets_tests.support.loads import WORKFLOWS, by_file, inserted, stop_load
+from sync_assets_tests.support.loads import WORKFLOWS, by_file, inserted, loads, on_sftp, stop_load
 from sync_assets_tests.support.opt_outs import switch_on
-from sync_assets_tests.support.program import Program
+from sync_assets_tests.support.program import Program, Synced
+from sync_assets_tests.support.waiting import until
 
 
 def approved(program: Program, *options: str) -> Path:
@@ -142,31 +146,156 @@ def test_loads_by_file_take_planned_records_only_with_their_links_and_opt_outs(c
     file = approved(program)
     chain.admin.change("contact", [made[0][0]], firstname="Changed")
     chain.make("New")
-    assert sent(program, file) == (1, left(36, 1, 1), {})
+    done = _sync(program, file)
+    assert (done.status, done.document["plan"]) == (1, left(36, 1, 1))
     assert [inserted(program, workflow) for workflow in WORKFLOWS.values()] == [[11], [11], [11]]
     profiles = chain.held()["profile"]
     assert made[0][0] not in profiles
     assert profiles[made[1][0]]["blackListEmail"] is True
+    assert not any(chain.admin.engine_calls()[kind] for kind in ("insert", "update", "delete"))
 
 
-def _killed_while_it_writes(program: Program, file: Path) -> None:
+by_plan_or_not = pytest.mark.parametrize("by_plan", [True, False], ids=["by a plan", "without a plan"])
+At = Literal["records are claimed", "one file is stored", "all files are stored"]
+
+
+def _while_it_writes(program: Program, file: Path | None, call: int, does: Callable[[], Any]) -> Synced:
+    """Sync, and do something before this file is stored, which is complete on the SFTP."""
+    calls, stored = count(1), Loads.add_file
+
+    def add_file(loads: Loads, load: Load, written: LoadFile) -> None:
+        if next(calls) == call:
+            does()
+        stored(loads, load, written)
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Loads, "add_file", Mock(side_effect=KeyboardInterrupt))
-        with pytest.raises(KeyboardInterrupt):
-            program.sync(program.runtime(), plan=file)
+        patch.setattr(load_files, "BATCH", 10)
+        patch.setattr(Loads, "add_file", add_file)
+        return _sync(program, file)
+
+
+def _sync(program: Program, file: Path | None) -> Synced:
+    """Run a sync in this process, where waits for a workflow are short."""
+    return program.sync(program.runtime(), plan=file)
+
+
+def _stopped(program: Program, file: Path | None, at: At) -> None:
+    """Begin a load of several files, and stop before its workflow is started."""
+    if at == "all files are stored":
+        program.sandbox.admin.fault("campaign", "status", status=400, path="workflow/execution")
+        assert _sync(program, file).status == 2
+        program.sandbox.admin.clear_faults()
+        return
+    call = 1 if at == "records are claimed" else 2
+    with pytest.raises(KeyboardInterrupt):
+        _while_it_writes(program, file, call, Mock(side_effect=KeyboardInterrupt))
+
+
+def _loads(program: Program) -> list[tuple[str, int]]:
+    return [(load["state"], load["records"]) for load in loads(program)]
 
 
 @pytest.mark.usefixtures("short_looks")
-def test_a_load_that_writes_its_files_anew_leaves_out_what_changed_since_the_plan(program: Program) -> None:
-    file = approved(by_file(program))
-    _killed_while_it_writes(program, file)
-    changed = program.sandbox.admin.dump_d365()[0]["contactid"]
-    program.sandbox.admin.change("contact", [changed], lastname="Unapproved")
-    status, plan, _ = sent(program, file)
-    assert (status, plan["changed"], changed in program.profiles()) == (1, 1, False)
-    assert inserted(program) == [49], "the others go by file"
-    assert program.sync().document["tables"]["contact"]["pending"] == 0
-    assert program.profiles()[changed]["lastName"] == "Unapproved"
+@by_plan_or_not
+@pytest.mark.parametrize("at", get_args(At))
+def test_records_that_leave_a_load_before_its_workflow_is_started_are_in_no_file(
+    program: Program, at: At, by_plan: bool
+) -> None:
+    program.table |= {"filters": {"rules": [{"field": "jobtitle", "is": "ne", "value": "Gone"}]}}
+    admin = by_file(program, file_mb=0.001).sandbox.admin
+    file = approved(program) if by_plan else None
+    held, deleted, filtered, changed, *others = sorted(c["contactid"] for c in admin.dump_d365() if c["jobtitle"])
+    _stopped(program, file, at)
+    assert program.run("hold", "add", held)[0] == 0
+    admin.delete("contact", [deleted])
+    admin.change("contact", [filtered], jobtitle="Gone")
+    admin.change("contact", [changed], jobtitle="Changed")
+    done, by_load = _sync(program, file), len(others) + (not by_plan)
+    assert (done.status, inserted(program), _loads(program)) == (1 if by_plan else 2, [by_load], [("done", by_load)])
+    assert done.document.get("plan") == (left(len(others) + 4, changed=1, gone=2) if by_plan else None)
+    assert (program.sync().status, program.profiles().keys()) == (2, {*others, changed})
+    assert program.profiles()[changed]["cusJobTitle"] == "Changed"
+    assert program.run("hold", "release", held)[0] == 0
+    assert (program.sync().status, program.profiles().keys()) == (0, {*others, changed, held})
+    assert (inserted(program), on_sftp(program)) == ([by_load], [])
+
+
+ALL: tuple[tuple[At, bool, list[int]], ...] = (
+    ("records are claimed", True, []),
+    ("one file is stored", True, [10]),
+    ("all files are stored", True, [50]),
+    ("all files are stored", False, [50]),
+)
+
+
+@pytest.mark.usefixtures("short_looks")
+@pytest.mark.parametrize(("at", "by_plan", "approved_rows"), ALL)
+@pytest.mark.parametrize("way", ["changed", "deleted"])
+def test_a_load_ends_that_all_records_leave_or_change(
+    program: Program, at: At, by_plan: bool, approved_rows: list[int], way: str
+) -> None:
+    admin = by_file(program, file_mb=0.001).sandbox.admin
+    file, ids = approved(program) if by_plan else None, [contact["contactid"] for contact in admin.dump_d365()]
+    _stopped(program, file, at)
+    if way == "deleted":
+        admin.delete("contact", ids)
+    else:
+        admin.change("contact", ids, jobtitle="Changed")
+    done, by_load = _sync(program, file), [] if way == "deleted" else approved_rows
+    assert (inserted(program), on_sftp(program)) == (by_load, []), "values as approved, or none"
+    if by_plan:
+        some = {"gone": 50} if way == "deleted" else {"changed": 50}
+        assert (done.status, done.document["plan"]) == (int("changed" in some), left(50, **some))
+    assert [state for state, _ in _loads(program)] == ["done"]
+    if way == "changed":
+        assert _loads(program) == [("done", sum(by_load))]
+    assert program.sync().status == 0
+    program.assert_in_step()
+
+
+@pytest.mark.usefixtures("short_looks")
+def test_a_hold_and_a_maintenance_that_begin_while_files_are_written_end_the_turn_only(program: Program) -> None:
+    admin = by_file(program, above=1, file_mb=0.001).sandbox.admin
+    file, held = approved(program), min(contact["contactid"] for contact in admin.dump_d365())
+    done = _while_it_writes(program, file, 2, lambda: program.json("maintenance", "on", "contact"))
+    assert (done.status, _loads(program)[0][0], inserted(program)) == (2, "writing", [])
+    assert program.run("maintenance", "off", "contact")[0] == 0
+    adding = list[Any]()
+
+    def hold() -> None:
+        adding.append(program.start("hold", "add", held))  # it waits until the sync has seen it
+        until(lambda: loads(program)[0]["files"] == [])
+
+    status = _while_it_writes(program, file, 2, hold).status
+    assert adding[0].communicate(timeout=60)[1] == ""
+    assert (status, _sync(program, file).status, inserted(program), _loads(program)) == (2, 2, [49], [("done", 49)])
+    assert held not in program.profiles()
+
+
+@pytest.mark.usefixtures("short_looks")
+@by_plan_or_not
+def test_children_whose_parent_is_deleted_leave_their_load_and_it_waits_for_none_of_them(
+    chain: Chain, by_plan: bool
+) -> None:
+    program, made = by_file(chain.program, above=5), [chain.make() for _ in range(12)]
+    file, orders = approved(program) if by_plan else None, WORKFLOWS["new_order"]
+    chain.admin.fault("campaign", "status", status=400, path=f"workflow/execution/{orders}")
+    assert _sync(program, file).status == 2
+    chain.admin.clear_faults()
+    assert _loads(program) == [("done", 12), ("ready", 12)]
+    deleted, held = made[0][0], made[1][0]
+    chain.admin.delete("contact", [deleted])
+    assert program.run("hold", "add", held)[0] == 0
+    done = _sync(program, file)
+    assert (done.status, done.document.get("plan")) == ((1, left(36, changed=1)) if by_plan else (2, None))
+    assert [inserted(program, workflow) for workflow in WORKFLOWS.values()] == [[12], [10], [10]]
+    assert program.sync().ending == "Left: 3 held. Go on with `sync-assets hold list`."
+    assert deleted not in chain.held()["profile"], "its delete was not in the plan"
+    assert {one["id"] for one in chain.orphans()} == {*made[0][1:]}
+    assert program.run("hold", "release", held)[0] == 0
+    assert program.sync().status == 0
+    assert [len(records) for records in chain.held().values()] == [11, 11, 11]
+    chain.assert_no_hidden_child()
 
 
 @pytest.mark.usefixtures("short_looks")

@@ -32,7 +32,7 @@ from sync_assets.ledger.records.dependency_status import DependencyStatus
 from sync_assets.ledger.records.planned import Planned
 from sync_assets.ledger.repositories.maintenance import Maintenance
 from sync_assets.ledger.repositories.sessions import Sessions
-from sync_assets.ledger.rules.predicates import BUT_FOR, DISCONNECTED, FIRST_INSERT, IN_CAMPAIGN
+from sync_assets.ledger.rules.predicates import BUT_FOR, DISCONNECTED, FIRST_INSERT, IN_CAMPAIGN, INSERTABLE
 from sync_assets.ledger.storage import load_tables, schema
 from sync_assets.ledger.storage.load_tables import load_of, row_of, update_load
 from sync_assets.ledger.storage.session import Repository, writes
@@ -57,8 +57,8 @@ _GIVE_UP = """
     WHERE seq IN :seqs
 """
 _MAY_COME = "Its load by file was given up: its import workflow may write it until the time of the next attempt."
-_TO_INSERT = (schema.PENDING, _R.payload.is_not(None), _R.desired_hash.is_not(None), _R.out_of_scope == 0)
-"""SQL conditions on a record that a load has claimed: Campaign is to hold it."""
+_TO_INSERT = (schema.PENDING, schema.holds(INSERTABLE))
+"""SQL conditions on a record that a load has claimed: a file may bring it."""
 _AT_ONCE = 20_000
 MOST_REWRITES = 3
 """How often the files of a load are written anew since rows changed that are not to be inserted any more."""
@@ -162,7 +162,7 @@ class Loads(Repository):
         self._locked(transaction, load)
         if self._maintenance.maintained_since(transaction, load.table):
             raise LoadMoved
-        own = sa.and_(_R.session == load.session, schema.PENDING, _R.payload.is_not(None))
+        own = sa.and_(_R.session == load.session, *_TO_INSERT)
         first = sa.and_(_FIRST_INSERT, schema.NOT_UNDER_WAY, NOT_LISTED, schema.in_plan(self._session.plan))
         # An expression instead of the column, so that SQLite reads the table in its order and does not sort an index.
         of_table = (_R.table_name + "") == load.table
@@ -200,10 +200,13 @@ class Loads(Repository):
         transaction.execute(more)
 
     def _leave_out(self, transaction: Transaction, load: Load, seqs: Sequence[int]) -> None:
-        transaction.run(_LEAVE_OUT, seqs=list(seqs))
+        """Free records of which nothing was sent: Campaign holds neither them nor a link of theirs."""
         fewer = update_load(load, records=_L.records - len(seqs))
         transaction.execute(fewer)
-        self._dependencies.reevaluate(transaction, transaction.states_of(seqs))
+        parents = self._dependencies.leaving_parents(transaction, transaction.states_of(seqs))
+        transaction.run(_LEAVE_OUT, seqs=list(seqs))
+        self._dependencies.stored_links.never_sent(transaction, seqs)
+        self._dependencies.reevaluate(transaction, transaction.states_of(seqs), also=parents)
 
     @writes
     def add_file(self, transaction: Transaction, load: Load, file: LoadFile) -> None:
@@ -316,7 +319,7 @@ class Loads(Repository):
 
     @writes
     def _finished(self, transaction: Transaction, load: Load, freed: int) -> None:
-        self._put(transaction, load, state=LoadState.DONE, missing=freed, problem=None)
+        self._put(transaction, self._locked(transaction, load), state=LoadState.DONE, missing=freed, problem=None)
         over = sa.update(schema.session).where(schema.session.c.epoch == load.session)
         transaction.execute(over.values(live=0, until=self._session.now()))
 

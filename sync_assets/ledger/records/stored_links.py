@@ -80,6 +80,11 @@ class StoredLinks(Repository):
         transaction.run(_PERHAPS_LINKED, seqs=list(outcome_unknown), ids=names)
         transaction.run(_NOT_MAPPED, seqs=[*parents, *kept], ids=names)
 
+    def never_sent(self, transaction: Transaction, seqs: Sequence[int]) -> None:
+        """Remove what Campaign might have held of the links of records: no request for them was made."""
+        for statement in (_UNLINK, _CERTAIN):
+            transaction.run(statement, seqs=list(seqs))
+
     def store_sent_links(self, transaction: Transaction, outcomes: Sequence[tuple[RecordState, Outcome]]) -> None:
         """Store the links that Campaign acknowledged, and remove those of deleted or missing records.
 

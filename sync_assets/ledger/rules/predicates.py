@@ -134,12 +134,9 @@ RETRIED = PENDING & present("not_before")
 CLAIMED = present("session")
 IN_CAMPAIGN = SYNCED & ACKNOWLEDGED
 
-FIRST_INSERT = all_of(
-    (
-        READY & ~ACKNOWLEDGED & ~UNANSWERED & ~DISCONNECTED,
-        is_one("orphaned", Orphaned.NO) & absent("validation_error") & present("payload"),
-    )
-)
+INSERTABLE = ~DISCONNECTED & is_one("orphaned", Orphaned.NO) & absent("validation_error") & present("payload")
+"""Campaign is to hold it, as it is in its row. An orphan may be pending: its next request is a look-up."""
+FIRST_INSERT = READY & ~ACKNOWLEDGED & ~UNANSWERED & INSERTABLE
 """Never sent: a file may bring it. A record that is held, waits for a parent or was rejected is not pending."""
 
 # --- rows -------------------------------------------------------------------------------------------------------------
