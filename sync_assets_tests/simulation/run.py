@@ -39,6 +39,8 @@ WORKERS = 2
 SYNC_SECONDS = 4 * 3600.0
 """A sync that takes longer is stuck: `sync` waits for minutes at most."""
 LAST_SYNCS = 8
+"""Syncs after the last move, each ten minutes after the one before; twice as many with loads by file: of each table in
+turn, after its parents, one may be given up, and its records go by REST when the horizon has passed."""
 
 
 @dataclass(frozen=True)
@@ -190,7 +192,7 @@ class Simulation:
         if self.scenario.opt_out:
             self.people.export(only_changed=False, seconds=0.0)
         quiet = 0
-        for number in range(LAST_SYNCS):
+        for number in range(LAST_SYNCS * (2 if self.scenario.bulk_load else 1)):
             await asyncio.sleep(600)
             if self.scenario.bulk_load:
                 await self.loads.end(give_up=number > 1)
