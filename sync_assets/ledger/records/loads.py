@@ -32,7 +32,7 @@ from sync_assets.ledger.records.dependency_status import DependencyStatus
 from sync_assets.ledger.records.planned import Planned
 from sync_assets.ledger.repositories.maintenance import Maintenance
 from sync_assets.ledger.repositories.sessions import Sessions
-from sync_assets.ledger.rules.predicates import BUT_FOR, DISCONNECTED, FIRST_INSERT, IN_CAMPAIGN, INSERTABLE
+from sync_assets.ledger.rules.predicates import BUT_FOR, DISCONNECTED, FIRST_INSERT, IN_CAMPAIGN, INSERTABLE, PENDING
 from sync_assets.ledger.storage import load_tables, schema
 from sync_assets.ledger.storage.load_tables import load_of, row_of, update_load
 from sync_assets.ledger.storage.session import Repository, writes
@@ -52,10 +52,11 @@ _CLAIM = f"""
 _GIVE_BACK = "UPDATE sync_record SET session = :session WHERE seq IN :seqs"
 _LEAVE_OUT = "UPDATE sync_record SET session = NULL, outcome_unknown = 0, not_before = NULL WHERE seq IN :seqs"
 _FREE = "UPDATE sync_record SET session = NULL, not_before = NULL, unknown_until = NULL WHERE seq IN :seqs"
-_GIVE_UP = """
-    UPDATE sync_record SET session = NULL, not_before = :until, unknown_until = :until, reason = :reason
-    WHERE seq IN :seqs
-"""
+_GIVE_UP = f"""
+    UPDATE sync_record SET session = NULL, unknown_until = :until,
+        not_before = CASE WHEN {PENDING} THEN CAST(:until AS bigint) END,
+        reason = CASE WHEN {PENDING} THEN :reason ELSE reason END WHERE seq IN :seqs
+"""  # noqa: S608 - constants
 _MAY_COME = "Its load by file was given up: its import workflow may write it until the time of the next attempt."
 _TO_INSERT = (schema.PENDING, schema.holds(INSERTABLE))
 """SQL conditions on a record that a load has claimed: a file may bring it."""

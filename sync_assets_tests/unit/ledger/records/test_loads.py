@@ -1,11 +1,16 @@
 """Loads by file in the ledger: which records they claim, what frees them, and who may change them."""
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.model import END_OF_TIME, Load, LoadFile, LoadState, State
-from sync_assets.ledger.records.loads import LoadMoved
-from sync_assets_tests.support.ledgers import capture, claim, guid, push, record, row
+from sync_assets.ledger.records.loads import MOST_REWRITES, LoadMoved
+from sync_assets.ledger.storage.session import HORIZON_SECONDS
+from sync_assets_tests.support.ledgers import Clock, capture, claim, guid, push, record, row, stored
+from sync_assets_tests.unit.ledger.linking import NEEDED, order
 
 pytestmark = pytest.mark.postgresql
 
@@ -91,3 +96,76 @@ def test_a_record_of_a_load_is_shown_as_loading(ledger: Ledger) -> None:
     assert stored is not None
     assert (stored.loading, stored.not_before, stored.leased_until) == (True, None, None)
     assert END_OF_TIME.year == 9999
+
+
+# What happens to an order while a load has claimed it, its state then, and its state after each end of the load:
+# nothing was sent; all was imported that was to be; the workflow may still import it. None: it has no record.
+CHANGED: dict[str, tuple[Callable[[Ledger], Any], list[State | None]]] = {
+    "unchanged": (lambda ledger: None, [State.PENDING] * 4),
+    "another row": (lambda ledger: order(ledger, "anna", "b"), [State.PENDING] * 4),
+    "a validation error": (  # after it was sent, its link is sent alone
+        lambda ledger: order(ledger, "anna", validation_error="no"),
+        [State.PENDING, State.REJECTED, State.PENDING, State.PENDING],
+    ),
+    "a validation error, and a parent that is not sent": (
+        lambda ledger: order(ledger, "bea", validation_error="no"),
+        [State.REJECTED] * 4,
+    ),
+    "a validation error that is corrected": (
+        lambda ledger: order(ledger, "bea", validation_error="no") or order(ledger, "anna", "b"),
+        [State.PENDING] * 4,
+    ),
+    "a hold": (lambda ledger: ledger.holds.hold(guid("anna")), [State.HELD] * 4),
+    "a person who was deleted": (
+        lambda ledger: ledger.holds.hold(guid("anna")) and ledger.holds.end_hold(guid("anna"), deleted=True),
+        [State.EXCLUDED] * 4,
+    ),
+    "a parent that is not sent": (lambda ledger: order(ledger, "bea"), [State.WAITING] * 4),
+    "no parent": (lambda ledger: order(ledger, None), [State.PENDING, State.ORPHANED, State.PENDING, State.PENDING]),
+    "deleted": (
+        lambda ledger: capture(ledger, table="order", links=[NEEDED], deleted=["order"]),
+        [State.PENDING, None, State.PENDING, State.PENDING],
+    ),
+    "out of scope": (
+        lambda ledger: capture(ledger, table="order", links=[NEEDED], out_of_scope=[guid("order")]),
+        [State.PENDING, None, State.PENDING, State.PENDING],
+    ),
+}
+ENDS: dict[str, tuple[int, Callable[[Ledger, Load], Any]]] = {
+    "left out": (0, lambda ledger, load: ledger.loads.leave_out(load, [record(ledger, "order").seq])),
+    "never started": (0, lambda ledger, load: ledger.loads.finish(load)),
+    "imported": (1, lambda ledger, load: ledger.loads.finish(ended(ledger, load, "finished"))),
+    "abandoned": (2, lambda ledger, load: ledger.loads.finish(ended(ledger, load, "abandoned"))),
+}
+
+
+def ended(ledger: Ledger, load: Load, how: Any) -> Load:
+    return ledger.loads.end(ledger.loads.start(load._replace(rewrites=MOST_REWRITES)), how)
+
+
+@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize("change", CHANGED)
+def test_a_load_frees_its_records_in_any_state(ledger: Ledger, clock: Clock, change: str, end: str) -> None:
+    capture(ledger, row("anna"), complete=True)
+    push(ledger)
+    capture(ledger, row("bea"), complete=True)
+    order(ledger, "anna", complete=True)
+    load = ledger.loads.begin("order", "WKF20", "imports")
+    assert taken(ledger, load) == [guid("order")]
+    (changes, (during, *after)), (which, ends) = CHANGED[change], ENDS[end]
+    changes(ledger)
+    before = record(ledger, "order")
+    assert before.state == during
+    ends(ledger, load)
+    assert ledger.check() == []
+    if (state := after[which]) is None:
+        assert guid("order") not in stored(ledger)
+        return
+    one = record(ledger, "order")
+    sendable = state == State.PENDING
+    assert (one.state, one.session, one.outcome_unknown) == (state, None, int(which > 0))
+    assert (one.not_before is not None, one.unknown_until is not None) == (sendable and which == 2, which == 2)
+    assert (one.reason != before.reason) == (sendable and which == 2)
+    assert len(claim(ledger, table="order")) == (sendable and which < 2)
+    clock.advance(HORIZON_SECONDS + 1)
+    assert len(claim(ledger, "other", table="order")) == (sendable and which == 2)
