@@ -314,7 +314,8 @@ class LoadRun:
         runtime, ledger, table = self.runtime, self.runtime.ledger, self._table
         if load.commanded_at is None:  # given up before its workflow was started
             return await self._done(load)
-        if load.ended_as in ("error", "abandoned"):  # a later run would import what goes by REST then
+        by_rest = self.settings.on_failure == "rest" and load.ended_as == "finished"
+        if by_rest or load.ended_as in ("error", "abandoned"):  # a later run would import what goes by REST then
             await asyncio.to_thread(self._remove_files, load)
         if load.missing is None:
             comparison = Comparison(

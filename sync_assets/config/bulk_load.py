@@ -13,8 +13,11 @@ MEGABYTE = 1_000_000
 class BulkLoad(Model):
     """First loads by file: files on the Campaign SFTP, which a workflow of each table imports."""
 
-    above: Annotated[int, Field(ge=0)] = 200_000
-    """First inserts of a table beyond which all of them go by file; up to this number they go by REST."""
+    above: Annotated[int, Field(ge=0, le=3_000_000)] = 200_000
+    """First inserts of a table beyond which all of them go by file; up to this number they go by REST.
+
+    At most 3,000,000, since a capture pauses at 4,000,000 pending records.
+    """
     directory: SftpFolder = "d365_loads/imports"
     """Relative to the folder after sign-in, or from the root with a `/`. Not that of the opt-out files."""
     file_mb: Annotated[float, Field(gt=0, le=10_000)] = 200
