@@ -14,7 +14,7 @@ from sync_assets.campaign.client import CampaignClient, CampaignRefused, decoded
 from sync_assets.campaign.dialect import response_outcome
 from sync_assets.http.redaction import redact
 from sync_assets.http.retry import METADATA_PATIENCE, RequestOptions
-from sync_assets.http.transport import Response, SignInRefused
+from sync_assets.http.transport import OutcomeUnknown, Response, SignInRefused
 
 Status = Literal["edition", "started", "finished", "warning", "error", "unknown"]
 """Being edited, in progress, finished, paused (`warning`), failed, or unknown."""
@@ -79,6 +79,11 @@ def _check(answer: Response, id_: str, asked: str, use: tuple[str, str]) -> None
     if asked != "show" and 200 <= answer.status < 300 and not answer.body.strip():
         return  # the answer to a command is documented nowhere
     outcome = response_outcome(answer, "read")
+    if asked != "show" and outcome.kind == "unproven":  # it may have been carried out
+        raise OutcomeUnknown(
+            f"Command to {asked} workflow {id_}: {redact(outcome.reason, None)}",
+            "Look at the workflow in Campaign: it may have been carried out.",
+        )
     if outcome.kind in ("denied", "unproven"):
         raise SignInRefused(
             f"Campaign refuses to {asked} workflow {id_}: {redact(outcome.reason, None)}",

@@ -78,3 +78,11 @@ async def test_a_lost_answer_about_the_state_is_asked_for_again(tmp_path: Path) 
     answers = [CUT, answer(200, b'{"logicalStatus":"warning"}')]
     async with LittleServer(tmp_path, lambda _: answers.pop(0)) as server, campaign_of(server) as client:
         assert await workflow_status(client, EXPORT) == "warning"
+
+
+@pytest.mark.parametrize("body", [b"<html>Maintenance</html>", b'{"PKey":"@ab'], ids=["a page", "cut"])
+async def test_a_command_may_be_carried_out_whose_answer_is_none_of_campaigns(tmp_path: Path, body: bytes) -> None:
+    async with LittleServer(tmp_path, lambda _: answer(200, body)) as server, campaign_of(server) as client:
+        with pytest.raises(OutcomeUnknown, match="start workflow WKF12: status 200, but not an answer of Campaign"):
+            await start(client, EXPORT)
+    assert len(server.requests) == 1
