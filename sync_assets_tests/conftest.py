@@ -21,6 +21,7 @@ from sync_assets_tests.support.shared_caches import read_migration_scripts_once,
 __all__ = ["postgres"]
 
 
+_COLLECT_AFTER = gc.get_threshold()
 _IN_MEMORY, _ROOM = Path("/dev/shm"), 4 << 30
 _UNIT = Path(__file__).with_name("unit")
 _OTHER_SERVERS = {"postgres", "postgresql", "openssh_server", "openssh_sftp"}
@@ -73,8 +74,13 @@ def _names(item: pytest.Item) -> set[str]:
 
 
 def pytest_runtest_teardown() -> None:
-    """Undo that a server command, called in this process, ignores Ctrl-C at its end: programs would inherit it."""
+    """Undo what a command, called in this process, has set for the rest of its own.
+
+    A server command ignores Ctrl-C at its end, and programs would inherit that. Garbage that is collected rarely would
+    be kept for good when the next sync exempts all objects from collection.
+    """
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    gc.set_threshold(*_COLLECT_AFTER)
 
 
 def pytest_configure(config: pytest.Config) -> None:
