@@ -309,6 +309,22 @@ def a_parent_is_deleted_before_its_child(history: HandwrittenHistory) -> None:
     history.call("DELETE", "cusOrderLine", "l1")
 
 
+@pytest.mark.parametrize("seen", [True, False])
+def test_a_parent_of_a_child_that_a_late_import_inserts_again_may_go_unless_an_answer_shows_the_child(
+    seen: bool,
+) -> None:
+    history = correct()
+    history.remove("new_orderline", "l1")
+    history.remove("new_order", "o1")
+    [line] = [dict(one.after or {}) for one in history.calls if one.method == "POST" and one.key == "l1"]
+    history.call("DELETE", "cusOrderLine", "l1")
+    history.others.append(RecordChange(history.moment(), "cusOrderLine", "@again", None, {**line, "PKey": "@again"}))
+    if seen:
+        history.call("GET", "cusOrderLine", "l1")
+    history.call("DELETE", "cusOrder", "o1")
+    assert ("children_go_before_their_parents" in _codes(history)) == seen
+
+
 @breaks("nothing_in_scope_is_deleted")
 def a_record_in_scope_is_deleted(history: HandwrittenHistory) -> None:
     history.put("contact", "c8")

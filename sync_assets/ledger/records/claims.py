@@ -33,7 +33,7 @@ from sync_assets.ledger.rules.predicates import MUST_NOT_EXIST, REFUSED_BY_CAMPA
 from sync_assets.ledger.rules.record_state import RecordState
 from sync_assets.ledger.storage import schema
 from sync_assets.ledger.storage.session import Repository, writes
-from sync_assets.ledger.storage.transaction import DELETE_RECORDS, LOCK_CLAIMED, Transaction
+from sync_assets.ledger.storage.transaction import LOCK_CLAIMED, Transaction
 
 _R = schema.record.c
 _AT_ONCE = 5_000
@@ -218,7 +218,6 @@ class Claims(Repository):
         for record in held:
             acknowledgement = transitions.after_outcome(record, by_seq[record.seq], now=now, horizon=horizon)
             if acknowledgement is None:
-                transaction.remove(record)
                 removed.append(record)
                 continue
             after, reason, not_before = acknowledgement
@@ -241,7 +240,7 @@ class Claims(Repository):
         holds = [(by_seq[record.seq].held_refusable, record.seq) for record in held]
         transaction.for_each(_HOLDS, [row for row in holds if row[0] is not None])
         self._session.erased = self._session.erased or bool(as_desired) or not all(row[-2] for row in values)
-        transaction.run(DELETE_RECORDS, seqs=[record.seq for record in removed])
+        transaction.purge(removed)
         self._opt_outs.forget(transaction, [record.id for record in removed if record.table_name == CONTACT])
         if has_links:
             # Parents that Campaign's records may be linked to until now: their deletes may wait for these outcomes.

@@ -28,7 +28,7 @@ from sync_assets.ledger.rules.predicates import MAY_EXIST, MAY_LACK_PARENT
 from sync_assets.ledger.rules.record_state import RecordState
 from sync_assets.ledger.storage import schema
 from sync_assets.ledger.storage.session import Repository, writes
-from sync_assets.ledger.storage.transaction import DELETE_RECORDS, Transaction
+from sync_assets.ledger.storage.transaction import Transaction
 
 GUARDED_ABOVE = 100
 """Number of records above which the guard limits the share of deletions (`max_delete_share`, docs/configuration.md)."""
@@ -280,7 +280,6 @@ class Deletions(Repository):
         for record in transaction.states_of(seqs):
             if transitions.is_purgeable(record):
                 forgotten.append(record)
-                transaction.remove(record)
             elif left := transitions.after_removal(record, out_of_scope=out_of_scope, now=now):
                 assert left.acked_hash == record.acked_hash
                 assert bool(left.out_of_scope) == out_of_scope, "a row is deleted or out of scope"
@@ -291,7 +290,7 @@ class Deletions(Repository):
                 kept = (left.has_payload, left.has_payload, keeps_reason, keeps_delay)
                 values.append((*attrgetter(*MOVED)(left), None if out_of_scope else now, *kept, left.seq))
         transaction.for_each(_REMOVE, values)
-        transaction.run(DELETE_RECORDS, seqs=[record.seq for record in forgotten])
+        transaction.purge(forgotten)
         if self._dependencies.has_links(transaction):
             self._dependencies.reevaluate(transaction, moved)
             # The guard did not count these: Campaign may hold their children if it lost them itself.

@@ -28,7 +28,7 @@ from sync_assets.ledger.rules.dependencies import FormerParent, Key, Link, is_ac
 from sync_assets.ledger.rules.record_state import Dependencies, RecordState, reevaluate
 from sync_assets.ledger.storage import operation_tables, schema
 from sync_assets.ledger.storage.session import Repository, writes
-from sync_assets.ledger.storage.transaction import DELETE_RECORDS, SELECT_STATE, Transaction, by_first
+from sync_assets.ledger.storage.transaction import SELECT_STATE, Transaction, by_first
 
 _LOCK = 6_090_275_134_511_382_749  # of an advisory lock; any number that no other lock uses
 
@@ -184,7 +184,7 @@ class DependencyStatus(Repository):
         while seqs:
             moved, forgotten = self._reevaluate_once(transaction, sorted(seqs), collect_orphans=collect_orphans)
             seqs = self.neighbours(transaction, [*moved, *forgotten])
-            transaction.run(DELETE_RECORDS, seqs=[record.seq for record in forgotten])
+            transaction.purge(forgotten)
             self._delete_links(transaction, forgotten)
             # A held record may have been made by its hold, so that its contact may exist in Dynamics 365.
             deleted = [record for record in forgotten if record.desired_hash is None and record.state != State.HELD]
@@ -254,7 +254,6 @@ class DependencyStatus(Repository):
             orphaned = dependencies[record.seq].orphaned
             where = reevaluate(record, dependencies[record.seq])
             if where is None:
-                transaction.remove(record)
                 forgotten.append(record)
             elif (*where, orphaned) != (record.state, record.block_reason, record.orphaned):
                 transaction.move(record, where.state)

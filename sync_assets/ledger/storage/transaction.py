@@ -33,7 +33,7 @@ _STATE_COLUMNS = ", ".join(_EXPRESSIONS.get(name, name) for name in RecordState.
 SELECT_STATE = f"SELECT {_STATE_COLUMNS} FROM sync_record WHERE seq IN :seqs"  # noqa: S608 - made of constants
 LOCK_STATE = f"{SELECT_STATE} ORDER BY seq FOR UPDATE"
 LOCK_CLAIMED = f"{SELECT_STATE} AND session = :session ORDER BY seq FOR UPDATE"
-DELETE_RECORDS = "DELETE FROM sync_record WHERE seq IN :seqs"
+_DELETE_RECORDS = "DELETE FROM sync_record WHERE seq IN :seqs", "DELETE FROM sync_collected WHERE seq IN :seqs"
 _FIND = "SELECT id, seq FROM sync_record WHERE table_name = :table AND id IN :records"
 _ADD_TOTAL = """
     INSERT INTO sync_tally (table_name, state, records) VALUES (?, ?, ?)
@@ -116,10 +116,13 @@ class Transaction:
         if state == State.EXCLUDED != record.state:
             self.note_gone([record.id])
 
-    def remove(self, record: RecordState) -> None:
-        """Count a record that is purged."""
-        self.count(record.table_name, record.state, -1)
-        self.note_gone([record.id])
+    def purge(self, records: Sequence[RecordState]) -> None:
+        """Delete records and their collected deletions. Their links remain, which lead to records to re-evaluate."""
+        for record in records:
+            self.count(record.table_name, record.state, -1)
+        self.note_gone(record.id for record in records)
+        for statement in _DELETE_RECORDS:
+            self.run(statement, seqs=[record.seq for record in records])
 
     def note_gone(self, ids: Iterable[str]) -> None:
         """Note ids that the ledger does not have any more, or whose record it excluded: they go from results."""

@@ -221,6 +221,17 @@ def test_a_withdrawn_row_is_not_sent_after_its_release(ledger: Ledger, sent: str
     assert ledger.reports.counts()["contact"].waiting == 0
 
 
+def test_a_release_that_purges_a_record_removes_its_collected_delete(ledger: Ledger) -> None:
+    """It left the scope before the hold; a read that is not at its end finds it deleted."""
+    capture(ledger, row("anna"))
+    ledger.holds.hold(ANNA)
+    capture(ledger, out_of_scope=[ANNA])
+    capture(ledger, deleted=["anna"], carry_out=False)
+    ledger.holds.end_hold(ANNA, deleted=False)
+    assert stored(ledger) == {}
+    assert ledger.check() == []
+
+
 def test_a_record_of_two_holds_is_free_after_the_second_release(ledger: Ledger) -> None:
     family(ledger)
     to_both = [LinkSpec("cusContact", "contact"), LinkSpec("cusReferrer", "contact")]
