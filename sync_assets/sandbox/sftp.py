@@ -9,6 +9,7 @@ Invariant: no file outside of the directory tree can be reached.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import re
 import socket
@@ -54,6 +55,11 @@ Record = Callable[[str, str, int, float], None]
 _STATUS = {SFTP_NO_SUCH_FILE: 404, SFTP_PERMISSION_DENIED: 403}
 
 
+def _is_error(record: logging.LogRecord) -> bool:
+    """Return False for a connection that its client broke off, as a killed program does."""
+    return not record.getMessage().startswith("Socket exception")
+
+
 class SftpServer:
     """An SFTP server on 127.0.0.1 that runs in threads between `start` and `stop`. Files have mode 0600."""
 
@@ -91,6 +97,7 @@ class SftpServer:
         self._directory = directory
         self._authorized = _make_key(self.private_key_file)
         self._host_key = paramiko.ECDSAKey.generate()
+        logging.getLogger("paramiko.transport").addFilter(_is_error)
         self._socket = socket.create_server(("127.0.0.1", port))
         self.port: int = self._socket.getsockname()[1]
         self._transports: set[paramiko.Transport] = set()

@@ -297,11 +297,11 @@ def test_while_dynamics_365_is_down_ticks_fail_with_the_cause_and_no_run_does(
         assert requests(program, "d365", 6) < 20
         fail()
         admin.clear_faults()
-        until(lambda: arrived(program, "contact", "later") == 3, 10)
+        until(lambda: arrived(program, "contact", "later") == 3, 20)
         assert not orchestra.asked("d365_changes")
 
     monkeypatch.setattr(feed_polling, "NOTE_POLL", timedelta(0))
-    stays(orchestra, 12, play)
+    stays(orchestra, 22, play)
 
 
 def test_a_refused_sign_in_is_not_repeated_each_moment(orchestra: Orchestra) -> None:
