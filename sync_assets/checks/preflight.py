@@ -311,11 +311,9 @@ def examine(runtime: Runtime, config: TableConfig, *, pushes: bool) -> list[Find
 
     async def examined() -> list[Finding]:
         async with asyncio.timeout(EXAMINE_SECONDS):
-            return (
-                await _campaign(runtime.clients, runtime.ledger, config)
-                if pushes
-                else (await set_up(runtime, config)).findings
-            )
+            if pushes:
+                return await _campaign(runtime.clients, runtime.ledger, config)
+            return (await set_up(runtime, config)).findings
 
     try:
         findings = interruptible.run(examined())

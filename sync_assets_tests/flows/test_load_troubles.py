@@ -235,10 +235,10 @@ def test_first_inserts_beyond_the_limit_never_go_by_rest(
 ) -> None:
     admin = program.sandbox.admin
     if trouble == "the sign-in is refused":
-        program.more["CAMPAIGN_SFTP_USER"] = "nobody"
+        program.more["CAMPAIGN_SFTP_USER"] = "user-of-another-server"
         assert by_file(program).sync().status == 2
         del program.more["CAMPAIGN_SFTP_USER"]
-    elif trouble == "a turn ends between files":
+    elif trouble == "a turn ends between two files":
         monkeypatch.setattr(load_files, "BATCH", 10)
         monkeypatch.setattr(table_run, "TURN_SECONDS", 0.3)
         admin.fault("sftp", "slow_write", delay_ms=400)

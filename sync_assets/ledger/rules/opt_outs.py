@@ -122,9 +122,9 @@ def after_statement(
         if value == row.campaign and row.ours:
             return "echo", row._replace(campaign_at=at, stated_at=stated_at, ours=0)
         overtaken = row.stated_at is not None and (latest or stated_at) < row.stated_at
-        if overtaken and value != row.campaign:
-            taken = taken._replace(ask=STATED) if value else _due(row, source, ask=1)
         if not overtaken or value != row.campaign:
+            if overtaken:
+                taken = taken._replace(ask=STATED) if value else _due(row, source, ask=1)
             return "news", taken
     earlier = at is not None and at != seen
     if value == row.campaign:
