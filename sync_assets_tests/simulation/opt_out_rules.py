@@ -80,11 +80,21 @@ def _of_present_profile(history: History, contract: Contract, record: Id, pair: 
     A contact that comes back with the same id gets another profile: opt-outs are kept until the profile is deleted.
     """
     inserted = max((one.moment.n for one in history.changes[record] if one.before is None), default=0)
-    requests = history.writes.get((contract.table.resource, record[1]), ())
-    posts = [call for one in requests if one.method == "POST" for call in one.calls if call.took_effect]
-    since = min(inserted, max((call.handled.n for call in posts), default=0))
+    since = min(inserted, max(_insertions(history, contract, record), default=0))
     changes = _changes_by_people(history, contract, record, pair)
     return [one for one in changes if one.side == "d365" or one.moment.n >= since]
+
+
+def _insertions(history: History, contract: Contract, record: Id) -> list[int]:
+    """Return when the profile was inserted, by the program or by a file that others imported once more."""
+    requests = history.writes.get((contract.table.resource, record[1]), ())
+    posts = [call.handled.n for one in requests if one.method == "POST" for call in one.calls if call.took_effect]
+    return posts + [
+        one.moment.n
+        for one in history.seen.others
+        if one.by == "import" and one.resource == contract.table.resource
+        if one.before is None and one.after and one.after.get(contract.table.key) == record[1]
+    ]
 
 
 def _flag(pair: OptOut, row: Row | None) -> bool:
@@ -321,9 +331,8 @@ def _reported(history: History, contract: Contract, record: Id, last: OptOutChan
     """
     opt_out = history.seen.configuration.get("opt_out", {})
     column = opt_out.get("export", {}).get("key_column", "externalId")
-    requests = history.writes.get((contract.table.resource, record[1]), ())
-    posts = [call.handled.n for one in requests if one.method == "POST" for call in one.calls if call.took_effect]
-    until = min((n for n in posts if n > last.moment.n), default=history.seen.end.n)
+    insertions = _insertions(history, contract, record)
+    until = min((n for n in insertions if n > last.moment.n), default=history.seen.end.n)
     polled = bool(opt_out.get("poll_profiles_minutes")) and until == history.seen.end.n
     return polled or any(
         last.moment.n < file.extracted.n <= until and any(row.get(column) == record[1] for row in file.rows)

@@ -482,20 +482,25 @@ def test_a_correct_history_breaks_no_rule(direction: str) -> None:
     assert check(correct(direction).observed()) == []
 
 
-@pytest.mark.parametrize("deleted", [True, False])
-def test_an_opt_out_in_campaign_is_lost_only_with_the_profile_of_a_deleted_contact(deleted: bool) -> None:
-    history = correct()
-    for time in (1, 2):
-        history.put("contact", "c3", firstname="cid")
-        if deleted or time == 1:
-            history.call("POST", "profile", "c3", firstName="cid")
-        if time == 1:
-            history.other("profile", "@c3", {"blackListEmail": True})
-            history.remove("contact", "c3")
-            if deleted:
-                history.call("DELETE", "profile", "c3")
+@pytest.mark.parametrize("again", ["by the program", "by a late import", "not at all"])
+@pytest.mark.parametrize("direction", ["bidirectional", "campaign_to_d365"])
+def test_an_opt_out_in_campaign_is_lost_only_with_the_profile_of_a_deleted_contact(again: str, direction: str) -> None:
+    history = correct(direction)
+    history.put("contact", "c3", firstname="cid")
+    history.call("POST", "profile", "c3", firstName="cid")
+    profile = dict(history.calls[-1].after or {})
+    history.other("profile", "@c3", {"blackListEmail": True})
+    history.remove("contact", "c3")
+    if again != "not at all":
+        history.call("DELETE", "profile", "c3")
+    history.put("contact", "c3", firstname="cid")
+    if again == "by the program":
+        history.call("POST", "profile", "c3", firstName="cid")
+    elif again == "by a late import":
+        history.other("profile", "@c3", profile)
+        history.others[-1] = replace(history.others[-1], by="import")
     history.export()
-    assert _codes(history) == (set() if deleted else {"opt_outs_agree_in_the_end"})
+    assert _codes(history) == ({"opt_outs_agree_in_the_end"} if again == "not at all" else set())
 
 
 @pytest.mark.parametrize(
