@@ -164,18 +164,23 @@ class History:
         """
         table = self.contracts[record[0]].table
         requests = self.writes.get((table.resource, record[1]), ())
-        before = [  # a change of the target
-            change.moment.n
-            for change in self.seen.others
-            if (change.by, change.resource, change.before) == ("program", table.resource, None)
-            if change.after and change.after.get(table.key) == record[1]
-        ]
-        inserted = min((*before, *(one.sent.n for one in requests if one.method == "POST")), default=0)
+        sent = (one.sent.n for one in requests if one.method == "POST")
+        inserted = min((*self.inserted_otherwise(record), *sent), default=0)
         return any(
             copied.n < inserted < moment.n
             and any(self._has_left(record[0], row, moment.n) for row in self.rows(record, moment.at, moment.n))
             for copied, moment in self.seen.restored
         )
+
+    def inserted_otherwise(self, record: Id) -> list[int]:
+        """Return the events that inserted the record by a file, or by the program before a change of the target."""
+        table = self.contracts[record[0]].table
+        return [
+            change.moment.n
+            for change in self.seen.others
+            if change.by != "others" and (change.resource, change.before) == (table.resource, None)
+            if change.after and change.after.get(table.key) == record[1]
+        ]
 
     def _has_left(self, table: str, row: Row | None, n: int) -> bool:
         """Return True if the row is not in scope, or was an orphan before event `n`."""

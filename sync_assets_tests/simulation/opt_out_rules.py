@@ -86,15 +86,10 @@ def _of_present_profile(history: History, contract: Contract, record: Id, pair: 
 
 
 def _insertions(history: History, contract: Contract, record: Id) -> list[int]:
-    """Return when the profile was inserted, by the program or by a file that others imported once more."""
+    """Return the events that inserted the profile."""
     requests = history.writes.get((contract.table.resource, record[1]), ())
     posts = [call.handled.n for one in requests if one.method == "POST" for call in one.calls if call.took_effect]
-    return posts + [
-        one.moment.n
-        for one in history.seen.others
-        if one.by == "import" and one.resource == contract.table.resource
-        if one.before is None and one.after and one.after.get(contract.table.key) == record[1]
-    ]
+    return posts + history.inserted_otherwise(record)
 
 
 def _flag(pair: OptOut, row: Row | None) -> bool:

@@ -482,6 +482,22 @@ def test_a_correct_history_breaks_no_rule(direction: str) -> None:
     assert check(correct(direction).observed()) == []
 
 
+@pytest.mark.parametrize("copied", ["before its insert", "after it"])
+@pytest.mark.parametrize("by", ["a request", "a file"])
+def test_a_record_of_a_deleted_row_stays_if_an_older_ledger_lacks_its_insert(copied: str, by: str) -> None:
+    history = correct()
+    history.put("contact", "c3", firstname="cid")
+    before = history.moment()
+    history.call("POST", "profile", "c3", firstName="cid")
+    if by == "a file":
+        inserted = history.calls.pop()
+        history.others.append(RecordChange(inserted.handled, "profile", "@c3", None, inserted.after, "import"))
+    after = history.moment()
+    history.remove("contact", "c3")
+    history.further["restored"] = ((before if copied == "before its insert" else after, history.moment()),)
+    assert _codes(history) == (set() if copied == "before its insert" else {"both_sides_agree"})
+
+
 @pytest.mark.parametrize("again", ["by the program", "by a late import", "not at all"])
 @pytest.mark.parametrize("direction", ["bidirectional", "campaign_to_d365"])
 def test_an_opt_out_in_campaign_is_lost_only_with_the_profile_of_a_deleted_contact(again: str, direction: str) -> None:
