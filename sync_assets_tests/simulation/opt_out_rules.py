@@ -13,7 +13,7 @@ from sync_assets_tests.simulation.call_rules import is_opt_out
 from sync_assets_tests.simulation.contract import Contract, OptOut
 from sync_assets_tests.simulation.expected_records import ExpectedRecords
 from sync_assets_tests.simulation.history import History, Id, Request
-from sync_assets_tests.simulation.observed import Moment, Row
+from sync_assets_tests.simulation.observed import ExportFile, Moment, Row
 from sync_assets_tests.simulation.violation import Found, rule
 
 JUST_NOW = timedelta(minutes=15)
@@ -236,8 +236,10 @@ def nothing_echoes(history: History) -> Found:
             alone = (
                 request.method == "PATCH" and bool(request.body) and set(request.body) <= flags - contract.attributes
             )
+            seen = _last_seen(history, record, request)
             moved = any(
-                change.moment.at > request.sent.at - JUST_NOW and change.moment.n < call.handled.n
+                seen < change.moment.n < call.handled.n
+                or request.sent.at - JUST_NOW < change.moment.at < call.handled.at
                 for change in history.seen.others
                 if call.before and change.pkey == call.before["PKey"]
             )
@@ -251,6 +253,21 @@ def nothing_echoes(history: History) -> Found:
             if alone and held and not (moved or repeated):
                 yield *record, f"event {request.sent.n} writes to Campaign what it holds"
         yield from _too_many(history, contract, record)
+
+
+def _last_seen(history: History, record: Id, request: Request) -> int:
+    """Return the last event at which a file, or an answer to another request, had the profile before this request."""
+    resource = history.contracts[record[0]].table.resource
+    others = (call for one in history.about(resource, record[1]) if one is not request for call in one.calls)
+    answers = (call.handled.n for call in others if call.delivered and call.delivered.n < request.sent.n)
+    files = (one.extracted.n for one in _files_with(history, record) if one.written.n < request.sent.n)
+    return max((*answers, *files), default=0)
+
+
+def _files_with(history: History, record: Id) -> list[ExportFile]:
+    """Return the opt-out files with a row of the profile."""
+    column = history.seen.configuration.get("opt_out", {}).get("export", {}).get("key_column", "externalId")
+    return [file for file in history.seen.files if any(row.get(column) == record[1] for row in file.rows)]
 
 
 def _too_many(history: History, contract: Contract, record: Id) -> Found:
@@ -325,14 +342,10 @@ def _reported(history: History, contract: Contract, record: Id, last: OptOutChan
     A profile that was made anew reports nothing of the one before it.
     """
     opt_out = history.seen.configuration.get("opt_out", {})
-    column = opt_out.get("export", {}).get("key_column", "externalId")
     insertions = _insertions(history, contract, record)
     until = min((n for n in insertions if n > last.moment.n), default=history.seen.end.n)
     polled = bool(opt_out.get("poll_profiles_minutes")) and until == history.seen.end.n
-    return polled or any(
-        last.moment.n < file.extracted.n <= until and any(row.get(column) == record[1] for row in file.rows)
-        for file in history.seen.files
-    )
+    return polled or any(last.moment.n < file.extracted.n <= until for file in _files_with(history, record))
 
 
 def _of_deleted_profile(history: History, contract: Contract, record: Id, by_people: list[OptOutChange]) -> bool:
@@ -364,10 +377,9 @@ def _overwritten(history: History, record: Id, pair: OptOut, last: OptOutChange 
     if not changes or changes[-1].by == "program" or changes[-1].moment.n < last.moment.n:
         yield *record, f"{pair.column} means {here}, event {last.moment.n} in Campaign gave {last.opted_out}"
     elif last.opted_out:
-        column = history.seen.configuration["opt_out"].get("export", {}).get("key_column", "externalId")
         file = max(history.seen.files, key=lambda one: one.extracted.n, default=None)
-        in_file = file is not None and any(row.get(column) == record[1] for row in file.rows)
-        if file and in_file and file.extracted.at - changes[-1].moment.at > CAPTURED_BY_THEN:
+        is_old = file is not None and file.extracted.at - changes[-1].moment.at > CAPTURED_BY_THEN
+        if file and is_old and file in _files_with(history, record):
             yield *record, f"{pair.column} lost the opt-out, which the file {file.name} has"
 
 

@@ -450,6 +450,26 @@ def the_program_writes_what_campaign_holds(history: HandwrittenHistory) -> None:
     history.call("PATCH", "profile", "c1", blackListEmail=True)
 
 
+def _opted_out_twice(history: HandwrittenHistory, *, seen: bool) -> None:
+    """Let a person opt out in Campaign and then in Dynamics 365; seen: a file has the first one."""
+    history.export()
+    history.other("profile", "@c1", {"blackListEmail": True})
+    if seen:
+        history.export()
+    history.put("contact", "c1", donotemail=True)
+    history.call("PATCH", "profile", "c1", blackListEmail=True)
+
+
+@breaks("nothing_echoes")
+def the_program_writes_what_a_file_has(history: HandwrittenHistory) -> None:
+    _opted_out_twice(history, seen=True)
+
+
+@breaks(NO_RULE)
+def the_program_writes_what_campaign_holds_since_the_last_file(history: HandwrittenHistory) -> None:
+    _opted_out_twice(history, seen=False)
+
+
 @breaks("nothing_echoes")
 def files_are_read_again_without_a_cause(history: HandwrittenHistory) -> None:
     for value in (True, False):
