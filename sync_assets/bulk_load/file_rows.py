@@ -53,12 +53,13 @@ class FileColumns:
         return cls(config.key, fields, tuple(opt_outs), links, types)
 
     @property
-    def names(self) -> list[str]:
-        return [self.key, *self.fields, *self.opt_outs, *self.links]
+    def names(self) -> str:
+        """The names of the attributes, separated by tabs."""
+        return "\t".join([self.key, *self.fields, *self.opt_outs, *self.links])
 
     @property
     def header(self) -> bytes:
-        return ("\t".join(self.names) + "\n").encode()
+        return f"{self.names}\n".encode()
 
 
 def lines_of(rows: Sequence[LoadRow], columns: FileColumns) -> tuple[bytes, list[int]]:

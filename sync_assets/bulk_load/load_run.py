@@ -186,7 +186,9 @@ class LoadRun:
         return await asyncio.to_thread(self._write_files, load, until)
 
     def _write_files(self, load: Load, until: float) -> Load:
-        runtime, loads = self.runtime, self.runtime.ledger.loads
+        runtime, loads, columns = self.runtime, self.runtime.ledger.loads, self._columns()
+        if load.columns != columns.names:
+            load = loads.write_anew(load, columns.names)
         activity = f"writing files of {self._table}"
         runtime.progress.expect(activity, load.records + loads.first_inserts(self._table))
         with connected(runtime.settings.sftp()) as sftp:
@@ -194,7 +196,7 @@ class LoadRun:
             # Others are older than a hold, or of a killed process: their records may have left the load.
             remove_files(sftp, self.settings, self._table, load.name, but=stored)
             licensed = runtime.config.opt_out.export.capacity_mb
-            files = LoadFiles(runtime.ledger, sftp, self.settings, self._columns(), licensed)
+            files = LoadFiles(runtime.ledger, sftp, self.settings, columns, licensed)
             complete, more = files.write(load, until, lambda rows: runtime.progress(activity, rows))
         self.progress.advanced |= complete or len(loads.files(self._table)) > len(stored)
         if not complete:
@@ -211,10 +213,15 @@ class LoadRun:
     # --- workflow -----------------------------------------------------------------------------------------------------
 
     async def _start(self, load: Load, until: float) -> Load:
-        """Tell Campaign to start the workflow as configured now, unless it is at work already."""
+        """Tell Campaign to start the workflow as configured now, unless it is at work already.
+
+        Files of another mapping are not imported: the load is WRITING again.
+        """
         campaign, loads = self.listing.campaign, self.runtime.ledger.loads
         if (workflow := self._workflows().get(self._table, load.workflow)) != load.workflow:
             load = await asyncio.to_thread(loads.move, load, workflow=workflow)
+        if load.columns != self._columns().names:  # the mapping has changed
+            return await asyncio.to_thread(loads.move, load, LoadState.WRITING)
         if await workflow_status(campaign, load.workflow, IMPORT) in ("started", "warning"):
             text = f"{self._table}: its import workflow {load.workflow} is at work, or paused"
             self.progress.stopped = f"{text}, not started by this program. Let it end in Campaign, or stop it there."

@@ -96,11 +96,14 @@ class UpdateRun(LoadRun):
         return FileColumns(self.target.config.key, tuple(paths), (), (), types)
 
     async def _write(self, load: Load, until: float) -> Load:
-        """Write the file anew: a killed process, or a hold, has left the former one."""
+        """Write the file anew: a killed process, a hold, or another mapping has left the former one."""
         loads, loop = self.runtime.ledger.loads, asyncio.get_running_loop()
-        load = await asyncio.to_thread(loads.write_anew, load)
+        columns = self._columns()
+        if not columns.fields:  # none goes by file any more
+            return await self._done(load)
+        load = await asyncio.to_thread(loads.write_anew, load, columns.names)
         async with self._comparison() as comparison:
-            lines = _Lines(load, comparison, self._columns())
+            lines = _Lines(load, comparison, columns)
             name, size = await asyncio.to_thread(self._put, lines, loop)
         if lines.left_out:
             left = counted(lines.left_out, "record")

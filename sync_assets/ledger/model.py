@@ -172,8 +172,9 @@ class Load(NamedTuple):
     commanded_at: when the workflow was commanded to start. missing: records that Campaign did not hold at the end; of
     an update, records of the table that are in step but for its attributes; None before. problem: why it waits
     for a person, as its last turn found; None if it does not. left_out: records that no file can hold. rewrites: how
-    often its files were written anew. directory: of its files on the SFTP. version: raised with each change but of
-    `problem`; a writer must name the version that it read.
+    often its files were written anew. directory: of its files on the SFTP. columns: of its files, see
+    `FileColumns.names`; empty before the first one. version: raised with each change but of `problem`; a writer must
+    name the version that it read.
     """
 
     table: str
@@ -193,6 +194,7 @@ class Load(NamedTuple):
     left_out: int
     rewrites: int
     directory: str
+    columns: str
     version: int
 
     @property

@@ -181,6 +181,22 @@ def test_a_person_is_taken_out_of_files_whose_workflow_was_not_started(either: P
     program.assert_in_step()
 
 
+def test_a_field_that_is_mapped_no_more_is_in_no_file_whose_workflow_was_not_started(either: Program) -> None:
+    program, admin = either, either.sandbox.admin
+    admin.fault("campaign", "status", status=400, path="workflow/execution")
+    assert by_file(program).sync().status == 2
+    assert (loads(program)[0]["state"], len(on_sftp(program))) == ("ready", 1)
+    fields = {column: to for column, to in program.table["fields"].items() if column != "jobtitle"}
+    program.table |= {"fields": fields}
+    assert program.sync().status == 2
+    assert (loads(program)[0]["state"], len(on_sftp(program))) == ("ready", 1)
+    admin.clear_faults()
+    assert program.sync().status == 0
+    assert inserted(program) == [50]
+    assert {profile["cusJobTitle"] for profile in program.profiles().values()} == {""}
+    assert_quiet(program, 1)
+
+
 @at_each_moment
 def test_a_hold_says_that_a_load_may_still_write_the_person(either: Program, moment: Moment) -> None:
     program, admin = either, either.sandbox.admin

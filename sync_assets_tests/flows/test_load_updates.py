@@ -7,6 +7,7 @@ import pytest
 
 from sync_assets.bulk_load.update_run import UpdateRun
 from sync_assets.ledger.model import Load
+from sync_assets_tests.support.loads import on_sftp
 from sync_assets_tests.support.program import Program
 
 WORKFLOW = "WKF30"
@@ -102,6 +103,20 @@ def test_a_paused_workflow_keeps_sync_from_ending_well_until_a_person_gives_it_u
     tomorrow(program)
     assert program.sync().status == 0
     assert cities(program, ids) == {"Further"}
+
+
+def test_an_attribute_that_goes_by_file_no_more_is_in_no_file_whose_workflow_was_not_started(program: Program) -> None:
+    admin = program.sandbox.admin
+    admin.fault("campaign", "status", status=400, path="workflow/execution")
+    ids = moved(program, 10)
+    before = cities(program, ids)
+    assert program.sync().status == 2
+    assert [state for _, state, *_ in loads(program)] == ["ready"]
+    admin.clear_faults()
+    program.bulk_load = {}
+    assert program.sync().status == 0
+    assert (loads(program), on_sftp(program)) == ([("update", "done", 10, 0)], [])
+    assert cities(program, ids) == before
 
 
 def test_an_address_that_moves_back_while_its_file_is_imported_is_compared(program: Program) -> None:

@@ -141,7 +141,7 @@ class Loads(Repository):
             name = f"{datetime.fromisoformat(last) + timedelta(seconds=1):{_NAME}}"
         begun = Load(
             *(table, name, session, workflow, kind, LoadState.WRITING, 0, False, times.from_micros(now)),
-            *(None, None, None, None, None, 0, 0, directory, 0),
+            *(None, None, None, None, None, 0, 0, directory, "", 0),
         )
         transaction.execute(sa.insert(load_tables.load).values(row_of(begun)))
         transaction.execute(sa.delete(load_tables.load_file).where(_F.table_name == table))
@@ -360,10 +360,10 @@ class Loads(Repository):
         return set(seqs)
 
     @writes
-    def write_anew(self, transaction: Transaction, load: Load) -> Load:
-        """Let the file of an update begin anew; return the load as stored. Raises LoadMoved."""
-        now = times.from_micros(self._session.now())
-        return self._write_anew(transaction, self._locked(transaction, load), records=0, began_at=now)
+    def write_anew(self, transaction: Transaction, load: Load, columns: str) -> Load:
+        """Let the files of a load begin anew, with these columns; return the load as stored. Raises LoadMoved."""
+        begins = {"records": 0, "began_at": times.from_micros(self._session.now())} if load.kind == "update" else {}
+        return self._write_anew(transaction, self._locked(transaction, load), columns=columns, **begins)
 
     def _write_anew(self, transaction: Transaction, load: Load, **columns: Any) -> Load:
         transaction.execute(sa.delete(load_tables.load_file).where(_F.table_name == load.table))

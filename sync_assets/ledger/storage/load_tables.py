@@ -31,6 +31,7 @@ load = sa.Table(
     sa.Column("left_out", sa.BigInteger, nullable=False),
     sa.Column("rewrites", sa.Integer, nullable=False),
     sa.Column("directory", sa.Text, nullable=False),
+    sa.Column("columns", sa.Text, nullable=False),
     sa.Column("version", sa.BigInteger, nullable=False),
 )
 check(

@@ -23,5 +23,5 @@ BEGAN = datetime(2026, 12, 1, 12, tzinfo=UTC)
 )
 def test_the_outcome_of_a_load_that_was_given_up(kind: LoadKind, missing: int, says: str, *, commanded: bool) -> None:
     times = (BEGAN, BEGAN if commanded else None, BEGAN)
-    further = ("abandoned", missing, None, 0, 0, "", 1)
+    further = ("abandoned", missing, None, 0, 0, "", "", 1)
     assert says in outcome(Load("contact", "1", 1, "WKF20", kind, LoadState.DONE, 50, False, *times, *further))

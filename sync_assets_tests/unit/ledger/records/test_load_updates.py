@@ -50,7 +50,7 @@ def test_a_record_counts_as_not_known_before_it_is_written_unless_it_has_changed
 
 
 def test_a_hold_since_its_file_began_lets_a_load_write_the_file_anew_once(ledger: Ledger, clock: Clock) -> None:
-    load = ledger.loads.write_anew(in_step_but_for(ledger))
+    load = ledger.loads.write_anew(in_step_but_for(ledger), "contactId\tcity")
     ready = ledger.loads.move(load, LoadState.READY)
     ledger.holds.hold(guid("lost"))
     again = ledger.loads.start(ready)
@@ -58,7 +58,7 @@ def test_a_hold_since_its_file_began_lets_a_load_write_the_file_anew_once(ledger
     with pytest.raises(LoadMoved):
         ledger.loads.mark_sent(ready, {})
     clock.advance(1)
-    anew = ledger.loads.write_anew(again)
+    anew = ledger.loads.write_anew(again, again.columns)
     assert ledger.loads.start(ledger.loads.move(anew, LoadState.READY)).state == LoadState.STARTED
 
 

@@ -44,6 +44,7 @@ LOAD: Row = {"table_name": "contact", "name": "1", "session": 1, "workflow": "WK
     "left_out": 0,
     "rewrites": 0,
     "directory": "",
+    "columns": "",
     "version": 0,
 }
 LOAD_FILE: Row = {"table_name": "contact", "number": 1, "name": "1", "rows": 0, "size": 0, "last_seq": 0}
