@@ -238,10 +238,9 @@ def nothing_echoes(history: History) -> Found:
             )
             seen = _last_seen(history, record, request)
             moved = any(
-                seen < change.moment.n < call.handled.n
-                or request.sent.at - JUST_NOW < change.moment.at < call.handled.at
+                change.moment.n > seen or change.moment.at > request.sent.at - JUST_NOW
                 for change in history.seen.others
-                if call.before and change.pkey == call.before["PKey"]
+                if call.before and change.pkey == call.before["PKey"] and change.moment.n < call.handled.n
             )
             held = call.before and all(call.before.get(name) == value for name, value in request.body.items())
             # A request without an answer is repeated, and may overtake the repetition or be overtaken by it.
