@@ -363,8 +363,7 @@ class Config(Model):
         in a load by file, whose record is sent later, and for merged ones; in direction campaign_to_d365 they are
         compared with what Campaign stated.
         """
-        direction = self.opt_out.direction
-        carries = self.opt_out.merged == "carry"
+        direction, carries = self.opt_out.direction, self.opt_out.merged == "carry"
         loads = self.bulk_load is not None and CONTACT in self.bulk_load.workflows
         excluded = direction == "d365_to_campaign" and (self.table(CONTACT).filters or carries or loads)
         if table == CONTACT and (excluded or direction == "campaign_to_d365"):
