@@ -259,6 +259,15 @@ def test_dev_without_arguments_prints_its_address_and_ends_on_ctrl_c_without_a_t
     assert not re.search(r"Traceback|Aborted|withheld|dg dev|DAGSTER_HOME|Warning", text), text
 
 
+def test_a_second_dev_on_an_instance_is_not_sent_to_another_port(program: Program, taken: str) -> None:
+    with (Path(program.env["DAGSTER_HOME"]) / ".sync_assets.dev.lock").open("w") as lock:  # as the first one has it
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        process = program.start("dev", "--port", taken, fresh=True)
+        errors = process.communicate(timeout=60)[1]
+    assert process.returncode == 1
+    assert re.match("sync-assets: Another `sync-assets dev` serves .* end it by Ctrl-C", errors.splitlines()[-1])
+
+
 @pytest.mark.slow  # starts processes that import Dagster
 def test_dev_with_a_variable_that_is_missing_ends_and_names_it(program: Program) -> None:
     program.more["CAMPAIGN_SCOPES"] = ""
