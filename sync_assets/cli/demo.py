@@ -133,7 +133,7 @@ def run_with_ui(contacts: int, port: int) -> None:
         console.print(f"Local Dynamics 365 with {contacts:,} contacts, and a local Campaign, are running.")
         _remember_types(environment)
         console.print(f"Dagster is starting at http://127.0.0.1:{port} (Ctrl-C ends everything).")
-        console.print("Look at Assets, then Lineage: the sensors start the first runs within some ten seconds.")
+        console.print("Open Lineage: the sensors start the first runs within some ten seconds.")
         console.print(f"To change rows yourself: the sandbox's admin interface is {environment['SANDBOX_ADMIN_URL']}")
         threading.Thread(target=_first_jobs, args=(environment, port), daemon=True).start()
         # Names by which the UI is reached are about this machine, not about a real system.

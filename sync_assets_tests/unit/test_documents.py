@@ -180,6 +180,15 @@ def test_the_architecture_names_each_package() -> None:
     assert result == {path.name for path in PACKAGE.iterdir() if path.is_dir() and not path.name.startswith("__")}
 
 
+def test_each_package_names_the_module_to_read_first() -> None:
+    silent = [
+        named(path)
+        for path in PACKAGE.glob("*/__init__.py")
+        if len(list(path.parent.glob("*.py"))) > 2 and not re.search(r"start\s+reading\s+here", path.read_text("utf-8"))
+    ]
+    assert silent == []
+
+
 def rows(page: Path, heading: str) -> list[list[str]]:
     """Return the cells of the table that begins with that heading."""
     table = page.read_text("utf-8").partition(f"\n{heading}\n")[2].partition("\n\n")[0]
