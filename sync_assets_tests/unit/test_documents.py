@@ -37,7 +37,7 @@ CITED_TEST = re.compile(r"\w+\.py::\w+")
 FENCED = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 MOST_WORDS = 1250
 """Of a page, without its tables: some five minutes."""
-LOOKED_UP = {"sync_assets/docs/runbooks.md"}
+LOOKED_UP = {"sync_assets/docs/runbooks.md", "sync_assets/docs/dev/data-flows.md"}
 """Pages of sections of which a reader needs one."""
 OTHER_SOURCES = ("draft-ietf-secsh-filexfer",)
 """Documents outside of the repository whose sections a file may cite by number."""
