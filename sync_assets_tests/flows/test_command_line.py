@@ -84,6 +84,7 @@ def test_the_options_of_a_command_are_shown(program: Program, words: str, comman
     status, output, _ = program.run(*words.split())
     assert status == 0
     assert f"Usage: sync-assets {command}" in output
+    assert not re.search(r"--(?!help)\S+ +<bool>", output)  # as if a flag took a value
     if not command:
         panels = ("Start", "Every day", "When something is wrong", "Ledger", "Servers", "Demo")
         assert re.findall(r"╭─ ([A-Z][a-z ]+) ─", output) == ["Options", *panels]
