@@ -1,6 +1,6 @@
 """Alerts: find incidents, and notify the configured channels of them.
 
-incidents   incidents of the Dagster instance, and the notifications that a channel gets of them, as text: pure
+incidents   open conditions, and what a channel is notified of, as text; pure; start reading here
 thresholds  incidents of numbers above a threshold: pure
 channels    webhook and e-mail; pings of a monitoring service
 

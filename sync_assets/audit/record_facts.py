@@ -1,8 +1,8 @@
 """Collect the facts about one record from both systems and the ledger, and conclude whether the systems are in step.
 
 In step: nothing is left to do, and Campaign holds what the mapping makes of the row. A record that is out of scope is
-in step, too: that is what the configuration demands of it. The conclusions are pure; how they are shown, without values
-by default, is in commands/explain.py.
+in step, too: that is what the configuration demands of it. The conclusions are pure. commands/explain.py puts them into
+a document, without values by default, and commands/explanation.py shows that.
 
 Costs an engine call for the record, and one for each record that its links lead to. A table in which neither Dynamics
 365 nor the ledger has the id is looked up in Campaign only if that holds for all tables.

@@ -133,8 +133,10 @@ def run_with_ui(contacts: int, port: int) -> None:
         console.print(f"Local Dynamics 365 with {contacts:,} contacts, and a local Campaign, are running.")
         _remember_types(environment)
         console.print(f"Dagster is starting at http://127.0.0.1:{port} (Ctrl-C ends everything).")
-        console.print("Look at Assets, then Lineage: the sensors start the first runs within some ten seconds.")
-        console.print(f"To change rows yourself: the sandbox's admin interface is {environment['SANDBOX_ADMIN_URL']}")
+        console.print("Open Lineage: the sensors start the first runs within some ten seconds.")
+        console.print("To change a row yourself, type in another terminal (in the same virtual environment):")
+        typed = f"SANDBOX_ADMIN_URL={environment['SANDBOX_ADMIN_URL']} sync-assets sandbox change contact jobtitle=Lead"
+        console.print(typed, soft_wrap=True)  # one line, to be copied
         threading.Thread(target=_first_jobs, args=(environment, port), daemon=True).start()
         # Names by which the UI is reached are about this machine, not about a real system.
         settings = _clean(environment) | {name: os.environ[name] for name in (HOSTS_VARIABLE,) if name in os.environ}

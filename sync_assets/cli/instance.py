@@ -85,3 +85,18 @@ def _locked(folder: Path) -> Iterator[None]:
     with lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Keep a second `dev` from the instance of a folder, also on another port. Raises SyncAssetsError in the second.
+
+    Dagster supports one daemon for each instance. The lock ends with the process, however that ends.
+    """
+    with (folder / ".sync_assets.dev.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            text = f"Another `sync-assets dev` serves {folder}, and Dagster supports one daemon for each instance."
+            raise SyncAssetsError(text, "Open the address that it printed, or end it by Ctrl-C.") from None
+        yield

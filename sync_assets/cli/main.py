@@ -89,6 +89,9 @@ class Commands(TyperGroup):
         """Read `help COMMAND` as `COMMAND --help`."""
         return super().parse_args(ctx, [*args[1:], "--help"] if args[:1] == ["help"] else args)
 
+    def get_params(self, ctx: Any) -> list[Any]:
+        return without_types(super().get_params(ctx))
+
     def list_commands(self, ctx: Any) -> list[str]:
         return [*COMMANDS, "help"]
 
@@ -105,6 +108,14 @@ class Commands(TyperGroup):
         return name, load(name) if name in COMMANDS else command, arguments
 
 
+def without_types(parameters: list[Any]) -> list[Any]:
+    """Return parameters whose flags are shown without a type: newer versions of Typer show `<bool>`, as of a value."""
+    for parameter in parameters:
+        if getattr(parameter, "is_flag", False):
+            parameter.metavar = ""
+    return parameters
+
+
 def load(name: str) -> Any:
     """Import the module of a command, and return the command. A module with several has an `app` of its own."""
     module = import_module(f"sync_assets.{COMMANDS[name][0]}")
@@ -114,7 +125,7 @@ def load(name: str) -> Any:
     loaded: Any = get_command(several)
     command = getattr(loaded, "commands", {}).get(name, loaded)
     for subcommand in getattr(command, "commands", {"": command}).values():
-        taken = {option for parameter in subcommand.params for option in parameter.opts}
+        taken = {option for parameter in without_types(subcommand.params) for option in parameter.opts}
         for parameter in get_command(app).params:
             if parameter.opts[0] in FILES and parameter.opts[0] not in taken:
                 parameter.expose_value = False

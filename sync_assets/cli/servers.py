@@ -13,7 +13,7 @@ from typing import Any
 import dagster as dg
 import typer
 
-from sync_assets.cli.instance import dagster_instance, instance_folder
+from sync_assets.cli.instance import alone, dagster_instance, instance_folder
 from sync_assets.commands.terminal import end, invoked, say
 from sync_assets.config.environment import INSTANCE, Settings
 from sync_assets.config.files import keep_over_dagster
@@ -92,7 +92,7 @@ def _serve_web(raise_taken: Callable[[int], None], **options: Any) -> None:
 
 def _serve_dev(raise_taken: Callable[[int], None], **options: Any) -> None:
     allowed_hosts(os.environ.get(HOSTS_VARIABLE, ""))  # found out before three processes start
-    with _instance() as instance:
+    with _instance() as instance, alone(instance_folder()):
         locations = code_locations(options)
         if any(DEFINITIONS in location.get("arguments", ()) for location in locations):  # a component names its own
             Settings.from_environment(os.environ).configuration()

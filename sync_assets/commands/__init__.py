@@ -1,7 +1,8 @@
 """A module for each command that starts no Dagster: its function, its options, and its text for people.
 
 The function has typed arguments, prints nothing, and is called by the job of the same name, too. `command` has the
-options; `show` yields the document's lines and tables; cli/main.py lists all commands. Beside the commands:
+options; `show` yields the document's lines and tables; cli/main.py lists all commands. `retry` is short: start reading
+here. Beside the commands:
 
 terminal         options, questions, progress, lines and tables
 values           ids and names of tables as users write them; parts of documents

@@ -1,4 +1,4 @@
-"""The ledger: desired state against acknowledged state, for every D365 row in scope (docs/dev/architecture.md).
+"""The ledger: desired state against acknowledged state, for every D365 row in scope (docs/how-it-works.md).
 
 rules           the state of a record, as pure functions: start reading here
 records         repositories of records: capture, claim, acknowledge, delete, dependencies, privacy holds

@@ -1,7 +1,7 @@
 """Compare rows under an earlier mapping of their table and under the present one. Pure, on Polars frames.
 
 After a change of the mapping every row is read again. Where Campaign acknowledged what the earlier mapping makes
-of the row, only the attributes that differ are sent (docs/how-it-works.md, "A change of the mapping").
+of the row, only the attributes that differ are sent (docs/data-model.md, "A change of the mapping").
 """
 
 from collections.abc import Mapping

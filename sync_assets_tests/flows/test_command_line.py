@@ -84,6 +84,7 @@ def test_the_options_of_a_command_are_shown(program: Program, words: str, comman
     status, output, _ = program.run(*words.split())
     assert status == 0
     assert f"Usage: sync-assets {command}" in output
+    assert not re.search(r"--(?!help)\S+ +<bool>", output)  # as if a flag took a value
     if not command:
         panels = ("Start", "Every day", "When something is wrong", "Ledger", "Servers", "Demo")
         assert re.findall(r"╭─ ([A-Z][a-z ]+) ─", output) == ["Options", *panels]
@@ -257,6 +258,15 @@ def test_dev_without_arguments_prints_its_address_and_ends_on_ctrl_c_without_a_t
     assert "Dagster's UI: http://127.0.0.1:" in text
     assert text.endswith("sync-assets: Stopping…\n")
     assert not re.search(r"Traceback|Aborted|withheld|dg dev|DAGSTER_HOME|Warning", text), text
+
+
+def test_a_second_dev_on_an_instance_is_not_sent_to_another_port(program: Program, taken: str) -> None:
+    with (Path(program.env["DAGSTER_HOME"]) / ".sync_assets.dev.lock").open("w") as lock:  # as the first one has it
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        process = program.start("dev", "--port", taken, fresh=True)
+        errors = process.communicate(timeout=60)[1]
+    assert process.returncode == 1
+    assert re.match("sync-assets: Another `sync-assets dev` serves .* end it by Ctrl-C", errors.splitlines()[-1])
 
 
 @pytest.mark.slow  # starts processes that import Dagster

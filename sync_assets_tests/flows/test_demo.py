@@ -1,6 +1,7 @@
 """`sync-assets demo` with its UI: however it ends, none of its processes stays."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -98,7 +99,10 @@ def test_a_demo_that_is_killed_leaves_no_process_and_frees_its_port(demo: Demo) 
 
 def test_ctrl_c_is_answered_at_once_and_ends_everything(demo: Demo, tmp_path: Path) -> None:
     demo.wait_until_it_serves()
-    until(lambda: "Waiting for changes" in demo.log.read_text(), START_SECONDS)  # a run is at work
+    until(lambda: "Following contact" in demo.log.read_text(), START_SECONDS)  # a run is at work
+    [typed] = re.findall("^SANDBOX_ADMIN_URL=.*", demo.log.read_text(), re.MULTILINE)
+    change = typed.replace(" sync-assets ", f" {sys.executable} -m sync_assets.cli ")
+    assert subprocess.check_output(change, shell=True, text=True).endswith(" changed.\n")
     demo.family |= descendants(demo.process.pid)
     os.killpg(demo.process.pid, signal.SIGINT)  # as a terminal does
     until(lambda: "Stopping…" in demo.log.read_text(), END_SECONDS / 2)

@@ -1,4 +1,4 @@
-"""The walks of docs/dev/data-flows.md and the recipes of .github/CONTRIBUTING.md name code that exists."""
+"""The flows of docs/dev/data-flows.md and the recipes of .github/CONTRIBUTING.md name code that exists."""
 
 import ast
 import re
@@ -10,14 +10,14 @@ import sync_assets
 
 PACKAGE = Path(sync_assets.__file__).parent
 TEXT = (PACKAGE / "docs" / "dev" / "data-flows.md").read_text(encoding="utf-8")
-WALKS = {
+FLOWS = {
     title: re.findall(r"^\d+\. `([^`]+)` `([^`]+)`:", part, re.MULTILINE)
     for title, part in re.findall(r"^## ([^\n]+)\n(.*?)(?=^## |\Z)", TEXT, re.MULTILINE | re.DOTALL)
     if "1. `" in part
 }
 DEFINED = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 NAMED = re.findall(r"`([\w/]+\.py)`\s`([^`]+)`", TEXT)
-"""Each file with a function beside it: the steps of the walks, and those in sentences."""
+"""Each file with a function beside it: the steps of the flows, and those in sentences."""
 
 
 def names_of(file: Path) -> set[str]:
@@ -45,18 +45,18 @@ def test_each_step_names_a_function_of_its_file() -> None:
     assert [(file, name) for file, name in NAMED if name not in names_of(PACKAGE / file)] == []
 
 
-@pytest.mark.parametrize("walk", WALKS)
-def test_a_walk_counts_its_files_and_those_beside_it(walk: str) -> None:
-    part = TEXT.partition(f"\n## {walk}\n")[2].partition("\n## ")[0]
+@pytest.mark.parametrize("flow", FLOWS)
+def test_a_flow_counts_its_files_and_those_beside_it(flow: str) -> None:
+    part = TEXT.partition(f"\n## {flow}\n")[2].partition("\n## ")[0]
     [number] = re.findall(r"(\d+) files\.", part)
     files = set(re.findall(r"`([\w/]+\.py)`", part))
     assert len(files) == int(number)
-    assert 2 <= len({file for file, _ in WALKS[walk]}) <= 15
+    assert 2 <= len({file for file, _ in FLOWS[flow]}) <= 15
 
 
-def test_the_page_has_the_eight_walks() -> None:
-    assert len(WALKS) == 8
-    assert len(NAMED) > sum(map(len, WALKS.values()))
+def test_the_page_has_the_nine_flows() -> None:
+    assert len(FLOWS) == 9
+    assert len(NAMED) > sum(map(len, FLOWS.values()))
 
 
 def test_each_recipe_names_files_and_their_definitions() -> None:

@@ -37,7 +37,7 @@ CITED_TEST = re.compile(r"\w+\.py::\w+")
 FENCED = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 MOST_WORDS = 1250
 """Of a page, without its tables: some five minutes."""
-LOOKED_UP = {"sync_assets/docs/runbooks.md"}
+LOOKED_UP = {"sync_assets/docs/runbooks.md", "sync_assets/docs/dev/data-flows.md"}
 """Pages of sections of which a reader needs one."""
 OTHER_SOURCES = ("draft-ietf-secsh-filexfer",)
 """Documents outside of the repository whose sections a file may cite by number."""
@@ -178,6 +178,15 @@ def test_the_architecture_names_each_package() -> None:
     table = rows(DOCS / "dev" / "architecture.md", "| package | holds |")
     result = {name for first, *_ in table for name in re.findall(r"`(\w+)`", first)}
     assert result == {path.name for path in PACKAGE.iterdir() if path.is_dir() and not path.name.startswith("__")}
+
+
+def test_each_package_names_the_module_to_read_first() -> None:
+    silent = [
+        named(path)
+        for path in PACKAGE.glob("*/__init__.py")
+        if len(list(path.parent.glob("*.py"))) > 2 and not re.search(r"start\s+reading\s+here", path.read_text("utf-8"))
+    ]
+    assert silent == []
 
 
 def rows(page: Path, heading: str) -> list[list[str]]:

@@ -1,4 +1,4 @@
-"""Privacy holds: begin and release holds on a person's records, and report what they cover (docs/dev/architecture.md).
+"""Privacy holds: begin and release holds on a person's records, and report what they cover (docs/how-it-works.md 4).
 
 Which records belong to the person is stored by hold_records.py.
 

@@ -1,6 +1,6 @@
 """Compute a record after a capture, a delete, a withdrawal or the outcome of a request. Pure functions.
 
-The model (docs/dev/architecture.md): a record has a desired state, what Campaign should hold, and an acknowledged
+The model (docs/how-it-works.md): a record has a desired state, what Campaign should hold, and an acknowledged
 state, what Campaign accepted last. It is to be sent exactly while the two differ, or while it is not known that they
 are equal: the outcome of a request is unknown (`outcome_unknown`), or everything is to be sent again (`resend`).
 

@@ -104,7 +104,7 @@ class RowReader:
         self._open: list[str] = []
 
     def rows(self, groups: Iterable[tuple[int, list[str]]]) -> Iterator[ExportRows]:
-        """Yield one `Rows` per group of (first line number, lines). A row that continues comes with the next group."""
+        """Yield the rows of groups of (first line number, lines). A row that continues comes with the next group."""
         following = 1
         for number, lines in groups:
             following = number + len(lines)
