@@ -25,6 +25,16 @@ class FeedMoved(LedgerError):
         )
 
 
+class MappingReplaced(LedgerError):
+    """Another process has read the table to its end under another mapping. Nothing was written."""
+
+    def __init__(self, table: str) -> None:
+        super().__init__(
+            f"{table}: another process has read the table with another mapping since this one began.",
+            "Nothing is lost: run it again once all processes have the same configuration.",
+        )
+
+
 class SessionExpired(LedgerError):
     """The session of this worker has ended or expired, so others may have its claims. Nothing was written."""
 

@@ -176,10 +176,15 @@ class MappingChanges(Repository):
     def settle(self, transaction: Transaction, table: str, now: str) -> None:
         """Store that the full read after a change of the mapping is at its end: no earlier mapping counts any more.
 
-        Campaign may hold any earlier attribute of the records whose rows this read did not map.
+        Campaign may hold any earlier attribute of the records whose rows this read did not map. Does nothing if another
+        process reads the table under another mapping by now; one that has yet to begin is refused (Feeds.advance).
         """
+        feed = sa.select(schema.feed.c.fingerprint).where(schema.feed.c.table_name == table).with_for_update()
+        if transaction.execute(feed).scalar() not in (None, now):
+            return
         not_mapped = schema.holds(PERHAPS_SENT & DISCONNECTED)
         settled = sa.update(_MAPPING).where(_MAPPING.c.table_name == table, _MAPPING.c.fingerprint != now)
-        transaction.execute(settled.values(configuration=None))
+        left_at = sa.func.coalesce(_MAPPING.c.left_at, self._session.now())
+        transaction.execute(settled.values(configuration=None, left_at=left_at))
         left = sa.update(schema.record).where(_R.table_name == table, not_mapped)
         transaction.execute(left.values(left_attributes=ANY_ATTRIBUTE))

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from sync_assets.ledger import Ledger
-from sync_assets.ledger.errors import FeedMoved
+from sync_assets.ledger.errors import FeedMoved, MappingReplaced
 from sync_assets.ledger.feed import Feed, Position
 from sync_assets_tests.support.ledgers import Clock, feed_of, frame, row, save_page, stored
 
@@ -36,6 +36,22 @@ def test_the_delta_link_completes_the_read_and_it_stays_complete(ledger: Ledger)
     assert save(ledger, replace(FIRST, link="https://d365/delta/page2"), 2) == 3
     feed = feed_of(ledger)
     assert (feed.complete, feed.link) == (True, "https://d365/delta/page2")
+
+
+@pytest.mark.postgresql
+def test_a_capture_under_a_mapping_that_another_process_has_replaced_meanwhile_stores_nothing(ledger: Ledger) -> None:
+    more = replace(FIRST, fingerprint="more")
+    save(ledger, FIRST, None)
+    ledger.mappings.change_mapping("contact", "f1", "more", "more")
+    ledger.mappings.change_mapping("contact", "f1", "f1", "f1")  # another process: its configuration was changed back
+    ledger.mappings.settle("contact", "f1")
+    with pytest.raises(MappingReplaced, match="contact: another process has read the table with another mapping"):
+        save(ledger, more, 1, row("anna"))
+    assert stored(ledger) == {}
+    ledger.mappings.change_mapping("contact", "f1", "more", "more")  # a process that begins now
+    assert save(ledger, more, 1, row("anna")) == 2
+    ledger.mappings.settle("contact", "f1")  # too late: the table is read under the other mapping
+    assert ledger.mappings.configurations("contact", "f1") == ["more"]
 
 
 @pytest.mark.parametrize("expected", [None, 2, 7])
