@@ -88,9 +88,13 @@ def prepare_page(
         rows=LedgerPage(
             rows,
             mapping.link_specs,
-            [rows_under_earlier_mapping(passed, version, mapping) for version in earlier if version],
+            [
+                (rows_under_earlier_mapping(passed, version, mapping), written_attributes(version).keys())
+                if version
+                else (None, {ANY_ATTRIBUTE})
+                for version in earlier
+            ],
             written_attributes(mapping).keys(),
-            [name for version in earlier for name in (written_attributes(version) if version else [ANY_ATTRIBUTE])],
             guard,
         ),
         deleted=page.deleted,

@@ -3,7 +3,7 @@
 Only this module and, with a key, storage/payload_cipher.py import Polars, which is slow to import.
 """
 
-from collections.abc import Collection, Container, Iterator, Mapping, Sequence, Set
+from collections.abc import Container, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -73,9 +73,8 @@ class LedgerPage:
         self,
         rows: pl.DataFrame,
         links: Sequence[LinkSpec] = (),
-        earlier: Sequence[pl.DataFrame] = (),
+        earlier: Sequence[tuple[pl.DataFrame | None, Set[str]]] = (),
         attributes: Set[str] = frozenset(),
-        earlier_attributes: Collection[str] = (),
         guard: ColumnGuard = UNGUARDED,
     ) -> None:
         """Check and convert the rows.
@@ -87,10 +86,10 @@ class LedgerPage:
                 after its attribute (String or null: the parent's id); optionally ROW_VERSION, INSERT_ONLY_HASH,
                 REFUSABLE and FILLED.
             links: the table's links.
-            earlier: the same rows under each earlier mapping under which records may have been acknowledged; columns
-                hash, DIFFERENCE, FULL_DIFFERENCE and LEFT_ATTRIBUTES.
+            earlier: the same rows under each earlier mapping under which records may have been acknowledged (columns
+                hash, DIFFERENCE, FULL_DIFFERENCE and LEFT_ATTRIBUTES), and the attributes that it writes; None and
+                ANY_ATTRIBUTE for a mapping that is not known any more.
             attributes: that the mapping writes; used with `earlier`.
-            earlier_attributes: that earlier mappings write, ANY_ATTRIBUTE for a mapping that is not known any more.
             guard: of the table's columns, whose bits FILLED holds.
 
         Raises:
@@ -126,32 +125,37 @@ class LedgerPage:
         self.insert_only_hashes: list[int | None] = rows[INSERT_ONLY_HASH].to_list()
         self.filled: list[int] = rows[FILLED].fill_null(0).to_list()
         self.guard = guard
-        self.after_change = bool(earlier or earlier_attributes)
+        self.after_change = bool(earlier)
         """True if the mapping changed, and records may have been sent under an earlier one."""
         self._attributes = attributes
-        self._only_earlier = set(earlier_attributes) - attributes
-        self._earlier = [frame.select("hash", DIFFERENCE, FULL_DIFFERENCE, LEFT_ATTRIBUTES).rows() for frame in earlier]
+        self._only_earlier = {name for _, written in earlier for name in written} - attributes
+        columns_ = ("hash", DIFFERENCE, FULL_DIFFERENCE, LEFT_ATTRIBUTES)
+        self._earlier = [(frame.select(columns_).rows(), written) for frame, written in earlier if frame is not None]
 
     def earlier_row(self, index: int, acked_hash: bytes, left_attributes: str | None) -> EarlierRow | None:
         """Return the row at an index under the mapping with which Campaign acknowledged it; None if none has its hash.
 
-        left_attributes: as stored.
+        left_attributes: as stored. What the present mapping writes of them stays until an update is acknowledged.
         """
-        left = set((left_attributes or "").split(",")) - {""}
-        for rows in self._earlier:
+        for rows, written in self._earlier:
             hash_, difference, full_difference, only_earlier = rows[index]
             if hash_ == acked_hash:
-                perhaps_left = left & {ANY_ATTRIBUTE, *self._attributes}
-                now_left = (left | set(only_earlier.split(","))) - self._attributes - {""}
-                return EarlierRow(full_difference if perhaps_left else difference, ",".join(sorted(now_left)) or None)
+                left = _names(left_attributes) - written
+                update = full_difference if left & {ANY_ATTRIBUTE, *self._attributes} else difference
+                now_left = (left | _names(only_earlier)) - (self._attributes if update is None else set())
+                return EarlierRow(update, _joined(now_left))
         return None
+
+    def left_under(self, left_attributes: str | None) -> str | None:
+        """Return those of the stored left attributes that Campaign may still hold once it acknowledged this mapping."""
+        return _joined(_names(left_attributes) - self._attributes)
 
     def perhaps_left(self, left_attributes: str | None) -> str | None:
         """Add all attributes that only earlier mappings write: a request under one may have taken effect, or may yet.
 
         left_attributes: as stored.
         """
-        return ",".join(sorted({*(left_attributes or "").split(","), *self._only_earlier} - {""})) or None
+        return _joined(_names(left_attributes) | self._only_earlier)
 
     def row(self, index: int) -> Row:
         """Return the row at an index of `ids`."""
@@ -202,6 +206,14 @@ class CapturedPage:
     merged: Sequence[MergedOptOut] | None = None
     own_opt_outs: Sequence[tuple[str, str]] = ()
     missing_are_deleted: bool = False
+
+
+def _names(left_attributes: str | None) -> set[str]:
+    return set((left_attributes or "").split(",")) - {""}
+
+
+def _joined(names: Set[str]) -> str | None:
+    return ",".join(sorted(names)) or None
 
 
 def _check(rows: pl.DataFrame, columns: dict[str, pl.DataType]) -> None:

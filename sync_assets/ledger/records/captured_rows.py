@@ -161,8 +161,9 @@ class CapturedRows(Repository):
             now_left: str | None = left_attributes
             if row:
                 rows[seq], now_left = row, row.left_attributes
-            elif acked_hash and acked_hash.hex() != page.hashes[at[seq]]:
-                now_left = ANY_ATTRIBUTE
+            elif acked_hash:
+                is_same = acked_hash.hex() == page.hashes[at[seq]]
+                now_left = page.left_under(left_attributes) if is_same else ANY_ATTRIBUTE
             if unknown:
                 now_left = page.perhaps_left(now_left)
             if now_left != left_attributes:

@@ -15,6 +15,7 @@ from sync_assets_tests.support.ledgers import (
     capture,
     claim,
     claim_one,
+    feed_of,
     frame,
     guid,
     hash_of,
@@ -207,17 +208,24 @@ class TestAChangedMapping:
 
     def capture_under(self, ledger: Ledger, earlier: str, difference: str | None, left: str = "") -> PageResult:
         """Capture `ada` with value b, and her row under an earlier mapping, which gave the value `earlier`."""
-        under = pl.DataFrame(
+        under = self.under(earlier, difference, left)
+        return capture(ledger, page=self.page("b", under, {"email", "cusSent"}, {"email", "all"}))
+
+    def under(self, value: str, difference: str | None, left: str = "") -> pl.DataFrame:
+        """Return the row of `ada` under an earlier mapping, which gave the value."""
+        return pl.DataFrame(
             {
-                "hash": [hash_of(earlier)],
+                "hash": [hash_of(value)],
                 "difference": [difference],
                 "full_difference": ['{"all":1}'],
                 "left_attributes": [left],
             },
             schema_overrides={"difference": pl.String},
         )
-        page = LedgerPage(frame([row("ada", "b")]), (), [under], {"email", "all"}, ["all", "cusSent"])
-        return capture(ledger, page=page)
+
+    def page(self, value: str, under: pl.DataFrame | None, written: set[str], attributes: set[str]) -> LedgerPage:
+        """Return a page with `ada`: under the mapping, which writes `attributes`, and under an earlier one."""
+        return LedgerPage(frame([row("ada", value)]), (), [(under, written)], attributes)
 
     def left(self, ledger: Ledger) -> str | None:
         return record(ledger, "ada").left_attributes
@@ -257,6 +265,20 @@ class TestAChangedMapping:
         assert claim_one(ledger).update == update
 
     @pytest.mark.parametrize("acknowledged", [True, False])
+    def test_what_was_left_stays_known_until_a_mapping_that_writes_it_is_acknowledged(
+        self, ledger: Ledger, acknowledged: bool
+    ) -> None:
+        self.capture_under(ledger, "a", None, "cusJob")
+        without, with_job = {"email", "all"}, {"email", "all", "cusJob"}
+        capture(ledger, page=self.page("c", self.under("b", None), without, with_job))
+        assert self.left(ledger) == "cusJob"
+        if acknowledged:
+            assert [record.update for record in push(ledger)] == ['{"all":1}']
+        capture(ledger, page=self.page("b", self.under("c", None), with_job, without))  # her job is empty by now
+        assert self.left(ledger) == (None if acknowledged else "cusJob")
+        assert claim(ledger) == []
+
+    @pytest.mark.parametrize("acknowledged", [True, False])
     def test_a_record_whose_outcome_is_unknown_may_hold_all_that_only_the_earlier_mapping_writes(
         self, ledger: Ledger, acknowledged: bool
     ) -> None:
@@ -273,10 +295,10 @@ class TestAChangedMapping:
         assert self.left(ledger) == ("cusJob,cusSent" if acknowledged else "cusSent")
 
     def test_an_earlier_mapping_that_is_not_known_any_more_may_have_written_any_attribute(self, ledger: Ledger) -> None:
-        capture(ledger, page=LedgerPage(frame([row("ada", "b")]), (), (), {"email"}, [ANY_ATTRIBUTE]))
+        capture(ledger, page=self.page("b", None, {ANY_ATTRIBUTE}, {"email"}))
         assert self.left(ledger) == "*"
 
     def test_records_whose_rows_the_read_did_not_map_may_hold_any_attribute(self, ledger: Ledger) -> None:
         capture(ledger, deleted=["ada"])
-        ledger.mappings.settle("contact", "new")
+        ledger.mappings.settle("contact", feed_of(ledger).fingerprint)
         assert self.left(ledger) == "*"
