@@ -17,7 +17,10 @@ CAPTURED_AGAIN = timedelta(days=1)
 HORIZON = timedelta(minutes=15)
 """A request without an answer may take effect until so long after it was given up (how it works, lost answers)."""
 REFUSALS_IN_A_ROW = 20
-"""A bare error is tried again in growing intervals, nine times in three hours; by two workers."""
+"""A bare error is tried again in growing intervals, nine times in three hours; by two workers.
+
+Trial updates after such a refusal, with a part of its attributes, are no more than these allow.
+"""
 
 
 def each_write(history: History) -> Iterator[tuple[Contract, Id, list[Request]]]:
@@ -290,6 +293,8 @@ def _refused_again_and_again(history: History, contract: Contract, record: Id, r
             or _may_have_changed(history, record, contract.table.resource, row[0], request)
             or history.configuration_changed(row[0].sent.at, request.sent.n)
         )
+        if refused and row and not retried and set(request.body) < set(row[-1].body):
+            continue  # a trial update, which shows the attribute that Campaign refuses
         row = [*([] if retried else row), request] if refused else []
         if len(row) == REFUSALS_IN_A_ROW + 1:
             yield *record, f"refused {len(row)} times in a row, last by event {request.sent.n}"

@@ -280,6 +280,27 @@ def a_rejected_record_is_tried_for_ever(history: HandwrittenHistory) -> None:
         history.call("POST", "profile", "c3", status=500, firstName="bad")
 
 
+def _tried(history: HandwrittenHistory, times: int) -> None:
+    """Let Campaign refuse an update without a reason several times, and each time trial updates of its attributes."""
+    history.put("new_order", "o1", new_name="second", new_status=1)
+    history.moment()
+    for _ in range(times):
+        history.call("PATCH", "cusOrder", "o1", status=500, cusName="second", cusStatus="Draft")
+        history.call("PATCH", "cusOrder", "o1", status=500, cusName="second")
+        history.call("PATCH", "cusOrder", "o1", status=500, cusStatus="Draft")
+    history.call("PATCH", "cusOrder", "o1", cusName="second", cusStatus="Draft")
+
+
+@breaks(NO_RULE)
+def the_attribute_that_campaign_refuses_is_looked_for(history: HandwrittenHistory) -> None:
+    _tried(history, 10)
+
+
+@breaks("calls_are_bounded")
+def the_attribute_that_campaign_refuses_is_looked_for_again_and_again(history: HandwrittenHistory) -> None:
+    _tried(history, 25)
+
+
 @breaks("only_our_records_are_written")
 def an_attribute_that_is_not_mapped_is_written(history: HandwrittenHistory) -> None:
     history.put("contact", "c1", firstname="joan")
