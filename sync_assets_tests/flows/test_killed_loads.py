@@ -7,8 +7,6 @@ import asyncio
 import re
 import signal
 import sqlite3
-import subprocess
-import sys
 import time
 from collections.abc import Mapping
 from contextlib import closing
@@ -21,6 +19,7 @@ from sync_assets.bulk_load import files as load_files
 from sync_assets.commands import loads as load_commands
 from sync_assets.errors import SyncAssetsError
 from sync_assets_tests.support.chain import ledger_of
+from sync_assets_tests.support.forked_commands import start_module
 from sync_assets_tests.support.loads import (
     MOMENT,
     assert_each_inserted_once,
@@ -46,9 +45,9 @@ COMPARISON, SFTP = "sync_assets.audit.record_comparison Comparison.", "sync_asse
 
 def killed(program: Program, where: str) -> None:
     """Run `sync` in a process that kills itself there: module, function, before or after, which call."""
-    command = [sys.executable, "-m", "sync_assets_tests.support.killed_sync", *where.split()]
-    ended = subprocess.run(command, env=program.env, cwd=Path.cwd(), capture_output=True, text=True, check=False)
-    assert ended.returncode == -signal.SIGKILL, ended.stdout + ended.stderr
+    process = start_module("sync_assets_tests.support.killed_sync", where.split(), program.env)
+    output, _ = process.communicate()
+    assert process.returncode == -signal.SIGKILL, output
 
 
 STEPS = {
