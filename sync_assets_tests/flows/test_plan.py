@@ -291,9 +291,9 @@ def linked(
 
 
 class TestLinkedTables:
+    @pytest.mark.slow  # on SQLite: test_plan_set_ups.py; the statements on PostgreSQL: unit/ledger
     @pytest.mark.parametrize("either", ["postgresql"], indirect=True)
     def test_a_chain_arrives_changes_hands_and_goes(self, either: Program) -> None:
-        """On SQLite: test_plan_set_ups.py."""
         program, admin = either, either.sandbox.admin
         linked(program, cardinality="zero_or_one", address="filter")
         a, b, late = admin.create("contact", {"lastname": "A"}, {"lastname": "B"}, {"lastname": "Late"})

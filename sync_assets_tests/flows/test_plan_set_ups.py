@@ -29,7 +29,7 @@ from sync_assets_tests.support.opt_outs import MAPPINGS
 from sync_assets_tests.support.program import Program
 from sync_assets_tests.support.sandbox_process import SandboxProcess
 
-QUICK, SET_UPS = 6, 40
+QUICK, SET_UPS = 3, 40
 ROWS = 14
 PARENT = "_new_contactid_value"
 STATES = ("pending", "waiting", "rejected", "held", "orphaned", "deletes_held_back")

@@ -21,7 +21,7 @@ from sync_assets_tests.simulation.shorten import shortened
 from sync_assets_tests.simulation.timeline import TABLES, Move
 from sync_assets_tests.support.chain_configuration import TableRules
 
-SEEDS, PAST = 8, 12
+SEEDS, PAST = 4, 4
 """Each takes more than a second of processor time."""
 
 
