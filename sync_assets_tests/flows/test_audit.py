@@ -253,9 +253,7 @@ def test_a_record_that_campaign_hides_without_its_parent_is_named_and_never_inse
     assert here.admin.engine_calls()["insert"] == before
 
 
-@pytest.mark.parametrize(
-    "direction", by_default(["bidirectional", "campaign_to_d365", "d365_to_campaign"], "bidirectional")
-)
+@by_default("direction", ["bidirectional", "campaign_to_d365", "d365_to_campaign"], "bidirectional")
 def test_differing_opt_outs_go_to_the_decision(program: Program, direction: str) -> None:
     switch_on(program, direction)
     assert program.sync().status == 0

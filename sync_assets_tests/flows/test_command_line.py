@@ -279,9 +279,7 @@ def test_a_reader_that_closes_the_pipe_ends_a_command_with_one_line(program: Pro
     assert process.wait(60) == 1
 
 
-@pytest.mark.parametrize(
-    "command", by_default(["status", "status --json", "status --table", "schema"], "status --json", "schema")
-)
+@by_default("command", ["status", "status --json", "status --table", "schema"], "status --json", "schema")
 def test_an_output_on_a_full_disk_ends_a_command_with_1_and_the_reason(program: Program, command: str) -> None:
     """Python writes what is left once more when it ends, unless it is unbuffered, and would end with 120."""
     program.make_ledger()

@@ -72,15 +72,12 @@ STEPS = {
 }
 
 
-@pytest.mark.parametrize(
-    ("either", "step"),
-    by_default(
-        product(DATABASES, STEPS),
-        *(("sqlite", step) for step in list(STEPS)[1::2]),
-        ("postgresql", "file stored"),
-        ("postgresql", "page acknowledged"),
-    ),
-    indirect=["either"],
+@by_default(
+    "either step",
+    product(DATABASES, STEPS),
+    *(("sqlite", step) for step in list(STEPS)[1::2]),
+    ("postgresql", "file stored"),
+    ("postgresql", "page acknowledged"),
 )
 def test_a_sync_that_was_killed_is_carried_on_by_the_next_one(either: Program, step: str) -> None:
     program = by_file(either, file_mb=0.001)
@@ -96,7 +93,7 @@ def test_a_sync_that_was_killed_is_carried_on_by_the_next_one(either: Program, s
     assert on_sftp(program) == []
 
 
-@pytest.mark.parametrize("either", by_default(DATABASES, "sqlite"), indirect=True)
+@by_default("either", DATABASES, "sqlite")
 def test_a_sync_that_was_killed_before_its_command_waits_for_a_person(either: Program) -> None:
     program = by_file(either, wait_hours=MOMENT)
     program.make_ledger()
@@ -120,7 +117,7 @@ def test_a_sync_that_was_killed_before_its_command_waits_for_a_person(either: Pr
     assert_each_inserted_once(program)
 
 
-@pytest.mark.parametrize("moment", by_default([0.0, 0.3, 0.8, 1.5, 2.5], 0.3, 1.5))
+@by_default("moment", [0.0, 0.3, 0.8, 1.5, 2.5], 0.3, 1.5)
 def test_a_process_that_is_killed_at_any_moment_loses_nothing(program: Program, moment: float) -> None:
     program.sandbox.admin.configure_import("WKF20", rows_per_second=50)
     program.sandbox.admin.latency("campaign", 50)
@@ -177,11 +174,7 @@ FAULTS: dict[str, tuple[dict[str, Any], bool]] = {
 }
 
 
-@pytest.mark.parametrize(
-    ("either", "kind"),
-    by_default(product(DATABASES, FAULTS), *product(DATABASES[:1], FAULTS), ("postgresql", "cut_write")),
-    indirect=["either"],
-)
+@by_default("either kind", product(DATABASES, FAULTS), *product(DATABASES[:1], FAULTS), ("postgresql", "cut_write"))
 def test_an_sftp_that_fails_ends_the_sync_with_a_clear_error_and_the_next_one_goes_on(
     either: Program, kind: str
 ) -> None:

@@ -41,11 +41,7 @@ def end(program: Program) -> None:
 # --- rows -------------------------------------------------------------------------------------------------------------
 
 
-on_either_at_a_moment = pytest.mark.parametrize(
-    ("either", "moment"),
-    by_default(product(DATABASES, MOMENTS), *zip(DATABASES, MOMENTS, strict=True)),
-    indirect=["either"],
-)
+on_either_at_a_moment = by_default("either moment", product(DATABASES, MOMENTS), *zip(DATABASES, MOMENTS, strict=True))
 
 
 @on_either_at_a_moment
@@ -84,7 +80,7 @@ def test_a_row_that_is_filtered_out_meanwhile_stays_as_it_was_imported(program: 
     assert_quiet(program)
 
 
-@pytest.mark.parametrize("either", by_default(DATABASES, "sqlite"), indirect=True)
+@by_default("either", DATABASES, "sqlite")
 def test_what_a_late_run_brought_back_is_named_by_the_audit_and_is_right_once_its_row_returns(either: Program) -> None:
     program, admin = either, either.sandbox.admin
     rule = {"field": "jobtitle", "is": "ne", "value": "Gone"}
@@ -248,14 +244,12 @@ def test_a_hold_ends_before_its_load(program: Program) -> None:
 # --- opt-outs ---------------------------------------------------------------------------------------------------------
 
 DIRECTIONS = ("bidirectional", "d365_to_campaign")
-each_way_at_each_moment = pytest.mark.parametrize(
-    ("direction", "moment", "times"),
-    by_default(
-        product(DIRECTIONS, MOMENTS, (True, False)),
-        ("bidirectional", MOMENTS[0], True),
-        ("bidirectional", MOMENTS[1], False),
-        ("d365_to_campaign", MOMENTS[0], False),
-    ),
+each_way_at_each_moment = by_default(
+    "direction moment times",
+    product(DIRECTIONS, MOMENTS, (True, False)),
+    ("bidirectional", MOMENTS[0], True),
+    ("bidirectional", MOMENTS[1], False),
+    ("d365_to_campaign", MOMENTS[0], False),
 )
 """times: Campaign has the times at which opt-outs changed."""
 
@@ -300,13 +294,11 @@ def test_an_opt_in_in_dynamics_365_made_while_its_contact_is_loading_is_decided_
     assert sides(program, out) == (wins, wins)
 
 
-@pytest.mark.parametrize(
-    ("direction", "times"),
-    by_default(
-        product(("bidirectional", "campaign_to_d365"), (True, False)),
-        ("bidirectional", True),
-        ("campaign_to_d365", False),
-    ),
+@by_default(
+    "direction times",
+    product(("bidirectional", "campaign_to_d365"), (True, False)),
+    ("bidirectional", True),
+    ("campaign_to_d365", False),
 )
 def test_an_opt_out_in_campaign_between_import_and_list_is_kept(program: Program, direction: str, times: bool) -> None:
     switch_on(program, direction)
@@ -317,10 +309,7 @@ def test_an_opt_out_in_campaign_between_import_and_list_is_kept(program: Program
     assert sides(program, person) == (True, True)
 
 
-@pytest.mark.parametrize(
-    ("direction", "times"),
-    by_default(product(DIRECTIONS, (True, False)), ("bidirectional", True), ("d365_to_campaign", False)),
-)
+@by_default("direction times", product(DIRECTIONS, (True, False)), ("bidirectional", True), ("d365_to_campaign", False))
 def test_a_load_alone_changes_no_opt_out(program: Program, direction: str, times: bool) -> None:
     switch_on(program, direction)
     before = {row["contactid"]: row["donotemail"] for row in program.sandbox.admin.dump_d365()}

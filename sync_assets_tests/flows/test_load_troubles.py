@@ -91,7 +91,7 @@ def test_what_a_workflow_ended_without_importing_goes_by_rest(program: Program, 
     assert told(program) == (0, "")
 
 
-@pytest.mark.parametrize("name", by_default(STAYS, "hangs", "rejects its last line unseen"))
+@by_default("name", STAYS, "hangs", "rejects its last line unseen")
 def test_a_workflow_that_has_not_ended_keeps_its_records_until_a_person_gives_the_load_up(
     program: Program, name: str
 ) -> None:

@@ -135,7 +135,7 @@ def test_a_plan_shows_both_ways_and_its_calls_are_those_of_sync(program: Program
     assert planned(program)["tables"]["contact"]["by_file"] is None
 
 
-@pytest.mark.parametrize("left_out", by_default([[], ["contact"], ["new_order"]], ["contact"]))
+@by_default("left_out", [[], ["contact"], ["new_order"]], ["contact"])
 def test_a_plan_of_linked_tables_by_file_is_what_sync_does(chain: Chain, left_out: list[str]) -> None:
     for _ in range(12):
         chain.make()

@@ -4,8 +4,6 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.support.chain import lose
 from sync_assets_tests.support.nightly import DATABASES, by_default
@@ -142,13 +140,11 @@ def test_the_kept_profile_of_a_contact_that_is_deactivated_and_opts_out_is_opted
     assert_quiet(program)
 
 
-@pytest.mark.parametrize(
-    ("direction", "first"),
-    by_default(
-        product(("d365_to_campaign", "bidirectional"), ("rebuild", "sync")),
-        ("d365_to_campaign", "sync"),
-        ("bidirectional", "rebuild"),
-    ),
+@by_default(
+    "direction first",
+    product(("d365_to_campaign", "bidirectional"), ("rebuild", "sync")),
+    ("d365_to_campaign", "sync"),
+    ("bidirectional", "rebuild"),
 )
 def test_an_excluded_contact_who_opted_out_while_the_ledger_was_lost_is_opted_out(
     sandbox_factory: SandboxFactory, tmp_path: Path, direction: str, first: str
@@ -185,7 +181,7 @@ def test_a_profile_whose_deletion_is_held_back_is_opted_out_meanwhile(
     assert_quiet(program)
 
 
-@pytest.mark.parametrize("either", by_default(DATABASES, "sqlite"), indirect=True)
+@by_default("either", DATABASES, "sqlite")
 def test_two_syncs_at_once_write_each_opt_out_once(either: Program) -> None:
     program, admin = either, either.sandbox.admin
     assert switch_on(program, "bidirectional").sync().status == 0

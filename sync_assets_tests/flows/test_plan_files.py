@@ -42,7 +42,7 @@ def left(named: int, changed: int = 0, not_named: int = 0, gone: int = 0) -> dic
     return {"named": named, "changed": changed, "not_named": not_named, "gone": gone}
 
 
-@pytest.mark.parametrize("either", by_default(DATABASES, "sqlite"), indirect=True)
+@by_default("either", DATABASES, "sqlite")
 def test_a_row_that_changed_since_and_one_that_is_new_stay_pending(either: Program) -> None:
     program, admin = either, either.sandbox.admin
     file = approved(program)
@@ -197,11 +197,11 @@ def _loads(program: Program) -> list[tuple[str, int]]:
 
 
 @pytest.mark.usefixtures("short_looks")
-@pytest.mark.parametrize(
-    ("at", "by_plan"),
-    by_default(
-        product(get_args(At), (True, False)), *((at, True) for at in get_args(At)), ("all files are stored", False)
-    ),
+@by_default(
+    "at by_plan",
+    product(get_args(At), (True, False)),
+    *((at, True) for at in get_args(At)),
+    ("all files are stored", False),
 )
 def test_records_that_leave_a_load_before_its_workflow_is_started_are_in_no_file(
     program: Program, at: At, by_plan: bool
@@ -235,7 +235,7 @@ BOTH_WAYS = [(way, *case) for _, *case in ALL for way in ("changed", "deleted")]
 
 
 @pytest.mark.usefixtures("short_looks")
-@pytest.mark.parametrize(("way", "at", "by_plan", "approved_rows"), by_default(BOTH_WAYS, *ALL))
+@by_default("way at by_plan approved_rows", BOTH_WAYS, *ALL)
 def test_a_load_ends_that_all_records_leave_or_change(
     program: Program, way: str, at: At, by_plan: bool, approved_rows: list[int]
 ) -> None:
@@ -278,7 +278,7 @@ def test_a_hold_and_a_maintenance_that_begin_while_files_are_written_end_the_tur
 
 
 @pytest.mark.usefixtures("short_looks")
-@pytest.mark.parametrize("by_plan", by_default((True, False), True))
+@by_default("by_plan", (True, False), True)
 def test_children_whose_parent_is_deleted_leave_their_load_and_it_waits_for_none_of_them(
     chain: Chain, by_plan: bool
 ) -> None:

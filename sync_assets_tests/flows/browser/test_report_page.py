@@ -82,9 +82,7 @@ def fill(runtime: Runtime, days: int) -> None:
         )
 
 
-@pytest.mark.parametrize(
-    ("days", "scheme"), by_default(product([0, 1, 40], ["light", "dark"]), (0, "light"), (1, "light"), (40, "dark"))
-)
+@by_default("days scheme", product([0, 1, 40], ["light", "dark"]), (0, "light"), (1, "light"), (40, "dark"))
 def test_the_page_shows_all_numbers_in_a_browser_that_reaches_no_network(
     browser: Browser, runtime: Runtime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, days: int, scheme: Any
 ) -> None:
