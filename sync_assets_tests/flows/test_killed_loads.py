@@ -117,26 +117,6 @@ def test_a_sync_that_was_killed_before_its_command_waits_for_a_person(either: Pr
     assert_each_inserted_once(program)
 
 
-@by_default("moment", [0.0, 0.3, 0.8, 1.5, 2.5], 0.3, 1.5)
-def test_a_process_that_is_killed_at_any_moment_loses_nothing(program: Program, moment: float) -> None:
-    program.sandbox.admin.configure_import("WKF20", rows_per_second=50)
-    program.sandbox.admin.latency("campaign", 50)
-    by_file(program)
-    process = program.start("sync")
-    while all(name.startswith(".") for name in on_sftp(program)) and process.poll() is None:
-        time.sleep(0.02)
-    time.sleep(moment)
-    process.kill()
-    process.communicate()
-    for _ in range(4):
-        if program.sync().status == 0:
-            break
-        if any(load["state"] == "started" for load in loads(program)) and not inserted(program):
-            assert program.run("loads", "abandon", "contact")[0] == 0  # killed before its command
-        program.pass_horizon()
-    assert_each_inserted_once(program)
-
-
 # --- SFTP -------------------------------------------------------------------------------------------------------------
 
 

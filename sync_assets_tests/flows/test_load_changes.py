@@ -142,9 +142,8 @@ def test_a_child_waits_for_a_parent_that_is_loading_and_for_one_that_is_deleted_
     assert not {contact, order, line} & {id_ for records in chain.held().values() for id_ in records}
 
 
-@at_each_moment
-def test_explain_names_the_load_of_a_record(program: Program, moment: Moment) -> None:
-    stop_load(program, moment)
+def test_explain_names_the_load_of_a_record(program: Program) -> None:
+    stop_load(program, "before its import")
     id_ = min(row["contactid"] for row in program.sandbox.admin.dump_d365())
     _, document = program.json("explain", id_)
     ledger = document["tables"]["contact"]["ledger"]
@@ -294,12 +293,7 @@ def test_an_opt_in_in_dynamics_365_made_while_its_contact_is_loading_is_decided_
     assert sides(program, out) == (wins, wins)
 
 
-@by_default(
-    "direction times",
-    product(("bidirectional", "campaign_to_d365"), (True, False)),
-    ("bidirectional", True),
-    ("campaign_to_d365", False),
-)
+@pytest.mark.parametrize(("direction", "times"), [("bidirectional", True), ("campaign_to_d365", False)])
 def test_an_opt_out_in_campaign_between_import_and_list_is_kept(program: Program, direction: str, times: bool) -> None:
     switch_on(program, direction)
     stop_load(program, "after its import", opt_out_times=times)

@@ -11,10 +11,8 @@ DATABASES = ("sqlite", "postgresql")
 
 def by_default(names: str, cases: Iterable[Any], *quick: Any) -> pytest.MarkDecorator:
     """Parametrize a test with cases, values or tuples of values. Those that are not `quick` are slow tests."""
-    made, left = list[Any](), list(quick)
-    for case in cases:
-        marks = () if case in quick else pytest.mark.slow
-        made.append(pytest.param(*(case if isinstance(case, tuple) else (case,)), marks=marks))
-        left = [one for one in left if one != case]
-    assert not left, left
+    all_ = list(cases)
+    assert all(one in all_ for one in quick), quick
+    values = ((case, case if isinstance(case, tuple) else (case,)) for case in all_)
+    made = [pytest.param(*each, marks=() if case in quick else pytest.mark.slow) for case, each in values]
     return pytest.mark.parametrize(names.split(), made, indirect=[name for name in names.split() if name == "either"])
