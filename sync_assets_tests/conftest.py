@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from sync_assets import own_secrets
 from sync_assets_tests.support import forked_commands
 from sync_assets_tests.support.postgres import postgres
 from sync_assets_tests.support.sandbox_process import SandboxProcess
@@ -106,6 +107,13 @@ def pytest_collection_finish() -> None:
     """Exempt all modules and collected tests from garbage collection, which would walk through them again and again."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _own_secrets() -> Iterator[None]:
+    """Forget them after each file: each text that is shown is searched for all, thousands at the end of a worker."""
+    yield
+    own_secrets._known.clear()
 
 
 @pytest.fixture(scope="module")

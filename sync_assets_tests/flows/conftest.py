@@ -50,16 +50,18 @@ def program(sandbox: SandboxProcess, tmp_path: Path, position: Position) -> Prog
     return made
 
 
+@pytest.fixture
+def database_url(postgres: PostgresServer) -> Iterator[str]:
+    with postgres.database() as url:
+        yield url
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
-def either(request: pytest.FixtureRequest, program: Program) -> Iterator[Program]:
+def either(request: pytest.FixtureRequest, program: Program) -> Program:
     """The program with its ledger in either database."""
-    if request.param == "sqlite":
-        yield program
-        return
-    server: PostgresServer = request.getfixturevalue("postgres")
-    with server.database() as url:
-        program.more["SYNC_ASSETS_LEDGER_URL"] = url
-        yield program
+    if request.param == "postgresql":
+        program.more["SYNC_ASSETS_LEDGER_URL"] = request.getfixturevalue("database_url")
+    return program
 
 
 @pytest.fixture

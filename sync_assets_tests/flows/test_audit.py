@@ -18,6 +18,7 @@ from sync_assets.commands.document_schema import schema
 from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.support.audited import audited as part_of_list
 from sync_assets_tests.support.chain import Chain
+from sync_assets_tests.support.nightly import by_default
 from sync_assets_tests.support.opt_outs import opted_in, set_campaign, set_d365, sides, switch_on, writes
 from sync_assets_tests.support.premises import Position
 from sync_assets_tests.support.program import CONTACT, Program, calls
@@ -252,7 +253,7 @@ def test_a_record_that_campaign_hides_without_its_parent_is_named_and_never_inse
     assert here.admin.engine_calls()["insert"] == before
 
 
-@pytest.mark.parametrize("direction", ["bidirectional", "campaign_to_d365", "d365_to_campaign"])
+@by_default("direction", ["bidirectional", "campaign_to_d365", "d365_to_campaign"], "bidirectional")
 def test_differing_opt_outs_go_to_the_decision(program: Program, direction: str) -> None:
     switch_on(program, direction)
     assert program.sync().status == 0

@@ -30,7 +30,7 @@ def test_sync_carries_rows_and_opt_outs_of_any_day(program: Program, offset: int
     assert sides(program, id_) == (True, True)
 
 
-@pytest.mark.parametrize("direction", ["campaign_to_d365", "bidirectional"])
+@pytest.mark.parametrize("direction", [pytest.param("campaign_to_d365", marks=pytest.mark.slow), "bidirectional"])
 def test_a_time_of_change_of_a_wrong_clock_hides_no_later_opt_out(program: Program, direction: str) -> None:
     """One row of a file 20 hours ahead; 40 minutes at the end of summer time. Later files have the true times."""
     switch_on(program, direction)

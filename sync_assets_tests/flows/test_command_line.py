@@ -20,6 +20,7 @@ from sync_assets.flows import RunOutcome
 from sync_assets.runtime.context import Runtime
 from sync_assets_tests.support.chain import Chain
 from sync_assets_tests.support.lazy_instance import lazy_instance
+from sync_assets_tests.support.nightly import by_default
 from sync_assets_tests.support.program import Program
 from sync_assets_tests.support.terminal import CTRL_C, in_a_terminal
 from sync_assets_tests.support.waiting import until
@@ -166,7 +167,7 @@ def test_ctrl_c_in_the_first_steps_is_reported_even_if_a_script_started_the_comm
     assert errors.splitlines()[-1].startswith("sync-assets: Interrupted.")
 
 
-@pytest.mark.parametrize("again", [60, 0.3, 0.02])
+@pytest.mark.parametrize("again", [60, pytest.param(0.3, marks=pytest.mark.slow), 0.02])
 def test_ctrl_c_in_a_sync_however_often_shows_one_sentence_and_no_traceback(program: Program, again: float) -> None:
     program.sandbox.admin.latency("campaign", 1_000)
     status, text = in_a_terminal(
@@ -288,7 +289,7 @@ def test_a_reader_that_closes_the_pipe_ends_a_command_with_one_line(program: Pro
     assert process.wait(60) == 1
 
 
-@pytest.mark.parametrize("command", ["status", "status --json", "status --table", "schema"])
+@by_default("command", ["status", "status --json", "status --table", "schema"], "status --json", "schema")
 def test_an_output_on_a_full_disk_ends_a_command_with_1_and_the_reason(program: Program, command: str) -> None:
     """Python writes what is left once more when it ends, unless it is unbuffered, and would end with 120."""
     program.make_ledger()

@@ -9,6 +9,7 @@ import pytest
 from sync_assets.commands.approve_deletes import approve_deletes
 from sync_assets.commands.status import TableStatus, status
 from sync_assets_tests.conftest import SandboxFactory
+from sync_assets_tests.support.nightly import by_default
 from sync_assets_tests.support.program import Program, calls
 
 PEOPLE = 150
@@ -130,7 +131,7 @@ def test_a_column_that_was_mapped_otherwise_for_a_time_is_guarded_when_it_is_map
     assert (emails(emptied), table(emptied).kept_values) == (PEOPLE, {"email": PEOPLE})
 
 
-@pytest.mark.parametrize("before", ["disabled", "bidirectional", "d365_to_campaign"])
+@by_default("before", ["disabled", "bidirectional", "d365_to_campaign"], "bidirectional")
 def test_a_secured_opt_out_takes_no_opt_out_back(emptied: Program, before: str) -> None:
     admin, some = emptied.sandbox.admin, sorted(emptied.profiles())[:60]
     admin.change("contact", some, donotemail=True)

@@ -189,7 +189,7 @@ def is_silent(program: Program, table: str) -> None:
     ("trouble", "cause"),
     [
         (refuses, "change tracking is off"),
-        (fails, "500"),
+        pytest.param(fails, "500", marks=pytest.mark.slow),
         pytest.param(is_silent, "did not answer", marks=pytest.mark.slow),
     ],
 )

@@ -7,11 +7,9 @@ import asyncio
 import re
 import signal
 import sqlite3
-import subprocess
-import sys
 import time
-from collections.abc import Mapping
 from contextlib import closing
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +19,7 @@ from sync_assets.bulk_load import files as load_files
 from sync_assets.commands import loads as load_commands
 from sync_assets.errors import SyncAssetsError
 from sync_assets_tests.support.chain import ledger_of
+from sync_assets_tests.support.forked_commands import start_module
 from sync_assets_tests.support.loads import (
     MOMENT,
     assert_each_inserted_once,
@@ -32,6 +31,7 @@ from sync_assets_tests.support.loads import (
     on_sftp,
     stop_load,
 )
+from sync_assets_tests.support.nightly import DATABASES, by_default
 from sync_assets_tests.support.program import Program
 
 
@@ -46,9 +46,9 @@ COMPARISON, SFTP = "sync_assets.audit.record_comparison Comparison.", "sync_asse
 
 def killed(program: Program, where: str) -> None:
     """Run `sync` in a process that kills itself there: module, function, before or after, which call."""
-    command = [sys.executable, "-m", "sync_assets_tests.support.killed_sync", *where.split()]
-    ended = subprocess.run(command, env=program.env, cwd=Path.cwd(), capture_output=True, text=True, check=False)
-    assert ended.returncode == -signal.SIGKILL, ended.stdout + ended.stderr
+    process = start_module("sync_assets_tests.support.killed_sync", where.split(), program.env)
+    output, _ = process.communicate()
+    assert process.returncode == -signal.SIGKILL, output
 
 
 STEPS = {
@@ -72,25 +72,17 @@ STEPS = {
 }
 
 
-def in_both(cases: Mapping[str, tuple[Any, ...]], *quick: str) -> list[Any]:
-    """Return parameters: a database and those of each case. quick: cases that are no slow test in PostgreSQL."""
-    slow = {name: () if name in quick else (pytest.mark.slow,) for name in cases}
-    return [
-        pytest.param(database, *case, id=f"{database} {name}", marks=slow[name] if database == "postgresql" else ())
-        for database in ("sqlite", "postgresql")
-        for name, case in cases.items()
-    ]
-
-
-@pytest.mark.parametrize(
-    ("either", "where"),
-    in_both({name: (step,) for name, step in STEPS.items()}, "file stored", "page acknowledged"),
-    indirect=["either"],
+@by_default(
+    "either step",
+    product(DATABASES, STEPS),
+    *(("sqlite", step) for step in list(STEPS)[1::2]),
+    ("postgresql", "file stored"),
+    ("postgresql", "page acknowledged"),
 )
-def test_a_sync_that_was_killed_is_carried_on_by_the_next_one(either: Program, where: str) -> None:
+def test_a_sync_that_was_killed_is_carried_on_by_the_next_one(either: Program, step: str) -> None:
     program = by_file(either, file_mb=0.001)
     program.make_ledger()
-    killed(program, where)
+    killed(program, STEPS[step])
     for _ in range(3):
         if program.sync().status == 0:
             break
@@ -101,6 +93,7 @@ def test_a_sync_that_was_killed_is_carried_on_by_the_next_one(either: Program, w
     assert on_sftp(program) == []
 
 
+@by_default("either", DATABASES, "sqlite")
 def test_a_sync_that_was_killed_before_its_command_waits_for_a_person(either: Program) -> None:
     program = by_file(either, wait_hours=MOMENT)
     program.make_ledger()
@@ -121,26 +114,6 @@ def test_a_sync_that_was_killed_before_its_command_waits_for_a_person(either: Pr
     assert program.sandbox.admin.engine_calls() == calls
     program.pass_horizon()
     assert program.sync().status == 0
-    assert_each_inserted_once(program)
-
-
-@pytest.mark.parametrize("moment", [0.0, 0.3, 0.8, 1.5, 2.5])
-def test_a_process_that_is_killed_at_any_moment_loses_nothing(program: Program, moment: float) -> None:
-    program.sandbox.admin.configure_import("WKF20", rows_per_second=50)
-    program.sandbox.admin.latency("campaign", 50)
-    by_file(program)
-    process = program.start("sync")
-    while all(name.startswith(".") for name in on_sftp(program)) and process.poll() is None:
-        time.sleep(0.02)
-    time.sleep(moment)
-    process.kill()
-    process.communicate()
-    for _ in range(4):
-        if program.sync().status == 0:
-            break
-        if any(load["state"] == "started" for load in loads(program)) and not inserted(program):
-            assert program.run("loads", "abandon", "contact")[0] == 0  # killed before its command
-        program.pass_horizon()
     assert_each_inserted_once(program)
 
 
@@ -174,22 +147,18 @@ def test_without_room_for_a_file_nothing_is_claimed_for_good(program: Program) -
     assert_each_inserted_once(program)
 
 
-FAULTS = {
+FAULTS: dict[str, tuple[dict[str, Any], bool]] = {
     "full": ({"bytes": 500, "times": 20}, True),
     "cut_write": ({"bytes": 500, "times": 20}, True),
     "slow_write": ({"delay_ms": 300, "times": 3}, False),
 }
 
 
-@pytest.mark.parametrize(
-    ("either", "kind", "fault", "ends"),
-    in_both({kind: (kind, *fault) for kind, fault in FAULTS.items()}, "cut_write"),
-    indirect=["either"],
-)
+@by_default("either kind", product(DATABASES, FAULTS), *product(DATABASES[:1], FAULTS), ("postgresql", "cut_write"))
 def test_an_sftp_that_fails_ends_the_sync_with_a_clear_error_and_the_next_one_goes_on(
-    either: Program, kind: str, fault: dict[str, Any], ends: bool
+    either: Program, kind: str
 ) -> None:
-    program = by_file(either, compress="none")
+    program, (fault, ends) = by_file(either, compress="none"), FAULTS[kind]
     program.sandbox.admin.fault("sftp", kind, **fault)
     done = program.sync()
     assert done.status == (2 if ends else 0)

@@ -2,6 +2,7 @@
 
 import re
 import time
+from itertools import product
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from sync_assets_tests.support.loads import (
     on_sftp,
     stop_load,
 )
+from sync_assets_tests.support.nightly import DATABASES, by_default
 from sync_assets_tests.support.opt_outs import assert_quiet, opted_in, set_campaign, set_d365, sides, switch_on
 from sync_assets_tests.support.program import Program
 from sync_assets_tests.support.waiting import until
@@ -33,13 +35,16 @@ def end(program: Program) -> None:
     done = program.sync()
     assert done.status == 0, done.stopped
     program.assert_in_step()
-    assert_quiet(program, 1)
+    assert_quiet(program)
 
 
 # --- rows -------------------------------------------------------------------------------------------------------------
 
 
-@at_each_moment
+on_either_at_a_moment = by_default("either moment", product(DATABASES, MOMENTS), *zip(DATABASES, MOMENTS, strict=True))
+
+
+@on_either_at_a_moment
 def test_changed_deleted_and_new_rows_are_sent_after_the_load(either: Program, moment: Moment) -> None:
     program, admin = either, either.sandbox.admin
     program.table["apply_deletes"] = True
@@ -72,9 +77,10 @@ def test_a_row_that_is_filtered_out_meanwhile_stays_as_it_was_imported(program: 
     assert len(program.profiles()) == load["records"]
     assert program.profiles()[gone]["cusJobTitle"] != "Gone"
     assert program.profiles()[back]["cusJobTitle"] == "Back"
-    assert_quiet(program, 1)
+    assert_quiet(program)
 
 
+@by_default("either", DATABASES, "sqlite")
 def test_what_a_late_run_brought_back_is_named_by_the_audit_and_is_right_once_its_row_returns(either: Program) -> None:
     program, admin = either, either.sandbox.admin
     rule = {"field": "jobtitle", "is": "ne", "value": "Gone"}
@@ -88,7 +94,7 @@ def test_what_a_late_run_brought_back_is_named_by_the_audit_and_is_right_once_it
     assert not gone & program.profiles().keys()
     admin.post("/campaign/imports/run", {"id": "WKF20", "repeat": 1})
     until(lambda: inserted(program)[1:] == [4])
-    assert_quiet(program, 1)
+    assert_quiet(program)
     status, output, _ = program.run("audit")
     assert (status, gone & set(re.findall(r"[0-9a-f-]{36}", output))) == (0, gone)
     admin.create("contact", {"contactid": deleted[0], "lastname": "Again", "jobtitle": "New"})
@@ -136,9 +142,8 @@ def test_a_child_waits_for_a_parent_that_is_loading_and_for_one_that_is_deleted_
     assert not {contact, order, line} & {id_ for records in chain.held().values() for id_ in records}
 
 
-@at_each_moment
-def test_explain_names_the_load_of_a_record(program: Program, moment: Moment) -> None:
-    stop_load(program, moment)
+def test_explain_names_the_load_of_a_record(program: Program) -> None:
+    stop_load(program, "before its import")
     id_ = min(row["contactid"] for row in program.sandbox.admin.dump_d365())
     _, document = program.json("explain", id_)
     ledger = document["tables"]["contact"]["ledger"]
@@ -197,7 +202,7 @@ def test_a_field_that_is_mapped_no_more_is_in_no_file_whose_workflow_was_not_sta
     assert_quiet(program, 1)
 
 
-@at_each_moment
+@on_either_at_a_moment
 def test_a_hold_says_that_a_load_may_still_write_the_person(either: Program, moment: Moment) -> None:
     program, admin = either, either.sandbox.admin
     stop_load(program, moment)
@@ -239,7 +244,7 @@ def test_a_held_record_of_a_load_is_sent_again_after_the_release(program: Progra
     assert program.run("hold", "release", person)[0] == 0
     assert program.sync().status == 0
     program.assert_in_step()
-    assert_quiet(program, 1)
+    assert_quiet(program)
 
 
 def test_a_hold_ends_before_its_load(program: Program) -> None:
@@ -254,8 +259,14 @@ def test_a_hold_ends_before_its_load(program: Program) -> None:
 # --- opt-outs ---------------------------------------------------------------------------------------------------------
 
 DIRECTIONS = ("bidirectional", "d365_to_campaign")
-each_way = pytest.mark.parametrize("direction", DIRECTIONS)
-with_or_without_times = pytest.mark.parametrize("times", [True, False], ids=["with times", "without times"])
+each_way_at_each_moment = by_default(
+    "direction moment times",
+    product(DIRECTIONS, MOMENTS, (True, False)),
+    ("bidirectional", MOMENTS[0], True),
+    ("bidirectional", MOMENTS[1], False),
+    ("d365_to_campaign", MOMENTS[0], False),
+)
+"""times: Campaign has the times at which opt-outs changed."""
 
 
 def settled(program: Program) -> dict[str, Any]:
@@ -267,9 +278,7 @@ def settled(program: Program) -> dict[str, Any]:
     return done.document
 
 
-@with_or_without_times
-@at_each_moment
-@each_way
+@each_way_at_each_moment
 def test_an_opt_out_in_dynamics_365_made_while_its_contact_is_loading_wins(
     program: Program, direction: str, moment: Moment, times: bool
 ) -> None:
@@ -286,9 +295,7 @@ def test_an_opt_out_in_dynamics_365_made_while_its_contact_is_loading_wins(
     assert sides(program, second) == (True, True)
 
 
-@with_or_without_times
-@at_each_moment
-@each_way
+@each_way_at_each_moment
 def test_an_opt_in_in_dynamics_365_made_while_its_contact_is_loading_is_decided_as_without_a_load(
     program: Program, direction: str, moment: Moment, times: bool
 ) -> None:
@@ -302,8 +309,7 @@ def test_an_opt_in_in_dynamics_365_made_while_its_contact_is_loading_is_decided_
     assert sides(program, out) == (wins, wins)
 
 
-@with_or_without_times
-@pytest.mark.parametrize("direction", ["bidirectional", "campaign_to_d365"])
+@pytest.mark.parametrize(("direction", "times"), [("bidirectional", True), ("campaign_to_d365", False)])
 def test_an_opt_out_in_campaign_between_import_and_list_is_kept(program: Program, direction: str, times: bool) -> None:
     switch_on(program, direction)
     stop_load(program, "after its import", opt_out_times=times)
@@ -313,8 +319,7 @@ def test_an_opt_out_in_campaign_between_import_and_list_is_kept(program: Program
     assert sides(program, person) == (True, True)
 
 
-@with_or_without_times
-@each_way
+@by_default("direction times", product(DIRECTIONS, (True, False)), ("bidirectional", True), ("d365_to_campaign", False))
 def test_a_load_alone_changes_no_opt_out(program: Program, direction: str, times: bool) -> None:
     switch_on(program, direction)
     before = {row["contactid"]: row["donotemail"] for row in program.sandbox.admin.dump_d365()}

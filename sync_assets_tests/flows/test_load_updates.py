@@ -70,7 +70,7 @@ def test_addresses_that_rest_refuses_go_by_one_file_and_are_compared(program: Pr
     assert program.sandbox.admin.engine_calls() == made
 
 
-@pytest.mark.parametrize("trouble", ["fails", "ends_early", "unseen"])
+@pytest.mark.parametrize("trouble", ["fails", pytest.param("ends_early", marks=pytest.mark.slow), "unseen"])
 def test_what_a_workflow_did_not_update_goes_by_the_next_days_file(program: Program, trouble: str) -> None:
     program.sandbox.admin.configure_import(WORKFLOW, trouble=trouble)
     ids = moved(program, 10)

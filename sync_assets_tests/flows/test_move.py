@@ -100,7 +100,7 @@ def test_after_the_move_nothing_is_called_synced_before_both_systems_were_compar
     assert moved.json("sync")[1]["engine_calls"] == calls()
 
 
-@pytest.mark.parametrize("direction", ["bidirectional", "d365_to_campaign"])
+@pytest.mark.parametrize("direction", ["bidirectional", pytest.param("d365_to_campaign", marks=pytest.mark.slow)])
 def test_an_opt_out_that_the_move_lost_is_written_again(moved: Moved, direction: str) -> None:
     program, [person, other] = moved.chain.program, moved.emptied[:2]
     switch_on(program, direction)
@@ -118,7 +118,7 @@ def test_an_opt_out_that_the_move_lost_is_written_again(moved: Moved, direction:
     assert rows[other]["donotphone"] is (direction == "bidirectional")
 
 
-@pytest.mark.parametrize("direction", ["bidirectional", "campaign_to_d365"])
+@pytest.mark.parametrize("direction", [pytest.param("bidirectional", marks=pytest.mark.slow), "campaign_to_d365"])
 def test_an_opt_in_that_v8_states_from_before_the_move_undoes_no_opt_out(moved: Moved, direction: str) -> None:
     program, person = moved.chain.program, moved.emptied[0]
     switch_on(program, direction)

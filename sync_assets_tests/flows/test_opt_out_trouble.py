@@ -179,7 +179,7 @@ def test_all_stays_due_while_campaign_takes_no_update(
 # --- the day's budget -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("calls_left", [3, 9])
+@pytest.mark.parametrize("calls_left", [3, pytest.param(9, marks=pytest.mark.slow)])
 def test_the_days_budget_is_never_exceeded_and_the_remaining_records_follow_later(
     program: Program, ids: Iterator[str], calls_left: int
 ) -> None:

@@ -68,7 +68,7 @@ def expire(program: Program) -> None:
     program.sandbox.admin.expire()
 
 
-@pytest.mark.parametrize("again", [replay, replay_today, rebuild, expire])
+@pytest.mark.parametrize("again", [replay, pytest.param(replay_today, marks=pytest.mark.slow), rebuild, expire])
 def test_what_reads_contacts_again_writes_the_opt_outs_that_dynamics_lost(
     program: Program, again: Callable[[Program], None]
 ) -> None:

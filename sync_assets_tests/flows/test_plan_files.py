@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from itertools import count
+from itertools import count, product
 from pathlib import Path
 from typing import Any, Literal, get_args
 from unittest.mock import Mock
@@ -16,6 +16,7 @@ from sync_assets.ledger.records.loads import Loads
 from sync_assets.push.claimed_records import ClaimedRecords
 from sync_assets_tests.support.chain import Chain
 from sync_assets_tests.support.loads import WORKFLOWS, by_file, inserted, loads, on_sftp, stop_load
+from sync_assets_tests.support.nightly import DATABASES, by_default
 from sync_assets_tests.support.opt_outs import switch_on
 from sync_assets_tests.support.program import Program, Synced
 from sync_assets_tests.support.waiting import until
@@ -41,6 +42,7 @@ def left(named: int, changed: int = 0, not_named: int = 0, gone: int = 0) -> dic
     return {"named": named, "changed": changed, "not_named": not_named, "gone": gone}
 
 
+@by_default("either", DATABASES, "sqlite")
 def test_a_row_that_changed_since_and_one_that_is_new_stay_pending(either: Program) -> None:
     program, admin = either, either.sandbox.admin
     file = approved(program)
@@ -155,7 +157,6 @@ def test_loads_by_file_take_planned_records_only_with_their_links_and_opt_outs(c
     assert not any(chain.admin.engine_calls()[kind] for kind in ("insert", "update", "delete"))
 
 
-by_plan_or_not = pytest.mark.parametrize("by_plan", [True, False], ids=["by a plan", "without a plan"])
 At = Literal["records are claimed", "one file is stored", "all files are stored"]
 
 
@@ -196,8 +197,12 @@ def _loads(program: Program) -> list[tuple[str, int]]:
 
 
 @pytest.mark.usefixtures("short_looks")
-@by_plan_or_not
-@pytest.mark.parametrize("at", get_args(At))
+@by_default(
+    "at by_plan",
+    product(get_args(At), (True, False)),
+    *((at, True) for at in get_args(At)),
+    ("all files are stored", False),
+)
 def test_records_that_leave_a_load_before_its_workflow_is_started_are_in_no_file(
     program: Program, at: At, by_plan: bool
 ) -> None:
@@ -220,19 +225,19 @@ def test_records_that_leave_a_load_before_its_workflow_is_started_are_in_no_file
     assert (inserted(program), on_sftp(program)) == ([by_load], [])
 
 
-ALL: tuple[tuple[At, bool, list[int]], ...] = (
-    ("records are claimed", True, []),
-    ("one file is stored", True, [10]),
-    ("all files are stored", True, [50]),
-    ("all files are stored", False, [50]),
-)
+ALL: list[tuple[str, At, bool, list[int]]] = [
+    ("deleted", "records are claimed", True, []),
+    ("changed", "one file is stored", True, [10]),
+    ("changed", "all files are stored", True, [50]),
+    ("deleted", "all files are stored", False, [50]),
+]
+BOTH_WAYS = [(way, *case) for _, *case in ALL for way in ("changed", "deleted")]
 
 
 @pytest.mark.usefixtures("short_looks")
-@pytest.mark.parametrize(("at", "by_plan", "approved_rows"), ALL)
-@pytest.mark.parametrize("way", ["changed", "deleted"])
+@by_default("way at by_plan approved_rows", BOTH_WAYS, *ALL)
 def test_a_load_ends_that_all_records_leave_or_change(
-    program: Program, at: At, by_plan: bool, approved_rows: list[int], way: str
+    program: Program, way: str, at: At, by_plan: bool, approved_rows: list[int]
 ) -> None:
     admin = by_file(program, file_mb=0.001).sandbox.admin
     file, ids = approved(program) if by_plan else None, [contact["contactid"] for contact in admin.dump_d365()]
@@ -273,7 +278,7 @@ def test_a_hold_and_a_maintenance_that_begin_while_files_are_written_end_the_tur
 
 
 @pytest.mark.usefixtures("short_looks")
-@by_plan_or_not
+@by_default("by_plan", (True, False), True)
 def test_children_whose_parent_is_deleted_leave_their_load_and_it_waits_for_none_of_them(
     chain: Chain, by_plan: bool
 ) -> None:

@@ -20,8 +20,9 @@ from sync_assets_tests.simulation.scenario import Scenario, scenario
 from sync_assets_tests.simulation.shorten import shortened
 from sync_assets_tests.simulation.timeline import TABLES, Move
 from sync_assets_tests.support.chain_configuration import TableRules
+from sync_assets_tests.support.nightly import by_default
 
-SEEDS, PAST = 8, 12
+SEEDS, PAST = 4, 4
 """Each takes more than a second of processor time."""
 
 
@@ -52,7 +53,7 @@ def test_a_run_replays_without_some_of_its_moves() -> None:
     assert run.observed.idle
 
 
-@pytest.mark.parametrize("seed", [5, 22])
+@by_default("seed", [5, 22], 5)
 def test_a_rebuild_waits_for_an_update_that_the_ledger_lost(seed: int) -> None:
     """Else the update takes effect after the newer one that followed the rebuild."""
     contact = {"table": "contact", "row": 0}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from sync_assets.ledger.report_values import Counts
 from sync_assets.ledger.repositories.reports import Reports
 from sync_assets.runtime.context import Runtime
 from sync_assets_tests.flows.browser.ui import FLAGS
+from sync_assets_tests.support.nightly import by_default
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -80,8 +82,7 @@ def fill(runtime: Runtime, days: int) -> None:
         )
 
 
-@pytest.mark.parametrize("days", [0, 1, 40])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@by_default("days scheme", product([0, 1, 40], ["light", "dark"]), (0, "light"), (1, "light"), (40, "dark"))
 def test_the_page_shows_all_numbers_in_a_browser_that_reaches_no_network(
     browser: Browser, runtime: Runtime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, days: int, scheme: Any
 ) -> None:

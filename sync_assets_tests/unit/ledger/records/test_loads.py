@@ -12,8 +12,6 @@ from sync_assets.ledger.storage.session import HORIZON_SECONDS
 from sync_assets_tests.support.ledgers import Clock, capture, claim, guid, push, record, row, stored
 from sync_assets_tests.unit.ledger.linking import NEEDED, order
 
-pytestmark = pytest.mark.postgresql
-
 NAMES = ("anna", "bea", "cleo")
 
 
@@ -26,6 +24,7 @@ def taken(ledger: Ledger, load: Load, after: int = 0) -> list[str]:
     return [one.id for one in ledger.loads.next_rows(load, after, 10, ())]
 
 
+@pytest.mark.postgresql
 def test_a_load_claims_first_inserts_alone_and_no_other_worker_gets_them(ledger: Ledger) -> None:
     capture(ledger, row("dora"), complete=True)
     push(ledger)
@@ -41,6 +40,7 @@ def test_a_load_claims_first_inserts_alone_and_no_other_worker_gets_them(ledger:
     assert (stored.records, stored.more, stored.state) == (3, False, LoadState.WRITING)
 
 
+@pytest.mark.postgresql
 def test_a_row_that_changes_in_a_load_is_due_after_it(ledger: Ledger) -> None:
     load = begin(ledger)
     taken(ledger, load)
@@ -54,6 +54,7 @@ def test_a_row_that_changes_in_a_load_is_due_after_it(ledger: Ledger) -> None:
     assert ledger.loads.unfinished("contact") is None
 
 
+@pytest.mark.postgresql
 def test_who_read_an_older_version_changes_nothing(ledger: Ledger) -> None:
     load = begin(ledger)
     moved = ledger.loads.move(load, more=True)
@@ -69,6 +70,7 @@ def test_who_read_an_older_version_changes_nothing(ledger: Ledger) -> None:
             change()
 
 
+@pytest.mark.postgresql
 def test_a_hold_has_the_files_of_a_load_written_anew_until_its_workflow_is_started(ledger: Ledger) -> None:
     load = begin(ledger)
     taken(ledger, load)
@@ -89,6 +91,7 @@ def test_a_hold_has_the_files_of_a_load_written_anew_until_its_workflow_is_start
     assert ledger.loads.rewrite([("contact", guid("bea"))]) == []
 
 
+@pytest.mark.postgresql
 def test_a_record_of_a_load_is_shown_as_loading(ledger: Ledger) -> None:
     load = begin(ledger)
     taken(ledger, load)
