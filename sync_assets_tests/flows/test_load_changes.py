@@ -199,7 +199,7 @@ def test_a_field_that_is_mapped_no_more_is_in_no_file_whose_workflow_was_not_sta
     assert program.sync().status == 0
     assert inserted(program) == [50]
     assert {profile["cusJobTitle"] for profile in program.profiles().values()} == {""}
-    assert_quiet(program, 1)
+    assert_quiet(program)
 
 
 @on_either_at_a_moment
