@@ -281,21 +281,28 @@ def _files_with(history: History, record: Id) -> list[ExportFile]:
 def _too_many(history: History, contract: Contract, record: Id) -> Found:
     """Each change of a person moves the other side once, or its own side back. A row that comes back has new values.
 
-    After a rebuild of an older ledger the files are news once more, one after the other.
+    After a rebuild of an older ledger the files are news once more, one after the other. A late request, which a later
+    one of the program has overtaken, has its effect once more, and is then set back.
     """
     writes = history.writes.get((contract.table.resource, record[1]), ())
     for pair in contract.opt_outs:
         if contract.direction not in WRITES_D365:
             continue
-        here = sum(
-            one.by == "program" and _flag(pair, one.before) != _flag(pair, one.after) for one in history.changes[record]
-        )
-        there = sum(
-            call.took_effect and call.before is not None and call.after is not None
-            and call.before.get(pair.attribute) != call.after.get(pair.attribute)
+        here = [
+            (one.sent or one.moment, one.moment)
+            for one in history.changes[record]
+            if one.by == "program" and _flag(pair, one.before) != _flag(pair, one.after)
+        ]
+        there = [
+            (call.sent, call.handled)
             for request in writes
             for call in request.calls
-        )  # fmt: skip
+            if call.took_effect and call.before and call.after
+            if call.before.get(pair.attribute) != call.after.get(pair.attribute)
+        ]
+        late = sum(
+            any(sent.n < other.n < effect.n for _, other in side) for side in (here, there) for sent, effect in side
+        )
         came_back = sum(
             before.after is None and one.after is not None for before, one in pairwise(history.changes[record])
         )
@@ -307,8 +314,9 @@ def _too_many(history: History, contract: Contract, record: Id) -> Found:
             one.side == "campaign" and one.moment.n < back.n for one in changes for _, back in history.seen.restored
         )
         by_people = len(changes) + read_again + inserts + came_back
-        if here + there > by_people:
-            yield *record, f"{pair.attribute} was written {here} and {there} times for {by_people} changes by people"
+        if len(here) + len(there) > by_people + 2 * late:
+            numbers = f"{len(here)} and {len(there)} times for {by_people} changes by people"
+            yield *record, f"{pair.attribute} was written {numbers}"
 
 
 @rule("Campaign's value wins if it is newer, else an opt-out on either side; Campaign to D365: each change (opt-outs)")

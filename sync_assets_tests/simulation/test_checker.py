@@ -470,6 +470,29 @@ def the_program_writes_what_campaign_holds_since_the_last_file(history: Handwrit
     _opted_out_twice(history, seen=False)
 
 
+def _written_again(history: HandwrittenHistory, *, late: bool) -> None:
+    """Let the program write an opt-out, its opt-in, and both again; late: the third is a request before the second."""
+    sent = history.moment()
+    for value in (True, False):
+        history.other("profile", "@c1", {"blackListEmail": value})
+        history.export()
+        history.put("contact", "c1", "program", donotemail=value)
+    again = history.moment()
+    history.put("contact", "c1", "program", donotemail=True)
+    history.rows[-1] = replace(history.rows[-1], sent=sent if late else again)
+    history.put("contact", "c1", "program", donotemail=False)
+
+
+@breaks("nothing_echoes", "campaign_to_d365")
+def the_program_writes_to_dynamics_without_a_cause(history: HandwrittenHistory) -> None:
+    _written_again(history, late=False)
+
+
+@breaks(NO_RULE, "campaign_to_d365")
+def a_late_request_to_dynamics_is_set_back(history: HandwrittenHistory) -> None:
+    _written_again(history, late=True)
+
+
 @breaks("nothing_echoes")
 def files_are_read_again_without_a_cause(history: HandwrittenHistory) -> None:
     for value in (True, False):
