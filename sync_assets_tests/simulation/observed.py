@@ -87,6 +87,7 @@ class RowChange:
         before: The row; None if it was inserted.
         after: The row; None if it was deleted.
         by: Who did it. `program` only for requests of the program.
+        sent: When the program sent the request.
     """
 
     moment: Moment
@@ -95,6 +96,7 @@ class RowChange:
     before: Row | None
     after: Row | None
     by: Literal["user", "program"] = "user"
+    sent: Moment | None = None
 
 
 @dataclass(frozen=True)

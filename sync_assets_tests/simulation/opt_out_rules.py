@@ -77,19 +77,28 @@ def _changes_by_people(history: History, contract: Contract, record: Id, pair: O
 def _of_present_profile(history: History, contract: Contract, record: Id, pair: OptOut) -> list[OptOutChange]:
     """Return the changes by people, without those in Campaign of a profile that was deleted with its contact.
 
-    A contact that comes back with the same id gets another profile: opt-outs are kept until the profile is deleted.
+    A contact that comes back with the same id gets another profile: opt-outs are kept until the profile is deleted. One
+    that others deleted before the contact came back is not the present one, even if they import it again later.
     """
     inserted = max((one.moment.n for one in history.changes[record] if one.before is None), default=0)
-    since = min(inserted, max(_insertions(history, contract, record), default=0))
+    requests = history.writes.get((contract.table.resource, record[1]), ())
+    posts = (call.handled.n for one in requests if one.method == "POST" for call in one.calls if call.took_effect)
+    made_anew = min(inserted, max((*posts, *history.inserted_otherwise(record)), default=0))
+    since = max(made_anew, *(n for n in _deletions(history, contract, record) if n < inserted), 0)
     changes = _changes_by_people(history, contract, record, pair)
     return [one for one in changes if one.side == "d365" or one.moment.n >= since]
 
 
-def _insertions(history: History, contract: Contract, record: Id) -> list[int]:
-    """Return the events that inserted the profile."""
-    requests = history.writes.get((contract.table.resource, record[1]), ())
-    posts = [call.handled.n for one in requests if one.method == "POST" for call in one.calls if call.took_effect]
-    return posts + history.inserted_otherwise(record)
+def _deletions(history: History, contract: Contract, record: Id) -> list[int]:
+    """Return the events that deleted the profile."""
+    table = contract.table
+    requests = history.writes.get((table.resource, record[1]), ())
+    calls = (call for one in requests if one.method == "DELETE" for call in one.calls if call.took_effect)
+    return [call.handled.n for call in calls] + [
+        one.moment.n
+        for one in history.seen.others
+        if (one.resource, one.after) == (table.resource, None) and (one.before or {}).get(table.key) == record[1]
+    ]
 
 
 def _flag(pair: OptOut, row: Row | None) -> bool:
@@ -272,21 +281,28 @@ def _files_with(history: History, record: Id) -> list[ExportFile]:
 def _too_many(history: History, contract: Contract, record: Id) -> Found:
     """Each change of a person moves the other side once, or its own side back. A row that comes back has new values.
 
-    After a rebuild of an older ledger the files are news once more, one after the other.
+    After a rebuild of an older ledger the files are news once more, one after the other. A late request, which a later
+    one of the program has overtaken, has its effect once more, and is then set back.
     """
     writes = history.writes.get((contract.table.resource, record[1]), ())
     for pair in contract.opt_outs:
         if contract.direction not in WRITES_D365:
             continue
-        here = sum(
-            one.by == "program" and _flag(pair, one.before) != _flag(pair, one.after) for one in history.changes[record]
-        )
-        there = sum(
-            call.took_effect and call.before is not None and call.after is not None
-            and call.before.get(pair.attribute) != call.after.get(pair.attribute)
+        here = [
+            (one.sent or one.moment, one.moment)
+            for one in history.changes[record]
+            if one.by == "program" and _flag(pair, one.before) != _flag(pair, one.after)
+        ]
+        there = [
+            (call.sent, call.handled)
             for request in writes
             for call in request.calls
-        )  # fmt: skip
+            if call.took_effect and call.before and call.after
+            if call.before.get(pair.attribute) != call.after.get(pair.attribute)
+        ]
+        late = sum(
+            any(sent.n < other.n < effect.n for _, other in side) for side in (here, there) for sent, effect in side
+        )
         came_back = sum(
             before.after is None and one.after is not None for before, one in pairwise(history.changes[record])
         )
@@ -298,8 +314,9 @@ def _too_many(history: History, contract: Contract, record: Id) -> Found:
             one.side == "campaign" and one.moment.n < back.n for one in changes for _, back in history.seen.restored
         )
         by_people = len(changes) + read_again + inserts + came_back
-        if here + there > by_people:
-            yield *record, f"{pair.attribute} was written {here} and {there} times for {by_people} changes by people"
+        if len(here) + len(there) > by_people + 2 * late:
+            numbers = f"{len(here)} and {len(there)} times for {by_people} changes by people"
+            yield *record, f"{pair.attribute} was written {numbers}"
 
 
 @rule("Campaign's value wins if it is newer, else an opt-out on either side; Campaign to D365: each change (opt-outs)")
@@ -341,8 +358,8 @@ def _reported(history: History, contract: Contract, record: Id, last: OptOutChan
     A profile that was made anew reports nothing of the one before it.
     """
     opt_out = history.seen.configuration.get("opt_out", {})
-    insertions = _insertions(history, contract, record)
-    until = min((n for n in insertions if n > last.moment.n), default=history.seen.end.n)
+    deletions = _deletions(history, contract, record)
+    until = min((n for n in deletions if n > last.moment.n), default=history.seen.end.n)
     polled = bool(opt_out.get("poll_profiles_minutes")) and until == history.seen.end.n
     return polled or any(last.moment.n < file.extracted.n <= until for file in _files_with(history, record))
 
@@ -354,13 +371,7 @@ def _of_deleted_profile(history: History, contract: Contract, record: Id, by_peo
     """
     changes = [one for one in by_people if one.side == "campaign"]
     *earlier, last = changes
-    requests = history.writes.get((contract.table.resource, record[1]), ())
-    deleted = any(
-        call.took_effect and last.moment.n < call.handled.n
-        for one in requests
-        if one.method == "DELETE"
-        for call in one.calls
-    )
+    deleted = any(n > last.moment.n for n in _deletions(history, contract, record))
     contradicts = any(one.opted_out and one.stated and last.stated and one.stated > last.stated for one in earlier)
     return not last.opted_out and contradicts and deleted
 

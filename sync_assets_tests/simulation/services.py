@@ -231,7 +231,7 @@ class Services:
         elif system == "campaign" and (answer_lost or not (response and response.status in GATEWAY_REFUSALS)):
             self.note_unanswered(sent, method, url)
         elif system == "d365" and method != "GET":
-            self.note_rows("program")
+            self.note_rows("program", sent)
         elif system == "d365":
             self.reads += [(self.moment(), table) for table in RESOURCES if f"/{table}s" in url]
         return Answered(response, call)
@@ -308,19 +308,19 @@ class Services:
 
     # What happens in them
 
-    def note_rows(self, by: Any) -> None:
-        """Record what has changed in Dynamics 365 since the last call."""
+    def note_rows(self, by: Any, sent: Moment | None = None) -> None:
+        """Record what has changed in Dynamics 365 since the last call. sent: the request that did it."""
         for table, known in self._known.items():
             store = self.org.store(table)
             show: Any = None
             for id_ in [id_ for id_ in known if id_ not in store.rows]:
-                self.rows.append(RowChange(self.moment(), table, id_, known.pop(id_), None, by))
+                self.rows.append(RowChange(self.moment(), table, id_, known.pop(id_), None, by, sent))
             for id_, row in store.rows.items():
                 before = known.get(id_)
                 if before is None or before["@odata.etag"] != self.org.etag(store, row):
                     show = show or Projection(store, self.org, None, Preferences()).show
                     known[id_] = show(row)
-                    self.rows.append(RowChange(self.moment(), table, id_, before, known[id_], by))
+                    self.rows.append(RowChange(self.moment(), table, id_, before, known[id_], by, sent))
 
     # The end
 

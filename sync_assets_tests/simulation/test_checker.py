@@ -491,6 +491,29 @@ def the_program_writes_what_campaign_holds_since_the_last_file(history: Handwrit
     _opted_out_twice(history, seen=False)
 
 
+def _written_again(history: HandwrittenHistory, *, late: bool) -> None:
+    """Let the program write an opt-out, its opt-in, and both again; late: the third is a request before the second."""
+    sent = history.moment()
+    for value in (True, False):
+        history.other("profile", "@c1", {"blackListEmail": value})
+        history.export()
+        history.put("contact", "c1", "program", donotemail=value)
+    again = history.moment()
+    history.put("contact", "c1", "program", donotemail=True)
+    history.rows[-1] = replace(history.rows[-1], sent=sent if late else again)
+    history.put("contact", "c1", "program", donotemail=False)
+
+
+@breaks("nothing_echoes", "campaign_to_d365")
+def the_program_writes_to_dynamics_without_a_cause(history: HandwrittenHistory) -> None:
+    _written_again(history, late=False)
+
+
+@breaks(NO_RULE, "campaign_to_d365")
+def a_late_request_to_dynamics_is_set_back(history: HandwrittenHistory) -> None:
+    _written_again(history, late=True)
+
+
 @breaks("nothing_echoes")
 def files_are_read_again_without_a_cause(history: HandwrittenHistory) -> None:
     for value in (True, False):
@@ -539,7 +562,7 @@ def test_a_record_of_a_deleted_row_stays_if_an_older_ledger_lacks_its_insert(cop
     assert _codes(history) == (set() if copied == "before its insert" else {"both_sides_agree"})
 
 
-@pytest.mark.parametrize("again", ["by the program", "by a late import", "not at all"])
+@pytest.mark.parametrize("again", ["by the program", "by a late import", "by others", "by others later", "not at all"])
 @pytest.mark.parametrize("direction", ["bidirectional", "campaign_to_d365"])
 def test_an_opt_out_in_campaign_is_lost_only_with_the_profile_of_a_deleted_contact(again: str, direction: str) -> None:
     history = correct(direction)
@@ -547,17 +570,23 @@ def test_an_opt_out_in_campaign_is_lost_only_with_the_profile_of_a_deleted_conta
     history.call("POST", "profile", "c3", firstName="cid")
     profile = dict(history.calls[-1].after or {})
     history.other("profile", "@c3", {"blackListEmail": True})
+    history.export()
+    if again == "by others":
+        history.other("profile", "@c3", None)
     history.remove("contact", "c3")
-    if again != "not at all":
+    if again in ("by the program", "by a late import"):
         history.call("DELETE", "profile", "c3")
     history.put("contact", "c3", firstname="cid")
+    if again == "by others later":  # the contact had come back by then: the ledger kept the opt-out
+        history.other("profile", "@c3", None)
     if again == "by the program":
         history.call("POST", "profile", "c3", firstName="cid")
-    elif again == "by a late import":
+    elif again != "not at all":
         history.other("profile", "@c3", profile)
-        history.others[-1] = replace(history.others[-1], by="import")
+        history.others[-1] = replace(history.others[-1], by="import" if again == "by a late import" else "others")
     history.export()
-    assert _codes(history) == ({"opt_outs_agree_in_the_end"} if again == "not at all" else set())
+    lost = again in ("by others later", "not at all")
+    assert _codes(history) == ({"opt_outs_agree_in_the_end"} if lost else set())
 
 
 @pytest.mark.parametrize(
