@@ -1,5 +1,6 @@
 """Read records that can be claimed, and build from each row what is to be sent. `Claims` stores the claims."""
 
+from collections import namedtuple
 from typing import Any
 
 import sqlalchemy as sa
@@ -38,6 +39,10 @@ def select_claimable(now: int, limit: int) -> sa.Select[*tuple[Any, ...]]:
         .limit(limit)
         .with_for_update(skip_locked=True)
     )
+
+
+ClaimRow: Any = namedtuple("ClaimRow", select_claimable(0, 0).selected_columns.keys())  # pyright: ignore[reportUntypedNamedTuple]
+"""A row of that query: each attribute of SQLAlchemy's own row costs ten times as much, and a claim reads 25 of them."""
 
 
 def build_claimed(

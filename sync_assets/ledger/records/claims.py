@@ -19,7 +19,7 @@ from sync_assets.config.values import CONTACT
 from sync_assets.ledger import times
 from sync_assets.ledger.errors import SessionExpired
 from sync_assets.ledger.model import END_OF_TIME, BlockReason, Claimed, Outcome, State
-from sync_assets.ledger.records.claim_rows import UNKNOWN_UNTIL, build_claimed, select_claimable
+from sync_assets.ledger.records.claim_rows import UNKNOWN_UNTIL, ClaimRow, build_claimed, select_claimable
 from sync_assets.ledger.records.dependency_status import DependencyStatus
 from sync_assets.ledger.records.planned import Planned
 from sync_assets.ledger.records.targets import stored_target
@@ -147,10 +147,11 @@ class Claims(Repository):
         of_table = (_R.table_name == table, schema.in_plan(self._session.plan))
         claimed, found = list[Claimed](), True
         while found and not claimed:  # of a page of which no record is as planned, the records are not found again
-            rows = transaction.execute(select_claimable(now, limit).where(*of_table, schema.READY)).all()
-            if len(rows) < limit:  # records whose requests failed come behind all others
-                failed = select_claimable(now, limit - len(rows)).where(*of_table, schema.RETRIED)
-                rows = [*rows, *transaction.execute(failed).all()]
+            rows = list[Any]()
+            for due in (schema.READY, schema.RETRIED):  # records whose requests failed come behind all others
+                if len(rows) < limit:
+                    query = select_claimable(now, limit - len(rows)).where(*of_table, due)
+                    rows += map(ClaimRow._make, transaction.execute(query))
             found = len(rows) > 0
             stated = self.opt_outs_of(transaction, [row.id for row in rows], opt_outs)
             if self._session.plan is not None:
