@@ -7,9 +7,8 @@ docs/dev/references/campaign.md 13 for Campaign v8).
 
 import html
 import re
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -24,8 +23,7 @@ BOILERPLATE = frozenset({f"RST-360011 {_NO_CAUSE}", _NO_CAUSE})
 """The line that names no cause; in Campaign v8 it has no code."""
 
 
-@dataclass(frozen=True, slots=True)
-class ResponseOutcome:
+class ResponseOutcome(NamedTuple):
     """What an answer means.
 
     `reason`: Campaign's words in one line, not yet redacted. `pkey`: the PKey in the answer to a write. `remedy`: of

@@ -7,7 +7,7 @@ import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import certifi
 import msgspec
@@ -124,8 +124,7 @@ def certificate_remedy(error: BaseException | None) -> str:
     return _CERTIFICATE_REMEDIES.get(getattr(error, "verify_code", 0), authority)
 
 
-@dataclass(frozen=True, slots=True)
-class Response:
+class Response(NamedTuple):
     """A complete response. body: decompressed. headers: names are matched case-insensitively."""
 
     status: int

@@ -9,7 +9,7 @@ earlier POST may have arrived, PATCH comes first, so that no record is created t
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -129,7 +129,7 @@ class Sender:
         except (NotSent, OutcomeUnknown, Unavailable, PushStopped):
             return delivery  # Campaign has answered the insert; the next one is read back
         except (HttpError, BudgetSpent) as error:
-            return replace(delivery, stop=str(error))
+            return delivery._replace(stop=str(error))
         if isinstance(response, ResponseOutcome) and not hidden and addressing.findings.get(KEY_FOUND) != "yes":
             addressing.note(KEY_FOUND, "no")
             text = f"{response.reason} {response.remedy}".strip()
@@ -137,7 +137,7 @@ class Sender:
             several = records.first.rejected >= REJECTED
             others = f", and after rejected records up to {PROOFS - 1} others" if several else ""
             stop = _KEY_NOT_FOUND.format(records.resource, records.key, reason, record.id, others)
-            return replace(delivery, stop=stop)
+            return delivery._replace(stop=stop)
         if hidden:  # since it has no parent: that says nothing about the key
             addressing.note(HIDDEN, record.id)
             hides = HIDES.format(records.resource, records.config.table, record.id)
@@ -265,7 +265,7 @@ class _Write:
             hidden = was_there and self.sender.requires_parent
             # The remedy first, since a long reason is cut.
             reason = f"{_HIDDEN} {self.rejected_post.reason}" if hidden else self.rejected_post.reason
-            return replace(self.rejected_post, reason=reason)
+            return self.rejected_post._replace(reason=reason)
         acknowledged = record.operation == "update" and not record.outcome_unknown  # else perhaps it was just deleted
         if acknowledged and self.sender.requires_parent and not await self._key_is_unique():
             return ResponseOutcome("refused", _PERHAPS_SECOND.format(records.key))

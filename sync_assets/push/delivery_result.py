@@ -1,8 +1,7 @@
 """The result of delivering one record, and the outcome that the ledger stores for it. Pure."""
 
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from sync_assets.campaign.client import access_denied
 from sync_assets.campaign.dialect import BOILERPLATE, ResponseOutcome
@@ -20,8 +19,7 @@ OperationDone = Literal["inserted", "updated", "deleted"]
 OPERATIONS: dict[OperationDone, Operation] = {"inserted": "insert", "updated": "update", "deleted": "delete"}
 
 
-@dataclass(frozen=True, slots=True)
-class Delivery:
+class Delivery(NamedTuple):
     """The result of delivering one record.
 
     Attributes:
@@ -60,7 +58,7 @@ def delivery_of(record: Claimed, response: ResponseOutcome, done: OperationDone,
         return Delivery("missing", reason=NOT_SHOWN)
     reason = redact(redact(response.reason, record.payload), record.update_payload)
     if response.kind == "denied":
-        raise access_denied(replace(response, reason=reason))
+        raise access_denied(response._replace(reason=reason))
     if response.kind != "transient":
         return Delivery("refused", reason=reason)
     if reason in BOILERPLATE:

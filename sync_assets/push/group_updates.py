@@ -6,7 +6,6 @@ meets the refusal, a PUT by `certify` alone, since it may empty what it does not
 Invariant: a PUT names each sub-field that the group holds, so that none that is not mapped becomes empty.
 """
 
-from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
 
@@ -57,7 +56,7 @@ async def send_by(way: str, records: Records, pkey: str, group: str, values: msg
     answer = await records.client.call("update", path, body, method=method, **options)
     response = response_outcome(answer, "update", pkey)
     if response.kind == "transient" and answer.status < 500 and not may_be_resent(answer.status, answer.body):
-        return replace(response, kind="refused")  # Campaign has no such path
+        return response._replace(kind="refused")  # Campaign has no such path
     return response
 
 

@@ -15,7 +15,7 @@ are suspected when the update has failed several times.
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -65,7 +65,7 @@ async def update(record: Claimed, records: Records, form: str | None, send: Send
         return response
     held, refused = members(form), not_in_patch(records.addressing.findings)
     left = [name for name in refused if name in held and not await _apart(record, records, response, name, held[name])]
-    return replace(response, left_out=tuple(left))
+    return response._replace(left_out=tuple(left))
 
 
 async def _apart(record: Claimed, records: Records, response: ResponseOutcome, name: str, value: msgspec.Raw) -> bool:
