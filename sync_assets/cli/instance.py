@@ -6,7 +6,7 @@ import errno
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import dagster as dg
@@ -69,21 +69,21 @@ def instance_folder() -> Path:
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def _locked(folder: Path, name: str = ".sync_assets.lock", *, waits: bool = True) -> Iterator[None]:
     """Lock the folder, since two processes that create Dagster's SQLite tables at once corrupt them for good.
 
     Without effect in a read-only folder, where no table can be created: that of an image whose instance is in
-    PostgreSQL.
+    PostgreSQL. BlockingIOError if another process has the lock and `waits` is False.
     """
     try:
-        lock = (folder / ".sync_assets.lock").open("w")
+        lock = (folder / name).open("w")
     except OSError as error:
         if error.errno != errno.EROFS:
             raise
         yield
         return
     with lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        fcntl.flock(lock, fcntl.LOCK_EX if waits else fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
 
 
@@ -93,9 +93,9 @@ def alone(folder: Path) -> Iterator[None]:
 
     Dagster supports one daemon for each instance. The lock ends with the process, however that ends.
     """
-    with (folder / ".sync_assets.dev.lock").open("w") as lock:
+    with ExitStack() as lock:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock.enter_context(_locked(folder, ".sync_assets.dev.lock", waits=False))
         except BlockingIOError:
             text = f"Another `sync-assets dev` serves {folder}, and Dagster supports one daemon for each instance."
             raise SyncAssetsError(text, "Open the address that it printed, or end it by Ctrl-C.") from None

@@ -12,7 +12,8 @@ from sync_assets.config.files import SANDBOX_CONFIG
 from sync_assets.errors import SyncAssetsError
 
 READ_ONLY = 'mount --bind "$0" "$0" && mount --options remount,bind,ro "$0" && exec "$@"'
-OPEN = "from sync_assets.cli.instance import dagster_instance\nwith dagster_instance(): print('opened')"
+OPEN = "from sync_assets.cli.instance import alone, dagster_instance, instance_folder\n"
+OPEN += "with dagster_instance(), alone(instance_folder()): print('opened')"
 
 WHERE = "import sync_assets.definitions, os\nfrom sync_assets.runtime.context import Runtime\n"
 WHERE += "print(Runtime(dict(os.environ)).settings.ledger_url)"
