@@ -5,7 +5,7 @@ This is the part of capture that needs a processor only, so that a page is prepa
 Invariant: if a page of changes has a row several times, only the newest one counts, also for the filter.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence, Set
 from dataclasses import dataclass
 from operator import or_
 from types import MappingProxyType
@@ -88,12 +88,7 @@ def prepare_page(
         rows=LedgerPage(
             rows,
             mapping.link_specs,
-            [
-                (rows_under_earlier_mapping(passed, version, mapping), written_attributes(version).keys())
-                if version
-                else (None, {ANY_ATTRIBUTE})
-                for version in earlier
-            ],
+            [_under(passed, version, mapping) for version in earlier],
             written_attributes(mapping).keys(),
             guard,
         ),
@@ -108,6 +103,15 @@ def prepare_page(
         merged=None if opt_outs is None else merged_opt_outs(latest, opt_outs, mapping),
         own_opt_outs=own,
     )
+
+
+def _under(
+    rows: pl.DataFrame, earlier: TableMapping | None, mapping: TableMapping
+) -> tuple[pl.DataFrame | None, Set[str]]:
+    """Return the rows under an earlier mapping, and the attributes that it writes, as LedgerPage takes them."""
+    if earlier is None:
+        return None, {ANY_ATTRIBUTE}
+    return rows_under_earlier_mapping(rows, earlier, mapping), written_attributes(earlier).keys()
 
 
 def columns_by_attribute(mapping: TableMapping) -> dict[str, str]:

@@ -77,7 +77,8 @@ class Ledger:
         self.history = RecordHistory(session)
 
         # Captured rows
-        self.feeds = Feeds(session)
+        self.mappings = MappingChanges(session)
+        self.feeds = Feeds(session, self.mappings)
         self.deletions = Deletions(session, dependencies)
         self.emptied = EmptiedColumns(session, dependencies)
         rows = CapturedRows(session, self.emptied, self.history)
@@ -85,7 +86,6 @@ class Ledger:
             session, self.sessions, self.feeds, rows, self.deletions, dependencies, opt_out_rows, self.merged
         )
         self.replays = Replays(session, self.feeds)
-        self.mappings = MappingChanges(session)
         self.dialect = Facts(session, "dialect")
         self.targets = Targets(session, self.feeds, dependencies, self.dialect)
 

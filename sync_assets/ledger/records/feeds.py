@@ -13,12 +13,12 @@ import sqlalchemy as sa
 
 from sync_assets.ledger.errors import FeedMoved, MappingReplaced
 from sync_assets.ledger.feed import Feed, FeedKind, Position, Replay
-from sync_assets.ledger.storage import operation_tables, schema
+from sync_assets.ledger.repositories.notes import MappingChanges
+from sync_assets.ledger.storage import schema
 from sync_assets.ledger.storage.session import Repository, writes
 from sync_assets.ledger.storage.transaction import Transaction
 
 _F = schema.feed.c
-_M = operation_tables.mapping.c
 _COLUMNS = (_F.table_name, *(_F[field.name] for field in fields(Feed)[1:]))
 _DELTA_LINK = sa.case((_F.complete, _F.link))
 """The feed's link, if it returns changes; NULL during a full read."""
@@ -51,6 +51,8 @@ class PageRead(NamedTuple):
 @dataclass(eq=False)
 class Feeds(Repository):
     """Reads and writes `sync_feed`."""
+
+    _mappings: MappingChanges
 
     def feed(self, table: str) -> Feed | None:
         """Return the table's feed; None before its first page."""
@@ -216,11 +218,9 @@ class Feeds(Repository):
         before = self.locked(transaction, table)
         if before is None:
             raise FeedMoved(table)
-        if before.fingerprint != position.fingerprint:
-            of_mapping = sa.and_(_M.table_name == table, _M.fingerprint == position.fingerprint)
-            forgotten = sa.and_(of_mapping, _M.left_at.is_not(None), _M.configuration.is_(None))
-            if transaction.execute(sa.select(_M.fingerprint).where(forgotten)).first():
-                raise MappingReplaced(table)
+        is_first = before.fingerprint != position.fingerprint
+        if is_first and self._mappings.is_forgotten(transaction, table, position.fingerprint):
+            raise MappingReplaced(table)
         changes = {
             "link": position.link,
             "fingerprint": position.fingerprint,

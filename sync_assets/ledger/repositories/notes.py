@@ -188,3 +188,9 @@ class MappingChanges(Repository):
         transaction.execute(settled.values(configuration=None, left_at=left_at))
         left = sa.update(schema.record).where(_R.table_name == table, not_mapped)
         transaction.execute(left.values(left_attributes=ANY_ATTRIBUTE))
+
+    def is_forgotten(self, transaction: Transaction, table: str, fingerprint: str) -> bool:
+        """Return True if another mapping of the table was settled since this one was stored."""
+        stored = sa.and_(_MAPPING.c.table_name == table, _MAPPING.c.fingerprint == fingerprint)
+        forgotten = sa.and_(stored, _MAPPING.c.left_at.is_not(None), _MAPPING.c.configuration.is_(None))
+        return transaction.execute(sa.select(_MAPPING.c.fingerprint).where(forgotten)).first() is not None
