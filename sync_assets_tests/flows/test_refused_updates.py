@@ -126,7 +126,14 @@ def test_a_record_whose_address_campaign_refuses_is_in_step_but_for_it(program: 
     assert program.profiles()[new]["location"]["city"] == "Newtown"
 
 
-@pytest.mark.parametrize("way", ["PKey in the group", pytest.param("profileAndServices", marks=pytest.mark.premises)])
+@pytest.mark.parametrize(
+    "way",
+    [
+        pytest.param("PATCH of the part", marks=pytest.mark.slow),
+        "PKey in the group",
+        pytest.param("profileAndServices", marks=pytest.mark.premises),
+    ],
+)
 def test_another_request_that_updates_an_address_is_found_and_used_where_it_is_needed(
     program: Program, way: str
 ) -> None:
