@@ -81,8 +81,7 @@ def _of_present_profile(history: History, contract: Contract, record: Id, pair: 
     that others deleted before the contact came back is not the present one, even if they import it again later.
     """
     inserted = max((one.moment.n for one in history.changes[record] if one.before is None), default=0)
-    requests = history.writes.get((contract.table.resource, record[1]), ())
-    posts = (call.handled.n for one in requests if one.method == "POST" for call in one.calls if call.took_effect)
+    posts = _calls_with_effect(history, contract, record, "POST")
     made_anew = min(inserted, max((*posts, *history.inserted_otherwise(record)), default=0))
     since = max(made_anew, *(n for n in _deletions(history, contract, record) if n < inserted), 0)
     changes = _changes_by_people(history, contract, record, pair)
@@ -92,13 +91,16 @@ def _of_present_profile(history: History, contract: Contract, record: Id, pair: 
 def _deletions(history: History, contract: Contract, record: Id) -> list[int]:
     """Return the events that deleted the profile."""
     table = contract.table
-    requests = history.writes.get((table.resource, record[1]), ())
-    calls = (call for one in requests if one.method == "DELETE" for call in one.calls if call.took_effect)
-    return [call.handled.n for call in calls] + [
+    return _calls_with_effect(history, contract, record, "DELETE") + [
         one.moment.n
         for one in history.seen.others
         if (one.resource, one.after) == (table.resource, None) and (one.before or {}).get(table.key) == record[1]
     ]
+
+
+def _calls_with_effect(history: History, contract: Contract, record: Id, method: str) -> list[int]:
+    requests = history.writes.get((contract.table.resource, record[1]), ())
+    return [call.handled.n for one in requests if one.method == method for call in one.calls if call.took_effect]
 
 
 def _flag(pair: OptOut, row: Row | None) -> bool:
