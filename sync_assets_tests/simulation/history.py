@@ -83,6 +83,12 @@ class Request:
         gone = self.method == "DELETE" and self.answer.status == 404 and self.answer.before is None
         return 200 <= self.answer.status < 300 or gone
 
+    def shows_absent(self, key: str) -> bool:
+        """Return True if its answer says that Campaign has no such record: deleted, or not among those read."""
+        if self.method == "GET":
+            return self.acknowledged and self.answer is not None and key not in self.answer.shown
+        return self.method == "DELETE" and self.acknowledged
+
 
 class History:
     """Indexes of what was observed."""

@@ -331,17 +331,20 @@ def a_parent_is_deleted_before_its_child(history: HandwrittenHistory) -> None:
 
 
 @pytest.mark.parametrize("seen", [True, False])
-def test_a_parent_of_a_child_that_a_late_import_inserts_again_may_go_unless_an_answer_shows_the_child(
-    seen: bool,
+@pytest.mark.parametrize("child", ["l1", "l2"], ids=["deleted", "rejected"])
+def test_a_parent_of_a_child_that_a_late_import_inserts_may_go_unless_an_answer_shows_the_child(
+    child: str, seen: bool
 ) -> None:
     history = correct()
     history.remove("new_orderline", "l1")
     history.remove("new_order", "o1")
-    [line] = [dict(one.after or {}) for one in history.calls if one.method == "POST" and one.key == "l1"]
     history.call("DELETE", "cusOrderLine", "l1")
-    history.others.append(RecordChange(history.moment(), "cusOrderLine", "@again", None, {**line, "PKey": "@again"}))
+    if child == "l2":
+        history.put("new_orderline", "l2", _new_orderid_value="o1")
+        history.call("GET", "cusOrderLine", "l2")
+    history.other("cusOrderLine", f"@{child}", {"cusOrderLineId": child, "cusOrderLink": {"PKey": "@o1"}})
     if seen:
-        history.call("GET", "cusOrderLine", "l1")
+        history.call("GET", "cusOrderLine", child)
     history.call("DELETE", "cusOrder", "o1")
     assert ("children_go_before_their_parents" in _codes(history)) == seen
 
