@@ -130,9 +130,10 @@ def guarded_attributes(mapping: TableMapping) -> dict[str, bool]:
 def _filled(rows: pl.DataFrame, columns: Mapping[str, str], bits: Mapping[str, int]) -> pl.Series:
     """Return for each row the bits of the attributes whose column has a value."""
     filled: list[pl.Expr] = []
+    types = rows.schema  # Polars makes it anew each time
     for name, column in columns.items():
         value = pl.col(column)
-        has_value = value.fill_null("") != "" if rows.schema[column] == pl.String else value.is_not_null()
+        has_value = (value != "").fill_null(value=False) if types[column] == pl.String else value.is_not_null()
         filled.append(has_value.cast(pl.Int64) * bits[name])
     return rows.select(pl.reduce(or_, filled).alias(FILLED)).to_series()
 

@@ -202,7 +202,8 @@ def _exact(rows: pl.DataFrame, mapping: TableMapping) -> pl.DataFrame:
     """Make numbers with a fraction canonical, and replace NUL in texts, which no database of Campaign's stores."""
     mapped = {field.column.select_name: field.column.type for field in mapping.fields}
     numbers = [name for name, type_ in mapped.items() if type_ in ("decimal", "money", "double")]
-    texts = [name for name in mapped if name not in numbers and rows.schema[name] == pl.String]
+    types = rows.schema  # Polars makes it anew each time
+    texts = [name for name in mapped if name not in numbers and types[name] == pl.String]
     contain_nul = rows.select(pl.col(texts).str.contains("\0", literal=True).any()).row(0) if texts else ()
     with_nul = [name for name, any_ in zip(texts, contain_nul, strict=True) if any_]
     cleaned = pl.col(with_nul).str.replace_all("\0", "\ufffd", literal=True)

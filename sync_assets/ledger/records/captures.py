@@ -154,7 +154,7 @@ class Captures(Repository):
         if read.full:
             self._deletions.note_seen(transaction, table, known, page.out_of_scope)
         returned = {*page.rows.ids, *page.out_of_scope}.difference(page.deleted)
-        self._deletions.discard_collected_deletes(transaction, table, sorted(returned))
+        self._deletions.discard_collected_deletes(transaction, table, returned)
         if read.bound is not None and read.ends:
             self._deletions.note_missing(transaction, table, read.bound, out_of_scope=not page.missing_are_deleted)
 

@@ -9,7 +9,7 @@ What becomes of the children of a deleted record: rules/dependencies.py; for use
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from operator import attrgetter
@@ -336,7 +336,7 @@ class Deletions(Repository):
     def has_collected(self, transaction: Transaction, table: str) -> bool:
         return bool(transaction.execute(sa.select(sa.exists().where(_C.table_name == table))).scalar())
 
-    def discard_collected_deletes(self, transaction: Transaction, table: str, ids: Sequence[str]) -> None:
+    def discard_collected_deletes(self, transaction: Transaction, table: str, ids: Collection[str]) -> None:
         """Remove these rows from the collected deletions: this page returned them."""
         if self.has_collected(transaction, table):
             transaction.run(_DISCARD_DELETES, records=list(ids), table=table)

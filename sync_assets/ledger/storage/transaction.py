@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import msgspec
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
@@ -87,6 +88,9 @@ class StoredRow(NamedTuple):
     seq: int
     differs: int
     other_version: int
+
+
+_STORED_ROWS = msgspec.json.Decoder(list[StoredRow])
 
 
 class Transaction:
@@ -251,10 +255,10 @@ class Transaction:
             ) p {record}
             """,  # noqa: S608 - constants
             everything=everything,
-            rows=list(rows),
+            rows=msgspec.json.encode(list(rows)).decode(),
             table=table,
         )
-        return [StoredRow(*row) for row in json.loads(rows_of_json[0][0] or "[]")]
+        return _STORED_ROWS.decode(rows_of_json[0][0] or "[]")
 
     def insert_records(self, records: "pl.DataFrame") -> None:
         """Insert new records (columns INSERTED)."""
