@@ -63,7 +63,7 @@ def _inserted_unseen(history: History, resource: str, record: Row, key: str, unt
     inserts = (one for one in history.seen.others if one.by == "others" and one.before is None)
     inserted = max((one.moment.n for one in inserts if one.pkey == record["PKey"]), default=0)
     answered = [one for one in history.about(resource, key) if one.delivered and one.delivered.n < until]
-    before = [one for one in answered if one.sent.n < inserted]
+    before = [one for one in answered if one.sent.n < inserted and one.acknowledged]
     return bool(before) and before[-1].shows_absent(key) and not any(one.sent.n > inserted for one in answered)
 
 
