@@ -85,9 +85,8 @@ class Request:
 
     def shows_absent(self, key: str) -> bool:
         """Return True if its answer says that Campaign has no such record: deleted, or not among those read."""
-        if self.method == "GET":
-            return self.acknowledged and self.answer is not None and key not in self.answer.shown
-        return self.method == "DELETE" and self.acknowledged
+        unlisted = self.method == "GET" and self.answer is not None and key not in self.answer.shown
+        return self.acknowledged and (self.method == "DELETE" or unlisted)
 
 
 class History:
