@@ -4,10 +4,8 @@ import threading
 import time
 from collections.abc import Callable
 
-import dagster as dg
-from sqlalchemy.exc import OperationalError
-
-from sync_assets.defs.partitions import FOLLOWS_TAG
+from sync_assets.ledger import Ledger
+from sync_assets.runtime.workers import followers
 from sync_assets_tests.support.orchestra import Orchestra, Run
 from sync_assets_tests.support.waiting import until
 
@@ -20,20 +18,19 @@ def loaded(orchestra: Orchestra) -> Orchestra:
     return orchestra
 
 
-def is_followed(orchestra: Orchestra) -> bool:
-    try:
-        return bool(orchestra.instance.get_runs(dg.RunsFilter(tags={FOLLOWS_TAG: "yes"})))
-    except OperationalError:  # the database in memory is locked while another thread writes
-        return False
-
-
 def follow(orchestra: Orchestra, meanwhile: Callable[[], object] = lambda: None) -> Run:
-    """Execute the follower that the sensor requests. `meanwhile` is called once it follows."""
+    """Execute the follower that the sensor requests. `meanwhile` is called once it follows.
+
+    The ledger says so: a look into Dagster's database in memory would lock the tables that the run writes.
+    """
     failed: list[BaseException] = []
+    with Ledger.open(orchestra.runtime.settings.ledger_url) as ledger:
+        before = followers(ledger).keys()
 
     def play() -> None:
         try:
-            until(lambda: is_followed(orchestra), 30)
+            with Ledger.open(orchestra.runtime.settings.ledger_url) as ledger:
+                until(lambda: bool(followers(ledger).keys() - before), 30)
             time.sleep(0.5)
             meanwhile()
         except BaseException as error:  # noqa: BLE001
