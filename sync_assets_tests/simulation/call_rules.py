@@ -248,7 +248,9 @@ def no_second_record(history: History) -> Found:
         for request in writes:
             for call in request.calls:
                 there = history.with_key(contract.table.resource, record[1], call.handled.n)
-                if request.method == "POST" and call.took_effect and there and not history.orphaned_by_others(record):
+                if request.method != "POST" or not call.took_effect or not there or history.orphaned_by_others(record):
+                    continue
+                if not history.repeats_a_late_import(contract.table.resource, record[1], request):
                     yield *record, f"event {call.handled.n} inserts it, though Campaign holds it"
 
 

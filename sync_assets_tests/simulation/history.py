@@ -320,6 +320,22 @@ class History:
                 result[request.first.resource, request.first.key].append(request)
         return result
 
+    def inserted_unseen(self, resource: str, record: Record, key: str, until: int) -> bool:
+        """Return True if others, by a late run of an import, inserted a record that the last answer said was absent.
+
+        And no answer about it since, before event `until`.
+        """
+        inserts = (one for one in self.seen.others if one.by == "others" and one.before is None)
+        inserted = max((one.moment.n for one in inserts if one.pkey == record["PKey"]), default=0)
+        answered = [one for one in self.about(resource, key) if one.delivered and one.delivered.n < until]
+        before = [one for one in answered if one.sent.n < inserted and one.acknowledged]
+        return bool(before) and before[-1].shows_absent(key) and not any(one.sent.n > inserted for one in answered)
+
+    def repeats_a_late_import(self, resource: str, key: str, insert: Request) -> bool:
+        """Return True if a late import had inserted all records of this id before, and no answer had shown them."""
+        there = self.with_key(resource, key, insert.first.handled.n)
+        return bool(there) and all(self.inserted_unseen(resource, one, key, insert.sent.n) for one in there)
+
     def crashed(self, process: int, since: int, until: int) -> bool:
         """Return True if the process crashed between two events."""
         return any(of == process and since <= moment.n <= until for moment, of in self.seen.crashes)

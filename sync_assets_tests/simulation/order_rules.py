@@ -49,22 +49,10 @@ def _linked_children(
             continue
         if id_ in excluded or record in excluded:
             continue  # of a person who was deleted: not updated again, unless its row was assigned to another contact
-        if _inserted_unseen(history, children.table.resource, child, id_[1], request.sent.n):
+        if history.inserted_unseen(children.table.resource, child, id_[1], request.sent.n):
             continue  # the ledger cannot know
         if not (children.ever_keeps(link, keeps=True) and _orphaned(history, id_, request.sent.n)):
             yield *record, f"event {request.sent.n} deletes it, though {id_[0]} {id_[1]} is linked to it"
-
-
-def _inserted_unseen(history: History, resource: str, record: Row, key: str, until: int) -> bool:
-    """Return True if others, by a late run of an import, inserted a record that the last answer said was absent.
-
-    And no answer about it since, before event `until`.
-    """
-    inserts = (one for one in history.seen.others if one.by == "others" and one.before is None)
-    inserted = max((one.moment.n for one in inserts if one.pkey == record["PKey"]), default=0)
-    answered = [one for one in history.about(resource, key) if one.delivered and one.delivered.n < until]
-    before = [one for one in answered if one.sent.n < inserted and one.acknowledged]
-    return bool(before) and before[-1].shows_absent(key) and not any(one.sent.n > inserted for one in answered)
 
 
 @rule("Deleted are records whose row is deleted or filtered out, if so configured, and orphans, if so (how it works)")

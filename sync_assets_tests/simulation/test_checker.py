@@ -349,6 +349,19 @@ def test_a_parent_of_a_child_that_a_late_import_inserts_may_go_unless_an_answer_
     assert ("children_go_before_their_parents" in _codes(history)) == seen
 
 
+@pytest.mark.parametrize("seen", [True, False])
+def test_a_second_record_is_excused_if_a_late_import_inserted_the_first_unless_an_answer_showed_it(seen: bool) -> None:
+    history = correct()
+    history.remove("new_orderline", "l1")
+    history.call("DELETE", "cusOrderLine", "l1")
+    history.put("new_orderline", "l1")
+    history.other("cusOrderLine", "@late", {"cusOrderLineId": "l1", "cusOrderLink": {"PKey": "@o1"}})
+    if seen:
+        history.call("GET", "cusOrderLine", "l1", pkey="@late")
+    history.call("POST", "cusOrderLine", "l1", pkey="@second", cusCount=0, cusOrderLink="o1")
+    assert _codes(history) == ({"both_sides_agree", "no_second_record"} if seen else set())
+
+
 @breaks("nothing_in_scope_is_deleted")
 def a_record_in_scope_is_deleted(history: HandwrittenHistory) -> None:
     history.put("contact", "c8")
