@@ -149,7 +149,7 @@ class Captures(Repository):
         """Store which rows were deleted or left the scope, and which a full read returned. known: seqs of its rows."""
         self._delete(transaction, table, page.deleted)
         left = list(transaction.find(table, page.out_of_scope).values())
-        self._deletions.mark_deleted_or_out_of_scope(transaction, left, out_of_scope=True)
+        self._deletions.mark_deleted_or_out_of_scope(transaction, left, out_of_scope=True, resend=read.resend)
         self._store_versions(transaction, table, page.filtered_out)
         if read.full:
             self._deletions.note_seen(transaction, table, known, page.out_of_scope)

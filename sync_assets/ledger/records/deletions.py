@@ -47,7 +47,7 @@ _IS_DELETED = sa.and_(_C.out_of_scope == 0, sa.or_(_C.orphan == 0, _R.orphaned =
 _NEVER_SENT = schema.holds(~MAY_EXIST)
 MOVED = (
     *("state", "block_reason", "desired_hash", "acked_hash", "validation_error"),
-    *("failed_since", "resend", "out_of_scope", "attempts"),
+    *("failed_since", "resend", "outcome_unknown", "out_of_scope", "attempts"),
 )
 """The columns of a RecordState that a captured row or its removal changes, besides the payloads."""
 _REMOVE = f"""
@@ -267,11 +267,11 @@ class Deletions(Repository):
         return bool(rows)
 
     def mark_deleted_or_out_of_scope(
-        self, transaction: Transaction, seqs: Sequence[int], *, out_of_scope: bool
+        self, transaction: Transaction, seqs: Sequence[int], *, out_of_scope: bool, resend: bool = False
     ) -> None:
         """Mark records as pending delete or, if `out_of_scope`, as out of scope: Campaign then keeps what it holds.
 
-        Records that Campaign never held are purged.
+        Records that Campaign never held are purged. resend: see `after_removal`.
         """
         now = self._session.now()
         moved: list[RecordState] = []
@@ -280,7 +280,7 @@ class Deletions(Repository):
         for record in transaction.states_of(seqs):
             if transitions.is_purgeable(record):
                 forgotten.append(record)
-            elif left := transitions.after_removal(record, out_of_scope=out_of_scope, now=now):
+            elif left := transitions.after_removal(record, out_of_scope=out_of_scope, now=now, resend=resend):
                 assert left.acked_hash == record.acked_hash
                 assert bool(left.out_of_scope) == out_of_scope, "a row is deleted or out of scope"
                 moved.append(left)

@@ -115,7 +115,7 @@ class Rebuilds(Repository):
         asked_for = sa.or_(
             sa.and_(_R.state == State.PENDING.value, _R.payload.is_not(None)),
             _R.state.in_([State.WAITING.value, State.REJECTED.value]),
-            sa.and_(_R.state == State.SYNCED.value, _R.out_of_scope == 1),
+            sa.and_(_R.state.in_([State.SYNCED.value, State.PENDING.value]), _R.out_of_scope == 1),
             schema.holds(UNSENT & ~MAY_EXIST),
         )
         stays = schema.holds(~MUST_NOT_EXIST)

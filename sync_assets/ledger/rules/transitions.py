@@ -126,14 +126,18 @@ def sends_all(record: RecordState, moved: RecordState) -> bool:
     return whole and moved.has_payload and not record.outcome_unknown
 
 
-def after_removal(record: RecordState, *, out_of_scope: bool, now: int) -> RecordState | None:
+def after_removal(record: RecordState, *, out_of_scope: bool, now: int, resend: bool = False) -> RecordState | None:
     """Return the record after its row was deleted in Dynamics 365 or, if `out_of_scope`, left the scope.
 
     None if the delete is already stored. Call `is_purgeable` first: AssertionError for a record that is to be purged.
+
+    resend: True to find out whether Campaign still holds a record that is out of scope, which is not sent again.
     """
     if record.desired_hash is None:  # a delete that is under way goes on, also of a row that was restored out of scope
         return None
     left = record._replace(out_of_scope=1) if out_of_scope else record._replace(desired_hash=None, out_of_scope=0)
+    if out_of_scope and resend and record.validation_error is None and not record.outcome_unknown:
+        left = left._replace(outcome_unknown=1)
     where = placement(left, record.dependencies)
     if where is None:
         raise AssertionError("ask `is_purgeable` first")

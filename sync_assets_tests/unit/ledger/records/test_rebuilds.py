@@ -21,6 +21,7 @@ from sync_assets_tests.support.ledgers import (
     run_out,
     session_of,
     settle,
+    stored,
 )
 
 TO_CONTACT = LinkSpec("cusContact", "contact")
@@ -93,6 +94,28 @@ def test_a_compared_record_may_hold_any_attribute_that_the_mapping_does_not_writ
     ledger.rebuilds.begin_rebuild("contact")
     find(ledger, "anna")
     assert [record(ledger, name).left_attributes for name in ("anna", "bert")] == ["*", None]
+
+
+@pytest.mark.parametrize("again", ["rebuild", "replay"])
+@pytest.mark.parametrize("holds", [True, False])
+def test_a_record_out_of_scope_is_looked_up_unless_the_list_shows_it(ledger: Ledger, again: str, holds: bool) -> None:
+    """A newer ledger, which was lost, may have deleted it, and the row came back: its children link to it."""
+    capture(ledger, row("anna"), complete=True)
+    push(ledger)
+    capture(ledger, page=linked([row("o")], cusContact=["anna"]), table="order", links=[TO_CONTACT])
+    if again == "rebuild":
+        ledger.rebuilds.begin_rebuild("contact")
+    capture(ledger, out_of_scope=[guid("anna")], complete=again == "rebuild", resend=again == "replay")
+    if again == "rebuild" and holds:
+        settle(ledger, "done", *find(ledger, "anna"), owner="rebuild")
+        assert claim(ledger) == []
+    else:
+        anna = claim_one(ledger)
+        assert (anna.operation, anna.payload, anna.update_payload, anna.outcome_unknown) == ("update", None, None, True)
+        assert claim(ledger, table="order") == []
+        settle(ledger, "done" if holds else "missing", anna)
+    assert (guid("anna") in stored(ledger)) == holds
+    assert [one.id for one in claim(ledger, table="order")] == [guid("o")] * holds
 
 
 @pytest.mark.postgresql

@@ -212,6 +212,24 @@ def test_the_state_of_a_record_whose_row_went_out_of_scope(
 
 
 @pytest.mark.parametrize(
+    ("record", "state", "outcome_unknown"),
+    [
+        (stand(SENT, state=SYNCED), PENDING, 1),
+        (stand(SENT, state=SYNCED, out_of_scope=1), PENDING, 1),
+        (stand(CHANGED, outcome_unknown=2), PENDING, 2),
+        (stand(INVALID_ROW, acked_hash=B, state=REJECTED), SYNCED, 0),  # nothing is sent of it before it is corrected
+        (stand(SENT, state=State.HELD), State.HELD, 1),
+    ],
+)
+def test_a_resend_finds_out_whether_campaign_holds_a_record_out_of_scope(
+    record: RecordState, state: State, outcome_unknown: int
+) -> None:
+    left = after_removal(record, out_of_scope=True, resend=True, now=NOW)
+    assert left
+    assert (left.state, left.outcome_unknown, left.out_of_scope) == (state, outcome_unknown, 1)
+
+
+@pytest.mark.parametrize(
     ("record", "purged"),
     [
         (stand(NEW), True),

@@ -62,11 +62,11 @@ def moves(record: RecordState) -> Iterator[Move]:
     for row in (Row(A, None, "{}", "{}"), Row(B, None, "{}", "{}"), Row(A, "too long", None, None)):
         if moved := after_capture(record, row, resend=False, now=NOW):
             yield "row", moved
-    for out in (True, False):
+    for out, resend in ((True, True), (True, False), (False, False)):
         left = record._replace(out_of_scope=1) if out else record._replace(desired_hash=None, out_of_scope=0)
         if is_purgeable(left):
             yield "removal", None
-        elif moved := after_removal(record, out_of_scope=out, now=NOW):
+        elif moved := after_removal(record, out_of_scope=out, resend=resend, now=NOW):
             yield "removal", moved
     for one in DEPENDENCIES:
         yield "relatives", placed(record, one)
