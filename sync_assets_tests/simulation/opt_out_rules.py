@@ -7,116 +7,31 @@ rules that need no times hold.
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from itertools import pairwise
-from typing import NamedTuple
 
 from sync_assets_tests.simulation.call_rules import is_opt_out
 from sync_assets_tests.simulation.contract import Contract, OptOut
 from sync_assets_tests.simulation.expected_records import ExpectedRecords
 from sync_assets_tests.simulation.history import History, Id, Request
-from sync_assets_tests.simulation.observed import ExportFile, Moment, Row
+from sync_assets_tests.simulation.observed import Moment, Row
+from sync_assets_tests.simulation.opt_out_facts import (
+    OptOutChange,
+    changes_by_people,
+    contacts,
+    deletions,
+    files_with,
+    flag,
+    of_present_profile,
+    timed,
+)
 from sync_assets_tests.simulation.violation import Found, rule
 
 JUST_NOW = timedelta(minutes=15)
 """A write may have been decided so long before it took effect."""
-WRONG = timedelta(minutes=4)
-"""The difference of a clock that is wrong: at most 5 minutes count as none (opt_out/decide.py)."""
 CAPTURED_BY_THEN = timedelta(hours=2)
-TIMELESS = "blackListPushnotification"
 HOUSEKEEPING = frozenset(
     {"modifiedon", "versionnumber", "_modifiedby_value", "@odata.etag", "_modifiedonbehalfby_value"}
 )
 WRITES_D365 = ("campaign_to_d365", "bidirectional")
-
-
-class OptOutChange(NamedTuple):
-    """A change of an opt-out by a person. stated: its time by Campaign, whose clock may be wrong."""
-
-    moment: Moment
-    side: str
-    opted_out: bool
-    stated: datetime | None = None
-
-    @property
-    def wrong_clock(self) -> bool:
-        return self.stated is not None and abs(self.stated - self.moment.at) > WRONG
-
-
-def _contacts(history: History) -> Iterator[tuple[Contract, Id]]:
-    contract = history.contracts.get("contact")
-    if contract is not None and contract.opt_outs:
-        for record in list(history.changes):
-            if record[0] == "contact":
-                yield contract, record
-
-
-def _changes_by_people(history: History, contract: Contract, record: Id, pair: OptOut) -> list[OptOutChange]:
-    """Return the changes of an opt-out by people on both sides, in order. The default of a new record is none."""
-    # A row that was deleted and inserted again is another one: what was said before the deletion went with it.
-    inserted = max((one.moment.n for one in history.changes[record] if one.before is None), default=0)
-    by_people = [
-        OptOutChange(one.moment, "d365", pair.opted_out(one.after))
-        for one in history.changes[record]
-        if one.moment.n >= inserted
-        and one.by == "user"
-        and one.after
-        and (_flag(pair, one.before) != pair.opted_out(one.after))
-    ]
-    key = contract.table.key
-    for change in history.seen.others:
-        if change.by == "import" or change.resource != contract.table.resource:
-            continue
-        if change.after and change.after.get(key) == record[1]:
-            before, after = (change.before or {}).get(pair.attribute, False), change.after[pair.attribute]
-            if before != after:
-                time = change.after.get(f"{pair.attribute}LastModified")
-                stated = datetime.fromisoformat(str(time)) if time else None
-                by_people.append(OptOutChange(change.moment, "campaign", after, stated))
-    return sorted(by_people)
-
-
-def _of_present_profile(history: History, contract: Contract, record: Id, pair: OptOut) -> list[OptOutChange]:
-    """Return the changes by people, without those in Campaign of a profile that was deleted with its contact.
-
-    A contact that comes back with the same id gets another profile: opt-outs are kept until the profile is deleted. One
-    that others deleted before the contact came back is not the present one, even if they import it again later.
-    """
-    inserted = max((one.moment.n for one in history.changes[record] if one.before is None), default=0)
-    posts = _calls_with_effect(history, contract, record, "POST")
-    made_anew = min(inserted, max((*posts, *history.inserted_otherwise(record)), default=0))
-    since = max(made_anew, *(n for n in _deletions(history, contract, record) if n < inserted), 0)
-    changes = _changes_by_people(history, contract, record, pair)
-    return [one for one in changes if one.side == "d365" or one.moment.n >= since]
-
-
-def _deletions(history: History, contract: Contract, record: Id) -> list[int]:
-    """Return the events that deleted the profile."""
-    table = contract.table
-    return _calls_with_effect(history, contract, record, "DELETE") + [
-        one.moment.n
-        for one in history.seen.others
-        if (one.resource, one.after) == (table.resource, None) and (one.before or {}).get(table.key) == record[1]
-    ]
-
-
-def _calls_with_effect(history: History, contract: Contract, record: Id, method: str) -> list[int]:
-    requests = history.writes.get((contract.table.resource, record[1]), ())
-    return [call.handled.n for one in requests if one.method == method for call in one.calls if call.took_effect]
-
-
-def _flag(pair: OptOut, row: Row | None) -> bool:
-    return pair.opted_out(row) if row else False
-
-
-def _user_changes(history: History, record: Id) -> list[Moment]:
-    return [one.moment for one in history.changes[record] if one.by == "user"]
-
-
-def _second(at: datetime) -> datetime:
-    return at.replace(microsecond=0)
-
-
-def _timed(history: History, pair: OptOut) -> bool:
-    return pair.attribute != TIMELESS and not history.seen.premises.get("clock_offset_seconds")
 
 
 @rule("Nothing is written to D365 except opt-out attributes (design, rule 1)")
@@ -140,7 +55,7 @@ def _written(before: Row, after: Row) -> set[str]:
 
 @rule("In Dynamics 365 a value of Campaign's is written; an opt-in only if it is newer there (opt-outs, decision)")
 def each_opt_out_in_dynamics_comes_from_campaign(history: History) -> Found:
-    for contract, record in _contacts(history):
+    for contract, record in contacts(history):
         for one in history.changes[record]:
             if one.by != "program" or one.before is None or one.after is None:
                 continue
@@ -160,9 +75,9 @@ def _given(history: History, contract: Contract, record: Id, pair: OptOut, momen
         )
     users = [one for one in _user_changes(history, record) if one.n < moment.n]
     newest = max((one.at for one in users if one.at <= moment.at - JUST_NOW), default=None)
-    for change in _changes_by_people(history, contract, record, pair):
+    for change in changes_by_people(history, contract, record, pair):
         if change.side == "campaign" and not change.opted_out and change.moment.n < moment.n:
-            if contract.direction == "campaign_to_d365" or not _timed(history, pair):
+            if contract.direction == "campaign_to_d365" or not timed(history, pair):
                 return True
             if newest is None or max(change.moment.at, change.stated or change.moment.at) > newest:
                 return True
@@ -182,7 +97,7 @@ def _states(history: History, contract: Contract, record: Id, until: int) -> Ite
 
 @rule("Campaign gets opt-outs by the configured direction, and only what it does not hold (opt-outs, writes)")
 def each_opt_out_in_campaign_is_due(history: History) -> Found:
-    for contract, record in _contacts(history):
+    for contract, record in contacts(history):
         for request in history.writes.get((contract.table.resource, record[1]), ()):
             pairs = [pair for pair in contract.opt_outs if pair.attribute in request.body]
             if contract.direction == "d365_to_campaign":
@@ -199,7 +114,7 @@ def each_opt_out_in_campaign_is_due(history: History) -> Found:
                 if not request.body[pair.attribute]:
                     yield *record, f"event {request.sent.n} takes {pair.attribute} back in Campaign"
                 elif not (
-                    any(_flag(pair, row) for row in rows)
+                    any(flag(pair, row) for row in rows)
                     or _ever_opted_out(history, record, pair, request.sent.n)
                     # Of a profile that was made anew: an earlier one was opted out.
                     or _given(history, contract, record, pair, request.sent, True)
@@ -210,18 +125,18 @@ def each_opt_out_in_campaign_is_due(history: History) -> Found:
 def _never_said(history: History, record: Id, pairs: list[OptOut], request: Request) -> Found:
     rows = [one.after for one in history.changes[record] if one.moment.n < request.sent.n]
     for pair in pairs:
-        if not any(_flag(pair, row) == request.body[pair.attribute] for row in rows):
+        if not any(flag(pair, row) == request.body[pair.attribute] for row in rows):
             yield *record, f"event {request.sent.n} sets {pair.attribute} as Dynamics 365 never did"
 
 
 def _ever_opted_out(history: History, record: Id, pair: OptOut, until: int) -> bool:
     """Return True if Dynamics 365 ever held the opt-out: the last capture may be long ago."""
-    return any(_flag(pair, one.after) for one in history.changes[record] if one.moment.n < until)
+    return any(flag(pair, one.after) for one in history.changes[record] if one.moment.n < until)
 
 
 @rule("New profiles carry their opt-outs in the request that creates them (opt-outs, writes)")
 def new_profiles_carry_their_opt_outs(history: History) -> Found:
-    for contract, record in _contacts(history):
+    for contract, record in contacts(history):
         if contract.direction == "campaign_to_d365":
             continue
         for request in history.writes.get((contract.table.resource, record[1]), ()):
@@ -229,13 +144,13 @@ def new_profiles_carry_their_opt_outs(history: History) -> Found:
                 continue
             rows = [row for row in history.rows(record, request.sent.at - JUST_NOW, request.sent.n) if row]
             for pair in contract.opt_outs:
-                if all(_flag(pair, row) for row in rows) and not request.body.get(pair.attribute):
+                if all(flag(pair, row) for row in rows) and not request.body.get(pair.attribute):
                     yield *record, f"event {request.sent.n} inserts it without {pair.attribute}"
 
 
 @rule("Writing what is already there: never, so nothing echoes (design, opt-outs)")
 def nothing_echoes(history: History) -> Found:
-    for contract, record in _contacts(history):
+    for contract, record in contacts(history):
         resource, changes = contract.table.resource, history.changes[record]
         for before, one in pairwise(changes):
             same = one.before and one.after and not _written(one.before, one.after)
@@ -270,14 +185,8 @@ def _last_seen(history: History, record: Id, request: Request) -> int:
     resource = history.contracts[record[0]].table.resource
     others = (call for one in history.about(resource, record[1]) if one is not request for call in one.calls)
     answers = (call.handled.n for call in others if call.delivered and call.delivered.n < request.sent.n)
-    files = (one.extracted.n for one in _files_with(history, record) if one.written.n < request.sent.n)
+    files = (one.extracted.n for one in files_with(history, record) if one.written.n < request.sent.n)
     return max((*answers, *files), default=0)
-
-
-def _files_with(history: History, record: Id) -> list[ExportFile]:
-    """Return the opt-out files with a row of the profile."""
-    column = history.seen.configuration.get("opt_out", {}).get("export", {}).get("key_column", "externalId")
-    return [file for file in history.seen.files if any(row.get(column) == record[1] for row in file.rows)]
 
 
 def _too_many(history: History, contract: Contract, record: Id) -> Found:
@@ -293,7 +202,7 @@ def _too_many(history: History, contract: Contract, record: Id) -> Found:
         here = [
             (one.sent or one.moment, one.moment)
             for one in history.changes[record]
-            if one.by == "program" and _flag(pair, one.before) != _flag(pair, one.after)
+            if one.by == "program" and flag(pair, one.before) != flag(pair, one.after)
         ]
         there = [
             (call.sent, call.handled)
@@ -311,7 +220,7 @@ def _too_many(history: History, contract: Contract, record: Id) -> Found:
         imports = [one for one in history.seen.others if one.by == "import" and one.after]
         inserts = sum(one.method == "POST" for one in writes)
         inserts += sum((one.after or {}).get(contract.table.key) == record[1] for one in imports)
-        changes = _changes_by_people(history, contract, record, pair)
+        changes = changes_by_people(history, contract, record, pair)
         read_again = sum(
             one.side == "campaign" and one.moment.n < back.n for one in changes for _, back in history.seen.restored
         )
@@ -326,7 +235,7 @@ def opt_outs_agree_in_the_end(history: History) -> Found:
     if not history.seen.idle:
         return
     expected = ExpectedRecords(history)
-    for contract, record in _contacts(history):
+    for contract, record in contacts(history):
         row, held = history.final_row(record), history.final_records(contract.table, record[1])
         if (
             contract.direction not in WRITES_D365
@@ -336,7 +245,7 @@ def opt_outs_agree_in_the_end(history: History) -> Found:
         ):
             continue
         for pair in contract.opt_outs:
-            by_people = _of_present_profile(history, contract, record, pair)
+            by_people = of_present_profile(history, contract, record, pair)
             last = next((change for change in reversed(by_people) if change.side == "campaign"), None)
             if last and not _reported(history, contract, record, last):
                 continue
@@ -346,7 +255,7 @@ def opt_outs_agree_in_the_end(history: History) -> Found:
                     yield from _overwritten(history, record, pair, last, here)
             elif here != there:
                 yield *record, f"{pair.column} means {here}, {pair.attribute} is {there}"
-            elif not here and by_people and by_people[-1].opted_out and _timed(history, pair):
+            elif not here and by_people and by_people[-1].opted_out and timed(history, pair):
                 if by_people[-1].side == "d365" and any(one.wrong_clock for one in by_people):
                     continue  # a time of Campaign that was ahead, and is past by now, is not known to be wrong
                 yield *record, f"the opt-out {pair.attribute} of event {by_people[-1].moment.n} is lost"
@@ -360,10 +269,10 @@ def _reported(history: History, contract: Contract, record: Id, last: OptOutChan
     A profile that was made anew reports nothing of the one before it.
     """
     opt_out = history.seen.configuration.get("opt_out", {})
-    deletions = _deletions(history, contract, record)
-    until = min((n for n in deletions if n > last.moment.n), default=history.seen.end.n)
+    deleted = deletions(history, contract, record)
+    until = min((n for n in deleted if n > last.moment.n), default=history.seen.end.n)
     polled = bool(opt_out.get("poll_profiles_minutes")) and until == history.seen.end.n
-    return polled or any(last.moment.n < file.extracted.n <= until for file in _files_with(history, record))
+    return polled or any(last.moment.n < file.extracted.n <= until for file in files_with(history, record))
 
 
 def _of_deleted_profile(history: History, contract: Contract, record: Id, by_people: list[OptOutChange]) -> bool:
@@ -373,7 +282,7 @@ def _of_deleted_profile(history: History, contract: Contract, record: Id, by_peo
     """
     changes = [one for one in by_people if one.side == "campaign"]
     *earlier, last = changes
-    deleted = any(n > last.moment.n for n in _deletions(history, contract, record))
+    deleted = any(n > last.moment.n for n in deletions(history, contract, record))
     contradicts = any(one.opted_out and one.stated and last.stated and one.stated > last.stated for one in earlier)
     return not last.opted_out and contradicts and deleted
 
@@ -385,13 +294,13 @@ def _overwritten(history: History, record: Id, pair: OptOut, last: OptOutChange 
     """
     if last is None or here == last.opted_out:
         return
-    changes = [one for one in history.changes[record] if _flag(pair, one.before) != _flag(pair, one.after)]
+    changes = [one for one in history.changes[record] if flag(pair, one.before) != flag(pair, one.after)]
     if not changes or changes[-1].by == "program" or changes[-1].moment.n < last.moment.n:
         yield *record, f"{pair.column} means {here}, event {last.moment.n} in Campaign gave {last.opted_out}"
     elif last.opted_out:
         file = max(history.seen.files, key=lambda one: one.extracted.n, default=None)
         is_old = file is not None and file.extracted.at - changes[-1].moment.at > CAPTURED_BY_THEN
-        if file and is_old and file in _files_with(history, record):
+        if file and is_old and file in files_with(history, record):
             yield *record, f"{pair.column} lost the opt-out, which the file {file.name} has"
 
 
@@ -402,7 +311,7 @@ def _taken_back(history: History, record: Id, pair: OptOut, by_people: list[OptO
     file may so outlive the opt-in that followed it in Campaign. An opt-out that a late request of the program sets
     again looks like a later one of the person, and stands.
     """
-    if not by_people or by_people[-1].opted_out or by_people[-1].side != "campaign" or not _timed(history, pair):
+    if not by_people or by_people[-1].opted_out or by_people[-1].side != "campaign" or not timed(history, pair):
         return False
     if by_people[-1].wrong_clock:
         return False  # it may be taken for an older change than the contact's
@@ -412,6 +321,14 @@ def _taken_back(history: History, record: Id, pair: OptOut, by_people: list[OptO
         return False
     second = _second(by_people[-1].moment.at)
     return not any(_second(one.moment.at) >= second for one in history.changes[record])
+
+
+def _user_changes(history: History, record: Id) -> list[Moment]:
+    return [one.moment for one in history.changes[record] if one.by == "user"]
+
+
+def _second(at: datetime) -> datetime:
+    return at.replace(microsecond=0)
 
 
 RULES = (
