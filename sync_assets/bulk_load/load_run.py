@@ -20,7 +20,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from typing import ClassVar
 
 from sync_assets.audit.existing_records import leased
@@ -115,8 +114,7 @@ class LoadRun:
             async with leased(self.runtime.worker, self._table) as session:
                 if session is None:
                     self.progress.holds_back = True
-                    note = f"{self._table}: another process carries its load by file on."
-                    self.progress.notes.append(note)
+                    self.progress.notes.append(f"{self._table}: another process carries its load by file on.")
                     return self.progress
                 await self._go_on(until, session, begin=begin)
         except LoadMoved:
@@ -161,10 +159,7 @@ class LoadRun:
     # --- files --------------------------------------------------------------------------------------------------------
 
     def _begin(self) -> Load:
-        """Begin a load, unless files of another one are there: this ledger may be an older copy.
-
-        Raises SftpError.
-        """
+        """Begin a load. Raises SftpError if files of another one are there: this ledger may be an older copy."""
         with connected(self.runtime.settings.sftp()) as sftp:
             if left := files_of(sftp, self.settings, self._table):
                 raise SftpError(
@@ -333,8 +328,8 @@ class LoadRun:
                 return load
             self.progress.notes += comparison.warnings
             load = await self._listed(load)
-        absent = partial(ledger.loads.left, load, otherwise=False)
-        if load.missing and load.ended_as == "unseen" and await asyncio.to_thread(absent):
+        unseen = load.missing and load.ended_as == "unseen"
+        if unseen and await asyncio.to_thread(ledger.loads.left, load, otherwise=False):
             return await asyncio.to_thread(ledger.loads.move, load, LoadState.STARTED, ended_as=None, ended_at=None)
         if load.missing and self.settings.on_failure == "wait" and load.ended_as != "abandoned":
             left = counted(load.missing, "record", "were")
