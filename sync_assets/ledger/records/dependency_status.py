@@ -242,9 +242,10 @@ class DependencyStatus(Repository):
             The records whose state or hold reasons changed, as they are now, and those that are to be purged.
         """
         records = transaction.states_of(seqs)
-        # Campaign keeps an out-of-scope record as it is, its links included.
-        out_of_scope = [record.seq for record in records if record.out_of_scope and not record.outcome_unknown]
-        transaction.run(_AS_IN_CAMPAIGN, seqs=out_of_scope)
+        # Campaign keeps an out-of-scope record as it is, its links included, unless a late request may still insert it.
+        out_of_scope = (record for record in records if record.out_of_scope and not record.outcome_unknown)
+        kept = [one.seq for one in out_of_scope if predicates.ACKNOWLEDGED(one) or not predicates.LATE_REQUEST(one)]
+        transaction.run(_AS_IN_CAMPAIGN, seqs=kept)
         dependencies, new_owner = self._dependencies_of(transaction, records, collect_orphans=collect_orphans)
         records = self._no_longer_excluded(transaction, records, dependencies)
         moved: list[RecordState] = []

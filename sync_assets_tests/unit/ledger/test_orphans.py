@@ -319,3 +319,21 @@ def test_a_child_in_doubt_waits_for_its_new_parent_alone(ledger: Ledger) -> None
     capture(ledger, row("carl"))
     order(ledger, "carl", "b")
     assert ledger.blocked.waiting_parents("order") == [("contact", "pending", 1)]
+
+
+@pytest.mark.parametrize(("link", "operation"), [(NEEDED, "delete"), (KEPT, "update")], ids=["deleted", "kept"])
+def test_a_child_out_of_scope_that_a_late_request_may_insert_is_not_linked_to_nothing(
+    ledger: Ledger, clock: Clock, link: LinkSpec, operation: str
+) -> None:
+    contacts_are_read(ledger, "anna")
+    order(ledger, "anna", link=link)
+    answer(ledger, "unknown", claim_one(ledger, table="order"), unanswered=True)
+    capture(ledger, table="order", links=[link], out_of_scope=[guid("order")])
+    capture(ledger, deleted=["anna"])
+    answer(ledger, "missing", claim_one(ledger, table="order"))
+    assert sent(ledger) == ([] if operation == "delete" else ["delete"])
+    clock.advance(HORIZON_SECONDS + 1)
+    late = claim_one(ledger, table="order")
+    assert (late.operation, late.payload, late.links) == (operation, None, ())
+    answer(ledger, "missing", late)
+    assert sent(ledger) == (["delete"] if operation == "delete" else [])
