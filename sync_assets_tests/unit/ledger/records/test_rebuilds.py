@@ -96,7 +96,7 @@ def test_a_compared_record_may_hold_any_attribute_that_the_mapping_does_not_writ
     assert [record(ledger, name).left_attributes for name in ("anna", "bert")] == ["*", None]
 
 
-@pytest.mark.parametrize("again", ["rebuild", "replay"])
+@pytest.mark.parametrize("again", ["rebuild", "replay", "replay before it left"])
 @pytest.mark.parametrize("holds", [True, False])
 def test_a_record_out_of_scope_is_looked_up_unless_the_list_shows_it(ledger: Ledger, again: str, holds: bool) -> None:
     """A newer ledger, which was lost, may have deleted it, and the row came back: its children link to it."""
@@ -105,6 +105,8 @@ def test_a_record_out_of_scope_is_looked_up_unless_the_list_shows_it(ledger: Led
     capture(ledger, page=linked([row("o")], cusContact=["anna"]), table="order", links=[TO_CONTACT])
     if again == "rebuild":
         ledger.rebuilds.begin_rebuild("contact")
+    elif again == "replay before it left":
+        capture(ledger, row("anna"), resend=True)
     capture(ledger, out_of_scope=[guid("anna")], complete=again == "rebuild", resend=again == "replay")
     if again == "rebuild" and holds:
         settle(ledger, "done", *find(ledger, "anna"), owner="rebuild")

@@ -211,6 +211,7 @@ def test_the_state_of_a_record_whose_row_went_out_of_scope(
     )
 
 
+@pytest.mark.parametrize("before", [0, 1])
 @pytest.mark.parametrize(
     ("record", "state", "outcome_unknown"),
     [
@@ -222,9 +223,10 @@ def test_the_state_of_a_record_whose_row_went_out_of_scope(
     ],
 )
 def test_a_resend_finds_out_whether_campaign_holds_a_record_out_of_scope(
-    record: RecordState, state: State, outcome_unknown: int
+    record: RecordState, state: State, outcome_unknown: int, before: int
 ) -> None:
-    left = after_removal(record, out_of_scope=True, resend=True, now=NOW)
+    """before: 1 if the row was in scope when it was read to be resent, and left before it was sent."""
+    left = after_removal(record._replace(resend=before), out_of_scope=True, resend=not before, now=NOW)
     assert left
     assert (left.state, left.outcome_unknown, left.out_of_scope) == (state, outcome_unknown, 1)
 
