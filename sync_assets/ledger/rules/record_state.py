@@ -122,7 +122,7 @@ def _place_wanted(record: RecordState, dependencies: Dependencies) -> Placement:
     if record.out_of_scope and not record.outcome_unknown:
         # Campaign keeps what it holds, even if that is not the latest.
         return Placement(State.PENDING if dependencies.relink and not waits else State.SYNCED, BlockReason.NONE)
-    if record.validation_error is not None:
+    if record.validation_error is not None and not record.out_of_scope:
         # Its links are sent alone: else its former parent could not be deleted until the row is corrected.
         alone = dependencies.relink and predicates.MAY_EXIST(record) and not record.has_payload and not waits
         return Placement(State.PENDING if alone else State.REJECTED, BlockReason.NONE)

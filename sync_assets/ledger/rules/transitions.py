@@ -131,14 +131,14 @@ def after_removal(record: RecordState, *, out_of_scope: bool, now: int, resend: 
 
     None if the delete is already stored. Call `is_purgeable` first: AssertionError for a record that is to be purged.
 
-    resend: True to find out whether Campaign still holds a record that is out of scope, which is not sent again. So is
-    a record that was to be sent again.
+    resend: True to find out whether Campaign still holds a record that is out of scope, which is not sent again. The
+    same is done for a record that was to be sent again.
     """
     if record.desired_hash is None:  # a delete that is under way goes on, also of a row that was restored out of scope
         return None
     left = record._replace(out_of_scope=1) if out_of_scope else record._replace(desired_hash=None, out_of_scope=0)
-    looked_up = out_of_scope and (resend or record.resend) and record.validation_error is None
-    if looked_up and not record.outcome_unknown:
+    again = resend or (record.resend and not record.orphaned)  # an orphan is to be sent once it has a parent
+    if out_of_scope and again and not record.outcome_unknown:
         left = left._replace(outcome_unknown=1)
     where = placement(left, record.dependencies)
     if where is None:

@@ -218,7 +218,7 @@ def test_the_state_of_a_record_whose_row_went_out_of_scope(
         (stand(SENT, state=SYNCED), PENDING, 1),
         (stand(SENT, state=SYNCED, out_of_scope=1), PENDING, 1),
         (stand(CHANGED, outcome_unknown=2), PENDING, 2),
-        (stand(INVALID_ROW, acked_hash=B, state=REJECTED), SYNCED, 0),  # nothing is sent of it before it is corrected
+        (stand(INVALID_ROW, acked_hash=B, state=REJECTED), PENDING, 1),
         (stand(SENT, state=State.HELD), State.HELD, 1),
     ],
 )
