@@ -370,8 +370,8 @@ class SyncRehearsal:
                 )
         if uncertain := sum(table.outcomes_unknown for table in self.tables.values()):
             yield (
-                f"{counted(uncertain, 'record', 'were')} sent before without an answer: each may cost a call more or "
-                "less, since only Campaign knows whether it took them."
+                f"{counted(uncertain, 'record', 'were')} sent before without an answer, or left the scope and are "
+                "looked up: each may cost a call more or less, since only Campaign knows whether it has them."
             )
         for table in configs:
             if text := updates_text(self.runtime.config, self.ledger, table):

@@ -90,6 +90,31 @@ def test_a_replay_reads_the_table_again_and_sends_all_if_it_is_forced_and_of_a_d
     assert synced.sync().document["engine_calls"] == calls()
 
 
+def test_a_forced_replay_looks_up_the_records_out_of_scope_as_planned_and_writes_nothing_to_them(
+    program: Program,
+) -> None:
+    rules = [{"field": "statecode", "is": "eq", "value": 0}]
+    program.table = {**CONTACT, "filters": {"rules": rules, "delete_filtered_out": False}}
+    admin = program.sandbox.admin
+    admin.change("contact", N, statecode=0)
+    assert program.sync().status == 0
+    lost, *left = admin.change("contact", 3, statecode=1, jobtitle="Out of scope")
+    assert program.sync().document["engine_calls"] == calls()
+    admin.post("/campaign/delete", {"resource": "profile", "keys": [lost]})
+    before = program.profiles()
+    replayed(program, force=True)
+    [after] = admin.change("contact", [next(id_ for id_ in before if id_ not in left)], statecode=1)
+    _, plan = program.json("plan")
+    assert "4 records were sent before without an answer, or left the scope and are looked up" in plan["notes"][0]
+    assert plan["engine_calls"] == program.sync().document["engine_calls"] == calls(update=N - 4, read=4)
+    held = program.profiles()
+    assert {id_: held[id_] for id_ in (*left, after)} == {id_: before[id_] for id_ in (*left, after)}
+    assert program.sync().document["engine_calls"] == calls()
+    admin.change("contact", [lost, *left], statecode=0)
+    assert program.sync().document["engine_calls"] == calls(insert=1, update=2)
+    assert program.profiles()[lost]["cusJobTitle"] == "Out of scope"
+
+
 def test_a_replay_of_days_reads_the_rows_last_modified_on_them_both_days_included(synced: Program) -> None:
     days = by_day(synced)
     first, last = sorted(days)[len(days) // 4], sorted(days)[-len(days) // 4]
