@@ -58,8 +58,8 @@ class Rehearsal(PushResult):
     Attributes:
         outcomes_unknown: records whose last request has an unknown outcome, so that each of them may cost one call
             more or less than counted here.
-        settled: by a record's number in the ledger, 1 if it ends as synced in this rehearsal: a byte each, since a
-            first load may have thirty million records.
+        settled: by a record's number in the ledger, 1 if a request of this rehearsal makes it synced: a byte each, as
+            a first load may have thirty million records.
         changes: the first requests, `listed` of them; several tables may share it.
         by_file: first inserts go by file, so their engine calls are counted apart, as `instead`. loaded: their number.
             sample: the first of them.
@@ -141,12 +141,13 @@ class Rehearsal(PushResult):
     def _note(self, record: Claimed, delivery: Delivery, body: bytes, *, goes_by_file: bool) -> None:
         if self.target.is_parent and delivery.pkey and not goes_by_file:
             self.parent_keys.remember(delivery.incarnation_of(record), delivery.pkey)
-        if delivery.operation_done:
+        looked_up = delivery.operation_done == "updated" and body == b"{}"  # it counts as unchanged
+        if delivery.operation_done and not looked_up:
             setattr(self, delivery.operation_done, getattr(self, delivery.operation_done) + 1)
             if len(self.changes) < self.listed:
                 table, operation = self.target.config.table, OPERATIONS[delivery.operation_done]
                 self.changes.append(Change(table, record.id, operation, body))
-        else:
+        elif not looked_up:
             self.rejected += 1
         if self.observer:
             operation = OPERATIONS[delivery.operation_done] if delivery.operation_done else "reject"
@@ -154,7 +155,7 @@ class Rehearsal(PushResult):
         self.outcomes_unknown += record.outcome_unknown
         if record.seq >= len(self.settled):
             self.settled.extend(bytes(record.seq + 1))
-        self.settled[record.seq] = delivery.operation_done in ("inserted", "updated")
+        self.settled[record.seq] = delivery.operation_done in ("inserted", "updated") and not looked_up
 
 
 async def _nothing_to_send(attribute: str) -> None: ...

@@ -106,6 +106,7 @@ def test_a_forced_replay_looks_up_the_records_out_of_scope_as_planned_and_writes
     [after] = admin.change("contact", [next(id_ for id_ in before if id_ not in left)], statecode=1)
     _, plan = program.json("plan")
     assert "4 records were sent before without an answer, or left the scope and are looked up" in plan["notes"][0]
+    assert (plan["tables"]["contact"]["update"], plan["tables"]["contact"]["unchanged"]) == (N - 4, 4)
     assert plan["engine_calls"] == program.sync().document["engine_calls"] == calls(update=N - 4, read=4)
     held = program.profiles()
     assert {id_: held[id_] for id_ in (*left, after)} == {id_: before[id_] for id_ in (*left, after)}
