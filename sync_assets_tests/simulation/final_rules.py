@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from datetime import UTC, timedelta
 from typing import Any
 
+from sync_assets_tests.simulation.call_rules import is_opt_out
 from sync_assets_tests.simulation.contract import Contract, Mapped, attribute_of
 from sync_assets_tests.simulation.expected_records import ExpectedRecords
 from sync_assets_tests.simulation.history import History, Id, Request, content
@@ -44,8 +45,7 @@ def both_sides_agree(history: History) -> Found:
                 if any(history.repeats_a_late_import(table.resource, id_, one) for one in inserts):
                     continue  # Campaign chooses which of them is updated
                 yield *record, f"{len(held)} records have its id"
-            last = max((call.handled.n for call in _effects(history, contract, id_)), default=0)
-            if one.kind in ("kept", "open") or _others_moved(history, contract, id_, last):
+            if one.kind in ("kept", "open") or _others_moved(history, contract, id_):
                 continue
             if one.kind == "absent" and held and not _deleted_while_hidden(history, contract, id_):
                 yield *record, "Campaign still holds it"
@@ -69,9 +69,14 @@ def _deleted_while_hidden(history: History, contract: Contract, id_: str) -> boo
     )
 
 
-def _others_moved(history: History, contract: Contract, id_: str, since: int) -> bool:
-    """Return True if others deleted the record since, or brought it back by a late run of an import."""
+def _others_moved(history: History, contract: Contract, id_: str) -> bool:
+    """Return True if others deleted the record after our last write, or inserted it by a late run of an import.
+
+    Opt-outs do not count: they are written to any profile with our id.
+    """
     resource, key = contract.table.resource, contract.table.key
+    requests = (one for one in history.writes.get((resource, id_), ()) if not is_opt_out(contract, one))
+    since = max((call.handled.n for one in requests for call in one.calls if call.took_effect), default=0)
     return any(
         None in (change.before, change.after)
         and id_ in ((change.before or {}).get(key), (change.after or {}).get(key))

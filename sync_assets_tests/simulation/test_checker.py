@@ -362,6 +362,20 @@ def test_a_second_record_is_excused_if_a_late_import_inserted_the_first_unless_a
     assert _codes(history) == ({"both_sides_agree", "no_second_record"} if seen else set())
 
 
+@pytest.mark.parametrize("written", ["nothing", "its opt-out", "its name"])
+def test_a_deleted_profile_that_a_late_import_inserts_is_excused_until_the_program_writes_more_than_an_opt_out(
+    written: str,
+) -> None:
+    history = correct()
+    history.configuration["tables"][0]["filters"]["delete_filtered_out"] = True
+    history.other("profile", "@late", {"externalId": "c2", "firstName": "eve"})
+    history.put("contact", "c2", firstname="eve", department="out", donotemail=True)
+    if written != "nothing":
+        sent = {"blackListEmail": True} if written == "its opt-out" else {"firstName": "eve"}
+        history.call("PATCH", "profile", "c2", pkey="@late", **sent)
+    assert ("both_sides_agree" in _codes(history)) == (written == "its name")
+
+
 @breaks("nothing_in_scope_is_deleted")
 def a_record_in_scope_is_deleted(history: HandwrittenHistory) -> None:
     history.put("contact", "c8")
