@@ -369,9 +369,9 @@ def test_a_deleted_profile_that_a_late_import_inserts_is_excused_until_the_progr
     history = correct()
     history.configuration["tables"][0]["filters"]["delete_filtered_out"] = True
     history.other("profile", "@late", {"externalId": "c2", "firstName": "eve"})
-    history.put("contact", "c2", firstname="eve", department="out", donotemail=True)
+    history.put("contact", "c2", firstname="zoe", department="out", donotemail=True)
     if written != "nothing":
-        sent = {"blackListEmail": True} if written == "its opt-out" else {"firstName": "eve"}
+        sent = {"blackListEmail": True} if written == "its opt-out" else {"firstName": "zoe"}
         history.call("PATCH", "profile", "c2", pkey="@late", **sent)
     assert ("both_sides_agree" in _codes(history)) == (written == "its name")
 
