@@ -188,7 +188,8 @@ class Comparison:
         left_out, whole = refused_in_updates(findings), claimed
         if left_out:
             claimed = [
-                record._replace(update_payload=without(record.update, *left_out), resend=False) for record in claimed
+                record._replace(update_payload=record.update and without(record.update, *left_out), resend=False)
+                for record in claimed
             ]
         parents = {link.to: self.overall.table(link.table).resource for link in self.config.links}
 

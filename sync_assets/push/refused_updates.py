@@ -40,8 +40,8 @@ search that finds none would find none at the next attempt, in another process, 
 ALL_REFUSED = 3
 """Attributes refused in a row, with none accepted, after which Campaign counts as refusing all updates."""
 
-Send = Callable[[str], Awaitable[ResponseOutcome]]
-"""Send an update of the record, given the stored payload without some attributes."""
+Send = Callable[[str | None], Awaitable[ResponseOutcome]]
+"""Send an update of the record, given the stored payload without some attributes; None: of its links alone."""
 
 
 def groups(form: str | None) -> list[str]:
@@ -117,6 +117,8 @@ def held_refusable(record: Claimed, records: Records, response: ResponseOutcome,
 
 
 async def _update(record: Claimed, records: Records, form: str | None, send: Send) -> ResponseOutcome:
+    if form is None:
+        return await send(None)
     addressing = records.addressing
     sent = without(form, *not_in_patch(addressing.findings))
     groups_known = all(f"{IN_UPDATES}{group}" in addressing.findings for group in groups(form))

@@ -371,3 +371,21 @@ def test_a_link_that_is_published_as_mandatory_later_hides_one_order_until_it_ma
     assert len(chain.held()["cusOrder"]) == 6
     assert chain.program.run("retry", "new_order")[0] == 0
     assert chain.sync()[0] == 0
+
+
+@pytest.mark.parametrize("style", ["join", "key"])
+def test_an_order_whose_row_is_invalid_is_linked_to_its_new_contact_before_the_former_one_is_deleted(
+    new_chain: Callable[..., Chain], style: str
+) -> None:
+    """Nothing else of such a row is sent: a link that is a plain attribute must not be left out, too."""
+    chain = new_chain(cardinality="one", style=style)
+    chain.program.further[0]["fields"] = {"new_weight": "cusQuantity"}
+    [ada, order, _], [bob, *_] = chain.make(), chain.make("Bob")
+    assert chain.sync()[0] == 0
+    chain.admin.change("new_order", [order], new_weight=1.5, new_contactid=bob)  # Campaign's attribute is an integer
+    chain.admin.delete("contact", [ada])
+    assert chain.sync()[0] == 2
+    held = chain.held()
+    assert held["profile"].keys() == {bob}
+    assert held["cusOrder"][order]["cusContactLink"]["PKey"] == held["profile"][bob]["PKey"]
+    chain.assert_no_hidden_child()
