@@ -321,9 +321,9 @@ class History:
         return result
 
     def inserted_unseen(self, resource: str, record: Record, key: str, until: int) -> bool:
-        """Return True if others, by a late run of an import, inserted a record that the last answer said was absent.
+        """Return True if others inserted the record by a late run of an import, and the program cannot know.
 
-        And no answer about it since, before event `until`.
+        The last answer before that said that it was absent, and no request about it since was answered before `until`.
         """
         inserts = (one for one in self.seen.others if one.by == "others" and one.before is None)
         inserted = max((one.moment.n for one in inserts if one.pkey == record["PKey"]), default=0)

@@ -11,6 +11,7 @@ from sync_assets_tests.simulation.observed import ExportFile, Moment, Row
 WRONG = timedelta(minutes=4)
 """The difference of a clock that is wrong: at most 5 minutes count as none (opt_out/decide.py)."""
 TIMELESS = "blackListPushnotification"
+"""Campaign keeps no time of change of this opt-out."""
 
 
 class OptOutChange(NamedTuple):
@@ -26,7 +27,8 @@ class OptOutChange(NamedTuple):
         return self.stated is not None and abs(self.stated - self.moment.at) > WRONG
 
 
-def contacts(history: History) -> Iterator[tuple[Contract, Id]]:
+def contacts_with_opt_outs(history: History) -> Iterator[tuple[Contract, Id]]:
+    """Yield the contract of contacts with each of their ids; nothing if no opt-out is mapped."""
     contract = history.contracts.get("contact")
     if contract is not None and contract.opt_outs:
         for record in list(history.changes):
@@ -36,7 +38,7 @@ def contacts(history: History) -> Iterator[tuple[Contract, Id]]:
 
 def changes_by_people(history: History, contract: Contract, record: Id, pair: OptOut) -> list[OptOutChange]:
     """Return the changes of an opt-out by people on both sides, in order. The default of a new record is none."""
-    # A row that was deleted and inserted again is another one: what was said before the deletion went with it.
+    # A row that was deleted and inserted again is another one: earlier opt-outs were deleted with the first.
     inserted = max((one.moment.n for one in history.changes[record] if one.before is None), default=0)
     by_people = [
         OptOutChange(one.moment, "d365", pair.opted_out(one.after))
@@ -44,7 +46,7 @@ def changes_by_people(history: History, contract: Contract, record: Id, pair: Op
         if one.moment.n >= inserted
         and one.by == "user"
         and one.after
-        and (flag(pair, one.before) != pair.opted_out(one.after))
+        and (opted_out(pair, one.before) != pair.opted_out(one.after))
     ]
     key = contract.table.key
     for change in history.seen.others:
@@ -88,11 +90,13 @@ def _calls_with_effect(history: History, contract: Contract, record: Id, method:
     return [call.handled.n for one in requests if one.method == method for call in one.calls if call.took_effect]
 
 
-def flag(pair: OptOut, row: Row | None) -> bool:
+def opted_out(pair: OptOut, row: Row | None) -> bool:
+    """Return the opt-out of a row; False without a row."""
     return pair.opted_out(row) if row else False
 
 
-def timed(history: History, pair: OptOut) -> bool:
+def has_times(history: History, pair: OptOut) -> bool:
+    """Return True if the times of changes on both sides can be compared."""
     return pair.attribute != TIMELESS and not history.seen.premises.get("clock_offset_seconds")
 
 

@@ -16,12 +16,12 @@ from sync_assets_tests.simulation.observed import Moment, Row
 from sync_assets_tests.simulation.opt_out_facts import (
     OptOutChange,
     changes_by_people,
-    contacts,
+    contacts_with_opt_outs,
     deletions,
     files_with,
-    flag,
+    has_times,
     of_present_profile,
-    timed,
+    opted_out,
 )
 from sync_assets_tests.simulation.violation import Found, rule
 
@@ -55,7 +55,7 @@ def _written(before: Row, after: Row) -> set[str]:
 
 @rule("In Dynamics 365 a value of Campaign's is written; an opt-in only if it is newer there (opt-outs, decision)")
 def each_opt_out_in_dynamics_comes_from_campaign(history: History) -> Found:
-    for contract, record in contacts(history):
+    for contract, record in contacts_with_opt_outs(history):
         for one in history.changes[record]:
             if one.by != "program" or one.before is None or one.after is None:
                 continue
@@ -77,7 +77,7 @@ def _given(history: History, contract: Contract, record: Id, pair: OptOut, momen
     newest = max((one.at for one in users if one.at <= moment.at - JUST_NOW), default=None)
     for change in changes_by_people(history, contract, record, pair):
         if change.side == "campaign" and not change.opted_out and change.moment.n < moment.n:
-            if contract.direction == "campaign_to_d365" or not timed(history, pair):
+            if contract.direction == "campaign_to_d365" or not has_times(history, pair):
                 return True
             if newest is None or max(change.moment.at, change.stated or change.moment.at) > newest:
                 return True
@@ -97,7 +97,7 @@ def _states(history: History, contract: Contract, record: Id, until: int) -> Ite
 
 @rule("Campaign gets opt-outs by the configured direction, and only what it does not hold (opt-outs, writes)")
 def each_opt_out_in_campaign_is_due(history: History) -> Found:
-    for contract, record in contacts(history):
+    for contract, record in contacts_with_opt_outs(history):
         for request in history.writes.get((contract.table.resource, record[1]), ()):
             pairs = [pair for pair in contract.opt_outs if pair.attribute in request.body]
             if contract.direction == "d365_to_campaign":
@@ -114,7 +114,7 @@ def each_opt_out_in_campaign_is_due(history: History) -> Found:
                 if not request.body[pair.attribute]:
                     yield *record, f"event {request.sent.n} takes {pair.attribute} back in Campaign"
                 elif not (
-                    any(flag(pair, row) for row in rows)
+                    any(opted_out(pair, row) for row in rows)
                     or _ever_opted_out(history, record, pair, request.sent.n)
                     # Of a profile that was made anew: an earlier one was opted out.
                     or _given(history, contract, record, pair, request.sent, True)
@@ -125,18 +125,18 @@ def each_opt_out_in_campaign_is_due(history: History) -> Found:
 def _never_said(history: History, record: Id, pairs: list[OptOut], request: Request) -> Found:
     rows = [one.after for one in history.changes[record] if one.moment.n < request.sent.n]
     for pair in pairs:
-        if not any(flag(pair, row) == request.body[pair.attribute] for row in rows):
+        if not any(opted_out(pair, row) == request.body[pair.attribute] for row in rows):
             yield *record, f"event {request.sent.n} sets {pair.attribute} as Dynamics 365 never did"
 
 
 def _ever_opted_out(history: History, record: Id, pair: OptOut, until: int) -> bool:
     """Return True if Dynamics 365 ever held the opt-out: the last capture may be long ago."""
-    return any(flag(pair, one.after) for one in history.changes[record] if one.moment.n < until)
+    return any(opted_out(pair, one.after) for one in history.changes[record] if one.moment.n < until)
 
 
 @rule("New profiles carry their opt-outs in the request that creates them (opt-outs, writes)")
 def new_profiles_carry_their_opt_outs(history: History) -> Found:
-    for contract, record in contacts(history):
+    for contract, record in contacts_with_opt_outs(history):
         if contract.direction == "campaign_to_d365":
             continue
         for request in history.writes.get((contract.table.resource, record[1]), ()):
@@ -144,13 +144,13 @@ def new_profiles_carry_their_opt_outs(history: History) -> Found:
                 continue
             rows = [row for row in history.rows(record, request.sent.at - JUST_NOW, request.sent.n) if row]
             for pair in contract.opt_outs:
-                if all(flag(pair, row) for row in rows) and not request.body.get(pair.attribute):
+                if all(opted_out(pair, row) for row in rows) and not request.body.get(pair.attribute):
                     yield *record, f"event {request.sent.n} inserts it without {pair.attribute}"
 
 
 @rule("Writing what is already there: never, so nothing echoes (design, opt-outs)")
 def nothing_echoes(history: History) -> Found:
-    for contract, record in contacts(history):
+    for contract, record in contacts_with_opt_outs(history):
         resource, changes = contract.table.resource, history.changes[record]
         for before, one in pairwise(changes):
             same = one.before and one.after and not _written(one.before, one.after)
@@ -202,7 +202,7 @@ def _too_many(history: History, contract: Contract, record: Id) -> Found:
         here = [
             (one.sent or one.moment, one.moment)
             for one in history.changes[record]
-            if one.by == "program" and flag(pair, one.before) != flag(pair, one.after)
+            if one.by == "program" and opted_out(pair, one.before) != opted_out(pair, one.after)
         ]
         there = [
             (call.sent, call.handled)
@@ -235,7 +235,7 @@ def opt_outs_agree_in_the_end(history: History) -> Found:
     if not history.seen.idle:
         return
     expected = ExpectedRecords(history)
-    for contract, record in contacts(history):
+    for contract, record in contacts_with_opt_outs(history):
         row, held = history.final_row(record), history.final_records(contract.table, record[1])
         if (
             contract.direction not in WRITES_D365
@@ -255,7 +255,7 @@ def opt_outs_agree_in_the_end(history: History) -> Found:
                     yield from _overwritten(history, record, pair, last, here)
             elif here != there:
                 yield *record, f"{pair.column} means {here}, {pair.attribute} is {there}"
-            elif not here and by_people and by_people[-1].opted_out and timed(history, pair):
+            elif not here and by_people and by_people[-1].opted_out and has_times(history, pair):
                 if by_people[-1].side == "d365" and any(one.wrong_clock for one in by_people):
                     continue  # a time of Campaign that was ahead, and is past by now, is not known to be wrong
                 yield *record, f"the opt-out {pair.attribute} of event {by_people[-1].moment.n} is lost"
@@ -294,7 +294,7 @@ def _overwritten(history: History, record: Id, pair: OptOut, last: OptOutChange 
     """
     if last is None or here == last.opted_out:
         return
-    changes = [one for one in history.changes[record] if flag(pair, one.before) != flag(pair, one.after)]
+    changes = [one for one in history.changes[record] if opted_out(pair, one.before) != opted_out(pair, one.after)]
     if not changes or changes[-1].by == "program" or changes[-1].moment.n < last.moment.n:
         yield *record, f"{pair.column} means {here}, event {last.moment.n} in Campaign gave {last.opted_out}"
     elif last.opted_out:
@@ -311,7 +311,7 @@ def _taken_back(history: History, record: Id, pair: OptOut, by_people: list[OptO
     file may so outlive the opt-in that followed it in Campaign. An opt-out that a late request of the program sets
     again looks like a later one of the person, and stands.
     """
-    if not by_people or by_people[-1].opted_out or by_people[-1].side != "campaign" or not timed(history, pair):
+    if not by_people or by_people[-1].opted_out or by_people[-1].side != "campaign" or not has_times(history, pair):
         return False
     if by_people[-1].wrong_clock:
         return False  # it may be taken for an older change than the contact's

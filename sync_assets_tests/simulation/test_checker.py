@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -371,7 +372,7 @@ def test_a_deleted_profile_that_a_late_import_inserts_is_excused_until_the_progr
     history.other("profile", "@late", {"externalId": "c2", "firstName": "eve"})
     history.put("contact", "c2", firstname="zoe", department="out", donotemail=True)
     if written != "nothing":
-        sent = {"blackListEmail": True} if written == "its opt-out" else {"firstName": "zoe"}
+        sent: dict[str, Any] = {"blackListEmail": True} if written == "its opt-out" else {"firstName": "zoe"}
         history.call("PATCH", "profile", "c2", pkey="@late", **sent)
     assert ("both_sides_agree" in _codes(history)) == (written == "its name")
 

@@ -21,7 +21,7 @@ def loaded(orchestra: Orchestra) -> Orchestra:
 def follow(orchestra: Orchestra, meanwhile: Callable[[], object] = lambda: None) -> Run:
     """Execute the follower that the sensor requests. `meanwhile` is called once it follows.
 
-    The ledger says so: a look into Dagster's database in memory would lock the tables that the run writes.
+    The ledger shows that it does: a read of Dagster's database in memory would lock the tables that the run writes.
     """
     failed: list[BaseException] = []
     with Ledger.open(orchestra.runtime.settings.ledger_url) as ledger:
