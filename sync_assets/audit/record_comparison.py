@@ -193,8 +193,9 @@ class Comparison:
             ]
         parents = {link.to: self.overall.table(link.table).resource for link in self.config.links}
 
-        def id_of(link: str, pkey: str) -> str | None:
-            return self.keys.id_of(parents[link], pkey)
+        def id_of(link: LinkTo, pkey: str) -> str | None:
+            # One that was mapped when a load began, and is not now, leads to the parent that the file named.
+            return self.keys.id_of(parents[link.attribute], pkey) if link.attribute in parents else link.id
 
         outcomes = [found_to_hold(record, ours[record.id], self.resource, id_of) for record in claimed]
         began = self.load.began_at if self.load else None
@@ -330,7 +331,7 @@ async def learn(overall: Config, progress: Progress, keys: ListedKeys, listing: 
 
 
 def found_to_hold(
-    record: Claimed, listed: Record, resource: Resource, id_of: Callable[[str, str], str | None]
+    record: Claimed, listed: Record, resource: Resource, id_of: Callable[[LinkTo, str], str | None]
 ) -> Outcome:
     """Return the outcome that Campaign's record amounts to.
 
@@ -346,7 +347,7 @@ def found_to_hold(
             links.append(link._replace(id=str(held).lower() if held else None))
             continue
         pkey = str(held.get("PKey") or "") if isinstance(held, dict) else ""
-        id_ = id_of(link.attribute, pkey) if pkey else None
+        id_ = id_of(link, pkey) if pkey else None
         equal = equal and (id_ is not None or not pkey)  # a link to a record that is not ours must be replaced
         links.append(link._replace(id=id_))
     return Outcome(

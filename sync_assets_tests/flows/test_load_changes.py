@@ -2,6 +2,7 @@
 
 import re
 import time
+from collections.abc import Callable
 from itertools import product
 from typing import Any
 
@@ -140,6 +141,22 @@ def test_a_child_waits_for_a_parent_that_is_loading_and_for_one_that_is_deleted_
         "cusOrderLine": 11,
     }
     assert not {contact, order, line} & {id_ for records in chain.held().values() for id_ in records}
+
+
+def test_a_load_is_given_up_whose_link_is_mapped_no_more(new_chain: Callable[..., Chain]) -> None:
+    """Before any capture under the new mapping: the ledger has the links of the files still."""
+    chain = new_chain(cardinality="zero_or_one")
+    made = [chain.make() for _ in range(12)]
+    stop_load(chain.program, "after its import", "WKF21")
+    chain.program.further[0]["links"] = []
+    chain.admin.post("/campaign/workflows", {"id": "WKF21", "status": "error"})
+    status, _, errors = chain.program.run("loads", "abandon", "new_order")
+    assert (status, errors) == (0, "")
+    assert chain.sync()[0] == 0
+    held = chain.held()
+    profiles = {one["PKey"]: id_ for id_, one in held["profile"].items()}
+    linked = {(profiles[one["cusContactLink"]["PKey"]], id_) for id_, one in held["cusOrder"].items()}
+    assert linked == {(contact, order) for contact, order, _ in made}
 
 
 def test_explain_names_the_load_of_a_record(program: Program) -> None:
