@@ -61,7 +61,8 @@ def nothing_in_scope_is_deleted(history: History) -> Found:
         for n, request in enumerate(writes):
             if request.method != "DELETE":
                 continue
-            sent = next((one for one in reversed(writes[:n]) if one.method != "DELETE" and one.acknowledged), None)
+            of_row = [one for one in writes[:n] if one.method != "DELETE" and not is_opt_out(contract, one)]
+            sent = next((one for one in reversed(of_row) if one.acknowledged), None)
             rows = rows_since(history, contract, record, sent, request.sent.n) if sent else []
             rows = rows or _all_rows(history, record, request.sent.n)
             if any(contract.ever_leaves(row) for row in rows):

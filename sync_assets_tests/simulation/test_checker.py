@@ -377,6 +377,17 @@ def test_a_deleted_profile_that_a_late_import_inserts_is_excused_until_the_progr
     assert ("both_sides_agree" in _codes(history)) == (written == "its name")
 
 
+@pytest.mark.parametrize("written", ["its opt-out", "its name"])
+def test_a_delete_goes_on_of_a_row_that_comes_back_out_of_scope_after_an_opt_out(written: str) -> None:
+    history = correct()
+    history.remove("contact", "c1")
+    history.put("contact", "c1", firstname="zoe", department="out", donotemail=True)
+    sent: dict[str, Any] = {"blackListEmail": True} if written == "its opt-out" else {"firstName": "zoe"}
+    history.call("PATCH", "profile", "c1", **sent)
+    history.call("DELETE", "profile", "c1")
+    assert ("nothing_in_scope_is_deleted" in _codes(history)) == (written == "its name")
+
+
 @breaks("nothing_in_scope_is_deleted")
 def a_record_in_scope_is_deleted(history: HandwrittenHistory) -> None:
     history.put("contact", "c8")
