@@ -57,9 +57,11 @@ async def update(record: Claimed, records: Records, form: str | None, send: Send
 
     Args:
         record: the claimed record.
-        form: the payload of the update.
+        form: the payload of the update; None: its links are sent alone.
         send: sends an update with a part of it.
     """
+    if form is None:
+        return await send(None)
     response = await _update(record, records, form, send)
     if response.kind != "done":
         return response
@@ -116,9 +118,7 @@ def held_refusable(record: Claimed, records: Records, response: ResponseOutcome,
     return held if held != record.held_refusable else None
 
 
-async def _update(record: Claimed, records: Records, form: str | None, send: Send) -> ResponseOutcome:
-    if form is None:
-        return await send(None)
+async def _update(record: Claimed, records: Records, form: str, send: Send) -> ResponseOutcome:
     addressing = records.addressing
     sent = without(form, *not_in_patch(addressing.findings))
     groups_known = all(f"{IN_UPDATES}{group}" in addressing.findings for group in groups(form))

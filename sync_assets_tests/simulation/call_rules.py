@@ -245,12 +245,11 @@ def a_lost_insert_is_looked_up_first(history: History) -> Found:
 @rule("Never a second record with our id (premises 6, how it works)")
 def no_second_record(history: History) -> Found:
     for contract, record, writes in each_write(history):
-        for request in writes:
-            for call in request.calls:
-                there = history.with_key(contract.table.resource, record[1], call.handled.n)
-                if request.method != "POST" or not call.took_effect or not there or history.orphaned_by_others(record):
-                    continue
-                if not history.repeats_a_late_import(contract.table.resource, record[1], request):
+        resource = contract.table.resource
+        for request in () if history.orphaned_by_others(record) else writes:
+            for call in request.calls if request.method == "POST" else ():
+                there = call.took_effect and history.with_key(resource, record[1], call.handled.n)
+                if there and not history.repeats_a_late_import(resource, record[1], request):
                     yield *record, f"event {call.handled.n} inserts it, though Campaign holds it"
 
 

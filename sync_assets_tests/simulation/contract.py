@@ -53,8 +53,9 @@ class OptOut(NamedTuple):
     attribute: str
     inverted: bool
 
-    def opted_out(self, row: Row) -> bool:
-        return bool(row[self.column]) != self.inverted
+    def opted_out(self, row: Row | None) -> bool:
+        """Return the opt-out of a row; False without a row."""
+        return row is not None and bool(row[self.column]) != self.inverted
 
 
 def attribute_of(record: Record, name: str) -> Any:

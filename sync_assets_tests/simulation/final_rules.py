@@ -55,9 +55,10 @@ def both_sides_agree(history: History) -> Found:
                 yield from _differences(history, contract, record, one.mapped, held[0])
 
 
-def _effects(history: History, contract: Contract, id_: str) -> Iterator[Any]:
+def _effects(history: History, contract: Contract, id_: str, *, opt_outs: bool = True) -> Iterator[Any]:
     for request in history.writes.get((contract.table.resource, id_), ()):
-        yield from (call for call in request.calls if call.took_effect)
+        if opt_outs or not is_opt_out(contract, request):
+            yield from (call for call in request.calls if call.took_effect)
 
 
 def _deleted_while_hidden(history: History, contract: Contract, id_: str) -> bool:
@@ -75,8 +76,7 @@ def _others_moved(history: History, contract: Contract, id_: str) -> bool:
     Opt-outs do not count: they are written to any profile with our id.
     """
     resource, key = contract.table.resource, contract.table.key
-    requests = (one for one in history.writes.get((resource, id_), ()) if not is_opt_out(contract, one))
-    since = max((call.handled.n for one in requests for call in one.calls if call.took_effect), default=0)
+    since = max((call.handled.n for call in _effects(history, contract, id_, opt_outs=False)), default=0)
     return any(
         None in (change.before, change.after)
         and id_ in ((change.before or {}).get(key), (change.after or {}).get(key))

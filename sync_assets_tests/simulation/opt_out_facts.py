@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from sync_assets_tests.simulation.contract import Contract, OptOut
 from sync_assets_tests.simulation.history import History, Id
-from sync_assets_tests.simulation.observed import ExportFile, Moment, Row
+from sync_assets_tests.simulation.observed import ExportFile, Moment
 
 WRONG = timedelta(minutes=4)
 """The difference of a clock that is wrong: at most 5 minutes count as none (opt_out/decide.py)."""
@@ -46,7 +46,7 @@ def changes_by_people(history: History, contract: Contract, record: Id, pair: Op
         if one.moment.n >= inserted
         and one.by == "user"
         and one.after
-        and (opted_out(pair, one.before) != pair.opted_out(one.after))
+        and pair.opted_out(one.before) != pair.opted_out(one.after)
     ]
     key = contract.table.key
     for change in history.seen.others:
@@ -88,11 +88,6 @@ def deletions(history: History, contract: Contract, record: Id) -> list[int]:
 def _calls_with_effect(history: History, contract: Contract, record: Id, method: str) -> list[int]:
     requests = history.writes.get((contract.table.resource, record[1]), ())
     return [call.handled.n for one in requests if one.method == method for call in one.calls if call.took_effect]
-
-
-def opted_out(pair: OptOut, row: Row | None) -> bool:
-    """Return the opt-out of a row; False without a row."""
-    return pair.opted_out(row) if row else False
 
 
 def has_times(history: History, pair: OptOut) -> bool:

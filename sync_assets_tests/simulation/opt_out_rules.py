@@ -21,7 +21,6 @@ from sync_assets_tests.simulation.opt_out_facts import (
     files_with,
     has_times,
     of_present_profile,
-    opted_out,
 )
 from sync_assets_tests.simulation.violation import Found, rule
 
@@ -114,7 +113,7 @@ def each_opt_out_in_campaign_is_due(history: History) -> Found:
                 if not request.body[pair.attribute]:
                     yield *record, f"event {request.sent.n} takes {pair.attribute} back in Campaign"
                 elif not (
-                    any(opted_out(pair, row) for row in rows)
+                    any(pair.opted_out(row) for row in rows)
                     or _ever_opted_out(history, record, pair, request.sent.n)
                     # Of a profile that was made anew: an earlier one was opted out.
                     or _given(history, contract, record, pair, request.sent, True)
@@ -125,13 +124,13 @@ def each_opt_out_in_campaign_is_due(history: History) -> Found:
 def _never_said(history: History, record: Id, pairs: list[OptOut], request: Request) -> Found:
     rows = [one.after for one in history.changes[record] if one.moment.n < request.sent.n]
     for pair in pairs:
-        if not any(opted_out(pair, row) == request.body[pair.attribute] for row in rows):
+        if not any(pair.opted_out(row) == request.body[pair.attribute] for row in rows):
             yield *record, f"event {request.sent.n} sets {pair.attribute} as Dynamics 365 never did"
 
 
 def _ever_opted_out(history: History, record: Id, pair: OptOut, until: int) -> bool:
     """Return True if Dynamics 365 ever held the opt-out: the last capture may be long ago."""
-    return any(opted_out(pair, one.after) for one in history.changes[record] if one.moment.n < until)
+    return any(pair.opted_out(one.after) for one in history.changes[record] if one.moment.n < until)
 
 
 @rule("New profiles carry their opt-outs in the request that creates them (opt-outs, writes)")
@@ -144,7 +143,7 @@ def new_profiles_carry_their_opt_outs(history: History) -> Found:
                 continue
             rows = [row for row in history.rows(record, request.sent.at - JUST_NOW, request.sent.n) if row]
             for pair in contract.opt_outs:
-                if all(opted_out(pair, row) for row in rows) and not request.body.get(pair.attribute):
+                if all(pair.opted_out(row) for row in rows) and not request.body.get(pair.attribute):
                     yield *record, f"event {request.sent.n} inserts it without {pair.attribute}"
 
 
@@ -202,7 +201,7 @@ def _too_many(history: History, contract: Contract, record: Id) -> Found:
         here = [
             (one.sent or one.moment, one.moment)
             for one in history.changes[record]
-            if one.by == "program" and opted_out(pair, one.before) != opted_out(pair, one.after)
+            if one.by == "program" and pair.opted_out(one.before) != pair.opted_out(one.after)
         ]
         there = [
             (call.sent, call.handled)
@@ -294,7 +293,7 @@ def _overwritten(history: History, record: Id, pair: OptOut, last: OptOutChange 
     """
     if last is None or here == last.opted_out:
         return
-    changes = [one for one in history.changes[record] if opted_out(pair, one.before) != opted_out(pair, one.after)]
+    changes = [one for one in history.changes[record] if pair.opted_out(one.before) != pair.opted_out(one.after)]
     if not changes or changes[-1].by == "program" or changes[-1].moment.n < last.moment.n:
         yield *record, f"{pair.column} means {here}, event {last.moment.n} in Campaign gave {last.opted_out}"
     elif last.opted_out:
