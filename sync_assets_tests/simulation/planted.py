@@ -131,7 +131,7 @@ BUGS = (
     PlantedBug(
         "orphaned",
         "sync_assets.ledger.records.deletions",
-        "transaction, [], forgotten, collect_orphans",
+        "transaction, [], purged, collect_orphans",
         "transaction, [], (), collect_orphans",
         "the links of a purged record stay in the ledger",
     ),

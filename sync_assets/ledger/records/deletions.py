@@ -275,11 +275,11 @@ class Deletions(Repository):
         """
         now = self._session.now()
         moved: list[RecordState] = []
-        forgotten: list[RecordState] = []
+        purged: list[RecordState] = []
         values: list[tuple[Any, ...]] = []
         for record in transaction.states_of(seqs):
             if transitions.is_purgeable(record):
-                forgotten.append(record)
+                purged.append(record)
             elif left := transitions.after_removal(record, out_of_scope=out_of_scope, now=now, resend=resend):
                 assert left.acked_hash == record.acked_hash
                 assert bool(left.out_of_scope) == out_of_scope, "a row is deleted or out of scope"
@@ -290,11 +290,11 @@ class Deletions(Repository):
                 kept = (left.has_payload, left.has_payload, keeps_reason, keeps_delay)
                 values.append((*attrgetter(*MOVED)(left), None if out_of_scope else now, *kept, left.seq))
         transaction.for_each(_REMOVE, values)
-        transaction.purge(forgotten)
+        transaction.purge(purged)
         if self._dependencies.has_links(transaction):
             self._dependencies.reevaluate(transaction, moved)
             # The guard did not count these: Campaign may hold their children if it lost them itself.
-            self._dependencies.reevaluate(transaction, [], forgotten, collect_orphans=True)
+            self._dependencies.reevaluate(transaction, [], purged, collect_orphans=True)
 
     # --- orphans ------------------------------------------------------------------------------------------------------
 

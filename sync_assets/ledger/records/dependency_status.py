@@ -182,12 +182,12 @@ class DependencyStatus(Repository):
         seqs = self.neighbours(transaction, changed) | {record.seq for record in changed} | set(also)
         self._delete_links(transaction, removed)
         while seqs:
-            moved, forgotten = self._reevaluate_once(transaction, sorted(seqs), collect_orphans=collect_orphans)
-            seqs = self.neighbours(transaction, [*moved, *forgotten])
-            transaction.purge(forgotten)
-            self._delete_links(transaction, forgotten)
+            moved, purged = self._reevaluate_once(transaction, sorted(seqs), collect_orphans=collect_orphans)
+            seqs = self.neighbours(transaction, [*moved, *purged])
+            transaction.purge(purged)
+            self._delete_links(transaction, purged)
             # A held record may have been made by its hold, so that its contact may exist in Dynamics 365.
-            deleted = [record for record in forgotten if record.desired_hash is None and record.state != State.HELD]
+            deleted = [record for record in purged if record.desired_hash is None and record.state != State.HELD]
             self.opt_outs.forget(transaction, [record.id for record in deleted if record.table_name == CONTACT])
 
     def _delete_links(self, transaction: Transaction, removed: Iterable[RecordState]) -> None:
@@ -249,13 +249,13 @@ class DependencyStatus(Repository):
         dependencies, new_owner = self._dependencies_of(transaction, records, collect_orphans=collect_orphans)
         records = self._no_longer_excluded(transaction, records, dependencies)
         moved: list[RecordState] = []
-        forgotten: list[RecordState] = []
+        purged: list[RecordState] = []
         new_orphans: list[int] = []
         for record in records:
             orphaned = dependencies[record.seq].orphaned
             where = reevaluate(record, dependencies[record.seq])
             if where is None:
-                forgotten.append(record)
+                purged.append(record)
             elif (*where, orphaned) != (record.state, record.block_reason, record.orphaned):
                 transaction.move(record, where.state)
                 moved.append(record._replace(state=where.state, block_reason=where.block_reason, orphaned=orphaned))
@@ -266,9 +266,9 @@ class DependencyStatus(Repository):
         # may remove their links, and them, with a parent at any time.
         transaction.run(_FORGET_INCARNATION, seqs=new_orphans)
         transaction.run(_SEND_AGAIN, seqs=new_orphans)
-        done = {record.seq for record in (*moved, *forgotten)}
+        done = {record.seq for record in (*moved, *purged)}
         changed = [*moved, *(record for record in records if _key(record) in new_owner and record.seq not in done)]
-        return changed, forgotten
+        return changed, purged
 
     def _dependencies_of(
         self, transaction: Transaction, records: Sequence[RecordState], *, collect_orphans: bool

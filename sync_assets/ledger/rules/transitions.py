@@ -1,4 +1,4 @@
-"""Compute a record after a capture, a delete, a withdrawal or the outcome of a request. Pure functions.
+"""Compute a record after a capture, the removal of its row, or the outcome of a request. Pure functions.
 
 The model (docs/how-it-works.md): a record has a desired state, what Campaign should hold, and an acknowledged
 state, what Campaign accepted last. It is to be sent exactly while the two differ, or while it is not known that they
@@ -132,7 +132,7 @@ def after_removal(record: RecordState, *, out_of_scope: bool, now: int, resend: 
     None if the delete is already stored. Call `is_purgeable` first: AssertionError for a record that is to be purged.
 
     resend: True if rows are read to be sent again. Nothing of a row out of scope is sent: whether Campaign holds its
-    record counts as unknown, so that it is looked up. The same holds for a row that was to be sent when it left.
+    record counts as unknown, so that it is looked up. The same holds if the row was to be sent again when it left.
     """
     if record.desired_hash is None:  # a delete that is under way goes on, also of a row that was restored out of scope
         return None

@@ -318,7 +318,7 @@ def test_a_child_whose_new_parent_may_still_come_waits_where_it_is_and_its_forme
 # Out of scope
 
 
-def test_a_withdrawn_child_is_unlinked_from_an_optional_parent_and_else_left_as_it_is(ledger: Ledger) -> None:
+def test_a_child_out_of_scope_is_unlinked_from_an_optional_parent_and_else_left_as_it_is(ledger: Ledger) -> None:
     in_campaign(ledger, OPTIONAL)
     order(ledger, "anna", "b", link=OPTIONAL)
     capture(ledger, out_of_scope=[guid("order")], table="order")

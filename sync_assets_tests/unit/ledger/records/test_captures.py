@@ -73,7 +73,7 @@ def test_a_row_that_the_transform_refuses_fails_with_its_reason(ledger: Ledger, 
     assert claim(ledger) == []
 
 
-def test_a_row_deleted_before_it_was_sent_is_forgotten(ledger: Ledger) -> None:
+def test_a_row_deleted_before_it_was_sent_is_purged(ledger: Ledger) -> None:
     capture(ledger, row("anna"), row("bert", validation_error="no"))
     assert capture(ledger, deleted=["anna", "bert"]) == result()
     assert stored(ledger) == {}

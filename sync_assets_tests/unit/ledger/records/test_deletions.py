@@ -383,7 +383,7 @@ def test_changes_after_a_full_read_compare_with_nothing(ledger: Ledger) -> None:
     assert ledger.deletions.carry_out_deletes("contact") == 0
 
 
-def test_a_row_missing_from_a_full_read_is_withdrawn_if_deletes_are_off(ledger: Ledger) -> None:
+def test_a_row_missing_from_a_full_read_is_out_of_scope_if_deletes_are_off(ledger: Ledger) -> None:
     in_campaign(ledger, 1)
     capture(ledger, row("never sent"))
     read_again(ledger)
@@ -395,7 +395,7 @@ def test_a_row_missing_from_a_full_read_is_withdrawn_if_deletes_are_off(ledger: 
     ]
 
 
-def test_a_withdrawn_record_takes_no_more_updates(ledger: Ledger) -> None:
+def test_a_record_out_of_scope_takes_no_more_updates(ledger: Ledger) -> None:
     in_campaign(ledger, 1)
     capture(ledger, row("row0", "b"))
     page(ledger, out_of_scope=[guid("row0")])
@@ -405,7 +405,7 @@ def test_a_withdrawn_record_takes_no_more_updates(ledger: Ledger) -> None:
     assert [one.operation for one in claim(ledger)] == ["update"]
 
 
-def test_a_withdrawn_record_that_was_never_sent_is_forgotten(ledger: Ledger) -> None:
+def test_a_record_that_leaves_the_scope_before_it_was_sent_is_purged(ledger: Ledger) -> None:
     capture(ledger, row("anna"), row("bert", validation_error="no"))
     page(ledger, out_of_scope=[guid("anna"), guid("bert")])
     assert stored(ledger) == {}

@@ -252,7 +252,7 @@ def test_a_record_that_the_systems_link_to_the_person_is_held_until_its_row_is_c
     assert record(ledger, "bert's order").state != State.HELD
 
 
-def test_a_withdrawn_parent_whose_insert_a_hold_erased_keeps_no_child_waiting_for_ever(ledger: Ledger) -> None:
+def test_a_parent_out_of_scope_whose_insert_a_hold_erased_keeps_no_child_waiting_for_ever(ledger: Ledger) -> None:
     capture(ledger, row("anna"))
     [one] = claim(ledger)
     below(ledger, "order", "anna's order", "anna", required=False)

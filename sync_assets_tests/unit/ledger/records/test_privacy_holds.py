@@ -206,7 +206,7 @@ def test_after_a_delete_in_both_systems_the_release_leads_to_deletes_only(ledger
 
 @pytest.mark.postgresql
 @pytest.mark.parametrize("sent", ["settled", "unknown", "never"])
-def test_a_withdrawn_row_is_not_sent_after_its_release(ledger: Ledger, sent: str) -> None:
+def test_a_row_out_of_scope_is_not_sent_after_its_release(ledger: Ledger, sent: str) -> None:
     """Without apply_deletes a row that is gone leaves Campaign's record as it is."""
     capture(ledger, row("anna"))
     if sent != "never":

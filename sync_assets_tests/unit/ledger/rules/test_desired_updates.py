@@ -1,4 +1,4 @@
-"""What is stored of a record after a captured row, a delete or a withdrawal, as tables."""
+"""What is stored of a record after the capture or the removal of its row, as tables."""
 
 import pytest
 
