@@ -69,7 +69,7 @@ class Comparison:
     """The comparison of one resource's records with the ledger.
 
     overall: the whole configuration. session: the epoch that holds the lease. learnt: reads made for PKeys of parents.
-    load: a load by file that has ended. Records that it wrote otherwise than their rows stay in it, as if missing.
+    load: a load by file that has ended. Records that it imported with other values stay in it, as if missing.
     """
 
     overall: Config
@@ -199,11 +199,10 @@ class Comparison:
 
         outcomes = [found_to_hold(record, ours[record.id], self.resource, id_of) for record in claimed]
         began = self.load.began_at if self.load else None
-        otherwise = self._otherwise(
-            [one for one in zip(whole, outcomes, strict=True) if one[0].id in loaded], ours, left_out
-        )
-        right = [record.seq not in otherwise for record in whole]
-        whole, claimed, outcomes = [*compress(whole, right)], [*compress(claimed, right)], [*compress(outcomes, right)]
+        of_load = [one for one in zip(whole, outcomes, strict=True) if one[0].id in loaded]
+        given_back = self._give_back(of_load, ours, left_out)
+        kept = [record.seq not in given_back for record in whole]
+        whole, claimed, outcomes = [*compress(whole, kept)], [*compress(claimed, kept)], [*compress(outcomes, kept)]
         for at, record in enumerate(whole):
             if record.id in loaded:
                 own = {"inserted_opt_outs": written.get(record.id, ()), "inserted_at": began}
@@ -226,7 +225,7 @@ class Comparison:
             link=page.next,
             records=state.records + len(page.records),
             equal=state.equal + equal,
-            differing=state.differing + len(outcomes) - equal + len(otherwise),
+            differing=state.differing + len(outcomes) - equal + len(given_back),
             unknown=state.unknown + unknown,
         )
         self.ledger.rebuilds.put_rebuild(state)
@@ -235,29 +234,23 @@ class Comparison:
         compared: list[Compared] = []
         for record, outcome in zip(claimed, outcomes, strict=True):
             sent = _form(record)
-            differs = [*differs_by_id.get(record.id, ())]
-            links = zip(record.links, outcome.links, strict=True)
-            differs += [wanted.attribute for wanted, stored in links if wanted.keyed and wanted.id != stored.id]
+            differs = [*differs_by_id.get(record.id, ()), *_other_links(record, outcome)]
             compared.append(Compared(record.id, differs, sent, ours[record.id]))
         return state, compared
 
-    def _otherwise(
+    def _give_back(
         self, loaded: Sequence[tuple[Claimed, Outcome]], ours: Mapping[str, Record], left_out: Sequence[str]
     ) -> set[int]:
-        """Return to the load the records that it brought otherwise than their rows were; return their seqs.
+        """Give the records back to the load that it imported with other values than those of their rows; return seqs.
 
-        What is sent once is compared, too. A row that changed since the load began is none of them: its update follows.
+        Fields that only inserts send are compared, too. A row that changed since the load began is left to its update.
         left_out: attributes that Campaign refuses in updates.
         """
         if self.load is None:
             return set()
         seqs, began = set[int](), times.to_micros(self.load.began_at)
         for record, outcome in loaded:
-            links = any(
-                wanted.keyed and wanted.id != stored.id
-                for wanted, stored in zip(record.links, outcome.links, strict=True)
-            )
-            form = msgspec.json.decode(without(record.payload, *left_out))
+            form, links = msgspec.json.decode(without(record.payload, *left_out)), _other_links(record, outcome)
             if (record.changed_at or 0) < began and (links or differing(form, ours[record.id], self.resource)):
                 seqs.add(record.seq)
         if seqs:
@@ -290,6 +283,12 @@ def _written(
 def _without(record: Record, opt_outs: Sequence[tuple[str, bool]]) -> Record:
     """Return a listed profile without opt-outs that are no statements of Campaign."""
     return {**record, **dict.fromkeys(name for name, _ in opt_outs)} if opt_outs else record
+
+
+def _other_links(record: Claimed, outcome: Outcome) -> list[str]:
+    """Return the links by which Campaign's record leads to another parent than its row names."""
+    links = zip(record.links, outcome.links, strict=True)
+    return [wanted.attribute for wanted, stored in links if wanted.keyed and wanted.id != stored.id]
 
 
 def _form(record: Claimed) -> dict[str, Any]:

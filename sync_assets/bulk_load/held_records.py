@@ -34,7 +34,7 @@ async def take_out(runtime: Runtime, person: str, wait_seconds: float) -> list[s
             try:
                 with connected(runtime.settings.sftp()) as sftp:
                     remove_files(sftp, settings_of(runtime.config, load), load.table, load.name)
-                await asyncio.to_thread(ledger.loads.free_held, load)
+                await asyncio.to_thread(ledger.loads.free_not_insertable, load)
             except SftpError as error:
                 errors.append(str(error))
             except LoadMoved:

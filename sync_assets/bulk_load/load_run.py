@@ -329,7 +329,7 @@ class LoadRun:
             self.progress.notes += comparison.warnings
             load = await self._listed(load)
         unseen = load.missing and load.ended_as == "unseen"
-        if unseen and await asyncio.to_thread(ledger.loads.left, load, otherwise=False):
+        if unseen and await asyncio.to_thread(ledger.loads.left, load, given_back=False):
             return await asyncio.to_thread(ledger.loads.move, load, LoadState.STARTED, ended_as=None, ended_at=None)
         if load.missing and self.settings.on_failure == "wait" and load.ended_as != "abandoned":
             left = counted(load.missing, "record", "were")
@@ -394,5 +394,5 @@ class LoadRun:
         missing = await asyncio.to_thread(ledger.loads.left, load)
         self.progress.acknowledged += load.records - missing
         note = f"{self._table}: of {counted(load.records, 'record')} in files Campaign holds {load.records - missing:,}"
-        self.progress.notes.append(f"{note}; {missing:,} go by REST.")
+        self.progress.notes.append(f"{note} as written; {missing:,} are left.")
         return await asyncio.to_thread(ledger.loads.move, load, missing=missing)

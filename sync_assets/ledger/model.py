@@ -169,10 +169,10 @@ class Load(NamedTuple):
 
     name: the UTC time of its beginning, as in its files' names. session: the epoch that claims its records. records:
     claimed ones; of an update, those in the file. more: True if further records were left for the next load.
-    commanded_at: when the workflow was commanded to start. missing: records that Campaign did not hold at the end; of
-    an update, records of the table that are in step but for its attributes; None before. problem: why it waits
-    for a person, as its last turn found; None if it does not. left_out: records that no file can hold. rewrites: how
-    often its files were written anew. directory: of its files on the SFTP. columns: of its files, see
+    commanded_at: when the workflow was commanded to start. missing: records that Campaign did not hold as written
+    at the end; of an update, records of the table that are in step but for its attributes; None before. problem: why it
+    waits for a person, as its last turn found; None if it does not. left_out: records that no file can hold. rewrites:
+    how often its files were written anew. directory: of its files on the SFTP. columns: of its files, see
     `FileColumns.names`; empty before the first one. version: raised with each change but of `problem`; a writer must
     name the version that it read.
     """

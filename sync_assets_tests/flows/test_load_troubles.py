@@ -47,13 +47,13 @@ class Trouble(NamedTuple):
 
 
 ENDS = {
-    "fails": Trouble({"trouble": "fails", **SLOW}, 0, "holds 25; 25 go by REST", "done", "error", 25),
-    "ends early": Trouble({"trouble": "ends_early", **SLOW}, 0, "holds 25; 25 go by REST", "done", "finished", 25),
-    "rejects lines": Trouble({"reject_every": 3, **SLOW}, 0, "holds 34; 16 go by REST", "done", "finished", 34),
+    "fails": Trouble({"trouble": "fails", **SLOW}, 0, "25 as written; 25 are left", "done", "error", 25),
+    "ends early": Trouble({"trouble": "ends_early", **SLOW}, 0, "25 as written; 25 are left", "done", "finished", 25),
+    "rejects lines": Trouble({"reject_every": 3, **SLOW}, 0, "34 as written; 16 are left", "done", "finished", 34),
     "runs again late": Trouble(
-        {"repeat_after_seconds": 0.2, **SLOW}, 0, "holds 50; 0 go by REST", "done", "finished", 50
+        {"repeat_after_seconds": 0.2, **SLOW}, 0, "50 as written; 0 are left", "done", "finished", 50
     ),
-    "is not seen": Trouble({"trouble": "unseen"}, 0, "holds 50; 0 go by REST", "done", "unseen", 50),
+    "is not seen": Trouble({"trouble": "unseen"}, 0, "50 as written; 0 are left", "done", "unseen", 50),
 }
 STAYS = {
     "pauses": Trouble({"trouble": "pauses", **SLOW}, 2, "is paused; go on with it in", "running", None, 25),

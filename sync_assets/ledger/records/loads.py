@@ -62,7 +62,7 @@ _TO_INSERT = (schema.PENDING, schema.holds(INSERTABLE))
 """SQL conditions on a record that a load has claimed: a file may bring it."""
 _AT_ONCE = 20_000
 MOST_REWRITES = 3
-"""How often the files of a load are written anew since rows changed that are not to be inserted any more."""
+"""How often the files of a load are written anew since records of it are not INSERTABLE any more."""
 _NAME = "%Y%m%dT%H%M%SZ"
 """Of a load: the time of its beginning."""
 
@@ -108,12 +108,12 @@ class Loads(Repository):
         last = self.last(table)
         return self._session.scalar(found) - (last.left_out if last else 0)
 
-    def left(self, load: Load, *, otherwise: bool = True) -> int:
+    def left(self, load: Load, *, given_back: bool = True) -> int:
         """Count the records of a load that are still to be inserted, and that no list has shown as they were written.
 
-        otherwise: count those that Campaign holds otherwise, too.
+        given_back: count those, too, that a list has shown with other values.
         """
-        left = sa.select(sa.func.count()).where(*_TO_INSERT, sa.true() if otherwise else _R.outcome_unknown == 1)
+        left = sa.select(sa.func.count()).where(*_TO_INSERT, sa.true() if given_back else _R.outcome_unknown == 1)
         return sum(self._session.scalar(left.where(of_load)) for of_load in _in(load))
 
     def loading(self, load: Load) -> int:
@@ -248,7 +248,7 @@ class Loads(Repository):
     def start(self, transaction: Transaction, load: Load) -> Load:
         """Store that the workflow is about to be started, and return the load as stored. Raises LoadMoved.
 
-        It is WRITING again, without files, if a row was deleted, left the scope or was held since it was written; of an
+        It is WRITING again, without files, if a record is not INSERTABLE any more, such as a deleted or held one; of an
         update, if a hold was added since. At most MOST_REWRITES times: a table may change all the time.
         """
         stored = self._locked(transaction, load)
@@ -257,10 +257,10 @@ class Loads(Repository):
         if load.kind == "update":
             again = transaction.execute(sa.select(_H.id).where(_H.since >= load.began_at).limit(1)).first() is not None
         else:
-            gone = self._gone(transaction, load)
-            again = bool(gone) and load.rewrites < MOST_REWRITES
+            seqs = self._not_insertable(transaction, load)
+            again = bool(seqs) and load.rewrites < MOST_REWRITES
             if again:
-                self._leave_out(transaction, load, gone)
+                self._leave_out(transaction, load, seqs)
         if again:
             return self._write_anew(transaction, self._locked(transaction, load), rewrites=load.rewrites + 1)
         now = times.from_micros(self._session.now())
@@ -283,15 +283,15 @@ class Loads(Repository):
         return [self._write_anew(transaction, load_of(row)) for row in rows]
 
     @writes
-    def free_held(self, transaction: Transaction, load: Load) -> None:
-        """Free the records of a load without files that are not to be inserted, such as held ones. Raises LoadMoved."""
+    def free_not_insertable(self, transaction: Transaction, load: Load) -> None:
+        """Free records that are not to be inserted any more, such as held ones; no file has them. Raises LoadMoved."""
         self._locked(transaction, load)
-        self._leave_out(transaction, load, self._gone(transaction, load))
+        self._leave_out(transaction, load, self._not_insertable(transaction, load))
 
-    def _gone(self, transaction: Transaction, load: Load) -> list[int]:
+    def _not_insertable(self, transaction: Transaction, load: Load) -> list[int]:
         """Return the seqs of a load's records that are not to be inserted any more."""
-        gone = sa.select(_R.seq).where(_R.session == load.session, sa.not_(sa.and_(*_TO_INSERT)))
-        return list(transaction.execute(gone.order_by(_R.seq).with_for_update()).scalars())
+        found = sa.select(_R.seq).where(_R.session == load.session, sa.not_(sa.and_(*_TO_INSERT)))
+        return list(transaction.execute(found.order_by(_R.seq).with_for_update()).scalars())
 
     def finish(self, load: Load) -> int:
         """Finish a load: free the records that no list has shown, which go by REST then; return their number.

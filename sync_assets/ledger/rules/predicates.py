@@ -135,7 +135,7 @@ CLAIMED = present("session")
 IN_CAMPAIGN = SYNCED & ACKNOWLEDGED
 
 INSERTABLE = ~DISCONNECTED & is_one("orphaned", Orphaned.NO) & absent("validation_error") & present("payload")
-"""Campaign is to hold it, as it is in its row. An orphan may be pending: its next request is a look-up."""
+"""Campaign is to hold the values of its row. No orphan: the next request of a pending one is a look-up."""
 FIRST_INSERT = READY & ~ACKNOWLEDGED & ~UNANSWERED & INSERTABLE
 """Never sent: a file may bring it. A record that is held, waits for a parent or was rejected is not pending."""
 

@@ -64,7 +64,7 @@ def test_who_read_an_older_version_changes_nothing(ledger: Ledger) -> None:
         lambda: ledger.loads.next_rows(load, 0, 10, ()),
         lambda: ledger.loads.add_file(load, LoadFile(1, "contact_1.tsv", 1, 10, 1)),
         lambda: ledger.loads.leave_out(load, []),
-        lambda: ledger.loads.free_held(load),
+        lambda: ledger.loads.free_not_insertable(load),
     ):
         with pytest.raises(LoadMoved):
             change()
@@ -81,7 +81,7 @@ def test_a_hold_has_the_files_of_a_load_written_anew_until_its_workflow_is_start
     assert ledger.loads.rewrite([("contact", guid("other"))]) == []
     [load] = ledger.loads.rewrite([("contact", guid("anna"))])
     assert (load.state, ledger.loads.files("contact")) == (LoadState.WRITING, [])
-    ledger.loads.free_held(load)
+    ledger.loads.free_not_insertable(load)
     assert record(ledger, "anna").state == State.HELD
     assert all(not one.loading for one in ledger.holds.related(guid("anna")))
     assert sorted(taken(ledger, load)) == sorted(map(guid, ("bea", "cleo")))
