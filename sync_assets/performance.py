@@ -18,8 +18,7 @@ LARGE_BUFFER = 1 << 20
 SWITCH_SECONDS = 0.0001
 """Seconds for which a thread keeps the interpreter while another thread waits for it, during a capture."""
 COLLECT_AFTER = 10_000
-"""New objects after which garbage is collected, in place of Python's 700. What holds a page must be no part of a cycle.
-"""
+"""New objects after which garbage is collected, in place of Python's 700 or 2,000. So no cycle may hold a page."""
 _M_MMAP_THRESHOLD = -3
 _M_ARENA_MAX = -8
 

@@ -73,7 +73,7 @@ def _locked(folder: Path, name: str = ".sync_assets.lock", *, waits: bool = True
     """Lock the folder, since two processes that create Dagster's SQLite tables at once corrupt them for good.
 
     Without effect in a read-only folder, where no table can be created: that of an image whose instance is in
-    PostgreSQL. BlockingIOError if another process has the lock and `waits` is False.
+    PostgreSQL. Raises BlockingIOError if another process has the lock and `waits` is False.
     """
     try:
         lock = (folder / name).open("w")

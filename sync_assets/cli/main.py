@@ -109,7 +109,7 @@ class Commands(TyperGroup):
 
 
 def without_types(parameters: list[Any]) -> list[Any]:
-    """Return parameters whose flags are shown without a type: newer versions of Typer show `<bool>`, as of a value."""
+    """Return parameters whose flags are shown without a type: newer versions of Typer show `<bool>`, as for values."""
     for parameter in parameters:
         if getattr(parameter, "is_flag", False):
             parameter.metavar = ""

@@ -370,8 +370,8 @@ class SyncRehearsal:
                 )
         if uncertain := sum(table.outcomes_unknown for table in self.tables.values()):
             yield (
-                f"{counted(uncertain, 'record', 'were')} sent before without an answer, or left the scope and are "
-                "looked up: each may cost a call more or less, since only Campaign knows whether it has them."
+                f"It is not known whether Campaign holds {counted(uncertain, 'record')}, since an answer was lost, or "
+                "a row to be sent again is out of scope: each may cost a call more or less."
             )
         for table in configs:
             if text := updates_text(self.runtime.config, self.ledger, table):

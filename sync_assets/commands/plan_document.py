@@ -80,7 +80,7 @@ class PlannedTable(TableState, frozen=True, kw_only=True):
 
     Attributes:
         by_file: First inserts that go by file; `engine_calls` has their reads.
-        uncertain: Records sent before without an answer, or looked up: each may cost a call more or less.
+        uncertain: Records that Campaign may hold or not, sent or looked up: each may cost a call more or less.
         changes: With `--changes`, in their order.
     """
 

@@ -247,7 +247,7 @@ class TransportStack:
             with errors_as_ours(method, address):  # those of the client itself
                 whole = httpx.Request(method, self._url, headers=headers, content=body, extensions=given)
                 answer = await self.client.send(whole)
-            answer.stream = httpx.ByteStream(b"")  # httpx's refers to the answer, which a collection alone would free
+            answer.stream = httpx.ByteStream(b"")  # httpx's refers to the answer: only a collection would free both
         if isinstance(answer, Response):  # to a RecordRequest
             return answer
         return Response(answer.status_code, answer.headers, answer.content)

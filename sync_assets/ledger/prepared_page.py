@@ -135,7 +135,7 @@ class LedgerPage:
     def earlier_row(self, index: int, acked_hash: bytes, left_attributes: str | None) -> EarlierRow | None:
         """Return the row at an index under the mapping with which Campaign acknowledged it; None if none has its hash.
 
-        left_attributes: as stored. What the present mapping writes of them stays until an update is acknowledged.
+        left_attributes: as stored. Those that the present mapping writes stay until an update is acknowledged.
         """
         for rows, written in self._earlier:
             hash_, difference, full_difference, only_earlier = rows[index]

@@ -56,8 +56,8 @@ class Rehearsal(PushResult):
     """The result that the pushes of one table would have, without times. rejected: those rejected without a request.
 
     Attributes:
-        outcomes_unknown: records whose last request has an unknown outcome, so that each of them may cost one call
-            more or less than counted here.
+        outcomes_unknown: records whose outcome is unknown, of a request or since they are looked up, so that each may
+            cost one call more or less than counted here.
         settled: by a record's number in the ledger, 1 if a request of this rehearsal makes it synced: a byte each, as
             a first load may have thirty million records.
         changes: the first requests, `listed` of them; several tables may share it.

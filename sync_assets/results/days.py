@@ -77,7 +77,7 @@ def first_kept(keep_days: int) -> date:
 
 
 def _first_whole(ledger: Ledger, name: ResultName, keep_days: int) -> date:
-    """Return the first kept day of which no history was deleted: without `results` all of it is."""
+    """Return the first kept day of which no history was deleted, as it is while `results` is not configured."""
     pruned = None if name == "decisions" else ledger.events.facts(HISTORY).get(PRUNED)
     kept = first_kept(keep_days)
     return max(kept, date.fromisoformat(pruned) + timedelta(days=1)) if pruned else kept

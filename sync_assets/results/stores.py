@@ -102,9 +102,9 @@ class ObjectStore:
 
 @contextmanager
 def _reported(what: str, root: str, kind: type[Exception] = Exception) -> Generator[None]:
-    """Turn the errors of a place into SyncAssetsError. kind: that of a folder; each client has its own classes.
+    """Turn errors of this class, and Polars' own, into SyncAssetsError. kind: each client has classes of its own.
 
-    Their texts name places, codes and no rows. Polars' text may quote more, so only its number of an OSError is shown.
+    Their texts name places, codes and no rows. Polars' may quote more, so only the number of its OSError is shown.
     """
     try:
         yield

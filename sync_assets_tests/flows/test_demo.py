@@ -97,7 +97,7 @@ def test_a_demo_that_is_killed_leaves_no_process_and_frees_its_port(demo: Demo) 
         probe.bind(("127.0.0.1", demo.port))
 
 
-def test_ctrl_c_is_answered_at_once_and_ends_everything(demo: Demo, tmp_path: Path) -> None:
+def test_the_printed_command_changes_a_row_and_ctrl_c_ends_everything_at_once(demo: Demo, tmp_path: Path) -> None:
     demo.wait_until_it_serves()
     until(lambda: "Following contact" in demo.log.read_text(), START_SECONDS)  # a run is at work
     [typed] = re.findall("^SANDBOX_ADMIN_URL=.*", demo.log.read_text(), re.MULTILINE)

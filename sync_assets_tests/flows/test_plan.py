@@ -259,8 +259,8 @@ class TestOneTable:
         flown(program)
         assert "fit today" not in program.run("plan")[1], "of no call"
 
-    def test_records_in_doubt_are_reported(self, program: Program) -> None:
-        """Claimed by a worker that is gone: nobody knows whether it had sent them."""
+    def test_records_whose_outcome_is_unknown_are_counted_apart(self, program: Program) -> None:
+        """Claimed by a worker that is gone, which may have sent them."""
         program.sandbox.admin.create("contact", *({"lastname": f"N{n}"} for n in range(3)))
         runtime = program.runtime()
         capture(runtime)
@@ -269,7 +269,7 @@ class TestOneTable:
         runtime.close()
         planned_sync = planned(program)
         assert planned_sync["tables"]["contact"]["uncertain"] == 2
-        assert "2 records were sent before without an answer" in planned_sync["notes"][0]
+        assert "not known whether Campaign holds 2 records, since an answer was lost" in planned_sync["notes"][0]
         done = flown(program)["engine_calls"]
         assert abs(sum(done.values()) - sum(planned_sync["engine_calls"].values())) <= 5
 

@@ -225,17 +225,17 @@ def test_records_that_leave_a_load_before_its_workflow_is_started_are_in_no_file
     assert (inserted(program), on_sftp(program)) == ([by_load], [])
 
 
-ALL: list[tuple[str, At, bool, list[int]]] = [
+ALL_LEAVE: list[tuple[str, At, bool, list[int]]] = [
     ("deleted", "records are claimed", True, []),
     ("changed", "one file is stored", True, [10]),
     ("changed", "all files are stored", True, [50]),
     ("deleted", "all files are stored", False, [50]),
 ]
-BOTH_WAYS = [(way, *case) for _, *case in ALL for way in ("changed", "deleted")]
+BOTH_WAYS = [(way, *case) for _, *case in ALL_LEAVE for way in ("changed", "deleted")]
 
 
 @pytest.mark.usefixtures("short_looks")
-@by_default("way at by_plan approved_rows", BOTH_WAYS, *ALL)
+@by_default("way at by_plan approved_rows", BOTH_WAYS, *ALL_LEAVE)
 def test_a_load_ends_that_all_records_leave_or_change(
     program: Program, way: str, at: At, by_plan: bool, approved_rows: list[int]
 ) -> None:

@@ -105,7 +105,7 @@ def test_a_forced_replay_looks_up_the_records_out_of_scope_as_planned_and_writes
     replayed(program, force=True)
     [after] = admin.change("contact", [next(id_ for id_ in before if id_ not in left)], statecode=1)
     _, plan = program.json("plan")
-    assert "4 records were sent before without an answer, or left the scope and are looked up" in plan["notes"][0]
+    assert "Campaign holds 4 records, since an answer was lost, or a row to be sent again is out" in plan["notes"][0]
     assert (plan["tables"]["contact"]["update"], plan["tables"]["contact"]["unchanged"]) == (N - 4, 4)
     assert plan["engine_calls"] == program.sync().document["engine_calls"] == calls(update=N - 4, read=4)
     held = program.profiles()

@@ -39,8 +39,8 @@ WORKERS = 2
 SYNC_SECONDS = 4 * 3600.0
 """A sync that takes longer is stuck: `sync` waits for minutes at most."""
 LAST_SYNCS = 8
-"""Syncs after the last move, each ten minutes after the one before; twice as many with loads by file: of each table in
-turn, after its parents, one may be given up, and its records go by REST when the horizon has passed."""
+"""Syncs after the last move, each ten minutes after the one before; twice as many with loads by file: one may be given
+up for each table, parents first, and its records go by REST once the horizon has passed."""
 
 
 @dataclass(frozen=True)

@@ -96,7 +96,7 @@ def row(
         name: Determines the id.
         value: Determines payload and hash.
         insert_only: Value of a field that is not sent on update, and so not part of the hash.
-        refusal: A validation error; None if the row is valid.
+        validation_error: Of the row; None if it is valid.
         row_version: Of the row in Dataverse; None if unknown.
     """
     update = f'{{"value":"{value}"}}'

@@ -1,9 +1,9 @@
 """Store the progress of a rebuild, which acknowledges records that Campaign holds already without sending them.
 
 A rebuild is made before a first load, or after the ledger was lost or restored. It reads all rows of Dynamics 365 again
-and marks all of them to be sent, since an older ledger's acknowledgements cannot be trusted. Then it compares
-Campaign's records page by page, and acknowledges those that hold the desired state. The others are pending, as after
-any capture, so a rebuild that is killed or never ends costs requests, but loses no record.
+and marks them to be sent, or looked up if out of scope, since an older ledger's acknowledgements cannot be trusted.
+Then it compares Campaign's records page by page, and acknowledges those that hold the desired state. The others are
+pending, as after any capture, so a rebuild that is killed or never ends costs requests, but loses no record.
 
 Here: the cursor and the claims of a rebuild. The reading and comparing is done by the callers.
 """
@@ -137,9 +137,9 @@ class Rebuilds(Repository):
         claimed = self._claims.take(
             transaction, rows, session, self._claims.opt_outs_of(transaction, of_load, opt_outs)
         )
-        # Nothing is sent, so a record whose acknowledged state is known does not become uncertain: if it is not to
-        # be sent, it would stay so for ever, and its children would wait. For any other record the mark is kept: it
-        # records that the record exists in Campaign, even if this process is killed.
+        # Nothing is sent, so where the acknowledged state is known, the outcome does not become unknown: if nothing is
+        # to be sent, it would stay so for ever, and children would wait. For any other record it does: that shows that
+        # Campaign has the record, even if this process is killed.
         known_to_hold = [row.seq for row in rows if row.acked_hash is not None and not row.outcome_unknown]
         transaction.run(_KNOWN, seqs=known_to_hold)
         # They were sent before, or by others: Campaign may hold any attribute that the mapping does not write.

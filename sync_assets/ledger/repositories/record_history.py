@@ -19,7 +19,7 @@ from sync_assets.ledger.storage.session import Repository
 from sync_assets.ledger.storage.transaction import Transaction
 
 HISTORY, PRUNED = "history", "pruned"
-"""Subject and name of the fact up to which day (UTC) entries were deleted."""
+"""Subject and name of the fact that states the last day (UTC) of which entries were deleted."""
 PRUNED_TOGETHER = 50_000
 """Entries deleted by one transaction: other writers of an SQLite ledger wait for it."""
 _OUTCOMES: dict[Result, HistoryOutcome] = {
