@@ -24,7 +24,7 @@ def command(
     table: OneTable,
     first: Annotated[str | None, typer.Option("--from", metavar="DAY", help="Rows modified on DAY or later.")] = None,
     last: Annotated[str | None, typer.Option("--to", metavar="DAY", help="Rows modified on DAY or earlier.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Send rows that did not change, too.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Send all rows; look up records out of scope.")] = False,
     as_json: Json = False,
 ) -> None:
     """Capture a table again: all rows, or those last modified on the days given (UTC, both included). The next sync, or
