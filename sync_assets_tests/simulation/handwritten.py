@@ -142,10 +142,12 @@ class HandwrittenHistory:
         self._record(resource, pkey, new)
         self.others.append(RecordChange(self.moment(), resource, pkey, before, new))
 
-    def export(self) -> None:
-        """Write a file with all profiles."""
+    def export(self, *, read: bool = True) -> None:
+        """Write a file with all profiles, which the program reads unless `read` is False."""
         rows = tuple({"externalId": one["externalId"]} for one in self.campaign["profile"].values())
-        self.files.append(ExportFile(f"optout_{self.n}.csv", self.moment(), self.moment(), rows))
+        extracted, written = self.moment(), self.moment()
+        file = ExportFile(f"optout_{extracted.n}.csv", extracted, written, rows, self.moment() if read else None)
+        self.files.append(file)
 
     def _record(self, resource: str, pkey: str, after: dict[str, Any] | None) -> None:
         self.campaign[resource].pop(pkey, None)

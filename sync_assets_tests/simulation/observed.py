@@ -169,12 +169,14 @@ class ExportFile:
         extracted: When Campaign read the rows.
         written: When the file was complete.
         rows: Cells by header, as text.
+        read: When the program first read it to its end; None if it did not.
     """
 
     name: str
     extracted: Moment
     written: Moment
     rows: tuple[Mapping[str, str], ...]
+    read: Moment | None = None
 
 
 @dataclass(frozen=True)

@@ -180,11 +180,16 @@ def nothing_echoes(history: History) -> Found:
 
 
 def _last_seen(history: History, record: Id, request: Request) -> int:
-    """Return the last event at which a file, or an answer to another request, had the profile before this request."""
-    resource = history.contracts[record[0]].table.resource
-    others = (call for one in history.about(resource, record[1]) if one is not request for call in one.calls)
-    answers = (call.handled.n for call in others if call.delivered and call.delivered.n < request.sent.n)
-    files = (one.extracted.n for one in files_with(history, record) if one.written.n < request.sent.n)
+    """Return the last event whose value of the opt-outs the program knew before it sent this request.
+
+    The answer to an update tells what that wrote. Files that wait are read one after the other: what is due is written
+    after the first.
+    """
+    about = history.about(history.contracts[record[0]].table.resource, record[1])
+    telling = (one for one in about if one.method != "PATCH" or (one is not request and one.body.keys() & request.body))
+    calls = (call for one in telling for call in one.calls)
+    answers = (call.handled.n for call in calls if call.delivered and call.delivered.n < request.sent.n)
+    files = (one.extracted.n for one in files_with(history, record) if one.read and one.read.n < request.sent.n)
     return max((*answers, *files), default=0)
 
 

@@ -76,7 +76,8 @@ def play(scenario: Scenario, ledgers: Ledgers) -> Run:
             network, services = simulation.network, simulation.services
             faults = partial(network.fault, "sftp")
             imports = imports_in_place(simulation.root, faults, services)
-            with network.in_place(), sftp_in_place(services.files, faults, clock), imports:
+            files = sftp_in_place(services.files, services.export_was_read, faults, clock)
+            with network.in_place(), files, imports:
                 return loop.run_until_complete(simulation.run())
         finally:
             asyncio.set_event_loop(None)

@@ -236,6 +236,12 @@ class Services:
             self.reads += [(self.moment(), table) for table in RESOURCES if f"/{table}s" in url]
         return Answered(response, call)
 
+    def export_was_read(self, name: str) -> None:
+        """Note that the program has read an export file."""
+        for at, file in enumerate(self.exports):
+            if file.name == name and file.read is None:
+                self.exports[at] = replace(file, read=self.moment())
+
     def note_unanswered(self, sent: Moment, method: str, url: str) -> None:
         """Note a request that does not reach the engine, if it is about records."""
         api, resource, *_ = [*urlsplit(url).path.split("/")[3:], "", ""]

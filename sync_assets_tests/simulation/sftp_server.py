@@ -37,10 +37,15 @@ class _Content(RawIOBase):
 
 
 class SimulatedSftp:
-    """The SFTP server's folder of exports (see `sftp.client.Sftp`). files: content and time of change by name."""
+    """The SFTP server's folder of exports (see `sftp.client.Sftp`). files: content and time of change by name.
 
-    def __init__(self, files: dict[str, tuple[bytes, float]], fault: Fault, clock: Clock) -> None:
-        self._files, self._fault, self._clock = files, fault, clock
+    was_read: receives the name of each file that was read to its end.
+    """
+
+    def __init__(
+        self, files: dict[str, tuple[bytes, float]], was_read: Callable[[str], None], fault: Fault, clock: Clock
+    ) -> None:
+        self._files, self._was_read, self._fault, self._clock = files, was_read, fault, clock
 
     @contextmanager
     def connect(self, settings: object, **_: object) -> Generator[SimulatedSftp]:
@@ -66,6 +71,7 @@ class SimulatedSftp:
                 pass
         with BufferedReader(_Content(content, error)) as stream:
             yield stream
+        self._was_read(name)
 
     def remove(self, directory: str, name: str, expected: RemoteFile | None = None) -> None:
         self._check(name, expected)
@@ -87,9 +93,11 @@ class SimulatedSftp:
 
 
 @contextmanager
-def sftp_in_place(files: dict[str, tuple[bytes, float]], fault: Fault, clock: Clock) -> Generator[None]:
+def sftp_in_place(
+    files: dict[str, tuple[bytes, float]], was_read: Callable[[str], None], fault: Fault, clock: Clock
+) -> Generator[None]:
     """Let the program find these files on its SFTP server inside the block."""
-    server: Any = SimulatedSftp(files, fault, clock)
+    server: Any = SimulatedSftp(files, was_read, fault, clock)
     before = folder.connect
     folder.connect = staging.connect = server.connect
     try:

@@ -513,24 +513,48 @@ def the_program_writes_what_campaign_holds(history: HandwrittenHistory) -> None:
     history.call("PATCH", "profile", "c1", blackListEmail=True)
 
 
-def _opted_out_twice(history: HandwrittenHistory, *, seen: bool) -> None:
-    """Let a person opt out in Campaign and then in Dynamics 365; seen: a file has the first one."""
+def _opted_out_twice(
+    history: HandwrittenHistory, *, exported: bool = False, read: bool = True, update: dict[str, Any] | None = None
+) -> None:
+    """Let a person opt out in Campaign and then in Dynamics 365.
+
+    exported: a file has the first one. read: the program reads it. update: written between the two.
+    """
     history.export()
     history.other("profile", "@c1", {"blackListEmail": True})
-    if seen:
-        history.export()
+    if exported:
+        history.export(read=read)
+    if update:
+        history.call("PATCH", "profile", "c1", **update)
     history.put("contact", "c1", donotemail=True)
     history.call("PATCH", "profile", "c1", blackListEmail=True)
 
 
 @breaks("nothing_echoes")
 def the_program_writes_what_a_file_has(history: HandwrittenHistory) -> None:
-    _opted_out_twice(history, seen=True)
+    _opted_out_twice(history, exported=True)
 
 
 @breaks(NO_RULE)
 def the_program_writes_what_campaign_holds_since_the_last_file(history: HandwrittenHistory) -> None:
-    _opted_out_twice(history, seen=False)
+    _opted_out_twice(history)
+
+
+@breaks(NO_RULE)
+def the_program_writes_what_campaign_holds_after_an_update_without_it(history: HandwrittenHistory) -> None:
+    history.put("contact", "c1", firstname="Eve")
+    _opted_out_twice(history, update={"firstName": "Eve"})
+
+
+@breaks("nothing_echoes")
+def the_program_writes_twice_what_campaign_holds(history: HandwrittenHistory) -> None:
+    history.put("contact", "c1", firstname="Eve", donotemail=True)
+    _opted_out_twice(history, update={"firstName": "Eve", "blackListEmail": True})
+
+
+@breaks(NO_RULE)
+def the_program_writes_what_a_file_has_that_waits_behind_another(history: HandwrittenHistory) -> None:
+    _opted_out_twice(history, exported=True, read=False)
 
 
 def _written_again(history: HandwrittenHistory, *, late: bool) -> None:
