@@ -36,10 +36,16 @@ def contacts_with_opt_outs(history: History) -> Iterator[tuple[Contract, Id]]:
                 yield contract, record
 
 
-def changes_by_people(history: History, contract: Contract, record: Id, pair: OptOut) -> list[OptOutChange]:
-    """Return the changes of an opt-out by people on both sides, in order. The default of a new record is none."""
-    # A row that was deleted and inserted again is another one: earlier opt-outs were deleted with the first.
-    inserted = max((one.moment.n for one in history.changes[record] if one.before is None), default=0)
+def changes_by_people(
+    history: History, contract: Contract, record: Id, pair: OptOut, *, of_all_rows: bool = False
+) -> list[OptOutChange]:
+    """Return the changes of an opt-out by people on both sides, in order. The default of a new record is none.
+
+    A row that was deleted and inserted again is another one: earlier opt-outs were deleted with the first, and are left
+    out unless `of_all_rows`.
+    """
+    inserts = (one.moment.n for one in history.changes[record] if one.before is None)
+    inserted = 0 if of_all_rows else max(inserts, default=0)
     by_people = [
         OptOutChange(one.moment, "d365", pair.opted_out(one.after))
         for one in history.changes[record]

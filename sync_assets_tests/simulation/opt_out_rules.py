@@ -224,7 +224,7 @@ def _too_many(history: History, contract: Contract, record: Id) -> Found:
         imports = [one for one in history.seen.others if one.by == "import" and one.after]
         inserts = sum(one.method == "POST" for one in writes)
         inserts += sum((one.after or {}).get(contract.table.key) == record[1] for one in imports)
-        changes = changes_by_people(history, contract, record, pair)
+        changes = changes_by_people(history, contract, record, pair, of_all_rows=True)
         read_again = sum(
             one.side == "campaign" and one.moment.n < back.n for one in changes for _, back in history.seen.restored
         )

@@ -150,6 +150,17 @@ def files_are_read_again_with_an_older_ledger(history: HandwrittenHistory) -> No
     _moved_twice(history)
 
 
+@breaks(NO_RULE)
+def an_opt_out_is_written_to_a_row_that_was_made_anew(history: HandwrittenHistory) -> None:
+    """Its profile, which others imported, stays."""
+    history.other("profile", "@c4", {"externalId": "c4", "firstName": "ada"})
+    history.put("contact", "c4", donotemail=True)
+    history.call("PATCH", "profile", "c4", blackListEmail=True)
+    history.remove("contact", "c4")
+    history.put("contact", "c4")
+    history.put("contact", "c4", "program", donotemail=True)
+
+
 def _opt_in_with_an_earlier_time(history: HandwrittenHistory, *, deleted: bool) -> None:
     """Opt a contact in after an opt-out of a clock that was ahead. deleted: then the profile was, and made anew."""
     history.configuration["tables"][0]["filters"]["delete_filtered_out"] = True
