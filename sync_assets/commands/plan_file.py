@@ -46,7 +46,7 @@ class PlanHeader(msgspec.Struct, frozen=True):
     """The first line of a plan file.
 
     ledger: its id. d365, campaign: URLs. mappings: the fingerprint of each table's mapping. records: by table and
-    operation; `reject`: without a request.
+    operation; `read`: looked up alone; `reject`: without a request.
     """
 
     sync_assets_plan: int

@@ -64,7 +64,7 @@ class Rehearsal(PushResult):
         by_file: first inserts go by file, so their engine calls are counted apart, as `instead`. loaded: their number.
             sample: the first of them.
         key_in_delete: Addressing.key_in_delete before the first push, as a tuple of one; None until then.
-        observer: called with the table, each claimed record, and its operation or `reject`.
+        observer: called with the table, each claimed record, and its operation, `read` or `reject`.
     """
 
     target: Target
@@ -141,21 +141,20 @@ class Rehearsal(PushResult):
     def _note(self, record: Claimed, delivery: Delivery, body: bytes, *, goes_by_file: bool) -> None:
         if self.target.is_parent and delivery.pkey and not goes_by_file:
             self.parent_keys.remember(delivery.incarnation_of(record), delivery.pkey)
-        looked_up = delivery.operation_done == "updated" and body == b"{}"  # it counts as unchanged
-        if delivery.operation_done and not looked_up:
-            setattr(self, delivery.operation_done, getattr(self, delivery.operation_done) + 1)
+        table, done = self.target.config.table, delivery.operation_done
+        looked_up = done == "updated" and body == b"{}"  # it counts as unchanged
+        if done and not looked_up:
+            setattr(self, done, getattr(self, done) + 1)
             if len(self.changes) < self.listed:
-                table, operation = self.target.config.table, OPERATIONS[delivery.operation_done]
-                self.changes.append(Change(table, record.id, operation, body))
+                self.changes.append(Change(table, record.id, OPERATIONS[done], body))
         elif not looked_up:
             self.rejected += 1
         if self.observer:
-            operation = OPERATIONS[delivery.operation_done] if delivery.operation_done else "reject"
-            self.observer(self.target.config.table, record, operation)
+            self.observer(table, record, "read" if looked_up else OPERATIONS[done] if done else "reject")
         self.outcomes_unknown += record.outcome_unknown
         if record.seq >= len(self.settled):
             self.settled.extend(bytes(record.seq + 1))
-        self.settled[record.seq] = delivery.operation_done in ("inserted", "updated") and not looked_up
+        self.settled[record.seq] = done in ("inserted", "updated") and not looked_up
 
 
 async def _nothing_to_send(attribute: str) -> None: ...

@@ -1,10 +1,12 @@
 """Rows that are read again: by `replay`, when a position is lost or a mapping changes, and to be inserted once more."""
 
+import json
 import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import closing, nullcontext
 from datetime import date, timedelta
+from pathlib import Path
 from urllib.parse import unquote
 
 import dagster as dg
@@ -91,7 +93,7 @@ def test_a_replay_reads_the_table_again_and_sends_all_if_it_is_forced_and_of_a_d
 
 
 def test_a_forced_replay_looks_up_the_records_out_of_scope_as_planned_and_writes_nothing_to_them(
-    program: Program,
+    program: Program, tmp_path: Path
 ) -> None:
     rules = [{"field": "statecode", "is": "eq", "value": 0}]
     program.table = {**CONTACT, "filters": {"rules": rules, "delete_filtered_out": False}}
@@ -104,7 +106,8 @@ def test_a_forced_replay_looks_up_the_records_out_of_scope_as_planned_and_writes
     before = program.profiles()
     replayed(program, force=True)
     [after] = admin.change("contact", [next(id_ for id_ in before if id_ not in left)], statecode=1)
-    _, plan = program.json("plan")
+    _, plan = program.json("plan", "--out", str(file := tmp_path / "plan.ndjson"))
+    assert json.loads(file.read_text("utf-8").splitlines()[0])["records"] == {"contact": {"update": N - 4, "read": 4}}
     assert "Campaign holds 4 records, since an answer was lost, or a row to be sent again is out" in plan["notes"][0]
     assert (plan["tables"]["contact"]["update"], plan["tables"]["contact"]["unchanged"]) == (N - 4, 4)
     assert plan["engine_calls"] == program.sync().document["engine_calls"] == calls(update=N - 4, read=4)

@@ -105,8 +105,12 @@ class Loads(Repository):
         """Count the records of a table that a load may take, without those that no file of the last one could hold."""
         of_table = (_R.table_name == table, schema.in_plan(self._session.plan))
         found = sa.select(sa.func.count()).where(*of_table, _FIRST_INSERT)
-        last = self.last(table)
-        return self._session.scalar(found) - (last.left_out if last else 0)
+        last, number = self.last(table), self._session.scalar(found)
+        left_out = last.left_out if last else 0
+        if last and left_out and last.state == LoadState.DONE:  # they go by REST
+            before = self._session.scalar(found.where(_R.changed_at <= times.to_micros(last.began_at)))
+            left_out = min(left_out, before)
+        return number - left_out
 
     def left(self, load: Load, *, given_back: bool = True) -> int:
         """Count the records of a load that are still to be inserted, and that no list has shown as they were written.

@@ -54,6 +54,19 @@ def test_a_row_that_changes_in_a_load_is_due_after_it(ledger: Ledger) -> None:
     assert ledger.loads.unfinished("contact") is None
 
 
+def test_records_that_no_file_could_hold_are_first_inserts_no_more_once_they_were_sent(
+    ledger: Ledger, clock: Clock
+) -> None:
+    load = begin(ledger, "anna")
+    ledger.loads.leave_out(load, [one.seq for one in ledger.loads.next_rows(load, 0, 10, ())])
+    ledger.loads.finish(load)
+    assert ledger.loads.first_inserts("contact") == 0
+    push(ledger)
+    clock.advance(1)
+    capture(ledger, row("dora"), row("eve"))
+    assert ledger.loads.first_inserts("contact") == 2
+
+
 @pytest.mark.postgresql
 def test_who_read_an_older_version_changes_nothing(ledger: Ledger) -> None:
     load = begin(ledger)
