@@ -1,6 +1,7 @@
 """Write the history of a run by hand: what happened in Dynamics 365 and in Campaign, an hour apart."""
 
 from collections import Counter, defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
@@ -182,6 +183,21 @@ class HandwrittenHistory:
             end=self.moment(),
             **others,
         )
+
+
+Change = Callable[[HandwrittenHistory], None]
+NO_RULE = ""
+
+
+class Histories(list[tuple[str, str, Change]]):
+    """Changes of a correct history, each with the rule that it breaks, and the direction of opt-outs."""
+
+    def breaks(self, rule: str, direction: str = "bidirectional") -> Callable[[Change], Change]:
+        def add(change: Change) -> Change:
+            self.append((rule, direction, change))
+            return change
+
+        return add
 
 
 def correct(direction: str = "bidirectional") -> HandwrittenHistory:
