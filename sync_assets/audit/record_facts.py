@@ -257,6 +257,8 @@ def _pending(stored: StoredRecord) -> str:
     if stored.loading:
         return "Pending: it is in a load by file; nothing else is sent before that is verified: `sync-assets loads`."
     text = f"Pending: the {stored.operation} is to be sent."
+    if stored.out_of_scope and stored.operation == "update":
+        text = "Pending: its row is out of scope, so it is looked up, and at most its links are sent."
     if stored.attempts and stored.reason:
         since = f" since {clock(stored.failed_since)}" if stored.failed_since else ""
         text += f" {counted(stored.attempts, 'request')} got no answer that names a cause{since}: {stored.reason}."

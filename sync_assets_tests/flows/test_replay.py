@@ -110,6 +110,7 @@ def test_a_forced_replay_looks_up_the_records_out_of_scope_as_planned_and_writes
     assert json.loads(file.read_text("utf-8").splitlines()[0])["records"] == {"contact": {"update": N - 4, "read": 4}}
     assert "Campaign holds 4 records, since an answer was lost, or a row to be sent again is out" in plan["notes"][0]
     assert (plan["tables"]["contact"]["update"], plan["tables"]["contact"]["unchanged"]) == (N - 4, 4)
+    assert "it is looked up, and at most its links are sent" in " ".join(program.run("explain", left[0])[1].split())
     assert plan["engine_calls"] == program.sync().document["engine_calls"] == calls(update=N - 4, read=4)
     held = program.profiles()
     assert {id_: held[id_] for id_ in (*left, after)} == {id_: before[id_] for id_ in (*left, after)}
