@@ -35,6 +35,7 @@ from sync_assets.checks.preflight import (
     findings_since_capture,
     preflight,
     set_up,
+    target_finding,
     types_in,
     types_note,
     types_of,
@@ -45,6 +46,7 @@ from sync_assets.config.values import CONTACT
 from sync_assets.dataverse.client import SetUpRefused
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger import Ledger
+from sync_assets.ledger.model import Load, LoadState
 from sync_assets.ledger.prepared_page import ColumnGuard
 from sync_assets.mapping.mapping_changes import configuration_text, differences, earlier_mapping
 from sync_assets.mapping.unlabelled_options import unknown_codes_warning
@@ -287,7 +289,7 @@ async def push_table(runtime: Runtime, config: TableConfig, seconds: float | Non
             return Pushed(resource, findings, nothing, existing.notes)
         await asyncio.to_thread(refuse_in_updates, runtime.config, ledger, config)
         way = UpdateRun if load and load.kind == "update" else LoadRun
-        by_file = await _by_file(way(runtime, target, resource, listing), seconds, begun=load is not None)
+        by_file = await _by_file(way(runtime, target, resource, listing), seconds, load)
         reads, notes = existing.calls + by_file.calls, [*existing.notes, *by_file.notes]
         if by_file.holds_back:
             nothing = PushResult(calls=Counter(read=reads), stopped=by_file.stopped)
@@ -319,15 +321,23 @@ async def push_table(runtime: Runtime, config: TableConfig, seconds: float | Non
     return Pushed(resource, findings, result, notes, opt_outs)
 
 
-async def _by_file(run: LoadRun, seconds: float | None, *, begun: bool) -> LoadProgress:
-    """Carry the table's load by file on, or begin one if its first inserts go by file."""
-    if begun:
-        return await run.run(seconds)
-    way = await asyncio.to_thread(way_of_first_inserts, run.runtime.config, run.runtime.ledger, run.target.config)
-    if way == "later":
-        note = f"{run.target.config.table}: nothing is sent before its first read is complete: see bulk_load.above."
-        return LoadProgress(holds_back=True, notes=[note])
-    return await run.run(seconds, begin=True) if way == "file" else LoadProgress()
+async def _by_file(run: LoadRun, seconds: float | None, load: Load | None) -> LoadProgress:
+    """Carry the table's load by file on, or begin one if its first inserts go by file.
+
+    Raises NotReady if a parent's target changed: a workflow that is started now finds no parent by the new key, and
+    Campaign hides a record without a link that it requires.
+    """
+    ledger, config = run.runtime.ledger, run.target.config
+    if load is None:
+        way = await asyncio.to_thread(way_of_first_inserts, run.runtime.config, ledger, config)
+        if way == "later":
+            note = f"{config.table}: nothing is sent before its first read is complete: see bulk_load.above."
+            return LoadProgress(holds_back=True, notes=[note])
+        if way == "rest":
+            return LoadProgress()
+    if load is None or load.state <= LoadState.READY:
+        require(config.table, [await asyncio.to_thread(target_finding, ledger, one) for one in run.target.parents])
+    return await run.run(seconds, begin=load is None)
 
 
 def way_of_first_inserts(overall: Config, ledger: Ledger, config: TableConfig) -> Way:

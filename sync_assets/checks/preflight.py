@@ -206,7 +206,8 @@ def target_finding(ledger: Ledger, config: TableConfig) -> Finding:
     records, links = ledger.targets.count_sent(config.table) if before != (config.resource, config.key) else (0, 0)
     if not records:
         return rules.TARGET.finding(True)
-    linked = f", {counted(links, 'link')} of other tables to them are sent again" if links else ""
+    are = "is" if links == 1 else "are"
+    linked = f", {counted(links, 'link')} of other tables to them {are} sent again" if links else ""
     text = (
         f"{counted(records, 'record')} went to {resource} by {key}, and the configuration names {config.resource} by "
         f"{config.key}. Set it back, or `sync-assets sync --accept-mapping`: {config.resource} is listed, the records "

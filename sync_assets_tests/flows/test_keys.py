@@ -9,6 +9,7 @@ from sync_assets.commands.doctor import examine
 from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.support.chain import Chain
 from sync_assets_tests.support.chain_configuration import CHAIN_LINKS
+from sync_assets_tests.support.loads import WORKFLOWS, by_file, inserted, on_sftp
 from sync_assets_tests.support.program import CONTACT, Program, calls
 from sync_assets_tests.support.sandbox_process import Admin, SandboxProcess
 
@@ -199,4 +200,24 @@ def test_another_key_sends_all_again_and_links_their_children_again(chain: Chain
     assert len(chain.admin.dump_campaign()) == 6
     for contact, order, _ in made:
         assert chain.held()["cusOrder"][order]["cusContactLink"]["PKey"] == new[contact]
+    assert chain.sync() == (0, calls())
+
+
+@pytest.mark.usefixtures("short_looks")
+def test_children_go_by_file_once_the_other_key_of_their_parents_is_accepted(chain: Chain) -> None:
+    """A workflow would find no parent by it, and leave the link empty: Campaign hides such an order for good."""
+    contact, *_ = chain.make()
+    assert chain.sync()[0] == 0
+    by_file(chain.program, above=1, workflows={"new_order": WORKFLOWS["new_order"]})
+    chain.admin.settings("campaign", profile_key="cusInterests")
+    chain.program.table["key"] = "cusInterests"
+    chain.order(contact)
+    chain.order(contact)
+    status, _, errors = chain.program.run("sync")
+    assert (status, "new_order was not synchronised" in errors) == (2, True), errors
+    assert on_sftp(chain.program) == inserted(chain.program, WORKFLOWS["new_order"]) == []
+    status, _, errors = chain.program.run("sync", "--accept-mapping")
+    assert status == 0, errors
+    assert inserted(chain.program, WORKFLOWS["new_order"]) == [2]
+    chain.assert_no_hidden_child()
     assert chain.sync() == (0, calls())
