@@ -48,6 +48,7 @@ class LedgerAccess:
         self._ledger, self.missing = given, ""
         self._number: systems.LedgerNumber | None = None
         self._checked = False
+        self._checks_older = False  # True: the caller does, and no announcement is needed
         self._scratch, self._lock = ExitStack(), threading.Lock()
 
     def opened(self) -> Ledger:
@@ -94,6 +95,8 @@ class LedgerAccess:
             opened.close()
             raise
         self._checked = True
+        if self._number and self._number.is_older and not self._checks_older:
+            use.announce(str(systems.OlderLedger(opened.where)))
         if use.plan is not None:
             opened.planned.limit_to(use.plan)
         return opened
@@ -108,12 +111,14 @@ class LedgerAccess:
 
     def check_not_older(self) -> None:
         """Raise OlderLedger if the ledger is an older copy of the one that was used before."""
+        self._checks_older = True
         ledger = self.opened()
         if self._number and self._number.is_older:
             raise systems.OlderLedger(ledger.where)
 
     def accept_older(self, begin: Callable[[], None]) -> None:
         """If the ledger is an older copy, call `begin`, and go on with it. Raises RequestsUnderWay."""
+        self._checks_older = True
         self.opened()
         if self._number and self._number.is_older:
             self._number.check_certain(self._horizon_seconds)
