@@ -26,7 +26,7 @@ from sync_assets.campaign.client import BudgetSpent, CampaignRefused
 from sync_assets.campaign.metadata import Resource
 from sync_assets.checks import rules
 from sync_assets.checks.guardrails import check_configuration, check_limits, large_load
-from sync_assets.checks.preflight import target_finding
+from sync_assets.checks.preflight import campaign_findings, target_finding
 from sync_assets.checks.refused_attributes import updates_text
 from sync_assets.checks.rules import NotReady
 from sync_assets.commands import terminal
@@ -235,11 +235,11 @@ class SyncRehearsal:
         """Rehearse one run as `sync` starts it: capture the table, and send what is pending then."""
         try:
             await asyncio.to_thread(check_limits, self.runtime, config, reading=True)
-            target = await asyncio.to_thread(target_finding, self.ledger, config)
-            if not (target.passed or self.accepted):
-                raise NotReady(config.table, [target])
             async with self.runtime.campaign() as campaign:
                 resource = await campaign.resource(config.api, config.resource)
+            target = await asyncio.to_thread(target_finding, self.ledger, config)
+            if not (target.passed or self.accepted):
+                raise NotReady(config.table, [*campaign_findings(config, resource), target])
             self.resources[config.table] = resource
             self.tables[config.table].target = Target.of(self.runtime.config, config, resource)
             captured = await capture_table(self.runtime, config)

@@ -110,6 +110,10 @@ def test_another_resource_stops_its_table_alone_until_it_is_accepted(eight_order
     assert names_by_key(eight_orders, "cusOrderLine", "cusOrderLineId") == {}
     [profile] = admin.dump_campaign()
     assert profile["lastName"] == "Changed"
+    eight_orders.table["key"] = "cusOrderLineID"
+    status, _, errors = eight_orders.run("plan")
+    assert (status, "did you mean `cusOrderLineId`?" in errors) == (2, True), errors
+    eight_orders.table["key"] = "cusOrderLineId"
     for command in ("plan", "doctor"):
         status, output, errors = eight_orders.run(command)
         assert status == (2 if command == "plan" else 1)
