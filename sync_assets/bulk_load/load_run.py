@@ -2,7 +2,7 @@
 
     WRITING   claim records, write files              bulk_load/files.py
     READY     tell Campaign to start the workflow     at most once, even if this process is killed
-    STARTED   read the workflow's status              a final one counts only after `started` was seen
+    STARTED   read the workflow's status              a final one counts after `started`, or if it became `error`
     RUNNING   the same
     ENDED     list records made since, acknowledge    audit/record_comparison.py
     DONE      what was not imported as written goes by REST
@@ -50,7 +50,7 @@ _log = logging.getLogger(__name__)
 FIRST_LOOK, LAST_LOOK = 0.2, 5.0
 """Seconds between two looks at a workflow: more each time, so that a short run is seen at work."""
 QUEUED_SECONDS = 30.0
-"""Seconds after the command before a final status without `started` may be the one of our run."""
+"""Seconds after the command before a final status without `started` may be that of our run."""
 WAITS_SECONDS = 5.0
 """Seconds that a turn waits for a workflow: the table's other changes are sent in between."""
 PATIENCE_SECONDS = 600.0
@@ -88,7 +88,7 @@ def settings_of(overall: Config, load: Load | None) -> BulkLoad:
 
 @dataclass(slots=True)
 class LoadRun:
-    """One turn of a table's load of first inserts. Await `run` once."""
+    """One turn of a table's load of first inserts. Await `run` once. before: the workflow's status before its start."""
 
     kind: ClassVar[LoadKind] = "insert"
     runtime: Runtime
@@ -97,6 +97,7 @@ class LoadRun:
     listing: RecordList
     progress: LoadProgress = field(default_factory=LoadProgress)
     load: Load | None = None
+    before: str | None = None
 
     @property
     def settings(self) -> BulkLoad:
@@ -217,7 +218,8 @@ class LoadRun:
             load = await asyncio.to_thread(loads.move, load, workflow=workflow)
         if load.columns != self._columns().names:  # the mapping has changed
             return await asyncio.to_thread(loads.move, load, LoadState.WRITING)
-        if await workflow_status(campaign, load.workflow, IMPORT) in ("started", "warning"):
+        self.before = await workflow_status(campaign, load.workflow, IMPORT)
+        if self.before in ("started", "warning"):
             text = f"{self._table}: its import workflow {load.workflow} is at work, or paused"
             self.progress.stopped = f"{text}, not started by this program. Let it end in Campaign, or stop it there."
             return load
@@ -237,8 +239,7 @@ class LoadRun:
     async def _look(self, load: Load, until: float) -> Load:
         """Read the workflow's status until it changes the load, or the turn is over."""
         pause, turn = FIRST_LOOK, min(until, time.monotonic() + WAITS_SECONDS)
-        records = counted(load.records, "record")
-        self.runtime.progress(f"waiting for workflow {load.workflow} with {records} of {self._table}", 0)
+        self.runtime.progress(f"{self._table}: waiting for {load.workflow}, {counted(load.records, 'record')}", 0)
         while True:
             if (moved := await self._looked(load)).state != load.state:
                 return moved
@@ -255,7 +256,8 @@ class LoadRun:
         loads, waited = self.runtime.ledger.loads, datetime.now(UTC) - (load.commanded_at or load.began_at)
         if status == "started" and load.state == LoadState.STARTED:
             return await asyncio.to_thread(loads.move, load, LoadState.RUNNING)
-        if load.state == LoadState.RUNNING and status in ("finished", "error"):
+        failed_at_once = status == "error" and self.before not in (None, "error")
+        if (failed_at_once or load.state == LoadState.RUNNING) and status in ("finished", "error"):
             return await asyncio.to_thread(loads.end, load, status)
         seconds = waited.total_seconds()
         may_be_ours = load.missing is None and seconds > QUEUED_SECONDS

@@ -48,6 +48,7 @@ class Trouble(NamedTuple):
 
 ENDS = {
     "fails": Trouble({"trouble": "fails", **SLOW}, 0, "25 as written; 25 are left", "done", "error", 25),
+    "fails at once": Trouble({"trouble": "fails"}, 0, "25 as written; 25 are left", "done", "error", 25),
     "ends early": Trouble({"trouble": "ends_early", **SLOW}, 0, "25 as written; 25 are left", "done", "finished", 25),
     "rejects lines": Trouble({"reject_every": 3, **SLOW}, 0, "34 as written; 16 are left", "done", "finished", 34),
     "runs again late": Trouble(
