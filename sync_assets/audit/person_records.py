@@ -26,7 +26,7 @@ from sync_assets.audit.linked_records import presence
 from sync_assets.campaign.client import CampaignClient, listed
 from sync_assets.campaign.dialect import ResponseOutcome
 from sync_assets.campaign.records import Addressing, Records
-from sync_assets.config.models import LinkConfig, TableConfig
+from sync_assets.config.models import Config, LinkConfig, TableConfig
 from sync_assets.config.values import CONTACT, GUID
 from sync_assets.dataverse.client import DataverseClient
 from sync_assets.dataverse.metadata import Table
@@ -38,6 +38,7 @@ from sync_assets.ledger import Ledger
 from sync_assets.ledger.records.hold_records import PERSON, HeldRecord
 from sync_assets.ledger.records.privacy_holds import RelatedRecord
 from sync_assets.push.claimed_records import acknowledged_others
+from sync_assets.push.target import Target
 from sync_assets.runtime.call_limits import count_calls
 from sync_assets.runtime.clients import Clients
 from sync_assets.runtime.context import Runtime
@@ -59,11 +60,15 @@ Children = list[tuple[TableConfig, LinkConfig]]
 
 @dataclass(slots=True)
 class SystemAnswer:
-    """The person's records in one system, those `kept` on purpose apart, and why some could not be looked up."""
+    """The person's records in one system, those `kept` on purpose apart, and why some could not be looked up.
+
+    not_shown: by table and id, records that Campaign does not show and may hide.
+    """
 
     records: set[HeldRecord] = field(default_factory=set[HeldRecord])
     errors: list[SyncAssetsError] = field(default_factory=list[SyncAssetsError])
     kept: set[HeldRecord] = field(default_factory=set[HeldRecord])
+    not_shown: set[tuple[str, str]] = field(default_factory=set[tuple[str, str]])
 
     def keep(self, named: Collection[tuple[str, str]]) -> None:
         """Take out the records, by table and id, that stay on purpose."""
@@ -109,9 +114,21 @@ class Whereabouts:
 
     @property
     def gone(self) -> bool:
-        """Return True if neither system has any other records of a known person, and no request can create one."""
+        """Return True if neither system shows any other records of a known person, and no request can create one.
+
+        `not_seen` has those that Campaign may hide all the same.
+        """
         certain = not self.in_flight and self.certain_at is None and not any(record.loading for record in self.related)
         return self.known and self.d365.gone and self.campaign.gone and certain
+
+    @property
+    def not_seen(self) -> set[tuple[str, str]]:
+        """Return the records, by table and id, that Campaign does not show: deleted, or hidden. No request tells which.
+
+        They stay after their delete, since that of a hidden record finds none.
+        """
+        never_sent = {(record.table, record.id) for record in self.related if not record.sent}
+        return self.campaign.not_shown - never_sent
 
     @property
     def records(self) -> set[HeldRecord]:
@@ -250,7 +267,7 @@ async def _ask_campaign(
     tables = runtime.config.in_link_order
     try:
         async with runtime.campaign() as client:
-            person = _Person(client, runtime.ledger, known, answer)
+            person = _Person(client, runtime.config, runtime.ledger, known, answer)
             for config in tables:  # parents first
                 below = [(other, link) for other in tables for link in other.links if link.table == config.table]
                 try:
@@ -265,10 +282,10 @@ class _Person:
     """One person's records, table by table."""
 
     def __init__(
-        self, client: CampaignClient, ledger: Ledger, known: Iterable[HeldRecord], answer: SystemAnswer
+        self, client: CampaignClient, overall: Config, ledger: Ledger, known: Iterable[HeldRecord], answer: SystemAnswer
     ) -> None:
-        self._client, self._ledger = client, ledger
-        self._found, self._errors = answer.records, answer.errors
+        self._client, self._overall, self._ledger = client, overall, ledger
+        self._found, self._errors, self._not_shown = answer.records, answer.errors, answer.not_shown
         self._free = asyncio.Semaphore(AT_ONCE)
         self._known: dict[str, dict[str, set[HeldRecord]]] = defaultdict(lambda: defaultdict(set))
         for record in known:
@@ -301,10 +318,17 @@ class _Person:
         )
         if missing and len(missing) == len(asked):
             await self._check_key(config, records, missing)
+        if missing and config.table != CONTACT and await self._may_hide(config):
+            self._not_shown.update((config.table, id_) for id_ in missing)
         for reason, number in self._unanswered.items():
             self._errors.append(
                 SyncAssetsError(f"Campaign did not tell whether it holds {number:,} of {config.resource}: {reason}")
             )
+
+    async def _may_hide(self, config: TableConfig) -> bool:
+        """Return True if Campaign may hide records of the table: those without a parent (campaign.md 5)."""
+        target = Target.of(self._overall, config, await self._client.resource(config.api, config.resource))
+        return target.requires_parent or target.may_hide
 
     async def _check_key(self, config: TableConfig, records: Records, missing: Sequence[str]) -> None:
         """Add an error unless Campaign finds other records by the key: else those that it did not find may exist.

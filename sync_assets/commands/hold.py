@@ -26,6 +26,7 @@ from sync_assets.commands.values import check_tables, plain, record_id
 from sync_assets.config.values import CONTACT
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger import Ledger
+from sync_assets.ledger.records.hold_records import HeldRecord
 from sync_assets.ledger.report_values import HeldContact
 from sync_assets.ledger.scratch import scratch_ledger
 from sync_assets.ledger.times import clock, iso
@@ -202,10 +203,6 @@ def verify(runtime: Runtime, id_text: str, kept: Sequence[str] = ()) -> Verified
         answer.keep(named)
     held_since = runtime.ledger.holds.held_since(id_)
     leased = [record.leased_until for record in trace.in_flight if record.leased_until]
-    # Acknowledged children that Campaign does not show were deleted there, or are hidden because their parent was
-    # deleted (docs/dev/references/campaign.md 5). No request distinguishes the two.
-    seen = {(record.table, record.id) for record in trace.campaign.records | trace.campaign.kept}
-    children = [record for record in trace.related if record.may_exist_in_campaign and record.table != CONTACT]
     return VerifiedHold(
         id=id_,
         known=trace.known,
@@ -218,7 +215,7 @@ def verify(runtime: Runtime, id_text: str, kept: Sequence[str] = ()) -> Verified
             **trace.campaign.document(),
             url=runtime.settings.campaign().url,
             former_url=runtime.ledger.migrations.facts(FORMER).get("url"),
-            not_seen=by_table([record for record in children if (record.table, record.id) not in seen]),
+            not_seen=by_table([HeldRecord(table, of) for table, of in trace.not_seen]),
         ),
         resources={table.table: table.resource for table in runtime.config.tables},
         ledger=RecordsInLedger(
@@ -310,12 +307,14 @@ def show_whereabouts(document: VerifiedHold) -> Parts:
                 resource = document.resources.get(table, table) if answer is document.campaign else table
                 yield f"{name}: {state}: {resource} {', '.join(ids)}"
         if not ids_by_table and not errors:
-            yield f"{name}: {'all others gone' if kept else 'gone' if document.known else 'not known'}"
+            hides = answer is document.campaign and bool(document.campaign.not_seen)
+            gone = ("shows no others" if kept else "shows none") if hides else "all others gone" if kept else "gone"
+            yield f"{name}: {gone if document.known else 'not known'}"
     for table, ids in document.campaign.not_seen.items():
         resource = document.resources.get(table, table)
         yield (
-            f"Campaign does not show {counted(len(ids), 'acknowledged record')} of {resource}: deleted, or hidden "
-            "without a parent. Check in Campaign."
+            f"Campaign does not show {counted(len(ids), 'record')} of {resource}: deleted, or hidden without a parent. "
+            f"Check in Campaign: {', '.join(ids)}"
         )
     ledger = document.ledger
     records = ", ".join(f"{number:,} {table}" for table, number in ledger.records.items())

@@ -43,7 +43,7 @@ class RecordsInSystem(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RecordsInCampaign(RecordsInSystem, frozen=True, kw_only=True):
-    """The same in Campaign. not_seen: acknowledged records that Campaign does not show: deleted there, or hidden."""
+    """The same in Campaign. not_seen: records that Campaign does not show: deleted, or hidden."""
 
     url: str
     former_url: str | None
@@ -67,7 +67,7 @@ class VerifiedHold(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         known: False if neither the ledger nor a system has any trace of the contact: then nothing is proved.
-        gone: True if the contact is known, and from `certain_at` on neither system has or gets any other record.
+        gone: True if the contact is known, and from `certain_at` on neither system shows or gets any other record.
         is_excluded: The hold was released after Dynamics 365 had deleted the contact.
         resources: By table, the resource in Campaign.
     """

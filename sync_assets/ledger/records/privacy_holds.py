@@ -23,7 +23,7 @@ from sync_assets.ledger.records.dependency_status import DependencyStatus, Key
 from sync_assets.ledger.records.hold_records import PERSON, UNKNOWN, HeldRecord, HoldRecords
 from sync_assets.ledger.report_values import HeldContact
 from sync_assets.ledger.repositories.opt_out_rows import OptOutRows
-from sync_assets.ledger.rules.predicates import MAY_EXIST
+from sync_assets.ledger.rules.predicates import MAY_EXIST, PERHAPS_SENT
 from sync_assets.ledger.rules.record_state import RecordState
 from sync_assets.ledger.rules.transitions import unknown_at_claim
 from sync_assets.ledger.storage import operation_tables, schema
@@ -34,7 +34,7 @@ _H = schema.hold.c
 _HR = schema.hold_record.c
 _HISTORY = operation_tables.history
 _RELATED = f"""
-    SELECT seq, table_name, id, state, desired_hash IS NOT NULL, {MAY_EXIST},
+    SELECT seq, table_name, id, state, desired_hash IS NOT NULL, {MAY_EXIST}, incarnation > 0 OR {PERHAPS_SENT},
         payload IS NOT NULL, (SELECT max(s.until) FROM sync_session s WHERE s.live = 1 AND (
             s.epoch = sync_record.session OR table_name = 'contact'
                 AND s.epoch IN (SELECT o.session FROM sync_opt_out o WHERE o.id = sync_record.id))),
@@ -55,10 +55,10 @@ class RelatedRecord(NamedTuple):
     """A row, or a descendant of it along links, as the ledger has it: ids and flags, no content.
 
     wanted: D365 had the row when it was last captured. may_exist_in_campaign: Campaign holds the record, or may hold
-    it. payload: the ledger stores a payload that is still to be sent. leased_until: end of the session of a worker
-    that has claimed the record or its opt-outs and may be sending them; None without one. unknown_until: a request
-    without an answer, for the record or its opt-outs, may take effect until then; None if none can. loading: it is in
-    an unfinished load by file, or was when its file was written.
+    it. sent: it does, or did at any time. payload: the ledger stores a payload that is still to be sent. leased_until:
+    end of the session of a worker that has claimed the record or its opt-outs and may be sending them; None without
+    one. unknown_until: a request without an answer, for the record or its opt-outs, may take effect until then; None
+    if none can. loading: it is in an unfinished load by file, or was when its file was written.
     """
 
     table: str
@@ -66,6 +66,7 @@ class RelatedRecord(NamedTuple):
     state: State
     wanted: bool
     may_exist_in_campaign: bool
+    sent: bool
     payload: bool
     leased_until: datetime | None
     unknown_until: datetime | None
@@ -255,7 +256,7 @@ def _since(id: str) -> sa.Select[datetime]:
 
 
 def _related_record(row: Any, now: int, horizon: int) -> RelatedRecord:
-    _, table, id_, state, wanted, may_exist, payload, live_until, *more = row
+    _, table, id_, state, wanted, may_exist, sent, payload, live_until, *more = row
     *of_record, opt_outs_session, opt_outs_unknown, in_file = more
     if loading := of_record[0] == _FAR:  # the load's end is not known
         of_record, live_until = (None, None), opt_outs_session if (opt_outs_session or 0) > now else None
@@ -270,6 +271,7 @@ def _related_record(row: Any, now: int, horizon: int) -> RelatedRecord:
         State(state),
         bool(wanted),
         bool(may_exist),
+        bool(sent),
         bool(payload),
         times.instant(live_until),
         times.instant(unknown),
