@@ -18,7 +18,7 @@ import sqlalchemy as sa
 
 from sync_assets.config.values import CONTACT
 from sync_assets.ledger import times
-from sync_assets.ledger.model import END_OF_TIME, HELD_NOT_KNOWN, LoadState, State
+from sync_assets.ledger.model import END_OF_TIME, HELD_NOT_KNOWN, LoadState, Orphaned, State
 from sync_assets.ledger.records.dependency_status import DependencyStatus, Key
 from sync_assets.ledger.records.hold_records import PERSON, UNKNOWN, HeldRecord, HoldRecords
 from sync_assets.ledger.report_values import HeldContact
@@ -49,6 +49,10 @@ _RELATED = f"""
 """  # noqa: S608
 _FAR = times.to_micros(END_OF_TIME)
 _STATES = "SELECT state FROM sync_record WHERE seq IN :seqs"
+_DELETED_FIRST = f"""
+    SELECT seq FROM sync_record WHERE seq IN :seqs AND desired_hash IS NOT NULL
+        AND orphaned = {Orphaned.DELETED:d} AND state NOT IN ({State.HELD:d}, {State.EXCLUDED:d})
+"""  # noqa: S608 - constants
 
 
 class RelatedRecord(NamedTuple):
@@ -77,7 +81,7 @@ class Released(NamedTuple):
     """The effect of a release, in records.
 
     records: no longer held. excluded: of these, and of those excluded before, never inserted or updated again, since
-    the person was deleted.
+    the person was deleted; Campaign's copies of some are deleted first.
     """
 
     records: int
@@ -161,7 +165,10 @@ class Holds(Repository):
         if deleted:
             self._opt_outs.forget(transaction, [id])
         freed = before - self._count_in_state(transaction, records, *unsent)
-        return Released(freed, self._count_in_state(transaction, records, State.EXCLUDED))
+        excluded = self._count_in_state(transaction, records, State.EXCLUDED)
+        if deleted:
+            excluded += len(list(transaction.run(_DELETED_FIRST, seqs=_seqs(transaction, records))))
+        return Released(freed, excluded)
 
     def all(self) -> list[HeldContact]:
         """Return all holds, the oldest first."""

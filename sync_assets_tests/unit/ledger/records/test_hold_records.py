@@ -114,8 +114,10 @@ def test_campaigns_records_of_a_person_who_is_gone_are_deleted_only_where_it_wou
         family(ledger, required=required)
         push_all(ledger)
         unlinked(ledger, required=required)
-        ledger.holds.end_hold(ANNA, deleted=True)
+        assert ledger.holds.end_hold(ANNA, deleted=True) == Released(3, 2)  # excluded also if it is deleted first
         assert set(push_all_upwards(ledger)) == deleted
+        counts = ledger.reports.counts()
+        assert (counts["order"].excluded, counts["line"].excluded) == (1, 1)
         ledger.holds.end_hold(ANNA, deleted=False)
 
 
