@@ -44,7 +44,7 @@ class AuditResult(msgspec.Struct):
         hidden: Campaign does not show them, since a record that they must be linked to is missing there.
         several: ids of which Campaign has several records; these are not compared.
         without_row: of Campaign, with an id of no row in scope, which the ledger does not have. They are left alone.
-        left_out: not compared, by reason: the state, or `moved` if row or record changed since it was sent.
+        left_out: not compared, by reason: the state (rejected: all of the table), or `moved`: changed since sent.
         repaired: made pending.
         attributes: by attribute or link, those that differ in it.
         refused_in_updates: the same for attributes that Campaign refuses in updates.
@@ -99,6 +99,11 @@ class AuditResult(msgspec.Struct):
     def is_equal(self) -> bool:
         """True if nothing was found that must be repaired, or was: refused attributes do not count."""
         return not (self.differences or self.repaired)
+
+    def leave_out(self, reason: str, number: int) -> None:
+        """Set how many records are left out for a reason, none included."""
+        others = {name: records for name, records in self.left_out.items() if name != reason}
+        self.left_out = others | ({reason: number} if number else {})
 
     @property
     def part(self) -> float:

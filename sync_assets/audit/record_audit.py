@@ -193,6 +193,9 @@ class _Audit:
         self.comparison.result = progress.result
         hashes, links = await self.comparison.compare(page, listed, absent)
         progress.link, progress.result.done = page.next, page.next is None
+        if progress.result.done:
+            counts = await asyncio.to_thread(self.ledger.reports.counts, table)
+            progress.result.leave_out("rejected", counts[table].rejected)
         progress.boundary = min(ids, default=progress.boundary) if in_order else _TOP
         progress.saved_at = datetime.now(UTC).timestamp()
         await self.count_reads()

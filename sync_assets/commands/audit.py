@@ -20,6 +20,7 @@ from sync_assets.ledger import Ledger
 from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.pkeys import ListedKeys
+from sync_assets.words import counted
 
 SHOWN = ("records", "compared", "equal", "in_step_but_for", "differing", "missing", "hidden", "several", "without_row")
 """The numbers of a table, in the order of display; then those left out and repaired, and the reads."""
@@ -63,7 +64,10 @@ def _remedies(found: Sequence[AuditResult], *, repair: bool) -> Iterator[str]:
     elif any(one.differing or one.missing.records or one.opt_outs_wrong for one in found):
         yield "`sync-assets audit --repair` makes pending what differs or is missing."
     if any(one.hidden.records for one in found):
-        yield "A hidden record shows once Campaign has the parent that it lacks: repair that one first."
+        yield (
+            "A parent that is inserted again has another PKey, so records that lost it stay hidden: publish the link "
+            "with cardinality 0 or 1, then repair again."
+        )
     if any(one.several.records for one in found):
         yield "Merge in Campaign the records that have one id."
 
@@ -110,6 +114,11 @@ def show(document: AuditDocument) -> Parts:
         yield from (f"{name}: {one.message}" for one in findings if not one.passed or result.in_step_but_for)
         if result.missing_not_known:
             yield f"{name}: Campaign does not sort the list, so which records are missing is not known yet."
+        if rejected := result.left_out.get("rejected"):
+            yield (
+                f"{name}: {counted(rejected, 'rejected record', 'are')} not compared; Campaign may hide some. "
+                f"`sync-assets rejects {name}` shows the reasons."
+            )
         for title, some in _named(result).items():
             if some.ids:
                 yield f"  {title}: {', '.join(some.ids)}{', …' if some.records > len(some.ids) else ''}"

@@ -251,6 +251,39 @@ def test_a_record_that_campaign_hides_without_its_parent_is_named_and_never_inse
     before = here.admin.engine_calls()["insert"]
     here.sync()
     assert here.admin.engine_calls()["insert"] == before
+    show_hidden_ones(here)
+
+
+@pytest.mark.parametrize("table", [["new_order"], []], ids=["one table", "all"])
+def test_a_rejected_record_that_campaign_hides_is_counted_as_left_out(
+    new_chain: Callable[..., Chain], table: list[str]
+) -> None:
+    here = new_chain(cardinality="one")
+    c, o, _ = here.make()
+    here.make()
+    assert here.sync()[0] == 0
+    remove(here.program, c)
+    assert audited(here.program, "--table", "contact", "--repair")[0] == 2
+    assert here.sync()[0] == 2
+    assert [one["id"] for one in here.program.json("rejects", *table)[1]["rejects"]] == [o]
+    options = [option for name in table for option in ("--table", name)]
+    status, tables = audited(here.program, *options)
+    assert (status, tables["new_order"]["left_out"], tables["new_order"]["equal"]) == (0, {"rejected": 1}, 1)
+    _, output, _ = here.program.run("audit", *options)
+    assert "new_order: 1 rejected record is not compared" in output
+    show_hidden_ones(here)
+
+
+def show_hidden_ones(here: Chain) -> None:
+    """Do what the remedies say."""
+    here.admin.publish_link("cusOrder", "cusContactLink", "zero_or_one")
+    assert here.program.run("retry")[0] == 0
+    here.sync()
+    audited(here.program, "--repair")
+    assert here.sync()[0] == 0
+    assert audited(here.program)[0] == 0
+    here.admin.publish_link("cusOrder", "cusContactLink", "one")
+    here.assert_no_hidden_child()
 
 
 @by_default("direction", ["bidirectional", "campaign_to_d365", "d365_to_campaign"], "bidirectional")
