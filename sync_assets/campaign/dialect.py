@@ -27,8 +27,9 @@ class ResponseOutcome(NamedTuple):
     """What an answer means.
 
     `reason`: Campaign's words in one line, not yet redacted. `pkey`: the PKey in the answer to a write. `remedy`: of
-    `denied`, if it is not to check the credentials; the reason then is a sentence of ours. `left_out`: attributes that
-    an update did not send, since Campaign refuses them there.
+    `denied`, if it is not to check the credentials; the reason then is a sentence of ours. Of `refused` and `transient`
+    our own sentence before Campaign's words, if any; it has no values, so it is not redacted. `left_out`: attributes
+    that an update did not send, since Campaign refuses them there.
 
     done            the record is as requested
     unproven        a 2xx that is not the engine's own answer to such a request: the outcome is unknown

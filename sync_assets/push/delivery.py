@@ -207,7 +207,7 @@ class Sender:
             return response
         if records.addressing.confirmed or await self.key_works(records, record.id) is not False:
             return ResponseOutcome("done")
-        return ResponseOutcome("refused", _NO_KEY.format(records.resource, records.key))
+        return ResponseOutcome("refused", remedy=_NO_KEY.format(records.resource, records.key))
 
 
 @dataclass(slots=True)
@@ -263,17 +263,15 @@ class _Write:
             # A refusal names the key that is taken. v8 names no cause, so there only a record that Campaign had counts.
             was_there = self.rejected_post.kind == "refused" or record.operation == "update" or record.incarnation > 0
             hidden = was_there and self.sender.requires_parent
-            # The remedy first, since a long reason is cut.
-            reason = f"{_HIDDEN} {self.rejected_post.reason}" if hidden else self.rejected_post.reason
-            return self.rejected_post._replace(reason=reason)
+            return self.rejected_post._replace(remedy=_HIDDEN if hidden else "")
         acknowledged = record.operation == "update" and not record.outcome_unknown  # else perhaps it was just deleted
         if acknowledged and self.sender.requires_parent and not await self._key_is_unique():
-            return ResponseOutcome("refused", _PERHAPS_SECOND.format(records.key))
+            return ResponseOutcome("refused", remedy=_PERHAPS_SECOND.format(records.key))
         if record.payload is None:
             return response  # if the record is wanted, the ledger reads its row again, and sends all of it
         key_trusted = record.operation == "insert" or record.outcome_unknown or records.addressing.confirmed
         if not key_trusted and await self.sender.key_works(records, record.id) is False:
-            return ResponseOutcome("refused", _NO_KEY.format(records.resource, records.key))
+            return ResponseOutcome("refused", remedy=_NO_KEY.format(records.resource, records.key))
         if self.insert_unknown and not await self._key_is_unique():
             if records.addressing.unique is False or records.addressing.key_in_url is False:
                 raise StillUnknown(record.unknown_seconds or LOOK_AGAIN_SECONDS)

@@ -59,6 +59,8 @@ def delivery_of(record: Claimed, response: ResponseOutcome, done: OperationDone,
     reason = redact(redact(response.reason, record.payload), record.update_payload)
     if response.kind == "denied":
         raise access_denied(response._replace(reason=reason))
+    if response.remedy:
+        reason = f"{response.remedy} {reason}".strip()
     if response.kind != "transient":
         return Delivery("refused", reason=reason)
     if reason in BOILERPLATE:

@@ -214,8 +214,8 @@ class Links:
         if response.kind == "missing":
             return ResponseOutcome(
                 "refused",
-                f"Campaign hides this record: its link {', '.join(mended)} led to no record when it was inserted, and "
-                "Campaign requires it. Delete the record in Campaign, then retry.",
+                remedy=f"Campaign hides this record: its link {', '.join(mended)} led to no record when it was "
+                "inserted, and Campaign requires it. Delete the record in Campaign, then retry.",
             )
         if response.kind != "done":
             raise _NotShown
@@ -256,7 +256,7 @@ class Links:
                 return parent
             return ResponseOutcome(
                 "refused",
-                f"Campaign no longer holds {target.parent.table} {link.id}, to which {target.attribute} leads. "
+                remedy=f"Campaign no longer holds {target.parent.table} {link.id}, to which {target.attribute} leads. "
                 f"`sync-assets explain {link.id}` names the replay that sends it again.",
             )
         pkey = str(parent["PKey"])

@@ -276,6 +276,17 @@ async def test_a_record_whose_key_is_taken_and_not_found_is_perhaps_hidden_if_it
     ) == hidden
 
 
+@pytest.mark.parametrize("value", ["1", "record", "hides"])
+async def test_a_sentence_of_ours_is_not_masked_where_it_has_a_value_of_the_record(value: str) -> None:
+    record = contact(payload=json.dumps({"externalId": ADA, "count": value}))
+    answer = Response(500, {}, TAKEN.body + f" {value}".encode())
+    reason = (await Push([answer], requires_parent=True).deliver(record)).reason or ""
+    ours, _, campaigns = reason.partition("`sync-assets retry`. ")
+    assert ours.startswith("Perhaps Campaign hides this record, since its link")
+    assert "with cardinality 0 or 1, or delete the record" in ours
+    assert campaigns.endswith("…")
+
+
 async def test_a_record_that_is_found_without_a_pkey_has_none() -> None:
     listed = Response(200, {}, json.dumps({"content": [{"externalId": ADA, "href": "profile/1"}]}).encode())
     delivered = await Push([listed], found=NOT_IN_URL, filter=BY_KEY).deliver(contact("update", payload="{}"))
