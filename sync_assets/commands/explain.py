@@ -148,7 +148,11 @@ def _of_table(configuration: Configuration, ledger: Ledger, facts: RecordFacts, 
     left_out = {step.target.attribute.path for step in steps if not step.target.apply_updates}
     differs = [path for path in in_payload if path not in left_out] if facts.passes else []
     differs += [link.attribute for link in links if link.equal is False and link.attribute not in differs]
-    in_step, reasons = agreement(facts, differs, [Reason(False, why) for _, why in opt_outs if why])
+    of_opt_outs = [Reason(False, why) for _, why in opt_outs if why]
+    if of_opt_outs and (rejected := ledger.opt_out_decisions.last_rejected_row(facts.id)):
+        name, (line, _, reason) = rejected[0].rpartition("@")[0], rejected[1]
+        of_opt_outs.append(Reason(False, f"The program rejected line {line} of the opt-out file {name}: {reason}."))
+    in_step, reasons = agreement(facts, differs, of_opt_outs)
     states, children = (stored.child_states, stored.children) if stored else ({}, ())
     return RecordOfTable(
         table=facts.config.table,

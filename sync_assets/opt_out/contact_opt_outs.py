@@ -20,7 +20,7 @@ STATES = {
     OptOutState.REJECTED: "rejected",
 }
 
-NEXT_STATEMENT = "the program has not read it: an export file or poll that has the profile brings Campaign's value"
+NEXT_STATEMENT = "the ledger does not have Campaign's value: an export file or poll that has the profile brings it"
 NEXT_AGAIN = (
     "Dynamics 365 changed it since: a file or poll with the profile, or `sync-assets replay contact`, restores it"
 )

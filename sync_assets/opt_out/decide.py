@@ -101,4 +101,4 @@ def after_move(campaign: SideValue, moved_at: datetime | None) -> SideValue:
 
 def without_value(reason: str) -> str:
     """Return the reason of a decision in words that do not tell the value."""
-    return "Dynamics 365 is newer, or as old" if reason == "an opt-out wins" else reason
+    return "Campaign is not known to be newer" if reason == "an opt-out wins" else reason

@@ -19,7 +19,7 @@ from sync_assets.defs.partitions import run_tags
 from sync_assets.defs.tables.run_requests import with_runs
 from sync_assets.runtime.call_limits import calls_today
 from sync_assets_tests.support.chain import Chain
-from sync_assets_tests.support.opt_outs import set_campaign, set_d365, switch_on
+from sync_assets_tests.support.opt_outs import HEADER, set_campaign, set_d365, switch_on, write_file
 from sync_assets_tests.support.orchestra import in_memory
 from sync_assets_tests.support.program import CONTACT, Program, calls
 from sync_assets_tests.support.sandbox_process import SandboxProcess
@@ -284,3 +284,9 @@ def test_opt_outs_are_shown_with_their_decision_and_a_change_in_campaign(program
     assert result.document["in_step"] is False
     assert "blackListPhone differs" in of(result)["reasons"][0]
     assert of(result)["opt_outs"][1]["would_write"] == "d365"
+
+    write_file(program, f"{HEADER}{ada},,,1,1999-01-01T00:00:00.000Z\n", "optout_old.csv")
+    assert program.sync().status == 2
+    rejected = of(explanation(program, ada))["reasons"][1]
+    assert rejected.startswith("The program rejected line 2 of the opt-out file optout_old.csv: ")
+    assert "lies before 2000" in rejected

@@ -69,6 +69,12 @@ class OptOutDecisions(Repository):
         wanted = wanted.where(schema.only(_D.partition, partition), schema.only(_D.contact, contact))
         return [OptOutDecision(*row) for row in self._session.rows(wanted)]
 
+    def last_rejected_row(self, id: str) -> tuple[str, RejectedRow] | None:
+        """Return the partition and the row of a contact that was rejected last, until it is pruned."""
+        of_contact = sa.select(_R.partition, _R.line, _R.id, _R.reason).where(_R.id == id)
+        rows = self._session.rows(of_contact.order_by(_R.stored_at.desc(), _R.line.desc()).limit(1))
+        return next(((partition, RejectedRow(*row)) for partition, *row in rows), None)
+
     @writes
     def replace_rejected_rows(self, transaction: Transaction, partition: str, rows: Sequence[RejectedRow]) -> None:
         """Store the rejected rows of a file in place of those of an earlier read."""

@@ -153,6 +153,6 @@ def test_the_reason_names_the_cause() -> None:
 
 
 def test_a_reason_that_quotes_the_value_is_replaced() -> None:
-    assert without_value("an opt-out wins") == "Dynamics 365 is newer, or as old"
+    assert without_value("an opt-out wins") == "Campaign is not known to be newer"
     assert without_value("Campaign is newer") == "Campaign is newer"
     assert without_value(merged_contacts.REASON) == merged_contacts.REASON

@@ -249,10 +249,13 @@ def test_rejected_rows_of_a_file_replace_the_earlier_ones_and_are_pruned_by_age(
     decisions.replace_rejected_rows("file@1", [RejectedRow(7, "y", "no value"), RejectedRow(3, None, "no id")])
     assert decisions.rejected_rows("file@1") == [RejectedRow(3, None, "no id"), RejectedRow(7, "y", "no value")]
     assert decisions.rejected_rows("file@1", 1) == [RejectedRow(3, None, "no id")]
+    assert decisions.last_rejected_row("y") == ("file@1", RejectedRow(7, "y", "no value"))
+    clock.now += timedelta(seconds=1)
+    decisions.replace_rejected_rows("later@2", [RejectedRow(2, "y", "no time")])
+    assert decisions.last_rejected_row("y") == ("later@2", RejectedRow(2, "y", "no time"))
+    assert decisions.last_rejected_row("x") is None
     decisions.prune_rejected_rows(clock.now)
-    assert len(decisions.rejected_rows("file@1")) == 2
-    decisions.prune_rejected_rows(clock.now + timedelta(seconds=1))
-    assert decisions.rejected_rows("file@1") == []
+    assert (decisions.rejected_rows("file@1"), len(decisions.rejected_rows("later@2"))) == ([], 1)
 
 
 # Requests without an answer
