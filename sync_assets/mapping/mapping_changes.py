@@ -120,7 +120,8 @@ def differences(earlier: str, now: TableConfig) -> list[str]:
     lines = [f"`{column}` -> {old.to} is no longer mapped" for column, field, old in fields if old and not field]
     lines += [f"`{column}` -> {field.to} is {_verb(old, field)}" for column, field, old in fields if field]
     replaced = _differing(before.replacements, now.replacements)
-    lines += [f"the replacements of `{column}` are changed" for column, _, _ in replaced]
+    mapped_in_both = before.fields.keys() & now.fields.keys()  # else a line above says all
+    lines += [f"the replacements of `{column}` are changed" for column, _, _ in replaced if column in mapped_in_both]
     if before.filters != now.filters:
         lines.append("the filter is changed")
     links = _differing(*({link.field: link for link in config.links} for config in (before, now)))

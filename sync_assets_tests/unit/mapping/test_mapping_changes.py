@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from sync_assets.config.models import TableConfig
+from sync_assets.config.opt_out import OptOutConfig, OptOutMapping
 from sync_assets.mapping.mapping_changes import (
     configuration_text,
     differences,
@@ -82,6 +83,15 @@ def test_a_configuration_is_stored_as_text_and_compiles_to_the_same_mapping() ->
     assert differences("table: contact", config) == ["the configuration is of another version"]
     gone = text.replace("lastname", "nickname")
     assert earlier_mapping(gone, CONTACT, PROFILE, {}) is None
+
+
+def test_opt_outs_that_become_fields_are_named_once() -> None:
+    written = {"table": "contact", "resource": "profile", "key": "externalId", "fields": TEXT}
+    now = TableConfig.model_validate(written)
+    mappings = {"donotemail": OptOutMapping(to="blackListEmail", inverted=True)}
+    sent = now.with_opt_outs(OptOutConfig(direction="d365_to_campaign", mappings=mappings))
+    assert differences(configuration_text(now), sent) == ["`donotemail` -> blackListEmail is added"]
+    assert differences(configuration_text(sent), now) == ["`donotemail` -> blackListEmail is no longer mapped"]
 
 
 def test_the_differences_of_two_configurations_are_named() -> None:
