@@ -59,6 +59,7 @@ LIST_SECONDS = 60.0
 """Seconds between two reads of Campaign for the end of a workflow that was not seen at work: they are engine calls."""
 CLOCKS_DIFFER = timedelta(minutes=1)
 """How far the list of a load reads back beyond its command."""
+CARRIED_ON = "another process carries its load by file on, or was killed less than a minute ago."
 _read_at: dict[datetime | None, float] = {}
 """By the time of a load's command: when its last record was read, by the monotonic clock of this process."""
 
@@ -115,7 +116,7 @@ class LoadRun:
             async with leased(self.runtime.worker, self._table) as session:
                 if session is None:
                     self.progress.holds_back = True
-                    self.progress.notes.append(f"{self._table}: another process carries its load by file on.")
+                    self.progress.notes.append(f"{self._table}: {CARRIED_ON}")
                     return self.progress
                 await self._go_on(until, session, begin=begin)
         except LoadMoved:
@@ -392,9 +393,8 @@ class LoadRun:
         return load._replace(state=LoadState.DONE)
 
     async def _listed(self, load: Load) -> Load:
-        ledger = self.runtime.ledger
-        missing = await asyncio.to_thread(ledger.loads.left, load)
+        missing = await asyncio.to_thread(self.runtime.ledger.loads.left, load)
         self.progress.acknowledged += load.records - missing
-        note = f"{self._table}: of {counted(load.records, 'record')} in files Campaign holds {load.records - missing:,}"
-        self.progress.notes.append(f"{note} as written; {missing:,} are left.")
-        return await asyncio.to_thread(ledger.loads.move, load, missing=missing)
+        left = f"{missing:,} of {counted(load.records, 'record')} in files are left"
+        self.progress.notes.append(f"{self._table}: {left}, as Campaign's list shows.")
+        return await asyncio.to_thread(self.runtime.ledger.loads.move, load, missing=missing)

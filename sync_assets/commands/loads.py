@@ -11,7 +11,7 @@ import typer
 from sync_assets.audit.record_list import RecordList
 from sync_assets.bulk_load.file_rows import SAMPLES, FileColumns, lines_of
 from sync_assets.bulk_load.files import connected, remove_files
-from sync_assets.bulk_load.load_run import LoadRun, settings_of
+from sync_assets.bulk_load.load_run import CARRIED_ON, LoadRun, settings_of
 from sync_assets.bulk_load.update_run import UpdateRun
 from sync_assets.campaign.client import CampaignClient
 from sync_assets.campaign.workflows import IMPORT, NoWorkflow, stop, workflow_status
@@ -148,7 +148,7 @@ async def abandon(runtime: Runtime, table: str) -> LoadsDocument:
         done = await way(runtime, target, resource, RecordList(runtime.ledger, campaign, config)).run(None)
         if done.stopped or done.holds_back:
             raise SyncAssetsError(
-                done.stopped or f"{table}: another process carries its load on.",
+                done.stopped or f"{table}: {CARRIED_ON}",
                 "The load is given up; the next sync lists Campaign's records.",
             )
         ended = await asyncio.to_thread(loads.last, table, load.kind)

@@ -45,10 +45,10 @@ def from_day_number(number: int) -> date:
 
 
 def clock(moment: datetime, now: datetime | None = None) -> str:
-    """Return a time as sentences show it: UTC, rounded up to the minute, with the date unless that is today's."""
+    """Return a time as sentences show it: UTC to the minute, a later one rounded up, with the date unless today's."""
     now = (now or datetime.now(UTC)).astimezone(UTC)
     at = moment.astimezone(UTC)
-    at = at.replace(second=0, microsecond=0) + timedelta(minutes=bool(at.second or at.microsecond))
+    at = at.replace(second=0, microsecond=0) + timedelta(minutes=at > now and bool(at.second or at.microsecond))
     return f"{at:%H:%M} UTC" if at.date() == now.date() else f"{at:%Y-%m-%d %H:%M} UTC"
 
 

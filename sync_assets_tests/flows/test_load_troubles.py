@@ -47,14 +47,18 @@ class Trouble(NamedTuple):
 
 
 ENDS = {
-    "fails": Trouble({"trouble": "fails", **SLOW}, 0, "25 as written; 25 are left", "done", "error", 25),
-    "fails at once": Trouble({"trouble": "fails"}, 0, "25 as written; 25 are left", "done", "error", 25),
-    "ends early": Trouble({"trouble": "ends_early", **SLOW}, 0, "25 as written; 25 are left", "done", "finished", 25),
-    "rejects lines": Trouble({"reject_every": 3, **SLOW}, 0, "34 as written; 16 are left", "done", "finished", 34),
-    "runs again late": Trouble(
-        {"repeat_after_seconds": 0.2, **SLOW}, 0, "50 as written; 0 are left", "done", "finished", 50
+    "fails": Trouble({"trouble": "fails", **SLOW}, 0, "25 of 50 records in files are left", "done", "error", 25),
+    "fails at once": Trouble({"trouble": "fails"}, 0, "25 of 50 records in files are left", "done", "error", 25),
+    "ends early": Trouble(
+        {"trouble": "ends_early", **SLOW}, 0, "25 of 50 records in files are left", "done", "finished", 25
     ),
-    "is not seen": Trouble({"trouble": "unseen"}, 0, "50 as written; 0 are left", "done", "unseen", 50),
+    "rejects lines": Trouble(
+        {"reject_every": 3, **SLOW}, 0, "16 of 50 records in files are left", "done", "finished", 34
+    ),
+    "runs again late": Trouble(
+        {"repeat_after_seconds": 0.2, **SLOW}, 0, "0 of 50 records in files are left", "done", "finished", 50
+    ),
+    "is not seen": Trouble({"trouble": "unseen"}, 0, "0 of 50 records in files are left", "done", "unseen", 50),
 }
 STAYS = {
     "pauses": Trouble({"trouble": "pauses", **SLOW}, 2, "is paused; go on with it in", "running", None, 25),
