@@ -318,7 +318,7 @@ async def push_table(runtime: Runtime, config: TableConfig, seconds: float | Non
             notes += updated.notes
     due = 0 if planned else await asyncio.to_thread(opt_outs_due, runtime.config, ledger, config)
     opt_outs = await _write_opt_outs(runtime, result) if due else {}
-    return Pushed(resource, findings, result, notes, opt_outs)
+    return Pushed(resource, findings, result, notes + target.warnings(result), opt_outs)
 
 
 async def _by_file(run: LoadRun, seconds: float | None, load: Load | None) -> LoadProgress:

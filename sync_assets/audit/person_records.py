@@ -328,7 +328,7 @@ class _Person:
     async def _may_hide(self, config: TableConfig) -> bool:
         """Return True if Campaign may hide records of the table: those without a parent (campaign.md 5)."""
         target = Target.of(self._overall, config, await self._client.resource(config.api, config.resource))
-        return target.requires_parent or target.may_hide
+        return target.hides
 
     async def _check_key(self, config: TableConfig, records: Records, missing: Sequence[str]) -> None:
         """Add an error unless Campaign finds other records by the key: else those that it did not find may exist.

@@ -299,7 +299,7 @@ def _ledger(ledger: LedgerOfRecord | None) -> Iterator[str]:
 def _campaign(campaign: CampaignOfRecord) -> str:
     text = {
         "found": "found",
-        "missing": "no such record",
+        "missing": "shows no such record",
         "several": "several records carry this id",
         "unanswered": f"not known: {campaign.reason}",
         "not asked": "not read",

@@ -10,8 +10,8 @@ from sync_assets.ledger.model import BlockReason, Loss
 
 WAITING_FOR = {
     BlockReason.NONE: "nothing",
-    BlockReason.PARENT_PENDING: "a parent that Campaign has not acknowledged yet; until then Campaign keeps the former "
-    "link",
+    BlockReason.PARENT_PENDING: "a parent that Campaign has not acknowledged yet; until then a record in Campaign "
+    "keeps its former link",
     BlockReason.PARENT_UNAVAILABLE: "a parent that is rejected, or that may still come: its table was not read to its "
     "end yet",
     BlockReason.REFETCH_REQUIRED: "its row, which is to be read again from Dynamics 365",

@@ -290,6 +290,7 @@ class _Push:
             await self._count_failure(record, delivery.reason, records)
         if delivery.operation_done:
             setattr(result, delivery.operation_done, getattr(result, delivery.operation_done) + 1)
+            result.not_found += delivery.operation_done == "deleted" and not (answers.status and answers.status < 300)
         elif delivery.result == "refused":
             result.rejected += 1
         self._add_outcome(record, delivery, answers)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from sync_assets.checks.link_findings import unfilled_links
 from sync_assets.push.record_links import LinkTarget, link_targets
+from sync_assets.words import counted
 
 if TYPE_CHECKING:
     from sync_assets.campaign.metadata import Resource
@@ -45,6 +46,19 @@ class Target:
         return cls(config, opt_outs, links, config.table in set_by_key, required, may_hide)
 
     @property
+    def hides(self) -> bool:
+        """True if Campaign hides, or perhaps hides, a record of the table that lacks a parent."""
+        return self.requires_parent or self.may_hide
+
+    def warnings(self, result: PushResult) -> list[str]:
+        """Return why a push into this target may have left records in Campaign that no request shows."""
+        if not (result.not_found and self.hides):
+            return []
+        deletes = counted(result.not_found, "delete")
+        text = f"{self.config.table}: Campaign found no record for {deletes}: deleted there before, or hidden"
+        return [f"{text}, since it lost a parent that it needs. Check in Campaign."]
+
+    @property
     def parents(self) -> tuple[TableConfig, ...]:
         """The tables to which `links` lead."""
         return tuple({link.parent.table: link.parent for link in self.links}.values())
@@ -61,6 +75,7 @@ class PushResult:
     Attributes:
         put_off: records that Campaign failed on, or did not answer; they are tried again later.
         given_back: records claimed and not acknowledged; they stay pending.
+        not_found: of the deleted records, those that Campaign did not find: deleted before, or hidden.
         stopped: why the push ended before everything was sent; None if it did not.
         seconds: duration of the push.
         latency_p50, latency_p95: seconds, of single answers.
@@ -74,6 +89,7 @@ class PushResult:
     rejected: int = 0
     put_off: int = 0
     given_back: int = 0
+    not_found: int = 0
     calls: Counter[str] = field(default_factory=Counter[str])
     seconds: float = 0.0
     latency_p50: float | None = None

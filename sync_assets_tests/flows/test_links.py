@@ -251,41 +251,6 @@ def test_the_guard_counts_the_lines_of_a_profile_that_is_in_neither_system(new_c
     assert (held[-1], len(chain.held()["cusOrder"])) == (110, 110)
 
 
-def test_an_order_out_of_scope_that_campaign_hides_keeps_its_lines(new_chain: Callable[..., Chain]) -> None:
-    chain = new_chain(cardinality="one")
-    chain.program.further[0]["filters"] = {"rules": [{"field": "new_quantity", "is": "ge", "value": 10}]}
-    ada, order, line = chain.make()
-    chain.admin.change("new_order", [order], new_quantity=50)
-    assert chain.sync()[0] == 0
-    chain.admin.change("new_order", [order], new_quantity=1)
-    assert chain.sync() == (0, calls()), "Campaign keeps an order that left the filter"
-    chain.admin.post("/campaign/delete", {"resource": "profile", "keys": [ada]})
-    chain.admin.change("contact", [ada], firstname="Eve")
-    status, made = chain.sync()
-    assert (status, made["delete"], list(chain.held()["cusOrderLine"])) == (2, 0, [line])
-    [rejected] = chain.program.json("rejects")[1]["rejects"]
-    assert (rejected["id"], "is hidden without its parent" in rejected["reason"]) == (order, True)
-
-
-def test_an_order_that_campaign_hides_is_named_by_explain_and_hold_verify_and_deleted_once_it_is_shown(
-    new_chain: Callable[..., Chain],
-) -> None:
-    chain = new_chain(cardinality="one")
-    ada, order, _ = chain.make()
-    assert chain.sync()[0] == 0
-    chain.admin.post("/campaign/delete", {"resource": "profile", "keys": [ada]})
-    _, output, _ = chain.program.run("explain", order, "--table", "new_order")
-    assert "it was deleted there, or is hidden, since cusContactLink leads to no record" in " ".join(output.split())
-    chain.admin.change("contact", [ada], firstname="Eve")
-    assert chain.sync()[0] == 2
-    assert "Campaign does not show 1 record of cusOrder:" in chain.program.run("hold", "verify", ada)[1]
-    chain.admin.publish_link("cusOrder", "cusContactLink", "zero_or_one")
-    chain.admin.on_parent_delete(contact="cascade", new_order="cascade")
-    chain.admin.delete("contact", [ada])
-    assert chain.sync()[0] == 0
-    assert not any(chain.held().values())
-
-
 def test_a_link_that_campaign_requires_and_the_configuration_does_not_stops_its_table_before_the_first_write(
     new_chain: Callable[..., Chain],
 ) -> None:
