@@ -67,12 +67,15 @@ class Records:
         """POST a record. Raises OutcomeUnknown if the answer is lost or is not the record, which may exist then."""
         return (await self._ask("insert", self._path, "", body))[1]
 
-    async def update(self, key: str, body: bytes) -> ResponseOutcome:
-        """PATCH the record with our key: one call if Campaign accepts the key, else one read more to look it up."""
-        response = await self._update(key, body)
-        return await self._update(key.upper(), body) if self._try_capitals(response) else response
+    async def update(self, key: str, body: bytes, flags: Mapping[str, bool] | None = None) -> ResponseOutcome:
+        """PATCH the record with our key: one call if Campaign accepts the key, else one read more to look it up.
 
-    async def _update(self, key: str, body: bytes) -> ResponseOutcome:
+        flags: what the body contains, if that is nothing else. It is not sent if the look-up shows that it is held.
+        """
+        response = await self._update(key, body, flags)
+        return await self._update(key.upper(), body, flags) if self._try_capitals(response) else response
+
+    async def _update(self, key: str, body: bytes, flags: Mapping[str, bool] | None) -> ResponseOutcome:
         addressing = self.addressing
         if addressing.key_in_url is not False:
             _, response = await self._ask("update", self._address(key), key, body)
@@ -92,6 +95,8 @@ class Records:
         if isinstance(located, ResponseOutcome):
             return located
         address, name = located
+        if flags and not isinstance(record, ResponseOutcome) and flags.items() <= record.items():
+            return ResponseOutcome("done")
         response = (await self._ask("update", address, name, body))[1]
         if bare and response.kind == "done":
             self._bare_by_key()

@@ -221,18 +221,25 @@ class _Sending:
         await run_together(*(self._one(id_, rows) for id_, rows in due.items()))
 
     async def _one(self, id_: str, rows: list[OptOutRow]) -> None:
+        sent = False
+
         def observe(kind: str, status: int | None, seconds: float) -> None:
+            nonlocal sent
+            sent = sent or kind == "update"
             if is_lost(kind, status):
                 self.change.unanswered.add(id_)
 
         records = replace(self._session.records, observer=observe)
+        flags = {row.attribute: bool(row.value) for row in rows}
         try:
             held = await self._holds_already(id_, rows) if any(row.unknown_until for row in rows) else False
-            if held is True:
+            # The body of the PATCH is without the key, since Campaign may refuse it, even with its present value.
+            outcome = held or await records.update(id_, msgspec.json.encode(flags), flags)
+            if outcome is True or (outcome.kind == "done" and not sent):
                 self.change.rows += [rules.after_write(row, _now()) for row in rows]
                 self._done.held_already += len(rows)
             else:
-                self._note(rows, held or await records.update(id_, self._body(rows)))
+                self._note(rows, outcome)
         except (BudgetSpent, HttpError) as error:
             self.change.rows += rows
             if isinstance(error, OutcomeUnknown):
@@ -246,10 +253,6 @@ class _Sending:
         if isinstance(values, ResponseOutcome):
             return values
         return all(values[row.attribute][0] == bool(row.value) for row in rows)
-
-    def _body(self, rows: list[OptOutRow]) -> bytes:
-        """Return the body of a PATCH: without the key, since Campaign may refuse it, even with its present value."""
-        return msgspec.json.encode({row.attribute: bool(row.value) for row in rows})
 
     def _note(self, rows: list[OptOutRow], outcome: ResponseOutcome) -> None:
         done, change = self._done, self.change
