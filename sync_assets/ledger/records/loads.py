@@ -307,10 +307,10 @@ class Loads(Repository):
         def free(transaction: Transaction, of_load: sa.ColumnElement[bool]) -> int:
             claimed = sa.select(_R.seq).where(of_load).order_by(_R.seq).limit(_AT_ONCE).with_for_update()
             seqs = list(transaction.execute(claimed).scalars())
-            if load.commanded_at is None:  # nothing was sent
-                self._leave_out(transaction, load, seqs)
-            elif until:
+            if until:  # also if no workflow was started: others may have run it with the files
                 transaction.run(_GIVE_UP, seqs=seqs, until=until, reason=_MAY_COME)
+            elif load.commanded_at is None:  # nothing was sent
+                self._leave_out(transaction, load, seqs)
             else:
                 transaction.run(_FREE, seqs=seqs)
             return len(seqs)

@@ -152,6 +152,7 @@ ENDS: dict[str, tuple[int, Callable[[Ledger, Load], Any]]] = {
     "never started": (0, lambda ledger, load: ledger.loads.finish(load)),
     "imported": (1, lambda ledger, load: ledger.loads.finish(ended(ledger, load, "finished"))),
     "abandoned": (2, lambda ledger, load: ledger.loads.finish(ended(ledger, load, "abandoned"))),
+    "abandoned before its start": (2, lambda ledger, load: ledger.loads.finish(ledger.loads.end(load, "abandoned"))),
 }
 
 
