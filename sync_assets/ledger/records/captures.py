@@ -91,10 +91,10 @@ class Captures(Repository):
         def work(transaction: Transaction) -> PageResult:
             self._sessions.require(transaction, session)
             feed, read = self._feeds.advance(transaction, table, cursor, expected_version)
-            self._dependencies.lock_linked_records(transaction, first_links=bool(links))
+            has_links = self._dependencies.lock_linked_records(transaction, first_links=bool(links))
             stored = self._rows.store(transaction, table, rows, read)
             self._store_deletions(transaction, table, page, read, [row.seq for row in stored.known])
-            if links or self._dependencies.has_links(transaction):
+            if has_links:
                 self._deletions.mark_lost(transaction, table, [*page.deleted, *page.out_of_scope], Loss.DELETED)
                 self._deletions.mark_lost(transaction, table, [*page.filtered_out], Loss.FILTERED_OUT)
                 self._store_links(transaction, table, rows, stored.moved, stored.kept, everything=read.full)

@@ -210,8 +210,7 @@ class Claims(Repository):
         values: list[tuple[Any, ...]] = []
         as_desired: defaultdict[tuple[Any, ...], list[int]] = defaultdict(list)  # the other columns -> seqs
         removed, moved, inserted_again = list[RecordState](), list[RecordState](), list[Key]()
-        self._dependencies.lock_linked_records(transaction)
-        has_links = self._dependencies.has_links(transaction)
+        has_links = self._dependencies.lock_linked_records(transaction)
         seqs = list(by_seq) if self._sessions.is_live(transaction, session) else []
         held = transaction.states_of(seqs, LOCK_CLAIMED, session=session)
         done = [record.seq for record in held if by_seq[record.seq].result == "done"]
@@ -279,7 +278,7 @@ class Claims(Repository):
         delayed = sa.select(_R.seq).where(
             schema.RETRIED, _R.not_before < END_OF_TIME, _R.table_name.in_(pending), these
         )
-        self._dependencies.lock_linked_records(transaction)
+        has_links = self._dependencies.lock_linked_records(transaction)
         rows = transaction.execute(refused.order_by(_R.seq).with_for_update()).all()
         for row in rows:
             transaction.count(row.table_name, State.REJECTED, -1)
@@ -287,7 +286,7 @@ class Claims(Repository):
         seqs = [row.seq for row in rows]
         also = list(transaction.execute(delayed.order_by(_R.seq).with_for_update()).scalars())
         transaction.run(_RETRY, seqs=[*seqs, *also])
-        if self._dependencies.has_links(transaction) or any(row.validation_error is not None for row in rows):
+        if has_links or any(row.validation_error is not None for row in rows):
             self._dependencies.reevaluate(transaction, transaction.states_of(seqs))
         return len(rows) + len(also)
 

@@ -8,8 +8,8 @@ Here: reading and writing. The dependency status is computed by rules/dependenci
 rules/record_state.py.
 
 Invariant: transactions that change linked records run one at a time (`lock_linked_records`), since they reach the same
-records in different orders and would deadlock. The records are locked as well, against concurrent claims, and for the
-moment in which the first links are stored.
+records in different orders and would deadlock. The first links of a ledger are stored while no other such transaction
+runs, which would not see them. The records are locked as well, against concurrent claims.
 """
 
 from collections import defaultdict
@@ -99,13 +99,22 @@ class DependencyStatus(Repository):
         """Return True if there are links or held records: most ledgers of contacts alone have none."""
         return transaction.is_true(_HAS_LINKS)
 
-    def lock_linked_records(self, transaction: Transaction, *, first_links: bool = False) -> None:
+    def lock_linked_records(self, transaction: Transaction, *, first_links: bool = False) -> bool:
         """Serialise transactions that change linked records. Call it before a transaction locks its first record.
 
-        first_links: True if this transaction stores the ledger's first links or holds.
+        first_links: True if this transaction may store the ledger's first links or holds.
+
+        Returns:
+            True if there are links or held records, or if this transaction may store the first ones.
         """
-        if not self._session.alone and (first_links or self.has_links(transaction)):
+        linked = first_links or self.has_links(transaction)
+        if self._session.alone:
+            return linked
+        transaction.lock(_LOCK, shared=not linked)
+        if not linked and self.has_links(transaction):  # the first ones were stored before the lock was taken
             transaction.lock(_LOCK)
+            return True
+        return linked
 
     def links_to_send(self, transaction: Transaction, seqs: Sequence[int]) -> dict[int, tuple[LinkTo, ...]]:
         """Return by seq the links to be sent with these records: those to parents that stand in Campaign."""

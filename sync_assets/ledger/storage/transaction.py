@@ -142,10 +142,11 @@ class Transaction:
 
     # --- statements ---------------------------------------------------------------------------------------------------
 
-    def lock(self, number: int) -> None:
+    def lock(self, number: int, *, shared: bool = False) -> None:
         """PostgreSQL: take an advisory lock until the transaction ends. SQLite has one writer at a time anyway."""
         if not self._sqlite:
-            self.run("SELECT pg_advisory_xact_lock(:number)", number=number)
+            function = "pg_advisory_xact_lock_shared" if shared else "pg_advisory_xact_lock"
+            self.run(f"SELECT {function}(:number)", number=number)
 
     def is_true(self, statement: str) -> bool:
         """Return True if a SELECT of one value returns a true one."""

@@ -4,9 +4,13 @@ import threading
 from collections.abc import Callable
 from random import Random
 
+import pytest
+
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.model import LinkSpec, Outcome, State
+from sync_assets.ledger.records.dependency_status import DependencyStatus
 from sync_assets.ledger.storage.database import Collided
+from sync_assets.ledger.storage.transaction import Transaction
 from sync_assets_tests.support.ledgers import capture, claim, guid, linked, row, session_of, stored
 
 TO_CONTACT = LinkSpec("cusContact", "contact")
@@ -58,6 +62,40 @@ def test_a_child_that_is_captured_while_its_parent_is_answered_is_sent(ledger: L
             lambda n=n: orders(ledger, (f"{n}", f"anna{n}")),
         )
         assert [one.id for one in claim(ledger, f"worker{n}", table="order")] == [guid(f"order of {n}")]
+
+
+@pytest.mark.parametrize("stops_at", [1, 2])
+def test_the_first_child_that_is_captured_while_its_parent_is_answered_is_sent(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch, stops_at: int
+) -> None:
+    """The ledger has no links when the acknowledgement asks for them; the first are stored before it goes on."""
+    capture(ledger, row("anna"))
+    claimed = claim(ledger)
+    asked, stored_orders, questions = threading.Event(), threading.Event(), list[bool]()
+    has_links = DependencyStatus.has_links
+
+    def stops(dependencies: DependencyStatus, transaction: Transaction) -> bool:
+        found = has_links(dependencies, transaction)
+        if threading.current_thread().name == "acknowledgement":
+            questions.append(found)
+            if len(questions) == stops_at:
+                asked.set()
+                stored_orders.wait(1)
+        return found
+
+    def acknowledge() -> None:
+        threading.current_thread().name = "acknowledgement"
+        ledger.claims.acknowledge(session_of(ledger, "worker"), [Outcome(one.seq, "done", one.hash) for one in claimed])
+
+    def store_orders() -> None:
+        assert asked.wait(10)
+        orders(ledger, ("1", "anna"))
+        stored_orders.set()
+
+    monkeypatch.setattr(DependencyStatus, "has_links", stops)
+    at_once(acknowledge, store_orders)
+    assert questions[0] is False
+    assert [one.id for one in claim(ledger, table="order")] == [guid("order of 1")]
 
 
 def test_a_child_that_is_captured_while_its_parent_is_captured_is_sent_in_the_end(ledger: Ledger) -> None:
