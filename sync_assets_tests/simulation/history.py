@@ -292,13 +292,25 @@ class History:
     def hidden_for_good(self, record: Id) -> bool:
         """Return True if Campaign hides the record at the end since a parent was removed: no request mends that.
 
-        By others, or by the program for a link whose orphans Campaign keeps.
+        By others, or by the program for a link whose orphans Campaign keeps; or since profiles have another key
+        attribute, and the one that the record in Campaign leads to was not inserted by it.
         """
         contract = self.contracts[record[0]]
         held = self.final_records(contract.table, record[1])
         return any(not one.get("_visible", True) for one in held) and (
             self.orphaned_by_others(record)
-            or any(contract.ever_keeps(link.to, keeps=True) for link, _ in self.parents_ever(record))
+            or any(
+                contract.ever_keeps(link.to, keeps=True) or self._lacks_the_new_key(parent)
+                for link, parent in self.parents_ever(record)
+            )
+        )
+
+    def _lacks_the_new_key(self, parent: Id) -> bool:
+        """Return True if the key attribute of a table has changed, and no record was inserted with it for an id."""
+        table, id_ = parent
+        requests = self.writes.get((self.contracts[table].table.resource, id_), ())
+        return table in self.seen.former_keys and not any(
+            call.method == "POST" and call.took_effect for request in requests for call in request.calls
         )
 
     # Requests
